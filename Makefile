@@ -1,0 +1,67 @@
+# Every target that needs packages installs them into .venv first, and only once: a
+# stamp file in .venv is written when an installation has finished, and is out of date
+# when setup.cfg or pyproject.toml is newer. Nothing is compiled ahead, which halves the
+# time: Python compiles what it imports.
+
+SUITABLE := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
+	"$$python" -c '$(SUITABLE)' >/dev/null 2>&1 && echo "$$python" && break; done)
+
+RUN := .venv/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check -q -q
+PORTABLE := tests/layers tests/builders tests/decoding
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help demo test test-torch lint format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo        learn to pronounce English words, and show the result in demo/"
+	@echo "make test        lint, all tests on TensorFlow, the portable ones on JAX"
+	@echo "make test-torch  the portable tests on PyTorch: layers, builders, decoding"
+	@echo "make lint        check style and format"
+	@echo "make format      mend style and format"
+	@echo "make clean       delete .venv, demo/ and the caches"
+	@echo "Each sets up .venv first if need be. To choose the Python: make test PYTHON=..."
+
+demo: .venv/recipes.stamp
+	$(RUN) recipes/grapheme_to_phoneme.py --output demo
+	$(RUN) recipes/grapheme_to_phoneme.py --output demo --say sequence attention kseq
+
+test: lint
+	$(RUN) -m pytest
+	KERAS_BACKEND=jax $(RUN) -m pytest $(PORTABLE)
+
+test-torch: .venv/torch.stamp
+	KERAS_BACKEND=torch $(RUN) -m pytest $(PORTABLE)
+
+lint: .venv/test.stamp
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+
+format: .venv/test.stamp
+	$(RUN) -m ruff check --fix
+	$(RUN) -m ruff format
+
+clean:
+	rm -rf .venv demo build *.egg-info .pytest_cache .ruff_cache
+	find kseq recipes tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+.venv/created:
+	@"$(PYTHON)" -c '$(SUITABLE)' >/dev/null 2>&1 || { \
+		echo "kseq needs Python 3.11, 3.12 or 3.13 with its venv module (on Debian and"; \
+		echo "Ubuntu: apt install python3-venv). Received: PYTHON=$(PYTHON)"; \
+		echo "Name one that runs: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; \
+		exit 1; } >&2
+	@echo "Creating .venv with $$("$(PYTHON)" --version)"
+	@"$(PYTHON)" -m venv .venv
+	@touch $@
+
+# One PyTorch, exactly: pip then takes a CPU build where it finds one for this version.
+.venv/torch.stamp: SELECTED = '.[test,torch]' torch==2.13.0
+.venv/%.stamp: SELECTED = '.[$*]'
+.venv/%.stamp: .venv/created setup.cfg pyproject.toml
+	@echo "Installing kseq[$*] into .venv (about a minute, the first time)"
+	@$(PIP) install --no-compile --editable $(SELECTED)
+	@touch $@

