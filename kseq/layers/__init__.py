@@ -1,0 +1,30 @@
+"""Keras layers for sequences; each works alone in any Keras model."""
+
+from kseq.layers.attention import BahdanauAttention, LuongAttention
+from kseq.layers.bidirectional import Bidirectional
+from kseq.layers.bridge import StateBridge
+from kseq.layers.embeddings import TokenEmbedding
+from kseq.layers.masking import (
+    as_boolean_mask,
+    combine_masks,
+    look_ahead_mask,
+    masked_softmax,
+    padding_mask,
+)
+from kseq.layers.recurrent import RecurrentEncoder
+from kseq.layers.recurrent_decoder import RecurrentDecoder
+
+__all__ = [
+    "BahdanauAttention",
+    "Bidirectional",
+    "LuongAttention",
+    "RecurrentDecoder",
+    "RecurrentEncoder",
+    "StateBridge",
+    "TokenEmbedding",
+    "as_boolean_mask",
+    "combine_masks",
+    "look_ahead_mask",
+    "masked_softmax",
+    "padding_mask",
+]

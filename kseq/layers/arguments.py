@@ -1,0 +1,34 @@
+"""Checks of constructor arguments, so that every layer complains in the same words."""
+
+import numbers
+
+
+def positive_integer(name, value):
+    """Returns the value if it is an integer of at least 1."""
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_integer or value < 1:
+        raise ValueError(
+            f"`{name}` must be a positive integer. Received: {name}={value!r}."
+        )
+    return int(value)
+
+
+def rate(name, value):
+    """Returns the value if it is a fraction that may be dropped: in [0, 1)."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < 1:
+        raise ValueError(
+            f"`{name}` must be a number from 0 up to, but not including, 1. "
+            f"Received: {name}={value!r}."
+        )
+    return float(value)
+
+
+def one_of(name, value, options):
+    """Returns the value if it is one of the named options."""
+    if value not in options:
+        listed = ", ".join(f'"{option}"' for option in options)
+        raise ValueError(
+            f"`{name}` must be one of {listed}. Received: {name}={value!r}."
+        )
+    return value

@@ -1,0 +1,228 @@
+"""Additive and multiplicative attention: how a decoder reads an encoded sequence.
+
+Each mechanism works in two ways: called like any layer, or in a decoder's loop as
+`project_keys` once for a source and `attend` at each step.
+
+Axes in shape comments: B batch, T query steps, S key steps, U units, D features.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers.arguments import one_of, positive_integer
+from kseq.layers.masking import masked_softmax
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class BahdanauAttention(keras.layers.Layer):
+    """Additive attention.
+
+    Scores each key with a one-hidden-layer network,
+    `v . tanh(W_q query + W_k key)`, and returns the weighted sum of the values. The
+    query and the keys may have different sizes.
+
+    Args:
+        units: Width U of the hidden layer.
+        kernel_initializer: Initializer of the three kernels.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        query: `(B, T, D_q)`.
+        value: `(B, S, D_v)`, what is summed up.
+        key: `(B, S, D_k)`, what is compared with the query. Defaults to `value`.
+        value_mask: Boolean `(B, S)`, True where a value may be read. Defaults to the
+            Keras mask of `value`.
+        return_attention_scores: Whether to return the weights as well.
+
+    Returns:
+        The context `(B, T, D_v)`, or `(context, weights)` with weights `(B, T, S)`. A
+        row with nothing to read gives zeros.
+
+    Raises:
+        ValueError: `units` is not a positive integer, or a mask is not boolean.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import BahdanauAttention
+    >>> query, value = np.ones((2, 1, 5)), np.ones((2, 7, 3))
+    >>> context, weights = BahdanauAttention(units=4)(
+    ...     query, value, return_attention_scores=True)
+    >>> tuple(context.shape), tuple(weights.shape)
+    ((2, 1, 3), (2, 1, 7))
+
+    References:
+        - [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473), A.1.2
+    """
+
+    def __init__(self, units, kernel_initializer="glorot_uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.units = positive_integer("units", units)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.supports_masking = True
+
+    def build(self, query_shape, value_shape, key_shape=None):
+        key_shape = value_shape if key_shape is None else key_shape
+        initializer, units = self.kernel_initializer, self.units
+        self.query_kernel = self.add_weight(
+            shape=(query_shape[-1], units), initializer=initializer, name="query_kernel"
+        )
+        self.key_kernel = self.add_weight(
+            shape=(key_shape[-1], units), initializer=initializer, name="key_kernel"
+        )
+        self.score_kernel = self.add_weight(
+            shape=(units, 1), initializer=initializer, name="score_kernel"
+        )
+
+    def project_keys(self, key):
+        return ops.matmul(key, self.key_kernel)  # B S U
+
+    def attend(self, query, keys, value, value_mask=None):
+        queries = ops.matmul(query, self.query_kernel)[:, :, None]  # B T 1 U
+        hidden = ops.tanh(queries + keys[:, None])  # B T S U
+        scores = ops.matmul(hidden, self.score_kernel)[..., 0]  # B T S
+        return weighted_sum(scores, value, value_mask)
+
+    def call(
+        self, query, value, key=None, value_mask=None, return_attention_scores=False
+    ):
+        keys = self.project_keys(value if key is None else key)
+        context, weights = self.attend(query, keys, value, value_mask)
+        return (context, weights) if return_attention_scores else context
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class LuongAttention(keras.layers.Layer):
+    """Multiplicative attention, and the concatenating score it was compared with.
+
+    - `"dot"`: `query . key`; both must have the same size.
+    - `"general"`: `query . W key`.
+    - `"concat"`: `v . tanh(W [query; key])`, which needs `units`.
+
+    Args:
+        score: `"dot"`, `"general"` or `"concat"`.
+        units: Width U of the hidden layer of `"concat"`; of no use to the others.
+        scaled: Whether to divide the scores by the square root of the key size, as
+            scaled dot-product attention does (Vaswani et al., 2017, 3.2.1). Keeps the
+            softmax soft where vectors are wide.
+        kernel_initializer: Initializer of the kernels.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        query: `(B, T, D_q)`.
+        value: `(B, S, D_v)`, what is summed up.
+        key: `(B, S, D_k)`, what is compared with the query. Defaults to `value`.
+        value_mask: Boolean `(B, S)`, True where a value may be read. Defaults to the
+            Keras mask of `value`.
+        return_attention_scores: Whether to return the weights as well.
+
+    Returns:
+        The context `(B, T, D_v)`, or `(context, weights)` with weights `(B, T, S)`. A
+        row with nothing to read gives zeros.
+
+    Raises:
+        ValueError: The score is unknown, `"concat"` has no `units`, or the sizes of
+            query and key differ for `"dot"`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import LuongAttention
+    >>> query, value = np.ones((2, 1, 3)), np.ones((2, 7, 3))
+    >>> tuple(LuongAttention("dot", scaled=True)(query, value).shape)
+    (2, 1, 3)
+
+    References:
+        - [Luong et al., 2015](https://arxiv.org/abs/1508.04025), 3.1
+    """
+
+    def __init__(
+        self,
+        score="general",
+        units=None,
+        scaled=False,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.score = one_of("score", score, ("dot", "general", "concat"))
+        if score == "concat":
+            units = positive_integer("units", units)
+        elif units is not None:
+            raise ValueError(
+                f'`units` is the width of the "concat" score. Received: units={units} '
+                f'with score="{score}". Leave it out, or use score="concat".'
+            )
+        self.units = units
+        self.scaled = bool(scaled)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.supports_masking = True
+
+    def build(self, query_shape, value_shape, key_shape=None):
+        query_dim = query_shape[-1]
+        key_dim = (value_shape if key_shape is None else key_shape)[-1]
+        if self.score == "dot" and query_dim != key_dim:
+            raise ValueError(
+                "The dot score needs a query and keys of the same size. Received: "
+                f"query size {query_dim}, key size {key_dim}. "
+                'Use score="general", which learns a matrix between the two.'
+            )
+        self.scale = key_dim**-0.5 if self.scaled else 1.0
+        initializer = self.kernel_initializer
+        if self.score != "dot":
+            self.key_kernel = self.add_weight(
+                shape=(key_dim, query_dim if self.score == "general" else self.units),
+                initializer=initializer,
+                name="key_kernel",
+            )
+        if self.score == "concat":
+            self.query_kernel = self.add_weight(
+                shape=(query_dim, self.units),
+                initializer=initializer,
+                name="query_kernel",
+            )
+            self.score_kernel = self.add_weight(
+                shape=(self.units, 1), initializer=initializer, name="score_kernel"
+            )
+
+    def project_keys(self, key):
+        return key if self.score == "dot" else ops.matmul(key, self.key_kernel)  # B S U
+
+    def attend(self, query, keys, value, value_mask=None):
+        if self.score == "concat":
+            queries = ops.matmul(query, self.query_kernel)[:, :, None]  # B T 1 U
+            hidden = ops.tanh(queries + keys[:, None])  # B T S U
+            scores = ops.matmul(hidden, self.score_kernel)[..., 0]  # B T S
+        else:
+            scores = ops.matmul(query, ops.swapaxes(keys, 1, 2))  # B T S
+        return weighted_sum(scores * self.scale, value, value_mask)
+
+    def call(
+        self, query, value, key=None, value_mask=None, return_attention_scores=False
+    ):
+        keys = self.project_keys(value if key is None else key)
+        context, weights = self.attend(query, keys, value, value_mask)
+        return (context, weights) if return_attention_scores else context
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "score": self.score,
+            "units": self.units,
+            "scaled": self.scaled,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+
+def weighted_sum(scores, value, value_mask=None):
+    """Turns scores `(B, T, S)` into `(context (B, T, D), weights (B, T, S))`."""
+    mask = None if value_mask is None else ops.expand_dims(value_mask, 1)  # B 1 S
+    weights = masked_softmax(scores, mask)
+    return ops.matmul(weights, value), weights

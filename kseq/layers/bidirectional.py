@@ -1,0 +1,108 @@
+"""Reading a sequence from both ends, with states that a decoder can take.
+
+Axes in shape comments: B batch, S steps, D features, U units.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers.arguments import one_of
+from kseq.layers.masking import as_boolean_mask
+
+MERGES = {
+    "concat": lambda forward, backward: ops.concatenate([forward, backward], axis=-1),
+    "sum": lambda forward, backward: forward + backward,
+    "mul": lambda forward, backward: forward * backward,
+    "ave": lambda forward, backward: (forward + backward) / 2,
+}
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class Bidirectional(keras.layers.Layer):
+    """Runs a recurrent layer in both directions and merges outputs and states.
+
+    Unlike `keras.layers.Bidirectional`, which returns the states of the directions
+    apart, it merges them like the outputs. So it hands over as many states as the
+    layer has, in the form that a decoder takes.
+
+    Args:
+        layer: A `keras.layers.RNN`, `LSTM`, `GRU` or `SimpleRNN` that runs forwards
+            and has `return_sequences=True`. It becomes the forward direction; a copy
+            reads backwards.
+        merge_mode: `"concat"`, `"sum"`, `"mul"` or `"ave"` (the mean).
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: `(B, S, D)`.
+        mask: Boolean `(B, S)`; masked steps are skipped in both directions. Defaults
+            to the Keras mask of `sequences`.
+
+    Returns:
+        Outputs `(B, S, U)`, or `(B, S, 2U)` for `"concat"`. With `return_state=True` on
+        the layer: `[outputs, *states]`, each merged state `(B, U)` or `(B, 2U)`.
+
+    Raises:
+        ValueError: The layer returns one vector, runs backwards or is not recurrent,
+            the merge mode is unknown, or a mask is not boolean.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from kseq.layers import Bidirectional
+    >>> layer = keras.layers.LSTM(3, return_sequences=True, return_state=True)
+    >>> outputs, h, c = Bidirectional(layer, "sum")(np.ones((2, 7, 5)))
+    >>> tuple(outputs.shape), tuple(h.shape), tuple(c.shape)
+    ((2, 7, 3), (2, 3), (2, 3))
+
+    References:
+        - [Schuster and Paliwal, 1997](https://doi.org/10.1109/78.650093), II.B
+    """
+
+    def __init__(self, layer, merge_mode="concat", **kwargs):
+        super().__init__(**kwargs)
+        self.merge_mode = one_of("merge_mode", merge_mode, tuple(MERGES))
+        if not isinstance(layer, keras.layers.RNN) or layer.go_backwards:
+            raise ValueError(
+                "`layer` must be a recurrent Keras layer that runs forwards. Received: "
+                f"layer={layer}. Pass for example "
+                "`keras.layers.GRU(64, return_sequences=True)`."
+            )
+        if not layer.return_sequences:
+            raise ValueError(
+                "`layer` must return one vector for each step. Received: "
+                f"layer={layer.name} with return_sequences=False. Build it with "
+                "`return_sequences=True`; the last states come with "
+                "`return_state=True`."
+            )
+        self.forward_layer = layer
+        config = {**layer.get_config(), "go_backwards": True}
+        config["name"] = f"backward_{layer.name}"
+        self.backward_layer = layer.__class__.from_config(config)
+        self.supports_masking = True
+
+    def build(self, sequences_shape):
+        self.forward_layer.build(sequences_shape)
+        self.backward_layer.build(sequences_shape)
+
+    def call(self, sequences, mask=None, training=False):
+        mask = None if mask is None else as_boolean_mask(mask)
+        forward = self.forward_layer(sequences, mask=mask, training=training)
+        backward = self.backward_layer(sequences, mask=mask, training=training)
+        merge = MERGES[self.merge_mode]
+        if not self.forward_layer.return_state:
+            return merge(forward, ops.flip(backward, axis=1))
+        outputs = merge(forward[0], ops.flip(backward[0], axis=1))  # B S U
+        states = [merge(f, b) for f, b in zip(forward[1:], backward[1:], strict=True)]
+        return [outputs, *states]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "layer": keras.saving.serialize_keras_object(self.forward_layer),
+            "merge_mode": self.merge_mode,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        layer = keras.saving.deserialize_keras_object(config["layer"])
+        return cls(**{**config, "layer": layer})

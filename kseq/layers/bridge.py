@@ -1,0 +1,131 @@
+"""The bridge: how an encoder's final states become a decoder's first ones.
+
+Axes in shape comments: B batch, S source steps, D features, U units.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers.arguments import one_of
+from kseq.layers.masking import as_boolean_mask
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class StateBridge(keras.layers.Layer):
+    """Adapts the final states of any encoder to the first states of a decoder.
+
+    - `"copy"` hands them over as they are; layers, cells and sizes must agree.
+    - `"dense"` gives each state as `tanh(W s + b)`, where `s` holds the states of the
+      encoder layer at the same height, counted from the top. An LSTM can so feed a
+      GRU, a deep stack a shallow one and the reverse. Without states (an encoder that
+      is not recurrent), `s` is the mean of the memory.
+    - `"zero"` starts from zeros.
+
+    Args:
+        state_sizes: For each decoder layer, the first at the bottom, the list of its
+            state sizes: `[[64]]` for a GRU, `[[64, 64]]` for an LSTM.
+        kind: `"copy"`, `"dense"` or `"zero"`.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        memory: `(B, S, D)`, the encoder's outputs.
+        states: For each encoder layer a list of states `(B, U)`, or None.
+        memory_mask: Boolean `(B, S)`, True where the memory is real.
+
+    Returns:
+        For each decoder layer a list of states `(B, size)`.
+
+    Raises:
+        ValueError: The kind is unknown, `"copy"` meets states that do not fit, or a
+            mask is not boolean.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import StateBridge
+    >>> bridge = StateBridge([[3], [3]], kind="dense")
+    >>> states = bridge(np.ones((2, 7, 5)), [[np.ones((2, 4)), np.ones((2, 4))]])
+    >>> [[tuple(s.shape) for s in layer] for layer in states]
+    [[(2, 3)], [(2, 3)]]
+
+    References:
+        - [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473), A.2.2
+    """
+
+    def __init__(self, state_sizes, kind="dense", **kwargs):
+        super().__init__(**kwargs)
+        self.state_sizes = [list(sizes) for sizes in state_sizes]
+        self.kind = one_of("kind", kind, ("copy", "dense", "zero"))
+        self.projections = [
+            [
+                keras.layers.Dense(size, activation="tanh", dtype=self.dtype_policy)
+                for size in sizes
+            ]
+            for sizes in (self.state_sizes if kind == "dense" else [])
+        ]
+        self.supports_masking = True
+
+    def build(self, memory_shape, states_shape=None):
+        if self.kind == "copy":
+            received = [
+                [shape[-1] for shape in layer] for layer in (states_shape or [])
+            ]
+            if received != self.state_sizes:
+                raise ValueError(
+                    "A copying bridge needs encoder states like the decoder's, which "
+                    f"has sizes {self.state_sizes} (a list for each layer). Received: "
+                    f'states of sizes {received}. Use bridge="dense", which adapts '
+                    'them, or bridge="zero".'
+                )
+        for index, projections in enumerate(self.projections):
+            if states_shape:
+                layer = states_shape[self._source_layer(index, len(states_shape))]
+                width = sum(shape[-1] for shape in layer)
+            else:
+                width = memory_shape[-1]
+            for projection in projections:
+                projection.build((memory_shape[0], width))
+
+    def compute_mask(self, memory, previous_mask=None):
+        return None
+
+    def call(self, memory, states=None, memory_mask=None):
+        if self.kind == "copy":
+            return [list(layer) for layer in states]
+        if self.kind == "zero":
+            batch = ops.shape(memory)[0]
+            return [
+                [ops.zeros((batch, size), self.compute_dtype) for size in sizes]
+                for sizes in self.state_sizes
+            ]
+        if states is None:
+            states = [[masked_mean(memory, memory_mask)]]
+        sources = [ops.concatenate(list(layer), axis=-1) for layer in states]
+        return [
+            [
+                projection(sources[self._source_layer(index, len(sources))])
+                for projection in projections
+            ]
+            for index, projections in enumerate(self.projections)
+        ]
+
+    def _source_layer(self, index, num_sources):
+        """The encoder layer as far below the top as the decoder layer is."""
+        below_top = len(self.state_sizes) - 1 - index
+        return max(num_sources - 1 - below_top, 0)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "state_sizes": self.state_sizes,
+            "kind": self.kind,
+        }
+
+
+def masked_mean(memory, memory_mask=None):
+    """The mean of the real steps of `(B, S, D)`, zeros where there are none."""
+    if memory_mask is None:
+        return ops.mean(memory, axis=1)
+    weights = ops.cast(as_boolean_mask(memory_mask), memory.dtype)[..., None]  # B S 1
+    count = ops.maximum(ops.sum(weights, axis=1), 1)  # B 1
+    return ops.sum(memory * weights, axis=1) / count  # B D

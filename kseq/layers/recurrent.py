@@ -1,0 +1,222 @@
+"""Recurrent encoders: stacks of SimpleRNN, LSTM or GRU layers that read a sequence.
+
+Axes in shape comments: B batch, S steps, D features, U units.
+"""
+
+import keras
+
+from kseq.layers.arguments import one_of, positive_integer, rate
+from kseq.layers.bidirectional import MERGES, Bidirectional
+from kseq.layers.embeddings import sequence_dropout
+from kseq.layers.masking import as_boolean_mask
+
+LAYERS = {
+    "rnn": keras.layers.SimpleRNN,
+    "lstm": keras.layers.LSTM,
+    "gru": keras.layers.GRU,
+}
+CELLS = {
+    "rnn": keras.layers.SimpleRNNCell,
+    "lstm": keras.layers.LSTMCell,
+    "gru": keras.layers.GRUCell,
+}
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class RecurrentEncoder(keras.layers.Layer):
+    """A deep, optionally bidirectional, recurrent network that keeps every step.
+
+    Each layer gives `y = rnn(dropout(x))`; with `layer_normalization` it reads the
+    normalised `x`; with `residual` it gives `x + y` where both have the same width.
+
+    Args:
+        cell: `"rnn"`, `"lstm"`, `"gru"`, or a Keras cell such as
+            `keras.layers.LSTMCell(64)`, which becomes the first layer's and is copied
+            for the others.
+        units: Size U of the state. Must be left out, or agree, with a cell object.
+        num_layers: Number of layers on top of each other.
+        bidirectional: Whether each layer also reads from the end.
+        merge_mode: How the directions are merged: `"concat"` (width 2U), `"sum"`,
+            `"mul"` or `"ave"` (width U).
+        dropout: Share of the features of each layer's input to drop in training, the
+            same ones at every step.
+        recurrent_dropout: Share of the recurrent state to drop in training. A cell
+            object brings its own.
+        residual: Whether to add each layer's input to its output.
+        layer_normalization: Whether to normalise each layer's input.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: `(B, S, D)`.
+        mask: Boolean `(B, S)`; masked steps are skipped. Defaults to the Keras mask
+            of `sequences`, which the outputs keep.
+        return_state: Whether to return the final states as well.
+
+    Returns:
+        Outputs `(B, S, U)` (`(B, S, 2U)` for concatenated directions), or
+        `(outputs, states)`: for each layer, the first at the bottom, a list of its
+        final states, `[h]` or for an LSTM `[h, c]`, the directions merged.
+
+    Raises:
+        ValueError: The cell or the merge mode is unknown, a size is not positive, a
+            rate is not in [0, 1), or a mask is not boolean.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import RecurrentEncoder
+    >>> encoder = RecurrentEncoder("lstm", units=3, num_layers=2, bidirectional=True)
+    >>> outputs, states = encoder(np.ones((2, 7, 5)), return_state=True)
+    >>> tuple(outputs.shape), [[tuple(s.shape) for s in layer] for layer in states]
+    ((2, 7, 6), [[(2, 6), (2, 6)], [(2, 6), (2, 6)]])
+
+    References:
+        - [Hochreiter and Schmidhuber, 1997](https://doi.org/10.1162/neco.1997.9.8.1735)
+        - [Cho et al., 2014](https://arxiv.org/abs/1406.1078), 2.3 (GRU)
+        - [Ba et al., 2016](https://arxiv.org/abs/1607.06450) (normalization)
+        - [Wu et al., 2016](https://arxiv.org/abs/1609.08144), 3.1 (residual)
+    """
+
+    def __init__(
+        self,
+        cell="gru",
+        units=None,
+        num_layers=1,
+        bidirectional=False,
+        merge_mode="concat",
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        residual=False,
+        layer_normalization=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.cell, self.units = resolve_cell(cell, units)
+        self.num_layers = positive_integer("num_layers", num_layers)
+        self.bidirectional = bool(bidirectional)
+        self.merge_mode = one_of("merge_mode", merge_mode, tuple(MERGES))
+        self.dropout = rate("dropout", dropout)
+        self.recurrent_dropout = rate("recurrent_dropout", recurrent_dropout)
+        if self.recurrent_dropout and not isinstance(cell, str):
+            raise ValueError(
+                "A cell object drops by its own `recurrent_dropout`. Received: "
+                f"recurrent_dropout={recurrent_dropout} with cell={cell.name}. Give it "
+                "to the cell."
+            )
+        self.residual = bool(residual)
+        self.layer_normalization = bool(layer_normalization)
+        self.recurrent_layers = [self._make_layer(i) for i in range(self.num_layers)]
+        self.dropout_layer = sequence_dropout(self.dropout, self.dtype_policy)
+        self.normalizations = [
+            keras.layers.LayerNormalization(dtype=self.dtype_policy)
+            for _ in range(self.num_layers if self.layer_normalization else 0)
+        ]
+        self.supports_masking = True
+
+    def _make_layer(self, index):
+        options = {
+            "return_sequences": True,
+            "return_state": True,
+            "dtype": self.dtype_policy,
+            "name": f"layer_{index}",
+        }
+        if isinstance(self.cell, str):
+            layer = LAYERS[self.cell](
+                self.units, recurrent_dropout=self.recurrent_dropout, **options
+            )
+        else:
+            cell = self.cell if index == 0 else copy_cell(self.cell)
+            layer = keras.layers.RNN(cell, **options)
+        return Bidirectional(layer, self.merge_mode) if self.bidirectional else layer
+
+    @property
+    def output_width(self):
+        concatenated = self.bidirectional and self.merge_mode == "concat"
+        return self.units * 2 if concatenated else self.units
+
+    def build(self, sequences_shape):
+        shape = sequences_shape
+        for index, layer in enumerate(self.recurrent_layers):
+            if self.layer_normalization:
+                self.normalizations[index].build(shape)
+            layer.build(shape)
+            shape = (*sequences_shape[:2], self.output_width)
+
+    def call(self, sequences, mask=None, return_state=False, training=False):
+        mask = None if mask is None else as_boolean_mask(mask)
+        states = []
+        for index, layer in enumerate(self.recurrent_layers):
+            inputs = sequences  # B S D
+            if self.layer_normalization:
+                inputs = self.normalizations[index](inputs)
+            inputs = self.dropout_layer(inputs, training=training)
+            outputs, *state = layer(inputs, mask=mask, training=training)  # B S U
+            if self.residual and outputs.shape[-1] == sequences.shape[-1]:
+                outputs = sequences + outputs
+            sequences = outputs
+            states.append(list(state))
+        return (sequences, states) if return_state else sequences
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "cell": serialize_cell(self.cell),
+            "units": self.units,
+            "num_layers": self.num_layers,
+            "bidirectional": self.bidirectional,
+            "merge_mode": self.merge_mode,
+            "dropout": self.dropout,
+            "recurrent_dropout": self.recurrent_dropout,
+            "residual": self.residual,
+            "layer_normalization": self.layer_normalization,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "cell": deserialize_cell(config["cell"])})
+
+
+def resolve_cell(cell, units):
+    """Checks a cell, given by name or as an object, and returns it with its units."""
+    if isinstance(cell, str):
+        if cell not in CELLS:
+            listed = ", ".join(f'"{name}"' for name in CELLS)
+            raise ValueError(
+                f"`cell` must be one of {listed}, or a Keras cell. Received: "
+                f"cell={cell!r}."
+            )
+        return cell, positive_integer("units", units)
+    if not hasattr(cell, "state_size") or isinstance(cell, keras.layers.RNN):
+        raise ValueError(
+            "`cell` must be a name or a Keras cell, which has a `state_size`. "
+            f"Received: cell={cell}. Pass for example `keras.layers.LSTMCell(64)`."
+        )
+    output_size = getattr(cell, "output_size", None) or state_sizes(cell)[0]
+    if units is not None and units != output_size:
+        raise ValueError(
+            f"`units` must agree with the cell. Received: units={units} with a cell of "
+            f"output size {output_size}. Leave `units` out."
+        )
+    return cell, output_size
+
+
+def state_sizes(cell):
+    """The sizes of a cell's states, `[U]` or for an LSTM `[U, U]`."""
+    size = cell.state_size
+    return list(size) if isinstance(size, (list, tuple)) else [size]
+
+
+def copy_cell(cell):
+    """A new cell with the same options and its own weights."""
+    config = {**cell.get_config(), "name": None}
+    return cell.__class__.from_config(config)
+
+
+def serialize_cell(cell):
+    return cell if isinstance(cell, str) else keras.saving.serialize_keras_object(cell)
+
+
+def deserialize_cell(cell):
+    return (
+        keras.saving.deserialize_keras_object(cell) if isinstance(cell, dict) else cell
+    )

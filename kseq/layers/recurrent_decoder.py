@@ -1,0 +1,419 @@
+"""The recurrent decoder: writes a sequence step by step, reading a memory.
+
+Axes in shape comments: B batch, T target steps, S source steps, K beams, D features,
+U units.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers.arguments import one_of, positive_integer, rate
+from kseq.layers.attention import BahdanauAttention, LuongAttention
+from kseq.layers.bridge import StateBridge
+from kseq.layers.embeddings import sequence_dropout
+from kseq.layers.masking import as_boolean_mask
+from kseq.layers.recurrent import (
+    CELLS,
+    copy_cell,
+    deserialize_cell,
+    resolve_cell,
+    serialize_cell,
+    state_sizes,
+)
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class RecurrentDecoder(keras.layers.Layer):
+    """A recurrent network that reads an encoded source while it writes.
+
+    With attention, one step is, in Bahdanau's order (from the previous state),
+
+        c_t = attention(h_{t-1});  h_t = cell([y_t; c_t], h_{t-1});
+        output = tanh(W [h_t; c_t; y_t])
+
+    and in Luong's order (from the new state), with input feeding,
+
+        h_t = cell([y_t; a_{t-1}], h_{t-1});  c_t = attention(h_t);
+        output = a_t = tanh(W [h_t; c_t])
+
+    Without attention the source is seen through the first state alone, the context
+    vector of the first sequence-to-sequence networks, and the output is `h_t`.
+
+    Args:
+        cell: `"rnn"`, `"lstm"`, `"gru"`, or a Keras cell, which becomes the first
+            layer's and is copied for the others.
+        units: Size U of the state and of the outputs. Must be left out, or agree, with
+            a cell object.
+        num_layers: Number of cells on top of each other; the attention belongs to the
+            top one.
+        attention: `"bahdanau"`, `"luong"`, an attention layer, or None.
+        attention_order: `"bahdanau"` or `"luong"`. Defaults to Bahdanau's order for
+            `BahdanauAttention` and to Luong's for every other attention.
+        input_feeding: Whether, in Luong's order, a step also reads the last output.
+            Without it the attention is computed for all steps at once.
+        bridge: How the encoder's final states become the first ones: `"copy"`,
+            `"dense"` or `"zero"`, see `StateBridge`.
+        dropout: Share of the features to drop in training, the same ones at every
+            step: of the inputs, of what one cell hands to the next and of the outputs.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: `(B, T, D)`, the embedded target, shifted right (teacher forcing).
+        memory: `(B, S, D_m)`, the encoder's outputs.
+        memory_mask: Boolean `(B, S)`, True where the memory may be read. Defaults to
+            the Keras mask of `memory`.
+        initial_state: The encoder's final states, a list for each layer, or None.
+        inputs_mask: Boolean `(B, T)`; masked steps leave the state as it was. Defaults
+            to the Keras mask of `inputs`.
+        return_attention_scores: Whether to return the weights as well.
+
+    Returns:
+        Outputs `(B, T, U)`, or `(outputs, weights)` with weights `(B, T, S)`.
+
+    Raises:
+        ValueError: A name is unknown, a size does not fit, attention scores are asked
+            of a decoder without attention, or a decoder has neither attention nor a
+            state to see the source through.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import RecurrentDecoder
+    >>> decoder = RecurrentDecoder("gru", units=3, attention="luong")
+    >>> inputs, memory = np.ones((2, 4, 5)), np.ones((2, 7, 6))
+    >>> outputs, weights = decoder(inputs, memory, return_attention_scores=True)
+    >>> tuple(outputs.shape), tuple(weights.shape)
+    ((2, 4, 3), (2, 4, 7))
+
+    The same, one step at a time, as a search does:
+
+    >>> state, constants = decoder.start(memory)
+    >>> output, state = decoder.step(inputs[:, :1], state, constants)
+    >>> np.allclose(output[:, 0], outputs[:, 0], atol=1e-6)
+    True
+
+    References:
+        - [Sutskever et al., 2014](https://arxiv.org/abs/1409.3215), 2 (no attention)
+        - [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473), 3.1, A.2.2
+        - [Luong et al., 2015](https://arxiv.org/abs/1508.04025), 3.1, 3.3
+    """
+
+    def __init__(
+        self,
+        cell="gru",
+        units=None,
+        num_layers=1,
+        attention=None,
+        attention_order=None,
+        input_feeding=True,
+        bridge="dense",
+        dropout=0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.cell, self.units = resolve_cell(cell, units)
+        self.num_layers = positive_integer("num_layers", num_layers)
+        self.attention = resolve_attention(attention, self.units, self.dtype_policy)
+        if attention_order is None:
+            is_bahdanau = isinstance(self.attention, BahdanauAttention)
+            attention_order = "bahdanau" if is_bahdanau else "luong"
+        self.attention_order = one_of(
+            "attention_order", attention_order, ("bahdanau", "luong")
+        )
+        self.input_feeding = bool(input_feeding)
+        self.bridge = one_of("bridge", bridge, ("copy", "dense", "zero"))
+        if self.attention is None and bridge == "zero":
+            raise ValueError(
+                "A decoder needs attention or a first state to see the source. "
+                'Received: attention=None with bridge="zero". Use bridge="dense" or '
+                'attention="bahdanau".'
+            )
+        self.dropout = rate("dropout", dropout)
+
+        if getattr(cell, "dropout", 0) or getattr(cell, "recurrent_dropout", 0):
+            raise ValueError(
+                "The cell of a decoder cannot drop by itself. Received: "
+                f"cell={cell.name} with dropout. Use the decoder's own `dropout`."
+            )
+
+        self.cells = [self._make_cell(i) for i in range(self.num_layers)]
+        self.state_bridge = StateBridge(
+            [state_sizes(cell) for cell in self.cells],
+            self.bridge,
+            dtype=self.dtype_policy,
+        )
+        self.readout = None
+        if self.attention is not None:
+            self.readout = keras.layers.Dense(
+                self.units, activation="tanh", dtype=self.dtype_policy, name="readout"
+            )
+        self.dropout_layer = sequence_dropout(self.dropout, self.dtype_policy)
+        self.supports_masking = True
+
+    def _make_cell(self, index):
+        if isinstance(self.cell, str):
+            return CELLS[self.cell](
+                self.units, dtype=self.dtype_policy, name=f"cell_{index}"
+            )
+        return self.cell if index == 0 else copy_cell(self.cell)
+
+    @property
+    def _attends_before(self):
+        return self.attention is not None and self.attention_order == "bahdanau"
+
+    @property
+    def _attends_after(self):
+        return self.attention is not None and self.attention_order == "luong"
+
+    @property
+    def _feeds_output(self):
+        return self._attends_after and self.input_feeding
+
+    def build(self, inputs_shape, memory_shape, initial_state_shape=None):
+        batch, _, width = inputs_shape
+        self.state_bridge.build(memory_shape, initial_state_shape)
+        if self._attends_before:
+            fed = memory_shape[-1]
+            readout_width = self.units + memory_shape[-1] + width
+        else:
+            fed = self.units if self._feeds_output else 0
+            readout_width = self.units + memory_shape[-1]
+        if self.attention is not None:
+            if not self.attention.built:  # a loaded one is
+                self.attention.build((batch, None, self.units), memory_shape)
+            self.readout.build((batch, None, readout_width))
+        for index, cell in enumerate(self.cells):
+            if not cell.built:
+                cell.build((batch, width + fed if index == 0 else self.units))
+
+    def call(
+        self,
+        inputs,
+        memory,
+        memory_mask=None,
+        initial_state=None,
+        inputs_mask=None,
+        return_attention_scores=False,
+        training=False,
+    ):
+        if return_attention_scores and self.attention is None:
+            raise ValueError(
+                "Attention scores need attention. Received: "
+                "return_attention_scores=True on a decoder with attention=None."
+            )
+        state, constants = self.start(memory, memory_mask, initial_state)
+        inputs = self.dropout_layer(inputs, training=training)
+        features = self._run(inputs, state, constants, inputs_mask, training)
+        outputs = self._outputs(inputs, features, constants)
+        outputs = self.dropout_layer(outputs, training=training)  # B T U
+        if not return_attention_scores:
+            return outputs
+        queries = features[..., : self.units]  # B T U
+        if self._attends_before:
+            queries = before_each_step(top(state), queries, inputs_mask)
+        return outputs, self._attend(queries, constants)[1]
+
+    def start(
+        self,
+        memory,
+        memory_mask=None,
+        initial_state=None,
+        num_beams=1,
+        max_length=None,
+    ):
+        """Prepares the first state and what stays the same at every step.
+
+        Args:
+            memory: `(B, S, D_m)`, the encoder's outputs.
+            memory_mask: Boolean `(B, S)`, True where the memory may be read.
+            initial_state: The encoder's final states, a list for each layer, or None.
+            num_beams: Number of hypotheses K that ride on each row.
+            max_length: Most steps that will be taken. A recurrent state has one size,
+                so this decoder does not need it.
+
+        Returns:
+            `(state, constants)`: trees of tensors `(B, K, ...)` and `(B, ...)`.
+        """
+        memory = ops.convert_to_tensor(memory, self.compute_dtype)
+        memory_mask = None if memory_mask is None else as_boolean_mask(memory_mask)
+        bridged = self.state_bridge(memory, initial_state, memory_mask=memory_mask)
+        state = {"cells": [[s[:, None] for s in layer] for layer in bridged]}  # B 1 U
+        if self._attends_before:
+            state["context"] = ops.zeros_like(memory[:, :1])  # B 1 D_m
+        if self._feeds_output:
+            state["output"] = ops.zeros_like(top(state))  # B 1 U
+        state = keras.tree.map_structure(
+            lambda s: ops.repeat(s, num_beams, axis=1), state
+        )
+        constants = {}
+        if self.attention is not None:
+            constants["memory"] = memory
+            constants["keys"] = self.attention.project_keys(memory)
+            if memory_mask is not None:
+                constants["mask"] = memory_mask
+        return state, constants
+
+    def step(self, inputs, state, constants):
+        """Writes one step for every hypothesis.
+
+        Args:
+            inputs: `(B, K, D)`, the embedded last token of each hypothesis.
+            state: Tree of tensors `(B, K, ...)`, from `start` or the last step.
+            constants: Tree of tensors `(B, ...)`, from `start`.
+
+        Returns:
+            `(outputs (B, K, U), state)`.
+        """
+        inputs = ops.convert_to_tensor(inputs, self.compute_dtype)
+        state = self._advance(inputs, state, constants)
+        return self._outputs(inputs, self._features(state), constants), state
+
+    def _run(self, inputs, state, constants, inputs_mask, training):
+        """Takes all steps; returns the features `(B, T, F)` after each."""
+        ones = ops.ones_like(top(state))  # B 1 U
+        between = [self.dropout_layer(ones, training=training) for _ in self.cells[1:]]
+
+        def advance(step_inputs, states):
+            state_now = keras.tree.pack_sequence_as(state, [s[:, None] for s in states])
+            new = self._advance(step_inputs[:, None], state_now, constants, between)
+            new_states = [s[:, 0] for s in keras.tree.flatten(new)]
+            return self._features(new)[:, 0], new_states
+
+        states = [s[:, 0] for s in keras.tree.flatten(state)]  # B U
+        mask = None if inputs_mask is None else as_boolean_mask(inputs_mask)
+        return loop_over_time(advance, inputs, states, mask)
+
+    def _features(self, state):
+        """The state of the top cell, and what the last step has read or said."""
+        parts = [top(state), *(state[k] for k in ("context", "output") if k in state)]
+        return ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+
+    def _advance(self, inputs, state, constants, between=None):
+        """One step of the cells: `(B, K, D)` and the last state give the next state."""
+        if self._attends_before:
+            context, _ = self._attend(top(state), constants)  # B K D_m
+            inputs = ops.concatenate([inputs, context], axis=-1)
+        elif self._feeds_output:
+            inputs = ops.concatenate([inputs, state["output"]], axis=-1)
+        cells = []
+        for index, (cell, cell_state) in enumerate(
+            zip(self.cells, state["cells"], strict=True)
+        ):
+            if index > 0:
+                inputs = (
+                    cells[-1][0]
+                    if between is None
+                    else (cells[-1][0] * between[index - 1])
+                )
+            cells.append(step_cell(cell, inputs, cell_state))
+        new_state = {"cells": cells}
+        if self._attends_before:
+            new_state["context"] = context
+        if self._feeds_output:
+            new_state["output"] = self._attentional_vector(cells[-1][0], constants)
+        return new_state
+
+    def _outputs(self, inputs, features, constants):
+        """What the decoder says; axis 1 may be the beams or all T steps."""
+        if self._attends_before:
+            return self.readout(ops.concatenate([features, inputs], axis=-1))
+        if self._feeds_output:
+            return features[..., self.units :]
+        if self._attends_after:
+            return self._attentional_vector(features, constants)
+        return features
+
+    def _attentional_vector(self, hidden, constants):
+        context, _ = self._attend(hidden, constants)
+        return self.readout(ops.concatenate([hidden, context], axis=-1))  # B K U
+
+    def _attend(self, query, constants):
+        return self.attention.attend(
+            query, constants["keys"], constants["memory"], constants.get("mask")
+        )
+
+    def get_config(self):
+        attention = self.attention
+        if attention is not None:
+            attention = keras.saving.serialize_keras_object(attention)
+        return {
+            **super().get_config(),
+            "cell": serialize_cell(self.cell),
+            "units": self.units,
+            "num_layers": self.num_layers,
+            "attention": attention,
+            "attention_order": self.attention_order,
+            "input_feeding": self.input_feeding,
+            "bridge": self.bridge,
+            "dropout": self.dropout,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        attention = config["attention"]
+        if attention is not None:
+            attention = keras.saving.deserialize_keras_object(attention)
+        cell = deserialize_cell(config["cell"])
+        return cls(**{**config, "cell": cell, "attention": attention})
+
+
+def top(state):
+    """The hidden state of the top cell, `(B, K, U)`."""
+    return state["cells"][-1][0]
+
+
+def before_each_step(first, hidden, inputs_mask=None):
+    """The state before each step: `first (B, 1, U)`, then `hidden (B, T, U)`."""
+    before = ops.concatenate([first, hidden[:, :-1]], axis=1)  # B T U
+    if inputs_mask is None:
+        return before
+    taken = ops.cumsum(ops.cast(inputs_mask, "int32"), axis=1)  # B T
+    has_begun = ops.pad(taken[:, :-1], ((0, 0), (1, 0)))[..., None] > 0  # B T 1
+    return ops.where(has_begun, before, first)
+
+
+def loop_over_time(advance, inputs, states, mask=None):
+    """Runs `advance(inputs (B, D), states) -> (output, states)` over `(B, T, D)`.
+
+    `keras.layers.RNN` is the one loop that every backend differentiates and compiles,
+    under XLA too, which `ops.scan` on TensorFlow is not. Masked steps leave the states
+    as they were.
+    """
+    step = LoopStep(advance, [s.shape[-1] for s in states], inputs.dtype)
+    loop = keras.layers.RNN(step, return_sequences=True, dtype=inputs.dtype)
+    return loop.call(inputs, initial_state=states, mask=mask)
+
+
+class LoopStep:
+    """A function with the attributes that `keras.layers.RNN` asks of a cell."""
+
+    def __init__(self, advance, state_size, compute_dtype):
+        self.call, self.state_size = advance, state_size
+        self.compute_dtype = keras.backend.standardize_dtype(compute_dtype)
+
+    def __call__(self, inputs, states):
+        return self.call(inputs, states)
+
+
+def step_cell(cell, inputs, states):
+    """Runs a Keras cell on `(B, K, D)` with its states `(B, K, U)`."""
+    beams = ops.shape(inputs)[1]
+    flat = [ops.reshape(x, (-1, x.shape[-1])) for x in (inputs, *states)]  # BK D
+    _, new_states = cell(flat[0], flat[1:])
+    return [ops.reshape(s, (-1, beams, s.shape[-1])) for s in new_states]
+
+
+def resolve_attention(attention, units, dtype):
+    """Makes an attention layer from its name; layers and None stay as they are."""
+    if isinstance(attention, str):
+        one_of("attention", attention, ("bahdanau", "luong"))
+        if attention == "bahdanau":
+            return BahdanauAttention(units, dtype=dtype)
+        return LuongAttention("general", dtype=dtype)
+    if attention is not None and not hasattr(attention, "project_keys"):
+        raise ValueError(
+            '`attention` must be "bahdanau", "luong", None or an attention layer of '
+            f"kseq. Received: attention={attention}. A layer of one's own needs the "
+            "methods `project_keys` and `attend`, see `kseq.layers.BahdanauAttention`."
+        )
+    return attention
