@@ -1,0 +1,32 @@
+"""What a search returns.
+
+Axes in shape comments: B batch, N hypotheses, T steps, S source steps.
+"""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """The hypotheses of each row, best first.
+
+    A hypothesis that could not be formed, because there are fewer sequences than
+    beams, has length 0 and a log-probability of minus infinity.
+
+    Attributes:
+        token_ids: Integers `(B, N, T)` without the start token, with the end token,
+            then padding.
+        log_probs: `(B, N)`, the natural logarithm of each sequence's probability, the
+            end token's included.
+        token_log_probs: `(B, N, T)`, the same for each token, 0 after the end.
+        lengths: Integers `(B, N)`, the number of tokens, the end token counted.
+        attention: `(B, N, T, S)`, the weights of the source steps at each step, where
+            they were asked for, else None.
+    """
+
+    token_ids: Any
+    log_probs: Any
+    token_log_probs: Any
+    lengths: Any
+    attention: Any = None
