@@ -1,0 +1,129 @@
+"""The loss of models that write sequences.
+
+Axes in shape comments: B batch, T target steps, V vocabulary.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class SequenceCrossentropy(keras.losses.Loss):
+    """Cross-entropy of token ids, averaged over the real tokens.
+
+    A token counts unless its true id is `pad_token_id`, so a long sequence weighs as
+    much as it has tokens, and padding weighs nothing: the result is the same with and
+    without a Keras mask on the logits. With logits `z` and smoothing `e`, a token
+    whose true id is `y` costs
+
+        (1 - e) * (logsumexp(z) - z[y]) + e * (logsumexp(z) - mean(z))
+
+    which is the cross-entropy with a target that moves the share `e` of the
+    probability evenly onto the whole vocabulary. Computed in float32 at least,
+    whatever the precision of the logits.
+
+    Args:
+        label_smoothing: The share `e`, in [0, 1).
+        pad_token_id: The id that marks padding in `y_true`. With an id that never
+            occurs, such as -1, only a Keras mask says what is padding.
+        name: Name of the loss.
+        dtype: Precision of the computation, float32 or wider. Less becomes float32.
+
+    Call arguments:
+        y_true: Integer token ids, `(B, T)`.
+        y_pred: Logits, `(B, T, V)`. A Keras mask on them, True where a step counts,
+            leaves out further tokens.
+        sample_weight: Weights of the sequences, `(B,)`, or of the tokens, `(B, T)`.
+
+    Returns:
+        Scalar: the weighted sum of the tokens' losses over the sum of their weights,
+        or 0 where no token counts.
+
+    Raises:
+        ValueError: `label_smoothing` is outside [0, 1), or `y_pred` is not `(B, T, V)`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.training import SequenceCrossentropy
+    >>> loss = SequenceCrossentropy(label_smoothing=0.1)
+    >>> y_true = np.array([[3, 1, 2], [2, 0, 0]])  # the second row ends early
+    >>> logits = np.zeros((2, 3, 5), "float32")  # five words, all as likely
+    >>> round(float(loss(y_true, logits)), 4)  # log(5)
+    1.6094
+
+    References:
+        - [Szegedy et al., 2016](https://arxiv.org/abs/1512.00567), 7 (label smoothing)
+    """
+
+    def __init__(
+        self,
+        label_smoothing=0.0,
+        pad_token_id=0,
+        name="sequence_crossentropy",
+        dtype=None,
+    ):
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                "`label_smoothing` must be a number from 0 up to, but not including, "
+                f"1. Received: label_smoothing={label_smoothing}."
+            )
+        super().__init__(name=name, reduction="mean_with_sample_weight", dtype=dtype)
+        self.label_smoothing = label_smoothing
+        self.pad_token_id = pad_token_id
+
+    @property
+    def dtype(self):
+        dtype = super().dtype
+        return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        check_logits(y_true, y_pred)
+        real = ops.not_equal(y_true, self.pad_token_id)  # B T
+        weights = token_weights(real, sample_weight, self.dtype)  # B T
+        return super().__call__(y_true, y_pred, weights)
+
+    def call(self, y_true, y_pred):
+        token_ids = ops.cast(y_true, "int32")
+        # Padding may have an id outside the vocabulary, which cannot be looked up.
+        token_ids = ops.where(token_ids == self.pad_token_id, 0, token_ids)  # B T
+        true_logits = ops.take_along_axis(y_pred, token_ids[..., None], axis=-1)[..., 0]
+        log_normalizer = ops.logsumexp(y_pred, axis=-1)  # B T
+        if not self.label_smoothing:
+            return log_normalizer - true_logits
+        mean_logits = ops.mean(y_pred, axis=-1)  # B T
+        kept = 1.0 - self.label_smoothing
+        return kept * (log_normalizer - true_logits) + self.label_smoothing * (
+            log_normalizer - mean_logits
+        )
+
+    def get_config(self):
+        return {
+            "label_smoothing": self.label_smoothing,
+            "pad_token_id": self.pad_token_id,
+            "name": self.name,
+            "dtype": self.dtype,
+        }
+
+
+def check_logits(y_true, y_pred):
+    """Raises unless there is one row of logits for each token id."""
+    if np.ndim(y_true) != 2 or np.ndim(y_pred) != 3:
+        raise ValueError(
+            "`y_true` must be token ids, shape (B, T), and `y_pred` logits, shape "
+            f"(B, T, V). Received: y_true of shape {np.shape(y_true)}, y_pred of shape "
+            f"{np.shape(y_pred)}. Two arrays of token ids are compared by "
+            "`EditDistanceRate`."
+        )
+
+
+def token_weights(real, sample_weight, dtype):
+    """The weight of each token, `(B, T)`: zero where it is not real."""
+    weights = ops.cast(real, dtype)
+    if sample_weight is None:
+        return weights
+    sample_weight = ops.convert_to_tensor(sample_weight, dtype)
+    if len(sample_weight.shape) == 1:
+        sample_weight = sample_weight[:, None]  # B 1
+    return weights * sample_weight

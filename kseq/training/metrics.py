@@ -1,0 +1,276 @@
+"""Metrics of models that write sequences.
+
+Axes in shape comments: B batch, T reference steps, H hypothesis steps, V vocabulary.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq.training.losses import check_logits, token_weights
+
+
+def edit_distance(reference, hypothesis, pad_token_id=0, end_token_id=None):
+    """Levenshtein distance of token sequences, row by row.
+
+    The least number of tokens to insert, delete or replace that turns one sequence
+    into the other. Padding, wherever it stands, is not part of a sequence, nor is
+    anything from the first end token on. Takes time `O(H T^2)` for all rows at once,
+    and compiles on every backend.
+
+    Args:
+        reference: Integer token ids, `(B, T)`.
+        hypothesis: Integer token ids, `(B, H)`.
+        pad_token_id: The id that marks padding in both.
+        end_token_id: The id that ends a sequence in both. None: only padding does.
+
+    Returns:
+        Integer tensor `(B,)`: a distance for each row.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.training import edit_distance
+    >>> reference = np.array([[5, 6, 7, 0], [5, 6, 7, 8]])
+    >>> hypothesis = np.array([[5, 7, 0], [9, 6, 7]])
+    >>> np.asarray(edit_distance(reference, hypothesis)).tolist()
+    [1, 2]
+
+    References:
+        - [Wagner and Fischer, 1974](https://doi.org/10.1145/321796.321811)
+    """
+    reference = ops.cast(reference, "int32")
+    hypothesis = ops.cast(hypothesis, "int32")
+    in_reference = _counts(reference, pad_token_id, end_token_id)  # B T
+    # One more step that is never taken: JAX compiles no look into an empty axis.
+    hypothesis = ops.pad(hypothesis, [(0, 0), (0, 1)], constant_values=pad_token_id)
+    in_hypothesis = _counts(hypothesis, pad_token_id, end_token_id)  # B H+1
+    # Number of tokens before each of the T + 1 places in the reference: the distance
+    # of that beginning from an empty hypothesis, and the first row of the table.
+    places = ops.pad(ops.cumsum(ops.cast(in_reference, "int32"), 1), [(0, 0), (1, 0)])
+    order = ops.arange(ops.shape(reference)[1] + 1)
+    comes_before = order <= order[:, None]  # T+1 T+1
+    far = 2**30
+
+    def add_token(step, row):
+        token = ops.take(hypothesis, step, axis=1)[:, None]  # B 1
+        replaced = row[:, :-1] + ops.cast(reference != token, "int32")  # B T
+        replaced = ops.where(in_reference, replaced, far)
+        inserted = row + 1  # B T+1
+        best = ops.minimum(inserted[:, 1:], replaced)
+        best = ops.concatenate([inserted[:, :1], best], axis=1)  # B T+1
+        # Deleting reference tokens leads from an earlier place to each later one:
+        # min over i <= j of best[i] + places[j] - places[i].
+        earlier = ops.where(comes_before, (best - places)[:, None], far)  # B T+1 T+1
+        best = ops.min(earlier, axis=-1) + places
+        return ops.where(ops.take(in_hypothesis, step, axis=1)[:, None], best, row)
+
+    return ops.fori_loop(0, ops.shape(hypothesis)[1] - 1, add_token, places)[:, -1]
+
+
+class _Rate(keras.metrics.Metric):
+    """A sum over a sum, both kept over all batches."""
+
+    def __init__(self, pad_token_id=0, name=None, dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.pad_token_id = pad_token_id
+        self.total = self.add_variable((), "zeros", dtype=self.dtype, name="total")
+        self.count = self.add_variable((), "zeros", dtype=self.dtype, name="count")
+
+    def add(self, values, possible, weights):
+        self.total.assign_add(ops.sum(ops.cast(values, self.dtype) * weights))
+        self.count.assign_add(ops.sum(ops.cast(possible, self.dtype) * weights))
+
+    def result(self):
+        return ops.divide_no_nan(self.total, self.count)
+
+    def get_config(self):
+        return {**super().get_config(), "pad_token_id": self.pad_token_id}
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class TokenAccuracy(_Rate):
+    """Fraction of the real tokens that the logits put first.
+
+    Every token weighs the same, in whatever batch it comes.
+
+    Args:
+        pad_token_id: The id that marks padding in `y_true`. With an id that never
+            occurs, such as -1, only a Keras mask says what is padding.
+        name: Name of the metric.
+        dtype: Dtype of the sums.
+
+    Call arguments:
+        y_true: Integer token ids, `(B, T)`.
+        y_pred: Logits, `(B, T, V)`. A Keras mask on them, True where a step counts,
+            leaves out further tokens.
+        sample_weight: Weights of the sequences, `(B,)`, or of the tokens, `(B, T)`.
+
+    Returns:
+        Scalar from `result()`, 0 before the first real token.
+
+    Raises:
+        ValueError: `y_pred` is not `(B, T, V)`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.training import TokenAccuracy
+    >>> accuracy = TokenAccuracy()
+    >>> logits = np.eye(5, dtype="float32")[[[3, 1, 2], [4, 4, 4]]]
+    >>> float(accuracy(np.array([[3, 1, 2], [2, 0, 0]]), logits))
+    0.75
+    """
+
+    def __init__(self, pad_token_id=0, name="token_accuracy", dtype=None):
+        super().__init__(pad_token_id, name, dtype)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        best, real = _best_tokens(y_true, y_pred, self.pad_token_id)
+        weights = token_weights(real, sample_weight, self.dtype)  # B T
+        self.add(best == ops.cast(y_true, "int32"), real, weights)
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class ExactMatch(_Rate):
+    """Fraction of the sequences whose every real token the logits put first.
+
+    A row without a real token is no sequence and does not count.
+
+    Args:
+        pad_token_id: The id that marks padding in `y_true`. With an id that never
+            occurs, such as -1, only a Keras mask says what is padding.
+        name: Name of the metric.
+        dtype: Dtype of the sums.
+
+    Call arguments:
+        y_true: Integer token ids, `(B, T)`.
+        y_pred: Logits, `(B, T, V)`. A Keras mask on them, True where a step counts,
+            leaves out further tokens.
+        sample_weight: Weights of the sequences, `(B,)`.
+
+    Returns:
+        Scalar from `result()`, 0 before the first sequence.
+
+    Raises:
+        ValueError: `y_pred` is not `(B, T, V)`, or `sample_weight` not `(B,)`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.training import ExactMatch
+    >>> exact = ExactMatch()
+    >>> logits = np.eye(5, dtype="float32")[[[3, 1, 2], [4, 4, 4]]]
+    >>> float(exact(np.array([[3, 1, 2], [2, 0, 0]]), logits))
+    0.5
+    """
+
+    def __init__(self, pad_token_id=0, name="exact_match", dtype=None):
+        super().__init__(pad_token_id, name, dtype)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        best, real = _best_tokens(y_true, y_pred, self.pad_token_id)
+        wrong = ops.any(real & (best != ops.cast(y_true, "int32")), axis=1)  # B
+        sequences = ops.any(real, axis=1)  # B
+        weights = _row_weights(sample_weight, self.dtype)
+        self.add(sequences & ~wrong, sequences, weights)
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class EditDistanceRate(_Rate):
+    """Sum of edit distances over sum of reference lengths.
+
+    The phoneme, character or word error rate, by what a token stands for. It exceeds
+    1 where hypotheses are much longer than their references. For generated ids all of
+    `edit_distance` applies. Logits come from teacher forcing and answer step by step,
+    so steps where `y_true` is padding do not count as insertions.
+
+    Args:
+        pad_token_id: The id that marks padding in `y_true` and in a hypothesis.
+        end_token_id: The id that ends a sequence: from the first one on nothing
+            counts, itself included. None: only padding ends a sequence, and an end
+            token counts as any other.
+        name: Name of the metric.
+        dtype: Dtype of the sums.
+
+    Call arguments:
+        y_true: Integer token ids, `(B, T)`.
+        y_pred: Integer token ids of a hypothesis, `(B, H)`, or logits, `(B, T, V)`,
+            of which the best token is taken. A Keras mask on logits, True where a
+            step counts, leaves out further tokens.
+        sample_weight: Weights of the sequences, `(B,)`.
+
+    Returns:
+        Scalar from `result()`, 0 before the first reference token.
+
+    Raises:
+        ValueError: `sample_weight` is not `(B,)`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.training import EditDistanceRate
+    >>> rate = EditDistanceRate(end_token_id=2)
+    >>> y_true = np.array([[5, 6, 7, 2], [5, 6, 2, 0]])
+    >>> hypothesis = np.array([[5, 7, 2], [5, 6, 2]])
+    >>> round(float(rate(y_true, hypothesis)), 2)  # one deletion in five tokens
+    0.2
+    """
+
+    def __init__(
+        self, pad_token_id=0, end_token_id=None, name="edit_distance_rate", dtype=None
+    ):
+        super().__init__(pad_token_id, name, dtype)
+        self.end_token_id = end_token_id
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        reference, hypothesis = ops.cast(y_true, "int32"), y_pred
+        if np.ndim(y_pred) == 3:
+            best, real = _best_tokens(y_true, y_pred, self.pad_token_id)
+            reference = ops.where(real, reference, self.pad_token_id)  # B T
+            hypothesis = ops.where(real, best, self.pad_token_id)  # B T
+        ends = (self.pad_token_id, self.end_token_id)
+        distances = edit_distance(reference, hypothesis, *ends)  # B
+        lengths = ops.sum(ops.cast(_counts(reference, *ends), "int32"), axis=1)  # B
+        self.add(distances, lengths, _row_weights(sample_weight, self.dtype))
+
+    def get_config(self):
+        return {**super().get_config(), "end_token_id": self.end_token_id}
+
+
+def _counts(token_ids, pad_token_id, end_token_id):
+    """True where a token is part of its sequence."""
+    real = token_ids != pad_token_id
+    if end_token_id is None:
+        return real
+    ends = ops.cumsum(ops.cast(token_ids == end_token_id, "int32"), axis=1)
+    return real & (ends == 0)
+
+
+def _best_tokens(y_true, y_pred, pad_token_id):
+    """The most likely token of each step, and whether the step counts."""
+    check_logits(y_true, y_pred)
+    real = ops.not_equal(y_true, pad_token_id)  # B T
+    # Keras leaves it to each metric to look for the mask that a model's layers kept.
+    mask = getattr(y_pred, "_keras_mask", None)
+    if mask is not None:
+        real = real & ops.cast(mask, "bool")
+    # Not `argmax`, whose lowering on TensorFlow breaks exported graphs.
+    return ops.top_k(y_pred, 1)[1][..., 0], real
+
+
+def _row_weights(sample_weight, dtype):
+    """One weight for each row, `(B,)`, or 1 for all."""
+    if sample_weight is None:
+        return ops.ones((), dtype)
+    weights = ops.convert_to_tensor(sample_weight, dtype)
+    if len(weights.shape) == 2 and weights.shape[1] == 1:
+        weights = weights[:, 0]
+    if len(weights.shape) != 1:
+        raise ValueError(
+            "`sample_weight` of a metric of whole sequences must hold one weight for "
+            f"each row, shape (B,). Received: shape {tuple(weights.shape)}. Weights of "
+            "tokens go with `TokenAccuracy`; list this metric under `metrics`, not "
+            "`weighted_metrics`."
+        )
+    return weights

@@ -1,0 +1,233 @@
+"""Batches for training a decoder on pairs of sequences.
+
+Axes in shape comments: N rows, B batch, S source steps, T target steps, D features.
+"""
+
+import math
+import numbers
+
+import keras
+import numpy as np
+
+
+def teacher_forcing(
+    source,
+    target,
+    batch_size=64,
+    shuffle=True,
+    seed=0,
+    length_multiple=4,
+    pad_token_id=0,
+    **kwargs,
+):
+    """Batches in which a decoder reads the true tokens and predicts the next ones.
+
+    Each batch is `({"source": source, "target": target[:, :-1]}, target[:, 1:])`: at
+    every step the model sees the target up to there, start token first, and its label
+    is the token that follows, end token last.
+
+    A row ends at its last id that is not `pad_token_id`; padding behind it is cut off
+    and put back only as far as its batch needs. The model tells padding by that id
+    alone, as do `kseq.training`'s loss and metrics, so no weights come with a batch.
+
+    Rows of like length share a batch: all rows are shuffled and cut into pools, each
+    pool is sorted by length and cut into batches, and the batches are shuffled. Every
+    row comes once an epoch, in an order that `seed` and the number of the epoch
+    decide. `fit` shuffles the batches once more unless it is told `shuffle=False`.
+
+    Lengths are rounded up to a multiple, so that a compiled model meets few shapes,
+    but where possible not beyond the longest row; a limit on positions must leave
+    room for one multiple more.
+
+    Args:
+        source: Rows of token ids, as lists, arrays or one padded integer array
+            `(N, S)`; or of features, as arrays `(S, D)` or one array `(N, S, D)`.
+            Features are padded with zeros.
+        target: Rows of token ids that hold their start and end tokens, as lists,
+            arrays or one padded integer array `(N, T)`.
+        batch_size: Number of rows in a batch. The batch of those left over is kept.
+        shuffle: False keeps the rows in their order, whatever their length.
+        seed: Non-negative integer that the orders of all epochs follow from.
+        length_multiple: What the numbers of steps that the model sees, of the source
+            and of the target, are multiples of.
+        pad_token_id: The id of padding.
+        **kwargs: `workers`, `use_multiprocessing` and `max_queue_size` of
+            `keras.utils.PyDataset`.
+
+    Returns:
+        A `TeacherForcing` data set for `fit` and `evaluate`.
+
+    Raises:
+        ValueError: There are no rows, or not as many in source and target; rows are
+            neither ids nor features; a target has fewer than 2 tokens; `batch_size`
+            or `length_multiple` is less than 1.
+
+    Example:
+
+    >>> from kseq.training import teacher_forcing
+    >>> source = [[5, 6, 7], [8]]
+    >>> target = [[1, 4, 2], [1, 3, 3, 2]]  # start 1, end 2
+    >>> batches = teacher_forcing(source, target, shuffle=False, length_multiple=1)
+    >>> inputs, labels = batches[0]
+    >>> inputs["source"].tolist()
+    [[5, 6, 7], [8, 0, 0]]
+    >>> inputs["target"].tolist()
+    [[1, 4, 2], [1, 3, 3]]
+    >>> labels.tolist()
+    [[4, 2, 0], [3, 3, 2]]
+    """
+    source = _rows("source", source, pad_token_id)
+    target = _rows("target", target, pad_token_id)
+    if len(source) != len(target):
+        raise ValueError(
+            "`source` and `target` must have the same number of rows. Received: "
+            f"{len(source)} rows in source, {len(target)} in target."
+        )
+    if target[0].ndim != 1:
+        raise ValueError(
+            "`target` must be rows of integer token ids. Received: rows of "
+            f"{target[0].ndim} axes and dtype={target[0].dtype}."
+        )
+    for index, row in enumerate(target):
+        if len(row) < 2:
+            raise ValueError(
+                "A target must hold 2 tokens at least, one to start from and one to "
+                f"predict. Received: target[{index}]={row.tolist()}. Put the start "
+                "and end tokens around every target."
+            )
+    return TeacherForcing(
+        source,
+        target,
+        batch_size,
+        shuffle,
+        seed,
+        length_multiple,
+        pad_token_id,
+        **kwargs,
+    )
+
+
+class TeacherForcing(keras.utils.PyDataset):
+    """The data set that `teacher_forcing` makes and describes.
+
+    Args:
+        source: List of integer arrays `(S,)` or float arrays `(S, D)`, no padding.
+        target: List of as many integer arrays `(T,)`, no padding.
+        batch_size: As for `teacher_forcing`, and so are the arguments after it.
+    """
+
+    batches_in_pool = 100
+
+    def __init__(
+        self,
+        source,
+        target,
+        batch_size=64,
+        shuffle=True,
+        seed=0,
+        length_multiple=4,
+        pad_token_id=0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        for name, value in [
+            ("batch_size", batch_size),
+            ("length_multiple", length_multiple),
+        ]:
+            if not isinstance(value, numbers.Integral) or value < 1:
+                raise ValueError(
+                    f"`{name}` must be a positive integer. Received: {name}={value}."
+                )
+        self.source = source
+        self.target = target
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.length_multiple = length_multiple
+        self.pad_token_id = pad_token_id
+        # The model sees all of a source, and all of a target but one token.
+        source_lengths = [max(len(row), 1) for row in source]
+        target_lengths = [len(row) - 1 for row in target]
+        self._lengths = np.array([source_lengths, target_lengths])  # 2 N
+        self._start_epoch(0)
+
+    def __len__(self):
+        return math.ceil(len(self.source) / self.batch_size)
+
+    def __getitem__(self, index):
+        rows = self._batches[index]
+        source_length, target_length = self._padded_lengths[index]
+        source = self._pad([self.source[row] for row in rows], source_length)  # B S
+        target = self._pad([self.target[row] for row in rows], target_length + 1)
+        return {"source": source, "target": target[:, :-1]}, target[:, 1:]  # B T
+
+    def on_epoch_end(self):
+        self._start_epoch(self._epoch + 1)
+
+    def _start_epoch(self, epoch):
+        self._epoch = epoch
+        self._batches = self._batch_rows(epoch)
+        multiple = self.length_multiple
+        lengths = [self._lengths[:, rows].max(axis=1) for rows in self._batches]
+        lengths = np.array(lengths)  # batches 2
+        longest = self._lengths.max(axis=1)
+        lengths = np.minimum(-(-lengths // multiple) * multiple, longest)
+        if len(lengths) > 1:
+            # On TensorFlow, Keras takes an axis on which the first two batches agree
+            # for one that never changes, and stops at the first batch that differs.
+            varies = self._lengths.min(axis=1) < longest
+            lengths[1] += multiple * (varies & (lengths[0] == lengths[1]))
+        self._padded_lengths = lengths
+
+    def _batch_rows(self, epoch):
+        """Lists of row numbers, one for each batch."""
+        rows = np.arange(len(self.source))
+        if not self.shuffle:
+            return _cut(rows, self.batch_size)
+        random = np.random.default_rng([self.seed, epoch])
+        rows = random.permutation(rows)
+        batches = []
+        for pool in _cut(rows, self.batch_size * self.batches_in_pool):
+            by_length = np.lexsort(self._lengths[:, pool])  # by target, then source
+            batches += _cut(pool[by_length], self.batch_size)
+        random.shuffle(batches)
+        return batches
+
+    def _pad(self, rows, length):
+        features = rows[0].shape[1:]
+        padding = 0 if features else self.pad_token_id
+        padded = np.full((len(rows), length, *features), padding, rows[0].dtype)
+        for index, row in enumerate(rows):
+            padded[index, : len(row)] = row
+        return padded
+
+
+def _cut(rows, size):
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _rows(name, data, pad_token_id):
+    """Ids as int32 arrays without padding behind them, features as float32 arrays."""
+    if not len(data):
+        raise ValueError(
+            f"`{name}` must have at least one row. Received: {name} without rows."
+        )
+    rows = [np.asarray(row) for row in data]
+    features = rows[0].shape[1:]
+    for index, row in enumerate(rows):
+        is_integer = np.issubdtype(row.dtype, np.integer) or not row.size
+        is_ids = row.ndim == 1 and is_integer
+        if not (is_ids or row.ndim == 2) or row.shape[1:] != features:
+            raise ValueError(
+                f"`{name}` must be rows of integer token ids, shape (steps,), or of "
+                f"features, shape (steps, D), all of the same kind. Received: "
+                f"{name}[{index}] of shape {row.shape} and dtype={row.dtype}."
+            )
+    if features:
+        return [row.astype("float32") for row in rows]
+    return [_trim(row.astype("int32"), pad_token_id) for row in rows]
+
+
+def _trim(row, pad_token_id):
+    real = np.flatnonzero(row != pad_token_id)
+    return row[: real[-1] + 1] if real.size else row[:0]

@@ -1,0 +1,176 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kseq.training import SequenceCrossentropy
+
+B, T, V = 3, 5, 7
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(2)
+
+
+@pytest.fixture
+def logits(random):
+    return random.normal(size=(B, T, V)).astype("float32") * 3
+
+
+@pytest.fixture
+def y_true(random):
+    token_ids = random.integers(1, V, size=(B, T))
+    token_ids[0, 3:] = 0
+    token_ids[1, 1:] = 0
+    return token_ids
+
+
+def loop_loss(y_true, logits, label_smoothing=0.0, weights=None):
+    """Cross-entropy with the smoothed one-hot targets written out."""
+    total = count = 0.0
+    for b in range(len(y_true)):
+        for t in range(len(y_true[b])):
+            if y_true[b, t] == 0:
+                continue
+            probabilities = np.exp(logits[b, t].astype("float64"))
+            probabilities /= probabilities.sum()
+            targets = np.full(V, label_smoothing / V)
+            targets[y_true[b, t]] += 1 - label_smoothing
+            weight = 1.0 if weights is None else weights[b, t]
+            total -= weight * (targets * np.log(probabilities)).sum()
+            count += weight
+    return total / count
+
+
+def with_mask(logits, mask):
+    """Logits as a model's layers hand them over."""
+    masked = ops.convert_to_tensor(logits)
+    masked._keras_mask = ops.convert_to_tensor(mask)
+    return masked
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 0.37])
+def test_the_loss_is_the_mean_over_real_tokens(y_true, logits, label_smoothing):
+    loss = SequenceCrossentropy(label_smoothing)(y_true, logits)
+    expected = loop_loss(y_true, logits, label_smoothing)
+    np.testing.assert_allclose(float(loss), expected, rtol=1e-6)
+
+
+def test_a_keras_mask_of_the_padding_changes_nothing(y_true, logits):
+    loss = SequenceCrossentropy(0.1)
+    plain = float(loss(y_true, logits))
+    masked = float(loss(y_true, with_mask(logits, y_true != 0)))
+    np.testing.assert_allclose(masked, plain, rtol=1e-6)
+
+
+def test_a_keras_mask_can_leave_out_further_tokens(y_true, logits):
+    mask = np.ones((B, T), bool)
+    mask[2, 1] = mask[0, 0] = False
+    loss = SequenceCrossentropy(0.1)(y_true, with_mask(logits, mask))
+    expected = loop_loss(y_true, logits, 0.1, weights=mask.astype(float))
+    np.testing.assert_allclose(float(loss), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", [(B,), (B, 1), (B, T)])
+def test_sample_weights_weigh_sequences_or_tokens(
+    random, y_true, logits, shape, masked
+):
+    sample_weight = random.uniform(0.5, 2.0, size=shape)
+    weights = np.broadcast_to(sample_weight.reshape((B, -1)), (B, T))
+    y_pred = with_mask(logits, y_true != 0) if masked else logits
+    loss = SequenceCrossentropy(0.1)(y_true, y_pred, sample_weight)
+    expected = loop_loss(y_true, logits, 0.1, weights)
+    np.testing.assert_allclose(float(loss), expected, rtol=1e-6)
+
+
+def test_a_batch_of_padding_costs_nothing(logits):
+    assert float(SequenceCrossentropy(0.1)(np.zeros((B, T), int), logits)) == 0
+
+
+def test_what_stands_at_padding_does_not_matter(y_true, logits):
+    loss = SequenceCrossentropy(0.1)
+    changed = np.where((y_true == 0)[..., None], 1e4, logits)
+    np.testing.assert_allclose(
+        float(loss(y_true, changed)), float(loss(y_true, logits)), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("pad_token_id", [-100, 2, 1000])
+def test_any_id_can_mark_padding(y_true, logits, pad_token_id):
+    y_true[y_true == 2] = 3
+    moved = np.where(y_true == 0, pad_token_id, y_true)
+    loss = SequenceCrossentropy(0.1, pad_token_id=pad_token_id)(moved, logits)
+    expected = loop_loss(y_true, logits, 0.1)
+    np.testing.assert_allclose(float(loss), expected, rtol=1e-6)
+
+
+def test_forbidden_words_cost_nothing_without_smoothing(y_true, logits):
+    y_true[y_true == 2] = 3
+    logits[..., 2] = -np.inf
+    loss = SequenceCrossentropy()(y_true, logits)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kept = np.delete(logits, 2, axis=-1)
+    log_normalizer = np.log(np.exp(kept).sum(-1))
+    true_logits = np.take_along_axis(logits, y_true[..., None], -1)[..., 0]
+    expected = (log_normalizer - true_logits)[y_true != 0].mean()
+    np.testing.assert_allclose(float(loss), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", [None, "float16", "mixed_bfloat16"])
+def test_half_precision_logits_lose_no_more_than_their_rounding(
+    y_true, logits, precision, dtype
+):
+    half = ops.cast(logits, precision)
+    rounded = ops.convert_to_numpy(ops.cast(half, "float32"))
+    loss = SequenceCrossentropy(0.1, dtype=dtype)(y_true, half)
+    assert keras.backend.standardize_dtype(loss.dtype) == "float32"
+    np.testing.assert_allclose(float(loss), loop_loss(y_true, rounded, 0.1), rtol=1e-6)
+
+
+def test_large_vocabularies_keep_their_ids_in_a_half_precision_loss(random):
+    y_true = np.array([[4999, 3001]])
+    logits = random.normal(size=(1, 2, 5003)).astype("float32")
+    half, single = (SequenceCrossentropy(dtype=d) for d in ("float16", "float32"))
+    assert float(half(y_true, logits)) == float(single(y_true, logits))
+
+
+def test_logits_beyond_the_range_of_exp_stay_finite(y_true):
+    logits = np.zeros((B, T, V), "float32")
+    logits[..., 1] = 5000.0
+    assert np.isfinite(float(SequenceCrossentropy(0.1)(y_true, logits)))
+
+
+def test_the_config_survives_a_round_trip():
+    loss = SequenceCrossentropy(0.1, pad_token_id=3, name="tokens", dtype="float64")
+    restored = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert type(restored) is SequenceCrossentropy
+    assert restored.get_config() == loss.get_config()
+    assert (restored.label_smoothing, restored.pad_token_id) == (0.1, 3)
+    assert (restored.name, restored.dtype) == ("tokens", "float64")
+
+
+@pytest.mark.parametrize("label_smoothing", [-0.1, 1.0])
+def test_smoothing_outside_its_range_is_an_error(label_smoothing):
+    with pytest.raises(ValueError, match=f"label_smoothing={label_smoothing}"):
+        SequenceCrossentropy(label_smoothing)
+
+
+def test_token_ids_in_place_of_logits_are_an_error(y_true):
+    with pytest.raises(ValueError, match=r"y_pred of shape \(3, 5\)"):
+        SequenceCrossentropy()(y_true, y_true)
+
+
+def test_evaluate_reports_the_token_mean_with_and_without_a_surviving_mask(
+    y_true, random
+):
+    table = random.normal(size=(V, V)).astype("float32")
+    losses = []
+    for mask_zero in (True, False):
+        embedding = keras.layers.Embedding(V, V, mask_zero=mask_zero, weights=[table])
+        model = keras.Sequential([keras.Input((None,), dtype="int32"), embedding])
+        model.compile("sgd", loss=SequenceCrossentropy(0.1))
+        losses.append(model.evaluate(y_true, y_true, verbose=0))
+    np.testing.assert_allclose(losses, loop_loss(y_true, table[y_true], 0.1), rtol=1e-5)

@@ -1,0 +1,238 @@
+import keras
+import numpy as np
+import pytest
+
+from kseq.training import (
+    SequenceCrossentropy,
+    TeacherForcing,
+    TokenAccuracy,
+    teacher_forcing,
+)
+
+START, END = 1, 2
+
+
+def pairs(rows=101, seed=3):
+    """Ragged pairs, each told by its first source and second target token."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(1, 23, size=rows)
+    source = [[3 + row] + [3] * int(n - 1) for row, n in enumerate(lengths)]
+    noise = random.integers(0, 3, size=rows)
+    target = [
+        [START, 3 + row, *[3] * int(n), END]
+        for row, n in enumerate(lengths + noise, start=0)
+    ]
+    return source, target
+
+
+def read_back(batches):
+    """The rows of an epoch, unpadded, in the order they come."""
+    source, target = [], []
+    for inputs, labels in batches:
+        for s, t, y in zip(inputs["source"], inputs["target"], labels, strict=True):
+            source.append(s[s != 0].tolist())
+            y = y[y != 0].tolist()
+            assert t[: len(y)].tolist() == [START, *y[:-1]]
+            target.append([START, *y])
+    return source, target
+
+
+def waste(batches):
+    cells = sum(inputs["target"].size for inputs, _ in batches)
+    return 1 - sum((labels != 0).sum() for _, labels in batches) / cells
+
+
+def padded(rows):
+    width = max(map(len, rows)) + 3
+    return np.array([row + [0] * (width - len(row)) for row in rows])
+
+
+def test_unshuffled_batches_hold_the_rows_in_their_order():
+    source, target = pairs()
+    batches = teacher_forcing(source, target, batch_size=7, shuffle=False)
+    assert read_back(batches) == (source, target)
+    batches.on_epoch_end()
+    assert read_back(batches) == (source, target)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 101, 1000])
+def test_every_row_comes_once_an_epoch_and_stays_with_its_pair(batch_size):
+    source, target = pairs()
+    batches = teacher_forcing(source, target, batch_size=batch_size)
+    assert len(batches) == len(list(batches)) == -(-101 // batch_size)
+    for _ in range(3):
+        seen = read_back(batches)
+        together = sorted(zip(*seen, strict=True))
+        assert together == sorted(zip(source, target, strict=True))
+        batches.on_epoch_end()
+
+
+def test_all_batches_are_full_but_one():
+    batches = teacher_forcing(*pairs(), batch_size=7)
+    sizes = sorted(len(labels) for _, labels in batches)
+    assert sizes == [3] + [7] * 14
+
+
+def test_rows_of_several_pools_come_once(monkeypatch):
+    monkeypatch.setattr(TeacherForcing, "batches_in_pool", 3)
+    source, target = pairs()
+    batches = teacher_forcing(source, target, batch_size=7)
+    assert sorted(read_back(batches)[1]) == sorted(target)
+    assert sorted(len(labels) for _, labels in batches) == [3] + [7] * 14
+
+
+def test_each_epoch_has_its_own_order_that_the_seed_decides():
+    def epochs(seed):
+        batches = teacher_forcing(*pairs(), batch_size=7, seed=seed)
+        orders = []
+        for _ in range(3):
+            orders.append(read_back(batches)[1])
+            batches.on_epoch_end()
+        return orders
+
+    first, again, other = epochs(5), epochs(5), epochs(6)
+    assert first == again
+    assert first[0] != first[1] != first[2] != first[0]
+    assert first[0] != other[0]
+
+
+def test_rows_of_like_length_share_a_batch():
+    source, target = pairs(rows=1009)
+    options = {"batch_size": 16, "length_multiple": 1}
+    sorted_waste = waste(teacher_forcing(source, target, **options))
+    plain_waste = waste(teacher_forcing(source, target, shuffle=False, **options))
+    assert sorted_waste < 0.1 < plain_waste
+
+
+def test_steps_are_rounded_up_but_not_beyond_the_longest_row():
+    source, target = pairs()
+    batches = teacher_forcing(source, target, batch_size=7, length_multiple=7)
+    longest = [max(map(len, source)), max(map(len, target)) - 1]
+    assert all(n % 7 for n in longest)
+    shapes = [
+        (inputs["source"].shape[1], labels.shape[1], inputs["target"].shape[1])
+        for inputs, labels in batches
+    ]
+    assert {s % 7 == 0 or s == longest[0] for s, _, _ in shapes} == {True}
+    assert {t % 7 == 0 or t == longest[1] for _, t, _ in shapes} == {True}
+    assert len(set(shapes)) < 9
+    assert all(t == read for _, t, read in shapes)
+
+
+def test_padded_arrays_give_the_batches_that_their_rows_give():
+    source, target = pairs()
+    ragged = teacher_forcing(source, target, batch_size=7)
+    arrays = teacher_forcing(padded(source), padded(target), batch_size=7)
+    for (x, y), (x_array, y_array) in zip(ragged, arrays, strict=True):
+        assert x["source"].dtype == x["target"].dtype == y.dtype == "int32"
+        assert np.array_equal(x["source"], x_array["source"])
+        assert np.array_equal(x["target"], x_array["target"])
+        assert np.array_equal(y, y_array)
+
+
+def test_another_id_can_mark_padding():
+    batches = teacher_forcing(
+        [[5, 0, -1], [7]], [[1, 0], [1, 3, 2]], pad_token_id=-1, shuffle=False
+    )
+    inputs, labels = batches[0]
+    assert inputs["source"].tolist() == [[5, 0], [7, -1]]
+    assert inputs["target"].tolist() == [[1, 0], [1, 3]]
+    assert labels.tolist() == [[0, -1], [3, 2]]
+
+
+def test_an_array_of_features_stays_as_it_is():
+    features = np.random.default_rng(2).normal(size=(5, 7, 3))
+    target = [[START, n, END] for n in range(3, 8)]
+    batches = teacher_forcing(features, target, batch_size=2, shuffle=False)
+    seen = np.concatenate([inputs["source"] for inputs, _ in batches])
+    assert seen.dtype == "float32"
+    assert np.array_equal(seen, features.astype("float32"))
+
+
+def test_features_of_many_lengths_are_padded_with_zeros():
+    random = np.random.default_rng(2)
+    source = [random.normal(size=(n, 3)) for n in (5, 2, 11)]
+    target = [[START, n, END] for n in range(3, 6)]
+    batches = teacher_forcing(
+        source, target, batch_size=2, shuffle=False, pad_token_id=9
+    )
+    first = batches[0][0]["source"]
+    assert first.shape == (2, 8, 3)
+    assert np.array_equal(first[1, :2], source[1].astype("float32"))
+    assert not first[0, 5:].any() and not first[1, 2:].any()
+
+
+def test_a_source_of_padding_alone_keeps_a_step():
+    batches = teacher_forcing([[0, 0], []], [[1, 2], [1, 2]])
+    assert batches[0][0]["source"].tolist() == [[0], [0]]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ([[3], [4]], [[1, 2]], "2 rows in source, 1 in target"),
+        ([], [], "`source` must have at least one row"),
+        ([[3], [4]], [[1, 3, 2], [1]], r"target\[1\]=\[1\]"),
+        ([[3]], np.array([[1, 0, 0]]), r"target\[0\]=\[1\]"),
+        ([[3]], [[1.0, 2.0]], r"target\[0\] of shape \(2,\) and dtype=float64"),
+        ([[3]], [np.ones((3, 5))], "`target` must be rows of integer token ids"),
+        ([[3.5]], [[1, 2]], r"source\[0\] of shape \(1,\) and dtype=float64"),
+        ([3], [[1, 2]], r"source\[0\] of shape \(\) and dtype=int64"),
+        ([[3], np.ones((2, 3))], [[1, 2]] * 2, r"source\[1\] of shape \(2, 3\)"),
+        ([np.ones((2, 3)), np.ones((2, 5))], [[1, 2]] * 2, r"source\[1\] of shape"),
+    ],
+)
+def test_rows_that_make_no_pairs_are_an_error(source, target, message):
+    with pytest.raises(ValueError, match=message):
+        teacher_forcing(source, target)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "length_multiple"])
+@pytest.mark.parametrize("value", [0, -1, 2.5])
+def test_sizes_below_one_are_an_error(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value}"):
+        teacher_forcing(*pairs(), **{name: value})
+
+
+def copier(words):
+    """Repeats the target's token and knows nothing of the source but its length."""
+    source = keras.Input((None,), dtype="int32", name="source")
+    target = keras.Input((None,), dtype="int32", name="target")
+    embedding = keras.layers.Embedding(words, 8, mask_zero=True)
+    memory = keras.layers.GlobalAveragePooling1D()(embedding(source))
+    steps = keras.layers.GRU(8, return_sequences=True)(
+        embedding(target), initial_state=memory
+    )
+    return keras.Model(
+        {"source": source, "target": target}, keras.layers.Dense(words)(steps)
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.filterwarnings("error")
+def test_fit_and_evaluate_take_the_batches_without_a_warning(workers):
+    # Many rows of one length, so that the first batches agree and later ones do not.
+    source = [[3, 4]] * 20 + [[3] * 7] * 5
+    target = [[START, 3, END]] * 20 + [[START, *[3] * 7, END]] * 5
+    model = copier(5)
+    model.compile("adam", loss=SequenceCrossentropy(0.1), metrics=[TokenAccuracy()])
+    train = teacher_forcing(source, target, batch_size=5, workers=workers)
+    held_out = teacher_forcing(source, target, batch_size=5, shuffle=False)
+    history = model.fit(train, epochs=3, validation_data=held_out, verbose=0)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    model.evaluate(held_out, verbose=0)
+
+
+def test_the_first_two_batches_always_differ_where_lengths_vary():
+    """Keras on TensorFlow would otherwise hold their common length for the only one."""
+    source = [[3, 4]] * 20 + [[3] * 7] * 5
+    target = [[START, 3, END]] * 10 + [[START, *[3] * 7, END]] * 15
+    for shuffle in (False, True):
+        batches = teacher_forcing(source, target, batch_size=5, shuffle=shuffle)
+        for _ in range(5):
+            (first, _), (second, _) = batches[0], batches[1]
+            assert first["source"].shape[1] != second["source"].shape[1]
+            assert first["target"].shape[1] != second["target"].shape[1]
+            batches.on_epoch_end()
+    same = teacher_forcing([[3]] * 5, [[1, 2]] * 5, batch_size=2)
+    assert {labels.shape[1] for _, labels in same} == {1}
