@@ -1,0 +1,36 @@
+"""kseq: sequence models for Keras 3.
+
+Layers that compose, builders that assemble them into Keras models, and one decoding
+engine that serves every model, on TensorFlow, JAX and PyTorch:
+
+- `kseq.layers`: masks, embeddings, attention, recurrent encoders and decoders.
+- `kseq.encoder_decoder`: wires layers into a model that can `generate` and `score`.
+- `kseq.decoding`: greedy and beam search over any step function.
+- `kseq.training`: losses, metrics and teacher forcing, for Keras' own `fit`.
+- `kseq.text`: vocabularies, from text to token ids and back.
+- `kseq.plots`: attention maps and training curves (`pip install kseq[plots]`).
+
+The last two are imported when they are first named.
+"""
+
+from importlib import import_module, metadata
+
+from kseq import decoding, layers, training
+from kseq.builders import encoder_decoder
+
+try:
+    __version__ = metadata.version("kseq")
+except metadata.PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "unknown"
+
+_LAZY_ROOMS = ("plots", "text")
+
+
+def __getattr__(name):
+    if name in _LAZY_ROOMS:
+        return import_module(f"kseq.{name}")
+    raise AttributeError(f"module 'kseq' has no attribute '{name}'")
+
+
+def __dir__():
+    return sorted({*globals(), *_LAZY_ROOMS})

@@ -1,0 +1,178 @@
+"""Encoder-decoder models: one sequence in, another sequence out.
+
+Axes in shape comments: B batch, S source steps, T target steps, K beams, D features,
+V vocabulary.
+"""
+
+import keras
+
+from kseq.builders.parts import as_decoder, as_embedding, as_encoder
+from kseq.builders.writing import WritingModel
+from kseq.layers import RecurrentEncoder, padding_mask
+
+
+def encoder_decoder(
+    source,
+    target,
+    encoder="gru",
+    decoder="gru",
+    width=256,
+    head=None,
+    start_token_id=2,
+    end_token_id=3,
+    name="encoder_decoder",
+):
+    """A model that reads a source sequence and writes a target sequence.
+
+        source ids ──source──> (B,S,D) ──encoder──> memory, states
+                                                       │
+        target ids ──target──> (B,T,D) ─────────────decoder──> head ──> logits (B,T,V)
+
+    Args:
+        source: Embedding of the source, or its vocabulary size, short for
+            `TokenEmbedding(size, width)`.
+        target: Embedding of the target, or its vocabulary size.
+        encoder: Layer `(B, S, D) -> (B, S, U)`, or `"rnn"`, `"lstm"`, `"gru"`, short
+            for `RecurrentEncoder(name, width)`.
+        decoder: Layer with the decoder contract, such as `RecurrentDecoder`, or
+            `"rnn"`, `"lstm"`, `"gru"`, short for a decoder with Bahdanau's attention.
+        width: Size of the parts that are given by name or number.
+        head: Layer `(B, T, U) -> (B, T, V)`. Defaults to a dense layer that gives
+            float32 logits.
+        start_token_id: The token that the decoder reads first.
+        end_token_id: The token that ends a sequence.
+        name: Name of the model.
+
+    Returns:
+        An uncompiled `keras.Model` that maps `{"source": (B, S), "target": (B, T)}`,
+        the target shifted right (see `kseq.training.teacher_forcing`), to logits
+        `(B, T, V)`, and that has `generate` and `score`.
+
+    Raises:
+        ValueError: A part is unknown or does not fit its neighbour.
+
+    Example:
+
+    >>> import kseq
+    >>> model = kseq.encoder_decoder(source=11, target=13, width=8)
+    >>> model.output_shape
+    (None, None, 13)
+    >>> result = model.generate([[4, 5, 6], [7]], max_length=5)
+    >>> result.token_ids.shape
+    (2, 1, 5)
+
+    References:
+        - [Sutskever et al., 2014](https://arxiv.org/abs/1409.3215)
+        - [Cho et al., 2014](https://arxiv.org/abs/1406.1078)
+        - [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473)
+    """
+    return EncoderDecoder(
+        source=as_embedding(source, width),
+        target=as_embedding(target, width),
+        encoder=as_encoder(encoder, width),
+        decoder=as_decoder(decoder, width),
+        head=head,
+        start_token_id=start_token_id,
+        end_token_id=end_token_id,
+        name=name,
+    )
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class EncoderDecoder(WritingModel):
+    """The model that `kseq.encoder_decoder` returns."""
+
+    def __init__(
+        self,
+        source,
+        target,
+        encoder,
+        decoder,
+        head=None,
+        start_token_id=2,
+        end_token_id=3,
+        name="encoder_decoder",
+        **kwargs,
+    ):
+        if head is None:
+            head = keras.layers.Dense(
+                target.vocabulary_size, dtype="float32", name="head"
+            )
+        source_ids = keras.Input((None,), dtype="int32", name="source")
+        target_ids = keras.Input((None,), dtype="int32", name="target")
+        memory, states = encode(encoder, source(source_ids))
+        outputs = decoder(target(target_ids), memory, initial_state=states)
+        super().__init__(
+            inputs={"source": source_ids, "target": target_ids},
+            outputs=head(outputs),
+            name=name,
+            **kwargs,
+        )
+        self.source, self.encoder = source, encoder
+        self.target, self.decoder, self.head = target, decoder, head
+        self.start_token_id, self.end_token_id = start_token_id, end_token_id
+        self.pad_token_id = target.pad_token_id
+
+    def start(self, source, num_beams=1, max_length=None):
+        memory, mask, states = self._encode(source)
+        return self.decoder.start(memory, mask, states, num_beams, max_length)
+
+    def step(self, token_ids, state, constants):
+        inputs = self.target(token_ids)  # B K D
+        outputs, state = self.decoder.step(inputs, state, constants)
+        return self.head(outputs), state  # B K V
+
+    def read(self, source, target, return_attention_scores=False):
+        memory, mask, states = self._encode(source)
+        outputs = self.decoder(
+            self.target(target),
+            memory,
+            memory_mask=mask,
+            initial_state=states,
+            return_attention_scores=return_attention_scores,
+        )
+        if not return_attention_scores:
+            return self.head(outputs)
+        return self.head(outputs[0]), outputs[1]
+
+    def _encode(self, source):
+        memory, states = encode(self.encoder, self.source(source))
+        return memory, padding_mask(source, self.source.pad_token_id), states
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "source": serialize(self.source),
+            "target": serialize(self.target),
+            "encoder": serialize(self.encoder),
+            "decoder": serialize(self.decoder),
+            "head": serialize(self.head),
+            "start_token_id": self.start_token_id,
+            "end_token_id": self.end_token_id,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        parts = ("source", "target", "encoder", "decoder", "head")
+        restored = {
+            part: keras.saving.deserialize_keras_object(
+                config[part], custom_objects=custom_objects
+            )
+            for part in parts
+        }
+        return cls(**{**config, **restored})
+
+
+def encode(encoder, embedded):
+    """Runs any encoder: `(memory (B, S, U), states or None)`."""
+    if isinstance(encoder, RecurrentEncoder):
+        return encoder(embedded, return_state=True)
+    memory = encoder(embedded)
+    if len(memory.shape) != 3:
+        raise ValueError(
+            "`encoder` must return one vector for each step, shape (B, S, U). "
+            f"Received: encoder={encoder.name}, which returns {tuple(memory.shape)}. "
+            "A recurrent layer needs `return_sequences=True`."
+        )
+    return memory, None

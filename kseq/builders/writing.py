@@ -1,0 +1,230 @@
+"""Models that write sequences: `generate` and `score` on top of any Keras model.
+
+Axes in shape comments: B batch, N hypotheses, K beams, T target steps, S source steps,
+V vocabulary.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq.decoding import Generation, GreedySearch
+
+LENGTH_MULTIPLE = 8
+
+
+class WritingModel(keras.Model):
+    """A model that writes token ids, the base of those that the builders return.
+
+    A subclass sets `start_token_id`, `end_token_id` and `pad_token_id`, and says how
+    it starts, steps and reads:
+
+    - `start(source, num_beams, max_length) -> (state, constants)`
+    - `step(token_ids (B, K), state, constants) -> (logits (B, K, V), state)`
+    - `read(source, target (B, T), return_attention_scores) -> logits (B, T, V)`, or
+      `(logits, weights (B, T, S))`
+    """
+
+    def generate(
+        self,
+        source,
+        search=None,
+        max_length=40,
+        batch_size=128,
+        return_attention_scores=False,
+    ):
+        """Writes the target of each source.
+
+        Args:
+            source: Token ids `(B, S)`, padded, or a list of lists of different
+                lengths.
+            search: A search object of `kseq.decoding`. Defaults to `GreedySearch()`.
+            max_length: Most tokens to write, the end token counted.
+            batch_size: Most rows to work on at a time.
+            return_attention_scores: Whether to read every hypothesis once more and
+                return what it attended to.
+
+        Returns:
+            A `kseq.decoding.Generation` of NumPy arrays, every hypothesis, best first.
+
+        Raises:
+            ValueError: The source is empty or `max_length` is not positive.
+        """
+        search = GreedySearch() if search is None else search
+        loop = self._compiled(_Writing, search, max_length)
+        outputs = _in_batches(loop, {"source": _rows("source", source)}, batch_size)
+        result = Generation(**outputs)
+        if not return_attention_scores:
+            return result
+        _, attention = self._score(source, result.token_ids, batch_size, True)
+        return Generation(**{**outputs, "attention": attention})
+
+    def score(self, source, target, batch_size=128):
+        """The log-probability that the model gives to each target.
+
+        Args:
+            source: Token ids `(B, S)`, padded, or a list of lists.
+            target: Token ids without the start token, up to and including the end
+                token: `(B, T)`, padded, or a list of lists; or several hypotheses for
+                each source, `(B, N, T)`, or a `Generation`.
+            batch_size: Most rows to work on at a time.
+
+        Returns:
+            NumPy array `(B,)`, or `(B, N)`, of natural logarithms.
+
+        Raises:
+            ValueError: Source and target have different numbers of rows.
+        """
+        target = target.token_ids if isinstance(target, Generation) else target
+        return self._score(source, target, batch_size, False)[0]
+
+    def _score(self, source, target, batch_size, return_attention_scores):
+        source, target = _rows("source", source), _rows("target", target)
+        if len(source) != len(target):
+            raise ValueError(
+                "Every source needs its target. Received: "
+                f"{len(source)} sources and {len(target)} targets."
+            )
+        num_hypotheses = None
+        if getattr(target, "ndim", 1) == 3:  # B N T
+            num_hypotheses = target.shape[1]
+            target = target.reshape(-1, target.shape[-1])
+            source = [row for row in source for _ in range(num_hypotheses)]
+        reading = self._compiled(_Reading, return_attention_scores)
+        outputs = _in_batches(reading, {"source": source, "target": target}, batch_size)
+        if return_attention_scores:
+            steps, positions = (max(len(row) for row in x) for x in (target, source))
+            outputs["attention"] = outputs["attention"][:, :steps, :positions]
+        if num_hypotheses is not None:
+            outputs = {
+                name: value.reshape(-1, num_hypotheses, *value.shape[1:])
+                for name, value in outputs.items()
+            }
+        return outputs["log_probs"], outputs.get("attention")
+
+    def _compiled(self, kind, *options):
+        """The Keras model that runs a loop, kept so that it is compiled only once."""
+        cache = self.__dict__.setdefault("_compiled_loops", _Cache())
+        if (kind, options) not in cache.models:
+            cache.models[kind, options] = kind(self, *options)
+        return cache.models[kind, options]
+
+
+class _Cache:
+    """Hides compiled loops from Keras, which would save them with the model."""
+
+    def __init__(self):
+        self.models = {}
+
+
+class _Writing(keras.Model):
+    """A search over a writing model, as a Keras model, so that Keras compiles it."""
+
+    def __init__(self, writer, search, max_length):
+        super().__init__(name="writing")
+        self.writer, self.search, self.max_length = writer, search, max_length
+        self.built = True
+
+    def call(self, inputs):
+        source, writer = inputs["source"], self.writer
+        state, constants = writer.start(source, self.search.num_beams, self.max_length)
+        start_token_ids = ops.full((ops.shape(source)[0],), writer.start_token_id)
+        result = self.search(
+            writer.step,
+            state,
+            constants,
+            ops.cast(start_token_ids, "int32"),
+            end_token_id=writer.end_token_id,
+            max_length=self.max_length,
+            pad_token_id=writer.pad_token_id,
+        )
+        return {k: v for k, v in vars(result).items() if v is not None}
+
+
+class _Reading(keras.Model):
+    """The log-probabilities of given targets, as a Keras model."""
+
+    def __init__(self, writer, return_attention_scores):
+        super().__init__(name="reading")
+        self.writer, self.with_scores = writer, return_attention_scores
+        self.built = True
+
+    def call(self, inputs):
+        source, target = inputs["source"], inputs["target"]
+        start = ops.full_like(target[:, :1], self.writer.start_token_id)
+        shifted = ops.concatenate([start, target[:, :-1]], axis=1)  # B T
+        outputs = self.writer.read(source, shifted, self.with_scores)
+        logits = outputs[0] if self.with_scores else outputs
+        log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)  # B T V
+        log_probs = ops.take_along_axis(log_probs, target[..., None], axis=-1)[..., 0]
+        is_real = ops.cast(target != self.writer.pad_token_id, "float32")  # B T
+        result = {"log_probs": ops.sum(log_probs * is_real, axis=-1)}
+        if self.with_scores:
+            result["attention"] = outputs[1] * is_real[..., None]
+        return result
+
+
+def _rows(name, ids):
+    """Rows of token ids: an array as it is, or a list of lists."""
+    if hasattr(ids, "shape"):
+        ids = ops.convert_to_numpy(ids)
+    if len(ids) == 0 or (not hasattr(ids, "ndim") and isinstance(ids[0], (int, str))):
+        raise ValueError(
+            f"`{name}` must hold at least one row of token ids: shape (B, T), or a "
+            f"list of lists. Received: {name}={ids!r}."
+        )
+    return ids
+
+
+def _in_batches(model, inputs, batch_size):
+    """Runs the model over rows of similar lengths, in few different shapes.
+
+    The first input decides the order. Lengths are rounded up to a multiple of
+    `LENGTH_MULTIPLE` and the number of rows to a power of two, by repeating the last
+    row, so that a compiled model meets few shapes.
+    """
+    lengths = [len(row) for row in next(iter(inputs.values()))]
+    order = np.argsort(lengths, kind="stable")
+    results = []
+    for first in range(0, len(order), batch_size):
+        chosen = order[first : first + batch_size]
+        num_rows = min(1 << (len(chosen) - 1).bit_length(), batch_size)
+        repeated = np.pad(chosen, (0, num_rows - len(chosen)), mode="edge")
+        batch = {
+            name: _pad([rows[i] for i in repeated]) for name, rows in inputs.items()
+        }
+        outputs = model.predict_on_batch(batch)
+        results.append({k: v[: len(chosen)] for k, v in outputs.items()})
+    restored = np.argsort(order, kind="stable")
+    return {
+        name: _concatenate([result[name] for result in results])[restored]
+        for name in results[0]
+    }
+
+
+def _pad(rows):
+    """Rows of different lengths as one int32 array, filled up with zeros behind."""
+    length = max(max(len(row) for row in rows), 1)
+    length = -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+    padded = np.zeros((len(rows), length), "int32")
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return padded
+
+
+def _concatenate(arrays):
+    """Joins arrays of batches, which may differ in length, along the first axis."""
+    shape = np.max([array.shape[1:] for array in arrays], axis=0)
+    return np.concatenate(
+        [
+            np.pad(
+                array,
+                [(0, 0)]
+                + [
+                    (0, size - own)
+                    for size, own in zip(shape, array.shape[1:], strict=True)
+                ],
+            )
+            for array in arrays
+        ]
+    )
