@@ -1,0 +1,2 @@
+from kseq.text.pipeline import Hypothesis, TextToText
+from kseq.text.vocabulary import Vocabulary

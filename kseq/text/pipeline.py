@@ -1,0 +1,184 @@
+"""Text in, text out: a model that writes, with the vocabularies it was trained on.
+
+Axes in shape comments: B texts, N hypotheses, T target tokens, S source tokens.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from kseq.text.vocabulary import Vocabulary, text_positions
+
+PARTS = ("model", "source_vocabulary", "target_vocabulary")
+
+
+@dataclasses.dataclass(frozen=True)
+class Hypothesis:
+    """One text that a model wrote, with its score.
+
+    Attributes:
+        text: The text, as the target vocabulary decodes it; a list of symbols if that
+            vocabulary has `split=None`.
+        tokens: Its T tokens, without the end token.
+        log_prob: Its log-probability, the end token counted.
+        source_tokens: The S tokens of the source as the model read them; an unknown
+            one is U+FFFD.
+        attention: `(T, S)`, what each token paid attention to, or None.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.text import Hypothesis
+    >>> Hypothesis("ho", ["h", "o"], -0.5, ["h", "i"], np.eye(2)).text
+    'ho'
+    """
+
+    text: str
+    tokens: list
+    log_prob: float
+    source_tokens: list
+    attention: np.ndarray | None = dataclasses.field(
+        default=None, repr=False, compare=False
+    )
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class TextToText(keras.Model):
+    """A model that writes and its two vocabularies, in one `.keras` file.
+
+    Args:
+        model: A model with `generate(source_ids, search=None, max_length=40)`, such as
+            `kseq.encoder_decoder` builds.
+        source_vocabulary: The `Vocabulary` of what the model reads.
+        target_vocabulary: The `Vocabulary` of what it writes.
+        **kwargs: `name` and the other arguments of `keras.Model`.
+
+    Call arguments:
+        inputs: Whatever the inner model is called with; it goes there unchanged.
+
+    Returns:
+        What the inner model returns.
+
+    Raises:
+        ValueError: The model has no `generate`, or a vocabulary is none.
+
+    Example:
+
+    >>> import types
+    >>> import keras, numpy as np
+    >>> from kseq.text import TextToText, Vocabulary
+    >>> class Parrot(keras.Model):
+    ...     def generate(self, source_ids, search=None, max_length=40):
+    ...         ids = np.array([[source_ids[0] + [3]]])  # 3 is the end token
+    ...         return types.SimpleNamespace(token_ids=ids, log_probs=np.zeros((1, 1)),
+    ...             lengths=np.array([[ids.shape[-1]]]), attention=None)
+    >>> letters = Vocabulary("character").adapt(["polly"])
+    >>> [[best]] = TextToText(Parrot(), letters, letters).generate(["polly"])
+    >>> best.text, best.tokens, best.log_prob
+    ('polly', ['p', 'o', 'l', 'l', 'y'], 0.0)
+    """
+
+    def __init__(self, model, source_vocabulary, target_vocabulary, **kwargs):
+        super().__init__(**kwargs)
+        if not callable(getattr(model, "generate", None)):
+            raise ValueError(
+                "`model` must have a method `generate`, as models of "
+                f"`kseq.encoder_decoder` have. Received: model={model!r}."
+            )
+        self.model = model
+        self.source_vocabulary = checked("source_vocabulary", source_vocabulary)
+        self.target_vocabulary = checked("target_vocabulary", target_vocabulary)
+        self.built = True
+
+    def call(self, inputs, training=None):
+        return self.model(inputs, training=training)
+
+    def generate(self, texts, search=None, max_length=40, **options):
+        """Writes a text for each text.
+
+        Args:
+            texts: List of texts, as the source vocabulary takes them.
+            search: How to search: `kseq.decoding.BeamSearch(5)` and the like. None for
+                the way of the model.
+            max_length: Greatest number of tokens of a hypothesis.
+            **options: What else the model's `generate` takes, such as
+                `return_attention_scores=True`.
+
+        Returns:
+            For each text a list of `Hypothesis`, the best first.
+
+        Raises:
+            ValueError: A text has no token at all.
+
+        Example: see the class.
+        """
+        source_ids = self.source_vocabulary.encode(texts)
+        if not source_ids:
+            return []
+        if [] in source_ids:
+            raise ValueError(
+                "`texts` must have at least one token each. Received: "
+                f"texts[{source_ids.index([])}], which has none."
+            )
+        result = self.model.generate(
+            source_ids, search=search, max_length=max_length, **options
+        )
+        token_ids, log_probs, lengths, attention = (
+            None if value is None else keras.ops.convert_to_numpy(value)
+            for value in (
+                result.token_ids,  # B N T
+                result.log_probs,  # B N
+                result.lengths,  # B N
+                result.attention,  # B N T S
+            )
+        )
+        return [
+            [
+                self._hypothesis(
+                    source_ids[b],
+                    token_ids[b, n, : lengths[b, n]],
+                    log_probs[b, n],
+                    None if attention is None else attention[b, n],
+                )
+                for n in range(token_ids.shape[1])
+            ]
+            for b in range(len(source_ids))
+        ]
+
+    def _hypothesis(self, source_ids, token_ids, log_prob, attention):
+        if attention is not None:
+            attention = attention[text_positions(token_ids), : len(source_ids)]  # T S
+        return Hypothesis(
+            text=self.target_vocabulary.decode([token_ids])[0],
+            tokens=self.target_vocabulary.spell(token_ids),
+            log_prob=float(log_prob),
+            source_tokens=self.source_vocabulary.spell(source_ids),
+            attention=attention,
+        )
+
+    def get_config(self):
+        parts = {
+            name: keras.saving.serialize_keras_object(getattr(self, name))
+            for name in PARTS
+        }
+        return {**super().get_config(), **parts}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        parts = {
+            name: keras.saving.deserialize_keras_object(
+                config[name], custom_objects=custom_objects
+            )
+            for name in PARTS
+        }
+        return cls(**{**config, **parts})
+
+
+def checked(name, vocabulary):
+    if not isinstance(vocabulary, Vocabulary):
+        raise ValueError(
+            f"`{name}` must be a `kseq.text.Vocabulary`. "
+            f"Received: {name}={vocabulary!r}."
+        )
+    return vocabulary

@@ -1,0 +1,183 @@
+"""Text to text: one file holds the model and both vocabularies."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from kseq.text import Hypothesis, TextToText, Vocabulary
+
+WORDS = ["한국어", "hello", "two\nlines", "a\u2028b"]
+SOUNDS = ["AH0 B", "K OW1", "S \ufffd"]
+
+
+@keras.saving.register_keras_serializable(package="kseq_tests")
+class Scribe(keras.Model):
+    """Writes a token of its own for each one it reads; `search` says how many ways."""
+
+    def __init__(self, sizes, attends=True, **kwargs):
+        super().__init__(**kwargs)
+        self.sizes, self.attends = sizes, attends
+        self.scores = keras.layers.Embedding(*sizes, embeddings_initializer="normal")
+        self.scores.build()
+        self.built = True
+
+    def call(self, ids):
+        return self.scores(ids)
+
+    def generate(self, source_ids, search=None, max_length=40):
+        beams, longest = search or 1, max(map(len, source_ids))
+        shape = (len(source_ids), beams)
+        token_ids = np.zeros((*shape, longest + 1), "int32")
+        lengths, log_probs = np.zeros(shape, "int32"), np.zeros(shape, "float32")
+        attention = np.full((*shape, longest + 1, longest), 0.5)
+        for b, row in enumerate(source_ids):
+            scores = keras.ops.convert_to_numpy(self(np.array(row)))
+            order = np.argsort(-scores[:, 4:], axis=-1) + 4
+            for n in range(beams):
+                written = [*order[:, n], 3][:max_length]
+                lengths[b, n] = len(written)
+                token_ids[b, n, : len(written)] = written
+                attention[b, n, : len(row), : len(row)] = np.eye(len(row)) / (n + 1)
+                log_probs[b, n] = scores[0, order[0, n]]
+        return types.SimpleNamespace(
+            token_ids=keras.ops.array(token_ids),
+            log_probs=keras.ops.array(log_probs),
+            lengths=keras.ops.array(lengths),
+            attention=keras.ops.array(attention) if self.attends else None,
+        )
+
+    def get_config(self):
+        config = {"sizes": self.sizes, "attends": self.attends}
+        return {**super().get_config(), **config}
+
+
+def pipeline(attends=True):
+    source = Vocabulary("character", normalization="NFD").adapt(WORDS)
+    target = Vocabulary("word").adapt(SOUNDS)
+    return TextToText(Scribe([source.size, target.size], attends), source, target)
+
+
+def plain(results):
+    """Results in the form that JSON keeps."""
+    rows = [[dataclasses.asdict(best) for best in row] for row in results]
+    return json.loads(json.dumps(rows, default=np.ndarray.tolist))
+
+
+def test_each_text_gets_its_hypotheses_best_first():
+    results = pipeline().generate([*WORDS, "he"], search=3)
+    assert [len(row) for row in results] == [3] * 5
+    for row in results:
+        log_probs = [best.log_prob for best in row]
+        assert log_probs == sorted(log_probs, reverse=True)
+        for best in row:
+            assert isinstance(best, Hypothesis)
+            assert best.text == " ".join(best.tokens)
+            assert len(best.tokens) == len(best.source_tokens)
+
+
+def test_attention_is_cut_to_the_tokens_of_both_sides():
+    for row, length in zip(
+        pipeline().generate(["한", "hello"], 2), (3, 5), strict=True
+    ):
+        for n, best in enumerate(row):
+            np.testing.assert_array_equal(best.attention, np.eye(length) / (n + 1))
+            assert len(best.source_tokens) == length
+
+
+def test_attention_keeps_to_its_token_where_the_model_writes_padding_or_start():
+    writer = pipeline()
+    ids = keras.ops.array([[[2, 5, 0, 4, 3]]])
+    attention = np.arange(5.0)[None, None, :, None] * np.ones((1, 1, 5, 2))
+    written = types.SimpleNamespace(
+        token_ids=ids,
+        log_probs=np.zeros((1, 1)),
+        lengths=np.array([[5]]),
+        attention=attention,
+    )
+    writer.model.generate = lambda *args, **kwargs: written
+    [[best]] = writer.generate(["he"])
+    assert best.tokens == writer.target_vocabulary.spell([5, 4])
+    assert best.attention[:, 0].tolist() == [1, 3]
+
+
+def test_a_model_without_attention_gives_none():
+    [[best]] = pipeline(attends=False).generate(["hello"])
+    assert best.attention is None
+
+
+def test_search_and_max_length_go_to_the_model():
+    [[first, second]] = pipeline().generate(["hello"], search=2, max_length=3)
+    assert len(first.tokens) == len(second.tokens) == 3
+    assert first.attention.shape == (3, 5)
+
+
+def test_what_the_model_cannot_know_is_shown_as_it_reads_it():
+    [[best]] = pipeline().generate(["h7"])
+    assert best.source_tokens == ["h", "\ufffd"]
+
+
+def test_a_call_goes_to_the_inner_model():
+    writer, ids = pipeline(), np.array([[4, 5]])
+    outer, inner = map(keras.ops.convert_to_numpy, (writer(ids), writer.model(ids)))
+    np.testing.assert_array_equal(outer, inner)
+
+
+def test_no_texts_give_no_results():
+    assert pipeline().generate([]) == []
+
+
+def test_one_file_gives_the_same_results_in_a_new_process(tmp_path):
+    writer = pipeline()
+    writer.save(tmp_path / "writer.keras")
+    here = pathlib.Path(__file__)
+    program = (
+        "import json, sys, keras, test_pipeline as t\n"
+        "writer = keras.saving.load_model(sys.argv[1])\n"
+        "print(json.dumps(t.plain(writer.generate(t.WORDS, search=2))))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "writer.keras"],
+        env={**os.environ, "PYTHONPATH": f"{here.parent}:{here.parents[2]}"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout.splitlines()[-1]) == plain(writer.generate(WORDS, 2))
+
+
+def test_a_vocabulary_for_both_sides_is_saved_and_loaded_as_one(tmp_path):
+    letters = Vocabulary().adapt(WORDS)
+    writer = TextToText(Scribe([letters.size, letters.size]), letters, letters)
+    writer.save(tmp_path / "writer.keras")
+    loaded = keras.saving.load_model(tmp_path / "writer.keras")
+    assert loaded.target_vocabulary.tokens == letters.tokens
+    assert plain(loaded.generate(WORDS)) == plain(writer.generate(WORDS))
+
+
+def test_a_pipeline_can_be_built_again_from_its_config():
+    writer = pipeline()
+    config = writer.get_config()
+    again = TextToText.from_config(config)
+    assert again.get_config() == config
+    assert again.target_vocabulary.split == "word"
+
+
+def test_parts_of_another_kind_are_refused():
+    letters = Vocabulary().adapt(["ab"])
+    with pytest.raises(ValueError, match="`model` must have a method `generate`"):
+        TextToText(keras.Sequential(), letters, letters)
+    with pytest.raises(ValueError, match="`target_vocabulary` must be a `kseq.text"):
+        TextToText(Scribe([6, 6]), letters, ["a", "b"])
+
+
+def test_a_text_without_tokens_is_named():
+    with pytest.raises(ValueError, match=r"Received: texts\[1\], which has none"):
+        pipeline().generate(["he", ""])
