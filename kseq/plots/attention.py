@@ -1,0 +1,78 @@
+"""Attention maps: which source token each target token looked at.
+
+Axes in shape comments: T target tokens, S source tokens.
+"""
+
+import numpy as np
+
+from kseq.plots.figures import drawable, new_figure, require_matplotlib, visible
+
+
+def attention_heatmap(weights, source_tokens, target_tokens, title=None, ax=None):
+    """Draws attention weights as a heat map, the source across, the target down.
+
+    Spaces and control characters are made visible. A character that no installed font
+    has is written as its code point: install a font for its script, such as Noto Sans
+    CJK for Korean, Chinese and Japanese.
+
+    Args:
+        weights: `(T, S)`, what each target token paid attention to.
+        source_tokens: The S tokens that were read.
+        target_tokens: The T tokens that were written.
+        title: Text above the map, or None.
+        ax: Matplotlib axes to draw on. None for a new figure of a fitting size.
+
+    Returns:
+        The axes; `axes.figure.savefig("attention.png")` writes the picture.
+
+    Raises:
+        ValueError: The tokens do not fit the shape of the weights.
+        ImportError: matplotlib is not installed.
+
+    Example:
+
+    >>> from kseq.plots import attention_heatmap
+    >>> axes = attention_heatmap([[0.9, 0.1], [0.2, 0.8]], ["h", "i"], ["HH", "AY1"])
+    >>> [label.get_text() for label in axes.get_yticklabels()]
+    ['HH', 'AY1']
+    """
+    require_matplotlib()
+    weights = np.asarray(weights, "float64")  # T S
+    rows, columns = shape = (len(target_tokens), len(source_tokens))
+    if weights.shape != shape or 0 in shape:
+        raise ValueError(
+            "`weights` must have one row for each target token and one column for each "
+            f"source token. Received: weights of shape {weights.shape}, {rows} target "
+            f"tokens and {columns} source tokens. Cut off what is padding."
+        )
+    labels = [visible(token) for token in (*target_tokens, *source_tokens)]
+    fonts, labels = drawable([*labels, title or ""])
+    down, across, title_text = labels[:rows], labels[rows:-1], labels[-1]
+    is_short = max(map(len, across)) <= 3
+
+    cell = min(0.36, 10 / max(shape))  # inches
+    size = min(10, 38 * cell)  # points
+    if ax is None:
+        letter = size / 110  # inches
+        height = cell * rows + 0.7 + (0 if is_short else letter * max(map(len, across)))
+        width = cell * columns + 1.1 + letter * max(map(len, down))
+        ax = new_figure(width, height).subplots()
+    text = {"parse_math": False, "fontfamily": fonts}
+    turn = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"}
+    image = ax.imshow(weights, cmap="magma_r", vmin=0, vmax=weights.max() or 1)
+    ax.set_xticks(
+        range(columns), across, size=size, **text, **({} if is_short else turn)
+    )
+    ax.set_yticks(range(rows), down, size=size, **text)
+    ax.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
+    ax.tick_params(which="both", length=0)
+    ax.tick_params(labeltop=True, labelbottom=False)
+    ax.grid(which="minor", color="white", linewidth=3 * cell)
+    ax.spines[:].set_visible(False)
+    bar = ax.figure.colorbar(image, ax=ax, fraction=0.05, pad=0.03, aspect=25)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0, labelsize=8, labelcolor="0.4")
+    if title is not None:
+        ax.set_title(title_text, size=11, pad=10, **text)
+    return ax

@@ -1,0 +1,76 @@
+"""Training curves: what `fit` wrote down, epoch by epoch."""
+
+import math
+
+from kseq.plots.figures import new_figure, require_matplotlib
+
+TRAINING, VALIDATION = "#51127c", "#f1605d"
+MOST_COLUMNS = 3
+
+
+def training_curve(history, metrics=None, figure=None):
+    """Draws the loss and each further metric by epoch, a panel for each.
+
+    Args:
+        history: What `fit` returns, or its dictionary.
+        metrics: Names of the panels, such as `["loss", "accuracy"]`. None for all.
+        figure: Matplotlib figure to draw on. None for a new one of a fitting size.
+
+    Returns:
+        The figure; `figure.savefig("history.png")` writes the picture.
+
+    Raises:
+        ValueError: The history is empty, or a metric is not in it.
+        ImportError: matplotlib is not installed.
+
+    Example:
+
+    >>> from kseq.plots import training_curve
+    >>> figure = training_curve({"loss": [2.0, 1.0], "val_loss": [2.1, 1.4]})
+    >>> [line.get_label() for line in figure.axes[0].lines]
+    ['training', 'validation']
+    """
+    require_matplotlib()
+    from matplotlib.ticker import MaxNLocator
+
+    values = history if isinstance(history, dict) else history.history
+    names = [name for name in values if name.removeprefix("val_") == name]
+    metrics = names if metrics is None else list(metrics)
+    unknown = [name for name in metrics if name not in names]
+    if unknown or not metrics or not values[metrics[0]]:
+        raise ValueError(
+            "`metrics` must name at least one metric of a history with one epoch or "
+            f"more. Received: metrics={metrics}; the history has {names}."
+        )
+    epochs = [epoch + 1 for epoch in getattr(history, "epoch", ())]
+    epochs = epochs or list(range(1, len(values[metrics[0]]) + 1))
+
+    columns = min(len(metrics), MOST_COLUMNS)
+    rows = math.ceil(len(metrics) / columns)
+    if figure is None:
+        figure = new_figure(0.6 + 3.6 * columns, 3 * rows)
+    for place, name in enumerate(metrics):
+        ax = figure.add_subplot(rows, columns, place + 1)
+        draw(ax, epochs, values[name], "training", TRAINING)
+        if values.get(f"val_{name}"):
+            draw(ax, epochs, values[f"val_{name}"], "validation", VALIDATION)
+            ax.legend(frameon=False, labelcolor="linecolor", handlelength=1)
+        ax.set_title(name.replace("_", " "), loc="left", size=11)
+        ax.set_xlabel("epoch", color="0.4", size=9)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        ax.grid(axis="y", color="0.92")
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.spines["bottom"].set_color("0.7")
+        ax.tick_params(length=0, labelsize=9, labelcolor="0.4")
+    return figure
+
+
+def draw(ax, epochs, values, label, color):
+    """One line; with `validation_freq` it has a value for every so many epochs."""
+    step = max(1, len(epochs) // len(values))
+    epochs = epochs[step - 1 :: step][: len(values)]
+    marker = "o" if len(values) <= 30 else None
+    ax.plot(
+        epochs, values, label=label, color=color, marker=marker, markersize=3.5, lw=1.8
+    )
