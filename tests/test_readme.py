@@ -1,0 +1,67 @@
+"""What README.md shows is run, and the commands it names exist."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def python_blocks(markdown):
+    """Returns the ```python blocks as one program whose line numbers are the page's."""
+    program, in_block = [], False
+    for line in markdown.splitlines():
+        in_block = in_block and line != "```"
+        program.append(line if in_block else "")
+        in_block = in_block or line == "```python"
+    return "\n".join(program)
+
+
+def make_targets_named(markdown):
+    """Returns the words that follow `make` in code: blocks, indented lines, inline."""
+    form = r"^```.*?^```|^ {4}[^\n]*|`[^`\n]+`"
+    code = "\n".join(re.findall(form, markdown, re.M | re.S))
+    return set(re.findall(r"^\W*make ([a-z][a-z-]*)", code, re.M))
+
+
+@pytest.fixture
+def readme():
+    path = ROOT / "README.md"
+    assert path.exists(), "README.md is missing"
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_examples_run_in_order_without_a_warning(readme, tmp_path, pytestconfig):
+    program = python_blocks(readme)
+    assert program.strip(), "README.md has no ```python block to run"
+    script = tmp_path / "README.md"
+    script.write_text(program, encoding="utf-8")
+    warnings = [f"-W{rule}" for rule in pytestconfig.getini("filterwarnings")]
+    done = subprocess.run(
+        [sys.executable, *warnings, script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_make_targets_named_exist(readme):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.M))
+    assert {"demo", "test"} <= make_targets_named(readme) <= targets
+
+
+def test_a_block_keeps_its_place_in_the_page():
+    page = "words\n```python\nx = 1\n```\n```sh\nls\n```\n```python\ny = x\n```\n"
+    assert python_blocks(page).rstrip() == "\n\nx = 1\n\n\n\n\n\ny = x"
+
+
+def test_make_targets_are_found_in_code_only():
+    page = "Run `make demo`, or\n```\nmake test\n```\n    make lint\nmake sure."
+    assert make_targets_named(page) == {"demo", "test", "lint"}
