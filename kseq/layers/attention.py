@@ -78,9 +78,9 @@ class BahdanauAttention(keras.layers.Layer):
         return ops.matmul(key, self.key_kernel)  # B S U
 
     def attend(self, query, keys, value, value_mask=None):
-        queries = ops.matmul(query, self.query_kernel)[:, :, None]  # B T 1 U
-        hidden = ops.tanh(queries + keys[:, None])  # B T S U
-        scores = ops.matmul(hidden, self.score_kernel)[..., 0]  # B T S
+        queries = ops.expand_dims(ops.matmul(query, self.query_kernel), 2)  # B T 1 U
+        hidden = ops.tanh(queries + ops.expand_dims(keys, 1))  # B T S U
+        scores = ops.squeeze(ops.matmul(hidden, self.score_kernel), -1)  # B T S
         return weighted_sum(scores, value, value_mask)
 
     def call(
@@ -197,9 +197,10 @@ class LuongAttention(keras.layers.Layer):
 
     def attend(self, query, keys, value, value_mask=None):
         if self.score == "concat":
-            queries = ops.matmul(query, self.query_kernel)[:, :, None]  # B T 1 U
-            hidden = ops.tanh(queries + keys[:, None])  # B T S U
-            scores = ops.matmul(hidden, self.score_kernel)[..., 0]  # B T S
+            queries = ops.matmul(query, self.query_kernel)  # B T U
+            queries, keys = ops.expand_dims(queries, 2), ops.expand_dims(keys, 1)
+            hidden = ops.tanh(queries + keys)  # B T S U
+            scores = ops.squeeze(ops.matmul(hidden, self.score_kernel), -1)  # B T S
         else:
             scores = ops.matmul(query, ops.swapaxes(keys, 1, 2))  # B T S
         return weighted_sum(scores * self.scale, value, value_mask)

@@ -7,6 +7,12 @@ import keras
 
 from kseq.layers.arguments import one_of, positive_integer, rate
 from kseq.layers.bidirectional import MERGES, Bidirectional
+from kseq.layers.cells import (
+    copy_cell,
+    deserialize_cell,
+    resolve_cell,
+    serialize_cell,
+)
 from kseq.layers.embeddings import sequence_dropout
 from kseq.layers.masking import as_boolean_mask
 
@@ -14,11 +20,6 @@ LAYERS = {
     "rnn": keras.layers.SimpleRNN,
     "lstm": keras.layers.LSTM,
     "gru": keras.layers.GRU,
-}
-CELLS = {
-    "rnn": keras.layers.SimpleRNNCell,
-    "lstm": keras.layers.LSTMCell,
-    "gru": keras.layers.GRUCell,
 }
 
 
@@ -174,49 +175,3 @@ class RecurrentEncoder(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "cell": deserialize_cell(config["cell"])})
-
-
-def resolve_cell(cell, units):
-    """Checks a cell, given by name or as an object, and returns it with its units."""
-    if isinstance(cell, str):
-        if cell not in CELLS:
-            listed = ", ".join(f'"{name}"' for name in CELLS)
-            raise ValueError(
-                f"`cell` must be one of {listed}, or a Keras cell. Received: "
-                f"cell={cell!r}."
-            )
-        return cell, positive_integer("units", units)
-    if not hasattr(cell, "state_size") or isinstance(cell, keras.layers.RNN):
-        raise ValueError(
-            "`cell` must be a name or a Keras cell, which has a `state_size`. "
-            f"Received: cell={cell}. Pass for example `keras.layers.LSTMCell(64)`."
-        )
-    output_size = getattr(cell, "output_size", None) or state_sizes(cell)[0]
-    if units is not None and units != output_size:
-        raise ValueError(
-            f"`units` must agree with the cell. Received: units={units} with a cell of "
-            f"output size {output_size}. Leave `units` out."
-        )
-    return cell, output_size
-
-
-def state_sizes(cell):
-    """The sizes of a cell's states, `[U]` or for an LSTM `[U, U]`."""
-    size = cell.state_size
-    return list(size) if isinstance(size, (list, tuple)) else [size]
-
-
-def copy_cell(cell):
-    """A new cell with the same options and its own weights."""
-    config = {**cell.get_config(), "name": None}
-    return cell.__class__.from_config(config)
-
-
-def serialize_cell(cell):
-    return cell if isinstance(cell, str) else keras.saving.serialize_keras_object(cell)
-
-
-def deserialize_cell(cell):
-    return (
-        keras.saving.deserialize_keras_object(cell) if isinstance(cell, dict) else cell
-    )

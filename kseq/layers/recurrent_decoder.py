@@ -10,16 +10,18 @@ from keras import ops
 from kseq.layers.arguments import one_of, positive_integer, rate
 from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.bridge import StateBridge
-from kseq.layers.embeddings import sequence_dropout
-from kseq.layers.masking import as_boolean_mask
-from kseq.layers.recurrent import (
+from kseq.layers.cells import (
     CELLS,
     copy_cell,
     deserialize_cell,
+    loop_over_time,
     resolve_cell,
     serialize_cell,
     state_sizes,
+    step_cell,
 )
+from kseq.layers.embeddings import sequence_dropout
+from kseq.layers.masking import as_boolean_mask
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -239,12 +241,14 @@ class RecurrentDecoder(keras.layers.Layer):
         bridged = self.state_bridge(memory, initial_state, memory_mask=memory_mask)
         state = {"cells": [[s[:, None] for s in layer] for layer in bridged]}  # B 1 U
         if self._attends_before:
-            state["context"] = ops.zeros_like(memory[:, :1])  # B 1 D_m
+            shape = (ops.shape(memory)[0], 1, memory.shape[-1])
+            state["context"] = ops.zeros(shape, self.compute_dtype)  # B 1 D_m
         if self._feeds_output:
             state["output"] = ops.zeros_like(top(state))  # B 1 U
-        state = keras.tree.map_structure(
-            lambda s: ops.repeat(s, num_beams, axis=1), state
-        )
+        if num_beams > 1:
+            state = keras.tree.map_structure(
+                lambda s: ops.repeat(s, num_beams, axis=1), state
+            )
         constants = {}
         if self.attention is not None:
             constants["memory"] = memory
@@ -273,15 +277,27 @@ class RecurrentDecoder(keras.layers.Layer):
         ones = ops.ones_like(top(state))  # B 1 U
         between = [self.dropout_layer(ones, training=training) for _ in self.cells[1:]]
 
+        # Not `x[:, None]` and `x[:, 0]`, whose gradients on TensorFlow copy `x`.
         def advance(step_inputs, states):
-            state_now = keras.tree.pack_sequence_as(state, [s[:, None] for s in states])
-            new = self._advance(step_inputs[:, None], state_now, constants, between)
-            new_states = [s[:, 0] for s in keras.tree.flatten(new)]
-            return self._features(new)[:, 0], new_states
+            states = [ops.expand_dims(s, 1) for s in states]  # B 1 U
+            step_inputs = ops.expand_dims(step_inputs, 1)  # B 1 D
+            last = keras.tree.pack_sequence_as(state, states)
+            new = self._advance(step_inputs, last, constants, between)
+            new_states = [ops.squeeze(s, 1) for s in keras.tree.flatten(new)]
+            return ops.squeeze(self._features(new), 1), new_states
 
-        states = [s[:, 0] for s in keras.tree.flatten(state)]  # B U
-        mask = None if inputs_mask is None else as_boolean_mask(inputs_mask)
-        return loop_over_time(advance, inputs, states, mask)
+        states = [ops.squeeze(s, 1) for s in keras.tree.flatten(state)]  # B U
+        if inputs_mask is None:
+            return loop_over_time(advance, inputs, states)
+
+        # At a masked step Keras on JAX puts out the first state.
+        def advance_and_keep(step_inputs, states):
+            features, new_states = advance(step_inputs, states[1:])
+            return features, [features, *new_states]
+
+        states = [ops.squeeze(self._features(state), 1), *states]
+        mask = as_boolean_mask(inputs_mask)
+        return loop_over_time(advance_and_keep, inputs, states, mask)
 
     def _features(self, state):
         """The state of the top cell, and what the last step has read or said."""
@@ -370,37 +386,6 @@ def before_each_step(first, hidden, inputs_mask=None):
     taken = ops.cumsum(ops.cast(inputs_mask, "int32"), axis=1)  # B T
     has_begun = ops.pad(taken[:, :-1], ((0, 0), (1, 0)))[..., None] > 0  # B T 1
     return ops.where(has_begun, before, first)
-
-
-def loop_over_time(advance, inputs, states, mask=None):
-    """Runs `advance(inputs (B, D), states) -> (output, states)` over `(B, T, D)`.
-
-    `keras.layers.RNN` is the one loop that every backend differentiates and compiles,
-    under XLA too, which `ops.scan` on TensorFlow is not. Masked steps leave the states
-    as they were.
-    """
-    step = LoopStep(advance, [s.shape[-1] for s in states], inputs.dtype)
-    loop = keras.layers.RNN(step, return_sequences=True, dtype=inputs.dtype)
-    return loop.call(inputs, initial_state=states, mask=mask)
-
-
-class LoopStep:
-    """A function with the attributes that `keras.layers.RNN` asks of a cell."""
-
-    def __init__(self, advance, state_size, compute_dtype):
-        self.call, self.state_size = advance, state_size
-        self.compute_dtype = keras.backend.standardize_dtype(compute_dtype)
-
-    def __call__(self, inputs, states):
-        return self.call(inputs, states)
-
-
-def step_cell(cell, inputs, states):
-    """Runs a Keras cell on `(B, K, D)` with its states `(B, K, U)`."""
-    beams = ops.shape(inputs)[1]
-    flat = [ops.reshape(x, (-1, x.shape[-1])) for x in (inputs, *states)]  # BK D
-    _, new_states = cell(flat[0], flat[1:])
-    return [ops.reshape(s, (-1, beams, s.shape[-1])) for s in new_states]
 
 
 def resolve_attention(attention, units, dtype):

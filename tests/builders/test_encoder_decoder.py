@@ -1,0 +1,346 @@
+"""The encoder-decoder: its combinations, its files, and that it learns."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.decoding import BeamSearch
+from kseq.layers import RecurrentDecoder, RecurrentEncoder, TokenEmbedding
+from tests.helpers import array, assert_close, dtype_policy, randomize
+
+SOURCE_SIZE, TARGET_SIZE = 11, 7
+SOURCES = [[4, 5, 6, 7, 10], [8, 2], [9], [], [5, 5, 3]]
+SEARCH = BeamSearch(3, 0.6)
+INPUTS = {
+    "source": np.array([[4, 5, 6, 7], [0, 0, 8, 2], [9, 1, 0, 0]]),
+    "target": np.array([[2, 5, 6], [2, 4, 0], [2, 0, 0]]),
+}
+LABELS = np.array([[5, 6, 3], [4, 3, 0], [3, 0, 0]])
+
+# Every decoder cell with every attention; the encoder is of every kind with each.
+COMBINATIONS = [
+    ("lstm", 1, True, "rnn", 2, "bahdanau"),
+    ("gru", 2, False, "rnn", 1, "luong"),
+    ("rnn", 1, True, "rnn", 3, "luong, not fed"),
+    ("lstm", 2, False, "rnn", 1, None),
+    ("gru", 1, True, "lstm", 2, "bahdanau"),
+    ("rnn", 2, True, "lstm", 1, "luong"),
+    ("lstm", 3, False, "lstm", 2, "luong, not fed"),
+    ("gru", 2, True, "lstm", 1, None),
+    ("rnn", 2, False, "gru", 1, "bahdanau"),
+    ("lstm", 1, True, "gru", 2, "luong"),
+    ("gru", 1, False, "gru", 1, "luong, not fed"),
+    ("rnn", 1, True, "gru", 2, None),
+]
+TRAINED = [COMBINATIONS[i] for i in (0, 5, 10, 3)]  # every attention
+
+
+def sentence(combination):
+    encoder, depth, bidirectional, decoder, decoder_depth, attention = combination
+    kind = "bi" if bidirectional else ""
+    return f"{depth} {kind}{encoder}, {decoder_depth} {decoder}, {attention}"
+
+
+def make(encoder, depth, bidirectional, decoder, decoder_depth, attention, dtype=None):
+    model = kseq.encoder_decoder(
+        source=TokenEmbedding(SOURCE_SIZE, 5, dtype=dtype),
+        encoder=RecurrentEncoder(encoder, 3, depth, bidirectional, dtype=dtype),
+        target=TokenEmbedding(TARGET_SIZE, 7, dtype=dtype),
+        decoder=RecurrentDecoder(
+            decoder,
+            5,
+            decoder_depth,
+            attention="luong" if attention == "luong, not fed" else attention,
+            input_feeding=attention != "luong, not fed",
+            dtype=dtype,
+        ),
+    )
+    randomize(model)
+    return model
+
+
+@pytest.fixture(scope="module", params=COMBINATIONS, ids=sentence)
+def written(request):
+    """A model and what it writes."""
+    model = make(*request.param)
+    return model, model.generate(SOURCES, SEARCH, max_length=5)
+
+
+def assert_same(result, expected):
+    """Both are a `Generation`."""
+    np.testing.assert_array_equal(result.token_ids, expected.token_ids)
+    assert_close(result.log_probs, expected.log_probs)
+
+
+def test_every_combination_scores_its_hypotheses_as_it_wrote_them(written):
+    model, result = written
+    assert result.token_ids.shape == (len(SOURCES), 3, 5)
+    assert np.isfinite(result.log_probs).all()
+    assert_close(model.score(SOURCES, result), result.log_probs)
+
+
+def test_every_combination_is_the_same_after_loading(written, tmp_path):
+    model, result = written
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded) is type(model)
+    assert json.dumps(loaded.get_config()) == json.dumps(model.get_config())
+    assert_close(loaded(INPUTS), model(INPUTS))
+    assert_same(loaded.generate(SOURCES, SEARCH, max_length=5), result)
+
+
+@pytest.mark.parametrize("combination", TRAINED, ids=sentence)
+def test_a_step_of_training_reaches_every_weight_and_is_saved(combination, tmp_path):
+    model = make(*combination)
+    before = [array(weight) for weight in model.trainable_weights]
+    model.compile(
+        keras.optimizers.SGD(1.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        run_eagerly=keras.backend.backend() == "tensorflow",  # tracing takes longer
+        jit_compile=False if keras.backend.backend() == "torch" else "auto",
+    )
+    model.fit(INPUTS, LABELS, verbose=0)
+    for weight, old in zip(model.trainable_weights, before, strict=True):
+        assert np.isfinite(array(weight)).all(), weight.path
+        assert (array(weight) != old).any(), f"no gradient reaches {weight.path}"
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_close(loaded(INPUTS), model(INPUTS))
+
+
+def test_the_ids_of_the_special_tokens_and_the_name_are_saved(tmp_path):
+    model = kseq.encoder_decoder(
+        source=TokenEmbedding(11, 5, pad_token_id=7),
+        target=TokenEmbedding(7, 5, pad_token_id=4),
+        width=5,
+        head=keras.layers.Dense(7, name="own_head"),
+        start_token_id=5,
+        end_token_id=6,
+        name="reader",
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert (loaded.start_token_id, loaded.end_token_id) == (5, 6)
+    assert (loaded.source.pad_token_id, loaded.pad_token_id) == (7, 4)
+    assert (loaded.name, loaded.head.name) == ("reader", "own_head")
+
+
+# Parts ------------------------------------------------------------------------------
+
+
+def shapes(model):
+    return [tuple(weight.shape) for weight in model.weights]
+
+
+def test_names_and_numbers_are_short_for_parts():
+    short = kseq.encoder_decoder(11, 7, encoder="lstm", decoder="rnn", width=5)
+    long = kseq.encoder_decoder(
+        source=TokenEmbedding(11, 5),
+        target=TokenEmbedding(7, 5),
+        encoder=RecurrentEncoder("lstm", 5),
+        decoder=RecurrentDecoder("rnn", 5, attention="bahdanau"),
+        head=keras.layers.Dense(7),
+    )
+    assert shapes(short) == shapes(long)
+    assert short.decoder.attention_order == "bahdanau"
+    assert short.output_shape == (None, None, 7)
+
+
+def test_a_number_may_come_from_numpy_and_the_parts_default_to_gru():
+    model = kseq.encoder_decoder(np.int64(11), np.int32(7), width=5)
+    assert (model.encoder.cell, model.decoder.cell) == ("gru", "gru")
+    assert shapes(model) == shapes(kseq.encoder_decoder(11, 7, "gru", "gru", 5))
+
+
+def test_any_keras_layer_that_keeps_the_steps_is_an_encoder():
+    model = kseq.encoder_decoder(
+        11, 7, encoder=keras.layers.LSTM(3, return_sequences=True), width=5
+    )
+    randomize(model)
+    result = model.generate(SOURCES, max_length=5)
+    assert_close(model.score(SOURCES, result), result.log_probs)
+
+
+def test_an_encoder_that_returns_one_vector_is_an_error():
+    encoder = keras.layers.LSTM(32, name="lstm_1")
+    with pytest.raises(ValueError) as error:
+        kseq.encoder_decoder(11, 7, encoder=encoder, width=5)
+    assert "`encoder` must return one vector for each step" in str(error.value)
+    assert "encoder=lstm_1, which returns (None, 32)" in str(error.value)
+    assert "`return_sequences=True`" in str(error.value)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_an_unknown_cell_is_an_error(part):
+    with pytest.raises(ValueError, match="`cell` must be one of .*cell='elman'"):
+        kseq.encoder_decoder(11, 7, width=5, **{part: "elman"})
+
+
+def test_an_unknown_attention_is_an_error():
+    with pytest.raises(ValueError, match="`attention` must be .*attention='additive'"):
+        RecurrentDecoder("gru", 5, attention="additive")
+
+
+def test_a_vocabulary_that_is_no_size_is_an_error():
+    with pytest.raises(ValueError, match="`vocabulary_size` must be .*size=0"):
+        kseq.encoder_decoder(0, 7, width=5)
+
+
+@pytest.mark.parametrize("part", ["source", "target", "encoder", "decoder"])
+@pytest.mark.parametrize("value", [True, None, 2.5])
+def test_a_part_that_is_no_layer_is_an_error(part, value):
+    parts = {"source": 11, "target": 7, part: value}
+    with pytest.raises(ValueError, match=f"must be a layer, or the .*: {value}"):
+        kseq.encoder_decoder(**parts, width=5)
+
+
+@pytest.mark.parametrize("option", ["start_token_id", "end_token_id"])
+@pytest.mark.parametrize("token_id", [0, 7, -1])
+def test_the_start_and_the_end_are_tokens_of_the_target(option, token_id):
+    with pytest.raises(
+        ValueError, match=f"`{option}` must be .*7.*{option}={token_id}"
+    ):
+        kseq.encoder_decoder(11, 7, "rnn", "rnn", 5, **{option: token_id})
+
+
+def test_attention_scores_of_a_model_without_attention_are_an_error():
+    model = kseq.encoder_decoder(11, 7, decoder=RecurrentDecoder("rnn", 5), width=5)
+    with pytest.raises(ValueError, match="Attention scores need attention"):
+        model.generate(SOURCES, max_length=2, return_attention_scores=True)
+
+
+# Half precision ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "dtype, decoder, attention, tolerance",
+    [
+        ("mixed_float16", "lstm", "bahdanau", 0.02),
+        ("mixed_bfloat16", "gru", "luong", 0.15),
+    ],
+)
+def test_half_precision_writes_with_float32_scores(
+    dtype, decoder, attention, tolerance
+):
+    model = make("gru", 1, True, decoder, 2, attention, dtype)
+    assert keras.backend.standardize_dtype(model(INPUTS).dtype) == "float32"
+    result = model.generate(SOURCES, SEARCH, max_length=5)
+    assert result.log_probs.dtype == np.float32
+    assert np.isfinite(result.log_probs).all()
+    scores = model.score(SOURCES, result)
+    assert_close(scores, result.log_probs, atol=tolerance, rtol=tolerance)
+    precise = make("gru", 1, True, decoder, 2, attention)
+    scores = precise.score(SOURCES, result)
+    assert_close(scores, result.log_probs, atol=tolerance, rtol=tolerance)
+
+
+def test_a_global_policy_of_half_precision_reaches_the_short_form():
+    with dtype_policy("mixed_bfloat16"):
+        model = kseq.encoder_decoder(11, 7, encoder="rnn", decoder="rnn", width=5)
+        assert model.decoder.compute_dtype == "bfloat16"
+        assert keras.backend.standardize_dtype(model(INPUTS).dtype) == "float32"
+        assert np.isfinite(model.generate(SOURCES, max_length=3).log_probs).all()
+
+
+# Learning ---------------------------------------------------------------------------
+
+
+def reversals(rows, seed):
+    """Random sequences, and the same from the end."""
+    random = np.random.default_rng(seed)
+    sources = [random.integers(4, 12, random.integers(2, 7)) for _ in range(rows)]
+    return [x.tolist() for x in sources], [x[::-1].tolist() for x in sources]
+
+
+def padded(rows, length):
+    return np.array([row + [0] * (length - len(row)) for row in rows])
+
+
+def share_of_exact(result, targets):
+    expected = padded([[*row, 3] for row in targets], 8)
+    return np.mean((result.token_ids[:, 0] == expected).all(axis=-1))
+
+
+@pytest.fixture(scope="module")
+def reverser():
+    """A model that has learned to reverse, and its share of exact ones before."""
+    keras.utils.set_random_seed(7)
+    model = kseq.encoder_decoder(
+        source=12,
+        target=12,
+        encoder=RecurrentEncoder("gru", 32, bidirectional=True),
+        decoder=RecurrentDecoder("gru", 32, attention="bahdanau"),
+        width=32,
+    )
+    held_out, expected = reversals(100, seed=1)
+    before = share_of_exact(model.generate(held_out, max_length=8), expected)
+
+    sources, targets = reversals(2048, seed=0)
+    target = padded([[2, *row, 3] for row in targets], 9)
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0),
+    )
+    inputs = {"source": padded(sources, 8), "target": target[:, :-1]}
+    model.fit(inputs, target[:, 1:], batch_size=64, epochs=5, verbose=0)
+    return model, before
+
+
+def test_a_small_model_learns_to_reverse_and_writes_with_its_new_weights(reverser):
+    model, before = reverser
+    sources, targets = reversals(100, seed=1)
+    result = model.generate(sources, max_length=8)  # compiled before the training
+    assert before < 0.1
+    assert share_of_exact(result, targets) > 0.9
+    assert_close(model.score(sources, result), result.log_probs)
+
+
+def test_its_attention_reads_the_source_from_the_end(reverser):
+    sources, _ = reversals(20, seed=1)
+    result = reverser[0].generate(sources, max_length=8, return_attention_scores=True)
+    right = [
+        weights[0, : len(row)].argmax(axis=-1) == np.arange(len(row))[::-1]
+        for row, weights in zip(sources, result.attention, strict=True)
+    ]
+    assert np.mean(np.concatenate(right)) > 0.9
+
+
+LOADING = """
+import json, sys
+import kseq, keras
+
+model = keras.saving.load_model(sys.argv[1])
+search = kseq.decoding.BeamSearch(num_beams=3, length_penalty=0.6)
+result = model.generate(json.loads(sys.argv[2]), search, max_length=8)
+print(json.dumps([result.token_ids.tolist(), result.log_probs.tolist()]))
+"""
+
+
+def test_a_new_process_loads_the_file_and_writes_the_same(reverser, tmp_path):
+    model, _ = reverser
+    sources, _ = reversals(7, seed=2)
+    model.save(tmp_path / "model.keras")
+    arguments = [str(tmp_path / "model.keras"), json.dumps(sources)]
+    output = subprocess.run(
+        [sys.executable, "-c", LOADING, *arguments],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "KERAS_BACKEND": keras.backend.backend(),
+            "PYTHONPATH": str(Path(kseq.__file__).parents[1]),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert output.returncode == 0, output.stderr
+    token_ids, log_probs = json.loads(output.stdout.splitlines()[-1])
+    expected = model.generate(sources, SEARCH, max_length=8)
+    assert token_ids == expected.token_ids.tolist()
+    assert_close(np.array(log_probs), expected.log_probs)

@@ -1,0 +1,216 @@
+"""`generate` and `score`: laws that hold for whatever the model has learned."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import kseq
+from kseq.decoding import BeamSearch, Generation, GreedySearch
+from kseq.layers import RecurrentDecoder, RecurrentEncoder
+from tests.helpers import array, assert_close, randomize
+
+SOURCE_SIZE, TARGET_SIZE, LENGTH = 11, 7, 5
+SOURCES = [[4, 5, 6, 7, 3], [8], [9, 10, 4], [], [5, 5, 1, 5, 9, 5, 5, 2, 5, 6], [8, 8]]
+SEARCH = BeamSearch(3, 0.6)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Random weights, and with them hypotheses of many lengths."""
+    model = kseq.encoder_decoder(
+        source=SOURCE_SIZE,
+        encoder=RecurrentEncoder("gru", 3, bidirectional=True),
+        target=TARGET_SIZE,
+        decoder=RecurrentDecoder("rnn", 5, attention="bahdanau"),
+        width=5,
+    )
+    randomize(model)
+    for weight in model.weights:
+        weight.assign(1.5 * weight)
+    is_end = np.arange(TARGET_SIZE) == 3
+    model.head.bias.assign(0.2 * model.head.bias + 1.4 * is_end)
+    return model
+
+
+@pytest.fixture(scope="module")
+def beams(model):
+    return model.generate(SOURCES, SEARCH, LENGTH, return_attention_scores=True)
+
+
+def padded(rows, length, side="right"):
+    fill = [[0] * (length - len(row)) for row in rows]
+    pairs = zip(rows, fill, strict=True)
+    return np.array([x + f if side == "right" else f + x for x, f in pairs])
+
+
+def assert_same(result, expected):
+    """Both are a `Generation`."""
+    np.testing.assert_array_equal(result.token_ids, expected.token_ids)
+    np.testing.assert_array_equal(result.lengths, expected.lengths)
+    assert_close(result.log_probs, expected.log_probs)
+    assert_close(result.token_log_probs, expected.token_log_probs)
+
+
+def test_the_hypotheses_of_these_tests_differ(beams):
+    """Else the laws below would say little."""
+    assert len({row.tobytes() for row in beams.token_ids}) == len(SOURCES)
+    assert len(set(beams.lengths[:, 0])) > 1
+    assert all(isinstance(x, np.ndarray) for x in vars(beams).values())
+
+
+@pytest.mark.parametrize("search", [GreedySearch(), SEARCH], ids=["greedy", "beams"])
+def test_what_is_generated_has_the_score_it_was_given(model, search):
+    result = model.generate(SOURCES, search, LENGTH)
+    assert_close(model.score(SOURCES, result), result.log_probs)
+    assert_close(model.score(SOURCES, result.token_ids), result.log_probs)
+    assert_close(result.token_log_probs.sum(axis=-1), result.log_probs)
+
+
+def test_a_score_is_the_sum_of_what_the_model_gives_to_each_token(model):
+    targets = [[4, 3], [3], [5, 5, 6, 4, 1, 2, 6, 4, 3], [4, 4], [1, 6, 3], [6]]
+    scores = model.score(SOURCES, targets)
+    assert scores.shape == (len(SOURCES),)
+    for source, target, score in zip(SOURCES, targets, scores, strict=True):
+        inputs = {
+            "source": np.array([[*source, 0, 0]]),
+            "target": np.array([[2, *target[:-1]]]),
+        }
+        log_probs = array(ops.log_softmax(model(inputs)))[0]
+        expected = sum(log_probs[t, token] for t, token in enumerate(target))
+        assert_close(score, expected)
+    assert_close(model.score(padded(SOURCES, 11), padded(targets, 11)), scores)
+    assert_close(model.score(SOURCES, targets, batch_size=2), scores)
+
+
+def test_one_beam_is_greedy_search(model):
+    greedy = model.generate(SOURCES, max_length=LENGTH)
+    assert_same(model.generate(SOURCES, BeamSearch(1, 0.6), LENGTH), greedy)
+
+
+def test_a_batch_equals_its_rows(model, beams):
+    for row, source in enumerate(SOURCES):
+        alone = model.generate([source], SEARCH, LENGTH, return_attention_scores=True)
+        rows = {name: value[row : row + 1] for name, value in vars(beams).items()}
+        assert_same(alone, Generation(**rows))
+        attention = rows["attention"][..., : len(source)]
+        assert_close(alone.attention[..., : len(source)], attention)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_small_batches_keep_the_order(model, beams, batch_size):
+    result = model.generate(
+        SOURCES, SEARCH, LENGTH, batch_size, return_attention_scores=True
+    )
+    assert_same(result, beams)
+    assert_close(result.attention, beams.attention)
+
+
+def test_padding_on_either_side_changes_nothing(model, beams):
+    assert_same(model.generate(padded(SOURCES, 13), SEARCH, LENGTH), beams)
+    left = padded(SOURCES, 13, side="left")
+    assert_same(model.generate(left, SEARCH, LENGTH), beams)
+    assert_close(model.score(left, beams), beams.log_probs)
+
+
+@pytest.mark.parametrize(
+    "form", [ops.convert_to_tensor, tuple, list], ids=["tensor", "tuple", "arrays"]
+)
+def test_other_forms_of_the_same_rows_give_the_same(model, beams, form):
+    rows = form([np.array(row) for row in padded(SOURCES, 10)])
+    assert_same(model.generate(rows, SEARCH, LENGTH), beams)
+
+
+def test_an_empty_source_among_others_is_written_as_if_alone(model, beams):
+    empty = SOURCES.index([])
+    assert np.isfinite(beams.log_probs[empty]).all()
+    assert (beams.attention[empty] == 0).all()
+    alone = model.generate([[]], SEARCH, LENGTH)
+    np.testing.assert_array_equal(alone.token_ids[0], beams.token_ids[empty])
+
+
+def test_attention_is_spread_over_the_real_source_of_each_written_token(model, beams):
+    attention = beams.attention
+    assert attention.shape == (len(SOURCES), 3, LENGTH, max(map(len, SOURCES)))
+    for row, source in enumerate(SOURCES):
+        assert (attention[row, ..., len(source) :] == 0).all()
+        written = np.arange(LENGTH) < beams.lengths[row][:, None]
+        assert_close(attention[row].sum(axis=-1), written * float(len(source) > 0))
+    left = padded(SOURCES, 10, side="left")
+    shifted = model.generate(left, SEARCH, LENGTH, return_attention_scores=True)
+    for row, source in enumerate(SOURCES):
+        real = attention[row, ..., : len(source)]
+        assert_close(shifted.attention[row, ..., 10 - len(source) :], real)
+
+
+def test_attention_is_only_there_where_it_was_asked_for(model):
+    assert model.generate(SOURCES, SEARCH, LENGTH).attention is None
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch compiles nothing")
+def test_a_shape_is_compiled_once(model, monkeypatch):
+    traced, step = [], model.step
+
+    def counting(*arguments):
+        traced.append(1)
+        return step(*arguments)
+
+    monkeypatch.setattr(model, "step", counting)
+    model.generate([[4, 5, 6], [7], [8]], max_length=3)
+    assert traced
+    del traced[:]
+    model.generate([[9], [4, 5, 6, 7, 8, 9, 10, 1], [5], [6]], max_length=3)
+    model.generate(padded(SOURCES[:4], 5), GreedySearch(), max_length=3)
+    assert not traced
+
+
+def test_weights_that_change_are_seen(model):
+    before = model.generate(SOURCES, SEARCH, LENGTH)
+    bias = array(model.head.bias)
+    model.head.bias.assign(bias + 50 * (np.arange(TARGET_SIZE) == 4))
+    after = model.generate(SOURCES, SEARCH, LENGTH)
+    model.head.bias.assign(bias)
+    assert (after.token_ids[:, 0] == 4).all()
+    assert_same(model.generate(SOURCES, SEARCH, LENGTH), before)
+
+
+# Errors -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rows", [[], np.zeros((0, 4), "int32"), [4, 5], np.array([4, 5]), ["ab"], [4.5]]
+)
+@pytest.mark.parametrize("method", ["generate", "score"])
+def test_no_rows_and_a_flat_list_are_errors(model, method, rows):
+    with pytest.raises(ValueError, match="`source` must hold at least one row"):
+        getattr(model, method)(rows, **({} if method == "generate" else {"target": []}))
+
+
+@pytest.mark.parametrize("target", [[], [4, 3], np.array([4, 3])])
+def test_a_target_must_be_rows_too(model, target):
+    with pytest.raises(ValueError, match="`target` must hold at least one row"):
+        model.score([[4], [5]], target)
+
+
+@pytest.mark.parametrize("max_length", [0, -1, 2.5, None])
+def test_a_length_that_is_none_is_an_error(model, max_length):
+    with pytest.raises(ValueError, match="`max_length` must be a positive integer"):
+        model.generate(SOURCES, max_length=max_length)
+
+
+def test_a_wrong_length_does_not_spoil_the_right_one(model):
+    with pytest.raises(ValueError, match="`max_length` must be .*max_length=2.0"):
+        model.generate(SOURCES, max_length=2.0)
+    assert model.generate(SOURCES, max_length=2).token_ids.shape[-1] == 2
+
+
+@pytest.mark.parametrize("batch_size", [0, -3])
+def test_a_batch_has_a_row_at_least(model, batch_size):
+    with pytest.raises(ValueError, match=f"`batch_size` must be .*{batch_size}"):
+        model.generate(SOURCES, max_length=LENGTH, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("targets", [[[4, 3]], np.ones((2, 3, 4), "int32")])
+def test_a_source_without_a_target_is_an_error(model, targets):
+    with pytest.raises(ValueError, match=f"3 sources and {len(targets)} targets"):
+        model.score(SOURCES[:3], targets)

@@ -1,0 +1,236 @@
+"""Beam search beside brute force, on models that are tables.
+
+A script is a table `(B, P, V)` of logits: for each row what follows each prefix, that
+is, every sequence of tokens. Prefix 0 is empty, and word `w` makes prefix
+`p * V + w + 1` of prefix `p`. A step function knows the prefixes from its state
+alone, so a state that is not reordered with its hypothesis shows.
+
+Axes in shape comments: B batch, K beams, N hypotheses, P prefixes, V vocabulary.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from keras import ops
+
+from kseq.decoding import BeamSearch, GreedySearch
+from tests.helpers import array, assert_close
+
+PAD, END, VOCABULARY_SIZE = 0, 1, 5
+LENGTH = 5
+ALL_SEQUENCES = sum(3**n for n in range(5)) + 3**5  # ended, and cut off
+
+
+def random_script(rows, seed=0, length=LENGTH):
+    num_prefixes = sum(VOCABULARY_SIZE**n for n in range(length))
+    random = np.random.default_rng(seed)
+    return random.normal(0, 1.5, (rows, num_prefixes, VOCABULARY_SIZE))
+
+
+def search(script, how, max_length=LENGTH, step=None):
+    rows, num_prefixes, vocabulary_size = script.shape
+    table = script.reshape(-1, vocabulary_size).astype("float32")
+
+    def scripted(token_ids, prefixes, constants):
+        prefixes = ops.where(
+            prefixes < 0, 0, prefixes * vocabulary_size + token_ids + 1
+        )
+        known = ops.minimum(prefixes, num_prefixes - 1)  # where one has ended
+        places = constants["row"] * num_prefixes + known  # B K
+        return ops.take(table, places, axis=0), prefixes
+
+    return how(
+        scripted if step is None else step(scripted),
+        ops.full((rows, how.num_beams), -1, dtype="int32"),
+        {"row": ops.arange(rows, dtype="int32")[:, None]},
+        np.full(rows, 3),
+        END,
+        max_length,
+    )
+
+
+def log_softmax(logits):
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def brute_force(table, length_penalty, max_length=LENGTH):
+    """Every sequence of one row, `(tokens, log_probs)`, best first."""
+    found = []
+
+    def go_on(prefix, tokens, gained):
+        follows = log_softmax(table[prefix])
+        for token in range(1, len(follows)):  # all but padding
+            longer, sums = [*tokens, token], [*gained, follows[token]]
+            if token == END or len(longer) == max_length:
+                found.append((longer, sums))
+            else:
+                go_on(prefix * len(follows) + token + 1, longer, sums)
+
+    go_on(0, [], [])
+    return sorted(found, key=lambda x: -sum(x[1]) / len(x[0]) ** length_penalty)
+
+
+def padded(sequences, fill, length=LENGTH):
+    return np.array([x + [fill] * (length - len(x)) for x in sequences])
+
+
+def assert_same(result, expected):
+    """Both are a `Generation`."""
+    np.testing.assert_array_equal(array(result.token_ids), array(expected.token_ids))
+    np.testing.assert_array_equal(array(result.lengths), array(expected.lengths))
+    assert_close(result.log_probs, expected.log_probs)
+    assert_close(result.token_log_probs, expected.token_log_probs)
+
+
+def log(probabilities):
+    with np.errstate(divide="ignore"):  # a probability of 0 is a banned word
+        return np.log(np.array(probabilities, "float32"))
+
+
+def follower_step(table):
+    """The last token alone decides the next."""
+    return lambda token_ids, state, constants: (ops.take(table, token_ids, 0), state)
+
+
+@pytest.mark.parametrize("length_penalty", [0, 0.6, 1, 1.7])
+def test_enough_beams_find_every_sequence_in_the_order_of_brute_force(length_penalty):
+    script = random_script(rows=3)
+    result = search(script, BeamSearch(ALL_SEQUENCES, length_penalty))
+    ends = set()
+    for row, table in enumerate(script):
+        tokens, gained = zip(*brute_force(table, length_penalty), strict=True)
+        assert len(tokens) == ALL_SEQUENCES
+        assert array(result.token_ids)[row].tolist() == padded(tokens, PAD).tolist()
+        assert array(result.lengths)[row].tolist() == [len(x) for x in tokens]
+        assert_close(result.token_log_probs[row], padded(gained, 0.0))
+        assert_close(result.log_probs[row], np.array([sum(x) for x in gained]))
+        ends |= {(len(x), x[-1] == END) for x in tokens[:50]}
+    assert {(LENGTH, True), (LENGTH, False), (2, True)} <= ends  # among the best
+
+
+@pytest.mark.parametrize("length_penalty", [0, 1])
+def test_one_beam_is_greedy_search(length_penalty):
+    script = random_script(rows=7, seed=1)
+    greedy = search(script, GreedySearch())
+    assert len(set(array(greedy.lengths)[:, 0])) > 1
+    assert_same(search(script, BeamSearch(1, length_penalty)), greedy)
+
+
+def test_a_batch_equals_its_rows():
+    script = random_script(rows=3, seed=2)
+    how = BeamSearch(3, 0.6)
+    batch = search(script, how)
+    for row in range(3):
+        alone = search(script[row : row + 1], how)
+        rows = {
+            name: None if value is None else value[row : row + 1]
+            for name, value in vars(batch).items()
+        }
+        assert_same(dataclasses.replace(batch, **rows), alone)
+
+
+def test_more_beams_find_better_hypotheses():
+    script = random_script(rows=3, seed=3)
+    few = search(script, BeamSearch(1))
+    many = search(script, BeamSearch(ALL_SEQUENCES))
+    assert (array(many.log_probs)[:, 0] >= array(few.log_probs)[:, 0] - 1e-6).all()
+    assert (array(many.log_probs)[:, 0] > array(few.log_probs)[:, 0] + 1e-3).any()
+
+
+@pytest.mark.parametrize("num_beams", [1, 2, 3])
+def test_an_ended_hypothesis_is_not_extended(num_beams):
+    # P(end) = .60, P(b) = .40, P(end | b) = .90: `b, end` (.36) must not beat `end`.
+    pad, end, b, start = range(4)
+    table = log([[0, 0, 1, 0], [0, 1, 0, 0], [0, 0.9, 0.1, 0], [0, 0.6, 0.4, 0]])
+    result = BeamSearch(num_beams)(follower_step(table), (), (), [start], end, 3)
+    tokens = [[end, pad, pad], [b, end, pad], [b, b, end]]
+    assert array(result.token_ids)[0].tolist() == tokens[:num_beams]
+    assert array(result.lengths)[0].tolist() == [1, 2, 3][:num_beams]
+    assert_close(result.log_probs[0], np.log([0.6, 0.36, 0.036])[:num_beams])
+
+
+def test_what_the_model_says_after_the_end_does_not_matter():
+    def shouting(step):
+        def shout(token_ids, state, constants):
+            logits, state = step(token_ids, state, constants)
+            return ops.where(token_ids[..., None] == PAD, np.nan, logits), state
+
+        return shout
+
+    script = random_script(rows=3, seed=4)
+    how = BeamSearch(7, 0.6)
+    assert_same(search(script, how, step=shouting), search(script, how))
+
+
+def test_the_end_token_counts_in_the_length_and_the_score():
+    pad, end, a, start = range(4)
+    table = log([[0, 1, 0, 0], [0, 1, 0, 0], [0, 0.7, 0.3, 0], [0, 0.5, 0.5, 0]])
+    # `end` has .5 and length 1, `a, end` has .35 and length 2: a mean of .5, .59.
+    result = BeamSearch(2, length_penalty=1.0)(
+        follower_step(table), (), (), [start], end, 2
+    )
+    assert array(result.token_ids)[0].tolist() == [[a, end], [end, pad]]
+    assert array(result.lengths)[0].tolist() == [2, 1]
+    assert_close(result.log_probs[0], np.log([0.35, 0.5]))
+
+
+def test_all_rows_may_end_at_the_first_step():
+    table = log([[0, 1, 0], [0, 1, 0], [0, 1, 0]])
+    result = BeamSearch(2)(follower_step(table), (), (), [2, 2], 1, 4)
+    assert array(result.token_ids)[:, 0].tolist() == [[1, 0, 0, 0]] * 2
+    assert array(result.lengths).tolist() == [[1, 0]] * 2
+    assert_close(result.log_probs, np.array([[0, -np.inf]] * 2))
+
+
+@pytest.mark.parametrize("length_penalty", [0, 0.6])
+def test_surplus_beams_hold_nothing_and_repeat_nothing(length_penalty):
+    pad, end, a = range(3)
+    table = log([[0.2, 0.3, 0.5]] * 3)
+    result = BeamSearch(7, length_penalty)(follower_step(table), (), (), [a, a], end, 2)
+    tokens = array(result.token_ids)
+    for row in range(2):
+        real = [[end, pad], [a, a], [a, end]]
+        assert sorted(tokens[row, :3].tolist()) == sorted(real)
+    assert (tokens[:, 3:] == pad).all()
+    assert (array(result.lengths)[:, 3:] == 0).all()
+    assert (array(result.log_probs)[:, 3:] == -np.inf).all()
+    assert (array(result.token_log_probs)[:, 3:] == 0).all()
+    assert_close(
+        np.sort(np.exp(array(result.log_probs)[0, :3])), np.array([0.15, 0.25, 0.3])
+    )
+
+
+def test_ties_are_broken_without_harm():
+    table = np.zeros((5, 5), "float32")
+    result = BeamSearch(6, 1.0)(follower_step(table), (), (), [3, 3], END, 3)
+    for tokens in array(result.token_ids):
+        assert len({tuple(x) for x in tokens.tolist()}) == 6
+    assert_close(result.log_probs, array(result.lengths) * np.log(1 / 5))
+
+
+def test_fewer_results_than_beams_are_the_best_of_them():
+    script = random_script(rows=3, seed=5)
+    every = search(script, BeamSearch(5, 0.6))
+    best = search(script, BeamSearch(5, 0.6, num_results=2))
+    assert tuple(best.token_ids.shape) == (3, 2, LENGTH)
+    first = {k: v if v is None else v[:, :2] for k, v in vars(every).items()}
+    assert_same(best, dataclasses.replace(every, **first))
+
+
+@pytest.mark.parametrize("num_beams", [0, -1, 2.0, "4", None])
+def test_a_number_of_beams_that_is_none_is_an_error(num_beams):
+    with pytest.raises(ValueError, match="`num_beams` must be a positive integer"):
+        BeamSearch(num_beams)
+
+
+@pytest.mark.parametrize("length_penalty", ["0.6", None, 1j, float("nan")])
+def test_a_length_penalty_must_be_a_number(length_penalty):
+    with pytest.raises(ValueError, match="`length_penalty` must be a number.*Received"):
+        BeamSearch(4, length_penalty)
+
+
+@pytest.mark.parametrize("num_results", [0, 5, 1.5, "2"])
+def test_results_are_at_most_as_many_as_beams(num_results):
+    with pytest.raises(ValueError, match="`num_results` must be.*num_beams=4"):
+        BeamSearch(4, num_results=num_results)

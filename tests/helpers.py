@@ -1,0 +1,414 @@
+"""The laws that parts of kseq keep, as functions, and the oracles of several tests.
+
+A law is checked with seeded random weights, biases too: a constant hides swapped gates.
+
+Axes in shape comments: B batch, T target steps, S source steps, K beams, D features,
+U units.
+"""
+
+import contextlib
+import inspect
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+GARBAGE = 37.0
+
+
+# The shared contract of layers ------------------------------------------------------
+
+
+def check_layer(layer_class, init_args, inputs, options=None):
+    """Checks all that every layer promises.
+
+    Args:
+        layer_class: The class.
+        init_args: A value other than the default for every argument of `__init__`. An
+            argument that is itself a layer is given as a function that makes one.
+        inputs: Call arguments that are arrays, or lists of arrays, by name. Best with
+            a mask that has a row of False.
+        options: Call arguments that are not arrays, by name.
+    """
+    check_config_keeps_every_argument(layer_class, init_args)
+    check_layer_runs(layer_class, init_args, inputs, options)
+
+
+def check_layer_runs(layer_class, init_args, inputs, options=None):
+    """Checks what a layer does, where not every argument can have another value."""
+    layer = make_layer(layer_class, init_args)
+    model = functional_model(layer, inputs, options)
+    randomize(layer)
+    expected = call(layer, inputs, options)
+    check_call_stores_nothing_on_the_layer(layer, inputs, options)
+    check_outputs_survive_saving(model, inputs, expected)
+    check_compiled_equals_eager(model, inputs, expected)
+    check_half_precision(layer, init_args, inputs, options, expected)
+    if layer.trainable_weights:
+        check_training_reaches_every_weight(model, inputs)  # changes the weights
+
+
+def check_config_keeps_every_argument(layer_class, init_args):
+    """A layer made from the config of another has all of its arguments."""
+    parameters = dict(inspect.signature(layer_class.__init__).parameters)
+    del parameters["self"], parameters["kwargs"]
+    values = {name: made(value) for name, value in init_args.items()}
+    assert set(values) == set(parameters), "give every argument of __init__ a value"
+    for name, value in values.items():
+        assert value != parameters[name].default, f"{name} has its default value"
+
+    layer = layer_class(**values, name="a_name", dtype="mixed_bfloat16")
+    config = layer.get_config()
+    serialize = keras.saving.serialize_keras_object
+    for name, value in values.items():
+        assert name in config, f"get_config lacks {name}"
+        assert serialize(config[name]) == serialize(value), f"config changes {name}"
+    copy = keras.saving.deserialize_keras_object(serialize(layer))
+    assert type(copy) is layer_class
+    assert copy.get_config() == config
+    assert (copy.name, copy.dtype_policy.name) == ("a_name", "mixed_bfloat16")
+    registered = keras.saving.get_registered_name(layer_class)
+    assert registered == f"kseq>{layer_class.__name__}"
+
+
+def check_call_stores_nothing_on_the_layer(layer, inputs, options=None):
+    """A call leaves every attribute of the layer, and of its parts, as it was."""
+    parts = [x for x in layer._flatten_layers() if type(x).__module__[:4] == "kseq"]
+
+    def attributes():
+        return {
+            (part.name, name): list(value) if isinstance(value, list) else [value]
+            for part in parts
+            for name, value in vars(part).items()
+        }
+
+    before = attributes()
+    call(layer, inputs, options)
+    after = attributes()
+    assert before.keys() == after.keys(), "a call adds an attribute"
+    for name, values in before.items():
+        assert len(values) == len(after[name]), f"a call changes {name}"
+        for old, new in zip(values, after[name], strict=True):
+            assert old is new, f"a call changes {name}"
+
+
+def check_outputs_survive_saving(model, inputs, expected):
+    """A model loaded from its `.keras` file has the outputs of the saved one."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        loaded = keras.saving.load_model(path)
+    inputs = [ops.convert_to_tensor(x) for x in tree.flatten(inputs)]
+    assert_close(loaded(inputs, training=False), expected)
+
+
+def check_compiled_equals_eager(model, inputs, expected):
+    """Traced into a graph, and by XLA or `jax.jit`, a model computes the same."""
+    backend = keras.backend.backend()
+    for jit_compile in {"tensorflow": (False, True), "jax": (True,)}.get(backend, ()):
+        model.compile(jit_compile=jit_compile)
+        assert_close(model.predict_on_batch(tree.flatten(inputs)), expected)
+
+
+def check_half_precision(layer, init_args, inputs, options, expected):
+    """Half precision gives float32's outputs, up to its own rounding."""
+    for dtype, tolerance in {"float16": 0.02, "bfloat16": 0.1}.items():
+        with dtype_policy(f"mixed_{dtype}"):
+            half = make_layer(type(layer), init_args)
+            functional_model(half, inputs, options)
+        half.set_weights(layer.get_weights())
+        outputs = call(half, inputs, options)
+        for output, reference in zip(outputs, expected, strict=True):
+            assert keras.backend.standardize_dtype(output.dtype) == dtype
+            output = ops.cast(output, "float32")
+            assert_close(output, reference, atol=tolerance, rtol=tolerance)
+
+
+def check_training_reaches_every_weight(model, inputs):
+    """One step of SGD changes every weight, and all stay finite."""
+
+    def loss(y_true, y_pred):
+        return ops.mean(ops.sin(5 * y_pred), axis=-1)
+
+    before = [array(weight) for weight in model.trainable_weights]
+    model.compile(
+        keras.optimizers.SGD(10.0),
+        loss=[loss] * len(model.outputs),
+        run_eagerly=keras.backend.backend() == "tensorflow",  # tracing takes longer
+        jit_compile="auto" if keras.backend.backend() == "jax" else False,
+    )
+    inputs = tree.flatten(inputs)
+    targets = [np.zeros((len(inputs[0]), 1), "float32") for _ in model.outputs]
+    model.train_on_batch(inputs, targets)
+    for weight, old in zip(model.trainable_weights, before, strict=True):
+        assert np.isfinite(array(weight)).all(), f"{weight.path} is not finite"
+        assert (array(weight) != old).any(), f"no gradient reaches {weight.path}"
+
+
+# Laws -------------------------------------------------------------------------------
+
+
+def check_padding_changes_nothing(apply, sequence, mask):
+    """More padding, left or right, whatever it holds, changes no valid output.
+
+    Args:
+        apply: Function of `(sequence, mask)` that returns `(steps, whole)`: lists of
+            outputs with the steps of the sequence on axis 1, which are compared where
+            the mask is True, and of other outputs, which are compared whole.
+        sequence: `(B, S, D)`.
+        mask: Boolean `(B, S)`.
+    """
+    length = sequence.shape[1]
+    apply = cached(apply)
+    steps, whole = apply(sequence, mask)
+    for left, right in ((0, 0), (0, 3), (3, 0), (1, 2)):
+        widths = ((0, 0), (left, right))
+        padded_mask = np.pad(mask, widths)
+        padded = np.pad(sequence, (*widths, (0, 0)))
+        noise = np.random.default_rng(left).normal(size=padded.shape)
+        garbage = (GARBAGE * noise).astype(padded.dtype)
+        padded = np.where(padded_mask[..., None], padded, garbage)
+        padded_steps, padded_whole = apply(padded, padded_mask)
+        assert_close(
+            [array(x)[:, left : left + length][mask] for x in padded_steps],
+            [array(x)[mask] for x in steps],
+        )
+        assert_close(padded_whole, whole)
+
+
+def check_batch_equals_rows(apply, *inputs):
+    """`apply(*inputs)` on a batch gives what it gives on each row alone."""
+    apply = cached(apply)
+    batch = tree.flatten(apply(*inputs))
+    for row in range(len(tree.flatten(inputs)[0])):
+        alone = apply(*tree.map_structure(lambda x, i=row: x[i : i + 1], inputs))
+        assert_close(tree.flatten(alone), [x[row : row + 1] for x in batch])
+
+
+def check_dead_rows_are_finite(apply, sequence, mask, zeros=False):
+    """A fully masked row is finite, forward and gradient, and the others do not care.
+
+    Args:
+        apply: Function of `(sequence, mask)` that returns a list of outputs.
+        sequence: `(B, S, D)`.
+        mask: Boolean `(B, S)`, True somewhere in each row.
+        zeros: Whether the outputs of a dead row are zeros.
+    """
+    dead = mask.copy()
+    dead[1] = False
+    apply = cached(apply)
+    outputs = apply(sequence, dead)
+    for output, alive in zip(outputs, apply(sequence, mask), strict=True):
+        output, alive = array(output), array(alive)
+        assert np.isfinite(output).all()
+        assert_close(np.delete(output, 1, axis=0), np.delete(alive, 1, axis=0))
+        assert not zeros or (output[1] == 0).all()
+
+    def total(sequence):
+        return sum(ops.sum(ops.sin(5 * output)) for output in apply(sequence, dead))
+
+    slope = gradient(total, sequence)
+    assert np.isfinite(slope).all()
+    assert (slope[0][mask[0]] != 0).any()
+
+
+def check_steps_equal_whole(decoder, inputs, memory, memory_masks, initial_state):
+    """`start` and a `step` at a time do what a call does for all steps at once.
+
+    Args:
+        decoder: The decoder.
+        inputs: `(B, K, T, D)`, other ones for each beam.
+        memory: `(B, S, D)`.
+        memory_masks: Several masks to try, boolean `(B, S)` or None.
+        initial_state: A list of states for each encoder layer, or None.
+    """
+    batch, num_beams, length, _ = inputs.shape
+    first = {"initial_state": initial_state}
+    run = cached(lambda x, mask: decoder(x, memory, memory_mask=mask, **first))
+    for mask in memory_masks:
+        whole = [array(run(inputs[:, k], mask)) for k in range(num_beams)]
+        whole = np.stack(whole, axis=1)  # B K T U
+        state, constants = decoder.start(
+            memory, mask, **first, num_beams=num_beams, max_length=length
+        )
+        for t in range(length):
+            outputs, state = decoder.step(inputs[:, :, t], state, constants)
+            assert_close(outputs, whole[:, :, t])
+            for part in tree.flatten(state):
+                assert tuple(part.shape[:2]) == (batch, num_beams)
+            for part in tree.flatten(constants):
+                assert part.shape[0] == batch
+
+
+# Oracles: the papers' equations in loops over rows without padding --------------------
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def step_cell(cell, x, states):
+    """One step of a Keras cell: `(D,)` and a list of `(U,)` give the next list."""
+    kernel, recurrent = array(cell.kernel), array(cell.recurrent_kernel)
+    bias, h = array(cell.bias), states[0]
+    if isinstance(cell, keras.layers.SimpleRNNCell):
+        return [np.tanh(x @ kernel + h @ recurrent + bias)]
+    if isinstance(cell, keras.layers.LSTMCell):
+        i, f, c, o = np.split(x @ kernel + h @ recurrent + bias, 4)
+        memory = sigmoid(f) * states[1] + sigmoid(i) * np.tanh(c)
+        return [sigmoid(o) * np.tanh(memory), memory]
+    x_z, x_r, x_h = np.split(x @ kernel + bias[0], 3)
+    h_z, h_r, h_h = np.split(h @ recurrent + bias[1], 3)
+    z, r = sigmoid(x_z + h_z), sigmoid(x_r + h_r)
+    return [z * h + (1 - z) * np.tanh(x_h + r * h_h)]
+
+
+def attend(attention, query, keys, values):
+    """`(D_q,)` reads `(S, D_k)` and `(S, D_v)`: `(context (D_v,), weights (S,))`."""
+    kernels = {weight.name: array(weight) for weight in attention.weights}
+    scores = []
+    for key in keys:
+        if "score_kernel" in kernels:  # Bahdanau's, and Luong's "concat"
+            joint = np.concatenate([query, key])
+            matrix = np.concatenate([kernels["query_kernel"], kernels["key_kernel"]])
+            scores.append(np.tanh(joint @ matrix) @ kernels["score_kernel"][:, 0])
+        elif "key_kernel" in kernels:
+            scores.append(query @ (key @ kernels["key_kernel"]))
+        else:
+            scores.append(query @ key)
+    if getattr(attention, "scaled", False):
+        scores = np.array(scores) / np.sqrt(keys.shape[-1])
+    exponentials = np.exp(scores - np.max(scores))
+    weights = exponentials / exponentials.sum()
+    return sum(w * v for w, v in zip(weights, values, strict=True)), weights
+
+
+def dense(layer, x):
+    """A Keras `Dense` with tanh."""
+    return np.tanh(x @ array(layer.kernel) + array(layer.bias))
+
+
+# Tools ------------------------------------------------------------------------------
+
+
+def random_array(*shape, seed=0):
+    """Seeded normal numbers, none of them zero."""
+    seed = [seed, *shape]
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def length_mask(*lengths, size):
+    """A boolean mask `(B, size)` that allows the first `lengths[b]` steps."""
+    return np.arange(size) < np.array(lengths)[:, None]
+
+
+def randomize(layer, seed=3):
+    """Sets every weight, biases too, to seeded random numbers.
+
+    They are small enough that a recurrent layer does not become chaotic, which would
+    blow up rounding.
+    """
+    for index, weight in enumerate(layer.weights):
+        scale = weight.shape[0] ** -0.5 if len(weight.shape) > 1 else 0.5
+        weight.assign(scale * random_array(*weight.shape, seed=seed + index))
+
+
+def made(value):
+    return value() if inspect.isfunction(value) else value
+
+
+def make_layer(layer_class, init_args):
+    return layer_class(**{name: made(value) for name, value in init_args.items()})
+
+
+def call(layer, inputs, options=None):
+    """The outputs as a flat list."""
+    inputs = tree.map_structure(ops.convert_to_tensor, inputs)
+    return tree.flatten(layer(**inputs, **(options or {})))
+
+
+def functional_model(layer, inputs, options=None):
+    """A model of the layer alone, in which the lengths of sequences are unknown."""
+
+    def symbol(x):
+        is_sequence = x.ndim == 3 or x.dtype != np.float32
+        shape = (None, *x.shape[2:]) if is_sequence else x.shape[1:]
+        return keras.Input(shape, dtype=x.dtype.name)
+
+    symbols = tree.map_structure(symbol, inputs)
+    outputs = layer(**symbols, **(options or {}))
+    return keras.Model(tree.flatten(symbols), tree.flatten(outputs))
+
+
+def array(tensor):
+    return ops.convert_to_numpy(tensor)
+
+
+def assert_close(actual, expected, rtol=1e-5, atol=1e-5):
+    """Compares tensors, or lists of them."""
+    actual, expected = tree.flatten(actual), tree.flatten(expected)
+    for x, y in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(array(x), array(y), rtol=rtol, atol=atol)
+
+
+def with_keras_mask(x, mask):
+    """A tensor that carries its mask, as the outputs of Keras layers do."""
+    x = ops.copy(ops.convert_to_tensor(x))
+    x._keras_mask = ops.convert_to_tensor(mask)
+    return x
+
+
+def gradient(function, x):
+    """The gradient of a scalar function of one array, as an array."""
+    backend = keras.backend.backend()
+    x = ops.convert_to_tensor(x)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        return array(tape.gradient(y, x))
+    if backend == "jax":
+        import jax
+
+        return array(jax.jit(jax.grad(function))(x))
+    x = x.clone().requires_grad_()
+    function(x).backward()
+    return array(x.grad)
+
+
+def compiled(function):
+    """The function under `tf.function` or `jax.jit`; torch runs it as it is."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function)
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function
+
+
+def cached(function):
+    """On JAX the function under `jax.jit`, for JAX compiles a loop anew at every call.
+
+    So a law that calls several times takes seconds, not minutes. Elsewhere the function
+    itself, which runs eagerly.
+    """
+    return compiled(function) if keras.backend.backend() == "jax" else function
+
+
+@contextlib.contextmanager
+def dtype_policy(name):
+    """Layers made inside have this dtype policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

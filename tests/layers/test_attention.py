@@ -1,0 +1,254 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kseq.layers import BahdanauAttention, LuongAttention
+from tests.helpers import (
+    array,
+    assert_close,
+    attend,
+    check_batch_equals_rows,
+    check_dead_rows_are_finite,
+    check_layer,
+    check_layer_runs,
+    check_padding_changes_nothing,
+    length_mask,
+    random_array,
+    randomize,
+    with_keras_mask,
+)
+
+B, T, S, QUERY, KEY, VALUE, UNITS = 3, 5, 7, 11, 13, 2, 17
+
+MASK = length_mask(4, 7, 1, size=S)
+MASK[0, :2] = False  # left padding as well
+
+
+def random_initializer():
+    return keras.initializers.RandomNormal(stddev=0.3)
+
+
+BAHDANAU = (BahdanauAttention, {"units": UNITS})
+GENERAL = (LuongAttention, {"score": "general"})
+DOT = (LuongAttention, {"score": "dot"})
+CONCAT = (LuongAttention, {"score": "concat", "units": UNITS})
+MECHANISMS = [BAHDANAU, GENERAL, DOT, CONCAT]
+
+each_mechanism = pytest.mark.parametrize(
+    "mechanism", MECHANISMS, ids=["bahdanau", "general", "dot", "concat"]
+)
+
+
+def key_size(mechanism):
+    return QUERY if mechanism is DOT else KEY
+
+
+def make(mechanism, **options):
+    """A built attention with random weights, and arrays query, value and key."""
+    layer_class, init_args = mechanism
+    attention = layer_class(**init_args, **options)
+    query, key = random_array(B, T, QUERY), random_array(B, S, key_size(mechanism))
+    value = random_array(B, S, VALUE)
+    attention(query, value, key)
+    randomize(attention)
+    return attention, query, value, key
+
+
+def test_bahdanau_attention_keeps_the_contract_of_layers():
+    dead = MASK.copy()
+    dead[1] = False
+    check_layer(
+        BahdanauAttention,
+        {"units": UNITS, "kernel_initializer": random_initializer},
+        {
+            "query": random_array(B, T, QUERY),
+            "value": random_array(B, S, VALUE),
+            "key": random_array(B, S, KEY),
+            "value_mask": dead,
+        },
+        {"return_attention_scores": True},
+    )
+
+
+def test_luong_attention_keeps_the_contract_of_layers():
+    check_layer(
+        LuongAttention,
+        {
+            "score": "concat",
+            "units": UNITS,
+            "scaled": True,
+            "kernel_initializer": random_initializer,
+        },
+        {"query": random_array(B, T, QUERY), "value": random_array(B, S, KEY)},
+    )
+
+
+@pytest.mark.parametrize("score", ["dot", "general"])
+def test_the_other_scores_keep_the_contract_of_layers(score):
+    dead = MASK.copy()
+    dead[1] = False
+    check_layer_runs(
+        LuongAttention,
+        {"score": score, "scaled": True},
+        {
+            "query": random_array(B, T, QUERY),
+            "value": random_array(B, S, QUERY),
+            "value_mask": dead,
+        },
+    )
+
+
+@each_mechanism
+@pytest.mark.parametrize("scaled", [False, True])
+def test_attention_equals_a_loop(mechanism, scaled):
+    if mechanism is BAHDANAU and scaled:
+        pytest.skip("additive attention has no scale")
+    attention, query, value, key = make(
+        mechanism, **({"scaled": True} if scaled else {})
+    )
+    context, weights = attention(
+        query, value, key, value_mask=MASK, return_attention_scores=True
+    )
+    for b, t in np.ndindex(B, T):
+        real = MASK[b]
+        expected_context, expected_weights = attend(
+            attention, query[b, t], key[b, real], value[b, real]
+        )
+        assert_close(context[b, t], expected_context)
+        assert_close(array(weights)[b, t, real], expected_weights)
+        assert (array(weights)[b, t, ~real] == 0).all()
+
+
+@each_mechanism
+def test_keys_default_to_the_values(mechanism):
+    attention, query, _, key = make(mechanism)
+    assert_close(attention(query, key), attention(query, key, key))
+
+
+@each_mechanism
+def test_returning_the_scores_does_not_change_the_context(mechanism):
+    attention, query, value, key = make(mechanism)
+    mask = MASK & (np.arange(B) != 1)[:, None]
+    context, weights = attention(
+        query, value, key, value_mask=mask, return_attention_scores=True
+    )
+    assert tuple(context.shape) == (B, T, VALUE)
+    assert tuple(weights.shape) == (B, T, S)
+    assert_close(attention(query, value, key, value_mask=mask), context, rtol=0, atol=0)
+
+
+@each_mechanism
+def test_the_two_steps_of_a_decoder_equal_a_call(mechanism):
+    attention, query, value, key = make(mechanism)
+    keys = attention.project_keys(key)
+    for t in range(T):
+        step = attention.attend(query[:, t : t + 1], keys, value, MASK)
+        whole = attention(
+            query, value, key, value_mask=MASK, return_attention_scores=True
+        )
+        assert_close(list(step), [x[:, t : t + 1] for x in whole])
+
+
+@each_mechanism
+def test_padding_does_not_change_the_context(mechanism):
+    attention, query, _, key = make(mechanism)
+
+    def apply(key, mask):
+        context, weights = attention(
+            query, key, value_mask=mask, return_attention_scores=True
+        )
+        return [ops.swapaxes(weights, 1, 2)], [context]
+
+    check_padding_changes_nothing(apply, key, MASK)
+
+
+@each_mechanism
+def test_a_batch_equals_its_rows(mechanism):
+    attention, *inputs = make(mechanism)
+    check_batch_equals_rows(attention, *inputs, MASK)
+
+
+@each_mechanism
+def test_a_row_with_nothing_to_read_gives_zeros(mechanism):
+    attention, query, _, key = make(mechanism)
+
+    def apply(key, mask):
+        return list(
+            attention(query, key, value_mask=mask, return_attention_scores=True)
+        )
+
+    check_dead_rows_are_finite(apply, key, MASK, zeros=True)
+
+
+@each_mechanism
+def test_an_explicit_mask_equals_the_keras_mask(mechanism):
+    attention, query, value, key = make(mechanism)
+    carried = attention(query, with_keras_mask(value, MASK), key)
+    assert_close(carried, attention(query, value, key, value_mask=MASK))
+    assert np.abs(array(carried) - array(attention(query, value, key))).max() > 0.01
+
+
+def test_the_context_has_the_mask_of_the_query():
+    attention, query, value, _ = make(BAHDANAU)
+    query_mask = length_mask(2, 5, 3, size=T)
+    attention = BahdanauAttention(UNITS)
+    context = attention(with_keras_mask(query, query_mask), value)
+    assert array(context._keras_mask).tolist() == query_mask.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_wide_scores_do_not_overflow(dtype):
+    attention = LuongAttention("dot", dtype=dtype)
+    query = random_array(B, T, QUERY) * 20
+    context, weights = attention(query, query, return_attention_scores=True)
+    assert np.isfinite(array(context)).all()
+    np.testing.assert_allclose(array(weights).sum(axis=-1), 1, atol=2e-3)
+
+
+@each_mechanism
+def test_an_additive_mask_is_refused(mechanism):
+    attention, query, value, key = make(mechanism)
+    additive = np.where(MASK, 0, -1e9).astype("float32")
+    with pytest.raises(ValueError, match=r"mask with the value -1000000000\.0"):
+        attention(query, value, key, value_mask=additive)
+
+
+def test_a_float_mask_is_refused_in_a_functional_model():
+    query, value = keras.Input((None, QUERY)), keras.Input((None, KEY))
+    with pytest.raises(ValueError, match="dtype=float32 in a compiled function"):
+        BahdanauAttention(UNITS)(query, value, value_mask=keras.Input((None,)))
+
+
+@pytest.mark.parametrize("units", [0, -2, 1.5, None, True, "8"])
+def test_units_must_be_a_positive_integer(units):
+    message = rf"`units` must be a positive integer\. Received: units={units!r}\."
+    with pytest.raises(ValueError, match=message):
+        BahdanauAttention(units)
+    with pytest.raises(ValueError, match=message):
+        LuongAttention("concat", units=units)
+
+
+def test_units_may_be_a_numpy_integer():
+    for attention in (
+        BahdanauAttention(np.int64(5)),
+        LuongAttention("concat", units=np.int64(5)),
+    ):
+        assert type(attention.get_config()["units"]) is int
+
+
+def test_units_are_of_no_use_to_the_other_scores():
+    with pytest.raises(ValueError, match='Received: units=5 with score="general"'):
+        LuongAttention("general", units=5)
+
+
+def test_an_unknown_score_is_refused():
+    message = '"dot", "general", "concat". Received: score=\'cosine\''
+    with pytest.raises(ValueError, match=message):
+        LuongAttention("cosine")
+
+
+def test_the_dot_score_needs_a_query_and_keys_of_one_size():
+    message = f'query size {QUERY}, key size {KEY}.*score="general"'
+    with pytest.raises(ValueError, match=message):
+        LuongAttention("dot")(random_array(B, T, QUERY), random_array(B, S, KEY))

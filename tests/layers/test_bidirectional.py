@@ -1,0 +1,195 @@
+import keras
+import numpy as np
+import pytest
+
+from kseq.layers import Bidirectional
+from tests.helpers import (
+    array,
+    assert_close,
+    check_batch_equals_rows,
+    check_dead_rows_are_finite,
+    check_layer,
+    check_layer_runs,
+    check_padding_changes_nothing,
+    length_mask,
+    random_array,
+    randomize,
+    step_cell,
+    with_keras_mask,
+)
+
+B, S, D, UNITS = 3, 7, 5, 2
+
+MASK = length_mask(5, 7, 1, size=S)
+MASK[0, :2] = False  # left padding as well
+
+MERGES = {
+    "concat": lambda forward, backward: np.concatenate([forward, backward], axis=-1),
+    "sum": np.add,
+    "mul": np.multiply,
+    "ave": lambda forward, backward: (forward + backward) / 2,
+}
+
+
+def gru(**options):
+    options = {"return_sequences": True, "return_state": True, **options}
+    return keras.layers.GRU(UNITS, **options)
+
+
+def lstm(**options):
+    options = {"return_sequences": True, "return_state": True, **options}
+    return keras.layers.LSTM(UNITS, **options)
+
+
+def build(layer, merge_mode="concat"):
+    layer = Bidirectional(layer, merge_mode)
+    layer.build((None, None, D))
+    randomize(layer)
+    return layer
+
+
+def run(cell, sequence):
+    """All outputs and the final states of a cell over a row without padding."""
+    states = [np.zeros(UNITS) for _ in (cell.state_size if lstm_like(cell) else [0])]
+    outputs = []
+    for x in sequence:
+        states = step_cell(cell, x, states)
+        outputs.append(states[0])
+    return np.array(outputs), states
+
+
+def lstm_like(cell):
+    return isinstance(cell, keras.layers.LSTMCell)
+
+
+def test_bidirectional_keeps_the_contract_of_layers():
+    dead = MASK.copy()
+    dead[1] = False
+    check_layer(
+        Bidirectional,
+        {"layer": lstm, "merge_mode": "ave"},
+        {"sequences": random_array(B, S, D), "mask": dead},
+    )
+
+
+def test_bidirectional_without_states_keeps_the_contract_of_layers():
+    check_layer_runs(
+        Bidirectional,
+        {"layer": lambda: gru(return_state=False)},
+        {"sequences": random_array(B, S, D)},
+    )
+
+
+@pytest.mark.parametrize("merge_mode", list(MERGES))
+@pytest.mark.parametrize("make_layer", [gru, lstm])
+def test_outputs_and_states_equal_two_loops(make_layer, merge_mode):
+    layer = build(make_layer(), merge_mode)
+    sequences = random_array(B, S, D)
+    outputs, *states = layer(sequences, mask=MASK)
+    merge = MERGES[merge_mode]
+    for b in range(B):
+        real = sequences[b, MASK[b]]
+        ahead, ahead_states = run(layer.forward_layer.cell, real)
+        back, back_states = run(layer.backward_layer.cell, real[::-1])
+        assert_close(array(outputs)[b, MASK[b]], merge(ahead, back[::-1]))
+        expected = [
+            merge(*pair) for pair in zip(ahead_states, back_states, strict=True)
+        ]
+        assert_close([state[b] for state in states], expected)
+
+
+def test_the_directions_have_their_own_weights():
+    layer = Bidirectional(lstm())
+    layer.build((None, None, D))
+    ahead, back = layer.forward_layer.get_weights(), layer.backward_layer.get_weights()
+    assert (ahead[0] != back[0]).any()
+    assert len(layer.trainable_weights) == 6
+
+
+def test_leaving_out_the_states_does_not_change_the_outputs():
+    layer, plain = build(lstm()), build(lstm(return_state=False))
+    sequences = random_array(B, S, D)
+    assert_close(plain(sequences, mask=MASK), layer(sequences, mask=MASK)[0])
+
+
+def test_any_recurrent_layer_of_cells_will_do():
+    rnn = keras.layers.RNN(
+        keras.layers.SimpleRNNCell(UNITS), return_sequences=True, return_state=True
+    )
+    layer = build(rnn, "sum")
+    sequences = random_array(B, S, D)
+    outputs, state = layer(sequences)
+    ahead, (ahead_state,) = run(layer.forward_layer.cell, sequences[0])
+    back, (back_state,) = run(layer.backward_layer.cell, sequences[0, ::-1])
+    assert_close(outputs[0], ahead + back[::-1])
+    assert_close(state[0], ahead_state + back_state)
+
+
+@pytest.mark.parametrize("make_layer", [gru, lstm])
+def test_padding_changes_nothing(make_layer):
+    layer = build(make_layer())
+
+    def apply(sequences, mask):
+        outputs, *states = layer(sequences, mask=mask)
+        return [outputs], states
+
+    check_padding_changes_nothing(apply, random_array(B, S, D), MASK)
+
+
+def test_a_batch_equals_its_rows():
+    layer = build(lstm())
+    sequences = random_array(B, S, D)
+    check_batch_equals_rows(lambda x, mask: layer(x, mask=mask), sequences, MASK)
+
+
+def test_a_fully_masked_row_is_finite():
+    layer = build(gru())
+    check_dead_rows_are_finite(
+        lambda x, mask: list(layer(x, mask=mask)), random_array(B, S, D), MASK
+    )
+
+
+def test_the_keras_mask_is_used_and_passed_on():
+    layer = build(lstm())
+    sequences = random_array(B, S, D)
+    carried = layer(with_keras_mask(sequences, MASK))
+    assert_close(carried, layer(sequences, mask=MASK))
+    assert array(carried[0]._keras_mask).tolist() == MASK.tolist()
+    assert np.abs(array(carried[1]) - array(layer(sequences)[1])).max() > 0.01
+
+
+def test_dropout_is_for_training_only():
+    layer = build(lstm(dropout=0.5))
+    sequences = random_array(B, S, D)
+    plain = array(layer(sequences)[0])
+    assert_close(layer(sequences, training=False)[0], plain)
+    dropped = array(layer(sequences, training=True)[0])
+    assert (dropped[..., :UNITS] != plain[..., :UNITS]).any()
+    assert (dropped[..., UNITS:] != plain[..., UNITS:]).any()
+
+
+def test_an_additive_mask_is_refused():
+    with pytest.raises(ValueError, match=r"mask with the value -1000000000\.0"):
+        additive = np.where(MASK, 0, -1e9).astype("float32")
+        build(gru())(random_array(B, S, D), mask=additive)
+
+
+def test_a_layer_that_returns_one_vector_is_refused():
+    message = r"layer=reader with return_sequences=False\. Build it with"
+    with pytest.raises(ValueError, match=message):
+        Bidirectional(gru(return_sequences=False, name="reader"))
+
+
+def test_a_layer_that_runs_backwards_is_refused():
+    with pytest.raises(ValueError, match=r"runs forwards\. Received: layer=<GRU"):
+        Bidirectional(gru(go_backwards=True))
+
+
+def test_a_layer_that_is_not_recurrent_is_refused():
+    with pytest.raises(ValueError, match=r"recurrent Keras layer.*layer=<Dense"):
+        Bidirectional(keras.layers.Dense(5))
+
+
+def test_an_unknown_merge_mode_is_refused():
+    with pytest.raises(ValueError, match="\"ave\". Received: merge_mode='max'"):
+        Bidirectional(gru(), "max")

@@ -1,0 +1,192 @@
+import importlib.util
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "grapheme_to_phoneme.py"
+SMALL = ["--units", "8", "--epochs", "1", "--beams", "2", "--batch-size", "16"]
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    spec = importlib.util.spec_from_file_location("grapheme_to_phoneme", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def lexicon(tmp_path_factory):
+    """A language with one phoneme for each letter, and one word said in two ways."""
+    path = tmp_path_factory.mktemp("lexicon") / "words.tsv"
+    lines = [
+        f"{a}{b}{c}\t{a} {b} {c}" for a in "abc" for b in "deéf" for c in "가나다라마"
+    ]
+    path.write_text("\n".join([*lines, "ad가\ta a a"]), "utf-8")
+    return path
+
+
+def start(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, RECIPE, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": "/tmp"},
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(lexicon, tmp_path_factory):
+    output = tmp_path_factory.mktemp("g2p")
+    process = start("--lexicon", lexicon, "--output", output, *SMALL)
+    printed, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return output, printed
+
+
+def test_it_prints_error_rates_and_pronunciations(trained):
+    _, printed = trained
+    assert "6 held out" in printed  # a tenth of 60 words
+    for expected in ("greedy", "beam, 2 beams", "word error rate", "best first"):
+        assert expected in printed
+
+
+def test_it_writes_a_model_and_two_pictures(trained):
+    output, _ = trained
+    names = sorted(path.name for path in output.iterdir())
+    assert names == ["attention.png", "model.keras", "training.png"]
+    for picture in output.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_process_pronounces_with_the_saved_model(trained):
+    output, _ = trained
+    process = start("--output", output, "--say", "ad가", "beé나")
+    printed, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert "ad가" in printed and "beé나" in printed
+
+
+def test_unseen_letters_are_named(trained, recipe, capsys):
+    output, _ = trained
+    with pytest.raises(SystemExit, match="'xad', with x"):
+        recipe.main(["--output", str(output), "--say", "xad"])
+
+
+def test_a_model_of_another_kind_is_refused(recipe, tmp_path):
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    other.save(tmp_path / "model.keras")
+    with pytest.raises(SystemExit, match="Received: a Sequential"):
+        recipe.main(["--output", str(tmp_path), "--say", "word"])
+
+
+def test_a_missing_or_damaged_model_is_named(recipe, tmp_path):
+    with pytest.raises(SystemExit, match="There is no model"):
+        recipe.main(["--output", str(tmp_path), "--say", "word"])
+    (tmp_path / "model.keras").write_bytes(b"not a model")
+    with pytest.raises(SystemExit, match="cannot be read"):
+        recipe.main(["--output", str(tmp_path), "--say", "word"])
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"word\tw\nno tab here\n", "line 2 of .*words.tsv: 'no tab here'"),
+        (b"word\t\n", "line 1"),
+        (b"", "which is empty"),
+        (b"caf\xe9\tk a f e\n", "UTF-8"),
+        (b"a\tb\n", "50 words at least"),
+    ],
+)
+def test_a_bad_lexicon_is_named_before_anything_is_done(
+    recipe, tmp_path, content, complaint
+):
+    path = tmp_path / "words.tsv"
+    path.write_bytes(content)
+    with pytest.raises(SystemExit, match=complaint):
+        recipe.main(["--lexicon", str(path), "--output", str(tmp_path / "out")])
+
+
+def test_a_missing_lexicon_is_named(recipe, tmp_path):
+    with pytest.raises(SystemExit, match="nowhere.tsv"):
+        recipe.main(["--lexicon", "nowhere.tsv", "--output", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--cell", "gruu"],
+        ["--attention", "bahdanu"],
+        ["--epochs", "0"],
+        ["--train", "a"],
+    ],
+)
+def test_wrong_arguments_are_refused(recipe, arguments, capsys):
+    with pytest.raises(SystemExit) as error:
+        recipe.main(arguments)
+    assert error.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_no_word_is_in_two_parts(recipe):
+    options = recipe.parse_arguments([])
+    train, dev, test = map(set, recipe.load_splits(options))
+    assert not train & dev and not train & test and not dev & test
+    assert len(train | dev | test) == 126_052
+    assert len(test) == 12_605
+
+
+def test_words_in_two_given_parts_are_named(recipe, lexicon):
+    parts = [
+        arg for part in ("--train", "--dev", "--test") for arg in (part, str(lexicon))
+    ]
+    with pytest.raises(SystemExit, match="ad가"):
+        recipe.load_splits(recipe.parse_arguments(parts))
+
+
+def test_a_word_counts_as_right_if_one_of_its_pronunciations_matches(recipe):
+    import kseq
+
+    phonemes = kseq.text.Vocabulary("word").adapt(["a b c d"])
+    references = [["a b", "a b c d"], ["a b c"], ["d"]]
+    spoken = ["a b c d", "a c", ""]
+    # No error of 4 phonemes, one of 3, one of 1.
+    assert recipe.error_rates(spoken, references, phonemes) == (2 / 8, 2 / 3)
+
+
+def test_control_c_ends_training_and_keeps_what_was_learned(lexicon, tmp_path):
+    process = start(
+        *("--lexicon", lexicon, "--output", tmp_path, *SMALL, "--epochs", "100000")
+    )
+    printed = ""
+    while "Epoch 2/" not in printed:
+        printed += process.stdout.read(1)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert "Stopped" in rest and "word error rate" in rest
+    assert (tmp_path / "model.keras").exists()
+
+
+@pytest.mark.slow
+def test_french_is_learned_from_real_words(recipe, data_set, tmp_path, capsys):
+    folder = data_set("sigmorphon2021_g2p")
+    splits = [
+        part
+        for name in ("train", "dev", "test")
+        for part in (f"--{name}", str(folder / f"fre_{name}.tsv"))
+    ]
+    small = ["--units", "64", "--epochs", "3", "--batch-size", "32"]
+    recipe.main([*splits, *small, "--output", str(tmp_path)])
+    greedy = next(x for x in capsys.readouterr().out.splitlines() if "greedy" in x)
+    word_error_rate = float(greedy.split("%")[1].split()[-1])
+    assert word_error_rate < 60
