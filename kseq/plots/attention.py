@@ -5,7 +5,13 @@ Axes in shape comments: T target tokens, S source tokens.
 
 import numpy as np
 
-from kseq.plots.figures import drawable, new_figure, require_matplotlib, visible
+from kseq.plots.figures import (
+    drawable,
+    fit_figure,
+    new_figure,
+    require_matplotlib,
+    visible,
+)
 
 
 def attention_heatmap(weights, source_tokens, target_tokens, title=None, ax=None):
@@ -52,11 +58,8 @@ def attention_heatmap(weights, source_tokens, target_tokens, title=None, ax=None
 
     cell = min(0.36, 10 / max(shape))  # inches
     size = min(10, 38 * cell)  # points
-    if ax is None:
-        letter = size / 110  # inches
-        height = cell * rows + 0.7 + (0 if is_short else letter * max(map(len, across)))
-        width = cell * columns + 1.1 + letter * max(map(len, down))
-        ax = new_figure(width, height).subplots()
+    is_new = ax is None
+    ax = new_figure().subplots() if is_new else ax
     text = {"parse_math": False, "fontfamily": fonts}
     turn = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"}
     image = ax.imshow(weights, cmap="magma_r", vmin=0, vmax=weights.max() or 1)
@@ -70,9 +73,12 @@ def attention_heatmap(weights, source_tokens, target_tokens, title=None, ax=None
     ax.tick_params(labeltop=True, labelbottom=False)
     ax.grid(which="minor", color="white", linewidth=3 * cell)
     ax.spines[:].set_visible(False)
-    bar = ax.figure.colorbar(image, ax=ax, fraction=0.05, pad=0.03, aspect=25)
+    place = ax.inset_axes([1 + 0.4 / columns, 0, 0.4 / columns, 1])
+    bar = ax.figure.colorbar(image, cax=place)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, labelcolor="0.4")
     if title is not None:
-        ax.set_title(title_text, size=11, pad=10, **text)
+        ax.set_title(title_text, size=11, pad=10, loc="left", **text)
+    if is_new:
+        fit_figure(ax, cell * columns, cell * rows)
     return ax

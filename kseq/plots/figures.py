@@ -27,11 +27,30 @@ def require_matplotlib():
         ) from error
 
 
-def new_figure(width, height):
-    """A figure of its own, in inches: no display, no state of pyplot."""
+def new_figure(**options):
+    """A figure of its own: no display, no state of pyplot."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+    return Figure(dpi=150, **options)
+
+
+def fit_figure(ax, width, height, margin=0.1):
+    """Gives axes a size in inches, and their figure the size that shows all of them."""
+    figure = ax.figure
+    figure.set_size_inches(width, height)
+    ax.set_position([0, 0, 1, 1])
+    box = (
+        ax.get_tightbbox().transformed(figure.dpi_scale_trans.inverted()).padded(margin)
+    )
+    figure.set_size_inches(box.width, box.height)
+    ax.set_position(
+        [
+            -box.x0 / box.width,
+            -box.y0 / box.height,
+            width / box.width,
+            height / box.height,
+        ]
+    )
 
 
 def visible(token):
@@ -51,12 +70,11 @@ def drawable(texts):
         The font families, and the texts with a code point, such as U+D55C, in place of
         each character that no installed font has.
     """
-    families = [BASE_FONT]
-    lacking = set("".join(texts)) - characters(BASE_FONT)
-    for family in installed_fonts() if lacking else ():
-        if lacking & characters(family):
+    families, lacking = [], set("".join(texts))
+    for family, file in installed_fonts().items():
+        if family == BASE_FONT or lacking & characters(file):
             families.append(family)
-            lacking -= characters(family)
+            lacking -= characters(file)
         if not lacking:
             break
     points = {character: f"U+{ord(character):04X}" for character in lacking}
@@ -64,21 +82,22 @@ def drawable(texts):
 
 
 def installed_fonts():
-    """Font families for text, those with the most scripts first."""
+    """Font families for text, the preferred ones first, with a file of each."""
     from matplotlib import font_manager
 
-    families = {font.name for font in font_manager.fontManager.ttflist}
-    others = sorted(f for f in families if not f.startswith(NO_TEXT_FONTS))
-    return [f for f in PREFERRED_FONTS if f in families] + others
+    files = {font.name: font.fname for font in font_manager.fontManager.ttflist}
+    others = sorted(f for f in files if not f.startswith(NO_TEXT_FONTS))
+    families = [f for f in (BASE_FONT, *PREFERRED_FONTS) if f in files] + others
+    return {family: files[family] for family in families}
 
 
 @functools.cache
-def characters(family):
-    """The characters that a font family can draw."""
+def characters(file):
+    """The characters that a font file can draw."""
     from matplotlib import font_manager
 
     try:
-        font = font_manager.get_font(font_manager.findfont(family))
+        font = font_manager.get_font(file)
     except (OSError, RuntimeError):  # a bitmap font, or a damaged file
         return frozenset()
     return frozenset(map(chr, font.get_charmap()))

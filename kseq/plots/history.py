@@ -48,7 +48,9 @@ def training_curve(history, metrics=None, figure=None):
     columns = min(len(metrics), MOST_COLUMNS)
     rows = math.ceil(len(metrics) / columns)
     if figure is None:
-        figure = new_figure(0.6 + 3.6 * columns, 3 * rows)
+        figure = new_figure(
+            figsize=(0.6 + 3.6 * columns, 3 * rows), layout="constrained"
+        )
     for place, name in enumerate(metrics):
         ax = figure.add_subplot(rows, columns, place + 1)
         draw(ax, epochs, values[name], "training", TRAINING)

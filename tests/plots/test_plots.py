@@ -1,0 +1,174 @@
+"""Plots: every number and every label that goes in can be seen."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+from kseq.plots import attention_heatmap, figures, training_curve
+
+HISTORY = {
+    "loss": [3.0, 2.0, 1.5],
+    "accuracy": [0.1, 0.4, 0.6],
+    "val_loss": [3.1, 2.5, 2.4],
+}
+
+
+def labels(ax):
+    return [
+        [label.get_text() for label in side]
+        for side in (ax.get_yticklabels(), ax.get_xticklabels())
+    ]
+
+
+def random_weights(rows, columns, seed=0):
+    return np.random.default_rng(seed).dirichlet(np.ones(columns), rows)
+
+
+@pytest.fixture
+def base_font_only(monkeypatch):
+    fonts = {figures.BASE_FONT: figures.installed_fonts()[figures.BASE_FONT]}
+    monkeypatch.setattr(figures, "installed_fonts", lambda: fonts)
+
+
+def test_a_heat_map_shows_each_weight_with_the_target_down_and_the_source_across():
+    weights = random_weights(2, 3)
+    ax = attention_heatmap(weights, ["a", "b", "c"], ["X", "Y"], title="abc")
+    np.testing.assert_array_equal(ax.images[0].get_array(), weights)
+    assert labels(ax) == [["X", "Y"], ["a", "b", "c"]]
+    assert ax.get_title(loc="left") == "abc"
+    assert ax.images[0].get_clim() == (0, weights.max())
+
+
+def test_cells_are_square():
+    ax = attention_heatmap(random_weights(2, 7), list("abcdefg"), ["X", "Y"])
+    box = ax.get_window_extent()
+    assert box.width / 7 == pytest.approx(box.height / 2)
+
+
+@pytest.mark.parametrize("source", [list("xyz"), ["a long word", "b", "another one"]])
+def test_all_of_a_heat_map_lies_inside_its_figure(source, tmp_path):
+    title = "a title that is wider than the map of three columns"
+    ax = attention_heatmap(random_weights(2, 3), source, ["y", "z" * 30], title=title)
+    ax.figure.savefig(tmp_path / "map.png")
+    box, whole = ax.get_tightbbox(), ax.figure.bbox
+    assert box.x0 >= 0 and box.y0 >= 0
+    assert box.x1 <= whole.x1 and box.y1 <= whole.y1
+
+
+def test_a_map_without_any_attention_can_be_drawn(tmp_path):
+    ax = attention_heatmap(np.zeros((1, 1)), ["a"], ["b"])
+    ax.figure.savefig(tmp_path / "map.png")
+    assert ax.images[0].get_clim() == (0, 1)
+
+
+def test_any_script_is_drawn_without_a_warning(tmp_path):
+    source, target = list("한국語ش😀"), ["\n", " ", "a b", "\u2028", "\u0301", "\x00"]
+    ax = attention_heatmap(random_weights(6, 5), source, target, title="한국어")
+    ax.figure.savefig(tmp_path / "map.png")
+    assert labels(ax)[0] == ["\\n", "␣", "a␣b", "\\u2028", "◌\u0301", "\\x00"]
+
+
+def test_a_character_that_no_font_has_is_written_as_its_code_point(
+    base_font_only, tmp_path
+):
+    ax = attention_heatmap(random_weights(2, 1), ["한"], ["é", "x국"])
+    ax.figure.savefig(tmp_path / "map.png")
+    assert labels(ax) == [["é", "xU+AD6D"], ["U+D55C"]]
+
+
+def test_fonts_are_added_until_every_character_is_there(monkeypatch):
+    glyphs = {"base": "ab", "more": "abc", "none": "", "hangul": "한", "late": "한d"}
+    monkeypatch.setattr(figures, "BASE_FONT", "base")
+    monkeypatch.setattr(figures, "installed_fonts", lambda: {f: f for f in glyphs})
+    monkeypatch.setattr(figures, "characters", lambda file: set(glyphs[file]))
+    assert figures.drawable(["b"]) == (["base"], ["b"])
+    assert figures.drawable(["c한"]) == (["base", "more", "hangul"], ["c한"])
+    assert figures.drawable(["한d국"]) == (["base", "hangul", "late"], ["한dU+AD6D"])
+
+
+def test_dollar_signs_are_no_formula(tmp_path):
+    ax = attention_heatmap([[1.0]], ["$\\frac$"], ["$x$"], title="$\\bad$")
+    ax.figure.savefig(tmp_path / "map.png")
+    assert labels(ax) == [["$x$"], ["$\\frac$"]]
+
+
+def test_a_heat_map_can_be_drawn_on_given_axes():
+    first, second = Figure().subplots(1, 2)
+    assert attention_heatmap([[1.0]], ["a"], ["b"], ax=second) is second
+    assert not first.images and len(second.images) == 1
+
+
+def test_no_plot_leaves_a_trace_in_pyplot():
+    attention_heatmap([[1.0]], ["a"], ["b"])
+    training_curve(HISTORY)
+    assert pyplot.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    "shape, tokens", [((2, 3), "ab"), ((3, 2), "ab"), ((0, 2), ""), ((2,), "ab")]
+)
+def test_weights_that_do_not_fit_the_tokens_are_refused(shape, tokens):
+    with pytest.raises(ValueError, match="`weights` must have one row for each target"):
+        attention_heatmap(np.zeros(shape), ["x", "y"], list(tokens))
+
+
+def test_each_metric_has_a_panel_with_training_and_validation():
+    figure = training_curve(HISTORY)
+    loss, accuracy = figure.axes
+    assert loss.get_title(loc="left") == "loss"
+    assert [line.get_label() for line in loss.lines] == ["training", "validation"]
+    assert loss.lines[1].get_xydata().tolist() == [[1, 3.1], [2, 2.5], [3, 2.4]]
+    assert [line.get_label() for line in accuracy.lines] == ["training"]
+
+
+def test_metrics_choose_panels_and_their_order():
+    panels = training_curve(HISTORY, metrics=["accuracy", "loss"]).axes
+    assert [panel.get_title(loc="left") for panel in panels] == ["accuracy", "loss"]
+    assert len(training_curve(HISTORY, metrics=["loss"]).axes) == 1
+
+
+def test_epochs_are_whole_numbers(tmp_path):
+    figure = training_curve({"loss": [2.0, 1.0]})
+    figure.savefig(tmp_path / "curve.png")
+    ticks = figure.axes[0].get_xticks()
+    assert all(tick == int(tick) for tick in ticks) and {1, 2} <= set(ticks)
+
+
+def test_a_history_of_keras_gives_its_own_epochs():
+    history = types.SimpleNamespace(history={"loss": [2.0, 1.0]}, epoch=[5, 6])
+    [line] = training_curve(history).axes[0].lines
+    assert line.get_xdata().tolist() == [6, 7]
+
+
+def test_rare_validation_stands_at_the_epochs_it_was_made():
+    history = {"loss": [5.0, 4.0, 3.0, 2.0, 1.0], "val_loss": [4.5, 2.5]}
+    validation = training_curve(history).axes[0].lines[1]
+    assert validation.get_xdata().tolist() == [2, 4]
+
+
+def test_a_curve_can_be_drawn_on_a_given_figure():
+    figure = Figure()
+    assert training_curve(HISTORY, figure=figure) is figure
+    assert len(figure.axes) == 2
+
+
+@pytest.mark.parametrize(
+    "history, metrics", [({}, None), ({"loss": []}, None), (HISTORY, ["bleu"])]
+)
+def test_a_history_that_cannot_be_drawn_is_refused(history, metrics):
+    with pytest.raises(ValueError, match="`metrics` must name at least one metric"):
+        training_curve(history, metrics)
+
+
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    for plot in (
+        lambda: training_curve(HISTORY),
+        lambda: attention_heatmap([], [], []),
+    ):
+        with pytest.raises(ImportError, match=r"pip install kseq\[plots\]"):
+            plot()
