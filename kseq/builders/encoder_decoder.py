@@ -94,6 +94,12 @@ class EncoderDecoder(WritingModel):
         name="encoder_decoder",
         **kwargs,
     ):
+        if source.pad_token_id != target.pad_token_id:
+            raise ValueError(
+                "`source` and `target` must have the same padding. Received: source "
+                f"with pad_token_id={source.pad_token_id}, target with "
+                f"pad_token_id={target.pad_token_id}."
+            )
         if head is None:
             head = keras.layers.Dense(
                 target.vocabulary_size, dtype="float32", name="head"

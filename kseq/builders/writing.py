@@ -189,6 +189,7 @@ def _in_batches(model, inputs, batch_size):
         raise ValueError(
             f"`batch_size` must be a positive integer. Received: {batch_size=}."
         )
+    pad_token_id = model.writer.pad_token_id
     lengths = [len(row) for row in next(iter(inputs.values()))]
     order = np.argsort(lengths, kind="stable")
     results = []
@@ -197,7 +198,8 @@ def _in_batches(model, inputs, batch_size):
         num_rows = min(1 << (len(chosen) - 1).bit_length(), batch_size)
         repeated = np.pad(chosen, (0, num_rows - len(chosen)), mode="edge")
         batch = {
-            name: _pad([rows[i] for i in repeated]) for name, rows in inputs.items()
+            name: _pad([rows[i] for i in repeated], pad_token_id)
+            for name, rows in inputs.items()
         }
         outputs = model.predict_on_batch(batch)
         results.append({k: v[: len(chosen)] for k, v in outputs.items()})
@@ -208,11 +210,11 @@ def _in_batches(model, inputs, batch_size):
     }
 
 
-def _pad(rows):
-    """Rows of different lengths as one int32 array, filled up with zeros behind."""
+def _pad(rows, pad_token_id):
+    """Rows of different lengths as one int32 array, filled up behind."""
     length = max(max(len(row) for row in rows), 1)
     length = -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-    padded = np.zeros((len(rows), length), "int32")
+    padded = np.full((len(rows), length), pad_token_id, "int32")
     for target, row in zip(padded, rows, strict=True):
         target[: len(row)] = row
     return padded
