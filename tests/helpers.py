@@ -41,8 +41,7 @@ def check_layer_runs(layer_class, init_args, inputs, options=None):
     layer = make_layer(layer_class, init_args)
     model = functional_model(layer, inputs, options)
     randomize(layer)
-    expected = call(layer, inputs, options)
-    check_call_stores_nothing_on_the_layer(layer, inputs, options)
+    expected = check_call_stores_nothing_on_the_layer(layer, inputs, options)
     check_outputs_survive_saving(model, inputs, expected)
     check_compiled_equals_eager(model, inputs, expected)
     check_half_precision(layer, init_args, inputs, options, expected)
@@ -85,13 +84,14 @@ def check_call_stores_nothing_on_the_layer(layer, inputs, options=None):
         }
 
     before = attributes()
-    call(layer, inputs, options)
+    outputs = call(layer, inputs, options)
     after = attributes()
     assert before.keys() == after.keys(), "a call adds an attribute"
     for name, values in before.items():
         assert len(values) == len(after[name]), f"a call changes {name}"
         for old, new in zip(values, after[name], strict=True):
             assert old is new, f"a call changes {name}"
+    return outputs
 
 
 def check_outputs_survive_saving(model, inputs, expected):
@@ -117,7 +117,7 @@ def check_half_precision(layer, init_args, inputs, options, expected):
     for dtype, tolerance in {"float16": 0.02, "bfloat16": 0.1}.items():
         with dtype_policy(f"mixed_{dtype}"):
             half = make_layer(type(layer), init_args)
-            functional_model(half, inputs, options)
+        half.build_from_config(layer.get_build_config())
         half.set_weights(layer.get_weights())
         outputs = call(half, inputs, options)
         for output, reference in zip(outputs, expected, strict=True):

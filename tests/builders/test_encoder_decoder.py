@@ -92,7 +92,6 @@ def test_every_combination_is_the_same_after_loading(written, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert type(loaded) is type(model)
     assert json.dumps(loaded.get_config()) == json.dumps(model.get_config())
-    assert_close(loaded(INPUTS), model(INPUTS))
     assert_same(loaded.generate(SOURCES, SEARCH, max_length=5), result)
 
 
@@ -117,7 +116,7 @@ def test_a_step_of_training_reaches_every_weight_and_is_saved(combination, tmp_p
 
 def test_the_ids_of_the_special_tokens_and_the_name_are_saved(tmp_path):
     model = kseq.encoder_decoder(
-        source=TokenEmbedding(11, 5, pad_token_id=7),
+        source=TokenEmbedding(11, 5, pad_token_id=4),
         target=TokenEmbedding(7, 5, pad_token_id=4),
         width=5,
         head=keras.layers.Dense(7, name="own_head"),
@@ -128,7 +127,7 @@ def test_the_ids_of_the_special_tokens_and_the_name_are_saved(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert (loaded.start_token_id, loaded.end_token_id) == (5, 6)
-    assert (loaded.source.pad_token_id, loaded.pad_token_id) == (7, 4)
+    assert (loaded.source.pad_token_id, loaded.pad_token_id) == (4, 4)
     assert (loaded.name, loaded.head.name) == ("reader", "own_head")
 
 
@@ -344,3 +343,21 @@ def test_a_new_process_loads_the_file_and_writes_the_same(reverser, tmp_path):
     expected = model.generate(sources, SEARCH, max_length=8)
     assert token_ids == expected.token_ids.tolist()
     assert_close(np.array(log_probs), expected.log_probs)
+
+
+def test_a_padding_token_of_ones_own_is_filled_in_and_never_written():
+    embeddings = [TokenEmbedding(size, 5, pad_token_id=1) for size in (11, 13)]
+    model = kseq.encoder_decoder(*embeddings, width=5)
+    source = [[4, 5, 0], [7]]
+    together = model.generate(source, max_length=3)
+    alone = model.generate(source[1:], max_length=3)
+    np.testing.assert_array_equal(together.token_ids[1:], alone.token_ids)
+    np.testing.assert_allclose(
+        model.score(source, together), together.log_probs, atol=1e-5
+    )
+
+
+def test_two_paddings_are_refused():
+    source = TokenEmbedding(11, 5, pad_token_id=1)
+    with pytest.raises(ValueError, match="source with pad_token_id=1"):
+        kseq.encoder_decoder(source, 13, width=5)
