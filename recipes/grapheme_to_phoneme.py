@@ -190,6 +190,9 @@ def print_pronunciations(pipeline, words, num_beams, lexicon=None):
 def draw_attention(pipeline, word, path):
     """Writes which letters the model read at each phoneme, as a picture."""
     [[best]] = pipeline.generate([word], return_attention_scores=True)
+    if not best.tokens:
+        console.print(f"No picture of {word}: the model has nothing to say yet.")
+        return
     axes = kseq.plots.attention_heatmap(
         best.attention, best.source_tokens, best.tokens, title=f"{word}: {best.text}"
     )

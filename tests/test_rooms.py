@@ -200,7 +200,7 @@ def modules():
     script = """
 import sys
 seen = set()
-for statement in ("import keras", "import kseq", "kseq.text"):
+for statement in ("import keras", "import kseq", "kseq.plots"):
     exec(statement)
     print(*(set(sys.modules) - seen))
     seen = set(sys.modules)
@@ -208,8 +208,8 @@ for statement in ("import keras", "import kseq", "kseq.text"):
     command = [sys.executable, "-W", "error", "-c", script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    keras, kseq, text = (set(line.split()) for line in done.stdout.splitlines())
-    return {"keras": keras, "kseq": kseq, "text": text}
+    keras, kseq, plots = (set(line.split()) for line in done.stdout.splitlines())
+    return {"keras": keras, "kseq": kseq, "plots": plots}
 
 
 def test_importing_kseq_loads_no_package_that_keras_has_not_loaded(modules):
@@ -219,14 +219,14 @@ def test_importing_kseq_loads_no_package_that_keras_has_not_loaded(modules):
 
 
 def test_importing_kseq_loads_neither_optional_rooms_nor_what_they_need(modules):
-    optional = {"kseq.text", "kseq.plots", "kseq.tuning", "kseq.datasets"}
+    optional = {"kseq.plots", "kseq.tuning", "kseq.datasets"}
     # Not matplotlib: where it is installed, Keras itself loads it.
     needed = {"keras_tuner", "tensorflow_text"}
     assert (modules["keras"] | modules["kseq"]) & (optional | needed) == set()
 
 
 def test_an_optional_room_is_loaded_when_it_is_first_named(modules):
-    assert "kseq.text" in modules["text"]
-    assert "text" in dir(kseq) and kseq.text.__name__ == "kseq.text"
+    assert "kseq.plots" in modules["plots"]
+    assert "plots" in dir(kseq) and kseq.plots.__name__ == "kseq.plots"
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         kseq.nonsense  # noqa: B018

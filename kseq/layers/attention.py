@@ -226,4 +226,5 @@ def weighted_sum(scores, value, value_mask=None):
     """Turns scores `(B, T, S)` into `(context (B, T, D), weights (B, T, S))`."""
     mask = None if value_mask is None else ops.expand_dims(value_mask, 1)  # B 1 S
     weights = masked_softmax(scores, mask)
-    return ops.matmul(weights, value), weights
+    # In a search no scope casts the kernels, so half precision meets float32 scores.
+    return ops.matmul(ops.cast(weights, value.dtype), value), weights
