@@ -101,8 +101,8 @@ def test_enough_beams_find_every_sequence_in_the_order_of_brute_force(length_pen
     for row, table in enumerate(script):
         tokens, gained = zip(*brute_force(table, length_penalty), strict=True)
         assert len(tokens) == ALL_SEQUENCES
-        assert array(result.token_ids)[row].tolist() == padded(tokens, PAD).tolist()
-        assert array(result.lengths)[row].tolist() == [len(x) for x in tokens]
+        assert_close(result.token_ids[row], padded(tokens, PAD))
+        assert_close(result.lengths[row], np.array([len(x) for x in tokens]))
         assert_close(result.token_log_probs[row], padded(gained, 0.0))
         assert_close(result.log_probs[row], np.array([sum(x) for x in gained]))
         ends |= {(len(x), x[-1] == END) for x in tokens[:50]}
