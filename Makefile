@@ -9,6 +9,8 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 
 RUN := .venv/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check -q -q
+# The tests run side by side, on four cores at most.
+PYTEST := $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 PORTABLE := tests/layers tests/builders tests/decoding
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -30,11 +32,11 @@ demo: .venv/recipes.stamp
 	$(RUN) recipes/grapheme_to_phoneme.py --output demo --say sequence attention kseq
 
 test: lint
-	$(RUN) -m pytest
-	KERAS_BACKEND=jax $(RUN) -m pytest $(PORTABLE)
+	$(PYTEST)
+	KERAS_BACKEND=jax $(PYTEST) $(PORTABLE)
 
 test-torch: .venv/torch.stamp
-	KERAS_BACKEND=torch $(RUN) -m pytest $(PORTABLE)
+	KERAS_BACKEND=torch $(PYTEST) $(PORTABLE)
 
 lint: .venv/test.stamp
 	$(RUN) -m ruff check
