@@ -4,6 +4,7 @@ from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.bidirectional import Bidirectional
 from kseq.layers.bridge import StateBridge
 from kseq.layers.embeddings import TokenEmbedding
+from kseq.layers.feed_forward import FeedForward
 from kseq.layers.masking import (
     as_boolean_mask,
     combine_masks,
@@ -11,17 +12,37 @@ from kseq.layers.masking import (
     masked_softmax,
     padding_mask,
 )
+from kseq.layers.multi_head_attention import MultiHeadAttention
+from kseq.layers.positions import (
+    LearnedPositions,
+    RotaryPositions,
+    SinusoidalPositions,
+)
 from kseq.layers.recurrent import RecurrentEncoder
 from kseq.layers.recurrent_decoder import RecurrentDecoder
+from kseq.layers.transformer import TransformerDecoder, TransformerEncoder
+from kseq.layers.transformer_blocks import (
+    TransformerDecoderBlock,
+    TransformerEncoderBlock,
+)
 
 __all__ = [
     "BahdanauAttention",
     "Bidirectional",
+    "FeedForward",
+    "LearnedPositions",
     "LuongAttention",
+    "MultiHeadAttention",
     "RecurrentDecoder",
     "RecurrentEncoder",
+    "RotaryPositions",
+    "SinusoidalPositions",
     "StateBridge",
     "TokenEmbedding",
+    "TransformerDecoder",
+    "TransformerDecoderBlock",
+    "TransformerEncoder",
+    "TransformerEncoderBlock",
     "as_boolean_mask",
     "combine_masks",
     "look_ahead_mask",

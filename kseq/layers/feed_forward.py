@@ -1,0 +1,85 @@
+"""The position-wise feed-forward network of a Transformer.
+
+Axes in shape comments: B batch, S steps, D features.
+"""
+
+import keras
+
+from kseq.layers.arguments import positive_integer, rate
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class FeedForward(keras.layers.Layer):
+    """The position-wise network of a Transformer: `W_2 activation(W_1 x + b_1) + b_2`.
+
+    Args:
+        intermediate_dim: Width between the two products.
+        activation: Activation between them, a name of Keras such as `"relu"`, `"gelu"`.
+        dropout: Share of the intermediate features to drop in training.
+        kernel_initializer: Initializer of the kernels.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: `(B, S, D)`.
+
+    Returns:
+        `(B, S, D)`.
+
+    Raises:
+        ValueError: `intermediate_dim` is not a positive integer, or `dropout` is not in
+            [0, 1).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import FeedForward
+    >>> tuple(FeedForward(intermediate_dim=20)(np.ones((2, 7, 5))).shape)
+    (2, 7, 5)
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.3
+    """
+
+    def __init__(
+        self,
+        intermediate_dim,
+        activation="relu",
+        dropout=0.0,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.intermediate_dim = positive_integer("intermediate_dim", intermediate_dim)
+        self.activation = keras.activations.get(activation)
+        self.dropout = rate("dropout", dropout)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.widen = self._dense("widen", intermediate_dim, self.activation)
+        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.supports_masking = True
+
+    def _dense(self, name, units, activation=None):
+        return keras.layers.Dense(
+            units,
+            activation=activation,
+            kernel_initializer=keras.initializers.get(self.kernel_initializer),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def build(self, inputs_shape):
+        self.narrow = self._dense("narrow", inputs_shape[-1])
+        self.widen.build(inputs_shape)
+        self.narrow.build((*inputs_shape[:-1], self.intermediate_dim))
+
+    def call(self, inputs, training=False):
+        hidden = self.widen(inputs)  # B S intermediate_dim
+        return self.narrow(self.dropout_layer(hidden, training=training))  # B S D
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "intermediate_dim": self.intermediate_dim,
+            "activation": keras.activations.serialize(self.activation),
+            "dropout": self.dropout,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }

@@ -1,0 +1,386 @@
+"""Multi-head attention: several scaled dot-product attentions side by side.
+
+Called like any layer, or in parts: `project` and `attend` for whole sequences, `step`
+for a decoder that writes one step at a time and keeps its keys and values in a cache.
+
+Axes in shape comments: B batch, T query steps, S key steps, K beams, L cached steps,
+D features, H heads, N key heads, G query heads to each key head, C size of a head.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers.arguments import positive_integer, rate
+from kseq.layers.masking import (
+    as_boolean_mask,
+    combine_masks,
+    look_ahead_mask,
+    masked_softmax,
+)
+from kseq.layers.positions import RotaryPositions, step_positions
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class MultiHeadAttention(keras.layers.Layer):
+    """Scaled dot-product attention, by several heads side by side.
+
+    Each head has projections of its own and reads
+    `softmax(Q K^T / sqrt(key_dim)) V`; what they read is joined and projected back to
+    the width of the query. In self-attention query, key and value are one product.
+
+    Args:
+        num_heads: Number of heads H.
+        key_dim: Size C of a head. Defaults to the width of the query over `num_heads`.
+        num_key_value_heads: Number of heads of the keys and values, each shared by an
+            equal group of query heads, which makes caches smaller; 1 is multi-query
+            attention. Defaults to `num_heads`.
+        dropout: Share of the attention weights to drop in training.
+        use_bias: Whether the projections have a bias.
+        rotary: Whether queries and keys are rotated by their positions.
+        relative_bias: Layer that is called with integers `(1, T, S)` or `(B, T, S)`,
+            the position of the key minus that of the query, and returns what is added
+            to the scores of each head, `(..., T, S, H)`.
+        kernel_initializer: Initializer of the kernels.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        query: `(B, T, D)`.
+        value: `(B, S, D_v)`, what is summed up. Defaults to `query`.
+        key: `(B, S, D_k)`, what is compared with the query. Defaults to `value`.
+        query_mask: Boolean `(B, T)`; where it is False the output is zeros. Defaults
+            to the Keras mask of `query`.
+        value_mask: Boolean `(B, S)`, True where a value may be read. Defaults to the
+            Keras mask of `value`; in self-attention to `query_mask`.
+        attention_mask: Boolean `(B, T, S)` or `(T, S)`, True where that query may read
+            that value.
+        look_ahead: Whether each query sees its own step and those before it only.
+        return_attention_scores: Whether to return the weights as well.
+
+    Returns:
+        `(B, T, D)`, or `(outputs, weights)` with weights `(B, H, T, S)`, those before
+        dropout. A query with nothing to read has weights of zero.
+
+    Raises:
+        ValueError: The width does not divide by `num_heads`, or the heads by
+            `num_key_value_heads`, or a mask is not boolean.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import MultiHeadAttention
+    >>> query, value = np.ones((2, 5, 6)), np.ones((2, 7, 4))
+    >>> outputs, weights = MultiHeadAttention(num_heads=3)(
+    ...     query, value, return_attention_scores=True)
+    >>> tuple(outputs.shape), tuple(weights.shape)
+    ((2, 5, 6), (2, 3, 5, 7))
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.2
+        - [Ainslie et al., 2023](https://arxiv.org/abs/2305.13245), 2.2 (grouped heads)
+        - [Shaw et al., 2018](https://arxiv.org/abs/1803.02155) and
+          [Raffel et al., 2020](https://arxiv.org/abs/1910.10683), 2.1 (relative bias)
+        - [Su et al., 2021](https://arxiv.org/abs/2104.09864), 3.2 (rotary)
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        key_dim=None,
+        num_key_value_heads=None,
+        dropout=0.0,
+        use_bias=True,
+        rotary=False,
+        relative_bias=None,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = positive_integer("num_heads", num_heads)
+        self.key_dim = key_dim and positive_integer("key_dim", key_dim)
+        self.num_key_value_heads = num_key_value_heads and positive_integer(
+            "num_key_value_heads", num_key_value_heads
+        )
+        self.key_heads = self.num_key_value_heads or self.num_heads
+        if self.num_heads % self.key_heads:
+            raise ValueError(
+                "`num_key_value_heads` must divide `num_heads`. Received: "
+                f"num_heads={num_heads}, num_key_value_heads={num_key_value_heads}."
+            )
+        self.dropout = rate("dropout", dropout)
+        self.use_bias = bool(use_bias)
+        self.rotary = bool(rotary)
+        self.relative_bias = relative_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.rotary_positions = RotaryPositions(dtype=self.dtype_policy)
+        self.supports_masking = True
+
+    def build(self, query_shape, value_shape=None, key_shape=None):
+        width = query_shape[-1]
+        value_shape = query_shape if value_shape is None else value_shape
+        key_shape = value_shape if key_shape is None else key_shape
+        if self.key_dim is None and width % self.num_heads:
+            raise ValueError(
+                "The width of the query must divide by `num_heads`. Received: width "
+                f"{width} with num_heads={self.num_heads}. Or give `key_dim`, the size "
+                "of a head."
+            )
+        self.head_size = self.key_dim or width // self.num_heads
+        whole = self.num_heads * self.head_size
+        shared = self.key_heads * self.head_size
+        self.query_kernel, self.query_bias = self._dense("query", width, whole)
+        self.key_kernel, self.key_bias = self._dense("key", key_shape[-1], shared)
+        self.value_kernel, self.value_bias = self._dense(
+            "value", value_shape[-1], shared
+        )
+        self.output_kernel, self.output_bias = self._dense("output", whole, width)
+        if self.relative_bias is not None and not self.relative_bias.built:
+            self.relative_bias.build((None, None, None))
+
+    def _dense(self, name, inputs, outputs):
+        kernel = self.add_weight(
+            shape=(inputs, outputs),
+            initializer=keras.initializers.get(self.kernel_initializer),
+            name=f"{name}_kernel",
+        )
+        if not self.use_bias:
+            return kernel, None
+        return kernel, self.add_weight(
+            shape=(outputs,), initializer="zeros", name=f"{name}_bias"
+        )
+
+    def call(
+        self,
+        query,
+        value=None,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        attention_mask=None,
+        look_ahead=False,
+        return_attention_scores=False,
+        training=False,
+    ):
+        positions = step_positions(query_mask, ops.shape(query)[1])
+        if value is None:
+            value_mask = query_mask if value_mask is None else value_mask
+            value_positions = positions
+            queries, keys, values = self.project(query, positions)
+        else:
+            value_positions = step_positions(value_mask, ops.shape(value)[1])
+            queries = self.project_query(query, positions)
+            keys, values = self.project_memory(value, key, value_positions)
+        mask = combine_masks(
+            attention_mask,
+            None if value_mask is None else ops.expand_dims(value_mask, 1),  # B 1 S
+            look_ahead_mask(ops.shape(query)[1], keys.shape[2]) if look_ahead else None,
+        )
+        bias = self.bias_between(positions, value_positions)
+        outputs, weights = self.attend(queries, keys, values, mask, bias, training)
+        if query_mask is not None:
+            is_real = ops.expand_dims(as_boolean_mask(query_mask), -1)  # B T 1
+            outputs = ops.where(is_real, outputs, ops.zeros_like(outputs))
+        return (outputs, weights) if return_attention_scores else outputs
+
+    def project(self, sequence, positions=None):
+        """Projects a sequence `(B, T, D)` that reads itself, in one product.
+
+        Returns:
+            Queries `(B, T, N, G, C)`, keys and values `(B, N, T, C)`.
+        """
+        kernels = (self.query_kernel, self.key_kernel, self.value_kernel)
+        biases = (self.query_bias, self.key_bias, self.value_bias)
+        sizes = [kernel.shape[-1] for kernel in kernels]
+        joined = self._affine(sequence, kernels, biases)  # B T (H+2N)C
+        query, key, value = ops.split(joined, [sizes[0], sizes[0] + sizes[1]], axis=-1)
+        queries = self._query_heads(query, positions)
+        return queries, self._key_heads(key, positions), self._key_heads(value)
+
+    def project_query(self, query, positions=None):
+        """Projects `(B, T, D)` to queries `(B, T, N, G, C)`."""
+        query = self._affine(query, [self.query_kernel], [self.query_bias])
+        return self._query_heads(query, positions)
+
+    def project_memory(self, value, key=None, positions=None):
+        """Projects `(B, S, D_v)` to keys and values, each `(B, N, S, C)`."""
+        key = value if key is None else key
+        keys = self._affine(key, [self.key_kernel], [self.key_bias])
+        values = self._affine(value, [self.value_kernel], [self.value_bias])
+        return self._key_heads(keys, positions), self._key_heads(values)
+
+    def attend(self, queries, keys, values, mask=None, bias=None, training=False):
+        """What the queries read in the values, and how much of each.
+
+        Args:
+            queries: `(B, T, N, G, C)`.
+            keys: `(B, N, S, C)`.
+            values: `(B, N, S, C)`.
+            mask: Boolean, broadcasts to `(B, T, S)`.
+            bias: Float, broadcasts to `(B, N, G, T, S)`.
+            training: Whether to drop weights.
+
+        Returns:
+            `(outputs (B, T, D), weights (B, H, T, S))`.
+        """
+        scores = ops.einsum("btngc,bnsc->bngts", queries, keys)
+        weights = self._weights(scores, mask, bias)
+        kept = self.dropout_layer(weights, training=training)
+        context = ops.einsum("bngts,bnsc->btngc", kept, values)
+        return self._output(context), self._by_head(weights)
+
+    def start_cache(self, num_rows, num_beams, max_length):
+        """An empty cache for `max_length` steps L of rows B with beams K."""
+        shape = (num_rows, num_beams, self.key_heads, max_length, self.head_size)
+        empty = ops.zeros(shape, self.compute_dtype)
+        return {"keys": empty, "values": empty}  # B K N L C
+
+    def step(self, query, cache, positions, prefix, prefix_mask=None):
+        """Reads, for each beam, a prefix and the steps written so far.
+
+        Args:
+            query: `(B, K, D)`, the newest step of each beam.
+            cache: Keys and values `(B, K, N, L, C)`, from `start_cache` or the last
+                step.
+            positions: Integers `(B, K)`, the same in every row: the newest step.
+            prefix: Keys and values `(B, N, S, C)` that stand before step 0 and are
+                shared by the beams, or empty.
+            prefix_mask: Boolean `(B, S)`.
+
+        Returns:
+            `(outputs (B, K, D), weights (B, H, K, S + L), cache)`.
+        """
+        beams, width = ops.shape(query)[1], query.shape[-1]
+        alone = ops.reshape(query, (-1, 1, width))  # BK 1 D
+        queries, key, value = self.project(alone, ops.reshape(positions, (-1, 1)))
+        queries = ops.reshape(queries, (-1, beams, *queries.shape[2:]))  # B K N G C
+        newest = positions[0, 0]
+        keys, values = (
+            ops.slice_update(
+                kept,
+                (0, 0, 0, newest, 0),
+                ops.reshape(new, (-1, beams, *new.shape[1:])),  # B K N 1 C
+            )
+            for kept, new in ((cache["keys"], key), (cache["values"], value))
+        )
+        cache = {"keys": keys, "values": values}
+
+        length = keys.shape[3]
+        steps = ops.expand_dims(ops.arange(length), 0)  # 1 L
+        written = ops.expand_dims(steps <= newest, 1)  # 1 1 L
+        scores = ops.einsum("bkngc,bknlc->bngkl", queries, keys)
+        if not prefix:
+            weights = self._weights(
+                scores, written, self.bias_between(positions, steps)
+            )
+            context = ops.einsum("bngkl,bknlc->bkngc", weights, values)
+            return self._output(context), self._by_head(weights), cache
+
+        earlier = ops.einsum("bkngc,bnsc->bngks", queries, prefix["keys"])
+        scores = ops.concatenate([earlier, scores], axis=-1)  # B N G K S+L
+        before = prefix_positions(prefix_mask, prefix["keys"])  # B S
+        steps = ops.broadcast_to(steps, (ops.shape(before)[0], length))
+        bias = self.bias_between(positions, ops.concatenate([before, steps], axis=1))
+        is_real = ops.ones_like(before, "bool") if prefix_mask is None else prefix_mask
+        written = ops.broadcast_to(written[:, 0], ops.shape(steps))
+        mask = ops.concatenate([is_real, written], axis=1)  # B S+L
+        weights = self._weights(scores, ops.expand_dims(mask, 1), bias)
+        split = ops.shape(before)[1]
+        context = ops.einsum(
+            "bngks,bnsc->bkngc", weights[..., :split], prefix["values"]
+        ) + ops.einsum("bngkl,bknlc->bkngc", weights[..., split:], values)
+        return self._output(context), self._by_head(weights), cache
+
+    def bias_between(self, query_positions, key_positions):
+        """The relative bias `(B, N, G, T, S)` of positions `(B, T)` and `(B, S)`."""
+        if self.relative_bias is None:
+            return None
+        distance = ops.expand_dims(key_positions, 1) - ops.expand_dims(
+            query_positions, 2
+        )  # B T S
+        bias = ops.moveaxis(self.relative_bias(distance), -1, 1)  # B H T S
+        return ops.reshape(
+            bias, (-1, self.key_heads, self._group, *ops.shape(bias)[2:])
+        )
+
+    @property
+    def _group(self):
+        return self.num_heads // self.key_heads
+
+    def _affine(self, x, kernels, biases):
+        """`x W + b` with the kernels side by side."""
+        # In a search no scope casts the weights to half precision.
+        kernel = _side_by_side([ops.cast(w, self.compute_dtype) for w in kernels])
+        outputs = ops.matmul(x, kernel)
+        if not self.use_bias:
+            return outputs
+        return outputs + _side_by_side(
+            [ops.cast(b, self.compute_dtype) for b in biases]
+        )
+
+    def _query_heads(self, query, positions):
+        heads = self._split_heads(query, self.num_heads)  # B T H C
+        if self.rotary:
+            heads = self.rotary_positions(heads, positions)
+        shape = (-1, ops.shape(heads)[1], self.key_heads, self._group, self.head_size)
+        scale = ops.cast(self.head_size**-0.5, self.compute_dtype)
+        return ops.reshape(heads, shape) * scale  # B T N G C
+
+    def _key_heads(self, key, positions=None):
+        heads = self._split_heads(key, self.key_heads)  # B S N C
+        if self.rotary and positions is not None:
+            heads = self.rotary_positions(heads, positions)
+        return ops.swapaxes(heads, 1, 2)  # B N S C
+
+    def _split_heads(self, x, num_heads):
+        return ops.reshape(x, (-1, ops.shape(x)[1], num_heads, self.head_size))
+
+    def _weights(self, scores, mask, bias):
+        scores = scores if bias is None else scores + ops.cast(bias, scores.dtype)
+        if mask is not None:
+            mask = ops.reshape(mask, (-1, 1, 1, *ops.shape(mask)[-2:]))  # B 1 1 T S
+        return masked_softmax(scores, mask)
+
+    def _by_head(self, weights):
+        return ops.reshape(weights, (-1, self.num_heads, *ops.shape(weights)[3:]))
+
+    def _output(self, context):
+        joined = ops.reshape(
+            context, (-1, ops.shape(context)[1], self.num_heads * self.head_size)
+        )  # B T HC
+        return self._affine(joined, [self.output_kernel], [self.output_bias])
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "key_dim": self.key_dim,
+            "num_key_value_heads": self.num_key_value_heads,
+            "dropout": self.dropout,
+            "use_bias": self.use_bias,
+            "rotary": self.rotary,
+            "relative_bias": self.relative_bias and serialize(self.relative_bias),
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        restore = keras.saving.deserialize_keras_object
+        return cls(**{**config, "relative_bias": restore(config["relative_bias"])})
+
+
+def prefix_positions(mask, prefix):
+    """Positions `(B, S)` of a prefix, whose last real step stands at -1.
+
+    Without a mask, `prefix` says how many there are: `(B, S, D)` or `(B, N, S, C)`.
+    """
+    if mask is None:
+        rows, length = ops.shape(prefix)[0], ops.shape(prefix)[-2]
+        positions = ops.expand_dims(ops.arange(length) - length, 0)
+        return ops.broadcast_to(positions, (rows, length))
+    count = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
+    return step_positions(mask, ops.shape(mask)[1]) - count
+
+
+def _side_by_side(tensors):
+    return tensors[0] if len(tensors) == 1 else ops.concatenate(tensors, axis=-1)

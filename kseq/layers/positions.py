@@ -1,0 +1,256 @@
+"""Positions: how a layer that knows no order learns which step stands where.
+
+Positions are integers. Where they are not given they are counted from 0 over the real
+steps, so padding on the left moves nothing.
+
+Axes in shape comments: B batch, S steps, D width, H heads, C size of a head.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers.arguments import one_of, positive_integer
+from kseq.layers.masking import as_boolean_mask
+
+LAYOUTS = ("interleaved", "halves")
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class SinusoidalPositions(keras.layers.Layer):
+    """Adds sines and cosines of the position, in many wavelengths.
+
+    `x + P` with `P[s, 2i] = sin(s / 10000^(2i/D))` and
+    `P[s, 2i+1] = cos(s / 10000^(2i/D))`. It has no weights, and no longest sequence.
+
+    Args:
+        layout: `"interleaved"`, sines and cosines in turns, as in the paper, or
+            `"halves"`, all sines and then all cosines. The two differ by the order of
+            the features alone.
+        max_wavelength: The longest wavelength over 2 pi.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: `(B, S, D)`.
+        positions: Integers `(B, S)` or `(1, S)`. Counted over the real steps where not
+            given.
+        mask: Boolean `(B, S)`, True where a step is real. Defaults to the Keras mask of
+            `sequences`, which the outputs keep.
+
+    Returns:
+        `(B, S, D)`.
+
+    Raises:
+        ValueError: D is odd, or the layout is unknown.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import SinusoidalPositions
+    >>> encoding = SinusoidalPositions()(np.zeros((1, 2, 2)))
+    >>> np.array(encoding, "float64").round(2).tolist()
+    [[[0.0, 1.0], [0.84, 0.54]]]
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.5
+    """
+
+    def __init__(self, layout="interleaved", max_wavelength=10_000, **kwargs):
+        super().__init__(**kwargs)
+        self.layout = one_of("layout", layout, LAYOUTS)
+        self.max_wavelength = max_wavelength
+        self.supports_masking = True
+
+    def build(self, sequences_shape):
+        check_even(sequences_shape[-1])
+
+    def call(self, sequences, positions=None, mask=None):
+        if positions is None:
+            positions = step_positions(mask, ops.shape(sequences)[1])
+        width = sequences.shape[-1]
+        angles = position_angles(positions, width, self.max_wavelength)  # B S D/2
+        encoding = join_pairs(ops.sin(angles), ops.cos(angles), self.layout)  # B S D
+        return sequences + ops.cast(encoding, sequences.dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "layout": self.layout,
+            "max_wavelength": self.max_wavelength,
+        }
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class LearnedPositions(keras.layers.Layer):
+    """Adds a learned vector for each position.
+
+    Args:
+        max_length: Number of positions there are vectors for.
+        embeddings_initializer: Initializer of the table.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: `(B, S, D)`.
+        positions: Integers `(B, S)` or `(1, S)`. Counted over the real steps where not
+            given. One beyond the table gets the last vector.
+        mask: Boolean `(B, S)`, True where a step is real. Defaults to the Keras mask of
+            `sequences`, which the outputs keep.
+
+    Returns:
+        `(B, S, D)`.
+
+    Raises:
+        ValueError: `max_length` is not a positive integer, or a sequence is known to be
+            longer when positions are counted.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import LearnedPositions
+    >>> tuple(LearnedPositions(max_length=9)(np.zeros((2, 7, 5))).shape)
+    (2, 7, 5)
+
+    References:
+        - [Gehring et al., 2017](https://arxiv.org/abs/1705.03122), 3.1
+    """
+
+    def __init__(self, max_length, embeddings_initializer="uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.max_length = positive_integer("max_length", max_length)
+        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
+        self.supports_masking = True
+
+    def build(self, sequences_shape):
+        self.table = self.add_weight(
+            shape=(self.max_length, sequences_shape[-1]),
+            initializer=self.embeddings_initializer,
+            name="table",
+        )
+
+    def call(self, sequences, positions=None, mask=None):
+        length = sequences.shape[1]
+        if positions is None:
+            if mask is None and length is not None and length > self.max_length:
+                raise ValueError(
+                    "A sequence must have `max_length` steps at most. Received: "
+                    f"{length} steps with max_length={self.max_length}. Make the table "
+                    "longer, or the sequences shorter."
+                )
+            positions = step_positions(mask, ops.shape(sequences)[1])
+        rows = ops.clip(positions, 0, self.max_length - 1)
+        return sequences + ops.take(self.table, rows, axis=0)  # B S D
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "max_length": self.max_length,
+            "embeddings_initializer": keras.initializers.serialize(
+                self.embeddings_initializer
+            ),
+        }
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class RotaryPositions(keras.layers.Layer):
+    """Rotates the features of queries and keys by angles that grow with the position.
+
+    Each pair of features turns as the hand of a clock, every pair at a speed of its
+    own: `(x, y) -> (x cos a - y sin a, x sin a + y cos a)` with
+    `a = s / 10000^(2i/C)`. The product of a rotated query and a rotated key depends on
+    how far apart they stand, and no longer on where.
+
+    Args:
+        layout: What makes a pair: `"halves"`, features `i` and `i + C/2`, or
+            `"interleaved"`, features `2i` and `2i + 1`, as in the paper.
+        max_wavelength: The longest wavelength over 2 pi.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        heads: `(B, S, H, C)`, queries or keys by head.
+        positions: Integers `(B, S)` or `(1, S)`, negative ones too. Counted over the
+            real steps where not given.
+        mask: Boolean `(B, S)`, True where a step is real.
+
+    Returns:
+        `(B, S, H, C)`.
+
+    Raises:
+        ValueError: C is odd, or the layout is unknown.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import RotaryPositions
+    >>> heads = np.array([[[[1.0, 0.0]], [[1.0, 0.0]]]])
+    >>> np.array(RotaryPositions()(heads), "float64").round(2).tolist()
+    [[[[1.0, 0.0]], [[0.54, 0.84]]]]
+
+    References:
+        - [Su et al., 2021](https://arxiv.org/abs/2104.09864), 3.2.2, 3.4.2
+    """
+
+    def __init__(self, layout="halves", max_wavelength=10_000, **kwargs):
+        super().__init__(**kwargs)
+        self.layout = one_of("layout", layout, LAYOUTS)
+        self.max_wavelength = max_wavelength
+        self.supports_masking = True
+
+    def build(self, heads_shape):
+        check_even(heads_shape[-1])
+
+    def call(self, heads, positions=None, mask=None):
+        if positions is None:
+            positions = step_positions(mask, ops.shape(heads)[1])
+        size = heads.shape[-1]
+        angles = position_angles(positions, size, self.max_wavelength)  # B S C/2
+        sine, cosine = (
+            ops.cast(ops.expand_dims(f(angles), 2), heads.dtype)  # B S 1 C/2
+            for f in (ops.sin, ops.cos)
+        )
+        x, y = split_pairs(heads, self.layout)  # B S H C/2
+        return join_pairs(x * cosine - y * sine, x * sine + y * cosine, self.layout)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "layout": self.layout,
+            "max_wavelength": self.max_wavelength,
+        }
+
+
+def step_positions(mask, length):
+    """Positions `(B, S)` that count the real steps, or `(1, S)` where all are real."""
+    if mask is None:
+        return ops.expand_dims(ops.arange(length), 0)
+    count = ops.cumsum(ops.cast(as_boolean_mask(mask), "int32"), axis=1)
+    return ops.maximum(count - 1, 0)
+
+
+def position_angles(positions, width, max_wavelength):
+    """Angles `(B, S, D/2)` of integer positions `(B, S)`, in float32."""
+    pairs = ops.arange(width // 2, dtype="float32")
+    speeds = ops.exp(pairs * (-2 / width * ops.log(float(max_wavelength))))  # D/2
+    return ops.expand_dims(ops.cast(positions, "float32"), -1) * speeds
+
+
+def split_pairs(x, layout):
+    """The first and the second features of each pair, on the last axis."""
+    if layout == "halves":
+        return ops.split(x, 2, axis=-1)
+    return x[..., 0::2], x[..., 1::2]
+
+
+def join_pairs(first, second, layout):
+    """The reverse of `split_pairs`."""
+    if layout == "halves":
+        return ops.concatenate([first, second], axis=-1)
+    shape = (*ops.shape(first)[:-1], 2 * first.shape[-1])
+    return ops.reshape(ops.stack([first, second], axis=-1), shape)
+
+
+def check_even(width):
+    """Refuses features that do not go in pairs."""
+    if width % 2:
+        raise ValueError(
+            "Positions go into pairs of features, so the last axis must be even. "
+            f"Received: size {width}."
+        )

@@ -1,0 +1,445 @@
+"""The blocks of a Transformer: attention and a feed-forward network, with residuals.
+
+Axes in shape comments: B batch, T target steps, S source steps, K beams, L cached
+steps, H heads, N key heads, C size of a head, D features.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers.arguments import positive_integer, rate
+from kseq.layers.feed_forward import FeedForward
+from kseq.layers.masking import combine_masks, look_ahead_mask
+from kseq.layers.multi_head_attention import MultiHeadAttention, prefix_positions
+from kseq.layers.positions import step_positions
+
+
+class TransformerLayer(keras.layers.Layer):
+    """What the blocks and stacks of the Transformer have in common: their options.
+
+    Args:
+        num_heads: Number of attention heads H.
+        intermediate_dim: Width inside the feed-forward network. Defaults to four times
+            the width D.
+        norm_first: Whether to normalise the input of each part (pre-norm, which trains
+            without warm-up), or its sum with the output (post-norm, as in the paper).
+        activation: Activation of the feed-forward network.
+        dropout: Share of the features to drop in training, of the output of each part
+            and inside the feed-forward network.
+        attention_dropout: Share of the attention weights to drop in training.
+        num_key_value_heads: Number of key heads, see `MultiHeadAttention`.
+        rotary: Whether self-attention rotates queries and keys by their positions.
+        relative_bias: Layer that gives the bias of self-attention by distance, see
+            `MultiHeadAttention`.
+        epsilon: Added to the variance by the normalisations.
+    """
+
+    def __init__(
+        self,
+        num_heads=8,
+        intermediate_dim=None,
+        norm_first=True,
+        activation="relu",
+        dropout=0.0,
+        attention_dropout=0.0,
+        num_key_value_heads=None,
+        rotary=False,
+        relative_bias=None,
+        epsilon=1e-5,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = positive_integer("num_heads", num_heads)
+        self.intermediate_dim = intermediate_dim and positive_integer(
+            "intermediate_dim", intermediate_dim
+        )
+        self.norm_first = bool(norm_first)
+        self.activation = keras.activations.get(activation)
+        self.dropout = rate("dropout", dropout)
+        self.attention_dropout = rate("attention_dropout", attention_dropout)
+        self.num_key_value_heads = num_key_value_heads
+        self.rotary = bool(rotary)
+        self.relative_bias = relative_bias
+        self.epsilon = float(epsilon)
+        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.supports_masking = True
+
+    def options(self):
+        return {
+            "num_heads": self.num_heads,
+            "intermediate_dim": self.intermediate_dim,
+            "norm_first": self.norm_first,
+            "activation": self.activation,
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "num_key_value_heads": self.num_key_value_heads,
+            "rotary": self.rotary,
+            "relative_bias": self.relative_bias,
+            "epsilon": self.epsilon,
+        }
+
+    def get_config(self):
+        bias = self.relative_bias
+        return {
+            **super().get_config(),
+            **self.options(),
+            "activation": keras.activations.serialize(self.activation),
+            "relative_bias": bias and keras.saving.serialize_keras_object(bias),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        bias = keras.saving.deserialize_keras_object(config["relative_bias"])
+        return cls(**{**config, "relative_bias": bias})
+
+    def make_attention(self, name, reads_itself=True):
+        """Multi-head attention with the options that concern it."""
+        own = {"rotary": self.rotary, "relative_bias": self.relative_bias}
+        return MultiHeadAttention(
+            self.num_heads,
+            num_key_value_heads=self.num_key_value_heads,
+            dropout=self.attention_dropout,
+            dtype=self.dtype_policy,
+            name=name,
+            **(own if reads_itself else {}),
+        )
+
+    def make_norm(self, name):
+        return keras.layers.LayerNormalization(
+            epsilon=self.epsilon, dtype=self.dtype_policy, name=name
+        )
+
+    def make_feed_forward(self, width):
+        return FeedForward(
+            self.intermediate_dim or 4 * width,
+            self.activation,
+            self.dropout,
+            dtype=self.dtype_policy,
+            name="feed_forward",
+        )
+
+    def residual(self, norm, x, part, training=False):
+        """`x + part(norm(x))`, or `norm(x + part(x))`, and what else `part` returns."""
+        y, *more = part(norm(x) if self.norm_first else x)
+        x = x + self.dropout_layer(y, training=training)
+        return (x if self.norm_first else norm(x)), *more
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class TransformerEncoderBlock(TransformerLayer):
+    """One layer of a Transformer's encoder: self-attention, then a small network.
+
+    With `norm_first`, `x + attention(norm(x))` and then `x + feed_forward(norm(x))`;
+    without, `norm(x + attention(x))` and then `norm(x + feed_forward(x))`.
+
+    Args:
+        num_heads: Number of attention heads H, and so on: all arguments of
+            `TransformerEncoder` but the number of layers, the width and the last norm.
+        intermediate_dim: See there, as the following.
+        norm_first: See there.
+        activation: See there.
+        dropout: See there.
+        attention_dropout: See there.
+        num_key_value_heads: See there.
+        rotary: See there.
+        relative_bias: See there.
+        epsilon: See there.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: `(B, S, D)`.
+        mask: Boolean `(B, S)`, True where a step may be read. Defaults to the Keras
+            mask of `sequences`, which the outputs keep.
+        attention_mask: Boolean `(B, S, S)` or `(S, S)`, True where a step (on the
+            second axis from the right) may read another.
+        return_attention_scores: Whether to return the weights as well.
+
+    Returns:
+        `(B, S, D)`, or `(outputs, weights)` with weights `(B, H, S, S)`.
+
+    Raises:
+        ValueError: The width does not divide by `num_heads`, a size is not positive, or
+            a rate is not in [0, 1).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import TransformerEncoderBlock
+    >>> tuple(TransformerEncoderBlock(num_heads=2)(np.ones((2, 7, 6))).shape)
+    (2, 7, 6)
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.1
+        - [Xiong et al., 2020](https://arxiv.org/abs/2002.04745), 3 (where to normalise)
+    """
+
+    def build(self, sequences_shape):
+        self.attention = self.make_attention("attention")
+        self.attention_norm = self.make_norm("attention_norm")
+        self.feed_forward = self.make_feed_forward(sequences_shape[-1])
+        self.feed_forward_norm = self.make_norm("feed_forward_norm")
+        for part in (self.attention, self.attention_norm, self.feed_forward):
+            part.build(sequences_shape)
+        self.feed_forward_norm.build(sequences_shape)
+
+    def call(
+        self,
+        sequences,
+        mask=None,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=False,
+    ):
+        positions = step_positions(mask, ops.shape(sequences)[1])
+        bias = self.attention.bias_between(positions, positions)
+        mask = combine_masks(
+            attention_mask, None if mask is None else ops.expand_dims(mask, 1)
+        )  # B S S
+
+        def read(y):
+            queries, keys, values = self.attention.project(y, positions)
+            return self.attention.attend(queries, keys, values, mask, bias, training)
+
+        x, weights = self.residual(self.attention_norm, sequences, read, training)
+        (x,) = self.residual(
+            self.feed_forward_norm,
+            x,
+            lambda y: (self.feed_forward(y, training=training),),
+            training,
+        )
+        return (x, weights) if return_attention_scores else x
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class TransformerDecoderBlock(TransformerLayer):
+    """One layer of a Transformer's decoder.
+
+    Self-attention that sees no later step, attention to a memory, and a small network,
+    each with a residual and a norm, as in `TransformerEncoderBlock`. Without
+    `cross_attention` there is no memory, as in a language model.
+
+    Args:
+        cross_attention: Whether the block reads a memory.
+        num_heads: Number of attention heads H, and so on: all arguments of
+            `TransformerDecoder` but the number of layers, the width and the last norm.
+        intermediate_dim: See there, as the following.
+        norm_first: See there.
+        activation: See there.
+        dropout: See there.
+        attention_dropout: See there.
+        num_key_value_heads: See there.
+        rotary: See there.
+        relative_bias: See there.
+        epsilon: See there.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: `(B, T, D)`.
+        memory: `(B, S, D_m)`, or None without cross-attention.
+        memory_mask: Boolean `(B, S)`, True where the memory may be read. Defaults to
+            the Keras mask of `memory`.
+        inputs_mask: Boolean `(B, T)`, True where an input may be read. Defaults to the
+            Keras mask of `inputs`.
+        return_attention_scores: Whether to return the weights as well.
+
+    Returns:
+        `(B, T, D)`, or `(outputs, weights)` with the weights over the memory
+        `(B, H, T, S)`, or without memory over the inputs `(B, H, T, T)`.
+
+    Raises:
+        ValueError: There is cross-attention and no memory, or the reverse.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import TransformerDecoderBlock
+    >>> block = TransformerDecoderBlock(num_heads=2)
+    >>> tuple(block(np.ones((2, 5, 6)), np.ones((2, 7, 4))).shape)
+    (2, 5, 6)
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.1
+    """
+
+    def __init__(
+        self,
+        cross_attention=True,
+        num_heads=8,
+        intermediate_dim=None,
+        norm_first=True,
+        activation="relu",
+        dropout=0.0,
+        attention_dropout=0.0,
+        num_key_value_heads=None,
+        rotary=False,
+        relative_bias=None,
+        epsilon=1e-5,
+        **kwargs,
+    ):
+        super().__init__(
+            num_heads,
+            intermediate_dim,
+            norm_first,
+            activation,
+            dropout,
+            attention_dropout,
+            num_key_value_heads,
+            rotary,
+            relative_bias,
+            epsilon,
+            **kwargs,
+        )
+        self.cross_attention = bool(cross_attention)
+
+    def build(self, inputs_shape, memory_shape=None):
+        if self.cross_attention != (memory_shape is not None):
+            raise ValueError(
+                "A block reads a memory if, and only if, it has cross-attention. "
+                f"Received: cross_attention={self.cross_attention} with "
+                f"memory_shape={memory_shape}."
+            )
+        self.attention = self.make_attention("attention")
+        self.attention_norm = self.make_norm("attention_norm")
+        self.feed_forward = self.make_feed_forward(inputs_shape[-1])
+        self.feed_forward_norm = self.make_norm("feed_forward_norm")
+        for part in (self.attention, self.attention_norm, self.feed_forward):
+            part.build(inputs_shape)
+        self.feed_forward_norm.build(inputs_shape)
+        if self.cross_attention:
+            self.memory_attention = self.make_attention("memory_attention", False)
+            self.memory_attention.build(inputs_shape, memory_shape)
+            self.memory_norm = self.make_norm("memory_norm")
+            self.memory_norm.build(inputs_shape)
+
+    def call(
+        self,
+        inputs,
+        memory=None,
+        memory_mask=None,
+        inputs_mask=None,
+        return_attention_scores=False,
+        training=False,
+    ):
+        constants = {} if memory is None else self.project_memory(memory)
+        x, weights = self.run(inputs, constants, memory_mask, inputs_mask, training)
+        return (x, weights) if return_attention_scores else x
+
+    def project_memory(self, memory):
+        """What stays the same at every step: keys and values, each `(B, N, S, C)`."""
+        keys, values = self.memory_attention.project_memory(memory)
+        return {"keys": keys, "values": values}
+
+    def run(self, inputs, memory, memory_mask=None, inputs_mask=None, training=False):
+        """All steps at once.
+
+        Args:
+            inputs: `(B, T, D)`.
+            memory: Keys and values `(B, N, S, C)`: of the memory with cross-attention,
+                else of a prefix that stands before the inputs, or empty.
+            memory_mask: Boolean `(B, S)`.
+            inputs_mask: Boolean `(B, T)`.
+            training: Whether to drop.
+
+        Returns:
+            `(outputs (B, T, D), weights)`: those over the memory `(B, H, T, S)`, or
+            without cross-attention over prefix and inputs `(B, H, T, S + T)`.
+        """
+        prefix = {} if self.cross_attention else memory or {}
+        length = ops.shape(inputs)[1]
+        positions = read_positions = step_positions(inputs_mask, length)  # B T
+        mask = combine_masks(
+            look_ahead_mask(length),
+            None if inputs_mask is None else ops.expand_dims(inputs_mask, 1),
+        )  # B T T
+        if prefix:
+            earlier = prefix_positions(memory_mask, prefix["keys"])  # B S
+            read_positions = _join(earlier, positions)  # B S+T
+            real = (
+                ops.ones_like(earlier, "bool") if memory_mask is None else memory_mask
+            )
+            before = ops.repeat(ops.expand_dims(real, 1), length, axis=1)  # B T S
+            mask = _join(before, ops.reshape(mask, (-1, length, length)))  # B T S+T
+        bias = self.attention.bias_between(positions, read_positions)
+
+        def read_inputs(y):
+            queries, keys, values = self.attention.project(y, positions)
+            if prefix:
+                keys = ops.concatenate([prefix["keys"], keys], axis=2)
+                values = ops.concatenate([prefix["values"], values], axis=2)
+            return self.attention.attend(queries, keys, values, mask, bias, training)
+
+        return self._run(inputs, read_inputs, memory, memory_mask, training)
+
+    def run_prefix(self, prefix, mask=None, training=False):
+        """Reads what stands before the inputs; every step of it sees every other.
+
+        Args:
+            prefix: `(B, S, D)`, what the block below makes of it.
+            mask: Boolean `(B, S)`.
+            training: Whether to drop.
+
+        Returns:
+            `(outputs (B, S, D), {"keys", "values"})`, the latter `(B, N, S, C)`.
+        """
+        positions = prefix_positions(mask, prefix)
+        bias = self.attention.bias_between(positions, positions)
+        readable = None if mask is None else ops.expand_dims(mask, 1)  # B 1 S
+
+        def read_prefix(y):
+            queries, keys, values = self.attention.project(y, positions)
+            outputs, _ = self.attention.attend(
+                queries, keys, values, readable, bias, training
+            )
+            return outputs, {"keys": keys, "values": values}
+
+        return self._run(prefix, read_prefix, {}, None, training)
+
+    def step(self, inputs, cache, positions, memory, memory_mask=None):
+        """One step for every beam.
+
+        Args:
+            inputs: `(B, K, D)`.
+            cache: Keys and values of the steps before, `(B, K, N, L, C)`.
+            positions: Integers `(B, K)`, the number of steps before.
+            memory: As for `run`.
+            memory_mask: Boolean `(B, S)`.
+
+        Returns:
+            `(outputs (B, K, D), weights (B, H, K, ...), cache)`.
+        """
+        prefix = {} if self.cross_attention else memory
+
+        def read_cache(y):
+            return self.attention.step(y, cache, positions, prefix, memory_mask)
+
+        return self._run(inputs, read_cache, memory, memory_mask)
+
+    def _run(self, x, read_itself, memory, memory_mask, training=False):
+        """The parts of the block; axis 1 is the steps, or the beams."""
+        readable = None if memory_mask is None else ops.expand_dims(memory_mask, 1)
+
+        def read_memory(y):
+            queries = self.memory_attention.project_query(y)
+            return self.memory_attention.attend(
+                queries, memory["keys"], memory["values"], readable, None, training
+            )
+
+        x, *read = self.residual(self.attention_norm, x, read_itself, training)
+        if self.cross_attention:
+            x, read[0] = self.residual(self.memory_norm, x, read_memory, training)
+        (x,) = self.residual(
+            self.feed_forward_norm,
+            x,
+            lambda y: (self.feed_forward(y, training=training),),
+            training,
+        )
+        return x, *read
+
+    def get_config(self):
+        return {**super().get_config(), "cross_attention": self.cross_attention}
+
+
+def _join(first, second):
+    """Side by side on the last axis, with the rows of the first."""
+    rows = (ops.shape(first)[0], *ops.shape(second)[1:])
+    return ops.concatenate([first, ops.broadcast_to(second, rows)], axis=-1)

@@ -1,0 +1,198 @@
+import keras
+import numpy as np
+import pytest
+
+from kseq.layers import LearnedPositions, RotaryPositions, SinusoidalPositions
+from tests.helpers import (
+    array,
+    assert_close,
+    check_layer,
+    check_padding_changes_nothing,
+    length_mask,
+    random_array,
+    randomize,
+    with_keras_mask,
+)
+
+B, S, D, HEADS, LENGTH = 3, 7, 10, 2, 11
+
+SEQUENCES, QUERIES = random_array(B, S, D), random_array(B, S, HEADS, D)
+MASK = length_mask(5, 7, 2, size=S)
+MASK[0, :2] = False  # left padding as well
+POSITIONS = np.array([[3, 1, 4, 1, 5, 9, 2]], "int32")
+
+each_layout = pytest.mark.parametrize("layout", ["interleaved", "halves"])
+
+
+def make(layer):
+    if layer.built:
+        return layer
+    layer.build((B, S, HEADS, D) if isinstance(layer, RotaryPositions) else (B, S, D))
+    randomize(layer)
+    return layer
+
+
+def pair_of(layout, i):
+    """The two features of pair `i`."""
+    return [2 * i, 2 * i + 1] if layout == "interleaved" else [i, i + D // 2]
+
+
+each_layer = pytest.mark.parametrize(
+    "layer, inputs",
+    [
+        (SinusoidalPositions(), SEQUENCES),
+        (SinusoidalPositions("halves"), SEQUENCES),
+        (LearnedPositions(LENGTH), SEQUENCES),
+        (RotaryPositions(), QUERIES),
+        (RotaryPositions("interleaved"), QUERIES),
+    ],
+    ids=["sinusoidal", "sinusoidal halves", "learned", "rotary", "rotary interleaved"],
+)
+
+
+def test_sinusoidal_positions_keep_the_contract_of_layers():
+    check_layer(
+        SinusoidalPositions,
+        {"layout": "halves", "max_wavelength": 77},
+        {"sequences": SEQUENCES, "positions": np.repeat(POSITIONS, B, 0), "mask": MASK},
+    )
+
+
+def test_learned_positions_keep_the_contract_of_layers():
+    check_layer(
+        LearnedPositions,
+        {
+            "max_length": LENGTH,
+            "embeddings_initializer": lambda: keras.initializers.RandomNormal(),
+        },
+        {"sequences": SEQUENCES, "mask": MASK},
+    )
+
+
+def test_rotary_positions_keep_the_contract_of_layers():
+    check_layer(
+        RotaryPositions,
+        {"layout": "interleaved", "max_wavelength": 77},
+        {"heads": QUERIES},
+    )
+
+
+@each_layout
+def test_sinusoidal_positions_equal_the_formula(layout):
+    outputs = SinusoidalPositions(layout, max_wavelength=50)(SEQUENCES)
+    for s, i in np.ndindex(S, D // 2):
+        angle = s / 50 ** (2 * i / D)
+        sine, cosine = (
+            (2 * i, 2 * i + 1) if layout == "interleaved" else (i, i + D // 2)
+        )
+        assert_close(outputs[0, s, sine], SEQUENCES[0, s, sine] + np.sin(angle))
+        assert_close(outputs[0, s, cosine], SEQUENCES[0, s, cosine] + np.cos(angle))
+
+
+def test_learned_positions_add_a_row_of_the_table():
+    layer = make(LearnedPositions(LENGTH))
+    rows = array(layer.table)[POSITIONS]
+    assert_close(layer(SEQUENCES, positions=POSITIONS), SEQUENCES + rows)
+
+
+@each_layout
+def test_rotary_positions_equal_the_formula(layout):
+    outputs = RotaryPositions(layout, max_wavelength=50)(QUERIES)
+    for s, i in np.ndindex(S, D // 2):
+        angle = s / 50 ** (2 * i / D)
+        pair = pair_of(layout, i)
+        x, y = QUERIES[0, s, 1, pair]
+        rotated = np.array(
+            [
+                x * np.cos(angle) - y * np.sin(angle),
+                x * np.sin(angle) + y * np.cos(angle),
+            ]
+        )
+        assert_close(array(outputs)[0, s, 1, pair], rotated)
+
+
+@each_layout
+def test_rotated_products_depend_on_the_distance_alone(layout):
+    layer = RotaryPositions(layout)
+    query, key = random_array(1, 1, 1, D, seed=1), random_array(1, 1, 1, D, seed=2)
+
+    def product(query_position, key_position):
+        positions = np.array([[query_position]]), np.array([[key_position]])
+        return np.sum(
+            array(layer(query, positions[0])) * array(layer(key, positions[1]))
+        )
+
+    assert_close(product(3, 1), product(9, 7), atol=1e-4)
+    assert_close(product(-3, 1), product(2, 6), atol=1e-4)
+    assert abs(product(3, 1) - product(1, 3)) > 0.01
+
+
+@each_layer
+def test_a_step_alone_is_as_in_the_whole(layer, inputs):
+    layer = make(layer)
+    whole = array(layer(inputs))
+    for s in range(S):
+        alone = layer(inputs[:, s : s + 1], positions=np.array([[s]]))
+        assert_close(alone[:, 0], whole[:, s])
+
+
+@each_layer
+def test_padding_changes_nothing(layer, inputs):
+    layer = make(layer)
+    if isinstance(layer, RotaryPositions):
+        inputs = inputs[:, :, 0]
+
+        def apply(x, mask):
+            return [layer(keras.ops.expand_dims(x, 2), mask=mask)], []
+    else:
+
+        def apply(x, mask):
+            return [layer(x, mask=mask)], []
+
+    check_padding_changes_nothing(apply, inputs, MASK)
+
+
+@each_layer
+def test_positions_count_the_real_steps(layer, inputs):
+    layer = make(layer)
+    counted = np.maximum(np.cumsum(MASK, axis=1) - 1, 0)
+    assert_close(layer(inputs, mask=MASK), layer(inputs, positions=counted))
+
+
+def test_the_keras_mask_is_read_and_kept():
+    layer = SinusoidalPositions()
+    outputs = layer(with_keras_mask(SEQUENCES, MASK))
+    assert_close(outputs, layer(SEQUENCES, mask=MASK))
+    np.testing.assert_array_equal(array(outputs._keras_mask), MASK)
+
+
+def test_far_positions_are_exact_in_half_precision():
+    # 2049 is no number of float16.
+    x = np.zeros((1, 1, D), "float32")
+    far = np.array([[2049]])
+    expected = SinusoidalPositions()(x, positions=far)
+    for dtype in ("float16", "bfloat16"):
+        half = SinusoidalPositions(dtype=f"mixed_{dtype}")(x, positions=far)
+        half = keras.ops.cast(half, "float32")
+        assert_close(half, expected, atol=0.01)
+
+
+def test_positions_beyond_the_table_get_the_last_row():
+    layer = make(LearnedPositions(4))
+    x = np.zeros((1, 2, D), "float32")
+    outputs = layer(x, positions=np.array([[3, 99]]))
+    assert_close(outputs[0, 1], outputs[0, 0])
+    with pytest.raises(ValueError, match="7 steps with max_length=4"):
+        layer(SEQUENCES)
+
+
+@pytest.mark.parametrize("layer", [SinusoidalPositions(), RotaryPositions()])
+def test_an_odd_size_is_refused(layer):
+    with pytest.raises(ValueError, match="must be even. Received: size 3"):
+        layer(np.zeros((2, 5, 1, 3)))
+
+
+@pytest.mark.parametrize("layer_class", [SinusoidalPositions, RotaryPositions])
+def test_an_unknown_layout_is_refused(layer_class):
+    with pytest.raises(ValueError, match="`layout` must"):
+        layer_class("random")

@@ -1,0 +1,369 @@
+import keras
+import numpy as np
+import pytest
+
+from kseq.layers import (
+    TransformerDecoder,
+    TransformerDecoderBlock,
+    TransformerEncoder,
+    TransformerEncoderBlock,
+)
+from tests.helpers import (
+    array,
+    assert_close,
+    check_batch_equals_rows,
+    check_dead_rows_are_finite,
+    check_layer,
+    check_layer_runs,
+    check_padding_changes_nothing,
+    check_steps_equal_whole,
+    length_mask,
+    random_array,
+    randomize,
+)
+from tests.layers.test_multi_head_attention import DistanceBias
+
+B, K, T, S, D, MEMORY_SIZE, HEADS = 2, 3, 5, 7, 12, 11, 6
+
+MASK = length_mask(6, 3, size=S)
+MASK[0, :2] = False  # left padding as well
+DEAD = MASK & np.array([[True], [False]])
+INPUTS_MASK = length_mask(5, 3, size=T)
+
+SEQUENCES = random_array(B, S, D)
+INPUTS, MEMORY = random_array(B, T, D), random_array(B, S, MEMORY_SIZE)
+
+OPTIONS = {
+    "num_heads": HEADS,
+    "intermediate_dim": 17,
+    "norm_first": False,
+    "activation": "gelu",
+    "dropout": 0.2,
+    "attention_dropout": 0.3,
+    "num_key_value_heads": 2,
+    "rotary": True,
+    "relative_bias": lambda: DistanceBias(HEADS),
+    "epsilon": 1e-3,
+}
+STACK = {"num_layers": 3, "width": 24, "final_norm": True, **OPTIONS}
+
+POSITIONS = [{}, {"rotary": True}, {"relative_bias": True}]
+each_order = pytest.mark.parametrize("norm_first", [True, False], ids=["pre", "post"])
+each_position = pytest.mark.parametrize(
+    "positions", POSITIONS, ids=["none", "rotary", "relative"]
+)
+
+
+def make_encoder(**options):
+    if options.get("relative_bias"):
+        options["relative_bias"] = DistanceBias(HEADS)
+    encoder = TransformerEncoder(num_heads=HEADS, **options)
+    encoder(SEQUENCES)
+    randomize(encoder)
+    return encoder
+
+
+def make_decoder(memory=MEMORY, **options):
+    if options.get("relative_bias"):
+        options["relative_bias"] = DistanceBias(HEADS)
+    decoder = TransformerDecoder(num_heads=HEADS, **options)
+    decoder(INPUTS, memory)
+    randomize(decoder)
+    return decoder
+
+
+# The contract -----------------------------------------------------------------------
+
+
+def test_the_encoder_keeps_the_contract_of_layers():
+    check_layer(
+        TransformerEncoder,
+        STACK,
+        {"sequences": SEQUENCES, "mask": DEAD},
+        {"return_attention_scores": True},
+    )
+
+
+def test_the_encoder_block_keeps_the_contract_of_layers():
+    check_layer(
+        TransformerEncoderBlock,
+        OPTIONS,
+        {"sequences": SEQUENCES, "mask": DEAD},
+        {"return_attention_scores": True},
+    )
+
+
+def test_the_decoder_with_a_prefix_keeps_the_contract_of_layers():
+    check_layer(
+        TransformerDecoder,
+        {**STACK, "cross_attention": False},
+        {
+            "inputs": INPUTS,
+            "memory": MEMORY,
+            "memory_mask": DEAD,
+            "inputs_mask": INPUTS_MASK,
+        },
+        {"return_attention_scores": True},
+    )
+
+
+def test_the_decoder_with_cross_attention_keeps_the_contract_of_layers():
+    check_layer_runs(
+        TransformerDecoder,
+        {"num_heads": HEADS},
+        {
+            "inputs": INPUTS,
+            "memory": MEMORY,
+            "memory_mask": DEAD,
+            "inputs_mask": INPUTS_MASK,
+        },
+        {"return_attention_scores": True},
+    )
+
+
+def test_the_decoder_block_keeps_the_contract_of_layers():
+    check_layer(
+        TransformerDecoderBlock,
+        {**OPTIONS, "cross_attention": False},
+        {"inputs": INPUTS, "inputs_mask": INPUTS_MASK},
+    )
+    check_layer_runs(
+        TransformerDecoderBlock,
+        {"num_heads": HEADS},
+        {"inputs": INPUTS, "memory": MEMORY, "memory_mask": DEAD},
+        {"return_attention_scores": True},
+    )
+
+
+# The equations, part by part ----------------------------------------------------------
+
+
+def norm(layer, x):
+    deviation = x - x.mean(axis=-1, keepdims=True)
+    x = deviation / np.sqrt((deviation**2).mean(axis=-1, keepdims=True) + layer.epsilon)
+    return x * array(layer.gamma) + array(layer.beta)
+
+
+def part(layer, x, function, norm_first):
+    if norm_first:
+        return x + function(norm(layer, x))
+    return norm(layer, x + function(x))
+
+
+def attend(attention, query, value, mask):
+    return array(attention(query[None], value[None], attention_mask=mask))[0]
+
+
+@each_order
+def test_the_encoder_equals_the_equations(norm_first):
+    encoder = make_encoder(norm_first=norm_first, num_layers=3)
+    outputs = encoder(SEQUENCES, mask=MASK)
+    for b in range(B):
+        x = SEQUENCES[b, MASK[b]]
+        for block in encoder.blocks:
+            x = part(
+                block.attention_norm,
+                x,
+                lambda y, block=block: attend(block.attention, y, y, None),
+                norm_first,
+            )
+            x = part(
+                block.feed_forward_norm,
+                x,
+                lambda y, block=block: array(block.feed_forward(y)),
+                norm_first,
+            )
+        x = norm(encoder.norm, x) if norm_first else x
+        assert_close(array(outputs)[b, MASK[b]], x)
+
+
+@each_order
+def test_the_decoder_equals_the_equations(norm_first):
+    decoder = make_decoder(norm_first=norm_first, num_layers=3)
+    outputs = decoder(INPUTS, MEMORY, memory_mask=MASK)
+    earlier = np.tril(np.ones((T, T), bool))
+    for b in range(B):
+        x, memory = INPUTS[b], MEMORY[b, MASK[b]]
+        for block in decoder.blocks:
+            x = part(
+                block.attention_norm,
+                x,
+                lambda y, block=block: attend(block.attention, y, y, earlier),
+                norm_first,
+            )
+            x = part(
+                block.memory_norm,
+                x,
+                lambda y, block=block, memory=memory: attend(
+                    block.memory_attention, y, memory, None
+                ),
+                norm_first,
+            )
+            x = part(
+                block.feed_forward_norm,
+                x,
+                lambda y, block=block: array(block.feed_forward(y)),
+                norm_first,
+            )
+        assert_close(outputs[b], norm(decoder.norm, x) if norm_first else x)
+
+
+@each_position
+def test_a_prefix_is_read_as_steps_before_the_first(positions):
+    # An encoder that sees all of the prefix, and of the rest what lies behind.
+    decoder = make_decoder(SEQUENCES, cross_attention=False, **positions)
+    outputs = decoder(INPUTS, SEQUENCES)
+    whole = np.concatenate([SEQUENCES, INPUTS], axis=1)
+    mask = np.tril(np.ones((S + T, S + T), bool))
+    mask[:, :S] = True
+    for block in decoder.blocks:
+        encoder_block = TransformerEncoderBlock(
+            HEADS, **{**positions, "relative_bias": block.relative_bias}
+        )
+        encoder_block.build(whole.shape)
+        encoder_block.set_weights(block.get_weights())
+        whole = array(encoder_block(whole, attention_mask=mask))
+    assert_close(outputs, norm(decoder.norm, whole[:, S:]))
+
+
+def test_weights_are_those_of_every_block_and_head():
+    _, weights = make_encoder()(SEQUENCES, mask=MASK, return_attention_scores=True)
+    assert weights.shape == (B, 2, HEADS, S, S)
+    assert (
+        array(weights)[~np.broadcast_to(MASK[:, None, None, None], weights.shape)] == 0
+    ).all()
+    _, weights = make_decoder()(INPUTS, MEMORY, return_attention_scores=True)
+    assert weights.shape == (B, 2, HEADS, T, S)
+    decoder = make_decoder(cross_attention=False)
+    _, weights = decoder(INPUTS, MEMORY, return_attention_scores=True)
+    assert weights.shape == (B, 2, HEADS, T, S + T)
+
+
+# Laws -------------------------------------------------------------------------------
+
+
+@each_position
+def test_padding_changes_nothing_in_the_encoder(positions):
+    encoder = make_encoder(**positions)
+    check_padding_changes_nothing(
+        lambda x, mask: ([encoder(x, mask=mask)], []), SEQUENCES, MASK
+    )
+
+
+@pytest.mark.parametrize("cross_attention", [True, False])
+@each_position
+def test_padding_of_the_memory_changes_nothing(cross_attention, positions):
+    decoder = make_decoder(cross_attention=cross_attention, **positions)
+    check_padding_changes_nothing(
+        lambda memory, mask: ([], [decoder(INPUTS, memory, memory_mask=mask)]),
+        MEMORY,
+        MASK,
+    )
+
+
+@each_position
+def test_padding_of_the_inputs_changes_nothing(positions):
+    decoder = make_decoder(cross_attention=False, **positions)
+    check_padding_changes_nothing(
+        lambda x, mask: (
+            [decoder(x, MEMORY, memory_mask=MASK, inputs_mask=mask)],
+            [],
+        ),
+        INPUTS,
+        INPUTS_MASK,
+    )
+
+
+@pytest.mark.parametrize("cross_attention", [True, False])
+def test_the_future_changes_nothing(cross_attention):
+    decoder = make_decoder(cross_attention=cross_attention)
+    changed = INPUTS.copy()
+    changed[:, 3:] += random_array(B, T - 3, D)
+    before, after = (array(decoder(x, MEMORY)) for x in (INPUTS, changed))
+    assert_close(after[:, :3], before[:, :3])
+    assert (abs(after - before)[:, 3:] > 1e-3).any(axis=-1).all()
+
+
+def test_a_batch_equals_its_rows():
+    encoder, decoder = make_encoder(rotary=True), make_decoder(rotary=True)
+    check_batch_equals_rows(lambda x, mask: encoder(x, mask=mask), SEQUENCES, MASK)
+    check_batch_equals_rows(
+        lambda x, memory, mask: decoder(x, memory, memory_mask=mask),
+        INPUTS,
+        MEMORY,
+        MASK,
+    )
+
+
+@pytest.mark.parametrize("cross_attention", [True, False])
+def test_rows_with_nothing_to_read_are_finite(cross_attention):
+    encoder = make_encoder()
+    check_dead_rows_are_finite(lambda x, mask: [encoder(x, mask=mask)], SEQUENCES, MASK)
+    decoder = make_decoder(cross_attention=cross_attention)
+    check_dead_rows_are_finite(
+        lambda memory, mask: [decoder(INPUTS, memory, memory_mask=mask)], MEMORY, MASK
+    )
+
+
+@pytest.mark.parametrize("cross_attention", [True, False])
+@pytest.mark.parametrize("shared", [2, HEADS])
+@each_position
+def test_step_by_step_equals_the_whole(cross_attention, shared, positions):
+    decoder = make_decoder(
+        cross_attention=cross_attention,
+        num_key_value_heads=shared,
+        norm_first=shared == 2,
+        width=24,
+        **positions,
+    )
+    inputs = random_array(B, K, T, D)
+    check_steps_equal_whole(decoder, inputs, MEMORY, [None, MASK, DEAD], None)
+
+
+def test_step_by_step_equals_the_whole_without_a_memory():
+    decoder = make_decoder(None, cross_attention=False, rotary=True)
+    outputs = array(decoder(INPUTS))
+    state, constants = decoder.start(np.zeros((B, 0, D), "float32"), max_length=T)
+    for t in range(T):
+        step, state = decoder.step(INPUTS[:, t : t + 1], state, constants)
+        assert_close(step[:, 0], outputs[:, t])
+
+
+def test_half_precision_stays_half_through_steps():
+    decoder = TransformerDecoder(num_heads=HEADS, dtype="mixed_bfloat16")
+    decoder.build(INPUTS.shape, MEMORY.shape)
+    state, constants = decoder.start(MEMORY, max_length=T)
+    _, after = decoder.step(INPUTS[:, :1], state, constants)
+    dtypes = [
+        [keras.backend.standardize_dtype(x.dtype) for x in keras.tree.flatten(tree)]
+        for tree in (state, after)
+    ]
+    assert dtypes[0] == dtypes[1] == ["bfloat16"] * 4 + ["int32"]
+
+
+# Errors -----------------------------------------------------------------------------
+
+
+def test_cross_attention_without_a_memory_is_refused():
+    with pytest.raises(ValueError, match="needs a memory[\\s\\S]*`cross_attention=Fal"):
+        TransformerDecoder(num_heads=HEADS)(INPUTS)
+    with pytest.raises(ValueError, match="if, and only if, it has cross-attention"):
+        TransformerDecoderBlock(num_heads=HEADS)(INPUTS)
+
+
+def test_a_search_must_say_how_long_it_may_get():
+    decoder = make_decoder()
+    with pytest.raises(ValueError, match="`max_length` must be a positive integer"):
+        decoder.start(MEMORY)
+
+
+@pytest.mark.parametrize("layer", [TransformerEncoder, TransformerDecoder])
+@pytest.mark.parametrize("option", ["num_layers", "width", "intermediate_dim"])
+def test_sizes_must_be_positive(layer, option):
+    with pytest.raises(ValueError, match=f"`{option}` must be a positive integer"):
+        layer(**{option: -2})
+
+
+def test_a_width_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="width 12 with num_heads=8"):
+        TransformerEncoder()(SEQUENCES)
