@@ -3,7 +3,7 @@
 Layers that compose, builders that assemble them into Keras models, and one decoding
 engine that serves every model, on TensorFlow, JAX and PyTorch:
 
-- `kseq.layers`: masks, embeddings, attention, recurrent encoders and decoders.
+- `kseq.layers`: masks, embeddings, attention, pooling, recurrent networks.
 - `kseq.encoder_decoder`: wires layers into a model that can `generate` and `score`.
 - `kseq.decoding`: greedy and beam search over any step function.
 - `kseq.training`: losses, metrics and teacher forcing, for Keras' own `fit`.

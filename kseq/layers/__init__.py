@@ -11,13 +11,27 @@ from kseq.layers.masking import (
     masked_softmax,
     padding_mask,
 )
+from kseq.layers.pooling import (
+    AttentionPooling,
+    ClassToken,
+    ClassTokenPooling,
+    LastStepPooling,
+    MaxPooling,
+    MeanPooling,
+)
 from kseq.layers.recurrent import RecurrentEncoder
 from kseq.layers.recurrent_decoder import RecurrentDecoder
 
 __all__ = [
+    "AttentionPooling",
     "BahdanauAttention",
     "Bidirectional",
+    "ClassToken",
+    "ClassTokenPooling",
+    "LastStepPooling",
     "LuongAttention",
+    "MaxPooling",
+    "MeanPooling",
     "RecurrentDecoder",
     "RecurrentEncoder",
     "StateBridge",
