@@ -3,7 +3,9 @@
 Layers that compose, builders that assemble them into Keras models, and one decoding
 engine that serves every model, on TensorFlow, JAX and PyTorch:
 
-- `kseq.layers`: masks, embeddings, attention, recurrent encoders and decoders.
+- `kseq.layers`: masks, embeddings, attention, pooling, recurrent networks.
+- `kseq.many_to_one`, `kseq.many_to_many`: wire layers into a model that gives an answer
+  for a sequence, or for each of its steps.
 - `kseq.encoder_decoder`: wires layers into a model that can `generate` and `score`.
 - `kseq.decoding`: greedy and beam search over any step function.
 - `kseq.training`: losses, metrics and teacher forcing, for Keras' own `fit`.
@@ -17,7 +19,7 @@ that Keras knows every class of a saved model.
 from importlib import import_module, metadata
 
 from kseq import decoding, layers, text, training
-from kseq.builders import encoder_decoder
+from kseq.builders import encoder_decoder, many_to_many, many_to_one
 
 try:
     __version__ = metadata.version("kseq")

@@ -1,6 +1,14 @@
 """Builders: functions that wire layers into Keras models."""
 
 from kseq.builders.encoder_decoder import EncoderDecoder, encoder_decoder
+from kseq.builders.many_to_many import many_to_many
+from kseq.builders.many_to_one import many_to_one
 from kseq.builders.writing import WritingModel
 
-__all__ = ["EncoderDecoder", "WritingModel", "encoder_decoder"]
+__all__ = [
+    "EncoderDecoder",
+    "WritingModel",
+    "encoder_decoder",
+    "many_to_many",
+    "many_to_one",
+]

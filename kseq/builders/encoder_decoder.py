@@ -6,7 +6,7 @@ V vocabulary.
 
 import keras
 
-from kseq.builders.parts import as_decoder, as_embedding, as_encoder
+from kseq.builders.parts import as_decoder, as_embedding, as_encoder, checked_steps
 from kseq.builders.writing import WritingModel
 from kseq.layers import RecurrentEncoder, padding_mask
 
@@ -182,11 +182,4 @@ def encode(encoder, embedded):
     """Runs any encoder: `(memory (B, S, U), states or None)`."""
     if isinstance(encoder, RecurrentEncoder):
         return encoder(embedded, return_state=True)
-    memory = encoder(embedded)
-    if len(memory.shape) != 3:
-        raise ValueError(
-            "`encoder` must return one vector for each step, shape (B, S, U). "
-            f"Received: encoder={encoder.name}, which returns {tuple(memory.shape)}. "
-            "A recurrent layer needs `return_sequences=True`."
-        )
-    return memory, None
+    return checked_steps(encoder, encoder(embedded)), None

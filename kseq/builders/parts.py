@@ -1,24 +1,49 @@
-"""What a name or a number is short for in a builder's call."""
+"""What a name or a number is short for in a builder's call, and whether parts fit."""
 
 import numbers
 
 import keras
 
-from kseq.layers import RecurrentDecoder, RecurrentEncoder, TokenEmbedding
+from kseq.layers import (
+    AttentionPooling,
+    ClassTokenPooling,
+    LastStepPooling,
+    MaxPooling,
+    MeanPooling,
+    RecurrentDecoder,
+    RecurrentEncoder,
+    TokenEmbedding,
+)
+from kseq.layers.arguments import one_of, positive_integer
+
+POOLINGS = {
+    "mean": MeanPooling,
+    "max": MaxPooling,
+    "last": LastStepPooling,
+    "class_token": ClassTokenPooling,
+    "attention": AttentionPooling,
+}
 
 
-def as_embedding(part, width):
+def as_embedding(part, width, name=None):
     """`8000` is short for `TokenEmbedding(8000, width)`."""
     is_integer = isinstance(part, numbers.Integral) and not isinstance(part, bool)
     if is_integer:
-        return TokenEmbedding(part, width)
-    return checked(part, "An embedding", "the size of its vocabulary")
+        return TokenEmbedding(part, width, name=name)
+    part = checked(part, "An embedding", "the size of its vocabulary")
+    if not hasattr(part, "symbolic_input"):
+        raise ValueError(
+            "An embedding must have a method `symbolic_input(name)`, which makes the "
+            f"`keras.Input` that it reads. Received: {part}. Take one of "
+            "`kseq.layers`, such as `TokenEmbedding`."
+        )
+    return part
 
 
-def as_encoder(part, width):
+def as_encoder(part, width, name=None):
     """`"gru"` is short for `RecurrentEncoder("gru", width)`."""
     if isinstance(part, str):
-        return RecurrentEncoder(part, width)
+        return RecurrentEncoder(part, width, name=name)
     return checked(part, "An encoder", "the name of its cell")
 
 
@@ -29,8 +54,83 @@ def as_decoder(part, width):
     return checked(part, "A decoder", "the name of its cell")
 
 
+def as_pooling(part, name=None):
+    """`"mean"` is short for `MeanPooling()`."""
+    if isinstance(part, str):
+        return POOLINGS[one_of("pooling", part, tuple(POOLINGS))](name=name)
+    return checked(part, "A pooling", "the name of one")
+
+
+def as_head(part, num_outputs):
+    """None is short for a dense layer that gives float32 logits."""
+    num_outputs = positive_integer("num_outputs", num_outputs)
+    if part is None:
+        return keras.layers.Dense(num_outputs, dtype="float32", name="head")
+    return checked(part, "A head", "None for a dense one")
+
+
 def checked(part, role, short):
     """Returns the part if it is a layer."""
     if not isinstance(part, keras.layers.Layer):
         raise ValueError(f"{role} must be a layer, or {short}. Received: {part!r}.")
     return part
+
+
+def checked_steps(encoder, outputs):
+    """Returns what an encoder gave if it is one vector for each step."""
+    shape = shape_of(outputs)
+    if isinstance(shape, list) or len(shape) != 3:
+        raise ValueError(
+            "`encoder` must return one vector for each step, shape (B, S, U). "
+            f"Received: encoder={encoder.name}, which returns {shape}. A recurrent "
+            "layer needs `return_sequences=True`, and no `return_state`."
+        )
+    return outputs
+
+
+def checked_vectors(pooling, outputs):
+    """Returns what a pooling gave if it is one vector for each sequence."""
+    shape = shape_of(outputs)
+    if isinstance(shape, list) or len(shape) != 2:
+        raise ValueError(
+            "`pooling` must return one vector for each sequence, shape (B, U). "
+            f"Received: pooling={pooling.name}, which returns {shape}. For an answer "
+            "at each step take `kseq.many_to_many`."
+        )
+    return outputs
+
+
+def checked_answers(head, outputs, num_outputs):
+    """Returns what a head gave if its last axis is the answers."""
+    shape = shape_of(outputs)
+    if isinstance(shape, list) or shape[-1] != num_outputs:
+        raise ValueError(
+            "`head` must return `num_outputs` numbers on the last axis. Received: "
+            f"head={head.name}, which returns {shape}, with num_outputs={num_outputs}. "
+            "Make the two agree."
+        )
+    return outputs
+
+
+def check_reads_both_ways(encoder):
+    """Refuses an encoder whose first step cannot know the others.
+
+    Its class token would be the same for every sequence, and so the model's answer.
+    """
+    if isinstance(encoder, RecurrentEncoder):
+        forwards = not encoder.bidirectional
+    else:
+        forwards = isinstance(encoder, keras.layers.RNN) and not encoder.go_backwards
+    if forwards:
+        raise ValueError(
+            'pooling="class_token" needs an encoder that reads in both directions, for '
+            "it reads the first step. Received: "
+            f"encoder={encoder.name}, which has read nothing there. Give it "
+            '`bidirectional=True`, or use pooling="last".'
+        )
+
+
+def shape_of(outputs):
+    """The shape as a tuple, or where there are several tensors a list of shapes."""
+    shapes = [tuple(tensor.shape) for tensor in keras.tree.flatten(outputs)]
+    return shapes if isinstance(outputs, (list, tuple, dict)) else shapes[0]

@@ -17,6 +17,13 @@ from kseq.layers.positions import (
     LearnedPositions,
     RotaryPositions,
     SinusoidalPositions,
+from kseq.layers.pooling import (
+    AttentionPooling,
+    ClassToken,
+    ClassTokenPooling,
+    LastStepPooling,
+    MaxPooling,
+    MeanPooling,
 )
 from kseq.layers.recurrent import RecurrentEncoder
 from kseq.layers.recurrent_decoder import RecurrentDecoder
@@ -27,12 +34,19 @@ from kseq.layers.transformer_blocks import (
 )
 
 __all__ = [
+    "AttentionPooling",
     "BahdanauAttention",
     "Bidirectional",
     "FeedForward",
     "LearnedPositions",
     "LuongAttention",
     "MultiHeadAttention",
+    "ClassToken",
+    "ClassTokenPooling",
+    "LastStepPooling",
+    "LuongAttention",
+    "MaxPooling",
+    "MeanPooling",
     "RecurrentDecoder",
     "RecurrentEncoder",
     "RotaryPositions",

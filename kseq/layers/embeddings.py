@@ -73,6 +73,9 @@ class TokenEmbedding(keras.layers.Layer):
         self.dropout_layer = sequence_dropout(self.dropout, self.dtype_policy)
         self.supports_masking = True
 
+    def symbolic_input(self, name):
+        return keras.Input((None,), dtype="int32", name=name)
+
     def build(self, token_ids_shape):
         self.embedding.build(token_ids_shape)
 

@@ -1,0 +1,84 @@
+"""Many-to-many models: one sequence in, one answer for each of its steps.
+
+Axes in shape comments: B batch, S steps, D features, U units.
+"""
+
+import keras
+
+from kseq.builders.parts import (
+    as_embedding,
+    as_encoder,
+    as_head,
+    checked_answers,
+    checked_steps,
+)
+from kseq.layers.arguments import rate
+
+
+def many_to_many(
+    source,
+    num_outputs,
+    encoder="gru",
+    width=256,
+    dropout=0.0,
+    head=None,
+    name="many_to_many",
+):
+    """A model that reads a sequence and gives an answer at each step: a tagger.
+
+        source ids ──embedding──> (B,S,D) ──encoder──> (B,S,U)
+                                                          │
+                  logits or values (B,S,num_outputs) <──head
+
+    The Keras mask of the source reaches the answers, so Keras' own losses and metrics
+    count the real steps alone; what the labels hold elsewhere does not matter, as long
+    as it is a label.
+
+    Args:
+        source: Embedding of the source, or its vocabulary size, short for
+            `TokenEmbedding(size, width)`.
+        num_outputs: Number of classes, or of values, for each step.
+        encoder: Layer `(B, S, D) -> (B, S, U)` that keeps the mask, or `"rnn"`,
+            `"lstm"`, `"gru"`, short for `RecurrentEncoder(name, width)`.
+        width: Size of the parts that are given by name or number.
+        dropout: Share of the encoded features to drop in training, the same ones at
+            every step.
+        head: Layer `(B, S, U) -> (B, S, num_outputs)`. Defaults to a dense layer that
+            gives float32 logits.
+        name: Name of the model.
+
+    Returns:
+        An uncompiled functional `keras.Model` that maps the source, `(B, S)`, to logits
+        or values `(B, S, num_outputs)`. `model.get_layer` finds the parts that were not
+        given as layers by `"embedding"`, `"encoder"` and `"head"`.
+
+    Raises:
+        ValueError: A part is unknown or does not fit its neighbour, a size is not a
+            positive integer, or `dropout` is not in [0, 1).
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> import kseq
+    >>> model = kseq.many_to_many(source=11, num_outputs=3, encoder="lstm", width=8)
+    >>> model.output_shape
+    (None, None, 3)
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> model.compile("adam", loss, weighted_metrics=["accuracy"])
+    >>> words, tags = np.array([[4, 5, 6], [7, 0, 0]]), np.array([[2, 1, 2], [1, 0, 0]])
+    >>> history = model.fit(words, tags, verbose=0)
+
+    References:
+        - [Graves, 2012](https://doi.org/10.1007/978-3-642-24797-2), 2.3
+    """
+    embedding = as_embedding(source, width, name="embedding")
+    encoder = as_encoder(encoder, width, name="encoder")
+    head = as_head(head, num_outputs)
+    dropout = keras.layers.Dropout(
+        rate("dropout", dropout), noise_shape=(None, 1, None), name="dropout"
+    )
+
+    source = embedding.symbolic_input("source")
+    steps = checked_steps(encoder, encoder(embedding(source)))  # B S U
+    answers = checked_answers(head, head(dropout(steps)), num_outputs)
+    return keras.Model(source, answers, name=name)

@@ -1,0 +1,98 @@
+"""Many-to-one models: one sequence in, one answer out.
+
+Axes in shape comments: B batch, S steps, D features, U units.
+"""
+
+import keras
+
+from kseq.builders.parts import (
+    as_embedding,
+    as_encoder,
+    as_head,
+    as_pooling,
+    check_reads_both_ways,
+    checked_answers,
+    checked_steps,
+    checked_vectors,
+)
+from kseq.layers import ClassToken
+from kseq.layers.arguments import rate
+
+
+def many_to_one(
+    source,
+    num_outputs,
+    encoder="gru",
+    pooling="attention",
+    width=256,
+    dropout=0.0,
+    head=None,
+    name="many_to_one",
+):
+    """A model that reads a sequence and gives one answer: a class, or a number.
+
+        source ids ──embedding──> (B,S,D) ──encoder──> (B,S,U) ──pooling──> (B,U)
+                                                                              │
+                                          logits or values (B,num_outputs) <──head
+
+    Args:
+        source: Embedding of the source, or its vocabulary size, short for
+            `TokenEmbedding(size, width)`.
+        num_outputs: Number of classes, or of values; 1 for a regression.
+        encoder: Layer `(B, S, D) -> (B, S, U)` that keeps the mask, or `"rnn"`,
+            `"lstm"`, `"gru"`, short for `RecurrentEncoder(name, width)`.
+        pooling: Layer `(B, S, U) -> (B, U)`, or `"mean"`, `"max"`, `"last"`,
+            `"attention"`, short for one of `kseq.layers`, or `"class_token"`, which
+            puts a `ClassToken` in front of what the encoder reads, and reads what the
+            encoder makes of it.
+        width: Size of the parts that are given by name or number.
+        dropout: Share of the pooled features to drop in training.
+        head: Layer `(B, U) -> (B, num_outputs)`. Defaults to a dense layer that gives
+            float32 logits.
+        name: Name of the model.
+
+    Returns:
+        An uncompiled functional `keras.Model` that maps the source, `(B, S)`, to logits
+        or values `(B, num_outputs)`. `model.get_layer` finds the parts that were not
+        given as layers by `"embedding"`, `"encoder"`, `"pooling"` and `"head"`.
+
+    Raises:
+        ValueError: A part is unknown or does not fit its neighbour, a size is not a
+            positive integer, or `dropout` is not in [0, 1).
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> import kseq
+    >>> model = kseq.many_to_one(source=11, num_outputs=2, width=8)
+    >>> model.output_shape
+    (None, 2)
+
+    What a trained model attends to, read from its parts:
+
+    >>> encoder = keras.Model(model.input, model.get_layer("encoder").output)
+    >>> steps = encoder(np.array([[4, 5, 6], [7, 0, 0]]))
+    >>> pooling = model.get_layer("pooling")
+    >>> pooled, weights = pooling(steps, return_attention_scores=True)
+    >>> keras.ops.convert_to_numpy(weights)[1].tolist()
+    [1.0, 0.0, 0.0]
+
+    References:
+        - [Yang et al., 2016](https://aclanthology.org/N16-1174/), 2.2 (attention)
+        - [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), 3 (class token)
+    """
+    embedding = as_embedding(source, width, name="embedding")
+    encoder = as_encoder(encoder, width, name="encoder")
+    head = as_head(head, num_outputs)
+    dropout = keras.layers.Dropout(rate("dropout", dropout), name="dropout")
+
+    source = embedding.symbolic_input("source")
+    steps = embedding(source)  # B S D
+    if pooling == "class_token":
+        check_reads_both_ways(encoder)
+        steps = ClassToken(name="class_token")(steps)  # B 1+S D
+    pooling = as_pooling(pooling, name="pooling")
+    steps = checked_steps(encoder, encoder(steps))  # B S U
+    pooled = checked_vectors(pooling, pooling(steps))  # B U
+    answer = checked_answers(head, head(dropout(pooled)), num_outputs)
+    return keras.Model(source, answer, name=name)

@@ -1,0 +1,344 @@
+"""Pooling: how a sequence becomes one vector.
+
+Every pooling reads the real steps alone, so padding, and whatever it holds, changes
+nothing; a sequence without a real step gives zeros.
+
+Axes in shape comments: B batch, S steps, D features, U units.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers.arguments import positive_integer
+from kseq.layers.attention import weighted_sum
+from kseq.layers.masking import as_boolean_mask
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class MeanPooling(keras.layers.Layer):
+    """The mean of the steps.
+
+    `sum(x_s) / n` over the n real steps, added up in float32 at least. Every step
+    counts the same, wherever it stands.
+
+    Args:
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: `(B, S, D)`.
+        mask: Boolean `(B, S)`, True where a step is real. Defaults to the Keras mask
+            of `sequences`.
+
+    Returns:
+        Vectors `(B, D)`, without a mask. A row with no real step gives zeros.
+
+    Raises:
+        ValueError: A mask is not boolean.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import MeanPooling
+    >>> sequences = np.array([[[1.0], [3.0], [99.0]]])
+    >>> np.array(MeanPooling()(sequences, mask=[[True, True, False]])).tolist()
+    [[2.0]]
+
+    References:
+        - [Iyyer et al., 2015](https://aclanthology.org/P15-1162/), 2.1
+    """
+
+    def call(self, sequences, mask=None):
+        mask = step_mask(sequences, mask)
+        precise = keras.backend.result_type(sequences.dtype, "float32")
+        steps = ops.cast(keep(sequences, mask), precise)  # B S D
+        count = ops.sum(ops.cast(mask, precise), axis=1, keepdims=True)  # B 1
+        mean = ops.sum(steps, axis=1) / ops.maximum(count, 1.0)  # B D
+        return ops.cast(mean, sequences.dtype)
+
+    def compute_mask(self, sequences, previous_mask=None):
+        return None
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class MaxPooling(keras.layers.Layer):
+    """The largest value of each feature.
+
+    `max(x_s)` over the real steps: a feature that is strong anywhere is kept.
+
+    Args:
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: `(B, S, D)`.
+        mask: Boolean `(B, S)`, True where a step is real. Defaults to the Keras mask
+            of `sequences`.
+
+    Returns:
+        Vectors `(B, D)`, without a mask. A row with no real step gives zeros.
+
+    Raises:
+        ValueError: A mask is not boolean.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import MaxPooling
+    >>> sequences = np.array([[[-1.0], [-3.0], [99.0]]])
+    >>> np.array(MaxPooling()(sequences, mask=[[True, True, False]])).tolist()
+    [[-1.0]]
+
+    References:
+        - [Collobert et al., 2011](https://www.jmlr.org/papers/v12/collobert11a.html),
+          3.3.2
+    """
+
+    def call(self, sequences, mask=None):
+        mask = step_mask(sequences, mask)
+        largest = ops.max(keep(sequences, mask, float("-inf")), axis=1)  # B D
+        return ops.where(ops.any(mask, axis=1, keepdims=True), largest, 0.0)
+
+    def compute_mask(self, sequences, previous_mask=None):
+        return None
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class LastStepPooling(keras.layers.Layer):
+    """The last real step.
+
+    `x_n`: where a recurrent network that reads forwards has read everything. Of a
+    bidirectional one, the backward half has read only one step there; pool it by
+    another way.
+
+    Args:
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: `(B, S, D)`.
+        mask: Boolean `(B, S)`, True where a step is real. Defaults to the Keras mask
+            of `sequences`.
+
+    Returns:
+        Vectors `(B, D)`, without a mask. A row with no real step gives zeros.
+
+    Raises:
+        ValueError: A mask is not boolean.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import LastStepPooling
+    >>> sequences = np.array([[[1.0], [3.0], [99.0]]])
+    >>> np.array(LastStepPooling()(sequences, mask=[[True, True, False]])).tolist()
+    [[3.0]]
+
+    References:
+        - [Sutskever et al., 2014](https://arxiv.org/abs/1409.3215), 2
+    """
+
+    def call(self, sequences, mask=None):
+        mask = step_mask(sequences, mask)
+        steps = ops.arange(ops.shape(sequences)[1])  # S
+        last = ops.max(ops.where(mask, steps, -1), axis=1, keepdims=True)  # B 1
+        return ops.sum(keep(sequences, ops.equal(steps, last)), axis=1)  # B D
+
+    def compute_mask(self, sequences, previous_mask=None):
+        return None
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class ClassToken(keras.layers.Layer):
+    """Puts one learned vector in front of each sequence.
+
+    `[c; x_1; ...; x_n]`. An encoder that reads in both directions, such as a
+    Transformer, gathers in its place what `ClassTokenPooling` reads.
+
+    Args:
+        embeddings_initializer: Initializer of the vector.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: `(B, S, D)`.
+        mask: Boolean `(B, S)`, True where a step is real. Defaults to the Keras mask
+            of `sequences`.
+
+    Returns:
+        Sequences `(B, 1 + S, D)`. Their Keras mask is that of the input, if it has
+        one, with True in front.
+
+    Raises:
+        ValueError: A mask is not boolean.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import ClassToken
+    >>> tuple(ClassToken()(np.ones((2, 7, 5))).shape)
+    (2, 8, 5)
+
+    References:
+        - [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), 3
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929), 3.1
+    """
+
+    def __init__(self, embeddings_initializer="uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
+
+    def build(self, sequences_shape):
+        self.embedding = self.add_weight(
+            shape=(1, 1, sequences_shape[-1]),
+            initializer=self.embeddings_initializer,
+            name="embedding",
+        )
+
+    def compute_mask(self, sequences, previous_mask=None):
+        if previous_mask is None:
+            return None
+        mask = as_boolean_mask(previous_mask)
+        return ops.pad(mask, ((0, 0), (1, 0)), constant_values=True)  # B 1+S
+
+    def call(self, sequences, mask=None):
+        batch, _, width = ops.shape(sequences)
+        token = ops.broadcast_to(self.embedding, (batch, 1, width))
+        return ops.concatenate([token, sequences], axis=1)  # B 1+S D
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "embeddings_initializer": keras.initializers.serialize(
+                self.embeddings_initializer
+            ),
+        }
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class ClassTokenPooling(keras.layers.Layer):
+    """The first real step, where `ClassToken` stands.
+
+    `x_1`. Between the two goes an encoder that reads in both directions: without one
+    the first step knows nothing of the others.
+
+    Args:
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: `(B, S, D)`.
+        mask: Boolean `(B, S)`, True where a step is real. Defaults to the Keras mask
+            of `sequences`.
+
+    Returns:
+        Vectors `(B, D)`, without a mask. A row with no real step gives zeros.
+
+    Raises:
+        ValueError: A mask is not boolean.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import ClassTokenPooling
+    >>> sequences = np.array([[[1.0], [3.0], [99.0]]])
+    >>> np.array(ClassTokenPooling()(sequences)).tolist()
+    [[1.0]]
+
+    References:
+        - [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), 3
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929), 3.1
+    """
+
+    def call(self, sequences, mask=None):
+        mask = step_mask(sequences, mask)
+        length = ops.shape(sequences)[1]
+        steps = ops.arange(length)  # S
+        first = ops.min(ops.where(mask, steps, length), axis=1, keepdims=True)  # B 1
+        return ops.sum(keep(sequences, ops.equal(steps, first)), axis=1)  # B D
+
+    def compute_mask(self, sequences, previous_mask=None):
+        return None
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class AttentionPooling(keras.layers.Layer):
+    """A weighted mean, in which a learned query chooses the steps that matter.
+
+    `sum(a_s x_s)` with `a = softmax(v . tanh(W x_s + b))` over the real steps. This is
+    Bahdanau's additive attention with one query for all sequences: `b` stands for its
+    projection. The weights tell what a classifier has looked at.
+
+    Args:
+        units: Width U of the hidden layer. Defaults to the width of the sequence.
+        kernel_initializer: Initializer of `W` and `v`.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: `(B, S, D)`.
+        mask: Boolean `(B, S)`, True where a step is real. Defaults to the Keras mask
+            of `sequences`.
+        return_attention_scores: Whether to return the weights as well.
+
+    Returns:
+        Vectors `(B, D)`, without a mask, or `(vectors, weights)` with weights `(B, S)`.
+        A row with no real step gives zeros.
+
+    Raises:
+        ValueError: `units` is not a positive integer, or a mask is not boolean.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import AttentionPooling
+    >>> pooled, weights = AttentionPooling(units=3)(
+    ...     np.ones((2, 4, 5)), return_attention_scores=True)
+    >>> tuple(pooled.shape), tuple(weights.shape)
+    ((2, 5), (2, 4))
+
+    References:
+        - [Yang et al., 2016](https://aclanthology.org/N16-1174/), 2.2
+        - [Lin et al., 2017](https://arxiv.org/abs/1703.03130), 2.1 (several queries)
+    """
+
+    def __init__(self, units=None, kernel_initializer="glorot_uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.units = None if units is None else positive_integer("units", units)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, sequences_shape):
+        width = sequences_shape[-1]
+        units = width if self.units is None else self.units
+        self.key_kernel = self.add_weight(
+            shape=(width, units), initializer=self.kernel_initializer, name="key_kernel"
+        )
+        self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
+        self.score_kernel = self.add_weight(
+            shape=(units, 1), initializer=self.kernel_initializer, name="score_kernel"
+        )
+
+    def call(self, sequences, mask=None, return_attention_scores=False):
+        mask = step_mask(sequences, mask)
+        steps = keep(sequences, mask)  # B S D
+        hidden = ops.tanh(ops.matmul(steps, self.key_kernel) + self.bias)  # B S U
+        scores = ops.swapaxes(ops.matmul(hidden, self.score_kernel), 1, 2)  # B 1 S
+        pooled, weights = weighted_sum(scores, steps, mask)
+        pooled, weights = ops.squeeze(pooled, 1), ops.squeeze(weights, 1)  # B D, B S
+        return (pooled, weights) if return_attention_scores else pooled
+
+    def compute_mask(self, sequences, previous_mask=None):
+        return None
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+
+def step_mask(sequences, mask):
+    """Marks the real steps `(B, S)`, which without a mask are all."""
+    if mask is None:
+        return ops.ones(ops.shape(sequences)[:2], dtype="bool")
+    return as_boolean_mask(mask)
+
+
+def keep(sequences, mask, fill=0.0):
+    """The sequences with `fill` where the mask is False, be it NaN that stood there."""
+    return ops.where(ops.expand_dims(mask, -1), sequences, fill)
