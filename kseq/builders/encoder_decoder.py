@@ -6,9 +6,8 @@ V vocabulary.
 
 import keras
 
-from kseq.builders.parts import as_decoder, as_embedding, as_encoder, checked_steps
+from kseq.builders.parts import as_decoder, as_embedding, as_encoder
 from kseq.builders.writing import WritingModel
-from kseq.layers import RecurrentEncoder, padding_mask
 
 
 def encoder_decoder(
@@ -80,7 +79,11 @@ def encoder_decoder(
 
 @keras.saving.register_keras_serializable(package="kseq")
 class EncoderDecoder(WritingModel):
-    """The model that `kseq.encoder_decoder` returns."""
+    """The model that `kseq.encoder_decoder` and `kseq.one_to_many` return.
+
+    Without `encoder` the decoder reads the embedded source itself; without `source` it
+    writes from nothing.
+    """
 
     def __init__(
         self,
@@ -89,33 +92,25 @@ class EncoderDecoder(WritingModel):
         encoder,
         decoder,
         head=None,
+        tie_embeddings=False,
         start_token_id=2,
         end_token_id=3,
         name="encoder_decoder",
         **kwargs,
     ):
-        if source.pad_token_id != target.pad_token_id:
-            raise ValueError(
-                "`source` and `target` must have the same padding. Received: source "
-                f"with pad_token_id={source.pad_token_id}, target with "
-                f"pad_token_id={target.pad_token_id}."
-            )
         if head is None:
-            head = keras.layers.Dense(
-                target.vocabulary_size, dtype="float32", name="head"
-            )
-        source_ids = keras.Input((None,), dtype="int32", name="source")
-        target_ids = keras.Input((None,), dtype="int32", name="target")
-        memory, states = encode(encoder, source(source_ids))
+            head = make_head(target, tie_embeddings)
+        target_ids = target.symbolic_input("target")
+        inputs = {"target": target_ids}
+        memory = states = None
+        if source is not None:
+            inputs = {"source": source.symbolic_input("source"), **inputs}
+            memory, states = encode(encoder, source(inputs["source"]))
         outputs = decoder(target(target_ids), memory, initial_state=states)
-        super().__init__(
-            inputs={"source": source_ids, "target": target_ids},
-            outputs=head(outputs),
-            name=name,
-            **kwargs,
-        )
+        super().__init__(inputs=inputs, outputs=head(outputs), name=name, **kwargs)
         self.source, self.encoder = source, encoder
         self.target, self.decoder, self.head = target, decoder, head
+        self.tie_embeddings = tie_embeddings
         self.start_token_id, self.end_token_id = start_token_id, end_token_id
         self.pad_token_id = target.pad_token_id
         for option in ("start_token_id", "end_token_id"):
@@ -129,12 +124,17 @@ class EncoderDecoder(WritingModel):
 
     def start(self, source, num_beams=1, max_length=None):
         memory, mask, states = self._encode(source)
-        return self.decoder.start(memory, mask, states, num_beams, max_length)
+        state, constants = self.decoder.start(
+            memory, mask, states, num_beams, max_length
+        )
+        first = ops.zeros((ops.shape(source)[0], num_beams), "int32")  # B K
+        return {"positions": first, "decoder": state}, constants
 
     def step(self, token_ids, state, constants):
-        inputs = self.target(token_ids)  # B K D
-        outputs, state = self.decoder.step(inputs, state, constants)
-        return self.head(outputs), state  # B K V
+        positions = state["positions"]  # B K
+        inputs = embed_step(self.target, token_ids, positions)  # B K D
+        outputs, new = self.decoder.step(inputs, state["decoder"], constants)
+        return self.head(outputs), {"positions": positions + 1, "decoder": new}
 
     def read(self, source, target, return_attention_scores=False):
         memory, mask, states = self._encode(source)
@@ -150,17 +150,22 @@ class EncoderDecoder(WritingModel):
         return self.head(outputs[0]), outputs[1]
 
     def _encode(self, source):
+        if self.source is None:  # an empty memory says how many rows there are
+            shape = (ops.shape(source)[0], 0, self.target.width)
+            return ops.zeros(shape, self.compute_dtype), None, None
         memory, states = encode(self.encoder, self.source(source))
-        return memory, padding_mask(source, self.source.pad_token_id), states
+        return memory, self.source.compute_mask(source), states
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
+        parts = {name: getattr(self, name) for name in PARTS}
+        if self.tie_embeddings:
+            parts["head"] = None  # made anew, on the embedding of the target
+        if self.tie_embeddings == "all":
+            parts["source"] = None
         return {
-            "source": serialize(self.source),
-            "target": serialize(self.target),
-            "encoder": serialize(self.encoder),
-            "decoder": serialize(self.decoder),
-            "head": serialize(self.head),
+            **{name: part and serialize(part) for name, part in parts.items()},
+            "tie_embeddings": self.tie_embeddings,
             "start_token_id": self.start_token_id,
             "end_token_id": self.end_token_id,
             "name": self.name,
@@ -168,18 +173,13 @@ class EncoderDecoder(WritingModel):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        parts = ("source", "target", "encoder", "decoder", "head")
-        restored = {
-            part: keras.saving.deserialize_keras_object(
+        parts = {
+            part: config[part]
+            and keras.saving.deserialize_keras_object(
                 config[part], custom_objects=custom_objects
             )
-            for part in parts
+            for part in PARTS
         }
-        return cls(**{**config, **restored})
-
-
-def encode(encoder, embedded):
-    """Runs any encoder: `(memory (B, S, U), states or None)`."""
-    if isinstance(encoder, RecurrentEncoder):
-        return encoder(embedded, return_state=True)
-    return checked_steps(encoder, encoder(embedded)), None
+        if config["tie_embeddings"] == "all":
+            parts["source"] = parts["target"]
+        return cls(**{**config, **parts})

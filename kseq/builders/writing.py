@@ -17,14 +17,20 @@ LENGTH_MULTIPLE = 8
 class WritingModel(keras.Model):
     """A model that writes token ids, the base of those that the builders return.
 
-    A subclass sets `start_token_id`, `end_token_id` and `pad_token_id`, and says how
-    it starts, steps and reads:
+    A subclass sets `start_token_id`, `end_token_id`, `pad_token_id` and, where the
+    source is no padded rows of token ids, `source_padding`; and it says how it starts,
+    steps and reads:
 
     - `start(source, num_beams, max_length) -> (state, constants)`
     - `step(token_ids (B, K), state, constants) -> (logits (B, K, V), state)`
     - `read(source, target (B, T), return_attention_scores) -> logits (B, T, V)`, or
-      `(logits, weights (B, T, S))`
+      `(logits, weights (B, ..., T, S))`
     """
+
+    @property
+    def source_padding(self):
+        """What fills up short sources; None where all must have the same shape."""
+        return self.pad_token_id
 
     def generate(
         self,
@@ -38,7 +44,8 @@ class WritingModel(keras.Model):
 
         Args:
             source: Token ids `(B, S)`, padded, or a list of lists of different
-                lengths.
+                lengths; for other embeddings what they take, with the axis B in front.
+                For a model without a source the number of sequences to write.
             search: A search object of `kseq.decoding`. Defaults to `GreedySearch()`.
             max_length: Most tokens to write, the end token counted.
             batch_size: Most rows to work on at a time.
@@ -54,7 +61,8 @@ class WritingModel(keras.Model):
         check_max_length(max_length)
         search = GreedySearch() if search is None else search
         loop = self._compiled(_Writing, search, max_length)
-        outputs = _in_batches(loop, {"source": _rows("source", source)}, batch_size)
+        rows = {"source": self._source_rows(source)}
+        outputs = _in_batches(loop, rows, batch_size)
         result = Generation(**outputs)
         if not return_attention_scores:
             return result
@@ -65,7 +73,7 @@ class WritingModel(keras.Model):
         """The log-probability that the model gives to each target.
 
         Args:
-            source: Token ids `(B, S)`, padded, or a list of lists.
+            source: As for `generate`.
             target: Token ids without the start token, up to and including the end
                 token: `(B, T)`, padded, or a list of lists; or several hypotheses for
                 each source, `(B, N, T)`, or a `Generation`.
@@ -81,7 +89,7 @@ class WritingModel(keras.Model):
         return self._score(source, target, batch_size, False)[0]
 
     def _score(self, source, target, batch_size, return_attention_scores):
-        source, target = _rows("source", source), _rows("target", target)
+        source, target = self._source_rows(source), _rows("target", target)
         if len(source) != len(target):
             raise ValueError(
                 "Every source needs its target. Received: "
@@ -95,14 +103,29 @@ class WritingModel(keras.Model):
         reading = self._compiled(_Reading, return_attention_scores)
         outputs = _in_batches(reading, {"source": source, "target": target}, batch_size)
         if return_attention_scores:
-            steps, positions = (max(len(row) for row in x) for x in (target, source))
-            outputs["attention"] = outputs["attention"][:, :steps, :positions]
+            steps = max(len(row) for row in target)
+            attention = outputs["attention"][..., :steps, :]  # BN ... T S
+            if self.source_padding is not None:
+                attention = attention[..., : max(len(row) for row in source)]
+            outputs["attention"] = attention
         if hypotheses is not None:
             outputs = {
                 name: value.reshape(*hypotheses, *value.shape[1:])
                 for name, value in outputs.items()
             }
         return outputs["log_probs"], outputs.get("attention")
+
+    def _source_rows(self, source):
+        if self.source_padding is not None:
+            return _rows("source", source)
+        source = ops.convert_to_numpy(source)
+        expected = self.input["source"].shape
+        if source.ndim != len(expected) or not len(source):
+            raise ValueError(
+                f"`source` must have at least one row, shape (B, ...) = {expected}. "
+                f"Received: source of shape {source.shape}."
+            )
+        return source
 
     def _compiled(self, kind, *options):
         """The Keras model that runs a loop, kept so that it is compiled only once."""
@@ -162,7 +185,9 @@ class _Reading(keras.Model):
         is_real = ops.cast(target != self.writer.pad_token_id, "float32")  # B T
         result = {"log_probs": ops.sum(log_probs * is_real, axis=-1)}
         if self.with_scores:
-            result["attention"] = outputs[1] * is_real[..., None]
+            attention = outputs[1]  # B ... T S
+            axes = range(1, len(attention.shape) - 2)
+            result["attention"] = attention * ops.expand_dims(is_real[..., None], axes)
         return result
 
 
@@ -189,8 +214,12 @@ def _in_batches(model, inputs, batch_size):
         raise ValueError(
             f"`batch_size` must be a positive integer. Received: {batch_size=}."
         )
-    pad_token_id = model.writer.pad_token_id
-    lengths = [len(row) for row in next(iter(inputs.values()))]
+    paddings = {
+        "source": model.writer.source_padding,
+        "target": model.writer.pad_token_id,
+    }
+    first = next(iter(inputs.values()))
+    lengths = [len(row) if np.ndim(row) else 0 for row in first]
     order = np.argsort(lengths, kind="stable")
     results = []
     for first in range(0, len(order), batch_size):
@@ -198,7 +227,7 @@ def _in_batches(model, inputs, batch_size):
         num_rows = min(1 << (len(chosen) - 1).bit_length(), batch_size)
         repeated = np.pad(chosen, (0, num_rows - len(chosen)), mode="edge")
         batch = {
-            name: _pad([rows[i] for i in repeated], pad_token_id)
+            name: _pad([rows[i] for i in repeated], paddings[name])
             for name, rows in inputs.items()
         }
         outputs = model.predict_on_batch(batch)
@@ -210,11 +239,16 @@ def _in_batches(model, inputs, batch_size):
     }
 
 
-def _pad(rows, pad_token_id):
-    """Rows of different lengths as one int32 array, filled up behind."""
+def _pad(rows, padding):
+    """Rows of different lengths as one array, filled up behind."""
+    if padding is None:
+        return np.stack(rows)
     length = max(max(len(row) for row in rows), 1)
     length = -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-    padded = np.full((len(rows), length), pad_token_id, "int32")
+    features = np.shape(rows[0])[1:]
+    padded = np.full(
+        (len(rows), length, *features), padding, "float32" if features else "int32"
+    )
     for target, row in zip(padded, rows, strict=True):
         target[: len(row)] = row
     return padded

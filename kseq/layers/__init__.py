@@ -3,7 +3,8 @@
 from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.bidirectional import Bidirectional
 from kseq.layers.bridge import StateBridge
-from kseq.layers.embeddings import TokenEmbedding
+from kseq.layers.conditions import ClassEmbedding, VectorEmbedding
+from kseq.layers.embeddings import FeatureEmbedding, TiedHead, TokenEmbedding
 from kseq.layers.feed_forward import FeedForward
 from kseq.layers.masking import (
     as_boolean_mask,
@@ -13,10 +14,7 @@ from kseq.layers.masking import (
     padding_mask,
 )
 from kseq.layers.multi_head_attention import MultiHeadAttention
-from kseq.layers.positions import (
-    LearnedPositions,
-    RotaryPositions,
-    SinusoidalPositions,
+from kseq.layers.patches import PatchEmbedding
 from kseq.layers.pooling import (
     AttentionPooling,
     ClassToken,
@@ -24,6 +22,11 @@ from kseq.layers.pooling import (
     LastStepPooling,
     MaxPooling,
     MeanPooling,
+)
+from kseq.layers.positions import (
+    LearnedPositions,
+    RotaryPositions,
+    SinusoidalPositions,
 )
 from kseq.layers.recurrent import RecurrentEncoder
 from kseq.layers.recurrent_decoder import RecurrentDecoder
@@ -37,26 +40,30 @@ __all__ = [
     "AttentionPooling",
     "BahdanauAttention",
     "Bidirectional",
-    "FeedForward",
-    "LearnedPositions",
-    "LuongAttention",
-    "MultiHeadAttention",
+    "ClassEmbedding",
     "ClassToken",
     "ClassTokenPooling",
+    "FeatureEmbedding",
+    "FeedForward",
     "LastStepPooling",
+    "LearnedPositions",
     "LuongAttention",
     "MaxPooling",
     "MeanPooling",
+    "MultiHeadAttention",
+    "PatchEmbedding",
     "RecurrentDecoder",
     "RecurrentEncoder",
     "RotaryPositions",
     "SinusoidalPositions",
     "StateBridge",
+    "TiedHead",
     "TokenEmbedding",
     "TransformerDecoder",
     "TransformerDecoderBlock",
     "TransformerEncoder",
     "TransformerEncoderBlock",
+    "VectorEmbedding",
     "as_boolean_mask",
     "combine_masks",
     "look_ahead_mask",

@@ -1,12 +1,21 @@
 """Embeddings: how a model's input becomes a sequence of vectors.
 
-Axes in shape comments: B batch, S steps, D width.
+All have `width`, `symbolic_input(name)`, the `keras.Input` that they read, and
+`padding`, what fills up short inputs, or None where there is no such thing.
+
+Axes in shape comments: B batch, S steps, F features, D width.
 """
 
 import keras
+from keras import ops
 
 from kseq.layers.arguments import positive_integer, rate
 from kseq.layers.masking import padding_mask
+from kseq.layers.positions import (
+    deserialize_positions,
+    make_positions,
+    serialize_positions,
+)
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -24,16 +33,24 @@ class TokenEmbedding(keras.layers.Layer):
             at every step.
         pad_token_id: The id that fills up short sequences.
         embeddings_initializer: Initializer of the table.
+        positions: What tells the steps apart for a model that knows no order:
+            `"sinusoidal"`, `"learned"`, a layer such as `SinusoidalPositions`, or None.
+        max_length: Number of positions of `"learned"`.
+        scale: Whether to multiply the vectors by the square root of the width, before
+            positions are added.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         token_ids: Integers `(B, S)`.
+        positions: Integers `(B, S)`, where each token stands. Counted over the real
+            tokens where not given. Without the argument `positions` they are not read.
 
     Returns:
         Vectors `(B, S, D)`, with the Keras mask `token_ids != pad_token_id`.
 
     Raises:
-        ValueError: A size is not a positive integer, or `dropout` is not in [0, 1).
+        ValueError: A size is not a positive integer, `dropout` is not in [0, 1), or
+            the positions are unknown.
 
     Example:
 
@@ -46,6 +63,7 @@ class TokenEmbedding(keras.layers.Layer):
     References:
         - [Bengio et al., 2003](https://www.jmlr.org/papers/v3/bengio03a.html), 2
         - [Gal and Ghahramani, 2016](https://arxiv.org/abs/1512.05287), 4 (dropout)
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.4, 3.5
     """
 
     def __init__(
@@ -55,6 +73,9 @@ class TokenEmbedding(keras.layers.Layer):
         dropout=0.0,
         pad_token_id=0,
         embeddings_initializer="uniform",
+        positions=None,
+        max_length=None,
+        scale=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -70,20 +91,34 @@ class TokenEmbedding(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="embedding",
         )
+        self.positions, self.max_length = positions, max_length
+        self.positions_layer = make_positions(positions, max_length, self.dtype_policy)
+        self.scale = bool(scale)
         self.dropout_layer = sequence_dropout(self.dropout, self.dtype_policy)
         self.supports_masking = True
+
+    @property
+    def padding(self):
+        return self.pad_token_id
 
     def symbolic_input(self, name):
         return keras.Input((None,), dtype="int32", name=name)
 
     def build(self, token_ids_shape):
         self.embedding.build(token_ids_shape)
+        build_positions(self.positions_layer, self.width)
 
     def compute_mask(self, token_ids, previous_mask=None):
         return padding_mask(token_ids, self.pad_token_id)
 
-    def call(self, token_ids, training=False):
-        return self.dropout_layer(self.embedding(token_ids), training=training)  # B S D
+    def call(self, token_ids, positions=None, training=False):
+        vectors = self.embedding(token_ids)  # B S D
+        if self.scale:
+            vectors = vectors * self.width**0.5
+        if self.positions_layer is not None:
+            mask = self.compute_mask(token_ids)
+            vectors = self.positions_layer(vectors, positions=positions, mask=mask)
+        return self.dropout_layer(vectors, training=training)
 
     def get_config(self):
         return {
@@ -95,7 +130,204 @@ class TokenEmbedding(keras.layers.Layer):
             "embeddings_initializer": keras.initializers.serialize(
                 self.embeddings_initializer
             ),
+            "positions": serialize_positions(self.positions),
+            "max_length": self.max_length,
+            "scale": self.scale,
         }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**deserialize_positions(config))
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class FeatureEmbedding(keras.layers.Layer):
+    """A vector for each step of a continuous series: `W x + b`.
+
+    Args:
+        num_features: Number of features F of a step.
+        width: Size D of the vectors.
+        dropout: Share of each sequence's features to drop in training, the same ones
+            at every step.
+        mask_value: A step whose features all have this value is padding. None where no
+            step is.
+        kernel_initializer: Initializer of `W`.
+        positions: What tells the steps apart for a model that knows no order:
+            `"sinusoidal"`, `"learned"`, a layer such as `SinusoidalPositions`, or None.
+        max_length: Number of positions of `"learned"`.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        features: Floats `(B, S, F)`.
+        positions: Integers `(B, S)`, where each step stands. Counted over the real
+            steps where not given. Without the argument `positions` they are not read.
+
+    Returns:
+        Vectors `(B, S, D)`, with the Keras mask of the real steps if `mask_value` says
+        which they are.
+
+    Raises:
+        ValueError: A size is not a positive integer, `dropout` is not in [0, 1), or the
+            positions are unknown.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import FeatureEmbedding
+    >>> tuple(FeatureEmbedding(num_features=3, width=5)(np.ones((2, 7, 3))).shape)
+    (2, 7, 5)
+
+    References:
+        - [Zerveas et al., 2021](https://arxiv.org/abs/2010.02803), 3.1
+    """
+
+    def __init__(
+        self,
+        num_features,
+        width,
+        dropout=0.0,
+        mask_value=None,
+        kernel_initializer="glorot_uniform",
+        positions=None,
+        max_length=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_features = positive_integer("num_features", num_features)
+        self.width = positive_integer("width", width)
+        self.dropout = rate("dropout", dropout)
+        self.mask_value = mask_value
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.projection = keras.layers.Dense(
+            self.width,
+            kernel_initializer=self.kernel_initializer,
+            dtype=self.dtype_policy,
+            name="projection",
+        )
+        self.positions, self.max_length = positions, max_length
+        self.positions_layer = make_positions(positions, max_length, self.dtype_policy)
+        self.dropout_layer = sequence_dropout(self.dropout, self.dtype_policy)
+        self.supports_masking = True
+
+    @property
+    def padding(self):
+        return self.mask_value
+
+    def symbolic_input(self, name):
+        return keras.Input((None, self.num_features), name=name)
+
+    def build(self, features_shape):
+        if features_shape[-1] != self.num_features:
+            raise ValueError(
+                "The steps must have `num_features` features. Received: shape "
+                f"{tuple(features_shape)} with num_features={self.num_features}."
+            )
+        self.projection.build(features_shape)
+        build_positions(self.positions_layer, self.width)
+
+    def compute_mask(self, features, previous_mask=None):
+        if self.mask_value is None:
+            return previous_mask
+        return ops.any(ops.not_equal(features, self.mask_value), axis=-1)  # B S
+
+    def call(self, features, positions=None, mask=None, training=False):
+        vectors = self.projection(features)  # B S D
+        if self.positions_layer is not None:
+            mask = self.compute_mask(features, mask)
+            vectors = self.positions_layer(vectors, positions=positions, mask=mask)
+        return self.dropout_layer(vectors, training=training)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_features": self.num_features,
+            "width": self.width,
+            "dropout": self.dropout,
+            "mask_value": self.mask_value,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "positions": serialize_positions(self.positions),
+            "max_length": self.max_length,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**deserialize_positions(config))
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class TiedHead(keras.layers.Layer):
+    """The logits of tokens, from the very vectors that embed them: `x E^T + b`.
+
+    One table instead of two: a token that is like another as an input is likely where
+    the other is, and the largest matrix of a small model is there only once.
+
+    Args:
+        embedding: The `TokenEmbedding` whose table E `(V, D)` to use.
+        **kwargs: `name` and the other arguments of `keras.layers.Layer`. The logits are
+            float32 unless `dtype` says otherwise.
+
+    Call arguments:
+        inputs: `(B, T, D)`.
+
+    Returns:
+        Logits `(B, T, V)`.
+
+    Raises:
+        ValueError: The inputs are not as wide as the embedding.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import TiedHead, TokenEmbedding
+    >>> embedding = TokenEmbedding(vocabulary_size=11, width=5)
+    >>> tuple(TiedHead(embedding)(embedding(np.array([[4, 2, 0]]))).shape)
+    (1, 3, 11)
+
+    References:
+        - [Press and Wolf, 2017](https://arxiv.org/abs/1608.05859), 2
+    """
+
+    def __init__(self, embedding, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, **kwargs)
+        if not isinstance(embedding, TokenEmbedding):
+            raise ValueError(
+                "`embedding` must be a `TokenEmbedding`, whose table the head shares. "
+                f"Received: embedding={embedding!r}."
+            )
+        self.embedding = embedding
+        self.supports_masking = True
+
+    def build(self, inputs_shape):
+        if inputs_shape[-1] != self.embedding.width:
+            raise ValueError(
+                "A tied head needs inputs as wide as its embedding. Received: width "
+                f"{inputs_shape[-1]} with an embedding of width "
+                f"{self.embedding.width}. Make the two agree, or use a dense head."
+            )
+        if not self.embedding.built:
+            self.embedding.build((None, None))
+        self.bias = self.add_weight(
+            shape=(self.embedding.vocabulary_size,), initializer="zeros", name="bias"
+        )
+
+    def call(self, inputs):
+        table = ops.cast(self.embedding.embedding.embeddings, self.compute_dtype)
+        return ops.matmul(inputs, ops.transpose(table)) + self.bias  # B T V
+
+    def get_config(self):
+        embedding = keras.saving.serialize_keras_object(self.embedding)
+        return {**super().get_config(), "embedding": embedding}
+
+    @classmethod
+    def from_config(cls, config):
+        embedding = keras.saving.deserialize_keras_object(config["embedding"])
+        return cls(**{**config, "embedding": embedding})
+
+
+def build_positions(positions_layer, width):
+    """Builds what adds positions, unless it is None or built."""
+    if positions_layer is not None and not positions_layer.built:
+        positions_layer.build((None, None, width))
 
 
 def sequence_dropout(dropout, dtype):

@@ -217,6 +217,47 @@ class RotaryPositions(keras.layers.Layer):
         }
 
 
+def make_positions(positions, max_length, dtype):
+    """Makes a layer from its name; layers and None stay as they are."""
+    if positions == "learned":
+        if max_length is None:
+            raise ValueError(
+                "Learned positions need `max_length`, the number of positions. "
+                'Received: positions="learned" with max_length=None. Or take '
+                'positions="sinusoidal", which has no longest sequence.'
+            )
+        return LearnedPositions(max_length, dtype=dtype, name="positions")
+    if max_length is not None:
+        raise ValueError(
+            "`max_length` is the number of learned positions. Received: "
+            f"max_length={max_length} with positions={positions!r}. Leave it out, or "
+            'use positions="learned".'
+        )
+    if positions == "sinusoidal":
+        return SinusoidalPositions(dtype=dtype, name="positions")
+    if positions is None or isinstance(positions, keras.layers.Layer):
+        return positions
+    raise ValueError(
+        '`positions` must be "sinusoidal", "learned", a layer such as '
+        f"`SinusoidalPositions`, or None. Received: positions={positions!r}."
+    )
+
+
+def serialize_positions(positions):
+    """What `deserialize_positions` reads, of what `make_positions` takes."""
+    if isinstance(positions, keras.layers.Layer):
+        return keras.saving.serialize_keras_object(positions)
+    return positions
+
+
+def deserialize_positions(config):
+    """What an embedding's config was made from."""
+    positions = config["positions"]
+    if isinstance(positions, dict):
+        positions = keras.saving.deserialize_keras_object(positions)
+    return {**config, "positions": positions}
+
+
 def step_positions(mask, length):
     """Positions `(B, S)` that count the real steps, or `(1, S)` where all are real."""
     if mask is None:

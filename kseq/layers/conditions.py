@@ -1,0 +1,138 @@
+"""Conditions: what a sequence is written from when it is no sequence itself.
+
+Axes in shape comments: B batch, F features, D width.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers.arguments import positive_integer
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class ClassEmbedding(keras.layers.Layer):
+    """A learned vector for each class, as a memory of one step.
+
+    Args:
+        num_classes: Number of classes, which are 0 and up.
+        width: Size D of the vectors.
+        embeddings_initializer: Initializer of the table.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        labels: Integers `(B,)`.
+
+    Returns:
+        Vectors `(B, 1, D)`.
+
+    Raises:
+        ValueError: A size is not a positive integer.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import ClassEmbedding
+    >>> tuple(ClassEmbedding(num_classes=10, width=5)(np.array([7, 2])).shape)
+    (2, 1, 5)
+
+    References:
+        - [Mirza and Osindero, 2014](https://arxiv.org/abs/1411.1784), 3.2
+    """
+
+    padding = None
+
+    def __init__(self, num_classes, width, embeddings_initializer="uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.num_classes = positive_integer("num_classes", num_classes)
+        self.width = positive_integer("width", width)
+        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
+        self.embedding = keras.layers.Embedding(
+            self.num_classes,
+            self.width,
+            embeddings_initializer=self.embeddings_initializer,
+            dtype=self.dtype_policy,
+            name="embedding",
+        )
+
+    def symbolic_input(self, name):
+        return keras.Input((), dtype="int32", name=name)
+
+    def build(self, labels_shape):
+        self.embedding.build(labels_shape)
+
+    def call(self, labels):
+        return ops.expand_dims(self.embedding(labels), 1)  # B 1 D
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "width": self.width,
+            "embeddings_initializer": keras.initializers.serialize(
+                self.embeddings_initializer
+            ),
+        }
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class VectorEmbedding(keras.layers.Layer):
+    """A vector `W x + b`, as a memory of one step: of the features of a picture, say.
+
+    Args:
+        num_features: Number of features F.
+        width: Size D of the vectors.
+        kernel_initializer: Initializer of `W`.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        features: Floats `(B, F)`.
+
+    Returns:
+        Vectors `(B, 1, D)`.
+
+    Raises:
+        ValueError: A size is not a positive integer.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import VectorEmbedding
+    >>> tuple(VectorEmbedding(num_features=3, width=5)(np.ones((2, 3))).shape)
+    (2, 1, 5)
+
+    References:
+        - [Vinyals et al., 2015](https://arxiv.org/abs/1411.4555), 3.1
+    """
+
+    padding = None
+
+    def __init__(
+        self, num_features, width, kernel_initializer="glorot_uniform", **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.num_features = positive_integer("num_features", num_features)
+        self.width = positive_integer("width", width)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.projection = keras.layers.Dense(
+            self.width,
+            kernel_initializer=self.kernel_initializer,
+            dtype=self.dtype_policy,
+            name="projection",
+        )
+
+    def symbolic_input(self, name):
+        return keras.Input((self.num_features,), name=name)
+
+    def build(self, features_shape):
+        self.projection.build(features_shape)
+
+    def call(self, features):
+        return ops.expand_dims(self.projection(features), 1)  # B 1 D
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_features": self.num_features,
+            "width": self.width,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
