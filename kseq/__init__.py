@@ -3,10 +3,13 @@
 Layers that compose, builders that assemble them into Keras models, and one decoding
 engine that serves every model, on TensorFlow, JAX and PyTorch:
 
-- `kseq.layers`: masks, embeddings, attention, pooling, recurrent networks.
+- `kseq.layers`: masks, embeddings, attention, pooling, recurrent networks, the
+  Transformer.
 - `kseq.many_to_one`, `kseq.many_to_many`: wire layers into a model that gives an answer
   for a sequence, or for each of its steps.
-- `kseq.encoder_decoder`: wires layers into a model that can `generate` and `score`.
+- `kseq.one_to_many`, `kseq.encoder_decoder`: wire layers into a model that writes a
+  sequence, and can `generate` and `score`.
+- `kseq.vision_transformer`: `many_to_one` on the patches of a picture.
 - `kseq.decoding`: greedy and beam search over any step function.
 - `kseq.training`: losses, metrics and teacher forcing, for Keras' own `fit`.
 - `kseq.text`: vocabularies, from text to token ids and back.
@@ -19,7 +22,13 @@ that Keras knows every class of a saved model.
 from importlib import import_module, metadata
 
 from kseq import decoding, layers, text, training
-from kseq.builders import encoder_decoder, many_to_many, many_to_one
+from kseq.builders import (
+    encoder_decoder,
+    many_to_many,
+    many_to_one,
+    one_to_many,
+    vision_transformer,
+)
 
 try:
     __version__ = metadata.version("kseq")

@@ -5,9 +5,14 @@ V vocabulary.
 """
 
 import keras
+from keras import ops
 
-from kseq.builders.parts import as_decoder, as_embedding, as_encoder
+from kseq.builders.parts import as_decoder, as_embedding, as_encoder, checked_steps
 from kseq.builders.writing import WritingModel
+from kseq.layers import RecurrentEncoder, TiedHead, TokenEmbedding
+from kseq.layers.arguments import one_of, positive_integer
+
+PARTS = ("source", "target", "encoder", "decoder", "head")
 
 
 def encoder_decoder(
@@ -17,6 +22,7 @@ def encoder_decoder(
     decoder="gru",
     width=256,
     head=None,
+    tie_embeddings=None,
     start_token_id=2,
     end_token_id=3,
     name="encoder_decoder",
@@ -27,17 +33,25 @@ def encoder_decoder(
                                                        │
         target ids ──target──> (B,T,D) ─────────────decoder──> head ──> logits (B,T,V)
 
+    Any encoder goes with any decoder: recurrent or Transformer, or one of each.
+
     Args:
         source: Embedding of the source, or its vocabulary size, short for
-            `TokenEmbedding(size, width)`.
+            `TokenEmbedding(size, width)`, with sinusoidal positions and scaled under a
+            Transformer.
         target: Embedding of the target, or its vocabulary size.
         encoder: Layer `(B, S, D) -> (B, S, U)`, or `"rnn"`, `"lstm"`, `"gru"`, short
-            for `RecurrentEncoder(name, width)`.
-        decoder: Layer with the decoder contract, such as `RecurrentDecoder`, or
-            `"rnn"`, `"lstm"`, `"gru"`, short for a decoder with Bahdanau's attention.
+            for `RecurrentEncoder(name, width)`, or `"transformer"`, short for
+            `TransformerEncoder(num_heads=width // 64, width=width)`.
+        decoder: Layer with the decoder contract, such as `RecurrentDecoder` and
+            `TransformerDecoder`, or `"rnn"`, `"lstm"`, `"gru"`, short for a decoder
+            with Bahdanau's attention, or `"transformer"`.
         width: Size of the parts that are given by name or number.
         head: Layer `(B, T, U) -> (B, T, V)`. Defaults to a dense layer that gives
             float32 logits.
+        tie_embeddings: `"target"` lets the head use the table of the target's
+            embedding, `"all"` that of the one embedding of source and target, which
+            must be one layer, or one vocabulary size.
         start_token_id: The token that the decoder reads first.
         end_token_id: The token that ends a sequence.
         name: Name of the model.
@@ -64,13 +78,18 @@ def encoder_decoder(
         - [Sutskever et al., 2014](https://arxiv.org/abs/1409.3215)
         - [Cho et al., 2014](https://arxiv.org/abs/1406.1078)
         - [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473)
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.1, 3.4 (tied)
     """
+    encoder, decoder = as_encoder(encoder, width), as_decoder(decoder, width)
+    shared = tie_embeddings == "all" and source == target
+    target = as_embedding(target, width, reader=decoder)
     return EncoderDecoder(
-        source=as_embedding(source, width),
-        target=as_embedding(target, width),
-        encoder=as_encoder(encoder, width),
-        decoder=as_decoder(decoder, width),
+        source=target if shared else as_embedding(source, width, reader=encoder),
+        target=target,
+        encoder=encoder,
+        decoder=decoder,
         head=head,
+        tie_embeddings=tie_embeddings,
         start_token_id=start_token_id,
         end_token_id=end_token_id,
         name=name,
@@ -92,14 +111,19 @@ class EncoderDecoder(WritingModel):
         encoder,
         decoder,
         head=None,
-        tie_embeddings=False,
+        tie_embeddings=None,
         start_token_id=2,
         end_token_id=3,
         name="encoder_decoder",
         **kwargs,
     ):
-        if head is None:
-            head = make_head(target, tie_embeddings)
+        if isinstance(source, TokenEmbedding) and source.padding != target.padding:
+            raise ValueError(
+                "`source` and `target` must have the same padding. Received: source "
+                f"with pad_token_id={source.pad_token_id}, target with "
+                f"pad_token_id={target.pad_token_id}."
+            )
+        head = make_head(head, source, target, tie_embeddings)
         target_ids = target.symbolic_input("target")
         inputs = {"target": target_ids}
         memory = states = None
@@ -121,6 +145,17 @@ class EncoderDecoder(WritingModel):
                     f"{size}, and not its padding, {self.pad_token_id}. Received: "
                     f"{option}={token_id}."
                 )
+
+    @property
+    def source_padding(self):
+        return self.pad_token_id if self.source is None else self.source.padding
+
+    def source_rows(self, source, num_rows=None):
+        if self.source is not None:
+            return super().source_rows(source)
+        if source is not None:
+            num_rows = positive_integer("source", source)
+        return [[]] * num_rows
 
     def start(self, source, num_beams=1, max_length=None):
         memory, mask, states = self._encode(source)
@@ -154,12 +189,12 @@ class EncoderDecoder(WritingModel):
             shape = (ops.shape(source)[0], 0, self.target.width)
             return ops.zeros(shape, self.compute_dtype), None, None
         memory, states = encode(self.encoder, self.source(source))
-        return memory, self.source.compute_mask(source), states
+        return memory, self.source.compute_mask(source, None), states
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
         parts = {name: getattr(self, name) for name in PARTS}
-        if self.tie_embeddings:
+        if self.tie_embeddings is not None:
             parts["head"] = None  # made anew, on the embedding of the target
         if self.tie_embeddings == "all":
             parts["source"] = None
@@ -183,3 +218,36 @@ class EncoderDecoder(WritingModel):
         if config["tie_embeddings"] == "all":
             parts["source"] = parts["target"]
         return cls(**{**config, **parts})
+
+
+def encode(encoder, embedded):
+    """Runs any encoder, or none: `(memory (B, S, U), states or None)`."""
+    if encoder is None:
+        return embedded, None
+    if isinstance(encoder, RecurrentEncoder):
+        return encoder(embedded, return_state=True)
+    return checked_steps(encoder, encoder(embedded)), None
+
+
+def embed_step(embedding, token_ids, positions):
+    """Embeds the newest token of each beam `(B, K)`, which stands at `positions`."""
+    if getattr(embedding, "positions", None) is None:
+        return embedding(token_ids)
+    return embedding(token_ids, positions=positions)
+
+
+def make_head(head, source, target, tie_embeddings):
+    """The head that was given, or a dense one, or one with the table of the target."""
+    if tie_embeddings is None:
+        return head or keras.layers.Dense(
+            target.vocabulary_size, dtype="float32", name="head"
+        )
+    one_of("tie_embeddings", tie_embeddings, ("target", "all"))
+    if head is not None or (tie_embeddings == "all" and source is not target):
+        raise ValueError(
+            "With tied embeddings the head is that of the target's table, and "
+            '"all" needs one embedding for source and target. Received: '
+            f"tie_embeddings={tie_embeddings!r} with head={head}, source={source}, "
+            f"target={target}. Leave `head` out, and pass the same layer twice."
+        )
+    return TiedHead(target, dtype="float32", name="head")

@@ -39,7 +39,8 @@ def many_to_many(
             `TokenEmbedding(size, width)`.
         num_outputs: Number of classes, or of values, for each step.
         encoder: Layer `(B, S, D) -> (B, S, U)` that keeps the mask, or `"rnn"`,
-            `"lstm"`, `"gru"`, short for `RecurrentEncoder(name, width)`.
+            `"lstm"`, `"gru"`, short for `RecurrentEncoder(name, width)`, or
+            `"transformer"`.
         width: Size of the parts that are given by name or number.
         dropout: Share of the encoded features to drop in training, the same ones at
             every step.
@@ -71,8 +72,8 @@ def many_to_many(
     References:
         - [Graves, 2012](https://doi.org/10.1007/978-3-642-24797-2), 2.3
     """
-    embedding = as_embedding(source, width, name="embedding")
     encoder = as_encoder(encoder, width, name="encoder")
+    embedding = as_embedding(source, width, name="embedding", reader=encoder)
     head = as_head(head, num_outputs)
     dropout = keras.layers.Dropout(
         rate("dropout", dropout), noise_shape=(None, 1, None), name="dropout"

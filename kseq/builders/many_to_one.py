@@ -40,7 +40,8 @@ def many_to_one(
             `TokenEmbedding(size, width)`.
         num_outputs: Number of classes, or of values; 1 for a regression.
         encoder: Layer `(B, S, D) -> (B, S, U)` that keeps the mask, or `"rnn"`,
-            `"lstm"`, `"gru"`, short for `RecurrentEncoder(name, width)`.
+            `"lstm"`, `"gru"`, short for `RecurrentEncoder(name, width)`, or
+            `"transformer"`.
         pooling: Layer `(B, S, U) -> (B, U)`, or `"mean"`, `"max"`, `"last"`,
             `"attention"`, short for one of `kseq.layers`, or `"class_token"`, which
             puts a `ClassToken` in front of what the encoder reads, and reads what the
@@ -81,8 +82,8 @@ def many_to_one(
         - [Yang et al., 2016](https://aclanthology.org/N16-1174/), 2.2 (attention)
         - [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), 3 (class token)
     """
-    embedding = as_embedding(source, width, name="embedding")
     encoder = as_encoder(encoder, width, name="encoder")
+    embedding = as_embedding(source, width, name="embedding", reader=encoder)
     head = as_head(head, num_outputs)
     dropout = keras.layers.Dropout(rate("dropout", dropout), name="dropout")
 

@@ -13,6 +13,8 @@ from kseq.layers import (
     RecurrentDecoder,
     RecurrentEncoder,
     TokenEmbedding,
+    TransformerDecoder,
+    TransformerEncoder,
 )
 from kseq.layers.arguments import one_of, positive_integer
 
@@ -25,11 +27,20 @@ POOLINGS = {
 }
 
 
-def as_embedding(part, width, name=None):
-    """`8000` is short for `TokenEmbedding(8000, width)`."""
+def as_embedding(part, width, name=None, reader=None):
+    """`8000` is short for `TokenEmbedding(8000, width)`.
+
+    A Transformer that reads it knows no order, so it gets positions, and is scaled.
+    """
     is_integer = isinstance(part, numbers.Integral) and not isinstance(part, bool)
     if is_integer:
-        return TokenEmbedding(part, width, name=name)
+        is_for_transformer = isinstance(
+            reader, (TransformerEncoder, TransformerDecoder)
+        )
+        options = {"positions": "sinusoidal", "scale": True}
+        return TokenEmbedding(
+            part, width, name=name, **(options if is_for_transformer else {})
+        )
     part = checked(part, "An embedding", "the size of its vocabulary")
     if not hasattr(part, "symbolic_input"):
         raise ValueError(
@@ -43,15 +54,32 @@ def as_embedding(part, width, name=None):
 def as_encoder(part, width, name=None):
     """`"gru"` is short for `RecurrentEncoder("gru", width)`."""
     if isinstance(part, str):
+        positive_integer("width", width)
+    if part == "transformer":
+        return TransformerEncoder(num_heads=heads_of(width), width=width, name=name)
+    if isinstance(part, str):
         return RecurrentEncoder(part, width, name=name)
-    return checked(part, "An encoder", "the name of its cell")
+    return checked(part, "An encoder", 'the name of its cell, or "transformer"')
 
 
-def as_decoder(part, width):
+def as_decoder(part, width, cross_attention=True):
     """`"gru"` is short for a GRU decoder with Bahdanau's attention."""
     if isinstance(part, str):
-        return RecurrentDecoder(part, width, attention="bahdanau")
-    return checked(part, "A decoder", "the name of its cell")
+        positive_integer("width", width)
+    if part == "transformer":
+        return TransformerDecoder(
+            num_heads=heads_of(width), width=width, cross_attention=cross_attention
+        )
+    if isinstance(part, str):
+        attention = "bahdanau" if cross_attention else None
+        return RecurrentDecoder(part, width, attention=attention)
+    return checked(part, "A decoder", 'the name of its cell, or "transformer"')
+
+
+def heads_of(width):
+    """The number of heads of a Transformer: 64 features to each, where that divides."""
+    heads = max(width // 64, 1)
+    return heads if width % heads == 0 else 1
 
 
 def as_pooling(part, name=None):

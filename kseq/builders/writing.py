@@ -61,7 +61,7 @@ class WritingModel(keras.Model):
         check_max_length(max_length)
         search = GreedySearch() if search is None else search
         loop = self._compiled(_Writing, search, max_length)
-        rows = {"source": self._source_rows(source)}
+        rows = {"source": self.source_rows(source)}
         outputs = _in_batches(loop, rows, batch_size)
         result = Generation(**outputs)
         if not return_attention_scores:
@@ -89,7 +89,8 @@ class WritingModel(keras.Model):
         return self._score(source, target, batch_size, False)[0]
 
     def _score(self, source, target, batch_size, return_attention_scores):
-        source, target = self._source_rows(source), _rows("target", target)
+        source = self.source_rows(source, len(target))
+        target = _rows("target", target)
         if len(source) != len(target):
             raise ValueError(
                 "Every source needs its target. Received: "
@@ -115,11 +116,13 @@ class WritingModel(keras.Model):
             }
         return outputs["log_probs"], outputs.get("attention")
 
-    def _source_rows(self, source):
+    def source_rows(self, source, num_rows=None):
+        """The source as something with a length, and a row for each of its items."""
         if self.source_padding is not None:
             return _rows("source", source)
-        source = ops.convert_to_numpy(source)
-        expected = self.input["source"].shape
+        symbol = self.input["source"]
+        source = np.asarray(ops.convert_to_numpy(source), symbol.dtype)
+        expected = symbol.shape
         if source.ndim != len(expected) or not len(source):
             raise ValueError(
                 f"`source` must have at least one row, shape (B, ...) = {expected}. "
@@ -186,7 +189,7 @@ class _Reading(keras.Model):
         result = {"log_probs": ops.sum(log_probs * is_real, axis=-1)}
         if self.with_scores:
             attention = outputs[1]  # B ... T S
-            axes = range(1, len(attention.shape) - 2)
+            axes = list(range(1, len(attention.shape) - 2))
             result["attention"] = attention * ops.expand_dims(is_real[..., None], axes)
         return result
 

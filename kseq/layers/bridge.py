@@ -124,6 +124,8 @@ class StateBridge(keras.layers.Layer):
 
 def masked_mean(memory, memory_mask=None):
     """The mean of the real steps of `(B, S, D)`, zeros where there are none."""
+    if memory.shape[1] == 0:  # a decoder that writes from nothing
+        return ops.sum(memory, axis=1)
     if memory_mask is None:
         return ops.mean(memory, axis=1)
     weights = ops.cast(as_boolean_mask(memory_mask), memory.dtype)[..., None]  # B S 1

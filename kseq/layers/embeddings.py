@@ -263,8 +263,7 @@ class TiedHead(keras.layers.Layer):
 
     Args:
         embedding: The `TokenEmbedding` whose table E `(V, D)` to use.
-        **kwargs: `name` and the other arguments of `keras.layers.Layer`. The logits are
-            float32 unless `dtype` says otherwise.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: `(B, T, D)`.
@@ -287,8 +286,8 @@ class TiedHead(keras.layers.Layer):
         - [Press and Wolf, 2017](https://arxiv.org/abs/1608.05859), 2
     """
 
-    def __init__(self, embedding, dtype="float32", **kwargs):
-        super().__init__(dtype=dtype, **kwargs)
+    def __init__(self, embedding, **kwargs):
+        super().__init__(**kwargs)
         if not isinstance(embedding, TokenEmbedding):
             raise ValueError(
                 "`embedding` must be a `TokenEmbedding`, whose table the head shares. "

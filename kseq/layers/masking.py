@@ -167,11 +167,17 @@ def masked_softmax(scores, mask=None, axis=-1):
     dtype = keras.backend.standardize_dtype(scores.dtype)
     precise = ops.cast(scores, keras.backend.result_type(dtype, "float32"))
     if mask is None:
-        return ops.cast(ops.softmax(precise, axis=axis), dtype)
+        return ops.cast(_softmax(precise, axis), dtype)
     mask = as_boolean_mask(mask)
-    weights = ops.softmax(ops.where(mask, precise, -3.4e38), axis=axis)
+    weights = _softmax(ops.where(mask, precise, -3.4e38), axis)
     # Behind the mask they are 0 already, but for rows that are masked throughout.
     return ops.cast(ops.where(mask, weights, 0.0), dtype)
+
+
+def _softmax(scores, axis):
+    if scores.shape[axis] == 1:  # of which Keras warns; a memory may have one step
+        return scores - scores + 1
+    return ops.softmax(scores, axis=axis)
 
 
 def _concrete_values(tensor):

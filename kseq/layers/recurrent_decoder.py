@@ -39,7 +39,8 @@ class RecurrentDecoder(keras.layers.Layer):
         output = a_t = tanh(W [h_t; c_t])
 
     Without attention the source is seen through the first state alone, the context
-    vector of the first sequence-to-sequence networks, and the output is `h_t`.
+    vector of the first sequence-to-sequence networks, and the output is `h_t`. Then the
+    memory may be left out too, as in a language model.
 
     Args:
         cell: `"rnn"`, `"lstm"`, `"gru"`, or a Keras cell, which becomes the first
@@ -61,7 +62,7 @@ class RecurrentDecoder(keras.layers.Layer):
 
     Call arguments:
         inputs: `(B, T, D)`, the embedded target, shifted right (teacher forcing).
-        memory: `(B, S, D_m)`, the encoder's outputs.
+        memory: `(B, S, D_m)`, the encoder's outputs; optional without attention.
         memory_mask: Boolean `(B, S)`, True where the memory may be read. Defaults to
             the Keras mask of `memory`.
         initial_state: The encoder's final states, a list for each layer, or None.
@@ -171,8 +172,16 @@ class RecurrentDecoder(keras.layers.Layer):
     def _feeds_output(self):
         return self._attends_after and self.input_feeding
 
-    def build(self, inputs_shape, memory_shape, initial_state_shape=None):
+    def build(self, inputs_shape, memory_shape=None, initial_state_shape=None):
         batch, _, width = inputs_shape
+        if memory_shape is None:
+            if self.attention is not None:
+                raise ValueError(
+                    "A decoder with attention needs a memory, shape (B, S, D). "
+                    "Received: memory=None. Build a language model with "
+                    "`attention=None`."
+                )
+            memory_shape = (batch, 0, width)
         self.state_bridge.build(memory_shape, initial_state_shape)
         if self._attends_before:
             fed = memory_shape[-1]
@@ -191,7 +200,7 @@ class RecurrentDecoder(keras.layers.Layer):
     def call(
         self,
         inputs,
-        memory,
+        memory=None,
         memory_mask=None,
         initial_state=None,
         inputs_mask=None,
@@ -203,6 +212,7 @@ class RecurrentDecoder(keras.layers.Layer):
                 "Attention scores need attention. Received: "
                 "return_attention_scores=True on a decoder with attention=None."
             )
+        memory = inputs[:, :0] if memory is None else memory
         state, constants = self.start(memory, memory_mask, initial_state)
         inputs = self.dropout_layer(inputs, training=training)
         features = self._run(inputs, state, constants, inputs_mask, training)

@@ -42,7 +42,10 @@ def teacher_forcing(
     Args:
         source: Rows of token ids, as lists, arrays or one padded integer array
             `(N, S)`; or of features, as arrays `(S, D)` or one array `(N, S, D)`.
-            Features are padded with zeros.
+            Features are padded with zeros. Or what is no sequence and never padded:
+            classes, integers `(N,)`; vectors, floats `(N, D)`; pictures `(N, H, W, C)`.
+            Or None, for a model that writes from nothing: its batches are
+            `({"target": target[:, :-1]}, target[:, 1:])`.
         target: Rows of token ids that hold their start and end tokens, as lists,
             arrays or one padded integer array `(N, T)`.
         batch_size: Number of rows in a batch. The batch of those left over is kept.
@@ -76,14 +79,15 @@ def teacher_forcing(
     >>> labels.tolist()
     [[4, 2, 0], [3, 3, 2]]
     """
-    source = _rows("source", source, pad_token_id)
+    if source is not None:
+        source = _rows("source", source, pad_token_id)
     target = _rows("target", target, pad_token_id)
-    if len(source) != len(target):
+    if source is not None and len(source) != len(target):
         raise ValueError(
             "`source` and `target` must have the same number of rows. Received: "
             f"{len(source)} rows in source, {len(target)} in target."
         )
-    if target[0].ndim != 1:
+    if _kind(target[0]) != "ids":
         raise ValueError(
             "`target` must be rows of integer token ids. Received: rows of "
             f"{target[0].ndim} axes and dtype={target[0].dtype}."
@@ -111,7 +115,8 @@ class TeacherForcing(keras.utils.PyDataset):
     """The data set that `teacher_forcing` makes and describes.
 
     Args:
-        source: List of integer arrays `(S,)` or float arrays `(S, D)`, no padding.
+        source: List of arrays, as `teacher_forcing` describes them, no padding; or
+            None.
         target: List of as many integer arrays `(T,)`, no padding.
         batch_size: As for `teacher_forcing`, and so are the arguments after it.
     """
@@ -146,20 +151,25 @@ class TeacherForcing(keras.utils.PyDataset):
         self.length_multiple = length_multiple
         self.pad_token_id = pad_token_id
         # The model sees all of a source, and all of a target but one token.
-        source_lengths = [max(len(row), 1) for row in source]
         target_lengths = [len(row) - 1 for row in target]
+        source_lengths = [1] * len(target)
+        if source is not None and _is_sequence(source[0]):
+            source_lengths = [max(len(row), 1) for row in source]
         self._lengths = np.array([source_lengths, target_lengths])  # 2 N
         self._start_epoch(0)
 
     def __len__(self):
-        return math.ceil(len(self.source) / self.batch_size)
+        return math.ceil(len(self.target) / self.batch_size)
 
     def __getitem__(self, index):
         rows = self._batches[index]
         source_length, target_length = self._padded_lengths[index]
-        source = self._pad([self.source[row] for row in rows], source_length)  # B S
         target = self._pad([self.target[row] for row in rows], target_length + 1)
-        return {"source": source, "target": target[:, :-1]}, target[:, 1:]  # B T
+        inputs = {"target": target[:, :-1]}  # B T
+        if self.source is not None:
+            source = [self.source[row] for row in rows]
+            inputs = {"source": self._pad(source, source_length), **inputs}  # B S
+        return inputs, target[:, 1:]
 
     def on_epoch_end(self):
         self._start_epoch(self._epoch + 1)
@@ -181,7 +191,7 @@ class TeacherForcing(keras.utils.PyDataset):
 
     def _batch_rows(self, epoch):
         """Lists of row numbers, one for each batch."""
-        rows = np.arange(len(self.source))
+        rows = np.arange(len(self.target))
         if not self.shuffle:
             return _cut(rows, self.batch_size)
         random = np.random.default_rng([self.seed, epoch])
@@ -194,6 +204,8 @@ class TeacherForcing(keras.utils.PyDataset):
         return batches
 
     def _pad(self, rows, length):
+        if not _is_sequence(rows[0]):
+            return np.stack(rows)
         features = rows[0].shape[1:]
         padding = 0 if features else self.pad_token_id
         padded = np.full((len(rows), length, *features), padding, rows[0].dtype)
@@ -207,25 +219,38 @@ def _cut(rows, size):
 
 
 def _rows(name, data, pad_token_id):
-    """Ids as int32 arrays without padding behind them, features as float32 arrays."""
+    """Ids as int32 arrays without padding behind them, other numbers as float32."""
     if not len(data):
         raise ValueError(
             f"`{name}` must have at least one row. Received: {name} without rows."
         )
     rows = [np.asarray(row) for row in data]
-    features = rows[0].shape[1:]
+    kind = _kind(rows[0])
+    fixed = 1 if _is_sequence(rows[0]) else 0
     for index, row in enumerate(rows):
-        is_integer = np.issubdtype(row.dtype, np.integer) or not row.size
-        is_ids = row.ndim == 1 and is_integer
-        if not (is_ids or row.ndim == 2) or row.shape[1:] != features:
+        is_like_first = row.shape[fixed:] == rows[0].shape[fixed:]
+        if kind is None or _kind(row) != kind or not is_like_first:
             raise ValueError(
                 f"`{name}` must be rows of integer token ids, shape (steps,), or of "
                 f"features, shape (steps, D), all of the same kind. Received: "
                 f"{name}[{index}] of shape {row.shape} and dtype={row.dtype}."
             )
-    if features:
-        return [row.astype("float32") for row in rows]
-    return [_trim(row.astype("int32"), pad_token_id) for row in rows]
+    if kind == "ids":
+        return [_trim(row.astype("int32"), pad_token_id) for row in rows]
+    return [row.astype("int32" if kind == "class" else "float32") for row in rows]
+
+
+def _kind(row):
+    """What a row is, or None if it is nothing that a model reads."""
+    is_integer = np.issubdtype(row.dtype, np.integer) or not row.size
+    if row.ndim < 2 and is_integer:
+        return ("class", "ids")[row.ndim]
+    return {1: "vector", 2: "features", 3: "picture"}.get(row.ndim)
+
+
+def _is_sequence(row):
+    """Whether rows like this one may have different lengths."""
+    return _kind(row) in ("ids", "features")
 
 
 def _trim(row, pad_token_id):

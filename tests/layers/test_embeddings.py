@@ -2,10 +2,23 @@ import keras
 import numpy as np
 import pytest
 
-from kseq.layers import TokenEmbedding
-from tests.helpers import array, assert_close, check_layer, randomize
+from kseq.layers import (
+    FeatureEmbedding,
+    SinusoidalPositions,
+    TiedHead,
+    TokenEmbedding,
+)
+from tests.helpers import (
+    array,
+    assert_close,
+    check_layer,
+    check_padding_changes_nothing,
+    length_mask,
+    random_array,
+    randomize,
+)
 
-B, S, VOCABULARY, WIDTH = 3, 7, 11, 5
+B, S, VOCABULARY, WIDTH, FEATURES = 3, 7, 11, 6, 2
 
 TOKEN_IDS = np.random.default_rng(0).integers(1, VOCABULARY, size=(B, S), dtype="int32")
 TOKEN_IDS[0, 4:] = 0
@@ -22,6 +35,9 @@ def test_token_embedding_keeps_the_contract_of_layers():
             "dropout": 0.2,
             "pad_token_id": 3,
             "embeddings_initializer": lambda: keras.initializers.RandomNormal(stddev=3),
+            "positions": "learned",
+            "max_length": 11,
+            "scale": True,
         },
         {"token_ids": TOKEN_IDS},
     )
@@ -87,3 +103,154 @@ def test_dropout_must_be_a_fraction(dropout):
         ValueError, match=f"`dropout` must.*Received: dropout={dropout!r}"
     ):
         TokenEmbedding(VOCABULARY, WIDTH, dropout=dropout)
+
+
+# Positions and scale ------------------------------------------------------------------
+
+
+def make_token_embedding(**options):
+    embedding = TokenEmbedding(VOCABULARY, WIDTH, **options)
+    embedding(TOKEN_IDS)
+    randomize(embedding)
+    return embedding
+
+
+def test_the_scale_is_the_square_root_of_the_width():
+    embedding = make_token_embedding(scale=True)
+    (table,) = embedding.get_weights()
+    assert_close(embedding(TOKEN_IDS), table[TOKEN_IDS] * WIDTH**0.5)
+
+
+def test_positions_are_added_to_the_scaled_vectors():
+    embedding = make_token_embedding(scale=True, positions="sinusoidal")
+    (table,) = embedding.get_weights()
+    expected = SinusoidalPositions()(table[TOKEN_IDS] * WIDTH**0.5, mask=TOKEN_IDS != 0)
+    assert_close(embedding(TOKEN_IDS), expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"positions": "sinusoidal"},
+        {"positions": "learned", "max_length": S},
+        {"positions": SinusoidalPositions("halves")},
+    ],
+    ids=["sinusoidal", "learned", "a layer"],
+)
+def test_a_token_alone_is_embedded_as_in_the_whole(options):
+    embedding = make_token_embedding(**options)
+    whole = array(embedding(np.ones((1, S), "int32")))
+    for s in range(S):
+        position = np.array([[s]], "int32")
+        alone = embedding(np.ones((1, 1), "int32"), positions=position)
+        assert_close(alone[:, 0], whole[:, s])
+    assert (whole[:, 1:] != whole[:, :-1]).any(axis=-1).all()
+
+
+def test_padding_on_the_left_moves_no_token():
+    embedding = make_token_embedding(positions="sinusoidal")
+    padded = np.pad(TOKEN_IDS[:1, :4], ((0, 0), (3, 0)))
+    assert_close(embedding(padded)[:, 3:], embedding(TOKEN_IDS[:1, :4]))
+
+
+def test_positions_of_every_form_survive_the_config():
+    for positions in (None, "sinusoidal", SinusoidalPositions("halves")):
+        for embedding in (
+            TokenEmbedding(VOCABULARY, WIDTH, positions=positions),
+            FeatureEmbedding(FEATURES, WIDTH, positions=positions),
+        ):
+            config = embedding.get_config()
+            assert type(embedding).from_config(config).get_config() == config
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"positions": "learned"}, "need `max_length`"),
+        ({"positions": "sinusoidal", "max_length": 7}, "`max_length` is the number"),
+        ({"positions": "rotary"}, "`positions` must be"),
+    ],
+)
+def test_wrong_positions_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        TokenEmbedding(VOCABULARY, WIDTH, **options)
+
+
+# Features -----------------------------------------------------------------------------
+
+SERIES = random_array(B, S, FEATURES)
+MASK = length_mask(4, 7, 2, size=S)
+MASK[0, :1] = False  # left padding as well
+
+
+def test_feature_embedding_keeps_the_contract_of_layers():
+    check_layer(
+        FeatureEmbedding,
+        {
+            "num_features": FEATURES,
+            "width": WIDTH,
+            "dropout": 0.2,
+            "mask_value": -1.0,
+            "kernel_initializer": lambda: keras.initializers.RandomNormal(stddev=0.3),
+            "positions": "learned",
+            "max_length": 11,
+        },
+        {"features": SERIES},
+    )
+
+
+def test_a_step_is_a_product_of_its_features():
+    embedding = FeatureEmbedding(FEATURES, WIDTH)
+    embedding(SERIES)
+    randomize(embedding)
+    kernel, bias = embedding.get_weights()
+    assert_close(embedding(SERIES), SERIES @ kernel + bias)
+
+
+def test_steps_of_the_mask_value_are_padding():
+    embedding = FeatureEmbedding(FEATURES, WIDTH, mask_value=9.0)
+    series = np.where(MASK[..., None], SERIES, 9.0).astype("float32")
+    series[1, 1, 0] = 9.0  # one feature alone is no padding
+    np.testing.assert_array_equal(array(embedding(series)._keras_mask), MASK)
+    assert (
+        getattr(FeatureEmbedding(FEATURES, WIDTH)(series), "_keras_mask", None) is None
+    )
+
+
+def test_padding_moves_no_step_of_a_series():
+    embedding = FeatureEmbedding(FEATURES, WIDTH, positions="sinusoidal")
+    check_padding_changes_nothing(
+        lambda x, mask: ([embedding(x, mask=mask)], []), SERIES, MASK
+    )
+
+
+def test_features_of_another_number_are_refused():
+    with pytest.raises(ValueError, match="with num_features=5"):
+        FeatureEmbedding(5, WIDTH)(SERIES)
+
+
+# The tied head ------------------------------------------------------------------------
+
+
+def test_tied_head_keeps_the_contract_of_layers():
+    check_layer(
+        TiedHead,
+        {"embedding": lambda: TokenEmbedding(VOCABULARY, WIDTH)},
+        {"inputs": random_array(B, S, WIDTH)},
+    )
+
+
+def test_the_tied_head_compares_with_every_token():
+    embedding = make_token_embedding()
+    head, inputs = TiedHead(embedding), random_array(B, S, WIDTH)
+    head(inputs)
+    randomize(head)
+    (table,) = embedding.get_weights()
+    assert_close(head(inputs), inputs @ table.T + array(head.bias))
+
+
+def test_a_tied_head_of_another_width_is_refused():
+    with pytest.raises(ValueError, match="width 3 with an embedding of width 6"):
+        TiedHead(TokenEmbedding(VOCABULARY, WIDTH))(random_array(B, S, 3))
+    with pytest.raises(ValueError, match="must be a `TokenEmbedding`"):
+        TiedHead(keras.layers.Embedding(VOCABULARY, WIDTH))

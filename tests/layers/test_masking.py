@@ -175,3 +175,10 @@ def test_what_stands_behind_the_mask_does_not_leak(garbage):
     slope = gradient(lambda s: ops.sum(ops.sin(5 * masked_softmax(s, MASK))), dirty)
     assert np.isfinite(slope).all()
     assert (slope[np.broadcast_to(~MASK, slope.shape)] == 0).all()
+
+
+def test_a_single_position_has_all_the_weight_or_none():
+    scores = random_array(3, 2, 1)
+    assert_close(masked_softmax(scores), np.ones((3, 2, 1)))
+    mask = np.array([True, False, True])[:, None, None]
+    assert_close(masked_softmax(scores, mask), np.ones((3, 2, 1)) * mask)

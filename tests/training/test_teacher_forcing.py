@@ -8,6 +8,7 @@ from kseq.training import (
     TokenAccuracy,
     teacher_forcing,
 )
+from tests.helpers import random_array
 
 START, END = 1, 2
 
@@ -174,10 +175,11 @@ def test_a_source_of_padding_alone_keeps_a_step():
         ([], [], "`source` must have at least one row"),
         ([[3], [4]], [[1, 3, 2], [1]], r"target\[1\]=\[1\]"),
         ([[3]], np.array([[1, 0, 0]]), r"target\[0\]=\[1\]"),
-        ([[3]], [[1.0, 2.0]], r"target\[0\] of shape \(2,\) and dtype=float64"),
+        ([[3]], [[1.0, 2.0]], "`target` must be rows of integer token ids"),
         ([[3]], [np.ones((3, 5))], "`target` must be rows of integer token ids"),
-        ([[3.5]], [[1, 2]], r"source\[0\] of shape \(1,\) and dtype=float64"),
-        ([3], [[1, 2]], r"source\[0\] of shape \(\) and dtype=int64"),
+        ([[3], [3.5]], [[1, 2]] * 2, r"source\[1\] of shape \(1,\) and dtype=float64"),
+        ([[3.5], [1.5, 2.5]], [[1, 2]] * 2, r"source\[1\] of shape \(2,\)"),
+        ([3.5], [[1, 2]], r"source\[0\] of shape \(\) and dtype=float64"),
         ([[3], np.ones((2, 3))], [[1, 2]] * 2, r"source\[1\] of shape \(2, 3\)"),
         ([np.ones((2, 3)), np.ones((2, 5))], [[1, 2]] * 2, r"source\[1\] of shape"),
     ],
@@ -236,3 +238,27 @@ def test_the_first_two_batches_always_differ_where_lengths_vary():
             batches.on_epoch_end()
     same = teacher_forcing([[3]] * 5, [[1, 2]] * 5, batch_size=2)
     assert {labels.shape[1] for _, labels in same} == {1}
+
+
+@pytest.mark.parametrize(
+    "source, dtype",
+    [
+        (np.array([7, 3, 5]), "int32"),
+        (random_array(3, 2), "float32"),
+        (random_array(3, 4, 5, 1), "float32"),
+    ],
+    ids=["classes", "vectors", "pictures"],
+)
+def test_what_is_no_sequence_comes_as_it_is(source, dtype):
+    batches = teacher_forcing(source, [[1, 2]] * 3, batch_size=2, shuffle=False)
+    inputs, _ = batches[0]
+    np.testing.assert_array_equal(inputs["source"], source[:2])
+    assert inputs["source"].dtype == dtype
+
+
+def test_without_a_source_a_batch_is_the_target_alone():
+    batches = teacher_forcing(None, [[1, 4, 2], [1, 2]], shuffle=False, batch_size=2)
+    inputs, labels = batches[0]
+    assert inputs.keys() == {"target"}
+    assert inputs["target"].tolist() == [[1, 4], [1, 2]]
+    assert labels.tolist() == [[4, 2], [2, 0]]

@@ -1,0 +1,103 @@
+"""One-to-many models: a class, a vector, a picture or nothing in, a sequence out.
+
+Axes in shape comments: B batch, S steps of the condition, T target steps, D features,
+V vocabulary.
+"""
+
+import numbers
+
+from kseq.builders.encoder_decoder import EncoderDecoder
+from kseq.builders.parts import as_decoder, as_embedding, as_encoder
+from kseq.layers import ClassEmbedding
+
+
+def one_to_many(
+    target,
+    condition=None,
+    encoder=None,
+    decoder="gru",
+    width=256,
+    head=None,
+    tie_embeddings=None,
+    start_token_id=2,
+    end_token_id=3,
+    name="one_to_many",
+):
+    """A model that writes a sequence, from a condition or from nothing.
+
+        condition ──condition──> (B,S,D) ──encoder, if any──> memory
+                                                                │
+        target ids ──target──> (B,T,D) ──────────────────────decoder──> head
+                                                                          │
+                                                         logits (B,T,V) <─┘
+
+    Without a condition it is a language model.
+
+    Args:
+        target: Embedding of the target, or its vocabulary size, short for
+            `TokenEmbedding(size, width)`, with sinusoidal positions and scaled under a
+            Transformer.
+        condition: A number of classes, short for `ClassEmbedding(number, width)`, or a
+            layer that makes a memory `(B, S, D)`: `VectorEmbedding`, `PatchEmbedding`
+            and so on; or None.
+        encoder: What reads the embedded condition, as for `kseq.encoder_decoder`, or
+            None: the decoder reads it as it is.
+        decoder: Layer with the decoder contract, or `"rnn"`, `"lstm"`, `"gru"`, short
+            for a decoder with Bahdanau's attention if there is a condition, or
+            `"transformer"`, short for a `TransformerDecoder` that reads the condition
+            as a prefix (`cross_attention=False`).
+        width: Size of the parts that are given by name or number.
+        head: Layer `(B, T, U) -> (B, T, V)`. Defaults to a dense layer that gives
+            float32 logits.
+        tie_embeddings: `"target"` lets the head use the table of the target's
+            embedding.
+        start_token_id: The token that the decoder reads first.
+        end_token_id: The token that ends a sequence.
+        name: Name of the model.
+
+    Returns:
+        An uncompiled `keras.Model` that maps `{"source": condition, "target": (B, T)}`,
+        or `{"target": (B, T)}` without a condition, to logits `(B, T, V)`, and that has
+        `generate` and `score`.
+
+    Raises:
+        ValueError: A part is unknown or does not fit its neighbour.
+
+    Example:
+
+    >>> import kseq
+    >>> digits = kseq.one_to_many(target=17, condition=10, width=8)
+    >>> digits.generate([3, 7, 7], max_length=5).token_ids.shape
+    (3, 1, 5)
+    >>> language_model = kseq.one_to_many(target=17, decoder="transformer", width=8)
+    >>> language_model.generate(2, max_length=5).token_ids.shape
+    (2, 1, 5)
+
+    References:
+        - [Vinyals et al., 2015](https://arxiv.org/abs/1411.4555), 3 (from a picture)
+        - [Liu et al., 2018](https://arxiv.org/abs/1801.10198), 4.2.3 (decoder only)
+    """
+    if condition is None and encoder is not None:
+        raise ValueError(
+            "An encoder needs a condition to read. Received: condition=None with "
+            f"encoder={encoder}. Leave `encoder` out."
+        )
+    encoder = None if encoder is None else as_encoder(encoder, width)
+    is_number = isinstance(condition, numbers.Integral)
+    if is_number and not isinstance(condition, bool):
+        condition = ClassEmbedding(condition, width)
+    elif condition is not None:
+        condition = as_embedding(condition, width)
+    has_memory = condition is not None and decoder != "transformer"
+    decoder = as_decoder(decoder, width, cross_attention=has_memory)
+    return EncoderDecoder(
+        source=condition,
+        target=as_embedding(target, width, reader=decoder),
+        encoder=encoder,
+        decoder=decoder,
+        head=head,
+        tie_embeddings=tie_embeddings,
+        start_token_id=start_token_id,
+        end_token_id=end_token_id,
+        name=name,
+    )

@@ -1,0 +1,71 @@
+"""The Vision Transformer: a picture in, one answer out.
+
+Axes in shape comments: B batch, H height, W width of a picture, C channels.
+"""
+
+from kseq.builders.many_to_one import many_to_one
+from kseq.builders.parts import heads_of
+from kseq.layers import PatchEmbedding, TransformerEncoder
+
+
+def vision_transformer(
+    image_shape,
+    patch_size,
+    num_outputs,
+    width=192,
+    num_layers=4,
+    num_heads=None,
+    pooling="class_token",
+    dropout=0.0,
+    name="vision_transformer",
+):
+    """A Transformer that reads a picture patch by patch, and gives one answer.
+
+        pictures ──patches──> (B,P,D) ──Transformer──> (B,P,D) ──pooling──> head
+
+    It is `kseq.many_to_one` on a `PatchEmbedding` with a pre-norm `TransformerEncoder`;
+    whoever wants other parts builds it from these.
+
+    Args:
+        image_shape: `(H, W, C)` of the pictures.
+        patch_size: Height and width of a patch, or one number for both.
+        num_outputs: Number of classes, or of values.
+        width: Size D of the vectors.
+        num_layers: Number of Transformer blocks.
+        num_heads: Number of attention heads. Defaults to one for 64 features.
+        pooling: `"class_token"` as in the paper, `"mean"`, or another of
+            `kseq.many_to_one`.
+        dropout: Share of the features to drop in training.
+        name: Name of the model.
+
+    Returns:
+        An uncompiled functional `keras.Model` that maps pictures `(B, H, W, C)`, best
+        about between -1 and 1, to logits or values `(B, num_outputs)`.
+
+    Raises:
+        ValueError: The pictures do not divide into patches, or a size is not a positive
+            integer.
+
+    Example:
+
+    >>> import kseq
+    >>> model = kseq.vision_transformer((28, 28, 1), patch_size=7, num_outputs=10)
+    >>> model.output_shape
+    (None, 10)
+
+    References:
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929), 3.1
+    """
+    return many_to_one(
+        PatchEmbedding(image_shape, patch_size, width, name="embedding"),
+        num_outputs,
+        encoder=TransformerEncoder(
+            num_layers,
+            heads_of(width) if num_heads is None else num_heads,
+            activation="gelu",
+            dropout=dropout,
+            name="encoder",
+        ),
+        pooling=pooling,
+        name=name,
+    )

@@ -1,0 +1,270 @@
+"""Every embedding, encoder, pooling and decoder with every other, in every builder."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.decoding import BeamSearch
+from kseq.layers import (
+    ClassEmbedding,
+    FeatureEmbedding,
+    PatchEmbedding,
+    RecurrentDecoder,
+    RecurrentEncoder,
+    TokenEmbedding,
+    TransformerDecoder,
+    TransformerEncoder,
+    VectorEmbedding,
+)
+from tests.helpers import array, assert_close, random_array, randomize
+
+B, S, T, VOCABULARY, TARGET_SIZE, FEATURES, WIDTH, OUTPUTS = 3, 5, 4, 11, 7, 2, 6, 3
+
+TOKENS = np.array([[4, 5, 6, 7, 2], [8, 2, 0, 0, 0], [9, 1, 3, 0, 0]], "int32")
+TARGET = np.array([[2, 5, 6, 4], [2, 4, 0, 0], [2, 0, 0, 0]], "int32")
+LABELS = np.array([[5, 6, 4, 3], [4, 3, 0, 0], [3, 0, 0, 0]], "int32")
+SEARCH = BeamSearch(2)
+
+SOURCES = {
+    "tokens": (
+        lambda: TokenEmbedding(VOCABULARY, WIDTH, positions="sinusoidal", scale=True),
+        TOKENS,
+    ),
+    "features": (
+        lambda: FeatureEmbedding(FEATURES, WIDTH, mask_value=0.0),
+        random_array(B, S, FEATURES) * (TOKENS != 0)[..., None],
+    ),
+    "patches": (
+        lambda: PatchEmbedding((4, 6, 1), 2, WIDTH),
+        random_array(B, 4, 6, 1),
+    ),
+}
+CONDITIONS = {
+    "a class": (lambda: ClassEmbedding(5, WIDTH), np.array([4, 0, 2], "int32")),
+    "a vector": (lambda: VectorEmbedding(FEATURES, WIDTH), random_array(B, FEATURES)),
+    "a picture": SOURCES["patches"],
+}
+ENCODERS = {
+    "gru": lambda: RecurrentEncoder("gru", 5),
+    "2 bi-lstm": lambda: RecurrentEncoder("lstm", 5, 2, bidirectional=True),
+    "transformer": lambda: TransformerEncoder(2, 2),
+    "rotary transformer": lambda: TransformerEncoder(1, 2, width=8, rotary=True),
+}
+DECODERS = {
+    "gru, bahdanau": lambda: RecurrentDecoder("gru", 5, attention="bahdanau"),
+    "lstm, luong": lambda: RecurrentDecoder("lstm", 5, 2, attention="luong"),
+    "gru, no attention": lambda: RecurrentDecoder("gru", 5),
+    "transformer": lambda: TransformerDecoder(2, 2),
+    "prefix": lambda: TransformerDecoder(1, 3, cross_attention=False, rotary=True),
+}
+WITHOUT_MEMORY = ["gru, no attention", "prefix"]
+POOLINGS = ["mean", "max", "last", "class_token", "attention"]
+
+
+@pytest.fixture(autouse=True)
+def untraced():
+    """Lets TensorFlow run without tracing, which here takes most of the time."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def portable(cases):
+    """All on TensorFlow, every third elsewhere, where each compiles for seconds."""
+    return cases if keras.backend.backend() == "tensorflow" else cases[::3]
+
+
+def check_fits_and_survives_saving(model, inputs, labels, path):
+    """One step of training is finite, and a loaded model computes the same."""
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        run_eagerly=keras.backend.backend() == "tensorflow",  # tracing takes longer
+        jit_compile="auto" if keras.backend.backend() == "jax" else False,
+    )
+    before = [array(weight) for weight in model.trainable_weights]
+    assert np.isfinite(model.train_on_batch(inputs, labels)).all()
+    weights = zip(model.trainable_weights, before, strict=True)
+    assert any((array(weight) != old).any() for weight, old in weights)
+    model.save(path / "model.keras")
+    loaded = keras.saving.load_model(path / "model.keras")
+    assert type(loaded) is type(model)
+    assert_close(loaded(inputs), model(inputs))
+    return loaded
+
+
+def check_writes(model, loaded, source):
+    """What a model writes has the score it was given, and is the same after loading."""
+    result = model.generate(source, SEARCH, max_length=T, return_attention_scores=False)
+    assert_close(model.score(source, result), result.log_probs, atol=1e-4)
+    again = loaded.generate(source, SEARCH, max_length=T)
+    np.testing.assert_array_equal(again.token_ids, result.token_ids)
+    return result
+
+
+ANSWERING = [
+    (source, encoder, POOLINGS[i % len(POOLINGS)])
+    for i, (source, encoder) in enumerate(itertools.product(SOURCES, ENCODERS))
+]
+
+
+@pytest.mark.parametrize("source, encoder, pooling", portable(ANSWERING))
+def test_many_to_one(source, encoder, pooling, tmp_path):
+    if encoder == "gru" and pooling == "class_token":
+        pooling = "last"  # it would have read nothing at the class token
+    embedding, inputs = SOURCES[source]
+    model = kseq.many_to_one(embedding(), OUTPUTS, ENCODERS[encoder](), pooling)
+    assert model.output_shape == (None, OUTPUTS)
+    check_fits_and_survives_saving(model, inputs, np.array([0, 2, 1]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "source, encoder", portable(list(itertools.product(SOURCES, ENCODERS)))
+)
+def test_many_to_many(source, encoder, tmp_path):
+    embedding, inputs = SOURCES[source]
+    model = kseq.many_to_many(embedding(), OUTPUTS, ENCODERS[encoder]())
+    length = model(inputs).shape[1]
+    labels = np.ones((B, length), "int32")
+    check_fits_and_survives_saving(model, inputs, labels, tmp_path)
+
+
+WRITING = [
+    (list(SOURCES)[i % len(SOURCES)], encoder, decoder)
+    for i, (encoder, decoder) in enumerate(itertools.product(ENCODERS, DECODERS))
+]
+
+
+@pytest.mark.parametrize("source, encoder, decoder", portable(WRITING))
+def test_encoder_decoder(source, encoder, decoder, tmp_path):
+    embedding, inputs = SOURCES[source]
+    model = kseq.encoder_decoder(
+        source=embedding(),
+        target=TokenEmbedding(TARGET_SIZE, WIDTH, positions="learned", max_length=T),
+        encoder=ENCODERS[encoder](),
+        decoder=DECODERS[decoder](),
+    )
+    randomize(model)
+    pair = {"source": inputs, "target": TARGET}
+    loaded = check_fits_and_survives_saving(model, pair, LABELS, tmp_path)
+    check_writes(model, loaded, inputs)
+
+
+CONDITIONED = list(itertools.product(CONDITIONS, DECODERS))
+
+
+@pytest.mark.parametrize("condition, decoder", portable(CONDITIONED))
+def test_one_to_many(condition, decoder, tmp_path):
+    embedding, inputs = CONDITIONS[condition]
+    model = kseq.one_to_many(
+        TokenEmbedding(TARGET_SIZE, WIDTH, positions="sinusoidal"),
+        embedding(),
+        encoder=TransformerEncoder(1, 2) if condition == "a picture" else None,
+        decoder=DECODERS[decoder](),
+    )
+    randomize(model)
+    pair = {"source": inputs, "target": TARGET}
+    loaded = check_fits_and_survives_saving(model, pair, LABELS, tmp_path)
+    check_writes(model, loaded, inputs)
+
+
+@pytest.mark.parametrize("decoder", WITHOUT_MEMORY)
+def test_one_to_many_from_nothing(decoder, tmp_path):
+    model = kseq.one_to_many(
+        TokenEmbedding(TARGET_SIZE, WIDTH),
+        decoder=DECODERS[decoder](),
+        tie_embeddings=None if decoder.startswith("gru") else "target",
+    )
+    randomize(model)
+    inputs = {"target": TARGET}
+    loaded = check_fits_and_survives_saving(model, inputs, LABELS, tmp_path)
+    result = model.generate(B, SEARCH, max_length=T)
+    assert result.token_ids.shape == (B, 2, T)
+    assert_close(model.score(None, result), result.log_probs, atol=1e-4)
+    again = loaded.generate(B, SEARCH, max_length=T)
+    np.testing.assert_array_equal(again.token_ids, result.token_ids)
+
+
+@pytest.mark.parametrize("pooling", portable(POOLINGS))
+def test_vision_transformer(pooling, tmp_path):
+    model = kseq.vision_transformer(
+        (4, 6, 1), 2, OUTPUTS, width=8, num_layers=1, num_heads=2, pooling=pooling
+    )
+    inputs = SOURCES["patches"][1]
+    check_fits_and_survives_saving(model, inputs, np.array([0, 2, 1]), tmp_path)
+
+
+@pytest.mark.parametrize("tied", ["target", "all"])
+def test_tied_embeddings_stay_one_table(tied, tmp_path):
+    model = kseq.encoder_decoder(
+        TARGET_SIZE,
+        TARGET_SIZE,
+        encoder="transformer",
+        decoder="transformer",
+        width=8,
+        tie_embeddings=tied,
+    )
+    tables = [w for w in model.weights if tuple(w.shape) == (TARGET_SIZE, 8)]
+    assert len(tables) == (1 if tied == "all" else 2)
+    randomize(model)
+    pair = {"source": TARGET, "target": TARGET}
+    loaded = check_fits_and_survives_saving(model, pair, LABELS, tmp_path)
+    assert len(loaded.weights) == len(model.weights)
+    check_writes(model, loaded, TARGET)
+
+
+def test_attention_has_the_positions_of_the_source():
+    source, decoder = SOURCES["tokens"], DECODERS["transformer"]
+    model = kseq.encoder_decoder(
+        source[0](), TARGET_SIZE, TransformerEncoder(1, 2), decoder(), width=WIDTH
+    )
+    result = model.generate(TOKENS, SEARCH, T, return_attention_scores=True)
+    assert result.attention.shape == (B, 2, 2, 2, T, S)  # beams, layers, heads
+    written = result.token_ids[0, 0] != 0
+    assert_close(result.attention[0, 0, :, :, written].sum(axis=-1), 1.0)
+    assert (result.attention[1, ..., 2:] == 0).all()
+
+
+# Errors -----------------------------------------------------------------------------
+
+
+def test_embeddings_that_cannot_be_tied_are_refused():
+    embeddings = [TokenEmbedding(TARGET_SIZE, WIDTH) for _ in range(2)]
+    with pytest.raises(ValueError, match="pass the same layer twice"):
+        kseq.encoder_decoder(*embeddings, tie_embeddings="all")
+    with pytest.raises(ValueError, match="`tie_embeddings` must be one of"):
+        kseq.encoder_decoder(7, 7, tie_embeddings="source")
+
+
+def test_an_encoder_without_a_condition_is_refused():
+    with pytest.raises(ValueError, match="An encoder needs a condition"):
+        kseq.one_to_many(TARGET_SIZE, encoder="gru")
+
+
+def test_attention_to_nothing_is_refused():
+    with pytest.raises(ValueError, match="with attention needs a memory"):
+        kseq.one_to_many(TARGET_SIZE, decoder=DECODERS["gru, bahdanau"]())
+    with pytest.raises(ValueError, match="with cross-attention needs a memory"):
+        kseq.one_to_many(TARGET_SIZE, decoder=DECODERS["transformer"]())
+
+
+@pytest.mark.parametrize("source", [0, -1, 2.5, "a"])
+def test_from_nothing_a_number_of_rows_is_needed(source):
+    model = kseq.one_to_many(TARGET_SIZE, width=4)
+    with pytest.raises(ValueError, match="`source` must be a positive integer"):
+        model.generate(source)
+
+
+@pytest.mark.parametrize("labels", [[], 3, [[1, 2]]])
+def test_conditions_of_another_shape_are_refused(labels):
+    model = kseq.one_to_many(TARGET_SIZE, 5, width=4)
+    with pytest.raises(ValueError, match="`source` must have at least one row, shape"):
+        model.generate(labels)
