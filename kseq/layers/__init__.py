@@ -4,6 +4,7 @@ from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.bidirectional import Bidirectional
 from kseq.layers.bridge import StateBridge
 from kseq.layers.conditions import ClassEmbedding, VectorEmbedding
+from kseq.layers.dropout import Dropout
 from kseq.layers.embeddings import FeatureEmbedding, TiedHead, TokenEmbedding
 from kseq.layers.feed_forward import FeedForward
 from kseq.layers.masking import (
@@ -43,6 +44,7 @@ __all__ = [
     "ClassEmbedding",
     "ClassToken",
     "ClassTokenPooling",
+    "Dropout",
     "FeatureEmbedding",
     "FeedForward",
     "LastStepPooling",

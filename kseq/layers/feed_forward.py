@@ -6,6 +6,7 @@ Axes in shape comments: B batch, S steps, D features.
 import keras
 
 from kseq.layers.arguments import positive_integer, rate
+from kseq.layers.dropout import Dropout
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -54,7 +55,7 @@ class FeedForward(keras.layers.Layer):
         self.dropout = rate("dropout", dropout)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.widen = self._dense("widen", intermediate_dim, self.activation)
-        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
         self.supports_masking = True
 
     def _dense(self, name, units, activation=None):

@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import positive_integer, rate
+from kseq.layers.dropout import Dropout
 from kseq.layers.masking import (
     as_boolean_mask,
     combine_masks,
@@ -111,7 +112,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.rotary = bool(rotary)
         self.relative_bias = relative_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
         self.rotary_positions = RotaryPositions(dtype=self.dtype_policy)
         self.supports_masking = True
 
@@ -203,9 +204,14 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def project_memory(self, value, key=None, positions=None):
         """Projects `(B, S, D_v)` to keys and values, each `(B, N, S, C)`."""
-        key = value if key is None else key
-        keys = self._affine(key, [self.key_kernel], [self.key_bias])
-        values = self._affine(value, [self.value_kernel], [self.value_bias])
+        kernels = (self.key_kernel, self.value_kernel)
+        biases = (self.key_bias, self.value_bias)
+        if key is None:
+            joined = self._affine(value, kernels, biases)  # B S 2NC
+            keys, values = ops.split(joined, 2, axis=-1)
+        else:
+            keys = self._affine(key, kernels[:1], biases[:1])
+            values = self._affine(value, kernels[1:], biases[1:])
         return self._key_heads(keys, positions), self._key_heads(values)
 
     def attend(self, queries, keys, values, mask=None, bias=None, training=False):

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import positive_integer, rate
+from kseq.layers.dropout import Dropout
 from kseq.layers.feed_forward import FeedForward
 from kseq.layers.masking import combine_masks, look_ahead_mask
 from kseq.layers.multi_head_attention import MultiHeadAttention, prefix_positions
@@ -61,7 +62,7 @@ class TransformerLayer(keras.layers.Layer):
         self.rotary = bool(rotary)
         self.relative_bias = relative_bias
         self.epsilon = float(epsilon)
-        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
         self.supports_masking = True
 
     def options(self):

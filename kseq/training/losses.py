@@ -88,14 +88,15 @@ class SequenceCrossentropy(keras.losses.Loss):
         token_ids = ops.cast(y_true, "int32")
         # Padding may have an id outside the vocabulary, which cannot be looked up.
         token_ids = ops.where(token_ids == self.pad_token_id, 0, token_ids)  # B T
-        true_logits = ops.take_along_axis(y_pred, token_ids[..., None], axis=-1)[..., 0]
-        log_normalizer = ops.logsumexp(y_pred, axis=-1)  # B T
+        # One fused operation; the gradient of a look-up in the logits is slow.
+        likelihood = ops.sparse_categorical_crossentropy(
+            token_ids, y_pred, from_logits=True
+        )  # B T
         if not self.label_smoothing:
-            return log_normalizer - true_logits
-        mean_logits = ops.mean(y_pred, axis=-1)  # B T
-        kept = 1.0 - self.label_smoothing
-        return kept * (log_normalizer - true_logits) + self.label_smoothing * (
-            log_normalizer - mean_logits
+            return likelihood
+        uniform = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)  # B T
+        return (1.0 - self.label_smoothing) * likelihood + (
+            self.label_smoothing * uniform
         )
 
     def get_config(self):

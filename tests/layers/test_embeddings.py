@@ -219,6 +219,7 @@ def test_steps_of_the_mask_value_are_padding():
 
 def test_padding_moves_no_step_of_a_series():
     embedding = FeatureEmbedding(FEATURES, WIDTH, positions="sinusoidal")
+    embedding.build(SERIES.shape)
     check_padding_changes_nothing(
         lambda x, mask: ([embedding(x, mask=mask)], []), SERIES, MASK
     )
