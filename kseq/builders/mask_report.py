@@ -91,8 +91,9 @@ def mask_report(model, inputs=None):
     Args:
         model: Functional or built Sequential `keras.Model`, such as a builder returns.
             A model inside it is one row.
-        inputs: What to run the model on, in the form that the model takes. Defaults to
-            one row of ones, 16 long where the model leaves a length open.
+        inputs: What to run the model on, an array for each input, or a dictionary by
+            name. Defaults to one row of ones, 16 long where the model leaves a length
+            open.
 
     Returns:
         A `MaskReport` with `rows` and `lost_at`, the names of the layers that lose the
@@ -101,7 +102,7 @@ def mask_report(model, inputs=None):
 
     Raises:
         ValueError: `model` is no Keras model, or has no graph of layers, or does not
-            run on the default inputs.
+            run on the default inputs; or `inputs` are not those of the model.
 
     Example:
 
@@ -246,11 +247,18 @@ def default_inputs(graph):
 
 def given_inputs(graph, inputs):
     """The user's inputs as flat tensors; those in a dictionary go by their names."""
-    if isinstance(inputs, dict):
-        inputs = [inputs[x.name] for x in graph.inputs]
-    elif len(graph.inputs) == 1 and not isinstance(inputs, (list, tuple)):
-        inputs = [inputs]
+    names = [x.name for x in graph.inputs]
+    by_name = isinstance(inputs, dict)
+    values = list(inputs.values()) if by_name else tree.flatten(inputs)
+    if len(values) != len(names) or (by_name and set(inputs) != set(names)):
+        received = sorted(inputs) if by_name else f"{len(values)} values"
+        raise ValueError(
+            "`inputs` must have one array for each input of the model. Received: "
+            f"{received}, for the inputs {names}. Give an array, a list of them in "
+            "this order, or a dictionary by these names."
+        )
+    values = [inputs[name] for name in names] if by_name else values
     return [
         ops.convert_to_tensor(value, dtype=x.dtype)
-        for value, x in zip(tree.flatten(inputs), graph.inputs, strict=True)
+        for value, x in zip(values, graph.inputs, strict=True)
     ]
