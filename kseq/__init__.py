@@ -10,6 +10,7 @@ engine that serves every model, on TensorFlow, JAX and PyTorch:
 - `kseq.one_to_many`, `kseq.encoder_decoder`: wire layers into a model that writes a
   sequence, and can `generate` and `score`.
 - `kseq.vision_transformer`: `many_to_one` on the patches of a picture.
+- `kseq.mask_report`: where a model makes, uses and loses its padding mask.
 - `kseq.decoding`: greedy and beam search over any step function.
 - `kseq.training`: losses, metrics and teacher forcing, for Keras' own `fit`.
 - `kseq.text`: vocabularies, from text to token ids and back.
@@ -26,6 +27,7 @@ from kseq.builders import (
     encoder_decoder,
     many_to_many,
     many_to_one,
+    mask_report,
     one_to_many,
     vision_transformer,
 )
