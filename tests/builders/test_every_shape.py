@@ -78,8 +78,8 @@ def untraced():
 
 
 def portable(cases):
-    """All on TensorFlow, every third elsewhere, where each compiles for seconds."""
-    return cases if keras.backend.backend() == "tensorflow" else cases[::3]
+    """All on TensorFlow; every fifth elsewhere, where each takes many seconds."""
+    return cases if keras.backend.backend() == "tensorflow" else cases[::5]
 
 
 def check_fits_and_survives_saving(model, inputs, labels, path):
@@ -102,12 +102,9 @@ def check_fits_and_survives_saving(model, inputs, labels, path):
 
 
 def check_writes(model, loaded, source):
-    """What a model writes has the score it was given, and is the same after loading."""
-    result = model.generate(source, SEARCH, max_length=T, return_attention_scores=False)
-    assert_close(model.score(source, result), result.log_probs, atol=1e-4)
-    again = loaded.generate(source, SEARCH, max_length=T)
-    np.testing.assert_array_equal(again.token_ids, result.token_ids)
-    return result
+    """What a model writes has the score that it has by the loaded model."""
+    result = model.generate(source, SEARCH, max_length=T)
+    assert_close(loaded.score(source, result), result.log_probs, atol=1e-4)
 
 
 ANSWERING = [
@@ -188,9 +185,7 @@ def test_one_to_many_from_nothing(decoder, tmp_path):
     loaded = check_fits_and_survives_saving(model, inputs, LABELS, tmp_path)
     result = model.generate(B, SEARCH, max_length=T)
     assert result.token_ids.shape == (B, 2, T)
-    assert_close(model.score(None, result), result.log_probs, atol=1e-4)
-    again = loaded.generate(B, SEARCH, max_length=T)
-    np.testing.assert_array_equal(again.token_ids, result.token_ids)
+    assert_close(loaded.score(None, result), result.log_probs, atol=1e-4)
 
 
 @pytest.mark.parametrize("pooling", portable(POOLINGS))
@@ -202,7 +197,7 @@ def test_vision_transformer(pooling, tmp_path):
     check_fits_and_survives_saving(model, inputs, np.array([0, 2, 1]), tmp_path)
 
 
-@pytest.mark.parametrize("tied", ["target", "all"])
+@pytest.mark.parametrize("tied", portable(["all", "target"]))
 def test_tied_embeddings_stay_one_table(tied, tmp_path):
     model = kseq.encoder_decoder(
         TARGET_SIZE,
