@@ -169,13 +169,16 @@ def test_a_layer_called_twice_has_a_row_for_each_call():
 
 
 def test_only_the_input_with_a_mask_is_blamed():
-    ids = keras.Input((None,), dtype="int32")
-    features = keras.Input((None, WIDTH))
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    features = keras.Input((None, WIDTH), name="features")
     x = layers.Embedding(VOCABULARY, WIDTH, mask_zero=True, name="embedding")(ids)
     y = layers.Conv1D(5, 3, padding="same", name="without")(features)
     z = layers.Conv1D(5, 3, padding="same", name="with")(x)
     outputs = layers.Concatenate(name="join")([layers.Masking(name="masking")(y), z])
-    report = mask_report(keras.Model([ids, features], outputs))
+    model = keras.Model([ids, features], outputs)
+    report = mask_report(model)
+    by_name = {"features": np.ones((2, 3, WIDTH)), "ids": np.ones((2, 3))}
+    assert mask_report(model, by_name) == report
     assert report.lost_at == ("with",)
     expected = {"masking": "makes", "without": "has none", "join": "keeps"}
     assert verdicts(report) == {**expected, "embedding": "makes", "with": "loses"}
