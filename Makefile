@@ -15,13 +15,14 @@ PORTABLE := tests/layers tests/builders tests/decoding
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-torch lint format clean
+.PHONY: help demo test test-torch bench lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        learn to pronounce English words, and show the result in demo/"
 	@echo "make test        lint, all tests on TensorFlow, the portable ones on JAX"
 	@echo "make test-torch  the portable tests on PyTorch: layers, builders, decoding"
+	@echo "make bench       times kseq beside its peers (KerasHub, PyTorch)"
 	@echo "make lint        check style and format"
 	@echo "make format      mend style and format"
 	@echo "make clean       delete .venv, demo/ and the caches"
@@ -35,8 +36,11 @@ test: lint
 	$(PYTEST)
 	KERAS_BACKEND=jax $(PYTEST) $(PORTABLE)
 
-test-torch: .venv/torch.stamp
+test-torch: .venv/test.stamp .venv/torch.stamp
 	KERAS_BACKEND=torch $(PYTEST) $(PORTABLE)
+
+bench: .venv/benchmarks.stamp
+	$(RUN) benchmarks/train_transformer.py
 
 lint: .venv/test.stamp
 	$(RUN) -m ruff check
@@ -61,6 +65,7 @@ clean:
 	@touch $@
 
 # One PyTorch, exactly: pip then takes a CPU build where it finds one for this version.
+.venv/benchmarks.stamp: SELECTED = '.[benchmarks]' torch==2.13.0
 .venv/torch.stamp: SELECTED = '.[test,torch]' torch==2.13.0
 .venv/%.stamp: SELECTED = '.[$*]'
 .venv/%.stamp: .venv/created setup.cfg pyproject.toml
