@@ -31,11 +31,12 @@ from kseq.layers.positions import (
 )
 from kseq.layers.recurrent import RecurrentEncoder
 from kseq.layers.recurrent_decoder import RecurrentDecoder
-from kseq.layers.transformer import TransformerDecoder, TransformerEncoder
+from kseq.layers.transformer import TransformerEncoder
 from kseq.layers.transformer_blocks import (
     TransformerDecoderBlock,
     TransformerEncoderBlock,
 )
+from kseq.layers.transformer_decoder import TransformerDecoder
 
 __all__ = [
     "AttentionPooling",

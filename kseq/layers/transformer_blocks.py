@@ -7,123 +7,10 @@ steps, H heads, N key heads, C size of a head, D features.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import positive_integer, rate
-from kseq.layers.dropout import Dropout
-from kseq.layers.feed_forward import FeedForward
 from kseq.layers.masking import combine_masks, look_ahead_mask
-from kseq.layers.multi_head_attention import MultiHeadAttention, prefix_positions
+from kseq.layers.multi_head_attention import prefix_positions
 from kseq.layers.positions import step_positions
-
-
-class TransformerLayer(keras.layers.Layer):
-    """What the blocks and stacks of the Transformer have in common: their options.
-
-    Args:
-        num_heads: Number of attention heads H.
-        intermediate_dim: Width inside the feed-forward network. Defaults to four times
-            the width D.
-        norm_first: Whether to normalise the input of each part (pre-norm, which trains
-            without warm-up), or its sum with the output (post-norm, as in the paper).
-        activation: Activation of the feed-forward network.
-        dropout: Share of the features to drop in training, of the output of each part
-            and inside the feed-forward network.
-        attention_dropout: Share of the attention weights to drop in training.
-        num_key_value_heads: Number of key heads, see `MultiHeadAttention`.
-        rotary: Whether self-attention rotates queries and keys by their positions.
-        relative_bias: Layer that gives the bias of self-attention by distance, see
-            `MultiHeadAttention`.
-        epsilon: Added to the variance by the normalisations.
-    """
-
-    def __init__(
-        self,
-        num_heads=8,
-        intermediate_dim=None,
-        norm_first=True,
-        activation="relu",
-        dropout=0.0,
-        attention_dropout=0.0,
-        num_key_value_heads=None,
-        rotary=False,
-        relative_bias=None,
-        epsilon=1e-5,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.num_heads = positive_integer("num_heads", num_heads)
-        self.intermediate_dim = intermediate_dim and positive_integer(
-            "intermediate_dim", intermediate_dim
-        )
-        self.norm_first = bool(norm_first)
-        self.activation = keras.activations.get(activation)
-        self.dropout = rate("dropout", dropout)
-        self.attention_dropout = rate("attention_dropout", attention_dropout)
-        self.num_key_value_heads = num_key_value_heads
-        self.rotary = bool(rotary)
-        self.relative_bias = relative_bias
-        self.epsilon = float(epsilon)
-        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
-        self.supports_masking = True
-
-    def options(self):
-        return {
-            "num_heads": self.num_heads,
-            "intermediate_dim": self.intermediate_dim,
-            "norm_first": self.norm_first,
-            "activation": self.activation,
-            "dropout": self.dropout,
-            "attention_dropout": self.attention_dropout,
-            "num_key_value_heads": self.num_key_value_heads,
-            "rotary": self.rotary,
-            "relative_bias": self.relative_bias,
-            "epsilon": self.epsilon,
-        }
-
-    def get_config(self):
-        bias = self.relative_bias
-        return {
-            **super().get_config(),
-            **self.options(),
-            "activation": keras.activations.serialize(self.activation),
-            "relative_bias": bias and keras.saving.serialize_keras_object(bias),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        bias = keras.saving.deserialize_keras_object(config["relative_bias"])
-        return cls(**{**config, "relative_bias": bias})
-
-    def make_attention(self, name, reads_itself=True):
-        """Multi-head attention with the options that concern it."""
-        own = {"rotary": self.rotary, "relative_bias": self.relative_bias}
-        return MultiHeadAttention(
-            self.num_heads,
-            num_key_value_heads=self.num_key_value_heads,
-            dropout=self.attention_dropout,
-            dtype=self.dtype_policy,
-            name=name,
-            **(own if reads_itself else {}),
-        )
-
-    def make_norm(self, name):
-        return keras.layers.LayerNormalization(
-            epsilon=self.epsilon, dtype=self.dtype_policy, name=name
-        )
-
-    def make_feed_forward(self, width):
-        return FeedForward(
-            self.intermediate_dim or 4 * width,
-            self.activation,
-            self.dropout,
-            dtype=self.dtype_policy,
-            name="feed_forward",
-        )
-
-    def residual(self, norm, x, part, training=False):
-        """`x + part(norm(x))`, or `norm(x + part(x))`, and what else `part` returns."""
-        y, *more = part(norm(x) if self.norm_first else x)
-        x = x + self.dropout_layer(y, training=training)
-        return (x if self.norm_first else norm(x)), *more
+from kseq.layers.transformer_layer import TransformerLayer
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -134,17 +21,20 @@ class TransformerEncoderBlock(TransformerLayer):
     without, `norm(x + attention(x))` and then `norm(x + feed_forward(x))`.
 
     Args:
-        num_heads: Number of attention heads H, and so on: all arguments of
-            `TransformerEncoder` but the number of layers, the width and the last norm.
-        intermediate_dim: See there, as the following.
-        norm_first: See there.
-        activation: See there.
-        dropout: See there.
-        attention_dropout: See there.
-        num_key_value_heads: See there.
-        rotary: See there.
-        relative_bias: See there.
-        epsilon: See there.
+        num_heads: Number of attention heads H.
+        intermediate_dim: Width inside the feed-forward network. Defaults to four times
+            the width D.
+        norm_first: Whether to normalise the input of each part, or its sum with the
+            output.
+        activation: Activation of the feed-forward network.
+        dropout: Share of the features to drop in training, of the output of each part
+            and inside the feed-forward network.
+        attention_dropout: Share of the attention weights to drop in training.
+        num_key_value_heads: Number of key heads, see `MultiHeadAttention`.
+        rotary: Whether self-attention rotates queries and keys by their positions.
+        relative_bias: Layer that gives the bias of self-attention by distance, see
+            `MultiHeadAttention`.
+        epsilon: Added to the variance by the norms.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -221,17 +111,20 @@ class TransformerDecoderBlock(TransformerLayer):
 
     Args:
         cross_attention: Whether the block reads a memory.
-        num_heads: Number of attention heads H, and so on: all arguments of
-            `TransformerDecoder` but the number of layers, the width and the last norm.
-        intermediate_dim: See there, as the following.
-        norm_first: See there.
-        activation: See there.
-        dropout: See there.
-        attention_dropout: See there.
-        num_key_value_heads: See there.
-        rotary: See there.
-        relative_bias: See there.
-        epsilon: See there.
+        num_heads: Number of attention heads H.
+        intermediate_dim: Width inside the feed-forward network. Defaults to four times
+            the width D.
+        norm_first: Whether to normalise the input of each part, or its sum with the
+            output.
+        activation: Activation of the feed-forward network.
+        dropout: Share of the features to drop in training, of the output of each part
+            and inside the feed-forward network.
+        attention_dropout: Share of the attention weights to drop in training.
+        num_key_value_heads: Number of key heads, see `MultiHeadAttention`.
+        rotary: Whether self-attention rotates queries and keys by their positions.
+        relative_bias: Layer that gives the bias of self-attention by distance, see
+            `MultiHeadAttention`.
+        epsilon: Added to the variance by the norms.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:

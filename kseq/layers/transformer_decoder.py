@@ -1,0 +1,251 @@
+"""The Transformer's decoder: a stack of blocks that write a sequence.
+
+Axes in shape comments: B batch, T target steps, S source steps, K beams, L cached
+steps, H heads, N key heads, C size of a head, D features, U width.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers.arguments import positive_integer
+from kseq.layers.masking import as_boolean_mask
+from kseq.layers.transformer_blocks import TransformerDecoderBlock
+from kseq.layers.transformer_layer import TransformerStack
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class TransformerDecoder(TransformerStack):
+    """A stack of Transformer blocks that write a sequence step by step.
+
+    A step sees itself, the steps before it and the memory. With `cross_attention` the
+    blocks read the memory by an attention of its own, as in the paper. Without, the
+    decoder is a language model; a memory then stands before its inputs as a prefix,
+    every step of which sees the whole prefix.
+
+    Args:
+        num_layers: Number of blocks on top of each other.
+        num_heads: Number of attention heads H.
+        width: Size U of the vectors. Defaults to that of the input, which is projected
+            where it has another.
+        intermediate_dim: Width inside the feed-forward networks. Defaults to four times
+            the width.
+        cross_attention: Whether the blocks read the memory by cross-attention.
+        norm_first: Whether to normalise the input of each part (pre-norm, which trains
+            without warm-up), or its sum with the output (post-norm, as in the paper).
+        final_norm: Whether to normalise the last output. Defaults to `norm_first`.
+        activation: Activation of the feed-forward networks.
+        dropout: Share of the features to drop in training: of the input, of the output
+            of each part and inside the feed-forward networks.
+        attention_dropout: Share of the attention weights to drop in training.
+        num_key_value_heads: Number of heads of keys and values, see
+            `MultiHeadAttention`. Few make the cache of a search small.
+        rotary: Whether self-attention rotates queries and keys by their positions.
+        relative_bias: Layer that gives a bias of self-attention by distance, shared by
+            the blocks, see `MultiHeadAttention`.
+        epsilon: Added to the variance by the norms.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: `(B, T, D)`, the embedded target, shifted right (teacher forcing).
+        memory: `(B, S, D_m)`, the encoder's outputs; optional without
+            `cross_attention`.
+        memory_mask: Boolean `(B, S)`, True where the memory may be read. Defaults to
+            the Keras mask of `memory`.
+        initial_state: The final states of a recurrent encoder, of which a Transformer
+            makes no use.
+        inputs_mask: Boolean `(B, T)`, True where an input may be read. Defaults to the
+            Keras mask of `inputs`.
+        return_attention_scores: Whether to return the weights as well.
+
+    Returns:
+        `(B, T, U)`, or `(outputs, weights)` with the weights over the memory
+        `(B, num_layers, H, T, S)`; without cross-attention over memory and inputs
+        `(B, num_layers, H, T, S + T)`.
+
+    Raises:
+        ValueError: The width does not divide by `num_heads`, a size is not positive, a
+            rate is not in [0, 1), or cross-attention lacks a memory.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import TransformerDecoder
+    >>> decoder = TransformerDecoder(num_layers=2, num_heads=2)
+    >>> inputs, memory = np.ones((2, 4, 6)), np.ones((2, 7, 8))
+    >>> outputs = decoder(inputs, memory)
+    >>> tuple(outputs.shape)
+    (2, 4, 6)
+
+    The same, one step at a time, as a search does:
+
+    >>> state, constants = decoder.start(memory, max_length=4)
+    >>> output, state = decoder.step(inputs[:, :1], state, constants)
+    >>> np.allclose(output[:, 0], outputs[:, 0], atol=1e-5)
+    True
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3
+        - [Liu et al., 2018](https://arxiv.org/abs/1801.10198), 4.2.3 (decoder only)
+        - [Raffel et al., 2020](https://arxiv.org/abs/1910.10683), 3.2.1 (prefix)
+    """
+
+    def __init__(
+        self,
+        num_layers=2,
+        num_heads=8,
+        width=None,
+        intermediate_dim=None,
+        cross_attention=True,
+        norm_first=True,
+        final_norm=None,
+        activation="relu",
+        dropout=0.0,
+        attention_dropout=0.0,
+        num_key_value_heads=None,
+        rotary=False,
+        relative_bias=None,
+        epsilon=1e-5,
+        **kwargs,
+    ):
+        super().__init__(
+            num_layers,
+            width,
+            final_norm,
+            num_heads,
+            intermediate_dim,
+            norm_first,
+            activation,
+            dropout,
+            attention_dropout,
+            num_key_value_heads,
+            rotary,
+            relative_bias,
+            epsilon,
+            **kwargs,
+        )
+        self.cross_attention = bool(cross_attention)
+
+    def build(self, inputs_shape, memory_shape=None):
+        if self.cross_attention and memory_shape is None:
+            raise ValueError(
+                "A decoder with cross-attention needs a memory, shape (B, S, D). "
+                "Received: memory=None. Build a language model with "
+                "`cross_attention=False`."
+            )
+
+        def make_block(name):
+            return TransformerDecoderBlock(
+                self.cross_attention,
+                **self.options(),
+                dtype=self.dtype_policy,
+                name=name,
+            )
+
+        self.build_stack(
+            inputs_shape, make_block, *([memory_shape] if self.cross_attention else [])
+        )
+        self.memory_projection = None
+        width = self.width or inputs_shape[-1]
+        if memory_shape is not None and not self.cross_attention:
+            if memory_shape[-1] != width:
+                self.memory_projection = keras.layers.Dense(
+                    width, dtype=self.dtype_policy, name="memory_projection"
+                )
+                self.memory_projection.build(memory_shape)
+
+    def call(
+        self,
+        inputs,
+        memory=None,
+        memory_mask=None,
+        initial_state=None,
+        inputs_mask=None,
+        return_attention_scores=False,
+        training=False,
+    ):
+        constants = self._constants(memory, memory_mask, training)
+        mask = None if inputs_mask is None else as_boolean_mask(inputs_mask)
+        x = self.enter(inputs, training)  # B T U
+        weights = []
+        for block, own in zip(self.blocks, constants["layers"], strict=True):
+            x, scores = block.run(x, own, constants.get("mask"), mask, training)
+            weights.append(scores)
+        x = self.leave(x)
+        return (x, ops.stack(weights, axis=1)) if return_attention_scores else x
+
+    def start(
+        self,
+        memory,
+        memory_mask=None,
+        initial_state=None,
+        num_beams=1,
+        max_length=None,
+    ):
+        """Prepares the caches and what stays the same at every step.
+
+        Args:
+            memory: `(B, S, D_m)`, the encoder's outputs. S may be 0 without
+                cross-attention.
+            memory_mask: Boolean `(B, S)`, True where the memory may be read.
+            initial_state: Not used.
+            num_beams: Number of hypotheses K that ride on each row.
+            max_length: Most steps L that will be taken.
+
+        Returns:
+            `(state, constants)`: trees of tensors `(B, K, ...)` and `(B, ...)`.
+
+        Raises:
+            ValueError: `max_length` is not a positive integer.
+        """
+        length = positive_integer("max_length", max_length)
+        memory = ops.convert_to_tensor(memory, self.compute_dtype)
+        rows = ops.shape(memory)[0]
+        state = {
+            "positions": ops.zeros((rows, num_beams), "int32"),
+            "layers": [
+                block.attention.start_cache(rows, num_beams, length)
+                for block in self.blocks
+            ],
+        }
+        return state, self._constants(memory, memory_mask)
+
+    def step(self, inputs, state, constants):
+        """Writes one step for every hypothesis.
+
+        Args:
+            inputs: `(B, K, D)`, the embedded last token of each hypothesis.
+            state: Tree of tensors `(B, K, ...)`, from `start` or the last step.
+            constants: Tree of tensors `(B, ...)`, from `start`.
+
+        Returns:
+            `(outputs (B, K, U), state)`.
+        """
+        positions, mask = state["positions"], constants.get("mask")
+        x = self.enter(ops.convert_to_tensor(inputs, self.compute_dtype))  # B K U
+        caches = []
+        for block, cache, own in zip(
+            self.blocks, state["layers"], constants["layers"], strict=True
+        ):
+            x, _, cache = block.step(x, cache, positions, own, mask)
+            caches.append(cache)
+        return self.leave(x), {"positions": positions + 1, "layers": caches}
+
+    def _constants(self, memory, memory_mask, training=False):
+        """The memory's keys and values for each block, `(B, N, S, C)`, and its mask."""
+        if memory is None or (memory.shape[1] == 0 and not self.cross_attention):
+            return {"layers": [{} for _ in self.blocks]}
+        constants = {"layers": []}
+        if memory_mask is not None:
+            constants["mask"] = as_boolean_mask(memory_mask)
+        if self.cross_attention:
+            constants["layers"] = [b.project_memory(memory) for b in self.blocks]
+            return constants
+        if self.memory_projection is not None:
+            memory = self.memory_projection(memory)
+        for block in self.blocks:
+            memory, own = block.run_prefix(memory, constants.get("mask"), training)
+            constants["layers"].append(own)
+        return constants
+
+    def get_config(self):
+        return {**super().get_config(), "cross_attention": self.cross_attention}
