@@ -108,6 +108,9 @@ class TokenEmbedding(keras.layers.Layer):
         self.embedding.build(token_ids_shape)
         build_positions(self.positions_layer, self.width)
 
+    def compute_output_shape(self, token_ids_shape):
+        return (*token_ids_shape, self.width)
+
     def compute_mask(self, token_ids, previous_mask=None):
         return padding_mask(token_ids, self.pad_token_id)
 
@@ -224,6 +227,9 @@ class FeatureEmbedding(keras.layers.Layer):
             )
         self.projection.build(features_shape)
         build_positions(self.positions_layer, self.width)
+
+    def compute_output_shape(self, features_shape):
+        return (*features_shape[:-1], self.width)
 
     def compute_mask(self, features, previous_mask=None):
         if self.mask_value is None:

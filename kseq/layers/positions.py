@@ -126,6 +126,9 @@ class LearnedPositions(keras.layers.Layer):
             name="table",
         )
 
+    def compute_output_shape(self, sequences_shape):
+        return sequences_shape  # a trace stands long lengths in for unknown ones
+
     def call(self, sequences, positions=None, mask=None):
         length = sequences.shape[1]
         if positions is None:
@@ -136,6 +139,7 @@ class LearnedPositions(keras.layers.Layer):
                     "longer, or the sequences shorter."
                 )
             positions = step_positions(mask, ops.shape(sequences)[1])
+        positions = ops.convert_to_tensor(positions, "int32")
         rows = ops.clip(positions, 0, self.max_length - 1)
         return sequences + ops.take(self.table, rows, axis=0)  # B S D
 

@@ -225,6 +225,12 @@ def test_padding_moves_no_step_of_a_series():
     )
 
 
+def test_a_series_of_unknown_length_may_have_few_learned_positions():
+    series = keras.Input((None, FEATURES))
+    embedding = FeatureEmbedding(FEATURES, WIDTH, positions="learned", max_length=S)
+    assert keras.Model(series, embedding(series))(SERIES).shape == (B, S, WIDTH)
+
+
 def test_features_of_another_number_are_refused():
     with pytest.raises(ValueError, match="with num_features=5"):
         FeatureEmbedding(5, WIDTH)(SERIES)

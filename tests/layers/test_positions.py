@@ -186,6 +186,17 @@ def test_positions_beyond_the_table_get_the_last_row():
         layer(SEQUENCES)
 
 
+def test_an_unknown_length_is_not_taken_for_a_long_one():
+    sequences = keras.Input((None, D))
+    model = keras.Model(sequences, make(LearnedPositions(S))(sequences))
+    assert model(SEQUENCES).shape == (B, S, D)
+
+
+def test_positions_may_be_a_list():
+    layer = make(LearnedPositions(4))
+    assert layer(SEQUENCES, positions=[[0, 1, 2, 3, 2, 1, 0]]).shape == (B, S, D)
+
+
 @pytest.mark.parametrize("layer", [SinusoidalPositions(), RotaryPositions()])
 def test_an_odd_size_is_refused(layer):
     with pytest.raises(ValueError, match="must be even. Received: size 3"):
