@@ -21,8 +21,8 @@ class Generation:
             end token's included.
         token_log_probs: `(B, N, T)`, the same for each token, 0 after the end.
         lengths: Integers `(B, N)`, the number of tokens, the end token counted.
-        attention: `(B, N, T, S)`, the weights of the source steps at each step, where
-            they were asked for, else None.
+        attention: `(B, N, T, S)`, the weights of the source steps at each step, of a
+            Transformer `(B, N, layers, heads, T, S)`; None unless they were asked for.
     """
 
     token_ids: Any

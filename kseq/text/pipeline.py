@@ -24,7 +24,8 @@ class Hypothesis:
         log_prob: Its log-probability, the end token counted.
         source_tokens: The S tokens of the source as the model read them; an unknown
             one is U+FFFD.
-        attention: `(T, S)`, what each token paid attention to, or None.
+        attention: What each token paid attention to: `(T, S)`, of a Transformer
+            `(layers, heads, T, S)`, or None.
 
     Example:
 
@@ -130,7 +131,7 @@ class TextToText(keras.Model):
                 result.token_ids,  # B N T
                 result.log_probs,  # B N
                 result.lengths,  # B N
-                result.attention,  # B N T S
+                result.attention,  # B N ... T S
             )
         )
         return [
@@ -148,7 +149,8 @@ class TextToText(keras.Model):
 
     def _hypothesis(self, source_ids, token_ids, log_prob, attention):
         if attention is not None:
-            attention = attention[text_positions(token_ids), : len(source_ids)]  # T S
+            chosen = text_positions(token_ids)
+            attention = attention[..., chosen, : len(source_ids)]  # ... T S
         return Hypothesis(
             text=self.target_vocabulary.decode([token_ids])[0],
             tokens=self.target_vocabulary.spell(token_ids),

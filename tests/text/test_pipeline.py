@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 
+import kseq
 from kseq.text import Hypothesis, TextToText, Vocabulary
 
 WORDS = ["한국어", "hello", "two\nlines", "a\u2028b"]
@@ -90,6 +91,28 @@ def test_attention_is_cut_to_the_tokens_of_both_sides():
         for n, best in enumerate(row):
             np.testing.assert_array_equal(best.attention, np.eye(length) / (n + 1))
             assert len(best.source_tokens) == length
+
+
+def test_attention_of_layers_and_heads_is_cut_as_well():
+    pipeline = TextToText(*transformer_and_vocabularies())
+    [[best]] = pipeline.generate(["abc"], return_attention_scores=True)
+    shape = 2, 3, len(best.tokens), len(best.source_tokens)
+    assert best.tokens and best.attention.shape == shape
+
+
+def transformer_and_vocabularies():
+    """A model of 2 layers with 3 heads, and the vocabularies of its two sides."""
+    letters = Vocabulary("character").adapt(["abcdefg"])
+    model = kseq.encoder_decoder(
+        letters.size,
+        letters.size,
+        encoder="transformer",
+        decoder=kseq.layers.TransformerDecoder(2, 3, width=12),
+        width=12,
+    )
+    is_letter = np.arange(letters.size) >= 4
+    model.head.bias.assign(9.0 * is_letter)
+    return model, letters, letters
 
 
 def test_attention_keeps_to_its_token_where_the_model_writes_padding_or_start():
