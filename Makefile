@@ -11,6 +11,8 @@ RUN := .venv/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check -q -q
 # The tests run side by side, on four cores at most.
 PYTEST := $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+# JAX compiles most tests for longer than they run; this halves it.
+QUICKLY := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
 PORTABLE := tests/layers tests/builders tests/decoding
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -34,7 +36,7 @@ demo: .venv/recipes.stamp
 
 test: lint
 	$(PYTEST)
-	KERAS_BACKEND=jax $(PYTEST) $(PORTABLE)
+	XLA_FLAGS="$(QUICKLY)" KERAS_BACKEND=jax $(PYTEST) $(PORTABLE)
 
 test-torch: .venv/test.stamp .venv/torch.stamp
 	KERAS_BACKEND=torch $(PYTEST) $(PORTABLE)

@@ -189,7 +189,8 @@ class EncoderDecoder(WritingModel):
             shape = (ops.shape(source)[0], 0, self.target.width)
             return ops.zeros(shape, self.compute_dtype), None, None
         memory, states = encode(self.encoder, self.source(source))
-        return memory, self.source.compute_mask(source, None), states
+        # The mask that reaches the decoder in training, if the encoder hands one on.
+        return memory, getattr(memory, "_keras_mask", None), states
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

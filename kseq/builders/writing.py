@@ -121,12 +121,16 @@ class WritingModel(keras.Model):
         if self.source_padding is not None:
             return _rows("source", source)
         symbol = self.input["source"]
-        source = np.asarray(ops.convert_to_numpy(source), symbol.dtype)
-        expected = symbol.shape
-        if source.ndim != len(expected) or not len(source):
+        try:
+            source = np.asarray(ops.convert_to_numpy(source), symbol.dtype)
+        except ValueError:
+            source = np.empty((len(source), 0))  # rows of different shapes
+        if source.ndim != len(symbol.shape) or not len(source):
             raise ValueError(
-                f"`source` must have at least one row, shape (B, ...) = {expected}. "
-                f"Received: source of shape {source.shape}."
+                "`source` must have at least one row, shape (B, ...) = "
+                f"{symbol.shape}, all of one shape. Received: source of shape "
+                f"{source.shape}. A `FeatureEmbedding` with a `mask_value` takes rows "
+                "of different lengths."
             )
         return source
 
@@ -248,7 +252,7 @@ def _pad(rows, padding):
         return np.stack(rows)
     length = max(max(len(row) for row in rows), 1)
     length = -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-    features = np.shape(rows[0])[1:]
+    features = max((np.shape(row)[1:] for row in rows), key=len)
     padded = np.full(
         (len(rows), length, *features), padding, "float32" if features else "int32"
     )

@@ -195,7 +195,8 @@ class FeatureEmbedding(keras.layers.Layer):
         max_length=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # Half precision might lose the mask value, so `call` casts by itself.
+        super().__init__(autocast=False, **kwargs)
         self.num_features = positive_integer("num_features", num_features)
         self.width = positive_integer("width", width)
         self.dropout = rate("dropout", dropout)
@@ -237,9 +238,11 @@ class FeatureEmbedding(keras.layers.Layer):
         return ops.any(ops.not_equal(features, self.mask_value), axis=-1)  # B S
 
     def call(self, features, positions=None, mask=None, training=False):
-        vectors = self.projection(features)  # B S D
+        mask = self.compute_mask(features, mask)
+        if self.mask_value is not None:
+            features = ops.where(ops.expand_dims(mask, -1), features, 0.0)
+        vectors = self.projection(ops.cast(features, self.compute_dtype))  # B S D
         if self.positions_layer is not None:
-            mask = self.compute_mask(features, mask)
             vectors = self.positions_layer(vectors, positions=positions, mask=mask)
         return self.dropout_layer(vectors, training=training)
 

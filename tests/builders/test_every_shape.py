@@ -228,6 +228,33 @@ def test_attention_has_the_positions_of_the_source():
     assert (result.attention[1, ..., 2:] == 0).all()
 
 
+def test_an_encoder_that_shortens_the_source_is_read_as_in_training():
+    model = kseq.encoder_decoder(
+        FeatureEmbedding(FEATURES, WIDTH),
+        TARGET_SIZE,
+        encoder=keras.layers.Conv1D(WIDTH, 2, strides=2),
+        decoder=DECODERS["gru, bahdanau"](),
+        width=WIDTH,
+    )
+    series = SOURCES["features"][1]
+    result = model.generate(series, SEARCH, T)
+    shifted = np.pad(result.token_ids[:, 0, :-1], ((0, 0), (1, 0)), constant_values=2)
+    logits = array(model({"source": series, "target": shifted}))
+    log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    ids = result.token_ids[:, 0]
+    gained = np.take_along_axis(log_probs, ids[..., None], axis=-1)[..., 0] * (ids != 0)
+    assert_close(gained.sum(axis=-1), result.log_probs[:, 0], atol=1e-4)
+
+
+def test_series_of_different_lengths_are_padded():
+    embedding = FeatureEmbedding(FEATURES, WIDTH, mask_value=-1.0)
+    model = kseq.encoder_decoder(embedding, TARGET_SIZE, width=WIDTH)
+    rows = [random_array(length, FEATURES) for length in (3, 7, 2)]
+    result = model.generate(rows, SEARCH, T)
+    for row, log_probs in zip(rows, result.log_probs, strict=True):
+        assert_close(model.generate([row], SEARCH, T).log_probs[0], log_probs)
+
+
 # Errors -----------------------------------------------------------------------------
 
 
@@ -256,6 +283,13 @@ def test_from_nothing_a_number_of_rows_is_needed(source):
     model = kseq.one_to_many(TARGET_SIZE, width=4)
     with pytest.raises(ValueError, match="`source` must be a positive integer"):
         model.generate(source)
+
+
+def test_series_of_different_lengths_need_a_mask_value():
+    embedding = FeatureEmbedding(FEATURES, WIDTH)
+    model = kseq.encoder_decoder(embedding, TARGET_SIZE, width=WIDTH)
+    with pytest.raises(ValueError, match="with a `mask_value` takes rows of different"):
+        model.generate([np.ones((3, FEATURES)), np.ones((4, FEATURES))])
 
 
 @pytest.mark.parametrize("labels", [[], 3, [[1, 2]]])

@@ -225,6 +225,19 @@ def test_padding_moves_no_step_of_a_series():
     )
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("mask_value", [0.1, -1e9])
+def test_half_precision_knows_the_mask_value(dtype, mask_value):
+    embedding = FeatureEmbedding(
+        FEATURES, WIDTH, mask_value=mask_value, dtype=f"mixed_{dtype}"
+    )
+    series = np.where(MASK[..., None], SERIES, mask_value).astype("float32")
+    vectors = embedding(series)
+    np.testing.assert_array_equal(array(vectors._keras_mask), MASK)
+    assert keras.backend.standardize_dtype(vectors.dtype) == dtype
+    assert np.isfinite(array(keras.ops.cast(vectors, "float32"))).all()
+
+
 def test_a_series_of_unknown_length_may_have_few_learned_positions():
     series = keras.Input((None, FEATURES))
     embedding = FeatureEmbedding(FEATURES, WIDTH, positions="learned", max_length=S)
