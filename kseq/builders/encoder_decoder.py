@@ -4,10 +4,18 @@ Axes in shape comments: B batch, S source steps, T target steps, K beams, D feat
 V vocabulary.
 """
 
+import numbers
+
 import keras
 from keras import ops
 
-from kseq.builders.parts import as_decoder, as_embedding, as_encoder, checked_steps
+from kseq.builders.parts import (
+    as_decoder,
+    as_embedding,
+    as_encoder,
+    as_head,
+    checked_steps,
+)
 from kseq.builders.writing import WritingModel
 from kseq.layers import RecurrentEncoder, TiedHead, TokenEmbedding
 from kseq.layers.arguments import one_of, positive_integer
@@ -117,6 +125,11 @@ class EncoderDecoder(WritingModel):
         name="encoder_decoder",
         **kwargs,
     ):
+        if not hasattr(target, "vocabulary_size"):
+            raise ValueError(
+                "`target` must be an embedding of tokens, or the size of their "
+                f"vocabulary. Received: target={target}."
+            )
         if isinstance(source, TokenEmbedding) and source.padding != target.padding:
             raise ValueError(
                 "`source` and `target` must have the same padding. Received: source "
@@ -139,11 +152,13 @@ class EncoderDecoder(WritingModel):
         self.pad_token_id = target.pad_token_id
         for option in ("start_token_id", "end_token_id"):
             token_id, size = getattr(self, option), self.output_shape[-1]
-            if token_id == self.pad_token_id or not 0 <= token_id < size:
+            is_integer = isinstance(token_id, numbers.Integral)
+            is_token = is_integer and 0 <= token_id < size
+            if token_id == self.pad_token_id or not is_token:
                 raise ValueError(
                     f"`{option}` must be a token of the target vocabulary, which has "
                     f"{size}, and not its padding, {self.pad_token_id}. Received: "
-                    f"{option}={token_id}."
+                    f"{option}={token_id!r}."
                 )
 
     @property
@@ -153,11 +168,18 @@ class EncoderDecoder(WritingModel):
     def source_rows(self, source, num_rows=None):
         if self.source is not None:
             return super().source_rows(source)
-        if source is not None:
+        if source is not None or num_rows is None:
             num_rows = positive_integer("source", source)
         return [[]] * num_rows
 
     def start(self, source, num_beams=1, max_length=None):
+        longest = getattr(self.target, "max_length", None)
+        if longest is not None and max_length is not None and max_length > longest:
+            raise ValueError(
+                "A target with learned positions can have as many tokens as there are "
+                f"positions. Received: max_length={max_length} with a target of "
+                f"max_length={longest}. Write less, or train with more positions."
+            )
         memory, mask, states = self._encode(source)
         state, constants = self.decoder.start(
             memory, mask, states, num_beams, max_length
@@ -240,9 +262,7 @@ def embed_step(embedding, token_ids, positions):
 def make_head(head, source, target, tie_embeddings):
     """The head that was given, or a dense one, or one with the table of the target."""
     if tie_embeddings is None:
-        return head or keras.layers.Dense(
-            target.vocabulary_size, dtype="float32", name="head"
-        )
+        return as_head(head, target.vocabulary_size)
     one_of("tie_embeddings", tie_embeddings, ("target", "all"))
     if head is not None or (tie_embeddings == "all" and source is not target):
         raise ValueError(

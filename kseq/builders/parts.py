@@ -73,7 +73,14 @@ def as_decoder(part, width, cross_attention=True):
     if isinstance(part, str):
         attention = "bahdanau" if cross_attention else None
         return RecurrentDecoder(part, width, attention=attention)
-    return checked(part, "A decoder", 'the name of its cell, or "transformer"')
+    part = checked(part, "A decoder", 'the name of its cell, or "transformer"')
+    if not hasattr(part, "start") or not hasattr(part, "step"):
+        raise ValueError(
+            "A decoder must have methods `start` and `step`, which write one step at "
+            f"a time. Received: {part}. Take `kseq.layers.RecurrentDecoder`, which "
+            "runs any Keras cell, or `TransformerDecoder`."
+        )
+    return part
 
 
 def heads_of(width):

@@ -10,6 +10,7 @@ from keras import ops
 
 from kseq.decoding import Generation, GreedySearch
 from kseq.decoding.loop import check_max_length
+from kseq.layers.arguments import positive_integer
 
 LENGTH_MULTIPLE = 8
 
@@ -60,6 +61,11 @@ class WritingModel(keras.Model):
         """
         check_max_length(max_length)
         search = GreedySearch() if search is None else search
+        if isinstance(search, type) or not hasattr(search, "num_beams"):
+            raise ValueError(
+                "`search` must be a search object, such as `kseq.decoding.BeamSearch("
+                f"num_beams=5)`, or None. Received: search={search!r}."
+            )
         loop = self._compiled(_Writing, search, max_length)
         rows = {"source": self.source_rows(source)}
         outputs = _in_batches(loop, rows, batch_size)
@@ -202,7 +208,12 @@ def _rows(name, ids):
     """Rows of token ids: an array as it is, or a list of lists."""
     if hasattr(ids, "shape"):
         ids = ops.convert_to_numpy(ids)
-    if len(ids) == 0 or not hasattr(ids[0], "__len__") or isinstance(ids[0], str):
+    if (
+        not hasattr(ids, "__len__")
+        or len(ids) == 0
+        or not hasattr(ids[0], "__len__")
+        or isinstance(ids[0], str)
+    ):
         raise ValueError(
             f"`{name}` must hold at least one row of token ids: shape (B, T), or a "
             f"list of lists. Received: {name}={ids!r}."
@@ -217,10 +228,7 @@ def _in_batches(model, inputs, batch_size):
     `LENGTH_MULTIPLE` and the number of rows to a power of two, by repeating the last
     row, so that a compiled model meets few shapes.
     """
-    if batch_size < 1:
-        raise ValueError(
-            f"`batch_size` must be a positive integer. Received: {batch_size=}."
-        )
+    positive_integer("batch_size", batch_size)
     paddings = {
         "source": model.writer.source_padding,
         "target": model.writer.pad_token_id,

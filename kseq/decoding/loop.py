@@ -104,7 +104,8 @@ def search_loop(
 
 def check_max_length(max_length):
     """Refuses what is no length."""
-    if not isinstance(max_length, numbers.Integral) or max_length < 1:
+    is_integer = isinstance(max_length, numbers.Integral)
+    if not is_integer or isinstance(max_length, bool) or max_length < 1:
         raise ValueError(
             "`max_length` must be a positive integer, the most tokens to write. "
             f"Received: max_length={max_length!r}."

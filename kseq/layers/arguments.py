@@ -13,6 +13,16 @@ def positive_integer(name, value):
     return int(value)
 
 
+def sequence_shape(name, shape):
+    """Returns the shape if it is that of a sequence of vectors."""
+    if len(shape) != 3:
+        raise ValueError(
+            f"`{name}` must be a sequence of vectors, shape (B, S, D). Received: "
+            f"{name} of shape {tuple(shape)}."
+        )
+    return shape
+
+
 def rate(name, value):
     """Returns the value if it is a fraction that may be dropped: in [0, 1)."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)

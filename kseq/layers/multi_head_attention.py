@@ -10,7 +10,7 @@ D features, H heads, N key heads, G query heads to each key head, C size of a he
 import keras
 from keras import ops
 
-from kseq.layers.arguments import positive_integer, rate
+from kseq.layers.arguments import positive_integer, rate, sequence_shape
 from kseq.layers.dropout import Dropout
 from kseq.layers.masking import (
     as_boolean_mask,
@@ -110,6 +110,13 @@ class MultiHeadAttention(keras.layers.Layer):
         self.dropout = rate("dropout", dropout)
         self.use_bias = bool(use_bias)
         self.rotary = bool(rotary)
+        if relative_bias is not None and not isinstance(
+            relative_bias, keras.layers.Layer
+        ):
+            raise ValueError(
+                "`relative_bias` must be a layer that gives a bias for each distance. "
+                f"Received: relative_bias={relative_bias!r}."
+            )
         self.relative_bias = relative_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
@@ -117,8 +124,9 @@ class MultiHeadAttention(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, query_shape, value_shape=None, key_shape=None):
-        width = query_shape[-1]
+        width = sequence_shape("query", query_shape)[-1]
         value_shape = query_shape if value_shape is None else value_shape
+        sequence_shape("value", value_shape)
         key_shape = value_shape if key_shape is None else key_shape
         if self.key_dim is None and width % self.num_heads:
             raise ValueError(

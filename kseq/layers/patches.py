@@ -68,7 +68,8 @@ class PatchEmbedding(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.image_shape = tuple(image_shape)
+        is_shape = isinstance(image_shape, (tuple, list))
+        self.image_shape = tuple(image_shape) if is_shape else (image_shape,)
         is_pair = isinstance(patch_size, (tuple, list))
         self.patch_size = tuple(patch_size) if is_pair else (patch_size, patch_size)
         sizes = zip(self.image_shape, self.patch_size, strict=False)

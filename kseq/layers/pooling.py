@@ -9,7 +9,7 @@ Axes in shape comments: B batch, S steps, D features, U units.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import positive_integer
+from kseq.layers.arguments import positive_integer, sequence_shape
 from kseq.layers.attention import weighted_sum
 from kseq.layers.masking import as_boolean_mask
 
@@ -334,6 +334,7 @@ class AttentionPooling(keras.layers.Layer):
 
 def step_mask(sequences, mask):
     """Marks the real steps `(B, S)`, which without a mask are all."""
+    sequence_shape("sequences", sequences.shape)
     if mask is None:
         return ops.ones(ops.shape(sequences)[:2], dtype="bool")
     return as_boolean_mask(mask)

@@ -5,7 +5,7 @@ Axes in shape comments: B batch, S steps, H heads, D features.
 
 import keras
 
-from kseq.layers.arguments import positive_integer, rate
+from kseq.layers.arguments import positive_integer, rate, sequence_shape
 from kseq.layers.dropout import Dropout
 from kseq.layers.feed_forward import FeedForward
 from kseq.layers.multi_head_attention import MultiHeadAttention
@@ -120,7 +120,7 @@ class TransformerStack(TransformerLayer):
 
     def build_stack(self, inputs_shape, make_block, *other_shapes):
         """Builds the projection to the width, where it is needed, blocks and norm."""
-        width = self.width or inputs_shape[-1]
+        width = self.width or sequence_shape("inputs", inputs_shape)[-1]
         self.projection = None
         if width != inputs_shape[-1]:
             self.projection = keras.layers.Dense(

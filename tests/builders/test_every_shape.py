@@ -297,3 +297,56 @@ def test_conditions_of_another_shape_are_refused(labels):
     model = kseq.one_to_many(TARGET_SIZE, 5, width=4)
     with pytest.raises(ValueError, match="`source` must have at least one row, shape"):
         model.generate(labels)
+
+
+@pytest.mark.parametrize(
+    "parts, message",
+    [
+        ({"decoder": keras.layers.GRU(4)}, "must have methods `start` and `step`"),
+        ({"head": "dense"}, "A head must be a layer"),
+        ({"start_token_id": "<s>"}, "`start_token_id` must be a token[\\s\\S]*'<s>'"),
+        ({"end_token_id": None}, "`end_token_id` must be a token[\\s\\S]*=None"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(parts, message):
+    with pytest.raises(ValueError, match=message):
+        kseq.encoder_decoder(VOCABULARY, TARGET_SIZE, width=4, **parts)
+
+
+def test_a_target_must_be_tokens():
+    with pytest.raises(ValueError, match="`target` must be an embedding of tokens"):
+        kseq.encoder_decoder(VOCABULARY, FeatureEmbedding(2, 4), width=4)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"search": "beam"}, "`search` must be a search object"),
+        ({"search": BeamSearch}, "`search` must be a search object"),
+        ({"max_length": True}, "`max_length` must be a positive integer"),
+        ({"batch_size": 2.5}, "`batch_size` must be a positive integer"),
+        ({"batch_size": None}, "`batch_size` must be a positive integer"),
+        ({"source": None}, "`source` must be a positive integer"),
+    ],
+)
+def test_wrong_options_of_generate_are_refused(options, message):
+    model = kseq.one_to_many(TARGET_SIZE, width=4)
+    with pytest.raises(ValueError, match=message):
+        model.generate(**{"source": 2, **options})
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        TransformerEncoder(2, 2),
+        TransformerDecoder(2, 2, cross_attention=False),
+        kseq.layers.TransformerEncoderBlock(2),
+        kseq.layers.MultiHeadAttention(2),
+        kseq.layers.MeanPooling(),
+        kseq.layers.AttentionPooling(),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_what_is_no_sequence_is_refused(layer):
+    with pytest.raises(ValueError, match=r"must be a sequence of vectors, shape \(B"):
+        layer(random_array(B, 6))

@@ -81,3 +81,5 @@ def test_wrong_sizes_are_refused():
         PatchEmbedding(SHAPE, 3, -1)
     with pytest.raises(ValueError, match="must divide into patches"):
         PatchEmbedding((6, 15), 3, SIZE)
+    with pytest.raises(ValueError, match="must divide into patches"):
+        PatchEmbedding(6, 3, SIZE)
