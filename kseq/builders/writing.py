@@ -91,8 +91,10 @@ class WritingModel(keras.Model):
         Raises:
             ValueError: Source and target have different numbers of rows.
         """
-        target = target.token_ids if isinstance(target, Generation) else target
-        return self._score(source, target, batch_size, False)[0]
+        if not isinstance(target, Generation):
+            return self._score(source, target, batch_size, False)[0]
+        log_probs, _ = self._score(source, target.token_ids, batch_size, False)
+        return np.where(target.lengths > 0, log_probs, -np.inf)  # those that exist
 
     def _score(self, source, target, batch_size, return_attention_scores):
         source = self.source_rows(source, len(target))
@@ -265,7 +267,8 @@ def _pad(rows, padding):
         (len(rows), length, *features), padding, "float32" if features else "int32"
     )
     for target, row in zip(padded, rows, strict=True):
-        target[: len(row)] = row
+        if len(row):
+            target[: len(row)] = row
     return padded
 
 

@@ -13,6 +13,11 @@ def positive_integer(name, value):
     return int(value)
 
 
+def optional_positive_integer(name, value):
+    """Returns the value if it is None or an integer of at least 1."""
+    return None if value is None else positive_integer(name, value)
+
+
 def sequence_shape(name, shape):
     """Returns the shape if it is that of a sequence of vectors."""
     if len(shape) != 3:

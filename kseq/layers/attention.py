@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import one_of, positive_integer
-from kseq.layers.masking import masked_softmax
+from kseq.layers.masking import keep, masked_softmax
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -86,7 +86,8 @@ class BahdanauAttention(keras.layers.Layer):
     def call(
         self, query, value, key=None, value_mask=None, return_attention_scores=False
     ):
-        keys = self.project_keys(value if key is None else key)
+        value = keep(value, value_mask)
+        keys = self.project_keys(value if key is None else keep(key, value_mask))
         context, weights = self.attend(query, keys, value, value_mask)
         return (context, weights) if return_attention_scores else context
 
@@ -208,7 +209,8 @@ class LuongAttention(keras.layers.Layer):
     def call(
         self, query, value, key=None, value_mask=None, return_attention_scores=False
     ):
-        keys = self.project_keys(value if key is None else key)
+        value = keep(value, value_mask)
+        keys = self.project_keys(value if key is None else keep(key, value_mask))
         context, weights = self.attend(query, keys, value, value_mask)
         return (context, weights) if return_attention_scores else context
 

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import one_of
-from kseq.layers.masking import as_boolean_mask
+from kseq.layers.masking import as_boolean_mask, keep
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -130,4 +130,4 @@ def masked_mean(memory, memory_mask=None):
         return ops.mean(memory, axis=1)
     weights = ops.cast(as_boolean_mask(memory_mask), memory.dtype)[..., None]  # B S 1
     count = ops.maximum(ops.sum(weights, axis=1), 1)  # B 1
-    return ops.sum(memory * weights, axis=1) / count  # B D
+    return ops.sum(keep(memory, memory_mask), axis=1) / count  # B D

@@ -6,11 +6,13 @@ All have `width`, `symbolic_input(name)`, the `keras.Input` that they read, and
 Axes in shape comments: B batch, S steps, F features, D width.
 """
 
+import math
+
 import keras
 from keras import ops
 
 from kseq.layers.arguments import positive_integer, rate
-from kseq.layers.masking import padding_mask
+from kseq.layers.masking import keep, padding_mask
 from kseq.layers.positions import (
     deserialize_positions,
     make_positions,
@@ -152,8 +154,8 @@ class FeatureEmbedding(keras.layers.Layer):
         width: Size D of the vectors.
         dropout: Share of each sequence's features to drop in training, the same ones
             at every step.
-        mask_value: A step whose features all have this value is padding. None where no
-            step is.
+        mask_value: A step whose features all have this value, NaN too, is padding. None
+            where no step is.
         kernel_initializer: Initializer of `W`.
         positions: What tells the steps apart for a model that knows no order:
             `"sinusoidal"`, `"learned"`, a layer such as `SinusoidalPositions`, or None.
@@ -235,12 +237,13 @@ class FeatureEmbedding(keras.layers.Layer):
     def compute_mask(self, features, previous_mask=None):
         if self.mask_value is None:
             return previous_mask
-        return ops.any(ops.not_equal(features, self.mask_value), axis=-1)  # B S
+        if math.isnan(self.mask_value):
+            return ops.any(ops.logical_not(ops.isnan(features)), axis=-1)  # B S
+        return ops.any(ops.not_equal(features, self.mask_value), axis=-1)
 
     def call(self, features, positions=None, mask=None, training=False):
         mask = self.compute_mask(features, mask)
-        if self.mask_value is not None:
-            features = ops.where(ops.expand_dims(mask, -1), features, 0.0)
+        features = keep(features, mask)
         vectors = self.projection(ops.cast(features, self.compute_dtype))  # B S D
         if self.positions_layer is not None:
             vectors = self.positions_layer(vectors, positions=positions, mask=mask)

@@ -174,6 +174,17 @@ def masked_softmax(scores, mask=None, axis=-1):
     return ops.cast(ops.where(mask, weights, 0.0), dtype)
 
 
+def keep(sequences, mask, fill=0.0):
+    """The steps of `(B, S, D)` where the mask allows them, and elsewhere `fill`.
+
+    Weights of zero are not enough: behind a mask may stand NaN, and 0 x NaN is NaN.
+    """
+    if mask is None:
+        return sequences
+    mask = ops.expand_dims(as_boolean_mask(mask), -1)  # B S 1
+    return ops.where(mask, sequences, ops.cast(fill, sequences.dtype))
+
+
 def _softmax(scores, axis):
     if scores.shape[axis] == 1:  # of which Keras warns; a memory may have one step
         return scores - scores + 1

@@ -10,11 +10,17 @@ D features, H heads, N key heads, G query heads to each key head, C size of a he
 import keras
 from keras import ops
 
-from kseq.layers.arguments import positive_integer, rate, sequence_shape
+from kseq.layers.arguments import (
+    optional_positive_integer,
+    positive_integer,
+    rate,
+    sequence_shape,
+)
 from kseq.layers.dropout import Dropout
 from kseq.layers.masking import (
     as_boolean_mask,
     combine_masks,
+    keep,
     look_ahead_mask,
     masked_softmax,
 )
@@ -97,8 +103,8 @@ class MultiHeadAttention(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.num_heads = positive_integer("num_heads", num_heads)
-        self.key_dim = key_dim and positive_integer("key_dim", key_dim)
-        self.num_key_value_heads = num_key_value_heads and positive_integer(
+        self.key_dim = optional_positive_integer("key_dim", key_dim)
+        self.num_key_value_heads = optional_positive_integer(
             "num_key_value_heads", num_key_value_heads
         )
         self.key_heads = self.num_key_value_heads or self.num_heads
@@ -171,12 +177,15 @@ class MultiHeadAttention(keras.layers.Layer):
         training=False,
     ):
         positions = step_positions(query_mask, ops.shape(query)[1])
+        query = keep(query, query_mask)
         if value is None:
             value_mask = query_mask if value_mask is None else value_mask
             value_positions = positions
             queries, keys, values = self.project(query, positions)
         else:
             value_positions = step_positions(value_mask, ops.shape(value)[1])
+            value = keep(value, value_mask)
+            key = None if key is None else keep(key, value_mask)
             queries = self.project_query(query, positions)
             keys, values = self.project_memory(value, key, value_positions)
         mask = combine_masks(

@@ -40,7 +40,8 @@ class PatchEmbedding(keras.layers.Layer):
         Vectors `(B, P, D)`, P = H/height x W/width.
 
     Raises:
-        ValueError: The pictures do not divide into patches, a size is not a positive
+        ValueError: The pictures do not divide into patches, or have another shape, a
+            size is not a positive
             integer, `dropout` is not in [0, 1), or the positions are unknown.
 
     Example:
@@ -104,6 +105,12 @@ class PatchEmbedding(keras.layers.Layer):
         return keras.Input(self.image_shape, name=name)
 
     def build(self, images_shape):
+        if tuple(images_shape[1:]) != self.image_shape:
+            raise ValueError(
+                "The pictures must have the shape (B, height, width, channels) that "
+                f"was given. Received: pictures of shape {tuple(images_shape)} with "
+                f"image_shape={self.image_shape}."
+            )
         rows, columns = self.patch_size
         self.projection.build((None, None, rows * columns * self.image_shape[-1]))
         build_positions(self.positions_layer, self.width)

@@ -11,7 +11,7 @@ from keras import ops
 
 from kseq.layers.arguments import positive_integer, sequence_shape
 from kseq.layers.attention import weighted_sum
-from kseq.layers.masking import as_boolean_mask
+from kseq.layers.masking import as_boolean_mask, keep
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -338,8 +338,3 @@ def step_mask(sequences, mask):
     if mask is None:
         return ops.ones(ops.shape(sequences)[:2], dtype="bool")
     return as_boolean_mask(mask)
-
-
-def keep(sequences, mask, fill=0.0):
-    """The sequences with `fill` where the mask is False, be it NaN that stood there."""
-    return ops.where(ops.expand_dims(mask, -1), sequences, fill)

@@ -21,7 +21,7 @@ from kseq.layers.cells import (
     step_cell,
 )
 from kseq.layers.embeddings import sequence_dropout
-from kseq.layers.masking import as_boolean_mask
+from kseq.layers.masking import as_boolean_mask, keep
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -248,6 +248,7 @@ class RecurrentDecoder(keras.layers.Layer):
         """
         memory = ops.convert_to_tensor(memory, self.compute_dtype)
         memory_mask = None if memory_mask is None else as_boolean_mask(memory_mask)
+        memory = keep(memory, memory_mask)
         bridged = self.state_bridge(memory, initial_state, memory_mask=memory_mask)
         state = {"cells": [[s[:, None] for s in layer] for layer in bridged]}  # B 1 U
         if self._attends_before:

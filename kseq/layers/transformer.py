@@ -109,7 +109,7 @@ class TransformerEncoder(TransformerStack):
 
     def call(self, sequences, mask=None, return_attention_scores=False, training=False):
         mask = None if mask is None else as_boolean_mask(mask)
-        x = self.enter(sequences, training)  # B S U
+        x = self.enter(sequences, mask, training)  # B S U
         weights = []
         for block in self.blocks:
             x, scores = block(

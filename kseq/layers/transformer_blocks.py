@@ -7,7 +7,7 @@ steps, H heads, N key heads, C size of a head, D features.
 import keras
 from keras import ops
 
-from kseq.layers.masking import combine_masks, look_ahead_mask
+from kseq.layers.masking import combine_masks, keep, look_ahead_mask
 from kseq.layers.multi_head_attention import prefix_positions
 from kseq.layers.positions import step_positions
 from kseq.layers.transformer_layer import TransformerLayer
@@ -82,6 +82,7 @@ class TransformerEncoderBlock(TransformerLayer):
         training=False,
     ):
         positions = step_positions(mask, ops.shape(sequences)[1])
+        sequences = keep(sequences, mask)
         bias = self.attention.bias_between(positions, positions)
         mask = combine_masks(
             attention_mask, None if mask is None else ops.expand_dims(mask, 1)
@@ -214,7 +215,10 @@ class TransformerDecoderBlock(TransformerLayer):
         return_attention_scores=False,
         training=False,
     ):
-        constants = {} if memory is None else self.project_memory(memory)
+        inputs = keep(inputs, inputs_mask)
+        constants = {}
+        if memory is not None:
+            constants = self.project_memory(keep(memory, memory_mask))
         x, weights = self.run(inputs, constants, memory_mask, inputs_mask, training)
         return (x, weights) if return_attention_scores else x
 

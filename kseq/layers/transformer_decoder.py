@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import positive_integer
-from kseq.layers.masking import as_boolean_mask
+from kseq.layers.masking import as_boolean_mask, keep
 from kseq.layers.transformer_blocks import TransformerDecoderBlock
 from kseq.layers.transformer_layer import TransformerStack
 
@@ -165,7 +165,7 @@ class TransformerDecoder(TransformerStack):
     ):
         constants = self._constants(memory, memory_mask, training)
         mask = None if inputs_mask is None else as_boolean_mask(inputs_mask)
-        x = self.enter(inputs, training)  # B T U
+        x = self.enter(inputs, mask, training)  # B T U
         weights = []
         for block, own in zip(self.blocks, constants["layers"], strict=True):
             x, scores = block.run(x, own, constants.get("mask"), mask, training)
@@ -237,6 +237,7 @@ class TransformerDecoder(TransformerStack):
         constants = {"layers": []}
         if memory_mask is not None:
             constants["mask"] = as_boolean_mask(memory_mask)
+            memory = keep(memory, memory_mask)
         if self.cross_attention:
             constants["layers"] = [b.project_memory(memory) for b in self.blocks]
             return constants

@@ -5,9 +5,15 @@ Axes in shape comments: B batch, S steps, H heads, D features.
 
 import keras
 
-from kseq.layers.arguments import positive_integer, rate, sequence_shape
+from kseq.layers.arguments import (
+    optional_positive_integer,
+    positive_integer,
+    rate,
+    sequence_shape,
+)
 from kseq.layers.dropout import Dropout
 from kseq.layers.feed_forward import FeedForward
+from kseq.layers.masking import keep
 from kseq.layers.multi_head_attention import MultiHeadAttention
 
 
@@ -33,14 +39,16 @@ class TransformerLayer(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.num_heads = positive_integer("num_heads", num_heads)
-        self.intermediate_dim = intermediate_dim and positive_integer(
+        self.intermediate_dim = optional_positive_integer(
             "intermediate_dim", intermediate_dim
         )
         self.norm_first = bool(norm_first)
         self.activation = keras.activations.get(activation)
         self.dropout = rate("dropout", dropout)
         self.attention_dropout = rate("attention_dropout", attention_dropout)
-        self.num_key_value_heads = num_key_value_heads
+        self.num_key_value_heads = optional_positive_integer(
+            "num_key_value_heads", num_key_value_heads
+        )
         self.rotary = bool(rotary)
         self.relative_bias = relative_bias
         self.epsilon = float(epsilon)
@@ -115,7 +123,7 @@ class TransformerStack(TransformerLayer):
     def __init__(self, num_layers, width, final_norm, *options, **kwargs):
         super().__init__(*options, **kwargs)
         self.num_layers = positive_integer("num_layers", num_layers)
-        self.width = width and positive_integer("width", width)
+        self.width = optional_positive_integer("width", width)
         self.final_norm = final_norm
 
     def build_stack(self, inputs_shape, make_block, *other_shapes):
@@ -136,8 +144,9 @@ class TransformerStack(TransformerLayer):
             self.norm = self.make_norm("final_norm")
             self.norm.build(shape)
 
-    def enter(self, inputs, training=False):
+    def enter(self, inputs, mask=None, training=False):
         """What the first block reads."""
+        inputs = keep(inputs, mask)
         if self.projection is not None:
             inputs = self.projection(inputs)
         return self.dropout_layer(inputs, training=training)

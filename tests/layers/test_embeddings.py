@@ -226,7 +226,7 @@ def test_padding_moves_no_step_of_a_series():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("mask_value", [0.1, -1e9])
+@pytest.mark.parametrize("mask_value", [0.1, -1e9, float("nan")])
 def test_half_precision_knows_the_mask_value(dtype, mask_value):
     embedding = FeatureEmbedding(
         FEATURES, WIDTH, mask_value=mask_value, dtype=f"mixed_{dtype}"

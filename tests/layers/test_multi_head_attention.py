@@ -258,6 +258,8 @@ def test_asking_for_the_scores_changes_no_number():
     "options, message",
     [
         ({"num_heads": 0}, "`num_heads` must be a positive integer"),
+        ({"num_heads": 3, "key_dim": 0}, "`key_dim` must be a positive integer"),
+        ({"num_heads": 3, "num_key_value_heads": 0}, "must be a positive integer"),
         ({"num_heads": 3, "key_dim": -1}, "`key_dim` must be a positive integer"),
         ({"num_heads": 3, "num_key_value_heads": 2}, "must divide `num_heads`"),
         ({"num_heads": 3, "dropout": 1.0}, "`dropout` must"),

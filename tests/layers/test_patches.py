@@ -74,6 +74,12 @@ def test_pictures_that_do_not_divide_are_refused(patch_size):
         PatchEmbedding(SHAPE, patch_size, SIZE)
 
 
+@pytest.mark.parametrize("shape", [(6, 15, 3), (12, 15, 2), (2, 6, 15)])
+def test_pictures_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match="with image_shape=.6, 15, 2"):
+        PatchEmbedding(SHAPE, 3, SIZE)(random_array(B, *shape))
+
+
 def test_wrong_sizes_are_refused():
     with pytest.raises(ValueError, match="must be a positive integer"):
         PatchEmbedding(SHAPE, 0, SIZE)
