@@ -17,9 +17,10 @@ from kseq.builders.parts import (
     checked_steps,
 )
 from kseq.builders.writing import WritingModel
-from kseq.layers import RecurrentEncoder, TiedHead, TokenEmbedding
+from kseq.layers import RecurrentEncoder, TiedHead, TokenEmbedding, TransformerEncoder
 from kseq.layers.arguments import one_of, positive_integer
 
+KEEP_THE_MASK = (RecurrentEncoder, TransformerEncoder, type(None))
 PARTS = ("source", "target", "encoder", "decoder", "head")
 
 
@@ -211,7 +212,9 @@ class EncoderDecoder(WritingModel):
             shape = (ops.shape(source)[0], 0, self.target.width)
             return ops.zeros(shape, self.compute_dtype), None, None
         memory, states = encode(self.encoder, self.source(source))
-        # The mask that reaches the decoder in training, if the encoder hands one on.
+        if isinstance(self.encoder, KEEP_THE_MASK):
+            return memory, self.source.compute_mask(source, None), states
+        # Of another encoder, the mask that reaches the decoder in training, if any.
         return memory, getattr(memory, "_keras_mask", None), states
 
     def get_config(self):
