@@ -17,10 +17,10 @@ from kseq.builders.parts import (
     checked_steps,
 )
 from kseq.builders.writing import WritingModel
-from kseq.layers import RecurrentEncoder, TiedHead, TokenEmbedding, TransformerEncoder
+from kseq.layers import RecurrentEncoder, TiedHead, TokenEmbedding
 from kseq.layers.arguments import one_of, positive_integer
+from kseq.layers.masking import mask_of
 
-KEEP_THE_MASK = (RecurrentEncoder, TransformerEncoder, type(None))
 PARTS = ("source", "target", "encoder", "decoder", "head")
 
 
@@ -212,10 +212,7 @@ class EncoderDecoder(WritingModel):
             shape = (ops.shape(source)[0], 0, self.target.width)
             return ops.zeros(shape, self.compute_dtype), None, None
         memory, states = encode(self.encoder, self.source(source))
-        if isinstance(self.encoder, KEEP_THE_MASK):
-            return memory, self.source.compute_mask(source, None), states
-        # Of another encoder, the mask that reaches the decoder in training, if any.
-        return memory, getattr(memory, "_keras_mask", None), states
+        return memory, mask_of(memory), states  # the mask that the decoder trains with
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

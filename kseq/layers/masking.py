@@ -185,6 +185,24 @@ def keep(sequences, mask, fill=0.0):
     return ops.where(mask, sequences, ops.cast(fill, sequences.dtype))
 
 
+def mask_of(tensor):
+    """The mask that a layer put on its output, or None.
+
+    Keras offers no function that reads it, and the attribute where it usually lies is
+    not there on a tensor that JAX traces; but Keras hands it to any layer that asks.
+    """
+    return _MaskOf()(tensor)
+
+
+class _MaskOf(keras.layers.Layer):
+    def __init__(self):
+        super().__init__(autocast=False)
+        self.supports_masking = True
+
+    def call(self, inputs, mask=None):
+        return mask
+
+
 def _softmax(scores, axis):
     if scores.shape[axis] == 1:  # of which Keras warns; a memory may have one step
         return scores - scores + 1

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseq.layers.masking import mask_of
 from kseq.training.losses import check_logits, token_weights
 
 
@@ -252,7 +253,7 @@ def _best_tokens(y_true, y_pred, pad_token_id):
     check_logits(y_true, y_pred)
     real = ops.not_equal(y_true, pad_token_id)  # B T
     # Keras leaves it to each metric to look for the mask that a model's layers kept.
-    mask = getattr(y_pred, "_keras_mask", None)
+    mask = mask_of(y_pred)
     if mask is not None:
         real = real & ops.cast(mask, "bool")
     # Not `argmax`, whose lowering on TensorFlow breaks exported graphs.

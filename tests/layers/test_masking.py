@@ -10,6 +10,7 @@ from kseq.layers import (
     masked_softmax,
     padding_mask,
 )
+from kseq.layers.masking import mask_of
 from tests.helpers import array, assert_close, compiled, gradient, random_array
 
 B, T, S = 3, 5, 7
@@ -182,3 +183,14 @@ def test_a_single_position_has_all_the_weight_or_none():
     assert_close(masked_softmax(scores), np.ones((3, 2, 1)))
     mask = np.array([True, False, True])[:, None, None]
     assert_close(masked_softmax(scores, mask), np.ones((3, 2, 1)) * mask)
+
+
+def test_the_mask_of_a_tensor_is_found_while_it_is_traced_too():
+    class Masked(keras.Model):
+        def call(self, series):
+            masks = mask_of(keras.layers.Masking()(series)), mask_of(series)
+            return [mask for mask in masks if mask is not None]
+
+    series = np.array([[[5.0], [7.0], [0.0]], [[9.0], [0.0], [0.0]]])
+    (mask,) = Masked().predict_on_batch(series)
+    assert mask.tolist() == (series[..., 0] != 0).tolist()
