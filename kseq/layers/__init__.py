@@ -31,6 +31,7 @@ from kseq.layers.positions import (
 )
 from kseq.layers.recurrent import RecurrentEncoder
 from kseq.layers.recurrent_decoder import RecurrentDecoder
+from kseq.layers.recurrent_layers import GRU, LSTM, SimpleRNN
 from kseq.layers.transformer import TransformerEncoder
 from kseq.layers.transformer_blocks import (
     TransformerDecoderBlock,
@@ -48,6 +49,8 @@ __all__ = [
     "Dropout",
     "FeatureEmbedding",
     "FeedForward",
+    "GRU",
+    "LSTM",
     "LastStepPooling",
     "LearnedPositions",
     "LuongAttention",
@@ -58,6 +61,7 @@ __all__ = [
     "RecurrentDecoder",
     "RecurrentEncoder",
     "RotaryPositions",
+    "SimpleRNN",
     "SinusoidalPositions",
     "StateBridge",
     "TiedHead",

@@ -15,12 +15,9 @@ from kseq.layers.cells import (
 )
 from kseq.layers.embeddings import sequence_dropout
 from kseq.layers.masking import as_boolean_mask
+from kseq.layers.recurrent_layers import GRU, LSTM, SimpleRNN
 
-LAYERS = {
-    "rnn": keras.layers.SimpleRNN,
-    "lstm": keras.layers.LSTM,
-    "gru": keras.layers.GRU,
-}
+LAYERS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -1,0 +1,286 @@
+"""The recurrences of SimpleRNN, LSTM and GRU over a whole sequence, made to be fast.
+
+The inputs are multiplied before the loop, all steps at once; in the loop stands the
+product with the state alone; and the gradient, in closed form, gives the recurrent
+weights theirs in one product after a loop of its own.
+
+Axes in shape comments: B batch, T steps, U units, G gates.
+"""
+
+import functools
+
+import keras
+from keras import ops
+
+from kseq.layers.compilation import compiled
+
+
+class SimpleRNN:
+    """`h' = tanh(x + h R)`."""
+
+    num_states, num_saved = 1, 0
+
+    @staticmethod
+    def advance(inputs, product, states):
+        return [ops.tanh(inputs + product)], []
+
+    @staticmethod
+    def retreat(gradients, before, after, saved):
+        [gradient], [output] = gradients, after
+        return gradient * (1 - output * output), [0.0]
+
+    @staticmethod
+    def gradient_of_product(gradient, saved):
+        return gradient
+
+
+class LSTM:
+    """`i, f, g, o = x + h R; c' = f c + i g; h' = o tanh(c')`, the gates activated."""
+
+    num_states, num_saved = 2, 4
+
+    @staticmethod
+    def advance(inputs, product, states):
+        _, c = states
+        i, f, g, o = ops.split(inputs + product, 4, axis=-1)
+        i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g), ops.sigmoid(o)
+        c = f * c + i * g
+        return [o * ops.tanh(c), c], [i, f, g, o]
+
+    @staticmethod
+    def retreat(gradients, before, after, saved):
+        (dh, dc), (_, c_before), (_, c) = gradients, before, after
+        i, f, g, o = saved
+        bent = ops.tanh(c)
+        dc = dc + dh * o * (1 - bent * bent)
+        parts = [
+            dc * g * i * (1 - i),
+            dc * c_before * f * (1 - f),
+            dc * i * (1 - g * g),
+            dh * bent * o * (1 - o),
+        ]
+        return ops.concatenate(parts, axis=-1), [0.0, dc * f]
+
+    @staticmethod
+    def gradient_of_product(gradient, saved):
+        return gradient
+
+
+class GRU:
+    """`h' = z h + (1 - z) tanh(x_h + r (h R)_h)`, `z` and `r` the sigmoid of `x + h R`.
+
+    This is the form of cuDNN, and Keras' default (`reset_after=True`).
+    """
+
+    num_states, num_saved = 1, 4
+
+    @staticmethod
+    def advance(inputs, product, states):
+        [h] = states
+        x_z, x_r, x_h = ops.split(inputs, 3, axis=-1)
+        p_z, p_r, p_h = ops.split(product, 3, axis=-1)
+        z, r = ops.sigmoid(x_z + p_z), ops.sigmoid(x_r + p_r)
+        new = ops.tanh(x_h + r * p_h)
+        return [new + z * (h - new)], [z, r, new, p_h]
+
+    @staticmethod
+    def retreat(gradients, before, after, saved):
+        [gradient], [h] = gradients, before
+        z, r, new, p_h = saved
+        bent = gradient * (1 - z) * (1 - new * new)
+        parts = [gradient * (h - new) * z * (1 - z), bent * p_h * r * (1 - r), bent]
+        return ops.concatenate(parts, axis=-1), [gradient * z]
+
+    @staticmethod
+    def gradient_of_product(gradient, saved):
+        _, r, _, _ = saved
+        z_r, new = ops.split(gradient, [2 * r.shape[-1]], axis=-1)
+        return ops.concatenate([z_r, new * r], axis=-1)
+
+
+def run(
+    recurrence,
+    projected,
+    states,
+    kernel,
+    bias,
+    mask,
+    length,
+    reverse=False,
+    training=False,
+):
+    """Runs a recurrence over all steps.
+
+    Args:
+        recurrence: `SimpleRNN`, `LSTM` or `GRU` of this file.
+        projected: `(B, T, GU)`, the inputs times their kernel, with the bias.
+        states: The first states, each `(B, U)`; the first is the output.
+        kernel: `(U, GU)`, what the state is multiplied with.
+        bias: `(GU,)`, added to that product.
+        mask: Boolean `(B, T)`, or None; a masked step leaves the states as they are.
+        length: Integer tensor, the number of steps to run, at most T.
+        reverse: Whether to begin with step `length - 1`.
+        training: Whether to keep what the gradient needs, rather than to compute it
+            again if a gradient is asked for.
+
+    Returns:
+        `(outputs (B, T, U), states)`: the state after each step, at its place whichever
+        end the loop began with, and the states after the last.
+    """
+    masks = [] if mask is None else [mask]
+    kernel = ops.reshape(kernel, kernel.shape)  # on TensorFlow no longer a variable
+    arguments = (projected, kernel, bias, list(states), masks, length)
+
+    @ops.custom_gradient
+    def differentiable(*given):
+        tensors = detached(arguments, given)
+        forward = functools.partial(_forward, recurrence, reverse)
+        histories, saved, last, _ = forward(training)(*tensors)
+
+        def gradient(*upstream):
+            if len(upstream) == 1 and isinstance(upstream[0], (list, tuple)):
+                [upstream] = upstream  # as JAX hands it over
+            kept = saved if training else forward(True)(*tensors)[1]
+            known = (list(given), histories, kept, list(upstream))
+
+            @ops.custom_gradient
+            def backward(*flat):
+                given, *rest = detached(known, flat)
+                _, kernel, _, _, masks, length = keras.tree.pack_sequence_as(
+                    arguments, given
+                )
+                slopes = gradients(recurrence, reverse, kernel, masks, length, *rest)
+                return slopes, refuse
+
+            return *backward(*keras.tree.flatten(known)), *(None for _ in masks), None
+
+        outputs = histories[0][:, :-1] if reverse else histories[0][:, 1:]
+        return (outputs, *last), gradient
+
+    outputs, *last = differentiable(*keras.tree.flatten(arguments))
+    return outputs, last
+
+
+def gradients(recurrence, reverse, kernel, masks, length, histories, saved, upstream):
+    """The gradients of `projected`, the kernel, the bias and the first states."""
+    backward = _backward(recurrence, reverse)
+    d_projected, d_product, d_states = backward(
+        kernel, masks, length, histories, saved, *upstream
+    )
+    before = histories[0][:, 1:] if reverse else histories[0][:, :-1]
+    units, width = kernel.shape
+    flat = ops.reshape(d_product, (-1, width))  # BT GU
+    before = ops.reshape(before, (-1, units))  # BT U
+    d_kernel = ops.matmul(ops.transpose(before), flat)
+    return d_projected, d_kernel, ops.sum(flat, axis=0), *d_states
+
+
+def detached(structure, flat):
+    """Packs tensors so that TensorFlow does not look for the gradient of the loop."""
+    flat = [ops.stop_gradient(x) for x in flat]
+    return keras.tree.pack_sequence_as(structure, flat)
+
+
+def refuse(*upstream):
+    raise NotImplementedError(
+        "The fast recurrent layers have no second gradient. Build the layer with "
+        "`unroll=True`, which leaves its loop to Keras."
+    )
+
+
+@functools.cache
+def _forward(recurrence, reverse, saving):
+    """The loop; it gives its states between the steps, `(B, T + 1, U)` each."""
+
+    def forward(projected, kernel, bias, states, masks, length):
+        batch, steps = ops.shape(projected)[:2]
+        units = kernel.shape[0]
+        dtype = projected.dtype
+
+        def buffer(steps, size):
+            return ops.zeros((batch, steps, size), dtype)
+
+        first = length if reverse else 0
+        histories = [write(buffer(steps + 1, units), s, first) for s in states]
+        parts = [ops.zeros((batch, units), dtype) for _ in range(recurrence.num_saved)]
+        saved = [buffer(steps, units) for _ in parts] if saving else []
+
+        def body(t, states, parts, histories, saved):
+            step = length - 1 - t if reverse else t
+            product = ops.matmul(states[0], kernel) + bias
+            inputs = read(projected, step)
+            new, parts = recurrence.advance(inputs, product, states)
+            new = choose(masks, step, new, states)
+            after = step if reverse else step + 1
+            histories = [
+                write(h, s, after) for h, s in zip(histories, new, strict=True)
+            ]
+            if saving:
+                saved = [write(b, p, step) for b, p in zip(saved, parts, strict=True)]
+            return t + 1, new, parts, histories, saved
+
+        # The parts are carried along, and out, lest XLA make one slow kernel of all
+        # that follows the product.
+        _, last, parts, histories, saved = ops.while_loop(
+            lambda t, *_: t < length,
+            body,
+            (ops.zeros((), "int32"), list(states), parts, histories, saved),
+        )
+        return histories, saved, last, parts
+
+    return compiled(forward)
+
+
+@functools.cache
+def _backward(recurrence, reverse):
+    """The loop back through the steps, for the gradients of all but the kernel."""
+
+    def backward(kernel, masks, length, histories, saved, d_outputs, *d_last):
+        batch, steps = ops.shape(d_outputs)[:2]
+        units, width = kernel.shape
+        turned = ops.transpose(kernel)
+        d_projected = ops.zeros((batch, steps, width), d_outputs.dtype)
+
+        def body(t, d_states, d_projected):
+            step = length - 1 - t if reverse else t
+            d_states = [d_states[0] + read(d_outputs, step), *d_states[1:]]
+            before = [read(h, step + int(reverse)) for h in histories]
+            after = [read(h, step + int(not reverse)) for h in histories]
+            kept = [read(buffer, step) for buffer in saved]
+            moved = choose(masks, step, d_states, [0 * d for d in d_states])
+            d_inputs, d_before = recurrence.retreat(moved, before, after, kept)
+            d_product = recurrence.gradient_of_product(d_inputs, kept)
+            d_before[0] = d_before[0] + ops.matmul(d_product, turned)
+            if masks:
+                stayed = [d - m for d, m in zip(d_states, moved, strict=True)]
+                d_before = [d + s for d, s in zip(d_before, stayed, strict=True)]
+            return t - 1, d_before, write(d_projected, d_inputs, step)
+
+        _, d_states, d_projected = ops.while_loop(
+            lambda t, *_: t >= 0, body, (length - 1, list(d_last), d_projected)
+        )
+        d_product = recurrence.gradient_of_product(d_projected, saved)
+        return d_projected, d_product, d_states
+
+    return compiled(backward)
+
+
+def choose(masks, step, new, old):
+    """The new tensors where the step is real, and elsewhere the old."""
+    if not masks:
+        return new
+    real = ops.expand_dims(read(masks[0], step), -1)  # B 1
+    return [ops.where(real, n, o) for n, o in zip(new, old, strict=True)]
+
+
+def read(sequence, step):
+    """Step `step` of `(B, T, ...)`."""
+    batch, _, *rest = ops.shape(sequence)
+    start = [0, step, *(0 for _ in rest)]
+    return ops.squeeze(ops.slice(sequence, start, (batch, 1, *rest)), 1)
+
+
+def write(sequence, value, step):
+    """`(B, T, ...)` with `value (B, ...)` at step `step`."""
+    start = [0, step, *(0 for _ in value.shape[1:])]
+    return ops.slice_update(sequence, start, ops.expand_dims(value, 1))

@@ -1,0 +1,309 @@
+"""LSTM, GRU and SimpleRNN against Keras' own layers: numbers, gradients, files."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kseq.layers import GRU, LSTM, SimpleRNN, recurrent_layers
+from tests.helpers import (
+    array,
+    assert_close,
+    call,
+    check_batch_equals_rows,
+    check_compiled_equals_eager,
+    check_dead_rows_are_finite,
+    check_half_precision,
+    check_outputs_survive_saving,
+    check_padding_changes_nothing,
+    check_training_reaches_every_weight,
+    compiled,
+    functional_model,
+    gradient,
+    length_mask,
+    random_array,
+    randomize,
+)
+
+B, T, D, UNITS = 3, 5, 4, 7
+
+PAIRS = [
+    (LSTM, keras.layers.LSTM),
+    (GRU, keras.layers.GRU),
+    (SimpleRNN, keras.layers.SimpleRNN),
+]
+LAYERS = [ours for ours, _ in PAIRS]
+
+SEQUENCES = random_array(B, T, D)
+LEFT, RIGHT = length_mask(5, 2, 3, size=T)[:, ::-1], length_mask(5, 2, 3, size=T)
+MIXED = np.array([[0, 0, 1, 0, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
+
+no_torch = pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="on torch the loop is that of Keras"
+)
+
+
+@pytest.fixture(autouse=True)
+def small_layers_are_fast_too(monkeypatch):
+    monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", 1)
+
+
+def both(ours, theirs, **options):
+    """A layer of kseq and one of Keras, with the same random weights."""
+    options = {"return_sequences": True, "return_state": True, **options}
+    pair = ours(UNITS, **options), theirs(UNITS, **options)
+    for layer in pair:
+        layer.build((None, None, D))
+        randomize(layer)
+    assert [w.path.split("/")[1:] for w in pair[0].weights] == [
+        w.path.split("/")[1:] for w in pair[1].weights
+    ]
+    return pair
+
+
+def number_of_states(layer):
+    return len(layer.state_size)
+
+
+def run(layer, sequences, mask=None, states=None):
+    """Outputs, zero where the mask is, and states: `[(B, T, U), (B, U), ...]`."""
+    mask = None if mask is None else ops.convert_to_tensor(mask)
+    outputs, *last = layer(sequences, mask=mask, initial_state=states)
+    if mask is not None and layer.return_sequences:
+        mask = ops.flip(mask, axis=1) if layer.go_backwards else mask
+        outputs = ops.where(mask[..., None], outputs, 0)
+    return [outputs, *last]
+
+
+@no_torch
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+@pytest.mark.parametrize("go_backwards", [False, True])
+@pytest.mark.parametrize("mask", [None, MIXED], ids=["no mask", "mixed"])
+def test_the_numbers_and_gradients_are_those_of_keras(ours, theirs, go_backwards, mask):
+    fast, slow = both(ours, theirs, go_backwards=go_backwards)
+    assert fast._is_covered()
+    states = [random_array(B, UNITS, seed=9 + i) for i in range(number_of_states(fast))]
+    assert_close(run(fast, SEQUENCES, mask, states), run(slow, SEQUENCES, mask, states))
+
+    # The gradient of everything there is, taken through one flat array.
+    arrays = [SEQUENCES, *states, *(array(w) for w in fast.weights)]
+    flat = np.concatenate([x.ravel() for x in arrays])
+
+    def loss(layer, training):
+        def total(flat):
+            parts, start = [], 0
+            for x in arrays:
+                part = ops.reshape(flat[start : start + x.size], x.shape)
+                parts.append(part)
+                start += x.size
+            sequences, first = parts[0], parts[1 : 1 + len(states)]
+            weights = parts[1 + len(states) :]
+            pairs = zip(layer.weights, weights, strict=True)
+            with keras.StatelessScope(state_mapping=list(pairs)):
+                tensors = [
+                    None if mask is None else ops.convert_to_tensor(mask),
+                    first,
+                ]
+                outputs, *last = layer(
+                    sequences,
+                    mask=tensors[0],
+                    initial_state=tensors[1],
+                    training=training,
+                )
+            if mask is not None:
+                real = mask[:, ::-1] if go_backwards else mask
+                outputs = outputs * real[..., None].astype("float32")
+            return sum(ops.sum(ops.sin(3 * y)) for y in (outputs, *last))
+
+        return total
+
+    expected = gradient(loss(slow, True), flat)
+    for training in (True, False):
+        assert_close(gradient(loss(fast, training), flat), expected, atol=2e-5)
+
+
+@no_torch
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"return_sequences": False},
+        {"use_bias": False},
+        {"zero_output_for_mask": True},
+        {"zero_output_for_mask": True, "return_sequences": False, "go_backwards": True},
+    ],
+    ids=str,
+)
+def test_every_option_of_keras_has_its_numbers(ours, theirs, options):
+    fast, slow = both(ours, theirs, **options)
+    assert fast._is_covered()
+    for mask in (None, LEFT, RIGHT, MIXED):
+        mask = None if mask is None else ops.convert_to_tensor(mask)
+        assert_close(fast(SEQUENCES, mask=mask), slow(SEQUENCES, mask=mask))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"unroll": True}, {"activation": "relu"}, {"recurrent_dropout": 0.3}],
+    ids=str,
+)
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_what_is_not_covered_is_left_to_keras(ours, theirs, options):
+    fast, slow = both(ours, theirs, **options)
+    assert not fast._is_covered()
+    assert_close(run(fast, SEQUENCES, LEFT), run(slow, SEQUENCES, LEFT))
+
+
+def test_a_gru_that_resets_before_the_product_is_left_to_keras():
+    fast, slow = both(GRU, keras.layers.GRU, reset_after=False)
+    assert not fast._is_covered()
+    assert_close(run(fast, SEQUENCES), run(slow, SEQUENCES))
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="float64 is not there on JAX"
+)
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_the_gradient_equals_finite_differences(layer_class):
+    layer = layer_class(2, return_sequences=True, dtype="float64")
+    layer.build((None, None, 3))
+    randomize(layer)
+    sequences, mask = random_array(2, 4, 3).astype("float64"), RIGHT[1:, :4]
+
+    def total(x):
+        outputs = layer(x, mask=ops.convert_to_tensor(mask), training=True)
+        return ops.sum(ops.sin(3 * outputs))
+
+    slope = gradient(total, sequences)
+    for index in np.ndindex(*sequences.shape):
+        step = np.zeros_like(sequences)
+        step[index] = 1e-6
+        difference = array(total(sequences + step)) - array(total(sequences - step))
+        np.testing.assert_allclose(slope[index], difference / 2e-6, atol=1e-7)
+
+
+@no_torch
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_a_second_gradient_is_refused_in_words(layer_class):
+    layer = layer_class(UNITS)
+    layer.build((None, None, D))
+
+    def slope(x):
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = ops.sum(layer(x, training=True))
+            return ops.sum(tape.gradient(y, x))
+        import jax
+
+        return ops.sum(jax.grad(lambda x: ops.sum(layer(x, training=True)))(x))
+
+    with pytest.raises(NotImplementedError, match="unroll=True"):
+        gradient(slope, SEQUENCES)
+
+
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_the_layers_keep_the_contract_of_layers(layer_class):
+    arguments = {"units": UNITS, "return_sequences": True, "return_state": True}
+    inputs = {"sequences": SEQUENCES, "mask": MIXED}
+    layer = layer_class(**arguments)
+    model = functional_model(layer, inputs)
+    randomize(layer)
+    expected = call(layer, inputs)
+    check_outputs_survive_saving(model, inputs, expected)
+    check_compiled_equals_eager(model, inputs, expected)
+    check_half_precision(layer, arguments, inputs, None, expected)
+    check_training_reaches_every_weight(model, inputs)
+    name = layer_class.__name__
+    assert keras.saving.get_registered_name(layer_class) == f"kseq>{name}"
+
+
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_the_laws_of_masks_hold(layer_class):
+    layer = layer_class(UNITS, return_sequences=True, return_state=True)
+    layer.build((None, None, D))
+    randomize(layer)
+
+    def apply(sequences, mask):
+        outputs, *states = layer(sequences, mask=ops.convert_to_tensor(mask))
+        return [outputs], states
+
+    check_padding_changes_nothing(apply, SEQUENCES, RIGHT)
+    check_batch_equals_rows(
+        lambda x, m: [y[:, -1:] if y.ndim == 3 else y for y in run(layer, x, m)],
+        SEQUENCES,
+        LEFT,
+    )
+    check_dead_rows_are_finite(
+        lambda x, m: layer(x, mask=ops.convert_to_tensor(m)), SEQUENCES, RIGHT
+    )
+
+
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_chunk_by_chunk_equals_the_whole(layer_class):
+    layer = layer_class(UNITS, return_sequences=True, return_state=True)
+    layer.build((None, None, D))
+    randomize(layer)
+    whole, *last = layer(SEQUENCES)
+    first, *states = layer(SEQUENCES[:, :2])
+    second, *states = layer(SEQUENCES[:, 2:], initial_state=states)
+    assert_close(ops.concatenate([first, second], axis=1), whole)
+    assert_close(states, last)
+
+    streaming = layer_class(UNITS, return_sequences=True, stateful=True)
+    streaming.build((B, None, D))
+    streaming.set_weights(layer.get_weights())
+    parts = [streaming(SEQUENCES[:, t : t + 1]) for t in range(T)]
+    assert_close(ops.concatenate(parts, axis=1), whole)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_the_weights_of_keras_files_fit_both_ways(ours, theirs, tmp_path):
+    models = [
+        keras.Sequential([keras.Input((None, D)), layer_class(UNITS, name="reader")])
+        for layer_class in (ours, theirs)
+    ]
+    for first, second in (models, models[::-1]):
+        randomize(first, seed=5)
+        first.save_weights(tmp_path / "reader.weights.h5")
+        randomize(second, seed=8)
+        second.load_weights(tmp_path / "reader.weights.h5")
+        assert_close(second(SEQUENCES), first(SEQUENCES))
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="a gradient of a draw, on one only"
+)
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_dropout_drops_the_same_features_at_every_step(layer_class):
+    layer = layer_class(UNITS, dropout=0.5, return_sequences=True, seed=1)
+    layer.build((None, None, D))
+    randomize(layer)
+    assert layer._is_covered()
+    ones = np.ones((B, T, D), "float32")
+    slope = gradient(lambda x: ops.sum(layer(x, training=True)[:, -1]), ones)
+    assert ((slope == 0) == (slope[:, :1] == 0)).all()
+    assert 0 < (slope == 0).mean() < 1
+    assert_close(layer(ones), layer(ones))
+
+
+@no_torch
+@pytest.mark.parametrize("go_backwards", [False, True])
+def test_an_unknown_length_is_filled_up_without_a_trace(go_backwards):
+    layer = LSTM(UNITS, return_sequences=True, go_backwards=go_backwards)
+    layer.build((None, None, D))
+    randomize(layer)
+    run_model = compiled(functional_model(layer, {"sequences": SEQUENCES}))
+    for length in (1, 2, 5):
+        cut = SEQUENCES[:, :length]
+        [outputs] = keras.tree.flatten(run_model(cut))
+        assert_close(outputs, layer(cut))
+        assert outputs.shape == (B, length, UNITS)
+
+
+def test_small_layers_are_left_to_keras_where_compiling_takes_longer(monkeypatch):
+    monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", UNITS + 1)
+    is_fast = GRU(UNITS)._is_covered()
+    assert is_fast == (keras.backend.backend() == "jax")
