@@ -24,7 +24,7 @@ help:
 	@echo "make demo        learn to pronounce English words, and show the result in demo/"
 	@echo "make test        lint, all tests on TensorFlow, the portable ones on JAX"
 	@echo "make test-torch  the portable tests on PyTorch: layers, builders, decoding"
-	@echo "make bench       times kseq beside its peers (KerasHub, PyTorch)"
+	@echo "make bench       times kseq beside its peers (Keras, KerasHub, PyTorch)"
 	@echo "make lint        check style and format"
 	@echo "make format      mend style and format"
 	@echo "make clean       delete .venv, demo/ and the caches"
@@ -42,6 +42,8 @@ test-torch: .venv/test.stamp .venv/torch.stamp
 	KERAS_BACKEND=torch $(PYTEST) $(PORTABLE)
 
 bench: .venv/benchmarks.stamp
+	$(RUN) benchmarks/recurrent.py --case lstm_2x256
+	$(RUN) benchmarks/recurrent.py --case gru_2x256
 	$(RUN) benchmarks/train_transformer.py
 
 lint: .venv/test.stamp

@@ -15,41 +15,49 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+
 SECONDS_OF_A_TURN = 2.0
 
 
-def main(cases, metric="train_ms", description=None):
+def main(cases, description=None, gigaflops=None):
     """Runs a benchmark from the command line.
 
     Args:
-        cases: `{case: {system: function}}`; a function of no arguments that returns a
-            function of no arguments, which does the work once.
-        metric: Name of what is measured, in milliseconds.
+        cases: `{case: {system: function}}`; a function of no arguments that returns
+            `{metric: function}`, functions of no arguments that do the work once, and
+            of which the milliseconds are measured.
         description: What `--help` says.
+        gigaflops: `{case: {metric: number}}`, the matrix products of the work, to say
+            how much of the machine's speed is reached.
     """
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
     add("--case", choices=list(cases), help="run one case alone")
     add("--systems", nargs="+", metavar="NAME", help="run these systems alone")
     add("--rounds", type=int, default=8, help="turns of each system (%(default)s)")
+    add("--threads", type=int, help="cores to use (all that there are)")
     add("--json", metavar="FILE", help="also write the figures as JSON")
     add("--worker", nargs=2, metavar=("CASE", "SYSTEM"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.threads:
+        cores = sorted(os.sched_getaffinity(0))[: options.threads]
+        os.sched_setaffinity(0, cores)  # which workers inherit
     if options.worker:
         case, system = options.worker
         return work(cases[case][system])
     rows = []
     for case in [options.case] if options.case else cases:
         systems = [s for s in cases[case] if s in (options.systems or cases[case])]
-        figures = measure(case, systems, options.rounds, metric)
+        figures = measure(case, systems, options.rounds)
         rows += figures
-        print_table(case, systems, figures, metric)
+        print_table(case, systems, figures, (gigaflops or {}).get(case, {}))
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=1)
 
 
-def measure(case, systems, rounds, metric):
+def measure(case, systems, rounds):
     """The figures of each system, as rows of the JSON file."""
     workers = {}
     for system in systems:
@@ -65,20 +73,19 @@ def measure(case, systems, rounds, metric):
         if not ready:
             print(f"{case}: {system} cannot run here, is it installed?")
             del workers[system]
-    times = {system: [] for system in workers}
+    times = {system: {} for system in workers}
     for _ in range(rounds):
         for system, worker in workers.items():
-            times[system] += ask(worker, "time")
+            for metric, values in ask(worker, "time").items():
+                times[system].setdefault(metric, []).extend(values)
     rows = []
     for system, worker in workers.items():
         extra = ask(worker, "stop")
         worker.wait()
-        for name, value, unit in [
-            (metric, statistics.median(times[system]), "ms"),
-            ("compile_s", extra["compile_s"], "s"),
-            ("peak_mb", extra["peak_mb"], "MB"),
-        ]:
+        medians = {name: statistics.median(v) for name, v in times[system].items()}
+        for name, value in {**medians, **extra}.items():
             row = {"case": case, "system": system, "metric": name}
+            unit = {"compile_s": "s", "peak_mb": "MB"}.get(name, "ms")
             rows.append({**row, "value": round(value, 3), "unit": unit})
     return rows
 
@@ -95,35 +102,63 @@ def work(prepare):
     def answer(value):
         print(json.dumps(value), file=answers, flush=True)
 
-    run = prepare()
+    runs = prepare()
     began = time.perf_counter()
-    run()
+    for run in runs.values():
+        run()
     compile_s = time.perf_counter() - began
-    run()
+    for run in runs.values():
+        run()
     answer("ready")
     for command in sys.stdin:
         if command.strip() == "stop":
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             return answer({"compile_s": compile_s, "peak_mb": peak})
-        times, end = [], time.perf_counter() + SECONDS_OF_A_TURN
-        while time.perf_counter() < end:
-            began = time.perf_counter()
-            run()
-            times.append(1e3 * (time.perf_counter() - began))
-        answer(times)
+        answer({metric: turn(run) for metric, run in runs.items()})
 
 
-def print_table(case, systems, rows, metric):
+def turn(run):
+    """The milliseconds of each run, for two seconds."""
+    times, end = [], time.perf_counter() + SECONDS_OF_A_TURN
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        run()
+        times.append(1e3 * (time.perf_counter() - began))
+    return times
+
+
+def print_table(case, systems, rows, gigaflops):
     """Medians, and how many times as long as the first system each takes."""
     values = {(row["system"], row["metric"]): row["value"] for row in rows}
-    first = values.get((systems[0], metric))
-    print(f"\n{case:<20}{metric:>12}{'x ' + systems[0]:>12}", end="")
-    print(f"{'compile_s':>12}{'peak_mb':>12}")
+    metrics = list(dict.fromkeys(r["metric"] for r in rows if r["unit"] == "ms"))
+    first, peak = systems[0], matrix_speed() if gigaflops else None
+    print(f"\n{case:<24}", end="")
+    for metric in metrics:
+        print(f"{metric:>14}{'x ' + first:>9}", end="")
+        if metric in gigaflops:
+            print(f"{'of peak':>9}", end="")
+    print(f"{'compile_s':>11}{'peak_mb':>9}")
     for system in systems:
-        if (system, metric) in values:
+        if (system, "peak_mb") not in values:
+            continue
+        print(f"{system:<24}", end="")
+        for metric in metrics:
             value = values[system, metric]
-            ratio = value / first if first else float("nan")
-            print(f"{system:<20}{value:>12.1f}{ratio:>12.2f}", end="")
-            for extra in ("compile_s", "peak_mb"):
-                print(f"{values[system, extra]:>12.1f}", end="")
-            print()
+            ratio = value / values.get((first, metric), float("nan"))
+            print(f"{value:>14.1f}{ratio:>9.2f}", end="")
+            if metric in gigaflops:
+                print(f"{gigaflops[metric] / value * 1e3 / peak:>9.0%}", end="")
+        print(f"{values[system, 'compile_s']:>11.1f}{values[system, 'peak_mb']:>9.0f}")
+    if gigaflops:
+        print(f"(the peak, a large product of matrices: {peak:.0f} GFLOP/s)")
+
+
+def matrix_speed(size=2048, repeats=5):
+    """The machine's speed at one large float32 product, in GFLOP/s."""
+    a, b = np.random.default_rng(0).normal(size=(2, size, size)).astype("float32")
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        np.matmul(a, b)
+        times.append(time.perf_counter() - began)
+    return 2 * size**3 / min(times) / 1e9

@@ -12,7 +12,7 @@ from kseq.layers.masking import as_boolean_mask, keep
 # On TensorFlow, smaller layers are not worth the second that XLA compiles for.
 SMALLEST_UNITS = 32
 # Steps are filled up to a multiple of this, so that XLA compiles for few lengths.
-LENGTH_MULTIPLE = 16
+LENGTH_MULTIPLE = 8
 
 
 class FastLoop:

@@ -1,0 +1,145 @@
+"""Recurrent layers beside those of Keras and PyTorch: a training step, and inference.
+
+    python benchmarks/recurrent.py --case lstm_2x256
+    python benchmarks/recurrent.py --threads 1 --json recurrent.json
+
+A case is named after its cell, its number of layers and their width: `lstm_2x256`. The
+batch has 64 rows of 100 steps, as wide as the layers; a training step is the mean
+squared error and plain gradient descent, all in float32, under Keras' own defaults.
+Rows are masked to different lengths, but for `_unmasked`, and in PyTorch, which has no
+masks. Needs the extra `benchmarks`.
+"""
+
+import dataclasses
+import functools
+import os
+
+import numpy as np
+import side_by_side
+
+BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is measured."""
+
+    cell: str
+    num_layers: int = 2
+    width: int = 256
+    length: int = 100
+    bidirectional: bool = False
+    masked: bool = True
+
+    def arrays(self):
+        """Sequences `(B, T, D)`, their mask `(B, T)`, and what they should become."""
+        random = np.random.default_rng(0)
+        shape = (BATCH, self.length, self.width)
+        sequences, targets = random.normal(size=(2, *shape)).astype("float32")
+        lengths = random.integers(self.length // 2, self.length + 1, (BATCH, 1))
+        lengths[0] = self.length
+        if self.bidirectional:
+            targets = np.concatenate([targets, targets], axis=-1)
+        return sequences, np.arange(self.length) < lengths, targets
+
+    def gigaflops(self):
+        """The matrix products of a training step and of inference."""
+        gates = {"lstm": 4, "gru": 3, "rnn": 1}[self.cell]
+        directions = 2 if self.bidirectional else 1
+        total = 0
+        for layer in range(self.num_layers):
+            inputs = self.width * (directions if layer else 1)
+            total += directions * (inputs + self.width) * gates * self.width
+        total *= 2e-9 * BATCH * self.length
+        return {"train_ms": 3 * total, "inference_ms": total}
+
+
+def keras_runs(case, layer_class, bidirectional):
+    import keras
+
+    x = sequences = keras.Input((None, case.width))
+    mask = keras.Input((None,), dtype="bool")
+    keywords = {"mask": mask} if case.masked else {}
+    for _ in range(case.num_layers):
+        layer = layer_class(case.width, return_sequences=True)
+        if case.bidirectional:
+            layer = bidirectional(layer)
+        x = layer(x, **keywords)
+    model = keras.Model([sequences, mask], x)
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    sequences, mask, targets = case.arrays()
+    return {
+        "train_ms": lambda: model.train_on_batch([sequences, mask], targets),
+        "inference_ms": lambda: model.predict_on_batch([sequences, mask]),
+    }
+
+
+def kseq_runs(case):
+    import kseq
+
+    layers = kseq.layers
+    classes = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}
+    return keras_runs(case, classes[case.cell], layers.Bidirectional)
+
+
+def keras_own_runs(case):
+    from keras import layers
+
+    classes = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}
+    return keras_runs(case, classes[case.cell], layers.Bidirectional)
+
+
+def torch_runs(case):
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    network = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}[case.cell](
+        case.width,
+        case.width,
+        num_layers=case.num_layers,
+        bidirectional=case.bidirectional,
+        batch_first=True,
+    )
+    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    sequences, _, targets = (torch.tensor(x) for x in case.arrays())
+
+    def train():
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(network(sequences)[0], targets)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    def infer():
+        with torch.no_grad():
+            network(sequences)
+
+    return {"train_ms": train, "inference_ms": infer}
+
+
+SYSTEMS = {"kseq": kseq_runs, "keras": keras_own_runs, "torch": torch_runs}
+MEASURED = {
+    "lstm_2x256": Case("lstm"),
+    "gru_2x256": Case("gru"),
+    "rnn_2x256": Case("rnn"),
+    "lstm_1x64": Case("lstm", num_layers=1, width=64),
+    "lstm_4x256": Case("lstm", num_layers=4),
+    "lstm_2x512": Case("lstm", width=512),
+    "gru_2x256_length_20": Case("gru", length=20),
+    "gru_2x256_length_400": Case("gru", length=400),
+    "lstm_2x256_unmasked": Case("lstm", masked=False),
+    "gru_2x256_bidirectional": Case("gru", bidirectional=True),
+    "lstm_2x256_bidirectional": Case("lstm", bidirectional=True),
+}
+CASES = {
+    name: {system: functools.partial(runs, case) for system, runs in SYSTEMS.items()}
+    for name, case in MEASURED.items()
+}
+
+if __name__ == "__main__":
+    side_by_side.main(
+        CASES,
+        description=__doc__.splitlines()[0],
+        gigaflops={name: case.gigaflops() for name, case in MEASURED.items()},
+    )
