@@ -33,3 +33,25 @@ def available():
 def _on_cpu():
     kinds = [device.split(":")[0] for device in keras.distribution.list_devices()]
     return set(kinds) == {"cpu"}
+
+
+def pull_back(function, arguments, gradients):
+    """The gradients of all arguments, from those of what the function returns."""
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(arguments)
+        results = function(*arguments)
+    return tape.gradient(
+        results,
+        arguments,
+        output_gradients=gradients,
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+
+
+def is_tracing():
+    """Whether TensorFlow is building a graph, which will run more than once."""
+    import tensorflow as tf
+
+    return not tf.executing_eagerly()

@@ -33,8 +33,7 @@ class FastLoop:
         mask = None if mask is None else as_boolean_mask(mask)
         sequences = keep(sequences, mask)
         length = ops.shape(sequences)[1]
-        if sequences.shape[1] is None:
-            sequences, mask = fill_up(sequences, mask, length)
+        sequences, mask = fill_up(sequences, mask)
         outputs, states = self._run(sequences, states, mask, length, training)
         if self.zero_output_for_mask and mask is not None:
             outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
@@ -46,12 +45,8 @@ class FastLoop:
 
     def _is_covered(self):
         cell = self.cell
-        is_small = (
-            keras.backend.backend() == "tensorflow" and cell.units < SMALLEST_UNITS
-        )
         return (
-            compilation.available()
-            and not is_small
+            is_worth_compiling(cell.units)
             and not self.unroll
             and cell.activation is keras.activations.tanh
             and not cell.recurrent_dropout
@@ -87,11 +82,23 @@ class FastLoop:
         )
 
 
-def fill_up(sequences, mask, length):
-    """Steps behind the last, which are not run, up to a multiple."""
-    missing = -length % LENGTH_MULTIPLE
+def fill_up(sequences, mask=None):
+    """Adds steps where the length is not known, so that XLA compiles for few lengths.
+
+    Returns:
+        `(sequences (B, T, D), mask (B, T) or None)`, with a multiple of steps.
+    """
+    if sequences.shape[1] is not None:
+        return sequences, mask
+    missing = -ops.shape(sequences)[1] % LENGTH_MULTIPLE
     sequences = ops.pad(sequences, ((0, 0), (0, missing), (0, 0)))
     return sequences, mask if mask is None else ops.pad(mask, ((0, 0), (0, missing)))
+
+
+def is_worth_compiling(units):
+    """Whether a loop is compiled: on a CPU, and where it is not over before that."""
+    is_small = keras.backend.backend() == "tensorflow" and units < SMALLEST_UNITS
+    return compilation.available() and not is_small
 
 
 @keras.saving.register_keras_serializable(package="kseq")

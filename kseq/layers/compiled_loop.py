@@ -1,0 +1,168 @@
+"""A loop over time that XLA compiles by itself, on TensorFlow, with its gradient.
+
+TensorFlow differentiates a loop by keeping every tensor of every step and by adding up
+the gradient of each weight step by step, and XLA cannot compile that where lengths are
+unknown. Here the gradient is a loop of its own: it takes each step once more from the
+states it began with, and what multiplies a matrix is put aside, so that each matrix
+gets its gradient in one product after the loop.
+
+Axes in shape comments: B batch, T steps, U units.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers import compilation
+from kseq.layers.recurrences import choose, detached, read, refuse, write
+
+
+def run_steps(step, inputs, states, constants, products, variables, masks, length):
+    """Runs a step function over `(B, T, D)`.
+
+    Args:
+        step: Function `(inputs (B, D), states, constants, multiply) -> states`, where
+            `multiply(name, x)` gives `x` times the matrix of that name, plus its bias.
+        inputs: `(B, T, D)`.
+        states: List of the first states, `(B, U)` each.
+        constants: Dictionary of tensors that every step reads.
+        products: Dictionary of `(matrix, bias)`.
+        variables: Trainable Keras variables that the step reads besides.
+        masks: Nothing, or a list of one boolean mask `(B, T)`; a masked step leaves
+            the states as they are.
+        length: Integer tensor, the number of steps to run, at most T.
+
+    Returns:
+        List of the states after each step, `(B, T, U)` each.
+    """
+    floats = {k: v for k, v in constants.items() if _is_float(v)}
+    others = {k: v for k, v in constants.items() if k not in floats}
+    # Tensors, which TensorFlow does not take for variables.
+    weights = [ops.reshape(v, v.shape) for v in variables]
+    arguments = (inputs, states, floats, products, weights, others, masks, length)
+
+    def bound(tensors, multiply):
+        """The step as a function of what it may be differentiated with."""
+
+        def run(inputs, states, floats, weights):
+            pairs = list(zip(variables, weights, strict=True))
+            with keras.StatelessScope(state_mapping=pairs):
+                return step(inputs, states, {**floats, **tensors[5]}, multiply)
+
+        return run
+
+    @compilation.compiled
+    def forward(*tensors):
+        inputs, states, floats, products, weights, _, masks, length = tensors
+
+        def multiply(name, x):
+            matrix, bias = products[name]
+            return ops.matmul(x, matrix) + bias
+
+        run = bound(tensors, multiply)
+
+        def body(t, states, histories):
+            new = run(read(inputs, t), states, floats, weights)
+            new = choose(masks, t, new, states)
+            return t + 1, new, [write(h, s, t + 1) for h, s in _zip(histories, new)]
+
+        histories = [_buffer(s, ops.shape(inputs)[1] + 1) for s in states]
+        histories = [write(h, s, 0) for h, s in _zip(histories, states)]
+        first = (ops.zeros((), "int32"), states, histories)
+        return ops.while_loop(lambda t, *_: t < length, body, first)[2]
+
+    @compilation.compiled
+    def backward(tensors, histories, upstream):
+        inputs, states, floats, products, weights, _, masks, length = tensors
+        batch, steps = ops.shape(inputs)[:2]
+        nothing = {
+            name: ops.zeros((batch, bias.shape[0]), bias.dtype)
+            for name, (_, bias) in products.items()
+        }
+
+        def body(t, d_states, d_inputs, d_floats, d_weights, factors, d_products):
+            read_inputs, before = read(inputs, t), [read(h, t) for h in histories]
+            multiplied = {}
+
+            def take(inputs, states, floats, weights, added):
+                def multiply(name, x):
+                    multiplied[name] = x
+                    matrix, bias = products[name]
+                    return ops.matmul(x, matrix) + bias + added[name]
+
+                new = bound(tensors, multiply)(inputs, states, floats, weights)
+                return choose(masks, t, new, states)
+
+            d_new = [d + read(u, t) for d, u in _zip(d_states, upstream)]
+            d_read, d_states, d_f, d_w, d_p = compilation.pull_back(
+                take, (read_inputs, before, floats, weights, nothing), d_new
+            )
+            factors = {k: write(v, multiplied[k], t) for k, v in factors.items()}
+            return (
+                t - 1,
+                d_states,
+                write(d_inputs, d_read, t),
+                {k: v + d_f[k] for k, v in d_floats.items()},
+                [a + b for a, b in _zip(d_weights, d_w)],
+                factors,
+                {k: write(v, d_p[k], t) for k, v in d_products.items()},
+            )
+
+        zeros = ops.zeros_like
+        factors = {
+            name: ops.zeros((batch, steps, matrix.shape[0]), matrix.dtype)
+            for name, (matrix, _) in products.items()
+        }
+        d_products = {name: _buffer(x, steps) for name, x in nothing.items()}
+        sums = [zeros(s) for s in states], zeros(inputs)
+        sums = (*sums, {k: zeros(v) for k, v in floats.items()})
+        sums = (*sums, [zeros(w) for w in weights], factors, d_products)
+        return ops.while_loop(lambda t, *_: t >= 0, body, (length - 1, *sums))[1:]
+
+    @ops.custom_gradient
+    def differentiable(*given):
+        tensors = detached(arguments, given)
+        histories = forward(*tensors)
+
+        def gradient(*upstream):
+            known = (arguments, histories, list(upstream))
+
+            @ops.custom_gradient
+            def slopes(*flat):
+                tensors, histories, upstream = detached(known, flat)
+                results = backward(tensors, histories, upstream)
+                d_states, d_inputs, d_floats, d_weights, factors, d_products = results
+                d_products = {
+                    name: (_transposed(factors[name], d), ops.sum(d, axis=(0, 1)))
+                    for name, d in d_products.items()
+                }
+                slopes = (d_inputs, d_states, d_floats, d_products, d_weights)
+                return tuple(keras.tree.flatten(slopes)), refuse
+
+            flat = keras.tree.flatten((given, histories, list(upstream)))
+            rest = len(others) + len(masks) + 1
+            return *slopes(*flat), *(None for _ in range(rest))
+
+        return tuple(h[:, 1:] for h in histories), gradient
+
+    return list(differentiable(*keras.tree.flatten(arguments)))
+
+
+def _transposed(factors, gradients):
+    """`sum over b, t of factors (B, T, D)^T gradients (B, T, U)`, as one product."""
+    factors = ops.reshape(factors, (-1, factors.shape[-1]))  # BT D
+    gradients = ops.reshape(gradients, (-1, gradients.shape[-1]))  # BT U
+    return ops.matmul(ops.transpose(factors), gradients)
+
+
+def _buffer(step, steps):
+    """Zeros `(B, T, U)` for `T` steps that look like `(B, U)`."""
+    batch, width = ops.shape(step)
+    return ops.zeros((batch, steps, width), step.dtype)
+
+
+def _is_float(tensor):
+    return "float" in keras.backend.standardize_dtype(tensor.dtype)
+
+
+def _zip(first, second):
+    return zip(first, second, strict=True)

@@ -1,0 +1,143 @@
+"""The compiled loop of the recurrent decoder against the loop of Keras."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kseq.layers import LuongAttention, RecurrentDecoder, recurrent_layers
+from tests.helpers import (
+    array,
+    assert_close,
+    compiled,
+    length_mask,
+    random_array,
+    randomize,
+)
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="JAX compiles everything anyway"
+)
+
+B, T, S, D, M, UNITS = 3, 5, 7, 4, 11, 13
+
+INPUTS, MEMORY = random_array(B, T, D), random_array(B, S, M)
+STATES = [[random_array(B, 2 * UNITS, seed=5)]]
+MEMORY_MASK = length_mask(4, 0, 7, size=S)
+INPUTS_MASK = np.array([[0, 1, 1, 0, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
+
+DECODERS = {
+    "bahdanau gru": {"cell": "gru", "attention": "bahdanau"},
+    "bahdanau 2 lstm": {"cell": "lstm", "attention": "bahdanau", "num_layers": 2},
+    "luong gru": {"cell": "gru", "attention": "luong"},
+    "luong 3 rnn, not fed": {
+        "cell": "rnn",
+        "attention": lambda: LuongAttention("concat", 3),
+        "num_layers": 3,
+        "input_feeding": False,
+    },
+    "bahdanau's, luong's order": {
+        "cell": "lstm",
+        "attention": "bahdanau",
+        "attention_order": "luong",
+    },
+    "2 gru": {"cell": "gru", "num_layers": 2},
+}
+
+
+@pytest.fixture(autouse=True)
+def small_layers_are_compiled_too(monkeypatch):
+    monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", 1)
+
+
+def build(name):
+    options = dict(DECODERS[name])
+    if callable(options.get("attention")):
+        options["attention"] = options["attention"]()
+    decoder = RecurrentDecoder(units=UNITS, **options)
+    decoder(INPUTS, MEMORY, initial_state=STATES)
+    randomize(decoder)
+    return decoder
+
+
+def slopes(decoder, is_covered, masked, static):
+    """Outputs, and the gradients of all inputs and weights, in a graph."""
+    import tensorflow as tf
+
+    decoder._is_covered = lambda: is_covered
+    calls = []
+
+    def run(inputs, memory, state):
+        calls.append(is_covered)
+        masks = {"memory_mask": MEMORY_MASK, "inputs_mask": INPUTS_MASK}
+        masks = {k: ops.convert_to_tensor(v) for k, v in masks.items()}
+        weights = [w.value for w in decoder.trainable_variables]
+        with tf.GradientTape() as tape:
+            tape.watch((inputs, memory, state))
+            outputs = decoder(
+                inputs, memory, initial_state=[[state]], **(masks if masked else {})
+            )
+            if masked:
+                outputs = ops.where(INPUTS_MASK[..., None], outputs, 0)
+            total = ops.sum(ops.sin(3 * outputs))
+        return outputs, tape.gradient(total, [inputs, memory, state, *weights])
+
+    shapes = [(None, None, D), (None, None, M), (None, 2 * UNITS)]
+    if static:
+        shapes = [INPUTS.shape, MEMORY.shape, STATES[0][0].shape]
+    signature = [tf.TensorSpec(shape) for shape in shapes]
+    graph = tf.function(run, input_signature=signature)
+    results = graph(INPUTS, MEMORY, STATES[0][0])
+    assert calls
+    return results
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_compiled_loop_has_the_numbers_and_gradients_of_keras(name, masked):
+    decoder = build(name)
+    expected, expected_slopes = slopes(decoder, False, masked, static=True)
+    for static in (True, False):
+        outputs, gradients = slopes(decoder, True, masked, static)
+        assert_close(outputs, expected)
+        pairs = zip(gradients, expected_slopes, strict=True)
+        for index, (gradient, wanted) in enumerate(pairs):
+            assert (gradient is None) == (wanted is None), index
+            if wanted is not None:
+                assert_close(gradient, wanted, atol=3e-5)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_is_that_of_keras(dtype):
+    decoder = RecurrentDecoder("gru", UNITS, attention="luong", dtype=dtype)
+    decoder(INPUTS, MEMORY)
+    randomize(decoder)
+    run = compiled(lambda: decoder(INPUTS, MEMORY))
+    assert decoder._is_covered() is False  # eagerly
+    outputs = run()
+    assert outputs.dtype == dtype.removeprefix("mixed_")
+    difference = ops.cast(outputs, "float32") - ops.cast(
+        decoder(INPUTS, MEMORY), "float32"
+    )
+    assert abs(array(difference)).max() < 0.05
+
+
+def test_a_model_of_unknown_lengths_trains_whether_or_not_xla_compiles_it_whole():
+    losses = []
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(3)
+        inputs, memory = keras.Input((None, D)), keras.Input((None, M))
+        decoder = RecurrentDecoder("gru", UNITS, attention="bahdanau")
+        model = keras.Model([inputs, memory], decoder(inputs, memory))
+        model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit_compile)
+        history = model.fit(
+            [INPUTS, MEMORY],
+            random_array(B, T, UNITS),
+            batch_size=2,
+            epochs=2,
+            shuffle=False,
+            verbose=0,
+        )
+        losses.append(history.history["loss"])
+    assert losses[0][1] < losses[0][0]
+    assert_close(losses[0], losses[1])
