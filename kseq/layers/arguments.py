@@ -1,5 +1,6 @@
 """Checks of constructor arguments, so that every layer complains in the same words."""
 
+import math
 import numbers
 
 
@@ -16,6 +17,16 @@ def positive_integer(name, value):
 def optional_positive_integer(name, value):
     """Returns the value if it is None or an integer of at least 1."""
     return None if value is None else positive_integer(name, value)
+
+
+def positive_number(name, value):
+    """Returns the value if it is a finite number above 0."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+        raise ValueError(
+            f"`{name}` must be a positive number. Received: {name}={value!r}."
+        )
+    return float(value)
 
 
 def sequence_shape(name, shape):
