@@ -3,6 +3,9 @@
 import math
 import numbers
 
+import keras
+from keras import ops
+
 
 def positive_integer(name, value):
     """Returns the value if it is an integer of at least 1."""
@@ -19,6 +22,13 @@ def optional_positive_integer(name, value):
     return None if value is None else positive_integer(name, value)
 
 
+def integer(name, value):
+    """Returns the value if it is an integer."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise ValueError(f"`{name}` must be an integer. Received: {name}={value!r}.")
+    return int(value)
+
+
 def positive_number(name, value):
     """Returns the value if it is a finite number above 0."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -27,6 +37,27 @@ def positive_number(name, value):
             f"`{name}` must be a positive number. Received: {name}={value!r}."
         )
     return float(value)
+
+
+def whole_numbers(name, values):
+    """Returns the values unless it can be seen that some are not whole."""
+    if "float" in keras.backend.standardize_dtype(values.dtype):
+        seen = concrete_values(values)
+        if seen is not None and (seen % 1 != 0).any():
+            wrong = seen[seen % 1 != 0].flat[0]
+            raise ValueError(
+                f"`{name}` must be integers. Received: {name} with the value {wrong}. "
+                "A `FeatureEmbedding` takes floats."
+            )
+    return values
+
+
+def concrete_values(tensor):
+    """The values as a NumPy array, or None while a function is being compiled."""
+    try:
+        return ops.convert_to_numpy(tensor)
+    except Exception:  # each backend has its own way to refuse a symbolic tensor
+        return None
 
 
 def sequence_shape(name, shape):

@@ -9,6 +9,8 @@ Axes in shape comments: B batch, T query steps, S key steps.
 import keras
 from keras import ops
 
+from kseq.layers.arguments import concrete_values
+
 
 def padding_mask(token_ids, pad_token_id=0):
     """Marks the real tokens of padded sequences.
@@ -118,7 +120,7 @@ def as_boolean_mask(mask):
     dtype = keras.backend.standardize_dtype(mask.dtype)
     if dtype == "bool":
         return mask
-    values = _concrete_values(mask)
+    values = concrete_values(mask)
     if values is None and "float" in dtype:
         raise ValueError(
             "A mask must be boolean, True where a position may be used. Received: a "
@@ -207,11 +209,3 @@ def _softmax(scores, axis):
     if scores.shape[axis] == 1:  # of which Keras warns; a memory may have one step
         return scores - scores + 1
     return ops.softmax(scores, axis=axis)
-
-
-def _concrete_values(tensor):
-    """The values as a NumPy array, or None while a function is being compiled."""
-    try:
-        return ops.convert_to_numpy(tensor)
-    except Exception:  # each backend has its own way to refuse a symbolic tensor
-        return None

@@ -74,6 +74,12 @@ def test_pictures_that_do_not_divide_are_refused(patch_size):
         PatchEmbedding(SHAPE, patch_size, SIZE)
 
 
+@pytest.mark.parametrize("patch_size", [(3,), [3], (3, 5, 2), ()])
+def test_a_patch_has_a_height_and_a_width(patch_size):
+    with pytest.raises(ValueError, match="`patch_size` must be one number, or a heig"):
+        PatchEmbedding(SHAPE, patch_size, SIZE)
+
+
 @pytest.mark.parametrize("shape", [(6, 15, 3), (12, 15, 2), (2, 6, 15)])
 def test_pictures_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match="with image_shape=.6, 15, 2"):
