@@ -14,6 +14,7 @@ from kseq.builders.parts import (
     as_embedding,
     as_encoder,
     as_head,
+    checked_answers,
     checked_steps,
 )
 from kseq.builders.writing import WritingModel
@@ -145,7 +146,10 @@ class EncoderDecoder(WritingModel):
             inputs = {"source": source.symbolic_input("source"), **inputs}
             memory, states = encode(encoder, source(inputs["source"]))
         outputs = decoder(target(target_ids), memory, initial_state=states)
-        super().__init__(inputs=inputs, outputs=head(outputs), name=name, **kwargs)
+        logits = checked_answers(
+            head, head(outputs), target.vocabulary_size, "vocabulary_size"
+        )
+        super().__init__(inputs=inputs, outputs=logits, name=name, **kwargs)
         self.source, self.encoder = source, encoder
         self.target, self.decoder, self.head = target, decoder, head
         self.tie_embeddings = tie_embeddings
@@ -161,6 +165,12 @@ class EncoderDecoder(WritingModel):
                     f"{size}, and not its padding, {self.pad_token_id}. Received: "
                     f"{option}={token_id!r}."
                 )
+        if start_token_id == end_token_id:
+            raise ValueError(
+                "`start_token_id` and `end_token_id` must be different tokens. "
+                f"Received: start_token_id={start_token_id}, "
+                f"end_token_id={end_token_id}."
+            )
 
     @property
     def source_padding(self):

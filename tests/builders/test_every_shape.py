@@ -304,6 +304,17 @@ def test_conditions_of_another_shape_are_refused(labels):
     [
         ({"decoder": keras.layers.GRU(4)}, "must have methods `start` and `step`"),
         ({"head": "dense"}, "A head must be a layer"),
+        (
+            {"head": keras.layers.Dense(4, name="narrow")},
+            r"`head` must .*head=narrow, which returns \(None, None, 4\), with vocabu",
+        ),
+        (
+            {"start_token_id": 3},
+            "must be different[\\s\\S]*start_token_id=3, end_token_",
+        ),
+        ({"encoder": "foo"}, '`encoder` must be .*"gru", "transformer".*encoder=.foo'),
+        ({"decoder": "foo"}, '`decoder` must be .*"gru", "transformer".*decoder=.foo'),
+        ({"tie_embeddings": True}, '`tie_embed.*"target", "all".*tie_embeddings=True'),
         ({"start_token_id": "<s>"}, "`start_token_id` must be a token[\\s\\S]*'<s>'"),
         ({"end_token_id": None}, "`end_token_id` must be a token[\\s\\S]*=None"),
     ],
