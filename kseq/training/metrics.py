@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseq.layers.arguments import integer
 from kseq.layers.masking import mask_of
 from kseq.training.losses import check_logits, token_weights
 
@@ -74,7 +75,7 @@ class _Rate(keras.metrics.Metric):
 
     def __init__(self, pad_token_id=0, name=None, dtype=None):
         super().__init__(name=name, dtype=dtype)
-        self.pad_token_id = pad_token_id
+        self.pad_token_id = integer("pad_token_id", pad_token_id)
         self.total = self.add_variable((), "zeros", dtype=self.dtype, name="total")
         self.count = self.add_variable((), "zeros", dtype=self.dtype, name="count")
 
@@ -111,7 +112,7 @@ class TokenAccuracy(_Rate):
         Scalar from `result()`, 0 before the first real token.
 
     Raises:
-        ValueError: `y_pred` is not `(B, T, V)`.
+        ValueError: `pad_token_id` is no integer, or `y_pred` is not `(B, T, V)`.
 
     Example:
 
@@ -154,7 +155,8 @@ class ExactMatch(_Rate):
         Scalar from `result()`, 0 before the first sequence.
 
     Raises:
-        ValueError: `y_pred` is not `(B, T, V)`, or `sample_weight` not `(B,)`.
+        ValueError: `pad_token_id` is no integer, `y_pred` is not `(B, T, V)`, or
+            `sample_weight` not `(B,)`.
 
     Example:
 
@@ -205,7 +207,7 @@ class EditDistanceRate(_Rate):
         Scalar from `result()`, 0 before the first reference token.
 
     Raises:
-        ValueError: `sample_weight` is not `(B,)`.
+        ValueError: A token id is no integer, or `sample_weight` is not `(B,)`.
 
     Example:
 
@@ -222,6 +224,8 @@ class EditDistanceRate(_Rate):
         self, pad_token_id=0, end_token_id=None, name="edit_distance_rate", dtype=None
     ):
         super().__init__(pad_token_id, name, dtype)
+        if end_token_id is not None:
+            end_token_id = integer("end_token_id", end_token_id)
         self.end_token_id = end_token_id
 
     def update_state(self, y_true, y_pred, sample_weight=None):

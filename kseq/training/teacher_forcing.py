@@ -4,10 +4,11 @@ Axes in shape comments: N rows, B batch, S source steps, T target steps, D featu
 """
 
 import math
-import numbers
 
 import keras
 import numpy as np
+
+from kseq.layers.arguments import integer, positive_integer
 
 
 def teacher_forcing(
@@ -63,7 +64,7 @@ def teacher_forcing(
     Raises:
         ValueError: There are no rows, or not as many in source and target; rows are
             neither ids nor features; a target has fewer than 2 tokens; `batch_size`
-            or `length_multiple` is less than 1.
+            or `length_multiple` is less than 1; `pad_token_id` is no integer.
 
     Example:
 
@@ -135,21 +136,13 @@ class TeacherForcing(keras.utils.PyDataset):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for name, value in [
-            ("batch_size", batch_size),
-            ("length_multiple", length_multiple),
-        ]:
-            if not isinstance(value, numbers.Integral) or value < 1:
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: {name}={value}."
-                )
         self.source = source
         self.target = target
-        self.batch_size = batch_size
+        self.batch_size = positive_integer("batch_size", batch_size)
         self.shuffle = shuffle
         self.seed = seed
-        self.length_multiple = length_multiple
-        self.pad_token_id = pad_token_id
+        self.length_multiple = positive_integer("length_multiple", length_multiple)
+        self.pad_token_id = integer("pad_token_id", pad_token_id)
         # The model sees all of a source, and all of a target but one token.
         target_lengths = [len(row) - 1 for row in target]
         source_lengths = [1] * len(target)
@@ -220,9 +213,10 @@ def _cut(rows, size):
 
 def _rows(name, data, pad_token_id):
     """Ids as int32 arrays without padding behind them, other numbers as float32."""
-    if not len(data):
+    has_rows = hasattr(data, "__len__") and getattr(data, "ndim", 1)
+    if not has_rows or not len(data):
         raise ValueError(
-            f"`{name}` must have at least one row. Received: {name} without rows."
+            f"`{name}` must have at least one row. Received: {name}={data!r}."
         )
     rows = [np.asarray(row) for row in data]
     kind = _kind(rows[0])

@@ -173,6 +173,9 @@ def test_a_source_of_padding_alone_keeps_a_step():
     [
         ([[3], [4]], [[1, 2]], "2 rows in source, 1 in target"),
         ([], [], "`source` must have at least one row"),
+        ([[3]], None, "`target` must have at least one row.* target=None"),
+        (5, [[1, 2]], "`source` must have at least one row.* source=5"),
+        (np.array(5), [[1, 2]], "`source` must have at least one row"),
         ([[3], [4]], [[1, 3, 2], [1]], r"target\[1\]=\[1\]"),
         ([[3]], np.array([[1, 0, 0]]), r"target\[0\]=\[1\]"),
         ([[3]], [[1.0, 2.0]], "`target` must be rows of integer token ids"),
@@ -192,8 +195,14 @@ def test_rows_that_make_no_pairs_are_an_error(source, target, message):
 @pytest.mark.parametrize("name", ["batch_size", "length_multiple"])
 @pytest.mark.parametrize("value", [0, -1, 2.5])
 def test_sizes_below_one_are_an_error(name, value):
-    with pytest.raises(ValueError, match=f"{name}={value}"):
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
         teacher_forcing(*pairs(), **{name: value})
+
+
+@pytest.mark.parametrize("value", [None, 0.5, "<pad>"])
+def test_padding_that_is_no_id_is_an_error(value):
+    with pytest.raises(ValueError, match=f"`pad_token_id` must .*token_id={value!r}"):
+        teacher_forcing(*pairs(), pad_token_id=value)
 
 
 def copier(words):
