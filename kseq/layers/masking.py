@@ -198,7 +198,8 @@ def mask_of(tensor):
 
 class _MaskOf(keras.layers.Layer):
     def __init__(self):
-        super().__init__(autocast=False)
+        # TensorFlow refuses a name that begins with an underscore.
+        super().__init__(autocast=False, name="mask_of")
         self.supports_masking = True
 
     def call(self, inputs, mask=None):
