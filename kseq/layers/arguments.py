@@ -29,10 +29,16 @@ def integer(name, value):
     return int(value)
 
 
+def number(name, value):
+    """Returns the value if it is a number, which NaN is too."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise ValueError(f"`{name}` must be a number. Received: {name}={value!r}.")
+    return float(value)
+
+
 def positive_number(name, value):
     """Returns the value if it is a finite number above 0."""
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
+    if not 0 < number(name, value) < math.inf:
         raise ValueError(
             f"`{name}` must be a positive number. Received: {name}={value!r}."
         )

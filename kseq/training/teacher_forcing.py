@@ -8,7 +8,7 @@ import math
 import keras
 import numpy as np
 
-from kseq.layers.arguments import integer, positive_integer
+from kseq.layers.arguments import integer, number, positive_integer
 
 
 def teacher_forcing(
@@ -19,6 +19,7 @@ def teacher_forcing(
     seed=0,
     length_multiple=4,
     pad_token_id=0,
+    source_padding=0.0,
     **kwargs,
 ):
     """Batches in which a decoder reads the true tokens and predicts the next ones.
@@ -43,10 +44,10 @@ def teacher_forcing(
     Args:
         source: Rows of token ids, as lists, arrays or one padded integer array
             `(N, S)`; or of features, as arrays `(S, D)` or one array `(N, S, D)`.
-            Features are padded with zeros. Or what is no sequence and never padded:
-            classes, integers `(N,)`; vectors, floats `(N, D)`; pictures `(N, H, W, C)`.
-            Or None, for a model that writes from nothing: its batches are
-            `({"target": target[:, :-1]}, target[:, 1:])`.
+            Features are padded with `source_padding`. Or what is no sequence and never
+            padded: classes, integers `(N,)`; vectors, floats `(N, D)`; pictures
+            `(N, H, W, C)`. Or None, for a model that writes from nothing: its batches
+            are `({"target": target[:, :-1]}, target[:, 1:])`.
         target: Rows of token ids that hold their start and end tokens, as lists,
             arrays or one padded integer array `(N, T)`.
         batch_size: Number of rows in a batch. The batch of those left over is kept.
@@ -55,6 +56,9 @@ def teacher_forcing(
         length_multiple: What the numbers of steps that the model sees, of the source
             and of the target, are multiples of.
         pad_token_id: The id of padding.
+        source_padding: The number that fills up rows of features: the `mask_value` of
+            the `FeatureEmbedding` that reads them, NaN too, without which padding
+            counts as data.
         **kwargs: `workers`, `use_multiprocessing` and `max_queue_size` of
             `keras.utils.PyDataset`.
 
@@ -64,7 +68,8 @@ def teacher_forcing(
     Raises:
         ValueError: There are no rows, or not as many in source and target; rows are
             neither ids nor features; a target has fewer than 2 tokens; `batch_size`
-            or `length_multiple` is less than 1; `pad_token_id` is no integer.
+            or `length_multiple` is less than 1; `pad_token_id` is no integer, or
+            `source_padding` no number.
 
     Example:
 
@@ -108,6 +113,7 @@ def teacher_forcing(
         seed,
         length_multiple,
         pad_token_id,
+        source_padding,
         **kwargs,
     )
 
@@ -133,6 +139,7 @@ class TeacherForcing(keras.utils.PyDataset):
         seed=0,
         length_multiple=4,
         pad_token_id=0,
+        source_padding=0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -143,6 +150,7 @@ class TeacherForcing(keras.utils.PyDataset):
         self.seed = seed
         self.length_multiple = positive_integer("length_multiple", length_multiple)
         self.pad_token_id = integer("pad_token_id", pad_token_id)
+        self.source_padding = number("source_padding", source_padding)
         # The model sees all of a source, and all of a target but one token.
         target_lengths = [len(row) - 1 for row in target]
         source_lengths = [1] * len(target)
@@ -200,7 +208,7 @@ class TeacherForcing(keras.utils.PyDataset):
         if not _is_sequence(rows[0]):
             return np.stack(rows)
         features = rows[0].shape[1:]
-        padding = 0 if features else self.pad_token_id
+        padding = self.source_padding if features else self.pad_token_id
         padded = np.full((len(rows), length, *features), padding, rows[0].dtype)
         for index, row in enumerate(rows):
             padded[index, : len(row)] = row
