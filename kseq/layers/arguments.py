@@ -76,6 +76,16 @@ def sequence_shape(name, shape):
     return shape
 
 
+def same_rows(name, shape, other, other_shape):
+    """Refuses sequences that are known to be more or fewer than others."""
+    rows, others = sequence_shape(name, shape)[0], other_shape[0]
+    if None not in (rows, others) and rows != others:
+        raise ValueError(
+            f"`{name}` must have a row for each of `{other}`. Received: {name} of "
+            f"shape {tuple(shape)}, {other} of shape {tuple(other_shape)}."
+        )
+
+
 def rate(name, value):
     """Returns the value if it is a fraction that may be dropped: in [0, 1)."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)

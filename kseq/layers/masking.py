@@ -183,8 +183,25 @@ def keep(sequences, mask, fill=0.0):
     """
     if mask is None:
         return sequences
-    mask = ops.expand_dims(as_boolean_mask(mask), -1)  # B S 1
+    mask = ops.expand_dims(step_mask(mask, sequences), -1)  # B S 1
     return ops.where(mask, sequences, ops.cast(fill, sequences.dtype))
+
+
+def step_mask(mask, sequences):
+    """The boolean mask of the steps of `(B, S, D)`, or None."""
+    if mask is None:
+        return None
+    mask = as_boolean_mask(mask)
+    received, expected = tuple(mask.shape), tuple(sequences.shape[:2])
+    if len(received) != 2 or any(
+        None not in sizes and sizes[0] != sizes[1]
+        for sizes in zip(received, expected, strict=True)
+    ):
+        raise ValueError(
+            "The mask of a sequence must have a value for each step, shape (B, S) = "
+            f"{expected}. Received: a mask of shape {received}."
+        )
+    return mask
 
 
 def mask_of(tensor):

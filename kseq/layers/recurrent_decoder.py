@@ -7,7 +7,7 @@ U units.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import one_of, positive_integer, rate
+from kseq.layers.arguments import one_of, positive_integer, rate, same_rows
 from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.bridge import StateBridge
 from kseq.layers.cells import (
@@ -21,7 +21,7 @@ from kseq.layers.cells import (
     step_cell,
 )
 from kseq.layers.embeddings import sequence_dropout
-from kseq.layers.masking import as_boolean_mask, keep
+from kseq.layers.masking import keep, step_mask
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -213,6 +213,7 @@ class RecurrentDecoder(keras.layers.Layer):
                 "return_attention_scores=True on a decoder with attention=None."
             )
         memory = inputs[:, :0] if memory is None else memory
+        same_rows("memory", memory.shape, "inputs", inputs.shape)
         state, constants = self.start(memory, memory_mask, initial_state)
         inputs = self.dropout_layer(inputs, training=training)
         features = self._run(inputs, state, constants, inputs_mask, training)
@@ -247,7 +248,7 @@ class RecurrentDecoder(keras.layers.Layer):
             `(state, constants)`: trees of tensors `(B, K, ...)` and `(B, ...)`.
         """
         memory = ops.convert_to_tensor(memory, self.compute_dtype)
-        memory_mask = None if memory_mask is None else as_boolean_mask(memory_mask)
+        memory_mask = step_mask(memory_mask, memory)
         memory = keep(memory, memory_mask)
         bridged = self.state_bridge(memory, initial_state, memory_mask=memory_mask)
         state = {"cells": [[s[:, None] for s in layer] for layer in bridged]}  # B 1 U
@@ -307,7 +308,7 @@ class RecurrentDecoder(keras.layers.Layer):
             return features, [features, *new_states]
 
         states = [ops.squeeze(self._features(state), 1), *states]
-        mask = as_boolean_mask(inputs_mask)
+        mask = step_mask(inputs_mask, inputs)
         return loop_over_time(advance_and_keep, inputs, states, mask)
 
     def _features(self, state):
