@@ -155,6 +155,9 @@ class EncoderDecoder(WritingModel):
         self.tie_embeddings = tie_embeddings
         self.start_token_id, self.end_token_id = start_token_id, end_token_id
         self.pad_token_id = target.pad_token_id
+        self.source_size = getattr(source, "vocabulary_size", None)
+        self.source_size = getattr(source, "num_classes", self.source_size)
+        self.target_size = target.vocabulary_size
         for option in ("start_token_id", "end_token_id"):
             token_id, size = getattr(self, option), self.output_shape[-1]
             is_integer = isinstance(token_id, numbers.Integral)

@@ -299,6 +299,13 @@ def test_conditions_of_another_shape_are_refused(labels):
         model.generate(labels)
 
 
+@pytest.mark.parametrize("label", [-1, 5, 3.5])
+def test_a_class_that_there_is_not_is_refused(label):
+    model = kseq.one_to_many(TARGET_SIZE, 5, width=4)
+    with pytest.raises(ValueError, match="`source` must hold integers from 0 to 4"):
+        model.generate([label])
+
+
 @pytest.mark.parametrize(
     "parts, message",
     [
