@@ -218,7 +218,8 @@ class EncoderDecoder(WritingModel):
         )
         if not return_attention_scores:
             return self.head(outputs)
-        return self.head(outputs[0]), outputs[1]
+        # A prefix decoder reads its own steps besides, behind those of the memory.
+        return self.head(outputs[0]), outputs[1][..., : ops.shape(memory)[1]]
 
     def _encode(self, source):
         if self.source is None:  # an empty memory says how many rows there are

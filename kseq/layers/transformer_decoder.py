@@ -60,7 +60,8 @@ class TransformerDecoder(TransformerStack):
     Returns:
         `(B, T, U)`, or `(outputs, weights)` with the weights over the memory
         `(B, num_layers, H, T, S)`; without cross-attention over memory and inputs
-        `(B, num_layers, H, T, S + T)`.
+        `(B, num_layers, H, T, S + T)`, of which a model's `generate` returns the first
+        S.
 
     Raises:
         ValueError: The width does not divide by `num_heads`, a size is not positive, a

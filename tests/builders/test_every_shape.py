@@ -255,6 +255,28 @@ def test_series_of_different_lengths_are_padded():
         assert_close(model.generate([row], SEARCH, T).log_probs[0], log_probs)
 
 
+@pytest.mark.parametrize(
+    "condition, source, steps",
+    [
+        (*CONDITIONS["a class"], 1),
+        (*CONDITIONS["a picture"], 6),
+        (*SOURCES["tokens"], S),
+        (lambda: None, B, 0),
+    ],
+    ids=["a class", "a picture", "tokens", "nothing"],
+)
+def test_attention_of_a_prefix_decoder_has_the_steps_of_the_source_alone(
+    condition, source, steps
+):
+    model = kseq.one_to_many(
+        TARGET_SIZE, condition(), decoder=DECODERS["prefix"](), width=WIDTH
+    )
+    result = model.generate(source, SEARCH, T, return_attention_scores=True)
+    weights = result.attention
+    assert weights.shape == (B, 2, 1, 3, T, steps)  # beams, layers, heads
+    assert (weights[0].sum(axis=-1) < 1).all()
+
+
 # Errors -----------------------------------------------------------------------------
 
 
