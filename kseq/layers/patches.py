@@ -29,8 +29,10 @@ class PatchEmbedding(keras.layers.Layer):
         width: Size D of the vectors.
         dropout: Share of the features to drop in training.
         kernel_initializer: Initializer of `W`.
-        positions: What tells the patches apart: `"learned"`, `"sinusoidal"`, a layer,
-            or None.
+        positions: What tells the patches apart: `"learned"`, `"sinusoidal"` or None;
+            or a layer `(B, P, D) -> (B, P, D)`, which is called with the vectors alone,
+            all rows of patches one behind the other, and unless it is built already is
+            built for `(None, None, D)`.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:

@@ -64,6 +64,20 @@ def test_learned_positions_tell_the_patches_apart():
     assert_close(embedding(IMAGES), keras.ops.add(without(IMAGES), table))
 
 
+def test_a_layer_of_ones_own_gets_the_vectors_of_all_patches_and_nothing_else():
+    class Rows(keras.layers.Layer):
+        def build(self, vectors_shape):
+            assert tuple(vectors_shape) == (None, None, SIZE)
+
+        def call(self, vectors):
+            return vectors + np.repeat([[0.0], [7.0]], 3, axis=0)
+
+    embedding, without = make(positions=Rows()), make(positions=None)
+    without.projection.set_weights(embedding.projection.get_weights())
+    expected = keras.ops.add(without(IMAGES), [[0.0]] * 3 + [[7.0]] * 3)
+    assert_close(embedding(IMAGES), expected)
+
+
 def test_a_batch_equals_its_rows():
     check_batch_equals_rows(make(), IMAGES)
 
