@@ -28,6 +28,9 @@ def padding_mask(token_ids, pad_token_id=0):
     >>> from kseq.layers import padding_mask
     >>> np.array(padding_mask([[5, 7, 0], [9, 0, 0]])).tolist()
     [[True, True, False], [True, False, False]]
+
+    References:
+        - [Keras: masking and padding](https://keras.io/guides/understanding_masking_and_padding/)
     """
     return ops.not_equal(token_ids, pad_token_id)
 
@@ -83,6 +86,9 @@ def combine_masks(*masks):
     >>> padding = padding_mask([[5, 0, 7]])[:, None]
     >>> np.array(combine_masks(padding, look_ahead_mask(3), None)).tolist()
     [[[True, False, False], [True, False, False], [True, False, True]]]
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.2.3
     """
     combined = None
     for mask in masks:
@@ -115,6 +121,9 @@ def as_boolean_mask(mask):
     >>> from kseq.layers import as_boolean_mask
     >>> np.array(as_boolean_mask([[1, 1, 0]])).tolist()
     [[True, True, False]]
+
+    References:
+        - [Keras: masking and padding](https://keras.io/guides/understanding_masking_and_padding/)
     """
     mask = ops.convert_to_tensor(mask)
     dtype = keras.backend.standardize_dtype(mask.dtype)
@@ -164,6 +173,9 @@ def masked_softmax(scores, mask=None, axis=-1):
     >>> mask = [[True, True, False], [False, False, False]]
     >>> np.array(masked_softmax(scores, mask)).tolist()
     [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.2.3
     """
     scores = ops.convert_to_tensor(scores)
     dtype = keras.backend.standardize_dtype(scores.dtype)

@@ -44,7 +44,7 @@ class MeanPooling(keras.layers.Layer):
     [[2.0]]
 
     References:
-        - [Iyyer et al., 2015](https://aclanthology.org/P15-1162/), 2.1
+        - [Iyyer et al., 2015](https://aclanthology.org/P15-1162/)
     """
 
     def call(self, sequences, mask=None):

@@ -166,6 +166,9 @@ class ExactMatch(_Rate):
     >>> logits = np.eye(5, dtype="float32")[[[3, 1, 2], [4, 4, 4]]]
     >>> float(exact(np.array([[3, 1, 2], [2, 0, 0]]), logits))
     0.5
+
+    References:
+        - [Rajpurkar et al., 2016](https://arxiv.org/abs/1606.05250) (exact match)
     """
 
     def __init__(self, pad_token_id=0, name="exact_match", dtype=None):
@@ -218,6 +221,10 @@ class EditDistanceRate(_Rate):
     >>> hypothesis = np.array([[5, 7, 2], [5, 6, 2]])
     >>> round(float(rate(y_true, hypothesis)), 2)  # one deletion in five tokens
     0.2
+
+    References:
+        - [Graves et al., 2006](https://doi.org/10.1145/1143844.1143891), 2.1 (label
+          error rate)
     """
 
     def __init__(

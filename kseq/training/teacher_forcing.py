@@ -84,6 +84,9 @@ def teacher_forcing(
     [[1, 4, 2], [1, 3, 3]]
     >>> labels.tolist()
     [[4, 2, 0], [3, 3, 2]]
+
+    References:
+        - [Williams and Zipser, 1989](https://doi.org/10.1162/neco.1989.1.2.270)
     """
     if source is not None:
         source = _rows("source", source, pad_token_id)
