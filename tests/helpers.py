@@ -339,7 +339,7 @@ def functional_model(layer, inputs, options=None):
     """A model of the layer alone, in which the lengths of sequences are unknown."""
 
     def symbol(x):
-        is_sequence = x.ndim == 3 or x.dtype != np.float32
+        is_sequence = x.ndim == 3 or (x.ndim == 2 and x.dtype != np.float32)
         shape = (None, *x.shape[2:]) if is_sequence else x.shape[1:]
         return keras.Input(shape, dtype=x.dtype.name)
 

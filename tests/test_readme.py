@@ -1,5 +1,7 @@
 """What README.md shows is run, and the commands it names exist."""
 
+import ast
+import builtins
 import os
 import re
 import subprocess
@@ -28,6 +30,17 @@ def make_targets_named(markdown):
     return set(re.findall(r"^\W*make ([a-z][a-z-]*)", code, re.M))
 
 
+def unbound_names(program):
+    """Returns the names that a program reads and nowhere makes or imports."""
+    bound, read = set(dir(builtins)), set()
+    for node in ast.walk(ast.parse(program)):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).split(".")[0])
+    return read - bound
+
+
 @pytest.fixture
 def readme():
     path = ROOT / "README.md"
@@ -49,6 +62,16 @@ def test_the_examples_run_in_order_without_a_warning(readme, tmp_path, pytestcon
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_example_can_be_copied_alone(readme):
+    for block in re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S):
+        assert unbound_names(block) == set(), block
+
+
+def test_a_name_that_another_block_makes_is_unbound():
+    block = "import a.b\nx = a.b(y)\n[z for z in x if len(z)]\n"
+    assert unbound_names(block) == {"y"}
 
 
 def test_the_make_targets_named_exist(readme):

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "kseq/layers/compilation.py": {"keras", "jax", "tensorflow"},
     "kseq/decoding": {"keras"},
     "kseq/builders": {"keras", "numpy", "kseq.layers", "kseq.decoding"},
-    "kseq/training": {"keras", "numpy", "kseq.layers.masking"},
+    "kseq/training": {"keras", "numpy", "kseq.layers.arguments", "kseq.layers.masking"},
     "kseq/tuning": {"keras", "keras_tuner", "numpy", "kseq.builders", "kseq.layers"},
     "kseq/text": {"keras", "numpy", "tensorflow", "tensorflow_text"},
     "kseq/datasets": {"keras", "numpy"},

@@ -14,6 +14,7 @@ from kseq.builders.parts import (
     as_embedding,
     as_encoder,
     as_head,
+    checked_answers,
     checked_steps,
 )
 from kseq.builders.writing import WritingModel
@@ -145,12 +146,18 @@ class EncoderDecoder(WritingModel):
             inputs = {"source": source.symbolic_input("source"), **inputs}
             memory, states = encode(encoder, source(inputs["source"]))
         outputs = decoder(target(target_ids), memory, initial_state=states)
-        super().__init__(inputs=inputs, outputs=head(outputs), name=name, **kwargs)
+        logits = checked_answers(
+            head, head(outputs), target.vocabulary_size, "vocabulary_size"
+        )
+        super().__init__(inputs=inputs, outputs=logits, name=name, **kwargs)
         self.source, self.encoder = source, encoder
         self.target, self.decoder, self.head = target, decoder, head
         self.tie_embeddings = tie_embeddings
         self.start_token_id, self.end_token_id = start_token_id, end_token_id
         self.pad_token_id = target.pad_token_id
+        self.source_size = getattr(source, "vocabulary_size", None)
+        self.source_size = getattr(source, "num_classes", self.source_size)
+        self.target_size = target.vocabulary_size
         for option in ("start_token_id", "end_token_id"):
             token_id, size = getattr(self, option), self.output_shape[-1]
             is_integer = isinstance(token_id, numbers.Integral)
@@ -161,6 +168,12 @@ class EncoderDecoder(WritingModel):
                     f"{size}, and not its padding, {self.pad_token_id}. Received: "
                     f"{option}={token_id!r}."
                 )
+        if start_token_id == end_token_id:
+            raise ValueError(
+                "`start_token_id` and `end_token_id` must be different tokens. "
+                f"Received: start_token_id={start_token_id}, "
+                f"end_token_id={end_token_id}."
+            )
 
     @property
     def source_padding(self):
@@ -205,7 +218,8 @@ class EncoderDecoder(WritingModel):
         )
         if not return_attention_scores:
             return self.head(outputs)
-        return self.head(outputs[0]), outputs[1]
+        # A prefix decoder reads its own steps besides, behind those of the memory.
+        return self.head(outputs[0]), outputs[1][..., : ops.shape(memory)[1]]
 
     def _encode(self, source):
         if self.source is None:  # an empty memory says how many rows there are

@@ -70,7 +70,7 @@ def many_to_many(
     >>> history = model.fit(words, tags, verbose=0)
 
     References:
-        - [Graves, 2012](https://doi.org/10.1007/978-3-642-24797-2), 2.3
+        - [Graves, 2012](https://doi.org/10.1007/978-3-642-24797-2)
     """
     encoder = as_encoder(encoder, width, name="encoder")
     embedding = as_embedding(source, width, name="embedding", reader=encoder)

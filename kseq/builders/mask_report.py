@@ -5,6 +5,7 @@ Axes in shape comments: B batch, S steps, D features.
 
 import dataclasses
 import inspect
+import numbers
 import warnings
 
 import keras
@@ -82,7 +83,8 @@ def mask_report(model, inputs=None):
     - `keeps`: one came in, one goes out.
     - `uses`: one came in and ends here by design, since the layer takes a mask and its
       output has no steps (a pooling, `return_sequences=False`), or since it is the
-      mask of something that the layer looks at (the memory of a decoder).
+      mask of something that the layer looks at (the memory of a decoder); or one step
+      is picked (`x[:, 0]`).
     - `loses`: one came in and none goes out, though the output still has steps; or the
       layer cannot take a mask, so that it has mixed padding into what it returns
       (`Flatten`, `GlobalMaxPooling1D`, `keras.ops.mean`).
@@ -93,7 +95,7 @@ def mask_report(model, inputs=None):
             A model inside it is one row.
         inputs: What to run the model on, an array for each input, or a dictionary by
             name. Defaults to one row of ones, 16 long where the model leaves a length
-            open.
+            open, and to class 0 where a row is one number.
 
     Returns:
         A `MaskReport` with `rows` and `lost_at`, the names of the layers that lose the
@@ -149,7 +151,7 @@ def mask_report(model, inputs=None):
                 graph._run_through_graph(default_inputs(graph), observed)
             except Exception as error:
                 raise ValueError(
-                    "The model must run on its default inputs, ones of shape "
+                    "The model must run on its default inputs, of shape "
                     f"{[shape_to_run(x) for x in graph.inputs]}. Received: "
                     f"model={model.name}, which raises {type(error).__name__}: "
                     f"{error} Give `mask_report` a batch that it runs on as `inputs`."
@@ -181,6 +183,9 @@ class Arguments:
                 is_masked, is_first = any_masked(value), name == first
             self.masked |= is_masked
             self.first_is_masked |= is_masked and is_first
+        self.picks_step = type(operation).__name__ == "GetItem" and is_one_step(
+            given["key"]
+        )
         self.first_rank = max(ranks(given.get(first)), default=0)
 
 
@@ -192,7 +197,11 @@ def row_of(operation, arguments, outputs):
         verdict = "keeps" if mask_in else "makes"
     elif not mask_in:
         verdict = "has none"
-    elif arguments.takes_mask and not (arguments.first_is_masked and has_steps):
+    elif (
+        arguments.picks_step
+        or arguments.takes_mask
+        and not (arguments.first_is_masked and has_steps)
+    ):
         verdict = "uses"
     else:
         verdict = "loses"
@@ -210,6 +219,12 @@ def computes_a_mask(operation, outputs):
 def is_mask_argument(name, names):
     """Whether Keras would fill it in: `mask`, or `value_mask` beside a `value`."""
     return name == "mask" or (name.endswith("_mask") and name[:-5] in names)
+
+
+def is_one_step(key):
+    """Whether `x[key]` picks one step, `x[:, 0]`, so that none has a mask any more."""
+    has_step = isinstance(key, tuple) and len(key) > 1 and isinstance(key[0], slice)
+    return has_step and isinstance(key[1], numbers.Integral)
 
 
 def any_masked(tensors):
@@ -241,8 +256,11 @@ def shape_to_run(x):
 
 
 def default_inputs(graph):
-    """Ones: no padding, so that no row is fully masked."""
-    return [ops.ones(shape_to_run(x), dtype=x.dtype) for x in graph.inputs]
+    """Ones, which are no padding; class 0, which there always is."""
+    return [
+        (ops.ones if len(x.shape) > 1 else ops.zeros)(shape_to_run(x), dtype=x.dtype)
+        for x in graph.inputs
+    ]
 
 
 def given_inputs(graph, inputs):

@@ -18,6 +18,7 @@ from kseq.layers import (
 )
 from kseq.layers.arguments import one_of, positive_integer
 
+NETWORKS = ("rnn", "lstm", "gru", "transformer")
 POOLINGS = {
     "mean": MeanPooling,
     "max": MaxPooling,
@@ -54,6 +55,7 @@ def as_embedding(part, width, name=None, reader=None):
 def as_encoder(part, width, name=None):
     """`"gru"` is short for `RecurrentEncoder("gru", width)`."""
     if isinstance(part, str):
+        one_of("encoder", part, NETWORKS)
         positive_integer("width", width)
     if part == "transformer":
         return TransformerEncoder(num_heads=heads_of(width), width=width, name=name)
@@ -65,6 +67,7 @@ def as_encoder(part, width, name=None):
 def as_decoder(part, width, cross_attention=True):
     """`"gru"` is short for a GRU decoder with Bahdanau's attention."""
     if isinstance(part, str):
+        one_of("decoder", part, NETWORKS)
         positive_integer("width", width)
     if part == "transformer":
         return TransformerDecoder(
@@ -135,13 +138,13 @@ def checked_vectors(pooling, outputs):
     return outputs
 
 
-def checked_answers(head, outputs, num_outputs):
+def checked_answers(head, outputs, num_outputs, name="num_outputs"):
     """Returns what a head gave if its last axis is the answers."""
     shape = shape_of(outputs)
     if isinstance(shape, list) or shape[-1] != num_outputs:
         raise ValueError(
-            "`head` must return `num_outputs` numbers on the last axis. Received: "
-            f"head={head.name}, which returns {shape}, with num_outputs={num_outputs}. "
+            f"`head` must return `{name}` numbers on the last axis. Received: "
+            f"head={head.name}, which returns {shape}, with {name}={num_outputs}. "
             "Make the two agree."
         )
     return outputs

@@ -19,14 +19,17 @@ class WritingModel(keras.Model):
     """A model that writes token ids, the base of those that the builders return.
 
     A subclass sets `start_token_id`, `end_token_id`, `pad_token_id` and, where the
-    source is no padded rows of token ids, `source_padding`; and it says how it starts,
-    steps and reads:
+    source is no padded rows of token ids, `source_padding`; where their ids are to be
+    checked, `source_size` and `target_size`, how many there are; and it says how it
+    starts, steps and reads:
 
     - `start(source, num_beams, max_length) -> (state, constants)`
     - `step(token_ids (B, K), state, constants) -> (logits (B, K, V), state)`
     - `read(source, target (B, T), return_attention_scores) -> logits (B, T, V)`, or
       `(logits, weights (B, ..., T, S))`
     """
+
+    source_size = target_size = None
 
     @property
     def source_padding(self):
@@ -57,7 +60,8 @@ class WritingModel(keras.Model):
             A `kseq.decoding.Generation` of NumPy arrays, every hypothesis, best first.
 
         Raises:
-            ValueError: The source is empty, or a number is not a positive integer.
+            ValueError: The source is empty, or holds an id that is none of the
+                vocabulary, or a number is not a positive integer.
         """
         check_max_length(max_length)
         search = GreedySearch() if search is None else search
@@ -81,15 +85,16 @@ class WritingModel(keras.Model):
         Args:
             source: As for `generate`.
             target: Token ids without the start token, up to and including the end
-                token: `(B, T)`, padded, or a list of lists; or several hypotheses for
-                each source, `(B, N, T)`, or a `Generation`.
+                token: `(B, T)`, padded, or a list of lists; or N hypotheses for each
+                source, `(B, N, T)`, padded, or as lists, or a `Generation`.
             batch_size: Most rows to work on at a time.
 
         Returns:
             NumPy array `(B,)`, or `(B, N)`, of natural logarithms.
 
         Raises:
-            ValueError: Source and target have different numbers of rows.
+            ValueError: Source and target have different numbers of rows, or an id is
+                none of the vocabulary.
         """
         if not isinstance(target, Generation):
             return self._score(source, target, batch_size, False)[0]
@@ -105,10 +110,16 @@ class WritingModel(keras.Model):
                 f"{len(source)} sources and {len(target)} targets."
             )
         hypotheses = None
-        if getattr(target, "ndim", 1) == 3:
-            hypotheses = target.shape[:2]  # B N
-            target = target.reshape(-1, target.shape[-1])  # BN T
+        if any(len(row) and np.ndim(row[0]) for row in target):
+            hypotheses = len(target), len(target[0])  # B N
+            if any(len(row) != hypotheses[1] for row in target):
+                raise ValueError(
+                    "Every source needs the same number of hypotheses. Received: "
+                    f"targets of {[len(row) for row in target]} hypotheses."
+                )
+            target = [hypothesis for row in target for hypothesis in row]  # BN T
             source = [row for row in source for _ in range(hypotheses[1])]
+        _check_ids("target", target, self.target_size)
         reading = self._compiled(_Reading, return_attention_scores)
         outputs = _in_batches(reading, {"source": source, "target": target}, batch_size)
         if return_attention_scores:
@@ -127,10 +138,10 @@ class WritingModel(keras.Model):
     def source_rows(self, source, num_rows=None):
         """The source as something with a length, and a row for each of its items."""
         if self.source_padding is not None:
-            return _rows("source", source)
+            return _check_ids("source", _rows("source", source), self.source_size)
         symbol = self.input["source"]
         try:
-            source = np.asarray(ops.convert_to_numpy(source), symbol.dtype)
+            source = ops.convert_to_numpy(source)
         except ValueError:
             source = np.empty((len(source), 0))  # rows of different shapes
         if source.ndim != len(symbol.shape) or not len(source):
@@ -140,7 +151,8 @@ class WritingModel(keras.Model):
                 f"{source.shape}. A `FeatureEmbedding` with a `mask_value` takes rows "
                 "of different lengths."
             )
-        return source
+        _check_ids("source", source, self.source_size)
+        return np.asarray(source, symbol.dtype)
 
     def _compiled(self, kind, *options):
         """The Keras model that runs a loop, kept so that it is compiled only once."""
@@ -221,6 +233,22 @@ def _rows(name, ids):
             f"list of lists. Received: {name}={ids!r}."
         )
     return ids
+
+
+def _check_ids(name, rows, size):
+    """Returns the rows if all are ids below the size, which a backend may not check."""
+    if size is None:
+        return rows
+    filled = [row for row in map(np.ravel, rows) if row.size]
+    ids = np.concatenate(filled) if filled else np.zeros(0, "int32")
+    is_id = (ids >= 0) & (ids < size) if ids.dtype.kind in "iu" else np.zeros(len(ids))
+    if not is_id.all():
+        raise ValueError(
+            f"`{name}` must hold integers from 0 to {size - 1}, the ids that the model "
+            f"knows. Received: {name} with {ids[is_id == 0][0]}. Encode it with the "
+            "vocabulary that the model was made for."
+        )
+    return rows
 
 
 def _in_batches(model, inputs, batch_size):

@@ -23,6 +23,8 @@ class Generation:
         lengths: Integers `(B, N)`, the number of tokens, the end token counted.
         attention: `(B, N, T, S)`, the weights of the source steps at each step, of a
             Transformer `(B, N, layers, heads, T, S)`; None unless they were asked for.
+            What a decoder without cross-attention gives to the steps it has written is
+            left out: its weights sum to less than 1, and from nothing S is 0.
     """
 
     token_ids: Any

@@ -36,6 +36,9 @@ class GreedySearch:
     >>> result = GreedySearch()(step, (), (), [0], end_token_id=1, max_length=5)
     >>> np.array(result.token_ids).tolist(), float(np.exp(result.log_probs[0, 0]))
     ([[[2, 1, 0, 0, 0]]], 0.56...)
+
+    References:
+        - [Sutskever et al., 2014](https://arxiv.org/abs/1409.3215), 3.2 (a beam of one)
     """
 
     @property

@@ -1,6 +1,10 @@
 """Checks of constructor arguments, so that every layer complains in the same words."""
 
+import math
 import numbers
+
+import keras
+from keras import ops
 
 
 def positive_integer(name, value):
@@ -18,6 +22,50 @@ def optional_positive_integer(name, value):
     return None if value is None else positive_integer(name, value)
 
 
+def integer(name, value):
+    """Returns the value if it is an integer."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise ValueError(f"`{name}` must be an integer. Received: {name}={value!r}.")
+    return int(value)
+
+
+def number(name, value):
+    """Returns the value if it is a number, which NaN is too."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise ValueError(f"`{name}` must be a number. Received: {name}={value!r}.")
+    return float(value)
+
+
+def positive_number(name, value):
+    """Returns the value if it is a finite number above 0."""
+    if not 0 < number(name, value) < math.inf:
+        raise ValueError(
+            f"`{name}` must be a positive number. Received: {name}={value!r}."
+        )
+    return float(value)
+
+
+def whole_numbers(name, values):
+    """Returns the values unless it can be seen that some are not whole."""
+    if "float" in keras.backend.standardize_dtype(values.dtype):
+        seen = concrete_values(values)
+        if seen is not None and (seen % 1 != 0).any():
+            wrong = seen[seen % 1 != 0].flat[0]
+            raise ValueError(
+                f"`{name}` must be integers. Received: {name} with the value {wrong}. "
+                "A `FeatureEmbedding` takes floats."
+            )
+    return values
+
+
+def concrete_values(tensor):
+    """The values as a NumPy array, or None while a function is being compiled."""
+    try:
+        return ops.convert_to_numpy(tensor)
+    except Exception:  # each backend has its own way to refuse a symbolic tensor
+        return None
+
+
 def sequence_shape(name, shape):
     """Returns the shape if it is that of a sequence of vectors."""
     if len(shape) != 3:
@@ -26,6 +74,16 @@ def sequence_shape(name, shape):
             f"{name} of shape {tuple(shape)}."
         )
     return shape
+
+
+def same_rows(name, shape, other, other_shape):
+    """Refuses sequences that are known to be more or fewer than others."""
+    rows, others = sequence_shape(name, shape)[0], other_shape[0]
+    if None not in (rows, others) and rows != others:
+        raise ValueError(
+            f"`{name}` must have a row for each of `{other}`. Received: {name} of "
+            f"shape {tuple(shape)}, {other} of shape {tuple(other_shape)}."
+        )
 
 
 def rate(name, value):

@@ -9,7 +9,7 @@ Axes in shape comments: B batch, T query steps, S key steps, U units, D features
 import keras
 from keras import ops
 
-from kseq.layers.arguments import one_of, positive_integer
+from kseq.layers.arguments import one_of, positive_integer, same_rows
 from kseq.layers.masking import keep, masked_softmax
 
 
@@ -86,6 +86,7 @@ class BahdanauAttention(keras.layers.Layer):
     def call(
         self, query, value, key=None, value_mask=None, return_attention_scores=False
     ):
+        same_rows("value", value.shape, "query", query.shape)
         value = keep(value, value_mask)
         keys = self.project_keys(value if key is None else keep(key, value_mask))
         context, weights = self.attend(query, keys, value, value_mask)
@@ -209,6 +210,7 @@ class LuongAttention(keras.layers.Layer):
     def call(
         self, query, value, key=None, value_mask=None, return_attention_scores=False
     ):
+        same_rows("value", value.shape, "query", query.shape)
         value = keep(value, value_mask)
         keys = self.project_keys(value if key is None else keep(key, value_mask))
         context, weights = self.attend(query, keys, value, value_mask)

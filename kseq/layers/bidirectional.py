@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import one_of
-from kseq.layers.masking import as_boolean_mask
+from kseq.layers.masking import step_mask
 
 MERGES = {
     "concat": lambda forward, backward: ops.concatenate([forward, backward], axis=-1),
@@ -85,7 +85,7 @@ class Bidirectional(keras.layers.Layer):
         self.backward_layer.build(sequences_shape)
 
     def call(self, sequences, mask=None, training=False):
-        mask = None if mask is None else as_boolean_mask(mask)
+        mask = step_mask(mask, sequences)
         forward = self.forward_layer(sequences, mask=mask, training=training)
         backward = self.backward_layer(sequences, mask=mask, training=training)
         merge = MERGES[self.merge_mode]

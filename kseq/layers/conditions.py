@@ -6,7 +6,7 @@ Axes in shape comments: B batch, F features, D width.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import positive_integer
+from kseq.layers.arguments import positive_integer, whole_numbers
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -26,7 +26,8 @@ class ClassEmbedding(keras.layers.Layer):
         Vectors `(B, 1, D)`.
 
     Raises:
-        ValueError: A size is not a positive integer.
+        ValueError: A size is not a positive integer, or the labels are not integers
+            `(B,)`.
 
     Example:
 
@@ -61,7 +62,13 @@ class ClassEmbedding(keras.layers.Layer):
         self.embedding.build(labels_shape)
 
     def call(self, labels):
-        return ops.expand_dims(self.embedding(labels), 1)  # B 1 D
+        if len(labels.shape) != 1:
+            raise ValueError(
+                "`labels` must be one class for each row, shape (B,). Received: labels "
+                f"of shape {tuple(labels.shape)}. A `TokenEmbedding` takes sequences."
+            )
+        vectors = self.embedding(whole_numbers("labels", labels))  # B D
+        return ops.expand_dims(vectors, 1)  # B 1 D
 
     def get_config(self):
         return {
@@ -91,7 +98,7 @@ class VectorEmbedding(keras.layers.Layer):
         Vectors `(B, 1, D)`.
 
     Raises:
-        ValueError: A size is not a positive integer.
+        ValueError: A size is not a positive integer, or the features are not `(B, F)`.
 
     Example:
 
@@ -124,9 +131,15 @@ class VectorEmbedding(keras.layers.Layer):
         return keras.Input((self.num_features,), name=name)
 
     def build(self, features_shape):
-        self.projection.build(features_shape)
+        self.projection.build((None, self.num_features))
 
     def call(self, features):
+        if len(features.shape) != 2 or features.shape[-1] != self.num_features:
+            raise ValueError(
+                "`features` must be one vector for each row, shape (B, num_features). "
+                f"Received: features of shape {tuple(features.shape)} with "
+                f"num_features={self.num_features}. A `FeatureEmbedding` takes series."
+            )
         return ops.expand_dims(self.projection(features), 1)  # B 1 D
 
     def get_config(self):

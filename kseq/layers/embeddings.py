@@ -11,7 +11,7 @@ import math
 import keras
 from keras import ops
 
-from kseq.layers.arguments import positive_integer, rate
+from kseq.layers.arguments import integer, positive_integer, rate, whole_numbers
 from kseq.layers.masking import keep, padding_mask
 from kseq.layers.positions import (
     deserialize_positions,
@@ -51,8 +51,9 @@ class TokenEmbedding(keras.layers.Layer):
         Vectors `(B, S, D)`, with the Keras mask `token_ids != pad_token_id`.
 
     Raises:
-        ValueError: A size is not a positive integer, `dropout` is not in [0, 1), or
-            the positions are unknown.
+        ValueError: A size is not a positive integer, `dropout` is not in [0, 1),
+            `pad_token_id` is not in the vocabulary, the positions are unknown, or a
+            token id is no whole number.
 
     Example:
 
@@ -84,7 +85,12 @@ class TokenEmbedding(keras.layers.Layer):
         self.vocabulary_size = positive_integer("vocabulary_size", vocabulary_size)
         self.width = positive_integer("width", width)
         self.dropout = rate("dropout", dropout)
-        self.pad_token_id = pad_token_id
+        self.pad_token_id = integer("pad_token_id", pad_token_id)
+        if not 0 <= self.pad_token_id < self.vocabulary_size:
+            raise ValueError(
+                "`pad_token_id` must be a token of the vocabulary. Received: "
+                f"pad_token_id={pad_token_id} with vocabulary_size={vocabulary_size}."
+            )
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         self.embedding = keras.layers.Embedding(
             self.vocabulary_size,
@@ -117,7 +123,7 @@ class TokenEmbedding(keras.layers.Layer):
         return padding_mask(token_ids, self.pad_token_id)
 
     def call(self, token_ids, positions=None, training=False):
-        vectors = self.embedding(token_ids)  # B S D
+        vectors = self.embedding(whole_numbers("token_ids", token_ids))  # B S D
         if self.scale:
             vectors = vectors * self.width**0.5
         if self.positions_layer is not None:

@@ -9,6 +9,8 @@ Axes in shape comments: B batch, T query steps, S key steps.
 import keras
 from keras import ops
 
+from kseq.layers.arguments import concrete_values
+
 
 def padding_mask(token_ids, pad_token_id=0):
     """Marks the real tokens of padded sequences.
@@ -26,6 +28,9 @@ def padding_mask(token_ids, pad_token_id=0):
     >>> from kseq.layers import padding_mask
     >>> np.array(padding_mask([[5, 7, 0], [9, 0, 0]])).tolist()
     [[True, True, False], [True, False, False]]
+
+    References:
+        - [Keras: masking and padding](https://keras.io/guides/understanding_masking_and_padding/)
     """
     return ops.not_equal(token_ids, pad_token_id)
 
@@ -81,6 +86,9 @@ def combine_masks(*masks):
     >>> padding = padding_mask([[5, 0, 7]])[:, None]
     >>> np.array(combine_masks(padding, look_ahead_mask(3), None)).tolist()
     [[[True, False, False], [True, False, False], [True, False, True]]]
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.2.3
     """
     combined = None
     for mask in masks:
@@ -113,12 +121,15 @@ def as_boolean_mask(mask):
     >>> from kseq.layers import as_boolean_mask
     >>> np.array(as_boolean_mask([[1, 1, 0]])).tolist()
     [[True, True, False]]
+
+    References:
+        - [Keras: masking and padding](https://keras.io/guides/understanding_masking_and_padding/)
     """
     mask = ops.convert_to_tensor(mask)
     dtype = keras.backend.standardize_dtype(mask.dtype)
     if dtype == "bool":
         return mask
-    values = _concrete_values(mask)
+    values = concrete_values(mask)
     if values is None and "float" in dtype:
         raise ValueError(
             "A mask must be boolean, True where a position may be used. Received: a "
@@ -162,6 +173,9 @@ def masked_softmax(scores, mask=None, axis=-1):
     >>> mask = [[True, True, False], [False, False, False]]
     >>> np.array(masked_softmax(scores, mask)).tolist()
     [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.2.3
     """
     scores = ops.convert_to_tensor(scores)
     dtype = keras.backend.standardize_dtype(scores.dtype)
@@ -181,8 +195,25 @@ def keep(sequences, mask, fill=0.0):
     """
     if mask is None:
         return sequences
-    mask = ops.expand_dims(as_boolean_mask(mask), -1)  # B S 1
+    mask = ops.expand_dims(step_mask(mask, sequences), -1)  # B S 1
     return ops.where(mask, sequences, ops.cast(fill, sequences.dtype))
+
+
+def step_mask(mask, sequences):
+    """The boolean mask of the steps of `(B, S, D)`, or None."""
+    if mask is None:
+        return None
+    mask = as_boolean_mask(mask)
+    received, expected = tuple(mask.shape), tuple(sequences.shape[:2])
+    if len(received) != 2 or any(
+        None not in sizes and sizes[0] != sizes[1]
+        for sizes in zip(received, expected, strict=True)
+    ):
+        raise ValueError(
+            "The mask of a sequence must have a value for each step, shape (B, S) = "
+            f"{expected}. Received: a mask of shape {received}."
+        )
+    return mask
 
 
 def mask_of(tensor):
@@ -196,7 +227,8 @@ def mask_of(tensor):
 
 class _MaskOf(keras.layers.Layer):
     def __init__(self):
-        super().__init__(autocast=False)
+        # TensorFlow refuses a name that begins with an underscore.
+        super().__init__(autocast=False, name="mask_of")
         self.supports_masking = True
 
     def call(self, inputs, mask=None):
@@ -207,11 +239,3 @@ def _softmax(scores, axis):
     if scores.shape[axis] == 1:  # of which Keras warns; a memory may have one step
         return scores - scores + 1
     return ops.softmax(scores, axis=axis)
-
-
-def _concrete_values(tensor):
-    """The values as a NumPy array, or None while a function is being compiled."""
-    try:
-        return ops.convert_to_numpy(tensor)
-    except Exception:  # each backend has its own way to refuse a symbolic tensor
-        return None

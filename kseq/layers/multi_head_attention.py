@@ -14,6 +14,7 @@ from kseq.layers.arguments import (
     optional_positive_integer,
     positive_integer,
     rate,
+    same_rows,
     sequence_shape,
 )
 from kseq.layers.dropout import Dropout
@@ -23,6 +24,7 @@ from kseq.layers.masking import (
     keep,
     look_ahead_mask,
     masked_softmax,
+    step_mask,
 )
 from kseq.layers.positions import RotaryPositions, step_positions
 
@@ -180,14 +182,17 @@ class MultiHeadAttention(keras.layers.Layer):
         query = keep(query, query_mask)
         if value is None:
             value_mask = query_mask if value_mask is None else value_mask
+            value_mask = step_mask(value_mask, query)
             value_positions = positions
             queries, keys, values = self.project(query, positions)
         else:
+            same_rows("value", value.shape, "query", query.shape)
             value_positions = step_positions(value_mask, ops.shape(value)[1])
             value = keep(value, value_mask)
             key = None if key is None else keep(key, value_mask)
             queries = self.project_query(query, positions)
             keys, values = self.project_memory(value, key, value_positions)
+        check_attention_mask(attention_mask, query, query if value is None else value)
         mask = combine_masks(
             attention_mask,
             None if value_mask is None else ops.expand_dims(value_mask, 1),  # B 1 S
@@ -403,6 +408,22 @@ def prefix_positions(mask, prefix):
         return ops.broadcast_to(positions, (rows, length))
     count = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
     return step_positions(mask, ops.shape(mask)[1]) - count
+
+
+def check_attention_mask(mask, query, value):
+    """Refuses a mask that is known not to fit `(B, T, S)` or `(T, S)`."""
+    if mask is None:
+        return
+    shape = (*query.shape[:2], value.shape[1])  # B T S
+    received = tuple(ops.convert_to_tensor(mask).shape)
+    if len(received) not in (2, 3) or any(
+        None not in sizes and sizes[0] not in (1, sizes[1])
+        for sizes in zip(received[::-1], shape[::-1], strict=False)
+    ):
+        raise ValueError(
+            "`attention_mask` must have a value for each query and value, shape (T, S) "
+            f"or (B, T, S) = {shape}. Received: attention_mask of shape {received}."
+        )
 
 
 def _side_by_side(tensors):

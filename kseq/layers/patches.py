@@ -29,8 +29,10 @@ class PatchEmbedding(keras.layers.Layer):
         width: Size D of the vectors.
         dropout: Share of the features to drop in training.
         kernel_initializer: Initializer of `W`.
-        positions: What tells the patches apart: `"learned"`, `"sinusoidal"`, a layer,
-            or None.
+        positions: What tells the patches apart: `"learned"`, `"sinusoidal"` or None;
+            or a layer `(B, P, D) -> (B, P, D)`, which is called with the vectors alone,
+            all rows of patches one behind the other, and unless it is built already is
+            built for `(None, None, D)`.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -41,8 +43,8 @@ class PatchEmbedding(keras.layers.Layer):
 
     Raises:
         ValueError: The pictures do not divide into patches, or have another shape, a
-            size is not a positive
-            integer, `dropout` is not in [0, 1), or the positions are unknown.
+            size is not a positive integer, `dropout` is not in [0, 1), or the positions
+            are unknown.
 
     Example:
 
@@ -73,6 +75,11 @@ class PatchEmbedding(keras.layers.Layer):
         self.image_shape = tuple(image_shape) if is_shape else (image_shape,)
         is_pair = isinstance(patch_size, (tuple, list))
         self.patch_size = tuple(patch_size) if is_pair else (patch_size, patch_size)
+        if len(self.patch_size) != 2:
+            raise ValueError(
+                "`patch_size` must be one number, or a height and a width. Received: "
+                f"patch_size={patch_size!r}."
+            )
         sizes = zip(self.image_shape, self.patch_size, strict=False)
         for size in (*self.image_shape, *self.patch_size):
             positive_integer("image_shape and patch_size", size)

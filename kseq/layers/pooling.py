@@ -11,7 +11,7 @@ from keras import ops
 
 from kseq.layers.arguments import positive_integer, sequence_shape
 from kseq.layers.attention import weighted_sum
-from kseq.layers.masking import as_boolean_mask, keep
+from kseq.layers.masking import as_boolean_mask, keep, step_mask
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -44,11 +44,11 @@ class MeanPooling(keras.layers.Layer):
     [[2.0]]
 
     References:
-        - [Iyyer et al., 2015](https://aclanthology.org/P15-1162/), 2.1
+        - [Iyyer et al., 2015](https://aclanthology.org/P15-1162/)
     """
 
     def call(self, sequences, mask=None):
-        mask = step_mask(sequences, mask)
+        mask = real_steps(sequences, mask)
         precise = keras.backend.result_type(sequences.dtype, "float32")
         steps = ops.cast(keep(sequences, mask), precise)  # B S D
         count = ops.sum(ops.cast(mask, precise), axis=1, keepdims=True)  # B 1
@@ -93,7 +93,7 @@ class MaxPooling(keras.layers.Layer):
     """
 
     def call(self, sequences, mask=None):
-        mask = step_mask(sequences, mask)
+        mask = real_steps(sequences, mask)
         largest = ops.max(keep(sequences, mask, float("-inf")), axis=1)  # B D
         return ops.where(ops.any(mask, axis=1, keepdims=True), largest, 0.0)
 
@@ -136,7 +136,7 @@ class LastStepPooling(keras.layers.Layer):
     """
 
     def call(self, sequences, mask=None):
-        mask = step_mask(sequences, mask)
+        mask = real_steps(sequences, mask)
         steps = ops.arange(ops.shape(sequences)[1])  # S
         last = ops.max(ops.where(mask, steps, -1), axis=1, keepdims=True)  # B 1
         return ops.sum(keep(sequences, ops.equal(steps, last)), axis=1)  # B D
@@ -246,7 +246,7 @@ class ClassTokenPooling(keras.layers.Layer):
     """
 
     def call(self, sequences, mask=None):
-        mask = step_mask(sequences, mask)
+        mask = real_steps(sequences, mask)
         length = ops.shape(sequences)[1]
         steps = ops.arange(length)  # S
         first = ops.min(ops.where(mask, steps, length), axis=1, keepdims=True)  # B 1
@@ -313,7 +313,7 @@ class AttentionPooling(keras.layers.Layer):
         )
 
     def call(self, sequences, mask=None, return_attention_scores=False):
-        mask = step_mask(sequences, mask)
+        mask = real_steps(sequences, mask)
         steps = keep(sequences, mask)  # B S D
         hidden = ops.tanh(ops.matmul(steps, self.key_kernel) + self.bias)  # B S U
         scores = ops.swapaxes(ops.matmul(hidden, self.score_kernel), 1, 2)  # B 1 S
@@ -332,9 +332,9 @@ class AttentionPooling(keras.layers.Layer):
         }
 
 
-def step_mask(sequences, mask):
+def real_steps(sequences, mask):
     """Marks the real steps `(B, S)`, which without a mask are all."""
     sequence_shape("sequences", sequences.shape)
     if mask is None:
         return ops.ones(ops.shape(sequences)[:2], dtype="bool")
-    return as_boolean_mask(mask)
+    return step_mask(mask, sequences)

@@ -9,7 +9,7 @@ Axes in shape comments: B batch, S steps, D width, H heads, C size of a head.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import one_of, positive_integer
+from kseq.layers.arguments import one_of, positive_integer, positive_number
 from kseq.layers.masking import as_boolean_mask
 
 LAYOUTS = ("interleaved", "halves")
@@ -40,7 +40,8 @@ class SinusoidalPositions(keras.layers.Layer):
         `(B, S, D)`.
 
     Raises:
-        ValueError: D is odd, or the layout is unknown.
+        ValueError: D is odd, the layout is unknown, or `max_wavelength` is not
+            positive.
 
     Example:
 
@@ -57,7 +58,7 @@ class SinusoidalPositions(keras.layers.Layer):
     def __init__(self, layout="interleaved", max_wavelength=10_000, **kwargs):
         super().__init__(**kwargs)
         self.layout = one_of("layout", layout, LAYOUTS)
-        self.max_wavelength = max_wavelength
+        self.max_wavelength = positive_number("max_wavelength", max_wavelength)
         self.supports_masking = True
 
     def build(self, sequences_shape):
@@ -178,7 +179,8 @@ class RotaryPositions(keras.layers.Layer):
         `(B, S, H, C)`.
 
     Raises:
-        ValueError: C is odd, or the layout is unknown.
+        ValueError: C is odd, the layout is unknown, or `max_wavelength` is not
+            positive.
 
     Example:
 
@@ -195,7 +197,7 @@ class RotaryPositions(keras.layers.Layer):
     def __init__(self, layout="halves", max_wavelength=10_000, **kwargs):
         super().__init__(**kwargs)
         self.layout = one_of("layout", layout, LAYOUTS)
-        self.max_wavelength = max_wavelength
+        self.max_wavelength = positive_number("max_wavelength", max_wavelength)
         self.supports_masking = True
 
     def build(self, heads_shape):
@@ -273,7 +275,7 @@ def step_positions(mask, length):
 def position_angles(positions, width, max_wavelength):
     """Angles `(B, S, D/2)` of integer positions `(B, S)`, in float32."""
     pairs = ops.arange(width // 2, dtype="float32")
-    speeds = ops.exp(pairs * (-2 / width * ops.log(float(max_wavelength))))  # D/2
+    speeds = ops.exp(pairs * (-2 / width * ops.log(max_wavelength)))  # D/2
     return ops.expand_dims(ops.cast(positions, "float32"), -1) * speeds
 
 

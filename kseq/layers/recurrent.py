@@ -14,7 +14,7 @@ from kseq.layers.cells import (
     serialize_cell,
 )
 from kseq.layers.embeddings import sequence_dropout
-from kseq.layers.masking import as_boolean_mask
+from kseq.layers.masking import step_mask
 from kseq.layers.recurrent_layers import GRU, LSTM, SimpleRNN
 
 LAYERS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
@@ -141,7 +141,7 @@ class RecurrentEncoder(keras.layers.Layer):
             shape = (*sequences_shape[:2], self.output_width)
 
     def call(self, sequences, mask=None, return_state=False, training=False):
-        mask = None if mask is None else as_boolean_mask(mask)
+        mask = step_mask(mask, sequences)
         states = []
         for index, layer in enumerate(self.recurrent_layers):
             inputs = sequences  # B S D

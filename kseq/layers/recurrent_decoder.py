@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from kseq.layers import compilation, recurrences
-from kseq.layers.arguments import one_of, positive_integer, rate
+from kseq.layers.arguments import one_of, positive_integer, rate, same_rows
 from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.bridge import StateBridge
 from kseq.layers.cells import (
@@ -23,7 +23,7 @@ from kseq.layers.cells import (
 )
 from kseq.layers.compiled_loop import run_steps
 from kseq.layers.embeddings import sequence_dropout
-from kseq.layers.masking import as_boolean_mask, keep
+from kseq.layers.masking import keep, step_mask
 from kseq.layers.recurrent_layers import fill_up, is_worth_compiling
 
 RECURRENCES = {
@@ -222,6 +222,7 @@ class RecurrentDecoder(keras.layers.Layer):
                 "return_attention_scores=True on a decoder with attention=None."
             )
         memory = inputs[:, :0] if memory is None else memory
+        same_rows("memory", memory.shape, "inputs", inputs.shape)
         state, constants = self.start(memory, memory_mask, initial_state)
         inputs = self.dropout_layer(inputs, training=training)
         features = self._run(inputs, state, constants, inputs_mask, training)
@@ -256,7 +257,7 @@ class RecurrentDecoder(keras.layers.Layer):
             `(state, constants)`: trees of tensors `(B, K, ...)` and `(B, ...)`.
         """
         memory = ops.convert_to_tensor(memory, self.compute_dtype)
-        memory_mask = None if memory_mask is None else as_boolean_mask(memory_mask)
+        memory_mask = step_mask(memory_mask, memory)
         memory = keep(memory, memory_mask)
         bridged = self.state_bridge(memory, initial_state, memory_mask=memory_mask)
         state = {"cells": [[s[:, None] for s in layer] for layer in bridged]}  # B 1 U
@@ -318,7 +319,7 @@ class RecurrentDecoder(keras.layers.Layer):
             return features, [features, *new_states]
 
         states = [ops.squeeze(self._features(state), 1), *states]
-        mask = as_boolean_mask(inputs_mask)
+        mask = step_mask(inputs_mask, inputs)
         return loop_over_time(advance_and_keep, inputs, states, mask)
 
     def _is_covered(self):
@@ -347,7 +348,7 @@ class RecurrentDecoder(keras.layers.Layer):
             for name, pair in products.items()
         }
         kernel, bias = products.pop("kernel_0")
-        mask = None if inputs_mask is None else as_boolean_mask(inputs_mask)
+        mask = step_mask(inputs_mask, inputs)
         length = ops.shape(inputs)[1]
         inputs, mask = fill_up(inputs, mask)
         batch, steps = ops.shape(inputs)[:2]

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kseq.layers import compilation, recurrences
-from kseq.layers.masking import as_boolean_mask, keep
+from kseq.layers.masking import keep, step_mask
 
 # On TensorFlow, smaller layers are not worth the second that XLA compiles for.
 SMALLEST_UNITS = 32
@@ -30,7 +30,7 @@ class FastLoop:
         if training and self.cell.dropout:
             kept = self.cell.get_dropout_mask(sequences[:, 0])
             sequences = sequences * ops.expand_dims(kept, 1)
-        mask = None if mask is None else as_boolean_mask(mask)
+        mask = step_mask(mask, sequences)
         sequences = keep(sequences, mask)
         length = ops.shape(sequences)[1]
         sequences, mask = fill_up(sequences, mask)

@@ -6,7 +6,7 @@ Axes in shape comments: B batch, S steps, H heads, D features, U width.
 import keras
 from keras import ops
 
-from kseq.layers.masking import as_boolean_mask
+from kseq.layers.masking import step_mask
 from kseq.layers.transformer_blocks import TransformerEncoderBlock
 from kseq.layers.transformer_layer import TransformerStack
 
@@ -108,7 +108,7 @@ class TransformerEncoder(TransformerStack):
         self.build_stack(sequences_shape, make_block)
 
     def call(self, sequences, mask=None, return_attention_scores=False, training=False):
-        mask = None if mask is None else as_boolean_mask(mask)
+        mask = step_mask(mask, sequences)
         x = self.enter(sequences, mask, training)  # B S U
         weights = []
         for block in self.blocks:

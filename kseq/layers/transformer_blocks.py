@@ -7,8 +7,9 @@ steps, H heads, N key heads, C size of a head, D features.
 import keras
 from keras import ops
 
+from kseq.layers.arguments import same_rows
 from kseq.layers.masking import combine_masks, keep, look_ahead_mask
-from kseq.layers.multi_head_attention import prefix_positions
+from kseq.layers.multi_head_attention import check_attention_mask, prefix_positions
 from kseq.layers.positions import step_positions
 from kseq.layers.transformer_layer import TransformerLayer
 
@@ -83,6 +84,7 @@ class TransformerEncoderBlock(TransformerLayer):
     ):
         positions = step_positions(mask, ops.shape(sequences)[1])
         sequences = keep(sequences, mask)
+        check_attention_mask(attention_mask, sequences, sequences)
         bias = self.attention.bias_between(positions, positions)
         mask = combine_masks(
             attention_mask, None if mask is None else ops.expand_dims(mask, 1)
@@ -218,6 +220,7 @@ class TransformerDecoderBlock(TransformerLayer):
         inputs = keep(inputs, inputs_mask)
         constants = {}
         if memory is not None:
+            same_rows("memory", memory.shape, "inputs", inputs.shape)
             constants = self.project_memory(keep(memory, memory_mask))
         x, weights = self.run(inputs, constants, memory_mask, inputs_mask, training)
         return (x, weights) if return_attention_scores else x

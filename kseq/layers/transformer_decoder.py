@@ -7,8 +7,8 @@ steps, H heads, N key heads, C size of a head, D features, U width.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import positive_integer
-from kseq.layers.masking import as_boolean_mask, keep
+from kseq.layers.arguments import positive_integer, same_rows
+from kseq.layers.masking import keep, step_mask
 from kseq.layers.transformer_blocks import TransformerDecoderBlock
 from kseq.layers.transformer_layer import TransformerStack
 
@@ -60,7 +60,8 @@ class TransformerDecoder(TransformerStack):
     Returns:
         `(B, T, U)`, or `(outputs, weights)` with the weights over the memory
         `(B, num_layers, H, T, S)`; without cross-attention over memory and inputs
-        `(B, num_layers, H, T, S + T)`.
+        `(B, num_layers, H, T, S + T)`, of which a model's `generate` returns the first
+        S.
 
     Raises:
         ValueError: The width does not divide by `num_heads`, a size is not positive, a
@@ -163,8 +164,10 @@ class TransformerDecoder(TransformerStack):
         return_attention_scores=False,
         training=False,
     ):
+        if memory is not None:
+            same_rows("memory", memory.shape, "inputs", inputs.shape)
         constants = self._constants(memory, memory_mask, training)
-        mask = None if inputs_mask is None else as_boolean_mask(inputs_mask)
+        mask = step_mask(inputs_mask, inputs)
         x = self.enter(inputs, mask, training)  # B T U
         weights = []
         for block, own in zip(self.blocks, constants["layers"], strict=True):
@@ -236,7 +239,7 @@ class TransformerDecoder(TransformerStack):
             return {"layers": [{} for _ in self.blocks]}
         constants = {"layers": []}
         if memory_mask is not None:
-            constants["mask"] = as_boolean_mask(memory_mask)
+            constants["mask"] = step_mask(memory_mask, memory)
             memory = keep(memory, memory_mask)
         if self.cross_attention:
             constants["layers"] = [b.project_memory(memory) for b in self.blocks]

@@ -8,6 +8,7 @@ import keras
 from kseq.layers.arguments import (
     optional_positive_integer,
     positive_integer,
+    positive_number,
     rate,
     sequence_shape,
 )
@@ -51,7 +52,7 @@ class TransformerLayer(keras.layers.Layer):
         )
         self.rotary = bool(rotary)
         self.relative_bias = relative_bias
-        self.epsilon = float(epsilon)
+        self.epsilon = positive_number("epsilon", epsilon)
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
         self.supports_masking = True
 

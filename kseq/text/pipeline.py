@@ -78,6 +78,9 @@ class TextToText(keras.Model):
     >>> [[best]] = TextToText(Parrot(), letters, letters).generate(["polly"])
     >>> best.text, best.tokens, best.log_prob
     ('polly', ['p', 'o', 'l', 'l', 'y'], 0.0)
+
+    References:
+        - [Keras: save, serialize, and export](https://keras.io/guides/serialization_and_saving/)
     """
 
     def __init__(self, model, source_vocabulary, target_vocabulary, **kwargs):

@@ -70,6 +70,10 @@ class Vocabulary(keras.layers.Layer):
     ['hey']
     >>> tuple(vocabulary(["yo", "yellow"]).shape)
     (2, 6)
+
+    References:
+        - [Sutskever et al., 2014](https://arxiv.org/abs/1409.3215), 3.1 (unknown token)
+        - [Unicode Standard Annex 15](https://unicode.org/reports/tr15/) (normalization)
     """
 
     def __init__(

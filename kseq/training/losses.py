@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseq.layers.arguments import integer, rate
+
 
 @keras.saving.register_keras_serializable(package="kseq")
 class SequenceCrossentropy(keras.losses.Loss):
@@ -41,7 +43,8 @@ class SequenceCrossentropy(keras.losses.Loss):
         or 0 where no token counts.
 
     Raises:
-        ValueError: `label_smoothing` is outside [0, 1), or `y_pred` is not `(B, T, V)`.
+        ValueError: `label_smoothing` is outside [0, 1), `pad_token_id` is no integer,
+            or `y_pred` is not `(B, T, V)`.
 
     Example:
 
@@ -64,14 +67,9 @@ class SequenceCrossentropy(keras.losses.Loss):
         name="sequence_crossentropy",
         dtype=None,
     ):
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(
-                "`label_smoothing` must be a number from 0 up to, but not including, "
-                f"1. Received: label_smoothing={label_smoothing}."
-            )
         super().__init__(name=name, reduction="mean_with_sample_weight", dtype=dtype)
-        self.label_smoothing = label_smoothing
-        self.pad_token_id = pad_token_id
+        self.label_smoothing = rate("label_smoothing", label_smoothing)
+        self.pad_token_id = integer("pad_token_id", pad_token_id)
 
     @property
     def dtype(self):

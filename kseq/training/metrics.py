@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseq.layers.arguments import integer
 from kseq.layers.masking import mask_of
 from kseq.training.losses import check_logits, token_weights
 
@@ -74,7 +75,7 @@ class _Rate(keras.metrics.Metric):
 
     def __init__(self, pad_token_id=0, name=None, dtype=None):
         super().__init__(name=name, dtype=dtype)
-        self.pad_token_id = pad_token_id
+        self.pad_token_id = integer("pad_token_id", pad_token_id)
         self.total = self.add_variable((), "zeros", dtype=self.dtype, name="total")
         self.count = self.add_variable((), "zeros", dtype=self.dtype, name="count")
 
@@ -111,7 +112,7 @@ class TokenAccuracy(_Rate):
         Scalar from `result()`, 0 before the first real token.
 
     Raises:
-        ValueError: `y_pred` is not `(B, T, V)`.
+        ValueError: `pad_token_id` is no integer, or `y_pred` is not `(B, T, V)`.
 
     Example:
 
@@ -154,7 +155,8 @@ class ExactMatch(_Rate):
         Scalar from `result()`, 0 before the first sequence.
 
     Raises:
-        ValueError: `y_pred` is not `(B, T, V)`, or `sample_weight` not `(B,)`.
+        ValueError: `pad_token_id` is no integer, `y_pred` is not `(B, T, V)`, or
+            `sample_weight` not `(B,)`.
 
     Example:
 
@@ -164,6 +166,9 @@ class ExactMatch(_Rate):
     >>> logits = np.eye(5, dtype="float32")[[[3, 1, 2], [4, 4, 4]]]
     >>> float(exact(np.array([[3, 1, 2], [2, 0, 0]]), logits))
     0.5
+
+    References:
+        - [Rajpurkar et al., 2016](https://arxiv.org/abs/1606.05250) (exact match)
     """
 
     def __init__(self, pad_token_id=0, name="exact_match", dtype=None):
@@ -205,7 +210,7 @@ class EditDistanceRate(_Rate):
         Scalar from `result()`, 0 before the first reference token.
 
     Raises:
-        ValueError: `sample_weight` is not `(B,)`.
+        ValueError: A token id is no integer, or `sample_weight` is not `(B,)`.
 
     Example:
 
@@ -216,12 +221,18 @@ class EditDistanceRate(_Rate):
     >>> hypothesis = np.array([[5, 7, 2], [5, 6, 2]])
     >>> round(float(rate(y_true, hypothesis)), 2)  # one deletion in five tokens
     0.2
+
+    References:
+        - [Graves et al., 2006](https://doi.org/10.1145/1143844.1143891), 2.1 (label
+          error rate)
     """
 
     def __init__(
         self, pad_token_id=0, end_token_id=None, name="edit_distance_rate", dtype=None
     ):
         super().__init__(pad_token_id, name, dtype)
+        if end_token_id is not None:
+            end_token_id = integer("end_token_id", end_token_id)
         self.end_token_id = end_token_id
 
     def update_state(self, y_true, y_pred, sample_weight=None):

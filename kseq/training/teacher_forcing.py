@@ -4,10 +4,11 @@ Axes in shape comments: N rows, B batch, S source steps, T target steps, D featu
 """
 
 import math
-import numbers
 
 import keras
 import numpy as np
+
+from kseq.layers.arguments import integer, number, positive_integer
 
 
 def teacher_forcing(
@@ -18,6 +19,7 @@ def teacher_forcing(
     seed=0,
     length_multiple=4,
     pad_token_id=0,
+    source_padding=0.0,
     **kwargs,
 ):
     """Batches in which a decoder reads the true tokens and predicts the next ones.
@@ -42,10 +44,10 @@ def teacher_forcing(
     Args:
         source: Rows of token ids, as lists, arrays or one padded integer array
             `(N, S)`; or of features, as arrays `(S, D)` or one array `(N, S, D)`.
-            Features are padded with zeros. Or what is no sequence and never padded:
-            classes, integers `(N,)`; vectors, floats `(N, D)`; pictures `(N, H, W, C)`.
-            Or None, for a model that writes from nothing: its batches are
-            `({"target": target[:, :-1]}, target[:, 1:])`.
+            Features are padded with `source_padding`. Or what is no sequence and never
+            padded: classes, integers `(N,)`; vectors, floats `(N, D)`; pictures
+            `(N, H, W, C)`. Or None, for a model that writes from nothing: its batches
+            are `({"target": target[:, :-1]}, target[:, 1:])`.
         target: Rows of token ids that hold their start and end tokens, as lists,
             arrays or one padded integer array `(N, T)`.
         batch_size: Number of rows in a batch. The batch of those left over is kept.
@@ -54,6 +56,9 @@ def teacher_forcing(
         length_multiple: What the numbers of steps that the model sees, of the source
             and of the target, are multiples of.
         pad_token_id: The id of padding.
+        source_padding: The number that fills up rows of features: the `mask_value` of
+            the `FeatureEmbedding` that reads them, NaN too, without which padding
+            counts as data.
         **kwargs: `workers`, `use_multiprocessing` and `max_queue_size` of
             `keras.utils.PyDataset`.
 
@@ -63,7 +68,8 @@ def teacher_forcing(
     Raises:
         ValueError: There are no rows, or not as many in source and target; rows are
             neither ids nor features; a target has fewer than 2 tokens; `batch_size`
-            or `length_multiple` is less than 1.
+            or `length_multiple` is less than 1; `pad_token_id` is no integer, or
+            `source_padding` no number.
 
     Example:
 
@@ -78,6 +84,9 @@ def teacher_forcing(
     [[1, 4, 2], [1, 3, 3]]
     >>> labels.tolist()
     [[4, 2, 0], [3, 3, 2]]
+
+    References:
+        - [Williams and Zipser, 1989](https://doi.org/10.1162/neco.1989.1.2.270)
     """
     if source is not None:
         source = _rows("source", source, pad_token_id)
@@ -107,6 +116,7 @@ def teacher_forcing(
         seed,
         length_multiple,
         pad_token_id,
+        source_padding,
         **kwargs,
     )
 
@@ -132,24 +142,18 @@ class TeacherForcing(keras.utils.PyDataset):
         seed=0,
         length_multiple=4,
         pad_token_id=0,
+        source_padding=0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for name, value in [
-            ("batch_size", batch_size),
-            ("length_multiple", length_multiple),
-        ]:
-            if not isinstance(value, numbers.Integral) or value < 1:
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: {name}={value}."
-                )
         self.source = source
         self.target = target
-        self.batch_size = batch_size
+        self.batch_size = positive_integer("batch_size", batch_size)
         self.shuffle = shuffle
         self.seed = seed
-        self.length_multiple = length_multiple
-        self.pad_token_id = pad_token_id
+        self.length_multiple = positive_integer("length_multiple", length_multiple)
+        self.pad_token_id = integer("pad_token_id", pad_token_id)
+        self.source_padding = number("source_padding", source_padding)
         # The model sees all of a source, and all of a target but one token.
         target_lengths = [len(row) - 1 for row in target]
         source_lengths = [1] * len(target)
@@ -207,7 +211,7 @@ class TeacherForcing(keras.utils.PyDataset):
         if not _is_sequence(rows[0]):
             return np.stack(rows)
         features = rows[0].shape[1:]
-        padding = 0 if features else self.pad_token_id
+        padding = self.source_padding if features else self.pad_token_id
         padded = np.full((len(rows), length, *features), padding, rows[0].dtype)
         for index, row in enumerate(rows):
             padded[index, : len(row)] = row
@@ -220,9 +224,10 @@ def _cut(rows, size):
 
 def _rows(name, data, pad_token_id):
     """Ids as int32 arrays without padding behind them, other numbers as float32."""
-    if not len(data):
+    has_rows = hasattr(data, "__len__") and getattr(data, "ndim", 1)
+    if not has_rows or not len(data):
         raise ValueError(
-            f"`{name}` must have at least one row. Received: {name} without rows."
+            f"`{name}` must have at least one row. Received: {name}={data!r}."
         )
     rows = [np.asarray(row) for row in data]
     kind = _kind(rows[0])

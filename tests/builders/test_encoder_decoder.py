@@ -177,8 +177,8 @@ def test_an_encoder_that_returns_one_vector_is_an_error():
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
-def test_an_unknown_cell_is_an_error(part):
-    with pytest.raises(ValueError, match="`cell` must be one of .*cell='elman'"):
+def test_an_unknown_name_is_an_error(part):
+    with pytest.raises(ValueError, match=f"`{part}` must be one of .*{part}='elman'"):
         kseq.encoder_decoder(11, 7, width=5, **{part: "elman"})
 
 

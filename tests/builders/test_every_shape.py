@@ -255,6 +255,28 @@ def test_series_of_different_lengths_are_padded():
         assert_close(model.generate([row], SEARCH, T).log_probs[0], log_probs)
 
 
+@pytest.mark.parametrize(
+    "condition, source, steps",
+    [
+        (*CONDITIONS["a class"], 1),
+        (*CONDITIONS["a picture"], 6),
+        (*SOURCES["tokens"], S),
+        (lambda: None, B, 0),
+    ],
+    ids=["a class", "a picture", "tokens", "nothing"],
+)
+def test_attention_of_a_prefix_decoder_has_the_steps_of_the_source_alone(
+    condition, source, steps
+):
+    model = kseq.one_to_many(
+        TARGET_SIZE, condition(), decoder=DECODERS["prefix"](), width=WIDTH
+    )
+    result = model.generate(source, SEARCH, T, return_attention_scores=True)
+    weights = result.attention
+    assert weights.shape == (B, 2, 1, 3, T, steps)  # beams, layers, heads
+    assert (weights[0].sum(axis=-1) < 1).all()
+
+
 # Errors -----------------------------------------------------------------------------
 
 
@@ -299,11 +321,29 @@ def test_conditions_of_another_shape_are_refused(labels):
         model.generate(labels)
 
 
+@pytest.mark.parametrize("label", [-1, 5, 3.5])
+def test_a_class_that_there_is_not_is_refused(label):
+    model = kseq.one_to_many(TARGET_SIZE, 5, width=4)
+    with pytest.raises(ValueError, match="`source` must hold integers from 0 to 4"):
+        model.generate([label])
+
+
 @pytest.mark.parametrize(
     "parts, message",
     [
         ({"decoder": keras.layers.GRU(4)}, "must have methods `start` and `step`"),
         ({"head": "dense"}, "A head must be a layer"),
+        (
+            {"head": keras.layers.Dense(4, name="narrow")},
+            r"`head` must .*head=narrow, which returns \(None, None, 4\), with vocabu",
+        ),
+        (
+            {"start_token_id": 3},
+            "must be different[\\s\\S]*start_token_id=3, end_token_",
+        ),
+        ({"encoder": "foo"}, '`encoder` must be .*"gru", "transformer".*encoder=.foo'),
+        ({"decoder": "foo"}, '`decoder` must be .*"gru", "transformer".*decoder=.foo'),
+        ({"tie_embeddings": True}, '`tie_embed.*"target", "all".*tie_embeddings=True'),
         ({"start_token_id": "<s>"}, "`start_token_id` must be a token[\\s\\S]*'<s>'"),
         ({"end_token_id": None}, "`end_token_id` must be a token[\\s\\S]*=None"),
     ],

@@ -155,7 +155,7 @@ def test_a_head_with_another_number_of_outputs_is_an_error():
     [
         ({"source": True}, "An embedding must be a layer, or the .*: True"),
         ({"encoder": None}, "An encoder must be a layer, or the .*: None"),
-        ({"encoder": "elman"}, "`cell` must be one of .*cell='elman'"),
+        ({"encoder": "elman"}, "`encoder` must be one of .*encoder='elman'"),
         ({"head": 3}, "A head must be a layer, or None .*: 3"),
         ({"num_outputs": 2.5}, "`num_outputs` must be .*: num_outputs=2.5"),
         ({"width": -1}, "`width` must be .*: width=-1"),

@@ -193,7 +193,7 @@ def test_an_embedding_without_a_symbolic_input_is_an_error():
     [
         ({"source": None}, "An embedding must be a layer, or the .*: None"),
         ({"encoder": 7}, "An encoder must be a layer, or the .*: 7"),
-        ({"encoder": "elman"}, "`cell` must be one of .*cell='elman'"),
+        ({"encoder": "elman"}, "`encoder` must be one of .*encoder='elman'"),
         ({"pooling": None}, "A pooling must be a layer, or the .*: None"),
         ({"pooling": "sum"}, "`pooling` must be one of .*: pooling='sum'"),
         ({"head": "dense"}, "A head must be a layer, or None .*: 'dense'"),

@@ -81,6 +81,15 @@ def test_a_score_is_the_sum_of_what_the_model_gives_to_each_token(model):
     assert_close(model.score(SOURCES, targets, batch_size=2), scores)
 
 
+def test_several_hypotheses_may_come_as_lists(model):
+    targets = [[[4, 3], [3]], [[3], [5, 5, 6, 4, 1, 2, 6, 4, 3]], [[], [6, 1, 3]]]
+    scores = model.score(SOURCES[:3], targets)
+    assert scores.shape == (3, 2)
+    for beam in range(2):
+        alone = model.score(SOURCES[:3], [row[beam] for row in targets])
+        assert_close(scores[:, beam], alone)
+
+
 def test_one_beam_is_greedy_search(model):
     greedy = model.generate(SOURCES, max_length=LENGTH)
     assert_same(model.generate(SOURCES, BeamSearch(1, 0.6), LENGTH), greedy)
@@ -212,3 +221,20 @@ def test_a_batch_has_a_row_at_least(model, batch_size):
 def test_a_source_without_a_target_is_an_error(model, targets):
     with pytest.raises(ValueError, match=f"3 sources and {len(targets)} targets"):
         model.score(SOURCES[:3], targets)
+
+
+def test_not_as_many_hypotheses_for_each_source_are_an_error(model):
+    with pytest.raises(ValueError, match=r"same number .*targets of \[2, 1\] hypoth"):
+        model.score(SOURCES[:2], [[[4, 3], [3]], [[3]]])
+
+
+@pytest.mark.parametrize("wrong", [-1, SOURCE_SIZE, 4.5])
+def test_ids_that_are_none_of_the_vocabulary_are_an_error(model, wrong):
+    rows = [[], [wrong, 4], [5]]
+    for source in (rows, [np.array(row) for row in rows], np.array([[wrong, 4]])):
+        message = f"`source` must hold integers from 0 to 10.* source with {wrong}"
+        with pytest.raises(ValueError, match=message):
+            model.generate(source)
+    for target in (rows, [[[4, 3], [wrong, 3]]] * 3):
+        with pytest.raises(ValueError, match="`target` must hold integers from 0 to 6"):
+            model.score([[4], [5], [6]], target)

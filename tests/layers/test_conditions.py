@@ -22,7 +22,7 @@ def test_class_embedding_keeps_the_contract_of_layers():
             "width": WIDTH,
             "embeddings_initializer": random_initializer,
         },
-        {"labels": LABELS[:, None]},
+        {"labels": LABELS},
     )
 
 
@@ -61,3 +61,25 @@ def test_sizes_must_be_positive(layer):
         layer(0, WIDTH)
     with pytest.raises(ValueError, match="`width` must be a positive integer"):
         layer(CLASSES, 0)
+
+
+@pytest.mark.parametrize("shape", [(), (B, 1), (B, 7), (B, 1, 1)])
+def test_labels_must_be_one_for_each_row(shape):
+    embedding = ClassEmbedding(CLASSES, WIDTH)
+    for _ in range(2):  # not only while it is built
+        with pytest.raises(ValueError, match=r"`labels` must be .*\(B,\).*of shape"):
+            embedding(np.ones(shape, "int32"))
+
+
+def test_labels_must_be_integers():
+    with pytest.raises(ValueError, match="`labels` must be integers.* the value 1.5"):
+        ClassEmbedding(CLASSES, WIDTH)(np.array([1.0, 1.5]))
+
+
+@pytest.mark.parametrize("shape", [(B,), (B, FEATURES + 1), (B, 7, FEATURES)])
+def test_features_must_be_one_vector_of_the_given_size_for_each_row(shape):
+    embedding = VectorEmbedding(FEATURES, WIDTH)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="`features` must .*with num_features=7"):
+            embedding(random_array(*shape))
+    assert embedding(VECTORS).shape == (B, 1, WIDTH)

@@ -105,6 +105,22 @@ def test_dropout_must_be_a_fraction(dropout):
         TokenEmbedding(VOCABULARY, WIDTH, dropout=dropout)
 
 
+@pytest.mark.parametrize("pad_token_id", [None, 0.5, "<pad>", -1, VOCABULARY])
+def test_the_padding_must_be_a_token(pad_token_id):
+    message = f"`pad_token_id` must .*Received: pad_token_id={pad_token_id!r}"
+    with pytest.raises(ValueError, match=message):
+        TokenEmbedding(VOCABULARY, WIDTH, pad_token_id=pad_token_id)
+
+
+def test_token_ids_must_be_whole_numbers():
+    embedding = TokenEmbedding(VOCABULARY, WIDTH)
+    with pytest.raises(ValueError, match="`token_ids` must be integers.* value 4.5"):
+        embedding(np.array([[4, 4.5, 0]]))
+    whole = TOKEN_IDS.astype("float32")  # a Sequential that builds itself casts to it
+    assert_close(embedding(whole), embedding(TOKEN_IDS))
+    keras.Sequential([embedding, keras.layers.GRU(2)])(TOKEN_IDS)
+
+
 # Positions and scale ------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from kseq import layers
 from kseq.layers import (
     as_boolean_mask,
     combine_masks,
@@ -194,3 +195,70 @@ def test_the_mask_of_a_tensor_is_found_while_it_is_traced_too():
     series = np.array([[[5.0], [7.0], [0.0]], [[9.0], [0.0], [0.0]]])
     (mask,) = Masked().predict_on_batch(series)
     assert mask.tolist() == (series[..., 0] != 0).tolist()
+
+
+# Masks and memories that do not fit ---------------------------------------------------
+
+READERS = {
+    "MeanPooling": lambda: layers.MeanPooling(),
+    "RecurrentEncoder": lambda: layers.RecurrentEncoder("gru", 2),
+    "TransformerEncoder": lambda: layers.TransformerEncoder(num_heads=2),
+}
+LOOKERS = {
+    "BahdanauAttention": (lambda: layers.BahdanauAttention(2), "value"),
+    "LuongAttention": (lambda: layers.LuongAttention(), "value"),
+    "MultiHeadAttention": (lambda: layers.MultiHeadAttention(2), "value"),
+    "RecurrentDecoder": (lambda: layers.RecurrentDecoder("gru", 2), "memory"),
+    "TransformerDecoder": (lambda: layers.TransformerDecoder(num_heads=2), "memory"),
+    "TransformerDecoder, prefix": (
+        lambda: layers.TransformerDecoder(num_heads=2, cross_attention=False),
+        "memory",
+    ),
+    "TransformerDecoderBlock": (
+        lambda: layers.TransformerDecoderBlock(num_heads=2),
+        "memory",
+    ),
+}
+SEQUENCE, OTHER = random_array(B, S, 6), random_array(B, T, 6)
+MASK_MESSAGE = "mask of a sequence must have .*Received: a mask of shape"
+
+
+@pytest.mark.parametrize("shape", [(B, S + 1), (B + 1, S), (B, S, 1), (S,)])
+@pytest.mark.parametrize("reader", READERS)
+def test_a_mask_that_does_not_fit_its_sequence_is_refused(reader, shape):
+    with pytest.raises(ValueError, match=MASK_MESSAGE):
+        READERS[reader]()(SEQUENCE, mask=np.ones(shape, "bool"))
+
+
+@pytest.mark.parametrize("looker", LOOKERS)
+def test_a_mask_or_a_memory_that_does_not_fit_is_refused(looker):
+    make, name = LOOKERS[looker]
+    layer = make()
+    layer(OTHER, SEQUENCE)
+    with pytest.raises(ValueError, match=MASK_MESSAGE):
+        layer(OTHER, SEQUENCE, **{f"{name}_mask": np.ones((B, T), "bool")})
+    with pytest.raises(ValueError, match=rf"`{name}` must have a row for .* \(2, 7, 6"):
+        layer(OTHER, SEQUENCE[:2])
+    with pytest.raises(ValueError, match=f"`{name}` must be a sequence of vectors"):
+        layer(OTHER, SEQUENCE[:, 0])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [layers.RecurrentDecoder("gru", 2), layers.TransformerDecoder(num_heads=2)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_mask_that_does_not_fit_the_inputs_of_a_decoder_is_refused(layer):
+    with pytest.raises(ValueError, match=MASK_MESSAGE):
+        layer(OTHER, SEQUENCE, inputs_mask=np.ones((B, S), "bool"))
+
+
+@pytest.mark.parametrize("shape", [(T, S), (B, S, T), (B, 1, T, T), (B, T)])
+@pytest.mark.parametrize(
+    "layer",
+    [layers.MultiHeadAttention(2), layers.TransformerEncoderBlock(2)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_an_attention_mask_that_does_not_fit_is_refused(layer, shape):
+    with pytest.raises(ValueError, match="`attention_mask` must .*mask of shape"):
+        layer(OTHER, attention_mask=np.ones(shape, "bool"))

@@ -64,6 +64,20 @@ def test_learned_positions_tell_the_patches_apart():
     assert_close(embedding(IMAGES), keras.ops.add(without(IMAGES), table))
 
 
+def test_a_layer_of_ones_own_gets_the_vectors_of_all_patches_and_nothing_else():
+    class Rows(keras.layers.Layer):
+        def build(self, vectors_shape):
+            assert tuple(vectors_shape) == (None, None, SIZE)
+
+        def call(self, vectors):
+            return vectors + np.repeat([[0.0], [7.0]], 3, axis=0)
+
+    embedding, without = make(positions=Rows()), make(positions=None)
+    without.projection.set_weights(embedding.projection.get_weights())
+    expected = keras.ops.add(without(IMAGES), [[0.0]] * 3 + [[7.0]] * 3)
+    assert_close(embedding(IMAGES), expected)
+
+
 def test_a_batch_equals_its_rows():
     check_batch_equals_rows(make(), IMAGES)
 
@@ -71,6 +85,12 @@ def test_a_batch_equals_its_rows():
 @pytest.mark.parametrize("patch_size", [4, (3, 4), (5, 5)])
 def test_pictures_that_do_not_divide_are_refused(patch_size):
     with pytest.raises(ValueError, match="must divide into patches"):
+        PatchEmbedding(SHAPE, patch_size, SIZE)
+
+
+@pytest.mark.parametrize("patch_size", [(3,), [3], (3, 5, 2), ()])
+def test_a_patch_has_a_height_and_a_width(patch_size):
+    with pytest.raises(ValueError, match="`patch_size` must be one number, or a heig"):
         PatchEmbedding(SHAPE, patch_size, SIZE)
 
 

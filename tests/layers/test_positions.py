@@ -207,3 +207,11 @@ def test_an_odd_size_is_refused(layer):
 def test_an_unknown_layout_is_refused(layer_class):
     with pytest.raises(ValueError, match="`layout` must"):
         layer_class("random")
+
+
+@pytest.mark.parametrize("layer_class", [SinusoidalPositions, RotaryPositions])
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "a", None])
+def test_a_wavelength_must_be_positive(layer_class, value):
+    message = f"`max_wavelength` must be .*: max_wavelength={value!r}"
+    with pytest.raises(ValueError, match=message):
+        layer_class(max_wavelength=value)

@@ -367,6 +367,13 @@ def test_sizes_must_be_positive(layer, option):
         layer(**{option: 0})
 
 
+@pytest.mark.parametrize("layer", [TransformerEncoder, TransformerDecoderBlock])
+@pytest.mark.parametrize("value", [0, -1e-5, "a", None])
+def test_epsilon_must_be_positive(layer, value):
+    with pytest.raises(ValueError, match=f"`epsilon` must be .*: epsilon={value!r}"):
+        layer(epsilon=value)
+
+
 def test_a_width_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="width 12 with num_heads=8"):
         TransformerEncoder()(SEQUENCES)

@@ -152,10 +152,16 @@ def test_the_config_survives_a_round_trip():
     assert (restored.name, restored.dtype) == ("tokens", "float64")
 
 
-@pytest.mark.parametrize("label_smoothing", [-0.1, 1.0])
+@pytest.mark.parametrize("label_smoothing", [-0.1, 1.0, "a", None, float("nan")])
 def test_smoothing_outside_its_range_is_an_error(label_smoothing):
-    with pytest.raises(ValueError, match=f"label_smoothing={label_smoothing}"):
+    with pytest.raises(ValueError, match=f"label_smoothing={label_smoothing!r}"):
         SequenceCrossentropy(label_smoothing)
+
+
+@pytest.mark.parametrize("pad_token_id", [None, 0.5, "<pad>"])
+def test_padding_that_is_no_id_is_an_error(pad_token_id):
+    with pytest.raises(ValueError, match=f"pad_token_id={pad_token_id!r}"):
+        SequenceCrossentropy(pad_token_id=pad_token_id)
 
 
 def test_token_ids_in_place_of_logits_are_an_error(y_true):

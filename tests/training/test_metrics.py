@@ -208,6 +208,18 @@ def test_weights_of_tokens_are_an_error_for_whole_sequences(metric):
         metric.update_state(y_true, one_hot(y_true), np.ones((B, T)))
 
 
+@pytest.mark.parametrize("metric_class", [TokenAccuracy, ExactMatch, EditDistanceRate])
+@pytest.mark.parametrize("value", [None, 0.5, "<pad>"])
+def test_padding_that_is_no_id_is_an_error(metric_class, value):
+    with pytest.raises(ValueError, match=f"`pad_token_id` must .*token_id={value!r}"):
+        metric_class(pad_token_id=value)
+
+
+def test_an_end_that_is_no_id_is_an_error():
+    with pytest.raises(ValueError, match="`end_token_id` must .*end_token_id='</s>'"):
+        EditDistanceRate(end_token_id="</s>")
+
+
 @pytest.mark.parametrize("metric", [TokenAccuracy(), ExactMatch()])
 def test_token_ids_in_place_of_logits_are_an_error(metric):
     with pytest.raises(ValueError, match=r"y_pred of shape \(11, 7\)"):

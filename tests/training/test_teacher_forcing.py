@@ -2,13 +2,14 @@ import keras
 import numpy as np
 import pytest
 
+from kseq.layers import FeatureEmbedding
 from kseq.training import (
     SequenceCrossentropy,
     TeacherForcing,
     TokenAccuracy,
     teacher_forcing,
 )
-from tests.helpers import random_array
+from tests.helpers import array, random_array
 
 START, END = 1, 2
 
@@ -163,6 +164,18 @@ def test_features_of_many_lengths_are_padded_with_zeros():
     assert not first[0, 5:].any() and not first[1, 2:].any()
 
 
+@pytest.mark.parametrize("mask_value", [0.0, -1.0, np.nan])
+def test_features_are_padded_with_what_their_embedding_masks(mask_value):
+    source = [random_array(n, 3) for n in (5, 2)]
+    batches = teacher_forcing(
+        source, [[1, 2]] * 2, shuffle=False, source_padding=mask_value
+    )
+    series = batches[0][0]["source"]
+    mask = FeatureEmbedding(3, 4, mask_value=mask_value).compute_mask(series)
+    assert array(mask).sum(axis=1).tolist() == [5, 2]
+    assert series.shape[1] > 2
+
+
 def test_a_source_of_padding_alone_keeps_a_step():
     batches = teacher_forcing([[0, 0], []], [[1, 2], [1, 2]])
     assert batches[0][0]["source"].tolist() == [[0], [0]]
@@ -173,6 +186,9 @@ def test_a_source_of_padding_alone_keeps_a_step():
     [
         ([[3], [4]], [[1, 2]], "2 rows in source, 1 in target"),
         ([], [], "`source` must have at least one row"),
+        ([[3]], None, "`target` must have at least one row.* target=None"),
+        (5, [[1, 2]], "`source` must have at least one row.* source=5"),
+        (np.array(5), [[1, 2]], "`source` must have at least one row"),
         ([[3], [4]], [[1, 3, 2], [1]], r"target\[1\]=\[1\]"),
         ([[3]], np.array([[1, 0, 0]]), r"target\[0\]=\[1\]"),
         ([[3]], [[1.0, 2.0]], "`target` must be rows of integer token ids"),
@@ -192,8 +208,20 @@ def test_rows_that_make_no_pairs_are_an_error(source, target, message):
 @pytest.mark.parametrize("name", ["batch_size", "length_multiple"])
 @pytest.mark.parametrize("value", [0, -1, 2.5])
 def test_sizes_below_one_are_an_error(name, value):
-    with pytest.raises(ValueError, match=f"{name}={value}"):
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
         teacher_forcing(*pairs(), **{name: value})
+
+
+@pytest.mark.parametrize("value", [None, "a", True])
+def test_padding_of_features_that_is_no_number_is_an_error(value):
+    with pytest.raises(ValueError, match=f"`source_padding` must .*padding={value!r}"):
+        teacher_forcing(*pairs(), source_padding=value)
+
+
+@pytest.mark.parametrize("value", [None, 0.5, "<pad>"])
+def test_padding_that_is_no_id_is_an_error(value):
+    with pytest.raises(ValueError, match=f"`pad_token_id` must .*token_id={value!r}"):
+        teacher_forcing(*pairs(), pad_token_id=value)
 
 
 def copier(words):
