@@ -284,3 +284,21 @@ def write(sequence, value, step):
     """`(B, T, ...)` with `value (B, ...)` at step `step`."""
     start = [0, step, *(0 for _ in value.shape[1:])]
     return ops.slice_update(sequence, start, ops.expand_dims(value, 1))
+
+
+def project(inputs, kernel, bias):
+    """The inputs of all steps times a matrix: `(B, T, D)` gives `(B, T, GU)`."""
+    batch, steps, width = ops.shape(inputs)
+    # One product of matrices: Keras' of `(B, T, D)` has a slow gradient.
+    projected = ops.matmul(ops.reshape(inputs, (-1, width)), kernel) + bias
+    return ops.reshape(projected, (batch, steps, kernel.shape[1]))
+
+
+def split_bias(cell):
+    """The biases of a cell's inputs and of its state."""
+    if cell.bias is None:
+        zeros = ops.zeros((cell.kernel.shape[1],), cell.compute_dtype)
+        return zeros, zeros
+    if len(cell.bias.shape) == 2:  # of a GRU
+        return cell.bias[0], cell.bias[1]
+    return cell.bias, ops.zeros_like(cell.bias)

@@ -7,7 +7,7 @@ U units.
 import keras
 from keras import ops
 
-from kseq.layers import compilation, recurrences
+from kseq.layers import compilation
 from kseq.layers.arguments import one_of, positive_integer, rate, same_rows
 from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.bridge import StateBridge
@@ -21,16 +21,10 @@ from kseq.layers.cells import (
     state_sizes,
     step_cell,
 )
-from kseq.layers.compiled_loop import run_steps
+from kseq.layers.decoder_steps import all_steps
 from kseq.layers.embeddings import sequence_dropout
 from kseq.layers.masking import keep, step_mask
-from kseq.layers.recurrent_layers import fill_up, is_worth_compiling
-
-RECURRENCES = {
-    "rnn": recurrences.SimpleRNN,
-    "lstm": recurrences.LSTM,
-    "gru": recurrences.GRU,
-}
+from kseq.layers.recurrent_layers import is_worth_compiling
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -298,7 +292,9 @@ class RecurrentDecoder(keras.layers.Layer):
         ones = ops.ones_like(top(state))  # B 1 U
         between = [self.dropout_layer(ones, training=training) for _ in self.cells[1:]]
         if self._is_covered():
-            return self._run_compiled(inputs, state, constants, inputs_mask, between)
+            return self._features(
+                all_steps(self, inputs, state, constants, inputs_mask, between)
+            )
 
         # Not `x[:, None]` and `x[:, 0]`, whose gradients on TensorFlow copy `x`.
         def advance(step_inputs, states):
@@ -330,71 +326,6 @@ class RecurrentDecoder(keras.layers.Layer):
             and keras.backend.backend() == "tensorflow"
             and compilation.is_tracing()
         )
-
-    def _run_compiled(self, inputs, state, constants, inputs_mask, between):
-        """`_run`, with the inputs multiplied before the loop."""
-        recurrence, width = RECURRENCES[self.cell], inputs.shape[-1]
-        products = {}
-        for index, cell in enumerate(self.cells):
-            matrices = [cell.kernel, cell.recurrent_kernel]
-            bias, recurrent_bias = split_bias(cell)
-            products[f"recurrent_{index}"] = (matrices[1], recurrent_bias)
-            products[f"kernel_{index}"] = (matrices[0], bias)
-        if self._feeds_output:
-            products["readout"] = (self.readout.kernel, self.readout.bias)
-        dtype = self.compute_dtype
-        products = {
-            name: tuple(ops.cast(x, dtype) for x in pair)
-            for name, pair in products.items()
-        }
-        kernel, bias = products.pop("kernel_0")
-        mask = step_mask(inputs_mask, inputs)
-        length = ops.shape(inputs)[1]
-        inputs, mask = fill_up(inputs, mask)
-        batch, steps = ops.shape(inputs)[:2]
-        flat = ops.reshape(inputs, (-1, width))
-        projected = ops.matmul(flat, kernel[:width]) + bias
-        projected = ops.reshape(projected, (batch, steps, kernel.shape[1]))
-        if width < kernel.shape[0]:
-            products["fed"] = (kernel[width:], ops.zeros_like(bias))
-
-        def step(inputs, states, constants, multiply):
-            last = keras.tree.pack_sequence_as(state, states)
-            hidden = ops.expand_dims(last["cells"][-1][0], 1)  # B 1 U
-            new = {"cells": []}
-            if self._attends_before:
-                context, _ = self._attend(hidden, constants)
-                new["context"] = ops.squeeze(context, 1)  # B D_m
-                inputs = inputs + multiply("fed", new["context"])
-            elif self._feeds_output:
-                inputs = inputs + multiply("fed", last["output"])
-            for index, cell_state in enumerate(last["cells"]):
-                if index > 0:
-                    below = new["cells"][-1][0] * constants[f"between_{index - 1}"]
-                    inputs = multiply(f"kernel_{index}", below)
-                product = multiply(f"recurrent_{index}", cell_state[0])
-                cell_state, _ = recurrence.advance(inputs, product, cell_state)
-                new["cells"].append(cell_state)
-            if self._feeds_output:
-                hidden = cell_state[0]  # B U
-                context, _ = self._attend(ops.expand_dims(hidden, 1), constants)
-                read = ops.concatenate([hidden, ops.squeeze(context, 1)], axis=-1)
-                new["output"] = ops.tanh(multiply("readout", read))
-            return keras.tree.flatten(new)
-
-        fixed = {f"between_{i}": ops.squeeze(b, 1) for i, b in enumerate(between)}
-        variables = []
-        if self._attends_before or self._feeds_output:
-            fixed.update(fill_up_memory(constants))
-            variables = self.attention.trainable_variables
-        masks = [] if mask is None else [mask]
-        states = [ops.squeeze(s, 1) for s in keras.tree.flatten(state)]  # B U
-        steps = ops.cast(length, "int32")
-        histories = run_steps(
-            step, projected, states, fixed, products, variables, masks, steps
-        )
-        histories = [h[:, :length] for h in histories]
-        return self._features(keras.tree.pack_sequence_as(state, histories))
 
     def _features(self, state):
         """The state of the top cell, and what the last step has read or said."""
@@ -468,27 +399,6 @@ class RecurrentDecoder(keras.layers.Layer):
             attention = keras.saving.deserialize_keras_object(attention)
         cell = deserialize_cell(config["cell"])
         return cls(**{**config, "cell": cell, "attention": attention})
-
-
-def fill_up_memory(constants):
-    """The memory and what belongs to it, with masked steps up to few lengths."""
-    memory, mask = constants["memory"], constants.get("mask")
-    if memory.shape[1] is not None:
-        return constants
-    mask = ops.ones(ops.shape(memory)[:2], "bool") if mask is None else mask
-    keys, _ = fill_up(constants["keys"])
-    memory, mask = fill_up(memory, mask)
-    return {"memory": memory, "keys": keys, "mask": mask}
-
-
-def split_bias(cell):
-    """The biases of a cell's inputs and of its state."""
-    if cell.bias is None:
-        zeros = ops.zeros((cell.kernel.shape[1],), cell.compute_dtype)
-        return zeros, zeros
-    if len(cell.bias.shape) == 2:  # of a GRU
-        return cell.bias[0], cell.bias[1]
-    return cell.bias, ops.zeros_like(cell.bias)
 
 
 def top(state):

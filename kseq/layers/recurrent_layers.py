@@ -58,23 +58,14 @@ class FastLoop:
 
     def _run(self, sequences, states, mask, length, training):
         cell, dtype = self.cell, sequences.dtype
-        kernel = ops.cast(cell.kernel, dtype)
-        recurrent_kernel = ops.cast(cell.recurrent_kernel, dtype)
-        batch, steps, width = ops.shape(sequences)
-        # One product of matrices: Keras' of `(B, T, D)` has a slow gradient.
-        projected = ops.matmul(ops.reshape(sequences, (-1, width)), kernel)
-        bias = recurrent_bias = ops.zeros((kernel.shape[1],), dtype)
-        if cell.use_bias:
-            bias = ops.cast(cell.bias, dtype)
-            if len(bias.shape) == 2:  # of a GRU
-                bias, recurrent_bias = bias[0], bias[1]
-            projected = projected + bias
+        bias, recurrent_bias = recurrences.split_bias(cell)
+        kernel, bias = ops.cast(cell.kernel, dtype), ops.cast(bias, dtype)
         return recurrences.run(
             self.recurrence,
-            ops.reshape(projected, (batch, steps, kernel.shape[1])),
+            recurrences.project(sequences, kernel, bias),
             states,
-            recurrent_kernel,
-            recurrent_bias,
+            ops.cast(cell.recurrent_kernel, dtype),
+            ops.cast(recurrent_bias, dtype),
             mask,
             ops.cast(length, "int32"),
             reverse=self.go_backwards,
