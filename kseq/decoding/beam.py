@@ -9,6 +9,7 @@ import numbers
 
 from keras import ops
 
+from kseq.decoding.constraints import constraint_tuple
 from kseq.decoding.generation import Generation
 from kseq.decoding.loop import search_loop
 
@@ -27,6 +28,7 @@ class BeamSearch:
         length_penalty: Exponent of the length that scores are divided by. 0 ranks by
             probability, which favours short sequences; 1 by the mean per token.
         num_results: Number of hypotheses N to return. Defaults to `num_beams`.
+        constraints: Constraints on what may be written, in their order.
 
     Call arguments:
         step: Function `(token_ids (B, K), state, constants) -> (logits (B, K, V),
@@ -68,6 +70,7 @@ class BeamSearch:
     num_beams: int = 4
     length_penalty: float = 0.0
     num_results: int | None = None
+    constraints: tuple = ()
 
     def __post_init__(self):
         if not isinstance(self.num_beams, numbers.Integral) or self.num_beams < 1:
@@ -90,6 +93,8 @@ class BeamSearch:
                 f"num_results={results!r} with num_beams={self.num_beams}."
             )
 
+        object.__setattr__(self, "constraints", constraint_tuple(self.constraints))
+
     def __call__(
         self,
         step,
@@ -110,6 +115,7 @@ class BeamSearch:
             max_length=max_length,
             end_token_id=end_token_id,
             pad_token_id=pad_token_id,
+            constraints=self.constraints,
         )
         return Generation(
             **{
@@ -118,23 +124,20 @@ class BeamSearch:
             }
         )
 
-    def _select(self, token_log_probs, hypotheses):
-        vocabulary_size = token_log_probs.shape[-1]
-        finished = hypotheses["finished"][..., None]  # B K 1
+    def _select(self, gains, hypotheses):
+        vocabulary_size = gains.shape[-1]
+        finished = hypotheses.finished[..., None]  # B K 1
         # A finished hypothesis has one way to go on: as it is.
         is_first = ops.arange(vocabulary_size) == 0  # V
         frozen = ops.where(is_first, 0.0, -float("inf"))  # V
-        gained = ops.where(finished, frozen, token_log_probs)  # B K V
-        log_probs = hypotheses["log_probs"][..., None] + gained  # B K V
-        ranks = log_probs
+        scores = hypotheses.scores[..., None] + ops.where(finished, frozen, gains)
+        ranks = scores  # B K V
         if self.length_penalty:
-            lengths = hypotheses["lengths"] + ops.cast(~hypotheses["finished"], "int32")
+            lengths = hypotheses.lengths + ops.cast(~hypotheses.finished, "int32")
             lengths = ops.cast(ops.maximum(lengths, 1), "float32")[..., None]  # B K 1
-            ranks = log_probs / lengths**self.length_penalty
+            ranks = scores / lengths**self.length_penalty
         width = self.num_beams * vocabulary_size
         _, best = ops.top_k(ops.reshape(ranks, (-1, width)), self.num_beams)  # B K
         best = ops.cast(best, "int32")
-        log_probs = ops.take_along_axis(
-            ops.reshape(log_probs, (-1, width)), best, axis=1
-        )
-        return best // vocabulary_size, best % vocabulary_size, log_probs
+        scores = ops.take_along_axis(ops.reshape(scores, (-1, width)), best, axis=1)
+        return best // vocabulary_size, best % vocabulary_size, scores

@@ -4,12 +4,16 @@ import dataclasses
 
 from keras import ops
 
+from kseq.decoding.constraints import constraint_tuple
 from kseq.decoding.loop import search_loop
 
 
 @dataclasses.dataclass(frozen=True)
 class GreedySearch:
     """Takes the most probable token at every step.
+
+    Args:
+        constraints: Constraints on what may be written, in their order.
 
     Call arguments:
         step: Function `(token_ids (B, 1), state, constants) -> (logits (B, 1, V),
@@ -24,6 +28,9 @@ class GreedySearch:
     Returns:
         A `Generation` with one hypothesis for each row.
 
+    Raises:
+        ValueError: A constraint is none.
+
     Example:
 
     A model that has learned one table, which token follows which:
@@ -37,6 +44,11 @@ class GreedySearch:
     >>> np.array(result.token_ids).tolist(), float(np.exp(result.log_probs[0, 0]))
     ([[[2, 1, 0, 0, 0]]], 0.56...)
     """
+
+    constraints: tuple = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "constraints", constraint_tuple(self.constraints))
 
     @property
     def num_beams(self):
@@ -62,10 +74,11 @@ class GreedySearch:
             max_length=max_length,
             end_token_id=end_token_id,
             pad_token_id=pad_token_id,
+            constraints=self.constraints,
         )
 
-    def _select(self, token_log_probs, hypotheses):
-        best, token_ids = ops.top_k(token_log_probs, 1)  # B 1 1
+    def _select(self, gains, hypotheses):
+        best, token_ids = ops.top_k(gains, 1)  # B 1 1
         token_ids = ops.cast(token_ids[..., 0], "int32")
-        gained = ops.where(hypotheses["finished"], 0.0, best[..., 0])
-        return None, token_ids, hypotheses["log_probs"] + gained
+        gained = ops.where(hypotheses.finished, 0.0, best[..., 0])
+        return None, token_ids, hypotheses.scores + gained

@@ -6,7 +6,15 @@ import pytest
 from keras import ops
 
 import kseq
-from kseq.decoding import BeamSearch, Generation, GreedySearch
+from kseq.decoding import (
+    BannedTokens,
+    BeamSearch,
+    Generation,
+    GreedySearch,
+    MinimumLength,
+    NoRepeatNGrams,
+    RepetitionPenalty,
+)
 from kseq.layers import RecurrentDecoder, RecurrentEncoder
 from tests.helpers import array, assert_close, randomize
 
@@ -59,7 +67,21 @@ def test_the_hypotheses_of_these_tests_differ(beams):
     assert all(isinstance(x, np.ndarray) for x in vars(beams).values())
 
 
-@pytest.mark.parametrize("search", [GreedySearch(), SEARCH], ids=["greedy", "beams"])
+CONSTRAINTS = [
+    MinimumLength(2),
+    NoRepeatNGrams(2),
+    BannedTokens([5]),
+    RepetitionPenalty(1.4),
+]
+SEARCHES = {
+    "greedy": GreedySearch(),
+    "beams": SEARCH,
+    "constrained": GreedySearch(CONSTRAINTS),
+    "constrained beams": BeamSearch(3, 0.6, constraints=CONSTRAINTS),
+}
+
+
+@pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 def test_what_is_generated_has_the_score_it_was_given(model, search):
     result = model.generate(SOURCES, search, LENGTH)
     assert_close(model.score(SOURCES, result), result.log_probs)

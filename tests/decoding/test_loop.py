@@ -3,19 +3,43 @@
 Axes in shape comments: B batch, K beams, P prefixes, V vocabulary.
 """
 
-import contextlib
-
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from kseq.decoding import BeamSearch, GreedySearch
+from kseq.decoding import (
+    AllowedSequences,
+    BannedSequences,
+    BeamSearch,
+    ForcedTokens,
+    GreedySearch,
+    MaximumLength,
+    MinimumLength,
+    NoRepeatNGrams,
+    RepetitionPenalty,
+)
 from kseq.decoding.loop import reorder
-from tests.helpers import array, assert_close
+from tests.helpers import array, assert_close, step_by_step
 
 PAD, END, START, VOCABULARY_SIZE = 0, 1, 2, 5
-SEARCHES = {"greedy": GreedySearch(), "beams": BeamSearch(3, 0.6)}
+CONSTRAINTS = [
+    MinimumLength(2),
+    MaximumLength(7),
+    ForcedTokens([None, 4]),
+    BannedSequences([[3, 3], [2, 4, 2]]),
+    NoRepeatNGrams(3),
+    RepetitionPenalty(1.3),
+    AllowedSequences(
+        [[a, 4, c, d, 4, 3, 2] for a in (2, 3) for c in (2, 4) for d in (2, 3)]
+    ),
+]
+SEARCHES = {
+    "greedy": GreedySearch(),
+    "beams": BeamSearch(3, 0.6),
+    "constrained": GreedySearch(CONSTRAINTS),
+    "constrained beams": BeamSearch(3, 0.6, constraints=CONSTRAINTS),
+}
 each_search = pytest.mark.parametrize("how", SEARCHES.values(), ids=SEARCHES)
 
 
@@ -158,15 +182,6 @@ def test_the_tokens_sum_up_to_the_hypothesis(how):
     is_last = np.arange(6) == lengths[..., None] - 1
     assert ((tokens == END) <= is_last).all()
     assert ((tokens == END).any(-1) | (lengths == 6)).all()
-
-
-def step_by_step():
-    """Lets Python see every step of a loop."""
-    if keras.backend.backend() != "jax":
-        return contextlib.nullcontext()
-    import jax
-
-    return jax.disable_jit()
 
 
 @pytest.mark.parametrize(
