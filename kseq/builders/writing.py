@@ -40,6 +40,7 @@ class WritingModel(keras.Model):
         max_length=40,
         batch_size=128,
         return_attention_scores=False,
+        prefix=None,
     ):
         """Writes the target of each source.
 
@@ -52,12 +53,15 @@ class WritingModel(keras.Model):
             batch_size: Most rows to work on at a time.
             return_attention_scores: Whether to read every hypothesis once more and
                 return what it attended to.
+            prefix: What the target of each source must begin with: token ids without
+                the start token, `(B, P)`, padded behind, or a list of lists.
 
         Returns:
             A `kseq.decoding.Generation` of NumPy arrays, every hypothesis, best first.
 
         Raises:
-            ValueError: The source is empty, or a number is not a positive integer.
+            ValueError: The source is empty, a number is not a positive integer, or
+                source and prefix have different numbers of rows.
         """
         check_max_length(max_length)
         search = GreedySearch() if search is None else search
@@ -68,6 +72,9 @@ class WritingModel(keras.Model):
             )
         loop = self._compiled(_Writing, search, max_length)
         rows = {"source": self.source_rows(source)}
+        if prefix is not None:
+            rows["prefix"] = _rows("prefix", prefix)
+            _check_pairs(rows)
         outputs = _in_batches(loop, rows, batch_size)
         result = Generation(**outputs)
         if not return_attention_scores:
@@ -99,11 +106,7 @@ class WritingModel(keras.Model):
     def _score(self, source, target, batch_size, return_attention_scores):
         source = self.source_rows(source, len(target))
         target = _rows("target", target)
-        if len(source) != len(target):
-            raise ValueError(
-                "Every source needs its target. Received: "
-                f"{len(source)} sources and {len(target)} targets."
-            )
+        _check_pairs({"source": source, "target": target})
         hypotheses = None
         if getattr(target, "ndim", 1) == 3:
             hypotheses = target.shape[:2]  # B N
@@ -177,6 +180,7 @@ class _Writing(keras.Model):
             end_token_id=writer.end_token_id,
             max_length=self.max_length,
             pad_token_id=writer.pad_token_id,
+            **{name: value for name, value in inputs.items() if name != "source"},
         )
         return {k: v for k, v in vars(result).items() if v is not None}
 
@@ -223,6 +227,16 @@ def _rows(name, ids):
     return ids
 
 
+def _check_pairs(rows):
+    """Refuses a target, or a prefix, for other than every source."""
+    (first, firsts), (second, seconds) = rows.items()
+    if len(firsts) != len(seconds):
+        raise ValueError(
+            f"Every {first} needs its {second}. Received: {len(firsts)} rows of "
+            f"{first} and {len(seconds)} of {second}."
+        )
+
+
 def _in_batches(model, inputs, batch_size):
     """Runs the model over rows of similar lengths, in few different shapes.
 
@@ -231,10 +245,8 @@ def _in_batches(model, inputs, batch_size):
     row, so that a compiled model meets few shapes.
     """
     positive_integer("batch_size", batch_size)
-    paddings = {
-        "source": model.writer.source_padding,
-        "target": model.writer.pad_token_id,
-    }
+    padding = model.writer.pad_token_id
+    paddings = {"source": model.writer.source_padding}
     first = next(iter(inputs.values()))
     lengths = [len(row) if np.ndim(row) else 0 for row in first]
     order = np.argsort(lengths, kind="stable")
@@ -244,7 +256,7 @@ def _in_batches(model, inputs, batch_size):
         num_rows = min(1 << (len(chosen) - 1).bit_length(), batch_size)
         repeated = np.pad(chosen, (0, num_rows - len(chosen)), mode="edge")
         batch = {
-            name: _pad([rows[i] for i in repeated], paddings[name])
+            name: _pad([rows[i] for i in repeated], paddings.get(name, padding))
             for name, rows in inputs.items()
         }
         outputs = model.predict_on_batch(batch)

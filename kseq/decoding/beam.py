@@ -39,6 +39,8 @@ class BeamSearch:
         end_token_id: The token that ends a sequence.
         max_length: Most tokens to write, the end token counted.
         pad_token_id: What is written behind the end, and nowhere else.
+        prefix: Integers `(B, P)`, what each row must begin with whatever constraints
+            say; padding where any token may stand. Or None.
 
     Returns:
         A `Generation` with N hypotheses for each row, best first.
@@ -104,6 +106,7 @@ class BeamSearch:
         end_token_id,
         max_length,
         pad_token_id=0,
+        prefix=None,
     ):
         result = search_loop(
             step,
@@ -116,6 +119,7 @@ class BeamSearch:
             end_token_id=end_token_id,
             pad_token_id=pad_token_id,
             constraints=self.constraints,
+            prefix=prefix,
         )
         return Generation(
             **{

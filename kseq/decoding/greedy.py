@@ -24,6 +24,8 @@ class GreedySearch:
         end_token_id: The token that ends a sequence.
         max_length: Most tokens to write, the end token counted.
         pad_token_id: What is written behind the end, and nowhere else.
+        prefix: Integers `(B, P)`, what each row must begin with whatever constraints
+            say; padding where any token may stand. Or None.
 
     Returns:
         A `Generation` with one hypothesis for each row.
@@ -63,6 +65,7 @@ class GreedySearch:
         end_token_id,
         max_length,
         pad_token_id=0,
+        prefix=None,
     ):
         return search_loop(
             step,
@@ -75,6 +78,7 @@ class GreedySearch:
             end_token_id=end_token_id,
             pad_token_id=pad_token_id,
             constraints=self.constraints,
+            prefix=prefix,
         )
 
     def _select(self, gains, hypotheses):

@@ -24,6 +24,7 @@ def search_loop(
     end_token_id,
     pad_token_id=0,
     constraints=(),
+    prefix=None,
     num_groups=1,
     is_done=None,
 ):
@@ -47,6 +48,8 @@ def search_loop(
         end_token_id: The token that ends a sequence.
         pad_token_id: What is written behind the end, and nowhere else.
         constraints: Functions `(gains (B, K, V), Hypotheses) -> gains`.
+        prefix: Integers `(B, P)`, what each row must begin with whatever constraints
+            say; padding where any token may stand. Or None.
         num_groups: Number of groups of neighbouring beams; the first beam of each is
             open at the beginning.
         is_done: Function `Hypotheses -> (B,)`, True where a row needs no more steps;
@@ -57,6 +60,7 @@ def search_loop(
         log-probabilities are the model's, whatever the constraints did.
     """
     check_max_length(max_length)
+    prefix = None if prefix is None else ops.cast(prefix, "int32")
     positions = ops.arange(max_length)  # L
 
     def is_going_on(t, last, written, state):
@@ -69,6 +73,11 @@ def search_loop(
         token_log_probs = ops.where(is_padding, -float("inf"), token_log_probs)
         hypotheses = Hypotheses(**written, step=t, end_token_id=end_token_id)
         gains = constrained(token_log_probs, hypotheses, constraints)
+        if prefix is not None:
+            is_due = ops.arange(ops.shape(prefix)[1], dtype="int32") == t  # P
+            is_due = ops.logical_and(is_due, prefix != pad_token_id)  # B P
+            due = ops.sum(ops.where(is_due, prefix + 1, 0), axis=1) - 1  # B, -1: none
+            gains = forced(token_log_probs, gains, due[:, None, None])
         parents, token_ids, scores = select(gains, hypotheses)
         gained = chosen(token_log_probs, parents, token_ids)  # B K
         if parents is not None:
@@ -159,6 +168,13 @@ def constrained(token_log_probs, hypotheses, constraints):
         is_possible = token_log_probs > -float("inf")
         gains = ops.where(is_possible, gains, -float("inf"))
     return gains
+
+
+def forced(token_log_probs, gains, token_ids):
+    """Leaves only the given token `(B, 1, 1)` of each row, where it is not negative."""
+    is_due = ops.arange(gains.shape[-1]) == token_ids  # B 1 V
+    token_log_probs = ops.where(is_due, token_log_probs, -float("inf"))
+    return ops.where(token_ids < 0, gains, token_log_probs)
 
 
 def chosen(token_log_probs, parents, token_ids):

@@ -89,6 +89,21 @@ def test_what_is_generated_has_the_score_it_was_given(model, search):
     assert_close(result.token_log_probs.sum(axis=-1), result.log_probs)
 
 
+@pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
+@pytest.mark.parametrize("batch_size", [128, 2])
+def test_a_prefix_is_what_each_target_begins_with(model, search, batch_size):
+    prefix = [[4, 5], [], [6, 6, 6], [2, 2, 4, 4, 3], [1], [4, 2, 1, 5, 6, 4, 4, 5, 6]]
+    result = model.generate(SOURCES, search, LENGTH, batch_size, prefix=prefix)
+    for tokens, first in zip(result.token_ids[:, 0].tolist(), prefix, strict=True):
+        assert tokens[: len(first)] == first[:LENGTH]
+    assert np.isfinite(result.log_probs[:, 0]).all()
+    assert_close(model.score(SOURCES, result), result.log_probs)
+    plain = model.generate(SOURCES, search, LENGTH)
+    assert_close(result.log_probs[1], plain.log_probs[1])
+    same = model.generate(SOURCES, search, LENGTH, prefix=padded(prefix, 9))
+    assert_same(same, result)
+
+
 def test_a_score_is_the_sum_of_what_the_model_gives_to_each_token(model):
     targets = [[4, 3], [3], [5, 5, 6, 4, 1, 2, 6, 4, 3], [4, 4], [1, 6, 3], [6]]
     scores = model.score(SOURCES, targets)
@@ -230,7 +245,12 @@ def test_a_batch_has_a_row_at_least(model, batch_size):
         model.generate(SOURCES, max_length=LENGTH, batch_size=batch_size)
 
 
+def test_a_source_without_a_prefix_is_an_error(model):
+    with pytest.raises(ValueError, match="3 rows of source and 2 of prefix"):
+        model.generate(SOURCES[:3], max_length=3, prefix=[[4], [5]])
+
+
 @pytest.mark.parametrize("targets", [[[4, 3]], np.ones((2, 3, 4), "int32")])
 def test_a_source_without_a_target_is_an_error(model, targets):
-    with pytest.raises(ValueError, match=f"3 sources and {len(targets)} targets"):
+    with pytest.raises(ValueError, match=f"3 rows of source and {len(targets)} of"):
         model.score(SOURCES[:3], targets)
