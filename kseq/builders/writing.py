@@ -72,9 +72,12 @@ class WritingModel(keras.Model):
             )
         loop = self._compiled(_Writing, search, max_length)
         rows = {"source": self.source_rows(source)}
+        if hasattr(search, "row_seeds"):  # for any batch in which a row will be
+            seeds = search.row_seeds(len(rows["source"]))
+            rows["row_seeds"] = ops.convert_to_numpy(seeds)
         if prefix is not None:
             rows["prefix"] = _rows("prefix", prefix)
-            _check_pairs(rows)
+            _check_pairs({name: rows[name] for name in ("source", "prefix")})
         outputs = _in_batches(loop, rows, batch_size)
         result = Generation(**outputs)
         if not return_attention_scores:
@@ -246,7 +249,7 @@ def _in_batches(model, inputs, batch_size):
     """
     positive_integer("batch_size", batch_size)
     padding = model.writer.pad_token_id
-    paddings = {"source": model.writer.source_padding}
+    paddings = {"source": model.writer.source_padding, "row_seeds": None}
     first = next(iter(inputs.values()))
     lengths = [len(row) if np.ndim(row) else 0 for row in first]
     order = np.argsort(lengths, kind="stable")

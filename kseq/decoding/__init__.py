@@ -17,6 +17,7 @@ from kseq.decoding.repetition import (
     NoRepeatNGrams,
     RepetitionPenalty,
 )
+from kseq.decoding.sampling import Sampling
 
 __all__ = [
     "AllowedSequences",
@@ -32,4 +33,5 @@ __all__ = [
     "MinimumLength",
     "NoRepeatNGrams",
     "RepetitionPenalty",
+    "Sampling",
 ]

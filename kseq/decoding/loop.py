@@ -196,3 +196,17 @@ def reorder(tree, parents):
         return ops.take(flat, rows, axis=0)  # B K ...
 
     return keras.tree.map_structure(gather, tree)
+
+
+def best_first(generation, ranks, num_results):
+    """The hypotheses of greatest rank `(B, N)`, so many of them, in that order."""
+    _, order = ops.top_k(ranks, num_results)
+    order = ops.cast(order, "int32")
+
+    def ordered(values):
+        shape = (*order.shape, *[1] * (len(values.shape) - 2))
+        places = ops.reshape(order, (-1, *shape[1:]))
+        return ops.take_along_axis(values, places, axis=1)
+
+    values = {k: v for k, v in vars(generation).items() if v is not None}
+    return Generation(**{name: ordered(value) for name, value in values.items()})

@@ -14,6 +14,7 @@ from kseq.decoding import (
     MinimumLength,
     NoRepeatNGrams,
     RepetitionPenalty,
+    Sampling,
 )
 from kseq.layers import RecurrentDecoder, RecurrentEncoder
 from tests.helpers import array, assert_close, randomize
@@ -76,6 +77,7 @@ CONSTRAINTS = [
 SEARCHES = {
     "greedy": GreedySearch(),
     "beams": SEARCH,
+    "draws": Sampling(2.0, num_draws=3, seed=1),
     "constrained": GreedySearch(CONSTRAINTS),
     "constrained beams": BeamSearch(3, 0.6, constraints=CONSTRAINTS),
 }
@@ -139,6 +141,31 @@ def test_small_batches_keep_the_order(model, beams, batch_size):
     )
     assert_same(result, beams)
     assert_close(result.attention, beams.attention)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_small_batches_draw_the_same(model, batch_size):
+    search = Sampling(2.0, num_draws=3, seed=1)
+    drawn = model.generate(SOURCES, search, LENGTH)
+    assert_same(model.generate(SOURCES, search, LENGTH, batch_size), drawn)
+    few = model.generate(SOURCES[:2], search, LENGTH)
+    np.testing.assert_array_equal(few.token_ids, drawn.token_ids[:2])
+
+
+def test_rows_of_the_same_source_draw_differently_and_calls_too(model):
+    search = Sampling(2.0)
+    for batch_size in (128, 4):
+        results = [
+            model.generate([[4, 5]] * 40, search, LENGTH, batch_size).token_ids
+            for _ in range(2)
+        ]
+        assert len(np.unique(results[0], axis=0)) > 20
+        assert (results[0] != results[1]).any()
+        keras.utils.set_random_seed(3)
+        first = model.generate([[4, 5]] * 40, search, LENGTH).token_ids
+        keras.utils.set_random_seed(3)
+        again = model.generate([[4, 5]] * 40, search, LENGTH).token_ids
+        np.testing.assert_array_equal(first, again)
 
 
 def test_padding_on_either_side_changes_nothing(model, beams):

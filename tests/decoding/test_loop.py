@@ -18,6 +18,7 @@ from kseq.decoding import (
     MinimumLength,
     NoRepeatNGrams,
     RepetitionPenalty,
+    Sampling,
 )
 from kseq.decoding.loop import reorder
 from tests.helpers import array, assert_close, step_by_step
@@ -37,6 +38,7 @@ CONSTRAINTS = [
 SEARCHES = {
     "greedy": GreedySearch(),
     "beams": BeamSearch(3, 0.6),
+    "draws": Sampling(0.8, top_k=4, top_p=0.95, typical_p=0.9, num_draws=3, seed=1),
     "constrained": GreedySearch(CONSTRAINTS),
     "constrained beams": BeamSearch(3, 0.6, constraints=CONSTRAINTS),
 }
@@ -64,11 +66,12 @@ def scripted(table, dtype="float32"):
     return step
 
 
-def search(how, step, rows=3, state=None, constants=(), max_length=6):
+def search(how, step, rows=3, state=None, constants=(), max_length=6, **options):
     if state is None:
         state = rows_and_beams(rows, how.num_beams)
     start_token_ids = np.full(rows, START, "int32")
-    return values(how(step, state, constants, start_token_ids, END, max_length))
+    result = how(step, state, constants, start_token_ids, END, max_length, **options)
+    return values(result)
 
 
 def rows_and_beams(rows, num_beams):
@@ -156,7 +159,10 @@ def test_constants_are_neither_tiled_nor_reordered(how):
             logits, state = scripted(table)(token_ids, state + row, constants)
             return logits, state - row
 
-        return search(how, step, rows=1)
+        own = {"row_seeds": seeds[row : row + 1]} if seeds is not None else {}
+        return search(how, step, rows=1, **own)
+
+    seeds = how.row_seeds(rows) if isinstance(how, Sampling) else None
 
     for row in range(rows):
         assert_same({k: v[row : row + 1] for k, v in result.items()}, alone(row))
