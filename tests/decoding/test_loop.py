@@ -38,6 +38,8 @@ CONSTRAINTS = [
 SEARCHES = {
     "greedy": GreedySearch(),
     "beams": BeamSearch(3, 0.6),
+    "groups": BeamSearch(4, 0.6, length_penalty_form="gnmt", num_groups=2),
+    "one result": BeamSearch(3, 0.6, num_results=1),
     "draws": Sampling(0.8, top_k=4, top_p=0.95, typical_p=0.9, num_draws=3, seed=1),
     "constrained": GreedySearch(CONSTRAINTS),
     "constrained beams": BeamSearch(3, 0.6, constraints=CONSTRAINTS),
