@@ -19,8 +19,8 @@ class AllowedSequences:
     """Writes one of the given sequences, and then the end token.
 
     The sequences form a trie: its nodes are their prefixes, its edges the tokens that
-    may follow. A hypothesis walks along it, so thousands of sequences cost little more
-    than a few.
+    may follow. A hypothesis walks along it at every step, and compares each token with
+    those that may stand there; how many sequences there are does not matter otherwise.
 
     Args:
         sequences: Lists of token ids, without the end token or with it.

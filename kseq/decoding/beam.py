@@ -222,10 +222,8 @@ class BeamSearch:
         if self.early_stopping:
             return is_done
         worst = ranks[:, self.num_results - 1 : self.num_results]  # B 1
-        longest = hypotheses.token_ids.shape[-1]
-        # The penalty is monotonic, so one of its ends is the best that may come.
-        soon = self._ranks(hypotheses.scores, hypotheses.lengths + 1)
-        last = self._ranks(hypotheses.scores, ops.full_like(soon, longest))
-        may_rise = ops.maximum(soon, last) > worst  # B K
+        # The longer it gets the better, or else it will not rise at all.
+        longest = ops.full_like(hypotheses.lengths, hypotheses.token_ids.shape[-1])
+        may_rise = self._ranks(hypotheses.scores, longest) > worst  # B K
         may_rise = ops.logical_and(may_rise, ~hypotheses.finished)
         return ops.logical_and(is_done, ~ops.any(may_rise, axis=1))

@@ -163,6 +163,23 @@ def test_groups_keep_constraints():
         assert written and len(set(written)) == len(written)
 
 
+def test_padding_may_have_another_number():
+    """A frozen hypothesis goes on by word 0, which groups then must not avoid."""
+    table = np.random.default_rng(3).normal(0, 1.5, (5, 5)).astype("float32")
+    other = np.array([4, 1, 2, 3, 0])  # the words 0 and 4 exchanged
+    how = BeamSearch(6, num_groups=3, diversity_strength=2.0)
+
+    def tokens(table, pad):
+        def step(token_ids, state, constants):
+            return ops.take(table, token_ids, axis=0), state
+
+        return array(how(step, (), (), np.array([2, 3]), END, 6, pad).token_ids)
+
+    expected = tokens(table, 0)
+    assert (expected == 4).any() and (expected[:, :, 1] == PAD).any()
+    np.testing.assert_array_equal(other[tokens(table[other][:, other], 4)], expected)
+
+
 # Early ends -------------------------------------------------------------------------
 
 

@@ -96,6 +96,24 @@ def test_a_rule_keeps_what_the_paper_says(rules):
         assert_close(actual, probs)
 
 
+@pytest.mark.parametrize(
+    "rules", [{"top_p": 0.6}, {"top_p": 0.99}, {"typical_p": 0.6}, {"typical_p": 0.99}]
+)
+def test_a_large_vocabulary_with_many_equals_is_cut_as_well(rules):
+    random = np.random.default_rng(3)
+    logits = np.round(random.normal(0, 4, (2, 3, 1009))).astype("float32")
+    result = kept(log_softmax(logits), **rules).reshape(-1, 1009)
+    every = np.exp(log_softmax(logits.astype("float64"))).reshape(-1, 1009)
+    [(name, share)] = rules.items()
+    for actual, probs in zip(result, every, strict=True):
+        expected = ORACLES[name](np.round(probs, 12), share)
+        assert_close(np.sort(actual), np.sort(expected))
+        words = np.flatnonzero(actual)
+        for other in set(range(1009)) - set(words):  # of equals the first are kept
+            equals = words[np.isclose(probs[words], probs[other], rtol=1e-4)]
+            assert (equals < other).all()
+
+
 def test_a_sum_that_is_reached_exactly_is_enough():
     for probs in ([0.5, 0.3, 0.2], [0.3, 0.2, 0.5], [0.2, 0.5, 0.3]):
         log_probs = np.log(np.array([[probs]], "float32"))
