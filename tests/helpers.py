@@ -409,6 +409,15 @@ def cached(function):
     return compiled(function) if keras.backend.backend() == "jax" else function
 
 
+def step_by_step():
+    """Lets Python see every step of a loop."""
+    if keras.backend.backend() != "jax":
+        return contextlib.nullcontext()
+    import jax
+
+    return jax.disable_jit()
+
+
 @contextlib.contextmanager
 def dtype_policy(name):
     """Layers made inside have this dtype policy."""

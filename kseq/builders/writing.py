@@ -43,6 +43,7 @@ class WritingModel(keras.Model):
         max_length=40,
         batch_size=128,
         return_attention_scores=False,
+        prefix=None,
     ):
         """Writes the target of each source.
 
@@ -55,13 +56,16 @@ class WritingModel(keras.Model):
             batch_size: Most rows to work on at a time.
             return_attention_scores: Whether to read every hypothesis once more and
                 return what it attended to.
+            prefix: What the target of each source must begin with: token ids without
+                the start token, `(B, P)`, padded behind, or a list of lists.
 
         Returns:
             A `kseq.decoding.Generation` of NumPy arrays, every hypothesis, best first.
 
         Raises:
             ValueError: The source is empty, or holds an id that is none of the
-                vocabulary, or a number is not a positive integer.
+                vocabulary, a number is not a positive integer, or source and prefix
+                have different numbers of rows.
         """
         check_max_length(max_length)
         search = GreedySearch() if search is None else search
@@ -72,6 +76,13 @@ class WritingModel(keras.Model):
             )
         loop = self._compiled(_Writing, search, max_length)
         rows = {"source": self.source_rows(source)}
+        if hasattr(search, "row_seeds"):  # for any batch in which a row will be
+            seeds = search.row_seeds(len(rows["source"]))
+            rows["row_seeds"] = ops.convert_to_numpy(seeds)
+        if prefix is not None:
+            prefix = _rows("prefix", prefix)
+            rows["prefix"] = _check_ids("prefix", prefix, self.target_size)
+            _check_pairs({name: rows[name] for name in ("source", "prefix")})
         outputs = _in_batches(loop, rows, batch_size)
         result = Generation(**outputs)
         if not return_attention_scores:
@@ -104,11 +115,7 @@ class WritingModel(keras.Model):
     def _score(self, source, target, batch_size, return_attention_scores):
         source = self.source_rows(source, len(target))
         target = _rows("target", target)
-        if len(source) != len(target):
-            raise ValueError(
-                "Every source needs its target. Received: "
-                f"{len(source)} sources and {len(target)} targets."
-            )
+        _check_pairs({"source": source, "target": target})
         hypotheses = None
         if any(len(row) and np.ndim(row[0]) for row in target):
             hypotheses = len(target), len(target[0])  # B N
@@ -189,6 +196,7 @@ class _Writing(keras.Model):
             end_token_id=writer.end_token_id,
             max_length=self.max_length,
             pad_token_id=writer.pad_token_id,
+            **{name: value for name, value in inputs.items() if name != "source"},
         )
         return {k: v for k, v in vars(result).items() if v is not None}
 
@@ -251,6 +259,16 @@ def _check_ids(name, rows, size):
     return rows
 
 
+def _check_pairs(rows):
+    """Refuses a target, or a prefix, for other than every source."""
+    (first, firsts), (second, seconds) = rows.items()
+    if len(firsts) != len(seconds):
+        raise ValueError(
+            f"Every {first} needs its {second}. Received: {len(firsts)} rows of "
+            f"{first} and {len(seconds)} of {second}."
+        )
+
+
 def _in_batches(model, inputs, batch_size):
     """Runs the model over rows of similar lengths, in few different shapes.
 
@@ -259,10 +277,8 @@ def _in_batches(model, inputs, batch_size):
     row, so that a compiled model meets few shapes.
     """
     positive_integer("batch_size", batch_size)
-    paddings = {
-        "source": model.writer.source_padding,
-        "target": model.writer.pad_token_id,
-    }
+    padding = model.writer.pad_token_id
+    paddings = {"source": model.writer.source_padding, "row_seeds": None}
     first = next(iter(inputs.values()))
     lengths = [len(row) if np.ndim(row) else 0 for row in first]
     order = np.argsort(lengths, kind="stable")
@@ -272,7 +288,7 @@ def _in_batches(model, inputs, batch_size):
         num_rows = min(1 << (len(chosen) - 1).bit_length(), batch_size)
         repeated = np.pad(chosen, (0, num_rows - len(chosen)), mode="edge")
         batch = {
-            name: _pad([rows[i] for i in repeated], paddings[name])
+            name: _pad([rows[i] for i in repeated], paddings.get(name, padding))
             for name, rows in inputs.items()
         }
         outputs = model.predict_on_batch(batch)

@@ -1,7 +1,37 @@
 """Searches: how a step function becomes finished sequences; they know no model."""
 
+from kseq.decoding.allowed import AllowedSequences
 from kseq.decoding.beam import BeamSearch
+from kseq.decoding.constraints import (
+    AllowedTokens,
+    BannedTokens,
+    ForcedTokens,
+    MaximumLength,
+    MinimumLength,
+)
 from kseq.decoding.generation import Generation
 from kseq.decoding.greedy import GreedySearch
+from kseq.decoding.hypotheses import Hypotheses
+from kseq.decoding.repetition import (
+    BannedSequences,
+    NoRepeatNGrams,
+    RepetitionPenalty,
+)
+from kseq.decoding.sampling import Sampling
 
-__all__ = ["BeamSearch", "Generation", "GreedySearch"]
+__all__ = [
+    "AllowedSequences",
+    "AllowedTokens",
+    "BannedSequences",
+    "BannedTokens",
+    "BeamSearch",
+    "ForcedTokens",
+    "Generation",
+    "GreedySearch",
+    "Hypotheses",
+    "MaximumLength",
+    "MinimumLength",
+    "NoRepeatNGrams",
+    "RepetitionPenalty",
+    "Sampling",
+]

@@ -1,32 +1,52 @@
 """Beam search: the most probable sequences that a bounded number of beams can find.
 
-Axes in shape comments: B batch, K beams, V vocabulary.
+Axes in shape comments: B batch, K beams, G beams of a group, N results, V vocabulary.
 """
 
 import dataclasses
-import math
-import numbers
 
 from keras import ops
 
+from kseq.decoding.arguments import is_integer, number, positive_integer
+from kseq.decoding.constraints import constraint_tuple
 from kseq.decoding.generation import Generation
-from kseq.decoding.loop import search_loop
+from kseq.decoding.loop import best_first, reorder, search_loop
+
+LENGTH_PENALTY_FORMS = ("power", "gnmt")
 
 
 @dataclasses.dataclass(frozen=True)
 class BeamSearch:
     """Keeps the best `num_beams` hypotheses of each row at every step.
 
-    Hypotheses are ranked by `log_prob / length ** length_penalty`, the end token
-    counted. One that has ended is frozen: it keeps its place and its score until
-    `num_beams` better ones push it out. With one beam this is greedy search; with as
-    many beams as there are sequences it is exhaustive.
+    Hypotheses are ranked by `log_prob / penalty(length)`, the end token counted, where
+    `penalty(n)` is `n ** length_penalty` or, in the form "gnmt",
+    `((5 + n) / 6) ** length_penalty`. One that has ended is frozen: it keeps its place
+    and its score until `num_beams` better ones push it out. With one beam this is
+    greedy search; with as many beams as there are sequences it is exhaustive.
+
+    A row is done when its `num_results` best hypotheses have ended and no open one can
+    still become better than they are; without constraints that is noticed as soon as it
+    is so. With `early_stopping` it is done when they have ended, even if an open one
+    could, being longer, get a better rank.
+
+    With `num_groups`, each group of beams searches by itself, but a token that groups
+    before it have written at the same step loses `diversity_strength` for each beam
+    that wrote it. These losses decide what a group keeps. The hypotheses of all groups
+    are then ranked by what the model gives. A hypothesis may be found by two groups.
 
     Args:
         num_beams: Number of hypotheses K that are kept. It may exceed the vocabulary.
-        length_penalty: Exponent of the length that scores are divided by. 0 ranks by
-            probability, which favours short sequences; 1 by the mean per token.
+        length_penalty: Exponent of the penalty. 0 ranks by probability, which favours
+            short sequences; 1 in the form "power" by the mean per token.
         num_results: Number of hypotheses N to return. Defaults to `num_beams`.
+        constraints: Constraints on what may be written, in their order.
+        length_penalty_form: "power" or "gnmt".
+        early_stopping: Whether to end a row before it is certain that no open
+            hypothesis becomes better.
+        num_groups: Number of groups, which divides `num_beams`.
+        diversity_strength: What a token loses for each beam of other groups that wrote
+            it. The paper uses .2 to .8.
 
     Call arguments:
         step: Function `(token_ids (B, K), state, constants) -> (logits (B, K, V),
@@ -37,12 +57,14 @@ class BeamSearch:
         end_token_id: The token that ends a sequence.
         max_length: Most tokens to write, the end token counted.
         pad_token_id: What is written behind the end, and nowhere else.
+        prefix: Integers `(B, P)`, what each row must begin with whatever constraints
+            say; padding where any token may stand. Or None.
 
     Returns:
         A `Generation` with N hypotheses for each row, best first.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: An argument is out of its range.
 
     Example:
 
@@ -62,33 +84,51 @@ class BeamSearch:
 
     References:
         - [Graves, 2012](https://arxiv.org/abs/1211.3711), 2.5
-        - [Wu et al., 2016](https://arxiv.org/abs/1609.08144), 7 (length penalty)
+        - [Wu et al., 2016](https://arxiv.org/abs/1609.08144), 7 (length penalty "gnmt")
+        - [Vijayakumar et al., 2016](https://arxiv.org/abs/1610.02424), 4 (groups)
     """
 
     num_beams: int = 4
     length_penalty: float = 0.0
     num_results: int | None = None
+    constraints: tuple = ()
+    length_penalty_form: str = "power"
+    early_stopping: bool = False
+    num_groups: int = 1
+    diversity_strength: float = 0.5
 
     def __post_init__(self):
-        if not isinstance(self.num_beams, numbers.Integral) or self.num_beams < 1:
-            raise ValueError(
-                "`num_beams` must be a positive integer. Received: "
-                f"num_beams={self.num_beams!r}."
-            )
-        penalty = self.length_penalty
-        if not isinstance(penalty, numbers.Real) or not math.isfinite(penalty):
-            raise ValueError(
-                "`length_penalty` must be a number, 0 for none. Received: "
-                f"length_penalty={self.length_penalty!r}."
-            )
+        positive_integer("num_beams", self.num_beams)
+        what = "a number, 0 for none"
+        number("length_penalty", self.length_penalty, what, lambda x: True)
         results = self.num_results
         if results is not None and not (
-            isinstance(results, numbers.Integral) and 1 <= results <= self.num_beams
+            is_integer(results) and 1 <= results <= self.num_beams
         ):
             raise ValueError(
                 "`num_results` must be an integer from 1 to `num_beams`. Received: "
                 f"num_results={results!r} with num_beams={self.num_beams}."
             )
+        object.__setattr__(self, "constraints", constraint_tuple(self.constraints))
+        if self.length_penalty_form not in LENGTH_PENALTY_FORMS:
+            raise ValueError(
+                '`length_penalty_form` must be "power", n ** length_penalty, or '
+                '"gnmt", ((5 + n) / 6) ** length_penalty. Received: '
+                f"length_penalty_form={self.length_penalty_form!r}."
+            )
+        if not isinstance(self.early_stopping, bool):
+            raise ValueError(
+                "`early_stopping` must be True or False. Received: "
+                f"early_stopping={self.early_stopping!r}."
+            )
+        groups = positive_integer("num_groups", self.num_groups)
+        if self.num_beams % groups:
+            raise ValueError(
+                "`num_groups` must divide `num_beams`. Received: "
+                f"num_groups={groups} with num_beams={self.num_beams}."
+            )
+        what = "a number of at least 0"
+        number("diversity_strength", self.diversity_strength, what, lambda x: x >= 0)
 
     def __call__(
         self,
@@ -99,42 +139,91 @@ class BeamSearch:
         end_token_id,
         max_length,
         pad_token_id=0,
+        prefix=None,
     ):
         result = search_loop(
             step,
             state,
             constants,
             start_token_ids,
-            select=self._select,
+            select=self._select if self.num_groups == 1 else self._select_by_group,
             num_beams=self.num_beams,
+            num_groups=self.num_groups,
             max_length=max_length,
             end_token_id=end_token_id,
             pad_token_id=pad_token_id,
+            constraints=self.constraints,
+            prefix=prefix,
+            is_done=self._is_done if self._may_be_done_early() else None,
         )
-        return Generation(
-            **{
-                name: None if value is None else value[:, : self.num_results]
-                for name, value in vars(result).items()
-            }
-        )
+        num_results = self.num_results or self.num_beams
+        if self.num_groups > 1:
+            ranks = self._ranks(result.log_probs, result.lengths)
+            return best_first(result, ranks, num_results)
+        values = {k: v for k, v in vars(result).items() if v is not None}
+        return Generation(**{k: v[:, :num_results] for k, v in values.items()})
 
-    def _select(self, token_log_probs, hypotheses):
-        vocabulary_size = token_log_probs.shape[-1]
-        finished = hypotheses["finished"][..., None]  # B K 1
+    def _ranks(self, scores, lengths):
+        if not self.length_penalty:
+            return scores
+        lengths = ops.cast(ops.maximum(lengths, 1), "float32")
+        if self.length_penalty_form == "gnmt":
+            lengths = (5 + lengths) / 6
+        return scores / lengths**self.length_penalty
+
+    def _select(self, gains, hypotheses):
+        num_beams, vocabulary_size = gains.shape[1:]
+        finished = hypotheses.finished[..., None]  # B K 1
         # A finished hypothesis has one way to go on: as it is.
         is_first = ops.arange(vocabulary_size) == 0  # V
         frozen = ops.where(is_first, 0.0, -float("inf"))  # V
-        gained = ops.where(finished, frozen, token_log_probs)  # B K V
-        log_probs = hypotheses["log_probs"][..., None] + gained  # B K V
-        ranks = log_probs
-        if self.length_penalty:
-            lengths = hypotheses["lengths"] + ops.cast(~hypotheses["finished"], "int32")
-            lengths = ops.cast(ops.maximum(lengths, 1), "float32")[..., None]  # B K 1
-            ranks = log_probs / lengths**self.length_penalty
-        width = self.num_beams * vocabulary_size
-        _, best = ops.top_k(ops.reshape(ranks, (-1, width)), self.num_beams)  # B K
+        scores = hypotheses.scores[..., None] + ops.where(finished, frozen, gains)
+        lengths = hypotheses.lengths + ops.cast(~hypotheses.finished, "int32")
+        ranks = self._ranks(scores, lengths[..., None])  # B K V
+        width = num_beams * vocabulary_size
+        _, best = ops.top_k(ops.reshape(ranks, (-1, width)), num_beams)  # B K
         best = ops.cast(best, "int32")
-        log_probs = ops.take_along_axis(
-            ops.reshape(log_probs, (-1, width)), best, axis=1
-        )
-        return best // vocabulary_size, best % vocabulary_size, log_probs
+        scores = ops.take_along_axis(ops.reshape(scores, (-1, width)), best, axis=1)
+        return best // vocabulary_size, best % vocabulary_size, scores
+
+    def _select_by_group(self, gains, hypotheses):
+        size = self.num_beams // self.num_groups  # G
+        words = ops.arange(gains.shape[-1])  # V
+        taken = 0.0  # how many beams of the groups so far have written each word
+        selected = []
+        for first in range(0, self.num_beams, size):
+            group = dataclasses.replace(
+                hypotheses,
+                scores=hypotheses.scores[:, first : first + size],
+                lengths=hypotheses.lengths[:, first : first + size],
+                finished=hypotheses.finished[:, first : first + size],
+            )
+            losses = self.diversity_strength * taken
+            parents, token_ids, scores = self._select(
+                gains[:, first : first + size] - losses, group
+            )
+            selected.append((parents + first, token_ids, scores))
+            is_new = ~reorder(group.finished, parents)  # B G
+            is_written = (token_ids[..., None] == words) & is_new[..., None]  # B G V
+            is_written = ops.cast(is_written, "float32")
+            taken = taken + ops.sum(is_written, axis=1, keepdims=True)  # B 1 V
+        return [ops.concatenate(x, axis=1) for x in zip(*selected, strict=True)]
+
+    def _may_be_done_early(self):
+        is_asked = self.early_stopping or not self.constraints  # which may raise scores
+        is_part = self.num_results not in (None, self.num_beams)
+        return is_asked and is_part and self.num_groups == 1
+
+    def _is_done(self, hypotheses):
+        """Whether open hypotheses, which only lose, are of no use to a row: `(B,)`."""
+        ranks = self._ranks(hypotheses.scores, hypotheses.lengths)  # B K, best first
+        results = hypotheses.finished[:, : self.num_results]  # B N
+        is_done = ops.all(results, axis=1)
+        if self.early_stopping:
+            return is_done
+        worst = ranks[:, self.num_results - 1 : self.num_results]  # B 1
+        # The longer it gets the better, or else it will not rise at all.
+        longest = ops.full_like(hypotheses.lengths, hypotheses.token_ids.shape[-1])
+        may_rise = self._ranks(hypotheses.scores, longest) > worst  # B K
+        may_rise = ops.logical_and(may_rise, ~hypotheses.finished)
+        return ops.logical_and(is_done, ~ops.any(may_rise, axis=1))

@@ -4,12 +4,16 @@ import dataclasses
 
 from keras import ops
 
+from kseq.decoding.constraints import constraint_tuple
 from kseq.decoding.loop import search_loop
 
 
 @dataclasses.dataclass(frozen=True)
 class GreedySearch:
     """Takes the most probable token at every step.
+
+    Args:
+        constraints: Constraints on what may be written, in their order.
 
     Call arguments:
         step: Function `(token_ids (B, 1), state, constants) -> (logits (B, 1, V),
@@ -20,9 +24,14 @@ class GreedySearch:
         end_token_id: The token that ends a sequence.
         max_length: Most tokens to write, the end token counted.
         pad_token_id: What is written behind the end, and nowhere else.
+        prefix: Integers `(B, P)`, what each row must begin with whatever constraints
+            say; padding where any token may stand. Or None.
 
     Returns:
         A `Generation` with one hypothesis for each row.
+
+    Raises:
+        ValueError: A constraint is none.
 
     Example:
 
@@ -41,6 +50,11 @@ class GreedySearch:
         - [Sutskever et al., 2014](https://arxiv.org/abs/1409.3215), 3.2 (a beam of one)
     """
 
+    constraints: tuple = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "constraints", constraint_tuple(self.constraints))
+
     @property
     def num_beams(self):
         return 1
@@ -54,6 +68,7 @@ class GreedySearch:
         end_token_id,
         max_length,
         pad_token_id=0,
+        prefix=None,
     ):
         return search_loop(
             step,
@@ -65,10 +80,12 @@ class GreedySearch:
             max_length=max_length,
             end_token_id=end_token_id,
             pad_token_id=pad_token_id,
+            constraints=self.constraints,
+            prefix=prefix,
         )
 
-    def _select(self, token_log_probs, hypotheses):
-        best, token_ids = ops.top_k(token_log_probs, 1)  # B 1 1
+    def _select(self, gains, hypotheses):
+        best, token_ids = ops.top_k(gains, 1)  # B 1 1
         token_ids = ops.cast(token_ids[..., 0], "int32")
-        gained = ops.where(hypotheses["finished"], 0.0, best[..., 0])
-        return None, token_ids, hypotheses["log_probs"] + gained
+        gained = ops.where(hypotheses.finished, 0.0, best[..., 0])
+        return None, token_ids, hypotheses.scores + gained

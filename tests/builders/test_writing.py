@@ -6,7 +6,16 @@ import pytest
 from keras import ops
 
 import kseq
-from kseq.decoding import BeamSearch, Generation, GreedySearch
+from kseq.decoding import (
+    BannedTokens,
+    BeamSearch,
+    Generation,
+    GreedySearch,
+    MinimumLength,
+    NoRepeatNGrams,
+    RepetitionPenalty,
+    Sampling,
+)
 from kseq.layers import RecurrentDecoder, RecurrentEncoder
 from tests.helpers import array, assert_close, randomize
 
@@ -59,12 +68,42 @@ def test_the_hypotheses_of_these_tests_differ(beams):
     assert all(isinstance(x, np.ndarray) for x in vars(beams).values())
 
 
-@pytest.mark.parametrize("search", [GreedySearch(), SEARCH], ids=["greedy", "beams"])
+CONSTRAINTS = [
+    MinimumLength(2),
+    NoRepeatNGrams(2),
+    BannedTokens([5]),
+    RepetitionPenalty(1.4),
+]
+SEARCHES = {
+    "greedy": GreedySearch(),
+    "beams": SEARCH,
+    "draws": Sampling(2.0, num_draws=3, seed=1),
+    "constrained": GreedySearch(CONSTRAINTS),
+    "constrained beams": BeamSearch(3, 0.6, constraints=CONSTRAINTS),
+}
+
+
+@pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 def test_what_is_generated_has_the_score_it_was_given(model, search):
     result = model.generate(SOURCES, search, LENGTH)
     assert_close(model.score(SOURCES, result), result.log_probs)
     assert_close(model.score(SOURCES, result.token_ids), result.log_probs)
     assert_close(result.token_log_probs.sum(axis=-1), result.log_probs)
+
+
+@pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
+@pytest.mark.parametrize("batch_size", [128, 2])
+def test_a_prefix_is_what_each_target_begins_with(model, search, batch_size):
+    prefix = [[4, 5], [], [6, 6, 6], [2, 2, 4, 4, 3], [1], [4, 2, 1, 5, 6, 4, 4, 5, 6]]
+    result = model.generate(SOURCES, search, LENGTH, batch_size, prefix=prefix)
+    for tokens, first in zip(result.token_ids[:, 0].tolist(), prefix, strict=True):
+        assert tokens[: len(first)] == first[:LENGTH]
+    assert np.isfinite(result.log_probs[:, 0]).all()
+    assert_close(model.score(SOURCES, result), result.log_probs)
+    plain = model.generate(SOURCES, search, LENGTH)
+    assert_close(result.log_probs[1], plain.log_probs[1])
+    same = model.generate(SOURCES, search, LENGTH, prefix=padded(prefix, 9))
+    assert_same(same, result)
 
 
 def test_a_score_is_the_sum_of_what_the_model_gives_to_each_token(model):
@@ -111,6 +150,31 @@ def test_small_batches_keep_the_order(model, beams, batch_size):
     )
     assert_same(result, beams)
     assert_close(result.attention, beams.attention)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_small_batches_draw_the_same(model, batch_size):
+    search = Sampling(2.0, num_draws=3, seed=1)
+    drawn = model.generate(SOURCES, search, LENGTH)
+    assert_same(model.generate(SOURCES, search, LENGTH, batch_size), drawn)
+    few = model.generate(SOURCES[:2], search, LENGTH)
+    np.testing.assert_array_equal(few.token_ids, drawn.token_ids[:2])
+
+
+def test_rows_of_the_same_source_draw_differently_and_calls_too(model):
+    search = Sampling(2.0)
+    for batch_size in (128, 4):
+        results = [
+            model.generate([[4, 5]] * 40, search, LENGTH, batch_size).token_ids
+            for _ in range(2)
+        ]
+        assert len(np.unique(results[0], axis=0)) > 20
+        assert (results[0] != results[1]).any()
+        keras.utils.set_random_seed(3)
+        first = model.generate([[4, 5]] * 40, search, LENGTH).token_ids
+        keras.utils.set_random_seed(3)
+        again = model.generate([[4, 5]] * 40, search, LENGTH).token_ids
+        np.testing.assert_array_equal(first, again)
 
 
 def test_padding_on_either_side_changes_nothing(model, beams):
@@ -217,9 +281,14 @@ def test_a_batch_has_a_row_at_least(model, batch_size):
         model.generate(SOURCES, max_length=LENGTH, batch_size=batch_size)
 
 
+def test_a_source_without_a_prefix_is_an_error(model):
+    with pytest.raises(ValueError, match="3 rows of source and 2 of prefix"):
+        model.generate(SOURCES[:3], max_length=3, prefix=[[4], [5]])
+
+
 @pytest.mark.parametrize("targets", [[[4, 3]], np.ones((2, 3, 4), "int32")])
 def test_a_source_without_a_target_is_an_error(model, targets):
-    with pytest.raises(ValueError, match=f"3 sources and {len(targets)} targets"):
+    with pytest.raises(ValueError, match=f"3 rows of source and {len(targets)} of"):
         model.score(SOURCES[:3], targets)
 
 

@@ -1,12 +1,4 @@
-"""Beam search beside brute force, on models that are tables.
-
-A script is a table `(B, P, V)` of logits: for each row what follows each prefix, that
-is, every sequence of tokens. Prefix 0 is empty, and word `w` makes prefix
-`p * V + w + 1` of prefix `p`. A step function knows the prefixes from its state
-alone, so a state that is not reordered with its hypothesis shows.
-
-Axes in shape comments: B batch, K beams, N hypotheses, P prefixes, V vocabulary.
-"""
+"""Beam search beside brute force, on models that are tables."""
 
 import dataclasses
 
@@ -15,72 +7,19 @@ import pytest
 from keras import ops
 
 from kseq.decoding import BeamSearch, GreedySearch
+from tests.decoding.scripts import (
+    ALL_SEQUENCES,
+    END,
+    LENGTH,
+    PAD,
+    assert_is,
+    assert_same,
+    brute_force,
+    power,
+    random_script,
+    search,
+)
 from tests.helpers import array, assert_close
-
-PAD, END, VOCABULARY_SIZE = 0, 1, 5
-LENGTH = 5
-ALL_SEQUENCES = sum(3**n for n in range(5)) + 3**5  # ended, and cut off
-
-
-def random_script(rows, seed=0, length=LENGTH):
-    num_prefixes = sum(VOCABULARY_SIZE**n for n in range(length))
-    random = np.random.default_rng(seed)
-    return random.normal(0, 1.5, (rows, num_prefixes, VOCABULARY_SIZE))
-
-
-def search(script, how, max_length=LENGTH, step=None):
-    rows, num_prefixes, vocabulary_size = script.shape
-    table = script.reshape(-1, vocabulary_size).astype("float32")
-
-    def scripted(token_ids, prefixes, constants):
-        prefixes = ops.where(
-            prefixes < 0, 0, prefixes * vocabulary_size + token_ids + 1
-        )
-        known = ops.minimum(prefixes, num_prefixes - 1)  # where one has ended
-        places = constants["row"] * num_prefixes + known  # B K
-        return ops.take(table, places, axis=0), prefixes
-
-    return how(
-        scripted if step is None else step(scripted),
-        ops.full((rows, how.num_beams), -1, dtype="int32"),
-        {"row": ops.arange(rows, dtype="int32")[:, None]},
-        np.full(rows, 3),
-        END,
-        max_length,
-    )
-
-
-def log_softmax(logits):
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-
-
-def brute_force(table, length_penalty, max_length=LENGTH):
-    """Every sequence of one row, `(tokens, log_probs)`, best first."""
-    found = []
-
-    def go_on(prefix, tokens, gained):
-        follows = log_softmax(table[prefix])
-        for token in range(1, len(follows)):  # all but padding
-            longer, sums = [*tokens, token], [*gained, follows[token]]
-            if token == END or len(longer) == max_length:
-                found.append((longer, sums))
-            else:
-                go_on(prefix * len(follows) + token + 1, longer, sums)
-
-    go_on(0, [], [])
-    return sorted(found, key=lambda x: -sum(x[1]) / len(x[0]) ** length_penalty)
-
-
-def padded(sequences, fill, length=LENGTH):
-    return np.array([x + [fill] * (length - len(x)) for x in sequences])
-
-
-def assert_same(result, expected):
-    """Both are a `Generation`."""
-    np.testing.assert_array_equal(array(result.token_ids), array(expected.token_ids))
-    np.testing.assert_array_equal(array(result.lengths), array(expected.lengths))
-    assert_close(result.log_probs, expected.log_probs)
-    assert_close(result.token_log_probs, expected.token_log_probs)
 
 
 def log(probabilities):
@@ -99,13 +38,10 @@ def test_enough_beams_find_every_sequence_in_the_order_of_brute_force(length_pen
     result = search(script, BeamSearch(ALL_SEQUENCES, length_penalty))
     ends = set()
     for row, table in enumerate(script):
-        tokens, gained = zip(*brute_force(table, length_penalty), strict=True)
-        assert len(tokens) == ALL_SEQUENCES
-        assert_close(result.token_ids[row], padded(tokens, PAD))
-        assert_close(result.lengths[row], np.array([len(x) for x in tokens]))
-        assert_close(result.token_log_probs[row], padded(gained, 0.0))
-        assert_close(result.log_probs[row], np.array([sum(x) for x in gained]))
-        ends |= {(len(x), x[-1] == END) for x in tokens[:50]}
+        expected = brute_force(table, power(length_penalty))
+        assert len(expected) == ALL_SEQUENCES
+        assert_is(result, row, expected)
+        ends |= {(len(x), x[-1] == END) for x, *_ in expected[:50]}
     assert {(LENGTH, True), (LENGTH, False), (2, True)} <= ends  # among the best
 
 

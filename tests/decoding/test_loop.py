@@ -3,19 +3,47 @@
 Axes in shape comments: B batch, K beams, P prefixes, V vocabulary.
 """
 
-import contextlib
-
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from kseq.decoding import BeamSearch, GreedySearch
+from kseq.decoding import (
+    AllowedSequences,
+    BannedSequences,
+    BeamSearch,
+    ForcedTokens,
+    GreedySearch,
+    MaximumLength,
+    MinimumLength,
+    NoRepeatNGrams,
+    RepetitionPenalty,
+    Sampling,
+)
 from kseq.decoding.loop import reorder
-from tests.helpers import array, assert_close
+from tests.helpers import array, assert_close, step_by_step
 
 PAD, END, START, VOCABULARY_SIZE = 0, 1, 2, 5
-SEARCHES = {"greedy": GreedySearch(), "beams": BeamSearch(3, 0.6)}
+CONSTRAINTS = [
+    MinimumLength(2),
+    MaximumLength(7),
+    ForcedTokens([None, 4]),
+    BannedSequences([[3, 3], [2, 4, 2]]),
+    NoRepeatNGrams(3),
+    RepetitionPenalty(1.3),
+    AllowedSequences(
+        [[a, 4, c, d, 4, 3, 2] for a in (2, 3) for c in (2, 4) for d in (2, 3)]
+    ),
+]
+SEARCHES = {
+    "greedy": GreedySearch(),
+    "beams": BeamSearch(3, 0.6),
+    "groups": BeamSearch(4, 0.6, length_penalty_form="gnmt", num_groups=2),
+    "one result": BeamSearch(3, 0.6, num_results=1),
+    "draws": Sampling(0.8, top_k=4, top_p=0.95, typical_p=0.9, num_draws=3, seed=1),
+    "constrained": GreedySearch(CONSTRAINTS),
+    "constrained beams": BeamSearch(3, 0.6, constraints=CONSTRAINTS),
+}
 each_search = pytest.mark.parametrize("how", SEARCHES.values(), ids=SEARCHES)
 
 
@@ -40,11 +68,12 @@ def scripted(table, dtype="float32"):
     return step
 
 
-def search(how, step, rows=3, state=None, constants=(), max_length=6):
+def search(how, step, rows=3, state=None, constants=(), max_length=6, **options):
     if state is None:
         state = rows_and_beams(rows, how.num_beams)
     start_token_ids = np.full(rows, START, "int32")
-    return values(how(step, state, constants, start_token_ids, END, max_length))
+    result = how(step, state, constants, start_token_ids, END, max_length, **options)
+    return values(result)
 
 
 def rows_and_beams(rows, num_beams):
@@ -132,7 +161,10 @@ def test_constants_are_neither_tiled_nor_reordered(how):
             logits, state = scripted(table)(token_ids, state + row, constants)
             return logits, state - row
 
-        return search(how, step, rows=1)
+        own = {"row_seeds": seeds[row : row + 1]} if seeds is not None else {}
+        return search(how, step, rows=1, **own)
+
+    seeds = how.row_seeds(rows) if isinstance(how, Sampling) else None
 
     for row in range(rows):
         assert_same({k: v[row : row + 1] for k, v in result.items()}, alone(row))
@@ -158,15 +190,6 @@ def test_the_tokens_sum_up_to_the_hypothesis(how):
     is_last = np.arange(6) == lengths[..., None] - 1
     assert ((tokens == END) <= is_last).all()
     assert ((tokens == END).any(-1) | (lengths == 6)).all()
-
-
-def step_by_step():
-    """Lets Python see every step of a loop."""
-    if keras.backend.backend() != "jax":
-        return contextlib.nullcontext()
-    import jax
-
-    return jax.disable_jit()
 
 
 @pytest.mark.parametrize(

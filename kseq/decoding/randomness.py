@@ -1,0 +1,47 @@
+"""Random numbers that are functions of a seed, a row, a draw and a step.
+
+Nothing is carried from step to step, so compiled or not, in a large batch or a small
+one, and on every backend, the numbers are the same.
+
+Axes in shape comments: B batch, K draws.
+"""
+
+import random
+
+from keras import ops
+
+# Those of the hash "lowbias32" and of the golden ratio, as signed 32-bit integers.
+FIRST_FACTOR, SECOND_FACTOR = 0x7FEB352D, 0x846CA68B - 2**32
+GOLDEN_RATIO = 0x9E3779B9 - 2**32
+
+
+def row_seeds(seed, num_rows):
+    """Seeds `(B,)` of rows, all different; with no seed other ones at every call."""
+    seed = random.getrandbits(32) if seed is None else seed
+    first = ((seed & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000
+    first = mix(ops.convert_to_tensor(first, "int32"))
+    return mix(ops.arange(num_rows, dtype="int32") + first)
+
+
+def uniform(seeds, num_draws, step):
+    """Numbers in [0, 1) for a step, `(B, K)`, of 24 bits each."""
+    draws = ops.arange(num_draws, dtype="int32") * GOLDEN_RATIO  # K
+    streams = mix(seeds[:, None] + draws)  # B K
+    bits = mix(streams + mix(ops.cast(step, "int32") + 1))
+    return ops.cast(shifted(bits, 8), "float32") * 2.0**-24
+
+
+def mix(x):
+    """A bijection of 32-bit integers in which each bit depends on all.
+
+    Signed integers, since PyTorch multiplies no others: a product wraps around, and of
+    a shift the bits that come in are cut off.
+    """
+    x = ops.bitwise_xor(x, shifted(x, 16)) * FIRST_FACTOR
+    x = ops.bitwise_xor(x, shifted(x, 15)) * SECOND_FACTOR
+    return ops.bitwise_xor(x, shifted(x, 16))
+
+
+def shifted(x, bits):
+    """The upper bits, without copies of the sign above them."""
+    return ops.bitwise_and(ops.right_shift(x, bits), 2 ** (32 - bits) - 1)

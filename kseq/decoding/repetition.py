@@ -1,0 +1,175 @@
+"""Constraints against repetition, and against given sequences.
+
+Axes in shape comments: B batch, K beams, L maximum length, C candidates, V vocabulary.
+"""
+
+import dataclasses
+
+from keras import ops
+
+from kseq.decoding.arguments import (
+    check_vocabulary,
+    number,
+    positive_integer,
+    token_sequences,
+)
+from kseq.decoding.constraints import only_where
+from kseq.decoding.hypotheses import occurs
+
+
+@dataclasses.dataclass(frozen=True)
+class NoRepeatNGrams:
+    """Writes no n-gram twice.
+
+    Args:
+        n: Number of tokens of an n-gram. 1 writes no token twice.
+
+    Call arguments:
+        log_probs: `(B, K, V)`.
+        hypotheses: `kseq.decoding.Hypotheses`, what has been written.
+
+    Returns:
+        `(B, K, V)`, minus infinity for tokens that would end an n-gram that the
+        hypothesis already has.
+
+    Raises:
+        ValueError: `n` is not a positive integer.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from kseq.decoding import GreedySearch, NoRepeatNGrams
+    >>> table = np.log([[.1, .2, .4, .3]] * 4)
+    >>> def step(token_ids, state, constants):
+    ...     return keras.ops.take(table, token_ids, axis=0), state
+    >>> search = GreedySearch(constraints=[NoRepeatNGrams(2)])
+    >>> result = search(step, (), (), [0], end_token_id=1, max_length=9)
+    >>> np.array(result.token_ids).tolist()
+    [[[2, 2, 3, 2, 1, 0, 0, 0, 0]]]
+
+    References:
+        - [Paulus et al., 2017](https://arxiv.org/abs/1705.04304), 2.5
+    """
+
+    n: int
+
+    def __post_init__(self):
+        positive_integer("n", self.n)
+
+    def __call__(self, log_probs, hypotheses):
+        token_ids = hypotheses.token_ids  # B K L
+        num_ngrams = token_ids.shape[-1] - self.n + 1  # C
+        if num_ngrams < 1:
+            return log_probs
+        last = token_ids[..., self.n - 1 :]  # B K C, the last token of each n-gram
+        is_repeated = hypotheses.is_written[self.n - 1 :]  # C
+        is_repeated = ops.logical_and(is_repeated, ops.ones_like(last, "bool"))
+        for place, recent in enumerate(hypotheses.recent(self.n - 1)):
+            tokens = token_ids[..., place : place + num_ngrams]  # B K C
+            is_repeated = ops.logical_and(is_repeated, tokens == recent[..., None])
+        return only_where(~occurs(last, is_repeated, log_probs.shape[-1]), log_probs)
+
+
+@dataclasses.dataclass(frozen=True)
+class RepetitionPenalty:
+    """Makes less probable what the hypothesis has already written.
+
+    The log-probability of such a token is multiplied by `penalty`. That is the rule of
+    CTRL, which divides a score by it, for scores that are all negative; for a search
+    it is the same whatever the model adds to its logits.
+
+    Args:
+        penalty: 1 changes nothing; the paper uses 1.2. Below 1 it favours repetition.
+
+    Call arguments:
+        log_probs: `(B, K, V)`.
+        hypotheses: `kseq.decoding.Hypotheses`, what has been written.
+
+    Returns:
+        `(B, K, V)`, not normalised.
+
+    Raises:
+        ValueError: `penalty` is not a positive number.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from kseq.decoding import GreedySearch, RepetitionPenalty
+    >>> table = np.log([[.1, .1, .5, .3]] * 4)
+    >>> def step(token_ids, state, constants):
+    ...     return keras.ops.take(table, token_ids, axis=0), state
+    >>> search = GreedySearch(constraints=[RepetitionPenalty(2.0)])
+    >>> result = search(step, (), (), [0], end_token_id=1, max_length=5)
+    >>> np.array(result.token_ids).tolist()
+    [[[2, 3, 2, 2, 2]]]
+
+    References:
+        - [Keskar et al., 2019](https://arxiv.org/abs/1909.05858), 4.1
+    """
+
+    penalty: float
+
+    def __post_init__(self):
+        number("penalty", self.penalty, "a positive number", lambda x: x > 0)
+
+    def __call__(self, log_probs, hypotheses):
+        token_ids = hypotheses.token_ids  # B K L
+        is_written = ops.logical_and(
+            hypotheses.is_written, ops.ones_like(token_ids, "bool")
+        )
+        is_repeated = occurs(token_ids, is_written, log_probs.shape[-1])  # B K V
+        return ops.where(is_repeated, log_probs * self.penalty, log_probs)
+
+
+@dataclasses.dataclass(frozen=True)
+class BannedSequences:
+    """Writes none of the given sequences, at no place ("bad words").
+
+    Args:
+        sequences: Lists of token ids.
+
+    Call arguments:
+        log_probs: `(B, K, V)`.
+        hypotheses: `kseq.decoding.Hypotheses`, what has been written.
+
+    Returns:
+        `(B, K, V)`, minus infinity for tokens that would complete one of them.
+
+    Raises:
+        ValueError: There is no sequence, one is empty, or one has a token that the
+            model lacks.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from kseq.decoding import BannedSequences, GreedySearch
+    >>> table = np.log([[.1, .2, .4, .3]] * 4)
+    >>> def step(token_ids, state, constants):
+    ...     return keras.ops.take(table, token_ids, axis=0), state
+    >>> search = GreedySearch(constraints=[BannedSequences([[2, 2], [2, 3, 2]])])
+    >>> result = search(step, (), (), [0], end_token_id=1, max_length=5)
+    >>> np.array(result.token_ids).tolist()
+    [[[2, 3, 3, 2, 3]]]
+    """
+
+    sequences: tuple
+
+    def __post_init__(self):
+        sequences = token_sequences("sequences", self.sequences)
+        object.__setattr__(self, "sequences", sequences)
+
+    def __call__(self, log_probs, hypotheses):
+        for sequence in self.sequences:
+            check_vocabulary(sequence, log_probs.shape[-1])
+        num_recent = max(map(len, self.sequences)) - 1
+        last = ops.convert_to_tensor([x[-1] for x in self.sequences], "int32")
+        last = ops.zeros_like(hypotheses.lengths)[..., None] + last  # B K C
+        is_banned = ops.ones_like(last, "bool")
+        for back, recent in enumerate(reversed(hypotheses.recent(num_recent)), 2):
+            # The token of each sequence at this place from its end; -2 where it has
+            # none, so that any fits.
+            tokens = [x[-back] if len(x) >= back else -2 for x in self.sequences]
+            tokens = ops.convert_to_tensor(tokens, "int32")  # C
+            fits = ops.logical_or(tokens == -2, recent[..., None] == tokens)
+            is_banned = ops.logical_and(is_banned, fits)
+        return only_where(~occurs(last, is_banned, log_probs.shape[-1]), log_probs)

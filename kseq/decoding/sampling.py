@@ -1,0 +1,176 @@
+"""Sampling: sequences drawn at random from what the model finds probable.
+
+Axes in shape comments: B batch, K draws, C candidates, V vocabulary.
+"""
+
+import dataclasses
+
+from keras import ops
+
+from kseq.decoding import randomness
+from kseq.decoding.arguments import is_integer, number, positive_integer
+from kseq.decoding.constraints import constraint_tuple
+from kseq.decoding.loop import best_first, chosen, search_loop
+from kseq.decoding.truncation import draw, truncated
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """Draws each token at random from the distribution of the model.
+
+    The probabilities, after the constraints, are raised to the power of
+    `1 / temperature`. Of the result, each of the following rules that is given keeps
+    a part, in this order, and the token is drawn from what is left:
+
+    - `top_k`: the k most probable tokens,
+    - `top_p`: the fewest most probable tokens whose probabilities sum up to p,
+    - `min_p`: the tokens with at least this share of the greatest probability,
+    - `typical_p`: the fewest tokens whose probabilities sum up to p, those first whose
+      information `-log p` is nearest to the entropy.
+
+    Draws of a row are independent and may be the same. A number is a function of the
+    seed, the row's number, the draw's number and the step. So the same seed gives the
+    same draws, compiled or not, with more draws beside them, and for `model.generate`
+    with any `batch_size` and with more rows behind. Rounding apart, they are the same
+    on every backend.
+
+    Args:
+        temperature: Below 1 probable tokens become more probable; above, less.
+        top_k: Positive integer, or None for all tokens.
+        top_p: Number in (0, 1], or None.
+        min_p: Number in [0, 1], or None.
+        typical_p: Number in (0, 1], or None.
+        num_draws: Number of sequences K to draw for each row.
+        seed: Integer, of which 32 bits count. With None every call draws anew,
+            following Python's `random`, which `keras.utils.set_random_seed` seeds. If
+            you compile a call yourself, give a seed, or `row_seeds`.
+        constraints: Constraints on what may be written, in their order.
+
+    Call arguments:
+        step: Function `(token_ids (B, K), state, constants) -> (logits (B, K, V),
+            state)`.
+        state: Tree of tensors `(B, K, ...)`.
+        constants: Tree of tensors `(B, ...)`.
+        start_token_ids: Integers `(B,)`, the first token that each row reads.
+        end_token_id: The token that ends a sequence.
+        max_length: Most tokens to write, the end token counted.
+        pad_token_id: What is written behind the end, and nowhere else.
+        prefix: Integers `(B, P)`, what each row must begin with whatever constraints
+            say; padding where any token may stand. Or None.
+        row_seeds: Integers `(B,)`, for rows that are not the first B rows. Defaults to
+            `row_seeds(B)` of the search.
+
+    Returns:
+        A `Generation` with N = K hypotheses for each row, the most probable first. Its
+        log-probabilities are the model's, whatever the temperature.
+
+    Raises:
+        ValueError: A number is out of its range.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from kseq.decoding import Sampling
+    >>> table = np.log([[.1, .2, .4, .3]] * 4)
+    >>> def step(token_ids, state, constants):
+    ...     return keras.ops.take(table, token_ids, axis=0), state
+    >>> search = Sampling(top_p=.6, num_draws=3, seed=5)
+    >>> result = search(step, (), (), [0], end_token_id=1, max_length=4)
+    >>> tokens = np.array(result.token_ids)[0]
+    >>> sorted(set(tokens.ravel().tolist()))
+    [2, 3]
+    >>> again = search(step, (), (), [0], end_token_id=1, max_length=4)
+    >>> bool((np.array(again.token_ids)[0] == tokens).all())
+    True
+
+    References:
+        - [Fan et al., 2018](https://arxiv.org/abs/1805.04833), 5.4 (top-k)
+        - [Holtzman et al., 2020](https://arxiv.org/abs/1904.09751), 3.1 (top-p)
+        - [Nguyen et al., 2024](https://arxiv.org/abs/2407.01082), 3 (min-p)
+        - [Meister et al., 2023](https://arxiv.org/abs/2202.00666) (typical)
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    num_draws: int = 1
+    seed: int | None = None
+    constraints: tuple = ()
+
+    def __post_init__(self):
+        number("temperature", self.temperature, "a positive number", lambda x: x > 0)
+        if self.top_k is not None:
+            positive_integer("top_k", self.top_k)
+        for name in ("top_p", "typical_p"):
+            if getattr(self, name) is not None:
+                what = "a number above 0, up to 1, or None"
+                number(name, getattr(self, name), what, lambda x: 0 < x <= 1)
+        if self.min_p is not None:
+            what = "a number from 0 to 1, or None"
+            number("min_p", self.min_p, what, lambda x: 0 <= x <= 1)
+        positive_integer("num_draws", self.num_draws)
+        if self.seed is not None and not is_integer(self.seed):
+            raise ValueError(
+                f"`seed` must be an integer or None. Received: seed={self.seed!r}."
+            )
+        object.__setattr__(self, "constraints", constraint_tuple(self.constraints))
+
+    @property
+    def num_beams(self):
+        return self.num_draws
+
+    def row_seeds(self, num_rows):
+        return randomness.row_seeds(self.seed, num_rows)
+
+    def __call__(
+        self,
+        step,
+        state,
+        constants,
+        start_token_ids,
+        end_token_id,
+        max_length,
+        pad_token_id=0,
+        prefix=None,
+        row_seeds=None,
+    ):
+        if row_seeds is None:
+            row_seeds = self.row_seeds(ops.shape(start_token_ids)[0])
+        row_seeds = ops.cast(row_seeds, "int32")  # B
+
+        def select(gains, hypotheses):
+            numbers = randomness.uniform(row_seeds, self.num_draws, hypotheses.step)
+            token_ids = self._draw(gains, numbers)  # B K
+            gained = chosen(gains, None, token_ids)
+            gained = ops.where(hypotheses.finished, 0.0, gained)
+            return None, token_ids, hypotheses.scores + gained
+
+        result = search_loop(
+            step,
+            state,
+            constants,
+            start_token_ids,
+            select=select,
+            num_beams=self.num_draws,
+            num_groups=self.num_draws,  # each is open from the beginning
+            max_length=max_length,
+            end_token_id=end_token_id,
+            pad_token_id=pad_token_id,
+            constraints=self.constraints,
+            prefix=prefix,
+        )
+        return best_first(result, result.log_probs, self.num_draws)
+
+    def _draw(self, gains, numbers):
+        shares = {"top_p": self.top_p, "typical_p": self.typical_p}
+        shares = {name: share for name, share in shares.items() if share != 1}
+        log_probs, token_ids = truncated(
+            gains / self.temperature, self.top_k, min_p=self.min_p, **shares
+        )
+        places = draw(log_probs, numbers)  # B K
+        if token_ids is None:
+            return places
+        token_ids = ops.take_along_axis(token_ids, places[..., None], axis=-1)
+        return ops.cast(token_ids[..., 0], "int32")
