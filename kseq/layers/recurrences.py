@@ -301,4 +301,4 @@ def split_bias(cell):
         return zeros, zeros
     if len(cell.bias.shape) == 2:  # of a GRU
         return cell.bias[0], cell.bias[1]
-    return cell.bias, ops.zeros_like(cell.bias)
+    return cell.bias, ops.zeros(cell.bias.shape, cell.compute_dtype)
