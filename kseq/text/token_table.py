@@ -76,6 +76,11 @@ class TokenTable:
         return [self.symbols[i] for i in ids[text_positions(ids)]]
 
 
+def by_frequency(counts):
+    """Words by falling count, equals by code point."""
+    return sorted(counts, key=lambda word: (-counts[word], word))
+
+
 def text_positions(ids):
     """The places of a row that are read: up to the end, no padding and no start."""
     ids = np.asarray(ids)

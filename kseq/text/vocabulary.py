@@ -3,26 +3,18 @@
 Axes in shape comments: B texts, L tokens of a text. An L in brackets is ragged.
 """
 
-import collections
 import itertools
 import os
-import unicodedata
 
 import keras
 
 from kseq.text.arguments import at_least, one_of
 from kseq.text.files import read_json, replace_json, write_json
 from kseq.text.token_table import END, PADDING, START, UNKNOWN, TokenTable
-from kseq.text.tokenizers import (
-    COMPOSED,
-    SPLITS,
-    as_tensor,
-    join_symbols,
-    normalize,
-    split_texts,
-)
+from kseq.text.tokenizers import COMPOSED, MARKED, SPLITS, Tokenizer
 
 ASSET = "tokens.json"
+OPTIONS = ("split", "normalization", "lowercase", "max_tokens", "min_count")
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -37,12 +29,16 @@ class Vocabulary(keras.layers.Layer):
     Args:
         split: `"character"` for one symbol per code point (with `"NFD"`, Hangul comes
             apart into jamo); `"word"` for symbols between white space, as in words or
-            `"HH AH0 L OW1"`; None if each text is already a list of symbols. An empty
-            symbol is no symbol: rows of a dense tensor may be padded with it.
+            `"HH AH0 L OW1"`; `"word_and_mark"` for words and punctuation marks, and
+            `"word_piece"` for frequent words and marks whole, other words in pieces:
+            both give the text back with its spaces, runs of white space as one; None
+            if each text is already a list of symbols. An empty symbol is no symbol:
+            rows of a dense tensor may be padded with it.
         normalization: None or the Unicode form `"NFC"`, `"NFD"`, `"NFKC"` or `"NFKD"`.
             Needs tensorflow-text.
         lowercase: Whether to lowercase the texts.
-        max_tokens: Greatest `size`, the special tokens included. None for no limit.
+        max_tokens: Greatest `size`, the special tokens included. None for no limit,
+            which word pieces need.
         min_count: How often a symbol must be seen to become a token.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
@@ -75,6 +71,7 @@ class Vocabulary(keras.layers.Layer):
 
     References:
         - [Sutskever et al., 2014](https://arxiv.org/abs/1409.3215), 3.1 (unknown token)
+        - [Sennrich et al., 2016](https://arxiv.org/abs/1508.07909), 3.2 (pieces)
         - [Unicode Standard Annex 15](https://unicode.org/reports/tr15/) (normalization)
     """
 
@@ -93,11 +90,18 @@ class Vocabulary(keras.layers.Layer):
         self.lowercase = one_of("lowercase", lowercase, (True, False))
         self.max_tokens = None
         if max_tokens is not None:
-            self.max_tokens = at_least("max_tokens", max_tokens, END + 2)
+            least = END + (4 if split in MARKED else 2)
+            self.max_tokens = at_least("max_tokens", max_tokens, least)
+        elif split == "word_piece":
+            raise ValueError(
+                "Word pieces need `max_tokens`, as there is no end to what can be cut. "
+                "Received: max_tokens=None. 8000 suits many languages."
+            )
         self.min_count = at_least("min_count", min_count, 1)
         self.built = True
         self._convert_input_args = False
         self._allow_non_tensor_positional_args = True
+        self._tokenizer = Tokenizer(split, normalization, lowercase)
         self._table = None  # a TokenTable, once there are tokens
 
     def adapt(self, texts):
@@ -117,19 +121,18 @@ class Vocabulary(keras.layers.Layer):
 
         >>> Vocabulary("word", min_count=2).adapt(["b a", "a b", "c"]).tokens
         ['a', 'b']
+        >>> pieces = Vocabulary("word_piece", max_tokens=33).adapt(["low, lower, slow"])
+        >>> pieces.spell(pieces.encode(["lower, slower"])[0])
+        ['lower', ',', 'slow', '##er']
         """
-        counts = collections.Counter()
-        for chunk in chunks(texts, 10_000):
-            counts.update(self._split(chunk).values.numpy().tolist())
-        words = [word for word, count in counts.items() if count >= self.min_count]
-        words.sort(key=lambda word: (-counts[word], word))  # UTF-8 sorts as code points
-        if not words:
+        limit = None if self.max_tokens is None else self.max_tokens - END - 1
+        tokens, seen = self._tokenizer.learn(texts, limit, self.min_count)
+        if not tokens:
             raise ValueError(
                 f"`texts` must hold a symbol that is seen at least {self.min_count} "
-                f"times. Received: {len(counts)} different symbols."
+                f"times. Received: {seen} different symbols."
             )
-        limit = None if self.max_tokens is None else self.max_tokens - END - 1
-        self._table = TokenTable([word.decode() for word in words[:limit]])
+        self._set_tokens(tokens)
         return self
 
     def encode(self, texts, start=False, end=False):
@@ -185,15 +188,7 @@ class Vocabulary(keras.layers.Layer):
         >>> vocabulary.size, vocabulary.decode(vocabulary.encode(["한국어"]))
         (12, ['한국어'])
         """
-        form = COMPOSED[self.normalization]
-
-        def compose(text):
-            return text if form is None else unicodedata.normalize(form, text)
-
-        rows = [self.spell(row) for row in ids]
-        if self.split is None:
-            return [[compose(symbol) for symbol in row] for row in rows]
-        return [compose(join_symbols(row, self.split)) for row in rows]
+        return [self._tokenizer.join(self.spell(row)) for row in ids]
 
     def spell(self, ids):
         """Lists the symbols that one row of ids stands for, as `decode` reads them.
@@ -270,7 +265,7 @@ class Vocabulary(keras.layers.Layer):
         tokens = content.pop("tokens", None)
         try:
             vocabulary = cls(**content)
-            vocabulary._table = TokenTable(tokens)
+            vocabulary._set_tokens(tokens)
         except (TypeError, ValueError) as error:
             raise ValueError(f"The vocabulary in {path} is damaged: {error}") from error
         return vocabulary
@@ -281,19 +276,13 @@ class Vocabulary(keras.layers.Layer):
     def load_assets(self, directory):
         tokens = read_json(os.path.join(directory, ASSET))
         if tokens != []:  # what a vocabulary without tokens leaves
-            self._table = TokenTable(tokens)
+            self._set_tokens(tokens)
 
     def get_config(self):
         return {**super().get_config(), **self._options()}
 
     def _options(self):
-        return {
-            "split": self.split,
-            "normalization": self.normalization,
-            "lowercase": self.lowercase,
-            "max_tokens": self.max_tokens,
-            "min_count": self.min_count,
-        }
+        return {name: getattr(self, name) for name in OPTIONS}
 
     def _known(self):
         if self._table is None:
@@ -303,17 +292,10 @@ class Vocabulary(keras.layers.Layer):
             )
         return self._table
 
+    def _set_tokens(self, tokens):
+        self._table = TokenTable(tokens)
+        self._tokenizer.use(tokens)
+
     def _split(self, texts):
-        texts = as_tensor(texts, self.split)
-        texts = normalize(texts, self.normalization, self.lowercase)
-        return split_texts(texts, self.split)  # B (L)
-
-
-def chunks(texts, size):
-    """Cuts any iterable into lists; a tensor or an array stays in one piece."""
-    if hasattr(texts, "shape") or isinstance(texts, (str, bytes)):
-        yield texts
-        return
-    iterator = iter(texts)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
+        self._known()
+        return self._tokenizer.symbols(texts)  # B (L)
