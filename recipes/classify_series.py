@@ -12,12 +12,13 @@ So few series cannot spare any to choose by. They are cut into folds instead: a 
 that has learned from all folds but one is validated on that one, in turns, and the
 number of epochs that is best on average trains the network that is kept, on all series.
 
-A file is a `.ts` of the UCR and UEA archives, or a CSV, in each line a series: first its
-class, `?` where unknown, then the numbers.
+A file is a `.ts` of the UCR and UEA archives, or a CSV. A line of a CSV is a series:
+first its class, `?` where that is unknown, then the numbers.
 """
 
 import argparse
 import math
+import os
 import pathlib
 import sys
 import zipfile
@@ -51,14 +52,14 @@ def main(argv=None):
     steps = np.concatenate(series)
     mean, deviation = steps.mean(axis=0), steps.std(axis=0)
     deviation[deviation == 0] = 1.0  # a feature that stands still
-    scaled = [(each - mean) / deviation for each in series]
+    scaled = (padded(series) - mean) / deviation
     numbers = np.array([classes.index(label) for label in labels])
 
     model = build(options, len(mean), len(classes))
     whole = with_names(model, mean, deviation, classes)
     curves, epochs = choose_epochs(model, options, scaled, numbers)
     best = kseq.training.SaveBest(options.output / MODEL, "loss", saved=whole)
-    fit(model, options, epochs, batches(scaled, numbers, options), callbacks=[best])
+    fit(model, options, scaled, numbers, epochs=epochs, callbacks=[best])
 
     kseq.plots.training_curve(curves).savefig(options.output / CURVE)
     found = [name for name, _ in classify(whole, test_series)]
@@ -68,7 +69,7 @@ def main(argv=None):
 
 
 def build(options, num_features, num_classes):
-    """A network that reads series; of unlike lengths, short ones are NaN at the end."""
+    """A network that reads series from both ends, and attends to some of the steps."""
     is_transformer = options.encoder == "transformer"
     if is_transformer:
         encoder = kseq.layers.TransformerEncoder(2, num_heads=4, width=options.width)
@@ -87,18 +88,21 @@ def build(options, num_features, num_classes):
     )
 
 
+def padded(series):
+    """One array `(N, S, F)`, in which short series are filled up with NaN."""
+    longest = max(len(steps) for steps in series)
+    array = np.full((len(series), longest, series[0].shape[1]), math.nan)
+    for row, steps in zip(array, series, strict=True):
+        row[: len(steps)] = steps
+    return array
+
+
 def with_names(model, mean, deviation, classes):
     """The model for series as they were measured: the probability of each class."""
     values = keras.Input(model.input_shape[1:])
     scale = keras.layers.Normalization(mean=mean.tolist(), variance=deviation**2)
     probabilities = ops.softmax(model(scale(values)))
     return keras.Model(values, {c: probabilities[:, i] for i, c in enumerate(classes)})
-
-
-def batches(series, numbers, options, shuffle=True):
-    return kseq.training.batches(
-        series, numbers, options.batch_size, shuffle, options.seed, padding=math.nan
-    )
 
 
 def choose_epochs(model, options, scaled, numbers):
@@ -112,13 +116,16 @@ def choose_epochs(model, options, scaled, numbers):
     untrained = model.get_state_tree("numpy_array")
     folds, histories = folds_of(numbers, options), []
     for fold in range(options.folds):
-        rest, held = (
-            batches([scaled[row] for row in rows], numbers[rows], options)
-            for rows in (np.flatnonzero(folds != fold), np.flatnonzero(folds == fold))
-        )
         model.set_state_tree(untrained)
+        rest, held = folds != fold, folds == fold
         history, stopped = fit(
-            model, options, options.epochs, rest, validation_data=held, verbose=0
+            model,
+            options,
+            scaled[rest],
+            numbers[rest],
+            epochs=options.epochs,
+            validation_data=(scaled[held], numbers[held]),
+            verbose=0,
         )
         histories.append(history)
         console.print(
@@ -137,19 +144,22 @@ def choose_epochs(model, options, scaled, numbers):
 
 def folds_of(numbers, options):
     """The fold of each series: every class is spread evenly."""
-    folds = np.empty(len(numbers), int)
+    random, folds = np.random.default_rng(options.seed), np.empty(len(numbers), int)
     for number in np.unique(numbers):
-        rows = np.random.default_rng(options.seed).permutation(
-            np.flatnonzero(numbers == number)
-        )
+        rows = random.permutation(np.flatnonzero(numbers == number))
         folds[rows] = np.arange(len(rows)) % options.folds
     return folds
 
 
-def fit(model, options, epochs, data, callbacks=(), **arguments):
+def fit(model, options, *data, callbacks=(), **arguments):
     """Trains with Keras' own loop; says too whether Ctrl-C has ended it."""
     stop = kseq.training.StopOnInterrupt()
-    history = model.fit(data, epochs=epochs, callbacks=[*callbacks, stop], **arguments)
+    history = model.fit(
+        *data,
+        batch_size=options.batch_size,
+        callbacks=[*callbacks, stop],
+        **arguments,
+    )
     if stop.interrupted:
         console.print("Stopped. Going on with what was learned so far.")
     return history.history, stop.interrupted
@@ -157,13 +167,9 @@ def fit(model, options, epochs, data, callbacks=(), **arguments):
 
 def classify(whole, series):
     """The most probable class of each series, and its probability."""
-    data = kseq.training.batches(
-        series, np.zeros(len(series), int), 256, shuffle=False, padding=math.nan
-    )
-    probabilities = whole.predict(data, verbose=0)
+    probabilities = whole.predict(padded(series), verbose=0)
     names, columns = zip(*probabilities.items(), strict=True)
-    table = np.stack(columns, axis=1)  # series, classes
-    return [(names[row.argmax()], row.max()) for row in table]
+    return [(names[row.argmax()], row.max()) for row in np.stack(columns, axis=1)]
 
 
 def evaluate(series, labels, test_series, test_labels, found):
@@ -235,8 +241,12 @@ def load_parts(options):
     if options.train:
         train, test = read_series(options.train), read_series(options.test)
     else:
-        data = kseq.datasets.load("italy_power_demand", options.data)
-        train, test = data["train"], data["test"]
+        data = options.data or os.environ.get("KSEQ_DATA_DIR")
+        if not data:
+            sys.exit("Name the directory of data sets with --data, or --train, --test.")
+        folder = pathlib.Path(data) / "italy_power_demand"
+        train = read_series(folder / "ItalyPowerDemand_TRAIN.ts")
+        test = read_series(folder / "ItalyPowerDemand_TEST.ts")
     held_out = {steps.tobytes() for steps in test[0]}
     rows = [
         row for row, steps in enumerate(train[0]) if steps.tobytes() not in held_out
@@ -308,7 +318,7 @@ def parse_arguments(argv):
     add("--dropout", type=float, default=0.3)
     add("--folds", type=int, default=5)
     add("--epochs", type=int, default=60, help="at most (%(default)s)")
-    add("--batch-size", type=int, default=16)
+    add("--batch-size", type=int, default=32)
     add("--learning-rate", type=float, default=2e-3)
     add("--seed", type=int, default=0)
     add("--quick", action="store_true", help="try it out: few epochs, no good figures")

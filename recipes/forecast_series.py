@@ -16,6 +16,7 @@ dates. The other lines are the steps. With `--load` the forecast begins where th
 import argparse
 import csv
 import math
+import os
 import pathlib
 import sys
 import zipfile
@@ -29,7 +30,8 @@ from rich.table import Table
 
 import kseq
 
-MODEL, CURVE, PICTURE, NEXT = "model.keras", "training.png", "forecasts.png", "next"
+MODEL, CURVE, PICTURE = "model.keras", "training.png", "forecasts.png"
+MONTH = 30 * 24  # hours, in the split of the literature
 SEEN, TRUTH, FORECAST = "0.6", "#51127c", "#f1605d"
 console = Console()
 
@@ -41,25 +43,46 @@ def main(argv=None):
     keras.utils.set_random_seed(options.seed)
     names, parts = load_parts(options)
     train, validation, test = parts
+    length = options.context + options.horizon
     console.print(
         f"{len(names)} series: {len(train):,} steps to learn from, {len(validation):,} "
         f"to choose the best epoch by, {len(test):,} held out"
     )
+    if len(train) < length or min(len(validation), len(test)) < options.horizon:
+        sys.exit(
+            f"A context of {options.context} and a horizon of {options.horizon} steps "
+            "do not fit into these parts. Choose smaller ones."
+        )
     # The network and all figures see series with mean 0 and variance 1 in training.
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     deviation[deviation == 0] = 1.0  # a series that stands still
-    train, validation, test = ((part - mean) / deviation for part in parts)
+    train, validation, test = looking_back(
+        [(part - mean) / deviation for part in parts], options.context
+    )
 
     model = build(options, len(names))
     whole = with_units(model, mean, deviation)
-    # What is forecast is in one part only, but the first windows look back.
-    validation = np.concatenate([train[-options.context :], validation])
-    test = np.concatenate([validation[-options.context :], test])
     history = fit(model, whole, options, train, validation)
     kseq.plots.training_curve(history).savefig(options.output / CURVE)
     evaluate(model, windows(test, options))
-    draw_forecasts(whole, names, test * deviation + mean, options)
+    starts = np.linspace(0, len(test) - length, 3).astype(int)
+    stretches = np.stack([test[start : start + length] for start in starts])
+    draw(whole, names, stretches * deviation + mean, options.output / PICTURE)
     console.print(f"The best model and pictures lie in {options.output}/.")
+
+
+def looking_back(parts, context):
+    """The parts, each with the steps that its first forecast is made from.
+
+    These are only read: what has to be forecast is in one part alone.
+    """
+    train, validation, test = parts
+    before_test = np.concatenate([train, validation])
+    return (
+        train,
+        np.concatenate([train[-context:], validation]),
+        np.concatenate([before_test[-context:], test]),
+    )
 
 
 def build(options, num_series):
@@ -153,59 +176,37 @@ def evaluate(model, batches):
     console.print(table)
 
 
-def draw_forecasts(whole, names, test, options):
-    """Draws three stretches of the held-out part."""
-    length = options.context + options.horizon
-    starts = np.linspace(0, len(test) - length, 3).astype(int)
-    stretches = np.stack([test[start : start + length] for start in starts])
-    forecasts = whole.predict(stretches[:, : options.context], verbose=0)
-    draw(names, stretches, forecasts, options, options.output / PICTURE)
-
-
-def draw(names, stretches, forecasts, options, path):
-    """A row of panels for each of the first series, a column for each stretch."""
-    names, shown = names[:5], min(options.context, 2 * options.horizon)
-    size = (1 + 3.2 * len(stretches), 0.4 + 1.4 * len(names))
+def draw(whole, names, stretches, path):
+    """Draws series, a row each: what was seen, what came if known, the forecast."""
+    (_, context, _), (_, horizon, _) = whole.input_shape, whole.output_shape
+    forecasts = whole.predict(stretches[:, :context], verbose=0)
+    names, columns = names[:5], len(stretches)
+    size = (1 + 3.2 * columns, 0.4 + 1.4 * len(names))
     figure = Figure(figsize=size, dpi=150, layout="constrained")
-    panels = figure.subplots(
-        len(names), len(stretches), squeeze=False, sharex=True, sharey="row"
-    )
-    before, after = np.arange(-shown, 0) + 1, np.arange(options.horizon) + 1
+    panels = figure.subplots(len(names), columns, sharex=True, sharey="row", squeeze=0)
+    seen = np.arange(max(context - 2 * horizon, 0), context)
     for (row, column), ax in np.ndenumerate(panels):
-        steps = stretches[column, :, row]
-        seen, truth = steps[: options.context][-shown:], steps[options.context :]
-        ax.plot(before, seen, color=SEEN, lw=1, label="seen")
-        if len(truth):
-            ax.plot(after, truth, color=TRUTH, lw=1.2, label="what came")
-        ax.plot(
-            after, forecasts[column, :, row], color=FORECAST, lw=1.6, label="forecast"
-        )
+        steps, forecast = stretches[column, :, row], forecasts[column, :, row]
+        ax.plot(seen - context, steps[seen], color=SEEN, lw=1, label="seen")
+        if len(steps) > context:
+            ax.plot(steps[context:], color=TRUTH, lw=1.2, label="what came")
+        ax.plot(forecast, color=FORECAST, lw=1.6, label="forecast")
+        ax.set_ylabel("" if column else names[row], size=9)
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8, labelcolor="0.4", color="0.7")
-    for ax, name in zip(panels[:, 0], names, strict=True):
-        ax.set_ylabel(name, size=9)
+    style = {"frameon": False, "labelcolor": "linecolor", "fontsize": 8, "ncols": 3}
+    panels[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 1), **style)
     panels[-1, 0].set_xlabel("steps from now", size=8, color="0.4")
-    panels[0, 0].legend(
-        frameon=False,
-        labelcolor="linecolor",
-        fontsize=8,
-        ncols=3,
-        handlelength=1,
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        borderaxespad=0,
-    )
     figure.savefig(path)
+    return forecasts
 
 
 def go_on(options):
     """Forecasts with a saved model what comes after the last step of the series."""
     try:
         whole = keras.saving.load_model(options.load, compile=False)
-        (_, context, num_series), (_, horizon, _) = (
-            whole.input_shape,
-            whole.output_shape,
-        )
+        _, context, num_series = map(int, (1, *whole.input_shape[1:]))
+        _, horizon, _ = whole.output_shape
     except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
         sys.exit(f"--load must name a model of this recipe: {options.load}: {error}")
     names, parts = load_parts(options)
@@ -215,29 +216,28 @@ def go_on(options):
             f"This model reads {context} steps of {num_series} series. Received: "
             f"{len(values)} steps of {len(names)} series."
         )
-    options.context, options.horizon, seen = context, horizon, values[None, -context:]
-    forecasts = whole.predict(seen, verbose=0)
     options.output.mkdir(parents=True, exist_ok=True)
-    file = options.output / f"{NEXT}.csv"
-    head = {"header": ",".join(names), "comments": ""}
-    np.savetxt(file, forecasts[0], "%.6g", ",", **head)
-    draw(names, seen, forecasts, options, file.with_suffix(".png"))
-    console.print(
-        f"The next {horizon} steps lie in {file}, and as a picture beside it."
-    )
+    file = options.output / "next.csv"
+    seen = values[None, -context:]
+    [forecast] = draw(whole, names, seen, file.with_suffix(".png"))
+    lines = [",".join(f"{value:.6g}" for value in step) for step in forecast]
+    file.write_text("\n".join([",".join(names), *lines, ""]), "utf-8")
+    console.print(f"The next {horizon} steps lie in {file} and in next.png.")
 
 
 def load_parts(options):
     """The names of the series, and their steps in three parts, one after another."""
     if options.series:
         names, values = read_series(options.series)
-        cuts = [len(values) * 6 // 10, len(values) * 8 // 10]
-        parts = np.split(values, cuts)
+        parts = np.split(values, [len(values) * 6 // 10, len(values) * 8 // 10])
     else:
-        names, parts = load_ett(options)
-    if options.quick:
-        parts = [part[-2 * (options.context + options.horizon) :] for part in parts]
-    return names, parts
+        data = options.data or os.environ.get("KSEQ_DATA_DIR")
+        if not data:
+            sys.exit("Name the directory of data sets with --data, or a --series.")
+        names, values = read_series(pathlib.Path(data) / "ett" / "ETTh1.csv")
+        parts = np.split(values[: 20 * MONTH], [12 * MONTH, 16 * MONTH])
+    most = 2 * (options.context + options.horizon) if options.quick else None
+    return names, [part[:most] for part in parts]
 
 
 def read_series(path):
@@ -282,16 +282,16 @@ def parse_arguments(argv):
     add("--context", type=int, default=336, help="steps to look back (%(default)s)")
     add("--patch", type=int, default=24, help="steps read as one (%(default)s)")
     add("--encoder", choices=["gru", "lstm", "rnn", "transformer"], default="gru")
-    add("--width", type=int, default=128, help="width of every layer (%(default)s)")
+    add("--width", type=int, default=256, help="width of every layer (%(default)s)")
     add("--dropout", type=float, default=0.5)
-    add("--epochs", type=int, default=6)
+    add("--epochs", type=int, default=8)
     add("--batch-size", type=int, default=64)
     add("--learning-rate", type=float, default=1e-3)
     add("--seed", type=int, default=0)
     add("--quick", action="store_true", help="try it out: little data, no good figures")
     options = parser.parse_args(argv)
     if options.quick:
-        options.epochs, options.width, options.context = 1, 16, 4 * options.patch
+        options.epochs, options.width = 1, 16
     names = "horizon", "context", "patch", "width", "epochs", "batch_size"
     if min(getattr(options, name) for name in names) < 1:
         parser.error("--" + ", --".join(names).replace("_", "-") + " must be positive")
