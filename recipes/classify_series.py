@@ -1,6 +1,6 @@
 """Sorts series of numbers into classes: was this day of power demand a winter's?
 
-A network reads each series from both ends, and attention decides which steps matter.
+A network reads each series from both ends, and keeps the strongest signs that it meets.
 Without `--train` and `--test` the series are 24 hours of electricity demand in Italy
 (ItalyPowerDemand), 67 days to learn from and 1,029 to be tested on.
 
@@ -69,7 +69,7 @@ def main(argv=None):
 
 
 def build(options, num_features, num_classes):
-    """A network that reads series from both ends, and attends to some of the steps."""
+    """A network that reads series from both ends, and keeps the strongest signs it meets."""
     is_transformer = options.encoder == "transformer"
     if is_transformer:
         encoder = kseq.layers.TransformerEncoder(2, num_heads=4, width=options.width)
@@ -84,7 +84,7 @@ def build(options, num_features, num_classes):
         positions="sinusoidal" if is_transformer else None,
     )
     return kseq.many_to_one(
-        embedding, num_classes, encoder, pooling="attention", dropout=options.dropout
+        embedding, num_classes, encoder, pooling="max", dropout=options.dropout
     )
 
 
@@ -288,17 +288,21 @@ def read_series(path):
             label, features = line.partition(",")[::2]
             features = [features]
         try:
-            series.append(np.array([x.split(",") for x in features], float).T)  # S F
+            steps = np.array([x.split(",") for x in features], float).T  # S F
         except ValueError:
-            series.append(np.array([[math.nan]]))
-        labels.append(label.strip())
-        if not np.isfinite(series[-1]).all() or not labels[-1]:
+            steps = np.array([])
+        if not steps.size or not np.isfinite(steps).all() or not label.strip():
             sys.exit(
                 "A series must be a line of numbers with a class. Received: series "
-                f"{len(series)} of {path}: {line[:60]!r}"
+                f"{len(series) + 1} of {path}: {line[:60]!r}"
             )
-    if not series or len({steps.shape[1:] for steps in series}) > 1:
-        sys.exit(f"Series must have one and the same number of features: {path}")
+        series.append(steps)
+        labels.append(label.strip())
+    if len({steps.shape[1] for steps in series}) != 1:
+        sys.exit(
+            "A file must hold series of one and the same number of features. "
+            f"Received: {path}, with {len(series)} series."
+        )
     return series, labels
 
 
@@ -317,9 +321,9 @@ def parse_arguments(argv):
     add("--width", type=int, default=64, help="width of every layer (%(default)s)")
     add("--dropout", type=float, default=0.3)
     add("--folds", type=int, default=5)
-    add("--epochs", type=int, default=60, help="at most (%(default)s)")
+    add("--epochs", type=int, default=100, help="at most (%(default)s)")
     add("--batch-size", type=int, default=32)
-    add("--learning-rate", type=float, default=2e-3)
+    add("--learning-rate", type=float, default=5e-3)
     add("--seed", type=int, default=0)
     add("--quick", action="store_true", help="try it out: few epochs, no good figures")
     options = parser.parse_args(argv)
