@@ -69,7 +69,7 @@ def main(argv=None):
 
 
 def build(options, num_features, num_classes):
-    """A network that reads series from both ends, and keeps the strongest signs it meets."""
+    """A network that reads from both ends, and keeps the strongest signs it meets."""
     is_transformer = options.encoder == "transformer"
     if is_transformer:
         encoder = kseq.layers.TransformerEncoder(2, num_heads=4, width=options.width)
