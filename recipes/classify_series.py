@@ -216,13 +216,7 @@ def use(options):
     try:
         whole = keras.saving.load_model(options.load, compile=False)
         num_features, _ = whole.input_shape[-1], whole.output.keys()
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-        OSError,
-        zipfile.BadZipFile,
-    ) as error:
+    except (ValueError, AttributeError, OSError, zipfile.BadZipFile) as error:
         sys.exit(f"--load must name a model of this recipe: {options.load}: {error}")
     series, labels = read_series(options.read)
     if series[0].shape[1] != num_features:

@@ -99,7 +99,7 @@ def pairs(lexicon, pipeline):
 def fit(pipeline, options, train, dev):
     """Trains with Keras' own loop, and keeps the epoch that does best on `dev`."""
     batches = kseq.training.teacher_forcing(
-        *train, options.batch_size, seed=options.seed, length_multiple=1
+        *train, options.batch_size, seed=options.seed
     )
     watched = kseq.training.teacher_forcing(*dev, batch_size=256, shuffle=False)
     warm_up = len(batches) // 2
