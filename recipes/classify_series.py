@@ -33,7 +33,7 @@ from rich.table import Table
 import kseq
 
 MODEL, CURVE, PICTURE = "model.keras", "training.png", "series.png"
-RIGHT, MEAN, WRONG = "0.8", "#51127c", "#f1605d"
+RIGHT, WRONG = "0.8", "#f1605d"
 console = Console()
 
 
@@ -245,11 +245,8 @@ def load_parts(options):
     rows = [
         row for row, steps in enumerate(train[0]) if steps.tobytes() not in held_out
     ]
-    if len(rows) < len(train[0]):
-        console.print(
-            f"{len(train[0]) - len(rows)} series are left out of training, for they "
-            "are in the test too."
-        )
+    if both := len(train[0]) - len(rows):
+        console.print(f"Left out of training, for the test has them too: {both} series")
     train = [train[0][row] for row in rows], [train[1][row] for row in rows]
     rare = [name for name in set(train[1]) if train[1].count(name) < options.folds]
     if rare or len(set(train[1])) < 2:
