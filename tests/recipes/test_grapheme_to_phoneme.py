@@ -197,19 +197,24 @@ def test_control_c_ends_training_and_keeps_the_best_epoch(
 
 
 @pytest.mark.slow
-def test_icelandic_is_learned_from_real_words(recipe, data_set, tmp_path):
-    folder = data_set("sigmorphon2021_g2p")
-    splits = [
-        part
-        for name in ("train", "dev", "test")
-        for part in (f"--{name}", str(folder / f"ice_{name}.tsv"))
-    ]
-    small = ["--epochs", "8", "--batch-size", "16", "--learning-rate", "0.01"]
+def test_french_is_learned_from_real_words(recipe, data_set, tmp_path):
+    folder, splits = data_set("sigmorphon2021_g2p"), []
+    for name in ("train", "dev", "test"):
+        lines = (folder / f"fre_{name}.tsv").read_text("utf-8").splitlines()
+        # Words of like length, for which few shapes are compiled.
+        lines = [
+            line
+            for line in lines
+            if 5 <= line.index("\t") <= 8 and 5 <= len(line.split("\t")[1].split()) <= 7
+        ]
+        (tmp_path / name).write_text("\n".join(lines), "utf-8")
+        splits += [f"--{name}", str(tmp_path / name)]
+    small = ["--units", "64", "--epochs", "10", "--batch-size", "32"]
     with recipe.console.capture() as printed:
-        recipe.main([*splits, *small, "--output", str(tmp_path)])
+        recipe.main([*splits, *small, "--output", str(tmp_path / "out")])
     greedy = next(x for x in printed.get().splitlines() if "greedy" in x)
-    phoneme_error_rate = float(greedy.split("│")[2].strip(" %"))
-    assert phoneme_error_rate < 50
+    word_error_rate = float(greedy.split("│")[3].strip(" %"))
+    assert word_error_rate < 60
 
 
 def test_quick_takes_few_words_and_leaves_none_in_two_parts(recipe):
