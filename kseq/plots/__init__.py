@@ -1,2 +1,2 @@
-from kseq.plots.attention import attention_heatmap
+from kseq.plots.attention import attention_heads, attention_heatmap
 from kseq.plots.history import training_curve
