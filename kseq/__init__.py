@@ -13,7 +13,7 @@ engine that serves every model, on TensorFlow, JAX and PyTorch:
 - `kseq.mask_report`: where a model makes, uses and loses its padding mask.
 - `kseq.decoding`: greedy search, beam search and sampling over any step function, and
   constraints on what they write.
-- `kseq.training`: losses, metrics and teacher forcing, for Keras' own `fit`.
+- `kseq.training`: losses, metrics, batches and callbacks, for Keras' own `fit`.
 - `kseq.text`: vocabularies, from text to token ids and back.
 - `kseq.datasets`: named data sets, found on disk or downloaded, checked by checksum.
 - `kseq.plots`: attention maps and training curves (`pip install kseq[plots]`).

@@ -1,3 +1,5 @@
+from kseq.training.batches import LengthBatches, batches
+from kseq.training.callbacks import SaveBest, StopOnInterrupt
 from kseq.training.losses import SequenceCrossentropy
 from kseq.training.metrics import (
     EditDistanceRate,
@@ -10,9 +12,13 @@ from kseq.training.teacher_forcing import TeacherForcing, teacher_forcing
 __all__ = [
     "EditDistanceRate",
     "ExactMatch",
+    "LengthBatches",
+    "SaveBest",
     "SequenceCrossentropy",
+    "StopOnInterrupt",
     "TeacherForcing",
     "TokenAccuracy",
+    "batches",
     "edit_distance",
     "teacher_forcing",
 ]

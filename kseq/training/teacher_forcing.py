@@ -3,12 +3,9 @@
 Axes in shape comments: N rows, B batch, S source steps, T target steps, D features.
 """
 
-import math
-
-import keras
-import numpy as np
-
-from kseq.layers.arguments import integer, number, positive_integer
+from kseq.layers.arguments import integer, number
+from kseq.training.batches import LengthBatches, steps
+from kseq.training.rows import checked_rows, kind_of, stacked
 
 
 def teacher_forcing(
@@ -32,14 +29,9 @@ def teacher_forcing(
     and put back only as far as its batch needs. The model tells padding by that id
     alone, as do `kseq.training`'s loss and metrics, so no weights come with a batch.
 
-    Rows of like length share a batch: all rows are shuffled and cut into pools, each
-    pool is sorted by length and cut into batches, and the batches are shuffled. Every
-    row comes once an epoch, in an order that `seed` and the number of the epoch
-    decide. `fit` shuffles the batches once more unless it is told `shuffle=False`.
-
-    Lengths are rounded up to a multiple, so that a compiled model meets few shapes,
-    but where possible not beyond the longest row; a limit on positions must leave
-    room for one multiple more.
+    Rows of like length share a batch, as `LengthBatches` describes, and the lengths
+    that the model sees are rounded up to a multiple, so that a compiled model meets few
+    shapes.
 
     Args:
         source: Rows of token ids, as lists, arrays or one padded integer array
@@ -89,17 +81,13 @@ def teacher_forcing(
         - [Williams and Zipser, 1989](https://doi.org/10.1162/neco.1989.1.2.270)
     """
     if source is not None:
-        source = _rows("source", source, pad_token_id)
-    target = _rows("target", target, pad_token_id)
+        kinds = ["ids", "features", "class", "vector", "picture"]
+        source = checked_rows("source", source, kinds, pad_token_id)
+    target = checked_rows("target", target, ["ids"], pad_token_id)
     if source is not None and len(source) != len(target):
         raise ValueError(
             "`source` and `target` must have the same number of rows. Received: "
             f"{len(source)} rows in source, {len(target)} in target."
-        )
-    if _kind(target[0]) != "ids":
-        raise ValueError(
-            "`target` must be rows of integer token ids. Received: rows of "
-            f"{target[0].ndim} axes and dtype={target[0].dtype}."
         )
     for index, row in enumerate(target):
         if len(row) < 2:
@@ -121,7 +109,7 @@ def teacher_forcing(
     )
 
 
-class TeacherForcing(keras.utils.PyDataset):
+class TeacherForcing(LengthBatches):
     """The data set that `teacher_forcing` makes and describes.
 
     Args:
@@ -130,8 +118,6 @@ class TeacherForcing(keras.utils.PyDataset):
         target: List of as many integer arrays `(T,)`, no padding.
         batch_size: As for `teacher_forcing`, and so are the arguments after it.
     """
-
-    batches_in_pool = 100
 
     def __init__(
         self,
@@ -145,119 +131,30 @@ class TeacherForcing(keras.utils.PyDataset):
         source_padding=0.0,
         **kwargs,
     ):
-        super().__init__(**kwargs)
         self.source = source
         self.target = target
-        self.batch_size = positive_integer("batch_size", batch_size)
-        self.shuffle = shuffle
-        self.seed = seed
-        self.length_multiple = positive_integer("length_multiple", length_multiple)
         self.pad_token_id = integer("pad_token_id", pad_token_id)
         self.source_padding = number("source_padding", source_padding)
         # The model sees all of a source, and all of a target but one token.
         target_lengths = [len(row) - 1 for row in target]
-        source_lengths = [1] * len(target)
-        if source is not None and _is_sequence(source[0]):
-            source_lengths = [max(len(row), 1) for row in source]
-        self._lengths = np.array([source_lengths, target_lengths])  # 2 N
-        self._start_epoch(0)
+        source_lengths = [1] * len(target) if source is None else steps(source)
+        super().__init__(
+            [source_lengths, target_lengths],
+            batch_size,
+            shuffle,
+            seed,
+            length_multiple,
+            **kwargs,
+        )
 
-    def __len__(self):
-        return math.ceil(len(self.target) / self.batch_size)
-
-    def __getitem__(self, index):
-        rows = self._batches[index]
-        source_length, target_length = self._padded_lengths[index]
-        target = self._pad([self.target[row] for row in rows], target_length + 1)
-        inputs = {"target": target[:, :-1]}  # B T
+    def make_batch(self, rows, lengths):
+        source_length, target_length = lengths
+        target = [self.target[row] for row in rows]
+        target = stacked(target, target_length + 1, self.pad_token_id)  # B T+1
+        inputs = {"target": target[:, :-1]}
         if self.source is not None:
             source = [self.source[row] for row in rows]
-            inputs = {"source": self._pad(source, source_length), **inputs}  # B S
+            is_ids = kind_of(source[0]) == "ids"
+            padding = self.pad_token_id if is_ids else self.source_padding
+            inputs = {"source": stacked(source, source_length, padding), **inputs}
         return inputs, target[:, 1:]
-
-    def on_epoch_end(self):
-        self._start_epoch(self._epoch + 1)
-
-    def _start_epoch(self, epoch):
-        self._epoch = epoch
-        self._batches = self._batch_rows(epoch)
-        multiple = self.length_multiple
-        lengths = [self._lengths[:, rows].max(axis=1) for rows in self._batches]
-        lengths = np.array(lengths)  # batches 2
-        longest = self._lengths.max(axis=1)
-        lengths = np.minimum(-(-lengths // multiple) * multiple, longest)
-        if len(lengths) > 1:
-            # On TensorFlow, Keras takes an axis on which the first two batches agree
-            # for one that never changes, and stops at the first batch that differs.
-            varies = self._lengths.min(axis=1) < longest
-            lengths[1] += multiple * (varies & (lengths[0] == lengths[1]))
-        self._padded_lengths = lengths
-
-    def _batch_rows(self, epoch):
-        """Lists of row numbers, one for each batch."""
-        rows = np.arange(len(self.target))
-        if not self.shuffle:
-            return _cut(rows, self.batch_size)
-        random = np.random.default_rng([self.seed, epoch])
-        rows = random.permutation(rows)
-        batches = []
-        for pool in _cut(rows, self.batch_size * self.batches_in_pool):
-            by_length = np.lexsort(self._lengths[:, pool])  # by target, then source
-            batches += _cut(pool[by_length], self.batch_size)
-        random.shuffle(batches)
-        return batches
-
-    def _pad(self, rows, length):
-        if not _is_sequence(rows[0]):
-            return np.stack(rows)
-        features = rows[0].shape[1:]
-        padding = self.source_padding if features else self.pad_token_id
-        padded = np.full((len(rows), length, *features), padding, rows[0].dtype)
-        for index, row in enumerate(rows):
-            padded[index, : len(row)] = row
-        return padded
-
-
-def _cut(rows, size):
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def _rows(name, data, pad_token_id):
-    """Ids as int32 arrays without padding behind them, other numbers as float32."""
-    has_rows = hasattr(data, "__len__") and getattr(data, "ndim", 1)
-    if not has_rows or not len(data):
-        raise ValueError(
-            f"`{name}` must have at least one row. Received: {name}={data!r}."
-        )
-    rows = [np.asarray(row) for row in data]
-    kind = _kind(rows[0])
-    fixed = 1 if _is_sequence(rows[0]) else 0
-    for index, row in enumerate(rows):
-        is_like_first = row.shape[fixed:] == rows[0].shape[fixed:]
-        if kind is None or _kind(row) != kind or not is_like_first:
-            raise ValueError(
-                f"`{name}` must be rows of integer token ids, shape (steps,), or of "
-                f"features, shape (steps, D), all of the same kind. Received: "
-                f"{name}[{index}] of shape {row.shape} and dtype={row.dtype}."
-            )
-    if kind == "ids":
-        return [_trim(row.astype("int32"), pad_token_id) for row in rows]
-    return [row.astype("int32" if kind == "class" else "float32") for row in rows]
-
-
-def _kind(row):
-    """What a row is, or None if it is nothing that a model reads."""
-    is_integer = np.issubdtype(row.dtype, np.integer) or not row.size
-    if row.ndim < 2 and is_integer:
-        return ("class", "ids")[row.ndim]
-    return {1: "vector", 2: "features", 3: "picture"}.get(row.ndim)
-
-
-def _is_sequence(row):
-    """Whether rows like this one may have different lengths."""
-    return _kind(row) in ("ids", "features")
-
-
-def _trim(row, pad_token_id):
-    real = np.flatnonzero(row != pad_token_id)
-    return row[: real[-1] + 1] if real.size else row[:0]

@@ -1,0 +1,175 @@
+"""Callbacks for Keras' `fit`: keep the best model, and stop when asked to."""
+
+import math
+import os
+import pathlib
+import signal
+import threading
+
+import keras
+
+
+class SaveBest(keras.callbacks.Callback):
+    """Keeps the best model of a training: on disk, and in memory when it ends.
+
+    After each epoch in which the monitored value has become better, the model is
+    written to a file beside `path` and moved there when it is complete, so at any
+    moment the file holds a whole model. When training ends, the model has the weights
+    of its best epoch again.
+
+    Args:
+        path: Path of the file, ending in `.keras`. Its folder is made if need be.
+        monitor: Name of the value to watch, as `fit` reports it.
+        mode: `"min"` if the value shall fall, `"max"` if it shall rise. None for
+            `"max"` where the name, without `val_`, is `accuracy` or ends in
+            `_accuracy`, and `"min"` where it is `loss` or ends in `_loss`.
+        saved: What to save: a Keras object that holds the model, such as
+            `kseq.text.TextToText`. None for the model itself.
+
+    Attributes:
+        best: The best value so far, or None.
+        best_epoch: Its epoch, counted from 1, or None.
+
+    Raises:
+        ValueError: `path` does not end in `.keras`; the mode is neither of these, or
+            must be told; `fit` reports no such value.
+
+    Example:
+
+    >>> import os, pathlib, tempfile
+    >>> import keras, numpy as np
+    >>> from kseq.training import SaveBest
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     best = SaveBest(pathlib.Path(folder) / "model.keras", monitor="loss")
+    ...     data = np.ones((3, 2)), np.ones((3, 1))
+    ...     history = model.fit(*data, epochs=2, callbacks=[best], verbose=0)
+    ...     os.listdir(folder), best.best_epoch
+    (['model.keras'], 2)
+    """
+
+    def __init__(self, path, monitor="val_loss", mode=None, saved=None):
+        super().__init__()
+        self.path = pathlib.Path(path)
+        if self.path.suffix != ".keras":
+            raise ValueError(f"`path` must end in .keras. Received: path={str(path)!r}")
+        self.monitor = monitor
+        self.mode = _mode(monitor, mode)
+        self.saved = saved
+        self.best = None
+        self.best_epoch = None
+        self._weights = None
+
+    def on_train_begin(self, logs=None):
+        self.best = self.best_epoch = self._weights = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.monitor not in (logs or {}):
+            raise ValueError(
+                f"`monitor` must be a value that `fit` reports: {sorted(logs or {})}. "
+                f"Received: monitor={self.monitor!r}. A value that begins with val_ "
+                "needs `validation_data`."
+            )
+        value = float(logs[self.monitor])
+        if not self._is_better(value):
+            return
+        self.best, self.best_epoch = value, epoch + 1
+        self._weights = self.model.get_weights()
+        self._save()
+
+    def on_train_end(self, logs=None):
+        if self._weights is not None:
+            self.model.set_weights(self._weights)
+            self._weights = None
+
+    def _is_better(self, value):
+        if math.isnan(value):
+            return False
+        if self.best is None:
+            return True
+        return value < self.best if self.mode == "min" else value > self.best
+
+    def _save(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_name(f".{os.getpid()}-{self.path.name}")
+        try:
+            (self.saved or self.model).save(unfinished)
+            unfinished.replace(self.path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _mode(monitor, mode):
+    if mode in ("min", "max"):
+        return mode
+    kind = monitor.removeprefix("val_").split("_")[-1]
+    if mode is None and kind in ("loss", "accuracy"):
+        return "min" if kind == "loss" else "max"
+    raise ValueError(
+        '`mode` must be "min" or "max", and may be None for a loss or an accuracy. '
+        f"Received: mode={mode!r}, monitor={monitor!r}."
+    )
+
+
+class StopOnInterrupt(keras.callbacks.Callback):
+    """Lets Ctrl-C end training after the current batch, with everything in order.
+
+    The epoch is then closed as always: validation runs, callbacks such as `SaveBest`
+    see its results, and `fit` returns its history. A second Ctrl-C interrupts at once.
+    Outside the main thread, where Python delivers no signals, it does nothing.
+
+    Attributes:
+        interrupted: Whether Ctrl-C has ended the last training.
+
+    Example:
+
+    >>> import os, signal
+    >>> import keras, numpy as np
+    >>> from kseq.training import StopOnInterrupt
+    >>> class PressControlC(keras.callbacks.Callback):
+    ...     def on_train_batch_end(self, batch, logs=None):
+    ...         os.kill(os.getpid(), signal.SIGINT)
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> stop = StopOnInterrupt()
+    >>> history = model.fit(np.ones((3, 2)), np.ones((3, 1)), epochs=9, verbose=0,
+    ...                     callbacks=[stop, PressControlC()])
+    >>> len(history.epoch), stop.interrupted
+    (1, True)
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.interrupted = False
+        self._before = None
+
+    def on_train_begin(self, logs=None):
+        self.interrupted = False
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._stop)
+
+    def on_train_end(self, logs=None):
+        self._restore()
+
+    def _stop(self, number, frame):
+        before = self._before
+        self._restore()
+        if _is_inside_fit(frame, self.model):
+            self.interrupted = True
+            self.model.stop_training = True
+        elif callable(before):  # an error has ended `fit` before this could be undone
+            before(number, frame)
+
+    def _restore(self):
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+
+def _is_inside_fit(frame, model):
+    while frame is not None:
+        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
+            return True
+        frame = frame.f_back
+    return False

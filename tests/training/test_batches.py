@@ -1,0 +1,121 @@
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.training import batches
+from tests.helpers import random_array
+
+
+def sentences(rows=53, seed=3):
+    """Ragged ids, each row told by its first, and a label for each step."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(1, 19, size=rows)
+    words = [[7 + row] + [5] * int(n - 1) for row, n in enumerate(lengths)]
+    tags = [[row % 3, *[1] * int(n - 1)] for row, n in enumerate(lengths)]
+    return words, tags
+
+
+def test_every_row_comes_once_an_epoch_with_its_label():
+    words, _ = sentences()
+    classes = np.arange(53)
+    data = batches(words, classes, batch_size=7, seed=5)
+    orders = []
+    for _ in range(2):
+        seen = {}
+        for inputs, labels in data:
+            for row, label in zip(inputs, labels, strict=True):
+                seen[int(label)] = row[row != 0].tolist()
+        assert seen == dict(enumerate(words))
+        orders.append(list(seen))
+        data.on_epoch_end()
+    assert orders[0] != orders[1]
+
+
+def test_rows_of_like_length_share_a_batch():
+    words, _ = sentences()
+    shuffled = batches(words, range(53), batch_size=7, length_multiple=1)
+    for inputs, _ in shuffled:
+        lengths = (inputs != 0).sum(axis=1)
+        assert lengths.max() - lengths.min() < 7
+
+
+def test_labels_of_steps_are_padded_with_the_inputs_and_0_is_a_label():
+    words, tags = sentences()
+    data = batches(words, tags, batch_size=11, shuffle=False)
+    rows = [row for inputs, labels in data for row in zip(inputs, labels, strict=True)]
+    for (row, label), word, tag in zip(rows, words, tags, strict=True):
+        assert row.shape == label.shape
+        assert row[: len(word)].tolist() == word and not row[len(word) :].any()
+        assert label[: len(tag)].tolist() == tag and not label[len(tag) :].any()
+
+
+def test_padded_arrays_give_the_batches_of_their_rows():
+    words, tags = sentences()
+    padded = [
+        np.array([row + [0] * (23 - len(row)) for row in rows])
+        for rows in (words, tags)
+    ]
+    for ours, theirs in zip(batches(words, tags), batches(*padded), strict=True):
+        for our, their in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(our, their)
+
+
+def test_rows_of_features_are_padded_with_what_their_embedding_masks():
+    series = [random_array(steps, 3, seed=steps) for steps in (5, 2)]
+    answers = [row[:, :2] for row in series]
+    data = batches(
+        series, answers, shuffle=False, padding=float("nan"), length_multiple=1
+    )
+    [(inputs, labels)] = data
+    assert inputs.shape == (2, 5, 3) and labels.shape == (2, 5, 2)
+    assert np.isnan(inputs[1, 2:]).all() and not labels[1, 2:].any()
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [([2, 0], "int32"), ([0.5, 1.5], "float32"), ([[0.5, 1], [2, 3]], "float32")],
+)
+def test_a_label_of_each_row_comes_as_it_is(labels, dtype):
+    [(_, found)] = batches([[5, 6], [7]], np.array(labels), shuffle=False)
+    np.testing.assert_array_equal(found, labels)
+    assert found.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "complaint"),
+    [
+        ([], [], "`inputs` must have at least one row"),
+        ([[5]], [1, 2], "1 rows of inputs, 2 of labels"),
+        ([[5, 6], [7]], [[1, 1], []], r"labels\[1\] with 0 labels"),
+        ([[5, 6]], [[1]], r"labels\[0\] with 1 labels, inputs\[0\] of shape \(2,\)"),
+        ([3, 4], [1, 2], r"Received: inputs\[0\] of shape \(\)"),
+        (["a b", "c"], [1, 2], "dtype=<U3"),
+        ([[5], [6]], ["spam", "ham"], "`labels` must be rows of one kind"),
+        ([[5], [6]], [1, 0.5], r"labels\[1\]"),
+    ],
+)
+def test_rows_that_do_not_fit_are_an_error(inputs, labels, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        batches(inputs, labels)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "length_multiple"])
+def test_sizes_below_one_are_an_error(name):
+    with pytest.raises(ValueError, match=f"`{name}`.*Received: {name}=0"):
+        batches([[5]], [1], **{name: 0})
+
+
+def test_fit_and_evaluate_take_the_batches_without_a_warning():
+    words, tags = sentences()
+    model = kseq.many_to_many(61, num_outputs=3, encoder="gru", width=8)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, weighted_metrics=["accuracy"])
+    losses = model.fit(batches(words, tags, 8), epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    [(inputs, labels)] = whole = batches(words, tags, 53, shuffle=False)
+    np.testing.assert_allclose(
+        model.evaluate(whole, verbose=0),
+        model.evaluate(inputs, labels, batch_size=53, verbose=0),
+        rtol=1e-6,
+    )
