@@ -1,2 +1,3 @@
+from kseq.text.labels import Label, TextToLabels
 from kseq.text.pipeline import Hypothesis, TextToText
 from kseq.text.vocabulary import Vocabulary

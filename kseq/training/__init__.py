@@ -8,6 +8,7 @@ from kseq.training.metrics import (
     edit_distance,
 )
 from kseq.training.teacher_forcing import TeacherForcing, teacher_forcing
+from kseq.training.token_dropout import TokenDropout
 
 __all__ = [
     "EditDistanceRate",
@@ -18,6 +19,7 @@ __all__ = [
     "StopOnInterrupt",
     "TeacherForcing",
     "TokenAccuracy",
+    "TokenDropout",
     "batches",
     "edit_distance",
     "teacher_forcing",
