@@ -7,6 +7,7 @@ from kseq.training.metrics import (
     TokenAccuracy,
     edit_distance,
 )
+from kseq.training.spans import SpanScores, span_scores, spans
 from kseq.training.teacher_forcing import TeacherForcing, teacher_forcing
 from kseq.training.token_dropout import TokenDropout
 
@@ -16,11 +17,14 @@ __all__ = [
     "LengthBatches",
     "SaveBest",
     "SequenceCrossentropy",
+    "SpanScores",
     "StopOnInterrupt",
     "TeacherForcing",
     "TokenAccuracy",
     "TokenDropout",
     "batches",
     "edit_distance",
+    "span_scores",
+    "spans",
     "teacher_forcing",
 ]
