@@ -6,7 +6,7 @@ from kseq.datasets import disjoint, load
 
 
 def test_what_a_later_part_has_is_left_out_of_the_earlier_ones():
-    train = ([["a"], ["b", "c"], ["d"], ["a"], ["e"]], [1, 2, 3, 4, 5])
+    train = ([["a"], ["b", "c"], ["d"], ["a"], ["g"]], [1, 2, 3, 4, 5])
     validation = ([["d"], ["e"], ["f"]], [6, 7, 8])
     test = ([["e"], ["g"], ["e"]], [9, 10, 11])
     assert disjoint(train, validation, test) == [
