@@ -10,7 +10,6 @@ A network that reads sentences from both ends learns the slots of requests about
 
 A file of your own has a line `word label` for each word and a blank line after each
 sentence, or is a `.conllu` of Universal Dependencies. What is read is split at spaces.
-
 Words that are rare or new are read by their form: capitals, digits, how they end. Where
 published parts share sentences, those are left out of the earlier part.
 """
@@ -57,39 +56,41 @@ def main(argv=None):
 def build(options, train, validation):
     """A tagger, with the words and forms that it reads and the labels it gives."""
     words = kseq.text.Vocabulary(split=None, min_count=2)
-    words.adapt(train[0] + [[form(word) for word in row] for row in train[0]])
+    words.adapt(train[0] + [forms(word) for row in train[0] for word in row])
     labels = sorted({*itertools.chain(*train[1], *validation[1])})
+    layers, size = kseq.layers, (options.width, options.layers)
     if options.encoder == "transformer":
-        encoder = kseq.layers.TransformerEncoder(
-            options.layers, num_heads=4, rotary=True, dropout=0.1
-        )
+        encoder = layers.TransformerEncoder(size[1], 4, rotary=True, dropout=0.1)
     else:
-        encoder = kseq.layers.RecurrentEncoder(
-            options.encoder, options.width, options.layers, bidirectional=True
-        )
-    embedding = kseq.layers.TokenEmbedding(words.size, options.width, options.dropout)
+        encoder = layers.RecurrentEncoder(options.encoder, *size, bidirectional=True)
+    embedding = layers.TokenEmbedding(words.size, options.width, options.dropout)
     model = kseq.many_to_many(embedding, len(labels), encoder, dropout=options.dropout)
     return kseq.text.TextToLabels(model, words, labels)
 
 
-def form(word):
-    """What an unknown word tells: capitals, digits, hyphens, and its ending."""
+def forms(word):
+    """What an unknown word tells, most first: capitals, digits, hyphens, its ending."""
     capitals = "XX" if len(word) > 1 and word.isupper() else "X" * word[0].isupper()
     plain = "".join("0" if c.isdigit() else c for c in word.lower())
-    return f"<{capitals}{'0' * ('0' in plain)}{'-' * ('-' in plain)} {plain[-3:]}>"
+    marks = f"<{capitals}{'0' * ('0' in plain)}{'-' * ('-' in plain)}"
+    return [f"{marks} {plain[-3:]}>", f"{marks} {plain[-2:]}>", f"{marks}>"]
 
 
-def readable(pipeline, sentences):
+def readable(pipeline, sentences, known=None):
     """The sentences, with the form of each word that the model does not know."""
-    known = set(pipeline.vocabulary.tokens)
-    return [[w if w in known else form(w) for w in row] for row in sentences]
+    known = known or set(pipeline.vocabulary.tokens)
+    return [
+        [next((x for x in [word, *forms(word)] if x in known), word) for word in row]
+        for row in sentences
+    ]
 
 
 def fit(pipeline, options, train, validation):
     """Trains with Keras' own loop, and keeps the best epoch."""
+    words = pipeline.vocabulary
     batches, watched = (
         kseq.training.batches(
-            pipeline.vocabulary.encode(readable(pipeline, sentences)),
+            words.encode(readable(pipeline, sentences)),
             pipeline.label_ids(labels),
             options.batch_size,
             shuffle=is_training,
@@ -98,10 +99,9 @@ def fit(pipeline, options, train, validation):
         )
         for sentences, labels, is_training in ((*train, True), (*validation, False))
     )
-    vocabulary = pipeline.vocabulary
-    forms = [x if x.startswith("<") else form(x) for x in vocabulary.tokens]
-    form_ids = np.array([0, 1, 2, 3, *vocabulary.encode([forms])[0]])
-    dropout = options.word_dropout, options.seed, form_ids
+    known_forms = {token for token in words.tokens if token.startswith("<")}
+    [ids] = words.encode(readable(pipeline, [words.tokens], known_forms))
+    dropout = options.word_dropout, options.seed, np.array([0, 1, 2, 3, *ids])
     batches = kseq.training.TokenDropout(batches, *dropout)
     steps = len(batches) * options.epochs
     schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
@@ -143,8 +143,10 @@ def draw_confusions(labels, found, path):
     pairs = collections.Counter(zip(labels, found, strict=True))
     names = [name for name, _ in counts.most_common(24)]
     shares = [[pairs[true, guess] / counts[true] for guess in names] for true in names]
-    title = "share of the words of a label (left) that get a label (above)"
-    kseq.plots.attention_heatmap(shares, names, names, title).figure.savefig(path)
+    axes = kseq.plots.attention_heatmap(
+        shares, names, names, "true label (left), given (above)"
+    )
+    axes.figure.savefig(path)
 
 
 def show(pipeline, sentences, labels=None):
@@ -184,16 +186,14 @@ def load_parts(options):
             "There must be two labels to learn, and sentences that the test lacks. "
             f"Received: {len(learned)} labels, {len(validation[0])} sentences to watch."
         )
-    sizes = "{:,} sentences to learn from, {:,} to watch, {:,} held out".format(
-        *(len(part[0]) for part in (train, validation, test))
-    )
-    console.print(f"{sizes}; {shared} left out, for a later part has them.")
+    sizes = " + ".join(f"{len(part[0]):,}" for part in (train, validation, test))
+    console.print(f"{sizes} sentences to learn from, to watch and to be tested on;")
+    console.print(f"{shared} left out, for a later part has them too.")
     for name, part in {"validation": validation, "test": test}.items():
         if new := [x for x in itertools.chain(*part[1]) if x not in learned]:
             console.print(
-                f"[bold]Warning:[/] {len(new)} words of the {name} part count as "
-                "errors, as nothing to learn from has their labels: "
-                f"{escape(', '.join(sorted(set(new))))}."
+                f"[b]Warning:[/b] {len(new)} words of the {name} part count as errors."
+                f" Only it has their labels: {escape(', '.join(sorted(set(new))))}."
             )
     return train, validation, test
 
@@ -226,9 +226,9 @@ def parse_arguments(argv):
     add("--layers", type=int, default=1, help="of the encoder (%(default)s)")
     add("--word-dropout", type=float, default=0.1, help="share of words read by form")
     add("--dropout", type=float, default=0.5)
-    add("--epochs", type=int, default=20)
+    add("--epochs", type=int, default=15)
     add("--batch-size", type=int, default=32)
-    add("--learning-rate", type=float, default=2e-3)
+    add("--learning-rate", type=float, default=4e-3)
     add("--seed", type=int, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
     options = parser.parse_args(argv)

@@ -117,24 +117,25 @@ def test_scores_are_of_spans_and_of_words_never_seen(trained, recipe, capsys):
     "word, other",
     [("walking", "Ming"), ("1990", "90a"), ("Ford", "FORD"), ("up-to", "into")],
 )
-def test_a_form_tells_capitals_digits_hyphens_and_endings_apart(recipe, word, other):
-    assert recipe.form(word) != recipe.form(other)
+def test_forms_tell_capitals_digits_hyphens_and_endings_apart(recipe, word, other):
+    assert recipe.forms(word) != recipe.forms(other)
 
 
 def test_words_alike_in_form_are_read_alike(recipe):
-    assert recipe.form("walking") == recipe.form("talking") == "< ing>"
-    assert recipe.form("1984") == recipe.form("2036") == "<0 000>"
-    assert recipe.form("Walking") == "<X ing>" and recipe.form("NATO") == "<XX ato>"
+    assert (
+        recipe.forms("walking") == recipe.forms("talking") == ["< ing>", "< ng>", "<>"]
+    )
+    assert recipe.forms("1984") == recipe.forms("2036") == ["<0 000>", "<0 00>", "<0>"]
+    assert recipe.forms("Up-to")[0] == "<X- -to>" and recipe.forms("NATO")[2] == "<XX>"
 
 
-def test_words_that_are_seen_once_are_read_by_their_form(recipe):
-    train = ([["a", "walking"], ["a", "talking"]], [["O", "B"], ["O", "B"]])
-    options = recipe.parse_arguments(["--width", "4"])
-    pipeline = recipe.build(options, train, train)
-    assert recipe.readable(pipeline, [["a", "walking", "b"]]) == [
-        ["a", "< ing>", "< b>"]
-    ]
-    assert sorted(pipeline.vocabulary.tokens) == ["< a>", "< ing>", "a"]
+def test_rare_and_new_words_are_read_by_the_longest_form_that_is_known(recipe):
+    rows = [["a", "walking"], ["a", "talking"], ["sung"]]
+    train = rows, [["O", "B"], ["O", "B"], ["B"]]
+    pipeline = recipe.build(recipe.parse_arguments(["--width", "4"]), train, train)
+    assert sorted(pipeline.vocabulary.tokens) == ["< a>", "< ing>", "< ng>", "<>", "a"]
+    [read] = recipe.readable(pipeline, [["a", "walking", "sung", "b", "B"]])
+    assert read == ["a", "< ing>", "< ng>", "<>", "B"]  # of the last nothing is known
 
 
 def test_a_model_of_another_kind_or_none_is_refused(recipe, tmp_path):
@@ -205,7 +206,9 @@ def test_a_label_that_only_the_test_has_is_warned_of(recipe, files, tmp_path, ca
     recipe.console.width = 200
     options = recipe.parse_arguments([*files, "--test", str(tmp_path / "test.txt")])
     parts = recipe.load_parts(options)
-    assert "1 words of the test part count as errors" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1 words of the test part count as errors." in printed
+    assert "Only it has their labels: B-planet." in printed
     assert "B-planet" not in recipe.build(options, *parts[:2]).labels
 
 
