@@ -222,12 +222,12 @@ def parse_arguments(argv):
     add("--load", type=path, metavar="FILE", help="label with a saved model")
     add("--read", nargs="+", metavar="SENTENCE", help="what to label then")
     add("--encoder", choices=["lstm", "gru", "transformer"], default="lstm")
-    add("--width", type=int, default=128, help="of each layer (%(default)s)")
+    add("--width", type=int, default=192, help="of each layer (%(default)s)")
     add("--layers", type=int, default=1, help="of the encoder (%(default)s)")
-    add("--word-dropout", type=float, default=0.1, help="share of words read by form")
+    add("--word-dropout", type=float, default=0.05, help="share of words read by form")
     add("--dropout", type=float, default=0.5)
-    add("--epochs", type=int, default=15)
-    add("--batch-size", type=int, default=32)
+    add("--epochs", type=int, default=20)
+    add("--batch-size", type=int, default=16)
     add("--learning-rate", type=float, default=4e-3)
     add("--seed", type=int, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
@@ -241,7 +241,7 @@ def parse_arguments(argv):
             "--epochs, --layers and --batch-size must be 1 at least, --width 4"
         )
     if options.quick:
-        options.epochs, options.batch_size, options.learning_rate = 4, 16, 0.01
+        options.epochs, options.width, options.learning_rate = 4, 64, 0.01
     return options
 
 
