@@ -131,8 +131,8 @@ def evaluate(model, validation, options, minutes):
     loss = -model.score(len(rows), rows).sum() / len(validation)
     table = Table("decoder", "weights", "validation loss", "perplexity", "minutes")
     weights, perplexity = f"{model.count_params():,}", f"{np.exp(loss):.3f}"
-    loss = f"{loss:.4f} nats a character"
-    table.add_row(options.decoder, weights, loss, perplexity, f"{minutes:.1f}")
+    nats = f"{loss:.4f} nats a character"
+    table.add_row(options.decoder, weights, nats, perplexity, f"{minutes:.1f}")
     console.print(table)
 
 
@@ -154,7 +154,6 @@ def write(writer, options):
     for text in texts:
         console.rule(f"temperature {options.temperature}")
         console.print(text, markup=False, highlight=False)
-    console.rule()
 
 
 def load_writer(path):
@@ -238,10 +237,11 @@ def parse_arguments(argv):
     for name in ("width", "layers", "epochs", "steps", "batch_size", "length"):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be positive")
-    if options.window < 2 or not 0 <= options.dropout < 1 or options.temperature <= 0:
-        parser.error(
-            "--window is 2 or more, --dropout in [0, 1), --temperature above 0"
-        )
+    shares = (1 - options.dropout, 1 if options.top_p is None else options.top_p)
+    if min(shares) <= 0 or max(shares) > 1 or options.temperature <= 0:
+        parser.error("--dropout is 0 to 1, --top-p and --temperature are above 0")
+    if options.window < 2:
+        parser.error("--window must be 2 or more")
     return options
 
 
