@@ -32,8 +32,8 @@ NO_MARKS = kseq.decoding.BannedTokens([UNKNOWN, START, END])
 # What reached the lowest validation loss on Shakespeare within three minutes.
 SETTINGS = {
     "transformer": {"width": 128, "layers": 4, "batch_size": 12, "learning_rate": 1e-3},
-    "lstm": {"width": 256, "layers": 1, "batch_size": 24, "learning_rate": 4e-3},
-    "gru": {"width": 256, "layers": 1, "batch_size": 24, "learning_rate": 4e-3},
+    "lstm": {"width": 256, "layers": 1, "batch_size": 16, "learning_rate": 4e-3},
+    "gru": {"width": 256, "layers": 1, "batch_size": 16, "learning_rate": 4e-3},
 }
 console = Console()
 
