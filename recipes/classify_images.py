@@ -24,8 +24,7 @@ from rich.table import Table
 
 import kseq
 
-MODEL, CURVE = "model.keras", "training.png"
-ATTENTION, MISTAKES = "attention.png", "mistakes.png"
+MODEL = "model.keras"
 NUM_CLASSES = 10
 SETTINGS = {
     "mnist": {"patch": 7, "epochs": 10, "batch_size": 128, "dropout": 0.1, "shift": 1},
@@ -45,49 +44,34 @@ def main(argv=None):
         f"{len(test[0]):,} held out."
     )
     began = time.time()
+    shape, sizes = train[0].shape[1:], (options.width, options.layers)
     model = kseq.vision_transformer(
-        train[0].shape[1:],
-        options.patch,
-        NUM_CLASSES,
-        width=options.width,
-        num_layers=options.layers,
-        num_heads=4,
-        dropout=options.dropout,
+        shape, options.patch, NUM_CLASSES, *sizes, num_heads=4, dropout=options.dropout
     )
     history = fit(model, train, validation, options)
     minutes = (time.time() - began) / 60
     answers = evaluate(model, validation, test, minutes)
-    kseq.plots.training_curve(history).savefig(options.output / CURVE)
-    draw_attention(model, test[0][:10], options.output / ATTENTION)
-    draw_mistakes(test, answers, options.output / MISTAKES)
-    console.print(
-        f"The best model lies in {options.output / MODEL}, pictures beside it."
-    )
+    kseq.plots.training_curve(history).savefig(options.output / "training.png")
+    draw_attention(model, test[0][:10], options.output / "attention.png")
+    draw_mistakes(test, answers, options.output / "mistakes.png")
+    console.print(f"The best model and pictures lie in {options.output}.")
     if options.quick:
         console.print("This was --quick, a look at the way: the figures mean nothing.")
 
 
-class Shifted(keras.utils.PyDataset):
+class Shifted(kseq.training.LengthBatches):
     """Batches in a new order every epoch, each moved by a few pixels.
 
     What leaves a picture on one side comes back on the other, where it should be dark.
     """
 
     def __init__(self, images, labels, options):
-        super().__init__()
-        self.images, self.labels = images, labels
-        self.batch_size, self.shift = options.batch_size, options.shift
+        self.images, self.labels, self.shift = images, labels, options.shift
         self.random = np.random.default_rng(options.seed)
-        self.on_epoch_end()
+        lengths = [np.ones(len(images), int)]  # all are alike
+        super().__init__(lengths, options.batch_size, seed=options.seed)
 
-    def __len__(self):
-        return -(-len(self.images) // self.batch_size)
-
-    def on_epoch_end(self):
-        self.order = self.random.permutation(len(self.images))
-
-    def __getitem__(self, step):
-        rows = self.order[step * self.batch_size :][: self.batch_size]
+    def make_batch(self, rows, lengths):
         shift = self.random.integers(-self.shift, self.shift + 1, size=2)
         return np.roll(self.images[rows], shift, axis=(1, 2)), self.labels[rows]
 
@@ -122,14 +106,13 @@ def fit(model, train, validation, options):
 def evaluate(model, validation, test, minutes):
     """Prints the accuracy on what the model has not seen; returns its test answers."""
     table = Table("weights", "validation accuracy", "test accuracy", "minutes")
-    answers = [probabilities(model, images) for images, _ in (validation, test)]
-    rates = [
-        f"{(given.argmax(axis=1) == labels).mean():.2%}"
-        for given, (_, labels) in zip(answers, (validation, test), strict=True)
-    ]
+    rates = []
+    for images, labels in (validation, test):
+        answers = probabilities(model, images)  # B classes
+        rates.append(f"{(answers.argmax(axis=1) == labels).mean():.2%}")
     table.add_row(f"{model.count_params():,}", *rates, f"{minutes:.1f}")
     console.print(table)
-    return answers[1]
+    return answers
 
 
 def probabilities(model, images):
@@ -146,57 +129,49 @@ def class_token_attention(model, images):
     steps = keras.Model(model.input, encoder.input)(images)  # B 1+P D
     _, weights = encoder(steps, return_attention_scores=True)  # B layers heads S S
     weights = keras.ops.convert_to_numpy(weights)[:, -1, :, 0, 1:].mean(axis=1)  # B P
-    height, width = images.shape[1:3]
-    down = round((weights.shape[1] * height / width) ** 0.5)
-    return weights.reshape(len(images), down, -1)
+    return weights.reshape(len(images), round(weights.shape[1] ** 0.5), -1)
 
 
 def draw_attention(model, images, path):
-    """Writes what the class token looked at: bright patches, over dark ones."""
+    """Writes pictures, and below each what the class token looked at, brightly."""
     weights = class_token_attention(model, images)
-    figure = Figure(dpi=150, figsize=(len(images), 2), layout="constrained")
-    panels = figure.subplots(2, len(images), squeeze=False)
-    extent = (0, images.shape[2], images.shape[1], 0)
-    for (above, below), image, weight in zip(panels.T, images, weights, strict=True):
-        above.imshow(image[..., 0], cmap="gray_r", extent=extent)
-        below.imshow(weight, cmap="magma", vmin=0, vmax=weights.max(), extent=extent)
-        below.imshow(image[..., 0], cmap="gray", alpha=0.3, extent=extent)
-    finish(panels)
-    figure.savefig(path)
+    patch = images.shape[1] // weights.shape[1]
+    ink = (images[..., 0] + 1) / 2  # B H W
+    bright = np.kron(weights / weights.max(), np.ones((1, patch, patch)))  # B H W
+    sheet([*ink, *(0.7 * bright + 0.3 * ink)], path, columns=len(images), cmap="magma")
 
 
-def draw_mistakes(test, answers, path, most=30, columns=10):
+def draw_mistakes(test, answers, path, most=30):
     """Writes a sheet of the pictures that were read wrongly, the surest ones first."""
     images, labels = test
     wrong = np.flatnonzero(answers.argmax(axis=1) != labels)
     wrong = wrong[np.argsort(-answers[wrong].max(axis=1))][:most]
-    if not len(wrong):
-        console.print("No picture was read wrongly, so there is no sheet of mistakes.")
-        return
-    rows = -(-len(wrong) // columns)
-    figure = Figure(dpi=150, figsize=(columns, 1.2 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for ax, i in zip(panels.flat, wrong, strict=False):
-        ax.imshow(images[i, ..., 0], cmap="gray_r")
-        ax.set_title(f"{labels[i]} read as {answers[i].argmax()}", size=8)
-    finish(panels)
-    figure.savefig(path)
+    titles = [f"{labels[i]} read as {answers[i].argmax()}" for i in wrong]
+    sheet([images[i, ..., 0] for i in wrong], path, titles)
 
 
-def finish(panels):
-    for ax in panels.flat:
+def sheet(pictures, path, titles=None, columns=10, cmap="gray_r"):
+    """Writes pictures side by side, in rows."""
+    rows = max(-(-len(pictures) // columns), 1)
+    size = (columns, (1.25 if titles else 1) * rows)
+    figure = Figure(dpi=150, figsize=size, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    titles = titles or [""] * len(pictures)
+    for ax, picture, title in zip(panels, pictures, titles, strict=False):
+        ax.imshow(picture, cmap=cmap)
+        ax.set_title(title, size=8)
+    for ax in figure.axes:
         ax.set_axis_off()
+    figure.savefig(path)
 
 
 def read(model, paths):
     """Prints what pictures show: dark on light or light on dark, of any size."""
-    _, height, width, _ = model.input_shape
+    size = model.input_shape[1:3]
     table = Table("picture", "shows", "probability")
     for path in paths:
         try:
-            image = keras.utils.load_img(
-                path, color_mode="grayscale", target_size=(height, width)
-            )
+            image = keras.utils.load_img(path, color_mode="grayscale", target_size=size)
         except OSError as error:
             sys.exit(f"--read needs files of pictures. Received: {path}: {error}")
         pixels = np.array(image, "float32")[..., None] / 127.5 - 1
@@ -209,47 +184,35 @@ def read(model, paths):
 
 def load_splits(options):
     """Pictures from -1 to 1 and labels: to learn from, to watch, to be tested on."""
+    random = np.random.default_rng(0)
     if options.task == "mnist":
         parts = kseq.datasets.load("mnist", options.data)
         (images, labels), test = parts["train"], parts["test"]
-        greatest, watched = 255, 5_000
     else:
         data = sklearn.datasets.load_digits()
-        images, first = np.unique(data.images, axis=0, return_index=True)  # all differ
-        labels, test, greatest, watched = data.target[first], None, 16, 200
-    order = np.random.default_rng(0).permutation(len(images))  # they come by class
-    if test is None:
-        held_out, order = order[:400], order[400:]
-        test = images[held_out], labels[held_out]
-    rows = order[watched:], order[:watched]
-    parts = [*((images[chosen], labels[chosen]) for chosen in rows), test]
+        _, order = np.unique(data.data, axis=0, return_index=True)  # all differ
+        random.shuffle(order)
+        images, labels = data.images[order] * (255 / 16), data.target[order]
+        images, labels, test = images[400:], labels[400:], (images[:400], labels[:400])
+    order = random.permutation(len(images))  # they may come class by class
+    watched, rest = np.split(order, [len(order) // 12])
+    parts = (images[rest], labels[rest]), (images[watched], labels[watched]), test
     most = 500 if options.quick else None
     return [
-        (
-            np.array(x[:most], "float32")[..., None] * 2 / greatest - 1,
-            np.array(y[:most], "int32"),
-        )
-        for x, y in parts
+        (np.float32(images[:most, :, :, None]) / 127.5 - 1, np.int32(labels[:most]))
+        for images, labels in parts
     ]
 
 
 def load_model(path):
     """The model that an earlier run has saved."""
-    if not path.exists():
-        sys.exit(
-            f"There is no model at {path}. Train one first: --output {path.parent}"
-        )
     try:
         model = keras.saving.load_model(path, compile=False)
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         sys.exit(f"{path} cannot be read as a model of this recipe: {error}")
     shapes = getattr(model, "input_shape", ()), getattr(model, "output_shape", ())
     if len(shapes[0]) != 4 or shapes[1] != (None, NUM_CLASSES):
-        sys.exit(
-            f"{path} must hold a model of this recipe. Received: a "
-            f"{type(model).__name__} from {shapes[0]} to {shapes[1]}. Train one with "
-            "--output DIR."
-        )
+        sys.exit(f"{path} must hold a model of this recipe. Received: {shapes}.")
     return model
 
 
@@ -266,8 +229,6 @@ def parse_arguments(argv):
     add("--patch", type=int, help="height and width of a patch")
     add("--width", type=int, default=64)
     add("--layers", type=int, default=4)
-    add("--dropout", type=float)
-    add("--shift", type=int, help="pixels to move pictures by, at most")
     add("--epochs", type=int)
     add("--batch-size", type=int)
     add("--learning-rate", type=float, default=2e-3)
@@ -277,7 +238,7 @@ def parse_arguments(argv):
     if bool(options.load) != bool(options.read):
         parser.error("--load and --read go together")
     for name, value in SETTINGS[options.task].items():
-        if getattr(options, name) is None:
+        if getattr(options, name, None) is None:
             setattr(options, name, value)
     if options.quick:
         options.epochs = 2
