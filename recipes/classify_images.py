@@ -39,10 +39,8 @@ def main(argv=None):
     if options.load:
         return read(load_model(options.load), options.read)
     train, validation, test = load_splits(options)
-    console.print(
-        f"{len(train[0]):,} pictures to learn from, {len(validation[0]):,} to watch, "
-        f"{len(test[0]):,} held out."
-    )
+    sizes = [f"{len(images):,}" for images, _ in (train, validation, test)]
+    console.print("{} pictures to learn from, {} to watch, {} held out.".format(*sizes))
     began = time.time()
     shape, sizes = train[0].shape[1:], (options.width, options.layers)
     model = kseq.vision_transformer(
@@ -242,6 +240,10 @@ def parse_arguments(argv):
             setattr(options, name, value)
     if options.quick:
         options.epochs = 2
+    if min(options.epochs, options.width, options.layers, options.batch_size) < 1:
+        parser.error("--epochs, --width, --layers and --batch-size must be positive")
+    if options.patch not in (2, 4, 7):
+        parser.error("--patch must be 2, 4, or for MNIST 7")
     return options
 
 

@@ -199,10 +199,6 @@ def load_splits(options):
 
 def load_model(path):
     """The model that an earlier run has saved."""
-    if not path.exists():
-        sys.exit(
-            f"There is no model at {path}. Train one first: --output {path.parent}"
-        )
     try:
         model = keras.saving.load_model(path, compile=False)
     except (ValueError, OSError, zipfile.BadZipFile) as error:
@@ -241,6 +237,10 @@ def parse_arguments(argv):
     options = parser.parse_args(argv)
     if options.quick:
         options.epochs, options.draws, options.width = 2, 5, 32
+    if min(options.epochs, options.width, options.layers, options.draws) < 1:
+        parser.error("--epochs, --width, --layers and --draws must be positive")
+    if options.temperature <= 0 or not 0 < (options.top_p or 1) <= 1:
+        parser.error("--temperature must be above 0, --top-p above 0 and up to 1")
     return options
 
 

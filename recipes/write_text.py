@@ -158,10 +158,6 @@ def write(writer, options):
 
 def load_writer(path):
     """The model and the vocabulary that an earlier run has saved."""
-    if not path.exists():
-        sys.exit(
-            f"There is no model at {path}. Train one first: --output {path.parent}"
-        )
     try:
         writer = keras.saving.load_model(path, compile=False)
     except (ValueError, OSError, zipfile.BadZipFile) as error:

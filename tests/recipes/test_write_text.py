@@ -141,7 +141,7 @@ def test_a_bad_text_is_named_before_anything_is_done(
 
 def test_a_missing_or_damaged_or_foreign_model_is_named(recipe, tmp_path):
     path = tmp_path / "model.keras"
-    with pytest.raises(SystemExit, match="There is no model"):
+    with pytest.raises(SystemExit, match="cannot be read"):
         recipe.main(["--load", str(path)])
     path.write_bytes(b"not a model")
     with pytest.raises(SystemExit, match="cannot be read"):
