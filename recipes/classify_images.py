@@ -47,8 +47,7 @@ def main(argv=None):
         shape, options.patch, NUM_CLASSES, *sizes, num_heads=4, dropout=options.dropout
     )
     history = fit(model, train, validation, options)
-    minutes = (time.time() - began) / 60
-    answers = evaluate(model, validation, test, minutes)
+    answers = evaluate(model, validation, test, (time.time() - began) / 60)
     kseq.plots.training_curve(history).savefig(options.output / "training.png")
     draw_attention(model, test[0][:10], options.output / "attention.png")
     draw_mistakes(test, answers, options.output / "mistakes.png")
@@ -119,10 +118,7 @@ def probabilities(model, images):
 
 
 def class_token_attention(model, images):
-    """How much of each patch the class token read in the last block, (B, down, across).
-
-    The mean over the heads.
-    """
+    """How much the class token read of each patch: last block, mean over the heads."""
     encoder = model.get_layer("encoder")
     steps = keras.Model(model.input, encoder.input)(images)  # B 1+P D
     _, weights = encoder(steps, return_attention_scores=True)  # B layers heads S S
