@@ -24,7 +24,6 @@ from rich.table import Table
 
 import kseq
 
-MODEL = "model.keras"
 NUM_CLASSES = 10
 SETTINGS = {
     "mnist": {"patch": 7, "epochs": 10, "batch_size": 128, "dropout": 0.1, "shift": 1},
@@ -94,7 +93,9 @@ def fit(model, train, validation, options):
         validation_data=validation,
         epochs=options.epochs,
         callbacks=[
-            kseq.training.SaveBest(options.output / MODEL, monitor="val_accuracy"),
+            kseq.training.SaveBest(
+                options.output / "model.keras", monitor="val_accuracy"
+            ),
             kseq.training.StopOnInterrupt(),
         ],
     )
@@ -180,7 +181,10 @@ def load_splits(options):
     """Pictures from -1 to 1 and labels: to learn from, to watch, to be tested on."""
     random = np.random.default_rng(0)
     if options.task == "mnist":
-        parts = kseq.datasets.load("mnist", options.data)
+        try:
+            parts = kseq.datasets.load("mnist", options.data)
+        except (OSError, ValueError) as error:
+            sys.exit(str(error))
         (images, labels), test = parts["train"], parts["test"]
     else:
         data = sklearn.datasets.load_digits()

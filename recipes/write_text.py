@@ -153,7 +153,7 @@ def write(writer, options):
         sys.exit(f"{error}\nOr choose another --length or --prompt.")
     for text in texts:
         console.rule(f"temperature {options.temperature}")
-        console.print(text, markup=False, highlight=False)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def load_writer(path):
@@ -173,7 +173,10 @@ def load_writer(path):
 def load_texts(options):
     """What to learn from, and what to be tested on: the last tenth."""
     if not options.text:
-        parts = kseq.datasets.load("tiny_shakespeare", options.data)
+        try:
+            parts = kseq.datasets.load("tiny_shakespeare", options.data)
+        except (OSError, ValueError) as error:
+            sys.exit(str(error))
         texts = [parts["train"], parts["validation"]]
     else:
         try:

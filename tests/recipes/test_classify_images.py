@@ -155,6 +155,11 @@ def test_wrong_arguments_are_refused(recipe, arguments, capsys):
     assert arguments[0] in capsys.readouterr().err
 
 
+def test_a_folder_without_the_data_is_named(recipe, tmp_path):
+    with pytest.raises(SystemExit, match="must lie in"):
+        recipe.main(["--data", str(tmp_path)])
+
+
 @pytest.mark.slow
 def test_mnist_in_a_hurry(recipe, data_set, tmp_path, capsys):
     folder = data_set("mnist").parent

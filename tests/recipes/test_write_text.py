@@ -193,6 +193,11 @@ def test_control_c_ends_training_and_keeps_the_best_model(text, tmp_path):
     )
 
 
+def test_a_folder_without_the_data_is_named(recipe, tmp_path):
+    with pytest.raises(SystemExit, match="must lie in"):
+        recipe.main(["--data", str(tmp_path)])
+
+
 @pytest.mark.slow
 def test_shakespeare_in_a_hurry(recipe, data_set, tmp_path, capsys):
     folder = data_set("tiny_shakespeare").parent
