@@ -114,8 +114,7 @@ def evaluate(model, validation, test, minutes):
 
 
 def probabilities(model, images):
-    logits = model.predict(images, batch_size=250, verbose=0)
-    return keras.ops.convert_to_numpy(keras.ops.softmax(logits))  # B classes
+    return np.array(keras.ops.softmax(model.predict(images, 250, verbose=0)))
 
 
 def class_token_attention(model, images):
@@ -192,8 +191,7 @@ def load_splits(options):
         random.shuffle(order)
         images, labels = data.images[order] * (255 / 16), data.target[order]
         images, labels, test = images[400:], labels[400:], (images[:400], labels[:400])
-    order = random.permutation(len(images))  # they may come class by class
-    watched, rest = np.split(order, [len(order) // 12])
+    watched, rest = np.split(random.permutation(len(images)), [len(images) // 12])
     parts = (images[rest], labels[rest]), (images[watched], labels[watched]), test
     most = 500 if options.quick else None
     return [
