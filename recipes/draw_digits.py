@@ -61,18 +61,19 @@ def main(argv=None):
 
 
 def build(options):
-    """A decoder that reads the class before it writes the first pixel."""
-    layers, width, dropout = kseq.layers, options.width, options.dropout
-    target = layers.TokenEmbedding(
-        BLACK + LEVELS, width, positions="learned", max_length=SIDE * SIDE
-    )
+    """A decoder that reads the class at every pixel it writes."""
+    layers, width, depth = kseq.layers, options.width, options.layers
+    places = {"positions": "learned", "max_length": SIDE * SIDE}
     if options.decoder == "transformer":
+        target = layers.TokenEmbedding(BLACK + LEVELS, width, **places)
         decoder = layers.TransformerDecoder(
-            options.layers, num_heads=4, cross_attention=False, dropout=dropout
+            depth, num_heads=4, cross_attention=False, dropout=options.dropout
         )
     else:
+        size, dropout = BLACK + LEVELS, options.dropout
+        target = layers.TokenEmbedding(size, width // 2, dropout, **places)
         decoder = layers.RecurrentDecoder(
-            options.decoder, width, num_layers=options.layers, dropout=dropout
+            options.decoder, width, depth, attention="bahdanau", dropout=dropout
         )
     return kseq.one_to_many(target, condition=CLASSES, decoder=decoder, width=width)
 
