@@ -4,7 +4,7 @@
 
 Cases `greedy` and `beam4`: a Transformer of 3 + 3 layers, 256 wide, 4 heads, 1,024
 inside, a vocabulary of 8,000, random weights; 32 sources of 30 tokens, exactly 40 new
-tokens each, float32. Cases `length_64` and `length_256`: kseq alone, so many new tokens.
+tokens each, float32. Cases `length_64` and `length_256`: kseq alone, so many tokens.
 Case `attention_lstm`: an LSTM of 256 units with Bahdanau's attention, greedy, beside a
 loop written by hand in PyTorch. Needs the extra `benchmarks`.
 """
@@ -59,7 +59,7 @@ def kseq_writes(model, num_beams, length):
     search = GreedySearch() if num_beams == 1 else BeamSearch(num_beams)
 
     def run():
-        result = model.generate(sources(), search, max_length=length)
+        result = model.generate(sources(), search, length, jit_compile=True)
         assert (result.lengths == length).all()
 
     return run

@@ -121,11 +121,13 @@ def search_loop(
         maximum_iterations=max_length,
     )
     exists = ops.isfinite(written["log_probs"])  # B K
+    token_ids = ops.where(exists[..., None], written["token_ids"], pad_token_id)
     return Generation(
-        token_ids=ops.where(exists[..., None], written["token_ids"], pad_token_id),
+        token_ids=token_ids,
         log_probs=written["log_probs"],
         token_log_probs=ops.where(exists[..., None], written["token_log_probs"], 0.0),
         lengths=ops.where(exists, written["lengths"], 0),
+        ended=ops.any(token_ids == end_token_id, axis=-1),
     )
 
 

@@ -260,18 +260,22 @@ class MultiHeadAttention(keras.layers.Layer):
         """An empty cache for `max_length` steps L of rows B with beams K.
 
         What the beams write at one step stands side by side and stays where it is; a
-        `lineage` says whose step belongs to whom.
+        `lineage` says whose step belongs to whom. The steps of the keys are their last
+        axis, which makes the product with a few queries several times as fast.
         """
-        shape = (num_rows, self.key_heads, max_length * num_beams, self.head_size)
-        empty = ops.zeros(shape, self.compute_dtype)
-        return {"keys": empty, "values": empty}  # B N LK C
+        rows, steps = (num_rows, self.key_heads), max_length * num_beams
+        return {
+            "keys": ops.zeros((*rows, self.head_size, steps), self.compute_dtype),
+            "values": ops.zeros((*rows, steps, self.head_size), self.compute_dtype),
+        }  # B N C LK, B N LK C
 
     def step(self, query, cache, lineage, positions, prefix, prefix_mask=None):
         """Reads, for each beam, a prefix and the steps written so far.
 
         Args:
             query: `(B, K, D)`, the newest step of each beam.
-            cache: Keys and values `(B, N, LK, C)`, from `start_cache` or the last step.
+            cache: Keys `(B, N, C, LK)` and values `(B, N, LK, C)`, from `start_cache`
+                or the last step.
             lineage: Integers `(B, K, L)`: which beam has written each step of each
                 hypothesis, the newest by itself; -1 for steps to come.
             positions: Integers `(B, K)`, the same in every row: the newest step.
@@ -284,19 +288,20 @@ class MultiHeadAttention(keras.layers.Layer):
         """
         beams, width = lineage.shape[1], query.shape[-1]
         alone = ops.reshape(query, (-1, 1, width))  # BK 1 D
-        queries, *new = self.project(alone, ops.reshape(positions, (-1, 1)))
+        queries, key, value = self.project(alone, ops.reshape(positions, (-1, 1)))
         queries = ops.reshape(queries, (-1, beams, *queries.shape[2:]))  # B K N G C
-        place = (0, 0, positions[0, 0] * beams, 0)
-        keys, values = (
-            ops.slice_update(kept, place, self._side_by_beam(one, beams))
-            for kept, one in zip((cache["keys"], cache["values"]), new, strict=True)
-        )
+        heads = (-1, beams, self.key_heads, self.head_size)
+        key = ops.transpose(ops.reshape(key, heads), (0, 2, 3, 1))  # B N C K
+        value = ops.transpose(ops.reshape(value, heads), (0, 2, 1, 3))  # B N K C
+        newest = positions[0, 0] * beams
+        keys = ops.slice_update(cache["keys"], (0, 0, 0, newest), key)
+        values = ops.slice_update(cache["values"], (0, 0, newest, 0), value)
         cache = {"keys": keys, "values": values}
 
         steps = ops.expand_dims(ops.arange(lineage.shape[2]), 0)  # 1 L
         by_beam = ops.expand_dims(lineage, -1) == ops.arange(beams)  # B K L K
-        mask = ops.reshape(by_beam, (-1, beams, keys.shape[2]))  # B K LK
-        scores = ops.einsum("bkngc,bnjc->bngkj", queries, keys)
+        mask = ops.reshape(by_beam, (-1, beams, keys.shape[3]))  # B K LK
+        scores = ops.einsum("bkngc,bncj->bngkj", queries, keys)
         if not prefix:
             bias = self._by_beam(self.bias_between(positions, steps), beams)
             weights = self._weights(scores, mask, bias)
@@ -319,12 +324,6 @@ class MultiHeadAttention(keras.layers.Layer):
             "bngks,bnsc->bkngc", weights[..., :split], prefix["values"]
         ) + ops.einsum("bngkj,bnjc->bkngc", weights[..., split:], values)
         return self._output(context), cache
-
-    @staticmethod
-    def _side_by_beam(new, beams):
-        """From one step of each beam `(BK, N, 1, C)` to `(B, N, K, C)`."""
-        _, heads, _, size = new.shape
-        return ops.swapaxes(ops.reshape(new, (-1, beams, heads, size)), 1, 2)
 
     @staticmethod
     def _by_beam(bias, beams):

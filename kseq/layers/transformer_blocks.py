@@ -300,7 +300,8 @@ class TransformerDecoderBlock(TransformerLayer):
 
         Args:
             inputs: `(B, K, D)`.
-            cache: Keys and values of the steps before, `(B, N, LK, C)`.
+            cache: Keys and values of the steps before, from
+                `MultiHeadAttention.start_cache`.
             lineage: Integers `(B, K, L)`, as for `MultiHeadAttention.step`.
             positions: Integers `(B, K)`, the number of steps before.
             memory: As for `run`.
