@@ -166,5 +166,5 @@ def test_mnist_in_a_hurry(recipe, data_set, tmp_path, capsys):
     flags = ["--data", str(folder), "--output", str(tmp_path), *SMALL, "--quick"]
     recipe.main(flags)
     printed = capsys.readouterr().out
-    assert "500 pictures to learn from" in printed and "mean nothing" in printed
-    assert (tmp_path / "model.keras").exists()
+    assert "5,500 pictures to learn from, 500 to watch, 1,000 held out" in printed
+    assert "mean nothing" in printed and (tmp_path / "model.keras").exists()
