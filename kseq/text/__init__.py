@@ -1,2 +1,3 @@
 from kseq.text.pipeline import Hypothesis, TextToText
 from kseq.text.vocabulary import Vocabulary
+from kseq.text.writer import TextWriter

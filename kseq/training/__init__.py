@@ -8,6 +8,7 @@ from kseq.training.metrics import (
     edit_distance,
 )
 from kseq.training.teacher_forcing import TeacherForcing, teacher_forcing
+from kseq.training.windows import windows
 
 __all__ = [
     "EditDistanceRate",
@@ -21,4 +22,5 @@ __all__ = [
     "batches",
     "edit_distance",
     "teacher_forcing",
+    "windows",
 ]
