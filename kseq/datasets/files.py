@@ -1,0 +1,197 @@
+"""Files that are known by their checksum: found on disk, or downloaded and kept."""
+
+import dataclasses
+import gzip
+import hashlib
+import http.client
+import os
+import pathlib
+import tempfile
+import urllib.error
+import urllib.request
+import zlib
+
+import keras
+
+TIMEOUT = 60  # seconds without a byte
+CHUNK = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """One file of a data set.
+
+    Attributes:
+        path: Where it lies in the folder of its set.
+        sha256: The checksum of its content. What is packed with gzip is unpacked first,
+            so a file and its `.gz` have the same one. Several, if the content is known
+            in several packings.
+        url: Its public address.
+        unordered: Whether the checksum is that of its sentences in sorted order, as
+            `unordered_content` puts them, since copies differ in the order.
+    """
+
+    path: str
+    sha256: tuple
+    url: str
+    unordered: bool = False
+
+
+def pinned(sums, address, unordered=False):
+    """Files from lines of `SHA-256  path`, as `sha256sum` prints them.
+
+    The address of a file is `address` with the path in place of `{}`.
+    """
+    lines = [line.split() for line in sums.split("\n") if line.strip()]
+    return tuple(
+        File(path, (sha256,), address.format(path), unordered) for sha256, path in lines
+    )
+
+
+def read(file, name, directory=None):
+    """The content of a file of the data set `name`, unpacked and checked.
+
+    It is looked for in the folder `name` of `directory`, if that is given; otherwise in
+    that of the environment variable KSEQ_DATA_DIR, if there is one; otherwise it is
+    downloaded once to the cache of Keras, `~/.keras/datasets/kseq`.
+    """
+    root = directory or os.environ.get("KSEQ_DATA_DIR") or None
+    if root is not None and not os.path.isdir(root):
+        raise ValueError(
+            "`directory`, or KSEQ_DATA_DIR, must be a folder with one folder for each "
+            f"data set. Received: {root}, which is no folder."
+        )
+    if root is not None:
+        folder = pathlib.Path(root, name)
+        for path in (folder / file.path, folder / f"{file.path}.gz"):
+            if path.is_file():
+                return checked(path.read_bytes(), file, path)
+        if directory or folder.is_dir():
+            raise ValueError(
+                f"The data set {name!r} must lie in {folder}. Received: a folder "
+                f"without {file.path}. Get it from {file.url}, or leave out the "
+                "folder, and it is downloaded."
+            )
+    path = pathlib.Path(cache_folder(), name, file.path)
+    if path.is_file():
+        return checked(path.read_bytes(), file, path)
+    content = download(file.url)
+    unpacked = checked(content, file, file.url)
+    write_whole(path, content)
+    return unpacked
+
+
+def cache_folder():
+    """The folder that Keras caches in, which has no public name."""
+    home = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"
+    return pathlib.Path(home, "datasets", "kseq")
+
+
+def checked(content, file, where):
+    """The content, unpacked, if it has the right checksum."""
+    received = f"{len(content):,} bytes that cannot be unpacked"
+    try:
+        unpacked = gunzip(content)
+        received = hashlib.sha256(
+            unordered_content(unpacked) if file.unordered else unpacked
+        ).hexdigest()
+    except (EOFError, OSError, zlib.error):
+        unpacked = None
+    if received in file.sha256:
+        return unpacked
+    mend = (
+        f"Delete it, and get it again from {file.url}."
+        if isinstance(where, pathlib.Path)
+        else "Nothing was kept. Try again later, or put the right file into a folder "
+        "and name that in KSEQ_DATA_DIR."
+    )
+    raise ValueError(
+        f"The content of {where} must have the SHA-256 {' or '.join(file.sha256)}. "
+        f"Received: {received}, of {len(content):,} bytes. It is damaged, cut short or "
+        f"another version. {mend}"
+    )
+
+
+def gunzip(content):
+    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+
+
+def unordered_content(content):
+    """Blocks between blank lines, without comment lines, in sorted order."""
+    blocks = (
+        b"\n".join(line for line in block.split(b"\n") if line[:1] != b"#")
+        for block in content.strip().split(b"\n\n")
+    )
+    return b"\n\n".join(sorted(blocks))
+
+
+def download(url):
+    """What an address serves, all of it."""
+    parts, received = [], 0
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+            print(f"Downloading {url}")
+            expected = int(response.headers.get("Content-Length") or 0)
+            progress = keras.utils.Progbar(expected or None)
+            while part := response.read(CHUNK):
+                parts.append(part)
+                received += len(part)
+                progress.update(received, finalize=received == expected)
+        if received < expected:
+            raise ConnectionError(f"{received:,} of {expected:,} bytes came")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise OSError(
+            f"{url} could not be downloaded: {error}. Nothing was kept. Try again when "
+            "there is a connection, or put the file into a folder and name that in "
+            "KSEQ_DATA_DIR."
+        ) from error
+    return b"".join(parts)
+
+
+def write_whole(path, content):
+    """Writes a file whole or not at all, also when several processes do."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".unfinished")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+
+
+def decoded(content, where):
+    """The text of a file in UTF-8."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"A text file must be in UTF-8. Received: {where}, with the byte "
+            f"0x{content[error.start]:02x} at position {error.start:,}. Convert it: "
+            "iconv -f ITS_ENCODING -t UTF-8."
+        ) from error
+
+
+def read_own(path):
+    """The text of a file of the user's own, which may be packed with gzip."""
+    try:
+        return decoded(gunzip(pathlib.Path(path).read_bytes()), path)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(
+            f"A text file must be one that can be read. Received: {path}: {error}."
+        ) from error
+
+
+def lines_of(text):
+    """The lines with their numbers, without those that hold white space alone."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line.strip("\r")
+
+
+def not_empty(rows, what, where):
+    """The rows, if there are any."""
+    if not rows:
+        raise ValueError(f"A file must hold {what}. Received: {where}, with none.")
+    return rows
