@@ -15,10 +15,11 @@ engine that serves every model, on TensorFlow, JAX and PyTorch:
   constraints on what they write.
 - `kseq.training`: losses, metrics, batches and callbacks, for Keras' own `fit`.
 - `kseq.text`: vocabularies, from text to token ids and back.
+- `kseq.datasets`: public data sets by name, each with its address, licence and SHA-256.
 - `kseq.plots`: attention maps and training curves (`pip install kseq[plots]`).
 
-`kseq.plots` is imported when it is first named. The others come with `import kseq`, so
-that Keras knows every class of a saved model.
+`kseq.datasets` and `kseq.plots` are imported when they are first named. The others come
+with `import kseq`, so that Keras knows every class of a saved model.
 """
 
 from importlib import import_module, metadata
@@ -38,7 +39,7 @@ try:
 except metadata.PackageNotFoundError:  # a source tree that is not installed
     __version__ = "unknown"
 
-_LAZY_ROOMS = ("plots",)
+_LAZY_ROOMS = ("datasets", "plots")
 
 
 def __getattr__(name):

@@ -1,0 +1,1 @@
+from kseq.datasets.catalogue import describe, load, names
