@@ -130,7 +130,7 @@ def show(pipeline, texts, names=None, path=None):
         )
         is_right = names is None or names[i] == label.name
         title = label.name if is_right else f"{label.name} (in fact {names[i]})"
-        table.add_row(title, f"{label.probability:.3f}", line)
+        table.add_row(Text(title), f"{label.probability:.3f}", line)
         rows.append((words, row))
         titles.append(f"{title}, {label.probability:.2f}")
     console.print(table)

@@ -4,13 +4,16 @@ import io
 import itertools
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import time
 
 import keras
+import numpy as np
 import pytest
+import rich.console
 
 import kseq
 
@@ -107,15 +110,27 @@ def test_a_second_process_reads_texts_with_the_saved_model(trained):
     assert [row[3].strip() for row in rows] == ["of THE bore", "기쁨 zzz"]
 
 
-def test_the_words_that_are_shown_are_coloured_by_attention(recipe, trained):
-    # One word each: attention has nowhere else to go, so it is as red as can be.
+def test_a_word_is_the_redder_the_more_it_was_read(recipe, trained, monkeypatch):
+    screen = io.StringIO()
+    options = {"force_terminal": True, "color_system": "truecolor", "width": 90}
+    console = rich.console.Console(file=screen, **options)
+    monkeypatch.setattr(recipe, "console", console)
     pipeline = recipe.load_model(trained[0] / "model.keras")
-    with recipe.console.capture() as captured:
-        recipe.console.no_color = False
-        recipe.show(pipeline, ["joy", "a joy"])
-    assert "joy" in captured.get()
-    figure = kseq.plots.highlighted_texts([["joy"]], [[1.0]])
-    assert len(figure.texts) == 1
+    recipe.show(pipeline, ["joy", "a of yawn the"])
+    greens = [
+        [int(green) for green in re.findall(r"48;2;255;(\d+);", line)]
+        for line in screen.getvalue().splitlines()
+        if "48;2" in line
+    ]
+    # Each text has a word that was read most, and a single word has all attention.
+    assert [len(row) for row in greens] == [1, 4]
+    assert [min(row) for row in greens] == [65, 65]
+    model = pipeline.model
+    encoder = keras.Model(model.input, model.get_layer("encoder").output)
+    steps = encoder(np.array(pipeline.vocabulary.encode(["a of yawn the"])))
+    _, weights = model.get_layer("pooling")(steps, return_attention_scores=True)
+    expected = 255 - 190 * np.array(weights[0]) / np.max(weights[0])
+    np.testing.assert_allclose(greens[1], expected, atol=1.01)
 
 
 def test_what_is_in_two_parts_is_learned_from_no_more(recipe, files, tmp_path):
@@ -146,16 +161,16 @@ def test_no_text_of_the_data_sets_is_in_two_parts(recipe, data_set, task):
     assert (parts[0][1] == parts[1][1]) == (task == "sst2")
 
 
-def test_a_label_that_is_only_in_the_test_is_warned_of_and_counts_as_an_error(
+def test_quick_looks_at_all_of_it_and_a_label_that_is_only_in_the_test_is_an_error(
     recipe, files, tmp_path, capsys
 ):
     odd = tmp_path / "test"
     odd.write_text("ugly a\nugly of\nugly the\n[/b] a of", "utf-8")
-    options = [*flags({**files, "test": odd}, output=tmp_path, epochs=1), *SMALL]
-    recipe.main(options)
+    recipe.main([*flags({**files, "test": odd}, output=tmp_path), *SMALL, "--quick"])
     printed = capsys.readouterr().out
     assert "no text to learn from has the label [/b], ugly of the test" in printed
     assert rates(printed)[1] == 0
+    assert "Epoch 2/2" in printed and "figures mean nothing" in printed
 
 
 def test_a_label_that_is_only_watched_is_warned_of(recipe, files, tmp_path, capsys):
@@ -244,12 +259,6 @@ def test_control_c_leaves_the_best_model_and_says_where(files, tmp_path):
     assert "The best model and pictures lie in" in " ".join(printed.split())
     pipeline = keras.saving.load_model(output / "model.keras")
     assert isinstance(pipeline, kseq.text.TextToLabels)
-
-
-def test_quick_looks_at_all_of_it(recipe, files, tmp_path, capsys):
-    recipe.main([*flags(files, output=tmp_path), *SMALL, "--quick"])
-    printed = capsys.readouterr().out
-    assert "Epoch 2/2" in printed and "figures mean nothing" in printed
 
 
 @pytest.mark.slow
