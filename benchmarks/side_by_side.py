@@ -18,18 +18,21 @@ import time
 import numpy as np
 
 SECONDS_OF_A_TURN = 2.0
+UNITS = {"compile_s": "s", "peak_mb": "MB", "tokens_per_s": "tokens/s"}
 
 
-def main(cases, description=None, gigaflops=None):
+def main(cases, description=None, gigaflops=None, tokens=None):
     """Runs a benchmark from the command line.
 
     Args:
         cases: `{case: {system: function}}`; a function of no arguments that returns
-            `{metric: function}`, functions of no arguments that do the work once, and
-            of which the milliseconds are measured.
+            `{metric: function}`, functions of no arguments that do the work once. Of
+            each the milliseconds are measured; under the metric `tokens_per_s` they
+            become a speed.
         description: What `--help` says.
         gigaflops: `{case: {metric: number}}`, the matrix products of the work, to say
             how much of the machine's speed is reached.
+        tokens: `{case: number}`, how many tokens a run under `tokens_per_s` writes.
     """
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
@@ -49,7 +52,7 @@ def main(cases, description=None, gigaflops=None):
     rows = []
     for case in [options.case] if options.case else cases:
         systems = [s for s in cases[case] if s in (options.systems or cases[case])]
-        figures = measure(case, systems, options.rounds)
+        figures = measure(case, systems, options.rounds, (tokens or {}).get(case))
         rows += figures
         print_table(case, systems, figures, (gigaflops or {}).get(case, {}))
     if options.json:
@@ -57,7 +60,7 @@ def main(cases, description=None, gigaflops=None):
             json.dump(rows, file, indent=1)
 
 
-def measure(case, systems, rounds):
+def measure(case, systems, rounds, tokens):
     """The figures of each system, as rows of the JSON file."""
     workers = {}
     for system in systems:
@@ -83,9 +86,11 @@ def measure(case, systems, rounds):
         extra = ask(worker, "stop")
         worker.wait()
         medians = {name: statistics.median(v) for name, v in times[system].items()}
+        if "tokens_per_s" in medians:
+            medians["tokens_per_s"] = tokens / medians["tokens_per_s"] * 1e3
         for name, value in {**medians, **extra}.items():
             row = {"case": case, "system": system, "metric": name}
-            unit = {"compile_s": "s", "peak_mb": "MB"}.get(name, "ms")
+            unit = UNITS.get(name, "ms")
             rows.append({**row, "value": round(value, 3), "unit": unit})
     return rows
 
@@ -128,9 +133,10 @@ def turn(run):
 
 
 def print_table(case, systems, rows, gigaflops):
-    """Medians, and how many times as long as the first system each takes."""
+    """Medians, and how many times that of the first system each is."""
     values = {(row["system"], row["metric"]): row["value"] for row in rows}
-    metrics = list(dict.fromkeys(r["metric"] for r in rows if r["unit"] == "ms"))
+    metrics = list(dict.fromkeys(r["metric"] for r in rows))
+    metrics = [m for m in metrics if m not in ("compile_s", "peak_mb")]
     first, peak = systems[0], matrix_speed() if gigaflops else None
     print(f"\n{case:<24}", end="")
     for metric in metrics:

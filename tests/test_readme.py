@@ -38,6 +38,10 @@ def unbound_names(program):
             (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
         elif isinstance(node, ast.alias):
             bound.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, ast.FunctionDef):
+            bound.add(node.name)
     return read - bound
 
 
@@ -70,7 +74,7 @@ def test_each_example_can_be_copied_alone(readme):
 
 
 def test_a_name_that_another_block_makes_is_unbound():
-    block = "import a.b\nx = a.b(y)\n[z for z in x if len(z)]\n"
+    block = "import a.b\nx = a.b(y)\n[z for z in x if len(z)]\ndef f(v):\n  f(v)\n"
     assert unbound_names(block) == {"y"}
 
 

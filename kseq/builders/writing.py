@@ -10,7 +10,7 @@ from keras import ops
 
 from kseq.decoding import Generation, GreedySearch
 from kseq.decoding.loop import check_max_length
-from kseq.layers.arguments import positive_integer
+from kseq.layers.arguments import one_of, positive_integer
 
 LENGTH_MULTIPLE = 8
 
@@ -44,6 +44,7 @@ class WritingModel(keras.Model):
         batch_size=128,
         return_attention_scores=False,
         prefix=None,
+        jit_compile=None,
     ):
         """Writes the target of each source.
 
@@ -58,6 +59,10 @@ class WritingModel(keras.Model):
                 return what it attended to.
             prefix: What the target of each source must begin with: token ids without
                 the start token, `(B, P)`, padded behind, or a list of lists.
+            jit_compile: Whether the loop is compiled by XLA. On TensorFlow that takes
+                5 to 10 seconds for each search, `max_length` and shape of a batch, and
+                pays where a Transformer writes many batches. None for what Keras does:
+                always on JAX, on TensorFlow with a GPU.
 
         Returns:
             A `kseq.decoding.Generation` of NumPy arrays, every hypothesis, best first.
@@ -68,13 +73,15 @@ class WritingModel(keras.Model):
                 have different numbers of rows.
         """
         check_max_length(max_length)
+        if jit_compile is not None:
+            one_of("jit_compile", jit_compile, (True, False))
         search = GreedySearch() if search is None else search
         if isinstance(search, type) or not hasattr(search, "num_beams"):
             raise ValueError(
                 "`search` must be a search object, such as `kseq.decoding.BeamSearch("
                 f"num_beams=5)`, or None. Received: search={search!r}."
             )
-        loop = self._compiled(_Writing, search, max_length)
+        loop = self._compiled(_Writing, search, max_length, jit_compile)
         rows = {"source": self.source_rows(source)}
         if hasattr(search, "row_seeds"):  # for any batch in which a row will be
             seeds = search.row_seeds(len(rows["source"]))
@@ -179,9 +186,11 @@ class _Cache:
 class _Writing(keras.Model):
     """A search over a writing model, as a Keras model, so that Keras compiles it."""
 
-    def __init__(self, writer, search, max_length):
+    def __init__(self, writer, search, max_length, jit_compile):
         super().__init__(name="writing")
         self.writer, self.search, self.max_length = writer, search, max_length
+        if jit_compile is not None:
+            self.jit_compile = jit_compile
         self.built = True
 
     def call(self, inputs):
@@ -272,9 +281,9 @@ def _check_pairs(rows):
 def _in_batches(model, inputs, batch_size):
     """Runs the model over rows of similar lengths, in few different shapes.
 
-    The first input decides the order. Lengths are rounded up to a multiple of
-    `LENGTH_MULTIPLE` and the number of rows to a power of two, by repeating the last
-    row, so that a compiled model meets few shapes.
+    The first input decides the order. Lengths are rounded up, to a multiple of
+    `LENGTH_MULTIPLE`, or to a power of two where XLA takes seconds for each; and so is
+    the number of rows, by repeating the last row. A compiled model meets few shapes.
     """
     positive_integer("batch_size", batch_size)
     padding = model.writer.pad_token_id
@@ -288,7 +297,11 @@ def _in_batches(model, inputs, batch_size):
         num_rows = min(1 << (len(chosen) - 1).bit_length(), batch_size)
         repeated = np.pad(chosen, (0, num_rows - len(chosen)), mode="edge")
         batch = {
-            name: _pad([rows[i] for i in repeated], paddings.get(name, padding))
+            name: _pad(
+                [rows[i] for i in repeated],
+                paddings.get(name, padding),
+                model.jit_compile,
+            )
             for name, rows in inputs.items()
         }
         outputs = model.predict_on_batch(batch)
@@ -300,12 +313,14 @@ def _in_batches(model, inputs, batch_size):
     }
 
 
-def _pad(rows, padding):
+def _pad(rows, padding, to_power_of_two):
     """Rows of different lengths as one array, filled up behind."""
     if padding is None:
         return np.stack(rows)
     length = max(max(len(row) for row in rows), 1)
     length = -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+    if to_power_of_two:
+        length = 1 << (length - 1).bit_length()
     features = max((np.shape(row)[1:] for row in rows), key=len)
     padded = np.full(
         (len(rows), length, *features), padding, "float32" if features else "int32"

@@ -173,18 +173,23 @@ class BeamSearch:
 
     def _select(self, gains, hypotheses):
         num_beams, vocabulary_size = gains.shape[1:]
+        width = min(num_beams, vocabulary_size)
+        # No hypothesis has more than K successors among the best K.
+        gains, token_ids = ops.top_k(gains, width)  # B K W
         finished = hypotheses.finished[..., None]  # B K 1
         # A finished hypothesis has one way to go on: as it is.
-        is_first = ops.arange(vocabulary_size) == 0  # V
-        frozen = ops.where(is_first, 0.0, -float("inf"))  # V
+        is_first = ops.arange(width) == 0  # W
+        frozen = ops.where(is_first, 0.0, -float("inf"))  # W
         scores = hypotheses.scores[..., None] + ops.where(finished, frozen, gains)
         lengths = hypotheses.lengths + ops.cast(~hypotheses.finished, "int32")
-        ranks = self._ranks(scores, lengths[..., None])  # B K V
-        width = num_beams * vocabulary_size
-        _, best = ops.top_k(ops.reshape(ranks, (-1, width)), num_beams)  # B K
-        best = ops.cast(best, "int32")
-        scores = ops.take_along_axis(ops.reshape(scores, (-1, width)), best, axis=1)
-        return best // vocabulary_size, best % vocabulary_size, scores
+        ranks = self._ranks(scores, lengths[..., None])  # B K W
+        _, best = ops.top_k(ops.reshape(ranks, (-1, num_beams * width)), num_beams)
+        best = ops.cast(best, "int32")  # B K
+        scores, token_ids = (
+            ops.take_along_axis(ops.reshape(x, (-1, num_beams * width)), best, axis=1)
+            for x in (scores, ops.cast(token_ids, "int32"))
+        )
+        return best // width, token_ids, scores
 
     def _select_by_group(self, gains, hypotheses):
         size = self.num_beams // self.num_groups  # G

@@ -21,6 +21,9 @@ class Generation:
             end token's included.
         token_log_probs: `(B, N, T)`, the same for each token, 0 after the end.
         lengths: Integers `(B, N)`, the number of tokens, the end token counted.
+        ended: Booleans `(B, N)`, whether the end token was written. What has not ended
+            was cut off at the greatest length, or earlier, where a search could no
+            longer use it.
         attention: `(B, N, T, S)`, the weights of the source steps at each step, of a
             Transformer `(B, N, layers, heads, T, S)`; None unless they were asked for.
             What a decoder without cross-attention gives to the steps it has written is
@@ -31,4 +34,5 @@ class Generation:
     log_probs: Any
     token_log_probs: Any
     lengths: Any
+    ended: Any = None
     attention: Any = None

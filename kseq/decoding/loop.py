@@ -36,7 +36,8 @@ def search_loop(
     Args:
         step: Function `(token_ids (B, K), state, constants) -> (logits (B, K, V),
             state)`.
-        state: Tree of tensors `(B, K, ...)`, reordered with the hypotheses.
+        state: Tree of tensors `(B, K, ...)`, reordered with the hypotheses, except what
+            stands under a key `"shared"`, tensors `(B, ...)` that they keep in common.
         constants: Tree of tensors `(B, ...)`, never touched.
         start_token_ids: Integers `(B,)`, the first token that each row reads.
         select: Function `(gains (B, K, V), Hypotheses) -> (parents (B, K) or None,
@@ -120,11 +121,13 @@ def search_loop(
         maximum_iterations=max_length,
     )
     exists = ops.isfinite(written["log_probs"])  # B K
+    token_ids = ops.where(exists[..., None], written["token_ids"], pad_token_id)
     return Generation(
-        token_ids=ops.where(exists[..., None], written["token_ids"], pad_token_id),
+        token_ids=token_ids,
         log_probs=written["log_probs"],
         token_log_probs=ops.where(exists[..., None], written["token_log_probs"], 0.0),
         lengths=ops.where(exists, written["lengths"], 0),
+        ended=ops.any(token_ids == end_token_id, axis=-1),
     )
 
 
@@ -187,15 +190,21 @@ def chosen(token_log_probs, parents, token_ids):
 
 
 def reorder(tree, parents):
-    """Lets hypothesis `k` of every tensor `(B, K, ...)` go on from `parents[:, k]`."""
+    """Lets hypothesis `k` of every tensor `(B, K, ...)` go on from `parents[:, k]`.
+
+    What stands under a key `"shared"` is `(B, ...)` and stays as it is.
+    """
     batch, num_beams = ops.shape(parents)[0], parents.shape[1]
     rows = ops.arange(batch, dtype="int32")[:, None] * num_beams + parents  # B K
 
-    def gather(tensor):
+    def gather(path, tensor):
+        if "shared" in path:
+            return tensor
         flat = ops.reshape(tensor, (-1, *ops.shape(tensor)[2:]))  # BK ...
         return ops.take(flat, rows, axis=0)  # B K ...
 
-    return keras.tree.map_structure(gather, tree)
+    leaves = [gather(*leaf) for leaf in keras.tree.flatten_with_path(tree)]
+    return keras.tree.pack_sequence_as(tree, leaves)
 
 
 def best_first(generation, ranks, num_results):

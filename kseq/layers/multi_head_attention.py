@@ -257,66 +257,78 @@ class MultiHeadAttention(keras.layers.Layer):
         return self._output(context), self._by_head(weights)
 
     def start_cache(self, num_rows, num_beams, max_length):
-        """An empty cache for `max_length` steps L of rows B with beams K."""
-        shape = (num_rows, num_beams, self.key_heads, max_length, self.head_size)
-        empty = ops.zeros(shape, self.compute_dtype)
-        return {"keys": empty, "values": empty}  # B K N L C
+        """An empty cache for `max_length` steps L of rows B with beams K.
 
-    def step(self, query, cache, positions, prefix, prefix_mask=None):
+        What the beams write at one step stands side by side and stays where it is; a
+        `lineage` says whose step belongs to whom. The steps of the keys are their last
+        axis, which makes the product with a few queries several times as fast.
+        """
+        rows, steps = (num_rows, self.key_heads), max_length * num_beams
+        return {
+            "keys": ops.zeros((*rows, self.head_size, steps), self.compute_dtype),
+            "values": ops.zeros((*rows, steps, self.head_size), self.compute_dtype),
+        }  # B N C LK, B N LK C
+
+    def step(self, query, cache, lineage, positions, prefix, prefix_mask=None):
         """Reads, for each beam, a prefix and the steps written so far.
 
         Args:
             query: `(B, K, D)`, the newest step of each beam.
-            cache: Keys and values `(B, K, N, L, C)`, from `start_cache` or the last
-                step.
+            cache: Keys `(B, N, C, LK)` and values `(B, N, LK, C)`, from `start_cache`
+                or the last step.
+            lineage: Integers `(B, K, L)`: which beam has written each step of each
+                hypothesis, the newest by itself; -1 for steps to come.
             positions: Integers `(B, K)`, the same in every row: the newest step.
             prefix: Keys and values `(B, N, S, C)` that stand before step 0 and are
                 shared by the beams, or empty.
             prefix_mask: Boolean `(B, S)`.
 
         Returns:
-            `(outputs (B, K, D), weights (B, H, K, S + L), cache)`.
+            `(outputs (B, K, D), cache)`.
         """
-        beams, width = ops.shape(query)[1], query.shape[-1]
+        beams, width = lineage.shape[1], query.shape[-1]
         alone = ops.reshape(query, (-1, 1, width))  # BK 1 D
         queries, key, value = self.project(alone, ops.reshape(positions, (-1, 1)))
         queries = ops.reshape(queries, (-1, beams, *queries.shape[2:]))  # B K N G C
-        newest = positions[0, 0]
-        keys, values = (
-            ops.slice_update(
-                kept,
-                (0, 0, 0, newest, 0),
-                ops.reshape(new, (-1, beams, *new.shape[1:])),  # B K N 1 C
-            )
-            for kept, new in ((cache["keys"], key), (cache["values"], value))
-        )
+        heads = (-1, beams, self.key_heads, self.head_size)
+        key = ops.transpose(ops.reshape(key, heads), (0, 2, 3, 1))  # B N C K
+        value = ops.transpose(ops.reshape(value, heads), (0, 2, 1, 3))  # B N K C
+        newest = positions[0, 0] * beams
+        keys = ops.slice_update(cache["keys"], (0, 0, 0, newest), key)
+        values = ops.slice_update(cache["values"], (0, 0, newest, 0), value)
         cache = {"keys": keys, "values": values}
 
-        length = keys.shape[3]
-        steps = ops.expand_dims(ops.arange(length), 0)  # 1 L
-        written = ops.expand_dims(steps <= newest, 1)  # 1 1 L
-        scores = ops.einsum("bkngc,bknlc->bngkl", queries, keys)
+        steps = ops.expand_dims(ops.arange(lineage.shape[2]), 0)  # 1 L
+        by_beam = ops.expand_dims(lineage, -1) == ops.arange(beams)  # B K L K
+        mask = ops.reshape(by_beam, (-1, beams, keys.shape[3]))  # B K LK
+        scores = ops.einsum("bkngc,bncj->bngkj", queries, keys)
         if not prefix:
-            weights = self._weights(
-                scores, written, self.bias_between(positions, steps)
-            )
-            context = ops.einsum("bngkl,bknlc->bkngc", weights, values)
-            return self._output(context), self._by_head(weights), cache
+            bias = self._by_beam(self.bias_between(positions, steps), beams)
+            weights = self._weights(scores, mask, bias)
+            context = ops.einsum("bngkj,bnjc->bkngc", weights, values)
+            return self._output(context), cache
 
         earlier = ops.einsum("bkngc,bnsc->bngks", queries, prefix["keys"])
-        scores = ops.concatenate([earlier, scores], axis=-1)  # B N G K S+L
+        scores = ops.concatenate([earlier, scores], axis=-1)  # B N G K S+LK
         before = prefix_positions(prefix_mask, prefix["keys"])  # B S
-        steps = ops.broadcast_to(steps, (ops.shape(before)[0], length))
-        bias = self.bias_between(positions, ops.concatenate([before, steps], axis=1))
-        is_real = ops.ones_like(before, "bool") if prefix_mask is None else prefix_mask
-        written = ops.broadcast_to(written[:, 0], ops.shape(steps))
-        mask = ops.concatenate([is_real, written], axis=1)  # B S+L
-        weights = self._weights(scores, ops.expand_dims(mask, 1), bias)
         split = ops.shape(before)[1]
+        is_real = ops.ones_like(before, "bool") if prefix_mask is None else prefix_mask
+        is_real = ops.repeat(ops.expand_dims(is_real, 1), beams, axis=1)  # B K S
+        mask = ops.concatenate([is_real, mask], axis=-1)
+        bias = self.bias_between(positions, before)
+        if bias is not None:
+            written = self._by_beam(self.bias_between(positions, steps), beams)
+            bias = ops.concatenate([bias, written], axis=-1)
+        weights = self._weights(scores, mask, bias)
         context = ops.einsum(
             "bngks,bnsc->bkngc", weights[..., :split], prefix["values"]
-        ) + ops.einsum("bngkl,bknlc->bkngc", weights[..., split:], values)
-        return self._output(context), self._by_head(weights), cache
+        ) + ops.einsum("bngkj,bnjc->bkngc", weights[..., split:], values)
+        return self._output(context), cache
+
+    @staticmethod
+    def _by_beam(bias, beams):
+        """From a bias for each step, `(..., L)`, to one for each of a cache."""
+        return None if bias is None else ops.repeat(bias, beams, axis=-1)
 
     def bias_between(self, query_positions, key_positions):
         """The relative bias `(B, N, G, T, S)` of positions `(B, T)` and `(B, S)`."""

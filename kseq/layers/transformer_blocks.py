@@ -295,25 +295,31 @@ class TransformerDecoderBlock(TransformerLayer):
 
         return self._run(prefix, read_prefix, {}, None, training)
 
-    def step(self, inputs, cache, positions, memory, memory_mask=None):
+    def step(self, inputs, cache, lineage, positions, memory, memory_mask=None):
         """One step for every beam.
 
         Args:
             inputs: `(B, K, D)`.
-            cache: Keys and values of the steps before, `(B, K, N, L, C)`.
+            cache: Keys and values of the steps before, from
+                `MultiHeadAttention.start_cache`.
+            lineage: Integers `(B, K, L)`, as for `MultiHeadAttention.step`.
             positions: Integers `(B, K)`, the number of steps before.
             memory: As for `run`.
             memory_mask: Boolean `(B, S)`.
 
         Returns:
-            `(outputs (B, K, D), weights (B, H, K, ...), cache)`.
+            `(outputs (B, K, D), cache)`.
         """
         prefix = {} if self.cross_attention else memory
 
         def read_cache(y):
-            return self.attention.step(y, cache, positions, prefix, memory_mask)
+            outputs, new = self.attention.step(
+                y, cache, lineage, positions, prefix, memory_mask
+            )
+            return outputs, None, new
 
-        return self._run(inputs, read_cache, memory, memory_mask)
+        x, _, cache = self._run(inputs, read_cache, memory, memory_mask)
+        return x, cache
 
     def _run(self, x, read_itself, memory, memory_mask, training=False):
         """The parts of the block; axis 1 is the steps, or the beams."""

@@ -195,7 +195,10 @@ class TransformerDecoder(TransformerStack):
             max_length: Most steps L that will be taken.
 
         Returns:
-            `(state, constants)`: trees of tensors `(B, K, ...)` and `(B, ...)`.
+            `(state, constants)`: trees of tensors `(B, K, ...)` and `(B, ...)`. The
+            caches stand under the key `"shared"` of the state: their shape is
+            `(B, ...)`, and they are not reordered with the hypotheses, whose `lineage`
+            says where in them to read.
 
         Raises:
             ValueError: `max_length` is not a positive integer.
@@ -205,7 +208,8 @@ class TransformerDecoder(TransformerStack):
         rows = ops.shape(memory)[0]
         state = {
             "positions": ops.zeros((rows, num_beams), "int32"),
-            "layers": [
+            "lineage": ops.full((rows, num_beams, length), -1, "int32"),
+            "shared": [
                 block.attention.start_cache(rows, num_beams, length)
                 for block in self.blocks
             ],
@@ -217,21 +221,26 @@ class TransformerDecoder(TransformerStack):
 
         Args:
             inputs: `(B, K, D)`, the embedded last token of each hypothesis.
-            state: Tree of tensors `(B, K, ...)`, from `start` or the last step.
+            state: Tree of tensors, from `start` or the last step.
             constants: Tree of tensors `(B, ...)`, from `start`.
 
         Returns:
             `(outputs (B, K, U), state)`.
         """
         positions, mask = state["positions"], constants.get("mask")
+        _, beams, length = state["lineage"].shape
+        is_newest = ops.arange(length) == ops.expand_dims(positions, -1)  # B K L
+        itself = ops.expand_dims(ops.arange(beams), -1)  # K 1
+        lineage = ops.where(is_newest, itself, state["lineage"])  # B K L
         x = self.enter(ops.convert_to_tensor(inputs, self.compute_dtype))  # B K U
         caches = []
         for block, cache, own in zip(
-            self.blocks, state["layers"], constants["layers"], strict=True
+            self.blocks, state["shared"], constants["layers"], strict=True
         ):
-            x, _, cache = block.step(x, cache, positions, own, mask)
+            x, cache = block.step(x, cache, lineage, positions, own, mask)
             caches.append(cache)
-        return self.leave(x), {"positions": positions + 1, "layers": caches}
+        state = {"positions": positions + 1, "lineage": lineage, "shared": caches}
+        return self.leave(x), state
 
     def _constants(self, memory, memory_mask, training=False):
         """The memory's keys and values for each block, `(B, N, S, C)`, and its mask."""

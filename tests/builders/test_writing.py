@@ -177,6 +177,13 @@ def test_rows_of_the_same_source_draw_differently_and_calls_too(model):
         np.testing.assert_array_equal(first, again)
 
 
+def test_what_has_ended_has_an_end_and_what_has_not_is_of_full_length(beams):
+    has_end = (beams.token_ids == 3).any(axis=-1)
+    np.testing.assert_array_equal(beams.ended, has_end)
+    assert (beams.lengths[~beams.ended] == LENGTH).all()
+    assert beams.ended.any() and not beams.ended.all()
+
+
 def test_padding_on_either_side_changes_nothing(model, beams):
     assert_same(model.generate(padded(SOURCES, 13), SEARCH, LENGTH), beams)
     left = padded(SOURCES, 13, side="left")
@@ -233,6 +240,17 @@ def test_a_shape_is_compiled_once(model, monkeypatch):
     model.generate([[9], [4, 5, 6, 7, 8, 9, 10, 1], [5], [6]], max_length=3)
     model.generate(padded(SOURCES[:4], 5), GreedySearch(), max_length=3)
     assert not traced
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="has no XLA")
+def test_xla_finds_the_same(model, beams):
+    options = {"return_attention_scores": True, "jit_compile": True}
+    assert_same(model.generate(SOURCES, SEARCH, LENGTH, **options), beams)
+
+
+def test_whether_xla_compiles_is_yes_or_no(model):
+    with pytest.raises(ValueError, match="`jit_compile`.*Received: .*'auto'"):
+        model.generate(SOURCES, jit_compile="auto")
 
 
 def test_weights_that_change_are_seen(model):

@@ -136,6 +136,14 @@ def test_reorder_takes_the_parents_of_every_tensor():
             np.testing.assert_array_equal(array(new)[row], old[row][parents[row]])
 
 
+def test_reorder_leaves_what_is_shared_where_it_is():
+    parents = ops.convert_to_tensor(np.array([[1, 1], [1, 0]], "int32"))
+    state = {"own": np.arange(4).reshape(2, 2), "shared": [{"x": np.arange(6)}]}
+    new = reorder([state], parents)[0]
+    assert array(new["own"]).tolist() == [[1, 1], [3, 2]]
+    assert array(new["shared"][0]["x"]).tolist() == list(range(6))
+
+
 @each_search
 def test_constants_are_neither_tiled_nor_reordered(how):
     table, rows = random_table(), 3

@@ -12,6 +12,7 @@ from tests.helpers import (
     check_layer,
     check_layer_runs,
     check_padding_changes_nothing,
+    check_reordered_steps_equal_whole,
     check_steps_equal_whole,
     dense,
     length_mask,
@@ -237,15 +238,10 @@ def test_steps_equal_the_whole_for_a_cell_and_an_attention_of_ones_own():
 
 
 @each_way
-def test_reordered_beams_go_on_as_the_beams_they_were(way):
+def test_reordered_hypotheses_go_on_from_what_they_have_read(way):
     decoder = build("lstm", **way)
-    inputs, order = random_array(B, K, D), np.array([2, 0, 1])
-    state, constants = decoder.start(MEMORY, MASK, num_beams=K)
-    _, state = decoder.step(inputs, state, constants)
-    expected, _ = decoder.step(inputs, state, constants)
-    moved = keras.tree.map_structure(lambda s: array(s)[:, order], state)
-    outputs, _ = decoder.step(inputs[:, order], moved, constants)
-    assert_close(outputs, array(expected)[:, order])
+    inputs = random_array(B, K, T, D)
+    check_reordered_steps_equal_whole(decoder, inputs, MEMORY, MASK, None)
 
 
 @each_way

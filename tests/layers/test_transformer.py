@@ -16,6 +16,7 @@ from tests.helpers import (
     check_layer,
     check_layer_runs,
     check_padding_changes_nothing,
+    check_reordered_steps_equal_whole,
     check_steps_equal_whole,
     length_mask,
     random_array,
@@ -321,6 +322,7 @@ def test_step_by_step_equals_the_whole(cross_attention, shared, positions):
     )
     inputs = random_array(B, K, T, D)
     check_steps_equal_whole(decoder, inputs, MEMORY, [None, MASK, DEAD], None)
+    check_reordered_steps_equal_whole(decoder, inputs, MEMORY, MASK, None)
 
 
 def test_step_by_step_equals_the_whole_without_a_memory():
@@ -341,7 +343,7 @@ def test_half_precision_stays_half_through_steps():
         [keras.backend.standardize_dtype(x.dtype) for x in keras.tree.flatten(tree)]
         for tree in (state, after)
     ]
-    assert dtypes[0] == dtypes[1] == ["bfloat16"] * 4 + ["int32"]
+    assert dtypes[0] == dtypes[1] == ["int32"] * 2 + ["bfloat16"] * 4
 
 
 # Errors -----------------------------------------------------------------------------

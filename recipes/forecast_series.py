@@ -1,0 +1,304 @@
+"""Forecasts series of numbers: what comes next, after what was just seen?
+
+A network reads the last weeks of each series in patches of a day and says how the
+following steps differ from the last value seen. All series share it. Without `--series`
+they are the hourly loads and the oil temperature of a power transformer (ETTh1), split
+as in the literature: 12 months to learn from, 4 to choose by, 4 held out.
+
+    python recipes/forecast_series.py --output forecast
+    python recipes/forecast_series.py --series my.csv --horizon 48 --output mine
+    python recipes/forecast_series.py --series my.csv --load mine/model.keras
+
+The first line of a CSV file names its columns: each is a series, but for a first one of
+dates. The other lines are the steps. With `--load` the forecast begins where they end.
+"""
+
+import argparse
+import csv
+import math
+import os
+import pathlib
+import sys
+import zipfile
+
+import keras
+import numpy as np
+from keras import ops
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+import kseq
+
+MODEL, CURVE, PICTURE = "model.keras", "training.png", "forecasts.png"
+MONTH = 30 * 24  # hours, in the split of the literature
+SEEN, TRUTH, FORECAST = "0.6", "#51127c", "#f1605d"
+console = Console()
+
+
+def main(argv=None):
+    options = parse_arguments(argv)
+    if options.load:
+        return go_on(options)
+    keras.utils.set_random_seed(options.seed)
+    names, parts = load_parts(options)
+    train, validation, test = parts
+    length = options.context + options.horizon
+    console.print(
+        f"{len(names)} series: {len(train):,} steps to learn from, {len(validation):,} "
+        f"to choose the best epoch by, {len(test):,} held out"
+    )
+    if len(train) < length or min(len(validation), len(test)) < options.horizon:
+        sys.exit(
+            f"A context of {options.context} and a horizon of {options.horizon} steps "
+            "do not fit into these parts. Choose smaller ones."
+        )
+    # The network and all figures see series with mean 0 and variance 1 in training.
+    mean, deviation = train.mean(axis=0), train.std(axis=0)
+    deviation[deviation == 0] = 1.0  # a series that stands still
+    train, validation, test = looking_back(
+        [(part - mean) / deviation for part in parts], options.context
+    )
+
+    model = build(options, len(names))
+    whole = with_units(model, mean, deviation)
+    history = fit(model, whole, options, train, validation)
+    kseq.plots.training_curve(history).savefig(options.output / CURVE)
+    evaluate(model, windows(test, options))
+    starts = np.linspace(0, len(test) - length, 3).astype(int)
+    stretches = np.stack([test[start : start + length] for start in starts])
+    draw(whole, names, stretches * deviation + mean, options.output / PICTURE)
+    console.print(f"The best model and pictures lie in {options.output}/.")
+
+
+def looking_back(parts, context):
+    """The parts, each with the steps that its first forecast is made from.
+
+    These are only read: what has to be forecast is in one part alone.
+    """
+    train, validation, test = parts
+    before_test = np.concatenate([train, validation])
+    return (
+        train,
+        np.concatenate([train[-context:], validation]),
+        np.concatenate([before_test[-context:], test]),
+    )
+
+
+def build(options, num_series):
+    """Reads each series by itself, with one network for all of them."""
+    num_patches = options.context // options.patch
+    order = {"positions": "learned", "max_length": num_patches}
+    reader = kseq.many_to_one(
+        kseq.layers.FeatureEmbedding(
+            options.patch,
+            options.width,
+            **(order if options.encoder == "transformer" else {}),
+        ),
+        num_outputs=options.horizon,
+        encoder=options.encoder,
+        pooling="last",
+        width=options.width,
+        dropout=options.dropout,
+    )
+    # B windows, L steps of context, C series, S patches of P steps, H steps of horizon.
+    values = keras.Input((options.context, num_series))
+    last = values[:, -1:]  # B 1 C
+    series = ops.transpose(values - last, (0, 2, 1))  # B C L
+    patches = ops.reshape(series, (-1, num_patches, options.patch))  # BC S P
+    changes = ops.reshape(reader(patches), (-1, num_series, options.horizon))  # B C H
+    return keras.Model(values, last + ops.transpose(changes, (0, 2, 1)))  # B H C
+
+
+def with_units(model, mean, deviation):
+    """The model for values as they are measured: degrees, kilowatts, Euros."""
+    moments = {"mean": mean.tolist(), "variance": (deviation**2).tolist()}
+    values = keras.Input(model.input_shape[1:])
+    forecast = model(keras.layers.Normalization(**moments)(values))
+    measured = keras.layers.Normalization(**moments, invert=True)(forecast)
+    return keras.Model(values, measured)
+
+
+def windows(values, options, shuffle=False):
+    """Batches of all stretches of steps: what is seen, and what comes next."""
+    stretches = keras.utils.timeseries_dataset_from_array(
+        values.astype("float32"),
+        None,
+        options.context + options.horizon,
+        batch_size=options.batch_size,
+        shuffle=shuffle,
+        seed=options.seed if shuffle else None,
+    )
+    context = options.context
+    return stretches.map(lambda steps: (steps[:, :context], steps[:, context:]))
+
+
+def fit(model, whole, options, train, validation):
+    """Trains with Keras' own loop, and keeps the epoch that validates best."""
+    batches = windows(train, options, shuffle=True)
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        options.learning_rate, decay_steps=len(batches) * options.epochs
+    )
+    model.compile(
+        keras.optimizers.Adam(learning_rate, global_clipnorm=1.0),
+        loss="mae",  # rare leaps, which nobody can foresee, sway it less than "mse"
+        metrics=["mse"],
+    )
+    best = kseq.training.SaveBest(
+        options.output / MODEL, monitor="val_mse", mode="min", saved=whole
+    )
+    stop = kseq.training.StopOnInterrupt()
+    history = model.fit(
+        batches,
+        validation_data=windows(validation, options),
+        epochs=options.epochs,
+        shuffle=False,  # `windows` has done it
+        callbacks=[best, stop],
+    )
+    if stop.interrupted:
+        console.print("Stopped. Going on with what was learned so far.")
+    console.print(f"Epoch {best.best_epoch} was the best and is kept.")
+    return history
+
+
+def evaluate(model, batches):
+    """Prints the errors over all held-out windows, beside the simplest forecast."""
+    errors = {"the last value, repeated": [], "this model": []}
+    for seen, truth in batches:
+        for name, forecast in zip(errors, (seen[:, -1:], model(seen)), strict=True):
+            error = ops.convert_to_numpy(forecast - truth)  # B H C
+            errors[name].append((len(error), np.mean(error**2), np.mean(np.abs(error))))
+    table = Table("forecast", "mean squared error", "mean absolute error")
+    for name, rows in errors.items():
+        sizes, squared, absolute = np.transpose(rows)
+        means = [np.average(values, weights=sizes) for values in (squared, absolute)]
+        table.add_row(name, *(f"{mean:.4f}" for mean in means))
+    console.print(table)
+
+
+def draw(whole, names, stretches, path):
+    """Draws series, a row each: what was seen, what came if known, the forecast."""
+    (_, context, _), (_, horizon, _) = whole.input_shape, whole.output_shape
+    forecasts = whole.predict(stretches[:, :context], verbose=0)
+    names, columns = names[:5], len(stretches)
+    size = (1 + 3.2 * columns, 0.4 + 1.4 * len(names))
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    panels = figure.subplots(len(names), columns, sharex=True, sharey="row", squeeze=0)
+    seen = np.arange(max(context - 2 * horizon, 0), context)
+    for (row, column), ax in np.ndenumerate(panels):
+        steps, forecast = stretches[column, :, row], forecasts[column, :, row]
+        ax.plot(seen - context, steps[seen], color=SEEN, lw=1, label="seen")
+        if len(steps) > context:
+            ax.plot(steps[context:], color=TRUTH, lw=1.2, label="what came")
+        ax.plot(forecast, color=FORECAST, lw=1.6, label="forecast")
+        ax.set_ylabel("" if column else names[row], size=9)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=8, labelcolor="0.4", color="0.7")
+    style = {"frameon": False, "labelcolor": "linecolor", "fontsize": 8, "ncols": 3}
+    panels[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 1), **style)
+    panels[-1, 0].set_xlabel("steps from now", size=8, color="0.4")
+    figure.savefig(path)
+    return forecasts
+
+
+def go_on(options):
+    """Forecasts with a saved model what comes after the last step of the series."""
+    try:
+        whole = keras.saving.load_model(options.load, compile=False)
+        _, context, num_series = map(int, (1, *whole.input_shape[1:]))
+        _, horizon, _ = whole.output_shape
+    except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
+        sys.exit(f"--load must name a model of this recipe: {options.load}: {error}")
+    names, parts = load_parts(options)
+    values = np.concatenate(parts)
+    if len(names) != num_series or len(values) < context:
+        sys.exit(
+            f"This model reads {context} steps of {num_series} series. Received: "
+            f"{len(values)} steps of {len(names)} series."
+        )
+    options.output.mkdir(parents=True, exist_ok=True)
+    file = options.output / "next.csv"
+    seen = values[None, -context:]
+    [forecast] = draw(whole, names, seen, file.with_suffix(".png"))
+    lines = [",".join(f"{value:.6g}" for value in step) for step in forecast]
+    file.write_text("\n".join([",".join(names), *lines, ""]), "utf-8")
+    console.print(f"The next {horizon} steps lie in {file} and in next.png.")
+
+
+def load_parts(options):
+    """The names of the series, and their steps in three parts, one after another."""
+    if options.series:
+        names, values = read_series(options.series)
+        parts = np.split(values, [len(values) * 6 // 10, len(values) * 8 // 10])
+    else:
+        data = options.data or os.environ.get("KSEQ_DATA_DIR")
+        if not data:
+            sys.exit("Name the directory of data sets with --data, or a --series.")
+        names, values = read_series(pathlib.Path(data) / "ett" / "ETTh1.csv")
+        parts = np.split(values[: 20 * MONTH], [12 * MONTH, 16 * MONTH])
+    most = 2 * (options.context + options.horizon) if options.quick else None
+    return names, [part[:most] for part in parts]
+
+
+def read_series(path):
+    """Names and values `(N, C)` of the columns of a CSV file, without one of dates."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        sys.exit(f"A series must be a CSV file in UTF-8. Received: {path}: {error}")
+    if len(rows) < 2:
+        sys.exit(f"A series must have names and steps. Received: {path}, {rows}")
+    first = int(number(rows[1][0]) is None)  # behind a column of dates
+    names, steps = rows[0][first:], []
+    for step, row in enumerate(rows[1:], 1):
+        steps.append([number(cell) for cell in row[first:]])
+        if not names or None in steps[-1] or len(steps[-1]) != len(names):
+            sys.exit(
+                f"Each step must be {len(names)} numbers. Received: step {step} of "
+                f"{path}: {','.join(row)!r}"
+            )
+    return names, np.array(steps)
+
+
+def number(text):
+    """The number that a text is, or None."""
+    try:
+        return float(text) if math.isfinite(float(text)) else None
+    except ValueError:
+        return None
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add, path = parser.add_argument, pathlib.Path
+    add("--data", type=path, help="directory of data sets; default: $KSEQ_DATA_DIR")
+    add("--series", type=path, metavar="FILE", help="a CSV file of your own")
+    add("--load", type=path, metavar="FILE", help="a saved model: say what comes next")
+    add("--output", type=path, default=path("forecast"), help="directory for results")
+    add("--horizon", type=int, default=96, help="steps to forecast (%(default)s)")
+    add("--context", type=int, default=336, help="steps to look back (%(default)s)")
+    add("--patch", type=int, default=24, help="steps read as one (%(default)s)")
+    add("--encoder", choices=["gru", "lstm", "rnn", "transformer"], default="gru")
+    add("--width", type=int, default=256, help="width of every layer (%(default)s)")
+    add("--dropout", type=float, default=0.5)
+    add("--epochs", type=int, default=8)
+    add("--batch-size", type=int, default=64)
+    add("--learning-rate", type=float, default=1e-3)
+    add("--seed", type=int, default=0)
+    add("--quick", action="store_true", help="try it out: little data, no good figures")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.epochs, options.width = 1, 16
+    names = "horizon", "context", "patch", "width", "epochs", "batch_size"
+    if min(getattr(options, name) for name in names) < 1:
+        parser.error("--" + ", --".join(names).replace("_", "-") + " must be positive")
+    if options.context % options.patch:
+        parser.error("--context must be a multiple of --patch")
+    return options
+
+
+if __name__ == "__main__":
+    main()

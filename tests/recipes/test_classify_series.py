@@ -1,0 +1,246 @@
+import importlib.util
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+
+ROOT = pathlib.Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "classify_series.py"
+SMALL = "--width 7 --folds 2 --epochs 15 --batch-size 12 --learning-rate 0.05".split()
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    spec = importlib.util.spec_from_file_location("classify_series", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write(path, rows):
+    path.write_text("".join(f"{name},{','.join(steps)}\n" for name, steps in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Series that rise and series that fall, of 5 or 7 steps, far from zero."""
+    folder, random = tmp_path_factory.mktemp("series"), np.random.default_rng(0)
+
+    def rows(number):
+        for index in range(number):
+            slope = 1 if index % 2 else -1
+            steps = 100 + slope * np.arange(5 + 2 * (index % 3 == 0))
+            noisy = steps + random.normal(0, 0.2, len(steps))
+            yield "rising" if index % 2 else "falling", [f"{x:.4f}" for x in noisy]
+
+    train, test = write(folder / "train.csv", rows(24)), folder / "test.csv"
+    return train, write(test, rows(12))
+
+
+@pytest.fixture(scope="module")
+def trained(recipe, files, tmp_path_factory):
+    output = tmp_path_factory.mktemp("classes")
+    train, test = map(str, files)
+    with recipe.console.capture() as printed:
+        recipe.main(["--train", train, "--test", test, "--output", str(output), *SMALL])
+    return output, printed.get()
+
+
+def test_it_tells_the_classes_apart(trained):
+    assert "24 series to learn from, 12 held out, in 2 classes" in trained[1]
+    line = next(line for line in trained[1].splitlines() if "this model" in line)
+    assert float(line.split("│")[2].strip(" %")) > 80
+
+
+def test_it_writes_a_model_and_two_pictures(trained):
+    output, _ = trained
+    names = sorted(path.name for path in output.iterdir())
+    assert names == ["model.keras", "series.png", "training.png"]
+    for picture in output.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_process_classifies_measured_series(trained, tmp_path):
+    rows = [("?", ["50", "51", "52", "53"]), ("?", ["98", "97", "96", "95", "94"])]
+    unknown = write(tmp_path / "unknown.csv", rows)
+    model = trained[0] / "model.keras"
+    done = subprocess.run(
+        [sys.executable, RECIPE, "--load", model, "--read", unknown],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("│") for line in done.stdout.splitlines() if "│" in line]
+    assert [line[1].strip() for line in lines] == ["1", "2"]
+    assert lines[1][3].strip() == "falling"
+
+
+def test_the_saved_model_gives_a_probability_for_each_class(trained):
+    model = keras.saving.load_model(trained[0] / "model.keras", compile=False)
+    series = np.array([[[99.0], [98.0], [97.0], [96.0]]])
+    found = model.predict(series, verbose=0)
+    assert sorted(found) == ["falling", "rising"]
+    np.testing.assert_allclose(sum(found.values()), [1.0], rtol=1e-5)
+    # What fills up a short series changes nothing.
+    longer = model.predict(
+        np.pad(series, [(0, 0), (0, 3), (0, 0)], constant_values=np.nan), verbose=0
+    )
+    np.testing.assert_allclose(longer["rising"], found["rising"], rtol=1e-4)
+
+
+def test_control_c_ends_the_folds_and_leaves_a_model(
+    recipe, files, tmp_path, monkeypatch
+):
+    class PressControlC(kseq.training.StopOnInterrupt):
+        def on_train_batch_end(self, batch, logs=None):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def build_quickly(options, num_features, num_classes):
+        embedding = kseq.layers.FeatureEmbedding(1, 3, mask_value=np.nan)
+        pooling, head = kseq.layers.MeanPooling(), keras.layers.Dense(num_classes)
+        inputs = keras.Input((None, num_features))
+        return keras.Sequential([inputs, embedding, pooling, head])
+
+    monkeypatch.setattr(recipe, "build", build_quickly)
+    monkeypatch.setattr(kseq.training, "StopOnInterrupt", PressControlC)
+    train, test = map(str, files)
+    with recipe.console.capture() as printed:
+        arguments = ["--train", train, "--test", test, "--output", str(tmp_path)]
+        recipe.main([*arguments, *SMALL])
+    assert "Stopped" in printed.get() and "Fold 2" not in printed.get()
+    assert "this model" in printed.get()
+    assert (tmp_path / "model.keras").exists()
+
+
+def test_folds_hold_each_series_once_and_spread_each_class_evenly(recipe):
+    numbers = np.array([0] * 7 + [1] * 10 + [2] * 3)
+    options = recipe.parse_arguments(["--folds", "3"])
+    folds = recipe.folds_of(numbers, options)
+    for number, count in enumerate(np.bincount(numbers)):
+        sizes = np.bincount(folds[numbers == number], minlength=3)
+        assert sizes.sum() == count and np.ptp(sizes) <= 1
+
+
+def test_each_fold_starts_from_the_same_untrained_network(recipe):
+    options = recipe.parse_arguments(["--epochs", "1", "--folds", "2"])
+    model = keras.Sequential(
+        [keras.Input((5, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    random = np.random.default_rng(0)
+    series, numbers = random.normal(size=(8, 5, 1)), np.array([0, 1] * 4)
+    before = [np.array(weights) for weights in model.get_weights()]
+    recipe.choose_epochs(model, options, series, numbers)
+    for first, second in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert int(model.optimizer.iterations) == 0
+
+
+def test_series_of_several_features_are_read_from_ts_files(recipe, tmp_path):
+    path = tmp_path / "two.ts"
+    path.write_text("#why\n@data\n1,2,3:4,5,6:left\n7,8:9,10:right\n")
+    series, labels = recipe.read_series(path)
+    assert labels == ["left", "right"]
+    np.testing.assert_array_equal(series[0], [[1, 4], [2, 5], [3, 6]])
+    np.testing.assert_array_equal(series[1], [[7, 9], [8, 10]])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("a.csv", b"up,1,2\ndown,1,x\n", "series 2 of .*a.csv: 'down,1,x'"),
+        ("a.csv", b"up,1,2\n1,,2\n", "series 2"),
+        ("a.csv", b"up,1,2\ndown,1,nan\n", "series 2"),
+        ("a.csv", b",1,2\n", "series 1"),
+        ("a.ts", b"@data\n1,2:up\n3,4", "series 2"),
+        ("a.ts", b"@data\n1,2:3:up\n", "series 1"),
+        ("a.ts", b"@data\n", "with 0 series"),
+        ("a.csv", b"caf\xe9,1\n", "UTF-8"),
+        ("a.csv", b"up,1,2\ndown,2,1\n", "two classes with 5 series each"),
+    ],
+)
+def test_a_bad_file_is_named_before_anything_is_done(
+    recipe, tmp_path, files, name, content, complaint
+):
+    path = tmp_path / name
+    path.write_bytes(content)
+    arguments = ["--train", str(path), "--test", str(files[1])]
+    with pytest.raises(SystemExit, match=complaint):
+        recipe.main([*arguments, "--output", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_series_of_the_test_is_not_learned_from(recipe, files, tmp_path):
+    lines = files[0].read_text() + files[1].read_text().splitlines()[0] + "\n"
+    train = tmp_path / "train.csv"
+    train.write_text(lines)
+    arguments = ["--train", str(train), "--test", str(files[1]), *SMALL]
+    with recipe.console.capture() as printed:
+        (series, labels), _ = recipe.load_parts(recipe.parse_arguments(arguments))
+    assert len(series) == len(labels) == 24
+    assert "the test has them too: 1 series" in printed.get()
+
+
+def test_a_class_that_only_the_test_has_is_warned_of(recipe, files, tmp_path):
+    test = tmp_path / "test.csv"
+    test.write_text("flat,1,1,1\n")
+    arguments = ["--train", str(files[0]), "--test", str(test), *SMALL]
+    with recipe.console.capture() as printed:
+        recipe.load_parts(recipe.parse_arguments(arguments))
+    assert "only the test has the classes flat" in printed.get()
+
+
+@pytest.mark.parametrize("content", [None, b"not a model", "sequential"])
+def test_a_missing_a_damaged_and_a_foreign_model_are_refused(
+    recipe, tmp_path, files, content
+):
+    path = tmp_path / "model.keras"
+    if content == "sequential":
+        keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
+    elif content:
+        path.write_bytes(content)
+    with pytest.raises(SystemExit, match="must name a model of this recipe"):
+        recipe.main(["--load", str(path), "--read", str(files[0])])
+
+
+@pytest.mark.parametrize("arguments", [["--train", "a"], ["--load", "a"]])
+def test_arguments_that_go_together_are_asked_for(recipe, arguments, capsys):
+    with pytest.raises(SystemExit) as error:
+        recipe.main(arguments)
+    assert error.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoder", ["lstm", "transformer"])
+def test_other_encoders_fit_too(recipe, encoder):
+    options = recipe.parse_arguments(["--width", "8", "--encoder", encoder])
+    assert recipe.build(options, 3, 5).output_shape == (None, 5)
+
+
+def test_the_nearest_neighbour_is_as_good_as_published(recipe, data_set):
+    folder = data_set("italy_power_demand")
+    options = recipe.parse_arguments(["--data", str(folder.parent)])
+    train, test = recipe.load_parts(options)
+    assert [len(part) for part in (*train, *test)] == [67, 67, 1029, 1029]
+    assert not {x.tobytes() for x in train[0]} & {x.tobytes() for x in test[0]}
+    with recipe.console.capture() as printed:
+        recipe.evaluate(*train, *test, found=test[1])
+    assert "95.5" in printed.get() and "100.00%" in printed.get()
+
+
+@pytest.mark.slow
+def test_quick_runs_on_real_data(recipe, data_set, tmp_path):
+    folder = data_set("italy_power_demand").parent
+    with recipe.console.capture() as printed:
+        recipe.main(["--data", str(folder), "--quick", "--output", str(tmp_path)])
+    assert "this model" in printed.get()
+    assert (tmp_path / "model.keras").exists()

@@ -1,0 +1,245 @@
+import importlib.util
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "forecast_series.py"
+SMALL = "--horizon 3 --context 14 --patch 7 --width 11 --batch-size 16".split()
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    spec = importlib.util.spec_from_file_location("forecast_series", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def values():
+    """Two waves, of 7 and of 5 steps, one of them far from zero."""
+    steps = np.arange(240)
+    return np.stack([np.sin(steps * 2 * np.pi / 7), 100 + 20 * np.cos(steps * 2)], 1)
+
+
+@pytest.fixture(scope="module")
+def series(values, tmp_path_factory):
+    lines = [f"2026-01-{i},{a:.6f},{b:.6f}" for i, (a, b) in enumerate(values)]
+    path = tmp_path_factory.mktemp("series") / "waves.csv"
+    path.write_text("\n".join(["date,sine,größer", *lines, ""]), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(recipe, series, tmp_path_factory):
+    output = tmp_path_factory.mktemp("forecast")
+    arguments = ["--series", str(series), "--output", str(output), *SMALL]
+    with recipe.console.capture() as printed:
+        recipe.main([*arguments, "--epochs", "5", "--learning-rate", "0.02"])
+    return output, printed.get()
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, RECIPE, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # A process started in the background would ignore Ctrl-C, and pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def figures(printed, name):
+    line = next(line for line in printed.splitlines() if name in line)
+    return [float(cell) for cell in line.split("│")[2:4]]
+
+
+def test_it_writes_a_model_and_two_pictures(trained):
+    output, printed = trained
+    names = sorted(path.name for path in output.iterdir())
+    assert names == ["forecasts.png", "model.keras", "training.png"]
+    for picture in output.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "2 series: 144 steps to learn from, 48 to choose" in printed
+
+
+def test_it_learns_what_repeating_the_last_value_cannot_know(trained):
+    squared, _ = figures(trained[1], "this model")
+    assert squared < 0.5 * figures(trained[1], "repeated")[0]
+
+
+def test_the_errors_are_those_of_every_held_out_window_in_scaled_units(trained, values):
+    train, test = values[:144], values[192:]
+    scaled = (values - train.mean(0)) / train.std(0)
+    squared, absolute = [], []
+    for first in range(192, 192 + len(test) - 3 + 1):
+        for column in (0, 1):
+            for step in range(first, first + 3):
+                error = scaled[first - 1, column] - scaled[step, column]
+                squared.append(error**2)
+                absolute.append(abs(error))
+    expected = np.mean(squared), np.mean(absolute)
+    np.testing.assert_allclose(figures(trained[1], "repeated"), expected, atol=1e-4)
+
+
+def test_no_step_is_forecast_in_two_parts(recipe):
+    options = recipe.parse_arguments(SMALL)
+    parts = np.split(np.arange(90.0)[:, None], [50, 70])
+    targets = []
+    for part in recipe.looking_back(parts, options.context):
+        batches = recipe.windows(part, options)
+        targets.append({float(y) for _, truth in batches for y in np.ravel(truth)})
+    assert targets == [set(range(14, 50)), set(range(50, 70)), set(range(70, 90))]
+
+
+def test_a_window_is_what_was_seen_and_what_came_next(recipe):
+    options = recipe.parse_arguments(SMALL)
+    batches = recipe.windows(np.arange(40.0)[:, None], options)
+    [(seen, truth), *_] = batches
+    np.testing.assert_array_equal(seen[2, :, 0], np.arange(2, 16))
+    np.testing.assert_array_equal(truth[2, :, 0], np.arange(16, 19))
+    assert sum(len(truth) for _, truth in batches) == 40 - 17 + 1
+
+
+def test_the_saved_model_forecasts_measured_values(trained, values):
+    model = keras.saving.load_model(trained[0] / "model.keras", compile=False)
+    forecast = model.predict(values[None, -14:], verbose=0)
+    assert forecast.shape == (1, 3, 2)
+    assert abs(forecast[..., 1] - 100).max() < 40
+    # A change of level is the same change of the forecast.
+    moved = model.predict(values[None, -14:] + 7, verbose=0)
+    np.testing.assert_allclose(moved, forecast + 7, rtol=1e-4)
+    # Each series is forecast from itself alone.
+    values = values.copy()
+    values[:, 1] *= 1.3
+    changed = model.predict(values[None, -14:], verbose=0)
+    np.testing.assert_allclose(changed[..., 0], forecast[..., 0], rtol=1e-4, atol=1e-5)
+    assert abs(changed[..., 1] - forecast[..., 1]).min() > 1
+
+
+def test_a_second_process_goes_on_where_the_file_ends(
+    trained, series, values, tmp_path
+):
+    model = trained[0] / "model.keras"
+    process = start("--load", model, "--series", series, "--output", tmp_path)
+    printed, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert "The next 3 steps" in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["next.csv", "next.png"]
+    head, *lines = (tmp_path / "next.csv").read_text("utf-8").splitlines()
+    assert head == "sine,größer"
+    forecast = [[float(number) for number in line.split(",")] for line in lines]
+    loaded = keras.saving.load_model(model, compile=False)
+    expected = loaded.predict(values[None, -14:], verbose=0)[0]
+    np.testing.assert_allclose(forecast, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"a,b\n1,2\n3,x\n", "Each step must be 2 numbers. Received: step 2 of"),
+        (b"a,b\n1,2\n3\n", "step 2"),
+        (b"a,b\n1,2\n3,nan\n", "step 2"),
+        (b"a,b\n", "names and steps"),
+        (b"", "names and steps"),
+        (b"caf\xe9\n1\n", "UTF-8"),
+        (b"a,b\n1,2\n3,4\n", "Choose smaller ones"),
+    ],
+)
+def test_a_bad_file_is_named_before_anything_is_done(
+    recipe, tmp_path, content, complaint
+):
+    path = tmp_path / "series.csv"
+    path.write_bytes(content)
+    with pytest.raises(SystemExit, match=complaint):
+        recipe.main(["--series", str(path), "--output", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_file_is_named(recipe):
+    with pytest.raises(SystemExit, match="nowhere.csv"):
+        recipe.main(["--series", "nowhere.csv"])
+
+
+def test_a_model_of_another_kind_a_damaged_one_and_a_missing_one_are_refused(
+    recipe, tmp_path, series
+):
+    path = tmp_path / "model.keras"
+    with pytest.raises(SystemExit, match="must name a model of this recipe"):
+        recipe.main(["--load", str(path), "--series", str(series)])
+    path.write_bytes(b"not a model")
+    with pytest.raises(SystemExit, match="must name a model of this recipe"):
+        recipe.main(["--load", str(path), "--series", str(series)])
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
+    with pytest.raises(SystemExit, match="must name a model of this recipe"):
+        recipe.main(["--load", str(path), "--series", str(series)])
+
+
+def test_a_file_with_other_series_than_the_model_reads_is_refused(
+    recipe, trained, tmp_path
+):
+    (tmp_path / "one.csv").write_text("a\n" + "1\n" * 30)
+    arguments = ["--load", trained[0] / "model.keras", "--series", tmp_path / "one.csv"]
+    with pytest.raises(SystemExit, match="14 steps of 2 series. Received: 30 steps of"):
+        recipe.main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("arguments", [["--context", "15"], ["--epochs", "0"]])
+def test_wrong_arguments_are_refused(recipe, arguments, capsys):
+    with pytest.raises(SystemExit) as error:
+        recipe.main([*SMALL, *arguments])
+    assert error.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoder", ["lstm", "transformer"])
+def test_other_encoders_fit_too(recipe, encoder):
+    model = recipe.build(recipe.parse_arguments([*SMALL, "--encoder", encoder]), 2)
+    assert model.output_shape == (None, 3, 2)
+
+
+def test_control_c_ends_training_and_keeps_the_best_model(series, tmp_path):
+    process = start("--series", series, "--output", tmp_path, *SMALL, "--epochs=100000")
+    printed = ""
+    while "Epoch 3/" not in printed:
+        printed += process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert "Stopped" in rest and "this model" in rest
+    assert (tmp_path / "model.keras").exists()
+
+
+def test_the_literature_s_split_gives_the_literature_s_simplest_figure(
+    recipe, data_set
+):
+    folder = data_set("ett")
+    options = recipe.parse_arguments(["--data", str(folder.parent)])
+    names, parts = recipe.load_parts(options)
+    assert names[-1] == "OT" and [len(part) for part in parts] == [8640, 2880, 2880]
+    mean, deviation = parts[0].mean(axis=0), parts[0].std(axis=0)
+    scaled = [(part - mean) / deviation for part in parts]
+    test = recipe.looking_back(scaled, options.context)[2]
+    errors = [truth - seen[:, -1:] for seen, truth in recipe.windows(test, options)]
+    errors = np.concatenate(errors)
+    assert len(errors) == 2785
+    assert np.mean(errors**2) == pytest.approx(1.295, abs=2e-3)
+    assert np.mean(np.abs(errors)) == pytest.approx(0.713, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_quick_runs_on_real_data(recipe, data_set, tmp_path):
+    folder = data_set("ett").parent
+    with recipe.console.capture() as printed:
+        recipe.main(["--data", str(folder), "--quick", "--output", str(tmp_path)])
+    assert "this model" in printed.get()
+    assert (tmp_path / "model.keras").exists()
