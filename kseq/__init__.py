@@ -15,7 +15,7 @@ engine that serves every model, on TensorFlow, JAX and PyTorch:
   constraints on what they write.
 - `kseq.training`: losses, metrics, batches and callbacks, for Keras' own `fit`.
 - `kseq.text`: vocabularies, from text to token ids and back.
-- `kseq.datasets`: public data sets by name, each with its address, licence and SHA-256.
+- `kseq.datasets`: named data sets, found on disk or downloaded, checked by checksum.
 - `kseq.plots`: attention maps and training curves (`pip install kseq[plots]`).
 
 `kseq.datasets` and `kseq.plots` are imported when they are first named. The others come

@@ -150,9 +150,8 @@ def load_splits(options):
             loaded = kseq.datasets.load(options.task, options.data)
         except (ValueError, OSError) as error:
             sys.exit(str(error))
-        names = kseq.datasets.describe(options.task).labels
         parts = [
-            {text.lower(): names[i] for text, i in zip(*part, strict=True)}
+            {text.lower(): label for text, label in zip(*part, strict=True)}
             for part in loaded.values()
         ]
     train, *watched, test = parts

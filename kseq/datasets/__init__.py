@@ -1,1 +1,15 @@
-from kseq.datasets.catalogue import describe, load, names
+"""Named data sets: plain strings or NumPy arrays, split as published.
+
+Each is known by its public address, its licence and its checksum:
+
+- `load(name)` reads one, and downloads it first where that is needed.
+- `describe(name)` says what it holds, and `names()` which there are.
+- `read_labelled`, `read_tagged`, `read_pairs` read files of your own.
+- `disjoint` leaves out of each part what a later one has too.
+"""
+
+from kseq.datasets.catalogue import DataSet, describe, load, names
+from kseq.datasets.labelled import read_labelled
+from kseq.datasets.overlap import disjoint
+from kseq.datasets.pairs import read_pairs
+from kseq.datasets.tagged import read_tagged

@@ -1,118 +1,234 @@
-"""The public data sets that kseq knows by name."""
+"""The data sets by name: what they hold, whose they are, and how they are read."""
 
-import inspect
+import collections.abc
+import dataclasses
 
-from kseq.datasets import files, pairs, pictures, prose, sentences, series, tagged
-
-ROOMS = (sentences, tagged, pairs, prose, series, pictures)
-SOURCES = {source.name: source for room in ROOMS for source in room.SOURCES}
+from kseq.datasets import characters, files, labelled, pairs, pictures, series, tagged
 
 
-def names():
-    """Returns the names of the data sets, in alphabetical order."""
-    return sorted(SOURCES)
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """What is known of a data set before it is read.
+
+    Attributes:
+        name: Its name for `load`.
+        about: What it is.
+        parts: What `load` returns for each part.
+        licence: The licence it is under, as far as one is stated.
+        citation: Where it was published.
+        files: Its files, each with `path`, `url` and `sha256`.
+        reader: Function that makes the parts of what is in the files.
+    """
+
+    name: str
+    about: str
+    parts: str
+    licence: str
+    citation: str
+    files: tuple = dataclasses.field(repr=False)
+    reader: collections.abc.Callable = dataclasses.field(repr=False)
 
 
 def load(name, directory=None, **options):
-    """Reads a public data set, as plain strings and NumPy arrays.
+    """Loads a data set as plain strings or NumPy arrays, split as published.
 
-    Its files are looked for in `directory`, then in the folder that the environment
-    variable `KSEQ_DATA_DIR` names, and else downloaded once, to Keras' cache
-    (`~/.keras/datasets/kseq`, or `datasets/kseq` in `$KERAS_HOME`). Wherever they come
-    from, they are used only if their SHA-256 is right. `directory` and `KSEQ_DATA_DIR`
-    hold one folder for each data set, named like it.
-
-    A part is a tuple of columns, with as many rows in each:
-
-    | name | a part is | parts |
-    |---|---|---|
-    | `sst2` | texts, labels | train, validation, test |
-    | `trec` | texts, labels | train, test |
-    | `atis` | texts, slots, intents | train, validation, test |
-    | `ud_english_ewt` | texts, parts of speech | train, validation, test |
-    | `multi30k` | German texts, English texts | train, validation, test |
-    | `tatoeba_fra_eng` | English texts, French texts | train |
-    | `korean_chatbot` | questions, answers, labels | train |
-    | `sigmorphon2021_g2p` | words, phonemes | train, validation, test |
-    | `tiny_shakespeare` | one text, alone in its tuple | train, validation |
-    | `italy_power_demand` | series `(B, 24)`, labels | train, test |
-    | `mnist` | pictures `(B, 28, 28)`, labels | train, test |
-    | `ett` | values `(hours, 7)`, names of the 7 | train, validation, test |
-
-    Texts are lists of strings, and labels int32 arrays, which count through
-    `describe(name).labels`. Slots, parts of speech and phonemes are strings too, with
-    spaces between them; slots and parts of speech are as many as the words of their
-    text. Beside the values of `ett` stand the names of its seven columns.
-
-    The split is the published one. Where none is published, all rows are in `train`;
-    `tiny_shakespeare` has the first nine tenths of its characters there.
+    The files are looked for in the folder `name` of `directory`, if that is given;
+    otherwise in that of the environment variable KSEQ_DATA_DIR, if it has one;
+    otherwise each is downloaded once from its public address to `~/.keras`, where Keras
+    keeps its own. Wherever it comes from, a file must have the SHA-256 it is known by.
+    A download that is cut short leaves nothing behind.
 
     Args:
-        name: One of `kseq.datasets.names()`.
-        directory: Folder that holds the data set as a folder of its own. None to look
-            further, as above.
-        **options: `language` of `sigmorphon2021_g2p`: `"eng_us"`, `"fre"` or `"ice"`.
-            `split=False` of `ett` gives all 17,420 hours as the one part `all`; the
-            last 3,020 belong to no published part.
+        name: One of `names()`.
+        directory: Folder that has one folder for each data set. With it, nothing is
+            downloaded.
+        **options: `language="eng_us"`, `"fre"` or `"ice"` for `sigmorphon2021_g2p`.
 
     Returns:
-        A dictionary of those of `train`, `validation` and `test` that exist.
+        A dictionary with those of the parts `"train"`, `"validation"` and `"test"` that
+        were published. `describe(name).parts` says what a part is.
 
     Raises:
-        ValueError: There is no such set or option, `directory` does not hold it, a file
-            is not what it should be, or cannot be downloaded.
+        ValueError: The name is unknown, the folder lacks a file, or a file has another
+            checksum than it must have: it is damaged, cut short or another version.
+        OSError: A file could not be downloaded.
 
     Example:
 
-    >>> import kseq
-    >>> kseq.datasets.load("sst2", directory="recipes")
-    Traceback (most recent call last):
-    ...
-    ValueError: `directory` must be a folder that holds the data set as sst2/. ...
+    >>> from kseq import datasets
+    >>> datasets.describe("trec").parts
+    '(texts, labels): lists of strings'
+    >>> texts, labels = datasets.load("trec")["train"]  # doctest: +SKIP
+    >>> texts[0], labels[0]  # doctest: +SKIP
+    ('How did serfdom develop in and then leave Russia ?', 'description')
     """
-    source = describe(name)
-    known = list(inspect.signature(source.read).parameters)[1:]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(
-            f"The data set {name} has the options {known}. Received: {unknown}."
-        )
-    folder, may_download = files.find_folder(name, directory, names())
-    return source.read(
-        lambda path: files.content(source, path, folder, may_download), **options
-    )
+    data_set = describe(name)
+    by_path = {file.path: file for file in data_set.files}
+
+    def content(path):
+        return files.read(by_path[path], name, directory)
+
+    return data_set.reader(content, **options)
 
 
 def describe(name):
-    """Tells what is known about a data set: `print` it to read it.
-
-    Args:
-        name: One of `kseq.datasets.names()`.
+    """What is known of a data set: contents, licence, citation, addresses, checksums.
 
     Returns:
-        An object with the attributes `name`, `summary`, `licence`, `citation`, `labels`
-        (the names of the labels that are numbers) and `files`, each of which has a
-        `path`, an `address` and a `sha256`.
+        A `DataSet`, with `about`, `parts`, `licence`, `citation` and `files`.
 
     Raises:
-        ValueError: There is no such set.
+        ValueError: The name is unknown.
 
     Example:
 
-    >>> import kseq
-    >>> print(kseq.datasets.describe("tiny_shakespeare"))
-    tiny_shakespeare: 1,115,394 characters of Shakespeare's plays
-    licence: public domain
-    cite: Karpathy, 2015, The Unreasonable Effectiveness of Recurrent Neural Networks
-    input.txt
-        https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7...
-        SHA-256 86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed
-    >>> kseq.datasets.describe("trec").labels[3]
-    'person'
+    >>> from kseq.datasets import describe
+    >>> describe("ett").licence
+    'CC BY-ND 4.0'
+    >>> [file.path for file in describe("trec").files]
+    ['TREC.train.all', 'TREC.test.all']
     """
-    if name not in SOURCES:
+    if name not in DATA_SETS:
         raise ValueError(
-            f"`name` must be one of the known data sets: {', '.join(names())}. "
-            f"Received: name={name!r}."
+            f"`name` must be one of {', '.join(DATA_SETS)}. Received: name={name!r}."
         )
-    return SOURCES[name]
+    return DATA_SETS[name]
+
+
+def names():
+    """The names of all data sets.
+
+    Example:
+
+    >>> from kseq.datasets import names
+    >>> names()[:2]
+    ['sst2', 'trec']
+    """
+    return list(DATA_SETS)
+
+
+DATA_SETS = {
+    data_set.name: data_set
+    for data_set in (
+        DataSet(
+            "sst2",
+            "Sentences from film reviews, positive or negative: 6,920, 872 and 1,821. "
+            "Whole sentences only, without the labelled phrases.",
+            "(texts, labels): lists of strings",
+            "none stated for the texts; the repository is under MIT",
+            "Socher et al., 2013, https://aclanthology.org/D13-1170/",
+            labelled.SST2_FILES,
+            labelled.load_sst2,
+        ),
+        DataSet(
+            "trec",
+            "Questions by what they ask for, six classes: 5,452 and 500. "
+            "There is no validation part.",
+            "(texts, labels): lists of strings",
+            "none stated for the texts; the repository is under MIT",
+            "Li and Roth, 2002, https://aclanthology.org/C02-1150/",
+            labelled.TREC_FILES,
+            labelled.load_trec,
+        ),
+        DataSet(
+            "atis",
+            "Spoken requests about flights, with a slot for each word (B-, I-, O) and "
+            "an intent: 4,478, 500 and 893.",
+            "(sentences, slots, intents): lists of lists of strings, and of strings",
+            "none stated: use it, do not pass it on",
+            "Hemphill et al., 1990, https://aclanthology.org/H90-1021/; split of Goo "
+            "et al., 2018, https://aclanthology.org/N18-2118/",
+            tagged.ATIS_FILES,
+            tagged.load_atis,
+        ),
+        DataSet(
+            "ud_english_ewt",
+            "English from the web with parts of speech, 17 tags: 12,544, 2,001 and "
+            "2,077 sentences. Contractions come apart into their words.",
+            "(sentences, tags): lists of lists of strings",
+            "CC BY-SA 4.0",
+            "Silveira et al., 2014, https://aclanthology.org/L14-1067/",
+            tagged.EWT_FILES,
+            tagged.load_english_ewt,
+        ),
+        DataSet(
+            "ett",
+            "ETTh1, oil temperature and load of a transformer, hour by hour: 12, 4 and "
+            "4 months of 30 days, as they follow each other. The last 3,020 hours are "
+            "in no part.",
+            "(values, columns): raw values as float64 (hours, 7), names of the columns",
+            "CC BY-ND 4.0",
+            "Zhou et al., 2021, https://arxiv.org/abs/2012.07436",
+            series.ETT_FILES,
+            series.load_ett,
+        ),
+        DataSet(
+            "tiny_shakespeare",
+            "1,115,394 characters of Shakespeare's plays; the last tenth to validate.",
+            "one string",
+            "public domain",
+            "Karpathy, 2015, https://karpathy.github.io/2015/05/21/rnn-effectiveness/",
+            characters.TINY_SHAKESPEARE_FILES,
+            characters.load_tiny_shakespeare,
+        ),
+        DataSet(
+            "mnist",
+            "Handwritten digits: 60,000 and 10,000. In one of the two packings that "
+            "are known they are sorted by digit: shuffle before a part is cut off.",
+            "(images, labels): uint8 (N, 28, 28) and int64 (N,)",
+            "CC BY-SA 3.0",
+            "LeCun et al., 1998, https://doi.org/10.1109/5.726791",
+            pictures.MNIST_FILES,
+            pictures.load_mnist,
+        ),
+        DataSet(
+            "multi30k",
+            "Captions of pictures in German and English: 29,000, 1,014 and 1,000 "
+            "(test 2016).",
+            "(german, english): lists of strings",
+            "none stated: use it, do not pass it on",
+            "Elliott et al., 2016, https://aclanthology.org/W16-3210/",
+            pairs.MULTI30K_FILES,
+            pairs.load_multi30k,
+        ),
+        DataSet(
+            "tatoeba_fra_eng",
+            "142,787 sentences in English and French, the short ones first. One text "
+            "may come with several translations: keep them in one part.",
+            "(english, french): lists of strings",
+            "CC BY 2.0 FR, from tatoeba.org and manythings.org/anki",
+            "Tatoeba, https://tatoeba.org",
+            pairs.TATOEBA_FILES,
+            pairs.load_tatoeba,
+        ),
+        DataSet(
+            "korean_chatbot",
+            "11,823 questions and answers in Korean.",
+            "(questions, answers): lists of strings",
+            "MIT",
+            "Song, 2018, https://github.com/songys/Chatbot_data",
+            pairs.KOREAN_CHATBOT_FILES,
+            pairs.load_korean_chatbot,
+        ),
+        DataSet(
+            "italy_power_demand",
+            "Power demand of a day, hour by hour: October to March (0) or April to "
+            "September (1), published as 1 and 2. 67 and 1,029 days, standardized.",
+            "(series, labels): float64 (N, 24) and int64 (N,)",
+            "BSD-3-Clause, as a part of sktime",
+            "Keogh et al., 2006, Intelligent Icons, ICDM; taken from sktime 1.2.0",
+            series.ITALY_FILES,
+            series.load_italy_power_demand,
+        ),
+        DataSet(
+            "sigmorphon2021_g2p",
+            "Words and their sounds: eng_us 33,344, 4,168 and 4,168; fre 8,000, 1,000 "
+            "and 1,000; ice 800, 100 and 100.",
+            "(words, phonemes): lists of strings, spaces between the phonemes",
+            "CC BY-SA 3.0",
+            "Ashby et al., 2021, https://aclanthology.org/2021.sigmorphon-1.13/",
+            pairs.SIGMORPHON_FILES,
+            pairs.load_sigmorphon,
+        ),
+    )
+}

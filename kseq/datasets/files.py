@@ -1,240 +1,197 @@
-"""Files of public data sets: where they lie, and whether they are what they should be.
-
-A file is taken from a folder or downloaded, unpacked and compared with its SHA-256. No
-caller ever sees the content of a file that is not the right one.
-"""
+"""Files that are known by their checksum: found on disk, or downloaded and kept."""
 
 import dataclasses
 import gzip
 import hashlib
 import http.client
-import importlib.util
-import io
 import os
 import pathlib
-import secrets
-import sys
+import tempfile
+import urllib.error
 import urllib.request
-import zipfile
 import zlib
-from collections.abc import Callable
 
-TIMEOUT = 60  # seconds without an answer
-CANNOT_UNPACK = (OSError, EOFError, zlib.error, zipfile.BadZipFile, KeyError)
+import keras
+
+TIMEOUT = 60  # seconds without a byte
+CHUNK = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
     """One file of a data set.
 
-    `sha256` is that of the content: of what `address.gz` or `member` of a zip file
-    unpacks to. It is a tuple where more than one file is known to be right. With
-    `any_order`, it is that of the blocks between empty lines, sorted.
+    Attributes:
+        path: Where it lies in the folder of its set.
+        sha256: The checksum of its content. What is packed with gzip is unpacked first,
+            so a file and its `.gz` have the same one. Several, if the content is known
+            in several packings.
+        url: Its public address.
+        unordered: Whether the checksum is that of its sentences in sorted order, as
+            `unordered_content` puts them, since copies differ in the order.
     """
 
     path: str
-    address: str | None
-    sha256: str | tuple
-    member: str | None = None
-    any_order: bool = False
+    sha256: tuple
+    url: str
+    unordered: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """What is known about a data set. `print` it to read it.
+def pinned(sums, address, unordered=False):
+    """Files from lines of `SHA-256  path`, as `sha256sum` prints them.
 
-    `read(content, **options)` makes the parts of the data set, where `content(path)`
-    gives the bytes of a file. `package` is the folder of the files in a Python package,
-    where these have no address of their own.
+    The address of a file is `address` with the path in place of `{}`.
     """
-
-    name: str
-    summary: str
-    licence: str
-    citation: str
-    files: tuple
-    read: Callable = dataclasses.field(repr=False)
-    labels: tuple = ()
-    package: str | None = None
-    how: str | None = None
-
-    def __str__(self):
-        lines = [
-            f"{self.name}: {self.summary}",
-            f"licence: {self.licence}",
-            f"cite: {self.citation}",
-        ]
-        if self.labels:
-            lines.append(f"labels: {', '.join(self.labels)}")
-        if self.how:
-            lines.append(f"how to get it: {self.how}")
-        for file in self.files:
-            inside = f", {file.member} in it" if file.member else ""
-            order = ", its blocks sorted" if file.any_order else ""
-            lines.append(f"{file.path}{inside}")
-            lines += [f"    {file.address}"] if file.address else []
-            lines.append(f"    SHA-256 {_either(file.sha256)}{order}")
-        return "\n".join(lines)
-
-
-def github(repository, commit, path):
-    """The address of a file of a public repository, as it was at a commit."""
-    return f"https://raw.githubusercontent.com/{repository}/{commit}/{path}"
-
-
-def find_folder(name, directory, names):
-    """Returns the folder of a data set, and whether files may be downloaded to it."""
-    if directory is not None:
-        folder = pathlib.Path(directory) / name
-        if not folder.is_dir():
-            raise ValueError(
-                f"`directory` must be a folder that holds the data set as {name}/. "
-                f"Received: directory={str(directory)!r}, which "
-                f"{_holds(pathlib.Path(directory))}. Without `directory`, the data set "
-                f"is downloaded. Known sets: {', '.join(names)}."
-            )
-        return folder, False
-    root = os.environ.get("KSEQ_DATA_DIR")
-    if root and not pathlib.Path(root).is_dir():
-        raise ValueError(
-            "The environment variable KSEQ_DATA_DIR must name a folder with one "
-            f"folder for each data set. Received: KSEQ_DATA_DIR={root!r}, which "
-            f"{_holds(pathlib.Path(root))}. Unset it to download what is needed."
-        )
-    if root and (pathlib.Path(root) / name).is_dir():
-        return pathlib.Path(root) / name, False
-    home = pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
-    return home / "datasets" / "kseq" / name, True
-
-
-def content(source, path, folder, may_download):
-    """Returns the unpacked bytes of a file of a data set, checked."""
-    [file] = [file for file in source.files if file.path == path]
-    folders = [folder]
-    if may_download and source.package:
-        folders += _package_folders(source.package)
-    for place in folders:
-        for found in (place / path, place / f"{path}.gz"):
-            if found.is_file():
-                raw = found.read_bytes()
-                mend = "Delete it and " + _how_to_get(source, file)
-                return _checked(raw, file, found.name, found, mend)
-    if not may_download:
-        raise ValueError(
-            f"The folder of the data set {source.name} must hold {path}. Received: "
-            f"{folder}, which {_holds(folder)}. To mend it, "
-            f"{_how_to_get(source, file)}."
-        )
-    if file.address is None:
-        raise ValueError(
-            f"The data set {source.name} must be fetched by hand, since no public "
-            f"address has {path} alone. {source.how} Or put its files into {folder}."
-        )
-    return _download(source, file, folder)
-
-
-def _download(source, file, folder):
-    address = file.address
-    print(f"Downloading {address}", file=sys.stderr, flush=True)
-    try:
-        with urllib.request.urlopen(address, timeout=TIMEOUT) as response:
-            raw = response.read()  # raises where the connection breaks off
-    except http.client.IncompleteRead as error:
-        raise ValueError(
-            f"The download of {address} must come whole. Received: "
-            f"{len(error.partial):,} bytes, {error.expected:,} short of the end, when "
-            "the connection broke. Nothing was kept: try again."
-        ) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise ValueError(
-            f"{address} must be within reach, to download the data set {source.name}. "
-            f"Received: {error}. Try again later, or put {file.path} into a folder "
-            f"{source.name}/ and name the folder above it as `directory`."
-        ) from error
-    packing = ".gz" if address.endswith(".gz") else ""
-    target = folder / f"{file.path}{packing}"
-    mend = (
-        "Nothing was kept: try again. If it happens again, the file has changed at its "
-        "source, or something on the way has altered it"
+    lines = [line.split() for line in sums.split("\n") if line.strip()]
+    return tuple(
+        File(path, (sha256,), address.format(path), unordered) for sha256, path in lines
     )
-    unpacked = _checked(raw, file, target.name, address, mend)
-    _write_whole(target, raw)
-    return unpacked
 
 
-def _checked(raw, file, name, where, mend):
-    """Unpacks the bytes of a file and compares them with what they should be."""
-    try:
-        unpacked = _unpacked(raw, file, name)
-    except CANNOT_UNPACK as error:
+def read(file, name, directory=None):
+    """The content of a file of the data set `name`, unpacked and checked.
+
+    It is looked for in the folder `name` of `directory`, if that is given; otherwise in
+    that of the environment variable KSEQ_DATA_DIR, if there is one; otherwise it is
+    downloaded once to the cache of Keras, `~/.keras/datasets/kseq`.
+    """
+    root = directory or os.environ.get("KSEQ_DATA_DIR") or None
+    if root is not None and not os.path.isdir(root):
         raise ValueError(
-            f"{where} must be a whole {pathlib.Path(name).suffix} file. Received: "
-            f"{len(raw):,} bytes that cannot be unpacked ({error}). {mend}."
-        ) from error
-    accepted = (file.sha256,) if isinstance(file.sha256, str) else file.sha256
-    received = hashlib.sha256(_in_order(unpacked, file)).hexdigest()
-    if received not in accepted:
-        raise ValueError(
-            f"{where} must have the content with SHA-256 {_either(file.sha256)}. "
-            f"Received: {len(unpacked):,} bytes with SHA-256 {received}, cut short or "
-            f"altered. {mend}."
+            "`directory`, or KSEQ_DATA_DIR, must be a folder with one folder for each "
+            f"data set. Received: {root}, which is no folder."
         )
+    if root is not None:
+        folder = pathlib.Path(root, name)
+        for path in (folder / file.path, folder / f"{file.path}.gz"):
+            if path.is_file():
+                return checked(path.read_bytes(), file, path)
+        if directory or folder.is_dir():
+            raise ValueError(
+                f"The data set {name!r} must lie in {folder}. Received: a folder "
+                f"without {file.path}. Get it from {file.url}, or leave out the "
+                "folder, and it is downloaded."
+            )
+    path = pathlib.Path(cache_folder(), name, file.path)
+    if path.is_file():
+        return checked(path.read_bytes(), file, path)
+    content = download(file.url)
+    unpacked = checked(content, file, file.url)
+    write_whole(path, content)
     return unpacked
 
 
-def _unpacked(raw, file, name):
-    if name.endswith(".gz"):
-        return gzip.decompress(raw)
-    if file.member:
-        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            return archive.read(file.member)
-    return raw
+def cache_folder():
+    """The folder that Keras caches in, which has no public name."""
+    home = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"
+    return pathlib.Path(home, "datasets", "kseq")
 
 
-def _in_order(unpacked, file):
-    if not file.any_order:
-        return unpacked
-    return b"\n\n".join(sorted(unpacked.split(b"\n\n")))
-
-
-def _write_whole(target, raw):
-    """Writes a file under another name and moves it there when it is complete."""
-    unfinished = target.with_name(f"{target.name}.{secrets.token_hex(4)}.unfinished")
+def checked(content, file, where):
+    """The content, unpacked, if it has the right checksum."""
+    received = f"{len(content):,} bytes that cannot be unpacked"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            unfinished.write_bytes(raw)
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
+        unpacked = gunzip(content)
+        received = hashlib.sha256(
+            unordered_content(unpacked) if file.unordered else unpacked
+        ).hexdigest()
+    except (EOFError, OSError, zlib.error):
+        unpacked = None
+    if received in file.sha256:
+        return unpacked
+    mend = (
+        f"Delete it, and get it again from {file.url}."
+        if isinstance(where, pathlib.Path)
+        else "Nothing was kept. Try again later, or put the right file into a folder "
+        "and name that in KSEQ_DATA_DIR."
+    )
+    raise ValueError(
+        f"The content of {where} must have the SHA-256 {' or '.join(file.sha256)}. "
+        f"Received: {received}, of {len(content):,} bytes. It is damaged, cut short or "
+        f"another version. {mend}"
+    )
+
+
+def gunzip(content):
+    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+
+
+def unordered_content(content):
+    """Blocks between blank lines, without comment lines, in sorted order."""
+    blocks = (
+        b"\n".join(line for line in block.split(b"\n") if line[:1] != b"#")
+        for block in content.strip().split(b"\n\n")
+    )
+    return b"\n\n".join(sorted(blocks))
+
+
+def download(url):
+    """What an address serves, all of it."""
+    parts, received = [], 0
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+            print(f"Downloading {url}")
+            expected = int(response.headers.get("Content-Length") or 0)
+            progress = keras.utils.Progbar(expected or None)
+            while part := response.read(CHUNK):
+                parts.append(part)
+                received += len(part)
+                progress.update(received, finalize=received == expected)
+        if received < expected:
+            raise ConnectionError(f"{received:,} of {expected:,} bytes came")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise OSError(
+            f"{url} could not be downloaded: {error}. Nothing was kept. Try again when "
+            "there is a connection, or put the file into a folder and name that in "
+            "KSEQ_DATA_DIR."
+        ) from error
+    return b"".join(parts)
+
+
+def write_whole(path, content):
+    """Writes a file whole or not at all, also when several processes do."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".unfinished")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+
+
+def decoded(content, where):
+    """The text of a file in UTF-8."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise ValueError(
-            f"The folder {target.parent} must be writable, to keep what is downloaded. "
-            f"Received: {error}. Another place can be named by the environment "
-            "variable KERAS_HOME."
+            f"A text file must be in UTF-8. Received: {where}, with the byte "
+            f"0x{content[error.start]:02x} at position {error.start:,}. Convert it: "
+            "iconv -f ITS_ENCODING -t UTF-8."
         ) from error
 
 
-def _package_folders(package):
-    name, _, rest = package.partition("/")
-    found = importlib.util.find_spec(name)  # finds it without importing it
-    roots = (found and found.submodule_search_locations) or ()
-    return [pathlib.Path(root) / rest for root in roots]
+def read_own(path):
+    """The text of a file of the user's own, which may be packed with gzip."""
+    try:
+        return decoded(gunzip(pathlib.Path(path).read_bytes()), path)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(
+            f"A text file must be one that can be read. Received: {path}: {error}."
+        ) from error
 
 
-def _how_to_get(source, file):
-    if file.address is None:
-        return f"get it again. {source.how}".removesuffix(".")
-    return f"get it again from {file.address}"
+def lines_of(text):
+    """The lines with their numbers, without those that hold white space alone."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line.strip("\r")
 
 
-def _holds(folder):
-    if not folder.is_dir():
-        return "is a file" if folder.exists() else "does not exist"
-    held = sorted(path.name for path in folder.iterdir())
-    more = ", ..." if len(held) > 20 else ""
-    return f"holds {', '.join(held[:20])}{more}" if held else "is empty"
-
-
-def _either(sha256):
-    return sha256 if isinstance(sha256, str) else " or ".join(sha256)
+def not_empty(rows, what, where):
+    """The rows, if there are any."""
+    if not rows:
+        raise ValueError(f"A file must hold {what}. Received: {where}, with none.")
+    return rows

@@ -1,130 +1,134 @@
-"""Sentences with a label for each word."""
+"""Sentences with a label for each word: slots, parts of speech."""
 
-from kseq.datasets.files import File, Source, github
+from kseq.datasets.files import decoded, not_empty, pinned, read_own
 
-ATIS_COMMIT = "61f0307c729b1fad479ef1de94aa5ac5dee601b0"
-EWT_COMMIT = "15d613d8447b3478787d4c278730a1e48a945efb"
-ATIS_PARTS = {"train": "train", "validation": "valid", "test": "test"}
-EWT_PARTS = {"train": "train", "validation": "dev", "test": "test"}
+ATIS = (
+    "https://raw.githubusercontent.com/MiuLab/SlotGated-SLU/"
+    "61f0307c729b1fad479ef1de94aa5ac5dee601b0/data/atis/{}"
+)
+EWT = (
+    "https://raw.githubusercontent.com/UniversalDependencies/UD_English-EWT/"
+    "15d613d8447b3478787d4c278730a1e48a945efb/{}"
+)
 
 
-def read_atis(content):
-    return {
-        part: tuple(
-            content(f"{folder}/{name}").decode("ascii").rstrip("\n").split("\n")
+def read_tagged(path):
+    """Reads sentences with a label for each word, one word a line.
+
+    A line holds a word first and its label last, with TABs or spaces between, and a
+    blank line ends a sentence. Of a file whose name ends in `.conllu` or `.conllu.gz`,
+    as those of Universal Dependencies, the words and their parts of speech are read.
+
+    Args:
+        path: The file, in UTF-8, which may be packed with gzip.
+
+    Returns:
+        `(sentences, labels)`: two lists of lists of strings.
+
+    Raises:
+        ValueError: The file cannot be read, is empty or in another encoding, or a line
+            has no label.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> from kseq.datasets import read_tagged
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "slots.txt")
+    >>> size = path.write_text("to O\\nNew B-city\\nYork I-city\\n\\nhi O\\n", "utf-8")
+    >>> read_tagged(path)
+    ([['to', 'New', 'York'], ['hi']], [['O', 'B-city', 'I-city'], ['O']])
+    """
+    text = read_own(path)
+    is_conllu = str(path).removesuffix(".gz").endswith(".conllu")
+    return (parse_conllu if is_conllu else parse)(text, path)
+
+
+def parse(text, where):
+    return sentences(text, where, lambda line: line.split())
+
+
+def parse_conllu(text, where):
+    def word_and_tag(line):
+        columns = line.split("\t")
+        if line.startswith("#") or not columns[0].isdecimal():
+            return None  # a comment; a contraction, 3-4, or an unspoken word, 3.1
+        return [columns[1], columns[3]] if len(columns) == 10 else []
+
+    return sentences(text, where, word_and_tag)
+
+
+def sentences(text, where, split):
+    """Sentences and their labels; `split` gives the columns of a line, or None."""
+    words, labels = [[]], [[]]
+    for number, line in enumerate(text.split("\n"), 1):
+        columns = split(line) if line.strip() else None
+        if columns is not None and len(columns) < 2:
+            raise ValueError(
+                "A line must hold a word and its label, or nothing between sentences. "
+                f"Received: line {number} of {where}: {line[:60]!r}."
+            )
+        if columns:
+            words[-1].append(columns[0])
+            labels[-1].append(columns[-1])
+        elif not line.strip() and words[-1]:
+            words.append([])
+            labels.append([])
+    words, labels = [w for w in words if w], [row for row in labels if row]
+    return not_empty(words, "words with their labels", where), labels
+
+
+def load_atis(content):
+    folders = {"train": "train", "validation": "valid", "test": "test"}
+    splits = {}
+    for part, folder in folders.items():
+        words, slots, intents = (
+            decoded(content(f"{folder}/{name}"), name).splitlines()
             for name in ("seq.in", "seq.out", "label")
         )
-        for part, folder in ATIS_PARTS.items()
-    }
+        splits[part] = (
+            [line.split() for line in words],
+            [line.split() for line in slots],
+            [intent.strip() for intent in intents],
+        )
+    return splits
 
 
-def read_ud_english_ewt(content):
+def load_english_ewt(content):
+    parts = {"train": "train", "validation": "dev", "test": "test"}
     return {
-        part: _words_and_tags(content(f"en_ewt-ud-{name}.conllu").decode("utf-8"))
-        for part, name in EWT_PARTS.items()
+        part: parse_conllu(decoded(content(f"en_ewt-ud-{end}.conllu"), end), end)
+        for part, end in parts.items()
     }
 
 
-def _words_and_tags(text):
-    """Reads CoNLL-U: a line for each word, an empty one after each sentence."""
-    texts, tags = [], []
-    for sentence in text.rstrip("\n").split("\n\n"):
-        rows = [line.split("\t", 4) for line in sentence.split("\n")]
-        # Not comments, words that were taken apart (1-2), or words left out (8.1).
-        rows = [row for row in rows if row[0].isdigit()]
-        texts.append(" ".join(word for _, word, *_ in rows))
-        tags.append(" ".join(tag for _, _, _, tag, _ in rows))
-    return texts, tags
-
-
-def _atis_file(path, sha256):
-    return File(
-        path, github("MiuLab/SlotGated-SLU", ATIS_COMMIT, f"data/atis/{path}"), sha256
-    )
-
-
-def _ewt_file(part, sha256, any_order=False):
-    path = f"en_ewt-ud-{part}.conllu"
-    address = github("UniversalDependencies/UD_English-EWT", EWT_COMMIT, path)
-    return File(path, address, sha256, any_order=any_order)
-
-
-SOURCES = (
-    Source(
-        name="atis",
-        summary=(
-            "questions to a flight information system, with slots and intents; 4,478 "
-            "to train, 500 and 893"
-        ),
-        licence="unclear: use it, do not pass it on",
-        citation=(
-            "Hemphill et al., 1990, The ATIS Spoken Language Systems Pilot Corpus; "
-            "split of Goo et al., 2018, Slot-Gated Modeling for Joint Slot Filling and "
-            "Intent Prediction"
-        ),
-        files=(
-            _atis_file(
-                "train/seq.in",
-                "3a670980841b21ab39088b2595efc17d487cdc45769c075a3e5f9458bba28c7f",
-            ),
-            _atis_file(
-                "train/seq.out",
-                "14c7131bd66562f797dbd7189bc7358f0cf354c6afb0785a9ab973c35b58f34c",
-            ),
-            _atis_file(
-                "train/label",
-                "d0a771547665eecbdf9f96ea015ef07d1f6ee9f063e861020dafabb3c2a04377",
-            ),
-            _atis_file(
-                "valid/seq.in",
-                "c7435b96e7948393608c34819628e863c5338f11ca68e8f896d2cc041d8e17f8",
-            ),
-            _atis_file(
-                "valid/seq.out",
-                "83ccff3e36f83a993f8e5b5b82adf3256076f234abda4d784051381d7ac76922",
-            ),
-            _atis_file(
-                "valid/label",
-                "06957cfe6fdffac84f8280bc3a1f8ca85c85631b363817aa4543aac611f8addf",
-            ),
-            _atis_file(
-                "test/seq.in",
-                "4b2119fc59c37f9398c6605db435d4f467505009e6ee3e5af04fed09f39dc397",
-            ),
-            _atis_file(
-                "test/seq.out",
-                "a4690d6bceadc06876d1ff99bc401744aa981cb321e598ae12a3859d7be53254",
-            ),
-            _atis_file(
-                "test/label",
-                "ce4bfe6590d9498e1078f30b4137d3e8b3e94277b444b26360c0bf2e9e282761",
-            ),
-        ),
-        read=read_atis,
+ATIS_FILES = pinned(
+    """
+3a670980841b21ab39088b2595efc17d487cdc45769c075a3e5f9458bba28c7f  train/seq.in
+14c7131bd66562f797dbd7189bc7358f0cf354c6afb0785a9ab973c35b58f34c  train/seq.out
+d0a771547665eecbdf9f96ea015ef07d1f6ee9f063e861020dafabb3c2a04377  train/label
+c7435b96e7948393608c34819628e863c5338f11ca68e8f896d2cc041d8e17f8  valid/seq.in
+83ccff3e36f83a993f8e5b5b82adf3256076f234abda4d784051381d7ac76922  valid/seq.out
+06957cfe6fdffac84f8280bc3a1f8ca85c85631b363817aa4543aac611f8addf  valid/label
+4b2119fc59c37f9398c6605db435d4f467505009e6ee3e5af04fed09f39dc397  test/seq.in
+a4690d6bceadc06876d1ff99bc401744aa981cb321e598ae12a3859d7be53254  test/seq.out
+ce4bfe6590d9498e1078f30b4137d3e8b3e94277b444b26360c0bf2e9e282761  test/label
+    """,
+    ATIS,
+)
+EWT_FILES = (
+    *pinned(
+        """
+531a54ff90d6ab12201c5a50c3e78e6ddac4de69abc4bce5d275d3cd29efe2b6  en_ewt-ud-dev.conllu
+e266e515a0a7547657ed3d90d9ba46487d6bd251f27ad4269d4e8a427c8555cd  en_ewt-ud-test.conllu
+        """,
+        EWT,
     ),
-    Source(
-        name="ud_english_ewt",
-        summary=(
-            "sentences of the web with parts of speech, 12,544 to train, 2,001 and "
-            "2,077"
-        ),
-        licence="CC BY-SA 4.0",
-        citation="Silveira et al., 2014, A Gold Standard Dependency Corpus for English",
-        files=(
-            _ewt_file(
-                "train",
-                "a5967e4df3724078570b694163feb9216578a2692499385c1dca3faa701fc34b",
-                any_order=True,
-            ),
-            _ewt_file(
-                "dev",
-                "531a54ff90d6ab12201c5a50c3e78e6ddac4de69abc4bce5d275d3cd29efe2b6",
-            ),
-            _ewt_file(
-                "test",
-                "e266e515a0a7547657ed3d90d9ba46487d6bd251f27ad4269d4e8a427c8555cd",
-            ),
-        ),
-        read=read_ud_english_ewt,
+    # Copies differ in the order of the documents.
+    *pinned(
+        """
+ef33699e7910bbbcae56cc8f7768bd823efce3ae43597b36913d2ad2514907d7  en_ewt-ud-train.conllu
+        """,
+        EWT,
+        unordered=True,
     ),
 )

