@@ -4,8 +4,8 @@ import numpy as np
 
 from kseq.plots.figures import drawable, new_figure, require_matplotlib, visible
 
-WIDTH, LINE, SIZE, GAP = 9.0, 0.3, 11, 0.09  # inches, and points
-MARGIN = 0.15
+WIDTH, LINE, GAP, MARGIN = 9.0, 0.3, 0.09, 0.15  # inches
+SIZE, TITLE_SIZE = 11, 9  # points
 
 
 def highlighted_texts(texts, weights, titles=None):
@@ -42,42 +42,43 @@ def highlighted_texts(texts, weights, titles=None):
     weights = _checked(texts, weights, titles)
     figure = new_figure(figsize=(WIDTH, 1))
     renderer = FigureCanvasAgg(figure).get_renderer()
-    fonts, _ = drawable([visible(t) for tokens in texts for t in tokens] + titles)
+    words = [visible(token) for tokens in texts for token in tokens]
+    fonts, labels = drawable([*words, *titles])
+    words, titles = iter(labels[: len(words)]), labels[len(words) :]
     colors = colormaps["magma_r"]
 
-    def write(word, x, y, **options):
-        [word] = drawable([visible(word)])[1] if options.get("bbox") else [word]
-        return figure.text(
-            x, y, word, family=fonts, parse_math=False, va="baseline", **options
-        )
+    def write(word, **options):
+        return figure.text(0, 0, word, family=fonts, parse_math=False, **options)
 
-    places, y = [], -MARGIN  # of texts, in inches from the upper left corner
-    for tokens, row, title in zip(texts, weights, titles, strict=True):
+    def width_of(text):
+        return text.get_window_extent(renderer).width / figure.dpi
+
+    places, y, right = [], -MARGIN / 2, 0  # inches from the upper left corner
+    for row, title in zip(weights, titles, strict=True):
         if title:
             y -= LINE
-            places.append((write(title, 0, 0, size=9, color="0.4"), MARGIN, y))
+            places.append((write(title, size=TITLE_SIZE, color="0.4"), MARGIN, y))
+            right = max(right, MARGIN + width_of(places[-1][0]))
         x, y = MARGIN, y - LINE
         row = row / (row.max(initial=0) or 1)
-        for token, weight in zip(tokens, row, strict=True):
-            shade = 0.75 * weight
+        for shade in 0.75 * row:
             text = write(
-                token,
-                0,
-                0,
+                next(words),
                 size=SIZE,
                 color="white" if shade > 0.4 else "black",
                 bbox={"facecolor": colors(shade), "lw": 0, "pad": 2},
             )
-            width = text.get_window_extent(renderer).width / figure.dpi
+            width = width_of(text)
             if x + width > WIDTH - MARGIN and x > MARGIN:
                 x, y = MARGIN, y - LINE
             places.append((text, x, y))
+            right = max(right, x + width)
             x += width + GAP
         y -= LINE / 2
-    height = -y + MARGIN / 2
-    figure.set_size_inches(WIDTH, height)
+    width, height = right + MARGIN, MARGIN - y
+    figure.set_size_inches(width, height)
     for text, x, y in places:
-        text.set_position((x / WIDTH, 1 + y / height))
+        text.set_position((x / width, 1 + y / height))
     return figure
 
 

@@ -208,9 +208,11 @@ def test_a_long_text_goes_on_in_the_next_line_within_the_picture():
     assert all(a.x1 < b.x0 for a, b in itertools.pairwise(first))
 
 
-def test_a_text_without_any_weight_is_drawn():
-    figure = highlighted_texts([["$a$", "b c"], ["\n"]], [[0, 0], [0]])
-    assert [text.get_text() for text in figure.texts] == ["$a$", "b␣c", "\\n"]
+def test_a_text_without_any_weight_is_drawn(base_font_only):
+    figure = highlighted_texts([["$a$", "bc"], ["\n"]], [[0, 0], [0]], ["", "x 한"])
+    written = [text.get_text() for text in figure.texts]
+    assert written == ["$a$", "bc", "x U+D55C", "\\n"]
+    figure.canvas.draw()
 
 
 @pytest.mark.parametrize(
