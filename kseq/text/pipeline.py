@@ -8,7 +8,8 @@ import dataclasses
 import keras
 import numpy as np
 
-from kseq.text.vocabulary import Vocabulary, text_positions
+from kseq.text.token_table import text_positions
+from kseq.text.vocabulary import Vocabulary
 
 PARTS = ("model", "source_vocabulary", "target_vocabulary")
 

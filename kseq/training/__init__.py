@@ -10,6 +10,7 @@ from kseq.training.metrics import (
 from kseq.training.spans import SpanScores, span_scores, spans
 from kseq.training.teacher_forcing import TeacherForcing, teacher_forcing
 from kseq.training.token_dropout import TokenDropout
+from kseq.training.windows import windows
 
 __all__ = [
     "EditDistanceRate",
@@ -27,4 +28,5 @@ __all__ = [
     "span_scores",
     "spans",
     "teacher_forcing",
+    "windows",
 ]

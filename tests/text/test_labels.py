@@ -79,14 +79,18 @@ def test_any_number_of_texts_gets_the_labels_of_each_alone(make, batch_size):
             np.testing.assert_allclose(result.probabilities, expected, atol=1e-6)
 
 
-def test_no_text_is_padded_beyond_the_longest():
-    words = vocabulary()
-    embedding = kseq.layers.TokenEmbedding(
-        words.size, 6, positions="learned", max_length=12
-    )
-    model = kseq.many_to_many(embedding, 3, encoder="transformer", width=6)
-    reader = TextToLabels(model, words, LABELS)
-    assert [len(tokens) for tokens in reader.label(TEXTS)] == [3, 1, 7, 2, 12]
+def test_texts_of_like_length_are_read_together_and_none_beyond_the_longest():
+    reader, shapes = classifier(), []
+
+    def predict(ids):
+        shapes.append(ids.shape)
+        return np.zeros((len(ids), 3))
+
+    reader.model.predict_on_batch = predict
+    lengths = [19, 2, 1, 17, 3, 16, 7]
+    reader.label(["a " * length for length in lengths], batch_size=2)
+    # Multiples of 16, up to the longest: few shapes for a compiler.
+    assert shapes == [(2, 16), (2, 16), (2, 19), (1, 19)]
 
 
 def test_no_texts_get_no_labels():

@@ -1,0 +1,88 @@
+"""The numbers of tokens: four special ids, then one for each token."""
+
+import collections
+
+import keras
+import numpy as np
+
+from kseq.text.arguments import shortened
+
+PADDING, UNKNOWN, START, END = range(4)
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+class TokenTable:
+    """Symbols to ids and back.
+
+    Args:
+        tokens: Different strings, in the order of their ids.
+    """
+
+    def __init__(self, tokens):
+        is_list = isinstance(tokens, list) and tokens
+        if not is_list or not all(isinstance(t, str) and t for t in tokens):
+            raise ValueError(
+                "`tokens` must be a list of strings that are not empty. "
+                f"Received: tokens={shortened(tokens)}."
+            )
+        token, count = collections.Counter(tokens).most_common(1)[0]
+        if count > 1:
+            raise ValueError(
+                f"`tokens` must be different. Received: {token!r}, {count} times."
+            )
+        import tensorflow as tf
+
+        with tf.init_scope():
+            ids = tf.range(END + 1, END + 1 + len(tokens))
+            table = tf.lookup.KeyValueTensorInitializer(tf.constant(tokens), ids)
+            self.lookup = tf.lookup.StaticHashTable(table, UNKNOWN).lookup
+        self.symbols = (REPLACEMENT,) * (END + 1) + tuple(tokens)  # of every id
+
+    @property
+    def tokens(self):
+        """The tokens in the order of their ids, without the special ones."""
+        return list(self.symbols[END + 1 :])
+
+    def __len__(self):
+        return len(self.symbols)
+
+    def ids(self, symbols, start=False, end=False):
+        """Looks up ragged symbols, and puts start and end around them."""
+        import tensorflow as tf
+
+        ids = self.lookup(symbols)  # B (L)
+        column = tf.ones([ids.nrows(), 1], "int32")
+        if start:
+            ids = tf.concat([START * column, ids], axis=1)
+        if end:
+            ids = tf.concat([ids, END * column], axis=1)
+        return ids
+
+    def spell(self, ids):
+        """Lists the symbols of one row of ids, as far as its end."""
+        ids = keras.ops.convert_to_numpy(ids)
+        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+            raise ValueError(
+                "`ids` must be integers, one row for each text. Received a row "
+                f"{ids.tolist()!r}. Wrap a single row in a list: [[4, 5, 3]]."
+            )
+        wrong = ids[(ids < 0) | (ids >= len(self))]
+        if wrong.size:
+            raise ValueError(
+                f"`ids` must be from 0 to {len(self) - 1}, as this vocabulary has "
+                f"{len(self)} tokens. Received: {wrong[0]}. Decode with the "
+                "vocabulary that the model was trained with."
+            )
+        return [self.symbols[i] for i in ids[text_positions(ids)]]
+
+
+def by_frequency(counts):
+    """Words by falling count, equals by code point."""
+    return sorted(counts, key=lambda word: (-counts[word], word))
+
+
+def text_positions(ids):
+    """The places of a row that are read: up to the end, no padding and no start."""
+    ids = np.asarray(ids)
+    ended = np.cumsum(ids == END) > 0
+    return np.flatnonzero(~ended & (ids != PADDING) & (ids != START))

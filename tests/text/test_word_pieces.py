@@ -1,0 +1,249 @@
+"""Words with their marks, and word pieces: the text comes back, spaces and all."""
+
+import collections
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kseq.text import TextToText, Vocabulary
+
+TEXTS = [
+    "Ein Mann, der (nach rechts) blickt.",
+    'He said: "yes" - isn\'t it? 50 % of $5,000!',
+    "T-Shirt und/oder Hose ...",
+    "12시 땡! 오늘은 뭐하지~ ㅎㅎ^^",
+    "你好，世界。「是」",
+    "« Où est-ce ? »",
+    "👩‍👩‍👧 🇰🇷 x²=1",
+    "[UNK] ## ##ein [START] \ufffd",
+]
+SPLITS = ("word_and_mark", "word_piece")
+
+
+def make(split, texts=TEXTS, max_tokens=997, **options):
+    return Vocabulary(split, max_tokens=max_tokens, **options).adapt(texts)
+
+
+def random_texts(seed, number=300):
+    """Texts in which every kind of character stands beside every other."""
+    alphabet = list("ab7é한  .,-\"'(&#。%$~") + ["\u0301", "😀", "\u200d", "\x1f"]
+    rng = np.random.default_rng(seed)
+    return ["".join(rng.choice(alphabet, rng.integers(1, 17))) for _ in range(number)]
+
+
+def single_spaced(text):
+    return " ".join(filter(None, text.split(" ")))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_text_comes_back_with_single_spaces(split):
+    texts = [*TEXTS, *random_texts(1)]
+    vocabulary = make(split, texts, max_tokens=9973)
+    decoded = vocabulary.decode(vocabulary.encode(texts, start=True, end=True))
+    assert decoded == [single_spaced(text) for text in texts]
+
+
+def test_word_pieces_write_unseen_words_of_seen_letters():
+    vocabulary = make("word_piece", ["ein, zwei; drei", "eine zweite"], max_tokens=53)
+    texts = ["weinrenner", "dreizwei, eindrei", "r;e"]
+    assert vocabulary.decode(vocabulary.encode(texts)) == texts
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("space", ["\t", "\n", "\r\n", "\v", "\u00a0", "\u200a", "  "])
+def test_any_white_space_is_read_as_one_space(split, space):
+    vocabulary = make(split)
+    text = f"{space}Ein{space}Mann{space}"
+    assert vocabulary.decode(vocabulary.encode([text])) == ["Ein Mann"]
+
+
+def test_marks_are_symbols_of_their_own_and_spaces_are_expected_around_them():
+    vocabulary = make("word_and_mark")
+    [ids] = vocabulary.encode(["Mann, der (blickt)."])
+    assert vocabulary.spell(ids) == ["Mann", ",", "der", "(", "blickt", ")", "."]
+
+
+def test_a_symbol_says_where_a_space_is_not_as_expected():
+    texts = ["a - b-c", "1,5 x , y"]
+    vocabulary = Vocabulary("word_and_mark").adapt(texts)
+    space, joined = "\N{NO-BREAK SPACE}", "\N{HAIR SPACE}"
+    assert [vocabulary.spell(ids) for ids in vocabulary.encode(texts)] == [
+        ["a", space, "-", space, "b", "-", "c"],
+        ["1", ",", joined, "5", "x", space, ",", "y"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "symbols, text",
+    [
+        (["\u00a0", "a", "\u00a0", "\u200a", "b", "\u00a0"], "ab"),
+        (["##a", "##b", ",", "##c", "d"], "ab, c d"),
+        (["(", ")", "-", "\u00a0"], "()-"),
+    ],
+)
+def test_what_no_text_encodes_to_is_still_read(symbols, text):
+    vocabulary = Vocabulary("word_piece", max_tokens=23)
+    vocabulary._set_tokens(list(dict.fromkeys(symbols)))
+    ids = [vocabulary.tokens.index(symbol) + 4 for symbol in symbols]
+    assert vocabulary.decode([ids]) == [text]
+
+
+def merged_by_brute_force(words, number):
+    """The first merges of Sennrich et al., 3.2, counting all pairs anew each time."""
+    words = [([w[0], *("##" + c for c in w[1:])], n) for w, n in words.items()]
+    pieces = []
+    while len(pieces) < number:
+        pairs = collections.Counter()
+        for parts, count in words:
+            for pair in zip(parts, parts[1:], strict=False):
+                pairs[pair] += count
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merged = best[0] + best[1][2:]
+        pieces += [] if merged in pieces else [merged]
+        for parts, _ in words:
+            i = 0
+            while i < len(parts) - 1:
+                if (parts[i], parts[i + 1]) == best:
+                    parts[i : i + 2] = [merged]
+                i += 1
+    return pieces
+
+
+def test_pieces_are_learned_by_merging_the_most_frequent_pair():
+    rng = np.random.default_rng(3)
+    words = collections.Counter(
+        "".join(rng.choice(list("abcd"), rng.integers(1, 11))) for _ in range(211)
+    )
+    texts = [word for word, count in words.items() for _ in range(count)]
+    tokens = make("word_piece", texts, max_tokens=61).tokens
+    assert set(tokens[2:10]) == {*"abcd", "##a", "##b", "##c", "##d"}
+    assert tokens[10:] == merged_by_brute_force(words, 61 - 4 - 10)
+
+
+def test_pieces_do_not_depend_on_the_order_of_the_texts():
+    assert make("word_piece").tokens == make("word_piece", TEXTS[::-1]).tokens
+
+
+def test_the_longest_piece_from_the_left_is_taken():
+    vocabulary = Vocabulary("word_piece", max_tokens=23)
+    vocabulary._set_tokens(["a", "ab", "##b", "##bc", "##c", "##cd", "##d"])
+    [ids] = vocabulary.encode(["abcd"])
+    assert vocabulary.spell(ids) == ["ab", "##cd"]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_what_tells_of_spaces_is_always_there(split):
+    vocabulary = make(split, ["a a", "b - b"])
+    assert vocabulary.tokens[:2] == ["\N{NO-BREAK SPACE}", "\N{HAIR SPACE}"]
+    assert vocabulary.decode(vocabulary.encode(["a - b-a"])) == ["a - b-a"]
+
+
+def test_limits_hold_for_pieces():
+    vocabulary = make("word_piece", random_texts(5), max_tokens=31)
+    assert vocabulary.size == 31
+    often = make("word_piece", ["aab aab ab", "c"], max_tokens=31, min_count=2)
+    assert often.tokens[2:] == ["a", "##a", "b", "##b", "##ab", "aab"]
+
+
+def test_a_word_with_an_unknown_letter_is_unknown_as_a_whole():
+    vocabulary = make("word_piece", ["ein Mann, ein Wort"], max_tokens=61)
+    text = "ein Mönn, ein " + "x" * 3
+    assert vocabulary.unknown(text) == ["Mönn", "xxx"]
+    ids = vocabulary.encode([text])
+    assert vocabulary.decode(ids) == ["ein \ufffd, ein \ufffd"]
+
+
+def test_a_word_of_more_than_a_thousand_bytes_is_unknown():
+    vocabulary = make("word_piece", ["한국 a"], max_tokens=61)
+    assert vocabulary.unknown("한" * 333) == []
+    assert vocabulary.unknown("한" * 334) == ["한" * 334]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_normalization_and_lower_case_go_before(split):
+    vocabulary = make(split, ["É, 한국"], normalization="NFD", lowercase=True)
+    assert vocabulary.decode(vocabulary.encode(["É, 한국 É"])) == ["é, 한국 é"]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_calls_equal_encode_also_in_a_data_set(split):
+    vocabulary = make(split)
+    texts = ["", *TEXTS, "Mann ☃ x"]
+    ids = vocabulary.encode(texts, start=True, end=True)
+    width = max(map(len, ids))
+    expected = [row + [0] * (width - len(row)) for row in ids]
+    called = keras.ops.convert_to_numpy(vocabulary(texts, start=True, end=True))
+    assert called.tolist() == expected
+    dataset = tf.data.Dataset.from_tensors(texts).map(
+        lambda batch: vocabulary(batch, start=True, end=True)
+    )
+    assert next(dataset.as_numpy_iterator()).tolist() == expected
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_text_does_not_depend_on_its_batch(split):
+    texts = random_texts(2, 50)
+    vocabulary = make(split, texts)
+    together = vocabulary.encode(texts)
+    assert together == [vocabulary.encode([text])[0] for text in texts]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_file_of_its_own_holds_the_pieces(split, tmp_path):
+    vocabulary = make(split, normalization="NFC")
+    vocabulary.save(tmp_path / "words.json")
+    loaded = Vocabulary.load(tmp_path / "words.json")
+    assert loaded.tokens == vocabulary.tokens
+    assert loaded.encode(TEXTS) == vocabulary.encode(TEXTS)
+
+
+def test_pieces_travel_with_a_saved_model_into_a_new_process(tmp_path):
+    vocabulary = make("word_piece")
+    texts = keras.Input((), dtype="string")
+    keras.Model(texts, vocabulary(texts)).save(tmp_path / "model.keras")
+    script = f"""
+import json, keras, kseq
+model = keras.saving.load_model({str(tmp_path / "model.keras")!r})
+print(json.dumps(model.layers[-1].encode(json.loads(input()))))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps(TEXTS),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == vocabulary.encode(TEXTS)
+
+
+def test_a_pipeline_takes_pieces(tmp_path):
+    class Parrot(keras.Model):
+        def generate(self, source_ids, search=None, max_length=40):
+            row = np.array([[[*source_ids[0], 3]]])
+            parts = {"log_probs": np.zeros((1, 1)), "lengths": [[row.shape[-1]]]}
+            return type("R", (), {"token_ids": row, "attention": None, **parts})
+
+    vocabulary = make("word_piece")
+    [[best]] = TextToText(Parrot(), vocabulary, vocabulary).generate(TEXTS[:1])
+    assert best.text == TEXTS[0]
+
+
+def test_pieces_need_a_limit():
+    with pytest.raises(ValueError, match="`max_tokens` must be .* at least 7"):
+        Vocabulary("word_piece", max_tokens=6)
+    with pytest.raises(ValueError, match="`max_tokens`.*max_tokens=None"):
+        Vocabulary("word_piece")
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["a"], ["\n "]])
+def test_texts_without_a_piece_are_refused(texts):
+    with pytest.raises(ValueError, match="at least 2 times"):
+        Vocabulary("word_piece", max_tokens=13, min_count=2).adapt(texts)
