@@ -11,8 +11,9 @@ RUN := .venv/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check -q -q
 # The tests run side by side, on four cores at most.
 PYTEST := $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
-# JAX compiles most tests for longer than they run; this halves it.
-QUICKLY := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
+# XLA compiles most tests for longer than they run; this makes it half of that.
+QUICKLY := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
+	--xla_cpu_use_fusion_emitters=false
 PORTABLE := tests/layers tests/builders tests/decoding
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -34,9 +35,10 @@ demo: .venv/recipes.stamp
 	$(RUN) recipes/grapheme_to_phoneme.py --output demo
 	$(RUN) recipes/grapheme_to_phoneme.py --output demo --say sequence attention kseq
 
+test: export XLA_FLAGS ?= $(QUICKLY)
 test: lint
 	$(PYTEST)
-	XLA_FLAGS="$(QUICKLY)" KERAS_BACKEND=jax $(PYTEST) $(PORTABLE)
+	KERAS_BACKEND=jax $(PYTEST) $(PORTABLE)
 
 test-torch: .venv/test.stamp .venv/torch.stamp
 	KERAS_BACKEND=torch $(PYTEST) $(PORTABLE)

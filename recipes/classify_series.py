@@ -18,7 +18,6 @@ first its class, `?` where that is unknown, then the numbers.
 
 import argparse
 import math
-import os
 import pathlib
 import sys
 import zipfile
@@ -235,12 +234,14 @@ def load_parts(options):
     if options.train:
         train, test = read_series(options.train), read_series(options.test)
     else:
-        data = options.data or os.environ.get("KSEQ_DATA_DIR")
-        if not data:
-            sys.exit("Name the directory of data sets with --data, or --train, --test.")
-        folder = pathlib.Path(data) / "italy_power_demand"
-        train = read_series(folder / "ItalyPowerDemand_TRAIN.ts")
-        test = read_series(folder / "ItalyPowerDemand_TEST.ts")
+        try:
+            loaded = kseq.datasets.load("italy_power_demand", options.data)
+        except (ValueError, OSError) as error:
+            sys.exit(str(error))
+        train, test = (
+            (list(series[..., None]), [str(label + 1) for label in labels])
+            for series, labels in loaded.values()
+        )
     held_out = {steps.tobytes() for steps in test[0]}
     rows = [
         row for row, steps in enumerate(train[0]) if steps.tobytes() not in held_out

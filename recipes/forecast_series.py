@@ -16,7 +16,6 @@ dates. The other lines are the steps. With `--load` the forecast begins where th
 import argparse
 import csv
 import math
-import os
 import pathlib
 import sys
 import zipfile
@@ -31,7 +30,6 @@ from rich.table import Table
 import kseq
 
 MODEL, CURVE, PICTURE = "model.keras", "training.png", "forecasts.png"
-MONTH = 30 * 24  # hours, in the split of the literature
 SEEN, TRUTH, FORECAST = "0.6", "#51127c", "#f1605d"
 console = Console()
 
@@ -231,11 +229,12 @@ def load_parts(options):
         names, values = read_series(options.series)
         parts = np.split(values, [len(values) * 6 // 10, len(values) * 8 // 10])
     else:
-        data = options.data or os.environ.get("KSEQ_DATA_DIR")
-        if not data:
-            sys.exit("Name the directory of data sets with --data, or a --series.")
-        names, values = read_series(pathlib.Path(data) / "ett" / "ETTh1.csv")
-        parts = np.split(values[: 20 * MONTH], [12 * MONTH, 16 * MONTH])
+        try:
+            loaded = kseq.datasets.load("ett", options.data)
+        except (ValueError, OSError) as error:
+            sys.exit(str(error))
+        names = loaded["train"][1]
+        parts = [values for values, _ in loaded.values()]
     most = 2 * (options.context + options.horizon) if options.quick else None
     return names, [part[:most] for part in parts]
 

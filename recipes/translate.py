@@ -194,11 +194,10 @@ def load_splits(options):
             parts = kseq.datasets.hold_out(*texts, number)
     except (OSError, ValueError) as error:
         sys.exit(str(error))
-    seen, result = set(), []
-    for name in ("test", "validation", "train"):
-        pairs = list(zip(*(map(plain, texts) for texts in parts[name]), strict=True))
-        result.insert(0, [pair for pair in pairs if seen.isdisjoint(pair)])
-        seen.update(itertools.chain(*pairs))
+    names, disjoint = ("train", "validation", "test"), kseq.datasets.disjoint
+    parts = [tuple(list(map(plain, x)) for x in parts[name]) for name in names]
+    turned = disjoint(*(part[::-1] for part in disjoint(*parts)))  # by target, too
+    result = [list(zip(*part[::-1], strict=True)) for part in turned]
     random.Random(0).shuffle(result[0])
     most = [2000, 50, 50] if options.quick else [options.limit, None, None]
     result = [pairs[:number] for pairs, number in zip(result, most, strict=True)]

@@ -32,7 +32,9 @@ def many_to_many(
 
     The Keras mask of the source reaches the answers, so Keras' own losses and metrics
     count the real steps alone; what the labels hold elsewhere does not matter, as long
-    as it is a label.
+    as it is a label. `kseq.training.TokenAccuracy(-1)` counts every step the same;
+    Keras' accuracy, also as a weighted metric, lets a batch count the less, the longer
+    its rows are padded.
 
     Args:
         source: Embedding of the source, or its vocabulary size, short for
@@ -65,7 +67,7 @@ def many_to_many(
     >>> model.output_shape
     (None, None, 3)
     >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    >>> model.compile("adam", loss, weighted_metrics=["accuracy"])
+    >>> model.compile("adam", loss, metrics=[kseq.training.TokenAccuracy(-1)])
     >>> words, tags = np.array([[4, 5, 6], [7, 0, 0]]), np.array([[2, 1, 2], [1, 0, 0]])
     >>> history = model.fit(words, tags, verbose=0)
 

@@ -1,2 +1,4 @@
+from kseq.text.labels import Label, TextToLabels
 from kseq.text.pipeline import Hypothesis, TextToText
 from kseq.text.vocabulary import Vocabulary
+from kseq.text.writer import TextWriter

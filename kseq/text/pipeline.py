@@ -118,14 +118,9 @@ class TextToText(keras.Model):
 
         Example: see the class.
         """
-        source_ids = self.source_vocabulary.encode(texts)
+        source_ids = encode_some(self.source_vocabulary, texts)
         if not source_ids:
             return []
-        if [] in source_ids:
-            raise ValueError(
-                "`texts` must have at least one token each. Received: "
-                f"texts[{source_ids.index([])}], which has none."
-            )
         result = self.model.generate(
             source_ids, search=search, max_length=max_length, **options
         )
@@ -164,21 +159,38 @@ class TextToText(keras.Model):
         )
 
     def get_config(self):
-        parts = {
-            name: keras.saving.serialize_keras_object(getattr(self, name))
-            for name in PARTS
-        }
-        return {**super().get_config(), **parts}
+        return {**super().get_config(), **serialize_parts(self, PARTS)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        parts = {
-            name: keras.saving.deserialize_keras_object(
-                config[name], custom_objects=custom_objects
-            )
-            for name in PARTS
-        }
-        return cls(**{**config, **parts})
+        return cls(**deserialize_parts(config, PARTS, custom_objects))
+
+
+def encode_some(vocabulary, texts):
+    """Token ids of texts, each of which has at least one token."""
+    ids = vocabulary.encode(texts)
+    if [] in ids:
+        raise ValueError(
+            "`texts` must have at least one token each. Received: "
+            f"texts[{ids.index([])}], which has none."
+        )
+    return ids
+
+
+def serialize_parts(whole, names):
+    """The Keras objects that a pipeline holds, for its config."""
+    return {n: keras.saving.serialize_keras_object(getattr(whole, n)) for n in names}
+
+
+def deserialize_parts(config, names, custom_objects=None):
+    """A config in which the Keras objects are objects again."""
+    parts = {
+        name: keras.saving.deserialize_keras_object(
+            config[name], custom_objects=custom_objects
+        )
+        for name in names
+    }
+    return {**config, **parts}
 
 
 def checked(name, vocabulary):

@@ -7,7 +7,10 @@ from kseq.training.metrics import (
     TokenAccuracy,
     edit_distance,
 )
+from kseq.training.spans import SpanScores, span_scores, spans
 from kseq.training.teacher_forcing import TeacherForcing, teacher_forcing
+from kseq.training.token_dropout import TokenDropout
+from kseq.training.windows import windows
 
 __all__ = [
     "EditDistanceRate",
@@ -15,10 +18,15 @@ __all__ = [
     "LengthBatches",
     "SaveBest",
     "SequenceCrossentropy",
+    "SpanScores",
     "StopOnInterrupt",
     "TeacherForcing",
     "TokenAccuracy",
+    "TokenDropout",
     "batches",
     "edit_distance",
+    "span_scores",
+    "spans",
     "teacher_forcing",
+    "windows",
 ]

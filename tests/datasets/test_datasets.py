@@ -77,7 +77,7 @@ def test_a_file_is_downloaded_once(toy, server):
     assert server.requests == ["/reviews.txt"]
 
 
-@pytest.mark.parametrize("packed", [GOOD[:-1], b"", gzip.compress(GOOD)[:-5]])
+@pytest.mark.parametrize("packed", [GOOD[:-1], b"", gzip.compress(GOOD, mtime=0)[:-5]])
 def test_a_download_with_another_checksum_is_refused_and_not_kept(toy, server, packed):
     server.answers["/reviews.txt"] = packed, len(packed)
     with pytest.raises(ValueError, match="must have the SHA-256") as error:
@@ -153,7 +153,7 @@ def test_a_folder_stands_in_for_a_download(toy, server, tmp_path, monkeypatch):
     monkeypatch.setenv("KSEQ_DATA_DIR", str(mine.parent))
     assert datasets.load("toy") == LINES
     (mine / "reviews.txt").rename(mine / "reviews")
-    (mine / "reviews.txt.gz").write_bytes(gzip.compress(GOOD))
+    (mine / "reviews.txt.gz").write_bytes(gzip.compress(GOOD, mtime=0))
     assert datasets.load("toy", str(mine.parent)) == LINES
     assert server.requests == []
 
@@ -215,7 +215,11 @@ def test_every_file_has_an_address_and_a_checksum(name):
         (datasets.read_labelled, b"good\n", "line 1 of .*own.txt: 'good'"),
         (datasets.read_labelled, b" \n\n", "must hold lines of `label TEXT`"),
         (datasets.read_labelled, "a 좋다".encode("utf-16"), "must be in UTF-8.*0xff"),
-        (datasets.read_labelled, gzip.compress(GOOD)[:-9], "own.txt: Compressed file"),
+        (
+            datasets.read_labelled,
+            gzip.compress(GOOD, mtime=0)[:-9],
+            "own.txt: Compressed file",
+        ),
         (datasets.read_pairs, b"a\tb\nno tab here\n", "line 2 of .*own.txt"),
         (datasets.read_pairs, b"a\t \n", "line 1"),
         (datasets.read_pairs, b"", "must hold lines of `source TAB target`"),
@@ -238,7 +242,9 @@ def test_a_missing_file_is_named():
 
 def test_files_of_windows_and_packed_files_are_read(tmp_path):
     path = tmp_path / "reviews.txt.gz"
-    path.write_bytes(gzip.compress("\ufeff좋음 잘 만든\r\n나쁨 지루한\r\n".encode()))
+    path.write_bytes(
+        gzip.compress("\ufeff좋음 잘 만든\r\n나쁨 지루한\r\n".encode(), mtime=0)
+    )
     assert datasets.read_labelled(path) == (["잘 만든", "지루한"], ["좋음", "나쁨"])
     path = tmp_path / "pairs.tsv"
     path.write_bytes(b"a b\tc\tmore\r\n")

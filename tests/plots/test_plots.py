@@ -1,5 +1,6 @@
 """Plots: every number and every label that goes in can be seen."""
 
+import itertools
 import sys
 import types
 
@@ -12,6 +13,7 @@ from kseq.plots import (
     attention_heads,
     attention_heatmap,
     figures,
+    highlighted_texts,
     training_curve,
 )
 
@@ -199,3 +201,60 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     ):
         with pytest.raises(ImportError, match=r"pip install kseq\[plots\]"):
             plot()
+
+
+def positions(figure):
+    """Where the words of a highlighted text stand, in inches from the upper left."""
+    width, height = figure.get_size_inches()
+    return [
+        (x * width, (1 - y) * height)
+        for x, y in (text.get_position() for text in figure.texts)
+    ]
+
+
+def test_words_are_the_darker_the_larger_their_weight():
+    figure = highlighted_texts([["a", "b", "c"]], [[0.0, 0.2, 0.1]])
+    faces = [text.get_bbox_patch().get_facecolor()[:3] for text in figure.texts]
+    a, b, c = (sum(face) for face in faces)
+    assert a > c > b
+    assert [text.get_color() for text in figure.texts] == ["black", "white", "black"]
+
+
+def test_a_long_text_goes_on_in_the_next_line_within_the_picture():
+    words = [f"word{i}" for i in range(61)]
+    figure = highlighted_texts([words, ["end"]], [range(61), [0]], ["x", ""])
+    places = positions(figure)[1:]  # without the title
+    width, height = figure.get_size_inches()
+    assert all(0 < x < width and 0 < y < height for x, y in places)
+    assert places == sorted(places, key=lambda place: (round(place[1], 6), place[0]))
+    lines = [y for _, y in places[:-1]]
+    assert len(set(np.round(lines, 6))) > 1 and places[-1][1] > max(lines)
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.texts]
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+    first = [box for box in boxes[1:] if box.y0 == boxes[1].y0]
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(first))
+
+
+def test_a_text_without_any_weight_is_drawn(base_font_only):
+    figure = highlighted_texts([["$a$", "bc"], ["\n"]], [[0, 0], [0]], ["", "x 한"])
+    written = [text.get_text() for text in figure.texts]
+    assert written == ["$a$", "bc", "x U+D55C", "\\n"]
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("weights", "titles", "complaint"),
+    [
+        ([[1.0, 2.0, 3.0]], None, "one number for each token"),
+        ([[1.0, 2.0], [1.0]], None, "one number for each token"),
+        ([[1.0, -2.0]], None, "numbers from 0 on"),
+        ([[1.0, float("nan")]], None, "numbers from 0 on"),
+        ([[1.0, 2.0]], ["a", "b"], "`titles` must be one for each text"),
+    ],
+)
+def test_weights_that_do_not_fit_the_words_are_refused(weights, titles, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        highlighted_texts([["a", "b"]], weights, titles)
+    with pytest.raises(ValueError, match="one number for each token"):
+        highlighted_texts([], [])

@@ -1,0 +1,212 @@
+"""Text in, labels out: a classifier or a tagger with its vocabulary and its labels.
+
+Axes in shape comments: B texts, S tokens, L labels.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from kseq.text.arguments import at_least, shortened, strings
+from kseq.text.pipeline import checked, deserialize_parts, encode_some, serialize_parts
+
+PARTS = ("model", "vocabulary")
+LENGTH_MULTIPLE = 16  # so that a compiled model meets few shapes
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """What a model calls a text or a token.
+
+    Attributes:
+        name: The most probable label.
+        probability: Its probability.
+        probabilities: `(L,)`, those of all labels in their order.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.text import Label
+    >>> Label("good", 0.75, np.array([0.25, 0.75]))
+    Label(name='good', probability=0.75)
+    """
+
+    name: str
+    probability: float
+    probabilities: np.ndarray = dataclasses.field(repr=False, compare=False)
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class TextToLabels(keras.Model):
+    """A classifier or a tagger, its vocabulary and its labels, in one `.keras` file.
+
+    A model that gives one answer for each text, as those of `kseq.many_to_one`, is a
+    classifier; one that gives an answer for each token, as those of
+    `kseq.many_to_many`, is a tagger.
+
+    Args:
+        model: A model that maps token ids `(B, S)` to logits, `(B, L)` or `(B, S, L)`.
+        vocabulary: The `Vocabulary` of what it reads.
+        labels: The names of the L labels, in the order of the logits.
+        **kwargs: `name` and the other arguments of `keras.Model`.
+
+    Call arguments:
+        inputs: Whatever the inner model is called with; it goes there unchanged.
+
+    Returns:
+        What the inner model returns.
+
+    Raises:
+        ValueError: The model does not give a logit for each label, or knows fewer
+            tokens than the vocabulary has; the vocabulary is none; the labels are not
+            different strings.
+
+    Example:
+
+    >>> import kseq
+    >>> words = kseq.text.Vocabulary("word").adapt(["what a joy", "what a bore"])
+    >>> model = kseq.many_to_one(words.size, num_outputs=2, width=8)
+    >>> critic = kseq.text.TextToLabels(model, words, ["bad", "good"])
+    >>> critic.label_ids(["good", "bad", "good"])
+    [1, 0, 1]
+    >>> [label] = critic.label(["what a great joy"])
+    >>> label.name in ("bad", "good"), label.probabilities.shape
+    (True, (2,))
+
+    References:
+        - [Keras: save, serialize, and export](https://keras.io/guides/serialization_and_saving/)
+    """
+
+    def __init__(self, model, vocabulary, labels, **kwargs):
+        super().__init__(**kwargs)
+        self.vocabulary = checked("vocabulary", vocabulary)
+        self.labels = checked_labels(labels)
+        self.model = checked_model(model, self.labels, vocabulary)
+        self.built = True
+
+    def call(self, inputs, training=None):
+        return self.model(inputs, training=training)
+
+    def label(self, texts, batch_size=64):
+        """Finds the most probable label of each text, or of each of its tokens.
+
+        Texts of like length are read together, so any number may come in any order.
+
+        Args:
+            texts: List of texts, as the vocabulary takes them.
+            batch_size: How many texts are read together.
+
+        Returns:
+            For each text its `Label`; of a tagger a list with one for each token.
+
+        Raises:
+            ValueError: A text has no token at all, or `batch_size` is less than 1.
+
+        Example: see the class.
+        """
+        rows = encode_some(self.vocabulary, texts)
+        size = at_least("batch_size", batch_size, 1)
+        results = [None] * len(rows)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        for first in range(0, len(order), size):
+            chosen = order[first : first + size]
+            probabilities = self._probabilities(
+                [rows[i] for i in chosen], longest=len(rows[order[-1]])
+            )
+            for i, row in zip(chosen, probabilities, strict=True):
+                results[i] = self._labels(row, len(rows[i]))
+        return results
+
+    def label_ids(self, names):
+        """Turns names of labels into numbers, to train with.
+
+        Args:
+            names: List of names, or for a tagger of lists of names.
+
+        Returns:
+            Integers from 0 to L - 1 in lists of the same form.
+
+        Raises:
+            ValueError: A name is none of the labels.
+
+        Example: see the class.
+        """
+        numbers = {name: number for number, name in enumerate(self.labels)}
+
+        def find(name):
+            if isinstance(name, (list, tuple)):
+                return [find(part) for part in name]
+            if name not in numbers:
+                raise ValueError(
+                    f"`names` must be labels of this model: {shortened(self.labels)}. "
+                    f"Received: {name!r}. Make the model with this label, or leave "
+                    "out what has it."
+                )
+            return numbers[name]
+
+        if isinstance(names, str):
+            strings("names", names)  # which says how to mend it
+        return find(list(names))
+
+    def _probabilities(self, rows, longest):
+        length = -(-len(rows[-1]) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+        ids = np.full((len(rows), min(length, longest)), self.vocabulary.pad_token_id)
+        for row, tokens in zip(ids, rows, strict=True):
+            row[: len(tokens)] = tokens
+        logits = self.model.predict_on_batch(ids.astype("int32"))
+        logits = np.asarray(keras.ops.convert_to_numpy(logits), "float64")
+        exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return exponents / exponents.sum(axis=-1, keepdims=True)  # B L or B S L
+
+    def _labels(self, probabilities, length):
+        if probabilities.ndim == 2:
+            return [self._labels(step, length) for step in probabilities[:length]]
+        best = int(probabilities.argmax())
+        return Label(self.labels[best], float(probabilities[best]), probabilities)
+
+    def get_config(self):
+        parts = serialize_parts(self, PARTS)
+        return {**super().get_config(), **parts, "labels": list(self.labels)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**deserialize_parts(config, PARTS, custom_objects))
+
+
+def checked_labels(labels):
+    """Returns the labels as a list, if they are different strings."""
+    labels = strings("labels", labels)
+    is_text = all(isinstance(name, str) for name in labels)
+    if not labels or not is_text or len(set(labels)) < len(labels):
+        raise ValueError(
+            "`labels` must be different strings, one at least. Received: "
+            f"labels={shortened(labels)}."
+        )
+    return labels
+
+
+def checked_model(model, labels, vocabulary):
+    """Returns the model, if it fits the labels and the vocabulary."""
+    shape = getattr(model, "output_shape", None)
+    is_shape = isinstance(shape, tuple) and len(shape) in (2, 3)
+    if not is_shape or shape[-1] != len(labels):
+        raise ValueError(
+            "`model` must be a built Keras model that gives a logit for each of the "
+            f"{len(labels)} labels, of shape (B, {len(labels)}) or for each token "
+            f"(B, S, {len(labels)}). Received: {model!r}, output_shape={shape}. Build "
+            f"it with num_outputs={len(labels)}."
+        )
+    sizes = [layer.vocabulary_size for layer in model.layers if is_embedding(layer)]
+    is_loading = not vocabulary.tokens  # its tokens are read after its config
+    if sizes and not is_loading and max(sizes) < vocabulary.size:
+        raise ValueError(
+            f"`model` must know every token of the vocabulary. Received: a model of "
+            f"{max(sizes)} tokens, a vocabulary of {vocabulary.size}. Build it with "
+            "`vocabulary.size`."
+        )
+    return model
+
+
+def is_embedding(layer):
+    return isinstance(getattr(layer, "vocabulary_size", None), int)

@@ -1,0 +1,136 @@
+"""Text out of nothing, or from its beginning: a language model with its vocabulary."""
+
+import keras
+import numpy as np
+
+from kseq.text.arguments import at_least
+from kseq.text.pipeline import checked
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class TextWriter(keras.Model):
+    """A language model and its vocabulary, in one `.keras` file.
+
+    A model that has learned from windows of a long text knows no more than a window. A
+    longer text is written piece by piece: each piece begins with what was written last,
+    half a window of it, and fills up the other half.
+
+    Args:
+        model: A model that writes from nothing, such as `kseq.one_to_many` builds.
+        vocabulary: The `Vocabulary` of what it writes.
+        window: Most tokens that the model reads at a time. None for any number.
+        **kwargs: `name` and the other arguments of `keras.Model`.
+
+    Call arguments:
+        inputs: Whatever the inner model is called with; it goes there unchanged.
+
+    Returns:
+        What the inner model returns.
+
+    Raises:
+        ValueError: The model has no `generate`, the vocabulary is none, or `window` is
+            less than 2.
+
+    Example:
+
+    >>> import keras, kseq
+    >>> letters = kseq.text.Vocabulary("character").adapt(["hello"])
+    >>> writer = kseq.text.TextWriter(kseq.one_to_many(letters.size, width=8), letters)
+    >>> no_marks = kseq.decoding.BannedTokens([1, 2, 3])  # unknown, start and end
+    >>> search = kseq.decoding.Sampling(temperature=0.8, constraints=[no_marks])
+    >>> [text] = writer.generate(["he"], search, max_length=7)
+    >>> len(text), text[:2]
+    (7, 'he')
+
+    References:
+        - [Graves, 2013](https://arxiv.org/abs/1308.0850), 2, 3
+    """
+
+    def __init__(self, model, vocabulary, window=None, **kwargs):
+        super().__init__(**kwargs)
+        if not callable(getattr(model, "generate", None)):
+            raise ValueError(
+                "`model` must have a method `generate`, as models of "
+                f"`kseq.one_to_many` have. Received: model={model!r}."
+            )
+        self.model = model
+        self.vocabulary = checked("vocabulary", vocabulary)
+        self.window = None if window is None else at_least("window", window, 2)
+        self.built = True
+
+    def call(self, inputs, training=None):
+        return self.model(inputs, training=training)
+
+    def generate(self, prompts, search=None, max_length=200):
+        """Continues each of the prompts.
+
+        Args:
+            prompts: List of texts, each the beginning of a text to write; "" for one
+                that has none.
+            search: How to search: `kseq.decoding.Sampling(0.8)` and the like, of which
+                the best hypothesis counts. None for the way of the model.
+            max_length: Most tokens of a text, those of its prompt counted.
+
+        Returns:
+            A text for each prompt, which it begins with.
+
+        Raises:
+            ValueError: A prompt leaves no room, or `search` has a seed, and so the same
+                random numbers for each piece, when there are several. Leave the seed
+                out, and call `keras.utils.set_random_seed`.
+
+        Example: see the class.
+        """
+        rows = self.vocabulary.encode(prompts)
+        if not rows:
+            return []
+        self._check_lengths(rows, prompts, search, max_length)
+        piece = max_length if self._fits(max_length) else self.window
+        writing = [True] * len(rows)
+        while any(writing):
+            views = [r if self._fits(max_length) else r[-(piece // 2) :] for r in rows]
+            result = self.model.generate(len(rows), search, piece, prefix=views)
+            for i, view in enumerate(views):
+                length = result.lengths[i, 0] if writing[i] else 0
+                rows[i] += result.token_ids[i, 0, len(view) : length].tolist()
+                has_ended = length < piece or rows[i][-1] == self.model.end_token_id
+                writing[i] = not has_ended and len(rows[i]) < max_length
+        return self.vocabulary.decode([np.array(r[:max_length], int) for r in rows])
+
+    def _fits(self, length):
+        return self.window is None or length <= self.window
+
+    def _check_lengths(self, rows, prompts, search, max_length):
+        at_least("max_length", max_length, 1)
+        longest = max(range(len(rows)), key=lambda i: len(rows[i]))
+        if len(rows[longest]) >= max_length:
+            raise ValueError(
+                "`max_length` must be more than a prompt has already. Received: "
+                f"max_length={max_length} with a prompt of {len(rows[longest])} "
+                f"tokens: {prompts[longest]!r}."
+            )
+        if not self._fits(max_length) and getattr(search, "seed", None) is not None:
+            raise ValueError(
+                "A text longer than the window is written in pieces, which need random "
+                f"numbers of their own. Received: {search!r} with max_length="
+                f"{max_length} and window={self.window}. Leave out the seed, and call "
+                "`keras.utils.set_random_seed` before."
+            )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "model": keras.saving.serialize_keras_object(self.model),
+            "vocabulary": keras.saving.serialize_keras_object(self.vocabulary),
+            "window": self.window,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        parts = {
+            name: keras.saving.deserialize_keras_object(
+                config[name], custom_objects=custom_objects
+            )
+            for name in ("model", "vocabulary")
+        }
+        return cls(**{**config, **parts})

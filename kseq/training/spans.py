@@ -1,0 +1,98 @@
+"""Spans: what the labels B-, I- and O of single words mark together, and its scores."""
+
+import typing
+
+
+class SpanScores(typing.NamedTuple):
+    """How well spans were found.
+
+    Attributes:
+        precision: Share of the spans found that are right.
+        recall: Share of the right spans that were found.
+        f1: Their harmonic mean.
+
+    Example:
+
+    >>> from kseq.training import SpanScores
+    >>> SpanScores(precision=1.0, recall=0.5, f1=2 / 3).recall
+    0.5
+    """
+
+    precision: float
+    recall: float
+    f1: float
+
+
+def spans(labels):
+    """Lists the spans that the labels of one sentence mark.
+
+    A span begins at `B-kind`, goes on with `I-kind` of the same kind, and ends before
+    anything else. An `I-kind` that continues no span of its kind begins one, as in the
+    scorer of the CoNLL shared tasks; a label without `B-` or `I-` is in no span.
+
+    Args:
+        labels: List of labels, one for each word.
+
+    Returns:
+        A list of `(kind, first, end)`: the span holds the words `first` to `end - 1`.
+
+    Example:
+
+    >>> from kseq.training import spans
+    >>> spans(["O", "B-city", "I-city", "B-city", "O", "I-day", "I-month"])
+    [('city', 1, 3), ('city', 3, 4), ('day', 5, 6), ('month', 6, 7)]
+
+    References:
+        - [Tjong Kim Sang and De Meulder, 2003](https://aclanthology.org/W03-0419/), 2.2
+    """
+    found, open_kind, first = [], None, 0
+    for place, label in enumerate([*labels, "O"]):
+        mark, _, kind = label.partition("-")
+        if open_kind is not None and (mark != "I" or kind != open_kind):
+            found.append((open_kind, first, place))
+            open_kind = None
+        if mark in ("B", "I") and open_kind is None:
+            open_kind, first = kind, place
+    return found
+
+
+def span_scores(labels, predicted):
+    """Scores predicted labels by the spans they mark, over all sentences together.
+
+    A span is right if its kind, its first and its last word are.
+
+    Args:
+        labels: The right labels: a list of lists, one label for each word.
+        predicted: The predicted ones, in the same form.
+
+    Returns:
+        `SpanScores`: precision, recall and F1, each 0 where it has nothing to count.
+
+    Raises:
+        ValueError: There are not as many predicted labels as right ones.
+
+    Example:
+
+    >>> from kseq.training import span_scores
+    >>> labels = [["B-city", "I-city", "O"], ["B-day"]]
+    >>> span_scores(labels, [["B-city", "O", "O"], ["B-day"]])
+    SpanScores(precision=0.5, recall=0.5, f1=0.5)
+
+    References:
+        - [Tjong Kim Sang and De Meulder, 2003](https://aclanthology.org/W03-0419/), 2.2
+    """
+    lengths = [len(row) for row in labels], [len(row) for row in predicted]
+    if lengths[0] != lengths[1]:
+        raise ValueError(
+            "`predicted` must have one label for each of `labels`. Received: "
+            f"{len(lengths[0])} sentences of {sum(lengths[0])} labels, and "
+            f"{len(lengths[1])} of {sum(lengths[1])}."
+        )
+    right = {(i, *span) for i, row in enumerate(labels) for span in spans(row)}
+    found = {(i, *span) for i, row in enumerate(predicted) for span in spans(row)}
+    shared = len(right & found)
+    return SpanScores(
+        precision=shared / len(found) if found else 0.0,
+        recall=shared / len(right) if right else 0.0,
+        f1=2 * shared / (len(right) + len(found)) if right or found else 0.0,
+    )

@@ -1,0 +1,79 @@
+"""Words that a model cannot count on: token dropout."""
+
+import keras
+import numpy as np
+
+from kseq.layers.arguments import integer, rate
+
+
+class TokenDropout(keras.utils.PyDataset):
+    """Makes some tokens of another data set unknown, others each time.
+
+    A model that has learned from whole texts has never met an unknown word, and leans
+    on rare words it has learned by heart. Each token but padding becomes the unknown
+    one with the same probability, whenever a batch is asked for; labels are let be.
+
+    Args:
+        data: A `keras.utils.PyDataset` of batches `(token_ids (B, S), labels)`, such as
+            `kseq.training.batches` gives.
+        dropout: Share of the tokens to make unknown.
+        seed: Non-negative integer that the random numbers follow from.
+        unknown_token_id: The id that stands in their place; or an array with an id for
+            each token of the vocabulary, which says what becomes of it, such as that
+            of all words with the same ending.
+        pad_token_id: The id of padding, which stays.
+
+    Raises:
+        ValueError: `dropout` is not in [0, 1), an id is no integer, or a batch is not
+            of token ids, or holds one that the array has no place for.
+
+    Example:
+
+    >>> from kseq.training import TokenDropout, batches
+    >>> data = TokenDropout(batches([[5, 6, 7], [8]], [0, 1], batch_size=2), 0.9)
+    >>> inputs, labels = data[0]
+    >>> inputs.shape, sorted(set(inputs.flatten().tolist()) - {5, 6, 7, 8})
+    ((2, 3), [0, 1])
+
+    References:
+        - [Iyyer et al., 2015](https://aclanthology.org/P15-1162/), 2.3
+        - [Dai and Le, 2015](https://arxiv.org/abs/1511.01432), 4.1
+    """
+
+    def __init__(self, data, dropout, seed=0, unknown_token_id=1, pad_token_id=0):
+        super().__init__()
+        self.data = data
+        self.dropout = rate("dropout", dropout)
+        self.unknown_token_id = np.asarray(unknown_token_id)
+        if self.unknown_token_id.ndim != 1 or self.unknown_token_id.dtype.kind != "i":
+            self.unknown_token_id = integer("unknown_token_id", unknown_token_id)
+        self.pad_token_id = integer("pad_token_id", pad_token_id)
+        self._random = np.random.default_rng(seed)
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        token_ids, *rest = self.data[index]
+        if getattr(getattr(token_ids, "dtype", None), "kind", None) != "i":
+            raise ValueError(
+                "`data` must give batches (token_ids, labels), the ids as an integer "
+                f"array. Received: a batch that begins with {type(token_ids).__name__}."
+            )
+        dropped = self._random.random(token_ids.shape) < self.dropout  # B S
+        dropped &= token_ids != self.pad_token_id
+        return np.where(dropped, self._unknown(token_ids), token_ids), *rest
+
+    def _unknown(self, token_ids):
+        """What stands in the place of each token, if it is dropped."""
+        if isinstance(self.unknown_token_id, int):
+            return self.unknown_token_id
+        if token_ids.max(initial=0) >= len(self.unknown_token_id):
+            raise ValueError(
+                "`unknown_token_id` must have an id for each token. Received: "
+                f"{len(self.unknown_token_id)} ids, and a token {token_ids.max()}."
+            )
+        return self.unknown_token_id[token_ids].astype(token_ids.dtype)
+
+    def on_epoch_end(self):
+        self.data.on_epoch_end()

@@ -1,0 +1,249 @@
+"""Labels each word of a sentence: slots of a request, or parts of speech.
+
+A network that reads sentences from both ends learns the slots of requests about flights
+(ATIS), English parts of speech (UD English EWT), or labels of your own.
+
+    python recipes/tag_words.py --task atis
+    python recipes/tag_words.py --task ud_english_ewt --output parts_of_speech
+    python recipes/tag_words.py --load tag_words/model.keras --read "fly to boston"
+    python recipes/tag_words.py --train a.txt --dev b.txt --test c.txt --output mine
+
+A file of your own has a line `word label` for each word and a blank line after each
+sentence, or is a `.conllu` of Universal Dependencies. What is read is split at spaces.
+Words that are rare or new are read by their form: capitals, digits, how they end. Where
+published parts share sentences, those are left out of the earlier part.
+"""
+
+import argparse
+import collections
+import itertools
+import pathlib
+import sys
+import time
+import zipfile
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import kseq
+
+console = Console()
+
+
+def main(argv=None):
+    options = parse_arguments(argv)
+    if options.load:
+        return show(load_model(options.load), [text.split() for text in options.read])
+    train, validation, test = load_parts(options)
+    keras.utils.set_random_seed(options.seed)
+    pipeline, began = build(options, train, validation), time.time()
+    history = fit(pipeline, options, train, validation)
+    minutes, weights = (time.time() - began) / 60, pipeline.model.count_params()
+    console.print(f"Trained {weights:,} weights in {minutes:.1f} minutes.")
+    evaluate(pipeline, train, validation, "validation")
+    found = evaluate(pipeline, train, test, "test")
+    show(pipeline, *(column[:: len(test[0]) // 5 + 1] for column in test))
+    draw_confusions(test[1], found, options.output / "confusions.png")
+    kseq.plots.training_curve(history).savefig(options.output / "training.png")
+    console.print(f"The best model and pictures lie in {options.output}/.")
+    if options.quick:
+        console.print("This was --quick, a look at the way: the figures mean nothing.")
+
+
+def build(options, train, validation):
+    """A tagger, with the words and forms that it reads and the labels it gives."""
+    words = kseq.text.Vocabulary(split=None, min_count=2)
+    words.adapt(train[0] + [forms(word) for row in train[0] for word in row])
+    labels = sorted({*itertools.chain(*train[1], *validation[1])})
+    layers, size = kseq.layers, (options.width, options.layers)
+    if options.encoder == "transformer":
+        encoder = layers.TransformerEncoder(size[1], 4, rotary=True, dropout=0.1)
+    else:
+        encoder = layers.RecurrentEncoder(options.encoder, *size, bidirectional=True)
+    embedding = layers.TokenEmbedding(words.size, options.width, options.dropout)
+    model = kseq.many_to_many(embedding, len(labels), encoder, dropout=options.dropout)
+    return kseq.text.TextToLabels(model, words, labels)
+
+
+def forms(word):
+    """What an unknown word tells, most first: capitals, digits, hyphens, its ending."""
+    capitals = "XX" if len(word) > 1 and word.isupper() else "X" * word[0].isupper()
+    plain = "".join("0" if c.isdigit() else c for c in word.lower())
+    marks = f"<{capitals}{'0' * ('0' in plain)}{'-' * ('-' in plain)}"
+    return [f"{marks} {plain[-3:]}>", f"{marks} {plain[-2:]}>", f"{marks}>"]
+
+
+def readable(pipeline, sentences, known=None):
+    """The sentences, with the form of each word that the model does not know."""
+    known = known or set(pipeline.vocabulary.tokens)
+    return [
+        [next((x for x in [word, *forms(word)] if x in known), word) for word in row]
+        for row in sentences
+    ]
+
+
+def fit(pipeline, options, train, validation):
+    """Trains with Keras' own loop, and keeps the best epoch."""
+    words = pipeline.vocabulary
+    batches, watched = (
+        kseq.training.batches(
+            words.encode(readable(pipeline, sentences)),
+            pipeline.label_ids(labels),
+            options.batch_size,
+            shuffle=is_training,
+            seed=options.seed,
+            length_multiple=16,  # each length is compiled once, which takes seconds
+        )
+        for sentences, labels, is_training in ((*train, True), (*validation, False))
+    )
+    known_forms = {token for token in words.tokens if token.startswith("<")}
+    [ids] = words.encode(readable(pipeline, [words.tokens], known_forms))
+    dropout = options.word_dropout, options.seed, np.array([0, 1, 2, 3, *ids])
+    batches = kseq.training.TokenDropout(batches, *dropout)
+    steps = len(batches) * options.epochs
+    schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
+    pipeline.model.compile(
+        keras.optimizers.Adam(schedule, global_clipnorm=1.0),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[kseq.training.TokenAccuracy(-1, "accuracy")],  # no label is padding
+    )
+    path, stop = options.output / "model.keras", kseq.training.StopOnInterrupt()
+    best = kseq.training.SaveBest(path, monitor="val_accuracy", saved=pipeline)
+    run = {"epochs": options.epochs, "callbacks": [best, stop]}
+    history = pipeline.model.fit(batches, validation_data=watched, **run)
+    if stop.interrupted:
+        console.print(f"Stopped. The best model so far lies in {path}.")
+    return history
+
+
+def evaluate(pipeline, train, part, name):
+    """Prints how well a part is labelled, and returns its labels."""
+    results = pipeline.label(readable(pipeline, part[0]))
+    found = [[label.name for label in row] for row in results]
+    words, names, guesses = (np.concatenate(rows) for rows in (*part, found))
+    right, new = names == guesses, ~np.isin(words, [*itertools.chain(*train[0])])
+    table = Table(name, "share")
+    table.add_row("words labelled right", f"{right.mean():.2%}")
+    if new.any():
+        table.add_row(f"... of {new.sum():,} never seen", f"{right[new].mean():.2%}")
+    if any(kseq.training.spans(row) for row in part[1]):
+        for key, x in kseq.training.span_scores(part[1], found)._asdict().items():
+            table.add_row(f"{key} of spans", f"{x:.2%}")
+    console.print(table)
+    return found
+
+
+def draw_confusions(labels, found, path):
+    """Draws which labels are taken for which, those of the most words."""
+    labels, found = np.concatenate(labels), np.concatenate(found)
+    counts = collections.Counter(labels)
+    pairs = collections.Counter(zip(labels, found, strict=True))
+    names = [name for name, _ in counts.most_common(24)]
+    shares = [[pairs[true, guess] / counts[true] for guess in names] for true in names]
+    axes = kseq.plots.attention_heatmap(
+        shares, names, names, "true label (left), given (above)"
+    )
+    axes.figure.savefig(path)
+
+
+def show(pipeline, sentences, labels=None):
+    """Prints sentences with their labels, and what the model got wrong in red."""
+    if [] in sentences:
+        sys.exit("A sentence to read must have a word at least. Received: ''.")
+    results = pipeline.label(readable(pipeline, sentences))
+    table = Table("word", "label", "probability", "")
+    for number, (row, guesses) in enumerate(zip(sentences, results, strict=True)):
+        names = labels[number] if labels else [guess.name for guess in guesses]
+        for word, guess, name in zip(row, guesses, names, strict=True):
+            fact = f"in fact {name}" if guess.name != name else ""
+            style = "red" if fact else "dim" if name == "O" else None
+            cells = word, guess.name, f"{guess.probability:.3f}", fact
+            table.add_row(*map(escape, cells), style=style)
+        table.add_section()
+    console.print(table)
+
+
+def load_parts(options):
+    """Sentences and labels: to learn from, to watch, and to be tested on."""
+    try:
+        if options.train:
+            paths = options.train, options.dev, options.test
+            parts = [kseq.datasets.read_tagged(path) for path in paths]
+        else:
+            loaded = kseq.datasets.load(options.task, options.data)
+            parts = [part[:2] for part in loaded.values()]
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    whole, most = kseq.datasets.disjoint(*parts), 400 if options.quick else None
+    shared = sum(len(part[0]) for part in parts) - sum(len(part[0]) for part in whole)
+    train, validation, test = [tuple(column[:most] for column in p) for p in whole]
+    learned = set(itertools.chain(*train[1]))
+    if len(learned) < 2 or not validation[0]:
+        sys.exit(
+            "There must be two labels to learn, and sentences that the test lacks. "
+            f"Received: {len(learned)} labels, {len(validation[0])} sentences to watch."
+        )
+    sizes = " + ".join(f"{len(part[0]):,}" for part in (train, validation, test))
+    console.print(f"{sizes} sentences to learn from, to watch and to be tested on;")
+    console.print(f"{shared} left out, for a later part has them too.")
+    for name, part in {"validation": validation, "test": test}.items():
+        if new := [x for x in itertools.chain(*part[1]) if x not in learned]:
+            console.print(
+                f"[b]Warning:[/b] {len(new)} words of the {name} part count as errors."
+                f" Only it has their labels: {escape(', '.join(sorted(set(new))))}."
+            )
+    return train, validation, test
+
+
+def load_model(path):
+    """The model that an earlier run has saved."""
+    try:
+        pipeline = keras.saving.load_model(path, compile=False)
+        if len(pipeline.model.output_shape) == 3 and pipeline.labels:
+            return pipeline
+    except (AttributeError, ValueError, OSError, zipfile.BadZipFile) as error:
+        sys.exit(f"{path} must hold a tagger of this recipe. Received: {error}")
+    sys.exit(f"{path} must hold a tagger of this recipe. Received: another model.")
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add, path = parser.add_argument, pathlib.Path
+    add("--task", choices=["atis", "ud_english_ewt"], default="atis")
+    add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
+    for part, use in {"train": "learn", "dev": "watch", "test": "be tested on"}.items():
+        add(f"--{part}", type=path, help=f"a file of your own, with sentences to {use}")
+    add("--output", type=path, default=path("tag_words"), help="folder of what is made")
+    add("--load", type=path, metavar="FILE", help="label with a saved model")
+    add("--read", nargs="+", metavar="SENTENCE", help="what to label then")
+    add("--encoder", choices=["lstm", "gru", "transformer"], default="lstm")
+    add("--width", type=int, default=192, help="of each layer (%(default)s)")
+    add("--layers", type=int, default=1, help="of the encoder (%(default)s)")
+    add("--word-dropout", type=float, default=0.05, help="share of words read by form")
+    add("--dropout", type=float, default=0.5)
+    add("--epochs", type=int, default=20)
+    add("--batch-size", type=int, default=16)
+    add("--learning-rate", type=float, default=4e-3)
+    add("--seed", type=int, default=0)
+    add("--quick", action="store_true", help="see all of it work, on little data")
+    options = parser.parse_args(argv)
+    if bool(options.load) != bool(options.read):
+        parser.error("--load and --read go together")
+    if len({bool(path) for path in (options.train, options.dev, options.test)}) > 1:
+        parser.error("--train, --dev and --test go together")
+    if min(options.epochs, options.layers, options.batch_size, options.width // 4) < 1:
+        parser.error(
+            "--epochs, --layers and --batch-size must be 1 at least, --width 4"
+        )
+    if options.quick:
+        options.epochs, options.width, options.learning_rate = 4, 64, 0.01
+    return options
+
+
+if __name__ == "__main__":
+    main()

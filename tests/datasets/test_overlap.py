@@ -1,0 +1,29 @@
+"""What is tested is not learned."""
+
+import itertools
+
+from kseq.datasets import disjoint, load
+
+
+def test_what_a_later_part_has_is_left_out_of_the_earlier_ones():
+    train = ([["a"], ["b", "c"], ["d"], ["a"], ["g"]], [1, 2, 3, 4, 5])
+    validation = ([["d"], ["e"], ["f"]], [6, 7, 8])
+    test = ([["e"], ["g"], ["e"]], [9, 10, 11])
+    assert disjoint(train, validation, test) == [
+        ([["a"], ["b", "c"], ["a"]], [1, 2, 4]),
+        ([["d"], ["f"]], [6, 8]),
+        test,
+    ]
+
+
+def test_parts_that_share_nothing_stay_as_they_are():
+    parts = [(["a"], ["x"], [1]), (["b"], ["x"], [1])]
+    assert disjoint(*parts) == parts
+
+
+def test_real_parts_share_no_sentence_afterwards(data_set):
+    splits = load("atis", data_set("atis").parent)
+    parts = disjoint(*splits.values())
+    assert [len(words) for words, _, _ in parts] == [4_395, 497, 893]
+    for one, other in itertools.combinations(parts, 2):
+        assert not {*map(tuple, one[0])} & {*map(tuple, other[0])}

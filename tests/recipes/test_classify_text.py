@@ -1,0 +1,270 @@
+import contextlib
+import importlib.util
+import io
+import itertools
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import rich.console
+
+import kseq
+
+ROOT = pathlib.Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "classify_text.py"
+SMALL = ["--width", "8", "--batch-size", "16", "--learning-rate", "0.03"]
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    spec = importlib.util.spec_from_file_location("classify_text", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A language in which one word of each text, anywhere in it, says the label."""
+    folder = tmp_path_factory.mktemp("reviews")
+    words = {"joy": "good", "기쁨": "good", "bore": "bad", "yawn": "bad"}
+    lines = [
+        f"{label} {' '.join(text)}"
+        for word, label in words.items()
+        for others in itertools.permutations(["a", "The", "of", "très"], 3)
+        for text in ([word, *others], [*others, word])
+    ]
+    rows = {"train": lines[::2], "dev": lines[1::4], "test": lines[3::4]}
+    for part, texts in rows.items():
+        (folder / part).write_text("\n".join(texts), "utf-8")
+    return {part: folder / part for part in rows}
+
+
+def flags(files, **others):
+    return [
+        argument
+        for part, path in {**files, **others}.items()
+        for argument in (f"--{part}", str(path))
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(recipe, files, tmp_path_factory):
+    output = tmp_path_factory.mktemp("texts")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        recipe.main([*flags(files, output=output, epochs=6), *SMALL])
+    return output, printed.getvalue()
+
+
+def rates(printed):
+    [row] = [line for line in printed.splitlines() if "%" in line]
+    return [float(cell.strip(" %")) for cell in row.split("│")[2:4]]
+
+
+def test_it_learns_which_words_say_the_label(trained):
+    _, printed = trained
+    assert "96 texts to learn from, 48 to watch, 48 held out" in printed
+    assert min(rates(printed)) > 90
+
+
+def test_it_writes_a_model_and_pictures(trained):
+    names = sorted(path.name for path in trained[0].iterdir())
+    assert names == ["model.keras", "training.png", "words.png"]
+    for picture in trained[0].glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_accuracy_is_that_of_the_file_on_the_test_part(recipe, files, trained):
+    pipeline = recipe.load_model(trained[0] / "model.keras")
+    rows = recipe.read_file(files["test"])
+    right = [
+        label.name == name
+        for label, name in zip(pipeline.label(list(rows)), rows.values(), strict=True)
+    ]
+    assert rates(trained[1])[1] == round(100 * sum(right) / len(right), 2)
+
+
+def test_a_second_process_reads_texts_with_the_saved_model(trained):
+    command = [sys.executable, RECIPE, "--load", trained[0] / "model.keras"]
+    done = subprocess.run(
+        [*command, "--read", "of THE  bore", "기쁨 zzz"],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONIOENCODING": "utf-8",
+            "COLUMNS": "90",
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("│") for line in done.stdout.splitlines() if "0." in line]
+    assert [row[1].strip() for row in rows] == ["bad", "good"]
+    assert [row[3].strip() for row in rows] == ["of THE bore", "기쁨 zzz"]
+
+
+def test_a_word_is_the_redder_the_more_it_was_read(recipe, trained, monkeypatch):
+    screen = io.StringIO()
+    options = {"force_terminal": True, "color_system": "truecolor", "width": 90}
+    console = rich.console.Console(file=screen, **options)
+    monkeypatch.setattr(recipe, "console", console)
+    pipeline = recipe.load_model(trained[0] / "model.keras")
+    recipe.show(pipeline, ["joy", "a of yawn the"])
+    greens = [
+        [int(green) for green in re.findall(r"48;2;255;(\d+);", line)]
+        for line in screen.getvalue().splitlines()
+        if "48;2" in line
+    ]
+    # Each text has a word that was read most, and a single word has all attention.
+    assert [len(row) for row in greens] == [1, 4]
+    assert [min(row) for row in greens] == [65, 65]
+    model = pipeline.model
+    encoder = keras.Model(model.input, model.get_layer("encoder").output)
+    steps = encoder(np.array(pipeline.vocabulary.encode(["a of yawn the"])))
+    _, weights = model.get_layer("pooling")(steps, return_attention_scores=True)
+    expected = 255 - 190 * np.array(weights[0]) / np.max(weights[0])
+    np.testing.assert_allclose(greens[1], expected, atol=1.01)
+
+
+def test_what_is_in_two_parts_is_learned_from_no_more(recipe, files, tmp_path):
+    overlap = tmp_path / "train"
+    both = [files[part].read_text("utf-8") for part in ("dev", "test", "train")]
+    overlap.write_text("\n".join(both).upper(), "utf-8")
+    options = recipe.parse_arguments(flags({**files, "train": overlap}))
+    parts = [set(texts) for texts, _ in recipe.load_splits(options)]
+    assert [len(part) for part in parts] == [96, 48, 48]
+    assert len(set.union(*parts)) == 192
+
+
+@pytest.mark.parametrize("task", ["sst2", "trec"])
+def test_no_text_of_the_data_sets_is_in_two_parts(recipe, data_set, task):
+    folder = str(data_set(task).parent)
+    parts = [
+        recipe.load_splits(
+            recipe.parse_arguments(["--task", task, "--data", folder, "--seed", seed])
+        )
+        for seed in "01"
+    ]
+    for (train, validation, test), classes in ((parts[0], 2 if task == "sst2" else 6),):
+        texts = [set(texts) for texts, _ in (train, validation, test)]
+        assert len(set.union(*texts)) == sum(map(len, texts))
+        assert len(set(train[1])) == len(set(test[1])) == classes
+        assert len(texts[2]) == (1821 if task == "sst2" else 500)
+    assert parts[0][2] == parts[1][2]
+    assert (parts[0][1] == parts[1][1]) == (task == "sst2")
+
+
+def test_quick_looks_at_all_of_it_and_a_label_that_is_only_in_the_test_is_an_error(
+    recipe, files, tmp_path, capsys
+):
+    odd = tmp_path / "test"
+    odd.write_text("ugly a\nugly of\nugly the\n[/b] a of", "utf-8")
+    recipe.main([*flags({**files, "test": odd}, output=tmp_path), *SMALL, "--quick"])
+    printed = capsys.readouterr().out
+    assert "no text to learn from has the label [/b], ugly of the test" in printed
+    assert rates(printed)[1] == 0
+    assert "Epoch 2/2" in printed and "figures mean nothing" in printed
+
+
+def test_a_label_that_is_only_watched_is_warned_of(recipe, files, tmp_path, capsys):
+    odd = tmp_path / "dev"
+    odd.write_text("ugly a\ngood joy", "utf-8")
+    options = recipe.parse_arguments(flags({**files, "dev": odd}))
+    train, validation, _ = recipe.load_splits(options)
+    assert "ugly of the validation part" in " ".join(capsys.readouterr().out.split())
+    assert recipe.build(train, validation, options).labels == ["bad", "good", "ugly"]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"good joy\nbad", "Line 2 of .* must be `label TEXT`"),
+        (b"good joy\n\nbad bore", "Line 2 of .* must be `label TEXT`"),
+        ("good très".encode("latin-1"), "file in UTF-8"),
+        (b"", "two labels to learn at least"),
+        (b"good joy\ngood a joy", "Received: 1 labels"),
+    ],
+)
+def test_a_file_that_cannot_be_learned_from_is_named(
+    recipe, files, tmp_path, content, complaint
+):
+    (tmp_path / "train").write_bytes(content)
+    wrong = {**files, "train": tmp_path / "train"}
+    with pytest.raises(SystemExit, match=complaint):
+        recipe.main(flags(wrong, output=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_file_or_folder_is_named(recipe, files, tmp_path):
+    with pytest.raises(SystemExit, match="nowhere"):
+        recipe.main(flags({**files, "dev": tmp_path / "nowhere"}))
+    with pytest.raises(SystemExit, match="sst2"):
+        recipe.main(["--data", str(tmp_path)])
+
+
+def test_a_missing_or_damaged_or_foreign_model_is_named(recipe, tmp_path):
+    path = tmp_path / "model.keras"
+    load = ["--load", str(path), "--read", "a"]
+    with pytest.raises(SystemExit, match="cannot be read"):
+        recipe.main(load)
+    path.write_bytes(b"not a model")
+    with pytest.raises(SystemExit, match="cannot be read"):
+        recipe.main(load)
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
+    with pytest.raises(SystemExit, match="must hold a model of this recipe"):
+        recipe.main(load)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--task", "imdb"], ["--epochs", "0"], ["--load", "a"], ["--train", "a"]],
+)
+def test_wrong_arguments_are_refused(recipe, arguments, capsys):
+    with pytest.raises(SystemExit) as error:
+        recipe.main(arguments)
+    assert error.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_a_text_without_words_cannot_be_read(recipe, capsys):
+    with pytest.raises(SystemExit):
+        recipe.main(["--load", "a", "--read", "one", "  "])
+    assert "one word at least" in capsys.readouterr().err
+
+
+def test_control_c_leaves_the_best_model_and_says_where(files, tmp_path):
+    output = tmp_path / "stopped"
+    process = subprocess.Popen(
+        [sys.executable, RECIPE, *flags(files, output=output, epochs=9999), *SMALL],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # A process started in the background would ignore Ctrl-C, and pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.time() + 240
+    while not (output / "model.keras").exists() and time.time() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, printed
+    assert "The best model and pictures lie in" in " ".join(printed.split())
+    pipeline = keras.saving.load_model(output / "model.keras")
+    assert isinstance(pipeline, kseq.text.TextToLabels)
+
+
+@pytest.mark.slow
+def test_the_questions_of_trec_in_a_hurry(recipe, data_set, tmp_path, capsys):
+    data = ["--task", "trec", "--data", str(data_set("trec").parent)]
+    recipe.main([*data, "--output", str(tmp_path), "--width", "16", "--quick"])
+    printed = capsys.readouterr().out
+    assert "500 texts to learn from" in printed and "mean nothing" in printed
+    assert (tmp_path / "model.keras").exists()

@@ -1,0 +1,196 @@
+"""Text to labels: one file holds a classifier or a tagger, its words and its labels."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.text import Label, TextToLabels, Vocabulary
+
+TEXTS = ["한국 b c", "a", "c a b a 한국 c a", "b b", "a b c 한국 a a b c c b a c"]
+LABELS = ["good", "bad", "나쁨"]
+
+
+def vocabulary():
+    return Vocabulary("word").adapt(TEXTS)
+
+
+def classifier():
+    words = vocabulary()
+    return TextToLabels(kseq.many_to_one(words.size, 3, width=5), words, LABELS)
+
+
+def tagger(encoder="lstm"):
+    words = vocabulary()
+    model = kseq.many_to_many(words.size, 3, encoder=encoder, width=6)
+    return TextToLabels(model, words, LABELS)
+
+
+def copying(numbers):
+    """A tagger that calls the token after the special four by the first label, etc."""
+    words = Vocabulary("word").adapt(["a b c"])
+    table = np.zeros((words.size, 3), "float32")
+    table[range(4, 7), range(3)] = np.log(numbers)
+    ids = keras.Input((None,), dtype="int32")
+    scores = keras.layers.Embedding(*table.shape, weights=[table])(ids)
+    return TextToLabels(keras.Model(ids, scores), words, LABELS)
+
+
+def plain(results):
+    if isinstance(results, Label):
+        return [results.name, round(results.probability, 4)]
+    return [plain(result) for result in results]
+
+
+def test_each_token_gets_the_most_probable_label_and_its_probability():
+    # The other two logits are 0, so the odds are n : 1 : 1.
+    [[c, a, b, unknown]] = copying([2, 3, 6]).label(["c a b z"])
+    assert [c.name, a.name, b.name] == ["나쁨", "good", "bad"]
+    np.testing.assert_allclose([c.probability, a.probability], [6 / 8, 2 / 4])
+    np.testing.assert_allclose(b.probabilities, [1 / 5, 3 / 5, 1 / 5], rtol=1e-6)
+    np.testing.assert_allclose(unknown.probabilities, np.ones(3) / 3)
+
+
+def test_huge_logits_give_probabilities():
+    model = copying([2, 3, 6])
+    model.model.layers[-1].embeddings.assign(np.full((7, 3), 1e30) * [1, -1, 1])
+    [[label]] = model.label(["a"])
+    assert label.probabilities.tolist() == [0.5, 0, 0.5]
+
+
+@pytest.mark.parametrize("make", [classifier, tagger])
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_any_number_of_texts_gets_the_labels_of_each_alone(make, batch_size):
+    reader = make()
+    together = reader.label(TEXTS, batch_size)
+    alone = [reader.label([text])[0] for text in TEXTS]
+    assert plain(together) == plain(alone)
+    for text, result in zip(TEXTS, together, strict=True):
+        if make is tagger:
+            assert len(result) == len(text.split())
+        else:
+            logits = reader(np.array(reader.vocabulary.encode([text])))
+            expected = keras.ops.convert_to_numpy(keras.ops.softmax(logits))[0]
+            np.testing.assert_allclose(result.probabilities, expected, atol=1e-6)
+
+
+def test_texts_of_like_length_are_read_together_and_none_beyond_the_longest():
+    reader, shapes = classifier(), []
+
+    def predict(ids):
+        shapes.append(ids.shape)
+        return np.zeros((len(ids), 3))
+
+    reader.model.predict_on_batch = predict
+    lengths = [19, 2, 1, 17, 3, 16, 7]
+    reader.label(["a " * length for length in lengths], batch_size=2)
+    # Multiples of 16, up to the longest: few shapes for a compiler.
+    assert shapes == [(2, 16), (2, 16), (2, 19), (1, 19)]
+
+
+def test_no_texts_get_no_labels():
+    assert classifier().label([]) == []
+
+
+def test_a_text_without_tokens_is_named():
+    with pytest.raises(ValueError, match=r"Received: texts\[1\], which has none"):
+        tagger().label(["a", " ", "b"])
+
+
+def test_a_single_string_is_no_list_of_texts():
+    with pytest.raises(ValueError, match="Wrap it in a list"):
+        classifier().label("a b")
+    with pytest.raises(ValueError, match="`batch_size` must be an integer"):
+        classifier().label(["a b"], batch_size=0)
+
+
+def test_names_of_labels_become_their_numbers():
+    assert classifier().label_ids(["bad", "나쁨", "good"]) == [1, 2, 0]
+    assert tagger().label_ids([["bad", "bad"], [], ["good"]]) == [[1, 1], [], [0]]
+
+
+def test_an_unknown_label_is_named():
+    with pytest.raises(ValueError, match="must be labels of this model: .*'ugly'"):
+        tagger().label_ids([["good"], ["ugly"]])
+    with pytest.raises(
+        ValueError, match=r"`names` must be a list of strings.*\['good'\]"
+    ):
+        classifier().label_ids("good")
+    with pytest.raises(ValueError, match="`names` must be .*Received: 7"):
+        classifier().label_ids([7])
+
+
+def test_what_was_labelled_can_be_trained_on():
+    reader = tagger()
+    names = [[LABELS[len(word) % 3] for word in text.split()] for text in TEXTS]
+    data = kseq.training.batches(
+        reader.vocabulary.encode(TEXTS), reader.label_ids(names), batch_size=5
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    reader.model.compile(keras.optimizers.Adam(0.1), loss)
+    reader.model.fit(data, epochs=20, verbose=0)
+    assert [[label.name for label in row] for row in reader.label(TEXTS)] == names
+
+
+@pytest.mark.parametrize("make", [classifier, tagger])
+def test_one_file_gives_the_same_labels(make, tmp_path):
+    reader = make()
+    reader.save(tmp_path / "reader.keras")
+    loaded = keras.saving.load_model(tmp_path / "reader.keras")
+    assert plain(loaded.label(TEXTS)) == plain(reader.label(TEXTS))
+    assert loaded.labels == loaded.get_config()["labels"] == LABELS
+
+
+def test_one_file_gives_the_same_labels_in_a_new_process(tmp_path):
+    reader = tagger()
+    reader.save(tmp_path / "reader.keras")
+    here = pathlib.Path(__file__)
+    program = (
+        "import sys, keras, kseq, test_labels as t\n"
+        "reader = keras.saving.load_model(sys.argv[1])\n"
+        "print(t.plain(reader.label(t.TEXTS)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "reader.keras"],
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{here.parent}:{here.parents[2]}",
+            "PYTHONIOENCODING": "utf-8",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == str(plain(reader.label(TEXTS)))
+
+
+def test_a_call_goes_to_the_inner_model():
+    reader, ids = classifier(), np.array([[4, 5]])
+    outer, inner = map(keras.ops.convert_to_numpy, (reader(ids), reader.model(ids)))
+    np.testing.assert_array_equal(outer, inner)
+
+
+@pytest.mark.parametrize("labels", [["a", "b", "a"], [], [b"a", "b", "c"], "abc"])
+def test_labels_must_be_different_strings(labels):
+    words = vocabulary()
+    with pytest.raises(ValueError, match="`labels` must be"):
+        TextToLabels(kseq.many_to_one(words.size, 3, width=5), words, labels)
+
+
+def test_parts_that_do_not_fit_are_refused():
+    words = vocabulary()
+    model = kseq.many_to_one(words.size, 3, width=5)
+    with pytest.raises(ValueError, match="each of the 2 labels.*num_outputs=2"):
+        TextToLabels(model, words, ["good", "bad"])
+    with pytest.raises(ValueError, match="`model` must be a built Keras model"):
+        TextToLabels("model", words, LABELS)
+    with pytest.raises(ValueError, match="`vocabulary` must be a `kseq.text"):
+        TextToLabels(model, ["a", "b"], LABELS)
+    larger = Vocabulary("word").adapt(["a b c d e f g h"])
+    with pytest.raises(ValueError, match="a model of 8 tokens, a vocabulary of 12"):
+        TextToLabels(model, larger, LABELS)

@@ -1,0 +1,102 @@
+"""Token dropout: some words become unknown, others each time."""
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.training import TokenDropout, batches
+
+ROWS = [list(range(2, 2 + n)) for n in (13, 11, 7, 5, 3)] * 7
+LABELS = list(range(35))
+
+
+def data(**options):
+    return batches(ROWS, LABELS, batch_size=5, **options)
+
+
+def test_the_share_of_tokens_becomes_unknown_and_the_rest_stays():
+    dropped = total = 0
+    for inputs, (before, labels) in zip(
+        TokenDropout(data(shuffle=False), 0.3), data(shuffle=False), strict=True
+    ):
+        after, kept = inputs
+        assert (kept == labels).all()
+        assert after.dtype == before.dtype and (after[before == 0] == 0).all()
+        changed = after != before
+        assert (after[changed] == 1).all()
+        dropped, total = dropped + changed.sum(), total + (before > 0).sum()
+    assert total == 7 * 39
+    assert abs(dropped / total - 0.3) < 4 * (0.3 * 0.7 / total) ** 0.5
+
+
+def test_other_tokens_are_dropped_each_time_and_the_same_by_seed():
+    first, again = (TokenDropout(data(), 0.5, seed=3) for _ in range(2))
+    once, twice = first[0][0], first[0][0]
+    assert (once != twice).any()
+    np.testing.assert_array_equal(once, again[0][0])
+    other = TokenDropout(data(), 0.5, seed=5)[0][0]
+    assert (once != other).any()
+
+
+def test_without_dropout_nothing_changes():
+    same = TokenDropout(data(), 0.0)
+    assert len(same) == len(data())
+    np.testing.assert_array_equal(same[3][0], data()[3][0])
+
+
+def test_a_new_epoch_brings_the_new_order_of_the_data():
+    inner = data()
+    outer = TokenDropout(inner, 0.0)
+    before = [labels.tolist() for _, labels in outer]
+    outer.on_epoch_end()
+    after = [labels.tolist() for _, labels in outer]
+    assert before != after and sorted(sum(before, [])) == sorted(sum(after, []))
+
+
+def test_a_model_learns_from_it():
+    model = kseq.many_to_one(17, num_outputs=35, width=3)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    history = model.fit(TokenDropout(data(), 0.1), epochs=2, verbose=0)
+    assert len(history.history["loss"]) == 2
+
+
+def test_the_ids_of_unknown_and_padding_can_be_told():
+    inner = batches([[1, 1, 5], [5]], [0, 1], pad_token_id=5, shuffle=False)
+    inputs, _ = TokenDropout(inner, 0.99, unknown_token_id=9, pad_token_id=5)[0]
+    assert inputs.tolist() == [[9, 9], [5, 5]]
+
+
+@pytest.mark.parametrize("dropout", [1.0, -0.1, "half"])
+def test_a_wrong_share_is_refused(dropout):
+    with pytest.raises(ValueError, match="`dropout`"):
+        TokenDropout(data(), dropout)
+
+
+def test_batches_of_anything_but_ids_are_refused():
+    features = batches(np.ones((3, 2, 5)), [0, 1, 0])
+    with pytest.raises(ValueError, match="must give batches"):
+        TokenDropout(features, 0.1)[0]
+    pairs = kseq.training.teacher_forcing([[4, 5]], [[2, 4, 3]])
+    with pytest.raises(ValueError, match="begins with dict"):
+        TokenDropout(pairs, 0.1)[0]
+
+
+def test_each_token_may_become_a_token_of_its_own():
+    # What ends in the same digit becomes 20 and that digit.
+    endings = 20 + np.arange(20) % 10
+    before = data(shuffle=False)
+    for (after, _), (ids, _) in zip(
+        TokenDropout(data(shuffle=False), 0.5, unknown_token_id=endings),
+        before,
+        strict=True,
+    ):
+        changed = after != ids
+        assert changed.any() and after.dtype == ids.dtype
+        assert (after[changed] == 20 + ids[changed] % 10).all()
+        assert (after[ids == 0] == 0).all()
+
+
+def test_a_token_without_a_place_in_the_array_is_named():
+    with pytest.raises(ValueError, match="Received: 5 ids, and a token 14"):
+        TokenDropout(data(shuffle=False), 0.5, unknown_token_id=np.arange(5))[0]
