@@ -13,6 +13,7 @@ that vocabularies compare.
 """
 
 import argparse
+import logging
 import math
 import pathlib
 import sys
@@ -21,7 +22,7 @@ import zipfile
 
 import keras
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 import kseq
 
@@ -34,6 +35,7 @@ LOOK_AT = [
     "주말에 뭐 하지?",
 ]
 console = Console()
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def main(argv=None):
@@ -153,7 +155,7 @@ def print_answers(chatbot, questions, options, given=None):
     for name, search in searches.items():
         results = chatbot.generate(questions, search, MAX_LENGTH)
         answers[name] = [best.text for best, *_ in results]
-    table = Table(*answers)
+    table = Table(*(Column(name, overflow="fold") for name in answers))
     for row in zip(*answers.values(), strict=True):
         table.add_row(*row)
     console.print(table)

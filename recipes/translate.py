@@ -14,6 +14,7 @@ references as they are; `--load FILE` alone reports it once more.
 
 import argparse
 import itertools
+import logging
 import math
 import pathlib
 import random
@@ -24,7 +25,7 @@ import zipfile
 import keras
 import sacrebleu
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 import kseq
 
@@ -36,6 +37,7 @@ SETTINGS = {  # where not told otherwise
 }
 SETTINGS["lstm"] = SETTINGS["gru"]
 console = Console()
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def main(argv=None):
@@ -144,7 +146,8 @@ def bleu(translator, pairs, search):
 
 def print_translations(translator, pairs, options):
     """Prints the best translations of sentences, with their probabilities."""
-    table = Table("sentence", "a person's", "the model's, best first", "p")
+    names = "sentence", "a person's", "the model's, best first", "p"
+    table = Table(*(Column(name, overflow="fold") for name in names))
     sources = [source for source, _ in pairs]
     results = translator.generate(sources, options.search, MAX_LENGTH)
     for pair, best in zip(pairs, results, strict=True):
