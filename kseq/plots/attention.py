@@ -82,3 +82,48 @@ def attention_heatmap(weights, source_tokens, target_tokens, title=None, ax=None
     if is_new:
         fit_figure(ax, cell * columns, cell * rows)
     return ax
+
+
+def attention_heads(weights, source_tokens, target_tokens, title=None, columns=4):
+    """Draws the attention of several heads side by side, a heat map for each.
+
+    Args:
+        weights: `(H, T, S)`, what each target token paid attention to, by head.
+        source_tokens: The S tokens that were read.
+        target_tokens: The T tokens that were written.
+        title: Text above all maps, or None.
+        columns: Most maps in a row.
+
+    Returns:
+        The figure; `figure.savefig("heads.png")` writes the picture.
+
+    Raises:
+        ValueError: The tokens do not fit the shape of the weights.
+        ImportError: matplotlib is not installed.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.plots import attention_heads
+    >>> figure = attention_heads(np.full((3, 2, 2), 0.5), ["h", "i"], ["HH", "AY1"])
+    >>> [axes.get_title("left") for axes in figure.axes]
+    ['head 1', 'head 2', 'head 3']
+    """
+    require_matplotlib()
+    weights = np.asarray(weights, "float64")  # H T S
+    if weights.ndim != 3 or not len(weights):
+        raise ValueError(
+            "`weights` must have three axes, (heads, target, source). Received: "
+            f"weights of shape {weights.shape}. One head has `weights[None]`."
+        )
+    columns = min(columns, len(weights))
+    rows = -(-len(weights) // columns)
+    cell = min(0.22, 8 / max(weights.shape[1:]))  # inches
+    width, height = (cell * n + 1.3 for n in (len(source_tokens), len(target_tokens)))
+    figure = new_figure(figsize=(columns * width, rows * height), layout="constrained")
+    figure.suptitle(title)
+    for head, head_weights in enumerate(weights):
+        ax = figure.add_subplot(rows, columns, head + 1)
+        name = f"head {head + 1}" if len(weights) > 1 else None
+        attention_heatmap(head_weights, source_tokens, target_tokens, name, ax)
+    return figure

@@ -9,7 +9,13 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from kseq.plots import attention_heatmap, figures, highlighted_texts, training_curve
+from kseq.plots import (
+    attention_heads,
+    attention_heatmap,
+    figures,
+    highlighted_texts,
+    training_curve,
+)
 
 HISTORY = {
     "loss": [3.0, 2.0, 1.5],
@@ -115,6 +121,28 @@ def test_no_plot_leaves_a_trace_in_pyplot():
 def test_weights_that_do_not_fit_the_tokens_are_refused(shape, tokens):
     with pytest.raises(ValueError, match="`weights` must have one row for each target"):
         attention_heatmap(np.zeros(shape), ["x", "y"], list(tokens))
+
+
+def test_every_head_has_a_map_of_its_own(tmp_path):
+    weights = np.random.default_rng(3).random((5, 2, 3))
+    figure = attention_heads(weights, list("한국어"), list("ab"), "five heads")
+    panels = figure.axes
+    titles = [panel.get_title(loc="left") for panel in panels]
+    assert titles == [f"head {number}" for number in range(1, 6)]
+    for panel, expected in zip(panels, weights, strict=True):
+        np.testing.assert_allclose(panel.images[0].get_array(), expected)
+    figure.savefig(tmp_path / "heads.png")
+
+
+def test_one_head_needs_no_name():
+    [panel] = attention_heads(np.ones((1, 2, 1)), ["x"], ["a", "b"]).axes
+    assert panel.get_title(loc="left") == ""
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (0, 2, 3), (1, 1, 2, 3)])
+def test_heads_need_three_axes(shape):
+    with pytest.raises(ValueError, match="`weights` must have three axes"):
+        attention_heads(np.zeros(shape), list("abc"), list("ab"))
 
 
 def test_each_metric_has_a_panel_with_training_and_validation():

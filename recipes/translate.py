@@ -1,0 +1,261 @@
+"""Translates: a sentence in one language in, the same in another out.
+
+A Transformer, or a recurrent network with Bahdanau's attention, learns German to
+English from the captions of Multi30k, English to French from the sentences of Tatoeba,
+or what is in a file of yours, in lower case and word pieces.
+
+    python recipes/translate.py --output multi30k
+    python recipes/translate.py --pairs my_lines_of_source_TAB_target.tsv --model gru
+    python recipes/translate.py --load multi30k/model.keras --translate "Ein Hund."
+
+BLEU is sacrebleu's (13a), of the translations as plain text, against the lower-cased
+references as they are; `--load FILE` alone reports it once more.
+"""
+
+import argparse
+import itertools
+import math
+import pathlib
+import random
+import sys
+import time
+import zipfile
+
+import keras
+import sacrebleu
+from rich.console import Console
+from rich.table import Table
+
+import kseq
+
+MAX_LENGTH = 80  # pieces of a translation, at most
+TASKS = {"multi30k": "multi30k", "tatoeba": "tatoeba_fra_eng"}
+SETTINGS = {  # where not told otherwise
+    "transformer": {"layers": 3, "dropout": 0.2, "learning_rate": 1e-3},
+    "gru": {"layers": 1, "dropout": 0.3, "learning_rate": 2e-3},
+}
+SETTINGS["lstm"] = SETTINGS["gru"]
+console = Console()
+
+
+def main(argv=None):
+    options = parse_arguments(argv)
+    keras.utils.set_random_seed(options.seed)
+    if options.translate:
+        return translate(load_model(options.load), options.translate, options)
+    train, validation, test = load_splits(options)
+    options.output.mkdir(parents=True, exist_ok=True)
+    began = time.time()
+    if options.load:
+        translator = load_model(options.load)
+    else:
+        translator = build(options, *train)
+        history = fit(translator, options, train, validation)
+        kseq.plots.training_curve(history).savefig(options.output / "training.png")
+    evaluate(translator, validation, test, options)
+    pairs = sorted(zip(*test, strict=True), key=lambda pair: len(pair[0]))
+    print_translations(translator, pairs[:: len(pairs) // 6 + 1], options)
+    draw_attention(translator, pairs[len(pairs) // 2][0], options.output)
+    minutes = f"{(time.time() - began) / 60:.1f} minutes in all"
+    console.print(f"What was made lies in {options.output}/. {minutes}.")
+    if options.quick:
+        console.print("This was --quick, a look at the way: the figures mean nothing.")
+
+
+def build(options, sources, targets):
+    """An untrained translator, with the word pieces of its two languages."""
+    source, target = (
+        kseq.text.Vocabulary("word_piece", "NFC", max_tokens=options.pieces).adapt(x)
+        for x in (sources, targets)
+    )
+    layers, width, dropout = kseq.layers, options.width, options.dropout
+    sizes = {"num_layers": options.layers, "dropout": dropout}
+    if options.model == "transformer":
+        embedding = {"positions": "sinusoidal", "scale": True}
+        normal = keras.initializers.RandomNormal(stddev=width**-0.5, seed=options.seed)
+        embedding["embeddings_initializer"] = normal
+        sizes |= {"num_heads": max(width // 32, 1), "intermediate_dim": 2 * width}
+        encoder = layers.TransformerEncoder(width=width, **sizes)
+        decoder = layers.TransformerDecoder(width=width, **sizes)
+    else:
+        embedding, attention = {"dropout": dropout}, layers.BahdanauAttention(width)
+        sizes["cell"] = options.model
+        encoder = layers.RecurrentEncoder(units=width // 2, bidirectional=True, **sizes)
+        decoder = layers.RecurrentDecoder(units=width, attention=attention, **sizes)
+    model = kseq.encoder_decoder(
+        source=layers.TokenEmbedding(source.size, width, **embedding),
+        encoder=encoder,
+        target=layers.TokenEmbedding(target.size, width, **embedding),
+        decoder=decoder,
+        tie_embeddings="target",
+    )
+    return kseq.text.TextToText(model, source, target)
+
+
+def fit(translator, options, train, validation):
+    """Trains with Keras' own loop, and keeps the best epoch."""
+
+    def batches(pairs, size, **choices):
+        source = translator.source_vocabulary.encode(pairs[0])
+        target = translator.target_vocabulary.encode(pairs[1], start=True, end=True)
+        return kseq.training.teacher_forcing(source, target, size, **choices)
+
+    learned = batches(train, options.batch_size, seed=options.seed)
+    warm_up, decay = len(learned), max(len(learned) * (options.epochs - 1), 1)
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, decay, warmup_target=options.learning_rate, warmup_steps=warm_up
+    )
+    translator.model.compile(
+        keras.optimizers.Adam(rate, beta_2=0.98, global_clipnorm=1.0),
+        loss=kseq.training.SequenceCrossentropy(label_smoothing=0.1),
+        metrics=[kseq.training.TokenAccuracy(name="accuracy")],
+        jit_compile=False,  # XLA compiles anew for each of the many lengths
+    )
+    console.print(f"{translator.model.count_params():,} weights to train.")
+    best = kseq.training.SaveBest(options.output / "model.keras", saved=translator)
+    return translator.model.fit(
+        learned,
+        validation_data=batches(validation, 128, shuffle=False),
+        epochs=options.epochs,
+        callbacks=[best, kseq.training.StopOnInterrupt()],
+    )
+
+
+def evaluate(translator, validation, test, options):
+    """Prints the BLEU of greedy and of beam search on what the model has not seen."""
+    table = Table("search", "validation BLEU", "test BLEU")
+    searches = {"greedy": None, f"{options.beams} beams": options.search}
+    for name, search in searches.items():
+        scores = [bleu(translator, part, search) for part in (validation, test)]
+        table.add_row(name, *(f"{score:.2f}" for score in scores))
+    console.print(table)
+
+
+def bleu(translator, pairs, search):
+    """BLEU against all translations that a sentence has, of which most have one."""
+    references = {}
+    for source, target in zip(*pairs, strict=True):
+        references.setdefault(source, []).append(target)
+    results = translator.generate(list(references), search, MAX_LENGTH)
+    texts = [best.text for best, *_ in results]
+    columns = list(itertools.zip_longest(*references.values()))
+    return sacrebleu.corpus_bleu(texts, columns).score
+
+
+def print_translations(translator, pairs, options):
+    """Prints the best translations of sentences, with their probabilities."""
+    table = Table("sentence", "a person's", "the model's, best first", "p")
+    sources = [source for source, _ in pairs]
+    results = translator.generate(sources, options.search, MAX_LENGTH)
+    for pair, best in zip(pairs, results, strict=True):
+        texts = [(each.text, f"{math.exp(each.log_prob):.3f}") for each in best[:3]]
+        columns = map("\n".join, zip(*texts, strict=True))
+        table.add_row(*pair, *columns, end_section=True)
+    console.print(table)
+
+
+def draw_attention(translator, sentence, output):
+    """Writes what each head of the last layer, or the only one, read at each piece."""
+    [[best]] = translator.generate(
+        [sentence], max_length=MAX_LENGTH, return_attention_scores=True
+    )
+    if not best.tokens:
+        return console.print("No picture: the model has nothing to say yet.")
+    heads = best.attention[None] if best.attention.ndim == 2 else best.attention[-1]
+    figure = kseq.plots.attention_heads(heads, best.source_tokens, best.tokens)
+    figure.savefig(output / "attention.png")
+
+
+def translate(translator, texts, options):
+    """Translates sentences with a saved model."""
+    texts = [plain(text) for text in texts]
+    if unknown := translator.source_vocabulary.unknown(" ".join(texts)):
+        console.print(f"Not known to the model: {' '.join(unknown)}")
+    print_translations(translator, [(text, "(not asked)") for text in texts], options)
+
+
+def plain(text):
+    return " ".join(text.lower().split())
+
+
+def load_splits(options):
+    """Sentences with translations: to learn from, to watch, to be tested on.
+
+    A pair of which either sentence stands in a later part, too, is left out.
+    """
+    try:
+        if options.pairs:
+            parts = {"train": kseq.datasets.read_pairs(options.pairs)}
+        else:
+            parts = kseq.datasets.load(TASKS[options.task], options.data)
+        if "test" not in parts:
+            texts = [list(map(plain, column)) for column in parts["train"]]
+            number = min(1000, max(len(set(texts[0])) // 10, 1))
+            parts = kseq.datasets.hold_out(*texts, number)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    names, disjoint = ("train", "validation", "test"), kseq.datasets.disjoint
+    parts = [tuple(list(map(plain, x)) for x in parts[name]) for name in names]
+    turned = disjoint(*(part[::-1] for part in disjoint(*parts)))  # by target, too
+    result = [list(zip(*part[::-1], strict=True)) for part in turned]
+    random.Random(0).shuffle(result[0])
+    most = [2000, 50, 50] if options.quick else [options.limit, None, None]
+    result = [pairs[:number] for pairs, number in zip(result, most, strict=True)]
+    if not all(result):
+        sys.exit("Each part needs a pair. Received: too few different sentences.")
+    sizes = "{:,} pairs to learn from, {:,} to watch, {:,} held out."
+    console.print(sizes.format(*map(len, result)))
+    return [tuple(map(list, zip(*pairs, strict=True))) for pairs in result]
+
+
+def load_model(path):
+    """The translator that an earlier run has saved."""
+    try:
+        translator = keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        sys.exit(f"{path} cannot be read as a model of this recipe: {error}")
+    if not isinstance(translator, kseq.text.TextToText):
+        sys.exit(f"{path} must hold a model of this recipe. Received: {translator}.")
+    return translator
+
+
+def parse_arguments(argv):
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    add, path = parser.add_argument, pathlib.Path
+    add("--task", choices=list(TASKS), default="multi30k")
+    add("--model", choices=list(SETTINGS), default="transformer")
+    add("--pairs", type=path, metavar="FILE", help="lines of `source TAB target`")
+    add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
+    add("--output", type=path, default=path("translate"), help="folder of what is made")
+    add("--load", type=path, metavar="FILE", help="use a saved model, do not train")
+    add("--translate", nargs="+", metavar="TEXT", help="what to translate with --load")
+    add("--limit", type=int, help="how many pairs to learn from, at most")
+    add("--pieces", type=int, default=5000, help="word pieces of each language")
+    add("--width", type=int, default=256)
+    add("--layers", type=int, help="3 of a Transformer, 1 of a recurrent network")
+    add("--dropout", type=float)
+    add("--epochs", type=int, default=8)
+    add("--batch-size", type=int, default=128)
+    add("--learning-rate", type=float)
+    add("--beams", type=int, default=5)
+    add("--seed", type=int, default=0)
+    add("--quick", action="store_true", help="see all of it work, on little data")
+    options = parser.parse_args(argv)
+    if options.translate and not options.load:
+        parser.error("--translate needs --load FILE")
+    if "" in map(plain, options.translate or []):
+        parser.error("--translate needs a word at least in each sentence")
+    for name, value in SETTINGS[options.model].items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    if options.quick:
+        options.epochs, options.pieces, options.width = 1, 1000, 64
+    if min(options.epochs, options.width, options.layers, options.batch_size) < 1:
+        parser.error("--epochs, --width, --layers and --batch-size must be positive")
+    options.search = kseq.decoding.BeamSearch(options.beams, length_penalty=1.0)
+    return options
+
+
+if __name__ == "__main__":
+    main()
