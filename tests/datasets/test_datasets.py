@@ -14,6 +14,7 @@ from kseq import datasets
 from kseq.datasets import catalogue, files
 
 GOOD = b"good well made\nbad a bore\n"
+PACKED = gzip.compress(GOOD, mtime=0)  # its date would be in the names of tests
 
 
 def sha256(content):
@@ -77,7 +78,7 @@ def test_a_file_is_downloaded_once(toy, server):
     assert server.requests == ["/reviews.txt"]
 
 
-@pytest.mark.parametrize("packed", [GOOD[:-1], b"", gzip.compress(GOOD, mtime=0)[:-5]])
+@pytest.mark.parametrize("packed", [GOOD[:-1], b"", PACKED[:-5]])
 def test_a_download_with_another_checksum_is_refused_and_not_kept(toy, server, packed):
     server.answers["/reviews.txt"] = packed, len(packed)
     with pytest.raises(ValueError, match="must have the SHA-256") as error:
@@ -153,7 +154,7 @@ def test_a_folder_stands_in_for_a_download(toy, server, tmp_path, monkeypatch):
     monkeypatch.setenv("KSEQ_DATA_DIR", str(mine.parent))
     assert datasets.load("toy") == LINES
     (mine / "reviews.txt").rename(mine / "reviews")
-    (mine / "reviews.txt.gz").write_bytes(gzip.compress(GOOD, mtime=0))
+    (mine / "reviews.txt.gz").write_bytes(PACKED)
     assert datasets.load("toy", str(mine.parent)) == LINES
     assert server.requests == []
 
@@ -217,7 +218,7 @@ def test_every_file_has_an_address_and_a_checksum(name):
         (datasets.read_labelled, "a 좋다".encode("utf-16"), "must be in UTF-8.*0xff"),
         (
             datasets.read_labelled,
-            gzip.compress(GOOD, mtime=0)[:-9],
+            PACKED[:-9],
             "own.txt: Compressed file",
         ),
         (datasets.read_pairs, b"a\tb\nno tab here\n", "line 2 of .*own.txt"),
