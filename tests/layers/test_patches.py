@@ -70,7 +70,7 @@ def test_a_layer_of_ones_own_gets_the_vectors_of_all_patches_and_nothing_else():
             assert tuple(vectors_shape) == (None, None, SIZE)
 
         def call(self, vectors):
-            return vectors + np.repeat([[0.0], [7.0]], 3, axis=0)
+            return keras.ops.add(vectors, [[0.0]] * 3 + [[7.0]] * 3)
 
     embedding, without = make(positions=Rows()), make(positions=None)
     without.projection.set_weights(embedding.projection.get_weights())
