@@ -3,7 +3,16 @@
 import collections.abc
 import dataclasses
 
-from kseq.datasets import characters, files, labelled, pairs, pictures, series, tagged
+from kseq.datasets import (
+    characters,
+    columns,
+    files,
+    labelled,
+    pairs,
+    pictures,
+    series,
+    tagged,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,8 +168,8 @@ DATA_SETS = {
             "(values, columns): raw values as float64 (hours, 7), names of the columns",
             "CC BY-ND 4.0",
             "Zhou et al., 2021, https://arxiv.org/abs/2012.07436",
-            series.ETT_FILES,
-            series.load_ett,
+            columns.ETT_FILES,
+            columns.load_ett,
         ),
         DataSet(
             "tiny_shakespeare",

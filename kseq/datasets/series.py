@@ -1,40 +1,82 @@
-"""Series of numbers: measured hour by hour, or one series for each class."""
-
-import csv
+"""Series of numbers with a class each: was this day of power demand a winter's?"""
 
 import numpy as np
 
-from kseq.datasets.files import File, decoded, lines_of, pinned
+from kseq.datasets.files import File, decoded, lines_of, not_empty, read_own
 
-MONTH = 30 * 24  # hours
 ITALY = (
     "https://raw.githubusercontent.com/sktime/sktime/v1.2.0/"
     "sktime/datasets/data/ItalyPowerDemand/"
 )
 
 
-def load_ett(content):
-    header, *rows = csv.reader(decoded(content("ETTh1.csv"), "ETTh1.csv").splitlines())
-    values = np.array([row[1:] for row in rows], "float64")  # hours columns
-    columns = header[1:]
-    train, validation, test = 12 * MONTH, 16 * MONTH, 20 * MONTH
-    return {
-        "train": (values[:train], columns),
-        "validation": (values[train:validation], columns),
-        "test": (values[validation:test], columns),
-    }
+def read_series(path):
+    """Reads series with a class each, from a `.ts` or a CSV file in UTF-8.
+
+    A `.ts` file is one of the UCR and UEA archives: a line is `values:CLASS`, with one
+    list of values for each feature. A line of a CSV file is its class, then the values
+    of its one feature.
+
+    Args:
+        path: The file, which may be packed with gzip: `.ts`, `.ts.gz`, or another name
+            for a CSV file.
+
+    Returns:
+        `(series, labels)`: a list of float64 arrays `(S, F)`, S steps of F features,
+        and a list of strings.
+
+    Raises:
+        ValueError: The file cannot be read, is empty or in another encoding; a line has
+            no class, or values that are not finite numbers; or the lines differ in the
+            number of features.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> from kseq.datasets import read_series
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "hands.ts")
+    >>> size = path.write_text("1,2,3:4,5,6:left\\n7,8:9,10:right\\n", "utf-8")
+    >>> series, labels = read_series(path)
+    >>> labels, series[1].tolist()
+    (['left', 'right'], [[7.0, 9.0], [8.0, 10.0]])
+    """
+    is_ts = str(path).removesuffix(".gz").endswith(".ts")
+    return parse(read_own(path), path, is_ts)
+
+
+def parse(text, where, is_ts=True):
+    series, labels = [], []
+    for number, line in lines_of(text):
+        if line[0] in "#@":
+            continue
+        if is_ts:
+            *features, label = line.split(":")
+        else:
+            label, *features = line.split(",", 1)
+        try:
+            steps = np.array([feature.split(",") for feature in features], "float64").T
+        except ValueError:
+            steps = np.array([])
+        if not steps.size or not np.isfinite(steps).all() or not label.strip():
+            raise ValueError(
+                "A series must be a line of numbers with a class. Received: line "
+                f"{number} of {where}: {line[:60]!r}."
+            )
+        series.append(steps)  # S F
+        labels.append(label.strip())
+    sizes = {steps.shape[1] for steps in not_empty(series, "series", where)}
+    if len(sizes) > 1:
+        raise ValueError(
+            "All series must have one and the same number of features. Received: "
+            f"{where}, with {' and '.join(map(str, sorted(sizes)))}."
+        )
+    return series, labels
 
 
 def load_italy_power_demand(content):
     def part(name):
-        lines = [
-            line
-            for _, line in lines_of(decoded(content(name), name))
-            if line[0] not in "#@"
-        ]
-        series = [line.split(":")[0].split(",") for line in lines]
-        labels = [line.split(":")[1] for line in lines]
-        return np.array(series, "float64"), np.array(labels, "int64") - 1
+        series, labels = parse(decoded(content(name), name), name)
+        return np.stack(series)[..., 0], np.array(labels, "int64") - 1
 
     return {
         "train": part("ItalyPowerDemand_TRAIN.ts"),
@@ -42,11 +84,6 @@ def load_italy_power_demand(content):
     }
 
 
-ETT_FILES = pinned(
-    "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066  ETTh1.csv",
-    "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/"
-    "1d16c8f4f943005d613b5bc962e9eeb06058cf07/ETT-small/{}",
-)
 ITALY_FILES = tuple(
     File(name, (sha256,), ITALY + name)
     for name, sha256 in {

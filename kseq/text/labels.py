@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from kseq.text.arguments import at_least, shortened, strings
+from kseq.text.loading import Loadable
 from kseq.text.pipeline import checked, deserialize_parts, encode_some, serialize_parts
 
 PARTS = ("model", "vocabulary")
@@ -38,7 +39,7 @@ class Label:
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class TextToLabels(keras.Model):
+class TextToLabels(Loadable, keras.Model):
     """A classifier or a tagger, its vocabulary and its labels, in one `.keras` file.
 
     A model that gives one answer for each text, as those of `kseq.many_to_one`, is a

@@ -8,6 +8,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from kseq.text.loading import Loadable
 from kseq.text.token_table import text_positions
 from kseq.text.vocabulary import Vocabulary
 
@@ -46,7 +47,7 @@ class Hypothesis:
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class TextToText(keras.Model):
+class TextToText(Loadable, keras.Model):
     """A model that writes and its two vocabularies, in one `.keras` file.
 
     Args:

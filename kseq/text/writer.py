@@ -4,11 +4,12 @@ import keras
 import numpy as np
 
 from kseq.text.arguments import at_least
+from kseq.text.loading import Loadable
 from kseq.text.pipeline import checked
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class TextWriter(keras.Model):
+class TextWriter(Loadable, keras.Model):
     """A language model and its vocabulary, in one `.keras` file.
 
     A model that has learned from windows of a long text knows no more than a window. A

@@ -227,6 +227,18 @@ def test_every_file_has_an_address_and_a_checksum(name):
         (datasets.read_tagged, b"a O\n\nb\n", "line 3 of .*own.txt: 'b'"),
         (datasets.read_tagged, b"", "must hold words with their labels"),
         (datasets.read_tagged, b"caf\xe9 O\n", "0xe9 at position 3"),
+        (datasets.read_series, b"up,1,2\ndown,1,x\n", "line 2 of .*own.txt: 'down,1,x"),
+        (datasets.read_series, b"up,1,2\n\n1,,2\n", "line 3"),
+        (datasets.read_series, b"up,1,2\ndown,1,nan\n", "line 2"),
+        (datasets.read_series, b",1,2\n", "line 1"),
+        (datasets.read_series, b"up\n", "line 1"),
+        (datasets.read_series, b"# nothing\n", "must hold series"),
+        (datasets.read_columns, b"a,b\n1,2\n3,x\n", "2 numbers. Received: step 2 of"),
+        (datasets.read_columns, b"a,b\n1,2\n3\n", "step 2"),
+        (datasets.read_columns, b"a,b\n1,2\n3,inf\n", "step 2"),
+        (datasets.read_columns, b"day\nMonday\n", "0 numbers. Received: step 1"),
+        (datasets.read_columns, b"a,b\n", "own.txt, with 1 lines"),
+        (datasets.read_columns, b"a\n1\x00\r2\n", "own.txt"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path, reader, content, complaint):
@@ -234,6 +246,45 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path, reader, content, complaint)
     path.write_bytes(content)
     with pytest.raises(ValueError, match=complaint):
         reader(path)
+
+
+@pytest.mark.parametrize(
+    "content, complaint",
+    [
+        (b"@data\n1,2:up\n3,4", "line 3 of .*own.ts: '3,4'"),
+        (b"1,2:3:up\n", "line 1"),
+        (b"1,2:up\n1,2:3,4:up\n", "same number of features. Received: .* 1 and 2"),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_an_archive_is_said(tmp_path, content, complaint):
+    path = tmp_path / "own.ts"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=complaint):
+        datasets.read_series(path)
+
+
+def test_series_of_both_formats_are_read(tmp_path):
+    path = tmp_path / "own.ts"
+    path.write_text("#why\n@data\n1,2,3:4,5,6:left\n7,8:9,10:right\n")
+    series, labels = datasets.read_series(path)
+    assert labels == ["left", "right"]
+    np.testing.assert_array_equal(series[0], [[1, 4], [2, 5], [3, 6]])
+    np.testing.assert_array_equal(series[1], [[7, 9], [8, 10]])
+    path = tmp_path / "own.csv"
+    path.write_text("a:b,1.5,2\n?,-3\n")
+    series, labels = datasets.read_series(path)
+    assert labels == ["a:b", "?"]
+    assert [steps.tolist() for steps in series] == [[[1.5], [2.0]], [[-3.0]]]
+
+
+def test_columns_are_read_without_one_of_dates(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text('date,"wind, north",größer\r\n1 May,1,-2\r\n\r\n2 May,3,4e1\r\n')
+    values, names = datasets.read_columns(path)
+    assert names == ["wind, north", "größer"]
+    np.testing.assert_array_equal(values, [[1, -2], [3, 40]])
+    path.write_text("a,b\n1,2\n")
+    assert datasets.read_columns(path)[0].tolist() == [[1, 2]]
 
 
 def test_a_missing_file_is_named():

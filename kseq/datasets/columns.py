@@ -1,0 +1,90 @@
+"""Tables of numbers: a column for each series, a line for each step."""
+
+import csv
+import io
+import math
+
+import numpy as np
+
+from kseq.datasets.files import decoded, pinned, read_own
+
+MONTH = 30 * 24  # hours
+
+
+def read_columns(path):
+    """Reads series of one and the same time from a CSV file in UTF-8.
+
+    The first line names the columns, and each other line is a step. A first column that
+    does not hold numbers, such as one of dates, is left out.
+
+    Args:
+        path: The file, which may be packed with gzip.
+
+    Returns:
+        `(values, names)`: float64 `(N, C)`, N steps of C columns, and a list of C
+        strings.
+
+    Raises:
+        ValueError: The file cannot be read, is empty or in another encoding, or a step
+            lacks a number or has one too many.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> from kseq.datasets import read_columns
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "weather.csv")
+    >>> size = path.write_text("day,sun,rain\\nMonday,8,0.5\\nTuesday,3,9\\n", "utf-8")
+    >>> values, names = read_columns(path)
+    >>> names, values.tolist()
+    (['sun', 'rain'], [[8.0, 0.5], [3.0, 9.0]])
+    """
+    return parse(read_own(path), path)
+
+
+def parse(text, where):
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except csv.Error as error:
+        raise ValueError(
+            f"A table must be a CSV file. Received: {where}: {error}."
+        ) from error
+    if len(rows) < 2:
+        raise ValueError(
+            "A table must have a line of names and lines of numbers. Received: "
+            f"{where}, with {len(rows)} lines."
+        )
+    first = int(number(rows[1][0]) is None)  # behind a column of dates
+    names, steps = rows[0][first:], []
+    for step, row in enumerate(rows[1:], 1):
+        steps.append([number(cell) for cell in row[first:]])
+        if not names or None in steps[-1] or len(steps[-1]) != len(names):
+            raise ValueError(
+                f"Each step must be {len(names)} numbers. Received: step {step} of "
+                f"{where}: {','.join(row)[:60]!r}."
+            )
+    return np.array(steps, "float64"), names
+
+
+def number(text):
+    """The number that a text is, or None."""
+    try:
+        return float(text) if math.isfinite(float(text)) else None
+    except ValueError:
+        return None
+
+
+def load_ett(content):
+    values, names = parse(decoded(content("ETTh1.csv"), "ETTh1.csv"), "ETTh1.csv")
+    train, validation, test = 12 * MONTH, 16 * MONTH, 20 * MONTH
+    return {
+        "train": (values[:train], names),
+        "validation": (values[train:validation], names),
+        "test": (values[validation:test], names),
+    }
+
+
+ETT_FILES = pinned(
+    "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066  ETTh1.csv",
+    "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/"
+    "1d16c8f4f943005d613b5bc962e9eeb06058cf07/ETT-small/{}",
+)

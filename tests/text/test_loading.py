@@ -1,0 +1,55 @@
+import keras
+import pytest
+
+import kseq
+from kseq.text import TextToLabels, TextToText, TextWriter, Vocabulary
+
+
+def letters():
+    return Vocabulary("character").adapt(["한글", "hangul"])
+
+
+def translator():
+    model = kseq.encoder_decoder(letters().size, letters().size, width=4)
+    return TextToText(model, letters(), letters())
+
+
+def classifier():
+    model = kseq.many_to_one(letters().size, num_outputs=2, width=4)
+    return TextToLabels(model, letters(), ["bad", "good"])
+
+
+def writer():
+    return TextWriter(kseq.one_to_many(letters().size, width=4), letters())
+
+
+@pytest.mark.parametrize("make", [translator, classifier, writer])
+def test_what_was_saved_is_loaded(make, tmp_path):
+    saved = make()
+    saved.save(tmp_path / "whole.keras")
+    loaded = type(saved).load(tmp_path / "whole.keras")
+    assert type(loaded) is type(saved)
+    for one, other in zip(saved.get_weights(), loaded.get_weights(), strict=True):
+        assert (one == other).all()
+    vocabulary = getattr(loaded, "vocabulary", None) or loaded.target_vocabulary
+    assert vocabulary.tokens == letters().tokens
+
+
+@pytest.mark.parametrize("kind", [TextToText, TextToLabels, TextWriter])
+def test_a_missing_a_damaged_and_a_foreign_file_are_refused(kind, tmp_path):
+    path = tmp_path / "whole.keras"
+    asked = f"a file that a {kind.__name__} was saved in. Received: .*whole.keras"
+    with pytest.raises(ValueError, match=f"{asked}.* cannot be read"):
+        kind.load(path)
+    path.write_bytes(b"PK, but no model")
+    with pytest.raises(ValueError, match=f"{asked}.* cannot be read"):
+        kind.load(path)
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
+    with pytest.raises(ValueError, match=f"{asked}, with a Sequential"):
+        kind.load(path)
+
+
+def test_a_pipeline_of_another_kind_is_refused(tmp_path):
+    writer().save(tmp_path / "whole.keras")
+    with pytest.raises(ValueError, match="with a TextWriter"):
+        TextToText.load(tmp_path / "whole.keras")
