@@ -17,10 +17,7 @@ import itertools
 import logging
 import math
 import pathlib
-import random
 import sys
-import time
-import zipfile
 
 import keras
 import sacrebleu
@@ -30,12 +27,10 @@ from rich.table import Column, Table
 import kseq
 
 MAX_LENGTH = 80  # pieces of a translation, at most
-TASKS = {"multi30k": "multi30k", "tatoeba": "tatoeba_fra_eng"}
 SETTINGS = {  # where not told otherwise
     "transformer": {"layers": 3, "dropout": 0.2, "learning_rate": 1e-3},
     "gru": {"layers": 1, "dropout": 0.3, "learning_rate": 2e-3},
 }
-SETTINGS["lstm"] = SETTINGS["gru"]
 console = Console()
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -47,7 +42,6 @@ def main(argv=None):
         return translate(load_model(options.load), options.translate, options)
     train, validation, test = load_splits(options)
     options.output.mkdir(parents=True, exist_ok=True)
-    began = time.time()
     if options.load:
         translator = load_model(options.load)
     else:
@@ -58,10 +52,8 @@ def main(argv=None):
     pairs = sorted(zip(*test, strict=True), key=lambda pair: len(pair[0]))
     print_translations(translator, pairs[:: len(pairs) // 6 + 1], options)
     draw_attention(translator, pairs[len(pairs) // 2][0], options.output)
-    minutes = f"{(time.time() - began) / 60:.1f} minutes in all"
-    console.print(f"What was made lies in {options.output}/. {minutes}.")
-    if options.quick:
-        console.print("This was --quick, a look at the way: the figures mean nothing.")
+    note = " This was --quick: the figures mean nothing." if options.quick else ""
+    console.print(f"What was made lies in {options.output}/.{note}")
 
 
 def build(options, sources, targets):
@@ -148,8 +140,7 @@ def print_translations(translator, pairs, options):
     """Prints the best translations of sentences, with their probabilities."""
     names = "sentence", "a person's", "the model's, best first", "p"
     table = Table(*(Column(name, overflow="fold") for name in names))
-    sources = [source for source, _ in pairs]
-    results = translator.generate(sources, options.search, MAX_LENGTH)
+    results = translator.generate([x for x, _ in pairs], options.search, MAX_LENGTH)
     for pair, best in zip(pairs, results, strict=True):
         texts = [(each.text, f"{math.exp(each.log_prob):.3f}") for each in best[:3]]
         columns = map("\n".join, zip(*texts, strict=True))
@@ -190,50 +181,44 @@ def load_splits(options):
         if options.pairs:
             parts = {"train": kseq.datasets.read_pairs(options.pairs)}
         else:
-            parts = kseq.datasets.load(TASKS[options.task], options.data)
+            parts = kseq.datasets.load(options.task, options.data)
         if "test" not in parts:
             texts = [list(map(plain, column)) for column in parts["train"]]
             number = min(1000, max(len(set(texts[0])) // 10, 1))
             parts = kseq.datasets.hold_out(*texts, number)
     except (OSError, ValueError) as error:
         sys.exit(str(error))
-    names, disjoint = ("train", "validation", "test"), kseq.datasets.disjoint
-    parts = [tuple(list(map(plain, x)) for x in parts[name]) for name in names]
-    turned = disjoint(*(part[::-1] for part in disjoint(*parts)))  # by target, too
-    result = [list(zip(*part[::-1], strict=True)) for part in turned]
-    random.Random(0).shuffle(result[0])
-    most = [2000, 50, 50] if options.quick else [options.limit, None, None]
-    result = [pairs[:number] for pairs, number in zip(result, most, strict=True)]
-    if not all(result):
+    parts = [tuple(list(map(plain, x)) for x in part) for part in parts.values()]
+    parts = kseq.datasets.disjoint(*parts, columns=(0, 1))
+    if not all(sources for sources, _ in parts):
         sys.exit("Each part needs a pair. Received: too few different sentences.")
+    if options.quick:
+        few = zip(parts, (2000, 50, 50), strict=True)
+        parts = [(x[:number], y[:number]) for (x, y), number in few]
     sizes = "{:,} pairs to learn from, {:,} to watch, {:,} held out."
-    console.print(sizes.format(*map(len, result)))
-    return [tuple(map(list, zip(*pairs, strict=True))) for pairs in result]
+    console.print(sizes.format(*(len(sources) for sources, _ in parts)))
+    return parts
 
 
 def load_model(path):
     """The translator that an earlier run has saved."""
     try:
-        translator = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        sys.exit(f"{path} cannot be read as a model of this recipe: {error}")
-    if not isinstance(translator, kseq.text.TextToText):
-        sys.exit(f"{path} must hold a model of this recipe. Received: {translator}.")
-    return translator
+        return kseq.text.TextToText.load(path)
+    except ValueError as error:
+        sys.exit(str(error))
 
 
 def parse_arguments(argv):
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     add, path = parser.add_argument, pathlib.Path
-    add("--task", choices=list(TASKS), default="multi30k")
+    add("--task", choices=["multi30k", "tatoeba_fra_eng"], default="multi30k")
     add("--model", choices=list(SETTINGS), default="transformer")
     add("--pairs", type=path, metavar="FILE", help="lines of `source TAB target`")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
     add("--output", type=path, default=path("translate"), help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="use a saved model, do not train")
     add("--translate", nargs="+", metavar="TEXT", help="what to translate with --load")
-    add("--limit", type=int, help="how many pairs to learn from, at most")
     add("--pieces", type=int, default=5000, help="word pieces of each language")
     add("--width", type=int, default=256)
     add("--layers", type=int, help="3 of a Transformer, 1 of a recurrent network")

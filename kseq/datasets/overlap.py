@@ -1,7 +1,7 @@
 """Parts of a data set that share nothing."""
 
 
-def disjoint(*parts):
+def disjoint(*parts, columns=(0,)):
     """Leaves out of each part the rows that a later part has too.
 
     What a model is tested on must be new to it. Where published parts share rows, the
@@ -10,8 +10,10 @@ def disjoint(*parts):
 
     Args:
         *parts: Two or more parts, from the one to learn from to the one to test on.
-            A part is a tuple of lists of equal length, as `load` returns them; rows are
-            the same if their entries in the first list are.
+            A part is a tuple of lists of equal length, as `load` returns them.
+        columns: The lists to compare by, counted from 0. Rows share something if their
+            entries in any of these are the same: `(0, 1)` for pairs of which neither
+            text may have been seen.
 
     Returns:
         A list of the parts, as tuples of lists.
@@ -23,11 +25,12 @@ def disjoint(*parts):
     [(['a', 'a'], [0, 0]), (['b', 'c'], [1, 2])]
     """
     later, kept = set(), []
-    for columns in reversed(parts):
-        keys = [_hashable(entry) for entry in columns[0]]
-        rows = [row for row, key in enumerate(keys) if key not in later]
-        kept.insert(0, tuple([column[row] for row in rows] for column in columns))
-        later.update(keys)
+    for part in reversed(parts):
+        compared = [[(c, _hashable(entry)) for entry in part[c]] for c in columns]
+        keys = list(zip(*compared, strict=True))
+        rows = [row for row, some in enumerate(keys) if later.isdisjoint(some)]
+        kept.insert(0, tuple([column[row] for row in rows] for column in part))
+        later.update(key for some in keys for key in some)
     return kept
 
 

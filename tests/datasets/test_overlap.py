@@ -16,6 +16,16 @@ def test_what_a_later_part_has_is_left_out_of_the_earlier_ones():
     ]
 
 
+def test_pairs_are_compared_by_both_texts():
+    train = (["a", "b", "c", "d"], ["A", "B", "C", "D"])
+    test = (["a", "x", "D"], ["Y", "B", "c"])  # "D" the source is not "D" the target
+    assert disjoint(train, test, columns=(0, 1)) == [(["c", "d"], ["C", "D"]), test]
+    assert disjoint(train, test, columns=(1,))[0] == (
+        ["a", "c", "d"],
+        ["A", "C", "D"],
+    )
+
+
 def test_parts_that_share_nothing_stay_as_they_are():
     parts = [(["a"], ["x"], [1]), (["b"], ["x"], [1])]
     assert disjoint(*parts) == parts
