@@ -18,7 +18,6 @@ import math
 import pathlib
 import sys
 import time
-import zipfile
 
 import keras
 from rich.console import Console
@@ -200,12 +199,9 @@ def load_splits(options):
 def load_model(path):
     """The chatbot that an earlier run has saved."""
     try:
-        chatbot = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        sys.exit(f"{path} cannot be read as a model of this recipe: {error}")
-    if not isinstance(chatbot, kseq.text.TextToText):
-        sys.exit(f"{path} must hold a model of this recipe. Received: {chatbot}.")
-    return chatbot
+        return kseq.text.TextToText.load(path)
+    except ValueError as error:
+        sys.exit(str(error))
 
 
 def parse_arguments(argv):

