@@ -8,9 +8,9 @@ Without `--train` and `--test` the series are 24 hours of electricity demand in 
     python recipes/classify_series.py --train my_train.csv --test my_test.csv
     python recipes/classify_series.py --load classes/model.keras --read my_days.csv
 
-So few series cannot spare any to choose by. They are cut into folds instead: a network
-that has learned from all folds but one is validated on that one, in turns, and the
-number of epochs that is best on average trains the network that is kept, on all series.
+Few series are learned by heart at once. So noise is added to each, drawn anew every
+time it is read, and the learning rate falls to zero. With series to watch, `--dev`, the
+best epoch is kept; 67 days can spare none.
 
 A file is a `.ts` of the UCR and UEA archives, or a CSV. A line of a CSV is a series:
 first its class, `?` where that is unknown, then the numbers.
@@ -31,7 +31,6 @@ from rich.table import Table
 
 import kseq
 
-MODEL, CURVE, PICTURE = "model.keras", "training.png", "series.png"
 RIGHT, WRONG = "0.8", "#f1605d"
 console = Console()
 
@@ -41,49 +40,63 @@ def main(argv=None):
     if options.load:
         return use(options)
     keras.utils.set_random_seed(options.seed)
-    (series, labels), (test_series, test_labels) = load_parts(options)
-    classes = sorted(set(labels))
-    console.print(
-        f"{len(series):,} series to learn from, {len(test_series):,} held out, in "
-        f"{len(classes)} classes"
-    )
-    # The network sees features with mean 0 and variance 1.
-    steps = np.concatenate(series)
-    mean, deviation = steps.mean(axis=0), steps.std(axis=0)
-    deviation[deviation == 0] = 1.0  # a feature that stands still
-    scaled = (padded(series) - mean) / deviation
-    numbers = np.array([classes.index(label) for label in labels])
-
-    model = build(options, len(mean), len(classes))
-    whole = with_names(model, mean, deviation, classes)
-    curves, epochs = choose_epochs(model, options, scaled, numbers)
-    best = kseq.training.SaveBest(options.output / MODEL, "loss", saved=whole)
-    fit(model, options, scaled, numbers, epochs=epochs, callbacks=[best])
-
-    kseq.plots.training_curve(curves).savefig(options.output / CURVE)
-    found = [name for name, _ in classify(whole, test_series)]
-    evaluate(series, labels, test_series, test_labels, found)
-    draw_classes(test_series, test_labels, found, options.output / PICTURE)
+    train, *watched, test = load_parts(options)
+    classes = sorted(set(train[1]))
+    sizes = ", ".join(f"{len(series):,}" for series, _ in (train, *watched, test))
+    console.print(f"{sizes} series to learn from, to watch if any, and held out.")
+    model, whole = build(options, train[0], classes)
+    history = fit(model, whole, options, train, watched)
+    kseq.plots.training_curve(history).savefig(options.output / "training.png")
+    found = [name for name, _ in classify(whole, test[0])]
+    evaluate(*train, *test, found)
+    draw_classes(*test, found, options.output / "series.png")
     console.print(f"The model and pictures lie in {options.output}/.")
 
 
-def build(options, num_features, num_classes):
-    """A network that reads from both ends, and keeps the strongest signs it meets."""
-    is_transformer = options.encoder == "transformer"
-    if is_transformer:
-        encoder = kseq.layers.TransformerEncoder(2, num_heads=4, width=options.width)
-    else:
-        encoder = kseq.layers.RecurrentEncoder(
-            options.encoder, options.width, bidirectional=True
-        )
-    embedding = kseq.layers.FeatureEmbedding(
-        num_features,
-        options.width,
-        mask_value=math.nan,
-        positions="sinusoidal" if is_transformer else None,
+def build(options, series, classes):
+    """A network that gives logits, to train, and the same one with names for use.
+
+    Both take series as they were measured, and see features of mean 0 and variance 1.
+    """
+    steps = np.concatenate(series)
+    mean, variance = steps.mean(axis=0), steps.var(axis=0)
+    variance[variance == 0] = 1.0  # a feature that stands still
+    width, layers = options.width, kseq.layers
+    embedding = layers.FeatureEmbedding(len(mean), width, mask_value=math.nan)
+    encoder = layers.RecurrentEncoder(options.encoder, width, bidirectional=True)
+    reader = kseq.many_to_one(
+        embedding, len(classes), encoder, pooling="max", dropout=options.dropout
     )
-    return kseq.many_to_one(
-        embedding, num_classes, encoder, pooling="max", dropout=options.dropout
+    values = keras.Input((None, len(mean)))
+    scaled = keras.layers.Normalization(mean=mean.tolist(), variance=variance)(values)
+    logits = reader(keras.layers.GaussianNoise(options.noise)(scaled))
+    probabilities = ops.softmax(logits)
+    named = {name: probabilities[:, i] for i, name in enumerate(classes)}
+    return keras.Model(values, logits), keras.Model(values, named)
+
+
+def fit(model, whole, options, train, watched):
+    """Trains with Keras' own loop."""
+    classes = list(whole.output)
+
+    def arrays(series, labels):
+        return padded(series), np.array([classes.index(label) for label in labels])
+
+    steps = math.ceil(len(train[0]) / options.batch_size) * options.epochs
+    rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
+    model.compile(
+        keras.optimizers.Adam(rate, global_clipnorm=1.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    monitor = "val_loss" if watched else "loss"
+    best = kseq.training.SaveBest(options.output / "model.keras", monitor, saved=whole)
+    return model.fit(
+        *arrays(*train),
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        validation_data=arrays(*watched[0]) if watched else None,
+        callbacks=[best, kseq.training.StopOnInterrupt()],
     )
 
 
@@ -94,74 +107,6 @@ def padded(series):
     for row, steps in zip(array, series, strict=True):
         row[: len(steps)] = steps
     return array
-
-
-def with_names(model, mean, deviation, classes):
-    """The model for series as they were measured: the probability of each class."""
-    values = keras.Input(model.input_shape[1:])
-    scale = keras.layers.Normalization(mean=mean.tolist(), variance=deviation**2)
-    probabilities = ops.softmax(model(scale(values)))
-    return keras.Model(values, {c: probabilities[:, i] for i, c in enumerate(classes)})
-
-
-def choose_epochs(model, options, scaled, numbers):
-    """How many epochs validate best, on average over networks that each lack a fold."""
-    model.compile(
-        keras.optimizers.Adam(options.learning_rate, global_clipnorm=1.0),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    model.optimizer.build(model.trainable_variables)
-    untrained = model.get_state_tree("numpy_array")
-    folds, histories = folds_of(numbers, options), []
-    for fold in range(options.folds):
-        model.set_state_tree(untrained)
-        rest, held = folds != fold, folds == fold
-        history, stopped = fit(
-            model,
-            options,
-            scaled[rest],
-            numbers[rest],
-            epochs=options.epochs,
-            validation_data=(scaled[held], numbers[held]),
-            verbose=0,
-        )
-        histories.append(history)
-        console.print(
-            f"Fold {fold + 1} of {options.folds}: loss {min(history['val_loss']):.3f}"
-        )
-        if stopped:
-            break
-    model.set_state_tree(untrained)
-    length = min(len(history["loss"]) for history in histories)
-    curves = {
-        name: np.mean([history[name][:length] for history in histories], 0).tolist()
-        for name in histories[0]
-    }
-    return curves, int(np.argmin(curves["val_loss"])) + 1
-
-
-def folds_of(numbers, options):
-    """The fold of each series: every class is spread evenly."""
-    random, folds = np.random.default_rng(options.seed), np.empty(len(numbers), int)
-    for number in np.unique(numbers):
-        rows = random.permutation(np.flatnonzero(numbers == number))
-        folds[rows] = np.arange(len(rows)) % options.folds
-    return folds
-
-
-def fit(model, options, *data, callbacks=(), **arguments):
-    """Trains with Keras' own loop; says too whether Ctrl-C has ended it."""
-    stop = kseq.training.StopOnInterrupt()
-    history = model.fit(
-        *data,
-        batch_size=options.batch_size,
-        callbacks=[*callbacks, stop],
-        **arguments,
-    )
-    if stop.interrupted:
-        console.print("Stopped. Going on with what was learned so far.")
-    return history.history, stop.interrupted
 
 
 def classify(whole, series):
@@ -217,12 +162,12 @@ def use(options):
         num_features, _ = whole.input_shape[-1], whole.output.keys()
     except (ValueError, AttributeError, OSError, zipfile.BadZipFile) as error:
         sys.exit(f"--load must name a model of this recipe: {options.load}: {error}")
-    series, labels = read_series(options.read)
-    if series[0].shape[1] != num_features:
-        sys.exit(
-            f"This model reads series of {num_features} features. Received: "
-            f"{options.read}, with {series[0].shape[1]}."
-        )
+    try:
+        series, labels = kseq.datasets.read_series(options.read)
+    except ValueError as error:
+        sys.exit(str(error))
+    if (received := series[0].shape[1]) != num_features:
+        sys.exit(f"Needs series of {num_features} features. Received: {received}.")
     table = Table("series", "in the file", "class", "probability")
     for row, (name, probability) in enumerate(classify(whole, series)):
         table.add_row(str(row + 1), labels[row], name, f"{probability:.3f}")
@@ -230,105 +175,71 @@ def use(options):
 
 
 def load_parts(options):
-    """Series and their classes, to learn from and to be tested on."""
-    if options.train:
-        train, test = read_series(options.train), read_series(options.test)
-    else:
-        try:
-            loaded = kseq.datasets.load("italy_power_demand", options.data)
-        except (ValueError, OSError) as error:
-            sys.exit(str(error))
-        train, test = (
-            (list(series[..., None]), [str(label + 1) for label in labels])
-            for series, labels in loaded.values()
-        )
-    held_out = {steps.tobytes() for steps in test[0]}
-    rows = [
-        row for row, steps in enumerate(train[0]) if steps.tobytes() not in held_out
-    ]
-    if both := len(train[0]) - len(rows):
-        console.print(f"Left out of training, for the test has them too: {both} series")
-    train = [train[0][row] for row in rows], [train[1][row] for row in rows]
-    rare = [name for name in set(train[1]) if train[1].count(name) < options.folds]
-    if rare or len(set(train[1])) < 2:
-        sys.exit(
-            f"There must be two classes with {options.folds} series each, one for each "
-            f"fold. Received: too few of {', '.join(sorted(rare)) or 'another class'}. "
-            "Choose fewer --folds."
-        )
-    if unseen := sorted(set(test[1]) - set(train[1])):
-        console.print(
-            f"Warning: only the test has the classes {', '.join(unseen)}. They count "
-            "as errors."
-        )
-    return train, test
-
-
-def read_series(path):
-    """Series `(S, F)` and their classes, from a `.ts` or a CSV file."""
+    """Series and their classes: to learn from, to watch if given, to be tested on."""
     try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        sys.exit(f"Series must be a text file in UTF-8. Received: {path}: {error}")
-    series, labels = [], []
-    for line in lines:
-        if not line.strip() or line[0] in "#@":
-            continue
-        if path.suffix == ".ts":
-            *features, label = line.split(":")
+        if options.train:
+            paths = filter(None, (options.train, options.dev, options.test))
+            parts = [kseq.datasets.read_series(path) for path in paths]
         else:
-            label, features = line.partition(",")[::2]
-            features = [features]
-        try:
-            steps = np.array([x.split(",") for x in features], float).T  # S F
-        except ValueError:
-            steps = np.array([])
-        if not steps.size or not np.isfinite(steps).all() or not label.strip():
-            sys.exit(
-                "A series must be a line of numbers with a class. Received: series "
-                f"{len(series) + 1} of {path}: {line[:60]!r}"
-            )
-        series.append(steps)
-        labels.append(label.strip())
-    if len({steps.shape[1] for steps in series}) != 1:
+            loaded = kseq.datasets.load("italy_power_demand", options.data)
+            parts = [
+                (list(series[..., None]), [str(number + 1) for number in labels])
+                for series, labels in loaded.values()
+            ]
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    parts = kseq.datasets.disjoint(*parts)
+    features = [series[0].shape[1] for series, _ in parts if series]
+    if len(set(features)) > 1 or len(features) < len(parts):
         sys.exit(
-            "A file must hold series of one and the same number of features. "
-            f"Received: {path}, with {len(series)} series."
+            "Each part must have series that no later one has, all of as many features."
+            f" Received: {[len(series) for series, _ in parts]} series, of {features}."
         )
-    return series, labels
+    classes = set(parts[0][1])
+    *watched, new = (sorted(set(labels) - classes) for _, labels in parts[1:])
+    if len(classes) < 2 or any(watched):
+        received = (
+            f"{sorted(classes)}, and in --dev {watched[0]}" if watched else classes
+        )
+        sys.exit(
+            f"--train must have two classes, and all of --dev. Received: {received}"
+        )
+    if new:
+        console.print(
+            f"Warning: no series to learn from has the class {', '.join(new)}"
+        )
+    return parts
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     add, path = parser.add_argument, pathlib.Path
     add("--data", type=path, help="directory of data sets; default: $KSEQ_DATA_DIR")
     add("--train", type=path, metavar="FILE", help="series of your own to learn from")
+    add("--dev", type=path, metavar="FILE", help="... to choose the best epoch by")
     add("--test", type=path, metavar="FILE", help="... to be tested on")
     add("--load", type=path, metavar="FILE", help="a saved model, for --read")
     add("--read", type=path, metavar="FILE", help="series to sort into classes")
     add("--output", type=path, default=path("classes"), help="directory for results")
-    add("--encoder", choices=["gru", "lstm", "rnn", "transformer"], default="gru")
+    add("--encoder", choices=["gru", "lstm", "rnn"], default="gru")
     add("--width", type=int, default=64, help="width of every layer (%(default)s)")
+    add("--noise", type=float, default=0.3, help="in standard deviations (%(default)s)")
     add("--dropout", type=float, default=0.3)
-    add("--folds", type=int, default=5)
-    add("--epochs", type=int, default=100, help="at most (%(default)s)")
-    add("--batch-size", type=int, default=32)
-    add("--learning-rate", type=float, default=5e-3)
+    add("--epochs", type=int, default=200)
+    add("--batch-size", type=int, default=16)
+    add("--learning-rate", type=float, default=3e-3)
     add("--seed", type=int, default=0)
     add("--quick", action="store_true", help="try it out: few epochs, no good figures")
     options = parser.parse_args(argv)
     if options.quick:
-        options.epochs, options.folds, options.width = 2, 2, 8
-    if bool(options.train) != bool(options.test):
-        parser.error("--train and --test go together")
+        options.epochs, options.width = 2, 8
+    if bool(options.train) != bool(options.test) or options.dev and not options.train:
+        parser.error("--train and --test go together, and --dev with both")
     if bool(options.load) != bool(options.read):
         parser.error("--load and --read go together")
-    if min(options.epochs, options.width, options.batch_size, options.folds - 1) < 1:
-        parser.error(
-            "--epochs, --width and --batch-size must be positive, --folds 2 or more"
-        )
+    if min(options.epochs, options.width, options.batch_size) < 1 or options.noise < 0:
+        parser.error("--epochs, --width and --batch-size must be 1 at least, --noise 0")
     return options
 
 

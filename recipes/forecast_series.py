@@ -14,8 +14,6 @@ dates. The other lines are the steps. With `--load` the forecast begins where th
 """
 
 import argparse
-import csv
-import math
 import pathlib
 import sys
 import zipfile
@@ -29,7 +27,6 @@ from rich.table import Table
 
 import kseq
 
-MODEL, CURVE, PICTURE = "model.keras", "training.png", "forecasts.png"
 SEEN, TRUTH, FORECAST = "0.6", "#51127c", "#f1605d"
 console = Console()
 
@@ -42,15 +39,10 @@ def main(argv=None):
     names, parts = load_parts(options)
     train, validation, test = parts
     length = options.context + options.horizon
-    console.print(
-        f"{len(names)} series: {len(train):,} steps to learn from, {len(validation):,} "
-        f"to choose the best epoch by, {len(test):,} held out"
-    )
+    sizes = "{} series: {:,} steps to learn from, {:,} to watch, {:,} held out"
+    console.print(sizes.format(len(names), *map(len, parts)))
     if len(train) < length or min(len(validation), len(test)) < options.horizon:
-        sys.exit(
-            f"A context of {options.context} and a horizon of {options.horizon} steps "
-            "do not fit into these parts. Choose smaller ones."
-        )
+        sys.exit("--context and --horizon do not fit into this. Choose smaller ones.")
     # The network and all figures see series with mean 0 and variance 1 in training.
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     deviation[deviation == 0] = 1.0  # a series that stands still
@@ -61,38 +53,29 @@ def main(argv=None):
     model = build(options, len(names))
     whole = with_units(model, mean, deviation)
     history = fit(model, whole, options, train, validation)
-    kseq.plots.training_curve(history).savefig(options.output / CURVE)
+    kseq.plots.training_curve(history).savefig(options.output / "training.png")
     evaluate(model, windows(test, options))
     starts = np.linspace(0, len(test) - length, 3).astype(int)
     stretches = np.stack([test[start : start + length] for start in starts])
-    draw(whole, names, stretches * deviation + mean, options.output / PICTURE)
+    picture = options.output / "forecasts.png"
+    draw(whole, names, stretches * deviation + mean, picture)
     console.print(f"The best model and pictures lie in {options.output}/.")
 
 
 def looking_back(parts, context):
-    """The parts, each with the steps that its first forecast is made from.
-
-    These are only read: what has to be forecast is in one part alone.
-    """
+    """The parts, each with the steps before it that its first forecast reads."""
     train, validation, test = parts
-    before_test = np.concatenate([train, validation])
-    return (
-        train,
-        np.concatenate([train[-context:], validation]),
-        np.concatenate([before_test[-context:], test]),
-    )
+    validation = np.concatenate([train[-context:], validation])
+    return train, validation, np.concatenate([validation[-context:], test])
 
 
 def build(options, num_series):
     """Reads each series by itself, with one network for all of them."""
-    num_patches = options.context // options.patch
-    order = {"positions": "learned", "max_length": num_patches}
+    num_patches, order = options.context // options.patch, {}
+    if options.encoder == "transformer":
+        order = {"positions": "learned", "max_length": num_patches}
     reader = kseq.many_to_one(
-        kseq.layers.FeatureEmbedding(
-            options.patch,
-            options.width,
-            **(order if options.encoder == "transformer" else {}),
-        ),
+        kseq.layers.FeatureEmbedding(options.patch, options.width, **order),
         num_outputs=options.horizon,
         encoder=options.encoder,
         pooling="last",
@@ -142,21 +125,15 @@ def fit(model, whole, options, train, validation):
         loss="mae",  # rare leaps, which nobody can foresee, sway it less than "mse"
         metrics=["mse"],
     )
-    best = kseq.training.SaveBest(
-        options.output / MODEL, monitor="val_mse", mode="min", saved=whole
-    )
-    stop = kseq.training.StopOnInterrupt()
-    history = model.fit(
+    path = options.output / "model.keras"
+    best = kseq.training.SaveBest(path, "val_mse", mode="min", saved=whole)
+    return model.fit(
         batches,
         validation_data=windows(validation, options),
         epochs=options.epochs,
         shuffle=False,  # `windows` has done it
-        callbacks=[best, stop],
+        callbacks=[best, kseq.training.StopOnInterrupt()],
     )
-    if stop.interrupted:
-        console.print("Stopped. Going on with what was learned so far.")
-    console.print(f"Epoch {best.best_epoch} was the best and is kept.")
-    return history
 
 
 def evaluate(model, batches):
@@ -210,10 +187,8 @@ def go_on(options):
     names, parts = load_parts(options)
     values = np.concatenate(parts)
     if len(names) != num_series or len(values) < context:
-        sys.exit(
-            f"This model reads {context} steps of {num_series} series. Received: "
-            f"{len(values)} steps of {len(names)} series."
-        )
+        received = f"{len(values)} steps of {len(names)} series."
+        sys.exit(f"Needs {context} steps of {num_series} series. Received: {received}")
     options.output.mkdir(parents=True, exist_ok=True)
     file = options.output / "next.csv"
     seen = values[None, -context:]
@@ -225,53 +200,23 @@ def go_on(options):
 
 def load_parts(options):
     """The names of the series, and their steps in three parts, one after another."""
-    if options.series:
-        names, values = read_series(options.series)
-        parts = np.split(values, [len(values) * 6 // 10, len(values) * 8 // 10])
-    else:
-        try:
-            loaded = kseq.datasets.load("ett", options.data)
-        except (ValueError, OSError) as error:
-            sys.exit(str(error))
-        names = loaded["train"][1]
-        parts = [values for values, _ in loaded.values()]
+    try:
+        if options.series:
+            values, names = kseq.datasets.read_columns(options.series)
+            parts = np.split(values, [len(values) * 6 // 10, len(values) * 8 // 10])
+        else:
+            parts, (names, *_) = zip(
+                *kseq.datasets.load("ett", options.data).values(), strict=True
+            )
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
     most = 2 * (options.context + options.horizon) if options.quick else None
     return names, [part[:most] for part in parts]
 
 
-def read_series(path):
-    """Names and values `(N, C)` of the columns of a CSV file, without one of dates."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        sys.exit(f"A series must be a CSV file in UTF-8. Received: {path}: {error}")
-    if len(rows) < 2:
-        sys.exit(f"A series must have names and steps. Received: {path}, {rows}")
-    first = int(number(rows[1][0]) is None)  # behind a column of dates
-    names, steps = rows[0][first:], []
-    for step, row in enumerate(rows[1:], 1):
-        steps.append([number(cell) for cell in row[first:]])
-        if not names or None in steps[-1] or len(steps[-1]) != len(names):
-            sys.exit(
-                f"Each step must be {len(names)} numbers. Received: step {step} of "
-                f"{path}: {','.join(row)!r}"
-            )
-    return names, np.array(steps)
-
-
-def number(text):
-    """The number that a text is, or None."""
-    try:
-        return float(text) if math.isfinite(float(text)) else None
-    except ValueError:
-        return None
-
-
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     add, path = parser.add_argument, pathlib.Path
     add("--data", type=path, help="directory of data sets; default: $KSEQ_DATA_DIR")
     add("--series", type=path, metavar="FILE", help="a CSV file of your own")

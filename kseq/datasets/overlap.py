@@ -35,4 +35,6 @@ def disjoint(*parts, columns=(0,)):
 
 
 def _hashable(entry):
+    if hasattr(entry, "tobytes"):  # an array
+        return entry.shape, entry.tobytes()
     return tuple(map(_hashable, entry)) if isinstance(entry, list) else entry

@@ -2,6 +2,8 @@
 
 import itertools
 
+import numpy as np
+
 from kseq.datasets import disjoint, load
 
 
@@ -24,6 +26,13 @@ def test_pairs_are_compared_by_both_texts():
         ["a", "c", "d"],
         ["A", "C", "D"],
     )
+
+
+def test_arrays_are_compared_by_shape_and_values():
+    train = ([np.zeros((2, 1)), np.zeros((1, 2)), np.ones((2, 1))], ["a", "b", "c"])
+    test = ([np.zeros((2, 1))], ["d"])
+    [(series, labels), _] = disjoint(train, test)
+    assert labels == ["b", "c"] and series[0].shape == (1, 2)
 
 
 def test_parts_that_share_nothing_stay_as_they_are():
