@@ -69,7 +69,7 @@ def test_it_writes_a_model_and_two_pictures(trained):
     assert names == ["forecasts.png", "model.keras", "training.png"]
     for picture in output.glob("*.png"):
         assert picture.read_bytes().startswith(b"\x89PNG")
-    assert "2 series: 144 steps to learn from, 48 to choose" in printed
+    assert "2 series: 144 steps to learn from, 48 to watch" in printed
 
 
 def test_it_learns_what_repeating_the_last_value_cannot_know(trained):
@@ -149,8 +149,8 @@ def test_a_second_process_goes_on_where_the_file_ends(
         (b"a,b\n1,2\n3,x\n", "Each step must be 2 numbers. Received: step 2 of"),
         (b"a,b\n1,2\n3\n", "step 2"),
         (b"a,b\n1,2\n3,nan\n", "step 2"),
-        (b"a,b\n", "names and steps"),
-        (b"", "names and steps"),
+        (b"a,b\n", "line of names and lines"),
+        (b"", "line of names and lines"),
         (b"caf\xe9\n1\n", "UTF-8"),
         (b"a,b\n1,2\n3,4\n", "Choose smaller ones"),
     ],
@@ -215,7 +215,7 @@ def test_control_c_ends_training_and_keeps_the_best_model(series, tmp_path):
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    assert "Stopped" in rest and "this model" in rest
+    assert "this model" in rest
     assert (tmp_path / "model.keras").exists()
 
 
