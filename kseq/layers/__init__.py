@@ -3,6 +3,11 @@
 from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.bidirectional import Bidirectional
 from kseq.layers.bridge import StateBridge
+from kseq.layers.cell_variants import (
+    LayerNormGRUCell,
+    LayerNormLSTMCell,
+    PeepholeLSTMCell,
+)
 from kseq.layers.conditions import ClassEmbedding, VectorEmbedding
 from kseq.layers.dropout import Dropout
 from kseq.layers.embeddings import FeatureEmbedding, TiedHead, TokenEmbedding
@@ -52,12 +57,15 @@ __all__ = [
     "GRU",
     "LSTM",
     "LastStepPooling",
+    "LayerNormGRUCell",
+    "LayerNormLSTMCell",
     "LearnedPositions",
     "LuongAttention",
     "MaxPooling",
     "MeanPooling",
     "MultiHeadAttention",
     "PatchEmbedding",
+    "PeepholeLSTMCell",
     "RecurrentDecoder",
     "RecurrentEncoder",
     "RotaryPositions",

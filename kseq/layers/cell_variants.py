@@ -1,0 +1,239 @@
+"""Cells that Keras lacks: LSTM and GRU with layer normalization, LSTM with peepholes.
+
+Axes in shape comments: B batch, D features, U units.
+"""
+
+import keras
+from keras import ops
+
+
+class Variant:
+    """What the cells share: the sum of a cell's products, with Keras' dropout.
+
+    Gal and Ghahramani's dropout: what is dropped is the same at every step.
+    """
+
+    def __init__(self, units, **kwargs):
+        if kwargs.get("implementation", 2) != 2:
+            raise ValueError(
+                "`implementation` must be 2, one product for all gates. Received: "
+                f"implementation={kwargs['implementation']}. Leave it out."
+            )
+        super().__init__(units, **kwargs)
+        # Under recurrent dropout Keras would take a product, and a mask, for each gate.
+        self.implementation, self.dropout_mask_count = 2, None
+
+    def _dropped(self, inputs, h, training):
+        if training and self.dropout:
+            inputs = inputs * self.get_dropout_mask(inputs)
+        if training and self.recurrent_dropout:
+            h = h * self.get_recurrent_dropout_mask(h)
+        return inputs, h
+
+    def _normalization(self, name, center=False):
+        return keras.layers.LayerNormalization(
+            center=center, dtype=self.dtype_policy, name=name
+        )
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class LayerNormLSTMCell(Variant, keras.layers.LSTMCell):
+    """One step of an LSTM whose products and memory are normalised over the units.
+
+    `i, f, g, o = n(W x) + n(R h) + b`, `c' = s(f) c + s(i) tanh(g)`,
+    `h' = s(o) tanh(n(c'))`, where `n` is layer normalization with a gain of its own in
+    each place (and a shift in the last; elsewhere `b` is one) and `s` the sigmoid.
+
+    A cell for `keras.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the
+    weights of `keras.layers.LSTMCell` and those of the three normalizations.
+
+    Args:
+        units: Size U of the states.
+        **kwargs: As for `keras.layers.LSTMCell`, but for `implementation`.
+
+    Call arguments:
+        inputs: `(B, D)`.
+        states: `[h, c]`, each `(B, U)`.
+        training: Whether to apply dropout.
+
+    Returns:
+        `(h, [h, c])`, each `(B, U)`.
+
+    Raises:
+        ValueError: `implementation` is not 2.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import LayerNormLSTMCell, RecurrentEncoder
+    >>> encoder = RecurrentEncoder(LayerNormLSTMCell(3), num_layers=2)
+    >>> tuple(encoder(np.ones((2, 7, 5))).shape)
+    (2, 7, 3)
+
+    References:
+        - [Ba et al., 2016](https://arxiv.org/abs/1607.06450), supplement, (20) to (22)
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)
+        self.input_normalization = self._normalization("input_normalization")
+        self.recurrent_normalization = self._normalization("recurrent_normalization")
+        self.state_normalization = self._normalization("state_normalization", True)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.input_normalization.build((None, 4 * self.units))
+        self.recurrent_normalization.build((None, 4 * self.units))
+        self.state_normalization.build((None, self.units))
+
+    def call(self, inputs, states, training=False):
+        h, c = states
+        inputs, h = self._dropped(inputs, h, training)
+        gates = self.input_normalization(
+            ops.matmul(inputs, self.kernel)
+        ) + self.recurrent_normalization(ops.matmul(h, self.recurrent_kernel))  # B 4U
+        if self.use_bias:
+            gates = gates + self.bias
+        i, f, g, o = ops.split(gates, 4, axis=-1)
+        sigmoid, tanh = self.recurrent_activation, self.activation
+        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+        h = sigmoid(o) * tanh(self.state_normalization(c))
+        return h, [h, c]
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class LayerNormGRUCell(Variant, keras.layers.GRUCell):
+    """One step of a GRU whose products are normalised over the units.
+
+    `z, r = s(n(W x) + n(R h) + b)`, `h' = z h + (1 - z) tanh(n(W_h x) + b_h +
+    r (n(R_h h) + d_h))`, where `n` is layer normalization with a gain of its own in
+    each place and `s` the sigmoid; `z` keeps the old state, as in Keras.
+
+    A cell for `keras.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the
+    weights of `keras.layers.GRUCell` and those of the four normalizations.
+
+    Args:
+        units: Size U of the state.
+        **kwargs: As for `keras.layers.GRUCell`, but for `implementation` and
+            `reset_after`.
+
+    Call arguments:
+        inputs: `(B, D)`.
+        states: `[h]`, `(B, U)`.
+        training: Whether to apply dropout.
+
+    Returns:
+        `(h, [h])`, `(B, U)`.
+
+    Raises:
+        ValueError: `implementation` is not 2, or `reset_after` is False.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from kseq.layers import LayerNormGRUCell
+    >>> tuple(keras.layers.RNN(LayerNormGRUCell(3))(np.ones((2, 7, 5))).shape)
+    (2, 3)
+
+    References:
+        - [Ba et al., 2016](https://arxiv.org/abs/1607.06450), supplement, (23) to (25)
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)
+        if not self.reset_after:
+            raise ValueError(
+                "`reset_after` must be True: what is normalised is the product with "
+                "the state, which the gate comes after. Received: reset_after=False."
+            )
+        self.input_normalization = self._normalization("input_normalization")
+        self.recurrent_normalization = self._normalization("recurrent_normalization")
+        self.input_normalization_h = self._normalization("input_normalization_h")
+        self.recurrent_normalization_h = self._normalization(
+            "recurrent_normalization_h"
+        )
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.input_normalization.build((None, 2 * self.units))
+        self.recurrent_normalization.build((None, 2 * self.units))
+        self.input_normalization_h.build((None, self.units))
+        self.recurrent_normalization_h.build((None, self.units))
+
+    def call(self, inputs, states, training=False):
+        [h] = states if isinstance(states, (list, tuple)) else [states]
+        before = h
+        inputs, h = self._dropped(inputs, h, training)
+        x_zr, x_h = ops.split(ops.matmul(inputs, self.kernel), [2 * self.units], -1)
+        product = ops.matmul(h, self.recurrent_kernel)  # B 3U
+        p_zr, p_h = ops.split(product, [2 * self.units], -1)
+        x_zr, x_h = self.input_normalization(x_zr), self.input_normalization_h(x_h)
+        p_zr = self.recurrent_normalization(p_zr)
+        p_h = self.recurrent_normalization_h(p_h)
+        if self.use_bias:
+            b_zr, b_h = ops.split(self.bias[0], [2 * self.units])
+            d_zr, d_h = ops.split(self.bias[1], [2 * self.units])
+            x_zr, x_h, p_h = x_zr + b_zr + d_zr, x_h + b_h, p_h + d_h
+        z, r = ops.split(self.recurrent_activation(x_zr + p_zr), 2, axis=-1)
+        h = z * before + (1 - z) * self.activation(x_h + r * p_h)
+        return h, [h]
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class PeepholeLSTMCell(Variant, keras.layers.LSTMCell):
+    """One step of an LSTM whose gates also look at the memory.
+
+    `i = s(W_i x + R_i h + p_i c + b_i)`, `f` likewise with `p_f c`,
+    `c' = f c + i tanh(W_g x + R_g h + b_g)`, `o = s(W_o x + R_o h + p_o c' + b_o)`,
+    `h' = o tanh(c')`, where the peepholes `p` are vectors and `s` is the sigmoid.
+
+    A cell for `keras.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the
+    weights of `keras.layers.LSTMCell` and `peepholes` `(3, U)`, those of `i`, `f` and
+    `o`, which begin at zero.
+
+    Args:
+        units: Size U of the states.
+        **kwargs: As for `keras.layers.LSTMCell`, but for `implementation`.
+
+    Call arguments:
+        inputs: `(B, D)`.
+        states: `[h, c]`, each `(B, U)`.
+        training: Whether to apply dropout.
+
+    Returns:
+        `(h, [h, c])`, each `(B, U)`.
+
+    Raises:
+        ValueError: `implementation` is not 2.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from kseq.layers import PeepholeLSTMCell
+    >>> tuple(keras.layers.RNN(PeepholeLSTMCell(3))(np.ones((2, 7, 5))).shape)
+    (2, 3)
+
+    References:
+        - [Gers et al., 2002](https://www.jmlr.org/papers/v3/gers02a.html), 4
+        - [Graves, 2013](https://arxiv.org/abs/1308.0850), (7) to (11)
+    """
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.peepholes = self.add_weight(
+            shape=(3, self.units), initializer="zeros", name="peepholes"
+        )
+
+    def call(self, inputs, states, training=False):
+        h, c = states
+        inputs, h = self._dropped(inputs, h, training)
+        gates = ops.matmul(inputs, self.kernel) + ops.matmul(h, self.recurrent_kernel)
+        if self.use_bias:
+            gates = gates + self.bias
+        i, f, g, o = ops.split(gates, 4, axis=-1)
+        sigmoid, tanh = self.recurrent_activation, self.activation
+        p_i, p_f, p_o = ops.split(ops.convert_to_tensor(self.peepholes), 3)  # 1 U
+        before = c
+        c = sigmoid(f + p_f * before) * before + sigmoid(i + p_i * before) * tanh(g)
+        h = sigmoid(o + p_o * c) * tanh(c)
+        return h, [h, c]
