@@ -100,7 +100,10 @@ def rate(name, value):
 def one_of(name, value, options):
     """Returns the value if it is one of the named options."""
     if value not in options:
-        listed = ", ".join(f'"{option}"' for option in options)
+        listed = ", ".join(
+            f'"{option}"' if isinstance(option, str) else str(option)
+            for option in options
+        )
         raise ValueError(
             f"`{name}` must be one of {listed}. Received: {name}={value!r}."
         )

@@ -25,7 +25,9 @@ class RecurrentEncoder(keras.layers.Layer):
     """A deep, optionally bidirectional, recurrent network that keeps every step.
 
     Each layer gives `y = rnn(dropout(x))`; with `layer_normalization` it reads the
-    normalised `x`; with `residual` it gives `x + y` where both have the same width.
+    normalised `x`. Where `x` and `y` have the same width, `residual=True` gives `x + y`
+    and `residual="highway"` gives `t y + (1 - t) x`, with a gate `t = sigmoid(W x + b)`
+    whose bias `b` begins at -1, so that most of `x` goes past the layer at first.
 
     Args:
         cell: `"rnn"`, `"lstm"`, `"gru"`, or a Keras cell such as
@@ -40,7 +42,8 @@ class RecurrentEncoder(keras.layers.Layer):
             same ones at every step.
         recurrent_dropout: Share of the recurrent state to drop in training. A cell
             object brings its own.
-        residual: Whether to add each layer's input to its output.
+        residual: Whether to add each layer's input to its output; `"highway"` for a
+            gate that mixes the two.
         layer_normalization: Whether to normalise each layer's input.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
@@ -57,7 +60,8 @@ class RecurrentEncoder(keras.layers.Layer):
 
     Raises:
         ValueError: The cell or the merge mode is unknown, a size is not positive, a
-            rate is not in [0, 1), or a mask is not boolean.
+            rate is not in [0, 1), `residual` is something else, or a mask is not
+            boolean.
 
     Example:
 
@@ -73,6 +77,7 @@ class RecurrentEncoder(keras.layers.Layer):
         - [Cho et al., 2014](https://arxiv.org/abs/1406.1078), 2.3 (GRU)
         - [Ba et al., 2016](https://arxiv.org/abs/1607.06450) (normalization)
         - [Wu et al., 2016](https://arxiv.org/abs/1609.08144), 3.1 (residual)
+        - [Srivastava et al., 2015](https://arxiv.org/abs/1505.00387), 2 (highway)
     """
 
     def __init__(
@@ -101,13 +106,22 @@ class RecurrentEncoder(keras.layers.Layer):
                 f"recurrent_dropout={recurrent_dropout} with cell={cell.name}. Give it "
                 "to the cell."
             )
-        self.residual = bool(residual)
+        self.residual = one_of("residual", residual, (False, True, "highway"))
         self.layer_normalization = bool(layer_normalization)
         self.recurrent_layers = [self._make_layer(i) for i in range(self.num_layers)]
         self.dropout_layer = sequence_dropout(self.dropout, self.dtype_policy)
         self.normalizations = [
             keras.layers.LayerNormalization(dtype=self.dtype_policy)
             for _ in range(self.num_layers if self.layer_normalization else 0)
+        ]
+        self.gates = [
+            keras.layers.Dense(
+                self.output_width,
+                activation="sigmoid",
+                bias_initializer=keras.initializers.Constant(-1.0),
+                dtype=self.dtype_policy,
+            )
+            for _ in range(self.num_layers if self.residual == "highway" else 0)
         ]
         self.supports_masking = True
 
@@ -138,6 +152,8 @@ class RecurrentEncoder(keras.layers.Layer):
             if self.layer_normalization:
                 self.normalizations[index].build(shape)
             layer.build(shape)
+            if self.gates and shape[-1] == self.output_width:
+                self.gates[index].build(shape)
             shape = (*sequences_shape[:2], self.output_width)
 
     def call(self, sequences, mask=None, return_state=False, training=False):
@@ -149,11 +165,17 @@ class RecurrentEncoder(keras.layers.Layer):
                 inputs = self.normalizations[index](inputs)
             inputs = self.dropout_layer(inputs, training=training)
             outputs, *state = layer(inputs, mask=mask, training=training)  # B S U
-            if self.residual and outputs.shape[-1] == sequences.shape[-1]:
-                outputs = sequences + outputs
+            if outputs.shape[-1] == sequences.shape[-1]:
+                outputs = self._pass_by(index, sequences, outputs)
             sequences = outputs
             states.append(list(state))
         return (sequences, states) if return_state else sequences
+
+    def _pass_by(self, index, inputs, outputs):
+        """What comes out of a layer together with what went past it, `(B, S, U)`."""
+        if self.gates:
+            return inputs + self.gates[index](inputs) * (outputs - inputs)
+        return inputs + outputs if self.residual else outputs
 
     def get_config(self):
         return {

@@ -14,6 +14,7 @@ from tests.helpers import (
     length_mask,
     random_array,
     randomize,
+    sigmoid,
     step_cell,
     with_keras_mask,
 )
@@ -72,7 +73,12 @@ def run_encoder(encoder, sequence):
         else:
             outputs, states = run_cell(layer.cell, inputs)
         if encoder.residual and outputs.shape == sequence.shape:
-            outputs = sequence + outputs
+            if encoder.residual == "highway":
+                layer = encoder.gates[index]
+                gate = sigmoid(sequence @ array(layer.kernel) + array(layer.bias))
+                outputs = gate * outputs + (1 - gate) * sequence
+            else:
+                outputs = sequence + outputs
         sequence = outputs
         final.append(states)
     return sequence, final
@@ -91,7 +97,7 @@ def test_recurrent_encoder_keeps_the_contract_of_layers():
             "merge_mode": "sum",
             "dropout": 0.2,
             "recurrent_dropout": 0.1,
-            "residual": True,
+            "residual": "highway",
             "layer_normalization": True,
         },
         {"sequences": SEQUENCES, "mask": dead},
@@ -119,6 +125,7 @@ def test_an_encoder_of_a_cell_keeps_the_contract_of_layers():
         {"cell": "rnn", "num_layers": 2, "bidirectional": True, "merge_mode": "ave"},
         {"cell": "lstm", "num_layers": 3, "residual": True},
         {"cell": "gru", "num_layers": 2, "layer_normalization": True},
+        {"cell": "gru", "num_layers": 3, "residual": "highway"},
         {
             "cell": "gru",
             "num_layers": 2,
@@ -146,6 +153,18 @@ def test_the_first_layer_is_residual_where_the_widths_agree():
     plain.build((None, None, D))
     plain.set_weights(encoder.get_weights())
     assert_close(encoder(SEQUENCES), SEQUENCES + array(plain(SEQUENCES)))
+
+
+def test_a_highway_is_open_at_first_and_where_the_widths_agree():
+    encoder = RecurrentEncoder("gru", UNITS, num_layers=2, residual="highway")
+    encoder.build((None, None, D))
+    assert [gate.built for gate in encoder.gates] == [False, True]
+    assert_close(encoder.gates[1].bias, -np.ones(UNITS))
+
+
+def test_another_way_past_a_layer_is_refused():
+    with pytest.raises(ValueError, match="`residual` must be .*Received: .*'dense'"):
+        RecurrentEncoder("gru", UNITS, residual="dense")
 
 
 def test_a_cell_object_equals_its_name():
