@@ -43,6 +43,7 @@ from kseq.layers.transformer_blocks import (
     TransformerEncoderBlock,
 )
 from kseq.layers.transformer_decoder import TransformerDecoder
+from kseq.layers.zoneout import Zoneout
 
 __all__ = [
     "AttentionPooling",
@@ -79,6 +80,7 @@ __all__ = [
     "TransformerEncoder",
     "TransformerEncoderBlock",
     "VectorEmbedding",
+    "Zoneout",
     "as_boolean_mask",
     "combine_masks",
     "look_ahead_mask",

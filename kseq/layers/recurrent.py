@@ -8,6 +8,7 @@ import keras
 from kseq.layers.arguments import one_of, positive_integer, rate
 from kseq.layers.bidirectional import MERGES, Bidirectional
 from kseq.layers.cells import (
+    CELLS,
     copy_cell,
     deserialize_cell,
     resolve_cell,
@@ -16,6 +17,7 @@ from kseq.layers.cells import (
 from kseq.layers.embeddings import sequence_dropout
 from kseq.layers.masking import step_mask
 from kseq.layers.recurrent_layers import GRU, LSTM, SimpleRNN
+from kseq.layers.zoneout import Zoneout
 
 LAYERS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
 
@@ -42,6 +44,8 @@ class RecurrentEncoder(keras.layers.Layer):
             same ones at every step.
         recurrent_dropout: Share of the recurrent state to drop in training. A cell
             object brings its own.
+        zoneout: Probability that a unit keeps its old state in training, or a list with
+            one for each state: see `Zoneout`.
         residual: Whether to add each layer's input to its output; `"highway"` for a
             gate that mixes the two.
         layer_normalization: Whether to normalise each layer's input.
@@ -76,6 +80,7 @@ class RecurrentEncoder(keras.layers.Layer):
         - [Hochreiter and Schmidhuber, 1997](https://doi.org/10.1162/neco.1997.9.8.1735)
         - [Cho et al., 2014](https://arxiv.org/abs/1406.1078), 2.3 (GRU)
         - [Ba et al., 2016](https://arxiv.org/abs/1607.06450) (normalization)
+        - [Krueger et al., 2017](https://arxiv.org/abs/1606.01305), 3.2 (zoneout)
         - [Wu et al., 2016](https://arxiv.org/abs/1609.08144), 3.1 (residual)
         - [Srivastava et al., 2015](https://arxiv.org/abs/1505.00387), 2 (highway)
     """
@@ -89,6 +94,7 @@ class RecurrentEncoder(keras.layers.Layer):
         merge_mode="concat",
         dropout=0.0,
         recurrent_dropout=0.0,
+        zoneout=0.0,
         residual=False,
         layer_normalization=False,
         **kwargs,
@@ -106,6 +112,7 @@ class RecurrentEncoder(keras.layers.Layer):
                 f"recurrent_dropout={recurrent_dropout} with cell={cell.name}. Give it "
                 "to the cell."
             )
+        self.zoneout = zoneout
         self.residual = one_of("residual", residual, (False, True, "highway"))
         self.layer_normalization = bool(layer_normalization)
         self.recurrent_layers = [self._make_layer(i) for i in range(self.num_layers)]
@@ -132,14 +139,24 @@ class RecurrentEncoder(keras.layers.Layer):
             "dtype": self.dtype_policy,
             "name": f"layer_{index}",
         }
-        if isinstance(self.cell, str):
+        if self.zoneout:
+            layer = Zoneout(self._make_cell(index), self.zoneout, **options)
+        elif isinstance(self.cell, str):
             layer = LAYERS[self.cell](
                 self.units, recurrent_dropout=self.recurrent_dropout, **options
             )
         else:
-            cell = self.cell if index == 0 else copy_cell(self.cell)
-            layer = keras.layers.RNN(cell, **options)
+            layer = keras.layers.RNN(self._make_cell(index), **options)
         return Bidirectional(layer, self.merge_mode) if self.bidirectional else layer
+
+    def _make_cell(self, index):
+        if isinstance(self.cell, str):
+            return CELLS[self.cell](
+                self.units,
+                recurrent_dropout=self.recurrent_dropout,
+                dtype=self.dtype_policy,
+            )
+        return self.cell if index == 0 else copy_cell(self.cell)
 
     @property
     def output_width(self):
@@ -187,6 +204,7 @@ class RecurrentEncoder(keras.layers.Layer):
             "merge_mode": self.merge_mode,
             "dropout": self.dropout,
             "recurrent_dropout": self.recurrent_dropout,
+            "zoneout": self.zoneout,
             "residual": self.residual,
             "layer_normalization": self.layer_normalization,
         }

@@ -97,6 +97,7 @@ def test_recurrent_encoder_keeps_the_contract_of_layers():
             "merge_mode": "sum",
             "dropout": 0.2,
             "recurrent_dropout": 0.1,
+            "zoneout": 0.05,
             "residual": "highway",
             "layer_normalization": True,
         },

@@ -1,0 +1,109 @@
+"""Zoneout: units of a recurrent layer that keep their old state at random.
+
+Axes in shape comments: B batch, T steps, D features, U units.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers.arguments import rate
+from kseq.layers.cells import LoopStep, state_sizes
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class Zoneout(keras.layers.RNN):
+    """Runs a cell over a sequence; in training, units at times keep their old state.
+
+    `h' = d h + (1 - d) cell(x, h)`, where `d` is drawn for each unit and step: 1 with
+    probability `zoneout`, otherwise 0; outside of training `d` is `zoneout` itself, its
+    mean. Each state of the cell has draws of its own.
+
+    Args:
+        cell: A Keras cell whose output is its first state.
+        zoneout: Probability that a unit keeps its old state, or a list with one for
+            each state: `[0.05, 0.5]` for `h` and `c` of an LSTM.
+        seed: Integer that the draws follow from, or None.
+        **kwargs: `return_sequences`, `return_state`, `go_backwards` and the other
+            arguments of `keras.layers.RNN`.
+
+    Call arguments:
+        sequences: `(B, T, D)`.
+        initial_state: A list of states `(B, U)`. Defaults to zeros.
+        mask: Boolean `(B, T)`; a masked step leaves the states as they were. Defaults
+            to the Keras mask of `sequences`.
+        training: Whether to draw.
+
+    Returns:
+        The last output `(B, U)`, or all `(B, T, U)` with `return_sequences=True`; with
+        `return_state=True` also the last states `(B, U)`.
+
+    Raises:
+        ValueError: A probability is not in [0, 1), or there is not one for each state.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from kseq.layers import Zoneout
+    >>> layer = Zoneout(keras.layers.LSTMCell(3), [0.05, 0.5], return_sequences=True)
+    >>> tuple(layer(np.ones((2, 7, 5)), training=True).shape)
+    (2, 7, 3)
+
+    References:
+        - [Krueger et al., 2017](https://arxiv.org/abs/1606.01305), 3.2
+    """
+
+    def __init__(self, cell, zoneout=0.1, seed=None, **kwargs):
+        super().__init__(cell, **kwargs)
+        self.zoneout, self.seed = zoneout, seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self._sizes = state_sizes(cell)
+        many = isinstance(zoneout, (list, tuple))
+        given = list(zoneout) if many else [zoneout] * len(self._sizes)
+        if len(given) != len(self._sizes):
+            raise ValueError(
+                "`zoneout` must be one number, or one for each state of the cell, "
+                f"{len(self._sizes)} here. Received: zoneout={zoneout}."
+            )
+        self._rates = [rate("zoneout", each) for each in given]
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        width = sequences.shape[-1]
+        places = [width + sum(self._sizes[:i]) for i in range(len(self._sizes))]
+        if training:
+            sequences = ops.concatenate([sequences, self._draw(sequences)], axis=-1)
+
+        def advance(inputs, states):
+            kept = self._rates
+            if training:
+                inputs, *kept = ops.split(inputs, places, axis=-1)
+            _, new = self.cell(inputs, states)
+            new = new if isinstance(new, (list, tuple)) else [new]
+            new = [n + d * (s - n) for n, s, d in zip(new, states, kept, strict=True)]
+            return new[0], new
+
+        loop = keras.layers.RNN(
+            LoopStep(advance, self._sizes, sequences.dtype),
+            return_sequences=self.return_sequences,
+            go_backwards=self.go_backwards,
+            zero_output_for_mask=self.zero_output_for_mask,
+            unroll=self.unroll,
+        )
+        return loop.inner_loop(sequences, initial_state, mask)
+
+    def _draw(self, sequences):
+        """1 where a unit keeps its old state at a step, otherwise 0: `(B, T, U ...)`.
+
+        They are drawn before the loop, in which no backend likes to count.
+        """
+        batch, steps = ops.shape(sequences)[:2]
+        drawn = keras.random.uniform(
+            (batch, steps, sum(self._sizes)), seed=self.seed_generator
+        )
+        thresholds = [
+            ops.full((size,), each)
+            for size, each in zip(self._sizes, self._rates, strict=True)
+        ]
+        return ops.cast(drawn < ops.concatenate(thresholds), sequences.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "zoneout": self.zoneout, "seed": self.seed}

@@ -1,0 +1,106 @@
+import keras
+import numpy as np
+import pytest
+
+from kseq.layers import RecurrentEncoder, Zoneout
+from tests.helpers import (
+    array,
+    assert_close,
+    check_batch_equals_rows,
+    check_layer_runs,
+    check_padding_changes_nothing,
+    length_mask,
+    random_array,
+    randomize,
+    step_cell,
+)
+
+B, T, D, U = 3, 6, 5, 4
+SEQUENCES, MASK = random_array(B, T, D), length_mask(6, 4, 1, size=T)
+CELLS = [keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell]
+
+
+def made(cell_class, zoneout, units=U, **options):
+    layer = Zoneout(cell_class(units), zoneout, return_sequences=True, **options)
+    layer.build((None, None, D))
+    randomize(layer)
+    return layer
+
+
+@pytest.mark.parametrize("cell_class", CELLS)
+def test_outside_of_training_it_is_the_mean_of_old_and_new(cell_class):
+    number = np.size(cell_class(U).state_size)
+    rates = [0.3, 0.6][:number]
+    layer = made(cell_class, rates, return_state=True)
+    outputs, *last = layer(SEQUENCES)
+    for b in range(B):
+        states = [np.zeros(U)] * number
+        for t in range(T):
+            new = step_cell(layer.cell, SEQUENCES[b, t], states)
+            states = [
+                r * s + (1 - r) * n for r, s, n in zip(rates, states, new, strict=True)
+            ]
+            assert_close(array(outputs)[b, t], states[0])
+        assert_close([state[b] for state in last], states)
+
+
+def test_in_training_a_unit_keeps_its_state_or_takes_the_new_one():
+    layer = made(keras.layers.GRUCell, 0.25, units=100, seed=1)
+    outputs = array(layer(SEQUENCES, training=True)).astype("float64")
+    before = np.concatenate([np.zeros((B, 1, 100)), outputs[:, :-1]], axis=1)
+    kept = np.isclose(outputs, before, rtol=0, atol=1e-7)
+    assert abs(kept.mean() - 0.25) < 0.03  # 1,800 draws, 3 standard deviations
+    assert len({row.tobytes() for row in kept.reshape(-1, 100)}) == B * T
+    for b in range(B):
+        for t in range(T):
+            [new] = step_cell(layer.cell, SEQUENCES[b, t], [before[b, t]])
+            expected = np.where(kept[b, t], before[b, t], new)
+            assert_close(outputs[b, t], expected, atol=1e-4)
+
+
+def test_the_states_of_an_lstm_have_their_own_draws_and_rates():
+    layer = made(keras.layers.LSTMCell, [0.0, 0.9], units=50, return_state=True)
+    _, h, c = layer(SEQUENCES[:, :1], training=True)
+    assert (array(h) != 0).all() and 0.8 < (array(c) == 0).mean() < 1
+
+
+def test_the_same_seed_draws_the_same_and_the_next_call_something_else():
+    first, second = (made(keras.layers.GRUCell, 0.5, seed=3) for _ in range(2))
+    drawn = array(first(SEQUENCES, training=True))
+    assert_close(second(SEQUENCES, training=True), drawn)
+    assert abs(array(first(SEQUENCES, training=True)) - drawn).max() > 1e-3
+    assert_close(first(SEQUENCES), second(SEQUENCES))
+
+
+@pytest.mark.parametrize("cell_class", CELLS)
+def test_it_keeps_the_laws(cell_class):
+    arrays = {"sequences": SEQUENCES, "mask": MASK}
+    init_args = {"cell": lambda: cell_class(U), "zoneout": 0.2, "return_state": True}
+    check_layer_runs(Zoneout, init_args, arrays)
+    layer = made(cell_class, 0.2, return_state=True)
+
+    def apply(sequences, mask):
+        outputs, *states = layer(sequences, mask=mask)
+        return [outputs], states
+
+    check_padding_changes_nothing(apply, SEQUENCES, MASK)
+    check_batch_equals_rows(lambda x, mask: layer(x, mask=mask), SEQUENCES, MASK)
+
+
+def test_an_encoder_of_it_learns_and_both_directions_draw():
+    encoder = RecurrentEncoder("lstm", U, 2, bidirectional=True, zoneout=0.2)
+    model = keras.Sequential([keras.Input((None, D)), encoder])
+    model.compile("adam", "mse")
+    model.fit(SEQUENCES, np.zeros((B, T, 2 * U)), verbose=0)
+    layer = encoder.recurrent_layers[0]
+    for direction in (layer.forward_layer, layer.backward_layer):
+        assert isinstance(direction, Zoneout) and direction.zoneout == 0.2
+
+
+@pytest.mark.parametrize(
+    "zoneout, complaint",
+    [(1.0, "up to, but not including, 1"), ([0.1], "one for each state")],
+)
+def test_what_is_no_probability_for_each_state_is_refused(zoneout, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Zoneout(keras.layers.LSTMCell(U), zoneout)
