@@ -223,7 +223,7 @@ def parse_arguments(argv):
     add("--width", type=int, default=256)
     add("--layers", type=int, help="3 of a Transformer, 1 of a recurrent network")
     add("--dropout", type=float)
-    add("--epochs", type=int, default=8)
+    add("--epochs", type=int, default=10)
     add("--batch-size", type=int, default=128)
     add("--learning-rate", type=float)
     add("--beams", type=int, default=5)
