@@ -39,7 +39,7 @@ try:
 except metadata.PackageNotFoundError:  # a source tree that is not installed
     __version__ = "unknown"
 
-_LAZY_ROOMS = ("datasets", "plots")
+_LAZY_ROOMS = ("datasets", "plots", "tuning")
 
 
 def __getattr__(name):

@@ -1,0 +1,21 @@
+from kseq.tuning import spaces
+from kseq.tuning.decoding import Decoding
+from kseq.tuning.dimensions import Boolean, Choice, Fixed, Float, Int
+from kseq.tuning.objectives import GenerationScores, objective
+from kseq.tuning.space import Space
+from kseq.tuning.training import Training, training_steps
+
+__all__ = [
+    "Boolean",
+    "Choice",
+    "Decoding",
+    "Fixed",
+    "Float",
+    "GenerationScores",
+    "Int",
+    "Space",
+    "Training",
+    "objective",
+    "spaces",
+    "training_steps",
+]

@@ -1,0 +1,66 @@
+"""Where dimensions stand in a tree of calls: their names, and when they count."""
+
+from kseq.tuning import conditions
+from kseq.tuning.calls import children
+from kseq.tuning.dimensions import Choice, Dimension
+
+
+def entries(root):
+    """Every dimension as `(name, dimension, disjoint conditions)`.
+
+    Those on which others depend stand before them, as KerasTuner wants it.
+    """
+    found = {}
+    for dimension, path, when in _places(root, (), {}):
+        found.setdefault(dimension, []).append((path, when))
+    names = {
+        dimension: "/".join(min((path for path, _ in places), key=len))
+        for dimension, places in found.items()
+    }
+    _check_names(names)
+    alternatives = {
+        dimension: conditions.disjoint([when for _, when in places], _label_set)
+        for dimension, places in found.items()
+    }
+    ordered = {}
+
+    def enter(dimension):
+        for when in alternatives[dimension]:
+            for choice in when:
+                enter(choice)
+        entry = names[dimension], dimension, alternatives[dimension]
+        ordered.setdefault(dimension, entry)
+
+    for dimension in alternatives:
+        enter(dimension)
+    return list(ordered.values())
+
+
+def _places(node, path, when):
+    """`(dimension, path, condition)` of every place of a dimension in a tree."""
+    if isinstance(node, Dimension):
+        path = path if node.name is None else (node.name,)
+        yield node, path, when
+    if not isinstance(node, Choice):
+        for key, child in children(node):
+            yield from _places(child, (*path, key), when)
+        return
+    for label, (key, child) in zip(node.labels, children(node), strict=True):
+        inside = {**when, node: frozenset([label]) & when.get(node, {label})}
+        if inside[node]:
+            yield from _places(child, (*path, key), inside)
+
+
+def _label_set(choice):
+    return frozenset(choice.labels)
+
+
+def _check_names(names):
+    by_name = {}
+    for dimension, name in names.items():
+        if by_name.setdefault(name, dimension) is not dimension:
+            raise ValueError(
+                "Dimensions of a space must have different names. Received: "
+                f"{by_name[name]} and {dimension}, both with name={name!r}. Rename "
+                "one, or use one object in both places."
+            )
