@@ -92,4 +92,4 @@ def importances(rows):
         if len({value for value, _ in used}) > 1:
             share = importance([v for v, _ in used], [score for _, score in used])
             found.append((name, share, len(used)))
-    return sorted(found, key=lambda item: -1 if item[1] is None else -item[1])
+    return sorted(found, key=lambda item: 1 if item[1] is None else -item[1])

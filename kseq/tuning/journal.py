@@ -59,9 +59,10 @@ class Journal:
         path.mkdir(exist_ok=True)
         return path
 
-    def append(self, kind, trial_id=None, **facts):
+    def append(self, event, trial_id=None, **facts):
         """Records an event; it is on the disk when this returns."""
-        event = {"number": len(self.events), "event": kind, "trial": trial_id, **facts}
+        number = len(self.events)
+        event = {"number": number, "event": event, "trial": trial_id, **facts}
         self.events.append(event)
         if trial_id is not None:
             self._write_trial(trial_id)
@@ -76,7 +77,8 @@ class Journal:
 
     def _write(self):
         # The curves of all metrics stand with each trial alone: this file stays small.
-        events = [{**event, "curves": None} for event in self.events]
+        bare = {"curves": None}
+        events = [e | bare if "curves" in e else e for e in self.events]
         content = {"identity": self.identity, "events": events}
         write_json(self.directory / "journal.json", content)
         write_json(self.directory / "search.json", self.identity)

@@ -148,6 +148,7 @@ def shares(workers):
     threads = str(max(1, available_cores() // workers))
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
     settings = {name: threads for name in (*names, "TF_NUM_INTEROP_THREADS")}
+    settings["TF_CPP_MIN_LOG_LEVEL"] = "2"
     if workers > 1:
         settings["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     return {n: v for n, v in settings.items() if n not in os.environ}

@@ -97,10 +97,7 @@ class Proposer:
         """Tells the oracle what a trial scored, or with None that it failed."""
         trial = self.oracle.get_trial(trial_id)
         if space is not None:
-            values = trial.hyperparameters.values
             trial.hyperparameters = hyperparameters_from(space)
-            trial.hyperparameters.values = dict(values)
-            trial.hyperparameters.ensure_active_values()
         with quiet():
             if score is None:
                 trial.status = "FAILED"

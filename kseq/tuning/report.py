@@ -1,4 +1,4 @@
-"""A report of a search: one HTML file, with pictures drawn as SVG, that needs no other."""
+"""A report of a search: one HTML file that needs no other, its pictures as SVG."""
 
 from html import escape
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from kseq.tuning.files import replacing
 from kseq.tuning.importance import importances
+from kseq.tuning.resuming import BEST
 from kseq.tuning.table import duration
 
 WIDTH = 960
@@ -105,23 +106,23 @@ def best_section(results, scored):
     if not scored:
         return section("The best trial", "<p>No trial has completed.</p>")
     best = scored[0]
-    values = escape(repr(results.best["values"]))
     size = best["parameters"]
-    code = (
+    weights = results.directory.absolute() / "trials" / best["trial"] / BEST
+    lines = [f"    {name!r}: {value!r},\n" for name, value in best["values"].items()]
+    code = escape(
         "import keras_tuner\n\n"
         "hp = keras_tuner.HyperParameters()\n"
-        f"hp.values = {values}\n"
-        "model = space.build(hp)  # the space that was searched; untrained\n"
-        "model.load_weights(\n    "
-        f"{escape(repr(str(results.directory / 'trials' / best['trial'])))}\n"
-        '    "/best.weights.h5"\n)  # or results.best_model(), which does all this'
+        f"hp.values = {{\n{''.join(lines)}}}\n"
+        "model = space.build(hp)  # space: the one that was searched\n"
+        f"model.load_weights({str(weights)!r})"
     )
     return section(
         "The best trial",
         f"<p>Trial {best['trial']}: {escape(results.objective.name)} "
         f"{best['score']:.6g} after epoch {best['epoch']}"
         f"{f', {size:,} parameters' if size else ''}.</p>"
-        f"{value_table(best['values'])}<p>To build its model:</p><pre>{code}</pre>",
+        f"{value_table(best['values'])}<p>To build its model, as "
+        f"<code>results.best_model()</code> does:</p><pre>{code}</pre>",
     )
 
 

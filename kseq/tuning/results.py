@@ -29,6 +29,9 @@ class Results:
         created = [e for e in journal.events if e["event"] == "created"]
         self._values = {event["trial"]: event["values"] for event in created}
         self._ended = {e["trial"]: e for e in journal.events if e["event"] == "ended"}
+        for trial_id, event in self._ended.items():
+            if event["space"] is not None:  # its build asked for more than was known
+                self._values[trial_id] = event["space"]["values"]
         self._failed = [e["trial"] for e in journal.events if e["event"] == "failed"]
 
     def table(self):

@@ -269,6 +269,8 @@ def variables(model):
 
 
 def restore_variables(model, arrays):
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
     mine = tracked(model)
     theirs = {n: a for n, a in arrays.items() if not n.startswith("callback/")}
     same = mine.keys() == theirs.keys() and all(
