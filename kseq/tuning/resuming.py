@@ -242,8 +242,8 @@ def load_checkpoint(path):
     if not os.path.exists(path):
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        with open(path, "rb") as file:
+            arrays = dict(np.load(file, allow_pickle=False))
         return {"meta": json.loads(str(arrays.pop("meta"))), "arrays": arrays}
     except Exception:  # whatever a damaged zip file may raise
         return None
@@ -283,9 +283,16 @@ def restore_variables(model, arrays):
 
 
 def plain_attributes(callback):
-    """What a callback knows, of plain values and lists of arrays."""
+    """What a callback has learnt, of plain values and lists of arrays.
+
+    Its settings are not among it: the new callback has them, and those of Keras turn
+    the sign of `min_delta` when they first see a metric.
+    """
     values, arrays = {}, {}
+    settings = inspect.signature(type(callback).__init__).parameters
     for name, value in vars(callback).items():
+        if name in settings:
+            continue
         if isinstance(value, PLAIN):
             is_numpy = isinstance(value, np.generic)
             values[name] = value.item() if is_numpy else value

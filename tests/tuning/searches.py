@@ -29,7 +29,7 @@ class Small(keras_tuner.HyperModel):
                 layers.append(keras.layers.Dense(units, activation="tanh"))
         model = keras.Sequential([*layers, keras.layers.Dense(1)])
         rate = hp.Float("rate", 1e-3, 1e-1, sampling="log")
-        model.compile(keras.optimizers.SGD(rate), "mse")
+        model.compile(keras.optimizers.SGD(rate), "mse", jit_compile=False)
         return model
 
 

@@ -32,7 +32,8 @@ def model():
     layers = [keras.layers.Input((5,)), keras.layers.Dense(7, activation="tanh")]
     layers += [keras.layers.Dropout(0.3), keras.layers.Dense(1)]
     model = keras.Sequential(layers)
-    model.compile(keras.optimizers.Adam(0.3), "mse", metrics=["mae"])
+    optimizer = keras.optimizers.Adam(0.3)
+    model.compile(optimizer, "mse", metrics=["mae"], jit_compile=False)
     return model
 
 
@@ -64,10 +65,14 @@ def plateau():
 
 
 @pytest.mark.parametrize(
-    "callbacks, data",
-    [((), {}), ((plateau,), {"batch_size": 7}), ((impatient,), {"epochs": 40})],
+    "kill_after, callbacks, data",
+    [
+        (2, (), {}),
+        (1, (plateau,), {"batch_size": 7}),
+        (0, (impatient,), {"epochs": 40}),
+        (3, (plateau, impatient), {"epochs": 40, "batch_size": 5}),
+    ],
 )
-@pytest.mark.parametrize("kill_after", [0, 2])
 def test_a_killed_fit_ends_as_one_that_was_not(
     tmp_path, monkeypatch, kill_after, callbacks, data
 ):
