@@ -2,7 +2,10 @@ from kseq.tuning import spaces
 from kseq.tuning.decoding import Decoding
 from kseq.tuning.dimensions import Boolean, Choice, Fixed, Float, Int
 from kseq.tuning.objectives import GenerationScores, objective
+from kseq.tuning.results import Results
+from kseq.tuning.search import SearchFailed, search
 from kseq.tuning.space import Space
+from kseq.tuning.stopping import MedianStopping, SuccessiveHalving
 from kseq.tuning.training import Training, training_steps
 
 __all__ = [
@@ -13,9 +16,14 @@ __all__ = [
     "Float",
     "GenerationScores",
     "Int",
+    "MedianStopping",
+    "Results",
+    "SearchFailed",
     "Space",
+    "SuccessiveHalving",
     "Training",
     "objective",
+    "search",
     "spaces",
     "training_steps",
 ]

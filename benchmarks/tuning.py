@@ -1,0 +1,151 @@
+"""Trials an hour of a search, beside plain KerasTuner on the same space.
+
+The space is an LSTM classifier: its width, its depth and the learning rate. Each system
+searches it in a process of its own, one after the other, since two at once would share
+the cores. The clock runs from the call of the search to its end, so the start of every
+process counts. `overhead_s` is what a trial costs beyond building and fitting a model:
+the wall time of the search times its workers, less the time in `build` and `fit`, for
+each trial. What plain KerasTuner saves in processes it pays in memory: `peak_mb` is the
+most that one process took, `growth_mb` what the searching process gained from the third
+trial to the last.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras  # noqa: E402
+import keras_tuner  # noqa: E402
+import numpy as np  # noqa: E402
+
+import kseq  # noqa: E402
+from kseq.tuning.search import search  # noqa: E402
+from kseq.tuning.table import LiveTable  # noqa: E402
+
+CASES = {  # trials, epochs, rows
+    "tune_lstm": (8, 3, 2_000),
+    "tune_nothing": (12, 0, 32),
+}
+SYSTEMS = {"kseq": 1, "kseq_2_workers": 2, "keras_tuner": 1}
+UNITS = {"trials_per_hour": "trials/h", "overhead_s": "s"}
+
+
+class Classifiers(keras_tuner.HyperModel):
+    """LSTM classifiers; writes how long it built and fitted them to a file."""
+
+    def __init__(self, times, epochs):
+        super().__init__()
+        self.times = times
+        self.epochs = epochs
+
+    def build(self, hp):
+        self.began = time.perf_counter()
+        units = hp.Int("units", 16, 48, step=16)
+        layers = hp.Int("num_layers", 1, 2)
+        encoder = kseq.layers.RecurrentEncoder("lstm", units, num_layers=layers)
+        model = kseq.many_to_one(300, num_outputs=3, encoder=encoder, width=32)
+        rate = hp.Float("learning_rate", 1e-4, 1e-2, sampling="log")
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(rate), loss)
+        return model
+
+    def fit(self, hp, model, *args, **kwargs):
+        result = {"val_loss": hp.get("learning_rate")}
+        if self.epochs:
+            result = super().fit(hp, model, *args, **kwargs)
+        with open(self.times, "a") as file:
+            file.write(f"{time.perf_counter() - self.began}\n")
+        return result
+
+
+def run(case, system):
+    """One search; prints its figures as JSON."""
+    trials, epochs, rows = CASES[case]
+    random = np.random.default_rng(0)
+    x = random.integers(1, 300, size=(rows, 30))
+    y = x.sum(axis=1) % 3
+    sizes = []
+
+    def note_size(*args):
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        sizes.append(pages * resource.getpagesize() / 2**20)
+
+    with tempfile.TemporaryDirectory() as directory:
+        space = Classifiers(f"{directory}/times", epochs)
+        data = {"epochs": max(1, epochs), "validation_data": (x[:200], y[:200])}
+        began = time.perf_counter()
+        if system == "keras_tuner":
+            tuner = keras_tuner.RandomSearch(
+                space, "val_loss", trials, seed=7, directory=f"{directory}/search"
+            )
+            tuner.on_trial_end = ending(tuner.on_trial_end, note_size)
+            tuner.search(x, y, verbose=0, **data)
+        else:
+            LiveTable.show_end = note_size
+            arguments = {"max_trials": trials, "seed": 7, "verbose": False}
+            folder = f"{directory}/search"
+            workers = SYSTEMS[system]
+            search(
+                space, (x, y), directory=folder, workers=workers, **arguments, **data
+            )
+        took = time.perf_counter() - began
+        inside = [float(line) for line in open(f"{directory}/times")]
+    assert len(inside) == trials
+    peaks = [resource.getrusage(who).ru_maxrss / 1024 for who in (0, -1)]
+    figures = {
+        "trials_per_hour": trials / took * 3600,
+        "overhead_s": (took * SYSTEMS[system] - sum(inside)) / trials,
+        "peak_mb": max(peaks),
+        "growth_mb": sizes[-1] - sizes[2],
+    }
+    print("\n" + json.dumps(figures))
+
+
+def ending(method, more):
+    def on_trial_end(trial):
+        method(trial)
+        more()
+
+    return on_trial_end
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--case", choices=CASES, help="run one case alone")
+    add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    add("--json", metavar="FILE", help="also write the figures as JSON")
+    add("--worker", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        return run(*options.worker)
+    rows = []
+    for case in [options.case] if options.case else CASES:
+        columns = "".join(f"{name:>17}" for name in (*UNITS, "peak_mb", "growth_mb"))
+        print(f"\n{case:<24}{columns}")
+        for system in options.systems:
+            command = [sys.executable, __file__, "--worker", case, system]
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, text=True, check=True
+            )
+            figures = json.loads(done.stdout.splitlines()[-1])
+            cells = "".join(f"{value:>17.2f}" for value in figures.values())
+            print(f"{system:<24}{cells}", flush=True)
+            for metric, value in figures.items():
+                row = {"case": case, "system": system, "metric": metric}
+                unit = UNITS.get(metric, "MB")
+                rows.append({**row, "value": round(value, 3), "unit": unit})
+    if options.json:
+        Path(options.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

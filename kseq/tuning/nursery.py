@@ -1,0 +1,263 @@
+"""A server that bears a process for each trial.
+
+Keras takes seconds to import. The nursery does that once, runs nothing with it, so that
+no thread of TensorFlow or JAX has begun, and forks: a trial begins in milliseconds,
+with the space and the data in its memory already. Where a runtime has begun all the
+same, or the system is not Linux, each trial is a new process that imports Keras itself.
+
+Every process dies with the one that made it, even when that is killed.
+"""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import warnings
+from multiprocessing.connection import wait
+
+THREADS_OF_RUNTIMES = ("tf_", "llvm-worker")
+BREATH = 0.1  # seconds between two looks at whether a child has died
+
+
+class Nursery:
+    """The parent's side: starts trials by name, and hears from them.
+
+    Args:
+        payload: What each trial gets, such as a space and its data; it must pickle.
+        workers: How many trials run at once, which share out the cores.
+
+    Raises:
+        ValueError: The payload does not pickle.
+    """
+
+    def __init__(self, payload, workers):
+        self._packed = pack(payload)
+        self._environment = shares(workers)
+        self._process = None
+
+    def open(self):
+        if self._process is not None:
+            return
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        with environment(self._environment):
+            self._process = context.Process(
+                target=serve, args=(theirs,), name="kseq-nursery"
+            )
+            self._process.start()
+        theirs.close()
+        with self._lost():
+            send_packed(self._connection, self._packed)
+
+    def start(self, name, job):
+        """Starts a trial. `name` is free again when its `exit` was heard."""
+        self.open()
+        with self._lost():
+            self._connection.send(("start", name, job))
+
+    def tell(self, name, message):
+        with self._lost():
+            self._connection.send(("tell", name, message))
+
+    def kill(self, name):
+        """Kills a trial; its `exit` will be heard."""
+        with self._lost():
+            self._connection.send(("kill", name, None))
+
+    def hear(self, seconds):
+        """Returns `(name, message)`, or None if all is silent for that long.
+
+        Raises:
+            NurseryLost: The server was killed, and all trials with it.
+        """
+        with self._lost():
+            return self._connection.recv() if self._connection.poll(seconds) else None
+
+    def close(self):
+        """Kills all trials, and the server."""
+        if self._process is None:
+            return
+        self._connection.close()  # which the server takes as the sign to go
+        self._process.join(5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._process.close()
+        self._process = None
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    @contextlib.contextmanager
+    def _lost(self):
+        try:
+            yield
+        except (EOFError, OSError) as error:
+            self.close()
+            raise NurseryLost from error
+
+
+class NurseryLost(Exception):
+    """The server is gone, and all trials with it."""
+
+
+def pack(payload):
+    """The payload as bytes, and its arrays apart, so that nothing copies them again."""
+    buffers = []
+    try:
+        data = pickle.dumps(payload, protocol=5, buffer_callback=buffers.append)
+        return [data, *(buffer.raw() for buffer in buffers)]
+    except Exception as error:
+        raise ValueError(
+            "The space and the data must pickle, since every trial has a process of "
+            f"its own. Received: {type(error).__name__}: {error}. Define classes and "
+            "functions at the top of a module, and hand over arrays, a PyDataset, or a "
+            "function that makes the data."
+        ) from error
+
+
+def send_packed(connection, parts):
+    connection.send(len(parts))
+    for part in parts:
+        connection.send_bytes(part)
+
+
+def receive_packed(connection):
+    return [connection.recv_bytes() for _ in range(connection.recv())]
+
+
+class Unpack:
+    """Unpacks a payload when it is called, each time anew.
+
+    Unpacking may start a runtime's threads, so it is left to the trials.
+    """
+
+    def __init__(self, parts):
+        self.parts = [parts[0], *map(bytearray, parts[1:])]
+
+    def __call__(self):
+        return pickle.loads(self.parts[0], buffers=self.parts[1:])
+
+
+def shares(workers):
+    """Environment variables that give each of several trials its share of the cores."""
+    threads = str(max(1, available_cores() // workers))
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+    settings = {name: threads for name in (*names, "TF_NUM_INTEROP_THREADS")}
+    settings["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    if workers > 1:
+        settings["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+    return {n: v for n, v in settings.items() if n not in os.environ}
+
+
+def available_cores():
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def environment(settings):
+    """Sets variables for the processes that begin here."""
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name in settings:
+            del os.environ[name]
+
+
+# What follows runs in the server.
+
+
+def serve(connection):
+    """The server's loop: starts and kills trials, and passes messages both ways."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    children = {}
+    try:
+        from kseq.tuning.trial import run
+
+        load = Unpack(receive_packed(connection))
+        context = multiprocessing.get_context("fork" if can_fork() else "spawn")
+        while True:
+            links = [link for _, link in children.values() if not link.closed]
+            ready = wait([connection, *links], BREATH if children else None)
+            for name in list(children):
+                forward(connection, children, name)
+            if connection in ready:
+                kind, name, content = connection.recv()
+                if kind == "start":
+                    children[name] = bear(context, run, load, content)
+                elif name in children and kind == "tell":
+                    with contextlib.suppress(OSError):
+                        children[name][1].send(content)
+                elif name in children and kind == "kill":
+                    end(children[name][0])
+    except (EOFError, OSError):
+        pass  # the parent is gone
+    finally:
+        for process, _ in children.values():
+            end(process)
+
+
+def bear(context, run, load, job):
+    mine, theirs = context.Pipe()
+    process = context.Process(target=live, args=(run, theirs, load, job, os.getpid()))
+    with warnings.catch_warnings():
+        # NumPy's idle threads are no danger to a fork, and JAX has not begun.
+        warnings.simplefilter("ignore")
+        process.start()
+    theirs.close()
+    return process, mine
+
+
+def live(run, connection, load, job, parent):
+    """A trial's process: a group of its own, which dies with the server."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)
+    run(connection, load, job)
+
+
+def forward(connection, children, name):
+    """Passes on what a child says, and at last how it ended."""
+    process, link = children[name]
+    exit_code = process.exitcode  # looked at first: no message comes after
+    try:
+        while not link.closed and link.poll():
+            connection.send((name, link.recv()))
+    except (EOFError, OSError):
+        link.close()
+    if exit_code is not None:
+        end(process)
+        process.join()
+        link.close()
+        del children[name]
+        connection.send((name, ("exit", exit_code)))
+
+
+def end(process):
+    """Kills a trial, and whatever it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError, AttributeError):
+        os.killpg(process.pid, signal.SIGKILL)
+    if process.exitcode is None:
+        process.kill()
+
+
+def can_fork():
+    """Whether no runtime's threads have begun, which a fork would leave behind."""
+    if sys.platform != "linux":
+        return False
+    names = []
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:
+            names.append(file.read())
+    return not any(name.startswith(THREADS_OF_RUNTIMES) for name in names)

@@ -1,0 +1,318 @@
+"""A report of a search: one HTML file that needs no other, its pictures as SVG."""
+
+from html import escape
+
+import numpy as np
+
+from kseq.tuning.files import replacing
+from kseq.tuning.importance import importances
+from kseq.tuning.resuming import BEST
+from kseq.tuning.table import duration
+
+WIDTH = 960
+MOST_CURVES = 60
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 960px;
+       margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em }
+table { border-collapse: collapse; font-size: 13px }
+td, th { padding: 2px 10px 2px 0; text-align: left; border-bottom: 1px solid #ddd;
+         vertical-align: top }
+td.number { text-align: right; font-variant-numeric: tabular-nums }
+pre { background: #f4f4f4; padding: 1em; overflow-x: auto; font-size: 13px }
+svg { width: 100%; height: auto; font: 11px system-ui, sans-serif }
+path { fill: none } path:hover { stroke: #d00; stroke-width: 3; opacity: 1 }
+.note { color: #666; font-size: 13px }
+"""
+
+
+def write_report(results, path):
+    """Writes what a search found to one HTML file.
+
+    It shows the best trial and how to build its model, how much each hyperparameter
+    mattered, all trials as parallel coordinates, their learning curves, the failures
+    with their reasons, and the table of all trials.
+
+    Args:
+        results: The `Results` of a search.
+        path: The file to write.
+
+    Returns:
+        The path.
+    """
+    rows = [tidy(row) for row in results.table()]
+    scored = [row for row in rows if row["score"] is not None]
+    sign = 1 if results.objective.direction == "min" else -1
+    scored.sort(key=lambda row: sign * row["score"])
+    sections = [
+        summary(results, rows, scored),
+        best_section(results, scored),
+        importance_section(scored),
+        section(
+            "All trials, side by side",
+            parallel_coordinates(scored, results.objective.name),
+            "A line is a trial, from yellow (the worst) to dark (the best). Where a "
+            "hyperparameter was inactive, its line passes below the axis, by the dash. "
+            "Hover over a line to see its trial.",
+        ),
+        section(
+            "Learning curves",
+            learning_curves(results, scored),
+            f"{escape(results.objective.name)} after each epoch, of at most "
+            f"{MOST_CURVES} trials, the best among them.",
+        ),
+        failures_section(rows),
+        table_section(scored + [row for row in rows if row["score"] is None]),
+    ]
+    title = f"Search for the best {escape(results.objective.name)}"
+    page = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}'
+        f"</title><style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n"
+        + "\n".join(filter(None, sections))
+        + "\n</body></html>\n"
+    )
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(page)
+    return path
+
+
+def tidy(row):
+    values = {n: v for n, v in row["values"].items() if not n.startswith("tuner/")}
+    return {**row, "values": values}
+
+
+def section(title, content, note=""):
+    if not content:
+        return ""
+    note = note and f'<p class="note">{note}</p>'
+    return f"<h2>{title}</h2>\n{content}{note}"
+
+
+def summary(results, rows, scored):
+    count = {status: 0 for status in ("completed", "stopped", "failed", "unfinished")}
+    for row in rows:
+        count[row["status"]] += 1
+    parts = ", ".join(f"{number} {status}" for status, number in count.items())
+    seconds = duration(sum(row["seconds"] or 0 for row in rows))
+    return (
+        f"<p>{len(rows)} trials ({parts}) in {seconds} of trial time; "
+        f"{escape(results.identity['tuner'])}, {results.objective.direction}imal "
+        f"{escape(results.objective.name)}, directory "
+        f"<code>{escape(str(results.directory))}</code>.</p>"
+    )
+
+
+def best_section(results, scored):
+    if not scored:
+        return section("The best trial", "<p>No trial has completed.</p>")
+    best = scored[0]
+    size = best["parameters"]
+    weights = results.directory.absolute() / "trials" / best["trial"] / BEST
+    lines = [f"    {name!r}: {value!r},\n" for name, value in best["values"].items()]
+    code = escape(
+        "import keras_tuner\n\n"
+        "hp = keras_tuner.HyperParameters()\n"
+        f"hp.values = {{\n{''.join(lines)}}}\n"
+        "model = space.build(hp)  # space: the one that was searched\n"
+        f"model.load_weights({str(weights)!r})"
+    )
+    return section(
+        "The best trial",
+        f"<p>Trial {best['trial']}: {escape(results.objective.name)} "
+        f"{best['score']:.6g} after epoch {best['epoch']}"
+        f"{f', {size:,} parameters' if size else ''}.</p>"
+        f"{value_table(best['values'])}<p>To build its model, as "
+        f"<code>results.best_model()</code> does:</p><pre>{code}</pre>",
+    )
+
+
+def value_table(values):
+    lines = [
+        f"<tr><td>{escape(n)}</td><td>{escape(show(v))}</td></tr>"
+        for n, v in values.items()
+    ]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def importance_section(scored):
+    found = importances([(row["values"], row["score"]) for row in scored])
+    if not found:
+        return ""
+    height, left = 24 * len(found) + 8, 330
+    parts = []
+    for index, (name, share, used) in enumerate(found):
+        y = 24 * index + 4
+        length = (share or 0) * (WIDTH - left - 190)
+        share = "too few trials" if share is None else f"{share:.2f}"
+        parts.append(text(left - 8, y + 14, short(name, 50), "end"))
+        parts.append(
+            f'<rect x="{left}" y="{y}" width="{length:.1f}" height="18" fill="#46a"/>'
+        )
+        parts.append(text(left + length + 6, y + 14, f"{share} ({used} trials)"))
+    return section(
+        "What mattered",
+        svg(height, parts),
+        "Eta squared of the Kruskal-Wallis test (Tomczak and Tomczak, 2014): the share "
+        "of the ranking of the trials that the hyperparameter alone goes along with, "
+        "among the trials that used it. Few trials make it uncertain.",
+    )
+
+
+def parallel_coordinates(scored, objective):
+    if not scored:
+        return ""
+    names = dict.fromkeys(name for row in scored for name in row["values"])
+    names = [n for n in names if len({show(r["values"].get(n)) for r in scored}) > 1]
+    height, top, bottom = 330, 70, 280
+    xs = np.linspace(70, WIDTH - 70, len(names) + 1)
+    columns = [[row["values"].get(name) for row in scored] for name in names]
+    columns.append([row["score"] for row in scored])
+    places, parts = [], []
+    for x, name, column in zip(xs, [*names, objective], columns, strict=True):
+        position, ticks = axis(column)
+        places.append([bottom - p * (bottom - top) for p in position])
+        parts.append(f'<path d="M{x:.1f} {top}V{bottom}" stroke="#999"/>')
+        turned = f'transform="rotate(-18 {x:.1f} {top - 12})"'
+        parts.append(text(x, top - 12, short(name, 26), "start", turned))
+        for p, label in ticks:
+            y = bottom - p * (bottom - top)
+            parts.append(text(x + 4, y + 4, short(label, 16)))
+    lines = []
+    for index, row in reversed(list(enumerate(scored))):  # the best on top
+        points = zip(xs, (place[index] for place in places), strict=True)
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        hint = f"trial {row['trial']}: {row['score']:.5g}"
+        lines.append(line(path, index / max(1, len(scored) - 1), hint))
+    return svg(height, lines + parts)
+
+
+def axis(column):
+    """The place of each value on an axis, from 0 to 1 and below 0 if it has none."""
+    present = [value for value in column if value is not None]
+    ticks = [(-0.12, "\N{EN DASH}")] if len(present) < len(column) else []
+    numeric = all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in present
+    )
+    if numeric and len(set(present)) > 1:
+        low, high = min(present), max(present)
+        log = low > 0 and high / low > 50
+        scale = np.log if log else float
+        ticks += [(0, show(low)), (1, show(high))]
+
+        def place(value):
+            return float((scale(value) - scale(low)) / (scale(high) - scale(low)))
+    else:
+        options = list(dict.fromkeys(sorted(map(show, present))))
+        steps = {o: (i + 0.5) / len(options) for i, o in enumerate(options)}
+        ticks += [(step, option) for option, step in steps.items()]
+
+        def place(value):
+            return steps[show(value)]
+
+    return [-0.12 if value is None else place(value) for value in column], ticks
+
+
+def learning_curves(results, scored):
+    shown = scored[:MOST_CURVES]
+    curves = [results.curves(r["trial"]).get(results.objective.name) for r in shown]
+    pairs = [(r, c) for r, c in zip(shown, curves, strict=True) if c]
+    if not pairs:
+        return ""
+    everything = np.concatenate([curve for _, curve in pairs])
+    # A diverging trial must not flatten all others: the axis ends at the 95th of 100.
+    low, high = np.min(everything), np.max(everything)
+    if results.objective.direction == "min":
+        high = np.percentile(everything, 95)
+    else:
+        low = np.percentile(everything, 5)
+    span = (high - low) or 1.0
+    longest = max(len(curve) for _, curve in pairs)
+    left, right, top, bottom = 70, WIDTH - 20, 15, 285
+
+    def point(epoch, value):
+        x = left + (right - left) * (epoch / max(1, longest - 1))
+        share = float(np.clip((value - low) / span, -0.03, 1.03))
+        return f"{x:.1f} {bottom - share * (bottom - top):.1f}"
+
+    parts = []
+    for index, (row, curve) in reversed(list(enumerate(pairs))):
+        hint = f"trial {row['trial']}: {row['score']:.5g}"
+        points = [point(epoch, value) for epoch, value in enumerate(curve)]
+        if len(points) == 1:  # a point, made visible
+            points.append(
+                f"{float(points[0].split()[0]) + 6:.1f} {points[0].split()[1]}"
+            )
+        parts.append(line("L".join(points), index / max(1, len(pairs) - 1), hint))
+    parts.append(f'<path d="M{left} {top}V{bottom}H{right}" stroke="#999"/>')
+    for share in (0, 0.5, 1):
+        y = bottom - share * (bottom - top) + 4
+        parts.append(text(left - 6, y, f"{low + share * span:.4g}", "end"))
+    parts.append(text(left, bottom + 18, "epoch 1"))
+    parts.append(text(right, bottom + 18, f"epoch {longest}", "end"))
+    return svg(310, parts)
+
+
+def failures_section(rows):
+    failed = [row for row in rows if row["status"] == "failed"]
+    lines = [
+        f"<tr><td>{row['trial']}</td><td>{escape(row['reason'])}</td>"
+        f"<td>{row['attempts']}</td><td>{escape(show_all(row['values']))}</td></tr>"
+        for row in failed
+    ]
+    head = "<tr><th>trial</th><th>reason</th><th>attempts</th><th>values</th></tr>"
+    return section("Failures", lines and f"<table>{head}{''.join(lines)}</table>")
+
+
+def table_section(rows):
+    names = ("trial", "status", "score", "epochs", "parameters", "seconds", "values")
+    head = "".join(f"<th>{name}</th>" for name in names)
+    lines = []
+    for row in rows:
+        cells = {**row, "values": show_all(row["values"])}
+        lines.append("<tr>" + "".join(cell(cells[name]) for name in names) + "</tr>")
+    return section("All trials", f"<table><tr>{head}</tr>{''.join(lines)}</table>")
+
+
+def cell(value):
+    kind = ' class="number"' if isinstance(value, int | float) else ""
+    return f"<td{kind}>{'' if value is None else escape(show(value))}</td>"
+
+
+def show(value):
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def show_all(values):
+    return ", ".join(f"{name}={show(value)}" for name, value in values.items())
+
+
+def short(label, length):
+    """The end of a long name, which says more than its beginning."""
+    label = str(label)
+    return (
+        label
+        if len(label) <= length
+        else "\N{HORIZONTAL ELLIPSIS}" + label[1 - length :]
+    )
+
+
+def text(x, y, content, anchor="start", more=""):
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {more}>'
+        f"{escape(str(content))}</text>"
+    )
+
+
+def line(points, place, hint):
+    """A path, whose `place` from 0, the best, to 1 decides its colour."""
+    best, worst = np.array([38, 30, 90]), np.array([235, 200, 60])
+    red, green, blue = (best + (worst - best) * place**0.6).astype(int)
+    width = 3 if place == 0 else 1.3
+    return (
+        f'<path d="M{points}" stroke="rgb({red},{green},{blue})" '
+        f'stroke-width="{width}" opacity="0.85"><title>{escape(hint)}</title></path>'
+    )
+
+
+def svg(height, parts):
+    return f'<svg viewBox="0 0 {WIDTH} {height}">{"".join(parts)}</svg>'

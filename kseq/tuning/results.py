@@ -1,0 +1,150 @@
+"""What a search found: a table of trials, the best model, a report."""
+
+import warnings
+from pathlib import Path
+
+import keras_tuner
+
+from kseq.tuning.files import read_json
+from kseq.tuning.report import write_report
+from kseq.tuning.resuming import BEST
+from kseq.tuning.table import best_event
+from kseq.tuning.trial import BUILD_CONFIG
+
+
+class Results:
+    """The trials of a search, in the order in which they were proposed.
+
+    Args:
+        space: The `keras_tuner.HyperModel` that was searched.
+        objective: The `keras_tuner.Objective`.
+        journal: The `Journal` of the search.
+    """
+
+    def __init__(self, space, objective, journal):
+        self.space = space
+        self.objective = objective
+        self.directory = Path(journal.directory)
+        self.identity = journal.identity
+        created = [e for e in journal.events if e["event"] == "created"]
+        self._values = {event["trial"]: event["values"] for event in created}
+        self._ended = {e["trial"]: e for e in journal.events if e["event"] == "ended"}
+        for trial_id, event in self._ended.items():
+            if event["space"] is not None:  # its build asked for more than was known
+                self._values[trial_id] = event["space"]["values"]
+        self._failed = [e["trial"] for e in journal.events if e["event"] == "failed"]
+
+    def table(self):
+        """Returns a dictionary for each trial.
+
+        Its keys are `trial`, `status` (`"completed"`, `"stopped"`, `"failed"` or
+        `"unfinished"`), `score`, `epoch` (the best one, from 1), `epochs` (trained),
+        `parameters` (of the model), `seconds`, `attempts`, `reason` (of a failure) and
+        `values`, the hyperparameters that the trial used: what was inactive is absent.
+        """
+        return [self._row(trial_id) for trial_id in self._values]
+
+    def _row(self, trial_id):
+        event = self._ended.get(trial_id, {})
+        score = event.get("score")
+        status = "unfinished"
+        if event:
+            status = "stopped" if event["stopped"] else "completed"
+            status = "failed" if score is None else status
+        return {
+            "trial": trial_id,
+            "status": status,
+            "score": score,
+            "epoch": None if score is None else event["epoch"] + 1,
+            "epochs": len(event.get("curve", [])),
+            "parameters": event.get("parameters"),
+            "seconds": event.get("seconds"),
+            "attempts": self._failed.count(trial_id) + bool(event),
+            "reason": event.get("reason"),
+            "values": dict(self._values[trial_id]),
+        }
+
+    def curves(self, trial_id):
+        """Returns the metrics of a trial, `{name: [number of each epoch]}`."""
+        events = read_json(self.directory / "trials" / trial_id / "trial.json") or []
+        for event in events:
+            if event["event"] == "ended":
+                return event["curves"] or {self.objective.name: event["curve"]}
+        return {}
+
+    def dataframe(self):
+        """Returns the table as a pandas `DataFrame`, a column for each hyperparameter.
+
+        What was inactive in a trial is missing (NaN) in its row.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "`dataframe` needs the package pandas. Install it (pip install "
+                "pandas), or use `table()`, which needs nothing."
+            ) from error
+        rows = [{**row, **row.pop("values")} for row in self.table()]
+        return pandas.DataFrame(rows).set_index("trial")
+
+    @property
+    def best(self):
+        """The row of the best trial.
+
+        Raises:
+            ValueError: No trial has completed.
+        """
+        event = best_event(self._ended.values(), self.objective)
+        if event is None:
+            raise ValueError(
+                "A trial must have completed. Received: a search with "
+                f"{len(self._ended)} failed trials and no other; `table()` says why."
+            )
+        return self._row(event["trial"])
+
+    def best_values(self):
+        """Returns the hyperparameters of the best trial, `{name: value}`."""
+        return visible(self.best["values"])
+
+    def best_model(self):
+        """Returns the model of the best trial, with the weights of its best epoch."""
+        hp = keras_tuner.HyperParameters()
+        hp.values = dict(self.best["values"])
+        model = self.space.build(hp)
+        directory = self.directory / "trials" / self.best["trial"]
+        if not model.built:
+            model.build_from_config(read_json(directory / BUILD_CONFIG))
+        with warnings.catch_warnings():
+            # The file holds the optimizer's variables too, which a new one has not yet.
+            warnings.filterwarnings("ignore", "Skipping variable loading", UserWarning)
+            model.load_weights(directory / BEST)
+        return model
+
+    def report(self, path):
+        """Writes one HTML file that needs no other: `write_report` says what is in it.
+
+        Returns:
+            The path.
+        """
+        return write_report(self, path)
+
+    def __str__(self):
+        lines = [f"{'trial':>8} {'status':<11} {self.objective.name:>14}  values"]
+        ordered = sorted(self.table(), key=self._rank)
+        for row in ordered:
+            score = "" if row["score"] is None else f"{row['score']:.6g}"
+            values = ", ".join(f"{k}={v}" for k, v in visible(row["values"]).items())
+            lines.append(f"{row['trial']:>8} {row['status']:<11} {score:>14}  {values}")
+        return "\n".join(lines)
+
+    def _rank(self, row):
+        sign = -1 if self.objective.direction == "max" else 1
+        return (row["score"] is None, sign * (row["score"] or 0))
+
+
+def visible(values):
+    """The hyperparameters without what Hyperband notes among them."""
+    return {name: v for name, v in values.items() if not name.startswith("tuner/")}

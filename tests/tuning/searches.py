@@ -1,0 +1,136 @@
+"""Tiny spaces for the tests of searches, in a module that trials can import.
+
+As a program it runs one search, for tests that kill the program.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import keras
+import keras_tuner
+import numpy as np
+
+RANDOM = np.random.default_rng(3)
+X = RANDOM.normal(size=(37, 5)).astype("float32")
+Y = X @ RANDOM.normal(size=(5, 1)).astype("float32")
+
+
+class Small(keras_tuner.HyperModel):
+    """A network of one or two layers, whose width counts where there are two."""
+
+    def build(self, hp):
+        layers = [keras.layers.Input((5,)), keras.layers.Dropout(0.1)]
+        deep = hp.Boolean("deep")
+        with hp.conditional_scope("deep", [True]):
+            units = hp.Int("units", 2, 7)
+            if deep:
+                layers.append(keras.layers.Dense(units, activation="tanh"))
+        model = keras.Sequential([*layers, keras.layers.Dense(1)])
+        rate = hp.Float("rate", 1e-3, 1e-1, sampling="log")
+        model.compile(keras.optimizers.SGD(rate), "mse", jit_compile=False)
+        return model
+
+
+class Dying(Small):
+    """Kills its process in the first epochs of its second trial, once."""
+
+    def __init__(self, marker):
+        super().__init__()
+        self.marker = marker
+
+    def fit(self, hp, model, *args, **kwargs):
+        kwargs["callbacks"] = [KillOnce(self.marker)]
+        return super().fit(hp, model, *args, **kwargs)
+
+
+class KillOnce(keras.callbacks.Callback):
+    def __init__(self, marker):
+        super().__init__()
+        self.marker = Path(marker)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2 and self.marker.with_suffix(".first").exists():
+            if not self.marker.exists():
+                self.marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        self.marker.with_suffix(".first").touch()
+
+
+class Waiting(Small):
+    """Waits in the third epoch of every trial, long enough for a test to kill it."""
+
+    def __init__(self, directory):
+        super().__init__()
+        self.directory = Path(directory)
+
+    def fit(self, hp, model, *args, **kwargs):
+        kwargs["callbacks"] = [Wait(self.directory)]
+        return super().fit(hp, model, *args, **kwargs)
+
+
+class Wait(keras.callbacks.Callback):
+    def __init__(self, directory):
+        super().__init__()
+        self.directory = directory
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2 and not (self.directory / "go").exists():
+            (self.directory / "pid").write_text(str(os.getpid()))
+            signal.pause()
+
+
+class Failing(keras_tuner.HyperModel):
+    """Fails in the way that its one hyperparameter says."""
+
+    def build(self, hp):
+        how = hp.Choice("how", ["fine", "nan", "raise", "exit", "kill", "late"])
+        if how == "raise":
+            raise MemoryError("no room for it")
+        inputs = keras.Input((5,))
+        model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+        model.compile("sgd", "mse")
+        return model
+
+    def fit(self, hp, model, *args, **kwargs):
+        how = hp.get("how")
+        if how == "exit":
+            os._exit(3)
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if how == "late":
+            signal.pause()
+        return float("nan") if how == "nan" else 0.5
+
+
+class Instant(keras_tuner.HyperModel):
+    """Trains nothing: its score follows from its hyperparameter."""
+
+    def build(self, hp):
+        hp.Float("x", -1, 1)
+        model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        return model
+
+    def fit(self, hp, model, *args, **kwargs):
+        return {"val_loss": hp.get("x") ** 2}
+
+
+def settings(directory):
+    """The arguments of the search that is killed, and of the one that is not."""
+    data = {"validation_data": (X, Y), "epochs": 4, "batch_size": 8}
+    return {
+        "max_trials": 3,
+        "seed": 3,
+        "directory": directory,
+        "verbose": False,
+        **data,
+    }
+
+
+if __name__ == "__main__":
+    from kseq.tuning.search import search
+    from tests.tuning.searches import Waiting
+
+    search(Waiting(sys.argv[2]), (X, Y), **settings(sys.argv[1]))

@@ -1,0 +1,92 @@
+import keras_tuner
+import pytest
+
+from kseq.tuning.oracles import Proposer, hyperparameters_from, make_oracle
+
+
+def space():
+    hp = keras_tuner.HyperParameters()
+    hp.Choice("kind", ["shallow", "deep"])
+    with hp.conditional_scope("kind", ["deep"]):
+        hp.Int("units", 2, 5)
+    hp.Float("rate", 1e-3, 1e-1, step=10, sampling="log")
+    return hp
+
+
+def score(values):
+    deep = values.get("units", 0)
+    return abs(values["rate"] - 0.01) + deep * 0.03 + values.get("tuner/epochs", 0) / 97
+
+
+def proposer(tuner):
+    oracle = make_oracle(tuner, "val_loss", seed=11, epochs=9)
+    return Proposer(oracle, space())
+
+
+def advance(proposer, journal, trials):
+    """Lets trials run, each to its end, and notes what happened."""
+    for _ in range(trials):
+        trial = proposer.create()
+        if trial.status != "RUNNING":
+            return
+        values = dict(trial.hyperparameters.values)
+        journal.append({"event": "created", "trial": trial.trial_id, "values": values})
+        found = None if len(journal) % 7 == 0 else score(values)
+        proposer.end(trial.trial_id, found)
+        event = {"event": "ended", "trial": trial.trial_id, "score": found}
+        journal.append({**event, "epoch": 0, "space": None})
+
+
+@pytest.mark.parametrize("tuner", ["random", "bayesian", "grid", "hyperband"])
+def test_an_oracle_that_lives_through_the_journal_goes_on_as_if_never_stopped(tuner):
+    straight, stopped = [], []
+    advance(proposer(tuner), straight, 14)
+    advance(proposer(tuner), stopped, 9)
+    again = proposer(tuner)
+    again.replay(stopped)
+    advance(again, stopped, 5)
+    assert stopped == straight
+    assert len(straight) >= 26
+
+
+def test_a_trial_that_was_running_is_running_again_after_a_replay():
+    first = proposer("random")
+    trial = first.create()
+    values = dict(trial.hyperparameters.values)
+    again = proposer("random")
+    again.replay([{"event": "created", "trial": trial.trial_id, "values": values}])
+    assert again.oracle.trials[trial.trial_id].status == "RUNNING"
+    assert again.create().trial_id != trial.trial_id
+
+
+def test_a_replay_adopts_a_trial_that_the_oracle_would_not_propose():
+    again = proposer("random")
+    values = {"kind": "deep", "units": 4, "rate": 0.1}
+    again.replay([{"event": "created", "trial": "0007", "values": values}])
+    again.end("0007", 0.5)
+    assert again.oracle.get_best_trials()[0].hyperparameters.values == values
+
+
+def test_a_configuration_is_read_without_being_written_to():
+    config = space().get_config()
+    hyperparameters_from(config)
+    assert config == space().get_config()
+
+
+def test_an_objective_and_its_direction_may_be_given_as_a_pair():
+    objective = make_oracle("random", ("val_bleu", "max"), 3, None).objective
+    assert (objective.name, objective.direction) == ("val_bleu", "max")
+
+
+@pytest.mark.parametrize(
+    "tuner, objective, complaint",
+    [
+        ("best", "val_loss", "'hyperband', or an Oracle.*Received: tuner='best'"),
+        ("random", "val_bleu", "whether less or more.*Received: objective='val_bleu'"),
+        ("random", ("val_bleu", "up"), r'Pass \("val_bleu", "max"\)'),
+        ("hyperband", "val_loss", "needs `epochs`.*Received: epochs=None"),
+    ],
+)
+def test_a_bad_argument_is_refused(tuner, objective, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        make_oracle(tuner, objective, 3, None)

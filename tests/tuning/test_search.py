@@ -1,0 +1,222 @@
+"""Searches that are killed, that fail, that run side by side."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from kseq.tuning.search import SearchFailed, search
+from kseq.tuning.stopping import MedianStopping
+from kseq.tuning.table import LiveTable
+from tests.tuning.searches import (
+    Dying,
+    Failing,
+    Instant,
+    Small,
+    Waiting,
+    X,
+    Y,
+    settings,
+)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A search that nothing disturbed, with one worker."""
+    directory = tmp_path_factory.mktemp("straight")
+    return search(Small(), (X, Y), **settings(directory / "search"))
+
+
+def facts(results):
+    """What a kill must not change."""
+    keys = ("trial", "status", "score", "epoch", "epochs", "values")
+    rows = [{key: row[key] for key in keys} for row in results.table()]
+    curves = [results.curves(row["trial"]) for row in rows]
+    return rows, curves
+
+
+def test_a_search_finds_what_it_tried(straight):
+    rows, curves = facts(straight)
+    assert [row["status"] for row in rows] == ["completed"] * 3
+    assert len({row["score"] for row in rows}) == 3
+    assert all(len(curve["val_loss"]) == 4 for curve in curves)
+    best = min(rows, key=lambda row: row["score"])
+    assert straight.best["trial"] == best["trial"]
+    model = straight.best_model()
+    loss = model.evaluate(X, Y, verbose=0)
+    assert loss == pytest.approx(best["score"], rel=1e-5)
+
+
+def test_a_trial_killed_in_the_middle_goes_on_where_it_was(tmp_path, straight):
+    space = Dying(str(tmp_path / "killed"))
+    results = search(space, (X, Y), **settings(tmp_path / "search"))
+    assert (tmp_path / "killed").exists()
+    assert facts(results) == facts(straight)
+    assert [row["attempts"] for row in results.table()] == [2, 1, 1]
+
+
+def wait_until(fact, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < deadline, "what was waited for did not happen"
+        time.sleep(0.05)
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def begin_and_find_trial(tmp_path):
+    """Starts the search as a program of its own, up to the middle of a trial."""
+    (tmp_path / "pid").unlink(missing_ok=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.tuning.searches", tmp_path / "search", tmp_path],
+        cwd=os.path.join(os.path.dirname(__file__), "..", ".."),
+        start_new_session=True,
+    )
+    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    return process, int((tmp_path / "pid").read_text())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("victim", ["the parent", "the whole group"])
+def test_a_killed_search_goes_on_where_it_was(tmp_path, straight, victim):
+    process, trial = begin_and_find_trial(tmp_path)
+    family = [trial, *children(process.pid)]
+    assert len(family) >= 2 and all(map(is_alive, family))
+    if victim == "the parent":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not any(map(is_alive, family)))
+    assert (tmp_path / "search/trials/0/checkpoint.npz").exists() or list(
+        tmp_path.glob("search/trials/*/checkpoint.npz")
+    )
+    (tmp_path / "go").touch()
+    results = search(Waiting(tmp_path), (X, Y), **settings(tmp_path / "search"))
+    assert facts(results) == facts(straight)
+
+
+def test_ctrl_c_stops_and_the_same_call_goes_on(tmp_path, straight, monkeypatch):
+    def press_ctrl_c(self, event):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LiveTable, "show_end", press_ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            search(Small(), (X, Y), **settings(tmp_path))
+    results = search(Small(), (X, Y), **settings(tmp_path))
+    assert facts(results) == facts(straight)
+
+
+def test_a_finished_search_returns_at_once_and_goes_on_to_more_trials(straight):
+    arguments = settings(straight.directory)
+    began = straight.directory.joinpath("trials").stat().st_mtime
+    again = search(Small(), (X, Y), **arguments)
+    assert facts(again) == facts(straight)
+    assert straight.directory.joinpath("trials").stat().st_mtime == began
+
+
+def test_what_fails_is_one_trial_and_says_why(tmp_path):
+    results = search(
+        Failing(),
+        (X, Y),
+        tuner="grid",
+        directory=tmp_path,
+        retries=0,
+        max_failures=9,
+        trial_timeout=8,
+        workers=2,
+        verbose=False,
+    )
+    reasons = {row["values"]["how"]: row["reason"] for row in results.table()}
+    assert reasons == {
+        "fine": None,
+        "nan": "val_loss was nan",
+        "raise": "MemoryError: no room for it",
+        "exit": "its process ended with exit code 3",
+        "kill": "its process was killed by SIGSEGV",
+        "late": "it took more than trial_timeout=8 s",
+    }
+    assert results.best["values"] == {"how": "fine"}
+    page = results.report(tmp_path / "report.html").read_text()
+    assert "MemoryError: no room for it" in page
+
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_memory_of_the_parent_does_not_grow(tmp_path, monkeypatch):
+    pages = []
+    monkeypatch.setattr(LiveTable, "show_end", lambda *args: pages.append(resident()))
+    search(Instant(), max_trials=30, seed=5, directory=tmp_path, verbose=False)
+    assert len(pages) == 30
+    assert pages[-1] <= 1.1 * pages[2]
+
+
+@pytest.mark.parametrize("tuner", ["bayesian", "hyperband"])
+def test_the_tuners_of_keras_tuner_run(tmp_path, tuner):
+    arguments = settings(tmp_path) | {"max_trials": 5, "epochs": 3}
+    arguments["stopping"] = MedianStopping(1, 2) if tuner == "bayesian" else None
+    results = search(Small(), (X, Y), tuner=tuner, **arguments, workers=2)
+    rows = results.table()
+    assert len(rows) == 5 and all(np.isfinite(row["score"]) for row in rows)
+    assert all(("units" in row["values"]) == row["values"]["deep"] for row in rows)
+
+
+class TestBadInput:
+    def test_an_objective_that_no_metric_has(self, tmp_path):
+        arguments = settings(tmp_path) | {"objective": ("val_bleu", "max")}
+        with pytest.raises(ValueError, match="one of loss, val_loss. Received: .*bleu"):
+            search(Small(), (X, Y), **arguments)
+
+    def test_a_builder_that_raises(self, tmp_path):
+        with pytest.raises(SearchFailed, match="KeyError: 'no such'.*(?s:Traceback)"):
+            search(broken, directory=tmp_path / "new")
+        assert not (tmp_path / "new").exists()
+
+    def test_a_directory_of_another_search(self, straight):
+        before = (straight.directory / "journal.json").read_bytes()
+        with pytest.raises(ValueError, match="tuner: there RandomSearch.*here Grid"):
+            search(Small(), (X, Y), **settings(straight.directory), tuner="grid")
+        assert (straight.directory / "journal.json").read_bytes() == before
+
+    def test_a_space_that_does_not_pickle(self, tmp_path):
+        with pytest.raises(ValueError, match="must pickle.*Received: .*lambda"):
+            search(lambda hp: None, directory=tmp_path)
+
+    @pytest.mark.parametrize(
+        "bad, complaint",
+        [
+            ({"workers": 0}, "`workers` must be an integer of 1 or more.*workers=0"),
+            ({"max_trials": 2.5}, "`max_trials` must .*Received: max_trials=2.5"),
+            ({"retries": -1}, "`retries` must be an integer of 0 or more"),
+            ({"seed": -1}, "`seed` must be an integer of 0 or more"),
+            ({"space": 7}, "`space` must be a `keras_tuner.HyperModel`.*space=7"),
+        ],
+    )
+    def test_arguments_that_make_no_sense(self, tmp_path, bad, complaint):
+        with pytest.raises(ValueError, match=complaint):
+            search(**{"space": Small(), "directory": tmp_path, **bad})
+
+
+def broken(hp):
+    hp.Int("units", 1, 9)
+    raise KeyError("no such")
