@@ -13,6 +13,7 @@ from SIGMORPHON's shared task of 2021, or from files with a line `word TAB phone
 """
 
 import argparse
+import logging
 import pathlib
 import sys
 
@@ -21,10 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 import kseq
-from kseq.tuning import Float, Int, MedianStopping, Space, objective, spaces
+from kseq.tuning import Choice, Float, MedianStopping, Space, objective, spaces
 
 SCORE = "val_written_exact_match"
 console = Console()
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def main(argv=None):
@@ -38,7 +40,7 @@ def main(argv=None):
     def ids(part):
         return letters.encode(part[0]), phonemes.encode(part[1], start=True, end=True)
 
-    space = search_space(letters.size, phonemes.size, ids(validation), train, options)
+    space = search_space(letters.size, phonemes.size, len(train[0]), options)
     space.describe()
     results = search(space, ids(train), ids(validation), options)
     print(results)
@@ -50,26 +52,26 @@ def main(argv=None):
     console.print(f"The best model and a report lie in {options.output}/.")
 
 
-def search_space(num_letters, num_phonemes, validation, train, options):
-    """Networks and their training, measured on what they write."""
-    model = spaces.encoder_decoder(num_letters, num_phonemes, options.network)
-    scores = Space(kseq.tuning.GenerationScores, *validation, ("exact_match",))
+def search_space(num_letters, num_phonemes, num_rows, options):
+    """Networks of both kinds, or one, and their training."""
     return spaces.training(
-        model,
-        num_rows=len(train[0]),
+        spaces.encoder_decoder(num_letters, num_phonemes, options.network),
+        num_rows,
         batches=kseq.training.teacher_forcing,
         epochs=options.epochs,
-        callbacks=[scores],
     )
 
 
 def search(space, train, validation, options):
     """Runs the trials, or goes on with those of an earlier call."""
+    # What a network writes counts, not how it goes on from what is true.
+    scores = kseq.tuning.GenerationScores(*validation, ["exact_match"])
     try:
         return kseq.tuning.search(
             space,
             train,
             validation_data=validation,
+            callbacks=[scores],
             objective=objective(SCORE),
             tuner=options.tuner,
             max_trials=options.trials,
@@ -89,7 +91,7 @@ def tune_decoding(model, source, target, options):
     """The best of a grid of beam searches, on the words to choose by."""
     beams = Space(
         kseq.decoding.BeamSearch,
-        num_beams=Int(1, 5, step=2),
+        num_beams=Choice(1, 5),
         length_penalty=Float(0.0, 1.0, step=0.5),
     )
     space = kseq.tuning.Decoding(model, beams, source, target)

@@ -1,6 +1,5 @@
 """What a search found: a table of trials, the best model, a report."""
 
-import warnings
 from pathlib import Path
 
 import keras_tuner
@@ -117,10 +116,10 @@ class Results:
         directory = self.directory / "trials" / self.best["trial"]
         if not model.built:
             model.build_from_config(read_json(directory / BUILD_CONFIG))
-        with warnings.catch_warnings():
+        if getattr(model, "optimizer", None) is not None:
             # The file holds the optimizer's variables too, which a new one has not yet.
-            warnings.filterwarnings("ignore", "Skipping variable loading", UserWarning)
-            model.load_weights(directory / BEST)
+            model.optimizer.build(model.trainable_variables)
+        model.load_weights(directory / BEST)
         return model
 
     def report(self, path):

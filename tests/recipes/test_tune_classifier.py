@@ -1,0 +1,116 @@
+import importlib.util
+import itertools
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import kseq
+
+ROOT = pathlib.Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "tune_classifier.py"
+SMALL = "--trials 2 --epochs 1 --workers 1 --network recurrent".split()
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    spec = importlib.util.spec_from_file_location("tune_classifier", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A language in which one word of each text says the label."""
+    folder = tmp_path_factory.mktemp("reviews")
+    lines = [
+        f"{label} {' '.join([*others, word])}"
+        for word, label in {"joy": "good", "기쁨": "good", "bore": "bad"}.items()
+        for others in itertools.permutations(["a", "The", "of", "très"], 3)
+    ]
+    rows = {"train": lines[::2], "dev": lines[1::4], "test": lines[3::4]}
+    for part, texts in rows.items():
+        (folder / part).write_text("\n".join(texts), "utf-8")
+    return [x for part in rows for x in (f"--{part}", str(folder / part))]
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, RECIPE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_a_search_ends_with_a_model_and_a_report_and_is_not_run_again(files, tmp_path):
+    first = run(*files, *SMALL, "--output", tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "test accuracy" in first.stdout
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "model.keras",
+        "report.html",
+        "search",
+    ]
+    model = kseq.text.TextToLabels.load(tmp_path / "model.keras")
+    assert model.label(["a of joy"])[0].name in ("bad", "good")
+    assert model.vocabulary.tokens
+    (tmp_path / "model.keras").unlink()
+    again = run(*files, *SMALL, "--output", tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert table(again.stdout) == table(first.stdout)
+    # Another search does not write over this one.
+    other = run(*files, *SMALL, "--epochs", 2, "--output", tmp_path)
+    assert other.returncode == 1 and "Traceback" not in other.stderr
+    assert str(tmp_path) in other.stderr
+
+
+def table(printed):
+    """The trials with their scores, and the accuracies of the best."""
+    return [
+        line for line in printed.splitlines() if " completed " in line or "%" in line
+    ]
+
+
+def test_no_text_is_in_two_parts(recipe, data_set):
+    folder = data_set("trec")
+    options = recipe.parse_arguments(["--data", str(folder.parent)])
+    train, validation, test = (set(x) for x, _ in recipe.load_splits(options))
+    assert not train & validation and not train & test and not validation & test
+    assert len(test) > 450 and len(validation) > 500
+
+
+@pytest.mark.parametrize(
+    "content, complaint",
+    [
+        (b"good\n", "line 1"),
+        (b"caf\xe9 bad\n", "UTF-8"),
+        (b"good a\n", "two labels"),
+    ],
+)
+def test_a_bad_file_is_named_before_anything_is_done(
+    recipe, files, tmp_path, content, complaint
+):
+    (tmp_path / "train").write_bytes(content)
+    wrong = [
+        *files,
+        "--train",
+        str(tmp_path / "train"),
+        "--output",
+        str(tmp_path / "o"),
+    ]
+    with pytest.raises(SystemExit, match=complaint):
+        recipe.main(wrong)
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("wrong", [["--trials", "0"], ["--train", "a"]])
+def test_wrong_arguments_are_refused(recipe, wrong, capsys):
+    with pytest.raises(SystemExit) as error:
+        recipe.main(wrong)
+    assert error.value.code == 2
+    assert wrong[0] in capsys.readouterr().err

@@ -1,0 +1,71 @@
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import kseq
+
+ROOT = pathlib.Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "tune_grapheme_to_phoneme.py"
+SMALL = "--trials 1 --epochs 1 --workers 1 --network recurrent".split()
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    spec = importlib.util.spec_from_file_location("tune_grapheme_to_phoneme", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A language with one phoneme for each letter."""
+    folder = tmp_path_factory.mktemp("words")
+    lines = [f"{a}{b}{c}\t{a} {b} {c}" for a in "abc" for b in "dé" for c in "가나다"]
+    rows = {"train": lines[::2], "dev": lines[1::4], "test": lines[3::4]}
+    for part, texts in rows.items():
+        (folder / part).write_text("\n".join(texts), "utf-8")
+    return [x for part in rows for x in (f"--{part}", str(folder / part))]
+
+
+def test_a_search_ends_with_a_pronouncer_and_its_way_of_decoding(files, tmp_path):
+    done = subprocess.run(
+        [sys.executable, RECIPE, *files, *SMALL, "--output", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "9 words to learn from, 5 to choose by, 4 held out" in done.stdout
+    assert "Decoded best with" in done.stdout and "num_beams" in done.stdout
+    assert "val_written_exact_match" in done.stdout
+    assert (tmp_path / "report.html").exists()
+    pipeline = kseq.text.TextToText.load(tmp_path / "model.keras")
+    assert len(pipeline.generate(["ad가"])) == 1
+
+
+def test_no_word_is_in_two_parts(recipe, data_set):
+    folder = data_set("sigmorphon2021_g2p")
+    options = recipe.parse_arguments(["--data", str(folder.parent)])
+    train, validation, test = (set(x) for x, _ in recipe.load_splits(options))
+    assert not train & validation and not train & test and not validation & test
+    assert len(train) > 7000 and len(test) == 1000
+
+
+def test_a_bad_file_is_named_before_anything_is_done(recipe, files, tmp_path):
+    (tmp_path / "train").write_bytes(b"no tab here\n")
+    wrong = [
+        *files,
+        "--train",
+        str(tmp_path / "train"),
+        "--output",
+        str(tmp_path / "o"),
+    ]
+    with pytest.raises(SystemExit, match="line 1"):
+        recipe.main(wrong)
+    assert not (tmp_path / "o").exists()
