@@ -19,8 +19,8 @@ engine that serves every model, on TensorFlow, JAX and PyTorch:
 - `kseq.plots`: attention maps and training curves (`pip install kseq[plots]`).
 - `kseq.tuning`: search spaces over all of it, for KerasTuner.
 
-`kseq.datasets`, `kseq.plots` and `kseq.tuning` are imported when they are first named. The
-others come with `import kseq`, so that Keras knows every class of a saved model.
+`kseq.datasets`, `kseq.plots` and `kseq.tuning` are imported when they are first named.
+The others come with `import kseq`, so that Keras knows every class of a saved model.
 """
 
 from importlib import import_module, metadata

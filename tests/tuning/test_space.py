@@ -141,21 +141,21 @@ def test_a_dimension_in_two_options_counts_in_both_and_in_no_third():
     assert name not in space.checked_values({"encoder": "plain"})
 
 
-def test_a_dimension_under_two_choices_is_entered_once_for_each_point():
-    units = Int(8, 9, name="units")
-    space = Space(
-        record,
-        first=Choice(Space(wide, units), none=None),
-        second=Choice(Space(wide, units), none=None),
-    )
+def test_a_dimension_under_two_choices_is_one_and_counts_under_either():
+    space = Space(tiny, **two_choices())
     assert space.count() == 3 * 2 + 1
     hp = keras_tuner.HyperParameters()
     space.declare_hyperparameters(hp)
-    entered = [x for x in hp.space if x.name == "units"]
+    assert [x.name for x in hp.space] == ["first", "second", "units"]
     for first, second in itertools.product(["wide", "none"], repeat=2):
-        hp.values = {"first": first, "second": second}
-        active = sum(hp.is_active(x) for x in entered)
-        assert active == ("wide" in (first, second))
+        values = {"first": first, "second": second, "units": 9}
+        assert ("units" in space.relevant(values)) == ("wide" in (first, second))
+
+
+def two_choices():
+    units = Int(8, 9, name="units")
+    options = {"wide": Space(wide, units), "none": None}
+    return {"first": Choice(**options), "second": Choice(**options)}
 
 
 def test_one_space_in_two_places_is_called_once():
@@ -324,3 +324,40 @@ def test_the_example_of_the_design_builds_at_every_corner():
     )
     sizes = {space.build(dict(p)).count_params() for p in all_points(space)}
     assert len(sizes) == space.count() == (2 * 2 + 2) * 2
+
+
+def visited_by_grid_search(space, folder):
+    tuner = keras_tuner.GridSearch(space, "val_loss", directory=folder)
+    tuner.oracle.verbose = 0
+    visited = []
+    while (trial := tuner.oracle.create_trial("tuner0")).status == "RUNNING":
+        visited.append(trial.hyperparameters.values)
+        tuner.oracle.update_trial(trial.trial_id, {"val_loss": 1.0})
+        trial.status = "COMPLETED"
+        tuner.oracle.end_trial(trial)
+        assert len(visited) < 100
+    return visited
+
+
+def test_grid_search_visits_every_point_once(tmp_path):
+    units = Int(8, 9)
+    space = Space(
+        tiny,
+        first=Choice(Space(wide, units), Space(deep, units), none=None),
+        second=Choice(Space(deep, Int(1, 3), Choice(None, Int(1, 2))), none=None),
+    )
+    visited = visited_by_grid_search(space, tmp_path)
+    points = {tuple(sorted(values.items())) for values in visited}
+    assert len(visited) == len(points) == space.count() == 5 * (3 * 3 + 1)
+    assert points == {tuple(sorted(point)) for point in all_points(space)}
+
+
+def test_grid_search_visits_every_point_of_a_dimension_under_two_choices(tmp_path):
+    space = Space(tiny, **two_choices())
+    visited = visited_by_grid_search(space, tmp_path)
+    points = {tuple(sorted(space.relevant(values).items())) for values in visited}
+    assert points == {tuple(sorted(point)) for point in all_points(space)}
+
+
+def tiny(first, second):
+    return keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
