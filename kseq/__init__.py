@@ -17,9 +17,10 @@ engine that serves every model, on TensorFlow, JAX and PyTorch:
 - `kseq.text`: vocabularies, from text to token ids and back.
 - `kseq.datasets`: named data sets, found on disk or downloaded, checked by checksum.
 - `kseq.plots`: attention maps and training curves (`pip install kseq[plots]`).
+- `kseq.tuning`: search spaces over all of it, for KerasTuner.
 
-`kseq.datasets` and `kseq.plots` are imported when they are first named. The others come
-with `import kseq`, so that Keras knows every class of a saved model.
+`kseq.datasets`, `kseq.plots` and `kseq.tuning` are imported when they are first named.
+The others come with `import kseq`, so that Keras knows every class of a saved model.
 """
 
 from importlib import import_module, metadata

@@ -9,9 +9,6 @@ each is itself active where those before it hold.
 def disjoint(conditions, labels):
     """Conditions that hold where any of the given ones holds, and never two at once.
 
-    KerasTuner knows no "or": a hyperparameter that matters in several places is entered
-    once for each. A tuner that met it twice at once would count it twice.
-
     Args:
         conditions: List of conditions.
         labels: Function of a choice that gives the set of its labels.
@@ -30,6 +27,20 @@ def disjoint(conditions, labels):
             del merged[choice]
         pieces = [p for p in pieces if p is not first and p is not second] + [merged]
     return pieces
+
+
+def enclosing(conditions):
+    """The narrowest single condition that holds wherever one of the given ones does.
+
+    KerasTuner knows no "or". Several hyperparameters of one name are no way out: its
+    `ensure_active_values` drops the value of all where one is inactive.
+    """
+    shared = set.intersection(*({*condition} for condition in conditions))
+    return {
+        choice: frozenset().union(*(condition[choice] for condition in conditions))
+        for choice in conditions[0]
+        if choice in shared
+    }
 
 
 def _without(condition, other, labels):

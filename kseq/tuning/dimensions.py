@@ -93,7 +93,10 @@ class _Numerical(Dimension):
         return int(steps + 1e-8) + 1
 
     def contains(self, value):
-        return self._is_number(value) and self.min_value <= value <= self.max_value
+        if not self._is_number(value):
+            return False
+        rounding = 1e-9 * max(abs(self.min_value), abs(self.max_value))  # of steps
+        return self.min_value - rounding <= value <= self.max_value + rounding
 
     def _check_number(self, option, value):
         if not self._is_number(value):

@@ -153,11 +153,11 @@ class Space(Call, keras_tuner.HyperModel):
                 "`Int`, `Float`, `Choice` or `Boolean`."
             )
         names = {dimension: name for name, dimension, _ in found}
-        forms = [
-            _keras_tuner_form(name, dimension, {names[c]: when[c] for c in when})
-            for name, dimension, alternatives in found
-            for when in alternatives
-        ]
+        forms = []
+        for name, dimension, alternatives in found:
+            when = conditions.enclosing(alternatives)
+            when = {names[choice]: labels for choice, labels in when.items()}
+            forms.append(_keras_tuner_form(name, dimension, when))
         hp.merge(forms, overwrite=False)
 
     def fit(self, hp, model, *args, **kwargs):
@@ -194,6 +194,16 @@ class Space(Call, keras_tuner.HyperModel):
 
     def __str__(self):
         return "\n".join(lines(self.label, self, 0))
+
+    def relevant(self, values):
+        """Of the values of a trial those that count.
+
+        A tuner gives them all, but for a dimension that stands under several choices:
+        KerasTuner cannot say that one of these is enough, so it then has a value that
+        may not count.
+        """
+        complete = self._values(lambda dimension, name: values.get(name))
+        return {name: value for name, value in values.items() if name in complete}
 
     def checked_values(self, values):
         """The values with defaults for what is missing, if all of them count."""

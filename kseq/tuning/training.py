@@ -101,6 +101,8 @@ class Training(Space):
         maker = self.maker(values)
         model = maker(self.model)
         model.compile(**maker(self.compile_options))
+        if model.built:  # else weights that are loaded leave the optimizer's behind
+            model.optimizer.build(model.trainable_variables)
         return model
 
     def fit(self, hp, model, *data, validation_data=None, **kwargs):

@@ -1,0 +1,87 @@
+import math
+
+import pytest
+
+from kseq.tuning import Boolean, Choice, Fixed, Float, Int, Space
+
+
+@pytest.mark.parametrize(
+    "dimension, size",
+    [
+        (Int(1, 3), 3),
+        (Int(64, 512, step=64), 8),
+        (Int(10, 25, step=7), 3),
+        (Int(32, 256, step=2, scale="log"), 4),
+        (Int(32, 100, scale="log"), 69),
+        (Int(5, 5), 1),
+        (Float(0.0, 0.5, step=0.1), 6),
+        (Float(1e-4, 1e-1, step=10, scale="log"), 4),
+        (Float(0.0, 0.5), math.inf),
+        (Float(0.5, 0.5), 1),
+        (Boolean(), 2),
+        (Fixed("gru"), 1),
+        (Choice("a", "b", None), 3),
+    ],
+)
+def test_a_dimension_knows_how_many_values_it_has(dimension, size):
+    assert dimension.size == size
+
+
+@pytest.mark.parametrize(
+    "options, labels",
+    [
+        (("mean", "max"), ["mean", "max"]),
+        ((4, 8), [4, 8]),
+        ((0, 0.5), [0.0, 0.5]),
+        ((True, False), ["True", "False"]),
+        ((None, "gru"), ["None", "gru"]),
+        ((None, Float(0, 1)), ["None", "Float"]),
+        ((Space(dict), Space(list)), ["dict", "list"]),
+        ((max, (1, 2)), ["max", "(1, 2)"]),
+    ],
+)
+def test_options_are_called_after_what_they_are(options, labels):
+    choice = Choice(*options)
+    assert choice.labels == labels
+    assert [choice.option(label) for label in labels] == list(options)
+
+
+def test_options_can_be_called_by_keyword():
+    choice = Choice("plain", deep=Space(dict), wide=Space(dict))
+    assert choice.labels == ["plain", "deep", "wide"]
+
+
+def test_the_first_value_is_the_default_unless_another_is():
+    assert Int(2, 5).default == 2 and Int(2, 5, default=3).default == 3
+    assert (
+        Choice("a", "b").default == "a" and Choice("a", "b", default="b").default == "b"
+    )
+    assert Boolean().default is False and Boolean(True).default is True
+    assert Fixed(7).default == 7
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Int(5, 3), "must not exceed `max_value`.*min_value=5, max_value=3"),
+        (lambda: Float(0.5, 0.1), "must not exceed"),
+        (lambda: Int(1, 2.5), "`max_value` must be an integer"),
+        (lambda: Int(True, 2), "`min_value` must be an integer"),
+        (lambda: Float(0, math.inf), "`max_value` must be a finite number"),
+        (lambda: Int(0, 8, scale="log"), "must be above 0 on the scale 'log'"),
+        (lambda: Int(1, 8, step=1, scale="log"), "must be above 1"),
+        (lambda: Int(1, 8, step=0), "must be above 0"),
+        (lambda: Int(1, 8, scale="cubic"), "`scale` must be one of"),
+        (lambda: Int(1, 8, default=9), "value of `default` must be one of 1 to 8"),
+        (lambda: Choice(), "at least one option"),
+        (lambda: Choice("a", "a"), "different labels.*'a'"),
+        (lambda: Choice(Space(dict), Space(dict)), "different labels.*'dict'.*keyword"),
+        (lambda: Choice("a", default="b"), "must be one of a. Received: 'b'"),
+        (lambda: Boolean(default=1), "must be True or False"),
+        (lambda: Fixed([1]), "must be an integer, a float, a string"),
+        (lambda: Int(1, 2, name=""), "`name` must be a string"),
+    ],
+)
+def test_bad_dimensions_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,88 @@
+import keras
+import pytest
+
+import kseq
+from kseq.tuning import Choice, Decoding, spaces
+
+SMALL = {"width": 64}
+
+
+def corners(space):
+    """Values that choose each option of each choice once, all else at its default."""
+    yield {}
+    for name, dimension in space.hyperparameters().items():
+        if not isinstance(dimension, Choice):
+            continue
+        for label in dimension.labels:
+            values = {name: label}
+            parts = name.split("/")
+            for end in range(2, len(parts), 2):  # parents, whose labels are in the name
+                values["/".join(parts[: end - 1])] = parts[end - 1]
+            yield values
+
+
+@pytest.mark.parametrize(
+    "make, shape",
+    [
+        (lambda: spaces.many_to_one(11, 3, **SMALL), (None, 3)),
+        (lambda: spaces.many_to_many(11, 3, **SMALL), (None, None, 3)),
+        (lambda: spaces.encoder_decoder(11, 13, **SMALL), (None, None, 13)),
+        (lambda: spaces.one_to_many(13, 5, **SMALL), (None, None, 13)),
+        (lambda: spaces.one_to_many(13, None, **SMALL), (None, None, 13)),
+    ],
+)
+def test_ready_spaces_build_at_every_choice(make, shape):
+    space = make()
+    for values in corners(space):
+        assert space.build(values).output_shape == shape
+
+
+def test_pictures_have_a_ready_space():
+    space = spaces.vision_transformer(
+        (4, 4, 1), Choice(2, 4), 3, width=64, num_layers=1
+    )
+    for values in corners(space):
+        assert space.build(values).output_shape == (None, 3)
+
+
+def test_what_is_given_is_not_searched():
+    space = spaces.many_to_one(
+        11, 2, pooling="max", encoder="gru", dropout=Choice(0, 1)
+    )
+    assert list(space.hyperparameters()) == ["width", "dropout"]
+    recurrent = spaces.many_to_one(11, 2, "recurrent").hyperparameters()
+    assert "encoder/cell" in recurrent and "encoder/num_heads" not in recurrent
+    transformer = spaces.encoder_decoder(11, 13, "transformer").hyperparameters()
+    assert {"encoder/num_heads", "decoder/num_heads"} < set(transformer)
+    with pytest.raises(ValueError, match="`network` must be one of"):
+        spaces.many_to_one(11, 2, "cnn")
+    with pytest.raises(ValueError, match="those of its function: many_to_one"):
+        spaces.many_to_one(11, 2, depth=3)
+
+
+def test_a_ready_training_trains():
+    model = spaces.many_to_one(11, 2, encoder="gru", width=8, dropout=0.0)
+    space = spaces.training(
+        model,
+        num_rows=5,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        epochs=1,
+    )
+    values = {"batch_size": 16, "optimizer/learning_rate/warmup_target": 0.01}
+    data = [[1, 2], [3], [4, 5], [6], [7]], [0, 1, 0, 1, 1]
+    history = space.fit(values, space.build(values), *data, verbose=0)
+    assert history.history["loss"][0] > 0
+
+
+def test_a_ready_training_of_a_writer_smooths_the_labels():
+    model = spaces.encoder_decoder(11, 13, encoder="gru", decoder="gru", width=8)
+    space = spaces.training(model, 5, batches=kseq.training.teacher_forcing)
+    loss = space.build({"loss/label_smoothing": 0.2}).loss
+    assert loss.label_smoothing == 0.2
+
+
+def test_ready_beam_searches_decode():
+    model = kseq.one_to_many(7, condition=3, width=8)
+    space = Decoding(model, spaces.beam_search(), [0, 1], [[5, 3], [4, 3]])
+    search = space.best_search({"search/num_beams": 2, "search/length_penalty": 0.6})
+    assert search == kseq.decoding.BeamSearch(2, 0.6)

@@ -1,0 +1,264 @@
+import pickle
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+import kseq
+from kseq.tuning import Choice, Float, Int, Space, Training, objective, training_steps
+
+RANDOM = np.random.default_rng(3)
+INPUTS = [RANDOM.integers(1, 7, RANDOM.integers(2, 6)) for _ in range(11)]
+LABELS = RANDOM.integers(0, 2, 11)
+
+
+def tiny(width, pooling=None, extra=None):
+    """A model that is compiled in no time."""
+    ids = keras.Input((None,), dtype="int32")
+    x = keras.layers.Embedding(7, width)(ids)
+    x = keras.layers.GlobalAveragePooling1D()(x)
+    for units in extra or ():
+        x = keras.layers.Dense(units, activation="relu")(x)
+    return keras.Model(ids, keras.layers.Dense(2)(x))
+
+
+def layers(units, depth):
+    return [units] * depth
+
+
+def training(epochs=1, model=None, **options):
+    batch_size = Choice(4, 8, name="batch_size")
+    model = model or Space(
+        tiny,
+        width=Choice(2, 3),
+        extra=Choice(None, Space(layers, Int(2, 4), depth=Int(1, 2))),
+    )
+    settings = {
+        "optimizer": Choice(
+            Space(keras.optimizers.SGD, Float(1e-3, 1e-1, scale="log")),
+            Space(
+                keras.optimizers.Adam,
+                Space(
+                    keras.optimizers.schedules.CosineDecay,
+                    Float(1e-3, 1e-1, scale="log"),
+                    Space(training_steps, 11, batch_size, epochs),
+                ),
+            ),
+        ),
+        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "metrics": ["accuracy"],
+        "batches": Space(
+            kseq.training.batches, batch_size=batch_size, length_multiple=Choice(2, 4)
+        ),
+        "epochs": epochs,
+    }
+    return Training(model, **{**settings, **options})
+
+
+def search(tuner, space, folder, goal="val_loss", **options):
+    fit = options.pop("fit", {})
+    options.setdefault("seed", 1)
+    tuner = tuner(space, objective(goal), directory=folder, **options)
+    data = {"validation_data": (INPUTS, LABELS), "verbose": 0}
+    tuner.search(INPUTS, LABELS, **{**data, **fit})
+    return tuner
+
+
+class EveryDraw(keras_tuner.Tuner):
+    """A user's own tuner."""
+
+    def __init__(self, hypermodel, objective, max_trials, seed, **kwargs):
+        oracle = keras_tuner.oracles.RandomSearchOracle(
+            objective=objective, max_trials=max_trials, seed=seed
+        )
+        super().__init__(oracle, hypermodel, **kwargs)
+
+    def run_trial(self, trial, *args, **kwargs):
+        hp = trial.hyperparameters
+        model = self.hypermodel.build(hp)
+        return self.hypermodel.fit(hp, model, *args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "tuner, options",
+    [
+        (keras_tuner.RandomSearch, {"max_trials": 2}),
+        (keras_tuner.BayesianOptimization, {"max_trials": 3, "num_initial_points": 2}),
+        (keras_tuner.GridSearch, {"max_trials": 2}),
+        (keras_tuner.Hyperband, {"max_epochs": 2}),
+        (EveryDraw, {"max_trials": 2}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_every_tuner_searches_a_nested_space(tuner, options, tmp_path):
+    space = training()
+    found = search(tuner, space, tmp_path, **options)
+    trials = list(found.oracle.trials.values())
+    assert len(trials) >= 2
+    assert {trial.status for trial in trials} == {"COMPLETED"}
+    for trial in trials:
+        values = trial.hyperparameters.values
+        own = {k: v for k, v in values.items() if not k.startswith("tuner/")}
+        assert space.checked_values(own) == own  # no inactive one among them
+        assert ("optimizer/SGD/learning_rate" in own) == (own["optimizer"] == "SGD")
+    if tuner is not EveryDraw:
+        [model] = found.get_best_models()
+        assert model.output_shape == (None, 2)
+
+
+def test_the_tuner_builds_one_model_before_the_trials(tmp_path):
+    built = []
+
+    def counted(**kwargs):
+        built.append(kwargs)
+        return tiny(**kwargs)
+
+    space = training(model=Space(counted, width=Choice(2, 3), extra=Choice(None, [3])))
+    keras_tuner.RandomSearch(space, "val_loss", directory=tmp_path)
+    assert len(built) == 1
+
+
+def test_the_same_seed_gives_the_same_trials(tmp_path):
+    drawn = []
+    for name, seed in (("first", 5), ("again", 5), ("other", 6)):
+        tuner = keras_tuner.RandomSearch(
+            training(), "val_loss", max_trials=4, seed=seed, directory=tmp_path / name
+        )
+        tuner.oracle.verbose = 0
+        trials = [tuner.oracle.create_trial(f"tuner{i}") for i in range(4)]
+        drawn.append([trial.hyperparameters.values for trial in trials])
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_schedule_follows_batch_size_and_epochs():
+    space = training(epochs=Int(2, 3))
+    values = {"optimizer": "Adam", "batch_size": 4, "epochs": 3}
+    schedule = space.build(values).optimizer._learning_rate
+    assert schedule.decay_steps == 9
+    values["batch_size"] = 8
+    assert space.build(values).optimizer._learning_rate.decay_steps == 6
+
+
+def test_fit_makes_the_batches_that_were_chosen():
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            seen.append(self.params["steps"])
+
+    space = training(epochs=Int(1, 2))
+    for values in ({"batch_size": 4, "epochs": 2}, {"batch_size": 8}):
+        model = space.build(values)
+        history = space.fit(
+            values,
+            model,
+            INPUTS,
+            LABELS,
+            validation_data=(INPUTS, LABELS),
+            verbose=0,
+            callbacks=[Watch()],
+        )
+        assert "val_accuracy" in history.history
+    assert seen == [3, 3, 2]
+
+
+def test_without_batches_the_data_goes_to_fit_as_it_is():
+    space = training(batches=None, optimizer="sgd", batch_size=Choice(5, 11))
+    x = np.ones((11, 3), "int32")
+    values = {"batch_size": 5}
+    history = space.fit(values, space.build(values), x, LABELS, verbose=0)
+    assert history.params["steps"] == 3
+    data = kseq.training.batches(INPUTS, LABELS, batch_size=3)
+    space = training(batches=None)
+    assert space.fit({}, space.build({}), data, verbose=0).params["steps"] == 4
+
+
+def test_callbacks_are_made_for_each_trial():
+    stop = Space(keras.callbacks.EarlyStopping, "loss", patience=Int(1, 2))
+    space = training(epochs=2, callbacks=[stop])
+    assert "callbacks/0/patience" in space.hyperparameters()
+    history = space.fit({}, space.build({}), INPUTS, LABELS, verbose=0)
+    assert len(history.epoch) == 2
+
+
+def test_epochs_that_are_searched_cannot_be_given_as_well(tmp_path):
+    with pytest.raises(ValueError, match="`epochs` must not be given.*`Hyperband`"):
+        search(keras_tuner.Hyperband, training(Int(1, 2)), tmp_path, max_epochs=2)
+
+
+def test_an_objective_that_no_metric_has_ends_the_search_at_once(tmp_path):
+    with pytest.raises(ValueError, match=r"value that `fit` reports.*val_loss.*val_f1"):
+        search(
+            keras_tuner.RandomSearch,
+            training(epochs=500),
+            tmp_path,
+            goal="val_f1",
+            max_trials=3,
+        )
+
+
+@pytest.mark.parametrize(
+    "limits, message",
+    [
+        ({"max_parameters": 28}, "at most max_parameters=28 weights. Received: 29"),
+        # 29 weights and gradients of 4 bytes; a step of 8 and a rate of 4
+        ({"max_memory": 240}, "at most max_memory=240 bytes. Received: 24[14]"),
+    ],
+)
+def test_a_model_over_the_budget_fails_before_it_trains(limits, message):
+    model = Space(tiny, width=Choice(2, 3)).limited(**limits)
+    space = training(model=model, optimizer="sgd")
+    small, large = {"model/width": 2}, {"model/width": 3}
+    space.fit(small, space.build(small), INPUTS, LABELS, verbose=0)
+    model = space.build(large)
+    with pytest.raises(keras_tuner.errors.FailedTrialError, match=message):
+        space.fit(large, model, INPUTS, LABELS, verbose=0)
+    assert int(model.optimizer.iterations) == 0
+
+
+def test_a_search_goes_on_after_a_model_over_the_budget(tmp_path):
+    space = Training(
+        Space(tiny, width=Choice(3, 2)),
+        optimizer="sgd",
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        batches=Space(kseq.training.batches),
+    ).limited(max_parameters=28)
+    tuner = search(keras_tuner.GridSearch, space, tmp_path)
+    found = {
+        trial.hyperparameters.values["model/width"]: trial.status
+        for trial in tuner.oracle.trials.values()
+    }
+    assert found == {3: "FAILED", 2: "COMPLETED"}
+
+
+def test_a_training_can_be_pickled():
+    space = training()
+    again = pickle.loads(pickle.dumps(space))
+    assert again.defaults() == space.defaults()
+    assert str(again) == str(space)
+    values = {"model/extra": "layers", "batch_size": 8}
+    assert again.build(values).count_params() == space.build(values).count_params()
+    history = again.fit(values, again.build(values), INPUTS, LABELS, verbose=0)
+    assert history.params["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"learning_rate": 0.1}, r"those of Keras' `compile`.*Received: \['learning_r"),
+        ({"batches": [1]}, r"`batches` must be a Space.*Write Space\(kseq.training"),
+        ({"model": "lstm"}, "`model` must be a Space or a Choice of Spaces"),
+        ({"optimizer": keras.optimizers.Adam()}, r"Write Space\(Adam"),
+        ({"max_parameters": 5}, "max_parameters"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        training(**options)
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, "1 GB", float("inf")])
+def test_a_limit_must_be_a_positive_number(limit):
+    with pytest.raises(ValueError, match="`max_memory` must be a"):
+        training().limited(max_memory=limit)
