@@ -158,6 +158,7 @@ class EncoderDecoder(WritingModel):
         self.source_size = getattr(source, "vocabulary_size", None)
         self.source_size = getattr(source, "num_classes", self.source_size)
         self.target_size = target.vocabulary_size
+        self.target_length = getattr(target, "max_length", None)
         for option in ("start_token_id", "end_token_id"):
             token_id, size = getattr(self, option), self.output_shape[-1]
             is_integer = isinstance(token_id, numbers.Integral)
@@ -187,7 +188,7 @@ class EncoderDecoder(WritingModel):
         return [[]] * num_rows
 
     def start(self, source, num_beams=1, max_length=None):
-        longest = getattr(self.target, "max_length", None)
+        longest = self.target_length
         if longest is not None and max_length is not None and max_length > longest:
             raise ValueError(
                 "A target with learned positions can have as many tokens as there are "

@@ -10,7 +10,7 @@ from keras import ops
 from kseq.decoding.arguments import is_integer, number, positive_integer
 from kseq.decoding.constraints import constraint_tuple
 from kseq.decoding.generation import Generation
-from kseq.decoding.loop import best_first, reorder, search_loop
+from kseq.decoding.loop import SearchLoop, best_first, reorder
 
 LENGTH_PENALTY_FORMS = ("power", "gnmt")
 
@@ -59,6 +59,8 @@ class BeamSearch:
         pad_token_id: What is written behind the end, and nowhere else.
         prefix: Integers `(B, P)`, what each row must begin with whatever constraints
             say; padding where any token may stand. Or None.
+        max_lengths: Integers `(B,)`, where a row is cut off before `max_length`; or
+            None.
 
     Returns:
         A `Generation` with N hypotheses for each row, best first.
@@ -140,13 +142,12 @@ class BeamSearch:
         max_length,
         pad_token_id=0,
         prefix=None,
+        max_lengths=None,
     ):
-        result = search_loop(
+        loop = SearchLoop(
             step,
-            state,
             constants,
-            start_token_ids,
-            select=self._select if self.num_groups == 1 else self._select_by_group,
+            self._select if self.num_groups == 1 else self._select_by_group,
             num_beams=self.num_beams,
             num_groups=self.num_groups,
             max_length=max_length,
@@ -154,8 +155,11 @@ class BeamSearch:
             pad_token_id=pad_token_id,
             constraints=self.constraints,
             prefix=prefix,
+            max_lengths=max_lengths,
             is_done=self._is_done if self._may_be_done_early() else None,
         )
+        _, _, written, _ = loop.run(start_token_ids, state)
+        result = loop.result(written)
         num_results = self.num_results or self.num_beams
         if self.num_groups > 1:
             ranks = self._ranks(result.log_probs, result.lengths)
@@ -228,7 +232,10 @@ class BeamSearch:
             return is_done
         worst = ranks[:, self.num_results - 1 : self.num_results]  # B 1
         # The longer it gets the better, or else it will not rise at all.
-        longest = ops.full_like(hypotheses.lengths, hypotheses.token_ids.shape[-1])
+        longest = hypotheses.max_lengths  # B 1
+        if longest is None:
+            longest = hypotheses.token_ids.shape[-1]
+        longest = ops.broadcast_to(longest, ops.shape(hypotheses.lengths))  # B K
         may_rise = self._ranks(hypotheses.scores, longest) > worst  # B K
         may_rise = ops.logical_and(may_rise, ~hypotheses.finished)
         return ops.logical_and(is_done, ~ops.any(may_rise, axis=1))
