@@ -33,7 +33,9 @@ class WritingModel(keras.Model):
     be of any length, `target_length`, the most tokens; and it says how it starts,
     steps and reads:
 
-    - `start(source, num_beams, max_length) -> (state, constants)`
+    - `start(source, num_beams, max_length) -> (state, constants)`; it may take
+      `with_coverage=True`, and then adds up its attention in the state, as a coverage
+      penalty of `BeamSearch` needs it
     - `step(token_ids (B, K), state, constants) -> (logits (B, K, V), state)`
     - `read(source, target (B, T), return_attention_scores) -> logits (B, T, V)`, or
       `(logits, weights (B, ..., T, S))`
@@ -325,7 +327,13 @@ class _Writing(keras.Model):
 
     def call(self, inputs):
         source, writer = inputs["source"], self.writer
-        state, constants = writer.start(source, self.search.num_beams, self.max_length)
+        needs_coverage = getattr(self.search, "coverage_penalty", 0) > 0
+        state, constants = writer.start(
+            source,
+            self.search.num_beams,
+            self.max_length,
+            **({"with_coverage": True} if needs_coverage else {}),
+        )
         start_token_ids = ops.full((ops.shape(source)[0],), writer.start_token_id)
         result = self.search(
             writer.step,

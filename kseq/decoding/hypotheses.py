@@ -26,6 +26,8 @@ class Hypotheses:
         end_token_id: The token that ends a sequence.
         max_lengths: Integers `(B, 1)`, the most tokens of each row, or None where that
             is L for all.
+        coverage: `(B, K, S)`, how much each source step has been attended to, or None
+            where the state does not tell; see `BeamSearch`.
     """
 
     token_ids: Any
@@ -37,6 +39,7 @@ class Hypotheses:
     step: Any
     end_token_id: int
     max_lengths: Any = None
+    coverage: Any = None
 
     @property
     def is_written(self):

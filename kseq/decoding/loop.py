@@ -30,7 +30,8 @@ class SearchLoop:
         step: Function `(token_ids (B, K), state, constants) -> (logits (B, K, V),
             state)`. The state is a tree of tensors `(B, K, ...)`, reordered with the
             hypotheses, except what stands under a key `"shared"`, tensors `(B, ...)`
-            that they keep in common.
+            that they keep in common. What stands under `"coverage"` of a dictionary,
+            `(B, K, S)`, stays as it was where a hypothesis has ended.
         constants: Tree of tensors `(B, ...)`, never touched.
         select: Function `(gains (B, K, V), Hypotheses) -> (parents (B, K) or None,
             token_ids (B, K), scores (B, K))` that chooses how to go on. The gains are
@@ -96,11 +97,16 @@ class SearchLoop:
 
     def advance(self, t, last, written, state):
         """One step: a token more for each hypothesis that is open."""
+        before = coverage_of(state)
         logits, state = self.step(last, state, self.constants)  # B K V
+        if before is not None:
+            has_ended = written["finished"][..., None]  # B K 1
+            coverage = ops.where(has_ended, before, state["coverage"])
+            state = {**state, "coverage": coverage}
         token_log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
         is_padding = ops.arange(token_log_probs.shape[-1]) == self.pad_token_id  # V
         token_log_probs = ops.where(is_padding, -float("inf"), token_log_probs)
-        hypotheses = self._hypotheses(written, t)
+        hypotheses = self._hypotheses(written, t, state)
         gains = constrained(token_log_probs, hypotheses, self.constraints)
         if self.prefix is not None:
             gains = forced(token_log_probs, gains, self._due(t))
@@ -112,7 +118,7 @@ class SearchLoop:
         token_ids = ops.where(is_open, token_ids, self.pad_token_id)
         written = self._write(t, written, is_open, token_ids, gained, scores)
         if self.is_done is not None:
-            done = self.is_done(self._hypotheses(written, t + 1))  # B
+            done = self.is_done(self._hypotheses(written, t + 1, state))  # B
             written["finished"] = ops.logical_or(written["finished"], done[:, None])
         return t + 1, token_ids, written, state
 
@@ -140,12 +146,13 @@ class SearchLoop:
             "finished": has_ended,
         }
 
-    def _hypotheses(self, written, t):
+    def _hypotheses(self, written, t, state):
         return Hypotheses(
             **written,
             step=t,
             end_token_id=self.end_token_id,
             max_lengths=self.max_lengths,
+            coverage=coverage_of(state),
         )
 
     def _due(self, t):
@@ -172,6 +179,11 @@ class SearchLoop:
             lengths=ops.where(exists, written["lengths"], 0),
             ended=ops.any(token_ids == self.end_token_id, axis=-1),
         )
+
+
+def coverage_of(state):
+    """How much each source step has been attended to, `(B, K, S)`, or None."""
+    return state.get("coverage") if isinstance(state, dict) else None
 
 
 def check_max_length(max_length):
