@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseq.builders.exporting import check_export, export
 from kseq.builders.rows import (
     all_rows,
     as_batch,
@@ -168,12 +169,7 @@ class WritingModel(keras.Model):
             check_max_length(max_length)
         if jit_compile is not None:
             one_of("jit_compile", jit_compile, (True, False))
-        search = GreedySearch() if search is None else search
-        if isinstance(search, type) or not hasattr(search, "num_beams"):
-            raise ValueError(
-                "`search` must be a search object, such as `kseq.decoding.BeamSearch("
-                f"num_beams=5)`, or None. Received: search={search!r}."
-            )
+        search = as_search(search)
         rows = {"source": self.source_rows(source)}
         if callable(max_length):
             rows["max_lengths"] = self._max_lengths(rows["source"], max_length)
@@ -227,6 +223,69 @@ class WritingModel(keras.Model):
                 )
             return [len(row) for row in rows]
         return source_lengths(rows, padding)
+
+    def export_generation(
+        self,
+        path,
+        search=None,
+        max_length=40,
+        format="tf_saved_model",
+        source_shape=None,
+        prefix_shape=None,
+    ):
+        """Writes the whole of `generate`, the loop too, to a file that needs no kseq.
+
+        What the file computes is what `generate` returns, on sources that are padded to
+        one length: the fields of `kseq.decoding.Generation`, but attention, by name. It
+        is called with "source"; with "prefix" besides if it has a shape, or alone where
+        the model has no source; and with "seed", `(1,)`, for a `Sampling` without one.
+
+        Args:
+            path: For a SavedModel a folder; else a file that ends with ".onnx" or
+                ".tflite".
+            search: As for `generate`. `Sampling` goes into a SavedModel alone.
+            max_length: Most tokens to write, the end token counted.
+            format: "tf_saved_model", run by TensorFlow; "onnx", which needs
+                `pip install kseq[export]`, run by ONNX Runtime; or "litert".
+            source_shape: Shape of the source, with None for any size, which is the
+                default. "litert" needs every size.
+            prefix_shape: Shape `(B, P)` of a prefix, or None for a model that has a
+                source and takes no prefix.
+
+        Raises:
+            ImportError: What converts to the format is not installed.
+            ValueError: The backend is not TensorFlow, the search or the shapes do not
+                go with the format, or an argument is wrong.
+
+        Example:
+
+        >>> import os, tempfile
+        >>> import keras, kseq
+        >>> model = kseq.encoder_decoder(source=11, target=13, width=8)
+        >>> path = os.path.join(tempfile.mkdtemp(), "writer")
+        >>> if keras.backend.backend() == "tensorflow":
+        ...     model.export_generation(path, max_length=5)
+        ...     import tensorflow as tf  # what follows needs no kseq
+        ...     writer = tf.saved_model.load(path)
+        ...     outputs = writer.serve({"source": tf.constant([[4, 5, 6], [7, 0, 0]])})
+        ...     assert outputs["token_ids"].shape == (2, 1, 5)
+        """
+        search = as_search(search)
+        check_max_length(max_length)
+        check_export(path, format, search)
+        shapes = {}
+        if "source" in self.input:
+            symbol = self.input["source"]
+            shape = symbol.shape if source_shape is None else source_shape
+            shapes["source"] = checked_shape("source_shape", shape, symbol.shape)
+            shapes["source"] = shapes["source"], symbol.dtype
+        if prefix_shape is not None or "source" not in self.input:
+            shape = (None, None) if prefix_shape is None else prefix_shape
+            shape = checked_shape("prefix_shape", shape, (None, None))
+            shapes["prefix"] = shape, "int32"
+        if hasattr(search, "row_seeds") and search.seed is None:
+            shapes["seed"] = (1,), "int32"
+        export(self._compiled(_Writing, search, max_length, None), path, format, shapes)
 
     def score(self, source, target, batch_size=128):
         """The log-probability that the model gives to each target.
@@ -306,6 +365,36 @@ class WritingModel(keras.Model):
         if (kind, options) not in cache.models:
             cache.models[kind, options] = kind(self, *options)
         return cache.models[kind, options]
+
+
+def as_search(search):
+    """Returns the search; None is short for greedy search."""
+    search = GreedySearch() if search is None else search
+    if isinstance(search, type) or not hasattr(search, "num_beams"):
+        raise ValueError(
+            "`search` must be a search object, such as `kseq.decoding.BeamSearch("
+            f"num_beams=5)`, or None. Received: search={search!r}."
+        )
+    return search
+
+
+def checked_shape(name, shape, expected):
+    """Returns a shape as a tuple if it is one of those that are expected."""
+    is_listed = isinstance(shape, tuple | list)
+    fits = is_listed and len(shape) == len(expected)
+    if not fits or any(
+        own not in (None, size) if size is not None else not is_size(own)
+        for own, size in zip(shape, expected, strict=True)
+    ):
+        raise ValueError(
+            f"`{name}` must be a shape like {expected}, with None for any size. "
+            f"Received: {name}={shape!r}."
+        )
+    return tuple(shape)
+
+
+def is_size(size):
+    return size is None or (isinstance(size, int) and not isinstance(size, bool))
 
 
 class _Cache:
