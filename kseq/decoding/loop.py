@@ -123,7 +123,7 @@ class SearchLoop:
         return t + 1, token_ids, written, state
 
     def _write(self, t, written, is_open, token_ids, gained, scores):
-        gained = ops.where(is_open, gained, 0.0)
+        gained = select(is_open, gained, 0.0)
         exists = scores > -float("inf")  # B K
         positions = ops.arange(self.max_length)  # L
         is_here = ops.logical_and(is_open[..., None], positions == t)  # B K L
@@ -232,7 +232,16 @@ def forced(token_log_probs, gains, token_ids):
     """Leaves only the given token `(B, 1, 1)` of each row, where it is not negative."""
     is_due = ops.arange(gains.shape[-1]) == token_ids  # B 1 V
     token_log_probs = ops.where(is_due, token_log_probs, -float("inf"))
-    return ops.where(token_ids < 0, gains, token_log_probs)
+    return select(token_ids < 0, gains, token_log_probs)
+
+
+def select(condition, x, y):
+    """`where`, for values that may be minus infinity, in exported files too.
+
+    Without a constant that is infinite, tf2onnx multiplies both by 0 or 1, and adds.
+    """
+    x = ops.where(condition, x, -float("inf"))
+    return ops.maximum(x, ops.where(condition, -float("inf"), y))
 
 
 def chosen(token_log_probs, parents, token_ids):

@@ -10,7 +10,7 @@ from keras import ops
 from kseq.decoding import randomness
 from kseq.decoding.arguments import is_integer, number, positive_integer
 from kseq.decoding.constraints import constraint_tuple
-from kseq.decoding.loop import SearchLoop, best_first, chosen
+from kseq.decoding.loop import SearchLoop, best_first, chosen, select
 from kseq.decoding.truncation import draw, truncated
 
 
@@ -172,17 +172,17 @@ class Sampling:
     ):
         row_seeds = ops.cast(row_seeds, "int32")  # B
 
-        def select(gains, hypotheses):
+        def draw_tokens(gains, hypotheses):
             numbers = randomness.uniform(row_seeds, self.num_draws, hypotheses.step)
             token_ids = self._draw(gains, numbers)  # B K
             gained = chosen(gains, None, token_ids)
-            gained = ops.where(hypotheses.finished, 0.0, gained)
+            gained = select(hypotheses.finished, 0.0, gained)
             return None, token_ids, hypotheses.scores + gained
 
         return SearchLoop(
             step,
             constants,
-            select,
+            draw_tokens,
             num_beams=self.num_draws,
             num_groups=self.num_draws,  # each is open from the beginning
             max_length=max_length,
