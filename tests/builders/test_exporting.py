@@ -142,7 +142,7 @@ def test_a_file_writes_what_generate_writes(kind, search, format, tmp_path):
 @on_tensorflow
 @pytest.mark.parametrize("format", SUFFIXES)
 def test_a_language_model_goes_on_from_a_prefix(format, tmp_path):
-    model = made(kseq.one_to_many(TARGET_SIZE, decoder="transformer", width=8))
+    model = made(kseq.one_to_many(TARGET_SIZE, decoder="lstm", width=8))
     shapes = {"prefix_shape": (3, 2)} if format == "litert" else {}
     path = exported(model, tmp_path, BeamSearch(2), format, **shapes)
     prefix = np.array([[4, 5], [6, 0], [0, 0]], "int32")
