@@ -158,6 +158,7 @@ class EncoderDecoder(WritingModel):
         self.source_size = getattr(source, "vocabulary_size", None)
         self.source_size = getattr(source, "num_classes", self.source_size)
         self.target_size = target.vocabulary_size
+        self.target_length = getattr(target, "max_length", None)
         for option in ("start_token_id", "end_token_id"):
             token_id, size = getattr(self, option), self.output_shape[-1]
             is_integer = isinstance(token_id, numbers.Integral)
@@ -186,8 +187,8 @@ class EncoderDecoder(WritingModel):
             num_rows = positive_integer("source", source)
         return [[]] * num_rows
 
-    def start(self, source, num_beams=1, max_length=None):
-        longest = getattr(self.target, "max_length", None)
+    def start(self, source, num_beams=1, max_length=None, with_coverage=False):
+        longest = self.target_length
         if longest is not None and max_length is not None and max_length > longest:
             raise ValueError(
                 "A target with learned positions can have as many tokens as there are "
@@ -199,13 +200,30 @@ class EncoderDecoder(WritingModel):
             memory, mask, states, num_beams, max_length
         )
         first = ops.zeros((ops.shape(source)[0], num_beams), "int32")  # B K
-        return {"positions": first, "decoder": state}, constants
+        state = {"positions": first, "decoder": state}
+        if with_coverage:  # nothing is covered but padding
+            shape = ops.shape(memory)[:2]
+            is_real = ops.ones(shape, "bool") if mask is None else mask
+            padding = ops.cast(ops.logical_not(is_real), "float32")[:, None]  # B 1 S
+            state["coverage"] = ops.repeat(padding, num_beams, axis=1)  # B K S
+        return state, constants
 
     def step(self, token_ids, state, constants):
         positions = state["positions"]  # B K
         inputs = embed_step(self.target, token_ids, positions)  # B K D
-        outputs, new = self.decoder.step(inputs, state["decoder"], constants)
-        return self.head(outputs), {"positions": positions + 1, "decoder": new}
+        has_coverage = "coverage" in state
+        options = {"return_attention_scores": True} if has_coverage else {}
+        outputs, new, *weights = self.decoder.step(
+            inputs, state["decoder"], constants, **options
+        )
+        state = {**state, "positions": positions + 1, "decoder": new}
+        if has_coverage:
+            [weights] = weights  # B ... K S
+            weights = ops.cast(weights, "float32")
+            while len(weights.shape) > 3:  # the mean over layers and heads
+                weights = ops.mean(weights, axis=1)
+            state["coverage"] = state["coverage"] + weights
+        return self.head(outputs), state
 
     def read(self, source, target, return_attention_scores=False):
         memory, mask, states = self._encode(source)

@@ -1,4 +1,4 @@
-"""Models that write sequences: `generate` and `score` on top of any Keras model.
+"""Models that write sequences: `generate` and the like on top of any Keras model.
 
 Axes in shape comments: B batch, N hypotheses, K beams, T target steps, S source steps,
 V vocabulary.
@@ -8,11 +8,21 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseq.builders.exporting import check_export, export
+from kseq.builders.rows import (
+    all_rows,
+    as_batch,
+    check_ids,
+    check_pairs,
+    in_batches,
+    rounded_up,
+    source_lengths,
+    token_rows,
+)
+from kseq.builders.streaming import Beginning, Stepping, stream
 from kseq.decoding import Generation, GreedySearch
 from kseq.decoding.loop import check_max_length
-from kseq.layers.arguments import one_of, positive_integer
-
-LENGTH_MULTIPLE = 8
+from kseq.layers.arguments import one_of
 
 
 class WritingModel(keras.Model):
@@ -20,16 +30,19 @@ class WritingModel(keras.Model):
 
     A subclass sets `start_token_id`, `end_token_id`, `pad_token_id` and, where the
     source is no padded rows of token ids, `source_padding`; where their ids are to be
-    checked, `source_size` and `target_size`, how many there are; and it says how it
-    starts, steps and reads:
+    checked, `source_size` and `target_size`, how many there are; where targets cannot
+    be of any length, `target_length`, the most tokens; and it says how it starts,
+    steps and reads:
 
-    - `start(source, num_beams, max_length) -> (state, constants)`
+    - `start(source, num_beams, max_length) -> (state, constants)`; it may take
+      `with_coverage=True`, and then adds up its attention in the state, as a coverage
+      penalty of `BeamSearch` needs it
     - `step(token_ids (B, K), state, constants) -> (logits (B, K, V), state)`
     - `read(source, target (B, T), return_attention_scores) -> logits (B, T, V)`, or
       `(logits, weights (B, ..., T, S))`
     """
 
-    source_size = target_size = None
+    source_size = target_size = target_length = None
 
     @property
     def source_padding(self):
@@ -51,10 +64,16 @@ class WritingModel(keras.Model):
         Args:
             source: Token ids `(B, S)`, padded, or a list of lists of different
                 lengths; for other embeddings what they take, with the axis B in front.
-                For a model without a source the number of sequences to write.
+                For a model without a source the number of sequences to write. Or
+                batches of any of these, as a `tf.data.Dataset`, a
+                `keras.utils.PyDataset` or a generator, also those of training, of
+                which the sources are read.
             search: A search object of `kseq.decoding`. Defaults to `GreedySearch()`.
-            max_length: Most tokens to write, the end token counted.
-            batch_size: Most rows to work on at a time.
+            max_length: Most tokens to write, the end token counted. Or a function of
+                the number of steps of a source, padding not counted, that gives this
+                number, such as `kseq.decoding.RelativeLength(1.5, 10)`.
+            batch_size: Most rows to work on at a time. Rows of like length are put
+                together, and what they gave is put back in their order.
             return_attention_scores: Whether to read every hypothesis once more and
                 return what it attended to.
             prefix: What the target of each source must begin with: token ids without
@@ -72,30 +91,201 @@ class WritingModel(keras.Model):
                 vocabulary, a number is not a positive integer, or source and prefix
                 have different numbers of rows.
         """
-        check_max_length(max_length)
-        if jit_compile is not None:
-            one_of("jit_compile", jit_compile, (True, False))
-        search = GreedySearch() if search is None else search
-        if isinstance(search, type) or not hasattr(search, "num_beams"):
-            raise ValueError(
-                "`search` must be a search object, such as `kseq.decoding.BeamSearch("
-                f"num_beams=5)`, or None. Received: search={search!r}."
-            )
-        loop = self._compiled(_Writing, search, max_length, jit_compile)
-        rows = {"source": self.source_rows(source)}
-        if hasattr(search, "row_seeds"):  # for any batch in which a row will be
-            seeds = search.row_seeds(len(rows["source"]))
-            rows["row_seeds"] = ops.convert_to_numpy(seeds)
-        if prefix is not None:
-            prefix = _rows("prefix", prefix)
-            rows["prefix"] = _check_ids("prefix", prefix, self.target_size)
-            _check_pairs({name: rows[name] for name in ("source", "prefix")})
-        outputs = _in_batches(loop, rows, batch_size)
+        source = all_rows(source)
+        search, rows, compiled = self._prepare(
+            source, search, max_length, prefix, jit_compile
+        )
+        outputs = in_batches(
+            lambda batch: compiled(_Writing, batch), rows, batch_size, self._paddings
+        )
+        if callable(max_length):
+            written = max(outputs["lengths"].max(), 1)
+            for name in ("token_ids", "token_log_probs"):
+                outputs[name] = outputs[name][..., :written]
         result = Generation(**outputs)
         if not return_attention_scores:
             return result
         _, attention = self._score(source, result.token_ids, batch_size, True)
         return Generation(**{**outputs, "attention": attention})
+
+    def generate_stream(
+        self, source, search=None, max_length=40, prefix=None, jit_compile=None
+    ):
+        """Writes the target of each source, and gives every token as it comes.
+
+        What comes is what `generate` returns, token by token, the prefix first.
+
+        Args:
+            source: As for `generate`. All rows are worked on at a time.
+            search: A search that takes no token back: `GreedySearch()`, the default, or
+                `Sampling()` with one draw for each row.
+            max_length: As for `generate`.
+            prefix: As for `generate`.
+            jit_compile: As for `generate`.
+
+        Returns:
+            An iterator of integers `(B,)`, the next token of each row, padding where a
+            row has ended. It ends when all rows have. A row to which constraints leave
+            nothing, of which `generate` returns nothing, ends where it stands.
+
+        Raises:
+            ValueError: The search is one that takes tokens back, such as `BeamSearch`,
+                or an argument is wrong, as for `generate`.
+
+        Example:
+
+        >>> import kseq, numpy as np
+        >>> model = kseq.encoder_decoder(source=11, target=13, width=8)
+        >>> source = [[4, 5, 6], [7]]
+        >>> stream = model.generate_stream(source, max_length=5)
+        >>> token_ids = np.stack(list(stream), axis=-1)  # B T
+        >>> whole = model.generate(source, max_length=5).token_ids[:, 0]
+        >>> bool((token_ids == whole[:, : token_ids.shape[1]]).all())
+        True
+        """
+        search, rows, compiled = self._prepare(
+            all_rows(source), search, max_length, prefix, jit_compile
+        )
+        if not getattr(search, "can_stream", False):
+            raise ValueError(
+                "A stream needs a search that takes no token back: `GreedySearch()`, or"
+                f" `Sampling()` with one draw for each row. Received: search={search}. "
+                "`generate` returns its hypotheses when all have ended."
+            )
+        beginning, stepping = (compiled(kind, rows) for kind in (Beginning, Stepping))
+        count = len(rows["source"])
+        longest = 1 << (count - 1).bit_length()
+        batch = as_batch(rows, longest, self._paddings, beginning.jit_compile)
+        return stream(beginning, stepping, batch, count)
+
+    def _prepare(self, source, search, max_length, prefix, jit_compile):
+        """What a search needs.
+
+        Returns:
+            The search, the rows of the inputs by name, and a function of a kind of
+            loop and a batch of rows that returns the compiled loop.
+        """
+        if not callable(max_length):
+            check_max_length(max_length)
+        if jit_compile is not None:
+            one_of("jit_compile", jit_compile, (True, False))
+        search = as_search(search)
+        rows = {"source": self.source_rows(source)}
+        if callable(max_length):
+            rows["max_lengths"] = self._max_lengths(rows["source"], max_length)
+        if hasattr(search, "row_seeds"):  # for any batch in which a row will be
+            seeds = search.row_seeds(len(rows["source"]))
+            rows["row_seeds"] = ops.convert_to_numpy(seeds)
+        if prefix is not None:
+            prefix = token_rows("prefix", prefix)
+            rows["prefix"] = check_ids("prefix", prefix, self.target_size)
+            check_pairs({name: rows[name] for name in ("source", "prefix")})
+
+        def compiled(kind, batch):
+            length = max_length
+            if callable(max_length):
+                length = self._buffer_length(max(batch["max_lengths"]))
+            return self._compiled(kind, search, length, jit_compile)
+
+        return search, rows, compiled
+
+    @property
+    def _paddings(self):
+        """What fills up the rows of inputs and outputs; None for single numbers."""
+        pad = self.pad_token_id
+        ids = {"prefix": pad, "target": pad, "token_ids": pad}
+        numbers = {"row_seeds": None, "max_lengths": None}
+        return {"source": self.source_padding, **ids, **numbers}
+
+    def _max_lengths(self, source, max_length):
+        """The most tokens for each source, by its length: integers `(B,)`."""
+        lengths = [max_length(n) for n in self.source_lengths(source)]
+        for length in lengths:
+            check_max_length(length)
+        return np.array(lengths, "int32")
+
+    def _buffer_length(self, longest):
+        """Room for the longest target of a batch, one of few lengths."""
+        length = rounded_up(int(longest), to_power_of_two=True)
+        most = self.target_length
+        return length if most is None else max(min(length, most), int(longest))
+
+    def source_lengths(self, rows):
+        """The number of steps of each source, padding not counted."""
+        padding = self.source_padding
+        if padding is None:
+            symbol = self.input["source"]
+            if len(symbol.shape) != 3:
+                raise ValueError(
+                    "`max_length` can be relative to sources that have a length. "
+                    f"Received: max_length as a function, with sources {symbol.shape}. "
+                    "Give it as a number."
+                )
+            return [len(row) for row in rows]
+        return source_lengths(rows, padding)
+
+    def export_generation(
+        self,
+        path,
+        search=None,
+        max_length=40,
+        format="tf_saved_model",
+        source_shape=None,
+        prefix_shape=None,
+    ):
+        """Writes the whole of `generate`, the loop too, to a file that needs no kseq.
+
+        What the file computes is what `generate` returns, on sources that are padded to
+        one length: the fields of `kseq.decoding.Generation`, but attention, by name. It
+        is called with "source"; with "prefix" besides if it has a shape, or alone where
+        the model has no source; and with "seed", `(1,)`, for a `Sampling` without one.
+
+        Args:
+            path: For a SavedModel a folder; else a file that ends with ".onnx" or
+                ".tflite".
+            search: As for `generate`. `Sampling` goes into a SavedModel alone.
+            max_length: Most tokens to write, the end token counted.
+            format: "tf_saved_model", run by TensorFlow; "onnx", which needs
+                `pip install kseq[export]`, run by ONNX Runtime; or "litert".
+            source_shape: Shape of the source, with None for any size, which is the
+                default. "litert" needs every size.
+            prefix_shape: Shape `(B, P)` of a prefix, or None for a model that has a
+                source and takes no prefix.
+
+        Raises:
+            ImportError: What converts to the format is not installed.
+            ValueError: The backend is not TensorFlow, the search or the shapes do not
+                go with the format, or an argument is wrong.
+
+        Example:
+
+        >>> import os, tempfile
+        >>> import keras, kseq
+        >>> model = kseq.encoder_decoder(source=11, target=13, width=8)
+        >>> path = os.path.join(tempfile.mkdtemp(), "writer")
+        >>> if keras.backend.backend() == "tensorflow":
+        ...     model.export_generation(path, max_length=5)
+        ...     import tensorflow as tf  # what follows needs no kseq
+        ...     writer = tf.saved_model.load(path)
+        ...     outputs = writer.serve({"source": tf.constant([[4, 5, 6], [7, 0, 0]])})
+        ...     assert outputs["token_ids"].shape == (2, 1, 5)
+        """
+        search = as_search(search)
+        check_max_length(max_length)
+        check_export(path, format, search)
+        shapes = {}
+        if "source" in self.input:
+            symbol = self.input["source"]
+            shape = symbol.shape if source_shape is None else source_shape
+            shapes["source"] = checked_shape("source_shape", shape, symbol.shape)
+            shapes["source"] = shapes["source"], symbol.dtype
+        if prefix_shape is not None or "source" not in self.input:
+            shape = (None, None) if prefix_shape is None else prefix_shape
+            shape = checked_shape("prefix_shape", shape, (None, None))
+            shapes["prefix"] = shape, "int32"
+        if hasattr(search, "row_seeds") and search.seed is None:
+            shapes["seed"] = (1,), "int32"
+        export(self._compiled(_Writing, search, max_length, None), path, format, shapes)
 
     def score(self, source, target, batch_size=128):
         """The log-probability that the model gives to each target.
@@ -121,8 +311,8 @@ class WritingModel(keras.Model):
 
     def _score(self, source, target, batch_size, return_attention_scores):
         source = self.source_rows(source, len(target))
-        target = _rows("target", target)
-        _check_pairs({"source": source, "target": target})
+        target = token_rows("target", target)
+        check_pairs({"source": source, "target": target})
         hypotheses = None
         if any(len(row) and np.ndim(row[0]) for row in target):
             hypotheses = len(target), len(target[0])  # B N
@@ -133,9 +323,10 @@ class WritingModel(keras.Model):
                 )
             target = [hypothesis for row in target for hypothesis in row]  # BN T
             source = [row for row in source for _ in range(hypotheses[1])]
-        _check_ids("target", target, self.target_size)
+        check_ids("target", target, self.target_size)
         reading = self._compiled(_Reading, return_attention_scores)
-        outputs = _in_batches(reading, {"source": source, "target": target}, batch_size)
+        rows = {"source": source, "target": target}
+        outputs = in_batches(lambda _: reading, rows, batch_size, self._paddings)
         if return_attention_scores:
             steps = max(len(row) for row in target)
             attention = outputs["attention"][..., :steps, :]  # BN ... T S
@@ -152,7 +343,7 @@ class WritingModel(keras.Model):
     def source_rows(self, source, num_rows=None):
         """The source as something with a length, and a row for each of its items."""
         if self.source_padding is not None:
-            return _check_ids("source", _rows("source", source), self.source_size)
+            return check_ids("source", token_rows("source", source), self.source_size)
         symbol = self.input["source"]
         try:
             source = ops.convert_to_numpy(source)
@@ -165,7 +356,7 @@ class WritingModel(keras.Model):
                 f"{source.shape}. A `FeatureEmbedding` with a `mask_value` takes rows "
                 "of different lengths."
             )
-        _check_ids("source", source, self.source_size)
+        check_ids("source", source, self.source_size)
         return np.asarray(source, symbol.dtype)
 
     def _compiled(self, kind, *options):
@@ -174,6 +365,36 @@ class WritingModel(keras.Model):
         if (kind, options) not in cache.models:
             cache.models[kind, options] = kind(self, *options)
         return cache.models[kind, options]
+
+
+def as_search(search):
+    """Returns the search; None is short for greedy search."""
+    search = GreedySearch() if search is None else search
+    if isinstance(search, type) or not hasattr(search, "num_beams"):
+        raise ValueError(
+            "`search` must be a search object, such as `kseq.decoding.BeamSearch("
+            f"num_beams=5)`, or None. Received: search={search!r}."
+        )
+    return search
+
+
+def checked_shape(name, shape, expected):
+    """Returns a shape as a tuple if it is one of those that are expected."""
+    is_listed = isinstance(shape, tuple | list)
+    fits = is_listed and len(shape) == len(expected)
+    if not fits or any(
+        own not in (None, size) if size is not None else not is_size(own)
+        for own, size in zip(shape, expected, strict=True)
+    ):
+        raise ValueError(
+            f"`{name}` must be a shape like {expected}, with None for any size. "
+            f"Received: {name}={shape!r}."
+        )
+    return tuple(shape)
+
+
+def is_size(size):
+    return size is None or (isinstance(size, int) and not isinstance(size, bool))
 
 
 class _Cache:
@@ -187,7 +408,7 @@ class _Writing(keras.Model):
     """A search over a writing model, as a Keras model, so that Keras compiles it."""
 
     def __init__(self, writer, search, max_length, jit_compile):
-        super().__init__(name="writing")
+        super().__init__(name="writing", autocast=False)
         self.writer, self.search, self.max_length = writer, search, max_length
         if jit_compile is not None:
             self.jit_compile = jit_compile
@@ -195,7 +416,13 @@ class _Writing(keras.Model):
 
     def call(self, inputs):
         source, writer = inputs["source"], self.writer
-        state, constants = writer.start(source, self.search.num_beams, self.max_length)
+        needs_coverage = getattr(self.search, "coverage_penalty", 0) > 0
+        state, constants = writer.start(
+            source,
+            self.search.num_beams,
+            self.max_length,
+            **({"with_coverage": True} if needs_coverage else {}),
+        )
         start_token_ids = ops.full((ops.shape(source)[0],), writer.start_token_id)
         result = self.search(
             writer.step,
@@ -233,117 +460,3 @@ class _Reading(keras.Model):
             axes = list(range(1, len(attention.shape) - 2))
             result["attention"] = attention * ops.expand_dims(is_real[..., None], axes)
         return result
-
-
-def _rows(name, ids):
-    """Rows of token ids: an array as it is, or a list of lists."""
-    if hasattr(ids, "shape"):
-        ids = ops.convert_to_numpy(ids)
-    if (
-        not hasattr(ids, "__len__")
-        or len(ids) == 0
-        or not hasattr(ids[0], "__len__")
-        or isinstance(ids[0], str)
-    ):
-        raise ValueError(
-            f"`{name}` must hold at least one row of token ids: shape (B, T), or a "
-            f"list of lists. Received: {name}={ids!r}."
-        )
-    return ids
-
-
-def _check_ids(name, rows, size):
-    """Returns the rows if all are ids below the size, which a backend may not check."""
-    if size is None:
-        return rows
-    filled = [row for row in map(np.ravel, rows) if row.size]
-    ids = np.concatenate(filled) if filled else np.zeros(0, "int32")
-    is_id = (ids >= 0) & (ids < size) if ids.dtype.kind in "iu" else np.zeros(len(ids))
-    if not is_id.all():
-        raise ValueError(
-            f"`{name}` must hold integers from 0 to {size - 1}, the ids that the model "
-            f"knows. Received: {name} with {ids[is_id == 0][0]}. Encode it with the "
-            "vocabulary that the model was made for."
-        )
-    return rows
-
-
-def _check_pairs(rows):
-    """Refuses a target, or a prefix, for other than every source."""
-    (first, firsts), (second, seconds) = rows.items()
-    if len(firsts) != len(seconds):
-        raise ValueError(
-            f"Every {first} needs its {second}. Received: {len(firsts)} rows of "
-            f"{first} and {len(seconds)} of {second}."
-        )
-
-
-def _in_batches(model, inputs, batch_size):
-    """Runs the model over rows of similar lengths, in few different shapes.
-
-    The first input decides the order. Lengths are rounded up, to a multiple of
-    `LENGTH_MULTIPLE`, or to a power of two where XLA takes seconds for each; and so is
-    the number of rows, by repeating the last row. A compiled model meets few shapes.
-    """
-    positive_integer("batch_size", batch_size)
-    padding = model.writer.pad_token_id
-    paddings = {"source": model.writer.source_padding, "row_seeds": None}
-    first = next(iter(inputs.values()))
-    lengths = [len(row) if np.ndim(row) else 0 for row in first]
-    order = np.argsort(lengths, kind="stable")
-    results = []
-    for first in range(0, len(order), batch_size):
-        chosen = order[first : first + batch_size]
-        num_rows = min(1 << (len(chosen) - 1).bit_length(), batch_size)
-        repeated = np.pad(chosen, (0, num_rows - len(chosen)), mode="edge")
-        batch = {
-            name: _pad(
-                [rows[i] for i in repeated],
-                paddings.get(name, padding),
-                model.jit_compile,
-            )
-            for name, rows in inputs.items()
-        }
-        outputs = model.predict_on_batch(batch)
-        results.append({k: v[: len(chosen)] for k, v in outputs.items()})
-    restored = np.argsort(order, kind="stable")
-    return {
-        name: _concatenate([result[name] for result in results])[restored]
-        for name in results[0]
-    }
-
-
-def _pad(rows, padding, to_power_of_two):
-    """Rows of different lengths as one array, filled up behind."""
-    if padding is None:
-        return np.stack(rows)
-    length = max(max(len(row) for row in rows), 1)
-    length = -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-    if to_power_of_two:
-        length = 1 << (length - 1).bit_length()
-    features = max((np.shape(row)[1:] for row in rows), key=len)
-    padded = np.full(
-        (len(rows), length, *features), padding, "float32" if features else "int32"
-    )
-    for target, row in zip(padded, rows, strict=True):
-        if len(row):
-            target[: len(row)] = row
-    return padded
-
-
-def _concatenate(arrays):
-    """Joins arrays of batches, which may differ in length, along the first axis."""
-    shape = np.max([array.shape[1:] for array in arrays], axis=0)
-    return np.concatenate(
-        [
-            np.pad(
-                array,
-                [(0, 0)]
-                + [
-                    (0, size - own)
-                    for size, own in zip(shape, array.shape[1:], strict=True)
-                ],
-            )
-            for array in arrays
-        ]
-    )

@@ -12,6 +12,7 @@ from kseq.decoding.constraints import (
 from kseq.decoding.generation import Generation
 from kseq.decoding.greedy import GreedySearch
 from kseq.decoding.hypotheses import Hypotheses
+from kseq.decoding.lengths import RelativeLength
 from kseq.decoding.repetition import (
     BannedSequences,
     NoRepeatNGrams,
@@ -32,6 +33,7 @@ __all__ = [
     "MaximumLength",
     "MinimumLength",
     "NoRepeatNGrams",
+    "RelativeLength",
     "RepetitionPenalty",
     "Sampling",
 ]

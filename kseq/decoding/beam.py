@@ -10,9 +10,10 @@ from keras import ops
 from kseq.decoding.arguments import is_integer, number, positive_integer
 from kseq.decoding.constraints import constraint_tuple
 from kseq.decoding.generation import Generation
-from kseq.decoding.loop import best_first, reorder, search_loop
+from kseq.decoding.loop import SearchLoop, best_first, coverage_of, reorder, select
 
 LENGTH_PENALTY_FORMS = ("power", "gnmt")
+UNSEEN = 1e-37  # the least coverage of a source step, of which there is a logarithm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,16 @@ class BeamSearch:
     still become better than they are; without constraints that is noticed as soon as it
     is so. With `early_stopping` it is done when they have ended, even if an open one
     could, being longer, get a better rank.
+
+    With `coverage_penalty`, a rank is increased by
+
+        coverage_penalty * sum_i log(min(sum_j attention_ji, 1))
+
+    over the source steps i and the written tokens j, which is 0 where every source step
+    has been attended to by 1 in all and negative else, so that a hypothesis that leaves
+    out a part of the source falls behind. A model of kseq tells the attention, a
+    Transformer the mean over layers and heads. A step function of one's own adds it up
+    in its state, which is then a dictionary, under "coverage".
 
     With `num_groups`, each group of beams searches by itself, but a token that groups
     before it have written at the same step loses `diversity_strength` for each beam
@@ -47,11 +58,15 @@ class BeamSearch:
         num_groups: Number of groups, which divides `num_beams`.
         diversity_strength: What a token loses for each beam of other groups that wrote
             it. The paper uses .2 to .8.
+        coverage_penalty: Weight of the coverage penalty, 0 for none. The paper uses .2.
 
     Call arguments:
         step: Function `(token_ids (B, K), state, constants) -> (logits (B, K, V),
             state)`.
-        state: Tree of tensors `(B, K, ...)`, reordered with the hypotheses.
+        state: Tree of tensors `(B, K, ...)`, reordered with the hypotheses. With a
+            coverage penalty a dictionary with "coverage", `(B, K, S)`: how much each
+            source step has been attended to, 0 at the beginning, and 1 where there is
+            padding.
         constants: Tree of tensors `(B, ...)`.
         start_token_ids: Integers `(B,)`, the first token that each row reads.
         end_token_id: The token that ends a sequence.
@@ -59,12 +74,15 @@ class BeamSearch:
         pad_token_id: What is written behind the end, and nowhere else.
         prefix: Integers `(B, P)`, what each row must begin with whatever constraints
             say; padding where any token may stand. Or None.
+        max_lengths: Integers `(B,)`, where a row is cut off before `max_length`; or
+            None.
 
     Returns:
         A `Generation` with N hypotheses for each row, best first.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or the state does not tell what
+            has been covered.
 
     Example:
 
@@ -84,7 +102,8 @@ class BeamSearch:
 
     References:
         - [Graves, 2012](https://arxiv.org/abs/1211.3711), 2.5
-        - [Wu et al., 2016](https://arxiv.org/abs/1609.08144), 7 (length penalty "gnmt")
+        - [Wu et al., 2016](https://arxiv.org/abs/1609.08144), 7 (length penalty "gnmt",
+          coverage penalty), equation 14
         - [Vijayakumar et al., 2016](https://arxiv.org/abs/1610.02424), 4 (groups)
     """
 
@@ -96,6 +115,7 @@ class BeamSearch:
     early_stopping: bool = False
     num_groups: int = 1
     diversity_strength: float = 0.5
+    coverage_penalty: float = 0.0
 
     def __post_init__(self):
         positive_integer("num_beams", self.num_beams)
@@ -128,7 +148,8 @@ class BeamSearch:
                 f"num_groups={groups} with num_beams={self.num_beams}."
             )
         what = "a number of at least 0"
-        number("diversity_strength", self.diversity_strength, what, lambda x: x >= 0)
+        for name in ("diversity_strength", "coverage_penalty"):
+            number(name, getattr(self, name), what, lambda x: x >= 0)
 
     def __call__(
         self,
@@ -140,13 +161,19 @@ class BeamSearch:
         max_length,
         pad_token_id=0,
         prefix=None,
+        max_lengths=None,
     ):
-        result = search_loop(
+        if self.coverage_penalty and coverage_of(state) is None:
+            raise ValueError(
+                "With a coverage penalty the state must be a dictionary that has "
+                '"coverage", (B, K, S), to which each step adds its attention. '
+                f"Received: coverage_penalty={self.coverage_penalty} with a state of "
+                f"{type(state).__name__}."
+            )
+        loop = SearchLoop(
             step,
-            state,
             constants,
-            start_token_ids,
-            select=self._select if self.num_groups == 1 else self._select_by_group,
+            self._select if self.num_groups == 1 else self._select_by_group,
             num_beams=self.num_beams,
             num_groups=self.num_groups,
             max_length=max_length,
@@ -154,16 +181,27 @@ class BeamSearch:
             pad_token_id=pad_token_id,
             constraints=self.constraints,
             prefix=prefix,
+            max_lengths=max_lengths,
             is_done=self._is_done if self._may_be_done_early() else None,
         )
+        _, _, written, state = loop.run(start_token_ids, state)
+        result = loop.result(written)
         num_results = self.num_results or self.num_beams
         if self.num_groups > 1:
-            ranks = self._ranks(result.log_probs, result.lengths)
+            ranks = self._ranks(result.log_probs, result.lengths, coverage_of(state))
             return best_first(result, ranks, num_results)
         values = {k: v for k, v in vars(result).items() if v is not None}
         return Generation(**{k: v[:, :num_results] for k, v in values.items()})
 
-    def _ranks(self, scores, lengths):
+    def _ranks(self, scores, lengths, coverage):
+        """What hypotheses are ranked by: Wu et al., 2016, (14)."""
+        ranks = self._by_length(scores, lengths)
+        if not self.coverage_penalty:
+            return ranks
+        covered = ops.clip(ops.cast(coverage, "float32"), UNSEEN, 1.0)  # B K S
+        return ranks + self.coverage_penalty * ops.sum(ops.log(covered), axis=-1)
+
+    def _by_length(self, scores, lengths):
         if not self.length_penalty:
             return scores
         lengths = ops.cast(ops.maximum(lengths, 1), "float32")
@@ -180,9 +218,11 @@ class BeamSearch:
         # A finished hypothesis has one way to go on: as it is.
         is_first = ops.arange(width) == 0  # W
         frozen = ops.where(is_first, 0.0, -float("inf"))  # W
-        scores = hypotheses.scores[..., None] + ops.where(finished, frozen, gains)
+        scores = hypotheses.scores[..., None] + select(finished, frozen, gains)
         lengths = hypotheses.lengths + ops.cast(~hypotheses.finished, "int32")
-        ranks = self._ranks(scores, lengths[..., None])  # B K W
+        coverage = hypotheses.coverage  # B K S, the same for all successors
+        coverage = None if coverage is None else coverage[:, :, None]  # B K 1 S
+        ranks = self._ranks(scores, lengths[..., None], coverage)  # B K W
         _, best = ops.top_k(ops.reshape(ranks, (-1, num_beams * width)), num_beams)
         best = ops.cast(best, "int32")  # B K
         scores, token_ids = (
@@ -197,12 +237,10 @@ class BeamSearch:
         taken = 0.0  # how many beams of the groups so far have written each word
         selected = []
         for first in range(0, self.num_beams, size):
-            group = dataclasses.replace(
-                hypotheses,
-                scores=hypotheses.scores[:, first : first + size],
-                lengths=hypotheses.lengths[:, first : first + size],
-                finished=hypotheses.finished[:, first : first + size],
-            )
+            names = ["scores", "lengths", "finished"]
+            names += ["coverage"] * (hypotheses.coverage is not None)
+            own = {n: getattr(hypotheses, n)[:, first : first + size] for n in names}
+            group = dataclasses.replace(hypotheses, **own)
             losses = self.diversity_strength * taken
             parents, token_ids, scores = self._select(
                 gains[:, first : first + size] - losses, group
@@ -221,14 +259,21 @@ class BeamSearch:
 
     def _is_done(self, hypotheses):
         """Whether open hypotheses, which only lose, are of no use to a row: `(B,)`."""
-        ranks = self._ranks(hypotheses.scores, hypotheses.lengths)  # B K, best first
+        scores, lengths = hypotheses.scores, hypotheses.lengths
+        ranks = self._ranks(scores, lengths, hypotheses.coverage)  # B K, best first
         results = hypotheses.finished[:, : self.num_results]  # B N
         is_done = ops.all(results, axis=1)
         if self.early_stopping:
             return is_done
         worst = ranks[:, self.num_results - 1 : self.num_results]  # B 1
-        # The longer it gets the better, or else it will not rise at all.
-        longest = ops.full_like(hypotheses.lengths, hypotheses.token_ids.shape[-1])
-        may_rise = self._ranks(hypotheses.scores, longest) > worst  # B K
-        may_rise = ops.logical_and(may_rise, ~hypotheses.finished)
+        # The longer it gets the better, or else it will not rise at all; and at best
+        # it covers all that it has left out.
+        longest = hypotheses.max_lengths  # B 1
+        if longest is None:
+            longest = hypotheses.token_ids.shape[-1]
+        longest = ops.broadcast_to(longest, ops.shape(lengths))  # B K
+        best = ops.maximum(
+            self._by_length(scores, longest), self._by_length(scores, lengths)
+        )
+        may_rise = ops.logical_and(best > worst, ~hypotheses.finished)  # B K
         return ops.logical_and(is_done, ~ops.any(may_rise, axis=1))

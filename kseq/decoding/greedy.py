@@ -5,7 +5,7 @@ import dataclasses
 from keras import ops
 
 from kseq.decoding.constraints import constraint_tuple
-from kseq.decoding.loop import search_loop
+from kseq.decoding.loop import SearchLoop, select
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,8 @@ class GreedySearch:
         pad_token_id: What is written behind the end, and nowhere else.
         prefix: Integers `(B, P)`, what each row must begin with whatever constraints
             say; padding where any token may stand. Or None.
+        max_lengths: Integers `(B,)`, where a row is cut off before `max_length`; or
+            None.
 
     Returns:
         A `Generation` with one hypothesis for each row.
@@ -59,6 +61,10 @@ class GreedySearch:
     def num_beams(self):
         return 1
 
+    @property
+    def can_stream(self):
+        return True
+
     def __call__(
         self,
         step,
@@ -69,23 +75,39 @@ class GreedySearch:
         max_length,
         pad_token_id=0,
         prefix=None,
+        max_lengths=None,
     ):
-        return search_loop(
+        loop = self.loop(
+            step, constants, end_token_id, max_length, pad_token_id, prefix, max_lengths
+        )
+        _, _, written, _ = loop.run(start_token_ids, state)
+        return loop.result(written)
+
+    def loop(
+        self,
+        step,
+        constants,
+        end_token_id,
+        max_length,
+        pad_token_id=0,
+        prefix=None,
+        max_lengths=None,
+    ):
+        return SearchLoop(
             step,
-            state,
             constants,
-            start_token_ids,
-            select=self._select,
+            self._select,
             num_beams=1,
             max_length=max_length,
             end_token_id=end_token_id,
             pad_token_id=pad_token_id,
             constraints=self.constraints,
             prefix=prefix,
+            max_lengths=max_lengths,
         )
 
     def _select(self, gains, hypotheses):
         best, token_ids = ops.top_k(gains, 1)  # B 1 1
         token_ids = ops.cast(token_ids[..., 0], "int32")
-        gained = ops.where(hypotheses.finished, 0.0, best[..., 0])
+        gained = select(hypotheses.finished, 0.0, best[..., 0])
         return None, token_ids, hypotheses.scores + gained

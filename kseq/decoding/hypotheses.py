@@ -24,6 +24,10 @@ class Hypotheses:
         finished: Boolean `(B, K)`, True where nothing is added any more.
         step: The number of the step, a scalar, from 0.
         end_token_id: The token that ends a sequence.
+        max_lengths: Integers `(B, 1)`, the most tokens of each row, or None where that
+            is L for all.
+        coverage: `(B, K, S)`, how much each source step has been attended to, or None
+            where the state does not tell; see `BeamSearch`.
     """
 
     token_ids: Any
@@ -34,6 +38,8 @@ class Hypotheses:
     finished: Any
     step: Any
     end_token_id: int
+    max_lengths: Any = None
+    coverage: Any = None
 
     @property
     def is_written(self):

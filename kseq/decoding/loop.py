@@ -3,7 +3,10 @@
 Axes in shape comments: B batch, K beams, L maximum length, V vocabulary.
 """
 
+import dataclasses
 import numbers
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -12,34 +15,24 @@ from kseq.decoding.generation import Generation
 from kseq.decoding.hypotheses import Hypotheses
 
 
-def search_loop(
-    step,
-    state,
-    constants,
-    start_token_ids,
-    *,
-    select,
-    num_beams,
-    max_length,
-    end_token_id,
-    pad_token_id=0,
-    constraints=(),
-    prefix=None,
-    num_groups=1,
-    is_done=None,
-):
+@dataclasses.dataclass(frozen=True, eq=False)
+class SearchLoop:
     """Writes tokens until every hypothesis has ended or `max_length` is reached.
 
     Buffers have a fixed size and a token is written by `where`, so the loop compiles
-    under `tf.function`, XLA and `jax.jit`, and can be exported.
+    under `tf.function`, XLA and `jax.jit`, and can be exported. `run` takes all steps;
+    who wants to see each token calls `begin`, and `advance` while `is_going_on`.
+
+    What goes from step to step is a tuple `(t, last, written, state)`: the number of
+    the step, the newest tokens `(B, K)`, the fields of a `Hypotheses`, and the state.
 
     Args:
         step: Function `(token_ids (B, K), state, constants) -> (logits (B, K, V),
-            state)`.
-        state: Tree of tensors `(B, K, ...)`, reordered with the hypotheses, except what
-            stands under a key `"shared"`, tensors `(B, ...)` that they keep in common.
+            state)`. The state is a tree of tensors `(B, K, ...)`, reordered with the
+            hypotheses, except what stands under a key `"shared"`, tensors `(B, ...)`
+            that they keep in common. What stands under `"coverage"` of a dictionary,
+            `(B, K, S)`, stays as it was where a hypothesis has ended.
         constants: Tree of tensors `(B, ...)`, never touched.
-        start_token_ids: Integers `(B,)`, the first token that each row reads.
         select: Function `(gains (B, K, V), Hypotheses) -> (parents (B, K) or None,
             token_ids (B, K), scores (B, K))` that chooses how to go on. The gains are
             the model's log-probabilities after the constraints. No parents means that
@@ -51,44 +44,96 @@ def search_loop(
         constraints: Functions `(gains (B, K, V), Hypotheses) -> gains`.
         prefix: Integers `(B, P)`, what each row must begin with whatever constraints
             say; padding where any token may stand. Or None.
+        max_lengths: Integers `(B,)`, where a row is cut off before `max_length`; or
+            None.
         num_groups: Number of groups of neighbouring beams; the first beam of each is
             open at the beginning.
         is_done: Function `Hypotheses -> (B,)`, True where a row needs no more steps;
             its open hypotheses are then cut off.
-
-    Returns:
-        A `Generation` with N = K hypotheses in the order of the beams. Its
-        log-probabilities are the model's, whatever the constraints did.
     """
-    check_max_length(max_length)
-    prefix = None if prefix is None else ops.cast(prefix, "int32")
-    positions = ops.arange(max_length)  # L
 
-    def is_going_on(t, last, written, state):
+    step: Callable
+    constants: Any
+    select: Callable
+    num_beams: int
+    max_length: int
+    end_token_id: int
+    pad_token_id: int = 0
+    constraints: tuple = ()
+    prefix: Any = None
+    max_lengths: Any = None
+    num_groups: int = 1
+    is_done: Callable | None = None
+
+    def __post_init__(self):
+        check_max_length(self.max_length)
+        if self.prefix is not None:
+            object.__setattr__(self, "prefix", ops.cast(self.prefix, "int32"))
+        if self.max_lengths is not None:
+            limits = ops.expand_dims(ops.cast(self.max_lengths, "int32"), 1)  # B 1
+            object.__setattr__(self, "max_lengths", limits)
+
+    def run(self, start_token_ids, state):
+        """Takes all steps; returns what the last one leaves."""
+        return ops.while_loop(
+            self.is_going_on,
+            self.advance,
+            self.begin(start_token_ids, state),
+            maximum_iterations=self.max_length,
+        )
+
+    def begin(self, start_token_ids, state):
+        """What the first step begins with, from start tokens `(B,)` and a state."""
+        last = ops.cast(start_token_ids, "int32")[:, None]
+        last = ops.repeat(last, self.num_beams, axis=1)  # B K
+        written = nothing_written(
+            last, self.max_length, self.pad_token_id, self.num_groups
+        )
+        return ops.convert_to_tensor(0, "int32"), last, written, state
+
+    def is_going_on(self, t, last, written, state):
+        """Whether a hypothesis is open."""
         return ops.logical_not(ops.all(written["finished"]))
 
-    def advance(t, last, written, state):
-        logits, state = step(last, state, constants)  # B K V
+    def advance(self, t, last, written, state):
+        """One step: a token more for each hypothesis that is open."""
+        before = coverage_of(state)
+        logits, state = self.step(last, state, self.constants)  # B K V
+        if before is not None:
+            has_ended = written["finished"][..., None]  # B K 1
+            coverage = ops.where(has_ended, before, state["coverage"])
+            state = {**state, "coverage": coverage}
         token_log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
-        is_padding = ops.arange(token_log_probs.shape[-1]) == pad_token_id  # V
+        is_padding = ops.arange(token_log_probs.shape[-1]) == self.pad_token_id  # V
         token_log_probs = ops.where(is_padding, -float("inf"), token_log_probs)
-        hypotheses = Hypotheses(**written, step=t, end_token_id=end_token_id)
-        gains = constrained(token_log_probs, hypotheses, constraints)
-        if prefix is not None:
-            is_due = ops.arange(ops.shape(prefix)[1], dtype="int32") == t  # P
-            is_due = ops.logical_and(is_due, prefix != pad_token_id)  # B P
-            due = ops.sum(ops.where(is_due, prefix + 1, 0), axis=1) - 1  # B, -1: none
-            gains = forced(token_log_probs, gains, due[:, None, None])
-        parents, token_ids, scores = select(gains, hypotheses)
+        hypotheses = self._hypotheses(written, t, state)
+        gains = constrained(token_log_probs, hypotheses, self.constraints)
+        if self.prefix is not None:
+            gains = forced(token_log_probs, gains, self._due(t))
+        parents, token_ids, scores = self.select(gains, hypotheses)
         gained = chosen(token_log_probs, parents, token_ids)  # B K
         if parents is not None:
             written, state = reorder((written, state), parents)
         is_open = ops.logical_not(written["finished"])  # B K
-        token_ids = ops.where(is_open, token_ids, pad_token_id)
-        gained = ops.where(is_open, gained, 0.0)
+        token_ids = ops.where(is_open, token_ids, self.pad_token_id)
+        written = self._write(t, written, is_open, token_ids, gained, scores)
+        if self.is_done is not None:
+            done = self.is_done(self._hypotheses(written, t + 1, state))  # B
+            written["finished"] = ops.logical_or(written["finished"], done[:, None])
+        return t + 1, token_ids, written, state
+
+    def _write(self, t, written, is_open, token_ids, gained, scores):
+        gained = select(is_open, gained, 0.0)
         exists = scores > -float("inf")  # B K
+        positions = ops.arange(self.max_length)  # L
         is_here = ops.logical_and(is_open[..., None], positions == t)  # B K L
-        written = {
+        has_ended = ops.logical_or(
+            ops.logical_or(ops.logical_not(is_open), token_ids == self.end_token_id),
+            ops.logical_not(exists),
+        )
+        if self.max_lengths is not None:
+            has_ended = ops.logical_or(has_ended, t + 1 >= self.max_lengths)
+        return {
             "token_ids": ops.where(is_here, token_ids[..., None], written["token_ids"]),
             "token_log_probs": ops.where(
                 is_here, gained[..., None], written["token_log_probs"]
@@ -98,37 +143,47 @@ def search_loop(
             ),
             "scores": scores,
             "lengths": written["lengths"] + ops.cast(is_open, "int32"),
-            "finished": ops.logical_or(
-                ops.logical_or(ops.logical_not(is_open), token_ids == end_token_id),
-                ops.logical_not(exists),
-            ),
+            "finished": has_ended,
         }
-        if is_done is not None:
-            done = is_done(Hypotheses(**written, step=t + 1, end_token_id=end_token_id))
-            written["finished"] = ops.logical_or(written["finished"], done[:, None])
-        return t + 1, token_ids, written, state
 
-    last = ops.repeat(ops.cast(start_token_ids, "int32")[:, None], num_beams, axis=1)
-    _, _, written, _ = ops.while_loop(
-        is_going_on,
-        advance,
-        (
-            ops.convert_to_tensor(0, "int32"),
-            last,
-            nothing_written(last, max_length, pad_token_id, num_groups),
-            state,
-        ),
-        maximum_iterations=max_length,
-    )
-    exists = ops.isfinite(written["log_probs"])  # B K
-    token_ids = ops.where(exists[..., None], written["token_ids"], pad_token_id)
-    return Generation(
-        token_ids=token_ids,
-        log_probs=written["log_probs"],
-        token_log_probs=ops.where(exists[..., None], written["token_log_probs"], 0.0),
-        lengths=ops.where(exists, written["lengths"], 0),
-        ended=ops.any(token_ids == end_token_id, axis=-1),
-    )
+    def _hypotheses(self, written, t, state):
+        return Hypotheses(
+            **written,
+            step=t,
+            end_token_id=self.end_token_id,
+            max_lengths=self.max_lengths,
+            coverage=coverage_of(state),
+        )
+
+    def _due(self, t):
+        """The token that the prefix has at step t, -1 for none: `(B, 1, 1)`."""
+        is_due = ops.arange(ops.shape(self.prefix)[1], dtype="int32") == t  # P
+        is_due = ops.logical_and(is_due, self.prefix != self.pad_token_id)  # B P
+        due = ops.sum(ops.where(is_due, self.prefix + 1, 0), axis=1) - 1  # B
+        return due[:, None, None]
+
+    def result(self, written):
+        """A `Generation` with N = K hypotheses in the order of the beams.
+
+        Its log-probabilities are the model's, whatever the constraints did.
+        """
+        exists = ops.isfinite(written["log_probs"])  # B K
+        token_ids = ops.where(
+            exists[..., None], written["token_ids"], self.pad_token_id
+        )
+        token_log_probs = ops.where(exists[..., None], written["token_log_probs"], 0.0)
+        return Generation(
+            token_ids=token_ids,
+            log_probs=written["log_probs"],
+            token_log_probs=token_log_probs,
+            lengths=ops.where(exists, written["lengths"], 0),
+            ended=ops.any(token_ids == self.end_token_id, axis=-1),
+        )
+
+
+def coverage_of(state):
+    """How much each source step has been attended to, `(B, K, S)`, or None."""
+    return state.get("coverage") if isinstance(state, dict) else None
 
 
 def check_max_length(max_length):
@@ -177,7 +232,16 @@ def forced(token_log_probs, gains, token_ids):
     """Leaves only the given token `(B, 1, 1)` of each row, where it is not negative."""
     is_due = ops.arange(gains.shape[-1]) == token_ids  # B 1 V
     token_log_probs = ops.where(is_due, token_log_probs, -float("inf"))
-    return ops.where(token_ids < 0, gains, token_log_probs)
+    return select(token_ids < 0, gains, token_log_probs)
+
+
+def select(condition, x, y):
+    """`where`, for values that may be minus infinity, in exported files too.
+
+    Without a constant that is infinite, tf2onnx multiplies both by 0 or 1, and adds.
+    """
+    x = ops.where(condition, x, -float("inf"))
+    return ops.maximum(x, ops.where(condition, -float("inf"), y))
 
 
 def chosen(token_log_probs, parents, token_ids):

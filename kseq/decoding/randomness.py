@@ -19,8 +19,12 @@ def row_seeds(seed, num_rows):
     """Seeds `(B,)` of rows, all different; with no seed other ones at every call."""
     seed = random.getrandbits(32) if seed is None else seed
     first = ((seed & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000
-    first = mix(ops.convert_to_tensor(first, "int32"))
-    return mix(ops.arange(num_rows, dtype="int32") + first)
+    return seeds_of_rows(ops.convert_to_tensor(first, "int32"), num_rows)
+
+
+def seeds_of_rows(seed, num_rows):
+    """The same from a seed that is a tensor of 32-bit integers."""
+    return mix(ops.arange(num_rows, dtype="int32") + mix(seed))
 
 
 def uniform(seeds, num_draws, step):

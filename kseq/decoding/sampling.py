@@ -10,7 +10,7 @@ from keras import ops
 from kseq.decoding import randomness
 from kseq.decoding.arguments import is_integer, number, positive_integer
 from kseq.decoding.constraints import constraint_tuple
-from kseq.decoding.loop import best_first, chosen, search_loop
+from kseq.decoding.loop import SearchLoop, best_first, chosen, select
 from kseq.decoding.truncation import draw, truncated
 
 
@@ -57,6 +57,8 @@ class Sampling:
         pad_token_id: What is written behind the end, and nowhere else.
         prefix: Integers `(B, P)`, what each row must begin with whatever constraints
             say; padding where any token may stand. Or None.
+        max_lengths: Integers `(B,)`, where a row is cut off before `max_length`; or
+            None.
         row_seeds: Integers `(B,)`, for rows that are not the first B rows. Defaults to
             `row_seeds(B)` of the search.
 
@@ -124,6 +126,10 @@ class Sampling:
     def row_seeds(self, num_rows):
         return randomness.row_seeds(self.seed, num_rows)
 
+    @property
+    def can_stream(self):
+        return self.num_draws == 1
+
     def __call__(
         self,
         step,
@@ -134,25 +140,49 @@ class Sampling:
         max_length,
         pad_token_id=0,
         prefix=None,
+        max_lengths=None,
         row_seeds=None,
     ):
         if row_seeds is None:
             row_seeds = self.row_seeds(ops.shape(start_token_ids)[0])
+        loop = self.loop(
+            step,
+            constants,
+            end_token_id,
+            max_length,
+            pad_token_id,
+            prefix,
+            max_lengths,
+            row_seeds,
+        )
+        _, _, written, _ = loop.run(start_token_ids, state)
+        result = loop.result(written)
+        return best_first(result, result.log_probs, self.num_draws)
+
+    def loop(
+        self,
+        step,
+        constants,
+        end_token_id,
+        max_length,
+        pad_token_id=0,
+        prefix=None,
+        max_lengths=None,
+        row_seeds=None,
+    ):
         row_seeds = ops.cast(row_seeds, "int32")  # B
 
-        def select(gains, hypotheses):
+        def draw_tokens(gains, hypotheses):
             numbers = randomness.uniform(row_seeds, self.num_draws, hypotheses.step)
             token_ids = self._draw(gains, numbers)  # B K
             gained = chosen(gains, None, token_ids)
-            gained = ops.where(hypotheses.finished, 0.0, gained)
+            gained = select(hypotheses.finished, 0.0, gained)
             return None, token_ids, hypotheses.scores + gained
 
-        result = search_loop(
+        return SearchLoop(
             step,
-            state,
             constants,
-            start_token_ids,
-            select=select,
+            draw_tokens,
             num_beams=self.num_draws,
             num_groups=self.num_draws,  # each is open from the beginning
             max_length=max_length,
@@ -160,8 +190,8 @@ class Sampling:
             pad_token_id=pad_token_id,
             constraints=self.constraints,
             prefix=prefix,
+            max_lengths=max_lengths,
         )
-        return best_first(result, result.log_probs, self.num_draws)
 
     def _draw(self, gains, numbers):
         shares = {"top_p": self.top_p, "typical_p": self.typical_p}

@@ -1,8 +1,13 @@
 """Functions that are compiled by themselves, whether or not their model is."""
 
+import contextlib
+import contextvars
 import functools
 
 import keras
+from keras import ops
+
+_IS_PORTABLE = contextvars.ContextVar("is_portable", default=False)
 
 
 def compiled(function):
@@ -24,7 +29,7 @@ def compiled(function):
 
 def available():
     """Whether `compiled` compiles, for a CPU, which is where it was measured."""
-    if keras.backend.backend() not in ("tensorflow", "jax"):
+    if keras.backend.backend() not in ("tensorflow", "jax") or _IS_PORTABLE.get():
         return False
     return _on_cpu()
 
@@ -55,3 +60,29 @@ def is_tracing():
     import tensorflow as tf
 
     return not tf.executing_eagerly()
+
+
+@contextlib.contextmanager
+def portable():
+    """What is traced inside has no operation that only XLA and TensorFlow know."""
+    token = _IS_PORTABLE.set(True)
+    try:
+        yield
+    finally:
+        _IS_PORTABLE.reset(token)
+
+
+def put(buffer, values, first, axis):
+    """The buffer with these values from `first` on, a multiple of their number."""
+    if not _IS_PORTABLE.get():
+        start = [0] * len(buffer.shape)
+        start[axis] = first
+        return ops.slice_update(buffer, start, values)
+    count, length = values.shape[axis], buffer.shape[axis]
+    positions = ops.arange(length, dtype="int32")
+    is_there = positions // count == first // count  # L
+    repeats = [1] * len(buffer.shape)
+    repeats[axis] = length // count
+    behind = [1] * (len(buffer.shape) - 1 - axis % len(buffer.shape))
+    is_there = ops.reshape(is_there, (length, *behind))
+    return ops.where(is_there, ops.tile(values, repeats), buffer)

@@ -17,6 +17,7 @@ from kseq.layers.arguments import (
     same_rows,
     sequence_shape,
 )
+from kseq.layers.compilation import put
 from kseq.layers.dropout import Dropout
 from kseq.layers.masking import (
     as_boolean_mask,
@@ -294,8 +295,8 @@ class MultiHeadAttention(keras.layers.Layer):
         key = ops.transpose(ops.reshape(key, heads), (0, 2, 3, 1))  # B N C K
         value = ops.transpose(ops.reshape(value, heads), (0, 2, 1, 3))  # B N K C
         newest = positions[0, 0] * beams
-        keys = ops.slice_update(cache["keys"], (0, 0, 0, newest), key)
-        values = ops.slice_update(cache["values"], (0, 0, newest, 0), value)
+        keys = put(cache["keys"], key, newest, axis=3)
+        values = put(cache["values"], value, newest, axis=2)
         cache = {"keys": keys, "values": values}
 
         steps = ops.expand_dims(ops.arange(lineage.shape[2]), 0)  # 1 L

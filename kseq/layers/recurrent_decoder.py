@@ -210,11 +210,7 @@ class RecurrentDecoder(keras.layers.Layer):
         return_attention_scores=False,
         training=False,
     ):
-        if return_attention_scores and self.attention is None:
-            raise ValueError(
-                "Attention scores need attention. Received: "
-                "return_attention_scores=True on a decoder with attention=None."
-            )
+        self._check_attends(return_attention_scores)
         memory = inputs[:, :0] if memory is None else memory
         same_rows("memory", memory.shape, "inputs", inputs.shape)
         state, constants = self.start(memory, memory_mask, initial_state)
@@ -272,20 +268,37 @@ class RecurrentDecoder(keras.layers.Layer):
                 constants["mask"] = memory_mask
         return state, constants
 
-    def step(self, inputs, state, constants):
+    def step(self, inputs, state, constants, return_attention_scores=False):
         """Writes one step for every hypothesis.
 
         Args:
             inputs: `(B, K, D)`, the embedded last token of each hypothesis.
             state: Tree of tensors `(B, K, ...)`, from `start` or the last step.
             constants: Tree of tensors `(B, ...)`, from `start`.
+            return_attention_scores: Whether to return the weights as well.
 
         Returns:
-            `(outputs (B, K, U), state)`.
+            `(outputs (B, K, U), state)`, or `(outputs, state, weights (B, K, S))`.
+
+        Raises:
+            ValueError: Attention scores are asked of a decoder without attention.
         """
+        self._check_attends(return_attention_scores)
         inputs = ops.convert_to_tensor(inputs, self.compute_dtype)
+        before = top(state)
         state = self._advance(inputs, state, constants)
-        return self._outputs(inputs, self._features(state), constants), state
+        outputs = self._outputs(inputs, self._features(state), constants)
+        if not return_attention_scores:
+            return outputs, state
+        query = before if self._attends_before else top(state)  # B K U
+        return outputs, state, self._attend(query, constants)[1]
+
+    def _check_attends(self, return_attention_scores):
+        if return_attention_scores and self.attention is None:
+            raise ValueError(
+                "Attention scores need attention. Received: "
+                "return_attention_scores=True on a decoder with attention=None."
+            )
 
     def _run(self, inputs, state, constants, inputs_mask, training):
         """Takes all steps; returns the features `(B, T, F)` after each."""

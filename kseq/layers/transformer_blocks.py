@@ -308,7 +308,8 @@ class TransformerDecoderBlock(TransformerLayer):
             memory_mask: Boolean `(B, S)`.
 
         Returns:
-            `(outputs (B, K, D), cache)`.
+            `(outputs (B, K, D), weights, cache)`, with the weights over the memory
+            `(B, H, K, S)` of cross-attention, else None.
         """
         prefix = {} if self.cross_attention else memory
 
@@ -318,8 +319,7 @@ class TransformerDecoderBlock(TransformerLayer):
             )
             return outputs, None, new
 
-        x, _, cache = self._run(inputs, read_cache, memory, memory_mask)
-        return x, cache
+        return self._run(inputs, read_cache, memory, memory_mask)
 
     def _run(self, x, read_itself, memory, memory_mask, training=False):
         """The parts of the block; axis 1 is the steps, or the beams."""

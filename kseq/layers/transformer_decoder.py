@@ -216,31 +216,45 @@ class TransformerDecoder(TransformerStack):
         }
         return state, self._constants(memory, memory_mask)
 
-    def step(self, inputs, state, constants):
+    def step(self, inputs, state, constants, return_attention_scores=False):
         """Writes one step for every hypothesis.
 
         Args:
             inputs: `(B, K, D)`, the embedded last token of each hypothesis.
             state: Tree of tensors, from `start` or the last step.
             constants: Tree of tensors `(B, ...)`, from `start`.
+            return_attention_scores: Whether to return what each beam has read of the
+                memory as well, which needs cross-attention.
 
         Returns:
-            `(outputs (B, K, U), state)`.
+            `(outputs (B, K, U), state)`, or `(outputs, state, weights)` with weights
+            `(B, num_layers, H, K, S)`.
+
+        Raises:
+            ValueError: Attention scores are asked of a decoder without cross-attention.
         """
+        if return_attention_scores and not self.cross_attention:
+            raise ValueError(
+                "The attention of a step needs cross-attention. Received: "
+                "return_attention_scores=True on a decoder with cross_attention=False."
+            )
         positions, mask = state["positions"], constants.get("mask")
         _, beams, length = state["lineage"].shape
         is_newest = ops.arange(length) == ops.expand_dims(positions, -1)  # B K L
         itself = ops.expand_dims(ops.arange(beams), -1)  # K 1
         lineage = ops.where(is_newest, itself, state["lineage"])  # B K L
         x = self.enter(ops.convert_to_tensor(inputs, self.compute_dtype))  # B K U
-        caches = []
+        caches, weights = [], []
         for block, cache, own in zip(
             self.blocks, state["shared"], constants["layers"], strict=True
         ):
-            x, cache = block.step(x, cache, lineage, positions, own, mask)
+            x, read, cache = block.step(x, cache, lineage, positions, own, mask)
             caches.append(cache)
+            weights.append(read)
         state = {"positions": positions + 1, "lineage": lineage, "shared": caches}
-        return self.leave(x), state
+        if not return_attention_scores:
+            return self.leave(x), state
+        return self.leave(x), state, ops.stack(weights, axis=1)
 
     def _constants(self, memory, memory_mask, training=False):
         """The memory's keys and values for each block, `(B, N, S, C)`, and its mask."""

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from kseq.text.loading import Loadable
+from kseq.text.streaming import text_pieces
 from kseq.text.token_table import text_positions
 from kseq.text.vocabulary import Vocabulary
 
@@ -147,6 +148,45 @@ class TextToText(Loadable, keras.Model):
             for b in range(len(source_ids))
         ]
 
+    def generate_stream(self, texts, search=None, max_length=40, **options):
+        """Writes a text for each text, and gives its pieces as they come.
+
+        A piece is never a part of a character or of a syllable of Hangul; what a later
+        token could still change waits for it. Joined, the pieces of a text are the text
+        of its best `Hypothesis` from `generate`.
+
+        Args:
+            texts: As for `generate`.
+            search: `GreedySearch()`, the default, or `Sampling()` with one draw.
+            max_length: As for `generate`.
+            **options: What else the model's `generate_stream` takes.
+
+        Returns:
+            An iterator of lists, the next piece of each text, "" where there is none.
+
+        Raises:
+            ValueError: A text has no token at all, or the model or the search cannot
+                stream.
+
+        Example:
+
+        >>> import kseq
+        >>> letters = kseq.text.Vocabulary("character").adapt(["hello"])
+        >>> model = kseq.encoder_decoder(letters.size, letters.size, width=8)
+        >>> writer = kseq.text.TextToText(model, letters, letters)
+        >>> pieces = list(writer.generate_stream(["he"], max_length=5))
+        >>> "".join(first for [first] in pieces) == writer.generate(
+        ...     ["he"], max_length=5)[0][0].text
+        True
+        """
+        source_ids = encode_some(self.source_vocabulary, texts)
+        if not source_ids:
+            return iter(())
+        tokens = check_streams(self.model).generate_stream(
+            source_ids, search=search, max_length=max_length, **options
+        )
+        return text_pieces(self.target_vocabulary, tokens, len(source_ids))
+
     def _hypothesis(self, source_ids, token_ids, log_prob, attention):
         if attention is not None:
             chosen = text_positions(token_ids)
@@ -176,6 +216,16 @@ def encode_some(vocabulary, texts):
             f"texts[{ids.index([])}], which has none."
         )
     return ids
+
+
+def check_streams(model):
+    """Returns the model if it gives its tokens as they come."""
+    if not callable(getattr(model, "generate_stream", None)):
+        raise ValueError(
+            "`model` must have a method `generate_stream`, as models of "
+            f"`kseq.encoder_decoder` have. Received: model={model!r}. Use `generate`."
+        )
+    return model
 
 
 def serialize_parts(whole, names):

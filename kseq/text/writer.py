@@ -5,7 +5,8 @@ import numpy as np
 
 from kseq.text.arguments import at_least
 from kseq.text.loading import Loadable
-from kseq.text.pipeline import checked
+from kseq.text.pipeline import check_streams, checked
+from kseq.text.streaming import TextStream
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -86,10 +87,9 @@ class TextWriter(Loadable, keras.Model):
         if not rows:
             return []
         self._check_lengths(rows, prompts, search, max_length)
-        piece = max_length if self._fits(max_length) else self.window
         writing = [True] * len(rows)
         while any(writing):
-            views = [r if self._fits(max_length) else r[-(piece // 2) :] for r in rows]
+            views, piece = self._views(rows, max_length)
             result = self.model.generate(len(rows), search, piece, prefix=views)
             for i, view in enumerate(views):
                 length = result.lengths[i, 0] if writing[i] else 0
@@ -97,6 +97,69 @@ class TextWriter(Loadable, keras.Model):
                 has_ended = length < piece or rows[i][-1] == self.model.end_token_id
                 writing[i] = not has_ended and len(rows[i]) < max_length
         return self.vocabulary.decode([np.array(r[:max_length], int) for r in rows])
+
+    def generate_stream(self, prompts, search=None, max_length=200):
+        """Continues each of the prompts, and gives its pieces as they come.
+
+        A piece is never a part of a character or of a syllable of Hangul. The first
+        begins with the prompt; joined, the pieces are the text from `generate`.
+
+        Args:
+            prompts: As for `generate`.
+            search: `GreedySearch()`, the default, or `Sampling()` with one draw.
+            max_length: As for `generate`.
+
+        Returns:
+            An iterator of lists, the next piece of each text, "" where there is none.
+
+        Raises:
+            ValueError: As for `generate`; or the model or the search cannot stream.
+
+        Example:
+
+        >>> import kseq
+        >>> letters = kseq.text.Vocabulary("character").adapt(["hello"])
+        >>> model = kseq.one_to_many(letters.size, width=8)
+        >>> writer = kseq.text.TextWriter(model, letters)
+        >>> pieces = list(writer.generate_stream(["he"], max_length=7))
+        >>> [text] = writer.generate(["he"], max_length=7)
+        >>> "".join(first for [first] in pieces) == text
+        True
+        """
+        rows = self.vocabulary.encode(prompts)
+        if not rows:
+            return iter(())
+        self._check_lengths(rows, prompts, search, max_length)
+        check_streams(self.model)
+        return self._stream(rows, search, max_length)
+
+    def _stream(self, rows, search, max_length):
+        streams = [TextStream(self.vocabulary) for _ in rows]
+        yield from _some([s.push(row) for s, row in zip(streams, rows, strict=True)])
+        writing = [True] * len(rows)
+        while any(writing):
+            views, piece = self._views(rows, max_length)
+            tokens = self.model.generate_stream(len(rows), search, piece, prefix=views)
+            lengths = [0] * len(rows)
+            for ids in tokens:
+                is_there = ids != self.model.pad_token_id  # B
+                pieces = [""] * len(rows)
+                for i in np.flatnonzero(is_there & writing):
+                    lengths[i] += 1
+                    if lengths[i] > len(views[i]) and len(rows[i]) < max_length:
+                        rows[i].append(int(ids[i]))
+                        pieces[i] = streams[i].push(rows[i][-1:])
+                yield from _some(pieces)
+            for i, length in enumerate(lengths):
+                has_ended = length < piece or rows[i][-1] == self.model.end_token_id
+                writing[i] = writing[i] and not has_ended and len(rows[i]) < max_length
+        yield from _some([stream.close() for stream in streams])
+
+    def _views(self, rows, max_length):
+        """What the model sees of each row, and how many tokens it may fill up."""
+        if self._fits(max_length):
+            return [list(row) for row in rows], max_length
+        return [row[-(self.window // 2) :] for row in rows], self.window
 
     def _fits(self, length):
         return self.window is None or length <= self.window
@@ -135,3 +198,9 @@ class TextWriter(Loadable, keras.Model):
             for name in ("model", "vocabulary")
         }
         return cls(**{**config, **parts})
+
+
+def _some(pieces):
+    """The pieces, if there is any."""
+    if any(pieces):
+        yield pieces

@@ -64,7 +64,7 @@ def test_a_search_ends_with_a_model_and_a_report_and_is_not_run_again(files, tmp
     assert again.returncode == 0, again.stderr
     assert table(again.stdout) == table(first.stdout)
     # Another search does not write over this one.
-    other = run(*files, *SMALL, "--epochs", 2, "--output", tmp_path)
+    other = run(*files, *SMALL, "--network", "both", "--output", tmp_path)
     assert other.returncode == 1 and "Traceback" not in other.stderr
     assert str(tmp_path) in other.stderr
 

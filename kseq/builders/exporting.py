@@ -1,0 +1,96 @@
+"""The whole of `generate`, from the source to token ids, as a file without kseq.
+
+Axes in shape comments: B batch, S source steps, P steps of a prefix.
+"""
+
+import importlib.util
+import warnings
+
+import keras
+from keras import ops
+
+from kseq.decoding.randomness import seeds_of_rows
+from kseq.layers.arguments import one_of
+from kseq.layers.compilation import portable
+
+FORMATS = ("tf_saved_model", "onnx", "litert")
+SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
+
+
+class Exported(keras.Model):
+    """A search over a writing model, with one argument: the inputs by name.
+
+    Call arguments:
+        inputs: "source"; where there is none, "prefix" `(B, P)`, which may also stand
+            beside it; and "seed" `(1,)`, for a search that has none.
+
+    Returns:
+        The fields of a `kseq.decoding.Generation` by name.
+    """
+
+    def __init__(self, writing):
+        super().__init__(name="generation", autocast=False)
+        self.writing = writing
+        self.built = True
+
+    def call(self, inputs):
+        inputs = dict(inputs)
+        if "source" not in inputs:  # a row for each prefix
+            inputs["source"] = inputs["prefix"][:, :0]
+        if "seed" in inputs:
+            seed, num_rows = inputs.pop("seed")[0], ops.shape(inputs["source"])[0]
+            inputs["row_seeds"] = seeds_of_rows(seed, num_rows)
+        return self.writing(inputs)
+
+
+def check_export(path, format, search):
+    """Refuses what cannot be exported, with how to mend it."""
+    one_of("format", format, FORMATS)
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise ValueError(
+            "A search is exported by TensorFlow. Received: the backend "
+            f"{backend}. Save the model, and load and export it in a process with "
+            "KERAS_BACKEND=tensorflow."
+        )
+    if format != "tf_saved_model" and hasattr(search, "row_seeds"):
+        raise ValueError(
+            'Random draws can be exported in format="tf_saved_model" alone. Received: '
+            f'format="{format}" with search={search}.'
+        )
+    suffix = SUFFIXES.get(format, "")
+    if not str(path).endswith(suffix):
+        raise ValueError(
+            f'`path` must end with "{suffix}" in format="{format}". Received: '
+            f"path={str(path)!r}."
+        )
+    if format == "onnx" and importlib.util.find_spec("tf2onnx") is None:
+        raise ImportError(
+            'format="onnx" needs tf2onnx. Install it with `pip install kseq[export]`.'
+        )
+
+
+def export(writing, path, format, shapes):
+    """Writes a search over a model to a file, or for a SavedModel to a folder.
+
+    Args:
+        writing: The search over the model, a Keras model with inputs by name.
+        path: Where to.
+        format: One of `FORMATS`.
+        shapes: The shape and dtype of each input by name; None for any size.
+    """
+    if format == "litert" and any(None in shape for shape, _ in shapes.values()):
+        received = {name: shape for name, (shape, _) in shapes.items()}
+        raise ValueError(
+            'format="litert" needs every size, such as `source_shape=(1, 30)`, to '
+            f"which sources are then padded. Received: {received}."
+        )
+    signature = {
+        name: keras.InputSpec(shape=shape, dtype=dtype, name=name)
+        for name, (shape, dtype) in shapes.items()
+    }
+    with portable(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the converters' own, of their own future
+        Exported(writing).export(
+            path, format, verbose=False, input_signature=[signature]
+        )

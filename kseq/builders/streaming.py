@@ -1,0 +1,96 @@
+"""A search over a model, one token at a time.
+
+Two Keras models do the work of the loop of `generate`: one begins, and one takes a step
+each time it is called. What goes from step to step is NumPy arrays in between, as Keras
+gives them, so that two streams of one model do not know of each other.
+
+Axes in shape comments: B batch.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+INPUTS = ("prefix", "max_lengths", "row_seeds")
+
+
+class Beginning(keras.Model):
+    """What stands before the first step: the source is read, and nothing written.
+
+    Call arguments:
+        inputs: The source, and others of `INPUTS`, by name.
+
+    Returns:
+        The tree of tensors that `Stepping` takes.
+    """
+
+    def __init__(self, writer, search, max_length, jit_compile):
+        super().__init__(name="beginning", autocast=False)
+        self.writer, self.search, self.max_length = writer, search, max_length
+        if jit_compile is not None:
+            self.jit_compile = jit_compile
+        self.built = True
+
+    def call(self, inputs):
+        source, writer = inputs["source"], self.writer
+        state, constants = writer.start(source, 1, self.max_length)
+        others = {name: value for name, value in inputs.items() if name in INPUTS}
+        loop = search_loop(self, constants, others)
+        start = ops.full((ops.shape(source)[0],), writer.start_token_id, "int32")
+        carried = loop.begin(start, state)
+        return {"carried": packed(*carried), "constants": constants, "inputs": others}
+
+
+class Stepping(keras.Model):
+    """One step of a search.
+
+    Call arguments:
+        inputs: What `Beginning`, or the last step, has returned.
+
+    Returns:
+        The same tree after one step more, without what stays the same.
+    """
+
+    def __init__(self, writer, search, max_length, jit_compile):
+        super().__init__(name="stepping", autocast=False)
+        self.writer, self.search, self.max_length = writer, search, max_length
+        if jit_compile is not None:
+            self.jit_compile = jit_compile
+        self.built = True
+
+    def call(self, inputs):
+        inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
+        loop = search_loop(self, inputs["constants"], inputs["inputs"])
+        return {"carried": packed(*loop.advance(*unpacked(inputs["carried"])))}
+
+
+def search_loop(model, constants, inputs):
+    writer = model.writer
+    return model.search.loop(
+        writer.step,
+        constants,
+        writer.end_token_id,
+        model.max_length,
+        writer.pad_token_id,
+        **inputs,
+    )
+
+
+def packed(t, last, written, state):
+    """With the number of the step as a vector, for Keras gives no scalar back."""
+    step = ops.expand_dims(t, 0)
+    return {"step": step, "last": last, "written": written, "state": state}
+
+
+def unpacked(carried):
+    return carried["step"][0], carried["last"], carried["written"], carried["state"]
+
+
+def stream(beginning, stepping, batch, count):
+    """Yields the tokens of the first rows, `(B,)`, until all have ended."""
+    tree = beginning.predict_on_batch(batch)
+    for _ in range(beginning.max_length):
+        tree = {**tree, **stepping.predict_on_batch(tree)}
+        yield np.array(tree["carried"]["last"][:count, 0])
+        if tree["carried"]["written"]["finished"][:count].all():
+            return

@@ -1,0 +1,92 @@
+"""Text that comes token by token, in pieces that no later token changes."""
+
+import unicodedata
+
+from kseq.text.pieces import CONTINUED
+from kseq.text.tokenizers import COMPOSED
+
+JAMO = (("\u1160", "\u11ff"), ("\ud7b0", "\ud7fb"))  # vowels and final consonants
+
+
+class TextStream:
+    """Turns the tokens of one text into pieces of it, as they come.
+
+    A piece is given out as soon as no token of the vocabulary could still change it: a
+    syllable of Hangul when its last letter has come, a letter with its accents. The
+    pieces together are what `Vocabulary.decode` makes of all tokens.
+
+    Args:
+        vocabulary: The `Vocabulary` that decodes. With `split=None` the pieces are
+            lists of symbols.
+
+    Example:
+
+    >>> from kseq.text import Vocabulary
+    >>> from kseq.text.streaming import TextStream
+    >>> letters = Vocabulary("character", normalization="NFD").adapt(["한국"])
+    >>> stream = TextStream(letters)
+    >>> [stream.push([token]) for token in letters.encode(["한국"])[0]], stream.close()
+    (['', '', '한', '', '', '국'], '')
+    """
+
+    def __init__(self, vocabulary):
+        self.vocabulary, self.ids, self.given = vocabulary, [], 0
+        self.form = COMPOSED[vocabulary.normalization] or "NFC"
+        self.joining = joining_characters(vocabulary.tokens)
+
+    def push(self, ids):
+        """Takes the next tokens; returns what is certain now and was not before."""
+        self.ids += ids
+        text = self._text()
+        return self._give(text, self._certain(text))
+
+    def close(self):
+        """Returns the rest, when no token comes any more."""
+        text = self._text()
+        return self._give(text, len(text))
+
+    def _text(self):
+        return self.vocabulary.decode([self.ids])[0]
+
+    def _give(self, text, end):
+        piece, self.given = text[self.given : end], max(end, self.given)
+        return piece
+
+    def _certain(self, text):
+        """How much of a text no further token can change."""
+        has_ended = self.vocabulary.end_token_id in self.ids
+        if has_ended or not isinstance(text, str):  # symbols, each by itself
+            return len(text)
+        first = len(text) - 1
+        while first > 0 and is_joining(text[first]):
+            first -= 1
+        tail = unicodedata.normalize(self.form, text[max(first, 0) :])
+        is_certain = all(
+            unicodedata.normalize(self.form, tail + character).startswith(tail)
+            for character in self.joining
+        )
+        return len(text) if is_certain else first
+
+
+def text_pieces(vocabulary, tokens, count):
+    """Pieces of B texts, a list of B, for each `(B,)` of a stream that brings some."""
+    streams = [TextStream(vocabulary) for _ in range(count)]
+    for ids in tokens:
+        pieces = [s.push([i]) for s, i in zip(streams, ids.tolist(), strict=True)]
+        if any(pieces):
+            yield pieces
+    rest = [stream.close() for stream in streams]
+    if any(rest):
+        yield rest
+
+
+def joining_characters(tokens):
+    """The characters by which a token can change what stands before it."""
+    parts = (token.removeprefix(CONTINUED) for token in tokens)
+    return sorted({part[0] for part in parts if part and is_joining(part[0])})
+
+
+def is_joining(character):
+    """Whether a character belongs to the one before: an accent, or a part of Hangul."""
+    is_jamo = any(first <= character <= last for first, last in JAMO)
+    return is_jamo or unicodedata.category(character).startswith("M")

@@ -1,0 +1,218 @@
+"""Searches as files, run in a process that cannot import kseq."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.decoding import (
+    BeamSearch,
+    GreedySearch,
+    MinimumLength,
+    NoRepeatNGrams,
+    Sampling,
+)
+from kseq.layers import FeatureEmbedding, RecurrentDecoder, RecurrentEncoder
+from tests.helpers import assert_close, random_array, randomize
+
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow exports"
+)
+TARGET_SIZE, LENGTH = 7, 6
+SOURCE = np.array(
+    [[4, 5, 6, 7, 3, 0, 0, 0], [8] + [0] * 7, [9, 10, 4, 2, 2, 2, 3, 5], [0] * 8],
+    "int32",
+)
+NEEDS = {"onnx": "tf2onnx"}
+SUFFIXES = {"tf_saved_model": "", "onnx": ".onnx", "litert": ".tflite"}
+
+RUN = """
+import json, sys
+sys.modules["kseq"] = None  # so that an import of it fails
+import numpy as np
+path, inputs = sys.argv[1], {
+    k: np.array(v, "float32" if "." in json.dumps(v) else "int32")
+    for k, v in json.loads(sys.argv[2]).items()
+}
+if path.endswith(".onnx"):
+    import onnxruntime
+    session = onnxruntime.InferenceSession(path)
+    names = [output.name for output in session.get_outputs()]
+    outputs = dict(zip(names, session.run(None, inputs), strict=True))
+elif path.endswith(".tflite"):
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        from tensorflow.lite.python.interpreter import Interpreter
+    outputs = Interpreter(path).get_signature_runner()(**inputs)
+else:
+    import tensorflow as tf
+    module = tf.saved_model.load(path)
+    outputs = {k: v.numpy() for k, v in module.serve(inputs).items()}
+try:
+    import kseq
+except ImportError:
+    print(json.dumps({name: value.tolist() for name, value in outputs.items()}))
+"""
+
+
+def run(path, **inputs):
+    """What the file computes, in a new process."""
+    arrays = json.dumps({name: value.tolist() for name, value in inputs.items()})
+    command = [sys.executable, "-c", RUN, str(path), arrays]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout.splitlines()[-1])
+    return {name: np.array(value) for name, value in values.items()}
+
+
+def recurrent():
+    """Wide enough that elsewhere XLA would compile its loops."""
+    return kseq.encoder_decoder(
+        11,
+        TARGET_SIZE,
+        RecurrentEncoder("gru", 32, bidirectional=True),
+        RecurrentDecoder("lstm", 32, attention="bahdanau"),
+        width=8,
+    )
+
+
+def transformer():
+    return kseq.encoder_decoder(11, TARGET_SIZE, "transformer", "transformer", width=8)
+
+
+MODELS = {"recurrent": recurrent, "transformer": transformer}
+SEARCHES = {
+    "greedy": GreedySearch(),
+    "beams": BeamSearch(3, 0.6, constraints=[MinimumLength(3), NoRepeatNGrams(2)]),
+}
+
+
+def made(model):
+    randomize(model)
+    for weight in model.weights:
+        weight.assign(2.5 * weight)
+    model.head.bias.assign(1.2 * (np.arange(TARGET_SIZE) == 3))
+    return model
+
+
+def exported(model, folder, search, format, **shapes):
+    if format in NEEDS:
+        pytest.importorskip(NEEDS[format])
+        pytest.importorskip("onnxruntime")
+    path = folder / f"writer{SUFFIXES[format]}"
+    model.export_generation(path, search, LENGTH, format, **shapes)
+    return path
+
+
+def assert_same(outputs, result):
+    expected = {k: v for k, v in vars(result).items() if v is not None}
+    assert outputs.keys() == expected.keys()
+    for name in ("token_ids", "lengths", "ended"):
+        np.testing.assert_array_equal(outputs[name], expected[name])
+    for name in ("log_probs", "token_log_probs"):
+        assert_close(outputs[name], expected[name])
+
+
+@on_tensorflow
+@pytest.mark.parametrize("format", SUFFIXES)
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_file_writes_what_generate_writes(kind, search, format, tmp_path):
+    if search == "greedy" and format != "tf_saved_model" and kind == "transformer":
+        pytest.skip("takes long, and is seen with beams")
+    model, how = made(MODELS[kind]()), SEARCHES[search]
+    shapes = {"source_shape": (4, 8)} if format == "litert" else {}
+    path = exported(model, tmp_path, how, format, **shapes)
+    result = model.generate(SOURCE, how, LENGTH)
+    assert len(np.unique(result.token_ids[:, 0], axis=0)) > 1
+    assert_same(run(path, source=SOURCE), result)
+    if format == "litert":
+        assert b"Flex" not in path.read_bytes(), "runs without TensorFlow"
+    else:  # any number of rows and steps
+        few = SOURCE[:2, :5]
+        assert_same(run(path, source=few), model.generate(few, how, LENGTH))
+
+
+@on_tensorflow
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_a_language_model_goes_on_from_a_prefix(format, tmp_path):
+    model = made(kseq.one_to_many(TARGET_SIZE, decoder="lstm", width=8))
+    shapes = {"prefix_shape": (3, 2)} if format == "litert" else {}
+    path = exported(model, tmp_path, BeamSearch(2), format, **shapes)
+    prefix = np.array([[4, 5], [6, 0], [0, 0]], "int32")
+    result = model.generate(3, BeamSearch(2), LENGTH, prefix=prefix)
+    assert (result.token_ids[0, :, :2] == [4, 5]).all()
+    assert_same(run(path, prefix=prefix), result)
+
+
+@on_tensorflow
+def test_series_are_exported_too(tmp_path):
+    embedding = FeatureEmbedding(2, 4, mask_value=0.0)
+    model = made(kseq.encoder_decoder(embedding, TARGET_SIZE, width=8))
+    series = random_array(3, 5, 2) + 0.01
+    series[1, 3:] = 0.0
+    path = exported(model, tmp_path, None, "tf_saved_model")
+    assert_same(run(path, source=series), model.generate(series, max_length=LENGTH))
+
+
+@on_tensorflow
+@pytest.mark.parametrize("seed", [None, 5, -3])
+def test_draws_are_those_of_the_seed(seed, tmp_path):
+    model = made(recurrent())
+    how = Sampling(2.0, top_p=0.9, num_draws=3, seed=seed)
+    path = exported(model, tmp_path, how, "tf_saved_model")
+    for given in (5, -3):
+        own = {"seed": np.array([given], "int32")} if seed is None else {}
+        outputs = run(path, source=SOURCE, **own)
+        known = Sampling(2.0, top_p=0.9, num_draws=3, seed=seed or given)
+        assert_same(outputs, model.generate(SOURCE, known, LENGTH))
+
+
+# Errors -----------------------------------------------------------------------------
+
+
+@on_tensorflow
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"format": "pickle"}, "`format` must be one of"),
+        ({"format": "onnx"}, '`path` must end with ".onnx"'),
+        ({"format": "litert"}, '`path` must end with ".tflite"'),
+        ({"format": "onnx", "search": Sampling()}, "Random draws .*format=.onnx."),
+        ({"format": "litert", "search": Sampling()}, "Random draws .*format=.litert."),
+        ({"search": "beam"}, "`search` must be a search object"),
+        (
+            {"max_length": kseq.decoding.RelativeLength()},
+            "`max_length` must be a",
+        ),
+        ({"source_shape": (3,)}, r"`source_shape` must be a shape like \(None, None\)"),
+        ({"source_shape": (3, 2.5)}, "`source_shape` must be"),
+        ({"prefix_shape": 3}, "`prefix_shape` must be"),
+        ({"path": "a.tflite", "format": "litert"}, "needs every size"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(options, message):
+    model = kseq.encoder_decoder(11, TARGET_SIZE, width=4)
+    with pytest.raises(ValueError, match=message):
+        model.export_generation(**{"path": "writer", **options})
+
+
+@on_tensorflow
+def test_a_converter_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    model = kseq.encoder_decoder(11, TARGET_SIZE, width=4)
+    with pytest.raises(ImportError, match=r"tf2onnx.*pip install kseq\[export\]"):
+        model.export_generation("writer.onnx", format="onnx")
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="which exports")
+def test_another_backend_is_refused():
+    model = kseq.encoder_decoder(11, TARGET_SIZE, width=4)
+    with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
+        model.export_generation("writer")

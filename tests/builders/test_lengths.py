@@ -1,0 +1,226 @@
+"""Lengths relative to the source, and sources that come in batches."""
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.decoding import BeamSearch, GreedySearch, RelativeLength, Sampling
+from kseq.layers import FeatureEmbedding, PatchEmbedding, TokenEmbedding
+from tests.helpers import assert_close, random_array, randomize
+
+SOURCE_SIZE, TARGET_SIZE = 11, 7
+SOURCES = [[4, 5, 6, 7, 3], [8], [9, 10, 4], [], [5, 5, 1, 5, 9, 5, 5, 2, 5, 6], [8, 8]]
+LENGTH = RelativeLength(0.5, 2.5)
+SEARCHES = {
+    "greedy": GreedySearch(),
+    "beams": BeamSearch(3, 0.6),
+    "draws": Sampling(2.0, num_draws=3, seed=1),
+}
+each_search = pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Random weights, which seldom end."""
+    model = kseq.encoder_decoder(SOURCE_SIZE, TARGET_SIZE, "gru", "rnn", width=5)
+    randomize(model)
+    model.head.bias.assign(-1.5 * (np.arange(TARGET_SIZE) == 3))
+    return model
+
+
+def padded(rows, length, side="right"):
+    fill = [[0] * (length - len(row)) for row in rows]
+    pairs = zip(rows, fill, strict=True)
+    return np.array([x + f if side == "right" else f + x for x, f in pairs], "int32")
+
+
+def assert_same(result, expected):
+    """Both are a `Generation`; steps that one has more are empty."""
+    for name in ("token_ids", "token_log_probs"):
+        first, second = getattr(result, name), getattr(expected, name)
+        steps = min(first.shape[-1], second.shape[-1])
+        assert (first[..., steps:] == 0).all() and (second[..., steps:] == 0).all()
+        assert_close(first[..., :steps], second[..., :steps])
+    np.testing.assert_array_equal(result.lengths, expected.lengths)
+    assert_close(result.log_probs, expected.log_probs)
+
+
+@each_search
+def test_every_row_is_as_long_as_its_source_allows(model, search):
+    result = model.generate(SOURCES, search, LENGTH)
+    limits = [int(0.5 * len(source) + 2.5) for source in SOURCES]
+    assert (result.lengths.max(axis=1) <= limits).all()
+    assert result.token_ids.shape[-1] == result.lengths.max()
+    cut_off = ~result.ended.all(axis=1)
+    assert cut_off.sum() > 2 and len(set(np.array(limits)[cut_off])) > 2
+    assert (result.lengths.max(axis=1) == limits)[cut_off].all()
+    for row, limit in enumerate(limits):
+        if not isinstance(search, Sampling):  # whose numbers go by the row
+            alone = model.generate([SOURCES[row]], search, limit)
+            rows = {k: v[row : row + 1] for k, v in values(result).items()}
+            assert_same(type(result)(**rows), alone)
+    assert_close(model.score(SOURCES, result), result.log_probs)
+
+
+def values(result):
+    return {k: v for k, v in vars(result).items() if v is not None}
+
+
+@each_search
+def test_neither_padding_nor_batches_change_a_length(model, search):
+    expected = model.generate(SOURCES, search, LENGTH)
+    for side in ("left", "right"):
+        rows = padded(SOURCES, 13, side)
+        assert_same(model.generate(rows, search, LENGTH), expected)
+    for batch_size in (1, 2, 5):
+        result = model.generate(SOURCES, search, LENGTH, batch_size)
+        assert_same(result, expected)
+
+
+def test_any_function_of_the_length_will_do(model):
+    result = model.generate(SOURCES, max_length=lambda n: 9 if n > 3 else 1)
+    long = np.array([len(source) > 3 for source in SOURCES])
+    assert (result.lengths[~long] == 1).all() and (result.lengths[long] > 1).all()
+
+
+def test_batches_of_other_lengths_are_put_together_again(model):
+    search = BeamSearch(2)
+    options = {"return_attention_scores": True}
+    lengths = {0: 3, 1: 20, 2: 5, 3: 2, 5: 7, 10: 17}
+    result = model.generate(SOURCES, search, lengths.get, 2, **options)
+    whole = model.generate(SOURCES, search, lengths.get, **options)
+    assert_same(result, whole)
+    assert_close(result.attention, whole.attention)
+    assert len({row.tobytes() for row in result.attention}) == len(SOURCES)
+
+
+def test_series_are_as_long_as_they_have_steps():
+    rows = [random_array(length, 2) for length in (3, 7, 2)]
+    for mask_value in (-1.0, float("nan")):
+        embedding = FeatureEmbedding(2, 4, mask_value=mask_value)
+        model = kseq.encoder_decoder(embedding, TARGET_SIZE, width=4)
+        model.head.bias.assign(9.0 * (np.arange(TARGET_SIZE) == 5))
+        tail = np.full((4, 2), mask_value, "float32")
+        source = [rows[0], np.concatenate([rows[1], tail]), rows[2]]
+        result = model.generate(source, max_length=lambda n: n)
+        assert result.lengths[:, 0].tolist() == [3, 7, 2]
+    model = kseq.encoder_decoder(FeatureEmbedding(2, 4), TARGET_SIZE, width=4)
+    model.head.bias.assign(9.0 * (np.arange(TARGET_SIZE) == 5))
+    result = model.generate(random_array(2, 6, 2), max_length=lambda n: n)
+    assert result.lengths[:, 0].tolist() == [6, 6]
+
+
+def test_learned_positions_are_enough_for_what_may_be_written():
+    target = TokenEmbedding(TARGET_SIZE, 4, positions="learned", max_length=5)
+    model = kseq.encoder_decoder(SOURCE_SIZE, target, width=4)
+    model.generate([[4, 5], [6]], max_length=RelativeLength(2, 1))
+    with pytest.raises(ValueError, match="max_length=6 with a target of max_length=5"):
+        model.generate([[4, 5], [6]], max_length=RelativeLength(2, 2))
+
+
+@pytest.mark.parametrize("wrong", [0, 2.5, None, "3"])
+def test_a_function_that_gives_no_length_is_refused(model, wrong):
+    message = f"`max_length` must be a positive integer.*{wrong!r}"
+    with pytest.raises(ValueError, match=message):
+        model.generate(SOURCES, max_length=lambda n: wrong)
+
+
+def test_a_picture_has_no_length():
+    model = kseq.one_to_many(TARGET_SIZE, PatchEmbedding((4, 6, 1), 2, 4), width=4)
+    with pytest.raises(ValueError, match="relative to sources that have a length"):
+        model.generate(random_array(2, 4, 6, 1), max_length=RelativeLength())
+
+
+# Batches ----------------------------------------------------------------------------
+
+
+def batches(rows):
+    """Two rows at a time, each batch padded to its own length."""
+    for first in range(0, len(rows), 2):
+        pair = rows[first : first + 2]
+        yield padded(pair, max(map(len, pair)) + 1)
+
+
+def as_generator(rows):
+    return batches(rows)
+
+
+def as_lists(rows):
+    return iter([rows[:4], rows[4:]])
+
+
+def as_training(rows):
+    return ((({"source": x, "target": x}), x, x) for x in batches(rows))
+
+
+def as_tf_data(rows):
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((None, None), "int32")
+    return tf.data.Dataset.from_generator(lambda: batches(rows), output_signature=spec)
+
+
+def as_ragged_tf_data(rows):
+    import tensorflow as tf
+
+    ragged = tf.ragged.constant(rows, "int32")
+    return tf.data.Dataset.from_tensor_slices(ragged).batch(4)
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = list(batches(rows))
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return {"source": self.rows[index]}, self.rows[index]
+
+
+FORMS = [as_generator, as_lists, as_training, as_tf_data, as_ragged_tf_data, Batches]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_batches_give_what_their_rows_give(model, form):
+    search, options = BeamSearch(3, 0.6), {"return_attention_scores": True}
+    expected = model.generate(SOURCES, search, 5, **options)
+    result = model.generate(form(SOURCES), search, 5, **options)
+    assert_same(result, expected)
+    width = expected.attention.shape[-1]
+    assert_close(result.attention[..., :width], expected.attention)
+    tokens = np.stack(list(model.generate_stream(form(SOURCES), max_length=5)), axis=-1)
+    whole = model.generate(SOURCES, max_length=5).token_ids[:, 0]
+    np.testing.assert_array_equal(tokens, whole[:, : tokens.shape[1]])
+
+
+def test_what_teacher_forcing_feeds_is_read(model):
+    data = kseq.training.teacher_forcing(SOURCES[:3], [[4, 3]] * 3, batch_size=2)
+    result = model.generate(data, max_length=5)
+    rows = [row for i in range(len(data)) for row in data[i][0]["source"]]
+    assert_same(result, model.generate(rows, max_length=5))
+
+
+def test_pictures_come_in_batches_too():
+    model = kseq.one_to_many(TARGET_SIZE, PatchEmbedding((4, 6, 1), 2, 4), width=4)
+    pictures = random_array(5, 4, 6, 1)
+    result = model.generate(iter([pictures[:3], pictures[3:]]), max_length=4)
+    assert_same(result, model.generate(pictures, max_length=4))
+
+
+@pytest.mark.parametrize("form", [iter, as_generator])
+def test_no_batches_are_an_error(model, form):
+    with pytest.raises(ValueError, match="`source` must hold at least one row"):
+        model.generate(form([]))
+
+
+def test_batches_without_an_end_are_refused(model):
+    with pytest.raises(ValueError, match="must come to an end"):
+        model.generate(as_tf_data(SOURCES).repeat())
+
+
+def test_a_batch_without_a_source_is_refused(model):
+    with pytest.raises(ValueError, match=r"one called \"source\".*\['target', 'x'\]"):
+        model.generate(iter([{"x": SOURCES, "target": SOURCES}]))

@@ -1,0 +1,155 @@
+"""Text as it comes: whole characters, and together what `generate` writes."""
+
+import itertools
+import unicodedata
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.decoding import BannedTokens, BeamSearch, GreedySearch, Sampling
+from kseq.text import TextToText, TextWriter, Vocabulary
+from kseq.text.streaming import TextStream, joining_characters
+
+TEXTS = [
+    "한국어 값이 닭",
+    "no\u0301 e\u0323\u0301a",
+    "क्षि 値 hi-fi, (a) “b”.",
+    "각ㄱ1 가",
+]
+SPLITS = ("character", "word", "word_and_mark", "word_piece")
+FORMS = ("NFC", "NFD", "NFKC", "NFKD", None)
+SCRIPTS = list(itertools.product(SPLITS, FORMS))
+
+
+def stream_of(vocabulary, ids):
+    stream = TextStream(vocabulary)
+    return [*(stream.push([i]) for i in ids), stream.close()]
+
+
+@pytest.mark.parametrize("split, form", SCRIPTS)
+def test_pieces_are_together_the_text(split, form):
+    limit = {"max_tokens": 150} if split == "word_piece" else {}
+    vocabulary = Vocabulary(split, form, **limit).adapt(TEXTS)
+    random = np.random.default_rng(4)
+    rows = vocabulary.encode(TEXTS)
+    rows += [random.integers(0, vocabulary.size, 30).tolist() for _ in range(40)]
+    for ids in rows:
+        pieces = stream_of(vocabulary, ids)
+        assert "".join(pieces) == vocabulary.decode([ids])[0]
+
+
+def test_a_syllable_comes_whole_when_nothing_can_be_added():
+    letters = Vocabulary("character", "NFD").adapt(["한국어 1"])
+    ids = letters.encode(["한국 1어"])[0]
+    # To the last syllable a final consonant could still be added.
+    pieces = ["", "", "한", "", "", "국", " ", "1", "", "", "어"]
+    assert stream_of(letters, ids) == pieces
+    assert stream_of(letters, [*ids, 3, 0, 5])[-4:] == ["어", "", "", ""]
+
+
+@pytest.mark.parametrize("form", ["NFD", None])
+def test_no_piece_is_a_part_of_a_syllable(form):
+    spelled = [unicodedata.normalize("NFD", text) for text in TEXTS]
+    letters = Vocabulary("character", form).adapt(spelled)
+    for text, ids in zip(TEXTS, letters.encode(spelled), strict=True):
+        pieces = [p for p in stream_of(letters, ids) if p]
+        composed = [unicodedata.normalize("NFC", piece) for piece in pieces]
+        assert "".join(composed) == unicodedata.normalize("NFC", text)
+        assert len(pieces) > len(text) / 3
+
+
+def test_what_cannot_change_comes_at_once():
+    words = Vocabulary("word").adapt(["a b"])
+    assert stream_of(words, [4, 5, 1]) == ["a", " b", " \ufffd", ""]
+    syllables = Vocabulary("character").adapt(["한국어"])
+    ids = syllables.encode(["국한"])[0]
+    assert stream_of(syllables, ids) == ["국", "한", ""]
+    symbols = Vocabulary(None).adapt([["ab", "c"]])
+    assert stream_of(symbols, [4, 5]) == [["ab"], ["c"], []]
+
+
+def test_a_word_piece_may_join_what_stands_before_it():
+    assert joining_characters(["##\u1161", "##", "a", "\u1100"]) == ["\u1161"]
+
+
+# Pipelines --------------------------------------------------------------------------
+
+
+def jamo():
+    return Vocabulary("character", "NFD").adapt(["한국어", "나라"])
+
+
+def unsure(model):
+    """Writes whatever comes, and ends now and then."""
+    model.head.bias.assign(0.5 * (np.arange(model.output_shape[-1]) == 3))
+    return model
+
+
+@pytest.fixture(scope="module")
+def writer():
+    words = jamo()
+    keras.utils.set_random_seed(4)
+    model = kseq.encoder_decoder(words.size, words.size, width=8)
+    return TextToText(unsure(model), words, words)
+
+
+def joined(stream, count):
+    """The pieces of each text, together."""
+    steps = list(stream)
+    assert all(len(pieces) == count and any(pieces) for pieces in steps)
+    assert len(steps) > 2, "comes in pieces"
+    return ["".join(column) for column in zip(*steps, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "search", [GreedySearch([BannedTokens([3])]), Sampling(3.0, seed=4)]
+)
+def test_pieces_of_a_pipeline_are_what_it_generates(writer, search):
+    texts = ["한국", "나", "라라라"]
+    expected = [best.text for [best] in writer.generate(texts, search, 12)]
+    assert joined(writer.generate_stream(texts, search, 12), 3) == expected
+
+
+@pytest.mark.parametrize("window", [None, 7])
+@pytest.mark.parametrize("decoder", ["gru", "transformer"])
+def test_pieces_of_a_text_writer_are_what_it_generates(window, decoder):
+    words = jamo()
+    model = unsure(kseq.one_to_many(words.size, decoder=decoder, width=8))
+    writer, prompts = TextWriter(model, words, window), ["한국", "", "나", "라라"]
+    lengths = set()
+    for search in (GreedySearch([BannedTokens([3])]), Sampling(2.0)):
+        keras.utils.set_random_seed(5)
+        expected = writer.generate(prompts, search, 23)
+        keras.utils.set_random_seed(5)
+        stream = writer.generate_stream(prompts, search, 23)
+        assert joined(stream, 4) == expected
+        lengths |= {len(text) for text in expected}
+    assert len(lengths) > 2
+
+
+def test_no_texts_give_no_pieces(writer):
+    assert list(writer.generate_stream([])) == []
+    model = kseq.one_to_many(jamo().size, width=2)
+    assert list(TextWriter(model, jamo()).generate_stream([])) == []
+
+
+def test_wrong_requests_are_refused_at_once(writer):
+    with pytest.raises(ValueError, match="takes no token back"):
+        writer.generate_stream(["한"], BeamSearch(2))
+    with pytest.raises(ValueError, match=r"texts\[0\], which has none"):
+        writer.generate_stream([""])
+    model = kseq.one_to_many(jamo().size, width=2)
+    with pytest.raises(ValueError, match="prompt of 6 tokens"):
+        TextWriter(model, jamo()).generate_stream(["한국"], max_length=6)
+
+
+def test_a_model_that_cannot_stream_is_refused():
+    class Deaf(keras.Model):
+        def generate(self, source_ids, search=None, max_length=40):
+            raise NotImplementedError
+
+    words = jamo()
+    with pytest.raises(ValueError, match="must have a method `generate_stream`"):
+        TextToText(Deaf(), words, words).generate_stream(["한"])
