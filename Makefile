@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 RUN := .venv/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check -q -q
 # The tests run side by side, on four cores at most.
-PYTEST := $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+PYTEST := $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 # XLA compiles most tests for longer than they run; this makes it half of that.
 QUICKLY := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
 	--xla_cpu_use_fusion_emitters=false
@@ -18,12 +18,13 @@ PORTABLE := tests/layers tests/builders tests/decoding
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-torch bench lint format clean
+.PHONY: help demo test test-thorough test-torch bench lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        learn to pronounce English words, and show the result in demo/"
 	@echo "make test        lint, all tests on TensorFlow, the portable ones on JAX"
+	@echo "make test-thorough  the cases of the same tests that make test leaves out"
 	@echo "make test-torch  the portable tests on PyTorch: layers, builders, decoding"
 	@echo "make bench       times kseq beside its peers (Keras, KerasHub, PyTorch)"
 	@echo "make lint        check style and format"
@@ -35,10 +36,14 @@ demo: .venv/recipes.stamp
 	$(RUN) recipes/grapheme_to_phoneme.py --output demo
 	$(RUN) recipes/grapheme_to_phoneme.py --output demo --say sequence attention kseq
 
-test: export XLA_FLAGS ?= $(QUICKLY)
+test test-thorough: export XLA_FLAGS ?= $(QUICKLY)
 test: lint
-	$(PYTEST)
-	KERAS_BACKEND=jax $(PYTEST) $(PORTABLE)
+	$(PYTEST) -m "not thorough"
+	KERAS_BACKEND=jax $(PYTEST) -m "not thorough" $(PORTABLE)
+
+test-thorough: .venv/test.stamp
+	$(PYTEST) -m thorough
+	KERAS_BACKEND=jax $(PYTEST) -m thorough $(PORTABLE)
 
 test-torch: .venv/test.stamp .venv/torch.stamp
 	KERAS_BACKEND=torch $(PYTEST) $(PORTABLE)

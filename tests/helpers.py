@@ -13,11 +13,24 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 from keras import ops, tree
 
 from kseq.decoding.loop import reorder
 
 GARBAGE = 37.0
+
+
+def sampled(cases, step):
+    """Marks all but every `step`-th of some cases as thorough, for `make test`."""
+    return [
+        case
+        if number % step == 0
+        else pytest.param(
+            *(case if isinstance(case, tuple) else [case]), marks=pytest.mark.thorough
+        )
+        for number, case in enumerate(cases)
+    ]
 
 
 # The shared contract of layers ------------------------------------------------------

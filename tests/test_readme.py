@@ -11,15 +11,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+GUARD = 'if __name__ == "__main__":'
+
+
+def blocks(markdown):
+    return re.findall(r"^```python\n(.*?)^```", markdown, re.M | re.S)
 
 
 def python_blocks(markdown):
-    """Returns the ```python blocks as one program whose line numbers are the page's."""
-    program, in_block = [], False
-    for line in markdown.splitlines():
-        in_block = in_block and line != "```"
-        program.append(line if in_block else "")
-        in_block = in_block or line == "```python"
+    """Returns the ```python blocks as one program whose line numbers are the page's.
+
+    A block that starts processes is none of it, for each of them would run it all.
+    """
+    program = re.sub(r"^.+$", "", markdown, flags=re.M).split("\n")
+    for block in blocks(markdown):
+        if GUARD not in block:
+            first = markdown[: markdown.index(block)].count("\n")
+            lines = block.splitlines()
+            program[first : first + len(lines)] = lines
     return "\n".join(program)
 
 
@@ -55,12 +64,24 @@ def readme():
 def test_the_examples_run_in_order_without_a_warning(readme, tmp_path, pytestconfig):
     program = python_blocks(readme)
     assert program.strip(), "README.md has no ```python block to run"
-    script = tmp_path / "README.md"
+    run_script(tmp_path / "README.md", program, pytestconfig)
+
+
+def test_an_example_that_starts_processes_runs_as_a_script(
+    readme, tmp_path, pytestconfig
+):
+    guarded = [block for block in blocks(readme) if GUARD in block]
+    assert guarded
+    for block in guarded:
+        run_script(tmp_path / "script.py", block, pytestconfig)
+
+
+def run_script(script, program, pytestconfig):
     script.write_text(program, encoding="utf-8")
     warnings = [f"-W{rule}" for rule in pytestconfig.getini("filterwarnings")]
     done = subprocess.run(
         [sys.executable, *warnings, script],
-        cwd=tmp_path,
+        cwd=script.parent,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -69,7 +90,7 @@ def test_the_examples_run_in_order_without_a_warning(readme, tmp_path, pytestcon
 
 
 def test_each_example_can_be_copied_alone(readme):
-    for block in re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S):
+    for block in blocks(readme):
         assert unbound_names(block) == set(), block
 
 

@@ -24,11 +24,11 @@ class Decoding(Space):
 
     >>> import keras_tuner, kseq, tempfile
     >>> from kseq.decoding import BeamSearch
-    >>> from kseq.tuning import Decoding, Float, Int, Space, objective
+    >>> from kseq.tuning import Decoding, Int, Space, objective
     >>> model = kseq.one_to_many(7, condition=3, width=8)  # trained, let us say
     >>> space = Decoding(
     ...     model,
-    ...     Space(BeamSearch, num_beams=Int(1, 2), length_penalty=Float(0, 1, step=1)),
+    ...     Space(BeamSearch, num_beams=Int(1, 2), length_penalty=0.6),
     ...     source=[0, 1, 2], target=[[5, 3], [4, 3], [6, 3]])
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     tuner = keras_tuner.GridSearch(
@@ -36,7 +36,7 @@ class Decoding(Space):
     ...     tuner.search(verbose=0)
     >>> best = tuner.get_best_hyperparameters()[0]
     >>> type(space.best_search(best)).__name__, len(tuner.oracle.trials)
-    ('BeamSearch', 4)
+    ('BeamSearch', 2)
 
     References:
         - [Wu et al., 2016](https://arxiv.org/abs/1609.08144), 7, tables 2 and 3 (length

@@ -37,12 +37,13 @@ class Nursery:
         self._packed = pack(payload)
         self._environment = shares(workers)
         self._process = None
+        self.link = None  # the connection to the server, while there is one
 
     def open(self):
         if self._process is not None:
             return
         context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
+        self.link, theirs = context.Pipe()
         with environment(self._environment):
             self._process = context.Process(
                 target=serve, args=(theirs,), name="kseq-nursery"
@@ -50,22 +51,22 @@ class Nursery:
             self._process.start()
         theirs.close()
         with self._lost():
-            send_packed(self._connection, self._packed)
+            send_packed(self.link, self._packed)
 
     def start(self, name, job):
         """Starts a trial. `name` is free again when its `exit` was heard."""
         self.open()
         with self._lost():
-            self._connection.send(("start", name, job))
+            self.link.send(("start", name, job))
 
     def tell(self, name, message):
         with self._lost():
-            self._connection.send(("tell", name, message))
+            self.link.send(("tell", name, message))
 
     def kill(self, name):
         """Kills a trial; its `exit` will be heard."""
         with self._lost():
-            self._connection.send(("kill", name, None))
+            self.link.send(("kill", name, None))
 
     def hear(self, seconds):
         """Returns `(name, message)`, or None if all is silent for that long.
@@ -74,13 +75,14 @@ class Nursery:
             NurseryLost: The server was killed, and all trials with it.
         """
         with self._lost():
-            return self._connection.recv() if self._connection.poll(seconds) else None
+            return self.link.recv() if self.link.poll(seconds) else None
 
     def close(self):
         """Kills all trials, and the server."""
         if self._process is None:
             return
-        self._connection.close()  # which the server takes as the sign to go
+        self.link.close()  # which the server takes as the sign to go
+        self.link = None
         self._process.join(5)
         if self._process.is_alive():
             self._process.kill()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import keras_tuner
 
+from kseq.tuning import hosts
 from kseq.tuning.files import read_json
 from kseq.tuning.journal import Journal
 from kseq.tuning.nursery import Nursery, NurseryLost
@@ -28,6 +29,10 @@ from kseq.tuning.table import LiveTable
 
 MOST_RESTARTS = 3  # of the nursery, with nothing achieved in between
 EXPLORER = "explorer"
+SERVER_DIED = (
+    "The server of the trials' processes died time and again, with no trial ended in "
+    "between. Is there memory enough for the data?"
+)
 
 
 def search(
@@ -47,6 +52,8 @@ def search(
     timeout=None,
     tensorboard=False,
     verbose=True,
+    chief=None,
+    worker=None,
     **fit_arguments,
 ):
     """Searches a space for the best model, every trial in a process of its own.
@@ -86,16 +93,22 @@ def search(
         tensorboard: Whether to write curves and hyperparameters for TensorBoard, to
             `directory/tensorboard`.
         verbose: Whether to show the trials as they run.
+        chief: `"host:port"` at which this call listens for workers on other hosts, for
+            more trials at once than its own `workers`. The hosts share `directory`.
+        worker: `"host:port"` of a chief, made with the same call otherwise: its trials
+            run here too, `workers` of them at once. The call returns when the chief's
+            does; the chief has the results.
         **fit_arguments: Further arguments of `fit`: `epochs`, `validation_data`,
             `callbacks`, `batch_size`, ...
 
     Returns:
-        `Results`: the trials as a table, the best model, a report.
+        `Results`: the trials as a table, the best model, a report. None as a worker.
 
     Raises:
         ValueError: An argument does not make sense, or the directory holds something
             else, or `fit` reports no such metric.
-        SearchFailed: The space builds no model, or trials fail and fail.
+        SearchFailed: The space builds no model, trials fail and fail, or the chief is
+            gone.
         KeyboardInterrupt: After Ctrl-C; nothing is lost.
     """
     check_numbers(workers=workers, max_failures=max_failures)
@@ -104,15 +117,22 @@ def search(
         check_numbers(max_trials=max_trials)
     if tensorboard:
         require_tensorboard()
+    if chief is not None:
+        hosts.parse(chief, "chief")
     space = as_hypermodel(space)
+    nursery = Nursery((space, Arguments(data, fit_arguments)), workers)
+    names = [f"worker-{number}" for number in range(workers)]
+    if worker is not None:
+        return work(nursery, names, worker, directory, chief)
     running = Search(
         space=space,
-        nursery=Nursery((space, Arguments(data, fit_arguments)), workers),
+        nursery=nursery,
         oracle=make_oracle(
             tuner, objective, seed_of(seed, directory), fit_arguments.get("epochs")
         ),
         max_trials=max_trials,
-        workers=[f"worker-{number}" for number in range(workers)],
+        workers=names,
+        chief=chief,
         directory=directory,
         rules=Rules(stopping, retries, max_failures, trial_timeout, timeout),
         tensorboard=tensorboard,
@@ -123,6 +143,20 @@ def search(
 
 class SearchFailed(RuntimeError):
     """A search that cannot go on, for the reason given; what it has is kept."""
+
+
+def work(nursery, names, worker, directory, chief):
+    if chief is not None:
+        raise ValueError(
+            "`chief` and `worker` must not both be given. Received: "
+            f"chief={chief!r}, worker={worker!r}."
+        )
+    try:
+        hosts.work(nursery, names, worker, directory)
+    except hosts.ChiefLost as error:
+        raise SearchFailed(str(error)) from error
+    except NurseryLost as error:
+        raise SearchFailed(SERVER_DIED) from error
 
 
 @dataclasses.dataclass
@@ -186,6 +220,7 @@ class Search:
         oracle,
         max_trials,
         workers,
+        chief,
         directory,
         rules,
         tensorboard,
@@ -195,7 +230,8 @@ class Search:
         self.nursery = nursery
         self.max_trials = max_trials or oracle.max_trials
         self.oracle = oracle
-        self.workers = workers
+        self.workers = self.own_workers = workers
+        self.chief = chief
         self.directory = directory
         self.rules = rules
         self.tensorboard = tensorboard
@@ -212,6 +248,8 @@ class Search:
             known = self._explore()
             self.journal = Journal(self.directory, self._identity(known))
             try:
+                if self.chief is not None:
+                    self.nursery = hosts.Crew(self.nursery, self.chief, self.directory)
                 self._replay(known)
                 with self.table:
                     self._loop()
@@ -351,6 +389,7 @@ class Search:
         boards = self.journal.directory / "tensorboard" / trial.trial_id
         return {
             "trial": trial.trial_id,
+            "root": str(self.journal.directory),
             "seed": derive_seed(self.oracle.seed, trial.trial_id, attempt),
             "directory": str(directory),
             "output": str(directory / "output.txt"),
@@ -368,10 +407,12 @@ class Search:
 
     def _listen(self, worker, message):
         """Takes in a message. True when a trial ended."""
+        kind, *content = message
+        if kind in ("joined", "left"):
+            self._change_crew(kind, *content)
         run = self.running.get(worker)
         if run is None:
             return False
-        kind, *content = message
         if kind == "epoch":
             _, score, logs = content
             run.curve.append(score)
@@ -452,17 +493,30 @@ class Search:
     def _recover_from_loss(self, restarts):
         """The nursery was killed: its trials go on in a new one."""
         if restarts > MOST_RESTARTS:
-            raise SearchFailed(
-                f"The server of the trials' processes died {restarts} times with no "
-                "trial ended in between. Is there memory enough for the data?"
-            )
+            raise SearchFailed(SERVER_DIED)
         self.table.say("the server of the trials' processes died and begins anew")
-        for run in self.running.values():
+        self._give_back(self.own_workers)
+
+    def _change_crew(self, kind, names):
+        """Counts in workers of another host, or does without them."""
+        host = names[0].rpartition("/")[0]
+        self.table.say(f"{host} {kind}, with {len(names)} of the workers")
+        if kind == "joined":
+            self.workers = [*self.workers, *names]
+            return
+        self.workers = [name for name in self.workers if name not in names]
+        self._give_back(names)
+
+    def _give_back(self, workers):
+        """Takes back the trials of workers that are gone, to go on elsewhere."""
+        for worker in workers:
+            run = self.running.pop(worker, None)
+            if run is None:
+                continue
             if run.answer and run.answer[0] == "ended":
                 self._record(run, run.answer[1])
             else:
                 self.waiting.append(run.trial)
-        self.running.clear()
 
     def _kill_the_late(self):
         limit = self.rules.trial_timeout

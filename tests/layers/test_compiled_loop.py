@@ -1,5 +1,7 @@
 """The compiled loop of the recurrent decoder against the loop of Keras."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from tests.helpers import (
     length_mask,
     random_array,
     randomize,
+    sampled,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -92,8 +95,9 @@ def slopes(decoder, is_covered, masked, static):
     return results
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize(
+    "name, masked", sampled(list(itertools.product(DECODERS, [False, True])), 3)
+)
 def test_the_compiled_loop_has_the_numbers_and_gradients_of_keras(name, masked):
     decoder = build(name)
     expected, expected_slopes = slopes(decoder, False, masked, static=True)

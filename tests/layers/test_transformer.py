@@ -21,6 +21,7 @@ from tests.helpers import (
     length_mask,
     random_array,
     randomize,
+    sampled,
 )
 from tests.layers.test_multi_head_attention import DistanceBias
 
@@ -309,7 +310,7 @@ def test_rows_with_nothing_to_read_are_finite(cross_attention):
 @pytest.mark.parametrize("cross_attention", [True, False])
 @pytest.mark.parametrize(
     "shared, positions",
-    [(2, POSITIONS[0]), (HEADS, POSITIONS[1]), (2, POSITIONS[2])],
+    sampled([(2, POSITIONS[0]), (HEADS, POSITIONS[1]), (2, POSITIONS[2])], 2),
     ids=["none, grouped", "rotary", "relative, grouped"],
 )
 def test_step_by_step_equals_the_whole(cross_attention, shared, positions):

@@ -54,6 +54,7 @@ def test_it_prints_perplexity_and_answers_side_by_side(trained):
     assert {path.name for path in output.iterdir()} == {"model.keras", "training.png"}
 
 
+@pytest.mark.thorough
 def test_a_second_process_answers_with_the_saved_model(trained):
     model = trained[0] / "model.keras"
     done = subprocess.run(

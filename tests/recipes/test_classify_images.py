@@ -30,7 +30,7 @@ def trained(recipe, tmp_path_factory):
     output = tmp_path_factory.mktemp("images")
     flags = ["--task", "digits", "--output", str(output), *SMALL]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        recipe.main([*flags, "--epochs", "12", "--learning-rate", "0.01"])
+        recipe.main([*flags, "--epochs", "8", "--learning-rate", "0.01"])
     return output, printed.getvalue()
 
 
@@ -50,6 +50,7 @@ def test_it_writes_a_model_and_pictures(trained):
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 def test_a_second_process_reads_pictures_with_the_saved_model(
     recipe, trained, tmp_path
 ):

@@ -68,6 +68,7 @@ def test_it_writes_a_model_and_two_pictures(trained):
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 def test_a_second_process_classifies_measured_series(trained, tmp_path):
     rows = [("?", ["50", "51", "52", "53"]), ("?", ["98", "97", "96", "95", "94"])]
     unknown = write(tmp_path / "unknown.csv", rows)

@@ -92,6 +92,7 @@ def test_the_accuracy_is_that_of_the_file_on_the_test_part(recipe, files, traine
     assert rates(trained[1])[1] == round(100 * sum(right) / len(right), 2)
 
 
+@pytest.mark.thorough
 def test_a_second_process_reads_texts_with_the_saved_model(trained):
     command = [sys.executable, RECIPE, "--load", trained[0] / "model.keras"]
     done = subprocess.run(
@@ -239,6 +240,7 @@ def test_a_text_without_words_cannot_be_read(recipe, capsys):
     assert "one word at least" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_control_c_leaves_the_best_model_and_says_where(files, tmp_path):
     output = tmp_path / "stopped"
     process = subprocess.Popen(

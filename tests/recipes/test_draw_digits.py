@@ -49,6 +49,7 @@ def test_it_writes_a_model_and_pictures(trained):
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 def test_a_second_process_draws_with_the_saved_model(trained):
     command = [sys.executable, RECIPE, "--load", trained[0] / "model.keras"]
     done = subprocess.run(

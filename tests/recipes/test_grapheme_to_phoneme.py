@@ -196,6 +196,7 @@ def test_control_c_ends_training_and_keeps_the_best_epoch(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_french_is_learned_from_real_words(recipe, data_set, tmp_path):
     folder, splits = data_set("sigmorphon2021_g2p"), []
     for name in ("train", "dev", "test"):

@@ -87,6 +87,7 @@ def test_it_writes_a_model_and_two_pictures(trained):
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 def test_a_second_process_labels_with_the_saved_model(trained):
     command = [sys.executable, RECIPE, "--load", trained / "model.keras"]
     done = subprocess.run(
@@ -212,6 +213,7 @@ def test_a_label_that_only_the_test_has_is_warned_of(recipe, files, tmp_path, ca
     assert "B-planet" not in recipe.build(options, *parts[:2]).labels
 
 
+@pytest.mark.thorough
 def test_control_c_keeps_the_best_model_and_says_where(
     recipe, files, tmp_path, monkeypatch, capsys
 ):

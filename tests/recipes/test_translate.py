@@ -161,6 +161,7 @@ def test_wrong_arguments_are_refused(recipe, arguments, capsys):
     assert arguments[0] in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_control_c_ends_training_and_keeps_the_best_epoch(pairs, tmp_path):
     process = subprocess.Popen(
         [sys.executable, RECIPE, "--pairs", pairs, "--output", tmp_path, *SMALL]

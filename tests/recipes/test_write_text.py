@@ -79,6 +79,7 @@ def test_it_writes_one_model_and_a_picture(trained):
     assert (output / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 def test_a_second_process_writes_with_the_saved_model(trained):
     model = trained[0] / "model.keras"
     flags = ["--temperature", "0.1", "--length", "20", "--prompt", "사 가", "나다"]
@@ -177,6 +178,7 @@ def test_wrong_arguments_are_refused(recipe, arguments, capsys):
     assert arguments[0] in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_control_c_ends_training_and_keeps_the_best_model(text, tmp_path):
     flags = ["--text", text, "--output", tmp_path, *SHORT, "--prompt", "가"]
     process = start(*flags, "--epochs", "100000", "--decoder", "gru")

@@ -1,11 +1,12 @@
 """Tiny spaces for the tests of searches, in a module that trials can import.
 
-As a program it runs one search, for tests that kill the program.
+As a program it runs one search, or is a worker of one, for tests that kill it.
 """
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -29,7 +30,7 @@ class Small(keras_tuner.HyperModel):
                 layers.append(keras.layers.Dense(units, activation="tanh"))
         model = keras.Sequential([*layers, keras.layers.Dense(1)])
         rate = hp.Float("rate", 1e-3, 1e-1, sampling="log")
-        model.compile(keras.optimizers.SGD(rate), "mse", jit_compile=False)
+        model.compile(keras.optimizers.SGD(rate), "mse", run_eagerly=True)
         return model
 
 
@@ -59,7 +60,7 @@ class KillOnce(keras.callbacks.Callback):
 
 
 class Waiting(Small):
-    """Waits in the third epoch of every trial, long enough for a test to kill it."""
+    """Waits in the third epoch of every trial, until it is killed or a test says go."""
 
     def __init__(self, directory):
         super().__init__()
@@ -78,7 +79,8 @@ class Wait(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 2 and not (self.directory / "go").exists():
             (self.directory / "pid").write_text(str(os.getpid()))
-            signal.pause()
+            while not (self.directory / "go").exists():
+                time.sleep(0.05)
 
 
 class Failing(keras_tuner.HyperModel):
@@ -90,7 +92,7 @@ class Failing(keras_tuner.HyperModel):
             raise MemoryError("no room for it")
         inputs = keras.Input((5,))
         model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", run_eagerly=True)
         return model
 
     def fit(self, hp, model, *args, **kwargs):
@@ -133,4 +135,6 @@ if __name__ == "__main__":
     from kseq.tuning.search import search
     from tests.tuning.searches import Waiting
 
-    search(Waiting(sys.argv[2]), (X, Y), **settings(sys.argv[1]))
+    [directory, waiting, *worker] = sys.argv[1:]
+    address = {"worker": worker[0]} if worker else {}
+    search(Waiting(waiting), (X, Y), **settings(directory), **address)

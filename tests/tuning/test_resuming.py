@@ -33,7 +33,7 @@ def model():
     layers += [keras.layers.Dropout(0.3), keras.layers.Dense(1)]
     model = keras.Sequential(layers)
     optimizer = keras.optimizers.Adam(0.3)
-    model.compile(optimizer, "mse", metrics=["mae"], jit_compile=False)
+    model.compile(optimizer, "mse", metrics=["mae"], run_eagerly=True)
     return model
 
 

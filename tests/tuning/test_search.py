@@ -92,20 +92,15 @@ def begin_and_find_trial(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("victim", ["the parent", "the whole group"])
-def test_a_killed_search_goes_on_where_it_was(tmp_path, straight, victim):
-    process, trial = begin_and_find_trial(tmp_path)
-    family = [trial, *children(process.pid)]
-    assert len(family) >= 2 and all(map(is_alive, family))
-    if victim == "the parent":
-        process.kill()
-    else:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    wait_until(lambda: not any(map(is_alive, family)))
-    assert (tmp_path / "search/trials/0/checkpoint.npz").exists() or list(
-        tmp_path.glob("search/trials/*/checkpoint.npz")
-    )
+def test_a_search_killed_again_and_again_goes_on_where_it_was(tmp_path, straight):
+    for kill in (os.kill, os.killpg):  # the parent alone, and the whole group
+        process, trial = begin_and_find_trial(tmp_path)
+        family = [trial, *children(process.pid)]
+        assert len(family) >= 2 and all(map(is_alive, family))
+        kill(process.pid, signal.SIGKILL)
+        process.wait()
+        wait_until(lambda family=family: not any(map(is_alive, family)))
+        assert list(tmp_path.glob("search/trials/*/checkpoint.npz"))
     (tmp_path / "go").touch()
     results = search(Waiting(tmp_path), (X, Y), **settings(tmp_path / "search"))
     assert facts(results) == facts(straight)

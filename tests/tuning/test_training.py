@@ -48,6 +48,7 @@ def training(epochs=1, model=None, **options):
         ),
         "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         "metrics": ["accuracy"],
+        "run_eagerly": True,  # tracing takes longer
         "batches": Space(
             kseq.training.batches, batch_size=batch_size, length_multiple=Choice(2, 4)
         ),
