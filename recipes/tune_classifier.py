@@ -75,7 +75,7 @@ def search(space, words, labels, train, validation, options):
         return words.encode(part[0]), [labels.index(label) for label in part[1]]
 
     try:
-        return kseq.tuning.search(
+        results = kseq.tuning.search(
             space,
             rows(train),
             validation_data=rows(validation),
@@ -87,7 +87,13 @@ def search(space, words, labels, train, validation, options):
             stopping=MedianStopping(),
             timeout=60 * options.minutes,
             seed=options.seed,
+            chief=options.chief,
+            worker=options.worker,
         )
+        if results is None:
+            sys.exit("The search has ended. Its chief has the results.")
+        console.print(f"The best of them: {results.best_values()}")
+        return results
     except (ValueError, kseq.tuning.SearchFailed) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
@@ -147,6 +153,8 @@ def parse_arguments(argv):
     add("--trials", type=int, default=24, help="at most (%(default)s)")
     add("--minutes", type=float, default=12, help="... and for so long (%(default)s)")
     add("--workers", type=int, default=2, help="trials at a time (%(default)s)")
+    add("--chief", metavar="HOST:PORT", help="search with other hosts: listen here")
+    add("--worker", metavar="HOST:PORT", help="... run trials of the chief there")
     add("--epochs", type=int, default=6, help="of a trial (%(default)s)")
     add("--seed", type=int, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")

@@ -67,7 +67,7 @@ def search(space, train, validation, options):
     # What a network writes counts, not how it goes on from what is true.
     scores = kseq.tuning.GenerationScores(*validation, ["exact_match"])
     try:
-        return kseq.tuning.search(
+        results = kseq.tuning.search(
             space,
             train,
             validation_data=validation,
@@ -80,7 +80,13 @@ def search(space, train, validation, options):
             stopping=MedianStopping(),
             timeout=60 * options.minutes,
             seed=options.seed,
+            chief=options.chief,
+            worker=options.worker,
         )
+        if results is None:
+            sys.exit("The search has ended. Its chief has the results.")
+        console.print(f"The best of them: {results.best_values()}")
+        return results
     except (ValueError, kseq.tuning.SearchFailed) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
@@ -155,6 +161,8 @@ def parse_arguments(argv):
     add("--trials", type=int, default=16, help="at most (%(default)s)")
     add("--minutes", type=float, default=14, help="... and for so long (%(default)s)")
     add("--workers", type=int, default=2, help="trials at a time (%(default)s)")
+    add("--chief", metavar="HOST:PORT", help="search with other hosts: listen here")
+    add("--worker", metavar="HOST:PORT", help="... run trials of the chief there")
     add("--epochs", type=int, default=12, help="of a trial (%(default)s)")
     add("--seed", type=int, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")

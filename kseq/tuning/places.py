@@ -4,6 +4,9 @@ from kseq.tuning import conditions
 from kseq.tuning.calls import children
 from kseq.tuning.dimensions import Choice, Dimension
 
+PLAIN = (bool, int, float, str)
+MOST_VALUES = 20  # of a list: a longer one is data
+
 
 def entries(root):
     """Every dimension as `(name, dimension, disjoint conditions)`.
@@ -34,6 +37,18 @@ def entries(root):
     for dimension in alternatives:
         enter(dimension)
     return list(ordered.values())
+
+
+def fixed_values(node, path=()):
+    """The numbers and strings of a tree that are not searched, by their names."""
+    if isinstance(node, PLAIN):
+        return {"/".join(path): node}
+    if isinstance(node, list | tuple) and len(node) > MOST_VALUES:
+        return {}
+    found = {}
+    for key, child in children(node):
+        found |= fixed_values(child, (*path, key))
+    return found
 
 
 def _places(node, path, when):

@@ -114,6 +114,7 @@ def best_section(results, scored):
         "hp = keras_tuner.HyperParameters()\n"
         f"hp.values = {{\n{''.join(lines)}}}\n"
         "model = space.build(hp)  # space: the one that was searched\n"
+        "model.optimizer.build(model.trainable_variables)\n"
         f"model.load_weights({str(weights)!r})"
     )
     return section(

@@ -83,8 +83,8 @@ class Results:
             import pandas
         except ImportError as error:
             raise ImportError(
-                "`dataframe` needs the package pandas. Install it (pip install "
-                "pandas), or use `table()`, which needs nothing."
+                "`dataframe` needs the package pandas. Install it with `pip install "
+                "kseq[tuning]`, or use `table()`, which needs nothing."
             ) from error
         rows = [{**row, **row.pop("values")} for row in self.table()]
         return pandas.DataFrame(rows).set_index("trial")
@@ -135,7 +135,7 @@ class Results:
         ordered = sorted(self.table(), key=self._rank)
         for row in ordered:
             score = "" if row["score"] is None else f"{row['score']:.6g}"
-            values = ", ".join(f"{k}={v}" for k, v in visible(row["values"]).items())
+            values = ", ".join(map(shown, visible(row["values"]).items()))
             lines.append(f"{row['trial']:>8} {row['status']:<11} {score:>14}  {values}")
         return "\n".join(lines)
 
@@ -147,3 +147,8 @@ class Results:
 def visible(values):
     """The hyperparameters without what Hyperband notes among them."""
     return {name: v for name, v in values.items() if not name.startswith("tuner/")}
+
+
+def shown(item):
+    name, value = item
+    return f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}"

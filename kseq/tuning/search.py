@@ -23,6 +23,7 @@ from kseq.tuning.files import read_json
 from kseq.tuning.journal import Journal
 from kseq.tuning.nursery import Nursery, NurseryLost
 from kseq.tuning.oracles import Proposer, hyperparameters_from, make_oracle
+from kseq.tuning.places import PLAIN, fixed_values
 from kseq.tuning.results import Results
 from kseq.tuning.resuming import columns
 from kseq.tuning.table import LiveTable
@@ -127,6 +128,7 @@ def search(
     running = Search(
         space=space,
         nursery=nursery,
+        settings={k: v for k, v in fit_arguments.items() if isinstance(v, PLAIN)},
         oracle=make_oracle(
             tuner, objective, seed_of(seed, directory), fit_arguments.get("epochs")
         ),
@@ -217,6 +219,7 @@ class Search:
         self,
         space,
         nursery,
+        settings,
         oracle,
         max_trials,
         workers,
@@ -228,6 +231,7 @@ class Search:
     ):
         self.space = space
         self.nursery = nursery
+        self.settings = settings
         self.max_trials = max_trials or oracle.max_trials
         self.oracle = oracle
         self.workers = self.own_workers = workers
@@ -305,6 +309,8 @@ class Search:
             "space": hashlib.sha256(config.encode()).hexdigest()[:16],
             "hyperparameters": [h.name for h in known.space],
             "epochs": getattr(self.oracle, "max_epochs", None),
+            **{f"{name} of fit": value for name, value in self.settings.items()},
+            **fixed_values(self.space),
         }
 
     def _replay(self, known):

@@ -1,6 +1,8 @@
 """Searches that are killed, that fail, that run side by side."""
 
+import html
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,6 +51,10 @@ def test_a_search_finds_what_it_tried(straight):
     model = straight.best_model()
     loss = model.evaluate(X, Y, verbose=0)
     assert loss == pytest.approx(best["score"], rel=1e-5)
+    page = straight.report(straight.directory / "report.html").read_text()
+    names = {"space": Small()}
+    exec(html.unescape(re.search("<pre>(.*?)</pre>", page, re.S)[1]), names)
+    assert names["model"].evaluate(X, Y, verbose=0) == loss
 
 
 def test_a_trial_killed_in_the_middle_goes_on_where_it_was(tmp_path, straight):
@@ -169,11 +175,20 @@ def test_the_memory_of_the_parent_does_not_grow(tmp_path, monkeypatch):
 @pytest.mark.parametrize("tuner", ["bayesian", "hyperband"])
 def test_the_tuners_of_keras_tuner_run(tmp_path, tuner):
     arguments = settings(tmp_path) | {"max_trials": 5, "epochs": 3}
-    arguments["stopping"] = MedianStopping(1, 2) if tuner == "bayesian" else None
+    if tuner == "bayesian":
+        arguments["stopping"] = MedianStopping(1, 2)
+    else:
+        arguments["tensorboard"] = True
     results = search(Small(), (X, Y), tuner=tuner, **arguments, workers=2)
     rows = results.table()
     assert len(rows) == 5 and all(np.isfinite(row["score"]) for row in rows)
     assert all(("units" in row["values"]) == row["values"]["deep"] for row in rows)
+    if tuner == "hyperband":
+        for row in rows:
+            files = (tmp_path / "tensorboard" / row["trial"]).rglob("events*")
+            content = b"".join(file.read_bytes() for file in files)
+            assert b"epoch_loss" in content and b"rate" in content
+            assert b"_hparams_/session_end_info" in content
 
 
 class TestBadInput:
@@ -191,6 +206,8 @@ class TestBadInput:
         before = (straight.directory / "journal.json").read_bytes()
         with pytest.raises(ValueError, match="tuner: there RandomSearch.*here Grid"):
             search(Small(), (X, Y), **settings(straight.directory), tuner="grid")
+        with pytest.raises(ValueError, match="epochs of fit: there 4, here 5"):
+            search(Small(), (X, Y), **settings(straight.directory) | {"epochs": 5})
         assert (straight.directory / "journal.json").read_bytes() == before
 
     def test_a_space_that_does_not_pickle(self, tmp_path):

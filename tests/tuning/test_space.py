@@ -13,6 +13,7 @@ import pytest
 import kseq
 from kseq.layers import RecurrentEncoder, TransformerEncoder
 from kseq.tuning import Boolean, Choice, Fixed, Float, Int, Space
+from kseq.tuning.places import fixed_values
 
 
 def record(*args, **kwargs):
@@ -361,3 +362,16 @@ def test_grid_search_visits_every_point_of_a_dimension_under_two_choices(tmp_pat
 
 def tiny(first, second):
     return keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+
+
+def test_what_is_not_searched_has_names_too():
+    space = Space(
+        record,
+        20,
+        encoder=Choice(Space(deep, 3, rate=Float(0.1, 0.3)), Space(wide, Int(8, 32))),
+        name="a",
+        bias=True,
+        data=list(range(30)),
+    )
+    expected = {"args/0": 20, "encoder/deep/num_layers": 3, "name": "a", "bias": True}
+    assert fixed_values(space) == expected

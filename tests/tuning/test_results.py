@@ -1,0 +1,144 @@
+"""What a search leaves behind and shows, from a journal that the tests write."""
+
+import io
+import re
+import xml.etree.ElementTree as ElementTree
+
+import keras_tuner
+import pytest
+
+from kseq.tuning.journal import Journal
+from kseq.tuning.results import Results
+from kseq.tuning.table import LiveTable
+from tests.tuning.searches import Small
+
+LOSS = keras_tuner.Objective("val_loss", "min")
+VALUES = [
+    {"deep": True, "units": 3, "rate": 0.1 + 0.2},
+    {"deep": False, "rate": 0.02},
+    {"deep": True, "units": 5, "rate": 0.9, "name": "<b>&"},
+    {"deep": False, "rate": 0.05},
+]
+CURVES = [[0.9, 0.25, 0.5], [0.75], [], [0.7, 0.65]]
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """Trials that completed, was stopped, failed, and was cut off, in this order."""
+    journal = Journal(tmp_path / "search", {"tuner": "RandomSearch"})
+    for number, values in enumerate(VALUES):
+        journal.append("created", str(number), values=values)
+    journal.append("failed", "2", kind="failed", reason="it was too <wide>")
+    for number in (1, 0, 2):
+        curve = CURVES[number]
+        failed = not curve
+        journal.append(
+            "ended",
+            str(number),
+            score=None if failed else min(curve),
+            epoch=0 if failed else curve.index(min(curve)),
+            stopped=number == 1,
+            parameters=None if failed else 1234,
+            curve=curve,
+            curves={} if failed else {"val_loss": curve},
+            space=None,
+            reason="it was too <wide>" if failed else None,
+            details=None,
+            seconds=61.5,
+        )
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def results(journal):
+    return Results(Small(), LOSS, journal)
+
+
+def test_the_table_says_what_became_of_each_trial(results):
+    rows = results.table()
+    assert [row["status"] for row in rows] == [
+        "completed",
+        "stopped",
+        "failed",
+        "unfinished",
+    ]
+    assert [row["score"] for row in rows] == [0.25, 0.75, None, None]
+    assert [row["epoch"] for row in rows] == [2, 1, None, None]
+    assert [row["epochs"] for row in rows] == [3, 1, 0, 0]
+    assert [row["attempts"] for row in rows] == [1, 1, 2, 0]
+    assert [row["values"] for row in rows] == VALUES
+    assert results.best["trial"] == "0" and results.best_values() == VALUES[0]
+    assert results.curves("0") == {"val_loss": CURVES[0]} and results.curves("3") == {}
+
+
+def test_the_data_frame_has_a_column_for_each_hyperparameter(results):
+    frame = results.dataframe()
+    assert list(frame.index) == ["0", "1", "2", "3"]
+    assert frame["rate"].tolist() == [values["rate"] for values in VALUES]
+    assert frame["units"].isna().tolist() == [False, True, False, True]
+    assert frame.loc["2", "reason"] == "it was too <wide>"
+
+
+def test_the_best_come_first_in_print_and_numbers_are_short(results):
+    lines = str(results).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["0", "1", "2", "3"]
+    assert "rate=0.3" in lines[1] and "0.30000000000000004" not in lines[1]
+
+
+def test_a_report_shows_all_and_escapes_it(results, tmp_path):
+    page = results.report(tmp_path / "report.html").read_text("utf-8")
+    ElementTree.fromstring(re.search("<body>.*</body>", page, re.S)[0])
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert headings == [
+        "The best trial",
+        "What mattered",
+        "All trials, side by side",
+        "Learning curves",
+        "Failures",
+        "All trials",
+    ]
+    assert "1 completed, 1 stopped, 1 failed, 1 unfinished" in page
+    assert "it was too &lt;wide&gt;" in page and "name=&lt;b&gt;&amp;" in page
+    assert (
+        page.count("<title>trial ") == 4
+    )  # a line of each scored trial in two pictures
+    assert "http" not in page, "needs no other file"
+
+
+def test_where_no_trial_has_completed_the_report_says_so(tmp_path):
+    journal = Journal(tmp_path / "search", {"tuner": "RandomSearch"})
+    journal.append("created", "0", values=VALUES[0])
+    results = Results(Small(), LOSS, journal)
+    journal.close()
+    assert "No trial has completed" in results.report(tmp_path / "r.html").read_text()
+    with pytest.raises(ValueError, match="A trial must have completed"):
+        results.best_model()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_what_is_shown_says_how_each_trial_ended_and_which_is_best(stream, journal):
+    table = LiveTable(True, LOSS, stream())
+    table.show_past([], 4)
+    with table:
+        for event in journal.events:
+            if event["event"] == "ended":
+                table.show_end(event)
+        table.update({})
+    shown = " ".join(table.stream.getvalue().split())
+    for expected in ("0.75", "0.25", "3 of 4 trials", "too <wide>", "left"):
+        assert expected in shown
+    assert "best 0.25 (trial 0)" in shown
+    assert ("\x1b" in table.stream.getvalue()) == (stream is Terminal)
+
+
+def test_what_is_not_verbose_is_silent(journal):
+    table = LiveTable(False, LOSS, io.StringIO())
+    with table:
+        table.show_end(journal.events[-1])
+    assert table.stream.getvalue() == ""
