@@ -15,6 +15,9 @@ PYTEST := $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 QUICKLY := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
 	--xla_cpu_use_fusion_emitters=false
 PORTABLE := tests/layers tests/builders tests/decoding
+# In builders nearly all is the same on every backend: these files run what is not.
+BRIEFLY := tests/layers tests/decoding $(addprefix tests/builders/test_,every_shape.py \
+	writing.py streaming.py)
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
@@ -39,11 +42,12 @@ demo: .venv/recipes.stamp
 test test-thorough: export XLA_FLAGS ?= $(QUICKLY)
 test: lint
 	$(PYTEST) -m "not thorough"
-	KERAS_BACKEND=jax $(PYTEST) -m "not thorough" $(PORTABLE)
+	KERAS_BACKEND=jax $(PYTEST) -m "not thorough" $(BRIEFLY)
 
 test-thorough: .venv/test.stamp
 	$(PYTEST) -m thorough
 	KERAS_BACKEND=jax $(PYTEST) -m thorough $(PORTABLE)
+	KERAS_BACKEND=jax $(PYTEST) $(filter-out $(BRIEFLY),$(wildcard tests/builders/*.py))
 
 test-torch: .venv/test.stamp .venv/torch.stamp
 	KERAS_BACKEND=torch $(PYTEST) $(PORTABLE)

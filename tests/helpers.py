@@ -21,13 +21,17 @@ from kseq.decoding.loop import reorder
 GARBAGE = 37.0
 
 
-def sampled(cases, step):
-    """Marks all but every `step`-th of some cases as thorough, for `make test`."""
+def sampled(cases, step, unpack=True):
+    """Marks all but every `step`-th of some cases as thorough, for `make test`.
+
+    A case that is a tuple gives several arguments, unless `unpack` is False.
+    """
     return [
         case
         if number % step == 0
         else pytest.param(
-            *(case if isinstance(case, tuple) else [case]), marks=pytest.mark.thorough
+            *(case if unpack and isinstance(case, tuple) else [case]),
+            marks=pytest.mark.thorough,
         )
         for number, case in enumerate(cases)
     ]

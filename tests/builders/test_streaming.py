@@ -79,7 +79,7 @@ def assert_is_generated(tokens, result):
     assert steps == result.lengths.max(), "ends when all rows have"
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", sampled(MODELS, 3))
 def test_the_tokens_of_a_stream_are_those_of_generate(kind):
     model, source = made(kind), INPUTS.get(kind, SOURCES)
     lengths = set()

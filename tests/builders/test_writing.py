@@ -1,5 +1,7 @@
 """`generate` and `score`: laws that hold for whatever the model has learned."""
 
+import copy
+
 import keras
 import numpy as np
 import pytest
@@ -225,20 +227,37 @@ def test_attention_is_only_there_where_it_was_asked_for(model):
     assert model.generate(SOURCES, SEARCH, LENGTH).attention is None
 
 
-@pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch compiles nothing")
-def test_a_shape_is_compiled_once(model, monkeypatch):
-    traced, step = [], model.step
-
+def counted(calls, function):
     def counting(*arguments):
-        traced.append(1)
-        return step(*arguments)
+        calls.append(1)
+        return function(*arguments)
 
-    monkeypatch.setattr(model, "step", counting)
-    model.generate([[4, 5, 6], [7], [8]], max_length=3)
+    return counting
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch compiles nothing")
+@pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
+def test_a_shape_is_compiled_once(model, search, monkeypatch):
+    traced = []
+    monkeypatch.setattr(model, "step", counted(traced, model.step))
+    model.generate([[4, 5, 6], [7], [8]], search, max_length=3)
     assert traced
     del traced[:]
-    model.generate([[9], [4, 5, 6, 7, 8, 9, 10, 1], [5], [6]], max_length=3)
-    model.generate(padded(SOURCES[:4], 5), GreedySearch(), max_length=3)
+    model.generate([[9], [4, 5, 6, 7, 8, 9, 10, 1], [5], [6]], search, max_length=3)
+    again = copy.deepcopy(search)  # one that is equal
+    model.generate(padded(SOURCES[:4], 5), again, max_length=3)
+    assert not traced
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch compiles nothing")
+def test_a_score_is_compiled_once(monkeypatch):
+    model = kseq.encoder_decoder(SOURCE_SIZE, TARGET_SIZE, width=3)
+    traced, reading = [], kseq.builders.writing._Reading
+    monkeypatch.setattr(reading, "call", counted(traced, reading.call))
+    model.score([[4, 5, 6], [7], [8]], [[4, 3], [5, 6, 3], [3]])
+    assert traced
+    del traced[:]
+    model.score([[9], [4, 5, 6, 7, 8, 9, 10, 1]], [[5, 5, 5, 5, 3], [3]])
     assert not traced
 
 

@@ -121,7 +121,7 @@ def test_the_penalty_changes_what_is_best():
 
 @pytest.mark.parametrize(
     "num_results, length_penalty",
-    sampled([(1, 0.6), (2, 0), (2, 0.6), (2, -0.7), (1, 0), (1, -0.7)], 3),
+    sampled([(1, 0.6), (2, 0), (2, 0.6), (2, -0.7), (1, 0), (1, -0.7)], 6),
 )
 def test_a_row_that_ends_early_has_lost_nothing(num_results, length_penalty):
     found = 0

@@ -126,6 +126,7 @@ def test_the_saved_model_forecasts_measured_values(trained, values):
     assert abs(changed[..., 1] - forecast[..., 1]).min() > 1
 
 
+@pytest.mark.thorough
 def test_a_second_process_goes_on_where_the_file_ends(
     trained, series, values, tmp_path
 ):
@@ -207,6 +208,7 @@ def test_other_encoders_fit_too(recipe, encoder):
     assert model.output_shape == (None, 3, 2)
 
 
+@pytest.mark.thorough
 def test_control_c_ends_training_and_keeps_the_best_model(series, tmp_path):
     process = start("--series", series, "--output", tmp_path, *SMALL, "--epochs=100000")
     printed = ""

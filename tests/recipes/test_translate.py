@@ -56,6 +56,7 @@ def test_it_prints_bleu_and_translations_and_draws(trained):
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 def test_a_second_process_translates_with_the_saved_model(trained):
     model = trained[0] / "model.keras"
     done = subprocess.run(

@@ -47,6 +47,7 @@ def run(*arguments):
     )
 
 
+@pytest.mark.thorough
 def test_a_search_ends_with_a_model_and_a_report(files, tmp_path):
     done = run(*files, *SMALL, "--output", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ from kseq.tuning.resuming import (
     ResumableFit,
     ShuffledBatches,
 )
+from tests.helpers import sampled
 
 RANDOM = np.random.default_rng(3)
 X = RANDOM.normal(size=(23, 5)).astype("float32")
@@ -66,12 +67,15 @@ def plateau():
 
 @pytest.mark.parametrize(
     "kill_after, callbacks, data",
-    [
-        (2, (), {}),
-        (1, (plateau,), {"batch_size": 7}),
-        (0, (impatient,), {"epochs": 40}),
-        (3, (plateau, impatient), {"epochs": 40, "batch_size": 5}),
-    ],
+    sampled(
+        [
+            (1, (plateau,), {"batch_size": 7}),
+            (2, (), {}),
+            (0, (impatient,), {"epochs": 40}),
+            (3, (plateau, impatient), {"epochs": 40, "batch_size": 5}),
+        ],
+        2,
+    ),
 )
 def test_a_killed_fit_ends_as_one_that_was_not(
     tmp_path, monkeypatch, kill_after, callbacks, data

@@ -14,6 +14,7 @@ import pytest
 from kseq.tuning.search import SearchFailed, search
 from kseq.tuning.stopping import MedianStopping
 from kseq.tuning.table import LiveTable
+from tests.helpers import sampled
 from tests.tuning.searches import (
     Dying,
     Failing,
@@ -172,7 +173,7 @@ def test_the_memory_of_the_parent_does_not_grow(tmp_path, monkeypatch):
     assert pages[-1] <= 1.1 * pages[2]
 
 
-@pytest.mark.parametrize("tuner", ["bayesian", "hyperband"])
+@pytest.mark.parametrize("tuner", sampled(["hyperband", "bayesian"], 2))
 def test_the_tuners_of_keras_tuner_run(tmp_path, tuner):
     arguments = settings(tmp_path) | {"max_trials": 5, "epochs": 3}
     if tuner == "bayesian":
