@@ -257,7 +257,9 @@ def test_a_score_is_compiled_once(monkeypatch):
     model.score([[4, 5, 6], [7], [8]], [[4, 3], [5, 6, 3], [3]])
     assert traced
     del traced[:]
-    model.score([[9], [4, 5, 6, 7, 8, 9, 10, 1]], [[5, 5, 5, 5, 3], [3]])
+    model.score(
+        [[9], [4, 5, 6, 7, 8, 9, 10, 1], [], [5]], [[5, 5, 5, 5, 3], [3], [3], [4]]
+    )
     assert not traced
 
 
