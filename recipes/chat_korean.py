@@ -208,11 +208,11 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add, path = parser.add_argument, pathlib.Path
+    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
     add("--model", choices=["transformer", "gru"], default="transformer")
     add("--tokens", choices=["character", "jamo", "word_piece"], default="character")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
-    add("--output", type=path, default=path("chat"), help="folder of what is made")
+    add("--output", type=folder, default="chat", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="use a saved model, do not train")
     add("--say", nargs="+", metavar="TEXT", help='what to answer: "뭐 먹을까?"')
     add("--pieces", type=int, default=8000, help="how many word pieces")

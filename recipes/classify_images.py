@@ -213,10 +213,10 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add, path = parser.add_argument, pathlib.Path
+    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
     add("--task", choices=list(SETTINGS), default="mnist")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
-    add("--output", type=path, default=path("images"), help="folder of what is made")
+    add("--output", type=folder, default="images", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="read with a saved model")
     add("--read", type=path, nargs="+", metavar="PICTURE", help="what to read then")
     add("--patch", type=int, help="height and width of a patch")

@@ -214,14 +214,14 @@ def load_parts(options):
 def parse_arguments(argv):
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    add, path = parser.add_argument, pathlib.Path
+    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
     add("--data", type=path, help="directory of data sets; default: $KSEQ_DATA_DIR")
     add("--train", type=path, metavar="FILE", help="series of your own to learn from")
     add("--dev", type=path, metavar="FILE", help="... to choose the best epoch by")
     add("--test", type=path, metavar="FILE", help="... to be tested on")
     add("--load", type=path, metavar="FILE", help="a saved model, for --read")
     add("--read", type=path, metavar="FILE", help="series to sort into classes")
-    add("--output", type=path, default=path("classes"), help="directory for results")
+    add("--output", type=folder, default="classes", help="directory for results")
     add("--encoder", choices=["gru", "lstm", "rnn"], default="gru")
     add("--width", type=int, default=64, help="width of every layer (%(default)s)")
     add("--noise", type=float, default=0.3, help="in standard deviations (%(default)s)")

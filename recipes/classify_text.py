@@ -196,12 +196,12 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add, path = parser.add_argument, pathlib.Path
+    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
     add("--task", choices=["sst2", "trec"], default="sst2")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
     for part in ("train", "dev", "test"):
         add(f"--{part}", type=path, metavar="FILE", help="your lines of `label TEXT`")
-    add("--output", type=path, default=path("texts"), help="folder of what is made")
+    add("--output", type=folder, default="texts", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="read with a saved model")
     add("--read", nargs="+", metavar="TEXT", help="what to read then")
     add("--cell", choices=["lstm", "gru"], default="gru")

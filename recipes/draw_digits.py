@@ -217,8 +217,8 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add, path = parser.add_argument, pathlib.Path
-    add("--output", type=path, default=path("digits"), help="folder of what is made")
+    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
+    add("--output", type=folder, default="digits", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="draw with a saved model")
     add("--digits", nargs="+", type=int, choices=range(10), default=list(range(10)))
     add("--temperature", type=float, default=0.8)

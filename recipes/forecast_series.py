@@ -217,11 +217,11 @@ def load_parts(options):
 def parse_arguments(argv):
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    add, path = parser.add_argument, pathlib.Path
+    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
     add("--data", type=path, help="directory of data sets; default: $KSEQ_DATA_DIR")
     add("--series", type=path, metavar="FILE", help="a CSV file of your own")
     add("--load", type=path, metavar="FILE", help="a saved model: say what comes next")
-    add("--output", type=path, default=path("forecast"), help="directory for results")
+    add("--output", type=folder, default="forecast", help="directory for results")
     add("--horizon", type=int, default=96, help="steps to forecast (%(default)s)")
     add("--context", type=int, default=336, help="steps to look back (%(default)s)")
     add("--patch", type=int, default=24, help="steps read as one (%(default)s)")

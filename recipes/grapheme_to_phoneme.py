@@ -174,14 +174,14 @@ def say(options):
 def parse_arguments(argv):
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    add, path = parser.add_argument, pathlib.Path
+    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
     add("--lexicon", type=path, help="lines of `word TAB phonemes`; split at random")
     add("--train", type=path, help="a split of its own: the words to learn from")
     add("--dev", type=path, help="... to choose the best epoch by")
     add("--test", type=path, help="... to be tested on")
     add("--say", nargs="+", metavar="WORD", help="pronounce words with a saved model")
     add("--load", type=path, metavar="FILE", help="... this one; else that in --output")
-    add("--output", type=path, default=path("g2p"), help="directory of what is made")
+    add("--output", type=folder, default="g2p", help="directory of what is made")
     add("--cell", choices=["rnn", "lstm", "gru"], default="gru")
     add("--attention", choices=["bahdanau", "luong", "none"], default="bahdanau")
     add("--units", type=int, default=128, help="width of every layer (%(default)s)")

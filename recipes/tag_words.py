@@ -212,12 +212,12 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add, path = parser.add_argument, pathlib.Path
+    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
     add("--task", choices=["atis", "ud_english_ewt"], default="atis")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
     for part, use in {"train": "learn", "dev": "watch", "test": "be tested on"}.items():
         add(f"--{part}", type=path, help=f"a file of your own, with sentences to {use}")
-    add("--output", type=path, default=path("tag_words"), help="folder of what is made")
+    add("--output", type=folder, default="tag_words", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="label with a saved model")
     add("--read", nargs="+", metavar="SENTENCE", help="what to label then")
     add("--encoder", choices=["lstm", "gru", "transformer"], default="lstm")

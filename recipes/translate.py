@@ -211,12 +211,12 @@ def load_model(path):
 def parse_arguments(argv):
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    add, path = parser.add_argument, pathlib.Path
+    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
     add("--task", choices=["multi30k", "tatoeba_fra_eng"], default="multi30k")
     add("--model", choices=list(SETTINGS), default="transformer")
     add("--pairs", type=path, metavar="FILE", help="lines of `source TAB target`")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
-    add("--output", type=path, default=path("translate"), help="folder of what is made")
+    add("--output", type=folder, default="translate", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="use a saved model, do not train")
     add("--translate", nargs="+", metavar="TEXT", help="what to translate with --load")
     add("--pieces", type=int, default=5000, help="word pieces of each language")

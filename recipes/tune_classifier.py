@@ -142,12 +142,12 @@ def load_splits(options):
 def parse_arguments(argv):
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    add, path = parser.add_argument, pathlib.Path
+    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
     add("--task", choices=["sst2", "trec"], default="trec")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
     for part in ("train", "dev", "test"):
         add(f"--{part}", type=path, metavar="FILE", help="your lines of `label TEXT`")
-    add("--output", type=path, default=path("tuned"), help="folder of what is made")
+    add("--output", type=folder, default="tuned", help="folder of what is made")
     add("--network", choices=["recurrent", "transformer", "both"], default="both")
     add("--tuner", choices=["random", "bayesian", "hyperband"], default="random")
     add("--trials", type=int, default=24, help="at most (%(default)s)")

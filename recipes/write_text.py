@@ -197,11 +197,11 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add, path = parser.add_argument, pathlib.Path
+    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
     add("--text", type=path, help="any text in UTF-8, of which a tenth is held out")
     add("--jamo", action="store_true", help="take Hangul apart (Unicode's NFD)")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
-    add("--output", type=path, default=path("text"), help="folder of what is made")
+    add("--output", type=folder, default="text", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="write with a saved model")
     add("--prompt", nargs="+", default=["\n"], metavar="TEXT", help="how texts begin")
     add("--length", type=int, default=400, help="of a text (%(default)s)")

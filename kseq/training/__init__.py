@@ -7,6 +7,7 @@ from kseq.training.metrics import (
     TokenAccuracy,
     edit_distance,
 )
+from kseq.training.output import output_folder
 from kseq.training.spans import SpanScores, span_scores, spans
 from kseq.training.teacher_forcing import TeacherForcing, teacher_forcing
 from kseq.training.token_dropout import TokenDropout
@@ -25,6 +26,7 @@ __all__ = [
     "TokenDropout",
     "batches",
     "edit_distance",
+    "output_folder",
     "span_scores",
     "spans",
     "teacher_forcing",
