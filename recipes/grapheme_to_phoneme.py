@@ -84,11 +84,13 @@ def fit(pipeline, options, train, dev):
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warm_up, warmup_target=options.learning_rate, warmup_steps=warm_up
     )
+    # What is tested and kept is the average of the weights over the last tenth or so.
+    average = {"use_ema": True, "ema_momentum": max(0.0, 1 - 10 / steps)}
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
     pipeline.model.compile(
-        keras.optimizers.Adam(rate, global_clipnorm=1.0),
+        keras.optimizers.Adam(rate, global_clipnorm=1.0, **average),
         loss=kseq.training.SequenceCrossentropy(label_smoothing=0.1),
-        # A word is right here if greedy search gets it right: that goes wrong at the
-        # first step at which the best phoneme after the true ones is not the true one.
+        # Greedy search is right if at each step, after true ones, the true one is best.
         metrics=[kseq.training.ExactMatch(name="words_right")],
     )
     best = kseq.training.SaveBest(
@@ -98,7 +100,7 @@ def fit(pipeline, options, train, dev):
         batches,
         validation_data=batch(*dev, batch_size=256, shuffle=False),
         epochs=options.epochs,
-        callbacks=[best, kseq.training.StopOnInterrupt()],
+        callbacks=[swap, best, kseq.training.StopOnInterrupt()],
     )
 
 
@@ -117,8 +119,8 @@ def evaluate(pipeline, lexicon, num_beams):
 
 def error_rates(spoken, references, phonemes):
     """Errors a phoneme and a word, each against the nearest of the references."""
-    owners = [i for i, lines in enumerate(references) for _ in lines]
-    lines = [line for lines in references for line in lines]
+    pairs = [(i, line) for i, lines in enumerate(references) for line in lines]
+    owners, lines = map(list, zip(*pairs, strict=True))
     found = [spoken[i] for i in owners]
     distances = kseq.training.edit_distance(phonemes(lines), phonemes(found))
     nearest = {}
@@ -146,9 +148,7 @@ def draw_attention(pipeline, word, output):
     """Writes which letters the model read at each phoneme, as a picture."""
     [[best]] = pipeline.generate([word], return_attention_scores=True)
     if best.attention is None or not best.tokens:
-        return console.print(
-            f"No picture of {word}: nothing was read, or nothing said."
-        )
+        return console.print(f"No picture of {word}: nothing was read or said.")
     axes = kseq.plots.attention_heatmap(
         best.attention, best.source_tokens, best.tokens, title=f"{word}: {best.text}"
     )
