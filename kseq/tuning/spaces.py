@@ -4,8 +4,8 @@ The ranges are those that studies searched or recommend, cut to models that trai
 minutes to hours on one machine:
 
 - units, widths: 20 to 200 a layer, on a logarithmic scale, [Greff et al., 2017](
-  https://arxiv.org/abs/1503.04069), IV.C; here up to 256. They find the learning rate
-  to matter most and the size next, and both nearly independent of the rest.
+  https://arxiv.org/abs/1503.04069), "Hyperparameter Search"; here up to 256. They find
+  the learning rate to matter most and the size next, nearly independent of the rest.
 - recurrent layers: one to three, and dropout up to .5, [Reimers and Gurevych, 2017](
   https://arxiv.org/abs/1707.06799); two to four for translation, LSTM before GRU,
   additive attention before multiplicative, [Britz et al., 2017](
