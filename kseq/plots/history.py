@@ -37,7 +37,7 @@ def training_curve(history, metrics=None, figure=None):
     names = [name for name in values if name.removeprefix("val_") == name]
     metrics = names if metrics is None else list(metrics)
     unknown = [name for name in metrics if name not in names]
-    if unknown or not metrics or not values[metrics[0]]:
+    if unknown or not metrics or not len(values[metrics[0]]):
         raise ValueError(
             "`metrics` must name at least one metric of a history with one epoch or "
             f"more. Received: metrics={metrics}; the history has {names}."
@@ -54,7 +54,7 @@ def training_curve(history, metrics=None, figure=None):
     for place, name in enumerate(metrics):
         ax = figure.add_subplot(rows, columns, place + 1)
         draw(ax, epochs, values[name], "training", TRAINING)
-        if values.get(f"val_{name}"):
+        if len(values.get(f"val_{name}", ())):
             draw(ax, epochs, values[f"val_{name}"], "validation", VALIDATION)
             ax.legend(frameon=False, labelcolor="linecolor", handlelength=1)
         ax.set_title(name.replace("_", " "), loc="left", size=11)

@@ -167,6 +167,13 @@ def test_epochs_are_whole_numbers(tmp_path):
     assert all(tick == int(tick) for tick in ticks) and {1, 2} <= set(ticks)
 
 
+def test_a_history_may_hold_arrays():
+    history = {"loss": np.array([2.0, 1.0]), "val_loss": np.array([2.5, 1.5])}
+    training, validation = training_curve(history).axes[0].lines
+    assert training.get_ydata().tolist() == [2.0, 1.0]
+    assert validation.get_ydata().tolist() == [2.5, 1.5]
+
+
 def test_a_history_of_keras_gives_its_own_epochs():
     history = types.SimpleNamespace(history={"loss": [2.0, 1.0]}, epoch=[5, 6])
     [line] = training_curve(history).axes[0].lines
