@@ -17,6 +17,11 @@ def pytest_collection_finish(session):
     gc.set_threshold(100_000, 20, 100)
 
 
+def pytest_runtest_teardown(item, nextitem):
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()  # the models and compiled functions of this file
+
+
 @pytest.fixture(autouse=True)
 def fresh_seeded_keras():
     """Starts each test with the same seed, the default dtype and no used names."""
