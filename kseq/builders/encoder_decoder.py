@@ -195,6 +195,13 @@ class EncoderDecoder(WritingModel):
                 f"positions. Received: max_length={max_length} with a target of "
                 f"max_length={longest}. Write less, or train with more positions."
             )
+        if with_coverage and not self._attends:
+            raise ValueError(
+                "A coverage penalty needs a decoder with attention to the source. "
+                f"Received: `coverage_penalty` with {type(self.decoder).__name__} "
+                f"'{self.decoder.name}', which has none. Search without the penalty, "
+                "or give the decoder attention."
+            )
         memory, mask, states = self._encode(source)
         state, constants = self.decoder.start(
             memory, mask, states, num_beams, max_length
@@ -207,6 +214,12 @@ class EncoderDecoder(WritingModel):
             padding = ops.cast(ops.logical_not(is_real), "float32")[:, None]  # B 1 S
             state["coverage"] = ops.repeat(padding, num_beams, axis=1)  # B K S
         return state, constants
+
+    @property
+    def _attends(self):
+        """Whether the decoder tells what it reads of the source at each step."""
+        kinds = ("attention", "cross_attention")
+        return any(getattr(self.decoder, kind, None) for kind in kinds)
 
     def step(self, token_ids, state, constants):
         positions = state["positions"]  # B K
