@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import kseq
+from kseq.training.arguments import count, folder, positive, seed, share
 
 MAX_LENGTH = 80  # tokens of an answer, at most
 LOOK_AT = [
@@ -208,30 +209,28 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
+    add, path = parser.add_argument, pathlib.Path
     add("--model", choices=["transformer", "gru"], default="transformer")
     add("--tokens", choices=["character", "jamo", "word_piece"], default="character")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
     add("--output", type=folder, default="chat", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="use a saved model, do not train")
     add("--say", nargs="+", metavar="TEXT", help='what to answer: "뭐 먹을까?"')
-    add("--pieces", type=int, default=8000, help="how many word pieces")
-    add("--width", type=int, default=256)
-    add("--dropout", type=float, default=0.3)
-    add("--epochs", type=int, default=15)
-    add("--batch-size", type=int, default=128)
-    add("--learning-rate", type=float, default=1e-3)
-    add("--beams", type=int, default=5)
-    add("--temperature", type=float, default=0.8)
-    add("--seed", type=int, default=0)
+    add("--pieces", type=count, default=8000, help="how many word pieces")
+    add("--width", type=count, default=256)
+    add("--dropout", type=share, default=0.3)
+    add("--epochs", type=count, default=15)
+    add("--batch-size", type=count, default=128)
+    add("--learning-rate", type=positive, default=1e-3)
+    add("--beams", type=count, default=5)
+    add("--temperature", type=positive, default=0.8)
+    add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
     options = parser.parse_args(argv)
     if options.say and not options.load:
         parser.error("--say needs --load FILE")
     if options.quick:
         options.epochs, options.width = 1, min(options.width, 64)
-    if min(options.epochs, options.width, options.batch_size, options.beams) < 1:
-        parser.error("--epochs, --width, --batch-size and --beams must be positive")
     return options
 
 

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import kseq
+from kseq.training.arguments import count, folder, positive, seed
 
 NUM_CLASSES = 10
 SETTINGS = {
@@ -87,7 +88,7 @@ def fit(model, train, validation, options):
         keras.optimizers.AdamW(learning_rate, weight_decay=0.05, global_clipnorm=1.0),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        jit_compile=True,
+        jit_compile=not options.quick,  # compiling takes longer than a --quick
     )
     callbacks = [
         kseq.training.SaveBest(options.output / "model.keras", monitor="val_accuracy"),
@@ -213,19 +214,19 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
+    add, path = parser.add_argument, pathlib.Path
     add("--task", choices=list(SETTINGS), default="mnist")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
     add("--output", type=folder, default="images", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="read with a saved model")
     add("--read", type=path, nargs="+", metavar="PICTURE", help="what to read then")
-    add("--patch", type=int, help="height and width of a patch")
-    add("--width", type=int, default=64)
-    add("--layers", type=int, default=4)
-    add("--epochs", type=int)
-    add("--batch-size", type=int)
-    add("--learning-rate", type=float, default=2e-3)
-    add("--seed", type=int, default=0)
+    add("--patch", type=count, help="height and width of a patch")
+    add("--width", type=count, default=64)
+    add("--layers", type=count, default=4)
+    add("--epochs", type=count)
+    add("--batch-size", type=count)
+    add("--learning-rate", type=positive, default=2e-3)
+    add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
     options = parser.parse_args(argv)
     if bool(options.load) != bool(options.read):
@@ -235,8 +236,6 @@ def parse_arguments(argv):
             setattr(options, name, value)
     if options.quick:
         options.epochs = 2
-    if min(options.epochs, options.width, options.layers, options.batch_size) < 1:
-        parser.error("--epochs, --width, --layers and --batch-size must be positive")
     if options.patch not in (2, 4, 7):
         parser.error("--patch must be 2, 4, or for MNIST 7")
     return options

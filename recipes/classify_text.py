@@ -27,6 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 import kseq
+from kseq.training.arguments import count, folder, positive, seed, share
 
 SETTINGS = {
     "sst2": {"min_count": 2, "word_dropout": 0.25, "epochs": 5},
@@ -164,8 +165,9 @@ def load_splits(options):
     known = set(parts[0].values())
     if len(known) < 2 or not all(parts):
         sys.exit(
-            "There must be two labels to learn at least, and texts in every part. "
-            f"Received: {len(known)} labels, {[len(part) for part in parts]} texts."
+            "There must be two labels to learn at least, and texts in every part, not "
+            f"counting those that a later part has too. Received: {len(known)} labels, "
+            f"{[len(part) for part in parts]} texts."
         )
     for name, part in zip(("validation", "test"), parts[1:], strict=True):
         if new := sorted(set(part.values()) - known):
@@ -196,7 +198,7 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
+    add, path = parser.add_argument, pathlib.Path
     add("--task", choices=["sst2", "trec"], default="sst2")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
     for part in ("train", "dev", "test"):
@@ -205,14 +207,14 @@ def parse_arguments(argv):
     add("--load", type=path, metavar="FILE", help="read with a saved model")
     add("--read", nargs="+", metavar="TEXT", help="what to read then")
     add("--cell", choices=["lstm", "gru"], default="gru")
-    add("--width", type=int, default=128)
-    add("--min-count", type=int, help="how often a word must be seen to be learned")
-    add("--word-dropout", type=float, help="share of words made unknown")
-    add("--dropout", type=float, default=0.5)
-    add("--epochs", type=int)
-    add("--batch-size", type=int, default=50)
-    add("--learning-rate", type=float, default=2e-3)
-    add("--seed", type=int, default=0)
+    add("--width", type=count, default=128)
+    add("--min-count", type=count, help="how often a word must be seen to be learned")
+    add("--word-dropout", type=share, help="share of words made unknown")
+    add("--dropout", type=share, default=0.5)
+    add("--epochs", type=count)
+    add("--batch-size", type=count, default=50)
+    add("--learning-rate", type=positive, default=2e-3)
+    add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
     options = parser.parse_args(argv)
     if bool(options.load) != bool(options.read):
@@ -225,8 +227,8 @@ def parse_arguments(argv):
         if getattr(options, name) is None:
             setattr(options, name, value)
     options.epochs = 2 if options.quick else options.epochs
-    if min(options.epochs, options.width // 8, options.batch_size) < 1:
-        parser.error("--epochs and --batch-size must be positive, --width 8 at least")
+    if options.width < 8:
+        parser.error("--width must be 8 or more")
     return options
 
 

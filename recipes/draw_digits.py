@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import kseq
+from kseq.training.arguments import count, folder, positive, probability, seed, share
 
 MODEL, SHEET, CURVE, DRAWN = "model.keras", "sheet.png", "training.png", "drawn.png"
 SIDE, LEVELS, CLASSES = 8, 17, 10
@@ -217,31 +218,25 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
+    add, path = parser.add_argument, pathlib.Path
     add("--output", type=folder, default="digits", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="draw with a saved model")
     add("--digits", nargs="+", type=int, choices=range(10), default=list(range(10)))
-    add("--temperature", type=float, default=0.8)
-    add("--top-p", type=float, help="draw from the most probable levels only")
-    add(
-        "--draws", type=int, default=100, help="of each class, to be read (%(default)s)"
-    )
+    add("--temperature", type=positive, default=0.8)
+    add("--top-p", type=probability, help="draw from the most probable levels only")
+    add("--draws", type=count, default=100, help="of each class (%(default)s)")
     add("--decoder", choices=["lstm", "gru", "transformer"], default="lstm")
-    add("--width", type=int, default=128)
-    add("--layers", type=int, default=1)
-    add("--dropout", type=float, default=0.2)
-    add("--epochs", type=int, default=30)
-    add("--batch-size", type=int, default=32)
-    add("--learning-rate", type=float, default=3e-3)
-    add("--seed", type=int, default=0)
+    add("--width", type=count, default=128)
+    add("--layers", type=count, default=1)
+    add("--dropout", type=share, default=0.2)
+    add("--epochs", type=count, default=30)
+    add("--batch-size", type=count, default=32)
+    add("--learning-rate", type=positive, default=3e-3)
+    add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
     options = parser.parse_args(argv)
     if options.quick:
         options.epochs, options.draws, options.width = 2, 5, 32
-    if min(options.epochs, options.width, options.layers, options.draws) < 1:
-        parser.error("--epochs, --width, --layers and --draws must be positive")
-    if options.temperature <= 0 or not 0 < (options.top_p or 1) <= 1:
-        parser.error("--temperature must be above 0, --top-p above 0 and up to 1")
     return options
 
 

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 import kseq
+from kseq.training.arguments import count, folder, positive, seed, share
 
 SEEN, TRUTH, FORECAST = "0.6", "#51127c", "#f1605d"
 console = Console()
@@ -42,14 +43,16 @@ def main(argv=None):
     sizes = "{} series: {:,} steps to learn from, {:,} to watch, {:,} held out"
     console.print(sizes.format(len(names), *map(len, parts)))
     if len(train) < length or min(len(validation), len(test)) < options.horizon:
-        sys.exit("--context and --horizon do not fit into this. Choose smaller ones.")
+        needs = f"{length} steps to learn from, {options.horizon} in each other part"
+        sys.exit(
+            f"--context and --horizon need {needs}. Received: {[*map(len, parts)]}."
+        )
     # The network and all figures see series with mean 0 and variance 1 in training.
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     deviation[deviation == 0] = 1.0  # a series that stands still
     train, validation, test = looking_back(
         [(part - mean) / deviation for part in parts], options.context
     )
-
     model = build(options, len(names))
     whole = with_units(model, mean, deviation)
     history = fit(model, whole, options, train, validation)
@@ -57,9 +60,10 @@ def main(argv=None):
     evaluate(model, windows(test, options))
     starts = np.linspace(0, len(test) - length, 3).astype(int)
     stretches = np.stack([test[start : start + length] for start in starts])
-    picture = options.output / "forecasts.png"
-    draw(whole, names, stretches * deviation + mean, picture)
+    draw(whole, names, stretches * deviation + mean, options.output / "forecasts.png")
     console.print(f"The best model and pictures lie in {options.output}/.")
+    if options.quick:
+        console.print("This was --quick, a look at the way: the figures mean nothing.")
 
 
 def looking_back(parts, context):
@@ -155,7 +159,7 @@ def draw(whole, names, stretches, path):
     """Draws series, a row each: what was seen, what came if known, the forecast."""
     (_, context, _), (_, horizon, _) = whole.input_shape, whole.output_shape
     forecasts = whole.predict(stretches[:, :context], verbose=0)
-    names, columns = names[:5], len(stretches)
+    names, columns = names[:8], len(stretches)
     size = (1 + 3.2 * columns, 0.4 + 1.4 * len(names))
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     panels = figure.subplots(len(names), columns, sharex=True, sharey="row", squeeze=0)
@@ -182,8 +186,8 @@ def go_on(options):
         whole = keras.saving.load_model(options.load, compile=False)
         _, context, num_series = map(int, (1, *whole.input_shape[1:]))
         _, horizon, _ = whole.output_shape
-    except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
-        sys.exit(f"--load must name a model of this recipe: {options.load}: {error}")
+    except (ValueError, TypeError, AttributeError, OSError, zipfile.BadZipFile):
+        sys.exit(f"--load must name a model of this recipe. Received: {options.load}")
     names, parts = load_parts(options)
     values = np.concatenate(parts)
     if len(names) != num_series or len(values) < context:
@@ -210,35 +214,34 @@ def load_parts(options):
             )
     except (ValueError, OSError) as error:
         sys.exit(str(error))
-    most = 2 * (options.context + options.horizon) if options.quick else None
-    return names, [part[:most] for part in parts]
+    if options.quick:
+        some = np.concatenate(parts)[: 6 * (options.context + options.horizon)]
+        parts = np.array_split(some, 3)
+    return names, parts
 
 
 def parse_arguments(argv):
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
+    add, path = parser.add_argument, pathlib.Path
     add("--data", type=path, help="directory of data sets; default: $KSEQ_DATA_DIR")
     add("--series", type=path, metavar="FILE", help="a CSV file of your own")
     add("--load", type=path, metavar="FILE", help="a saved model: say what comes next")
     add("--output", type=folder, default="forecast", help="directory for results")
-    add("--horizon", type=int, default=96, help="steps to forecast (%(default)s)")
-    add("--context", type=int, default=336, help="steps to look back (%(default)s)")
-    add("--patch", type=int, default=24, help="steps read as one (%(default)s)")
+    add("--horizon", type=count, default=96, help="steps to forecast (%(default)s)")
+    add("--context", type=count, default=336, help="steps to look back (%(default)s)")
+    add("--patch", type=count, default=24, help="steps read as one (%(default)s)")
     add("--encoder", choices=["gru", "lstm", "rnn", "transformer"], default="gru")
-    add("--width", type=int, default=256, help="width of every layer (%(default)s)")
-    add("--dropout", type=float, default=0.5)
-    add("--epochs", type=int, default=8)
-    add("--batch-size", type=int, default=64)
-    add("--learning-rate", type=float, default=1e-3)
-    add("--seed", type=int, default=0)
+    add("--width", type=count, default=256, help="width of every layer (%(default)s)")
+    add("--dropout", type=share, default=0.5)
+    add("--epochs", type=count, default=8)
+    add("--batch-size", type=count, default=64)
+    add("--learning-rate", type=positive, default=1e-3)
+    add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="try it out: little data, no good figures")
     options = parser.parse_args(argv)
     if options.quick:
         options.epochs, options.width = 1, 16
-    names = "horizon", "context", "patch", "width", "epochs", "batch_size"
-    if min(getattr(options, name) for name in names) < 1:
-        parser.error("--" + ", --".join(names).replace("_", "-") + " must be positive")
     if options.context % options.patch:
         parser.error("--context must be a multiple of --patch")
     return options

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import kseq
+from kseq.training.arguments import count, folder, positive, seed, share
 
 MAX_LENGTH = 40  # phonemes of a word, at most
 console = Console()
@@ -49,6 +50,8 @@ def main(argv=None):
     kseq.plots.training_curve(history).savefig(options.output / "training.png")
     draw_attention(pipeline, words[len(words) * 3 // 4], options.output)
     console.print(f"Model and pictures lie in {options.output}/.")
+    if options.quick:
+        console.print("This was --quick, a look at the way: the figures mean nothing.")
 
 
 def build(options, num_letters, num_phonemes):
@@ -149,9 +152,8 @@ def draw_attention(pipeline, word, output):
     [[best]] = pipeline.generate([word], return_attention_scores=True)
     if best.attention is None or not best.tokens:
         return console.print(f"No picture of {word}: nothing was read or said.")
-    axes = kseq.plots.attention_heatmap(
-        best.attention, best.source_tokens, best.tokens, title=f"{word}: {best.text}"
-    )
+    shown = best.attention, best.source_tokens, best.tokens, f"{word}: {best.text}"
+    axes = kseq.plots.attention_heatmap(*shown)
     axes.figure.savefig(output / "attention.png")
 
 
@@ -174,7 +176,7 @@ def say(options):
 def parse_arguments(argv):
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
+    add, path = parser.add_argument, pathlib.Path
     add("--lexicon", type=path, help="lines of `word TAB phonemes`; split at random")
     add("--train", type=path, help="a split of its own: the words to learn from")
     add("--dev", type=path, help="... to choose the best epoch by")
@@ -184,14 +186,14 @@ def parse_arguments(argv):
     add("--output", type=folder, default="g2p", help="directory of what is made")
     add("--cell", choices=["rnn", "lstm", "gru"], default="gru")
     add("--attention", choices=["bahdanau", "luong", "none"], default="bahdanau")
-    add("--units", type=int, default=128, help="width of every layer (%(default)s)")
-    add("--layers", type=int, default=1, help="of encoder and decoder (%(default)s)")
-    add("--dropout", type=float, default=0.1)
-    add("--epochs", type=int, default=3)
-    add("--batch-size", type=int, default=256)
-    add("--learning-rate", type=float, default=5e-3)
-    add("--beams", type=int, default=5, help="beams of the beam search (%(default)s)")
-    add("--seed", type=int, default=0)
+    add("--units", type=count, default=128, help="width of every layer (%(default)s)")
+    add("--layers", type=count, default=1, help="of encoder and decoder (%(default)s)")
+    add("--dropout", type=share, default=0.1)
+    add("--epochs", type=count, default=3)
+    add("--batch-size", type=count, default=256)
+    add("--learning-rate", type=positive, default=5e-3)
+    add("--beams", type=count, default=5, help="beams of the beam search (%(default)s)")
+    add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="try it out: few words, no good figures")
     options = parser.parse_args(argv)
     splits = [options.train, options.dev, options.test]
@@ -199,8 +201,6 @@ def parse_arguments(argv):
         parser.error("--train, --dev and --test go together, and without --lexicon")
     if options.load and not options.say:
         parser.error("--load goes with --say")
-    if min(options.epochs, options.units, options.layers, options.batch_size) < 1:
-        parser.error("--epochs, --units, --layers and --batch-size must be positive")
     return options
 
 

@@ -28,6 +28,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import kseq
+from kseq.training.arguments import count, folder, positive, seed, share
 
 console = Console()
 
@@ -143,7 +144,7 @@ def draw_confusions(labels, found, path):
     names = [name for name, _ in counts.most_common(24)]
     shares = [[pairs[true, guess] / counts[true] for guess in names] for true in names]
     axes = kseq.plots.attention_heatmap(
-        shares, names, names, "true label (left), given (above)"
+        shares, names, names, f"true (left), given (above): {len(names)} common labels"
     )
     axes.figure.savefig(path)
 
@@ -212,7 +213,7 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
+    add, path = parser.add_argument, pathlib.Path
     add("--task", choices=["atis", "ud_english_ewt"], default="atis")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
     for part, use in {"train": "learn", "dev": "watch", "test": "be tested on"}.items():
@@ -221,24 +222,22 @@ def parse_arguments(argv):
     add("--load", type=path, metavar="FILE", help="label with a saved model")
     add("--read", nargs="+", metavar="SENTENCE", help="what to label then")
     add("--encoder", choices=["lstm", "gru", "transformer"], default="lstm")
-    add("--width", type=int, default=192, help="of each layer (%(default)s)")
-    add("--layers", type=int, default=1, help="of the encoder (%(default)s)")
-    add("--word-dropout", type=float, default=0.05, help="share of words read by form")
-    add("--dropout", type=float, default=0.5)
-    add("--epochs", type=int, default=20)
-    add("--batch-size", type=int, default=16)
-    add("--learning-rate", type=float, default=4e-3)
-    add("--seed", type=int, default=0)
+    add("--width", type=count, default=192, help="of each layer (%(default)s)")
+    add("--layers", type=count, default=1, help="of the encoder (%(default)s)")
+    add("--word-dropout", type=share, default=0.05, help="share of words read by form")
+    add("--dropout", type=share, default=0.5)
+    add("--epochs", type=count, default=20)
+    add("--batch-size", type=count, default=16)
+    add("--learning-rate", type=positive, default=4e-3)
+    add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
     options = parser.parse_args(argv)
     if bool(options.load) != bool(options.read):
         parser.error("--load and --read go together")
     if len({bool(path) for path in (options.train, options.dev, options.test)}) > 1:
         parser.error("--train, --dev and --test go together")
-    if min(options.epochs, options.layers, options.batch_size, options.width // 4) < 1:
-        parser.error(
-            "--epochs, --layers and --batch-size must be 1 at least, --width 4"
-        )
+    if options.width < 4:
+        parser.error("--width must be 4 or more")
     if options.quick:
         options.epochs, options.width, options.learning_rate = 4, 64, 0.01
     return options

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import kseq
+from kseq.training.arguments import count, folder, positive, seed, share
 
 MAX_LENGTH = 80  # pieces of a translation, at most
 SETTINGS = {  # where not told otherwise
@@ -52,8 +53,9 @@ def main(argv=None):
     pairs = sorted(zip(*test, strict=True), key=lambda pair: len(pair[0]))
     print_translations(translator, pairs[:: len(pairs) // 6 + 1], options)
     draw_attention(translator, pairs[len(pairs) // 2][0], options.output)
-    note = " This was --quick: the figures mean nothing." if options.quick else ""
-    console.print(f"What was made lies in {options.output}/.{note}")
+    console.print(f"What was made lies in {options.output}/.")
+    if options.quick:
+        console.print("This was --quick, a look at the way: the figures mean nothing.")
 
 
 def build(options, sources, targets):
@@ -211,7 +213,7 @@ def load_model(path):
 def parse_arguments(argv):
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
+    add, path = parser.add_argument, pathlib.Path
     add("--task", choices=["multi30k", "tatoeba_fra_eng"], default="multi30k")
     add("--model", choices=list(SETTINGS), default="transformer")
     add("--pairs", type=path, metavar="FILE", help="lines of `source TAB target`")
@@ -219,15 +221,15 @@ def parse_arguments(argv):
     add("--output", type=folder, default="translate", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="use a saved model, do not train")
     add("--translate", nargs="+", metavar="TEXT", help="what to translate with --load")
-    add("--pieces", type=int, default=5000, help="word pieces of each language")
-    add("--width", type=int, default=256)
-    add("--layers", type=int, help="3 of a Transformer, 1 of a recurrent network")
-    add("--dropout", type=float)
-    add("--epochs", type=int, default=10)
-    add("--batch-size", type=int, default=128)
-    add("--learning-rate", type=float)
-    add("--beams", type=int, default=5)
-    add("--seed", type=int, default=0)
+    add("--pieces", type=count, default=5000, help="word pieces of each language")
+    add("--width", type=count, default=256)
+    add("--layers", type=count, help="3 of a Transformer, 1 of a recurrent network")
+    add("--dropout", type=share)
+    add("--epochs", type=count, default=10)
+    add("--batch-size", type=count, default=128)
+    add("--learning-rate", type=positive)
+    add("--beams", type=count, default=5)
+    add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
     options = parser.parse_args(argv)
     if options.translate and not options.load:
@@ -239,8 +241,6 @@ def parse_arguments(argv):
             setattr(options, name, value)
     if options.quick:
         options.epochs, options.pieces, options.width = 1, 1000, 64
-    if min(options.epochs, options.width, options.layers, options.batch_size) < 1:
-        parser.error("--epochs, --width, --layers and --batch-size must be positive")
     options.search = kseq.decoding.BeamSearch(options.beams, length_penalty=1.0)
     return options
 

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import kseq
+from kseq.training.arguments import count, folder, positive, seed
 from kseq.tuning import Choice, Float, MedianStopping, Space, objective, spaces
 
 SCORE = "val_written_exact_match"
@@ -150,7 +151,7 @@ def load_splits(options):
 def parse_arguments(argv):
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
+    add, path = parser.add_argument, pathlib.Path
     add("--language", choices=["fre", "ice", "eng_us"], default="fre")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
     for part in ("train", "dev", "test"):
@@ -158,21 +159,19 @@ def parse_arguments(argv):
     add("--output", type=folder, default="tuned", help="folder of what is made")
     add("--network", choices=["recurrent", "transformer", "both"], default="both")
     add("--tuner", choices=["random", "bayesian", "hyperband"], default="random")
-    add("--trials", type=int, default=16, help="at most (%(default)s)")
-    add("--minutes", type=float, default=14, help="... and for so long (%(default)s)")
-    add("--workers", type=int, default=2, help="trials at a time (%(default)s)")
+    add("--trials", type=count, default=16, help="at most (%(default)s)")
+    add("--minutes", type=positive, default=14, help="... and so long (%(default)s)")
+    add("--workers", type=count, default=2, help="trials at a time (%(default)s)")
     add("--chief", metavar="HOST:PORT", help="search with other hosts: listen here")
     add("--worker", metavar="HOST:PORT", help="... run trials of the chief there")
-    add("--epochs", type=int, default=12, help="of a trial (%(default)s)")
-    add("--seed", type=int, default=0)
+    add("--epochs", type=count, default=12, help="of a trial (%(default)s)")
+    add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
     options = parser.parse_args(argv)
     if len({path is None for path in (options.train, options.dev, options.test)}) > 1:
         parser.error("--train, --dev and --test go together")
     if options.quick:
         options.trials, options.epochs = 1, 1
-    if min(options.trials, options.workers, options.epochs, options.minutes) <= 0:
-        parser.error("--trials, --minutes, --workers and --epochs must be positive")
     return options
 
 

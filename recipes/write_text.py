@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 import kseq
+from kseq.training.arguments import count, folder, positive, probability, seed, share
 
 MODEL, CURVE = "model.keras", "training.png"
 UNKNOWN, START, END = 1, 2, 3  # token ids of every vocabulary
@@ -197,26 +198,26 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add, path, folder = parser.add_argument, pathlib.Path, kseq.training.output_folder
+    add, path = parser.add_argument, pathlib.Path
     add("--text", type=path, help="any text in UTF-8, of which a tenth is held out")
     add("--jamo", action="store_true", help="take Hangul apart (Unicode's NFD)")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
     add("--output", type=folder, default="text", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="write with a saved model")
     add("--prompt", nargs="+", default=["\n"], metavar="TEXT", help="how texts begin")
-    add("--length", type=int, default=400, help="of a text (%(default)s)")
-    add("--temperature", type=float, default=0.8)
-    add("--top-p", type=float, help="draw from the most probable characters only")
+    add("--length", type=count, default=400, help="of a text (%(default)s)")
+    add("--temperature", type=positive, default=0.8)
+    add("--top-p", type=probability, help="draw from the most probable characters only")
     add("--decoder", choices=list(SETTINGS), default="transformer")
-    add("--width", type=int)
-    add("--layers", type=int)
-    add("--dropout", type=float, default=0.0)
-    add("--window", type=int, default=64, help="characters to read (%(default)s)")
-    add("--epochs", type=int, default=8)
-    add("--steps", type=int, default=250, help="batches of an epoch (%(default)s)")
-    add("--batch-size", type=int)
-    add("--learning-rate", type=float)
-    add("--seed", type=int, default=0)
+    add("--width", type=count)
+    add("--layers", type=count)
+    add("--dropout", type=share, default=0.0)
+    add("--window", type=count, default=64, help="characters to read (%(default)s)")
+    add("--epochs", type=count, default=8)
+    add("--steps", type=count, default=250, help="batches of an epoch (%(default)s)")
+    add("--batch-size", type=count)
+    add("--learning-rate", type=positive)
+    add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
     options = parser.parse_args(argv)
     settings = SETTINGS[options.decoder]
@@ -226,12 +227,6 @@ def parse_arguments(argv):
     for name, value in settings.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
-    for name in ("width", "layers", "epochs", "steps", "batch_size", "length"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be positive")
-    shares = (1 - options.dropout, 1 if options.top_p is None else options.top_p)
-    if min(shares) <= 0 or max(shares) > 1 or options.temperature <= 0:
-        parser.error("--dropout is 0 to 1, --top-p and --temperature are above 0")
     if options.window < 2:
         parser.error("--window must be 2 or more")
     return options

@@ -2,13 +2,13 @@
 
 import csv
 import io
-import math
 
 import numpy as np
 
 from kseq.datasets.files import decoded, pinned, read_own
 
 MONTH = 30 * 24  # hours
+LARGEST = 1e18  # of which float32 can hold the square, and so the variance
 
 
 def read_columns(path):
@@ -25,8 +25,9 @@ def read_columns(path):
         strings.
 
     Raises:
-        ValueError: The file cannot be read, is empty or in another encoding, or a step
-            lacks a number or has one too many.
+        ValueError: The file cannot be read, is empty or in another encoding, has no
+            line of names or no commas, or a step lacks a number, has one too many, or
+            one that is too large for float32 to square.
 
     Example:
 
@@ -55,20 +56,26 @@ def parse(text, where):
         )
     first = int(number(rows[1][0]) is None)  # behind a column of dates
     names, steps = rows[0][first:], []
+    if not names or None not in map(number, names):
+        raise ValueError(
+            "The first line must name the columns of numbers, commas between them. "
+            f"Received: {where}, which begins with {','.join(rows[0])[:60]!r}, "
+            f"{','.join(rows[1])[:60]!r}."
+        )
     for step, row in enumerate(rows[1:], 1):
         steps.append([number(cell) for cell in row[first:]])
-        if not names or None in steps[-1] or len(steps[-1]) != len(names):
+        if None in steps[-1] or len(steps[-1]) != len(names):
             raise ValueError(
-                f"Each step must be {len(names)} numbers. Received: step {step} of "
-                f"{where}: {','.join(row)[:60]!r}."
+                f"Each step must be {len(names)} numbers of at most {LARGEST:g}. "
+                f"Received: step {step} of {where}: {','.join(row)[:60]!r}."
             )
     return np.array(steps, "float64"), names
 
 
 def number(text):
-    """The number that a text is, or None."""
+    """The number that a text is, or None if it is no number, or too large a one."""
     try:
-        return float(text) if math.isfinite(float(text)) else None
+        return float(text) if abs(float(text)) <= LARGEST else None
     except ValueError:
         return None
 

@@ -1,7 +1,10 @@
 """What every plot needs: matplotlib, a figure, and labels that can be drawn."""
 
 import functools
+import importlib.util
+import pathlib
 import unicodedata
+import warnings
 
 BASE_FONT = "DejaVu Sans"  # comes with matplotlib
 PREFERRED_FONTS = (
@@ -68,8 +71,10 @@ def drawable(texts):
 
     Returns:
         The font families, and the texts with a code point, such as U+D55C, in place of
-        each character that no installed font has.
+        each character that no installed font has, of which a warning tells.
     """
+    import matplotlib
+
     families, lacking = [], set("".join(texts))
     for family, file in installed_fonts().items():
         if family == BASE_FONT or lacking & characters(file):
@@ -77,6 +82,14 @@ def drawable(texts):
             lacking -= characters(file)
         if not lacking:
             break
+    if lacking:
+        some = "".join(sorted(lacking)[:10])
+        warnings.warn(
+            f"No installed font has {some!r}, so code points are drawn. Install a font "
+            "that has, such as Noto Sans CJK, and delete matplotlib's cache in "
+            f"{matplotlib.get_cachedir()}.",
+            stacklevel=3,
+        )
     points = {character: f"U+{ord(character):04X}" for character in lacking}
     return families, ["".join(points.get(c, c) for c in text) for text in texts]
 
@@ -85,10 +98,24 @@ def installed_fonts():
     """Font families for text, the preferred ones first, with a file of each."""
     from matplotlib import font_manager
 
-    files = {font.name: font.fname for font in font_manager.fontManager.ttflist}
+    manager = font_manager.fontManager
+    if file := packaged_hangul():
+        if file not in {font.fname for font in manager.ttflist}:
+            manager.addfont(file)
+    files = {font.name: font.fname for font in manager.ttflist}
     others = sorted(f for f in files if not f.startswith(NO_TEXT_FONTS))
     families = [f for f in (BASE_FONT, *PREFERRED_FONTS) if f in files] + others
     return {family: files[family] for family in families}
+
+
+@functools.cache
+def packaged_hangul():
+    """The file of NanumGothic that `kseq[plots]` brings with it, or None."""
+    package = importlib.util.find_spec("koreanize_matplotlib")  # is not imported
+    if package is None:
+        return None
+    [folder] = package.submodule_search_locations
+    return str(pathlib.Path(folder, "fonts", "NanumGothic.ttf"))
 
 
 @functools.cache

@@ -6,9 +6,10 @@ from kseq.plots.figures import drawable, new_figure, require_matplotlib, visible
 
 WIDTH, LINE, GAP, MARGIN = 9.0, 0.3, 0.09, 0.15  # inches
 SIZE, TITLE_SIZE = 11, 9  # points
+CAPTION = "The darker a word, the more it was read."
 
 
-def highlighted_texts(texts, weights, titles=None):
+def highlighted_texts(texts, weights, titles=None, caption=CAPTION):
     """Draws texts whose tokens are the darker, the more a model has read them.
 
     The colours of a text span from nothing to its own largest weight.
@@ -18,6 +19,7 @@ def highlighted_texts(texts, weights, titles=None):
         weights: For each text the weights of its tokens, none negative, such as
             `kseq.layers.AttentionPooling` returns with `return_attention_scores=True`.
         titles: A line above each text, such as what the model called it. None for none.
+        caption: A line below all texts that says what the colours mean. None for none.
 
     Returns:
         The figure; `figure.savefig("words.png")` writes the picture.
@@ -32,7 +34,7 @@ def highlighted_texts(texts, weights, titles=None):
     >>> from kseq.plots import highlighted_texts
     >>> figure = highlighted_texts([["what", "a", "joy"]], [[0.1, 0.0, 0.9]], ["good"])
     >>> [text.get_text() for text in figure.texts]
-    ['good', 'what', 'a', 'joy']
+    ['good', 'what', 'a', 'joy', 'The darker a word, the more it was read.']
     """
     require_matplotlib()
     from matplotlib import colormaps
@@ -43,8 +45,8 @@ def highlighted_texts(texts, weights, titles=None):
     figure = new_figure(figsize=(WIDTH, 1))
     renderer = FigureCanvasAgg(figure).get_renderer()
     words = [visible(token) for tokens in texts for token in tokens]
-    fonts, labels = drawable([*words, *titles])
-    words, titles = iter(labels[: len(words)]), labels[len(words) :]
+    fonts, labels = drawable([*words, *titles, caption or ""])
+    words, titles, caption = iter(labels), labels[len(words) : -1], labels[-1]
     colors = colormaps["magma_r"]
 
     def write(word, **options):
@@ -75,6 +77,9 @@ def highlighted_texts(texts, weights, titles=None):
             right = max(right, x + width)
             x += width + GAP
         y -= LINE / 2
+    if caption:
+        places.append((write(caption, size=TITLE_SIZE, color="0.4"), MARGIN, y - LINE))
+        right, y = max(right, MARGIN + width_of(places[-1][0])), y - LINE
     width, height = right + MARGIN, MARGIN - y
     figure.set_size_inches(width, height)
     for text, x, y in places:

@@ -1,5 +1,6 @@
 """Reading back what was saved: a model and its vocabularies, from one file."""
 
+import os
 import zipfile
 
 import keras
@@ -31,7 +32,7 @@ class Loadable:
         except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"`path` must be a file that a {cls.__name__} was saved in. "
-                f"Received: {path}, which cannot be read: {error}"
+                f"Received: {path}, which cannot be read: {_problem(path, error)}"
             ) from error
         if not isinstance(whole, cls):
             raise ValueError(
@@ -39,3 +40,9 @@ class Loadable:
                 f"Received: {path}, with a {type(whole).__name__}."
             )
         return whole
+
+
+def _problem(path, error):
+    if os.path.isfile(path) and not zipfile.is_zipfile(path):  # Keras: "not found"
+        return "it is another kind of file, or ends too early."
+    return error

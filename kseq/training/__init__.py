@@ -1,3 +1,4 @@
+from kseq.training import arguments
 from kseq.training.batches import LengthBatches, batches
 from kseq.training.callbacks import SaveBest, StopOnInterrupt
 from kseq.training.losses import SequenceCrossentropy
@@ -7,7 +8,6 @@ from kseq.training.metrics import (
     TokenAccuracy,
     edit_distance,
 )
-from kseq.training.output import output_folder
 from kseq.training.spans import SpanScores, span_scores, spans
 from kseq.training.teacher_forcing import TeacherForcing, teacher_forcing
 from kseq.training.token_dropout import TokenDropout
@@ -24,9 +24,9 @@ __all__ = [
     "TeacherForcing",
     "TokenAccuracy",
     "TokenDropout",
+    "arguments",
     "batches",
     "edit_distance",
-    "output_folder",
     "span_scores",
     "spans",
     "teacher_forcing",

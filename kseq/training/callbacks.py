@@ -15,7 +15,8 @@ class SaveBest(keras.callbacks.Callback):
     After each epoch in which the monitored value has become better, the model is
     written to a file beside `path` and moved there when it is complete, so at any
     moment the file holds a whole model. When training ends, the model has the weights
-    of its best epoch again.
+    of its best epoch again. An epoch whose loss is not a number is no candidate, and
+    ends the training: its weights are lost.
 
     Args:
         path: Path of the file, ending in `.keras`. Its folder is made if need be.
@@ -32,7 +33,8 @@ class SaveBest(keras.callbacks.Callback):
 
     Raises:
         ValueError: `path` does not end in `.keras`; the mode is neither of these, or
-            must be told; `fit` reports no such value.
+            must be told; `fit` reports no such value; the loss of the first epoch is
+            not a number.
 
     Example:
 
@@ -72,6 +74,9 @@ class SaveBest(keras.callbacks.Callback):
                 "needs `validation_data`."
             )
         value = float(logs[self.monitor])
+        losses = {name: x for name, x in logs.items() if name.endswith("loss")}
+        if any(map(math.isnan, losses.values())):
+            return self._give_up(epoch, losses)
         if not self._is_better(value):
             return
         self.best, self.best_epoch = value, epoch + 1
@@ -82,6 +87,15 @@ class SaveBest(keras.callbacks.Callback):
         if self._weights is not None:
             self.model.set_weights(self._weights)
             self._weights = None
+
+    def _give_up(self, epoch, losses):
+        self.model.stop_training = True
+        if self.best is None:
+            raise ValueError(
+                "The loss must be a number, or nothing is learned. Received after "
+                f"epoch {epoch + 1}: {losses}. Lower the learning rate, give the "
+                "optimizer a `global_clipnorm`, or look for NaN in the data."
+            )
 
     def _is_better(self, value):
         if math.isnan(value):

@@ -3,6 +3,7 @@
 import itertools
 import sys
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -82,7 +83,10 @@ def test_any_script_is_drawn_without_a_warning(tmp_path):
 def test_a_character_that_no_font_has_is_written_as_its_code_point(
     base_font_only, tmp_path
 ):
-    ax = attention_heatmap(random_weights(2, 1), ["한"], ["é", "x국"])
+    with pytest.warns(
+        UserWarning, match="No installed font has '국한'.* Noto Sans CJK"
+    ):
+        ax = attention_heatmap(random_weights(2, 1), ["한"], ["é", "x국"])
     ax.figure.savefig(tmp_path / "map.png")
     assert labels(ax) == [["é", "xU+AD6D"], ["U+D55C"]]
 
@@ -94,7 +98,17 @@ def test_fonts_are_added_until_every_character_is_there(monkeypatch):
     monkeypatch.setattr(figures, "characters", lambda file: set(glyphs[file]))
     assert figures.drawable(["b"]) == (["base"], ["b"])
     assert figures.drawable(["c한"]) == (["base", "more", "hangul"], ["c한"])
-    assert figures.drawable(["한d국"]) == (["base", "hangul", "late"], ["한dU+AD6D"])
+    with pytest.warns(UserWarning, match="No installed font has '국'"):
+        fonts, texts = figures.drawable(["한d국"])
+    assert fonts == ["base", "hangul", "late"] and texts == ["한dU+AD6D"]
+
+
+def test_hangul_is_drawn_on_every_machine(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ax = attention_heatmap(random_weights(2, 3), list("한글은"), list("좋다"))
+        ax.figure.savefig(tmp_path / "map.png")
+    assert labels(ax) == [["좋", "다"], ["한", "글", "은"]]
 
 
 def test_dollar_signs_are_no_formula(tmp_path):
@@ -221,16 +235,17 @@ def positions(figure):
 
 def test_words_are_the_darker_the_larger_their_weight():
     figure = highlighted_texts([["a", "b", "c"]], [[0.0, 0.2, 0.1]])
-    faces = [text.get_bbox_patch().get_facecolor()[:3] for text in figure.texts]
-    a, b, c = (sum(face) for face in faces)
+    *words, caption = figure.texts
+    a, b, c = (sum(text.get_bbox_patch().get_facecolor()[:3]) for text in words)
     assert a > c > b
-    assert [text.get_color() for text in figure.texts] == ["black", "white", "black"]
+    assert [text.get_color() for text in words] == ["black", "white", "black"]
+    assert caption.get_text() == "The darker a word, the more it was read."
 
 
 def test_a_long_text_goes_on_in_the_next_line_within_the_picture():
     words = [f"word{i}" for i in range(61)]
     figure = highlighted_texts([words, ["end"]], [range(61), [0]], ["x", ""])
-    places = positions(figure)[1:]  # without the title
+    places = positions(figure)[1:-1]  # without title and caption
     width, height = figure.get_size_inches()
     assert all(0 < x < width and 0 < y < height for x, y in places)
     assert places == sorted(places, key=lambda place: (round(place[1], 6), place[0]))
@@ -245,7 +260,7 @@ def test_a_long_text_goes_on_in_the_next_line_within_the_picture():
 
 def test_a_text_without_any_weight_is_drawn(base_font_only):
     figure = highlighted_texts([["$a$", "bc"], ["\n"]], [[0, 0], [0]], ["", "x 한"])
-    written = [text.get_text() for text in figure.texts]
+    *written, _ = [text.get_text() for text in figure.texts]
     assert written == ["$a$", "bc", "x U+D55C", "\\n"]
     figure.canvas.draw()
 

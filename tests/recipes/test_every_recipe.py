@@ -37,3 +37,23 @@ def test_an_output_that_is_a_file_is_refused_at_once(recipe, tmp_path, capsys):
 
 def test_a_recipe_is_short_enough_to_read(recipe):
     assert len(Path(recipe.__file__).read_text("utf-8").splitlines()) < 250
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "nan", "few"])
+def test_a_number_that_is_none_is_refused_by_the_name_of_its_flag(
+    recipe, number, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        recipe.main(["--help"])
+    words = capsys.readouterr().out.replace("[", " ").replace("]", " ").split()
+    known = "--epochs --batch-size --width --units --learning-rate --temperature"
+    flags = [flag for flag in known.split() if flag in words]
+    flags += ["--seed"] if number != "0" else []
+    for flag in flags:
+        with pytest.raises(SystemExit) as error:
+            recipe.main([f"{flag}={number}"])
+        assert error.value.code == 2
+        printed = capsys.readouterr().err
+        assert f"argument {flag}: must be a" in printed and number in printed
+    assert flags and not list(tmp_path.iterdir())

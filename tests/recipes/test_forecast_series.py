@@ -147,13 +147,13 @@ def test_a_second_process_goes_on_where_the_file_ends(
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"a,b\n1,2\n3,x\n", "Each step must be 2 numbers. Received: step 2 of"),
+        (b"a,b\n1,2\n3,x\n", "Each step must be 2 numbers .* Received: step 2 of"),
         (b"a,b\n1,2\n3\n", "step 2"),
         (b"a,b\n1,2\n3,nan\n", "step 2"),
         (b"a,b\n", "line of names and lines"),
         (b"", "line of names and lines"),
         (b"caf\xe9\n1\n", "UTF-8"),
-        (b"a,b\n1,2\n3,4\n", "Choose smaller ones"),
+        (b"a,b\n1,2\n3,4\n", "need .* steps to learn from, .* Received: "),
     ],
 )
 def test_a_bad_file_is_named_before_anything_is_done(

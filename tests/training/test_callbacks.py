@@ -92,9 +92,26 @@ def test_a_failing_save_leaves_the_file_of_before_and_nothing_else(tmp_path):
 
 def test_without_an_epoch_better_than_none_nothing_is_saved(tmp_path):
     model = one_weight()
-    keep = SaveBest(tmp_path / "model.keras")
-    fit(model, [Reports([float("nan")] * 2), keep], 2)
+    keep = SaveBest(tmp_path / "model.keras", "errors", "min")
+    fit(model, [Reports([float("nan")] * 2, "errors"), keep], 2)
     assert keep.best is None and not os.listdir(tmp_path) and epoch_of(model) == 2
+
+
+def test_a_loss_that_is_no_number_ends_training_with_the_best_epoch(tmp_path):
+    model, path = one_weight(), tmp_path / "model.keras"
+    keep = SaveBest(path, "val_accuracy")
+    accuracies = Reports([0.5, 0.9, 0.9], "val_accuracy")
+    losses = Reports([1.0, float("nan"), 0.5], "loss")
+    assert len(fit(model, [accuracies, losses, keep], 3).epoch) == 2
+    assert epoch_of(model) == epoch_of(keras.saving.load_model(path)) == 1
+
+
+def test_a_loss_that_never_was_a_number_is_an_error(tmp_path):
+    keep = SaveBest(tmp_path / "model.keras", "val_accuracy")
+    accuracies = Reports([0.5], "val_accuracy")
+    with pytest.raises(ValueError, match="after epoch 1: {'loss': nan}. Lower the"):
+        fit(one_weight(), [accuracies, Reports([float("nan")], "loss"), keep], 1)
+    assert not os.listdir(tmp_path)
 
 
 def test_a_value_that_is_not_reported_is_an_error(tmp_path):

@@ -1,0 +1,74 @@
+import argparse
+import os
+
+import pytest
+
+from kseq.training import arguments
+from kseq.training.arguments import folder
+
+
+@pytest.mark.parametrize("path", [".", "new", "new/and/deep"])
+def test_a_folder_that_is_there_or_may_be_is_taken_and_not_made(
+    path, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert str(folder(path)) == path
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", ["taken", "taken/in/it"])
+def test_what_is_a_file_is_refused_before_anything_is_done(path, tmp_path, capsys):
+    (tmp_path / "taken").write_text("mine")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--output", type=folder)
+    with pytest.raises(SystemExit) as error:
+        parser.parse_args(["--output", str(tmp_path / path)])
+    assert error.value.code == 2
+    printed = capsys.readouterr().err
+    assert "must be a folder" in printed and "taken is a file" in printed
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_where_one_may_not_write_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(argparse.ArgumentTypeError, match="you may not write in"):
+        folder(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    "kind, text, value",
+    [
+        (arguments.count, "1", 1),
+        (arguments.positive, "2e-3", 0.002),
+        (arguments.share, "0", 0.0),
+        (arguments.share, ".99", 0.99),
+        (arguments.probability, "1", 1.0),
+        (arguments.seed, "0", 0),
+        (arguments.seed, "4294967295", 4294967295),
+    ],
+)
+def test_numbers_are_taken(kind, text, value):
+    assert kind(text) == value and type(kind(text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    "kind, texts, message",
+    [
+        (arguments.count, ["0", "-1", "1.5", "ten", "nan", ""], "of at least 1"),
+        (arguments.positive, ["0", "-1", "nan", "inf", "x"], "a number above 0"),
+        (arguments.share, ["1", "-.1", "nan", "1.5"], "from 0 to below 1"),
+        (arguments.probability, ["0", "1.1", "nan"], "above 0, up to 1"),
+        (arguments.seed, ["-1", "4294967296", "1.0"], "from 0 to 4294967295"),
+    ],
+)
+def test_other_numbers_are_refused_by_the_name_of_their_flag(
+    kind, texts, message, capsys
+):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--flag", type=kind)
+    for text in texts:
+        with pytest.raises(SystemExit):
+            parser.parse_args([f"--flag={text}"])
+        printed = capsys.readouterr().err
+        assert "argument --flag: must be a" in printed and message in printed
+        assert f"Received: {text}." in printed
