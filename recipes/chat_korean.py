@@ -229,6 +229,8 @@ def parse_arguments(argv):
     options = parser.parse_args(argv)
     if options.say and not options.load:
         parser.error("--say needs --load FILE")
+    if options.width % min(32, options.width):
+        parser.error("--width must be a multiple of 32, one part for each head")
     if options.quick:
         options.epochs, options.width = 1, min(options.width, 64)
     return options

@@ -236,6 +236,8 @@ def parse_arguments(argv):
             setattr(options, name, value)
     if options.quick:
         options.epochs = 2
+    if options.width % 4:
+        parser.error("--width must be a multiple of 4, one part for each head")
     if options.patch not in (2, 4, 7):
         parser.error("--patch must be 2, 4, or for MNIST 7")
     return options

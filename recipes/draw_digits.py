@@ -237,6 +237,8 @@ def parse_arguments(argv):
     options = parser.parse_args(argv)
     if options.quick:
         options.epochs, options.draws, options.width = 2, 5, 32
+    if options.width % 4:
+        parser.error("--width must be a multiple of 4, one part for each head")
     return options
 
 

@@ -44,9 +44,7 @@ def main(argv=None):
     console.print(sizes.format(len(names), *map(len, parts)))
     if len(train) < length or min(len(validation), len(test)) < options.horizon:
         needs = f"{length} steps to learn from, {options.horizon} in each other part"
-        sys.exit(
-            f"--context and --horizon need {needs}. Received: {[*map(len, parts)]}."
-        )
+        sys.exit(f"--context, --horizon: need {needs}. Received: {[*map(len, parts)]}.")
     # The network and all figures see series with mean 0 and variance 1 in training.
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     deviation[deviation == 0] = 1.0  # a series that stands still

@@ -114,8 +114,6 @@ def fit(pipeline, options, train, validation):
     best = kseq.training.SaveBest(path, monitor="val_accuracy", saved=pipeline)
     run = {"epochs": options.epochs, "callbacks": [best, stop]}
     history = pipeline.model.fit(batches, validation_data=watched, **run)
-    if stop.interrupted:
-        console.print(f"Stopped. The best model so far lies in {path}.")
     return history
 
 
@@ -236,8 +234,8 @@ def parse_arguments(argv):
         parser.error("--load and --read go together")
     if len({bool(path) for path in (options.train, options.dev, options.test)}) > 1:
         parser.error("--train, --dev and --test go together")
-    if options.width < 4:
-        parser.error("--width must be 4 or more")
+    if options.width % 4:
+        parser.error("--width must be a multiple of 4, one part for each head")
     if options.quick:
         options.epochs, options.width, options.learning_rate = 4, 64, 0.01
     return options

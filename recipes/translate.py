@@ -232,13 +232,13 @@ def parse_arguments(argv):
     add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
     options = parser.parse_args(argv)
-    if options.translate and not options.load:
-        parser.error("--translate needs --load FILE")
-    if "" in map(plain, options.translate or []):
-        parser.error("--translate needs a word at least in each sentence")
+    if options.translate and ("" in map(plain, options.translate) or not options.load):
+        parser.error("--translate needs --load FILE, and a word in each sentence")
     for name, value in SETTINGS[options.model].items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+    if options.width % min(32, options.width):
+        parser.error("--width must be a multiple of 32, one part for each head")
     if options.quick:
         options.epochs, options.pieces, options.width = 1, 1000, 64
     options.search = kseq.decoding.BeamSearch(options.beams, length_penalty=1.0)

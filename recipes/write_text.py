@@ -42,10 +42,13 @@ def main(argv=None):
     options = parse_arguments(argv)
     keras.utils.set_random_seed(options.seed)
     if options.load:
-        return write(load_writer(options.load), options)
+        writer = load_writer(options.load)
+        check(options.prompt, writer.vocabulary)
+        return write(writer, options)
     texts = load_texts(options)
     form = "NFD" if options.jamo else None
     vocabulary = kseq.text.Vocabulary("character", form).adapt(texts[:1])
+    check(options.prompt, vocabulary)
     train, validation = (np.array(ids, "int32") for ids in vocabulary.encode(texts))
     console.print(
         f"{len(train):,} characters to learn from, {len(validation):,} held out; "
@@ -136,14 +139,18 @@ def evaluate(model, validation, options, minutes):
     console.print(table)
 
 
-def write(writer, options):
-    """Prints texts that begin with the prompts."""
-    for prompt in options.prompt:
-        if unknown := writer.vocabulary.unknown(prompt):
+def check(prompts, vocabulary):
+    """Refuses prompts that nobody can go on from."""
+    for prompt in prompts:
+        if unknown := vocabulary.unknown(prompt):
             sys.exit(
                 "A prompt must be written with characters that the model has seen. "
                 f"Received: {prompt!r}, with {' '.join(map(repr, unknown))}."
             )
+
+
+def write(writer, options):
+    """Prints texts that begin with the prompts."""
     search = kseq.decoding.Sampling(
         options.temperature, top_p=options.top_p, constraints=[NO_MARKS]
     )
@@ -166,18 +173,15 @@ def load_writer(path):
 
 def load_texts(options):
     """What to learn from, and what to be tested on: the last tenth."""
-    if not options.text:
-        try:
+    try:
+        if options.text:
+            text = kseq.datasets.read_text(options.text)
+            texts = [text[: len(text) * 9 // 10], text[len(text) * 9 // 10 :]]
+        else:
             parts = kseq.datasets.load("tiny_shakespeare", options.data)
-        except (OSError, ValueError) as error:
-            sys.exit(str(error))
-        texts = [parts["train"], parts["validation"]]
-    else:
-        try:
-            text = options.text.read_text("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            sys.exit(f"A text must be in UTF-8. Received: {options.text}: {error}")
-        texts = [text[: len(text) * 9 // 10], text[len(text) * 9 // 10 :]]
+            texts = [parts["train"], parts["validation"]]
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
     if len(texts[1]) < options.window:
         sys.exit(
             f"A text needs {10 * options.window} characters at least: a tenth, which "
@@ -227,8 +231,8 @@ def parse_arguments(argv):
     for name, value in settings.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
-    if options.window < 2:
-        parser.error("--window must be 2 or more")
+    if options.window < 2 or options.width % 4:
+        parser.error("--window must be 2 or more, --width a multiple of 4")
     return options
 
 

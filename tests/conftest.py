@@ -1,5 +1,6 @@
 """Fixtures for all tests: a fresh, seeded Keras, and the real data sets."""
 
+import collections
 import gc
 import os
 from pathlib import Path
@@ -8,6 +9,19 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import keras
 import pytest
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items):
+    """On JAX and PyTorch leaves two of three cases to `make test-thorough`."""
+    if keras.backend.backend() == "tensorflow":
+        return
+    cases = collections.Counter()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if cases[test] % 3:
+            item.add_marker("thorough")
+        cases[test] += 1
 
 
 def pytest_collection_finish(session):

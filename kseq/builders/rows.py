@@ -17,8 +17,10 @@ def all_rows(source):
 
     Batches are what a `tf.data.Dataset`, a `keras.utils.PyDataset`, a loader or a
     generator gives. One for training, `(inputs, targets, ...)` with the inputs under
-    "source", gives its sources.
+    "source", gives its sources, and so do such inputs by themselves.
     """
+    if isinstance(source, dict):  # the inputs of training
+        return _rows_of_batch(source)
     if isinstance(source, keras.utils.PyDataset):
         number = source.num_batches
         batches = None if number is None else (source[i] for i in range(number))
@@ -62,7 +64,8 @@ def token_rows(name, ids):
     ):
         raise ValueError(
             f"`{name}` must hold at least one row of token ids: shape (B, T), or a "
-            f"list of lists. Received: {name}={ids!r}."
+            f"list of lists. Received: {name}={ids!r}. Rows that come one by one, as "
+            "those of a data set, need `.batch(32)` first."
         )
     return ids
 
@@ -81,6 +84,18 @@ def check_ids(name, rows, size):
             "vocabulary that the model was made for."
         )
     return rows
+
+
+def check_ends(name, rows, end_token_id, pad_token_id):
+    """Refuses what stands behind an end token, where nothing would be written."""
+    for row in rows:
+        ids = np.asarray(row)
+        has_ended = np.cumsum(ids == end_token_id) > 0
+        if (ids[1:][has_ended[:-1]] != pad_token_id).any():
+            raise ValueError(
+                f"Nothing but padding may stand behind the end token, {end_token_id}, "
+                f"of a {name}. Received: {ids.tolist()}."
+            )
 
 
 def check_pairs(rows):

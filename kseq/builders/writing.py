@@ -12,6 +12,7 @@ from kseq.builders.exporting import check_export, export
 from kseq.builders.rows import (
     all_rows,
     as_batch,
+    check_ends,
     check_ids,
     check_pairs,
     in_batches,
@@ -88,8 +89,8 @@ class WritingModel(keras.Model):
 
         Raises:
             ValueError: The source is empty, or holds an id that is none of the
-                vocabulary, a number is not a positive integer, or source and prefix
-                have different numbers of rows.
+                vocabulary, a number is not a positive integer, source and prefix have
+                different numbers of rows, or a prefix goes on behind an end token.
         """
         source = all_rows(source)
         search, rows, compiled = self._prepare(
@@ -179,6 +180,7 @@ class WritingModel(keras.Model):
         if prefix is not None:
             prefix = token_rows("prefix", prefix)
             rows["prefix"] = check_ids("prefix", prefix, self.target_size)
+            check_ends("prefix", prefix, self.end_token_id, self.pad_token_id)
             check_pairs({name: rows[name] for name in ("source", "prefix")})
 
         def compiled(kind, batch):
@@ -301,8 +303,8 @@ class WritingModel(keras.Model):
             NumPy array `(B,)`, or `(B, N)`, of natural logarithms.
 
         Raises:
-            ValueError: Source and target have different numbers of rows, or an id is
-                none of the vocabulary.
+            ValueError: Source and target have different numbers of rows, an id is none
+                of the vocabulary, or a token stands behind the end token.
         """
         if not isinstance(target, Generation):
             return self._score(source, target, batch_size, False)[0]
@@ -324,6 +326,7 @@ class WritingModel(keras.Model):
             target = [hypothesis for row in target for hypothesis in row]  # BN T
             source = [row for row in source for _ in range(hypotheses[1])]
         check_ids("target", target, self.target_size)
+        check_ends("target", target, self.end_token_id, self.pad_token_id)
         reading = self._compiled(_Reading, return_attention_scores)
         rows = {"source": source, "target": target}
         outputs = in_batches(lambda _: reading, rows, batch_size, self._paddings)

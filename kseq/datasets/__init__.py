@@ -5,12 +5,13 @@ Each is known by its public address, its licence and its checksum:
 - `load(name)` reads one, and downloads it first where that is needed.
 - `describe(name)` says what it holds, and `names()` which there are.
 - `hold_out` splits pairs that were published in one piece.
-- `read_labelled`, `read_tagged`, `read_pairs`, `read_series` and `read_columns` read
-  files of your own.
+- `read_labelled`, `read_tagged`, `read_pairs`, `read_series`, `read_columns` and
+  `read_text` read files of your own.
 - `disjoint` leaves out of each part what a later one has too.
 """
 
 from kseq.datasets.catalogue import DataSet, describe, load, names
+from kseq.datasets.characters import read_text
 from kseq.datasets.columns import read_columns
 from kseq.datasets.holding_out import hold_out
 from kseq.datasets.labelled import read_labelled

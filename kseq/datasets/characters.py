@@ -1,6 +1,30 @@
 """Running text, for models of characters."""
 
-from kseq.datasets.files import decoded, pinned
+from kseq.datasets.files import decoded, pinned, read_own
+
+
+def read_text(path):
+    """Reads a text file of one's own in UTF-8.
+
+    Args:
+        path: The file, which may be packed with gzip.
+
+    Returns:
+        `str`, in which each line ends with a line feed alone.
+
+    Raises:
+        ValueError: The file cannot be read, or is in another encoding.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> from kseq.datasets import read_text
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "poem.txt")
+    >>> size = path.write_text("나 보기가 역겨워\n", "utf-8")
+    >>> read_text(path)
+    '나 보기가 역겨워\n'
+    """
+    return read_own(path).replace("\r\n", "\n")
 
 
 def load_tiny_shakespeare(content):

@@ -64,7 +64,7 @@ class AllowedSequences:
     def __call__(self, log_probs, hypotheses):
         vocabulary_size = log_probs.shape[-1]
         for sequence in self.sequences:
-            check_vocabulary(sequence, vocabulary_size)
+            check_vocabulary(self, sequence, vocabulary_size)
         trie = Trie(self.sequences, hypotheses.end_token_id)
         node = trie.walk(hypotheses)  # B K
         tokens, _, exists = trie.children(node)  # B K C

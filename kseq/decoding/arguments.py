@@ -61,17 +61,17 @@ def _listed(values):
     return list(values) if is_listed else []
 
 
-def is_among(token_ids, vocabulary_size):
+def is_among(constraint, token_ids, vocabulary_size):
     """Which words of the vocabulary are among fixed tokens: boolean `(V,)`."""
-    check_vocabulary(token_ids, vocabulary_size)
+    check_vocabulary(constraint, token_ids, vocabulary_size)
     found = set(token_ids)
     return ops.convert_to_tensor([v in found for v in range(vocabulary_size)], "bool")
 
 
-def check_vocabulary(token_ids, vocabulary_size):
+def check_vocabulary(constraint, token_ids, vocabulary_size):
     """Refuses a token that the model does not have."""
     if max(token_ids) >= vocabulary_size:
         raise ValueError(
-            f"A constraint must name tokens of the model, which are below "
-            f"{vocabulary_size}. Received: token {max(token_ids)}."
+            "A constraint must name tokens of the model, which are below "
+            f"{vocabulary_size}. Received: token {max(token_ids)} in {constraint}."
         )

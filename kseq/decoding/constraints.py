@@ -171,7 +171,9 @@ class BannedTokens:
         object.__setattr__(self, "token_ids", token_tuple("token_ids", self.token_ids))
 
     def __call__(self, log_probs, hypotheses):
-        return only_where(~is_among(self.token_ids, log_probs.shape[-1]), log_probs)
+        return only_where(
+            ~is_among(self, self.token_ids, log_probs.shape[-1]), log_probs
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +229,7 @@ class ForcedTokens:
         vocabulary_size = log_probs.shape[-1]
         words = ops.arange(vocabulary_size)  # V
         tokens = [token for token in self.token_ids if token is not None]
-        check_vocabulary(tokens, vocabulary_size)
+        check_vocabulary(self, tokens, vocabulary_size)
         is_allowed = words >= 0
         for place, token in enumerate(self.token_ids):
             fits = words != hypotheses.end_token_id if token is None else words == token

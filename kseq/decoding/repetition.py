@@ -160,7 +160,7 @@ class BannedSequences:
 
     def __call__(self, log_probs, hypotheses):
         for sequence in self.sequences:
-            check_vocabulary(sequence, log_probs.shape[-1])
+            check_vocabulary(self, sequence, log_probs.shape[-1])
         num_recent = max(map(len, self.sequences)) - 1
         last = ops.convert_to_tensor([x[-1] for x in self.sequences], "int32")
         last = ops.zeros_like(hypotheses.lengths)[..., None] + last  # B K C

@@ -133,6 +133,9 @@ class StopOnInterrupt(keras.callbacks.Callback):
     see its results, and `fit` returns its history. A second Ctrl-C interrupts at once.
     Outside the main thread, where Python delivers no signals, it does nothing.
 
+    Args:
+        verbose: 1 to print in which epoch training was ended, 0 to be silent.
+
     Attributes:
         interrupted: Whether Ctrl-C has ended the last training.
 
@@ -149,22 +152,32 @@ class StopOnInterrupt(keras.callbacks.Callback):
     >>> stop = StopOnInterrupt()
     >>> history = model.fit(np.ones((3, 2)), np.ones((3, 1)), epochs=9, verbose=0,
     ...                     callbacks=[stop, PressControlC()])
+    <BLANKLINE>
+    Ctrl-C has ended the training in epoch 1 of 9.
     >>> len(history.epoch), stop.interrupted
     (1, True)
     """
 
-    def __init__(self):
+    def __init__(self, verbose=1):
         super().__init__()
+        self.verbose = verbose
         self.interrupted = False
         self._before = None
+        self._epoch = 0
 
     def on_train_begin(self, logs=None):
         self.interrupted = False
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._stop)
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch + 1
+
     def on_train_end(self, logs=None):
         self._restore()
+        if self.interrupted and self.verbose:
+            epochs = f"epoch {self._epoch} of {self.params['epochs']}"
+            print(f"\nCtrl-C has ended the training in {epochs}.")
 
     def _stop(self, number, frame):
         before = self._before

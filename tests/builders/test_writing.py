@@ -346,3 +346,17 @@ def test_ids_that_are_none_of_the_vocabulary_are_an_error(model, wrong):
     for target in (rows, [[[4, 3], [wrong, 3]]] * 3):
         with pytest.raises(ValueError, match="`target` must hold integers from 0 to 6"):
             model.score([[4], [5], [6]], target)
+
+
+@pytest.mark.parametrize("rows", [[[4, 3, 5], [6]], [[4, 3, 0, 3], [6]]])
+def test_nothing_may_stand_behind_the_end_token(model, rows):
+    message = "behind the end token, 3, of a {}. Received"
+    with pytest.raises(ValueError, match=message.format("prefix")):
+        model.generate(SOURCES[:2], prefix=rows, max_length=LENGTH)
+    with pytest.raises(ValueError, match=message.format("target")):
+        model.score(SOURCES[:2], rows)
+
+
+def test_the_inputs_of_training_give_their_sources(model, beams):
+    inputs = {"source": padded(SOURCES, 10), "target": np.ones((6, 2), "int32")}
+    assert_same(model.generate(inputs, SEARCH, LENGTH), beams)

@@ -124,6 +124,7 @@ def test_characters_that_only_the_held_out_part_has_are_named(recipe, tmp_path, 
     ("content", "complaint"),
     [
         (None, "text.txt: .*No such file"),
+        (b"ab" * 99 + b"\x1f\x8b", "must be in UTF-8"),
         ("caf\xe9".encode("latin-1") * 99, "must be in UTF-8"),
         (b"", "120 characters at least.*Received: 0"),
         (b"too short", "Received: 9 characters"),
