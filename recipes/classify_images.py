@@ -126,11 +126,12 @@ def class_token_attention(model, images):
 
 def draw_attention(model, images, path):
     """Writes pictures, and below each what the class token looked at, brightly."""
+    titles = [*map(str, range(len(images))), *["looked at"] * len(images)]
     weights = class_token_attention(model, images)
     patch = images.shape[1] // weights.shape[1]
     ink = (images[..., 0] + 1) / 2  # B H W
     bright = np.kron(weights / weights.max(), np.ones((1, patch, patch)))  # B H W
-    sheet([*ink, *(0.7 * bright + 0.3 * ink)], path, columns=len(images), cmap="magma")
+    sheet([*ink, *(0.7 * bright + 0.3 * ink)], path, titles, len(images), "magma")
 
 
 def draw_mistakes(test, answers, path, most=30):
@@ -238,7 +239,7 @@ def parse_arguments(argv):
         options.epochs = 2
     if options.width % 4:
         parser.error("--width must be a multiple of 4, one part for each head")
-    if options.patch not in (2, 4, 7):
+    if options.patch not in ((2, 4, 7) if options.task == "mnist" else (2, 4)):
         parser.error("--patch must be 2, 4, or for MNIST 7")
     return options
 

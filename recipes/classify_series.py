@@ -156,7 +156,7 @@ def draw_classes(series, labels, found, path):
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8, labelcolor="0.4", color="0.7")
         ax.set_xlabel("step", size=9, color="0.4")
-    figure.savefig(path)
+    kseq.plots.legible(figure).savefig(path)
 
 
 def use(options):

@@ -65,7 +65,7 @@ def build(train, validation, options):
         kseq.layers.TokenEmbedding(words.size, options.width, options.dropout),
         len(labels),
         kseq.layers.RecurrentEncoder(
-            options.cell, options.width // 2, bidirectional=True, name="encoder"
+            options.cell, options.width // 2, bidirectional=True
         ),
         pooling="attention",
         dropout=options.dropout,
@@ -118,15 +118,12 @@ def evaluate(pipeline, validation, test, minutes):
 def show(pipeline, texts, names=None, path=None):
     """Prints the labels of texts, their words the redder the more they were read."""
     texts = [" ".join(text.split()) for text in texts]
-    model, rows, titles = pipeline.model, [], []
-    encoder = keras.Model(model.input, model.get_layer("encoder").output)
-    steps = encoder(pipeline.vocabulary(texts))  # B S U
-    _, weights = model.get_layer("pooling")(steps, return_attention_scores=True)
+    weights, rows, titles = what_was_read(pipeline, texts), [], []
     table = Table("label", "probability", "words that were read")
     for i, label in enumerate(pipeline.label(texts)):
         words = texts[i].split()
-        row = keras.ops.convert_to_numpy(weights[i])[: len(words)]
-        shades = (255 - 190 * row / row.max()).astype(int)
+        row = weights[i][: len(words)]
+        shades = (255 - 190 * row / (row.max() or 1)).astype(int)
         line = Text(" ").join(
             Text(word, style=f"black on rgb(255,{shade},{shade})")
             for word, shade in zip(words, shades, strict=True)
@@ -139,6 +136,17 @@ def show(pipeline, texts, names=None, path=None):
     console.print(table)
     if path:
         kseq.plots.highlighted_texts(*zip(*rows, strict=True), titles).savefig(path)
+
+
+def what_was_read(pipeline, texts):
+    """How much the pooling read each word `(B, S)`, zeros if it does not attend."""
+    ids, model = pipeline.vocabulary(texts), pipeline.model
+    pooling = model.get_layer("pooling")
+    if not isinstance(pooling, kseq.layers.AttentionPooling):  # of tune_classifier.py
+        return np.zeros(ids.shape)
+    steps = keras.Model(model.input, pooling.input)(ids)  # B S U
+    _, weights = pooling(steps, return_attention_scores=True)
+    return keras.ops.convert_to_numpy(weights)
 
 
 def load_splits(options):

@@ -181,7 +181,8 @@ def show(drawn, options):
     for row in range(SIDE):
         line = levels.reshape(-1, SIDE, SIDE)[:, row]
         console.print("  ".join("".join(2 * SHADES[i] for i in x) for x in line))
-    path = options.load.parent / DRAWN
+    options.output.mkdir(parents=True, exist_ok=True)
+    path = options.output / DRAWN
     picture({"": drawn}, columns=len(drawn)).savefig(path)
     console.print(f"The same as a picture: {path}")
 

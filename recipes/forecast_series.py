@@ -174,7 +174,7 @@ def draw(whole, names, stretches, path):
     style = {"frameon": False, "labelcolor": "linecolor", "fontsize": 8, "ncols": 3}
     panels[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 1), **style)
     panels[-1, 0].set_xlabel("steps from now", size=8, color="0.4")
-    figure.savefig(path)
+    kseq.plots.legible(figure).savefig(path)
     return forecasts
 
 

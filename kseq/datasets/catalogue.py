@@ -2,6 +2,7 @@
 
 import collections.abc
 import dataclasses
+import inspect
 
 from kseq.datasets import (
     characters,
@@ -58,8 +59,9 @@ def load(name, directory=None, **options):
         were published. `describe(name).parts` says what a part is.
 
     Raises:
-        ValueError: The name is unknown, the folder lacks a file, or a file has another
-            checksum than it must have: it is damaged, cut short or another version.
+        ValueError: The name or an option is unknown, the folder lacks a file, or a file
+            has another checksum than it must have: it is damaged, cut short or another
+            version.
         OSError: A file could not be downloaded.
 
     Example:
@@ -77,6 +79,11 @@ def load(name, directory=None, **options):
     def content(path):
         return files.read(by_path[path], name, directory)
 
+    known = list(inspect.signature(data_set.reader).parameters)[1:]
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(
+            f"`{name}` takes the options {known}. Received: {', '.join(unknown)}."
+        )
     return data_set.reader(content, **options)
 
 
@@ -97,7 +104,7 @@ def describe(name):
     >>> [file.path for file in describe("trec").files]
     ['TREC.train.all', 'TREC.test.all']
     """
-    if name not in DATA_SETS:
+    if not isinstance(name, str) or name not in DATA_SETS:
         raise ValueError(
             f"`name` must be one of {', '.join(DATA_SETS)}. Received: name={name!r}."
         )

@@ -66,6 +66,37 @@ def visible(token):
     )
 
 
+def legible(figure):
+    """Gives the texts of a figure fonts that have their characters, Korean ones too.
+
+    A dollar sign is then a dollar sign, and no formula. Call it on a figure of your own
+    when it is ready; those of `kseq.plots` are legible.
+
+    Args:
+        figure: A `matplotlib.figure.Figure`.
+
+    Returns:
+        The figure.
+
+    Example:
+
+    >>> from matplotlib.figure import Figure
+    >>> from kseq.plots import legible
+    >>> figure = Figure()
+    >>> title = figure.suptitle("매출, in $")
+    >>> figure = legible(figure)
+    >>> title.get_parse_math()
+    False
+    """
+    from matplotlib.text import Text
+
+    written = [text for text in figure.findobj(Text) if text.get_text()]
+    fonts, labels = drawable([text.get_text() for text in written])
+    for text, label in zip(written, labels, strict=True):
+        text.set(text=label, family=fonts, parse_math=False)
+    return figure
+
+
 def drawable(texts):
     """Finds fonts for the texts.
 

@@ -96,7 +96,17 @@ class _Numerical(Dimension):
         if not self._is_number(value):
             return False
         rounding = 1e-9 * max(abs(self.min_value), abs(self.max_value))  # of steps
-        return self.min_value - rounding <= value <= self.max_value + rounding
+        if not self.min_value - rounding <= value <= self.max_value + rounding:
+            return False
+        if self.step is None or value == self.min_value:  # KerasTuner's default
+            return True
+        if self.scale == "linear":
+            steps = (value - self.min_value) / self.step
+        else:
+            if self.scale == "reverse_log":
+                value = self.min_value + self.max_value - value
+            steps = math.log(value / self.min_value, self.step)
+        return abs(steps - round(steps)) < 1e-6
 
     def _check_number(self, option, value):
         if not self._is_number(value):
@@ -127,7 +137,8 @@ class Int(_Numerical):
 
     Raises:
         ValueError: The range is upside down, not positive on a logarithmic scale, or
-            does not hold the default; a number is no integer; a step goes nowhere.
+            does not hold the default, or has it between two steps; a number is no
+            integer; a step goes nowhere.
 
     Example:
 

@@ -10,7 +10,9 @@
 A `Space` is a `keras_tuner.HyperModel`, so every tuner takes it as it is.
 """
 
+import collections.abc
 import copy
+import numbers
 import random
 
 import keras_tuner
@@ -106,8 +108,13 @@ class Space(Call, keras_tuner.HyperModel):
 
         Args:
             seed: Integer that decides the draw.
+
+        Raises:
+            ValueError: The seed is no integer.
         """
-        draw = random.Random(seed)
+        if not isinstance(seed, numbers.Integral):
+            raise ValueError(f"`seed` must be an integer. Received: seed={seed!r}.")
+        draw = random.Random(int(seed))
 
         def value(dimension, name):
             return _keras_tuner_form(name, dimension, {}).prob_to_value(draw.random())
@@ -207,6 +214,11 @@ class Space(Call, keras_tuner.HyperModel):
 
     def checked_values(self, values):
         """The values with defaults for what is missing, if all of them count."""
+        if not isinstance(values, collections.abc.Mapping):
+            raise ValueError(
+                "Values must be a dict by name, or a `keras_tuner.HyperParameters`. "
+                f"Received: {values!r}."
+            )
         values = {k: v for k, v in values.items() if not k.startswith("tuner/")}
         known = self.hyperparameters()
         if unknown := [name for name in values if name not in known]:

@@ -194,6 +194,10 @@ def test_unknown_names_and_languages_are_refused():
         datasets.load("sst3")
     with pytest.raises(ValueError, match="one of eng_us, fre, ice.*'german'"):
         datasets.load("sigmorphon2021_g2p", language="german")
+    with pytest.raises(ValueError, match=r"`trec` takes the options \[\].*language"):
+        datasets.load("trec", language="fre")
+    with pytest.raises(ValueError, match="one of sst2.*name=\\['trec'\\]"):
+        datasets.load(["trec"])
 
 
 @pytest.mark.parametrize("name", datasets.names())

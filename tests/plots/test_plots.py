@@ -15,6 +15,7 @@ from kseq.plots import (
     attention_heatmap,
     figures,
     highlighted_texts,
+    legible,
     training_curve,
 )
 
@@ -73,7 +74,8 @@ def test_a_map_without_any_attention_can_be_drawn(tmp_path):
     assert ax.images[0].get_clim() == (0, 1)
 
 
-def test_any_script_is_drawn_without_a_warning(tmp_path):
+@pytest.mark.filterwarnings("ignore:No installed font has")
+def test_any_script_is_drawn_without_a_warning_of_matplotlib(tmp_path):
     source, target = list("한국語ش😀"), ["\n", " ", "a b", "\u2028", "\u0301", "\x00"]
     ax = attention_heatmap(random_weights(6, 5), source, target, title="한국어")
     ax.figure.savefig(tmp_path / "map.png")
@@ -259,7 +261,8 @@ def test_a_long_text_goes_on_in_the_next_line_within_the_picture():
 
 
 def test_a_text_without_any_weight_is_drawn(base_font_only):
-    figure = highlighted_texts([["$a$", "bc"], ["\n"]], [[0, 0], [0]], ["", "x 한"])
+    with pytest.warns(UserWarning, match="No installed font has '한'"):
+        figure = highlighted_texts([["$a$", "bc"], ["\n"]], [[0, 0], [0]], ["", "x 한"])
     *written, _ = [text.get_text() for text in figure.texts]
     assert written == ["$a$", "bc", "x U+D55C", "\\n"]
     figure.canvas.draw()
@@ -280,3 +283,15 @@ def test_weights_that_do_not_fit_the_words_are_refused(weights, titles, complain
         highlighted_texts([["a", "b"]], weights, titles)
     with pytest.raises(ValueError, match="one number for each token"):
         highlighted_texts([], [])
+
+
+def test_a_figure_of_ones_own_becomes_legible(tmp_path):
+    figure = Figure()
+    ax = figure.subplots()
+    ax.plot([1, 2])
+    ax.set_ylabel("해_$x$_\N{BLACK CHESS KING}")
+    assert legible(figure) is figure
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.savefig(tmp_path / "own.png")
+    assert ax.get_ylabel() == "해_$x$_\N{BLACK CHESS KING}"

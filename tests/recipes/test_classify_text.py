@@ -112,6 +112,15 @@ def test_a_second_process_reads_texts_with_the_saved_model(trained):
     assert [row[3].strip() for row in rows] == ["of THE bore", "기쁨 zzz"]
 
 
+def test_a_model_of_another_network_is_read_with_too(recipe, tmp_path, capsys):
+    words = kseq.text.Vocabulary("word").adapt(["good bad film"])
+    model = kseq.many_to_one(words.size, 2, "transformer", pooling="mean", width=8)
+    pipeline = kseq.text.TextToLabels(model, words, ["negative", "positive"])
+    pipeline.save(tmp_path / "model.keras")
+    recipe.main(["--load", str(tmp_path / "model.keras"), "--read", "good film"])
+    assert "good film" in capsys.readouterr().out
+
+
 def test_a_word_is_the_redder_the_more_it_was_read(recipe, trained, monkeypatch):
     screen = io.StringIO()
     options = {"force_terminal": True, "color_system": "truecolor", "width": 90}

@@ -1,5 +1,6 @@
 import math
 
+import keras_tuner
 import pytest
 
 from kseq.tuning import Boolean, Choice, Fixed, Float, Int, Space
@@ -69,6 +70,8 @@ def test_the_first_value_is_the_default_unless_another_is():
         (lambda: Int(True, 2), "`min_value` must be an integer"),
         (lambda: Float(0, math.inf), "`max_value` must be a finite number"),
         (lambda: Int(0, 8, scale="log"), "must be above 0 on the scale 'log'"),
+        (lambda: Int(1, 10, step=3, default=5), "of `default` must be one of 1 to 10"),
+        (lambda: Int(1, 9, step=3, scale="log", default=6), "must be one of 1 to 9"),
         (lambda: Int(1, 8, step=1, scale="log"), "must be above 1"),
         (lambda: Int(1, 8, step=0), "must be above 0"),
         (lambda: Int(1, 8, scale="cubic"), "`scale` must be one of"),
@@ -85,3 +88,14 @@ def test_the_first_value_is_the_default_unless_another_is():
 def test_bad_dimensions_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("scale", ["linear", "log", "reverse_log"])
+@pytest.mark.parametrize("kind", [Int, Float])
+def test_what_keras_tuner_draws_is_a_value(kind, scale):
+    dimension = kind(10, 90, step=3, scale=scale)
+    form = getattr(keras_tuner.engine.hyperparameters, kind.__name__)
+    hyperparameter = form("x", **dimension.config)
+    drawn = {hyperparameter.prob_to_value(p / 100) for p in range(100)}
+    assert len(drawn) == dimension.size and all(map(dimension.contains, drawn))
+    assert not dimension.contains(kind(11, 11).default)
