@@ -144,8 +144,8 @@ def what_was_read(pipeline, texts):
     pooling = model.get_layer("pooling")
     if not isinstance(pooling, kseq.layers.AttentionPooling):  # of tune_classifier.py
         return np.zeros(ids.shape)
-    steps = keras.Model(model.input, pooling.input)(ids)  # B S U
-    _, weights = pooling(steps, return_attention_scores=True)
+    steps, mask = keras.Model(model.input, pooling.input)(ids)  # B S U, B S
+    _, weights = pooling(steps, mask, return_attention_scores=True)
     return keras.ops.convert_to_numpy(weights)
 
 

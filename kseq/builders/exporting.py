@@ -3,6 +3,7 @@
 Axes in shape comments: B batch, S source steps, P steps of a prefix.
 """
 
+import contextlib
 import importlib.util
 import warnings
 
@@ -89,8 +90,32 @@ def export(writing, path, format, shapes):
         name: keras.InputSpec(shape=shape, dtype=dtype, name=name)
         for name, (shape, dtype) in shapes.items()
     }
-    with portable(), warnings.catch_warnings():
+    exact = choices_as_choices() if format == "onnx" else contextlib.nullcontext()
+    with portable(), exact, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the converters' own, of their own future
         Exported(writing).export(
             path, format, verbose=False, input_signature=[signature]
         )
+
+
+@contextlib.contextmanager
+def choices_as_choices():
+    """Makes tf2onnx write `where` as ONNX's Where.
+
+    It would else multiply what is not chosen by 0, which makes minus infinity NaN.
+    """
+    from tf2onnx.onnx_opset.controlflow import Select
+
+    by_product = Select.version_7
+
+    def choice(ctx, node, **kwargs):
+        if node.type == "SelectV2":
+            node.type = "Where"
+        else:
+            by_product(ctx, node, **kwargs)
+
+    Select.version_7 = choice
+    try:
+        yield
+    finally:
+        Select.version_7 = by_product

@@ -86,6 +86,27 @@ def check_ids(name, rows, size):
     return rows
 
 
+def check_rank(name, rows, shape):
+    """Refuses rows that have other axes than `(B, ...)`, such as `(B, S)`."""
+    for row in rows:
+        if len(row) and np.ndim(row) != len(shape) - 1:
+            raise ValueError(
+                f"`{name}` must have the shape {shape}, or be rows of different "
+                f"lengths. Received: a row of shape {np.shape(row)}."
+            )
+
+
+def check_room(prefix, max_lengths, pad_token_id):
+    """Refuses a prefix for which its row has no room."""
+    for row, length in zip(prefix, max_lengths, strict=True):
+        written = np.flatnonzero(np.asarray(row) != pad_token_id)
+        if len(written) and written[-1] >= length:
+            raise ValueError(
+                "`max_length` must leave room for the prefix. Received: max_length="
+                f"{length} for a prefix of {written[-1] + 1} tokens."
+            )
+
+
 def check_ends(name, rows, end_token_id, pad_token_id):
     """Refuses what stands behind an end token, where nothing would be written."""
     for row in rows:

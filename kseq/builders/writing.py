@@ -15,6 +15,8 @@ from kseq.builders.rows import (
     check_ends,
     check_ids,
     check_pairs,
+    check_rank,
+    check_room,
     in_batches,
     rounded_up,
     source_lengths,
@@ -90,7 +92,8 @@ class WritingModel(keras.Model):
         Raises:
             ValueError: The source is empty, or holds an id that is none of the
                 vocabulary, a number is not a positive integer, source and prefix have
-                different numbers of rows, or a prefix goes on behind an end token.
+                different numbers of rows, or a prefix goes on behind an end token or is
+                longer than `max_length`.
         """
         source = all_rows(source)
         search, rows, compiled = self._prepare(
@@ -182,6 +185,8 @@ class WritingModel(keras.Model):
             rows["prefix"] = check_ids("prefix", prefix, self.target_size)
             check_ends("prefix", prefix, self.end_token_id, self.pad_token_id)
             check_pairs({name: rows[name] for name in ("source", "prefix")})
+            limits = rows.get("max_lengths", [max_length] * len(prefix))
+            check_room(prefix, limits, self.pad_token_id)
 
         def compiled(kind, batch):
             length = max_length
@@ -325,6 +330,7 @@ class WritingModel(keras.Model):
                 )
             target = [hypothesis for row in target for hypothesis in row]  # BN T
             source = [row for row in source for _ in range(hypotheses[1])]
+        check_rank("target", target, (None, None))
         check_ids("target", target, self.target_size)
         check_ends("target", target, self.end_token_id, self.pad_token_id)
         reading = self._compiled(_Reading, return_attention_scores)
@@ -346,7 +352,9 @@ class WritingModel(keras.Model):
     def source_rows(self, source, num_rows=None):
         """The source as something with a length, and a row for each of its items."""
         if self.source_padding is not None:
-            return check_ids("source", token_rows("source", source), self.source_size)
+            rows = token_rows("source", source)
+            check_rank("source", rows, self.input["source"].shape)
+            return check_ids("source", rows, self.source_size)
         symbol = self.input["source"]
         try:
             source = ops.convert_to_numpy(source)

@@ -10,7 +10,7 @@ from keras import ops
 from kseq.decoding.arguments import is_integer, number, positive_integer
 from kseq.decoding.constraints import constraint_tuple
 from kseq.decoding.generation import Generation
-from kseq.decoding.loop import SearchLoop, best_first, coverage_of, reorder, select
+from kseq.decoding.loop import SearchLoop, best_first, coverage_of, reorder
 
 LENGTH_PENALTY_FORMS = ("power", "gnmt")
 UNSEEN = 1e-37  # the least coverage of a source step, of which there is a logarithm
@@ -218,7 +218,7 @@ class BeamSearch:
         # A finished hypothesis has one way to go on: as it is.
         is_first = ops.arange(width) == 0  # W
         frozen = ops.where(is_first, 0.0, -float("inf"))  # W
-        scores = hypotheses.scores[..., None] + select(finished, frozen, gains)
+        scores = hypotheses.scores[..., None] + ops.where(finished, frozen, gains)
         lengths = hypotheses.lengths + ops.cast(~hypotheses.finished, "int32")
         coverage = hypotheses.coverage  # B K S, the same for all successors
         coverage = None if coverage is None else coverage[:, :, None]  # B K 1 S

@@ -256,7 +256,7 @@ class AllowedTokens:
         `(B, K, V)`, minus infinity for all other tokens.
 
     Raises:
-        ValueError: `function` is no function.
+        ValueError: `function` is no function, or returns no mask.
 
     Example:
 
@@ -287,4 +287,11 @@ class AllowedTokens:
 
     def __call__(self, log_probs, hypotheses):
         is_allowed = self.function(hypotheses.token_ids, hypotheses.lengths)
+        shape = tuple(getattr(is_allowed, "shape", ()))
+        if shape[-1:] != log_probs.shape[-1:]:
+            raise ValueError(
+                "The function of `AllowedTokens` must return True or False for each "
+                f"token of the vocabulary, (V,) or (B, K, V) = {log_probs.shape}. "
+                f"Received: {type(is_allowed).__name__} of shape {shape}."
+            )
         return only_where(ops.cast(is_allowed, "bool"), log_probs)

@@ -5,7 +5,7 @@ import dataclasses
 from keras import ops
 
 from kseq.decoding.constraints import constraint_tuple
-from kseq.decoding.loop import SearchLoop, select
+from kseq.decoding.loop import SearchLoop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,5 +109,5 @@ class GreedySearch:
     def _select(self, gains, hypotheses):
         best, token_ids = ops.top_k(gains, 1)  # B 1 1
         token_ids = ops.cast(token_ids[..., 0], "int32")
-        gained = select(hypotheses.finished, 0.0, best[..., 0])
+        gained = ops.where(hypotheses.finished, 0.0, best[..., 0])
         return None, token_ids, hypotheses.scores + gained

@@ -123,7 +123,7 @@ class SearchLoop:
         return t + 1, token_ids, written, state
 
     def _write(self, t, written, is_open, token_ids, gained, scores):
-        gained = select(is_open, gained, 0.0)
+        gained = ops.where(is_open, gained, 0.0)
         exists = scores > -float("inf")  # B K
         positions = ops.arange(self.max_length)  # L
         is_here = ops.logical_and(is_open[..., None], positions == t)  # B K L
@@ -222,6 +222,13 @@ def constrained(token_log_probs, hypotheses, constraints):
     gains = token_log_probs
     for constraint in constraints:
         gains = constraint(gains, hypotheses)
+        shape = getattr(gains, "shape", None)
+        if shape is None or tuple(shape)[1:] != tuple(token_log_probs.shape)[1:]:
+            raise ValueError(
+                "A constraint must return log-probabilities of the shape (B, K, V) = "
+                f"{tuple(token_log_probs.shape)}. Received: {constraint} returned "
+                f"{type(gains).__name__ if shape is None else tuple(shape)}."
+            )
     if constraints:
         is_possible = token_log_probs > -float("inf")
         gains = ops.where(is_possible, gains, -float("inf"))
@@ -232,16 +239,7 @@ def forced(token_log_probs, gains, token_ids):
     """Leaves only the given token `(B, 1, 1)` of each row, where it is not negative."""
     is_due = ops.arange(gains.shape[-1]) == token_ids  # B 1 V
     token_log_probs = ops.where(is_due, token_log_probs, -float("inf"))
-    return select(token_ids < 0, gains, token_log_probs)
-
-
-def select(condition, x, y):
-    """`where`, for values that may be minus infinity, in exported files too.
-
-    Without a constant that is infinite, tf2onnx multiplies both by 0 or 1, and adds.
-    """
-    x = ops.where(condition, x, -float("inf"))
-    return ops.maximum(x, ops.where(condition, -float("inf"), y))
+    return ops.where(token_ids < 0, gains, token_log_probs)
 
 
 def chosen(token_log_probs, parents, token_ids):

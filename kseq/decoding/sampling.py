@@ -10,7 +10,7 @@ from keras import ops
 from kseq.decoding import randomness
 from kseq.decoding.arguments import is_integer, number, positive_integer
 from kseq.decoding.constraints import constraint_tuple
-from kseq.decoding.loop import SearchLoop, best_first, chosen, select
+from kseq.decoding.loop import SearchLoop, best_first, chosen
 from kseq.decoding.truncation import draw, truncated
 
 
@@ -176,7 +176,7 @@ class Sampling:
             numbers = randomness.uniform(row_seeds, self.num_draws, hypotheses.step)
             token_ids = self._draw(gains, numbers)  # B K
             gained = chosen(gains, None, token_ids)
-            gained = select(hypotheses.finished, 0.0, gained)
+            gained = ops.where(hypotheses.finished, 0.0, gained)
             return None, token_ids, hypotheses.scores + gained
 
         return SearchLoop(

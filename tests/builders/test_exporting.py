@@ -15,6 +15,7 @@ from kseq.decoding import (
     GreedySearch,
     MinimumLength,
     NoRepeatNGrams,
+    RepetitionPenalty,
     Sampling,
 )
 from kseq.layers import FeatureEmbedding, RecurrentDecoder, RecurrentEncoder
@@ -91,10 +92,16 @@ def transformer():
 
 
 MODELS = {"recurrent": recurrent, "transformer": transformer}
-SEARCHES = {
-    "greedy": GreedySearch(),
-    "beams": BeamSearch(3, 0.6, constraints=[MinimumLength(3), NoRepeatNGrams(2)]),
-}
+
+
+def rarer(log_probs, hypotheses):
+    """A constraint of one's own, which chooses between what may be impossible."""
+    is_odd = keras.ops.arange(log_probs.shape[-1]) % 2 == 1
+    return keras.ops.where(is_odd, 1.5 * log_probs, log_probs)
+
+
+RULES = [MinimumLength(3), NoRepeatNGrams(2), RepetitionPenalty(1.3), rarer]
+SEARCHES = {"greedy": GreedySearch(), "beams": BeamSearch(3, 0.6, constraints=RULES)}
 
 
 def made(model):

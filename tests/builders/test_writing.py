@@ -9,12 +9,14 @@ from keras import ops
 
 import kseq
 from kseq.decoding import (
+    AllowedTokens,
     BannedTokens,
     BeamSearch,
     Generation,
     GreedySearch,
     MinimumLength,
     NoRepeatNGrams,
+    RelativeLength,
     RepetitionPenalty,
     Sampling,
 )
@@ -96,10 +98,10 @@ def test_what_is_generated_has_the_score_it_was_given(model, search):
 @pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 @pytest.mark.parametrize("batch_size", [128, 2])
 def test_a_prefix_is_what_each_target_begins_with(model, search, batch_size):
-    prefix = [[4, 5], [], [6, 6, 6], [2, 2, 4, 4, 3], [1], [4, 2, 1, 5, 6, 4, 4, 5, 6]]
+    prefix = [[4, 5], [], [6, 6, 6], [2, 2, 4, 4, 3], [1], [4, 2, 1, 5, 6]]
     result = model.generate(SOURCES, search, LENGTH, batch_size, prefix=prefix)
     for tokens, first in zip(result.token_ids[:, 0].tolist(), prefix, strict=True):
-        assert tokens[: len(first)] == first[:LENGTH]
+        assert tokens[: len(first)] == first
     assert np.isfinite(result.log_probs[:, 0]).all()
     assert_close(model.score(SOURCES, result), result.log_probs)
     plain = model.generate(SOURCES, search, LENGTH)
@@ -360,3 +362,34 @@ def test_nothing_may_stand_behind_the_end_token(model, rows):
 def test_the_inputs_of_training_give_their_sources(model, beams):
     inputs = {"source": padded(SOURCES, 10), "target": np.ones((6, 2), "int32")}
     assert_same(model.generate(inputs, SEARCH, LENGTH), beams)
+
+
+def test_a_prefix_needs_room(model):
+    for limit in (2, RelativeLength(0, 2)):
+        with pytest.raises(ValueError, match="max_length=2 for a prefix of 3 tokens"):
+            model.generate([[4], [5]], None, limit, prefix=[[4, 5, 6], [4]])
+    padded = np.array([[4, 5, 0, 0], [4, 0, 0, 0]])
+    assert model.generate([[4], [5]], None, 2, prefix=padded).token_ids.shape[-1] == 2
+
+
+def test_rows_with_more_axes_are_an_error(model):
+    with pytest.raises(
+        ValueError, match=r"`source` must have the shape \(None, None\)"
+    ):
+        model.generate(np.ones((1, 2, 3), "int32"), max_length=LENGTH)
+    with pytest.raises(ValueError, match="`target` must have .* a row of shape"):
+        model.score(SOURCES[:2], np.ones((2, 1, 1, 3), "int32"))
+
+
+@pytest.mark.parametrize("given", [lambda x, _: x[0, 0], lambda x, _: None])
+def test_a_constraint_that_returns_another_shape_is_named(model, given):
+    search = GreedySearch(constraints=[given])
+    with pytest.raises(ValueError, match=r"of the shape \(B, K, V\).*<lambda>"):
+        model.generate(SOURCES, search, LENGTH)
+
+
+@pytest.mark.parametrize("allowed", [[3, 4], None, np.ones((2, 5), bool)])
+def test_allowed_tokens_must_be_a_mask(model, allowed):
+    search = GreedySearch(constraints=[AllowedTokens(lambda tokens, lengths: allowed)])
+    with pytest.raises(ValueError, match="function of `AllowedTokens` must return"):
+        model.generate(SOURCES, search, LENGTH)
