@@ -24,7 +24,7 @@ MAY_IMPORT = {
         "kseq.training",
     },
     "kseq/layers": {"keras"},
-    "kseq/layers/compilation.py": {"keras", "jax", "tensorflow"},
+    "kseq/layers/compilation.py": {"keras", "jax", "tensorflow", "tf2onnx"},
     "kseq/decoding": {"keras"},
     "kseq/builders": {"keras", "numpy", "kseq.layers", "kseq.decoding"},
     "kseq/training": {"keras", "numpy", "kseq.layers.arguments", "kseq.layers.masking"},

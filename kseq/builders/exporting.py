@@ -12,7 +12,7 @@ from keras import ops
 
 from kseq.decoding.randomness import seeds_of_rows
 from kseq.layers.arguments import one_of
-from kseq.layers.compilation import portable
+from kseq.layers.compilation import choices_as_choices, portable
 
 FORMATS = ("tf_saved_model", "onnx", "litert")
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
@@ -96,26 +96,3 @@ def export(writing, path, format, shapes):
         Exported(writing).export(
             path, format, verbose=False, input_signature=[signature]
         )
-
-
-@contextlib.contextmanager
-def choices_as_choices():
-    """Makes tf2onnx write `where` as ONNX's Where.
-
-    It would else multiply what is not chosen by 0, which makes minus infinity NaN.
-    """
-    from tf2onnx.onnx_opset.controlflow import Select
-
-    by_product = Select.version_7
-
-    def choice(ctx, node, **kwargs):
-        if node.type == "SelectV2":
-            node.type = "Where"
-        else:
-            by_product(ctx, node, **kwargs)
-
-    Select.version_7 = choice
-    try:
-        yield
-    finally:
-        Select.version_7 = by_product

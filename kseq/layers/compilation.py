@@ -72,6 +72,29 @@ def portable():
         _IS_PORTABLE.reset(token)
 
 
+@contextlib.contextmanager
+def choices_as_choices():
+    """Makes tf2onnx write `where` as ONNX's Where.
+
+    It would else multiply what is not chosen by 0, which makes minus infinity NaN.
+    """
+    from tf2onnx.onnx_opset.controlflow import Select
+
+    by_product = Select.version_7
+
+    def choice(ctx, node, **kwargs):
+        if node.type == "SelectV2":
+            node.type = "Where"
+        else:
+            by_product(ctx, node, **kwargs)
+
+    Select.version_7 = choice
+    try:
+        yield
+    finally:
+        Select.version_7 = by_product
+
+
 def put(buffer, values, first, axis):
     """The buffer with these values from `first` on, a multiple of their number."""
     if not _IS_PORTABLE.get():

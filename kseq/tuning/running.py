@@ -103,11 +103,21 @@ class Search:
                 self._replay(known)
                 with self.table:
                     self._loop()
+                self._check_success()
                 return Results(self.space, self.oracle.objective, self.journal)
             finally:
                 self.journal.close()
         finally:
             self.nursery.close()
+
+    def _check_success(self):
+        ended = [event for event in self.journal.events if event["event"] == "ended"]
+        reasons = [event["reason"] for event in ended if event["reason"]]
+        if reasons and len(reasons) == len(ended):
+            raise SearchFailed(
+                f"All {len(ended)} trials have failed, the last with: {reasons[-1]}\n"
+                f"{ended[-1]['details'] or ''}"
+            )
 
     def _explore(self):
         """The hyperparameters of the space, found by a process of their own."""
@@ -155,7 +165,7 @@ class Search:
             "space": hashlib.sha256(config.encode()).hexdigest()[:16],
             "hyperparameters": [h.name for h in known.space],
             "epochs": getattr(self.oracle, "max_epochs", None),
-            **{f"{name} of fit": value for name, value in self.settings.items()},
+            **self.settings,
             **fixed_values(self.space),
         }
 

@@ -1,17 +1,22 @@
 """The call that searches a space, and what it makes of its arguments."""
 
 import importlib.util
+import os
 import random
 from pathlib import Path
 
+import keras
 import keras_tuner
 
 from kseq.tuning import hosts
 from kseq.tuning.files import read_json
+from kseq.tuning.fingerprint import fingerprint
 from kseq.tuning.nursery import Nursery, NurseryLost
 from kseq.tuning.oracles import make_oracle
 from kseq.tuning.places import PLAIN
 from kseq.tuning.running import SERVER_DIED, Rules, Search, SearchFailed
+
+ZERO = 2**31 - 1  # the seed 0, which KerasTuner takes for none
 
 
 def search(
@@ -41,7 +46,7 @@ def search(
     kill, a loss that is not finite. The same call in the same directory goes on where
     the last one was stopped or killed, in the middle of a trial too; with one worker
     the results are those of a search that nothing stopped. A finished search returns
-    its results at once; with a larger `max_trials` it goes on.
+    its results without another trial; with a larger `max_trials` it goes on.
 
     A script that calls this needs `if __name__ == "__main__":` around the call, since
     the processes of the trials import it.
@@ -59,7 +64,9 @@ def search(
         max_trials: How many trials to run. None leaves that to the oracle, of which
             the grid and Hyperband come to an end by themselves.
         workers: How many trials run at once, which share out the cores.
-        directory: Where the search keeps its files: a new, an empty, or this search's.
+        directory: Where the search keeps its files: a new, an empty, or this search's,
+            which has the same space, data and plain arguments. Data that is no array
+            or list counts as the same if it is of the same kind.
         seed: Non-negative integer that all randomness follows from. None draws one,
             and keeps it in the directory.
         stopping: A rule that ends hopeless trials early: `MedianStopping()`,
@@ -86,8 +93,8 @@ def search(
     Raises:
         ValueError: An argument does not make sense, or the directory holds something
             else, or `fit` reports no such metric.
-        SearchFailed: The space builds no model, trials fail and fail, or the chief is
-            gone.
+        SearchFailed: The space builds no model, trials fail and fail, none has
+            succeeded, or the chief is gone.
         KeyboardInterrupt: After Ctrl-C; nothing is lost.
     """
     check_numbers(workers=workers, max_failures=max_failures)
@@ -98,6 +105,8 @@ def search(
         require_tensorboard()
     if chief is not None:
         hosts.parse(chief, "chief")
+    check_rules(stopping, trial_timeout=trial_timeout, timeout=timeout)
+    directory = as_directory(directory)
     space = as_hypermodel(space)
     nursery = Nursery((space, Arguments(data, fit_arguments)), workers)
     names = [f"worker-{number}" for number in range(workers)]
@@ -106,7 +115,7 @@ def search(
     running = Search(
         space=space,
         nursery=nursery,
-        settings={k: v for k, v in fit_arguments.items() if isinstance(v, PLAIN)},
+        settings=settings(data, fit_arguments),
         oracle=make_oracle(
             tuner, objective, seed_of(seed, directory), fit_arguments.get("epochs")
         ),
@@ -133,6 +142,14 @@ def work(nursery, names, worker, directory, chief):
         raise SearchFailed(str(error)) from error
     except NurseryLost as error:
         raise SearchFailed(SERVER_DIED) from error
+
+
+def settings(data, fit_arguments):
+    """What makes a search another one, besides its space."""
+    plain = {k: v for k, v in fit_arguments.items() if isinstance(v, PLAIN)}
+    named = {f"{name} of fit": value for name, value in plain.items()}
+    given = [data, fit_arguments.get("validation_data")]
+    return {"data": fingerprint(given), **named}
 
 
 class Arguments:
@@ -167,7 +184,7 @@ class BuildingFunction(keras_tuner.HyperModel):
 def as_hypermodel(space):
     if isinstance(space, keras_tuner.HyperModel):
         return space
-    if callable(space):
+    if callable(space) and not isinstance(space, keras.layers.Layer):
         return BuildingFunction(space)
     raise ValueError(
         "`space` must be a `keras_tuner.HyperModel`, such as a `kseq.tuning.Space`, or "
@@ -178,7 +195,7 @@ def as_hypermodel(space):
 def seed_of(seed, directory):
     """The seed given, or that of the search in the directory, or a new one."""
     if seed is not None:
-        return seed + 1  # for KerasTuner, 0 means none
+        return seed or ZERO
     found = read_json(Path(directory) / "search.json") or {}
     return found.get("seed") or random.SystemRandom().randrange(1, 2**31)
 
@@ -190,6 +207,31 @@ def check_numbers(least=1, **numbers):
                 f"`{name}` must be an integer of {least} or more. Received: "
                 f"{name}={number!r}."
             )
+
+
+def check_rules(stopping, **seconds):
+    is_rule = callable(getattr(stopping, "is_hopeless", None))
+    if stopping is not None and (not is_rule or isinstance(stopping, type)):
+        raise ValueError(
+            "`stopping` must be None or a rule such as `MedianStopping()`, with the "
+            f"parentheses. Received: stopping={stopping!r}."
+        )
+    for name, limit in seconds.items():
+        is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+        if limit is not None and not (is_number and limit > 0):
+            raise ValueError(
+                f"`{name}` must be None or a number of seconds above 0. Received: "
+                f"{name}={limit!r}."
+            )
+
+
+def as_directory(directory):
+    if not isinstance(directory, str | os.PathLike):
+        raise ValueError(
+            "`directory` must be the path of a folder. Received: "
+            f"directory={directory!r}."
+        )
+    return Path(directory)
 
 
 def require_tensorboard():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 
@@ -209,7 +210,14 @@ class TestBadInput:
             search(Small(), (X, Y), **settings(straight.directory), tuner="grid")
         with pytest.raises(ValueError, match="epochs of fit: there 4, here 5"):
             search(Small(), (X, Y), **settings(straight.directory) | {"epochs": 5})
+        with pytest.raises(ValueError, match="another search .data: there .*, here"):
+            search(Small(), (X, Y + 1), **settings(straight.directory))
         assert (straight.directory / "journal.json").read_bytes() == before
+
+    def test_a_search_in_which_every_trial_fails(self, tmp_path):
+        with pytest.raises(SearchFailed, match="(?s)All 1 trials.*Traceback"):
+            few = {"max_trials": 1, "retries": 0, "verbose": False}
+            search(Small(), (X, Y[:3]), directory=tmp_path, **few)
 
     def test_a_space_that_does_not_pickle(self, tmp_path):
         with pytest.raises(ValueError, match="must pickle.*Received: .*lambda"):
@@ -222,6 +230,15 @@ class TestBadInput:
             ({"max_trials": 2.5}, "`max_trials` must .*Received: max_trials=2.5"),
             ({"retries": -1}, "`retries` must be an integer of 0 or more"),
             ({"seed": -1}, "`seed` must be an integer of 0 or more"),
+            ({"stopping": "median"}, "`stopping` must be None or .*'median'"),
+            (
+                {"stopping": MedianStopping},
+                "`stopping` must be .* parentheses",
+            ),
+            ({"timeout": -1}, "`timeout` must be None or a number of seconds"),
+            ({"trial_timeout": "9"}, "`trial_timeout` must be None or a number"),
+            ({"directory": 3}, "`directory` must be the path of a folder.*directory=3"),
+            ({"space": keras.layers.Dense(2)}, "a function that builds a model.*Dense"),
             ({"space": 7}, "`space` must be a `keras_tuner.HyperModel`.*space=7"),
         ],
     )
