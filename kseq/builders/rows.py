@@ -3,6 +3,9 @@
 Axes in shape comments: B rows, S source steps, T target steps, F features.
 """
 
+import contextlib
+import logging
+
 import keras
 import numpy as np
 from keras import ops
@@ -168,15 +171,30 @@ def in_batches(choose, inputs, batch_size, paddings):
         chosen = order[first : first + batch_size]
         rows = {name: [rows[i] for i in chosen] for name, rows in inputs.items()}
         model = choose(rows)
-        outputs = model.predict_on_batch(
-            as_batch(rows, batch_size, paddings, model.jit_compile)
-        )
+        batch = as_batch(rows, batch_size, paddings, model.jit_compile)
+        with quietly():
+            outputs = model.predict_on_batch(batch)
         results.append({k: v[: len(chosen)] for k, v in outputs.items()})
     restored = np.argsort(order, kind="stable")
     return {
         name: _concatenate([r[name] for r in results], paddings.get(name, 0))[restored]
         for name in results[0]
     }
+
+
+@contextlib.contextmanager
+def quietly():
+    """TensorFlow takes the loops of all models for one, and warns of the fifth."""
+
+    def is_news(record):
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_news)
 
 
 def as_batch(rows, batch_size, paddings, to_power_of_two):

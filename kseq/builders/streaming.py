@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseq.builders.rows import quietly
+
 INPUTS = ("prefix", "max_lengths", "row_seeds")
 
 
@@ -88,9 +90,11 @@ def unpacked(carried):
 
 def stream(beginning, stepping, batch, count):
     """Yields the tokens of the first rows, `(B,)`, until all have ended."""
-    tree = beginning.predict_on_batch(batch)
+    with quietly():
+        tree = beginning.predict_on_batch(batch)
     for _ in range(beginning.max_length):
-        tree = {**tree, **stepping.predict_on_batch(tree)}
+        with quietly():
+            tree = {**tree, **stepping.predict_on_batch(tree)}
         yield np.array(tree["carried"]["last"][:count, 0])
         if tree["carried"]["written"]["finished"][:count].all():
             return

@@ -1,6 +1,7 @@
 """`generate` and `score`: laws that hold for whatever the model has learned."""
 
 import copy
+import logging
 
 import keras
 import numpy as np
@@ -393,3 +394,17 @@ def test_allowed_tokens_must_be_a_mask(model, allowed):
     search = GreedySearch(constraints=[AllowedTokens(lambda tokens, lengths: allowed)])
     with pytest.raises(ValueError, match="function of `AllowedTokens` must return"):
         model.generate(SOURCES, search, LENGTH)
+
+
+def test_the_fifth_model_writes_without_a_warning_too():
+    heard = []
+    listener = logging.Handler()
+    listener.emit = heard.append
+    logging.getLogger("tensorflow").addHandler(listener)
+    try:
+        for _ in range(7):
+            model = kseq.encoder_decoder(SOURCE_SIZE, TARGET_SIZE, width=5)
+            model.generate(SOURCES[:1], max_length=2)
+    finally:
+        logging.getLogger("tensorflow").removeHandler(listener)
+    assert not heard

@@ -1,0 +1,53 @@
+"""What the notebooks show is run, cell after cell, and what they promise holds."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def cells(request):
+    return json.loads(request.param.read_text("utf-8"))["cells"]
+
+
+def code_of(cells):
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_there_are_notebooks():
+    assert [path.stem for path in NOTEBOOKS] == ["formulas", "read_a_word"]
+
+
+def test_it_runs_from_top_to_bottom_without_a_warning(cells, tmp_path):
+    lines = "\n".join(code_of(cells)).splitlines()
+    program = "\n".join(line for line in lines if not line.startswith("%"))
+    (tmp_path / "cells.py").write_text(program, "utf-8")
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    process = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "cells.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+
+
+def test_its_pages_show_what_the_cells_have_given(cells):
+    outputs = [cell["outputs"] for cell in cells if cell["cell_type"] == "code"]
+    assert any(outputs), "run it before you save it"
+    for output in sum(outputs, []):
+        assert output["output_type"] != "error"
+        assert output.get("name") != "stderr", "leave out what goes to the terminal"
+
+
+def test_only_text_and_pictures_are_saved(cells):
+    for cell in cells:
+        assert cell["metadata"] == {}, "leave out what an editor has added"
