@@ -5,6 +5,8 @@
 Cases `greedy` and `beam4`: a Transformer of 3 + 3 layers, 256 wide, 4 heads, 1,024
 inside, a vocabulary of 8,000, random weights; 32 sources of 30 tokens, exactly 40 new
 tokens each, float32. Cases `length_64` and `length_256`: kseq alone, so many tokens.
+Cases `stream_1` and `stream_32`: kseq's `generate_stream` beside `generate`, so many
+rows. Not compiled by XLA.
 Case `attention_lstm`: an LSTM of 256 units with Bahdanau's attention, greedy, beside a
 loop written by hand in PyTorch. Needs the extra `benchmarks`.
 """
@@ -31,23 +33,44 @@ def never_end(model):
     bias.assign(np.where(np.arange(VOCABULARY) == END, -1e9, 0.0))
 
 
+def our_transformer():
+    import kseq
+
+    options = {
+        "num_layers": NUM_LAYERS,
+        "num_heads": NUM_HEADS,
+        "intermediate_dim": INTERMEDIATE,
+    }
+    embedding = {"positions": "sinusoidal", "scale": True}
+    return kseq.encoder_decoder(
+        source=kseq.layers.TokenEmbedding(VOCABULARY, WIDTH, **embedding),
+        target=kseq.layers.TokenEmbedding(VOCABULARY, WIDTH, **embedding),
+        encoder=kseq.layers.TransformerEncoder(**options),
+        decoder=kseq.layers.TransformerDecoder(**options),
+    )
+
+
 def kseq_transformer(num_beams, length=TARGET):
     def prepare():
-        import kseq
-
-        options = {
-            "num_layers": NUM_LAYERS,
-            "num_heads": NUM_HEADS,
-            "intermediate_dim": INTERMEDIATE,
-        }
-        embedding = {"positions": "sinusoidal", "scale": True}
-        model = kseq.encoder_decoder(
-            source=kseq.layers.TokenEmbedding(VOCABULARY, WIDTH, **embedding),
-            target=kseq.layers.TokenEmbedding(VOCABULARY, WIDTH, **embedding),
-            encoder=kseq.layers.TransformerEncoder(**options),
-            decoder=kseq.layers.TransformerDecoder(**options),
-        )
+        model = our_transformer()
         return {"tokens_per_s": kseq_writes(model, num_beams, length)}
+
+    return prepare
+
+
+def kseq_streams(num_rows):
+    def prepare():
+        model = our_transformer()
+        never_end(model)
+        rows = sources()[:num_rows]
+
+        def whole():
+            return model.generate(rows, max_length=TARGET)
+
+        def stream():
+            assert len(list(model.generate_stream(rows, max_length=TARGET))) == TARGET
+
+        return {"generate_ms": whole, "stream_ms": stream}
 
     return prepare
 
@@ -264,6 +287,8 @@ CASES = {
     "beam4": transformers_of(4),
     "length_64": {"kseq": kseq_transformer(1, 64)},
     "length_256": {"kseq": kseq_transformer(1, 256)},
+    "stream_1": {"kseq": kseq_streams(1)},
+    "stream_32": {"kseq": kseq_streams(32)},
     "attention_lstm": {"kseq": kseq_lstm, "torch": torch_lstm},
 }
 TOKENS = {case: BATCH * TARGET for case in CASES}
