@@ -24,8 +24,19 @@ from rich.table import Table
 
 import kseq
 from kseq.training.arguments import count, folder, positive, seed
-from kseq.tuning import MedianStopping, spaces
+from kseq.tuning import Float, Int, MedianStopping, Space, spaces
 
+KNOWN = {  # to be good, and tried first: what classify_text.py trains
+    "model/encoder": "RecurrentEncoder",
+    "model/encoder/RecurrentEncoder/cell": "gru",
+    "model/encoder/RecurrentEncoder/units": 64,
+    "model/encoder/RecurrentEncoder/dropout": 0.0,
+    "model/source/dropout": 0.5,
+    "model/dropout": 0.5,
+    "batch_size": 64,
+    "optimizer/learning_rate/warmup_target": 2e-3,
+    "optimizer/learning_rate/warmup_steps/share": 0.0,
+}
 console = Console()
 
 
@@ -50,7 +61,10 @@ def main(argv=None):
 
 def search_space(vocabulary_size, num_labels, num_rows, options):
     """Networks of both kinds, or one, and their training."""
-    model = spaces.many_to_one(vocabulary_size, num_labels, options.network)
+    width = Int(64, 256, step=2, scale="log", default=128)
+    dropout = Float(0.0, 0.5, step=0.1, default=0.2)
+    words = Space(kseq.layers.TokenEmbedding, vocabulary_size, width, dropout=dropout)
+    model = spaces.many_to_one(words, num_labels, options.network, width=width)
     return spaces.training(
         model,
         num_rows,
@@ -82,6 +96,7 @@ def search(space, words, labels, train, validation, options):
             validation_data=rows(validation),
             objective="val_accuracy",
             tuner=options.tuner,
+            first=[KNOWN] if options.network == "both" else [],
             max_trials=options.trials,
             workers=options.workers,
             directory=options.output / "search",

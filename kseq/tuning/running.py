@@ -67,6 +67,7 @@ class Search:
         nursery,
         settings,
         oracle,
+        first,
         max_trials,
         workers,
         chief,
@@ -80,6 +81,7 @@ class Search:
         self.settings = settings
         self.max_trials = max_trials or oracle.max_trials
         self.oracle = oracle
+        self.first = first
         self.workers = self.own_workers = workers
         self.chief = chief
         self.directory = directory
@@ -96,6 +98,7 @@ class Search:
         self.began = time.monotonic()
         try:
             known = self._explore()
+            self.first = [complete(values, self.space, known) for values in self.first]
             self.journal = Journal(self.directory, self._identity(known))
             try:
                 if self.chief is not None:
@@ -165,6 +168,7 @@ class Search:
             "space": hashlib.sha256(config.encode()).hexdigest()[:16],
             "hyperparameters": [h.name for h in known.space],
             "epochs": getattr(self.oracle, "max_epochs", None),
+            **({"first": self.first} if self.first else {}),
             **self.settings,
             **fixed_values(self.space),
         }
@@ -222,6 +226,11 @@ class Search:
         trial = self.proposer.create()
         if trial.status == "RUNNING":
             values = trial.hyperparameters.values
+            created = len(self.oracle.start_order) - 1
+            if created < len(self.first):
+                rounds = {k: v for k, v in values.items() if k.startswith("tuner/")}
+                values = {**self.first[created], **rounds}
+                trial.hyperparameters.values = values
             self.journal.append("created", trial.trial_id, values=values)
             return trial
         if trial.status == "STOPPED" or not self.running:
@@ -393,6 +402,27 @@ class Search:
         if out:
             self.table.say(f"stopped after timeout={limit} s; the same call goes on")
         return out
+
+
+def complete(values, space, known):
+    """Values with the defaults of what is missing.
+
+    Raises:
+        ValueError: A value has no hyperparameter, or one that does not count.
+    """
+    if hasattr(space, "checked_values"):
+        space.checked_values(values)
+    hp = keras_tuner.HyperParameters()
+    for parameter in known.space:
+        hp.merge([parameter])
+        if hp.is_active(parameter):
+            hp.values[parameter.name] = values.get(parameter.name, parameter.default)
+    if unknown := [name for name in values if name not in hp.values]:
+        raise ValueError(
+            "`first` must hold values of hyperparameters that count: "
+            f"{list(hp.values)}. Received: {unknown}."
+        )
+    return dict(hp.values)
 
 
 def derive_seed(seed, trial_id, attempt):

@@ -25,6 +25,7 @@ def search(
     *,
     tuner="random",
     objective="val_loss",
+    first=(),
     max_trials=None,
     workers=1,
     directory,
@@ -61,6 +62,9 @@ def search(
             KerasTuner.
         objective: A metric that `fit` reports, such as `"val_loss"`; or that and its
             direction, `("val_exact_match", "max")`, or a `keras_tuner.Objective`.
+        first: Values to try before those that the tuner proposes, such as what is known
+            to be good: a list of dicts by name, in which what is missing has its
+            default. `[{}]` tries the defaults. Not with the grid, which tries all.
         max_trials: How many trials to run. None leaves that to the oracle, of which
             the grid and Hyperband come to an end by themselves.
         workers: How many trials run at once, which share out the cores.
@@ -112,13 +116,14 @@ def search(
     names = [f"worker-{number}" for number in range(workers)]
     if worker is not None:
         return work(nursery, names, worker, directory, chief)
+    epochs = fit_arguments.get("epochs")
+    oracle = make_oracle(tuner, objective, seed_of(seed, directory), epochs)
     running = Search(
         space=space,
         nursery=nursery,
         settings=settings(data, fit_arguments),
-        oracle=make_oracle(
-            tuner, objective, seed_of(seed, directory), fit_arguments.get("epochs")
-        ),
+        oracle=oracle,
+        first=checked_first(first, oracle),
         max_trials=max_trials,
         workers=names,
         chief=chief,
@@ -207,6 +212,19 @@ def check_numbers(least=1, **numbers):
                 f"`{name}` must be an integer of {least} or more. Received: "
                 f"{name}={number!r}."
             )
+
+
+def checked_first(first, oracle):
+    is_list = isinstance(first, list | tuple)
+    if not is_list or not all(isinstance(values, dict) for values in first):
+        raise ValueError(
+            f"`first` must be a list of dicts of values. Received: first={first!r}."
+        )
+    if first and isinstance(oracle, keras_tuner.oracles.GridSearchOracle):
+        raise ValueError(
+            f"`first` must be empty with the grid, which tries all. Received: {first}."
+        )
+    return list(first)
 
 
 def check_rules(stopping, **seconds):

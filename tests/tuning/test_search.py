@@ -193,7 +193,29 @@ def test_the_tuners_of_keras_tuner_run(tmp_path, tuner):
             assert b"_hparams_/session_end_info" in content
 
 
+@pytest.mark.parametrize("tuner", ["random", "hyperband"])
+def test_what_is_known_to_be_good_is_tried_first(tmp_path, tuner):
+    first = [{"deep": True, "units": 5}, {"rate": 0.02}]
+    arguments = settings(tmp_path) | {"tuner": tuner, "first": first, "epochs": 2}
+    for trials in (1, 3):  # the second call goes on
+        results = search(Small(), (X, Y), **arguments | {"max_trials": trials})
+    table = results.dataframe().sort_index()
+    assert table["deep"].tolist()[:2] == [True, False]
+    assert table["units"].tolist()[0] == 5 and table["rate"].tolist()[:2] == [
+        0.001,
+        0.02,
+    ]
+    assert len(table) == 3 and table["rate"].tolist()[2] not in (0.001, 0.02)
+    with pytest.raises(ValueError, match="another search"):
+        search(Small(), (X, Y), **arguments | {"first": first[:1]})
+
+
 class TestBadInput:
+    def test_first_values_that_do_not_count(self, tmp_path):
+        with pytest.raises(ValueError, match="that count: .'deep', 'rate'.*'units'"):
+            search(Small(), (X, Y), **settings(tmp_path / "a"), first=[{"units": 3}])
+        assert not (tmp_path / "a").exists()
+
     def test_an_objective_that_no_metric_has(self, tmp_path):
         arguments = settings(tmp_path) | {"objective": ("val_bleu", "max")}
         with pytest.raises(ValueError, match="one of loss, val_loss. Received: .*bleu"):
@@ -238,6 +260,8 @@ class TestBadInput:
             ({"timeout": -1}, "`timeout` must be None or a number of seconds"),
             ({"trial_timeout": "9"}, "`trial_timeout` must be None or a number"),
             ({"directory": 3}, "`directory` must be the path of a folder.*directory=3"),
+            ({"first": {"rate": 0.1}}, "`first` must be a list of dicts"),
+            ({"first": [{}], "tuner": "grid"}, "`first` must be empty with the grid"),
             ({"space": keras.layers.Dense(2)}, "a function that builds a model.*Dense"),
             ({"space": 7}, "`space` must be a `keras_tuner.HyperModel`.*space=7"),
         ],
