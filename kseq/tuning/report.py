@@ -10,6 +10,7 @@ from kseq.tuning.resuming import BEST
 from kseq.tuning.table import duration
 
 WIDTH = 960
+HALO = 'stroke="white" stroke-width="3" paint-order="stroke"'  # over the lines
 MOST_CURVES = 60
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 960px;
@@ -164,8 +165,8 @@ def parallel_coordinates(scored, objective):
         return ""
     names = dict.fromkeys(name for row in scored for name in row["values"])
     names = [n for n in names if len({show(r["values"].get(n)) for r in scored}) > 1]
-    height, top, bottom = 330, 70, 280
-    xs = np.linspace(70, WIDTH - 70, len(names) + 1)
+    height, top, bottom = 430, 170, 380
+    xs = np.linspace(20, WIDTH - 105, len(names) + 1)
     columns = [[row["values"].get(name) for row in scored] for name in names]
     columns.append([row["score"] for row in scored])
     places, parts = [], []
@@ -173,11 +174,11 @@ def parallel_coordinates(scored, objective):
         position, ticks = axis(column)
         places.append([bottom - p * (bottom - top) for p in position])
         parts.append(f'<path d="M{x:.1f} {top}V{bottom}" stroke="#999"/>')
-        turned = f'transform="rotate(-18 {x:.1f} {top - 12})"'
+        turned = f'transform="rotate(-60 {x:.1f} {top - 12})"'
         parts.append(text(x, top - 12, short(name, 26), "start", turned))
         for p, label in ticks:
             y = bottom - p * (bottom - top)
-            parts.append(text(x + 4, y + 4, short(label, 16)))
+            parts.append(text(x + 4, y + 4, short(label, 16), "start", HALO))
     lines = []
     for index, row in reversed(list(enumerate(scored))):  # the best on top
         points = zip(xs, (place[index] for place in places), strict=True)
@@ -198,7 +199,7 @@ def axis(column):
         low, high = min(present), max(present)
         log = low > 0 and high / low > 50
         scale = np.log if log else float
-        ticks += [(0, show(low)), (1, show(high))]
+        ticks += [(0, show(low, 2)), (1, show(high, 2))]
 
         def place(value):
             return float((scale(value) - scale(low)) / (scale(high) - scale(low)))
@@ -279,8 +280,8 @@ def cell(value):
     return f"<td{kind}>{'' if value is None else escape(show(value))}</td>"
 
 
-def show(value):
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def show(value, digits=4):
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def show_all(values):
