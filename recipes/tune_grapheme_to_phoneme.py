@@ -26,6 +26,15 @@ from kseq.training.arguments import count, folder, positive, seed
 from kseq.tuning import Choice, Float, MedianStopping, Space, objective, spaces
 
 SCORE = "val_written_exact_match"
+KNOWN = {  # to be good, and tried first: about what grapheme_to_phoneme.py trains
+    "model/encoder": "RecurrentEncoder",
+    "model/encoder/RecurrentEncoder/cell": "gru",
+    "model/encoder/RecurrentEncoder/dropout": 0.3,
+    "model/decoder/RecurrentDecoder/cell": "gru",
+    "model/decoder/RecurrentDecoder/dropout": 0.3,
+    "batch_size": 64,
+    "optimizer/learning_rate/warmup_target": 4e-3,
+}
 console = Console()
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -75,6 +84,7 @@ def search(space, train, validation, options):
             callbacks=[scores],
             objective=objective(SCORE),
             tuner=options.tuner,
+            first=[KNOWN] if options.network == "both" else [],
             max_trials=options.trials,
             workers=options.workers,
             directory=options.output / "search",
