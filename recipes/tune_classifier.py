@@ -31,10 +31,7 @@ KNOWN = {  # to be good, and tried first: what classify_text.py trains
     "model/encoder/RecurrentEncoder/cell": "gru",
     "model/encoder/RecurrentEncoder/units": 64,
     "model/encoder/RecurrentEncoder/dropout": 0.0,
-    "model/source/dropout": 0.5,
-    "model/dropout": 0.5,
     "batch_size": 64,
-    "optimizer/learning_rate/warmup_target": 2e-3,
     "optimizer/learning_rate/warmup_steps/share": 0.0,
 }
 console = Console()
@@ -62,15 +59,20 @@ def main(argv=None):
 def search_space(vocabulary_size, num_labels, num_rows, options):
     """Networks of both kinds, or one, and their training."""
     width = Int(64, 256, step=2, scale="log", default=128)
-    dropout = Float(0.0, 0.5, step=0.1, default=0.2)
-    words = Space(kseq.layers.TokenEmbedding, vocabulary_size, width, dropout=dropout)
-    model = spaces.many_to_one(words, num_labels, options.network, width=width)
+    dropout = [Float(0.2, 0.6, step=0.1, default=0.5) for _ in range(2)]  # few texts
+    words = Space(
+        kseq.layers.TokenEmbedding, vocabulary_size, width, dropout=dropout[0]
+    )
+    model = spaces.many_to_one(
+        words, num_labels, options.network, width=width, dropout=dropout[1]
+    )
     return spaces.training(
         model,
         num_rows,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         batches=hidden,
         epochs=options.epochs,
+        learning_rate=Float(5e-4, 5e-3, scale="log", default=2e-3),
         metrics=["accuracy"],
     )
 

@@ -175,7 +175,9 @@ def vision_transformer(image_shape, patch_size, num_outputs, **fixed):
     return Space(builders.vision_transformer, *sizes, **{**searched, **fixed})
 
 
-def training(model, num_rows, loss=None, batches=None, epochs=10, **fixed):
+def training(
+    model, num_rows, loss=None, batches=None, epochs=10, learning_rate=None, **fixed
+):
     """How to train a network: the learning rate above all, its course, and the batches.
 
     AdamW with gradients cut to norm 1, as Reimers and Gurevych recommend; the learning
@@ -195,6 +197,8 @@ def training(model, num_rows, loss=None, batches=None, epochs=10, **fixed):
             None for `kseq.training.batches`; `kseq.training.teacher_forcing` for
             models that write.
         epochs: A number, or a dimension.
+        learning_rate: The highest of the course: a number, or a dimension. None for
+            1e-4 to 1e-2 on a logarithmic scale.
         **fixed: Further options of `Training`, in place of what is searched.
 
     Returns:
@@ -213,11 +217,13 @@ def training(model, num_rows, loss=None, batches=None, epochs=10, **fixed):
     """
     batch_size = Choice(16, 32, 64, 128, default=32, name="batch_size")
     warm_up = Float(0.0, 0.1, step=0.05, default=0.05)
+    if learning_rate is None:
+        learning_rate = Float(1e-4, 1e-2, scale="log", default=1e-3)
     rate = Space(
         keras.optimizers.schedules.CosineDecay,
         0.0,
         Space(training_steps, num_rows, batch_size, epochs),
-        warmup_target=Float(1e-4, 1e-2, scale="log", default=1e-3),
+        warmup_target=learning_rate,
         warmup_steps=Space(training_steps, num_rows, batch_size, epochs, warm_up),
     )
     decay = Float(1e-4, 1e-1, scale="log", default=1e-2)
