@@ -205,7 +205,8 @@ def test_what_is_known_to_be_good_is_tried_first(tmp_path, tuner):
         0.001,
         0.02,
     ]
-    assert len(table) == 3 and table["rate"].tolist()[2] not in (0.001, 0.02)
+    if tuner == "random":  # Hyperband has no third trial of two epochs
+        assert len(table) == 3 and table["rate"].tolist()[2] not in (0.001, 0.02)
     with pytest.raises(ValueError, match="another search"):
         search(Small(), (X, Y), **arguments | {"first": first[:1]})
 
