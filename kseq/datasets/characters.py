@@ -20,9 +20,9 @@ def read_text(path):
     >>> import pathlib, tempfile
     >>> from kseq.datasets import read_text
     >>> path = pathlib.Path(tempfile.mkdtemp(), "poem.txt")
-    >>> size = path.write_text("나 보기가 역겨워\n", "utf-8")
+    >>> size = path.write_text("나 보기가 역겨워", "utf-8")
     >>> read_text(path)
-    '나 보기가 역겨워\n'
+    '나 보기가 역겨워'
     """
     return read_own(path).replace("\r\n", "\n")
 

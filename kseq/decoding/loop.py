@@ -97,6 +97,7 @@ class SearchLoop:
 
     def advance(self, t, last, written, state):
         """One step: a token more for each hypothesis that is open."""
+        begun = last, written, state
         before = coverage_of(state)
         logits, state = self.step(last, state, self.constants)  # B K V
         if before is not None:
@@ -120,7 +121,8 @@ class SearchLoop:
         if self.is_done is not None:
             done = self.is_done(self._hypotheses(written, t + 1, state))  # B
             written["finished"] = ops.logical_or(written["finished"], done[:, None])
-        return t + 1, token_ids, written, state
+        ended = token_ids, written, state
+        return t + 1, *keras.tree.map_structure(with_shape_of, begun, ended)
 
     def _write(self, t, written, is_open, token_ids, gained, scores):
         gained = ops.where(is_open, gained, 0.0)
@@ -194,6 +196,17 @@ def check_max_length(max_length):
             "`max_length` must be a positive integer, the most tokens to write. "
             f"Received: max_length={max_length!r}."
         )
+
+
+def with_shape_of(before, after):
+    """What comes after, with the shape of before where TensorFlow has forgotten it.
+
+    A loop whose batch is one row may not hand on rows of unknown number.
+    """
+    shape = tuple(before.shape)
+    if tuple(after.shape) == shape or None in shape:
+        return after
+    return ops.reshape(after, shape)
 
 
 def nothing_written(last, max_length, pad_token_id, num_groups):

@@ -137,9 +137,10 @@ def test_a_word_is_the_redder_the_more_it_was_read(recipe, trained, monkeypatch)
     assert [len(row) for row in greens] == [1, 4]
     assert [min(row) for row in greens] == [65, 65]
     model = pipeline.model
-    encoder = keras.Model(model.input, model.get_layer("recurrent_encoder").output)
-    steps = encoder(np.array(pipeline.vocabulary.encode(["a of yawn the"])))
-    _, weights = model.get_layer("pooling")(steps, return_attention_scores=True)
+    pooling = model.get_layer("pooling")
+    encoder = keras.Model(model.input, pooling.input)
+    steps, mask = encoder(np.array(pipeline.vocabulary.encode(["a of yawn the"])))
+    _, weights = pooling(steps, mask, return_attention_scores=True)
     expected = 255 - 190 * np.array(weights[0]) / np.max(weights[0])
     np.testing.assert_allclose(greens[1], expected, atol=1.01)
 

@@ -1,0 +1,19 @@
+"""One row alone, of which TensorFlow forgets that it is one behind a compiled loop."""
+
+import pytest
+
+import kseq
+from kseq.decoding import BeamSearch, GreedySearch, Sampling
+from tests.helpers import assert_close
+
+SEARCHES = [GreedySearch(), BeamSearch(1), BeamSearch(3, 0.5), Sampling(seed=1)]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("attention", ["bahdanau", "luong"])
+def test_one_row_is_written_by_layers_that_are_compiled(cell, attention):
+    decoder = kseq.layers.RecurrentDecoder(cell, 64, 2, attention=attention)
+    model = kseq.encoder_decoder(11, 7, "lstm", decoder, width=64)
+    for search in SEARCHES:
+        result = model.generate([[4, 5, 6]], search, max_length=4)
+        assert_close(model.score([[4, 5, 6]], result), result.log_probs)
