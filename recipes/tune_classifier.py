@@ -24,7 +24,7 @@ from rich.table import Table
 
 import kseq
 from kseq.training.arguments import count, folder, positive, seed
-from kseq.tuning import Float, Int, MedianStopping, Space, spaces
+from kseq.tuning import Choice, Float, Int, MedianStopping, Space, spaces
 
 KNOWN = {  # to be good, and tried first: what classify_text.py trains
     "model/encoder": "RecurrentEncoder",
@@ -57,14 +57,20 @@ def main(argv=None):
 
 
 def search_space(vocabulary_size, num_labels, num_rows, options):
-    """Networks of both kinds, or one, and their training."""
-    width = Int(64, 256, step=2, scale="log", default=128)
-    dropout = [Float(0.2, 0.6, step=0.1, default=0.5) for _ in range(2)]  # few texts
+    """Networks of both kinds, or one, and their training; small, for few texts."""
+    width = Int(128, 256, step=2, scale="log")
+    dropout = [Float(0.4, 0.6, step=0.1, default=0.5) for _ in range(2)]
     words = Space(
         kseq.layers.TokenEmbedding, vocabulary_size, width, dropout=dropout[0]
     )
+    units = Int(64, 256, step=2, scale="log", default=128)
+    encoders = {
+        "recurrent": spaces.recurrent_encoder(units=units, num_layers=Int(1, 2)),
+        "transformer": spaces.transformer_encoder(num_layers=Int(1, 2)),
+    }
+    encoder = encoders.get(options.network) or Choice(*encoders.values())
     model = spaces.many_to_one(
-        words, num_labels, options.network, width=width, dropout=dropout[1]
+        words, num_labels, encoder=encoder, width=width, dropout=dropout[1]
     )
     return spaces.training(
         model,
@@ -72,7 +78,7 @@ def search_space(vocabulary_size, num_labels, num_rows, options):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         batches=hidden,
         epochs=options.epochs,
-        learning_rate=Float(5e-4, 5e-3, scale="log", default=2e-3),
+        learning_rate=Float(1e-3, 5e-3, scale="log", default=2e-3),
         metrics=["accuracy"],
     )
 

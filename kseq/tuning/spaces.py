@@ -148,7 +148,7 @@ def one_to_many(target, condition=None, network="both", **fixed):
     Returns:
         A `Space` of `kseq.one_to_many`.
     """
-    searched = {"decoder": _decoder(network, cross=False), "width": _width()}
+    searched = {"decoder": _writer(network), "width": _width()}
     return Space(builders.one_to_many, target, condition, **{**searched, **fixed})
 
 
@@ -173,6 +173,72 @@ def vision_transformer(image_shape, patch_size, num_outputs, **fixed):
     }
     sizes = image_shape, patch_size, num_outputs
     return Space(builders.vision_transformer, *sizes, **{**searched, **fixed})
+
+
+def recurrent_encoder(**fixed):
+    """Recurrent encoders: one to three layers of LSTM or GRU that read both ways.
+
+    Args:
+        **fixed: Further arguments of `kseq.layers.RecurrentEncoder`, in place of what
+            is searched: values, or dimensions of your own.
+
+    Returns:
+        A `Space` of `kseq.layers.RecurrentEncoder`, for a builder's `encoder`.
+
+    Example:
+
+    >>> from kseq.tuning import Choice, Int, spaces
+    >>> small = spaces.recurrent_encoder(units=64, num_layers=Int(1, 2))
+    >>> flat = spaces.transformer_encoder(num_layers=1)
+    >>> space = spaces.many_to_one(20_000, 2, encoder=Choice(small, flat))
+    """
+    searched = {
+        "cell": Choice("lstm", "gru"),
+        "units": _units(),
+        "num_layers": Int(1, 3),
+        "bidirectional": True,
+        "dropout": _dropout(),
+    }
+    return Space(RecurrentEncoder, **{**searched, **fixed})
+
+
+def transformer_encoder(**fixed):
+    """Transformer encoders of one to six layers; as `recurrent_encoder`.
+
+    Returns:
+        A `Space` of `kseq.layers.TransformerEncoder`.
+    """
+    return Space(TransformerEncoder, **{**_transformer(), **fixed})
+
+
+def recurrent_decoder(**fixed):
+    """Recurrent decoders of one to three layers with attention; as `recurrent_encoder`.
+
+    The attention is Bahdanau's, as wide as the decoder, or Luong's.
+
+    Returns:
+        A `Space` of `kseq.layers.RecurrentDecoder`.
+    """
+    units = fixed.get("units", _units())
+    searched = {
+        "cell": Choice("lstm", "gru"),
+        "units": units,
+        "num_layers": Int(1, 3),
+        "dropout": _dropout(),
+        "attention": Choice(
+            Space(BahdanauAttention, units), Space(LuongAttention, "general")
+        ),
+    }
+    return Space(RecurrentDecoder, **{**searched, **fixed})
+
+
+def transformer_decoder(**fixed):
+    """Transformer decoders of one to six layers; as `recurrent_encoder`.
+
+    Returns:
+        A `Space` of `kseq.layers.TransformerDecoder`.
+    """
+    return Space(TransformerDecoder, **{**_transformer(), **fixed})
 
 
 def training(
@@ -256,41 +322,17 @@ def beam_search():
 
 
 def _encoder(network):
-    recurrent = Space(
-        RecurrentEncoder,
-        Choice("lstm", "gru"),
-        units=Int(32, 256, step=2, scale="log", default=128),
-        num_layers=Int(1, 3),
-        bidirectional=True,
-        dropout=_dropout(),
-    )
-    return _one_of(network, recurrent, Space(TransformerEncoder, **_transformer()))
+    return _one_of(network, recurrent_encoder(), transformer_encoder())
 
 
-def _decoder(network, cross=True):
-    if not cross:
-        recurrent = Space(RecurrentDecoder, Choice("lstm", "gru"), **_recurrent())
-        transformer = Space(TransformerDecoder, **_transformer(), cross_attention=False)
-        return _one_of(network, recurrent, transformer)
-    units = Int(32, 256, step=2, scale="log", default=128)
-    attention = Choice(
-        Space(BahdanauAttention, units), Space(LuongAttention, "general")
-    )
-    recurrent = Space(
-        RecurrentDecoder,
-        Choice("lstm", "gru"),
-        **_recurrent(units),
-        attention=attention,
-    )
-    return _one_of(network, recurrent, Space(TransformerDecoder, **_transformer()))
+def _decoder(network):
+    return _one_of(network, recurrent_decoder(), transformer_decoder())
 
 
-def _recurrent(units=None):
-    return {
-        "units": units or Int(32, 256, step=2, scale="log", default=128),
-        "num_layers": Int(1, 3),
-        "dropout": _dropout(),
-    }
+def _writer(network):
+    """A decoder that has nothing to read."""
+    recurrent = recurrent_decoder(attention=None)
+    return _one_of(network, recurrent, transformer_decoder(cross_attention=False))
 
 
 def _transformer():
@@ -305,6 +347,10 @@ def _one_of(network, recurrent, transformer):
     if one_of("network", network, NETWORKS) == "both":
         return Choice(recurrent, transformer)
     return recurrent if network == "recurrent" else transformer
+
+
+def _units():
+    return Int(32, 256, step=2, scale="log", default=128)
 
 
 def _width():

@@ -2,7 +2,7 @@ import keras
 import pytest
 
 import kseq
-from kseq.tuning import Choice, Decoding, spaces
+from kseq.tuning import Choice, Decoding, Int, spaces
 
 SMALL = {"width": 64}
 
@@ -58,6 +58,27 @@ def test_what_is_given_is_not_searched():
         spaces.many_to_one(11, 2, "cnn")
     with pytest.raises(ValueError, match="those of its function: many_to_one"):
         spaces.many_to_one(11, 2, depth=3)
+
+
+def test_parts_of_ready_spaces_are_searched_as_one_says():
+    encoder = Choice(
+        spaces.recurrent_encoder(units=8, num_layers=Int(1, 2)),
+        spaces.transformer_encoder(num_layers=1),
+    )
+    decoder = Choice(
+        spaces.recurrent_decoder(units=Int(4, 8), num_layers=1),
+        spaces.transformer_decoder(num_layers=1),
+    )
+    space = spaces.encoder_decoder(11, 13, encoder=encoder, decoder=decoder, width=64)
+    for values in corners(space):
+        assert space.build(values).output_shape == (None, None, 13)
+    names = set(space.hyperparameters())
+    assert "encoder/RecurrentEncoder/units" not in names
+    assert "encoder/RecurrentEncoder/num_layers" in names
+    assert "encoder/TransformerEncoder/num_layers" not in names
+    values = {"decoder": "RecurrentDecoder", "decoder/RecurrentDecoder/units": 5}
+    layer = space.build(values).decoder
+    assert (layer.units, layer.attention.units) == (5, 5)
 
 
 def test_a_ready_training_trains():
