@@ -7,7 +7,9 @@ A case is named after its cell, its number of layers and their width: `lstm_2x25
 batch has 64 rows of 100 steps, as wide as the layers; a training step is the mean
 squared error and plain gradient descent, all in float32, under Keras' own defaults.
 Rows are masked to different lengths, but for `_unmasked`, and in PyTorch, which has no
-masks. Needs the extra `benchmarks`.
+masks. Cells that Keras lacks run in the loops of both, `kseq.layers.RNN` and
+`keras.layers.RNN`; PyTorch has neither those nor recurrent dropout. Needs the extra
+`benchmarks`.
 """
 
 import dataclasses
@@ -18,6 +20,12 @@ import numpy as np
 import side_by_side
 
 BATCH = 64
+LAYERS = {"lstm": "LSTM", "gru": "GRU", "rnn": "SimpleRNN"}
+CELLS = {
+    "layer_norm_lstm": "LayerNormLSTMCell",
+    "layer_norm_gru": "LayerNormGRUCell",
+    "peephole_lstm": "PeepholeLSTMCell",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +38,7 @@ class Case:
     length: int = 100
     bidirectional: bool = False
     masked: bool = True
+    recurrent_dropout: float = 0.0
 
     def arrays(self):
         """Sequences `(B, T, D)`, their mask `(B, T)`, and what they should become."""
@@ -44,7 +53,7 @@ class Case:
 
     def gigaflops(self):
         """The matrix products of a training step and of inference."""
-        gates = {"lstm": 4, "gru": 3, "rnn": 1}[self.cell]
+        gates = {"rnn": 1, "gru": 3, "layer_norm_gru": 3}.get(self.cell, 4)
         directions = 2 if self.bidirectional else 1
         total = 0
         for layer in range(self.num_layers):
@@ -54,17 +63,14 @@ class Case:
         return {"train_ms": 3 * total, "inference_ms": total}
 
 
-def keras_runs(case, layer_class, bidirectional):
+def keras_runs(case, layers):
     import keras
 
     x = sequences = keras.Input((None, case.width))
     mask = keras.Input((None,), dtype="bool")
     keywords = {"mask": mask} if case.masked else {}
     for _ in range(case.num_layers):
-        layer = layer_class(case.width, return_sequences=True)
-        if case.bidirectional:
-            layer = bidirectional(layer)
-        x = layer(x, **keywords)
+        x = recurrent_layer(case, layers)(x, **keywords)
     model = keras.Model([sequences, mask], x)
     model.compile(keras.optimizers.SGD(0.1), "mse")
     sequences, mask, targets = case.arrays()
@@ -74,19 +80,30 @@ def keras_runs(case, layer_class, bidirectional):
     }
 
 
+def recurrent_layer(case, layers):
+    """A layer of `kseq.layers` or of `keras.layers`."""
+    import kseq
+
+    if case.cell in CELLS:
+        cell = getattr(kseq.layers, CELLS[case.cell])(case.width)
+        layer = layers.RNN(cell, return_sequences=True)
+    else:
+        layer = getattr(layers, LAYERS[case.cell])(
+            case.width, return_sequences=True, recurrent_dropout=case.recurrent_dropout
+        )
+    return layers.Bidirectional(layer) if case.bidirectional else layer
+
+
 def kseq_runs(case):
     import kseq
 
-    layers = kseq.layers
-    classes = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}
-    return keras_runs(case, classes[case.cell], layers.Bidirectional)
+    return keras_runs(case, kseq.layers)
 
 
 def keras_own_runs(case):
-    from keras import layers
+    import keras
 
-    classes = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}
-    return keras_runs(case, classes[case.cell], layers.Bidirectional)
+    return keras_runs(case, keras.layers)
 
 
 def torch_runs(case):
@@ -131,9 +148,17 @@ MEASURED = {
     "lstm_2x256_unmasked": Case("lstm", masked=False),
     "gru_2x256_bidirectional": Case("gru", bidirectional=True),
     "lstm_2x256_bidirectional": Case("lstm", bidirectional=True),
+    "lstm_2x256_recurrent_dropout": Case("lstm", recurrent_dropout=0.2),
+    "layer_norm_lstm_2x256": Case("layer_norm_lstm"),
+    "layer_norm_gru_2x256": Case("layer_norm_gru"),
+    "peephole_lstm_2x256": Case("peephole_lstm"),
 }
 CASES = {
-    name: {system: functools.partial(runs, case) for system, runs in SYSTEMS.items()}
+    name: {
+        system: functools.partial(runs, case)
+        for system, runs in SYSTEMS.items()
+        if system != "torch" or (case.cell in LAYERS and not case.recurrent_dropout)
+    }
     for name, case in MEASURED.items()
 }
 

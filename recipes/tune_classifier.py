@@ -108,7 +108,7 @@ def search(space, words, labels, train, validation, options):
             max_trials=options.trials,
             workers=options.workers,
             directory=options.output / "search",
-            stopping=MedianStopping(),
+            stopping=MedianStopping(warmup_epochs=3),
             timeout=60 * options.minutes,
             seed=options.seed,
             chief=options.chief,

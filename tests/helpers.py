@@ -107,7 +107,8 @@ def check_call_stores_nothing_on_the_layer(layer, inputs, options=None):
     before = attributes()
     outputs = call(layer, inputs, options)
     after = attributes()
-    assert before.keys() == after.keys(), "a call adds an attribute"
+    added = after.keys() ^ before.keys()
+    assert not added, f"a call adds {added}"
     for name, values in before.items():
         assert len(values) == len(after[name]), f"a call changes {name}"
         for old, new in zip(values, after[name], strict=True):
@@ -432,6 +433,46 @@ def gradient(function, x):
     x = x.clone().requires_grad_()
     function(x).backward()
     return array(x.grad)
+
+
+def recurrent_gradient(layer, sequences, states, mask, training):
+    """The gradient of all that a recurrent layer reads, in one flat array.
+
+    It returns sequences and states; outputs that are masked count for nothing.
+    """
+    arrays = [sequences, *states, *(array(w) for w in layer.weights)]
+    places = np.cumsum([x.size for x in arrays])[:-1]
+
+    def total(flat):
+        parts = [
+            ops.reshape(part, x.shape)
+            for part, x in zip(ops.split(flat, places), arrays, strict=True)
+        ]
+        first, weights = parts[1 : 1 + len(states)], parts[1 + len(states) :]
+        pairs = list(zip(layer.weights, weights, strict=True))
+        given = None if mask is None else ops.convert_to_tensor(mask)
+        with keras.StatelessScope(state_mapping=pairs):
+            outputs, *last = layer(
+                parts[0], mask=given, initial_state=first, training=training
+            )
+        if mask is not None:
+            real = mask[:, ::-1] if layer.go_backwards else mask
+            outputs = outputs * real[..., None].astype("float32")
+        return sum(ops.sum(ops.sin(3 * y)) for y in (outputs, *last))
+
+    return gradient(total, np.concatenate([x.ravel() for x in arrays]))
+
+
+def drop_the_same(cell, sequences, units):
+    """Gives a cell known masks of dropout, as many as Keras would draw."""
+    count, width = getattr(cell, "dropout_mask_count", None), sequences.shape[-1]
+    shape = (count or 1, len(sequences), width + units)
+    drawn = np.random.default_rng(4).choice([0.0, 1.0, 2.0], shape).astype("float32")
+    masks = {"dropout": drawn[..., :width], "recurrent_dropout": drawn[..., width:]}
+    for name, each in masks.items():
+        mask = list(each) if count else each[0]
+        mask = mask if getattr(cell, name) else None
+        setattr(cell, f"get_{name}_mask", lambda _, mask=mask: mask)
 
 
 def compiled(function):

@@ -37,6 +37,7 @@ from kseq.layers.positions import (
 from kseq.layers.recurrent import RecurrentEncoder
 from kseq.layers.recurrent_decoder import RecurrentDecoder
 from kseq.layers.recurrent_layers import GRU, LSTM, SimpleRNN
+from kseq.layers.rnn import RNN
 from kseq.layers.transformer import TransformerEncoder
 from kseq.layers.transformer_blocks import (
     TransformerDecoderBlock,
@@ -67,6 +68,7 @@ __all__ = [
     "MultiHeadAttention",
     "PatchEmbedding",
     "PeepholeLSTMCell",
+    "RNN",
     "RecurrentDecoder",
     "RecurrentEncoder",
     "RotaryPositions",

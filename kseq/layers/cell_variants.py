@@ -8,9 +8,11 @@ from keras import ops
 
 
 class Variant:
-    """What the cells share: the sum of a cell's products, with Keras' dropout.
+    """What the cells share: a step in two halves, with Keras' dropout.
 
-    Gal and Ghahramani's dropout: what is dropped is the same at every step.
+    `project` takes the inputs alone, so that `kseq.layers.RNN` does it for all steps at
+    once; `advance` is the rest. Dropout is Gal and Ghahramani's: what is dropped is the
+    same at every step.
     """
 
     def __init__(self, units, **kwargs):
@@ -22,18 +24,29 @@ class Variant:
         super().__init__(units, **kwargs)
         # Under recurrent dropout Keras would take a product, and a mask, for each gate.
         self.implementation, self.dropout_mask_count = 2, None
+        self._dropout_mask = self._recurrent_dropout_mask = (
+            None  # as Keras between calls
+        )
 
-    def _dropped(self, inputs, h, training):
+    def call(self, inputs, states, training=False):
+        states = list(states) if isinstance(states, (list, tuple)) else [states]
+        h = states[0]
         if training and self.dropout:
             inputs = inputs * self.get_dropout_mask(inputs)
         if training and self.recurrent_dropout:
             h = h * self.get_recurrent_dropout_mask(h)
-        return inputs, h
+        product = ops.matmul(h, self.recurrent_kernel)  # B GU
+        states = self.advance(self.project(inputs), product, states)
+        return states[0], states
 
     def _normalization(self, name, center=False):
         return keras.layers.LayerNormalization(
             center=center, dtype=self.dtype_policy, name=name
         )
+
+
+def times(inputs, kernel):
+    return ops.matmul(inputs, ops.cast(kernel, inputs.dtype))
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -44,7 +57,7 @@ class LayerNormLSTMCell(Variant, keras.layers.LSTMCell):
     `h' = s(o) tanh(n(c'))`, where `n` is layer normalization with a gain of its own in
     each place (and a shift in the last; elsewhere `b` is one) and `s` the sigmoid.
 
-    A cell for `keras.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the
+    A cell for `kseq.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the
     weights of `keras.layers.LSTMCell` and those of the three normalizations.
 
     Args:
@@ -86,19 +99,17 @@ class LayerNormLSTMCell(Variant, keras.layers.LSTMCell):
         self.recurrent_normalization.build((None, 4 * self.units))
         self.state_normalization.build((None, self.units))
 
-    def call(self, inputs, states, training=False):
-        h, c = states
-        inputs, h = self._dropped(inputs, h, training)
-        gates = self.input_normalization(
-            ops.matmul(inputs, self.kernel)
-        ) + self.recurrent_normalization(ops.matmul(h, self.recurrent_kernel))  # B 4U
-        if self.use_bias:
-            gates = gates + self.bias
+    def project(self, inputs):
+        gates = self.input_normalization(times(inputs, self.kernel))  # B 4U
+        return gates + ops.cast(self.bias, gates.dtype) if self.use_bias else gates
+
+    def advance(self, projected, product, states):
+        _, c = states
+        gates = projected + self.recurrent_normalization(product)
         i, f, g, o = ops.split(gates, 4, axis=-1)
         sigmoid, tanh = self.recurrent_activation, self.activation
         c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        h = sigmoid(o) * tanh(self.state_normalization(c))
-        return h, [h, c]
+        return [sigmoid(o) * tanh(self.state_normalization(c)), c]
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -109,7 +120,7 @@ class LayerNormGRUCell(Variant, keras.layers.GRUCell):
     r (n(R_h h) + d_h))`, where `n` is layer normalization with a gain of its own in
     each place and `s` the sigmoid; `z` keeps the old state, as in Keras.
 
-    A cell for `keras.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the
+    A cell for `kseq.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the
     weights of `keras.layers.GRUCell` and those of the four normalizations.
 
     Args:
@@ -130,9 +141,9 @@ class LayerNormGRUCell(Variant, keras.layers.GRUCell):
 
     Example:
 
-    >>> import keras, numpy as np
-    >>> from kseq.layers import LayerNormGRUCell
-    >>> tuple(keras.layers.RNN(LayerNormGRUCell(3))(np.ones((2, 7, 5))).shape)
+    >>> import numpy as np
+    >>> from kseq.layers import RNN, LayerNormGRUCell
+    >>> tuple(RNN(LayerNormGRUCell(3))(np.ones((2, 7, 5))).shape)
     (2, 3)
 
     References:
@@ -160,23 +171,25 @@ class LayerNormGRUCell(Variant, keras.layers.GRUCell):
         self.input_normalization_h.build((None, self.units))
         self.recurrent_normalization_h.build((None, self.units))
 
-    def call(self, inputs, states, training=False):
-        [h] = states if isinstance(states, (list, tuple)) else [states]
-        before = h
-        inputs, h = self._dropped(inputs, h, training)
-        x_zr, x_h = ops.split(ops.matmul(inputs, self.kernel), [2 * self.units], -1)
-        product = ops.matmul(h, self.recurrent_kernel)  # B 3U
-        p_zr, p_h = ops.split(product, [2 * self.units], -1)
-        x_zr, x_h = self.input_normalization(x_zr), self.input_normalization_h(x_h)
+    def project(self, inputs):
+        x_zr, x_h = ops.split(times(inputs, self.kernel), [2 * self.units], axis=-1)
+        projected = ops.concatenate(
+            [self.input_normalization(x_zr), self.input_normalization_h(x_h)], axis=-1
+        )  # B 3U
+        bias = ops.cast(self.bias[0], projected.dtype) if self.use_bias else 0
+        return projected + bias
+
+    def advance(self, projected, product, states):
+        [h] = states
+        x_zr, x_h = ops.split(projected, [2 * self.units], axis=-1)
+        p_zr, p_h = ops.split(product, [2 * self.units], axis=-1)
         p_zr = self.recurrent_normalization(p_zr)
         p_h = self.recurrent_normalization_h(p_h)
         if self.use_bias:
-            b_zr, b_h = ops.split(self.bias[0], [2 * self.units])
-            d_zr, d_h = ops.split(self.bias[1], [2 * self.units])
-            x_zr, x_h, p_h = x_zr + b_zr + d_zr, x_h + b_h, p_h + d_h
+            d_zr, d_h = ops.split(ops.cast(self.bias[1], p_h.dtype), [2 * self.units])
+            p_zr, p_h = p_zr + d_zr, p_h + d_h
         z, r = ops.split(self.recurrent_activation(x_zr + p_zr), 2, axis=-1)
-        h = z * before + (1 - z) * self.activation(x_h + r * p_h)
-        return h, [h]
+        return [z * h + (1 - z) * self.activation(x_h + r * p_h)]
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -187,7 +200,7 @@ class PeepholeLSTMCell(Variant, keras.layers.LSTMCell):
     `c' = f c + i tanh(W_g x + R_g h + b_g)`, `o = s(W_o x + R_o h + p_o c' + b_o)`,
     `h' = o tanh(c')`, where the peepholes `p` are vectors and `s` is the sigmoid.
 
-    A cell for `keras.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the
+    A cell for `kseq.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the
     weights of `keras.layers.LSTMCell` and `peepholes` `(3, U)`, those of `i`, `f` and
     `o`, which begin at zero.
 
@@ -208,9 +221,9 @@ class PeepholeLSTMCell(Variant, keras.layers.LSTMCell):
 
     Example:
 
-    >>> import keras, numpy as np
-    >>> from kseq.layers import PeepholeLSTMCell
-    >>> tuple(keras.layers.RNN(PeepholeLSTMCell(3))(np.ones((2, 7, 5))).shape)
+    >>> import numpy as np
+    >>> from kseq.layers import RNN, PeepholeLSTMCell
+    >>> tuple(RNN(PeepholeLSTMCell(3))(np.ones((2, 7, 5))).shape)
     (2, 3)
 
     References:
@@ -224,16 +237,14 @@ class PeepholeLSTMCell(Variant, keras.layers.LSTMCell):
             shape=(3, self.units), initializer="zeros", name="peepholes"
         )
 
-    def call(self, inputs, states, training=False):
-        h, c = states
-        inputs, h = self._dropped(inputs, h, training)
-        gates = ops.matmul(inputs, self.kernel) + ops.matmul(h, self.recurrent_kernel)
-        if self.use_bias:
-            gates = gates + self.bias
-        i, f, g, o = ops.split(gates, 4, axis=-1)
+    def project(self, inputs):
+        gates = times(inputs, self.kernel)  # B 4U
+        return gates + ops.cast(self.bias, gates.dtype) if self.use_bias else gates
+
+    def advance(self, projected, product, states):
+        _, before = states
+        i, f, g, o = ops.split(projected + product, 4, axis=-1)
         sigmoid, tanh = self.recurrent_activation, self.activation
-        p_i, p_f, p_o = ops.split(ops.convert_to_tensor(self.peepholes), 3)  # 1 U
-        before = c
+        p_i, p_f, p_o = ops.split(ops.cast(self.peepholes, before.dtype), 3)  # 1 U
         c = sigmoid(f + p_f * before) * before + sigmoid(i + p_i * before) * tanh(g)
-        h = sigmoid(o + p_o * c) * tanh(c)
-        return h, [h, c]
+        return [sigmoid(o + p_o * c) * tanh(c), c]

@@ -13,10 +13,12 @@ import keras
 from keras import ops
 
 from kseq.layers import compilation
-from kseq.layers.recurrences import choose, detached, read, refuse, write
+from kseq.layers.recurrences import choose, detached, places, read, refuse, write
 
 
-def run_steps(step, inputs, states, constants, products, variables, masks, length):
+def run_steps(
+    step, inputs, states, constants, products, variables, masks, length, reverse=False
+):
     """Runs a step function over `(B, T, D)`.
 
     Args:
@@ -30,9 +32,11 @@ def run_steps(step, inputs, states, constants, products, variables, masks, lengt
         masks: Nothing, or a list of one boolean mask `(B, T)`; a masked step leaves
             the states as they are.
         length: Integer tensor, the number of steps to run, at most T.
+        reverse: Whether to begin with step `length - 1`.
 
     Returns:
-        List of the states after each step, `(B, T, U)` each.
+        List of the states after each step, `(B, T, U)` each, at its place whichever end
+        the loop began with.
     """
     floats = {k: v for k, v in constants.items() if _is_float(v)}
     others = {k: v for k, v in constants.items() if k not in floats}
@@ -61,12 +65,14 @@ def run_steps(step, inputs, states, constants, products, variables, masks, lengt
         run = bound(tensors, multiply)
 
         def body(t, states, histories):
-            new = run(read(inputs, t), states, floats, weights)
-            new = choose(masks, t, new, states)
-            return t + 1, new, [write(h, s, t + 1) for h, s in _zip(histories, new)]
+            place, _, after = places(t, length, reverse)
+            new = run(read(inputs, place), states, floats, weights)
+            new = choose(masks, place, new, states)
+            return t + 1, new, [write(h, s, after) for h, s in _zip(histories, new)]
 
         histories = [_buffer(s, ops.shape(inputs)[1] + 1) for s in states]
-        histories = [write(h, s, 0) for h, s in _zip(histories, states)]
+        first = length if reverse else 0
+        histories = [write(h, s, first) for h, s in _zip(histories, states)]
         first = (ops.zeros((), "int32"), states, histories)
         return ops.while_loop(lambda t, *_: t < length, body, first)[2]
 
@@ -80,7 +86,11 @@ def run_steps(step, inputs, states, constants, products, variables, masks, lengt
         }
 
         def body(t, d_states, d_inputs, d_floats, d_weights, factors, d_products):
-            read_inputs, before = read(inputs, t), [read(h, t) for h in histories]
+            place, begin, _ = places(t, length, reverse)
+            read_inputs, before = (
+                read(inputs, place),
+                [read(h, begin) for h in histories],
+            )
             multiplied = {}
 
             def take(inputs, states, floats, weights, added):
@@ -90,21 +100,21 @@ def run_steps(step, inputs, states, constants, products, variables, masks, lengt
                     return ops.matmul(x, matrix) + bias + added[name]
 
                 new = bound(tensors, multiply)(inputs, states, floats, weights)
-                return choose(masks, t, new, states)
+                return choose(masks, place, new, states)
 
-            d_new = [d + read(u, t) for d, u in _zip(d_states, upstream)]
+            d_new = [d + read(u, place) for d, u in _zip(d_states, upstream)]
             d_read, d_states, d_f, d_w, d_p = compilation.pull_back(
                 take, (read_inputs, before, floats, weights, nothing), d_new
             )
-            factors = {k: write(v, multiplied[k], t) for k, v in factors.items()}
+            factors = {k: write(v, multiplied[k], place) for k, v in factors.items()}
             return (
                 t - 1,
                 d_states,
-                write(d_inputs, d_read, t),
+                write(d_inputs, d_read, place),
                 {k: v + d_f[k] for k, v in d_floats.items()},
                 [a + b for a, b in _zip(d_weights, d_w)],
                 factors,
-                {k: write(v, d_p[k], t) for k, v in d_products.items()},
+                {k: write(v, d_p[k], place) for k, v in d_products.items()},
             )
 
         zeros = ops.zeros_like
@@ -142,7 +152,8 @@ def run_steps(step, inputs, states, constants, products, variables, masks, lengt
             rest = len(others) + len(masks) + 1
             return *slopes(*flat), *(None for _ in range(rest))
 
-        return tuple(h[:, 1:] for h in histories), gradient
+        after = slice(None, -1) if reverse else slice(1, None)
+        return tuple(h[:, after] for h in histories), gradient
 
     return list(differentiable(*keras.tree.flatten(arguments)))
 

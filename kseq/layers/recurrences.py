@@ -8,6 +8,7 @@ Axes in shape comments: B batch, T steps, U units, G gates.
 """
 
 import functools
+import operator
 
 import keras
 from keras import ops
@@ -106,6 +107,7 @@ def run(
     bias,
     mask,
     length,
+    kept=(),
     reverse=False,
     training=False,
 ):
@@ -119,6 +121,8 @@ def run(
         bias: `(GU,)`, added to that product.
         mask: Boolean `(B, T)`, or None; a masked step leaves the states as they are.
         length: Integer tensor, the number of steps to run, at most T.
+        kept: What the state is multiplied with before its product, `(B, U)`: nothing,
+            one, or one for each gate. Dropout's, which has no gradient.
         reverse: Whether to begin with step `length - 1`.
         training: Whether to keep what the gradient needs, rather than to compute it
             again if a gradient is asked for.
@@ -129,7 +133,8 @@ def run(
     """
     masks = [] if mask is None else [mask]
     kernel = ops.reshape(kernel, kernel.shape)  # on TensorFlow no longer a variable
-    arguments = (projected, kernel, bias, list(states), masks, length)
+    arguments = (projected, kernel, bias, list(states), masks, list(kept), length)
+    num_constants = len(masks) + len(kept) + 1
 
     @ops.custom_gradient
     def differentiable(*given):
@@ -146,13 +151,11 @@ def run(
             @ops.custom_gradient
             def backward(*flat):
                 given, *rest = detached(known, flat)
-                _, kernel, _, _, masks, length = keras.tree.pack_sequence_as(
-                    arguments, given
-                )
-                slopes = gradients(recurrence, reverse, kernel, masks, length, *rest)
-                return slopes, refuse
+                _, kernel, _, _, *read = keras.tree.pack_sequence_as(arguments, given)
+                return gradients(recurrence, reverse, kernel, *read, *rest), refuse
 
-            return *backward(*keras.tree.flatten(known)), *(None for _ in masks), None
+            slopes = backward(*keras.tree.flatten(known))
+            return *slopes, *(None for _ in range(num_constants))
 
         outputs = histories[0][:, :-1] if reverse else histories[0][:, 1:]
         return (outputs, *last), gradient
@@ -161,18 +164,50 @@ def run(
     return outputs, last
 
 
-def gradients(recurrence, reverse, kernel, masks, length, histories, saved, upstream):
+def gradients(
+    recurrence, reverse, kernel, masks, kept, length, histories, saved, upstream
+):
     """The gradients of `projected`, the kernel, the bias and the first states."""
     backward = _backward(recurrence, reverse)
     d_projected, d_product, d_states = backward(
-        kernel, masks, length, histories, saved, *upstream
+        kernel, masks, kept, length, histories, saved, *upstream
     )
-    before = histories[0][:, 1:] if reverse else histories[0][:, :-1]
-    units, width = kernel.shape
-    flat = ops.reshape(d_product, (-1, width))  # BT GU
-    before = ops.reshape(before, (-1, units))  # BT U
-    d_kernel = ops.matmul(ops.transpose(before), flat)
-    return d_projected, d_kernel, ops.sum(flat, axis=0), *d_states
+    before = histories[0][:, 1:] if reverse else histories[0][:, :-1]  # B T U
+    kept = [ops.expand_dims(share, 1) for share in kept]
+    d_kernel = [
+        ops.matmul(ops.transpose(rows(before)), rows(d))
+        for before, d in zip(dropped(before, kept), parts(d_product, kept), strict=True)
+    ]
+    d_kernel = ops.concatenate(d_kernel, axis=1)
+    return d_projected, d_kernel, ops.sum(rows(d_product), axis=0), *d_states
+
+
+def times(state, kernels, kept):
+    """The state times the recurrent kernel, which is whole, or cut into its gates."""
+    pairs = zip(dropped(state, kept), kernels, strict=True)
+    return ops.concatenate([ops.matmul(h, k) for h, k in pairs], axis=-1)
+
+
+def times_turned(d_product, turned, kept):
+    """The gradient of the state from that of `times`, with the kernels transposed."""
+    pairs = zip(parts(d_product, kept), turned, strict=True)
+    slopes = [ops.matmul(d, k) for d, k in pairs]
+    return sum(map(operator.mul, slopes, kept)) if kept else slopes[0]
+
+
+def parts(tensor, kept):
+    """What belongs to each mask of dropout, along the last axis: all, without any."""
+    return ops.split(tensor, max(len(kept), 1), axis=-1)
+
+
+def dropped(state, kept):
+    """The state, or what dropout leaves of it for each gate."""
+    return [state * share for share in kept] or [state]
+
+
+def rows(tensor):
+    """`(B, T, N)` as `(BT, N)`."""
+    return ops.reshape(tensor, (-1, tensor.shape[-1]))
 
 
 def detached(structure, flat):
@@ -192,41 +227,40 @@ def refuse(*upstream):
 def _forward(recurrence, reverse, saving):
     """The loop; it gives its states between the steps, `(B, T + 1, U)` each."""
 
-    def forward(projected, kernel, bias, states, masks, length):
+    def forward(projected, kernel, bias, states, masks, kept, length):
         batch, steps = ops.shape(projected)[:2]
-        units = kernel.shape[0]
-        dtype = projected.dtype
+        units, dtype = kernel.shape[0], projected.dtype
+        kernels = parts(kernel, kept)
 
         def buffer(steps, size):
             return ops.zeros((batch, steps, size), dtype)
 
         first = length if reverse else 0
         histories = [write(buffer(steps + 1, units), s, first) for s in states]
-        parts = [ops.zeros((batch, units), dtype) for _ in range(recurrence.num_saved)]
-        saved = [buffer(steps, units) for _ in parts] if saving else []
+        gates = [ops.zeros((batch, units), dtype) for _ in range(recurrence.num_saved)]
+        saved = [buffer(steps, units) for _ in gates] if saving else []
 
-        def body(t, states, parts, histories, saved):
-            step = length - 1 - t if reverse else t
-            product = ops.matmul(states[0], kernel) + bias
+        def body(t, states, gates, histories, saved):
+            step, _, after = places(t, length, reverse)
+            product = times(states[0], kernels, kept) + bias
             inputs = read(projected, step)
-            new, parts = recurrence.advance(inputs, product, states)
+            new, gates = recurrence.advance(inputs, product, states)
             new = choose(masks, step, new, states)
-            after = step if reverse else step + 1
             histories = [
                 write(h, s, after) for h, s in zip(histories, new, strict=True)
             ]
             if saving:
-                saved = [write(b, p, step) for b, p in zip(saved, parts, strict=True)]
-            return t + 1, new, parts, histories, saved
+                saved = [write(b, g, step) for b, g in zip(saved, gates, strict=True)]
+            return t + 1, new, gates, histories, saved
 
-        # The parts are carried along, and out, lest XLA make one slow kernel of all
+        # The gates are carried along, and out, lest XLA make one slow kernel of all
         # that follows the product.
-        _, last, parts, histories, saved = ops.while_loop(
+        _, last, gates, histories, saved = ops.while_loop(
             lambda t, *_: t < length,
             body,
-            (ops.zeros((), "int32"), list(states), parts, histories, saved),
+            (ops.zeros((), "int32"), list(states), gates, histories, saved),
         )
-        return histories, saved, last, parts
+        return histories, saved, last, gates
 
     return compiled(forward)
 
@@ -235,22 +269,21 @@ def _forward(recurrence, reverse, saving):
 def _backward(recurrence, reverse):
     """The loop back through the steps, for the gradients of all but the kernel."""
 
-    def backward(kernel, masks, length, histories, saved, d_outputs, *d_last):
+    def backward(kernel, masks, kept, length, histories, saved, d_outputs, *d_last):
         batch, steps = ops.shape(d_outputs)[:2]
-        units, width = kernel.shape
-        turned = ops.transpose(kernel)
-        d_projected = ops.zeros((batch, steps, width), d_outputs.dtype)
+        turned = [ops.transpose(k) for k in parts(kernel, kept)]
+        d_projected = ops.zeros((batch, steps, kernel.shape[1]), d_outputs.dtype)
 
         def body(t, d_states, d_projected):
-            step = length - 1 - t if reverse else t
+            step, begin, end = places(t, length, reverse)
             d_states = [d_states[0] + read(d_outputs, step), *d_states[1:]]
-            before = [read(h, step + int(reverse)) for h in histories]
-            after = [read(h, step + int(not reverse)) for h in histories]
-            kept = [read(buffer, step) for buffer in saved]
+            before = [read(h, begin) for h in histories]
+            after = [read(h, end) for h in histories]
+            gates = [read(buffer, step) for buffer in saved]
             moved = choose(masks, step, d_states, [0 * d for d in d_states])
-            d_inputs, d_before = recurrence.retreat(moved, before, after, kept)
-            d_product = recurrence.gradient_of_product(d_inputs, kept)
-            d_before[0] = d_before[0] + ops.matmul(d_product, turned)
+            d_inputs, d_before = recurrence.retreat(moved, before, after, gates)
+            d_product = recurrence.gradient_of_product(d_inputs, gates)
+            d_before[0] = d_before[0] + times_turned(d_product, turned, kept)
             if masks:
                 stayed = [d - m for d, m in zip(d_states, moved, strict=True)]
                 d_before = [d + s for d, s in zip(d_before, stayed, strict=True)]
@@ -263,6 +296,13 @@ def _backward(recurrence, reverse):
         return d_projected, d_product, d_states
 
     return compiled(backward)
+
+
+def places(t, length, reverse):
+    """Where step `t` of the loop is, and the states before and after it."""
+    if reverse:
+        return length - 1 - t, length - t, length - 1 - t
+    return t, t, t + 1
 
 
 def choose(masks, step, new, old):
@@ -286,11 +326,19 @@ def write(sequence, value, step):
     return ops.slice_update(sequence, start, ops.expand_dims(value, 1))
 
 
-def project(inputs, kernel, bias):
-    """The inputs of all steps times a matrix: `(B, T, D)` gives `(B, T, GU)`."""
-    batch, steps, width = ops.shape(inputs)
+def project(inputs, kernel, bias, kept=()):
+    """The inputs of all steps times a matrix: `(B, T, D)` gives `(B, T, GU)`.
+
+    `kept` is as in `run`, `(B, D)` each.
+    """
+    batch, steps, _ = ops.shape(inputs)
+    kept = [ops.expand_dims(share, 1) for share in kept]
     # One product of matrices: Keras' of `(B, T, D)` has a slow gradient.
-    projected = ops.matmul(ops.reshape(inputs, (-1, width)), kernel) + bias
+    inputs = [rows(each) for each in dropped(inputs, kept)]
+    projected = [
+        ops.matmul(x, k) for x, k in zip(inputs, parts(kernel, kept), strict=True)
+    ]
+    projected = ops.concatenate(projected, axis=-1) + bias
     return ops.reshape(projected, (batch, steps, kernel.shape[1]))
 
 

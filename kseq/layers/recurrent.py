@@ -17,6 +17,7 @@ from kseq.layers.cells import (
 from kseq.layers.embeddings import sequence_dropout
 from kseq.layers.masking import step_mask
 from kseq.layers.recurrent_layers import GRU, LSTM, SimpleRNN
+from kseq.layers.rnn import RNN
 from kseq.layers.zoneout import Zoneout
 
 LAYERS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
@@ -146,7 +147,7 @@ class RecurrentEncoder(keras.layers.Layer):
                 self.units, recurrent_dropout=self.recurrent_dropout, **options
             )
         else:
-            layer = keras.layers.RNN(self._make_cell(index), **options)
+            layer = RNN(self._make_cell(index), **options)
         return Bidirectional(layer, self.merge_mode) if self.bidirectional else layer
 
     def _make_cell(self, index):

@@ -16,10 +16,10 @@ LENGTH_MULTIPLE = 8
 
 
 class FastLoop:
-    """What the three layers share: the loop of `keras.layers.RNN`, done faster.
+    """What the fast layers share: the loop of `keras.layers.RNN`, done faster.
 
-    The loop is that of `kseq.layers.recurrences`, compiled by XLA even where the model
-    is not. What it does not cover is left to Keras.
+    The loop is compiled by XLA even where the model is not. What it does not cover is
+    left to Keras. A layer says what is covered, and runs it.
     """
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
@@ -27,9 +27,6 @@ class FastLoop:
         mask = next(iter(keras.tree.flatten(mask)), None)
         if not self._is_covered():
             return super().inner_loop(sequences, initial_state, mask, training)
-        if training and self.cell.dropout:
-            kept = self.cell.get_dropout_mask(sequences[:, 0])
-            sequences = sequences * ops.expand_dims(kept, 1)
         mask = step_mask(mask, sequences)
         sequences = keep(sequences, mask)
         length = ops.shape(sequences)[1]
@@ -44,33 +41,46 @@ class FastLoop:
         return last, outputs if self.return_sequences else last[:, None], states
 
     def _is_covered(self):
-        cell = self.cell
-        return (
-            is_worth_compiling(cell.units)
-            and not self.unroll
-            and cell.activation is keras.activations.tanh
-            and not cell.recurrent_dropout
-            and getattr(cell, "recurrent_activation", None)
-            in (None, keras.activations.sigmoid)
-            and getattr(cell, "reset_after", True)
-            and getattr(cell, "implementation", 2) == 2
-        )
+        is_worth_it = is_worth_compiling(self.cell.units)
+        return is_worth_it and not self.unroll and is_plain(self.cell)
 
     def _run(self, sequences, states, mask, length, training):
         cell, dtype = self.cell, sequences.dtype
         bias, recurrent_bias = recurrences.split_bias(cell)
         kernel, bias = ops.cast(cell.kernel, dtype), ops.cast(bias, dtype)
+        kept = kept_recurrent = []
+        if training:
+            kept = as_list(cell.get_dropout_mask(sequences[:, 0]))
+            kept_recurrent = as_list(cell.get_recurrent_dropout_mask(states[0]))
         return recurrences.run(
             self.recurrence,
-            recurrences.project(sequences, kernel, bias),
+            recurrences.project(sequences, kernel, bias, kept),
             states,
             ops.cast(cell.recurrent_kernel, dtype),
             ops.cast(recurrent_bias, dtype),
             mask,
             ops.cast(length, "int32"),
+            kept_recurrent,
             reverse=self.go_backwards,
             training=training,
         )
+
+
+def is_plain(cell):
+    """Whether one of Keras' cells has the formula of `kseq.layers.recurrences`."""
+    return (
+        cell.activation is keras.activations.tanh
+        and getattr(cell, "recurrent_activation", keras.activations.sigmoid)
+        is keras.activations.sigmoid
+        and getattr(cell, "reset_after", True)
+    )
+
+
+def as_list(masks):
+    """A cell's masks of dropout: it has none, one, or one for each gate."""
+    if masks is None:
+        return []
+    return list(masks) if isinstance(masks, (list, tuple)) else [masks]
 
 
 def fill_up(sequences, mask=None):
@@ -103,8 +113,8 @@ class LSTM(FastLoop, keras.layers.LSTM):
     multiplied before the loop, the loop is compiled by XLA whether or not the model
     is, and the gradient has a closed form, so that each weight gets its own in one
     product. Arguments, weights and files are those of Keras. The loop is left to
-    Keras on other devices and on torch, with `unroll=True`, recurrent dropout, or
-    other activations, and on TensorFlow below 32 units.
+    Keras on other devices and on torch, with `unroll=True` or other
+    activations, and on TensorFlow below 32 units.
 
     Args:
         units: Size U of the state.
@@ -150,8 +160,8 @@ class GRU(FastLoop, keras.layers.GRU):
     multiplied before the loop, the loop is compiled by XLA whether or not the model
     is, and the gradient has a closed form, so that each weight gets its own in one
     product. Arguments, weights and files are those of Keras. The loop is left to
-    Keras on other devices and on torch, with `unroll=True`, recurrent dropout, or
-    other activations, `reset_after=False`, and on TensorFlow below 32 units.
+    Keras on other devices and on torch, with `unroll=True`, other
+    activations or `reset_after=False`, and on TensorFlow below 32 units.
 
     Args:
         units: Size U of the state.
@@ -195,8 +205,8 @@ class SimpleRNN(FastLoop, keras.layers.SimpleRNN):
     multiplied before the loop, the loop is compiled by XLA whether or not the model
     is, and the gradient has a closed form, so that each weight gets its own in one
     product. Arguments, weights and files are those of Keras. The loop is left to
-    Keras on other devices and on torch, with `unroll=True`, recurrent dropout, or
-    other activations, and on TensorFlow below 32 units.
+    Keras on other devices and on torch, with `unroll=True` or other
+    activations, and on TensorFlow below 32 units.
 
     Args:
         units: Size U of the state.

@@ -8,10 +8,11 @@ from keras import ops
 
 from kseq.layers.arguments import rate
 from kseq.layers.cells import LoopStep, state_sizes
+from kseq.layers.rnn import RNN
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Zoneout(keras.layers.RNN):
+class Zoneout(RNN):
     """Runs a cell over a sequence; in training, units at times keep their old state.
 
     `h' = d h + (1 - d) cell(x, h)`, where `d` is drawn for each unit and step: 1 with
@@ -24,7 +25,7 @@ class Zoneout(keras.layers.RNN):
             each state: `[0.05, 0.5]` for `h` and `c` of an LSTM.
         seed: Integer that the draws follow from, or None.
         **kwargs: `return_sequences`, `return_state`, `go_backwards` and the other
-            arguments of `keras.layers.RNN`.
+            arguments of `kseq.layers.RNN`.
 
     Call arguments:
         sequences: `(B, T, D)`.
@@ -67,28 +68,42 @@ class Zoneout(keras.layers.RNN):
         self._rates = [rate("zoneout", each) for each in given]
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        width = sequences.shape[-1]
-        places = [width + sum(self._sizes[:i]) for i in range(len(self._sizes))]
-        if training:
-            sequences = ops.concatenate([sequences, self._draw(sequences)], axis=-1)
+        if self._is_covered():
+            return super().inner_loop(sequences, initial_state, mask, training)
 
-        def advance(inputs, states):
-            kept = self._rates
-            if training:
-                inputs, *kept = ops.split(inputs, places, axis=-1)
-            _, new = self.cell(inputs, states)
-            new = new if isinstance(new, (list, tuple)) else [new]
-            new = [n + d * (s - n) for n, s, d in zip(new, states, kept, strict=True)]
+        def next_states(inputs, _, states):
+            new = self.cell(inputs, states)[1]
+            return new if isinstance(new, (list, tuple)) else [new]
+
+        sequences, advance = self._with_draws(sequences, next_states, training)
+
+        def step(inputs, states):
+            new = advance(inputs, None, states)
             return new[0], new
 
         loop = keras.layers.RNN(
-            LoopStep(advance, self._sizes, sequences.dtype),
+            LoopStep(step, self._sizes, sequences.dtype),
             return_sequences=self.return_sequences,
             go_backwards=self.go_backwards,
             zero_output_for_mask=self.zero_output_for_mask,
             unroll=self.unroll,
         )
         return loop.inner_loop(sequences, initial_state, mask)
+
+    def _with_draws(self, projected, advance, training):
+        width = projected.shape[-1]
+        places = [width + sum(self._sizes[:i]) for i in range(len(self._sizes))]
+        if training:
+            projected = ops.concatenate([projected, self._draw(projected)], axis=-1)
+
+        def keep_or_advance(inputs, product, states):
+            kept = self._rates
+            if training:
+                inputs, *kept = ops.split(inputs, places, axis=-1)
+            new = advance(inputs, product, states)
+            return [n + d * (s - n) for n, s, d in zip(new, states, kept, strict=True)]
+
+        return projected, keep_or_advance
 
     def _draw(self, sequences):
         """1 where a unit keeps its old state at a step, otherwise 0: `(B, T, U ...)`.

@@ -1,0 +1,151 @@
+"""RNN: a cell of any kind over a sequence, at the speed of the machine where it can be.
+
+Axes in shape comments: B batch, T steps, D features, P projected features, U units,
+G gates.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from kseq.layers import recurrences
+from kseq.layers.compiled_loop import run_steps
+from kseq.layers.recurrent_layers import FastLoop, is_plain, is_worth_compiling
+
+PLAIN = {
+    keras.layers.SimpleRNNCell: recurrences.SimpleRNN,
+    keras.layers.LSTMCell: recurrences.LSTM,
+    keras.layers.GRUCell: recurrences.GRU,
+}
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class RNN(FastLoop, keras.layers.RNN):
+    """Runs a cell over a sequence: `keras.layers.RNN` at the speed of the machine.
+
+    On a CPU, TensorFlow runs Keras' own cells and those of kseq up to several times as
+    fast as in Keras' loop: the inputs are multiplied before the loop, the loop is
+    compiled by XLA whether or not the model is, and each matrix gets its gradient in
+    one product. A cell of your own takes part if it has a `recurrent_kernel` and
+
+    - `project(inputs (N, D))`, what the inputs alone give, `(N, P)`, for all steps at
+      once;
+    - `advance(projected (B, P), product (B, GU), states)`, the list of new states, the
+      first of which is the output; `product` is the first state times the kernel.
+
+    Every other cell, other devices and backends, layers with `unroll=True`, and on
+    TensorFlow those below 32 units have Keras' loop. For `LSTM`, `GRU` and `SimpleRNN`
+    there are faster layers of these names.
+
+    Args:
+        cell: A Keras cell. Its output is its first state.
+        **kwargs: `return_sequences`, `return_state`, `go_backwards`, `stateful` and the
+            other arguments of `keras.layers.RNN`.
+
+    Call arguments:
+        sequences: `(B, T, D)`.
+        initial_state: A list of states `(B, U)`. Defaults to zeros.
+        mask: Boolean `(B, T)`; a masked step leaves the states as they were. Defaults
+            to the Keras mask of `sequences`.
+        training: Whether to apply the cell's dropout.
+
+    Returns:
+        The last output `(B, U)`, or all `(B, T, U)` with `return_sequences=True`; with
+        `return_state=True` also the last states `(B, U)`.
+
+    Raises:
+        NotImplementedError: A gradient of the gradient is asked for.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import RNN, PeepholeLSTMCell
+    >>> layer = RNN(PeepholeLSTMCell(64), return_sequences=True)
+    >>> tuple(layer(np.ones((2, 7, 5))).shape)
+    (2, 7, 64)
+    """
+
+    def _is_covered(self):
+        return (
+            keras.backend.backend() == "tensorflow"
+            and not self.unroll
+            and halves(self.cell) is not None
+            and is_worth_compiling(self.cell.recurrent_kernel.shape[0])
+        )
+
+    def _run(self, sequences, states, mask, length, training):
+        cell, (project, advance, recurrent, variables) = self.cell, halves(self.cell)
+        constants = {}
+        if training and getattr(cell, "dropout", 0):
+            kept = cell.get_dropout_mask(sequences[:, 0])
+            sequences = sequences * ops.expand_dims(kept, 1)
+        if training and getattr(cell, "recurrent_dropout", 0):
+            constants["kept"] = cell.get_recurrent_dropout_mask(states[0])
+        projected, advance = self._with_draws(
+            for_all_steps(project, sequences), advance, training
+        )
+
+        def step(inputs, states, constants, multiply):
+            h = states[0] * constants["kept"] if constants else states[0]
+            return advance(inputs, multiply("recurrent", h), states)
+
+        histories = run_steps(
+            step,
+            projected,
+            states,
+            constants,
+            {"recurrent": tuple(ops.cast(x, sequences.dtype) for x in recurrent)},
+            variables,
+            [] if mask is None else [mask],
+            ops.cast(length, "int32"),
+            reverse=self.go_backwards,
+        )
+        last = 0 if self.go_backwards else length - 1
+        return histories[0], [history[:, last] for history in histories]
+
+    def _with_draws(self, projected, advance, training):
+        """What `advance` takes of all steps, `(B, T, P)`, and `advance`."""
+        return projected, advance
+
+
+class Halves(NamedTuple):
+    """A cell as two functions, its recurrent weights, and what else it reads."""
+
+    project: Callable
+    advance: Callable
+    recurrent: tuple
+    variables: list
+
+
+def halves(cell):
+    """The two halves of a built cell, or None where it has none."""
+    kernel = getattr(cell, "recurrent_kernel", None)
+    if type(cell) in PLAIN:
+        if not is_plain(cell) or getattr(cell, "implementation", 2) != 2:
+            return None  # the other implementation has dropout for each gate
+        recurrence = PLAIN[type(cell)]
+        bias, recurrent_bias = recurrences.split_bias(cell)
+
+        def project(inputs):
+            of_inputs = ops.matmul(inputs, ops.cast(cell.kernel, inputs.dtype))
+            return of_inputs + ops.cast(bias, inputs.dtype)
+
+        def advance(projected, product, states):
+            return recurrence.advance(projected, product, states)[0]
+
+        return Halves(project, advance, (kernel, recurrent_bias), [])
+    if kernel is None or not (hasattr(cell, "project") and hasattr(cell, "advance")):
+        return None
+    outside = {id(kernel), id(getattr(cell, "kernel", None))}
+    variables = [weight for weight in cell.weights if id(weight) not in outside]
+    nothing = ops.zeros((kernel.shape[1],), cell.compute_dtype)
+    return Halves(cell.project, cell.advance, (kernel, nothing), variables)
+
+
+def for_all_steps(project, sequences):
+    """A function of rows `(N, D)`, of `(B, T, D)`."""
+    batch, steps, _ = ops.shape(sequences)
+    projected = project(recurrences.rows(sequences))  # BT P
+    return ops.reshape(projected, (batch, steps, projected.shape[-1]))

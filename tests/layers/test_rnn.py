@@ -1,0 +1,258 @@
+"""RNN against `keras.layers.RNN` around the same cell: numbers and gradients."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kseq.layers import (
+    RNN,
+    LayerNormGRUCell,
+    LayerNormLSTMCell,
+    PeepholeLSTMCell,
+    RecurrentEncoder,
+    Zoneout,
+    recurrent_layers,
+)
+from tests.helpers import (
+    array,
+    assert_close,
+    check_layer_runs,
+    check_padding_changes_nothing,
+    compiled,
+    drop_the_same,
+    functional_model,
+    length_mask,
+    random_array,
+    randomize,
+    recurrent_gradient,
+    sampled,
+)
+
+B, T, D, UNITS = 3, 5, 4, 7
+SEQUENCES, RIGHT = random_array(B, T, D), length_mask(5, 2, 3, size=T)
+MIXED = np.array([[0, 0, 1, 0, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
+
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="elsewhere the loop is that of Keras",
+)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class MinimalCell(keras.layers.Layer):
+    """A cell of a user's own: `h' = relu(W x + a R h)`."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = self.state_size = units
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+        self.recurrent_kernel = self.add_weight(
+            shape=(self.units, self.units), name="recurrent_kernel"
+        )
+        self.a = self.add_weight(shape=(self.units,), name="a")
+        self.fixed = self.add_weight(shape=(), name="fixed", trainable=False)
+
+    def project(self, inputs):
+        return ops.matmul(inputs, ops.cast(self.kernel, inputs.dtype))
+
+    def advance(self, projected, product, states):
+        a, fixed = (ops.cast(x, product.dtype) for x in (self.a, self.fixed))
+        return [ops.relu(projected + a * product + fixed)]
+
+    def call(self, inputs, states):
+        product = ops.matmul(states[0], self.recurrent_kernel)
+        new = self.advance(self.project(inputs), product, states)
+        return new[0], new
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+KERAS_CELLS = [
+    keras.layers.SimpleRNNCell,
+    keras.layers.LSTMCell,
+    keras.layers.GRUCell,
+]
+VARIANTS = [LayerNormLSTMCell, LayerNormGRUCell, PeepholeLSTMCell]
+CELLS = [*KERAS_CELLS, *VARIANTS, MinimalCell]
+
+
+@pytest.fixture(autouse=True)
+def small_layers_are_fast_too(monkeypatch):
+    monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", 1)
+
+
+def both(cell_class, cell_options=None, **options):
+    """Layers of kseq and of Keras around cells with the same random weights."""
+    options = {"return_sequences": True, "return_state": True, **options}
+    pair = [
+        layer_class(cell_class(UNITS, **(cell_options or {})), **options)
+        for layer_class in (RNN, keras.layers.RNN)
+    ]
+    for layer in pair:
+        layer.build((None, None, D))
+        randomize(layer)
+    return pair
+
+
+def first_states(layer):
+    return [
+        random_array(B, UNITS, seed=9 + i) for i in range(np.size(layer.state_size))
+    ]
+
+
+def run(layer, mask=None, states=None):
+    """Outputs, zero where the mask is, and states: `[(B, T, U), (B, U), ...]`."""
+    mask = None if mask is None else ops.convert_to_tensor(mask)
+    outputs, *last = layer(SEQUENCES, mask=mask, initial_state=states)
+    if mask is not None:
+        mask = ops.flip(mask, axis=1) if layer.go_backwards else mask
+        outputs = ops.where(mask[..., None], outputs, 0)
+    return [outputs, *last]
+
+
+@on_tensorflow
+@pytest.mark.parametrize("cell_class", CELLS)
+@pytest.mark.parametrize("go_backwards", [False, True])
+@pytest.mark.parametrize("mask", [None, MIXED], ids=["no mask", "mixed"])
+def test_the_numbers_and_gradients_are_those_of_keras(cell_class, go_backwards, mask):
+    fast, slow = both(cell_class, go_backwards=go_backwards)
+    assert fast._is_covered()
+    states = first_states(slow)
+    assert_close(run(fast, mask, states), run(slow, mask, states))
+    found, expected = (
+        recurrent_gradient(layer, SEQUENCES, states, mask, True)
+        for layer in (fast, slow)
+    )
+    assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("cell_class", [keras.layers.SimpleRNNCell, *VARIANTS])
+def test_dropout_of_the_inputs_and_the_state_is_that_of_keras(cell_class):
+    fast, slow = both(cell_class, {"dropout": 0.5, "recurrent_dropout": 0.5})
+    assert fast._is_covered()
+    for layer in (fast, slow):
+        drop_the_same(layer.cell, SEQUENCES, UNITS)
+    found, expected, plain = (
+        recurrent_gradient(layer, SEQUENCES, first_states(slow), RIGHT, training)
+        for layer, training in ((fast, True), (slow, True), (slow, False))
+    )
+    assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert abs(expected - plain).max() > 1e-2
+
+
+@on_tensorflow
+@pytest.mark.parametrize("cell_class", sampled(CELLS, 3))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"return_sequences": False},
+        {"zero_output_for_mask": True},
+        {"return_sequences": False, "go_backwards": True},
+    ],
+    ids=str,
+)
+def test_every_option_of_keras_has_its_numbers(cell_class, options):
+    fast, slow = both(cell_class, **options)
+    for mask in (None, RIGHT, MIXED):
+        mask = None if mask is None else ops.convert_to_tensor(mask)
+        assert_close(fast(SEQUENCES, mask=mask), slow(SEQUENCES, mask=mask))
+
+
+@pytest.mark.parametrize(
+    ("cell_class", "cell_options", "options"),
+    [
+        (keras.layers.LSTMCell, {}, {"unroll": True}),
+        (keras.layers.LSTMCell, {"activation": "relu"}, {}),
+        (keras.layers.GRUCell, {"reset_after": False}, {}),
+        (keras.layers.GRUCell, {"recurrent_dropout": 0.3}, {}),
+    ],
+    ids=str,
+)
+def test_what_is_not_covered_is_left_to_keras(cell_class, cell_options, options):
+    fast, slow = both(cell_class, cell_options, **options)
+    assert not fast._is_covered()
+    assert_close(run(fast, RIGHT), run(slow, RIGHT))
+
+
+def test_a_cell_without_halves_and_a_small_one_are_left_to_keras(monkeypatch):
+    stacked = keras.layers.StackedRNNCells(
+        [keras.layers.GRUCell(UNITS), PeepholeLSTMCell(UNITS)]
+    )
+    layer = RNN(stacked)
+    layer.build((None, None, D))
+    assert not layer._is_covered()
+    assert layer(SEQUENCES).shape == (B, UNITS)
+    monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", UNITS + 1)
+    assert not both(PeepholeLSTMCell)[0]._is_covered()
+
+
+@pytest.mark.parametrize("cell_class", CELLS)
+def test_it_keeps_the_laws(cell_class):
+    init_args = {
+        "cell": lambda: cell_class(UNITS),
+        "return_sequences": True,
+        "return_state": True,
+    }
+    check_layer_runs(RNN, init_args, {"sequences": SEQUENCES, "mask": MIXED})
+    layer, _ = both(cell_class)
+
+    def apply(sequences, mask):
+        outputs, *states = layer(sequences, mask=ops.convert_to_tensor(mask))
+        return [outputs], states
+
+    check_padding_changes_nothing(apply, SEQUENCES, RIGHT)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("go_backwards", [False, True])
+def test_an_unknown_length_is_filled_up_without_a_trace(go_backwards):
+    layer, _ = both(LayerNormGRUCell, go_backwards=go_backwards)
+    run_model = compiled(functional_model(layer, {"sequences": SEQUENCES}))
+    for length in (1, 2, 5):
+        cut = SEQUENCES[:, :length]
+        assert_close(run_model(cut), layer(cut))
+
+
+@on_tensorflow
+@pytest.mark.parametrize("cell_class", sampled(CELLS, 3))
+def test_zoneout_is_the_same_in_both_loops(cell_class, monkeypatch):
+    layers = []
+    for units in (1, UNITS + 1):  # that are worth compiling
+        layer = Zoneout(
+            cell_class(UNITS), 0.3, return_sequences=True, return_state=True
+        )
+        layer.build((None, None, D))
+        randomize(layer)
+        drawn = random_array(B, T, sum(layer._sizes), seed=2) > 0.5
+        layer._draw = lambda _, drawn=drawn: ops.convert_to_tensor(drawn, "float32")
+        monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", units)
+        assert layer._is_covered() == (units == 1)
+        states = first_states(layer)
+        layers.append(
+            [
+                *run(layer, MIXED, states),
+                recurrent_gradient(layer, SEQUENCES, states, MIXED, True),
+            ]
+        )
+    assert_close(*layers, rtol=1e-4, atol=1e-4)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("cell_class", sampled(CELLS, 3))
+def test_the_loop_trains_under_half_precision(cell_class):
+    cell = cell_class(UNITS, dtype="mixed_float16")
+    encoder = RecurrentEncoder(cell, num_layers=2, dtype="mixed_float16")
+    assert isinstance(encoder.recurrent_layers[0], RNN)
+    model = keras.Sequential([keras.Input((None, D)), encoder])
+    model.compile("sgd", "mse")
+    before = [array(w).copy() for w in model.trainable_weights]
+    model.fit(SEQUENCES, np.ones((B, T, UNITS)), verbose=0)
+    assert all(
+        (array(w) != old).any()
+        for w, old in zip(model.trainable_weights, before, strict=True)
+    )
