@@ -37,7 +37,12 @@ MAY_IMPORT = {
         "kseq.training",
         "numpy",
     },
-    "kseq/tuning/results.py": {"keras_tuner", "kseq.tuning", "pandas"},
+    "kseq/tuning/results.py": {
+        "keras_tuner",
+        "kseq.layers.arguments",
+        "kseq.tuning",
+        "pandas",
+    },
     "kseq/tuning/table.py": {"rich"},
     "kseq/tuning/trial.py": {
         "keras",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import keras_tuner
 
+from kseq.layers.arguments import positive_integer
 from kseq.tuning.files import read_json
 from kseq.tuning.report import write_report
 from kseq.tuning.resuming import BEST
@@ -109,11 +110,35 @@ class Results:
         return visible(self.best["values"])
 
     def best_model(self):
-        """Returns the model of the best trial, with the weights of its best epoch."""
+        """Returns the model of the best trial, with the weights of its best epoch.
+
+        Raises:
+            ValueError: No trial has completed.
+        """
+        return self._model(self.best)
+
+    def best_models(self, number):
+        """Returns the models of the best trials, the best first, to average them.
+
+        Args:
+            number: How many; fewer come if fewer trials have a score.
+
+        Raises:
+            ValueError: No trial has completed, or `number` is not positive.
+
+        References:
+            - [Caruana et al., 2004](https://doi.org/10.1145/1015330.1015432), 2
+        """
+        number = positive_integer("number", number)
+        rows = [self._row(trial_id) for trial_id in self._ended]
+        scored = [row for row in rows if row["score"] is not None] or [self.best]
+        return [self._model(row) for row in sorted(scored, key=self._rank)[:number]]
+
+    def _model(self, row):
         hp = keras_tuner.HyperParameters()
-        hp.values = dict(self.best["values"])
+        hp.values = dict(row["values"])
         model = self.space.build(hp)
-        directory = self.directory / "trials" / self.best["trial"]
+        directory = self.directory / "trials" / row["trial"]
         if not model.built:
             model.build_from_config(read_json(directory / BUILD_CONFIG))
         if getattr(model, "optimizer", None) is not None:

@@ -59,6 +59,16 @@ def test_a_search_finds_what_it_tried(straight):
     assert names["model"].evaluate(X, Y, verbose=0) == loss
 
 
+def test_the_best_models_come_in_order(straight):
+    scores = sorted(row["score"] for row in straight.table())
+    models = straight.best_models(2)
+    losses = [model.evaluate(X, Y, verbose=0) for model in models]
+    assert losses == pytest.approx(scores[:2], rel=1e-5)
+    assert len(straight.best_models(9)) == 3
+    with pytest.raises(ValueError, match="`number` must be .*Received"):
+        straight.best_models(0)
+
+
 def test_a_trial_killed_in_the_middle_goes_on_where_it_was(tmp_path, straight):
     space = Dying(str(tmp_path / "killed"))
     results = search(space, (X, Y), **settings(tmp_path / "search"))
