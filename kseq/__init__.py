@@ -10,6 +10,7 @@ engine that serves every model, on TensorFlow, JAX and PyTorch:
 - `kseq.one_to_many`, `kseq.encoder_decoder`: wire layers into a model that writes a
   sequence, and can `generate` and `score`.
 - `kseq.vision_transformer`: `many_to_one` on the patches of a picture.
+- `kseq.ensemble`: several models that decide together.
 - `kseq.mask_report`: where a model makes, uses and loses its padding mask.
 - `kseq.decoding`: greedy search, beam search and sampling over any step function, and
   constraints on what they write.
@@ -28,6 +29,7 @@ from importlib import import_module, metadata
 from kseq import decoding, layers, text, training
 from kseq.builders import (
     encoder_decoder,
+    ensemble,
     many_to_many,
     many_to_one,
     mask_report,

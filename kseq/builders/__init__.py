@@ -1,6 +1,7 @@
 """Builders: functions that wire layers into Keras models."""
 
 from kseq.builders.encoder_decoder import EncoderDecoder, encoder_decoder
+from kseq.builders.ensemble import ensemble
 from kseq.builders.many_to_many import many_to_many
 from kseq.builders.many_to_one import many_to_one
 from kseq.builders.mask_report import MaskReport, MaskRow, mask_report
@@ -14,6 +15,7 @@ __all__ = [
     "MaskRow",
     "WritingModel",
     "encoder_decoder",
+    "ensemble",
     "many_to_many",
     "many_to_one",
     "mask_report",

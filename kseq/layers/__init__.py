@@ -19,6 +19,7 @@ from kseq.layers.masking import (
     masked_softmax,
     padding_mask,
 )
+from kseq.layers.mean_probability import MeanProbability
 from kseq.layers.multi_head_attention import MultiHeadAttention
 from kseq.layers.patches import PatchEmbedding
 from kseq.layers.pooling import (
@@ -65,6 +66,7 @@ __all__ = [
     "LuongAttention",
     "MaxPooling",
     "MeanPooling",
+    "MeanProbability",
     "MultiHeadAttention",
     "PatchEmbedding",
     "PeepholeLSTMCell",

@@ -1,0 +1,209 @@
+"""Ensembles: several models that decide together.
+
+Axes in shape comments: B batch, K beams, S source steps, T target steps, V vocabulary.
+"""
+
+import keras
+from keras import ops
+
+from kseq.builders.writing import WritingModel
+from kseq.layers import MeanProbability
+
+# What the members of an ensemble that writes have to agree on.
+ALIKE = (
+    "start_token_id",
+    "end_token_id",
+    "pad_token_id",
+    "source_size",
+    "target_size",
+    "source_padding",
+)
+
+
+def ensemble(models, name="ensemble"):
+    """A model that gives the mean of the probabilities of several.
+
+        inputs ──> each model ──> logits ──MeanProbability──> log-probabilities
+
+    Models that have learned the same task from different beginnings err at different
+    places; together they are right more often than the best of them. Where the models
+    write, the ensemble does: each step of `generate` takes the mean of all.
+
+    Args:
+        models: A list of models with the same inputs, and logits of the same classes:
+            of `kseq.many_to_one`, `kseq.many_to_many` or any other functional models,
+            or of `kseq.encoder_decoder` and `kseq.one_to_many`. Their sizes and kinds
+            may differ. They are not copied.
+        name: Name of the ensemble.
+
+    Returns:
+        An uncompiled `keras.Model` from the inputs of the models to log-probabilities,
+        in the shape of their logits; of models that write one with `generate` and
+        `score`. It saves all of them in one file.
+
+    Raises:
+        ValueError: There are no models, some write and others do not, or they differ in
+            inputs, classes or tokens.
+
+    Example:
+
+    >>> import kseq
+    >>> words = {"source": 11, "target": 13}
+    >>> small = kseq.encoder_decoder(**words, width=8)
+    >>> large = kseq.encoder_decoder(**words, encoder="transformer", width=64)
+    >>> both = kseq.ensemble([small, large])
+    >>> result = both.generate([[4, 5, 6], [7]], kseq.decoding.BeamSearch(3), 5)
+    >>> scores = both.score([[4, 5, 6], [7]], result)
+    >>> bool(abs(scores - result.log_probs).max() < 1e-4)
+    True
+
+    References:
+        - [Dietterich, 2000](https://doi.org/10.1007/3-540-45014-9_1), 2
+        - [Sutskever et al., 2014](https://arxiv.org/abs/1409.3215), 3.6
+    """
+    models = list(models)
+    writing = {isinstance(model, WritingModel) for model in models}
+    if len(writing) != 1:
+        raise ValueError(
+            "`models` must be one or more models, which all write or none of which "
+            f"does. Received: models={models}."
+        )
+    for attribute in ALIKE if writing == {True} else ():
+        check_alike(attribute, [getattr(model, attribute) for model in models])
+    check_alike("input", [keras.tree.map_structure(spec, m.input) for m in models])
+    check_alike("output", [m.output_shape for m in models])
+    if writing == {True}:
+        return WritingEnsemble(models, name=name)
+    inputs = inputs_like(models[0])
+    return keras.Model(inputs, Members(models)(inputs), name=name)
+
+
+def check_alike(attribute, values):
+    """Raises unless all models have the same."""
+    if any(value != values[0] for value in values):
+        raise ValueError(
+            f"The models of an ensemble must have the same `{attribute}`. Received: "
+            f"{values}. Build them on the same vocabularies, labels or features."
+        )
+
+
+def spec(symbol):
+    return symbol.shape, symbol.dtype
+
+
+def inputs_like(model):
+    """Symbolic inputs like those of a functional model."""
+    return keras.tree.map_structure(
+        lambda x: keras.Input(x.shape[1:], dtype=x.dtype, name=x.name), model.input
+    )
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class Members(keras.layers.Layer):
+    """The models of an ensemble, as one layer from their inputs to what all say.
+
+    Called one by one in a functional model they would lose the mask of their outputs.
+    """
+
+    def __init__(self, models, **kwargs):
+        super().__init__(**kwargs)
+        self.models = list(models)
+        self.merge = MeanProbability(dtype="float32")
+
+    def build(self, inputs_shape):
+        self.merge.build([model.output_shape for model in self.models])
+
+    def call(self, inputs, training=False):
+        return self.merge([model(inputs, training=training) for model in self.models])
+
+    def compute_output_spec(self, inputs, training=False):
+        return keras.KerasTensor(self.models[0].output_shape, "float32")
+
+    def get_config(self):
+        return {**super().get_config(), "models": serialize(self.models)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "models": deserialize(config["models"])})
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class WritingEnsemble(WritingModel):
+    """The model that `kseq.ensemble` returns where the models write."""
+
+    def __init__(self, models, name="ensemble", **kwargs):
+        members = Members(models, name="members")
+        inputs = inputs_like(models[0])
+        super().__init__(inputs=inputs, outputs=members(inputs), name=name, **kwargs)
+        self.members = members
+        for attribute in ALIKE[:-1]:
+            setattr(self, attribute, getattr(models[0], attribute))
+        lengths = [model.target_length for model in models]
+        self.target_length = min(filter(None, lengths), default=None)
+
+    @property
+    def models(self):
+        return self.members.models
+
+    @property
+    def source_padding(self):
+        return self.models[0].source_padding
+
+    def source_rows(self, source, num_rows=None):
+        return self.models[0].source_rows(source, num_rows)
+
+    def start(self, source, num_beams=1, max_length=None, **options):
+        begun = [m.start(source, num_beams, max_length, **options) for m in self.models]
+        states, constants = map(list, zip(*begun, strict=True))
+        return together(states), constants
+
+    def step(self, token_ids, state, constants):
+        pairs = zip(self.models, state["members"], constants, strict=True)
+        taken = [model.step(token_ids, *each) for model, *each in pairs]
+        logits, states = map(list, zip(*taken, strict=True))
+        return self.members.merge(logits), together(states)
+
+    def read(self, source, target, return_attention_scores=False):
+        each = [m.read(source, target, return_attention_scores) for m in self.models]
+        if not return_attention_scores:
+            return self.members.merge(each)
+        logits, weights = map(list, zip(*each, strict=True))
+        return self.members.merge(logits), mean([over_heads(w) for w in weights])
+
+    def get_config(self):
+        return {"models": serialize(self.models), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        models = deserialize(config["models"], custom_objects)
+        return cls(**{**config, "models": models})
+
+
+def together(states):
+    """The state of an ensemble, with the mean of what its members have covered."""
+    state = {"members": states}
+    if all("coverage" in each for each in states):
+        state["coverage"] = mean([each["coverage"] for each in states])  # B K S
+    return state
+
+
+def over_heads(weights):
+    """Attention `(B, ..., T, S)` as its mean over layers and heads, `(B, T, S)`."""
+    while len(weights.shape) > 3:
+        weights = ops.mean(weights, axis=1)
+    return weights
+
+
+def mean(tensors):
+    return ops.mean(ops.stack(tensors), axis=0)
+
+
+def serialize(models):
+    return [keras.saving.serialize_keras_object(model) for model in models]
+
+
+def deserialize(configs, custom_objects=None):
+    return [
+        keras.saving.deserialize_keras_object(each, custom_objects=custom_objects)
+        for each in configs
+    ]

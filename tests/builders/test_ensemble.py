@@ -1,0 +1,199 @@
+"""Ensembles: means of what their members say, in training, writing and files."""
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.decoding import BeamSearch, RelativeLength, Sampling
+from kseq.layers import RecurrentDecoder, TokenEmbedding
+from tests.helpers import array, assert_close, randomize
+
+SOURCE_SIZE, TARGET_SIZE, LENGTH = 11, 7, 5
+SOURCES = [[4, 5, 6, 7, 3], [8], [9, 10, 4], [5, 5]]
+IDS = np.array([[4, 5, 6, 7, 3], [8, 0, 0, 0, 0]])
+
+
+def softmax(x):
+    exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def writers():
+    sizes = {"source": SOURCE_SIZE, "target": TARGET_SIZE, "width": 8}
+    parts = [
+        {"decoder": RecurrentDecoder("lstm", 5, attention="luong")},
+        {"encoder": "transformer", "decoder": "transformer"},
+        {"encoder": "lstm"},
+    ]
+    models = [kseq.encoder_decoder(**{**sizes, **each}) for each in parts]
+    for seed, model in enumerate(models):
+        randomize(model, seed)
+    return models
+
+
+@pytest.fixture(scope="module")
+def models():
+    return writers()
+
+
+def inputs():
+    target = np.array([[2, 4, 5, 6], [2, 6, 0, 0]])
+    return {"source": IDS, "target": target}
+
+
+@pytest.mark.parametrize("build", [kseq.many_to_one, kseq.many_to_many])
+def test_readers_say_the_mean_of_their_probabilities(build, tmp_path):
+    models = [build(SOURCE_SIZE, 3, encoder=e, width=8) for e in ("gru", "transformer")]
+    for model in models:
+        randomize(model)
+    both = kseq.ensemble(models)
+    expected = sum(softmax(model.predict(IDS, verbose=0)) for model in models) / 2
+    assert_close(np.exp(both.predict(IDS, verbose=0)), expected)
+    both.save(tmp_path / "both.keras")
+    loaded = keras.saving.load_model(tmp_path / "both.keras")
+    assert_close(np.exp(loaded.predict(IDS, verbose=0)), expected)
+
+
+def test_padding_counts_in_no_metric_of_a_tagger():
+    models = [kseq.many_to_many(SOURCE_SIZE, 3, width=8) for _ in range(2)]
+    both = kseq.ensemble(models)
+    both.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    labels = np.argmax(both.predict(IDS, verbose=0), axis=-1)
+    labels[1, 1:] = (labels[1, 1:] + 1) % 3  # wrong, where padding is
+    assert both.evaluate(IDS, labels, verbose=0, return_dict=True)["accuracy"] == 1
+
+
+def test_writers_read_the_mean_of_their_probabilities(models):
+    all_of_them = kseq.ensemble(models)
+    expected = sum(softmax(array(model(inputs()))) for model in models) / 3
+    assert_close(np.exp(array(all_of_them(inputs()))), expected)
+    assert all_of_them.output_shape == (None, None, TARGET_SIZE)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        None,
+        BeamSearch(3, length_penalty=0.6),
+        BeamSearch(2, coverage_penalty=0.2),
+        Sampling(0.9, num_draws=2, seed=4),
+    ],
+    ids=str,
+)
+def test_the_score_of_what_is_written_is_its_log_probability(models, search):
+    both = kseq.ensemble(models)
+    result = both.generate(SOURCES, search, LENGTH)
+    assert_close(both.score(SOURCES, result), result.log_probs, atol=1e-4)
+    for row, source in enumerate(SOURCES if search is None else []):
+        alone = both.generate([source], search, LENGTH)
+        assert_close(alone.log_probs[0], result.log_probs[row], atol=1e-4)
+
+
+def test_enough_beams_find_what_brute_force_finds(models):
+    both = kseq.ensemble(models[:2])
+    result = both.generate(SOURCES[:1], BeamSearch(7**2, num_results=1), max_length=2)
+    targets = [[a, b] for a in range(1, 7) if a != 3 for b in range(1, 7)]
+    targets += [[3]]
+    scores = both.score(SOURCES[:1] * len(targets), targets)
+    best = targets[int(np.argmax(scores))]
+    found = result.token_ids[0, 0, : result.lengths[0, 0]].tolist()
+    assert found == best
+    assert_close(result.log_probs[0, 0], scores.max(), atol=1e-4)
+
+
+def test_an_ensemble_of_one_writes_what_its_model_writes(models):
+    search = BeamSearch(3)
+    alone = kseq.ensemble(models[:1]).generate(SOURCES, search, LENGTH)
+    expected = models[0].generate(SOURCES, search, LENGTH)
+    assert (alone.token_ids == expected.token_ids).all()
+    assert_close(alone.log_probs, expected.log_probs, atol=1e-4)
+
+
+def test_attention_is_the_mean_over_members_layers_and_heads(models):
+    both = kseq.ensemble(models[:2])
+    result = both.generate(SOURCES, max_length=LENGTH, return_attention_scores=True)
+    assert result.attention.shape[:2] == (len(SOURCES), 1)
+    written = result.token_ids != 0
+    assert_close(result.attention.sum(axis=-1)[written], 1.0)
+    assert (result.attention[1, ..., 1:] == 0).all()  # padding of [8]
+
+
+def test_an_ensemble_is_one_file_and_streams(models, tmp_path):
+    both = kseq.ensemble(models)
+    both.save(tmp_path / "both.keras")
+    loaded = keras.saving.load_model(tmp_path / "both.keras")
+    limit = RelativeLength(1, 2)
+    expected = both.generate(SOURCES, max_length=limit)
+    found = loaded.generate(SOURCES, max_length=limit)
+    assert (found.token_ids == expected.token_ids).all()
+    assert_close(found.log_probs, expected.log_probs, atol=1e-4)
+    tokens = np.stack(list(loaded.generate_stream(SOURCES, max_length=limit)), axis=1)
+    assert (tokens == expected.token_ids[:, 0, : tokens.shape[1]]).all()
+
+
+def test_language_models_write_together():
+    models = [kseq.one_to_many(TARGET_SIZE, decoder=d) for d in ("lstm", "transformer")]
+    both = kseq.ensemble(models)
+    result = both.generate(3, BeamSearch(2), LENGTH)
+    assert result.token_ids.shape == (3, 2, LENGTH)
+    assert_close(both.score(3, result), result.log_probs, atol=1e-4)
+
+
+def test_positions_of_any_member_limit_the_length():
+    table = TokenEmbedding(TARGET_SIZE, 8, positions="learned", max_length=3)
+    short = kseq.encoder_decoder(SOURCE_SIZE, table, width=8)
+    both = kseq.ensemble([writers()[0], short])
+    assert both.target_length == 3
+    with pytest.raises(ValueError, match="learned positions"):
+        both.generate(SOURCES, max_length=4)
+
+
+def test_an_ensemble_trains_all_its_members():
+    models = writers()[:2]
+    both = kseq.ensemble(models)
+    both.compile("sgd", kseq.training.SequenceCrossentropy())
+    before = [[array(w) for w in m.trainable_weights] for m in models]
+    both.fit(inputs(), np.array([[4, 5, 6, 3], [6, 3, 0, 0]]), verbose=0)
+    for model, old in zip(models, before, strict=True):
+        assert any(
+            (array(w) != o).any()
+            for w, o in zip(model.trainable_weights, old, strict=True)
+        )
+
+
+def reader(size=SOURCE_SIZE, num_outputs=3):
+    return kseq.many_to_one(size, num_outputs, width=8)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: [], "`models` must be one or more.* Received"),
+        (lambda: [reader(), writers()[0]], "all write or none.* Received"),
+        (lambda: [reader(), reader(num_outputs=2)], "the same `output`.* Received"),
+        (
+            lambda: [writers()[0], kseq.encoder_decoder(12, TARGET_SIZE, width=8)],
+            "the same `source_size`.* Received",
+        ),
+        (
+            lambda: [
+                kseq.encoder_decoder(11, 7, width=8, end_token_id=end) for end in (3, 4)
+            ],
+            "the same `end_token_id`.* Received",
+        ),
+        (
+            lambda: [
+                kseq.vision_transformer(
+                    (s, s, 1), patch_size=7, num_outputs=3, width=64
+                )
+                for s in (14, 28)
+            ],
+            "the same `input`.* Received",
+        ),
+        (lambda: [reader(num_outputs=1)] * 2, "keras.layers.Average"),
+    ],
+)
+def test_models_that_do_not_go_together_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        kseq.ensemble(make())
