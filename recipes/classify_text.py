@@ -141,7 +141,8 @@ def show(pipeline, texts, names=None, path=None):
 def what_was_read(pipeline, texts):
     """How much the pooling read each word `(B, S)`, zeros if it does not attend."""
     ids, model = pipeline.vocabulary(texts), pipeline.model
-    pooling = model.get_layer("pooling")
+    names = [layer.name for layer in model.layers]
+    pooling = model.get_layer("pooling") if "pooling" in names else None
     if not isinstance(pooling, kseq.layers.AttentionPooling):  # of tune_classifier.py
         return np.zeros(ids.shape)
     steps, mask = keras.Model(model.input, pooling.input)(ids)  # B S U, B S

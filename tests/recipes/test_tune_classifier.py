@@ -16,7 +16,12 @@ SMALL = "--trials 1 --epochs 1 --workers 1 --network recurrent".split()
 
 @pytest.fixture(scope="module")
 def recipe():
-    spec = importlib.util.spec_from_file_location("tune_classifier", RECIPE)
+    return import_recipe("tune_classifier")
+
+
+def import_recipe(name):
+    path = RECIPE.with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -60,6 +65,16 @@ def test_a_search_ends_with_a_model_and_a_report(files, tmp_path):
     model = kseq.text.TextToLabels.load(tmp_path / "model.keras")
     assert model.label(["a of joy"])[0].name in ("bad", "good")
     assert model.vocabulary.tokens
+
+
+def test_the_recipe_reads_with_an_ensemble_what_it_cannot_point_at(tmp_path):
+    words = kseq.text.Vocabulary("word").adapt(["a joy of b"])
+    models = [kseq.many_to_one(words.size, 2, width=8) for _ in range(2)]
+    pipeline = kseq.text.TextToLabels(kseq.ensemble(models), words, ["bad", "good"])
+    pipeline.save(tmp_path / "model.keras")
+    reader = import_recipe("classify_text")
+    loaded = reader.load_model(tmp_path / "model.keras")
+    assert not reader.what_was_read(loaded, ["a joy"]).any()
 
 
 def test_no_text_is_in_two_parts(recipe, data_set):
