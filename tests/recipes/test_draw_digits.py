@@ -97,7 +97,8 @@ def test_the_nearest_picture_is_found(recipe):
 
 
 def test_digits_are_shown_as_characters(recipe, tmp_path, capsys):
-    options = recipe.parse_arguments(["--load", str(tmp_path / "model.keras")])
+    path, output = str(tmp_path / "model.keras"), str(tmp_path)
+    options = recipe.parse_arguments(["--load", path, "--output", output])
     black, white = np.full(64, 4), np.full(64, 20)
     recipe.show(np.stack([black, white]), options)
     rows = capsys.readouterr().out.splitlines()[:8]
