@@ -19,7 +19,7 @@ from kseq.layers.compilation import compiled
 class SimpleRNN:
     """`h' = tanh(x + h R)`."""
 
-    num_states, num_saved = 1, 0
+    num_states, saved = 1, ()
 
     @staticmethod
     def advance(inputs, product, states):
@@ -38,29 +38,25 @@ class SimpleRNN:
 class LSTM:
     """`i, f, g, o = x + h R; c' = f c + i g; h' = o tanh(c')`, the gates activated."""
 
-    num_states, num_saved = 2, 4
+    num_states, saved = 2, (4,)
+    are_sigmoid = (True, True, False, True)
 
     @staticmethod
     def advance(inputs, product, states):
         _, c = states
-        i, f, g, o = ops.split(inputs + product, 4, axis=-1)
-        i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g), ops.sigmoid(o)
+        gates = activated(inputs + product, LSTM.are_sigmoid)  # B 4U
+        i, f, g, o = ops.split(gates, 4, axis=-1)
         c = f * c + i * g
-        return [o * ops.tanh(c), c], [i, f, g, o]
+        return [o * ops.tanh(c), c], [gates]
 
     @staticmethod
     def retreat(gradients, before, after, saved):
-        (dh, dc), (_, c_before), (_, c) = gradients, before, after
-        i, f, g, o = saved
+        (dh, dc), (_, c_before), (_, c), [gates] = gradients, before, after, saved
+        i, f, g, o = ops.split(gates, 4, axis=-1)
         bent = ops.tanh(c)
         dc = dc + dh * o * (1 - bent * bent)
-        parts = [
-            dc * g * i * (1 - i),
-            dc * c_before * f * (1 - f),
-            dc * i * (1 - g * g),
-            dh * bent * o * (1 - o),
-        ]
-        return ops.concatenate(parts, axis=-1), [0.0, dc * f]
+        upstream = ops.concatenate([dc * g, dc * c_before, dc * i, dh * bent], axis=-1)
+        return upstream * slope_of_activated(gates, LSTM.are_sigmoid), [0.0, dc * f]
 
     @staticmethod
     def gradient_of_product(gradient, saved):
@@ -73,30 +69,57 @@ class GRU:
     This is the form of cuDNN, and Keras' default (`reset_after=True`).
     """
 
-    num_states, num_saved = 1, 4
+    num_states, saved = 1, (2, 1, 1)
+    are_sigmoid = (True, True)
 
     @staticmethod
     def advance(inputs, product, states):
         [h] = states
-        x_z, x_r, x_h = ops.split(inputs, 3, axis=-1)
-        p_z, p_r, p_h = ops.split(product, 3, axis=-1)
-        z, r = ops.sigmoid(x_z + p_z), ops.sigmoid(x_r + p_r)
+        units = h.shape[-1]
+        x_zr, x_h = ops.split(inputs, [2 * units], axis=-1)
+        p_zr, p_h = ops.split(product, [2 * units], axis=-1)
+        zr = activated(x_zr + p_zr, GRU.are_sigmoid)  # B 2U
+        z, r = ops.split(zr, 2, axis=-1)
         new = ops.tanh(x_h + r * p_h)
-        return [new + z * (h - new)], [z, r, new, p_h]
+        return [new + z * (h - new)], [zr, new, p_h]
 
     @staticmethod
     def retreat(gradients, before, after, saved):
-        [gradient], [h] = gradients, before
-        z, r, new, p_h = saved
+        [gradient], [h], (zr, new, p_h) = gradients, before, saved
+        z, _ = ops.split(zr, 2, axis=-1)
         bent = gradient * (1 - z) * (1 - new * new)
-        parts = [gradient * (h - new) * z * (1 - z), bent * p_h * r * (1 - r), bent]
-        return ops.concatenate(parts, axis=-1), [gradient * z]
+        upstream = ops.concatenate([gradient * (h - new), bent * p_h], axis=-1)
+        d_zr = upstream * slope_of_activated(zr, GRU.are_sigmoid)
+        return ops.concatenate([d_zr, bent], axis=-1), [gradient * z]
 
     @staticmethod
     def gradient_of_product(gradient, saved):
-        _, r, _, _ = saved
-        z_r, new = ops.split(gradient, [2 * r.shape[-1]], axis=-1)
-        return ops.concatenate([z_r, new * r], axis=-1)
+        zr, _, _ = saved
+        units = zr.shape[-1] // 2
+        d_zr, d_new = ops.split(gradient, [2 * units], axis=-1)
+        return ops.concatenate([d_zr, d_new * zr[..., units:]], axis=-1)
+
+
+def activated(gates, are_sigmoid):
+    """Gates `(B, GU)`, each through the sigmoid or through tanh.
+
+    As one tanh, since the sigmoid is `(1 + tanh(x / 2)) / 2`: XLA makes one loop of it,
+    which takes half the time of one for each gate.
+    """
+    half = per_gate([0.5 if each else 1.0 for each in are_sigmoid], gates)
+    return half * ops.tanh(half * gates) + (1 - half)
+
+
+def slope_of_activated(gates, are_sigmoid):
+    """The derivative of `activated`, by what came out: `y - y y`, or `1 - y y`."""
+    ones = per_gate([float(each) for each in are_sigmoid], gates)
+    return ones * gates + (1 - ones) - gates * gates
+
+
+def per_gate(numbers, gates):
+    """A number for each gate, `(GU,)`."""
+    units = gates.shape[-1] // len(numbers)
+    return ops.repeat(ops.convert_to_tensor(numbers, gates.dtype), units)
 
 
 def run(
@@ -237,15 +260,19 @@ def _forward(recurrence, reverse, saving):
 
         first = length if reverse else 0
         histories = [write(buffer(steps + 1, units), s, first) for s in states]
-        gates = [ops.zeros((batch, units), dtype) for _ in range(recurrence.num_saved)]
-        saved = [buffer(steps, units) for _ in gates] if saving else []
+        gates = [ops.zeros((batch, n * units), dtype) for n in recurrence.saved]
+        saved = [buffer(steps, n * units) for n in recurrence.saved] if saving else []
 
         def body(t, states, gates, histories, saved):
             step, _, after = places(t, length, reverse)
-            product = times(states[0], kernels, kept) + bias
-            inputs = read(projected, step)
-            new, gates = recurrence.advance(inputs, product, states)
-            new = choose(masks, step, new, states)
+
+            def advance():
+                product = times(states[0], kernels, kept) + bias
+                inputs = read(projected, step)
+                new, gates = recurrence.advance(inputs, product, states)
+                return choose(masks, step, new, states), gates
+
+            new, gates = unless_padding(masks, step, advance, (states, gates))
             histories = [
                 write(h, s, after) for h, s in zip(histories, new, strict=True)
             ]
@@ -277,16 +304,24 @@ def _backward(recurrence, reverse):
         def body(t, d_states, d_projected):
             step, begin, end = places(t, length, reverse)
             d_states = [d_states[0] + read(d_outputs, step), *d_states[1:]]
-            before = [read(h, begin) for h in histories]
-            after = [read(h, end) for h in histories]
-            gates = [read(buffer, step) for buffer in saved]
-            moved = choose(masks, step, d_states, [0 * d for d in d_states])
-            d_inputs, d_before = recurrence.retreat(moved, before, after, gates)
-            d_product = recurrence.gradient_of_product(d_inputs, gates)
-            d_before[0] = d_before[0] + times_turned(d_product, turned, kept)
-            if masks:
-                stayed = [d - m for d, m in zip(d_states, moved, strict=True)]
-                d_before = [d + s for d, s in zip(d_before, stayed, strict=True)]
+
+            def retreat():
+                before = [read(h, begin) for h in histories]
+                after = [read(h, end) for h in histories]
+                gates = [read(buffer, step) for buffer in saved]
+                moved = choose(masks, step, d_states, [0 * d for d in d_states])
+                d_inputs, d_before = recurrence.retreat(moved, before, after, gates)
+                d_product = recurrence.gradient_of_product(d_inputs, gates)
+                d_before[0] = d_before[0] + times_turned(d_product, turned, kept)
+                if masks:
+                    stayed = [d - m for d, m in zip(d_states, moved, strict=True)]
+                    d_before = [d + s for d, s in zip(d_before, stayed, strict=True)]
+                return d_before, d_inputs
+
+            nothing = ops.zeros_like(read(d_projected, step))
+            d_before, d_inputs = unless_padding(
+                masks, step, retreat, (d_states, nothing)
+            )
             return t - 1, d_before, write(d_projected, d_inputs, step)
 
         _, d_states, d_projected = ops.while_loop(
@@ -311,6 +346,17 @@ def choose(masks, step, new, old):
         return new
     real = ops.expand_dims(read(masks[0], step), -1)  # B 1
     return [ops.where(real, n, o) for n, o in zip(new, old, strict=True)]
+
+
+def unless_padding(masks, step, run, stay):
+    """What `run` returns, or `stay` where the step is padding in every row.
+
+    So a batch that is filled up on either side costs what is real in it.
+    """
+    if not masks:
+        return run()
+    is_real = ops.any(read(masks[0], step))
+    return ops.cond(is_real, run, lambda: stay)
 
 
 def read(sequence, step):

@@ -123,8 +123,9 @@ class LSTM(FastLoop, keras.layers.LSTM):
     Call arguments:
         sequences: `(B, T, D)`.
         initial_state: A list of two states `(B, U)`. Defaults to zeros.
-        mask: Boolean `(B, T)`; a masked step leaves the states as they were. Defaults
-            to the Keras mask of `sequences`.
+        mask: Boolean `(B, T)`; a masked step leaves the states as they were, and takes
+            no time where it is masked in every row. Defaults to the Keras mask of
+            `sequences`.
         training: Whether to apply dropout.
 
     Returns:
@@ -170,8 +171,9 @@ class GRU(FastLoop, keras.layers.GRU):
     Call arguments:
         sequences: `(B, T, D)`.
         initial_state: A state, or a list of one, `(B, U)`. Defaults to zeros.
-        mask: Boolean `(B, T)`; a masked step leaves the states as they were. Defaults
-            to the Keras mask of `sequences`.
+        mask: Boolean `(B, T)`; a masked step leaves the states as they were, and takes
+            no time where it is masked in every row. Defaults to the Keras mask of
+            `sequences`.
         training: Whether to apply dropout.
 
     Returns:
@@ -215,8 +217,9 @@ class SimpleRNN(FastLoop, keras.layers.SimpleRNN):
     Call arguments:
         sequences: `(B, T, D)`.
         initial_state: A state, or a list of one, `(B, U)`. Defaults to zeros.
-        mask: Boolean `(B, T)`; a masked step leaves the states as they were. Defaults
-            to the Keras mask of `sequences`.
+        mask: Boolean `(B, T)`; a masked step leaves the states as they were, and takes
+            no time where it is masked in every row. Defaults to the Keras mask of
+            `sequences`.
         training: Whether to apply dropout.
 
     Returns:

@@ -39,6 +39,8 @@ LAYERS = [ours for ours, _ in PAIRS]
 SEQUENCES = random_array(B, T, D)
 LEFT, RIGHT = length_mask(5, 2, 3, size=T)[:, ::-1], length_mask(5, 2, 3, size=T)
 MIXED = np.array([[0, 0, 1, 0, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
+# On both sides and in the middle there are steps that no row has.
+SPARSE = np.array([[0, 1, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]], bool)
 
 no_torch = pytest.mark.skipif(
     keras.backend.backend() == "torch", reason="on torch the loop is that of Keras"
@@ -89,8 +91,10 @@ def run(layer, sequences, mask=None, states=None):
         (False, MIXED, (0.5, 0)),
         (False, None, (0, 0.5)),
         (True, MIXED, (0.5, 0.5)),
+        (False, SPARSE, (0, 0)),
+        (True, SPARSE, (0, 0.5)),
     ],
-    ids=lambda x: "mixed" if isinstance(x, np.ndarray) else str(x),
+    ids=lambda x: str(x.astype(int)) if isinstance(x, np.ndarray) else str(x),
 )
 def test_the_numbers_and_gradients_are_those_of_keras(
     ours, theirs, go_backwards, mask, dropouts
