@@ -3,11 +3,14 @@
 TensorFlow differentiates a loop by keeping every tensor of every step and by adding up
 the gradient of each weight step by step, and XLA cannot compile that where lengths are
 unknown. Here the gradient is a loop of its own: it takes each step once more from the
-states it began with, and what multiplies a matrix is put aside, so that each matrix
-gets its gradient in one product after the loop.
+states it began with, but for the products with a matrix, which were kept; and what
+multiplies a matrix is put aside, so that each gets its gradient in one product after
+the loop.
 
 Axes in shape comments: B batch, T steps, U units.
 """
+
+import functools
 
 import keras
 from keras import ops
@@ -17,13 +20,23 @@ from kseq.layers.recurrences import choose, detached, places, read, refuse, writ
 
 
 def run_steps(
-    step, inputs, states, constants, products, variables, masks, length, reverse=False
+    step,
+    inputs,
+    states,
+    constants,
+    products,
+    variables,
+    masks,
+    length,
+    reverse=False,
+    training=False,
 ):
     """Runs a step function over `(B, T, D)`.
 
     Args:
         step: Function `(inputs (B, D), states, constants, multiply) -> states`, where
-            `multiply(name, x)` gives `x` times the matrix of that name, plus its bias.
+            `multiply(name, x)`, once for each name, gives `x` times the matrix of that
+            name, plus its bias.
         inputs: `(B, T, D)`.
         states: List of the first states, `(B, U)` each.
         constants: Dictionary of tensors that every step reads.
@@ -33,6 +46,8 @@ def run_steps(
             the states as they are.
         length: Integer tensor, the number of steps to run, at most T.
         reverse: Whether to begin with step `length - 1`.
+        training: Whether to keep the products, which the gradient needs, rather than
+            to compute them again if a gradient is asked for.
 
     Returns:
         List of the states after each step, `(B, T, U)` each, at its place whichever end
@@ -54,32 +69,41 @@ def run_steps(
 
         return run
 
-    @compilation.compiled
-    def forward(*tensors):
-        inputs, states, floats, products, weights, _, masks, length = tensors
-
-        def multiply(name, x):
-            matrix, bias = products[name]
-            return ops.matmul(x, matrix) + bias
-
-        run = bound(tensors, multiply)
-
-        def body(t, states, histories):
-            place, _, after = places(t, length, reverse)
-            new = run(read(inputs, place), states, floats, weights)
-            new = choose(masks, place, new, states)
-            return t + 1, new, [write(h, s, after) for h, s in _zip(histories, new)]
-
-        histories = [_buffer(s, ops.shape(inputs)[1] + 1) for s in states]
-        first = length if reverse else 0
-        histories = [write(h, s, first) for h, s in _zip(histories, states)]
-        first = (ops.zeros((), "int32"), states, histories)
-        return ops.while_loop(lambda t, *_: t < length, body, first)[2]
-
-    @compilation.compiled
-    def backward(tensors, histories, upstream):
+    def forward(saving, *tensors):
         inputs, states, floats, products, weights, _, masks, length = tensors
         batch, steps = ops.shape(inputs)[:2]
+
+        def body(t, states, histories, saved):
+            place, _, after = places(t, length, reverse)
+            found = {}
+
+            def multiply(name, x):
+                matrix, bias = products[name]
+                found[name] = ops.matmul(x, matrix) + bias
+                return found[name]
+
+            run = bound(tensors, multiply)
+            new = run(read(inputs, place), states, floats, weights)
+            new = choose(masks, place, new, states)
+            histories = [write(h, s, after) for h, s in _zip(histories, new)]
+            saved = {k: write(v, found[k], place) for k, v in saved.items()}
+            return t + 1, new, histories, saved
+
+        histories = [_buffer(s, steps + 1) for s in states]
+        first = length if reverse else 0
+        histories = [write(h, s, first) for h, s in _zip(histories, states)]
+        saved = {
+            name: ops.zeros((batch, steps, bias.shape[0]), bias.dtype)
+            for name, (_, bias) in (products.items() if saving else ())
+        }
+        first = (ops.zeros((), "int32"), states, histories, saved)
+        return ops.while_loop(lambda t, *_: t < length, body, first)[2:]
+
+    @compilation.compiled
+    def backward(tensors, histories, saved, upstream):
+        inputs, states, floats, products, weights, _, masks, length = tensors
+        batch, steps = ops.shape(inputs)[:2]
+        turned = {name: ops.transpose(matrix) for name, (matrix, _) in products.items()}
         nothing = {
             name: ops.zeros((batch, bias.shape[0]), bias.dtype)
             for name, (_, bias) in products.items()
@@ -96,8 +120,8 @@ def run_steps(
             def take(inputs, states, floats, weights, added):
                 def multiply(name, x):
                     multiplied[name] = x
-                    matrix, bias = products[name]
-                    return ops.matmul(x, matrix) + bias + added[name]
+                    product = read(saved[name], place)
+                    return _known(product, x, turned[name], added[name])
 
                 new = bound(tensors, multiply)(inputs, states, floats, weights)
                 return choose(masks, place, new, states)
@@ -131,15 +155,20 @@ def run_steps(
     @ops.custom_gradient
     def differentiable(*given):
         tensors = detached(arguments, given)
-        histories = forward(*tensors)
+        run = compilation.compiled(functools.partial(forward, training))
+        histories, saved = run(*tensors)
 
         def gradient(*upstream):
-            known = (arguments, histories, list(upstream))
+            kept = saved
+            if not training:
+                run = compilation.compiled(functools.partial(forward, True))
+                _, kept = run(*tensors)
+            known = (arguments, histories, kept, list(upstream))
 
             @ops.custom_gradient
             def slopes(*flat):
-                tensors, histories, upstream = detached(known, flat)
-                results = backward(tensors, histories, upstream)
+                tensors, *rest = detached(known, flat)
+                results = backward(tensors, *rest)
                 d_states, d_inputs, d_floats, d_weights, factors, d_products = results
                 d_products = {
                     name: (_transposed(factors[name], d), ops.sum(d, axis=(0, 1)))
@@ -148,7 +177,7 @@ def run_steps(
                 slopes = (d_inputs, d_states, d_floats, d_products, d_weights)
                 return tuple(keras.tree.flatten(slopes)), refuse
 
-            flat = keras.tree.flatten((given, histories, list(upstream)))
+            flat = keras.tree.flatten((given, histories, kept, list(upstream)))
             rest = len(others) + len(masks) + 1
             return *slopes(*flat), *(None for _ in range(rest))
 
@@ -156,6 +185,16 @@ def run_steps(
         return tuple(h[:, after] for h in histories), gradient
 
     return list(differentiable(*keras.tree.flatten(arguments)))
+
+
+def _known(product, x, turned, added):
+    """A product that is known, with the gradient of `x matrix + added`."""
+
+    @ops.custom_gradient
+    def multiply(x, added):
+        return product, lambda slope: (ops.matmul(slope, turned), slope)
+
+    return multiply(x, added)
 
 
 def _transposed(factors, gradients):

@@ -19,7 +19,7 @@ RECURRENCES = {
 }
 
 
-def all_steps(decoder, inputs, state, constants, inputs_mask, between):
+def all_steps(decoder, inputs, state, constants, inputs_mask, between, training):
     """The tree of states after each step, `(B, T, U)` each.
 
     Args:
@@ -30,6 +30,7 @@ def all_steps(decoder, inputs, state, constants, inputs_mask, between):
         inputs_mask: Boolean `(B, T)`, or None.
         between: What each layer's output is multiplied with, `(B, 1, U)`, but the
             last one's.
+        training: Whether a gradient will be asked for.
     """
     recurrence = RECURRENCES[decoder.cell]
     length = ops.shape(inputs)[1]
@@ -78,6 +79,7 @@ def all_steps(decoder, inputs, state, constants, inputs_mask, between):
         variables,
         [] if mask is None else [mask],
         ops.cast(length, "int32"),
+        training=training,
     )
     return keras.tree.pack_sequence_as(state, [h[:, :length] for h in histories])
 

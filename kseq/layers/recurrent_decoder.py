@@ -306,7 +306,9 @@ class RecurrentDecoder(keras.layers.Layer):
         between = [self.dropout_layer(ones, training=training) for _ in self.cells[1:]]
         if self._is_covered():
             return self._features(
-                all_steps(self, inputs, state, constants, inputs_mask, between)
+                all_steps(
+                    self, inputs, state, constants, inputs_mask, between, training
+                )
             )
 
         # Not `x[:, None]` and `x[:, 0]`, whose gradients on TensorFlow copy `x`.

@@ -101,6 +101,7 @@ class RNN(FastLoop, keras.layers.RNN):
             [] if mask is None else [mask],
             ops.cast(length, "int32"),
             reverse=self.go_backwards,
+            training=training,
         )
         last = 0 if self.go_backwards else length - 1
         return histories[0], [history[:, last] for history in histories]
