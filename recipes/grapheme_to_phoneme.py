@@ -25,7 +25,6 @@ from rich.table import Table
 import kseq
 from kseq.training.arguments import count, folder, positive, seed, share
 
-MAX_LENGTH = 40  # phonemes of a word, at most
 console = Console()
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -36,12 +35,13 @@ def main(argv=None):
         return say(options)
     keras.utils.set_random_seed(options.seed)
     train, dev, test = load_splits(options)
-    spoken = [line for lines in train.values() for line in lines]
     letters = kseq.text.Vocabulary("character").adapt(train)
-    phonemes = kseq.text.Vocabulary("word").adapt(spoken)
+    phonemes = kseq.text.Vocabulary("word").adapt([*itertools.chain(*train.values())])
     sizes = "{:,} words to learn from, {:,} to choose the best epoch by, {:,} held out"
     console.print(sizes.format(*map(len, (train, dev, test))))
-    model = build(options, letters.size, phonemes.size)
+    sizes = letters.size, phonemes.size
+    models = [build(options, *sizes) for _ in range(options.members)]
+    model = kseq.ensemble(models) if options.members > 1 else models[0]
     pipeline = kseq.text.TextToText(model, letters, phonemes)
     history = fit(pipeline, options, *(pairs(part, pipeline) for part in (train, dev)))
     evaluate(pipeline, test, options.beams)
@@ -110,10 +110,9 @@ def fit(pipeline, options, train, dev):
 def evaluate(pipeline, lexicon, num_beams):
     """Prints the error rates on held-out words, of greedy and of beam search."""
     table = Table("search", "phoneme error rate", "word error rate")
-    beams = kseq.decoding.BeamSearch(num_beams)
-    searches = {"greedy": None, f"beam, {num_beams} beams": beams}
-    for name, search in searches.items():
-        results = pipeline.generate(list(lexicon), search, MAX_LENGTH)
+    beams = f"beam, {num_beams} beams", kseq.decoding.BeamSearch(num_beams)
+    for name, search in [("greedy", None), beams]:
+        results = pipeline.generate(list(lexicon), search)
         spoken = [hypotheses[0].text for hypotheses in results]
         rates = error_rates(spoken, lexicon.values(), pipeline.target_vocabulary)
         table.add_row(name, *(f"{rate:.2%}" for rate in rates))
@@ -138,8 +137,7 @@ def print_pronunciations(pipeline, words, num_beams, lexicon=None):
     """Prints the best pronunciations of each word, with their probabilities."""
     table = Table("word", "in the dictionary", "pronunciations, best first", "p")
     search = kseq.decoding.BeamSearch(num_beams, num_results=min(3, num_beams))
-    results = pipeline.generate(words, search, MAX_LENGTH)
-    for word, best in zip(words, results, strict=True):
+    for word, best in zip(words, pipeline.generate(words, search), strict=True):
         known = "\n".join((lexicon or {}).get(word, ["(not asked)"]))
         lines = [(each.text, f"{math.exp(each.log_prob):.3f}") for each in best]
         columns = map("\n".join, zip(*lines, strict=True))
@@ -153,8 +151,7 @@ def draw_attention(pipeline, word, output):
     if best.attention is None or not best.tokens:
         return console.print(f"No picture of {word}: nothing was read or said.")
     shown = best.attention, best.source_tokens, best.tokens, f"{word}: {best.text}"
-    axes = kseq.plots.attention_heatmap(*shown)
-    axes.figure.savefig(output / "attention.png")
+    kseq.plots.attention_heatmap(*shown).figure.savefig(output / "attention.png")
 
 
 def say(options):
@@ -188,6 +185,9 @@ def parse_arguments(argv):
     add("--attention", choices=["bahdanau", "luong", "none"], default="bahdanau")
     add("--units", type=count, default=128, help="width of every layer (%(default)s)")
     add("--layers", type=count, default=1, help="of encoder and decoder (%(default)s)")
+    add(
+        "--members", type=count, default=1, help="models that learn and decide together"
+    )
     add("--dropout", type=share, default=0.1)
     add("--epochs", type=count, default=3)
     add("--batch-size", type=count, default=256)

@@ -195,6 +195,17 @@ def test_control_c_ends_training_and_keeps_the_best_epoch(
     assert (tmp_path / "model.keras").exists()
 
 
+def test_members_decide_together(recipe, lexicon, tmp_path):
+    arguments = ["--lexicon", str(lexicon), "--output", str(tmp_path), *SMALL]
+    with recipe.console.capture() as printed:
+        recipe.main([*arguments, "--members", "2"])
+    assert "word error rate" in printed.get()
+    pipeline = kseq.text.TextToText.load(tmp_path / "model.keras")
+    first, second = pipeline.model.models
+    assert (first.get_weights()[0] != second.get_weights()[0]).any()
+    recipe.main(["--output", str(tmp_path), "--say", "ad가"])
+
+
 @pytest.mark.slow
 @pytest.mark.thorough
 def test_french_is_learned_from_real_words(recipe, data_set, tmp_path):
