@@ -78,9 +78,11 @@ class BahdanauAttention(keras.layers.Layer):
         return ops.matmul(key, self.key_kernel)  # B S U
 
     def attend(self, query, keys, value, value_mask=None):
-        queries = ops.expand_dims(ops.matmul(query, self.query_kernel), 2)  # B T 1 U
+        kernels = self.query_kernel, self.score_kernel
+        query_kernel, score_kernel = cast_like(keys, *kernels)
+        queries = ops.expand_dims(ops.matmul(query, query_kernel), 2)  # B T 1 U
         hidden = ops.tanh(queries + ops.expand_dims(keys, 1))  # B T S U
-        scores = ops.squeeze(ops.matmul(hidden, self.score_kernel), -1)  # B T S
+        scores = ops.squeeze(ops.matmul(hidden, score_kernel), -1)  # B T S
         return weighted_sum(scores, value, value_mask)
 
     def call(
@@ -199,10 +201,12 @@ class LuongAttention(keras.layers.Layer):
 
     def attend(self, query, keys, value, value_mask=None):
         if self.score == "concat":
-            queries = ops.matmul(query, self.query_kernel)  # B T U
+            kernels = self.query_kernel, self.score_kernel
+            query_kernel, score_kernel = cast_like(keys, *kernels)
+            queries = ops.matmul(query, query_kernel)  # B T U
             queries, keys = ops.expand_dims(queries, 2), ops.expand_dims(keys, 1)
             hidden = ops.tanh(queries + keys)  # B T S U
-            scores = ops.squeeze(ops.matmul(hidden, self.score_kernel), -1)  # B T S
+            scores = ops.squeeze(ops.matmul(hidden, score_kernel), -1)  # B T S
         else:
             scores = ops.matmul(query, ops.swapaxes(keys, 1, 2))  # B T S
         return weighted_sum(scores * self.scale, value, value_mask)
@@ -224,6 +228,11 @@ class LuongAttention(keras.layers.Layer):
             "scaled": self.scaled,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+
+def cast_like(keys, *kernels):
+    """Kernels in the dtype of the keys: no scope casts them in a loop's gradient."""
+    return [ops.cast(kernel, keys.dtype) for kernel in kernels]
 
 
 def weighted_sum(scores, value, value_mask=None):

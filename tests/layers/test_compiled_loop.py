@@ -12,6 +12,7 @@ from tests.helpers import (
     array,
     assert_close,
     compiled,
+    dtype_policy,
     length_mask,
     random_array,
     randomize,
@@ -124,6 +125,20 @@ def test_half_precision_is_that_of_keras(dtype):
         decoder(INPUTS, MEMORY), "float32"
     )
     assert abs(array(difference)).max() < 0.05
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", ["bahdanau 2 lstm", "luong gru"])
+def test_half_precision_trains(name, dtype):
+    with dtype_policy(dtype):
+        decoder = RecurrentDecoder(units=UNITS, **DECODERS[name])
+        inputs, memory = keras.Input((None, D)), keras.Input((None, M))
+        model = keras.Model([inputs, memory], decoder(inputs, memory))
+        randomize(model)
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+    targets = random_array(B, T, UNITS)
+    history = model.fit([INPUTS, MEMORY], targets, epochs=3, verbose=0).history
+    assert history["loss"][2] < history["loss"][0]
 
 
 def test_a_model_of_unknown_lengths_trains_whether_or_not_xla_compiles_it_whole():
