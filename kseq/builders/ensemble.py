@@ -30,25 +30,28 @@ def ensemble(models, name="ensemble"):
     write, the ensemble does: each step of `generate` takes the mean of all.
 
     The models may have been trained before, or learn in one `fit` of the ensemble: each
-    by its own loss, as if it were alone, but side by side, which two cores do in less
-    than twice the time of one model. `evaluate`, and the metrics, are of the mean.
+    by its own loss, which must take logits, as if it were alone. `evaluate`, and the
+    metrics, are of the mean.
 
     Args:
-        models: A list of models with the same inputs, and logits of the same classes:
-            of `kseq.many_to_one`, `kseq.many_to_many` or any other functional models,
-            or of `kseq.encoder_decoder` and `kseq.one_to_many`. Their sizes and kinds
-            may differ. They are not copied.
+        models: A list of models whose inputs have the same shapes and dtypes, and that
+            give logits, not probabilities, of the same classes: of `kseq.many_to_one`,
+            `kseq.many_to_many` or any other functional or Sequential models, or of
+            `kseq.encoder_decoder` and `kseq.one_to_many`. Their sizes and kinds may
+            differ. They are not copied, and that those which only read have learned
+            the same vocabulary is for you to know.
         name: Name of the ensemble.
 
     Returns:
-        An uncompiled `keras.Model` from the inputs of the models to log-probabilities,
-        in the shape of their logits, and with `training=True` to a list of the logits
-        of each; of models that write one with `generate` and `score`. It saves all of
-        them in one file.
+        An uncompiled `keras.Model` from the inputs of the models to the natural
+        logarithms of probabilities, in the shape of their logits, and with
+        `training=True` to a list of the logits of each; of models that write one with
+        `generate` and `score`. It saves all of them in one file.
 
     Raises:
-        ValueError: There are no models, some write and others do not, or they differ in
-            inputs, classes or tokens.
+        ValueError: There are no models, or something else among them, or one that has
+            not been built; some write and others do not; they differ in inputs, classes
+            or tokens.
 
     Example:
 
@@ -66,6 +69,7 @@ def ensemble(models, name="ensemble"):
         - [Dietterich, 2000](https://doi.org/10.1007/3-540-45014-9_1), 2
         - [Sutskever et al., 2014](https://arxiv.org/abs/1409.3215), 3.6
     """
+    check_models(models)
     models = list(models)
     writing = {isinstance(model, WritingModel) for model in models}
     if len(writing) != 1:
@@ -75,9 +79,29 @@ def ensemble(models, name="ensemble"):
         )
     for attribute in ALIKE if writing == {True} else ():
         check_alike(attribute, [getattr(model, attribute) for model in models])
-    check_alike("input", [keras.tree.map_structure(spec, m.input) for m in models])
+    check_alike("input", [keras.tree.map_structure(spec, inputs_of(m)) for m in models])
     check_alike("output", [m.output_shape for m in models])
     return (WritingEnsemble if writing == {True} else Ensemble)(models, name=name)
+
+
+def check_models(models):
+    """Raises unless there is a list of models with known inputs and one output."""
+    if not isinstance(models, (list, tuple)):
+        raise ValueError(
+            f"`models` must be a list of models. Received: models={models!r}."
+        )
+    for model in models:
+        if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+            raise ValueError(
+                "`models` must hold functional models, or Sequential ones with a "
+                f"`keras.Input`. Received: {model!r}."
+            )
+        if len(model.outputs) != 1:
+            raise ValueError(
+                "A model of an ensemble must have one output, the logits. Received: "
+                f"{model.name} with {len(model.outputs)} outputs. Make a `keras.Model` "
+                "of one of them."
+            )
 
 
 def check_alike(attribute, values):
@@ -93,10 +117,16 @@ def spec(symbol):
     return symbol.shape, symbol.dtype
 
 
+def inputs_of(model):
+    """The symbolic inputs of a model in their structure, of a Sequential one too."""
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+
+
 def inputs_like(model):
-    """Symbolic inputs like those of a functional model."""
+    """New symbolic inputs like those of a model."""
     return keras.tree.map_structure(
-        lambda x: keras.Input(x.shape[1:], dtype=x.dtype, name=x.name), model.input
+        lambda x: keras.Input(x.shape[1:], dtype=x.dtype, name=x.name),
+        inputs_of(model),
     )
 
 
@@ -146,7 +176,14 @@ class Ensemble(keras.Model):
     def call(self, inputs, training=None, mask=None):
         if not training:
             return super().call(inputs, training=training, mask=mask)
-        return [model(inputs, training=True) for model in self.models]
+        logits = [model(inputs, training=True) for model in self.models]
+        return keras.tree.flatten(logits)  # of ensembles among them, too
+
+    @property
+    def metrics(self):
+        # Keras would add those of members that were compiled, under the same names.
+        of_members = {id(metric) for model in self.models for metric in model.metrics}
+        return [metric for metric in super().metrics if id(metric) not in of_members]
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True

@@ -24,10 +24,12 @@ class MeanProbability(keras.layers.Layer):
         logits: A list of M tensors `(B, ..., V)`, all of one shape.
 
     Returns:
-        `(B, ..., V)`, with the Keras mask of the first of the logits.
+        Natural logarithms `(B, ..., V)`, computed in float32 and given in the layer's
+        dtype, with the Keras mask of the first of the logits.
 
     Raises:
-        ValueError: There is no list of logits, or there is nothing to choose between.
+        ValueError: There is no list of logits, their shapes differ, or V is 1, so that
+            there is nothing to choose between.
 
     Example:
 
@@ -48,10 +50,11 @@ class MeanProbability(keras.layers.Layer):
 
     def build(self, shapes):
         is_list = bool(shapes) and isinstance(shapes[0], (list, tuple))
-        if not is_list or len({tuple(shape)[-1] for shape in shapes}) > 1:
+        if not is_list or not all(fits(shape, shapes[0]) for shape in shapes):
             raise ValueError(
                 "`logits` must be a list of tensors of one shape, (B, ..., V). "
-                f"Received: shapes {shapes}. Give the logits of all models together."
+                f"Received: shapes {shapes or []}. Give the logits of all models "
+                "together."
             )
         if shapes[0][-1] == 1:
             raise ValueError(
@@ -66,3 +69,11 @@ class MeanProbability(keras.layers.Layer):
 
     def compute_mask(self, logits, previous_mask):
         return None if previous_mask is None else previous_mask[0]
+
+
+def fits(shape, other):
+    """Whether two shapes may be the same, None being any size."""
+    pairs = zip(shape, other, strict=False)
+    return len(shape) == len(other) and all(
+        None in pair or pair[0] == pair[1] for pair in pairs
+    )

@@ -178,6 +178,58 @@ def test_models_learn_side_by_side_as_they_do_alone(penalty):
     assert "accuracy" in history
 
 
+def classifier(**options):
+    model = kseq.many_to_one(SOURCE_SIZE, 3, width=8, **options)
+    randomize(model)
+    return model
+
+
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_the_metrics_of_compiled_members_are_not_those_of_the_ensemble(is_trained):
+    def compiled(model):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("sgd", loss, metrics=["accuracy"])
+        return model
+
+    labels = np.array([2, 0])
+    members = [compiled(classifier()) for _ in range(2)]
+    for member in members if is_trained else ():
+        member.fit(IDS, labels, verbose=0)
+    both = compiled(kseq.ensemble(members))
+    found = both.evaluate(IDS, labels, verbose=0, return_dict=True)
+    log_probs = both.predict(IDS, verbose=0)
+    assert found["loss"] == pytest.approx(-log_probs[[0, 1], labels].mean(), rel=1e-4)
+    assert found["accuracy"] == np.mean(log_probs.argmax(axis=-1) == labels)
+    history = both.fit(IDS, labels, verbose=0).history
+    assert sorted(history) == ["accuracy", "loss"] and history["loss"][0] > 0
+
+
+def test_ensembles_of_ensembles_learn_as_their_members_do():
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    nested = kseq.ensemble([kseq.ensemble([classifier(), classifier()]), classifier()])
+    alone = classifier()
+    for model in (nested, alone):
+        model.compile("sgd", loss, metrics=["accuracy"])
+        model.fit(IDS, np.array([2, 0]), verbose=0)
+    first, second = nested.models
+    for model in (*first.models, second):
+        assert_close(model.get_weights(), alone.get_weights())
+
+
+def test_sequential_models_decide_together():
+    models = [
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]) for _ in range(2)
+    ]
+    x = np.ones((2, 4), "float32")
+    expected = sum(softmax(model.predict(x, verbose=0)) for model in models) / 2
+    assert_close(np.exp(kseq.ensemble(models).predict(x, verbose=0)), expected)
+
+
+def two_outputs():
+    x = keras.Input((4,))
+    return keras.Model(x, [keras.layers.Dense(3)(x), keras.layers.Dense(3)(x)])
+
+
 def reader(size=SOURCE_SIZE, num_outputs=3):
     return kseq.many_to_one(size, num_outputs, width=8)
 
@@ -186,6 +238,10 @@ def reader(size=SOURCE_SIZE, num_outputs=3):
     ("make", "message"),
     [
         (lambda: [], "`models` must be one or more.* Received"),
+        (lambda: reader(), "a list of models. Received"),
+        (lambda: [reader(), 2], "functional models.* Received: 2"),
+        (lambda: [keras.Sequential([keras.layers.Dense(3)])], "functional models"),
+        (lambda: [two_outputs()], "one output.* Received.*2 outputs"),
         (lambda: [reader(), writers()[0]], "all write or none.* Received"),
         (lambda: [reader(), reader(num_outputs=2)], "the same `output`.* Received"),
         (

@@ -50,6 +50,8 @@ def test_the_mask_is_that_of_the_first():
     [
         (LOGITS[0], "`logits` must be a list .* Received"),
         ([LOGITS[0], LOGITS[1][..., 1:]], "one shape.* Received"),
+        ([LOGITS[0], LOGITS[1][:, 1:]], "one shape.* Received"),
+        ([LOGITS[0], LOGITS[1][0]], "one shape.* Received"),
         ([x[..., :1] for x in LOGITS], "two classes or more.* Received"),
     ],
 )
