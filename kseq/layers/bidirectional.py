@@ -23,7 +23,9 @@ class Bidirectional(keras.layers.Layer):
 
     Unlike `keras.layers.Bidirectional`, which returns the states of the directions
     apart, it merges them like the outputs. So it hands over as many states as the
-    layer has, in the form that a decoder takes.
+    layer has, in the form that a decoder takes. Both begin at zero. At masked steps the
+    output repeats the last state; with `zero_output_for_mask=True` on the layer it is
+    zero, as Keras' always is.
 
     Args:
         layer: A `keras.layers.RNN`, `LSTM`, `GRU` or `SimpleRNN` that runs forwards

@@ -46,6 +46,7 @@ class FastLoop:
 
     def _run(self, sequences, states, mask, length, training):
         cell, dtype = self.cell, sequences.dtype
+        states = [ops.cast(state, dtype) for state in states]
         bias, recurrent_bias = recurrences.split_bias(cell)
         kernel, bias = ops.cast(cell.kernel, dtype), ops.cast(bias, dtype)
         kept = kept_recurrent = []
@@ -123,9 +124,9 @@ class LSTM(FastLoop, keras.layers.LSTM):
     Call arguments:
         sequences: `(B, T, D)`.
         initial_state: A list of two states `(B, U)`. Defaults to zeros.
-        mask: Boolean `(B, T)`; a masked step leaves the states as they were, and takes
-            no time where it is masked in every row. Defaults to the Keras mask of
-            `sequences`.
+        mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
+            output, as they were, and takes no time where it is masked in every row.
+            Defaults to the Keras mask of `sequences`.
         training: Whether to apply dropout.
 
     Returns:
@@ -171,9 +172,9 @@ class GRU(FastLoop, keras.layers.GRU):
     Call arguments:
         sequences: `(B, T, D)`.
         initial_state: A state, or a list of one, `(B, U)`. Defaults to zeros.
-        mask: Boolean `(B, T)`; a masked step leaves the states as they were, and takes
-            no time where it is masked in every row. Defaults to the Keras mask of
-            `sequences`.
+        mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
+            output, as they were, and takes no time where it is masked in every row.
+            Defaults to the Keras mask of `sequences`.
         training: Whether to apply dropout.
 
     Returns:
@@ -217,9 +218,9 @@ class SimpleRNN(FastLoop, keras.layers.SimpleRNN):
     Call arguments:
         sequences: `(B, T, D)`.
         initial_state: A state, or a list of one, `(B, U)`. Defaults to zeros.
-        mask: Boolean `(B, T)`; a masked step leaves the states as they were, and takes
-            no time where it is masked in every row. Defaults to the Keras mask of
-            `sequences`.
+        mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
+            output, as they were, and takes no time where it is masked in every row.
+            Defaults to the Keras mask of `sequences`.
         training: Whether to apply dropout.
 
     Returns:

@@ -47,8 +47,8 @@ class RNN(FastLoop, keras.layers.RNN):
     Call arguments:
         sequences: `(B, T, D)`.
         initial_state: A list of states `(B, U)`. Defaults to zeros.
-        mask: Boolean `(B, T)`; a masked step leaves the states as they were. Defaults
-            to the Keras mask of `sequences`.
+        mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
+            output, as they were. Defaults to the Keras mask of `sequences`.
         training: Whether to apply the cell's dropout.
 
     Returns:

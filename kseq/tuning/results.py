@@ -118,10 +118,15 @@ class Results:
         return self._model(self.best)
 
     def best_models(self, number):
-        """Returns the models of the best trials, the best first, to average them.
+        """Returns the models of the best trials, the best first: for `kseq.ensemble`.
 
         Args:
-            number: How many; fewer come if fewer trials have a score.
+            number: How many; fewer come if fewer trials have a score. Of equal scores
+                the earlier trial comes first.
+
+        Returns:
+            A list of models, as `best_model` returns one: with the weights of their
+            best epochs, and compiled if the space compiles them.
 
         Raises:
             ValueError: No trial has completed, or `number` is not positive.
