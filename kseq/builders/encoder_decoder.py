@@ -232,9 +232,7 @@ class EncoderDecoder(WritingModel):
         state = {**state, "positions": positions + 1, "decoder": new}
         if has_coverage:
             [weights] = weights  # B ... K S
-            weights = ops.cast(weights, "float32")
-            while len(weights.shape) > 3:  # the mean over layers and heads
-                weights = ops.mean(weights, axis=1)
+            weights = over_heads(ops.cast(weights, "float32"))  # B K S
             state["coverage"] = state["coverage"] + weights
         return self.head(outputs), state
 
@@ -295,6 +293,13 @@ def encode(encoder, embedded):
     if isinstance(encoder, RecurrentEncoder):
         return encoder(embedded, return_state=True)
     return checked_steps(encoder, encoder(embedded)), None
+
+
+def over_heads(weights):
+    """Attention `(B, ..., T, S)` as its mean over layers and heads, `(B, T, S)`."""
+    while len(weights.shape) > 3:
+        weights = ops.mean(weights, axis=1)
+    return weights
 
 
 def embed_step(embedding, token_ids, positions):

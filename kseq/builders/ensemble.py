@@ -6,6 +6,7 @@ Axes in shape comments: B batch, K beams, S source steps, T target steps, V voca
 import keras
 from keras import ops
 
+from kseq.builders.encoder_decoder import over_heads
 from kseq.builders.writing import WritingModel
 from kseq.layers import MeanProbability
 
@@ -257,13 +258,6 @@ def together(states):
     if all("coverage" in each for each in states):
         state["coverage"] = mean([each["coverage"] for each in states])  # B K S
     return state
-
-
-def over_heads(weights):
-    """Attention `(B, ..., T, S)` as its mean over layers and heads, `(B, T, S)`."""
-    while len(weights.shape) > 3:
-        weights = ops.mean(weights, axis=1)
-    return weights
 
 
 def mean(tensors):

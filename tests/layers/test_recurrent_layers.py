@@ -281,6 +281,26 @@ def test_dropout_drops_the_same_features_at_every_step(layer_class):
     assert_close(layer(ones), layer(ones))
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="elsewhere Keras casts what comes in"
+)
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_half_precision_takes_arrays_that_nobody_has_cast(layer_class):
+    import jax
+
+    layer = layer_class(UNITS, dtype="mixed_bfloat16")
+    layer.build((None, None, D))
+    weights = [w.value for w in layer.trainable_variables]
+    others = [w.value for w in layer.non_trainable_variables]
+
+    def total(trainable):
+        outputs, _ = layer.stateless_call(trainable, others, SEQUENCES)
+        return ops.sum(ops.cast(outputs, "float32"))
+
+    for slope in jax.grad(total)(weights):
+        assert np.isfinite(array(slope)).all() and array(slope).any()
+
+
 @no_torch
 @pytest.mark.parametrize("go_backwards", [False, True])
 def test_an_unknown_length_is_filled_up_without_a_trace(go_backwards):
