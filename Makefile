@@ -1,7 +1,10 @@
 # Every target that needs packages installs them into .venv first, and only once: a
 # stamp file in .venv is written when an installation has finished, and is out of date
 # when setup.cfg or pyproject.toml is newer. Nothing is compiled ahead, which halves the
-# time: Python compiles what it imports.
+# time: Python compiles what it imports, and must be allowed to keep it. TensorFlow takes
+# 5 seconds to import then, and 12 where it is compiled each time.
+
+unexport PYTHONDONTWRITEBYTECODE
 
 SUITABLE := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \

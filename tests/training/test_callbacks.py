@@ -143,6 +143,14 @@ class PressControlC(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture(autouse=True)
+def python_hears_control_c():
+    """Which it does not where a shell runs the tests in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_control_c_closes_the_epoch_and_ends_training(tmp_path):
     stop, keep = StopOnInterrupt(), SaveBest(tmp_path / "model.keras", "loss")
     before = signal.getsignal(signal.SIGINT)
