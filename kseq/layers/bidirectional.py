@@ -23,9 +23,9 @@ class Bidirectional(keras.layers.Layer):
 
     Unlike `keras.layers.Bidirectional`, which returns the states of the directions
     apart, it merges them like the outputs. So it hands over as many states as the
-    layer has, in the form that a decoder takes. Both begin at zero. At masked steps the
-    output repeats the last state; with `zero_output_for_mask=True` on the layer it is
-    zero, as Keras' always is.
+    layer has, in the form that a decoder takes. At masked steps the output repeats the
+    last state; with `zero_output_for_mask=True` on the layer it is zero, as Keras'
+    always is.
 
     Args:
         layer: A `keras.layers.RNN`, `LSTM`, `GRU` or `SimpleRNN` that runs forwards
@@ -38,6 +38,8 @@ class Bidirectional(keras.layers.Layer):
         sequences: `(B, S, D)`.
         mask: Boolean `(B, S)`; masked steps are skipped in both directions. Defaults
             to the Keras mask of `sequences`.
+        initial_state: A list of states `(B, U)`, first those of the direction that
+            reads forwards, then as many for the other, as in Keras. Defaults to zeros.
 
     Returns:
         Outputs `(B, S, U)`, or `(B, S, 2U)` for `"concat"`. With `return_state=True` on
@@ -45,7 +47,8 @@ class Bidirectional(keras.layers.Layer):
 
     Raises:
         ValueError: The layer returns one vector, runs backwards or is not recurrent,
-            the merge mode is unknown, or a mask is not boolean.
+            the merge mode is unknown, a mask is not boolean, or there are not as many
+            first states as the two directions have.
 
     Example:
 
@@ -86,16 +89,31 @@ class Bidirectional(keras.layers.Layer):
         self.forward_layer.build(sequences_shape)
         self.backward_layer.build(sequences_shape)
 
-    def call(self, sequences, mask=None, training=False):
-        mask = step_mask(mask, sequences)
-        forward = self.forward_layer(sequences, mask=mask, training=training)
-        backward = self.backward_layer(sequences, mask=mask, training=training)
+    def call(self, sequences, mask=None, initial_state=None, training=False):
+        options = {"mask": step_mask(mask, sequences), "training": training}
+        ahead, back = self._first_states(initial_state)
+        forward = self.forward_layer(sequences, initial_state=ahead, **options)
+        backward = self.backward_layer(sequences, initial_state=back, **options)
         merge = MERGES[self.merge_mode]
         if not self.forward_layer.return_state:
             return merge(forward, ops.flip(backward, axis=1))
         outputs = merge(forward[0], ops.flip(backward[0], axis=1))  # B S U
         states = [merge(f, b) for f, b in zip(forward[1:], backward[1:], strict=True)]
         return [outputs, *states]
+
+    def _first_states(self, initial_state):
+        """The first states of each direction, or None."""
+        if initial_state is None:
+            return None, None
+        states = keras.tree.flatten(initial_state)
+        count = len(keras.tree.flatten(self.forward_layer.cell.state_size))
+        if len(states) != 2 * count:
+            raise ValueError(
+                f"`initial_state` must be a list of {2 * count} states, {count} for "
+                "each direction, that which reads forwards first. Received: "
+                f"{len(states)} states."
+            )
+        return states[:count], states[count:]
 
     def get_config(self):
         return {

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+import kseq.layers
 from kseq.layers import Bidirectional
 from tests.helpers import (
     array,
@@ -48,9 +49,10 @@ def build(layer, merge_mode="concat"):
     return layer
 
 
-def run(cell, sequence):
+def run(cell, sequence, states=None):
     """All outputs and the final states of a cell over a row without padding."""
-    states = [np.zeros(UNITS) for _ in (cell.state_size if lstm_like(cell) else [0])]
+    if states is None:
+        states = [np.zeros(UNITS) for _ in range(2 if lstm_like(cell) else 1)]
     outputs = []
     for x in sequence:
         states = step_cell(cell, x, states)
@@ -96,6 +98,39 @@ def test_outputs_and_states_equal_two_loops(make_layer, merge_mode):
             merge(*pair) for pair in zip(ahead_states, back_states, strict=True)
         ]
         assert_close([state[b] for state in states], expected)
+
+
+@pytest.mark.parametrize("layers", [keras.layers, kseq.layers], ids=["keras", "kseq"])
+def test_each_direction_begins_with_its_own_states(layers):
+    options = {"return_sequences": True, "return_state": True}
+    layer = build(layers.LSTM(UNITS, **options), "sum")
+    sequences = random_array(B, S, D)
+    first = [random_array(B, UNITS, seed=seed) for seed in range(4)]
+    outputs, *states = layer(sequences, mask=MASK, initial_state=first)
+    for b in range(B):
+        real = sequences[b, MASK[b]]
+        begin, rebegin = [s[b] for s in first[:2]], [s[b] for s in first[2:]]
+        ahead, ahead_states = run(layer.forward_layer.cell, real, begin)
+        back, back_states = run(layer.backward_layer.cell, real[::-1], rebegin)
+        assert_close(array(outputs)[b, MASK[b]], ahead + back[::-1])
+        expected = [f + s for f, s in zip(ahead_states, back_states, strict=True)]
+        assert_close([state[b] for state in states], expected)
+
+
+def test_a_functional_model_hands_over_first_states_and_is_saved(tmp_path):
+    layer = build(gru(), "ave")
+    inputs = [keras.Input((None, D)), keras.Input((UNITS,)), keras.Input((UNITS,))]
+    model = keras.Model(inputs, layer(inputs[0], initial_state=inputs[1:]))
+    arrays = [random_array(B, S, D), random_array(B, UNITS), random_array(B, UNITS)]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_close(loaded(arrays), layer(arrays[0], initial_state=arrays[1:]))
+    assert np.abs(array(loaded(arrays)[0]) - array(layer(arrays[0])[0])).max() > 0.01
+
+
+def test_too_few_first_states_are_refused():
+    with pytest.raises(ValueError, match="list of 4 states, 2 for .*Received: 2"):
+        build(lstm())(random_array(B, S, D), initial_state=[np.zeros((B, UNITS))] * 2)
 
 
 def test_the_directions_have_their_own_weights():
