@@ -8,7 +8,7 @@ from keras import ops
 
 from kseq.builders.encoder_decoder import over_heads
 from kseq.builders.writing import WritingModel
-from kseq.layers import MeanProbability
+from kseq.layers import MeanProbability, compilation
 
 # What the members of an ensemble that writes have to agree on.
 ALIKE = (
@@ -147,7 +147,7 @@ class Members(keras.layers.Layer):
         self.merge.build([model.output_shape for model in self.models])
 
     def call(self, inputs, training=False):
-        return self.merge([model(inputs, training=training) for model in self.models])
+        return self.merge(each_reads(self.models, inputs, training=training))
 
     def compute_output_spec(self, inputs, training=False):
         return keras.KerasTensor(self.models[0].output_shape, "float32")
@@ -177,7 +177,7 @@ class Ensemble(keras.Model):
     def call(self, inputs, training=None, mask=None):
         if not training:
             return super().call(inputs, training=training, mask=mask)
-        logits = [model(inputs, training=True) for model in self.models]
+        logits = each_reads(self.models, inputs, training=True)
         return keras.tree.flatten(logits)  # of ensembles among them, too
 
     @property
@@ -250,6 +250,12 @@ class WritingEnsemble(Ensemble, WritingModel):
             return self.members.merge(each)
         logits, weights = map(list, zip(*each, strict=True))
         return self.members.merge(logits), mean([over_heads(w) for w in weights])
+
+
+def each_reads(models, inputs, training):
+    """What each model says; loops that are alike are compiled once for all."""
+    with compilation.sharing():
+        return [model(inputs, training=training) for model in models]
 
 
 def together(states):

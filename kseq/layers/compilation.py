@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 _IS_PORTABLE = contextvars.ContextVar("is_portable", default=False)
+_SHARED = contextvars.ContextVar("shared", default=None)
 
 
 def compiled(function):
@@ -25,6 +26,26 @@ def compiled(function):
 
         return jax.jit(function)
     return function
+
+
+@contextlib.contextmanager
+def sharing():
+    """What does the same inside is made, and so compiled, once; see `once`."""
+    token = _SHARED.set({})
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+def once(key, make):
+    """What `make` gives: inside `sharing` once for each key, unless that is None."""
+    shared = _SHARED.get()
+    if shared is None or key is None:
+        return make()
+    if key not in shared:
+        shared[key] = make()
+    return shared[key]
 
 
 def available():

@@ -30,6 +30,7 @@ def run_steps(
     length,
     reverse=False,
     training=False,
+    key=None,
 ):
     """Runs a step function over `(B, T, D)`.
 
@@ -48,6 +49,9 @@ def run_steps(
         reverse: Whether to begin with step `length - 1`.
         training: Whether to keep the products, which the gradient needs, rather than
             to compute them again if a gradient is asked for.
+        key: What is equal where steps do the same to the tensors that they are given,
+            so that inside `compilation.sharing` they are compiled once. None for a step
+            that is like no other.
 
     Returns:
         List of the states after each step, `(B, T, U)` each, at its place whichever end
@@ -58,19 +62,58 @@ def run_steps(
     # Tensors, which TensorFlow does not take for variables.
     weights = [ops.reshape(v, v.shape) for v in variables]
     arguments = (inputs, states, floats, products, weights, others, masks, length)
+    make_loops = functools.partial(_loops, step, variables, reverse)
+    forward, backward = compilation.once(key and (key, reverse), make_loops)
 
-    def bound(tensors, multiply):
+    @ops.custom_gradient
+    def differentiable(*given):
+        tensors = detached(arguments, given)
+        histories, saved = forward[training](*tensors)
+
+        def gradient(*upstream):
+            kept = saved if training else forward[True](*tensors)[1]
+            known = (arguments, histories, kept, list(upstream))
+
+            @ops.custom_gradient
+            def slopes(*flat):
+                tensors, *rest = detached(known, flat)
+                results = backward(tensors, *rest)
+                d_states, d_inputs, d_floats, d_weights, factors, d_products = results
+                d_products = {
+                    name: (_transposed(factors[name], d), ops.sum(d, axis=(0, 1)))
+                    for name, d in d_products.items()
+                }
+                slopes = (d_inputs, d_states, d_floats, d_products, d_weights)
+                return tuple(keras.tree.flatten(slopes)), refuse
+
+            flat = keras.tree.flatten((given, histories, kept, list(upstream)))
+            rest = len(others) + len(masks) + 1
+            return *slopes(*flat), *(None for _ in range(rest))
+
+        after = slice(None, -1) if reverse else slice(1, None)
+        return tuple(h[:, after] for h in histories), gradient
+
+    return list(differentiable(*keras.tree.flatten(arguments)))
+
+
+def _loops(step, variables, reverse):
+    """The loops of a step function: `({saving: forward}, backward)`, compiled.
+
+    They know no tensor but those that they are given, as `run_steps` orders them.
+    """
+
+    def bound(others, multiply):
         """The step as a function of what it may be differentiated with."""
 
         def run(inputs, states, floats, weights):
             pairs = list(zip(variables, weights, strict=True))
             with keras.StatelessScope(state_mapping=pairs):
-                return step(inputs, states, {**floats, **tensors[5]}, multiply)
+                return step(inputs, states, {**floats, **others}, multiply)
 
         return run
 
     def forward(saving, *tensors):
-        inputs, states, floats, products, weights, _, masks, length = tensors
+        inputs, states, floats, products, weights, others, masks, length = tensors
         batch, steps = ops.shape(inputs)[:2]
 
         def body(t, states, histories, saved):
@@ -82,7 +125,7 @@ def run_steps(
                 found[name] = ops.matmul(x, matrix) + bias
                 return found[name]
 
-            run = bound(tensors, multiply)
+            run = bound(others, multiply)
             new = run(read(inputs, place), states, floats, weights)
             new = choose(masks, place, new, states)
             histories = [write(h, s, after) for h, s in _zip(histories, new)]
@@ -99,9 +142,8 @@ def run_steps(
         first = (ops.zeros((), "int32"), states, histories, saved)
         return ops.while_loop(lambda t, *_: t < length, body, first)[2:]
 
-    @compilation.compiled
     def backward(tensors, histories, saved, upstream):
-        inputs, states, floats, products, weights, _, masks, length = tensors
+        inputs, states, floats, products, weights, others, masks, length = tensors
         batch, steps = ops.shape(inputs)[:2]
         turned = {name: ops.transpose(matrix) for name, (matrix, _) in products.items()}
         nothing = {
@@ -111,10 +153,8 @@ def run_steps(
 
         def body(t, d_states, d_inputs, d_floats, d_weights, factors, d_products):
             place, begin, _ = places(t, length, reverse)
-            read_inputs, before = (
-                read(inputs, place),
-                [read(h, begin) for h in histories],
-            )
+            read_inputs = read(inputs, place)
+            before = [read(h, begin) for h in histories]
             multiplied = {}
 
             def take(inputs, states, floats, weights, added):
@@ -123,7 +163,7 @@ def run_steps(
                     product = read(saved[name], place)
                     return _known(product, x, turned[name], added[name])
 
-                new = bound(tensors, multiply)(inputs, states, floats, weights)
+                new = bound(others, multiply)(inputs, states, floats, weights)
                 return choose(masks, place, new, states)
 
             d_new = [d + read(u, place) for d, u in _zip(d_states, upstream)]
@@ -152,39 +192,11 @@ def run_steps(
         sums = (*sums, [zeros(w) for w in weights], factors, d_products)
         return ops.while_loop(lambda t, *_: t >= 0, body, (length - 1, *sums))[1:]
 
-    @ops.custom_gradient
-    def differentiable(*given):
-        tensors = detached(arguments, given)
-        run = compilation.compiled(functools.partial(forward, training))
-        histories, saved = run(*tensors)
-
-        def gradient(*upstream):
-            kept = saved
-            if not training:
-                run = compilation.compiled(functools.partial(forward, True))
-                _, kept = run(*tensors)
-            known = (arguments, histories, kept, list(upstream))
-
-            @ops.custom_gradient
-            def slopes(*flat):
-                tensors, *rest = detached(known, flat)
-                results = backward(tensors, *rest)
-                d_states, d_inputs, d_floats, d_weights, factors, d_products = results
-                d_products = {
-                    name: (_transposed(factors[name], d), ops.sum(d, axis=(0, 1)))
-                    for name, d in d_products.items()
-                }
-                slopes = (d_inputs, d_states, d_floats, d_products, d_weights)
-                return tuple(keras.tree.flatten(slopes)), refuse
-
-            flat = keras.tree.flatten((given, histories, kept, list(upstream)))
-            rest = len(others) + len(masks) + 1
-            return *slopes(*flat), *(None for _ in range(rest))
-
-        after = slice(None, -1) if reverse else slice(1, None)
-        return tuple(h[:, after] for h in histories), gradient
-
-    return list(differentiable(*keras.tree.flatten(arguments)))
+    forwards = {
+        saving: compilation.compiled(functools.partial(forward, saving))
+        for saving in (False, True)
+    }
+    return forwards, compilation.compiled(backward)
 
 
 def _known(product, x, turned, added):

@@ -7,7 +7,7 @@ import pytest
 import kseq
 from kseq.decoding import BeamSearch, RelativeLength, Sampling
 from kseq.layers import RecurrentDecoder, TokenEmbedding
-from tests.helpers import array, assert_close, randomize
+from tests.helpers import array, assert_close, randomize, sampled
 
 SOURCE_SIZE, TARGET_SIZE, LENGTH = 11, 7, 5
 SOURCES = [[4, 5, 6, 7, 3], [8], [9, 10, 4], [5, 5]]
@@ -149,7 +149,7 @@ def test_positions_of_any_member_limit_the_length():
         both.generate(SOURCES, max_length=4)
 
 
-@pytest.mark.parametrize("penalty", [0.0, 0.1])
+@pytest.mark.parametrize("penalty", sampled([0.1, 0.0], 2))
 def test_models_learn_side_by_side_as_they_do_alone(penalty):
     def one(seed, encoder):
         keras.utils.set_random_seed(seed)

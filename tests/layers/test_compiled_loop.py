@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kseq.layers import LuongAttention, RecurrentDecoder, recurrent_layers
+from kseq.layers import (
+    LuongAttention,
+    RecurrentDecoder,
+    compilation,
+    compiled_loop,
+    recurrent_layers,
+)
 from tests.helpers import (
     array,
     assert_close,
@@ -110,6 +116,26 @@ def test_the_compiled_loop_has_the_numbers_and_gradients_of_keras(name, masked):
             assert (gradient is None) == (wanted is None), index
             if wanted is not None:
                 assert_close(gradient, wanted, atol=3e-5)
+
+
+def test_decoders_that_are_alike_are_compiled_once_and_have_their_own_weights(
+    monkeypatch,
+):
+    made, make = [], compiled_loop._loops
+    monkeypatch.setattr(
+        compiled_loop, "_loops", lambda *args: made.append(args) or make(*args)
+    )
+    decoders = [build(name) for name in ("bahdanau gru", "bahdanau gru", "luong gru")]
+    randomize(decoders[1], seed=5)
+    with compilation.sharing():
+        found = [
+            slopes(decoder, True, masked=True, static=True) for decoder in decoders
+        ]
+    assert len(made) == 2
+    for decoder, (outputs, gradients) in zip(decoders, found, strict=True):
+        expected, expected_slopes = slopes(decoder, False, masked=True, static=True)
+        assert_close(outputs, expected)
+        assert_close(gradients, expected_slopes, atol=3e-5)
 
 
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])

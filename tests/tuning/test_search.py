@@ -203,7 +203,7 @@ def test_the_tuners_of_keras_tuner_run(tmp_path, tuner):
             assert b"_hparams_/session_end_info" in content
 
 
-@pytest.mark.parametrize("tuner", ["random", "hyperband"])
+@pytest.mark.parametrize("tuner", sampled(["random", "hyperband"], 2))
 def test_what_is_known_to_be_good_is_tried_first(tmp_path, tuner):
     first = [{"deep": True, "units": 5}, {"rate": 0.02}]
     arguments = settings(tmp_path) | {"tuner": tuner, "first": first, "epochs": 2}
