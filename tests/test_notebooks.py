@@ -29,11 +29,13 @@ def test_it_runs_from_top_to_bottom_without_a_warning(cells, tmp_path):
     lines = "\n".join(code_of(cells)).splitlines()
     program = "\n".join(line for line in lines if not line.startswith("%"))
     (tmp_path / "cells.py").write_text(program, "utf-8")
+    # Without what makes XLA compile quickly in `make test`: here most time is training.
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     process = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "cells.py"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "MPLBACKEND": "Agg"},
+        env={**environment, "PYTHONPATH": os.pathsep.join(paths), "MPLBACKEND": "Agg"},
         capture_output=True,
         text=True,
     )
