@@ -13,13 +13,13 @@ import pytest
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
-    """On JAX and PyTorch leaves two of three cases to `make test-thorough`."""
+    """On JAX and PyTorch leaves three of four cases to `make test-thorough`."""
     if keras.backend.backend() == "tensorflow":
         return
     cases = collections.Counter()
     for item in items:
         test = item.nodeid.partition("[")[0]
-        if cases[test] % 3:
+        if cases[test] % 4:
             item.add_marker("thorough")
         cases[test] += 1
 
