@@ -5,10 +5,10 @@ Axes in shape comments: N rows, B batch, S steps, D features.
 
 import math
 
-import keras
 import numpy as np
 
 from kseq.layers.arguments import integer, number, positive_integer
+from kseq.training.data_set import DataSet
 from kseq.training.rows import checked_rows, is_sequence, kind_of, stacked
 
 
@@ -103,7 +103,7 @@ def _cut_to_inputs(inputs, labels):
     return [row[: len(steps)] for steps, row in zip(inputs, labels, strict=True)]
 
 
-class LengthBatches(keras.utils.PyDataset):
+class LengthBatches(DataSet):
     """A data set whose batches hold rows of like length, so that little is padded.
 
     All rows are shuffled and cut into pools, each pool is sorted by length and cut into

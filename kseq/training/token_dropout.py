@@ -1,17 +1,17 @@
 """Words that a model cannot count on: token dropout."""
 
-import keras
 import numpy as np
 
 from kseq.layers.arguments import integer, rate
+from kseq.training.data_set import DataSet
 
 
-class TokenDropout(keras.utils.PyDataset):
-    """Makes some tokens of another data set unknown, others each time.
+class TokenDropout(DataSet):
+    """Makes some tokens of another data set unknown, others in each epoch.
 
     A model that has learned from whole texts has never met an unknown word, and leans
     on rare words it has learned by heart. Each token but padding becomes the unknown
-    one with the same probability, whenever a batch is asked for; labels are let be.
+    one with the same probability; labels are let be.
 
     Args:
         data: A `keras.utils.PyDataset` of batches `(token_ids (B, S), labels)`, such as
@@ -48,7 +48,7 @@ class TokenDropout(keras.utils.PyDataset):
         if self.unknown_token_id.ndim != 1 or self.unknown_token_id.dtype.kind != "i":
             self.unknown_token_id = integer("unknown_token_id", unknown_token_id)
         self.pad_token_id = integer("pad_token_id", pad_token_id)
-        self._random = np.random.default_rng(seed)
+        self.seed, self.epoch = seed, 0
 
     def __len__(self):
         return len(self.data)
@@ -60,7 +60,8 @@ class TokenDropout(keras.utils.PyDataset):
                 "`data` must give batches (token_ids, labels), the ids as an integer "
                 f"array. Received: a batch that begins with {type(token_ids).__name__}."
             )
-        dropped = self._random.random(token_ids.shape) < self.dropout  # B S
+        random = np.random.default_rng([self.seed, self.epoch, index])
+        dropped = random.random(token_ids.shape) < self.dropout  # B S
         dropped &= token_ids != self.pad_token_id
         return np.where(dropped, self._unknown(token_ids), token_ids), *rest
 
@@ -76,4 +77,5 @@ class TokenDropout(keras.utils.PyDataset):
         return self.unknown_token_id[token_ids].astype(token_ids.dtype)
 
     def on_epoch_end(self):
+        self.epoch += 1
         self.data.on_epoch_end()

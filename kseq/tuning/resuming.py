@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from kseq.training.data_set import DataSet
 from kseq.tuning.files import replacing
 
 BEST = "best.weights.h5"
@@ -119,7 +120,7 @@ class ResumableFit:
         given["x"] = ShuffledBatches(arrays, batch_size, self.seed)
 
 
-class ShuffledBatches(keras.utils.PyDataset):
+class ShuffledBatches(DataSet):
     """Rows of arrays in batches, in an order that the seed and the epoch decide."""
 
     def __init__(self, arrays, batch_size, seed):

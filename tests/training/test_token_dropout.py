@@ -30,11 +30,16 @@ def test_the_share_of_tokens_becomes_unknown_and_the_rest_stays():
     assert abs(dropped / total - 0.3) < 4 * (0.3 * 0.7 / total) ** 0.5
 
 
-def test_other_tokens_are_dropped_each_time_and_the_same_by_seed():
+def test_other_tokens_are_dropped_in_each_epoch_and_the_same_by_seed():
     first, again = (TokenDropout(data(), 0.5, seed=3) for _ in range(2))
-    once, twice = first[0][0], first[0][0]
-    assert (once != twice).any()
+    [again[index] for index in (2, 1)]  # the order in which they are asked for
+    once = first[0][0]
     np.testing.assert_array_equal(once, again[0][0])
+    inner = data(shuffle=False)
+    same = TokenDropout(inner, 0.5)
+    before = same[0][0]
+    same.on_epoch_end()
+    assert (before != same[0][0]).any()
     other = TokenDropout(data(), 0.5, seed=5)[0][0]
     assert (once != other).any()
 

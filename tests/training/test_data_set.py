@@ -1,0 +1,85 @@
+"""No epoch waits for the end of a pipeline that TensorFlow tunes."""
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.training import LengthBatches, TokenDropout, batches, teacher_forcing, windows
+from kseq.tuning.resuming import ShuffledBatches
+
+IDS = [[5, 6, 7], [8], [9, 5, 6, 7, 8, 9], [5, 5]] * 3
+DATA_SETS = {
+    "batches": lambda **options: batches(IDS, [0, 1] * 6, batch_size=5, **options),
+    "teacher_forcing": lambda **options: teacher_forcing(IDS[:2], IDS[2:4], **options),
+    "windows": lambda **options: windows([5, 6, 7, 8, 9], 3, **options),
+    "windows in order": lambda: windows([5, 6, 7, 8, 9], 3, shuffle=False),
+    "token dropout": lambda: TokenDropout(DATA_SETS["batches"](), 0.5),
+    "of a search": lambda: ShuffledBatches((np.ones((7, 2)), None, None), 3, seed=1),
+}
+
+
+class Eater(keras.Model):
+    """Takes batches of any kind, and learns nothing."""
+
+    def train_step(self, data):
+        return {"loss": 0.0}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's")
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_tensorflow_tunes_no_pipeline(name, monkeypatch):
+    import tensorflow as tf
+
+    are_tuned, with_options = [], tf.data.Dataset.with_options
+
+    def watched(self, options):
+        are_tuned.append(options.autotune.enabled)
+        return with_options(self, options)
+
+    monkeypatch.setattr(tf.data.Dataset, "with_options", watched)
+    model = Eater()
+    model.built = True
+    model.compile()
+    model.fit(DATA_SETS[name](), verbose=0)
+    assert are_tuned == [False]
+
+
+def test_the_number_of_threads_is_a_choice():
+    assert DATA_SETS["batches"]().workers == 2
+    assert DATA_SETS["batches"](workers=1).workers == 1
+
+
+class Watched(LengthBatches):
+    """Notes the epoch in which each batch was made."""
+
+    def __init__(self, *args, **kwargs):
+        self.seen = []
+        super().__init__(*args, **kwargs)
+
+    def make_batch(self, rows, lengths):
+        self.seen.append(self._epoch)
+        ids = np.full((len(rows), lengths[0]), 5, "int32")
+        return ids, np.zeros(len(rows), "int32")
+
+
+def test_what_is_read_ahead_is_of_the_same_epoch():
+    data = Watched([[3, 5, 2, 7, 4, 6]], batch_size=2)
+    model = kseq.many_to_one(11, 2, width=4)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(data, epochs=3, verbose=0)
+    first = data.seen[-9]  # Keras looks at a batch or two before
+    assert data.seen[-9:] == [first + epoch for epoch in (0, 0, 0, 1, 1, 1, 2, 2, 2)]
+
+
+def test_an_error_in_a_batch_is_that_of_fit():
+    class Broken(Watched):
+        def make_batch(self, rows, lengths):
+            if len(self.seen) > 4:
+                raise RuntimeError("no such row")
+            return super().make_batch(rows, lengths)
+
+    model = kseq.many_to_one(11, 2, width=4)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(Exception, match="no such row"):
+        model.fit(Broken([[3, 5, 2, 7, 4, 6]], batch_size=2), epochs=3, verbose=0)
