@@ -82,7 +82,7 @@ def pairs(lexicon, pipeline):
 def fit(pipeline, options, train, dev):
     """Trains with Keras' own loop, and keeps the epoch that does best on `dev`."""
     batch = kseq.training.teacher_forcing
-    batches = batch(*train, options.batch_size, seed=options.seed, length_multiple=1)
+    batches = batch(*train, options.batch_size, seed=options.seed)
     warm_up, steps = len(batches) // 2, len(batches) * options.epochs
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warm_up, warmup_target=options.learning_rate, warmup_steps=warm_up
