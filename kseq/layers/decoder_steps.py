@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from kseq.layers import recurrences
+from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.compiled_loop import run_steps
 from kseq.layers.masking import step_mask
 from kseq.layers.recurrent_layers import fill_up
@@ -86,7 +87,12 @@ def all_steps(decoder, inputs, state, constants, inputs_mask, between, training)
 
 
 def work_of(decoder):
-    """What is equal where decoders do the same, whatever their weights and names."""
+    """What is equal where decoders do the same, whatever their weights and names.
+
+    None where the attention is not of kseq: its config may not say all.
+    """
+    if type(decoder.attention) not in (type(None), BahdanauAttention, LuongAttention):
+        return None
     config = decoder.get_config()
     del config["name"]
     if config["attention"] is not None:

@@ -45,7 +45,7 @@ def batches(
         padding: The number that fills up rows of features: the `mask_value` of the
             `FeatureEmbedding` that reads them, NaN too, without which padding counts
             as data.
-        **kwargs: `workers`, `use_multiprocessing` and `max_queue_size` of
+        **kwargs: `workers` (2 threads), `use_multiprocessing` and `max_queue_size` of
             `keras.utils.PyDataset`.
 
     Returns:

@@ -43,7 +43,7 @@ def windows(
         seed: Non-negative integer that the windows of all epochs follow from.
         start_token_id: The id that stands in front of each window.
         pad_token_id: The id that fills up the last window.
-        **kwargs: `workers`, `use_multiprocessing` and `max_queue_size` of
+        **kwargs: `workers` (2 threads), `use_multiprocessing` and `max_queue_size` of
             `keras.utils.PyDataset`.
 
     Returns:

@@ -60,6 +60,13 @@ def small_layers_are_compiled_too(monkeypatch):
     monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", 1)
 
 
+class OwnAttention(LuongAttention):
+    """An attention of one's own, which cannot be saved."""
+
+    def get_config(self):
+        raise NotImplementedError
+
+
 def build(name):
     options = dict(DECODERS[name])
     if callable(options.get("attention")):
@@ -125,13 +132,15 @@ def test_decoders_that_are_alike_are_compiled_once_and_have_their_own_weights(
     monkeypatch.setattr(
         compiled_loop, "_loops", lambda *args: made.append(args) or make(*args)
     )
-    decoders = [build(name) for name in ("bahdanau gru", "bahdanau gru", "luong gru")]
+    monkeypatch.setitem(DECODERS, "own", {"cell": "gru", "attention": OwnAttention})
+    names = ("bahdanau gru", "bahdanau gru", "luong gru", "own", "own")
+    decoders = [build(name) for name in names]
     randomize(decoders[1], seed=5)
     with compilation.sharing():
         found = [
             slopes(decoder, True, masked=True, static=True) for decoder in decoders
         ]
-    assert len(made) == 2
+    assert len(made) == 4  # those of one's own may differ in what no config says
     for decoder, (outputs, gradients) in zip(decoders, found, strict=True):
         expected, expected_slopes = slopes(decoder, False, masked=True, static=True)
         assert_close(outputs, expected)
