@@ -45,7 +45,8 @@ def main(cases, description=None, gigaflops=None, tokens=None):
     options = parser.parse_args()
     if options.threads:
         cores = sorted(os.sched_getaffinity(0))[: options.threads]
-        os.sched_setaffinity(0, cores)  # which workers inherit
+        for thread in os.listdir("/proc/self/task"):  # NumPy's have begun already
+            os.sched_setaffinity(int(thread), cores)  # which workers inherit
     if options.worker:
         case, system = options.worker
         return work(cases[case][system])
