@@ -25,10 +25,11 @@ PLAIN = {
 class RNN(FastLoop, keras.layers.RNN):
     """Runs a cell over a sequence: `keras.layers.RNN` at the speed of the machine.
 
-    On a CPU, TensorFlow runs Keras' own cells and those of kseq up to several times as
-    fast as in Keras' loop: the inputs are multiplied before the loop, the loop is
-    compiled by XLA whether or not the model is, and each matrix gets its gradient in
-    one product. A cell of your own takes part if it has a `recurrent_kernel` and
+    On a CPU, TensorFlow trains Keras' own cells and those of kseq faster than in Keras'
+    loop (`benchmarks/recurrent.py`): the inputs are multiplied before the loop, the
+    loop is compiled by XLA whether or not the model is, and each matrix gets its
+    gradient in one product. A cell of your own takes part if it has a
+    `recurrent_kernel` and
 
     - `project(inputs (N, D))`, what the inputs alone give, `(N, P)`, for all steps at
       once;

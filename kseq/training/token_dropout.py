@@ -15,7 +15,8 @@ class TokenDropout(DataSet):
 
     Args:
         data: A `keras.utils.PyDataset` of batches `(token_ids (B, S), labels)`, such as
-            `kseq.training.batches` gives.
+            `kseq.training.batches` gives. Two threads ask for its batches, so each must
+            follow from its index and the epoch alone.
         dropout: Share of the tokens to make unknown.
         seed: Non-negative integer that the random numbers follow from.
         unknown_token_id: The id that stands in their place; or an array with an id for

@@ -7,8 +7,6 @@ from kseq.decoding import BeamSearch, GreedySearch, Sampling
 from tests.helpers import assert_close, sampled
 
 SEARCHES = [GreedySearch(), BeamSearch(1), BeamSearch(3, 0.5), Sampling(seed=1)]
-
-
 PAIRS = [("lstm", "bahdanau"), ("gru", "bahdanau"), ("gru", "luong"), ("lstm", "luong")]
 
 
