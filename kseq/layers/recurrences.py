@@ -168,8 +168,8 @@ def run(
         def gradient(*upstream):
             if len(upstream) == 1 and isinstance(upstream[0], (list, tuple)):
                 [upstream] = upstream  # as JAX hands it over
-            kept = saved if training else forward(True)(*tensors)[1]
-            known = (list(given), histories, kept, list(upstream))
+            traces = (histories, saved) if training else forward(True)(*tensors)[:2]
+            known = (list(given), *traces, list(upstream))
 
             @ops.custom_gradient
             def backward(*flat):
@@ -248,7 +248,10 @@ def refuse(*upstream):
 
 @functools.cache
 def _forward(recurrence, reverse, saving):
-    """The loop; it gives its states between the steps, `(B, T + 1, U)` each."""
+    """The loop; it gives its states between the steps, `(B, T + 1, U)` each.
+
+    Without `saving` it gives the output alone, and nothing of the gates.
+    """
 
     def forward(projected, kernel, bias, states, masks, kept, length):
         batch, steps = ops.shape(projected)[:2]
@@ -259,7 +262,8 @@ def _forward(recurrence, reverse, saving):
             return ops.zeros((batch, steps, size), dtype)
 
         first = length if reverse else 0
-        histories = [write(buffer(steps + 1, units), s, first) for s in states]
+        count = len(states) if saving else 1
+        histories = [write(buffer(steps + 1, units), s, first) for s in states[:count]]
         gates = [ops.zeros((batch, n * units), dtype) for n in recurrence.saved]
         saved = [buffer(steps, n * units) for n in recurrence.saved] if saving else []
 
@@ -274,7 +278,7 @@ def _forward(recurrence, reverse, saving):
 
             new, gates = unless_padding(masks, step, advance, (states, gates))
             histories = [
-                write(h, s, after) for h, s in zip(histories, new, strict=True)
+                write(h, s, after) for h, s in zip(histories, new[:count], strict=True)
             ]
             if saving:
                 saved = [write(b, g, step) for b, g in zip(saved, gates, strict=True)]
