@@ -36,8 +36,8 @@ class Variant:
         if training and self.recurrent_dropout:
             h = h * self.get_recurrent_dropout_mask(h)
         product = ops.matmul(h, self.recurrent_kernel)  # B GU
-        states = self.advance(self.project(inputs), product, states)
-        return states[0], states
+        advanced = self.advance(self.project(inputs), product, states)
+        return advanced[0], advanced[: len(states)]
 
     def _normalization(self, name, center=False):
         return keras.layers.LayerNormalization(
@@ -157,6 +157,7 @@ class LayerNormGRUCell(Variant, keras.layers.GRUCell):
                 "`reset_after` must be True: what is normalised is the product with "
                 "the state, which the gate comes after. Received: reset_after=False."
             )
+        self.gate_sizes = [2 * units]  # what `advance` gives after the state
         self.input_normalization = self._normalization("input_normalization")
         self.recurrent_normalization = self._normalization("recurrent_normalization")
         self.input_normalization_h = self._normalization("input_normalization_h")
@@ -188,8 +189,9 @@ class LayerNormGRUCell(Variant, keras.layers.GRUCell):
         if self.use_bias:
             d_zr, d_h = ops.split(ops.cast(self.bias[1], p_h.dtype), [2 * self.units])
             p_zr, p_h = p_zr + d_zr, p_h + d_h
-        z, r = ops.split(self.recurrent_activation(x_zr + p_zr), 2, axis=-1)
-        return [z * h + (1 - z) * self.activation(x_h + r * p_h)]
+        zr = self.recurrent_activation(x_zr + p_zr)  # B 2U
+        z, r = ops.split(zr, 2, axis=-1)
+        return [z * h + (1 - z) * self.activation(x_h + r * p_h), zr]
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -31,6 +31,7 @@ def run_steps(
     reverse=False,
     training=False,
     key=None,
+    gate_sizes=(),
 ):
     """Runs a step function over `(B, T, D)`.
 
@@ -52,6 +53,8 @@ def run_steps(
         key: What is equal where steps do the same to the tensors that they are given,
             so that inside `compilation.sharing` they are compiled once. None for a step
             that is like no other.
+        gate_sizes: Widths of what `step` returns after the states, each `(B, width)`,
+            which the loop carries unread; see `recurrences.carried_sizes`.
 
     Returns:
         List of the states after each step, `(B, T, U)` each, at its place whichever end
@@ -62,13 +65,13 @@ def run_steps(
     # Tensors, which TensorFlow does not take for variables.
     weights = [ops.reshape(v, v.shape) for v in variables]
     arguments = (inputs, states, floats, products, weights, others, masks, length)
-    make_loops = functools.partial(_loops, step, variables, reverse)
+    make_loops = functools.partial(_loops, step, variables, reverse, gate_sizes)
     forward, backward = compilation.once(key and (key, reverse), make_loops)
 
     @ops.custom_gradient
     def differentiable(*given):
         tensors = detached(arguments, given)
-        histories, saved = forward[training](*tensors)
+        histories, saved, _ = forward[training](*tensors)
 
         def gradient(*upstream):
             kept = saved if training else forward[True](*tensors)[1]
@@ -96,7 +99,7 @@ def run_steps(
     return list(differentiable(*keras.tree.flatten(arguments)))
 
 
-def _loops(step, variables, reverse):
+def _loops(step, variables, reverse, gate_sizes):
     """The loops of a step function: `({saving: forward}, backward)`, compiled.
 
     They know no tensor but those that they are given, as `run_steps` orders them.
@@ -116,7 +119,7 @@ def _loops(step, variables, reverse):
         inputs, states, floats, products, weights, others, masks, length = tensors
         batch, steps = ops.shape(inputs)[:2]
 
-        def body(t, states, histories, saved):
+        def body(t, states, histories, saved, _):
             place, _, after = places(t, length, reverse)
             found = {}
 
@@ -127,10 +130,11 @@ def _loops(step, variables, reverse):
 
             run = bound(others, multiply)
             new = run(read(inputs, place), states, floats, weights)
+            new, gates = new[: len(states)], new[len(states) :]
             new = choose(masks, place, new, states)
             histories = [write(h, s, after) for h, s in _zip(histories, new)]
             saved = {k: write(v, found[k], place) for k, v in saved.items()}
-            return t + 1, new, histories, saved
+            return t + 1, new, histories, saved, gates
 
         histories = [_buffer(s, steps + 1) for s in states]
         first = length if reverse else 0
@@ -139,7 +143,8 @@ def _loops(step, variables, reverse):
             name: ops.zeros((batch, steps, bias.shape[0]), bias.dtype)
             for name, (_, bias) in (products.items() if saving else ())
         }
-        first = (ops.zeros((), "int32"), states, histories, saved)
+        gates = [ops.zeros((batch, size), inputs.dtype) for size in gate_sizes]
+        first = (ops.zeros((), "int32"), states, histories, saved, gates)
         return ops.while_loop(lambda t, *_: t < length, body, first)[2:]
 
     def backward(tensors, histories, saved, upstream):
@@ -164,7 +169,7 @@ def _loops(step, variables, reverse):
                     return _known(product, x, turned[name], added[name])
 
                 new = bound(others, multiply)(inputs, states, floats, weights)
-                return choose(masks, place, new, states)
+                return choose(masks, place, new[: len(states)], states)
 
             d_new = [d + read(u, place) for d, u in _zip(d_states, upstream)]
             d_read, d_states, d_f, d_w, d_p = compilation.pull_back(

@@ -45,7 +45,7 @@ def all_steps(decoder, inputs, state, constants, inputs_mask, between, training)
     def step(inputs, states, constants, multiply):
         last = keras.tree.pack_sequence_as(state, states)
         hidden = ops.expand_dims(last["cells"][-1][0], 1)  # B 1 U
-        new = {"cells": []}
+        new, seen = {"cells": []}, []
         if decoder._attends_before:
             context, _ = decoder._attend(hidden, constants)
             new["context"] = ops.squeeze(context, 1)  # B D_m
@@ -57,14 +57,15 @@ def all_steps(decoder, inputs, state, constants, inputs_mask, between, training)
                 below = new["cells"][-1][0] * constants[f"between_{index - 1}"]
                 inputs = multiply(f"kernel_{index}", below)
             product = multiply(f"recurrent_{index}", cell_state[0])
-            cell_state, _ = recurrence.advance(inputs, product, cell_state)
+            cell_state, gates = recurrence.advance(inputs, product, cell_state)
             new["cells"].append(cell_state)
+            seen += gates[: recurrence.num_carried]
         if decoder._feeds_output:
             hidden = cell_state[0]  # B U
             context, _ = decoder._attend(ops.expand_dims(hidden, 1), constants)
             read = ops.concatenate([hidden, ops.squeeze(context, 1)], axis=-1)
             new["output"] = ops.tanh(multiply("readout", read))
-        return keras.tree.flatten(new)
+        return keras.tree.flatten(new) + seen
 
     fixed = {f"between_{i}": ops.squeeze(b, 1) for i, b in enumerate(between)}
     variables = []
@@ -82,6 +83,8 @@ def all_steps(decoder, inputs, state, constants, inputs_mask, between, training)
         ops.cast(length, "int32"),
         training=training,
         key=work_of(decoder),
+        gate_sizes=len(decoder.cells)
+        * recurrences.carried_sizes(recurrence, decoder.units),
     )
     return keras.tree.pack_sequence_as(state, [h[:, :length] for h in histories])
 

@@ -19,7 +19,7 @@ from kseq.layers.compilation import compiled
 class SimpleRNN:
     """`h' = tanh(x + h R)`."""
 
-    num_states, saved = 1, ()
+    num_states, saved, num_carried = 1, (), 0
 
     @staticmethod
     def advance(inputs, product, states):
@@ -38,7 +38,7 @@ class SimpleRNN:
 class LSTM:
     """`i, f, g, o = x + h R; c' = f c + i g; h' = o tanh(c')`, the gates activated."""
 
-    num_states, saved = 2, (4,)
+    num_states, saved, num_carried = 2, (4,), 0
     are_sigmoid = (True, True, False, True)
 
     @staticmethod
@@ -69,7 +69,7 @@ class GRU:
     This is the form of cuDNN, and Keras' default (`reset_after=True`).
     """
 
-    num_states, saved = 1, (2, 1, 1)
+    num_states, saved, num_carried = 1, (2, 1, 1), 1
     are_sigmoid = (True, True)
 
     @staticmethod
@@ -205,6 +205,15 @@ def gradients(
     return d_projected, d_kernel, ops.sum(rows(d_product), axis=0), *d_states
 
 
+def carried_sizes(recurrence, units):
+    """Widths of the gates that a loop carries along, and out, unread.
+
+    Of a GRU whose gates nobody sees XLA makes one slow kernel, and its loop may take
+    twice as long.
+    """
+    return [count * units for count in recurrence.saved[: recurrence.num_carried]]
+
+
 def times(state, kernels, kept):
     """The state times the recurrent kernel, which is whole, or cut into its gates."""
     pairs = zip(dropped(state, kept), kernels, strict=True)
@@ -264,8 +273,11 @@ def _forward(recurrence, reverse, saving):
         first = length if reverse else 0
         count = len(states) if saving else 1
         histories = [write(buffer(steps + 1, units), s, first) for s in states[:count]]
-        gates = [ops.zeros((batch, n * units), dtype) for n in recurrence.saved]
-        saved = [buffer(steps, n * units) for n in recurrence.saved] if saving else []
+        widths = [n * units for n in recurrence.saved]
+        saved = [buffer(steps, width) for width in widths] if saving else []
+        if not saving:
+            widths = carried_sizes(recurrence, units)
+        gates = [ops.zeros((batch, width), dtype) for width in widths]
 
         def body(t, states, gates, histories, saved):
             step, _, after = places(t, length, reverse)
@@ -274,7 +286,7 @@ def _forward(recurrence, reverse, saving):
                 product = times(states[0], kernels, kept) + bias
                 inputs = read(projected, step)
                 new, gates = recurrence.advance(inputs, product, states)
-                return choose(masks, step, new, states), gates
+                return choose(masks, step, new, states), gates[: len(widths)]
 
             new, gates = unless_padding(masks, step, advance, (states, gates))
             histories = [
@@ -284,8 +296,6 @@ def _forward(recurrence, reverse, saving):
                 saved = [write(b, g, step) for b, g in zip(saved, gates, strict=True)]
             return t + 1, new, gates, histories, saved
 
-        # The gates are carried along, and out, lest XLA make one slow kernel of all
-        # that follows the product.
         _, last, gates, histories, saved = ops.while_loop(
             lambda t, *_: t < length,
             body,

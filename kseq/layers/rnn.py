@@ -35,6 +35,8 @@ class RNN(FastLoop, keras.layers.RNN):
       once;
     - `advance(projected (B, P), product (B, GU), states)`, the list of new states, the
       first of which is the output; `product` is the first state times the kernel.
+      Gates may follow, `(B, size)` each, if it lists their `gate_sizes`: of a GRU whose
+      gates nobody sees XLA makes one slow kernel.
 
     Every other cell, other devices and backends, layers with `unroll=True`, and on
     TensorFlow those below 32 units have Keras' loop. For `LSTM`, `GRU` and `SimpleRNN`
@@ -77,7 +79,7 @@ class RNN(FastLoop, keras.layers.RNN):
         )
 
     def _run(self, sequences, states, mask, length, training):
-        cell, (project, advance, recurrent, variables) = self.cell, halves(self.cell)
+        cell, parts = self.cell, halves(self.cell)
         constants = {}
         if training and getattr(cell, "dropout", 0):
             kept = cell.get_dropout_mask(sequences[:, 0])
@@ -85,7 +87,7 @@ class RNN(FastLoop, keras.layers.RNN):
         if training and getattr(cell, "recurrent_dropout", 0):
             constants["kept"] = cell.get_recurrent_dropout_mask(states[0])
         projected, advance = self._with_draws(
-            for_all_steps(project, sequences), advance, training
+            for_all_steps(parts.project, sequences), parts.advance, training
         )
 
         def step(inputs, states, constants, multiply):
@@ -97,12 +99,13 @@ class RNN(FastLoop, keras.layers.RNN):
             projected,
             states,
             constants,
-            {"recurrent": tuple(ops.cast(x, sequences.dtype) for x in recurrent)},
-            variables,
+            {"recurrent": tuple(ops.cast(x, sequences.dtype) for x in parts.recurrent)},
+            parts.variables,
             [] if mask is None else [mask],
             ops.cast(length, "int32"),
             reverse=self.go_backwards,
             training=training,
+            gate_sizes=parts.gate_sizes,
         )
         last = 0 if self.go_backwards else length - 1
         return histories[0], [history[:, last] for history in histories]
@@ -113,12 +116,16 @@ class RNN(FastLoop, keras.layers.RNN):
 
 
 class Halves(NamedTuple):
-    """A cell as two functions, its recurrent weights, and what else it reads."""
+    """A cell as two functions, its recurrent weights, and what else it reads.
+
+    After the states `advance` returns gates of `gate_sizes`, for the loop to carry.
+    """
 
     project: Callable
     advance: Callable
     recurrent: tuple
     variables: list
+    gate_sizes: list
 
 
 def halves(cell):
@@ -129,21 +136,24 @@ def halves(cell):
             return None  # the other implementation has dropout for each gate
         recurrence = PLAIN[type(cell)]
         bias, recurrent_bias = recurrences.split_bias(cell)
+        sizes = recurrences.carried_sizes(recurrence, cell.units)
 
         def project(inputs):
             of_inputs = ops.matmul(inputs, ops.cast(cell.kernel, inputs.dtype))
             return of_inputs + ops.cast(bias, inputs.dtype)
 
         def advance(projected, product, states):
-            return recurrence.advance(projected, product, states)[0]
+            states, gates = recurrence.advance(projected, product, states)
+            return states + gates[: len(sizes)]
 
-        return Halves(project, advance, (kernel, recurrent_bias), [])
+        return Halves(project, advance, (kernel, recurrent_bias), [], sizes)
     if kernel is None or not (hasattr(cell, "project") and hasattr(cell, "advance")):
         return None
     outside = {id(kernel), id(getattr(cell, "kernel", None))}
     variables = [weight for weight in cell.weights if id(weight) not in outside]
     nothing = ops.zeros((kernel.shape[1],), cell.compute_dtype)
-    return Halves(cell.project, cell.advance, (kernel, nothing), variables)
+    sizes = getattr(cell, "gate_sizes", [])
+    return Halves(cell.project, cell.advance, (kernel, nothing), variables, sizes)
 
 
 def for_all_steps(project, sequences):

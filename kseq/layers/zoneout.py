@@ -101,7 +101,9 @@ class Zoneout(RNN):
             if training:
                 inputs, *kept = ops.split(inputs, places, axis=-1)
             new = advance(inputs, product, states)
-            return [n + d * (s - n) for n, s, d in zip(new, states, kept, strict=True)]
+            new, gates = new[: len(kept)], new[len(kept) :]
+            new = [n + d * (s - n) for n, s, d in zip(new, states, kept, strict=True)]
+            return new + gates
 
         return projected, keep_or_advance
 
