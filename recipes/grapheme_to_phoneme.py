@@ -13,6 +13,7 @@ import argparse
 import itertools
 import logging
 import math
+import os
 import pathlib
 import random
 import sys
@@ -33,14 +34,15 @@ def main(argv=None):
     options = parse_arguments(argv)
     if options.say:
         return say(options)
+    if options.members > 1:  # which TensorFlow runs side by side, best on a core each
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     keras.utils.set_random_seed(options.seed)
     train, dev, test = load_splits(options)
     letters = kseq.text.Vocabulary("character").adapt(train)
     phonemes = kseq.text.Vocabulary("word").adapt([*itertools.chain(*train.values())])
     sizes = "{:,} words to learn from, {:,} to choose the best epoch by, {:,} held out"
-    console.print(sizes.format(*map(len, (train, dev, test))))
-    sizes = letters.size, phonemes.size
-    models = [build(options, *sizes) for _ in range(options.members)]
+    console.print(sizes.format(len(train), len(dev), len(test)))
+    models = [build(options, letters, phonemes) for _ in range(options.members)]
     model = kseq.ensemble(models) if options.members > 1 else models[0]
     pipeline = kseq.text.TextToText(model, letters, phonemes)
     history = fit(pipeline, options, *(pairs(part, pipeline) for part in (train, dev)))
@@ -54,17 +56,17 @@ def main(argv=None):
         console.print("This was --quick, a look at the way: the figures mean nothing.")
 
 
-def build(options, num_letters, num_phonemes):
+def build(options, letters, phonemes):
     """A bidirectional encoder and a decoder that looks back at every letter."""
     layers, units = kseq.layers, options.units
     sizes = {"num_layers": options.layers, "dropout": options.dropout}
     attention = None if options.attention == "none" else options.attention
     return kseq.encoder_decoder(
-        source=layers.TokenEmbedding(num_letters, units // 2, options.dropout),
+        source=layers.TokenEmbedding(letters.size, units // 2, options.dropout),
         encoder=layers.RecurrentEncoder(
             options.cell, units // 2, bidirectional=True, **sizes
         ),
-        target=layers.TokenEmbedding(num_phonemes, units // 2, options.dropout),
+        target=layers.TokenEmbedding(phonemes.size, units // 2, options.dropout),
         decoder=layers.RecurrentDecoder(
             options.cell, units, attention=attention, **sizes
         ),
@@ -185,9 +187,7 @@ def parse_arguments(argv):
     add("--attention", choices=["bahdanau", "luong", "none"], default="bahdanau")
     add("--units", type=count, default=128, help="width of every layer (%(default)s)")
     add("--layers", type=count, default=1, help="of encoder and decoder (%(default)s)")
-    add(
-        "--members", type=count, default=1, help="models that learn and decide together"
-    )
+    add("--members", type=count, default=1, help="models that decide together")
     add("--dropout", type=share, default=0.1)
     add("--epochs", type=count, default=3)
     add("--batch-size", type=count, default=256)

@@ -16,7 +16,15 @@ import keras
 from keras import ops
 
 from kseq.layers import compilation
-from kseq.layers.recurrences import choose, detached, places, read, refuse, write
+from kseq.layers.recurrences import (
+    choose,
+    detached,
+    places,
+    read,
+    refuse,
+    shaped,
+    write,
+)
 
 
 def run_steps(
@@ -130,8 +138,8 @@ def _loops(step, variables, reverse, gate_sizes):
 
             run = bound(others, multiply)
             new = run(read(inputs, place), states, floats, weights)
-            new, gates = new[: len(states)], new[len(states) :]
-            new = choose(masks, place, new, states)
+            gates = shaped(new[len(states) :], batch, gate_sizes)
+            new = choose(masks, place, new[: len(states)], states)
             histories = [write(h, s, after) for h, s in _zip(histories, new)]
             saved = {k: write(v, found[k], place) for k, v in saved.items()}
             return t + 1, new, histories, saved, gates

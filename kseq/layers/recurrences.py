@@ -214,6 +214,12 @@ def carried_sizes(recurrence, units):
     return [count * units for count in recurrence.saved[: recurrence.num_carried]]
 
 
+def shaped(gates, batch, sizes):
+    """Gates as `(batch, size)`; TensorFlow may not know the rows of the states."""
+    pairs = zip(gates, sizes, strict=True)
+    return [ops.reshape(gate, (batch, size)) for gate, size in pairs]
+
+
 def times(state, kernels, kept):
     """The state times the recurrent kernel, which is whole, or cut into its gates."""
     pairs = zip(dropped(state, kept), kernels, strict=True)
@@ -286,7 +292,8 @@ def _forward(recurrence, reverse, saving):
                 product = times(states[0], kernels, kept) + bias
                 inputs = read(projected, step)
                 new, gates = recurrence.advance(inputs, product, states)
-                return choose(masks, step, new, states), gates[: len(widths)]
+                gates = shaped(gates[: len(widths)], batch, widths)
+                return choose(masks, step, new, states), gates
 
             new, gates = unless_padding(masks, step, advance, (states, gates))
             histories = [

@@ -125,6 +125,22 @@ def test_the_compiled_loop_has_the_numbers_and_gradients_of_keras(name, masked):
                 assert_close(gradient, wanted, atol=3e-5)
 
 
+@pytest.mark.parametrize("name", ["bahdanau gru", "2 gru"])
+def test_the_number_of_rows_may_be_known_of_the_inputs_alone(name):
+    import tensorflow as tf
+
+    decoder = build(name)
+    inputs, memory, state = INPUTS[:1], MEMORY[:1], STATES[0][0][:1]
+    signature = [tf.TensorSpec(inputs.shape), tf.TensorSpec((None, S, M))]
+    signature.append(tf.TensorSpec((None, 2 * UNITS)))
+    run = tf.function(
+        lambda inputs, memory, state: decoder(inputs, memory, initial_state=[[state]]),
+        input_signature=signature,
+    )
+    expected = decoder(inputs, memory, initial_state=[[state]])
+    assert_close(run(inputs, memory, state), expected)
+
+
 def test_decoders_that_are_alike_are_compiled_once_and_have_their_own_weights(
     monkeypatch,
 ):

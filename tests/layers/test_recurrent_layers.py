@@ -315,6 +315,28 @@ def test_an_unknown_length_is_filled_up_without_a_trace(go_backwards):
         assert outputs.shape == (B, length, UNITS)
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="only there are shapes unknown"
+)
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("layer_class", [GRU, LSTM])
+def test_the_number_of_rows_may_be_known_of_the_inputs_alone(layer_class, training):
+    import tensorflow as tf
+
+    layer = layer_class(UNITS, return_sequences=True)
+    sequences, states = SEQUENCES[:1], [random_array(1, UNITS)]
+    states *= number_of_states(layer)
+    expected = layer(sequences, initial_state=states)
+    specs = [tf.TensorSpec((None, UNITS)) for _ in states]
+    run = tf.function(
+        lambda sequences, states: layer(
+            sequences, initial_state=states, training=training
+        ),
+        input_signature=[tf.TensorSpec(sequences.shape), specs],
+    )
+    assert_close(run(sequences, states), expected)
+
+
 def test_small_layers_are_left_to_keras_where_compiling_takes_longer(monkeypatch):
     monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", UNITS + 1)
     is_fast = GRU(UNITS)._is_covered()
