@@ -30,7 +30,7 @@ class Variant:
 
     def call(self, inputs, states, training=False):
         states = list(states) if isinstance(states, (list, tuple)) else [states]
-        h = states[0]
+        h, inputs = states[0], ops.cast(inputs, self.compute_dtype)
         if training and self.dropout:
             inputs = inputs * self.get_dropout_mask(inputs)
         if training and self.recurrent_dropout:

@@ -69,8 +69,8 @@ class RecurrentDecoder(keras.layers.Layer):
         memory_mask: Boolean `(B, S)`, True where the memory may be read. Defaults to
             the Keras mask of `memory`.
         initial_state: The encoder's final states, a list for each layer, or None.
-        inputs_mask: Boolean `(B, T)`; masked steps leave the state as it was. Defaults
-            to the Keras mask of `inputs`.
+        inputs_mask: Boolean `(B, T)`; masked steps leave the state as it was, and what
+            they put out is nothing to rely on. Defaults to the Keras mask of `inputs`.
         return_attention_scores: Whether to return the weights as well.
 
     Returns:

@@ -28,7 +28,7 @@ class FastLoop:
         if not self._is_covered():
             return super().inner_loop(sequences, initial_state, mask, training)
         mask = step_mask(mask, sequences)
-        sequences = keep(sequences, mask)
+        sequences = keep(ops.cast(sequences, self.compute_dtype), mask)
         length = ops.shape(sequences)[1]
         sequences, mask = fill_up(sequences, mask)
         outputs, states = self._run(sequences, states, mask, length, training)
@@ -128,7 +128,9 @@ class LSTM(FastLoop, keras.layers.LSTM):
         initial_state: A list of two states `(B, U)`. Defaults to zeros.
         mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
             output, as they were, and takes no time where it is masked in every row.
-            Defaults to the Keras mask of `sequences`.
+            Before the first real step the output is the first state, or, where the
+            loop is Keras', what Keras puts there. Defaults to the Keras mask of
+            `sequences`.
         training: Whether to apply dropout.
 
     Returns:
@@ -178,7 +180,9 @@ class GRU(FastLoop, keras.layers.GRU):
         initial_state: A state, or a list of one, `(B, U)`. Defaults to zeros.
         mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
             output, as they were, and takes no time where it is masked in every row.
-            Defaults to the Keras mask of `sequences`.
+            Before the first real step the output is the first state, or, where the
+            loop is Keras', what Keras puts there. Defaults to the Keras mask of
+            `sequences`.
         training: Whether to apply dropout.
 
     Returns:
@@ -226,7 +230,9 @@ class SimpleRNN(FastLoop, keras.layers.SimpleRNN):
         initial_state: A state, or a list of one, `(B, U)`. Defaults to zeros.
         mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
             output, as they were, and takes no time where it is masked in every row.
-            Defaults to the Keras mask of `sequences`.
+            Before the first real step the output is the first state, or, where the
+            loop is Keras', what Keras puts there. Defaults to the Keras mask of
+            `sequences`.
         training: Whether to apply dropout.
 
     Returns:

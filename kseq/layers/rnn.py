@@ -10,7 +10,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from kseq.layers import recurrences
+from kseq.layers import compilation, recurrences
 from kseq.layers.compiled_loop import run_steps
 from kseq.layers.recurrent_layers import FastLoop, is_plain, is_worth_compiling
 
@@ -25,11 +25,11 @@ PLAIN = {
 class RNN(FastLoop, keras.layers.RNN):
     """Runs a cell over a sequence: `keras.layers.RNN` at the speed of the machine.
 
-    On a CPU, TensorFlow trains Keras' own cells and those of kseq faster than in Keras'
-    loop (`benchmarks/recurrent.py`): the inputs are multiplied before the loop, the
-    loop is compiled by XLA whether or not the model is, and each matrix gets its
-    gradient in one product. A cell of your own takes part if it has a
-    `recurrent_kernel` and
+    On a CPU, in `fit` and other graphs, TensorFlow trains Keras' own cells and those of
+    kseq faster than in Keras' loop (`benchmarks/recurrent.py`): the inputs are
+    multiplied before the loop, the loop is compiled by XLA whether or not the model is,
+    and each matrix gets its gradient in one product. A cell of your own takes part if
+    it has a `recurrent_kernel` and
 
     - `project(inputs (N, D))`, what the inputs alone give, `(N, P)`, for all steps at
       once;
@@ -38,9 +38,9 @@ class RNN(FastLoop, keras.layers.RNN):
       Gates may follow, `(B, size)` each, if it lists their `gate_sizes`: of a GRU whose
       gates nobody sees XLA makes one slow kernel.
 
-    Every other cell, other devices and backends, layers with `unroll=True`, and on
-    TensorFlow those below 32 units have Keras' loop. For `LSTM`, `GRU` and `SimpleRNN`
-    there are faster layers of these names.
+    Every other cell, eager calls, other devices and backends, layers with
+    `unroll=True`, and on TensorFlow those below 32 units have Keras' loop. For `LSTM`,
+    `GRU` and `SimpleRNN` there are faster layers of these names.
 
     Args:
         cell: A Keras cell. Its output is its first state.
@@ -51,7 +51,9 @@ class RNN(FastLoop, keras.layers.RNN):
         sequences: `(B, T, D)`.
         initial_state: A list of states `(B, U)`. Defaults to zeros.
         mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
-            output, as they were. Defaults to the Keras mask of `sequences`.
+            output, as they were. Before the first real step the output is the first
+            state, or, where the loop is Keras', what Keras puts there. Defaults to the
+            Keras mask of `sequences`.
         training: Whether to apply the cell's dropout.
 
     Returns:
@@ -73,6 +75,7 @@ class RNN(FastLoop, keras.layers.RNN):
     def _is_covered(self):
         return (
             keras.backend.backend() == "tensorflow"
+            and compilation.is_tracing()  # else each call would compile anew
             and not self.unroll
             and halves(self.cell) is not None
             and is_worth_compiling(self.cell.recurrent_kernel.shape[0])

@@ -337,6 +337,14 @@ def test_the_number_of_rows_may_be_known_of_the_inputs_alone(layer_class, traini
     assert_close(run(sequences, states), expected)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "bool"])
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_numbers_that_are_no_floats_are_read_as_in_keras(ours, theirs, dtype):
+    fast, slow = both(ours, theirs)
+    numbers = (SEQUENCES > 0).astype(dtype)
+    assert_close(fast(numbers), slow(numbers))
+
+
 def test_small_layers_are_left_to_keras_where_compiling_takes_longer(monkeypatch):
     monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", UNITS + 1)
     is_fast = GRU(UNITS)._is_covered()

@@ -14,6 +14,7 @@ from kseq.layers import (
     PeepholeLSTMCell,
     RecurrentEncoder,
     Zoneout,
+    compilation,
     recurrent_layers,
 )
 from tests.helpers import (
@@ -83,8 +84,9 @@ CELLS = [*KERAS_CELLS, *VARIANTS, MinimalCell]
 
 
 @pytest.fixture(autouse=True)
-def small_layers_are_fast_too(monkeypatch):
+def small_layers_and_eager_calls_are_compiled_too(monkeypatch):
     monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", 1)
+    monkeypatch.setattr(compilation, "is_tracing", lambda: True)
 
 
 def both(cell_class, cell_options=None, **options):
@@ -192,6 +194,24 @@ def test_a_cell_without_halves_and_a_small_one_are_left_to_keras(monkeypatch):
     assert layer(SEQUENCES).shape == (B, UNITS)
     monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", UNITS + 1)
     assert not both(PeepholeLSTMCell)[0]._is_covered()
+
+
+@on_tensorflow
+def test_eager_calls_are_left_to_keras_since_each_would_compile_anew(monkeypatch):
+    monkeypatch.undo()
+    layer = RNN(keras.layers.GRUCell(32))
+    layer.build((None, None, D))
+    found = []
+    compiled(lambda: found.append(layer._is_covered()) or ops.zeros(()))()
+    assert found == [True]
+    assert not layer._is_covered()
+
+
+@on_tensorflow
+def test_integers_are_read_as_in_keras():
+    fast, slow = both(PeepholeLSTMCell)
+    integers = np.arange(B * T * D).reshape(B, T, D) % 3
+    assert_close(fast(integers), slow(integers))
 
 
 @pytest.mark.parametrize("cell_class", sampled(CELLS, 2))
