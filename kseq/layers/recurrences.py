@@ -279,11 +279,10 @@ def _forward(recurrence, reverse, saving):
         first = length if reverse else 0
         count = len(states) if saving else 1
         histories = [write(buffer(steps + 1, units), s, first) for s in states[:count]]
-        widths = [n * units for n in recurrence.saved]
-        saved = [buffer(steps, width) for width in widths] if saving else []
-        if not saving:
-            widths = carried_sizes(recurrence, units)
-        gates = [ops.zeros((batch, width), dtype) for width in widths]
+        sizes = [n * units for n in recurrence.saved]
+        saved = [buffer(steps, size) for size in sizes] if saving else []
+        sizes = sizes if saving else carried_sizes(recurrence, units)
+        gates = [ops.zeros((batch, size), dtype) for size in sizes]
 
         def body(t, states, gates, histories, saved):
             step, _, after = places(t, length, reverse)
@@ -292,7 +291,7 @@ def _forward(recurrence, reverse, saving):
                 product = times(states[0], kernels, kept) + bias
                 inputs = read(projected, step)
                 new, gates = recurrence.advance(inputs, product, states)
-                gates = shaped(gates[: len(widths)], batch, widths)
+                gates = shaped(gates[: len(sizes)], batch, sizes)
                 return choose(masks, step, new, states), gates
 
             new, gates = unless_padding(masks, step, advance, (states, gates))

@@ -147,7 +147,7 @@ def halves(cell):
 
         def advance(projected, product, states):
             states, gates = recurrence.advance(projected, product, states)
-            return states + gates[: len(sizes)]
+            return states + gates[: recurrence.num_carried]
 
         return Halves(project, advance, (kernel, recurrent_bias), [], sizes)
     if kernel is None or not (hasattr(cell, "project") and hasattr(cell, "advance")):
