@@ -66,11 +66,43 @@ def loop_over_time(advance, inputs, states, mask=None):
 
     `keras.layers.RNN` is the one loop that every backend differentiates and compiles,
     under XLA too, which `ops.scan` on TensorFlow is not. Masked steps leave the states
-    as they were.
+    as they were, and with them the output, which is the first of them.
     """
     step = LoopStep(advance, [s.shape[-1] for s in states], inputs.dtype)
     loop = keras.layers.RNN(step, return_sequences=True, dtype=inputs.dtype)
-    return loop.call(inputs, initial_state=states, mask=mask)
+    outputs = loop.call(inputs, initial_state=states, mask=mask)
+    return outputs if mask is None else begin_with(states[0], outputs, mask)
+
+
+def begin_with(first, outputs, mask):
+    """Outputs `(B, T, U)` of Keras' loop, but `first (B, U)` until a step is real.
+
+    Keras puts zeros there on TensorFlow and torch, and the first state on JAX.
+    """
+    has_begun = ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0  # B T
+    return ops.where(has_begun[..., None], outputs, first[:, None])
+
+
+def check_states(cell, states, batch):
+    """Refuses first states that are not those of the cell, for so many rows."""
+    expected = [(batch, size) for size in keras.tree.flatten(cell.state_size)]
+    received = [tuple(state.shape) for state in keras.tree.flatten(states)]
+    if len(received) != len(expected) or any(
+        shape[1:] != (size,) or (None not in (shape[0], rows) and shape[0] != rows)
+        for shape, (rows, size) in zip(received, expected, strict=True)
+    ):
+        shapes = [", ".join(map(str, each)) for each in (expected, received)]
+        raise ValueError(
+            f"`initial_state` must have the shapes {shapes[0]}. Received: the shapes "
+            f"{shapes[1]}. A layer of the same cell with `return_state=True` returns "
+            "its last states after the output."
+        )
+
+
+def first_output(cell, states):
+    """The state `(B, U)` that a cell, or the last of stacked ones, puts out."""
+    is_stacked = isinstance(cell, keras.layers.StackedRNNCells)
+    return keras.tree.flatten(states[-1] if is_stacked else states)[0]
 
 
 class LoopStep:

@@ -222,7 +222,7 @@ class RecurrentDecoder(keras.layers.Layer):
             return outputs
         queries = features[..., : self.units]  # B T U
         if self._attends_before:
-            queries = before_each_step(top(state), queries, inputs_mask)
+            queries = ops.concatenate([top(state), queries[:, :-1]], axis=1)
         return outputs, self._attend(queries, constants)[1]
 
     def start(
@@ -324,7 +324,7 @@ class RecurrentDecoder(keras.layers.Layer):
         if inputs_mask is None:
             return loop_over_time(advance, inputs, states)
 
-        # At a masked step Keras on JAX puts out the first state.
+        # What is put out at a masked step is the first state.
         def advance_and_keep(step_inputs, states):
             features, new_states = advance(step_inputs, states[1:])
             return features, [features, *new_states]
@@ -419,16 +419,6 @@ class RecurrentDecoder(keras.layers.Layer):
 def top(state):
     """The hidden state of the top cell, `(B, K, U)`."""
     return state["cells"][-1][0]
-
-
-def before_each_step(first, hidden, inputs_mask=None):
-    """The state before each step: `first (B, 1, U)`, then `hidden (B, T, U)`."""
-    before = ops.concatenate([first, hidden[:, :-1]], axis=1)  # B T U
-    if inputs_mask is None:
-        return before
-    taken = ops.cumsum(ops.cast(inputs_mask, "int32"), axis=1)  # B T
-    has_begun = ops.pad(taken[:, :-1], ((0, 0), (1, 0)))[..., None] > 0  # B T 1
-    return ops.where(has_begun, before, first)
 
 
 def resolve_attention(attention, units, dtype):

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kseq.layers import compilation, recurrences
+from kseq.layers.cells import begin_with, check_states, first_output
 from kseq.layers.masking import keep, step_mask
 
 # On TensorFlow, smaller layers are not worth the second that XLA compiles for.
@@ -23,14 +24,15 @@ class FastLoop:
     """
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        states = keras.tree.flatten(initial_state)
-        mask = next(iter(keras.tree.flatten(mask)), None)
+        check_states(self.cell, initial_state, sequences.shape[0])
+        mask = step_mask(only_mask(mask), sequences)
         if not self._is_covered():
-            return super().inner_loop(sequences, initial_state, mask, training)
-        mask = step_mask(mask, sequences)
+            results = self._keras_loop(sequences, initial_state, mask, training)
+            return self._begun(*results, initial_state, mask)
         sequences = keep(ops.cast(sequences, self.compute_dtype), mask)
         length = ops.shape(sequences)[1]
         sequences, mask = fill_up(sequences, mask)
+        states = keras.tree.flatten(initial_state)
         outputs, states = self._run(sequences, states, mask, length, training)
         if self.zero_output_for_mask and mask is not None:
             outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
@@ -39,6 +41,22 @@ class FastLoop:
             outputs = ops.flip(outputs, axis=1)
         last = outputs[:, -1]
         return last, outputs if self.return_sequences else last[:, None], states
+
+    def _keras_loop(self, sequences, initial_state, mask, training):
+        return super().inner_loop(sequences, initial_state, mask, training)
+
+    def _begun(self, last, outputs, states, initial_state, mask):
+        """What Keras' loop returns, with the first state where no step was real yet."""
+        first = first_output(self.cell, initial_state)  # B U
+        is_another = first.shape[-1] != last.shape[-1]  # of a cell of one's own
+        if mask is None or self.zero_output_for_mask or is_another:
+            return last, outputs, states
+        first = ops.cast(first, last.dtype)
+        mask = ops.flip(mask, axis=1) if self.go_backwards else mask
+        last = ops.where(ops.any(mask, axis=1, keepdims=True), last, first)
+        if not self.return_sequences:
+            return last, last[:, None], states
+        return last, begin_with(first, outputs, mask), states
 
     def _is_covered(self):
         is_worth_it = is_worth_compiling(self.cell.units)
@@ -65,6 +83,13 @@ class FastLoop:
             reverse=self.go_backwards,
             training=training,
         )
+
+
+def only_mask(mask):
+    """The mask, or the first of several, as Keras hands them over."""
+    first = next(iter(keras.tree.flatten(mask)), None)
+    is_nested_list = isinstance(first, (bool, int, float))
+    return ops.convert_to_tensor(mask) if is_nested_list else first
 
 
 def is_plain(cell):
@@ -128,9 +153,8 @@ class LSTM(FastLoop, keras.layers.LSTM):
         initial_state: A list of two states `(B, U)`. Defaults to zeros.
         mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
             output, as they were, and takes no time where it is masked in every row.
-            Before the first real step the output is the first state, or, where the
-            loop is Keras', what Keras puts there. Defaults to the Keras mask of
-            `sequences`.
+            Before the first real step the output is the first state. Defaults to the
+            Keras mask of `sequences`.
         training: Whether to apply dropout.
 
     Returns:
@@ -180,9 +204,8 @@ class GRU(FastLoop, keras.layers.GRU):
         initial_state: A state, or a list of one, `(B, U)`. Defaults to zeros.
         mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
             output, as they were, and takes no time where it is masked in every row.
-            Before the first real step the output is the first state, or, where the
-            loop is Keras', what Keras puts there. Defaults to the Keras mask of
-            `sequences`.
+            Before the first real step the output is the first state. Defaults to the
+            Keras mask of `sequences`.
         training: Whether to apply dropout.
 
     Returns:
@@ -230,9 +253,8 @@ class SimpleRNN(FastLoop, keras.layers.SimpleRNN):
         initial_state: A state, or a list of one, `(B, U)`. Defaults to zeros.
         mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
             output, as they were, and takes no time where it is masked in every row.
-            Before the first real step the output is the first state, or, where the
-            loop is Keras', what Keras puts there. Defaults to the Keras mask of
-            `sequences`.
+            Before the first real step the output is the first state. Defaults to the
+            Keras mask of `sequences`.
         training: Whether to apply dropout.
 
     Returns:

@@ -52,8 +52,7 @@ class RNN(FastLoop, keras.layers.RNN):
         initial_state: A list of states `(B, U)`. Defaults to zeros.
         mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
             output, as they were. Before the first real step the output is the first
-            state, or, where the loop is Keras', what Keras puts there. Defaults to the
-            Keras mask of `sequences`.
+            state. Defaults to the Keras mask of `sequences`.
         training: Whether to apply the cell's dropout.
 
     Returns:

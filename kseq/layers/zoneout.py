@@ -39,7 +39,8 @@ class Zoneout(RNN):
         `return_state=True` also the last states `(B, U)`.
 
     Raises:
-        ValueError: A probability is not in [0, 1), or there is not one for each state.
+        ValueError: A probability is not in [0, 1), there is not one for each state, or
+            cells are stacked.
 
     Example:
 
@@ -55,6 +56,11 @@ class Zoneout(RNN):
 
     def __init__(self, cell, zoneout=0.1, seed=None, **kwargs):
         super().__init__(cell, **kwargs)
+        if isinstance(cell, (list, tuple, keras.layers.StackedRNNCells)):
+            raise ValueError(
+                f"`cell` must be one cell. Received: cell={cell}. Put one `Zoneout` on "
+                'the other, or use `RecurrentEncoder("lstm", 64, 2, zoneout=0.1)`.'
+            )
         self.zoneout, self.seed = zoneout, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._sizes = state_sizes(cell)
@@ -67,10 +73,7 @@ class Zoneout(RNN):
             )
         self._rates = [rate("zoneout", each) for each in given]
 
-    def inner_loop(self, sequences, initial_state, mask, training=False):
-        if self._is_covered():
-            return super().inner_loop(sequences, initial_state, mask, training)
-
+    def _keras_loop(self, sequences, initial_state, mask, training):
         def next_states(inputs, _, states):
             new = self.cell(inputs, states)[1]
             return new if isinstance(new, (list, tuple)) else [new]

@@ -94,8 +94,6 @@ def slopes(decoder, is_covered, masked, static):
             outputs = decoder(
                 inputs, memory, initial_state=[[state]], **(masks if masked else {})
             )
-            if masked:
-                outputs = ops.where(INPUTS_MASK[..., None], outputs, 0)
             total = ops.sum(ops.sin(3 * outputs))
         return outputs, tape.gradient(total, [inputs, memory, state, *weights])
 

@@ -279,6 +279,15 @@ def test_padding_of_the_inputs_changes_nothing(way):
     check_padding_changes_nothing(apply, INPUTS, inputs_mask)
 
 
+def test_before_the_first_real_step_stands_the_first_state():
+    [[state]] = states_of("gru", UNITS)
+    decoder = build("gru", [[state]], bridge="copy", **CONTEXT_VECTOR)
+    late = np.arange(T) > np.array([[1], [T]])
+    outputs = array(decoder(INPUTS, MEMORY, initial_state=[[state]], inputs_mask=late))
+    assert_close(outputs[:, :2], np.stack([state, state], axis=1))
+    assert abs(outputs[0, 2] - state[0]).max() > 0.01
+
+
 @each_way
 def test_the_future_changes_nothing(way):
     decoder = build("gru", **way)

@@ -1,5 +1,7 @@
 """LSTM, GRU and SimpleRNN against Keras' own layers: numbers, gradients, files."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -233,6 +235,31 @@ def test_the_laws_of_masks_hold(layer_class):
     )
 
 
+@pytest.mark.parametrize("go_backwards", [False, True])
+@pytest.mark.parametrize("options", [{}, {"unroll": True}], ids=str)
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_before_the_first_real_step_the_output_is_the_first_state(
+    layer_class, options, go_backwards
+):
+    options = {"go_backwards": go_backwards, **options}
+    layer, last = (
+        layer_class(UNITS, return_sequences=sequences, **options)
+        for sequences in (True, False)
+    )
+    states = [random_array(B, UNITS, seed=9 + i) for i in range(len(layer.state_size))]
+    mask = ops.convert_to_tensor(MIXED)
+    outputs = array(layer(SEQUENCES, mask=mask, initial_state=states))
+    last(SEQUENCES)
+    last.set_weights(layer.get_weights())
+    steps = MIXED[:, ::-1] if go_backwards else MIXED
+    has_begun = np.cumsum(steps, axis=1) > 0
+    first = np.broadcast_to(states[0][:, None], outputs.shape)
+    assert_close(outputs[~has_begun], first[~has_begun])
+    assert abs(outputs - first)[has_begun].max(axis=-1).min() > 0.01
+    found = last(SEQUENCES, mask=mask, initial_state=states)
+    assert_close(found, outputs[:, -1])
+
+
 @pytest.mark.parametrize("layer_class", LAYERS)
 def test_chunk_by_chunk_equals_the_whole(layer_class):
     layer = layer_class(UNITS, return_sequences=True, return_state=True)
@@ -349,3 +376,28 @@ def test_small_layers_are_left_to_keras_where_compiling_takes_longer(monkeypatch
     monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", UNITS + 1)
     is_fast = GRU(UNITS)._is_covered()
     assert is_fast == (keras.backend.backend() == "jax")
+
+
+@pytest.mark.parametrize(
+    "states, received",
+    [
+        ([ops.ones((B, UNITS))], f"the shapes ({B}, {UNITS})."),
+        (ops.ones((B, UNITS)), f"the shapes ({B}, {UNITS})."),
+        ([ops.ones((B, 2))] * 2, f"the shapes ({B}, 2), ({B}, 2)."),
+        ([ops.ones((B + 1, UNITS))] * 2, f"the shapes ({B + 1}, {UNITS}), "),
+    ],
+    ids=["one of two", "not a list", "width", "rows"],
+)
+@pytest.mark.parametrize("unroll", [False, True])
+def test_states_that_do_not_fit_are_refused_in_words(states, received, unroll):
+    layer = LSTM(UNITS, unroll=unroll)
+    message = f"`initial_state` must have the shapes ({B}, {UNITS}), ({B}, {UNITS})."
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        layer(SEQUENCES, initial_state=states)
+    assert received in str(error.value)
+
+
+def test_a_mask_may_be_a_nested_list():
+    layer, _ = both(LSTM, keras.layers.LSTM)
+    given = ops.convert_to_tensor(MIXED)
+    assert_close(layer(SEQUENCES, mask=MIXED.tolist()), layer(SEQUENCES, mask=given))

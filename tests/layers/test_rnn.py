@@ -184,6 +184,28 @@ def test_what_is_not_covered_is_left_to_keras(cell_class, cell_options, options)
     assert_close(run(fast, RIGHT), run(slow, RIGHT))
 
 
+@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("cell_class", [keras.layers.LSTMCell, PeepholeLSTMCell])
+def test_before_the_first_real_step_the_output_is_the_first_state(cell_class, unroll):
+    layer = RNN(cell_class(UNITS), return_sequences=True, unroll=unroll)
+    states, mask = first_states(layer), ops.convert_to_tensor(MIXED)
+    outputs = array(layer(SEQUENCES, mask=mask, initial_state=states))
+    is_before = np.cumsum(MIXED, axis=1) == 0
+    first = np.broadcast_to(states[0][:, None], outputs.shape)
+    assert_close(outputs[is_before], first[is_before])
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="Keras takes the first cell's state there"
+)
+def test_stacked_cells_put_out_the_first_state_of_the_last():
+    cells = [keras.layers.GRUCell(3), PeepholeLSTMCell(UNITS)]
+    layer = RNN(cells)
+    states = [random_array(B, 3), [random_array(B, UNITS, seed=i) for i in (1, 2)]]
+    dead = ops.zeros((B, T), "bool")
+    assert_close(layer(SEQUENCES, mask=dead, initial_state=states), states[1][0])
+
+
 def test_a_cell_without_halves_and_a_small_one_are_left_to_keras(monkeypatch):
     stacked = keras.layers.StackedRNNCells(
         [keras.layers.GRUCell(UNITS), PeepholeLSTMCell(UNITS)]

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from kseq.layers import RecurrentEncoder, Zoneout
 from tests.helpers import (
@@ -89,6 +90,15 @@ def test_it_keeps_the_laws(cell_class):
     check_batch_equals_rows(lambda x, mask: layer(x, mask=mask), SEQUENCES, MASK)
 
 
+def test_before_the_first_real_step_the_output_is_the_first_state():
+    layer, first = made(keras.layers.GRUCell, 0.2), random_array(B, U, seed=9)
+    late = ops.convert_to_tensor(np.arange(T) > np.array([[1], [3], [T]]))
+    outputs = array(layer(SEQUENCES, mask=late, initial_state=[first]))
+    assert_close(outputs[:, :2], np.stack([first, first], axis=1))
+    assert_close(outputs[2], np.broadcast_to(first[2], (T, U)))
+    assert abs(outputs[0, 2] - first[0]).max() > 0.01
+
+
 def test_an_encoder_of_it_learns_and_both_directions_draw():
     encoder = RecurrentEncoder("lstm", U, 2, bidirectional=True, zoneout=0.2)
     model = keras.Sequential([keras.Input((None, D)), encoder])
@@ -106,3 +116,9 @@ def test_an_encoder_of_it_learns_and_both_directions_draw():
 def test_what_is_no_probability_for_each_state_is_refused(zoneout, complaint):
     with pytest.raises(ValueError, match=complaint):
         Zoneout(keras.layers.LSTMCell(U), zoneout)
+
+
+def test_stacked_cells_are_refused_in_words():
+    cells = keras.layers.StackedRNNCells([keras.layers.GRUCell(U)])
+    with pytest.raises(ValueError, match="`cell` must be one cell. Received: cell=<St"):
+        Zoneout(cells)
