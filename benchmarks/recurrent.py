@@ -7,9 +7,9 @@ A case is named after its cell, its number of layers and their width: `lstm_2x25
 batch has 64 rows of 100 steps, as wide as the layers; a training step is the mean
 squared error and plain gradient descent, all in float32, under Keras' own defaults.
 Rows are masked to different lengths, but for `_unmasked`, and in PyTorch, which has no
-masks. Cells that Keras lacks run in the loops of both, `kseq.layers.RNN` and
-`keras.layers.RNN`; PyTorch has neither those nor recurrent dropout. Needs the extra
-`benchmarks`.
+masks. Cells run in the loops of both, `kseq.layers.RNN` and `keras.layers.RNN`: those
+that Keras lacks, and `gru_cell`, its own; there, and where there is recurrent dropout,
+PyTorch is not measured. Needs the extra `benchmarks`.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ CELLS = {
     "layer_norm_lstm": "LayerNormLSTMCell",
     "layer_norm_gru": "LayerNormGRUCell",
     "peephole_lstm": "PeepholeLSTMCell",
+    "gru_cell": "GRUCell",
 }
 
 
@@ -55,7 +56,7 @@ class Case:
 
     def gigaflops(self):
         """The matrix products of a training step and of inference."""
-        gates = {"rnn": 1, "gru": 3, "layer_norm_gru": 3}.get(self.cell, 4)
+        gates = 3 if "gru" in self.cell else {"rnn": 1}.get(self.cell, 4)
         directions = 2 if self.bidirectional else 1
         total = 0
         for layer in range(self.num_layers):
@@ -84,11 +85,13 @@ def keras_runs(case, layers):
 
 def recurrent_layer(case, layers):
     """A layer of `kseq.layers` or of `keras.layers`."""
+    import keras
+
     import kseq
 
     if case.cell in CELLS:
-        cell = getattr(kseq.layers, CELLS[case.cell])(case.width)
-        layer = layers.RNN(cell, return_sequences=True)
+        cell_class = {**vars(keras.layers), **vars(kseq.layers)}[CELLS[case.cell]]
+        layer = layers.RNN(cell_class(case.width), return_sequences=True)
     else:
         layer = getattr(layers, LAYERS[case.cell])(
             case.width, return_sequences=True, recurrent_dropout=case.recurrent_dropout
@@ -155,6 +158,7 @@ MEASURED = {
     "layer_norm_lstm_2x256": Case("layer_norm_lstm"),
     "layer_norm_gru_2x256": Case("layer_norm_gru"),
     "peephole_lstm_2x256": Case("peephole_lstm"),
+    "gru_cell_2x256": Case("gru_cell"),
 }
 CASES = {
     name: {

@@ -370,6 +370,12 @@ class WritingModel(keras.Model):
         check_ids("source", source, self.source_size)
         return np.asarray(source, symbol.dtype)
 
+    def make_train_function(self, force=False):
+        # TensorFlow traces a step again that has made variables, Adam's for example.
+        if self.built and self.optimizer and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     def _compiled(self, kind, *options):
         """The Keras model that runs a loop, kept so that it is compiled only once."""
         cache = self.__dict__.setdefault("_compiled_loops", _Cache())

@@ -411,3 +411,26 @@ def test_the_fifth_model_writes_without_a_warning_too():
     finally:
         logging.getLogger("tensorflow").removeHandler(listener)
     assert not heard
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="others build the optimizer first"
+)
+@pytest.mark.parametrize("num_models", [1, 2])
+def test_a_step_of_training_is_traced_once(num_models):
+    models = [
+        kseq.encoder_decoder(SOURCE_SIZE, TARGET_SIZE, width=5)
+        for _ in range(num_models)
+    ]
+    model = kseq.ensemble(models) if num_models > 1 else models[0]
+    traced = []
+
+    class Loss(kseq.training.SequenceCrossentropy):
+        def call(self, y_true, y_pred):
+            traced.append(1)
+            return super().call(y_true, y_pred)
+
+    model.compile("adam", Loss())
+    batches = kseq.training.teacher_forcing(SOURCES[:2], [[2, 4, 3], [2, 3]], 2)
+    model.fit(batches, verbose=0)
+    assert len(traced) == num_models
