@@ -45,6 +45,17 @@ def fresh_seeded_keras():
 
 
 @pytest.fixture(scope="session")
+def forked_nurseries():
+    """Lets searches in this process start at once, instead of importing Keras first."""
+    from kseq.tuning.nursery import Nursery
+    from tests.forking import Forking
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Nursery, "context", Forking())
+        yield
+
+
+@pytest.fixture(scope="session")
 def data_set():
     """Finds a real data set by name: `data_set("multi30k")` is the path of its folder.
 

@@ -33,6 +33,8 @@ class Nursery:
         ValueError: The payload does not pickle.
     """
 
+    context = multiprocessing.get_context("spawn")
+
     def __init__(self, payload, workers):
         self._packed = pack(payload)
         self._environment = shares(workers)
@@ -42,10 +44,9 @@ class Nursery:
     def open(self):
         if self._process is not None:
             return
-        context = multiprocessing.get_context("spawn")
-        self.link, theirs = context.Pipe()
+        self.link, theirs = self.context.Pipe()
         with environment(self._environment):
-            self._process = context.Process(
+            self._process = self.context.Process(
                 target=serve, args=(theirs,), name="kseq-nursery"
             )
             self._process.start()

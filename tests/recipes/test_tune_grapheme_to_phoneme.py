@@ -1,8 +1,5 @@
 import importlib.util
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
@@ -32,18 +29,14 @@ def files(tmp_path_factory):
     return [x for part in rows for x in (f"--{part}", str(folder / part))]
 
 
-def test_a_search_ends_with_a_pronouncer_and_its_way_of_decoding(files, tmp_path):
-    done = subprocess.run(
-        [sys.executable, RECIPE, *files, *SMALL, "--output", tmp_path],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr
-    assert "9 words to learn from, 5 to choose by, 4 held out" in done.stdout
-    assert "Decoded best with" in done.stdout and "num_beams" in done.stdout
-    assert "val_written_exact_match" in done.stdout
+def test_a_search_ends_with_a_pronouncer_and_its_way_of_decoding(
+    recipe, files, tmp_path, forked_nurseries, capfd
+):
+    recipe.main([*files, *SMALL, "--output", str(tmp_path)])
+    printed = capfd.readouterr().out
+    assert "9 words to learn from, 5 to choose by, 4 held out" in printed
+    assert "Decoded best with" in printed and "num_beams" in printed
+    assert "val_written_exact_match" in printed
     assert (tmp_path / "report.html").exists()
     pipeline = kseq.text.TextToText.load(tmp_path / "model.keras")
     assert len(pipeline.generate(["ad가"])) == 1
