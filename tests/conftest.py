@@ -5,16 +5,16 @@ import gc
 import os
 from pathlib import Path
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-
-import keras
 import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+BACKEND = os.environ["KERAS_BACKEND"]  # so that xdist need not import Keras
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
     """On JAX and PyTorch leaves three of four cases to `make test-thorough`."""
-    if keras.backend.backend() == "tensorflow":
+    if BACKEND == "tensorflow":
         return
     cases = collections.Counter()
     for item in items:
@@ -39,6 +39,8 @@ def pytest_runtest_teardown(item, nextitem):
 @pytest.fixture(autouse=True)
 def fresh_seeded_keras():
     """Starts each test with the same seed, the default dtype and no used names."""
+    import keras
+
     # A full garbage collection after every test would cost more than most tests do.
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(7)
