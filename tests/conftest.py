@@ -36,6 +36,15 @@ def pytest_runtest_teardown(item, nextitem):
         gc.collect()  # the models and compiled functions of this file
 
 
+@pytest.fixture(autouse=True, scope="session")
+def graphs_as_they_are():
+    """Saves a fifth of what a graph costs: few of them run longer than that takes."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
 @pytest.fixture(autouse=True)
 def fresh_seeded_keras():
     """Starts each test with the same seed, the default dtype and no used names."""
