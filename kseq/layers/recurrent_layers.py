@@ -28,7 +28,7 @@ class FastLoop:
         mask = step_mask(only_mask(mask), sequences)
         if not self._is_covered():
             results = self._keras_loop(sequences, initial_state, mask, training)
-            return self._begun(*results, initial_state, mask)
+            return self._with_first_state(*results, initial_state, mask)
         sequences = keep(ops.cast(sequences, self.compute_dtype), mask)
         length = ops.shape(sequences)[1]
         sequences, mask = fill_up(sequences, mask)
@@ -45,7 +45,7 @@ class FastLoop:
     def _keras_loop(self, sequences, initial_state, mask, training):
         return super().inner_loop(sequences, initial_state, mask, training)
 
-    def _begun(self, last, outputs, states, initial_state, mask):
+    def _with_first_state(self, last, outputs, states, initial_state, mask):
         """What Keras' loop returns, with the first state where no step was real yet."""
         first = first_output(self.cell, initial_state)  # B U
         is_another = first.shape[-1] != last.shape[-1]  # of a cell of one's own
