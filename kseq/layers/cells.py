@@ -85,18 +85,28 @@ def begin_with(first, outputs, mask):
 
 def check_states(cell, states, batch):
     """Refuses first states that are not those of the cell, for so many rows."""
-    expected = [(batch, size) for size in keras.tree.flatten(cell.state_size)]
-    received = [tuple(state.shape) for state in keras.tree.flatten(states)]
-    if len(received) != len(expected) or any(
-        shape[1:] != (size,) or (None not in (shape[0], rows) and shape[0] != rows)
-        for shape, (rows, size) in zip(received, expected, strict=True)
+    sizes, received = state_sizes(cell), keras.tree.flatten(states)
+    expected = [(batch, size) for size in keras.tree.flatten(sizes)]
+    if len(received) != len(expected) or not all(
+        may_be(state.shape, shape)
+        for state, shape in zip(received, expected, strict=True)
     ):
-        shapes = [", ".join(map(str, each)) for each in (expected, received)]
+        shapes = [
+            keras.tree.map_structure(lambda size: (batch, size), sizes),
+            keras.tree.map_structure(lambda state: tuple(state.shape), states),
+        ]
         raise ValueError(
             f"`initial_state` must have the shapes {shapes[0]}. Received: the shapes "
             f"{shapes[1]}. A layer of the same cell with `return_state=True` returns "
             "its last states after the output."
         )
+
+
+def may_be(shape, other):
+    """Whether two shapes, of which some sizes may not be known, can be the same."""
+    return len(shape) == len(other) and all(
+        None in pair or pair[0] == pair[1] for pair in zip(shape, other, strict=True)
+    )
 
 
 def first_output(cell, states):

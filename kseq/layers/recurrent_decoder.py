@@ -117,6 +117,11 @@ class RecurrentDecoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if isinstance(cell, keras.layers.StackedRNNCells):
+            raise ValueError(
+                f"`cell` must be one cell. Received: cell={cell}. Give one of them and "
+                f"`num_layers={len(cell.cells)}`."
+            )
         self.cell, self.units = resolve_cell(cell, units)
         self.num_layers = positive_integer("num_layers", num_layers)
         self.attention = resolve_attention(attention, self.units, self.dtype_policy)

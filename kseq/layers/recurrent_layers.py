@@ -32,7 +32,8 @@ class FastLoop:
         sequences = keep(ops.cast(sequences, self.compute_dtype), mask)
         length = ops.shape(sequences)[1]
         sequences, mask = fill_up(sequences, mask)
-        states = keras.tree.flatten(initial_state)
+        pairs = zip(keras.tree.flatten(initial_state), self.state_size, strict=True)
+        states = [ops.reshape(state, (-1, size)) for state, size in pairs]
         outputs, states = self._run(sequences, states, mask, length, training)
         if self.zero_output_for_mask and mask is not None:
             outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
@@ -162,7 +163,8 @@ class LSTM(FastLoop, keras.layers.LSTM):
         `return_state=True` also the last states `(B, U)`.
 
     Raises:
-        NotImplementedError: A gradient of the gradient is asked for.
+        ValueError: The first states or the mask do not fit.
+        NotImplementedError: A gradient of the gradient is asked of a compiled loop.
 
     Example:
 
@@ -213,7 +215,8 @@ class GRU(FastLoop, keras.layers.GRU):
         `return_state=True` also the last state `(B, U)`.
 
     Raises:
-        NotImplementedError: A gradient of the gradient is asked for.
+        ValueError: The first states or the mask do not fit.
+        NotImplementedError: A gradient of the gradient is asked of a compiled loop.
 
     Example:
 
@@ -262,7 +265,8 @@ class SimpleRNN(FastLoop, keras.layers.SimpleRNN):
         `return_state=True` also the last state `(B, U)`.
 
     Raises:
-        NotImplementedError: A gradient of the gradient is asked for.
+        ValueError: The first states or the mask do not fit.
+        NotImplementedError: A gradient of the gradient is asked of a compiled loop.
 
     Example:
 

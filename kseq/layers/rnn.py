@@ -49,7 +49,8 @@ class RNN(FastLoop, keras.layers.RNN):
 
     Call arguments:
         sequences: `(B, T, D)`.
-        initial_state: A list of states `(B, U)`. Defaults to zeros.
+        initial_state: A list of states `(B, U)`, for stacked cells one of each cell's.
+            Defaults to zeros.
         mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
             output, as they were. Before the first real step the output is the first
             state. Defaults to the Keras mask of `sequences`.
@@ -60,7 +61,8 @@ class RNN(FastLoop, keras.layers.RNN):
         `return_state=True` also the last states `(B, U)`.
 
     Raises:
-        NotImplementedError: A gradient of the gradient is asked for.
+        ValueError: The first states or the mask do not fit.
+        NotImplementedError: A gradient of the gradient is asked of a compiled loop.
 
     Example:
 

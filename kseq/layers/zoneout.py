@@ -30,8 +30,9 @@ class Zoneout(RNN):
     Call arguments:
         sequences: `(B, T, D)`.
         initial_state: A list of states `(B, U)`. Defaults to zeros.
-        mask: Boolean `(B, T)`; a masked step leaves the states as they were. Defaults
-            to the Keras mask of `sequences`.
+        mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
+            output, as they were. Before the first real step the output is the first
+            state. Defaults to the Keras mask of `sequences`.
         training: Whether to draw.
 
     Returns:
@@ -39,8 +40,8 @@ class Zoneout(RNN):
         `return_state=True` also the last states `(B, U)`.
 
     Raises:
-        ValueError: A probability is not in [0, 1), there is not one for each state, or
-            cells are stacked.
+        ValueError: A probability is not in [0, 1), there is not one for each state,
+            `cell` is not one cell, or the first states or the mask do not fit.
 
     Example:
 
@@ -55,17 +56,18 @@ class Zoneout(RNN):
     """
 
     def __init__(self, cell, zoneout=0.1, seed=None, **kwargs):
-        super().__init__(cell, **kwargs)
-        if isinstance(cell, (list, tuple, keras.layers.StackedRNNCells)):
+        many = (list, tuple, keras.layers.StackedRNNCells, keras.layers.RNN)
+        if isinstance(cell, many):
             raise ValueError(
                 f"`cell` must be one cell. Received: cell={cell}. Put one `Zoneout` on "
                 'the other, or use `RecurrentEncoder("lstm", 64, 2, zoneout=0.1)`.'
             )
+        super().__init__(cell, **kwargs)
         self.zoneout, self.seed = zoneout, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._sizes = state_sizes(cell)
-        many = isinstance(zoneout, (list, tuple))
-        given = list(zoneout) if many else [zoneout] * len(self._sizes)
+        is_list = isinstance(zoneout, (list, tuple))
+        given = list(zoneout) if is_list else [zoneout] * len(self._sizes)
         if len(given) != len(self._sizes):
             raise ValueError(
                 "`zoneout` must be one number, or one for each state of the cell, "

@@ -463,3 +463,10 @@ def test_an_additive_mask_is_refused(way):
         decoder.start(MEMORY, memory_mask, initial_state=states_of("gru", MEMORY_SIZE))
     with pytest.raises(ValueError, match=message):
         decoder(INPUTS, MEMORY, inputs_mask=inputs_mask)
+
+
+def test_stacked_cells_are_refused_in_words():
+    cells = keras.layers.StackedRNNCells([keras.layers.GRUCell(UNITS)] * 2)
+    message = "`cell` must be one cell. Received: cell=<Stack.*Give .*`num_layers=2`"
+    with pytest.raises(ValueError, match=message):
+        RecurrentDecoder(cells)
