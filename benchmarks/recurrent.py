@@ -7,9 +7,10 @@ A case is named after its cell, its number of layers and their width: `lstm_2x25
 batch has 64 rows of 100 steps, as wide as the layers; a training step is the mean
 squared error and plain gradient descent, all in float32, under Keras' own defaults.
 Rows are masked to different lengths, but for `_unmasked`, and in PyTorch, which has no
-masks. Cells run in the loops of both, `kseq.layers.RNN` and `keras.layers.RNN`: those
-that Keras lacks, and `gru_cell`, its own; there, and where there is recurrent dropout,
-PyTorch is not measured. Needs the extra `benchmarks`.
+masks; it packs those of `_padded`, and loses time where it packs the others. Cells run
+in the loops of both, `kseq.layers.RNN` and `keras.layers.RNN`: those that Keras lacks,
+and `gru_cell`, its own; there, and where there is recurrent dropout, PyTorch is not
+measured. Needs the extra `benchmarks`.
 """
 
 import dataclasses
@@ -124,18 +125,28 @@ def torch_runs(case):
         batch_first=True,
     )
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
-    sequences, _, targets = (torch.tensor(x) for x in case.arrays())
+    sequences, mask, targets = (torch.tensor(x) for x in case.arrays())
+
+    def run():
+        if not case.longest:
+            return network(sequences)[0]
+        packed = nn.utils.rnn.pack_padded_sequence(
+            sequences, mask.sum(dim=1), batch_first=True, enforce_sorted=False
+        )
+        return nn.utils.rnn.pad_packed_sequence(
+            network(packed)[0], batch_first=True, total_length=case.length
+        )[0]
 
     def train():
         optimizer.zero_grad()
-        loss = nn.functional.mse_loss(network(sequences)[0], targets)
+        loss = nn.functional.mse_loss(run(), targets)
         loss.backward()
         optimizer.step()
         return loss.item()
 
     def infer():
         with torch.no_grad():
-            network(sequences)
+            run()
 
     return {"train_ms": train, "inference_ms": infer}
 
