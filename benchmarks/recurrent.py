@@ -5,12 +5,12 @@
 
 A case is named after its cell, its number of layers and their width: `lstm_2x256`. The
 batch has 64 rows of 100 steps, as wide as the layers; a training step is the mean
-squared error and plain gradient descent, all in float32, under Keras' own defaults.
-Rows are masked to different lengths, but for `_unmasked`, and in PyTorch, which has no
-masks; it packs those of `_padded`, and loses time where it packs the others. Cells run
-in the loops of both, `kseq.layers.RNN` and `keras.layers.RNN`: those that Keras lacks,
-and `gru_cell`, its own; there, and where there is recurrent dropout, PyTorch is not
-measured. Needs the extra `benchmarks`.
+squared error and plain gradient descent, all in float32, under Keras' own defaults, but
+for `_xla`. Rows are masked to different lengths, but for `_unmasked`, and in PyTorch,
+which has no masks; it packs those of `_padded`, and loses time where it packs the
+others. Cells run in the loops of both, `kseq.layers.RNN` and `keras.layers.RNN`: those
+that Keras lacks, and `gru_cell`, its own; there, and where there is recurrent dropout,
+PyTorch is not measured. Needs the extra `benchmarks`.
 """
 
 import dataclasses
@@ -42,6 +42,7 @@ class Case:
     masked: bool = True
     longest: int | None = None  # row, where the rest is padding in all of them
     recurrent_dropout: float = 0.0
+    xla: bool = False  # whether Keras has XLA compile the whole step
 
     def arrays(self):
         """Sequences `(B, T, D)`, their mask `(B, T)`, and what they should become."""
@@ -76,7 +77,7 @@ def keras_runs(case, layers):
     for _ in range(case.num_layers):
         x = recurrent_layer(case, layers)(x, **keywords)
     model = keras.Model([sequences, mask], x)
-    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=case.xla or "auto")
     sequences, mask, targets = case.arrays()
     return {
         "train_ms": lambda: model.train_on_batch([sequences, mask], targets),
@@ -170,6 +171,7 @@ MEASURED = {
     "layer_norm_gru_2x256": Case("layer_norm_gru"),
     "peephole_lstm_2x256": Case("peephole_lstm"),
     "gru_cell_2x256": Case("gru_cell"),
+    "lstm_2x256_xla": Case("lstm", xla=True),
 }
 CASES = {
     name: {

@@ -86,6 +86,14 @@ def same_rows(name, shape, other, other_shape):
         )
 
 
+def fits(shape, other):
+    """Whether two shapes may be the same, None being any size."""
+    pairs = zip(shape, other, strict=False)
+    return len(shape) == len(other) and all(
+        None in pair or pair[0] == pair[1] for pair in pairs
+    )
+
+
 def rate(name, value):
     """Returns the value if it is a fraction that may be dropped: in [0, 1)."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)

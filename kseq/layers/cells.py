@@ -6,7 +6,7 @@ Axes in shape comments: B batch, T steps, K beams, D features, U units.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import positive_integer
+from kseq.layers.arguments import fits, positive_integer
 
 CELLS = {
     "rnn": keras.layers.SimpleRNNCell,
@@ -88,7 +88,7 @@ def check_states(cell, states, batch):
     sizes, received = state_sizes(cell), keras.tree.flatten(states)
     expected = [(batch, size) for size in keras.tree.flatten(sizes)]
     if len(received) != len(expected) or not all(
-        may_be(state.shape, shape)
+        fits(state.shape, shape)
         for state, shape in zip(received, expected, strict=True)
     ):
         shapes = [
@@ -100,13 +100,6 @@ def check_states(cell, states, batch):
             f"{shapes[1]}. A layer of the same cell with `return_state=True` returns "
             "its last states after the output."
         )
-
-
-def may_be(shape, other):
-    """Whether two shapes, of which some sizes may not be known, can be the same."""
-    return len(shape) == len(other) and all(
-        None in pair or pair[0] == pair[1] for pair in zip(shape, other, strict=True)
-    )
 
 
 def first_output(cell, states):

@@ -9,7 +9,7 @@ Axes in shape comments: B batch, T query steps, S key steps.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import concrete_values
+from kseq.layers.arguments import concrete_values, fits
 
 
 def padding_mask(token_ids, pad_token_id=0):
@@ -205,10 +205,7 @@ def step_mask(mask, sequences):
         return None
     mask = as_boolean_mask(mask)
     received, expected = tuple(mask.shape), tuple(sequences.shape[:2])
-    if len(received) != 2 or any(
-        None not in sizes and sizes[0] != sizes[1]
-        for sizes in zip(received, expected, strict=True)
-    ):
+    if not fits(received, expected):
         raise ValueError(
             "The mask of a sequence must have a value for each step, shape (B, S) = "
             f"{expected}. Received: a mask of shape {received}."

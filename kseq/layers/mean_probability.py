@@ -8,6 +8,8 @@ import math
 import keras
 from keras import ops
 
+from kseq.layers.arguments import fits
+
 
 @keras.saving.register_keras_serializable(package="kseq")
 class MeanProbability(keras.layers.Layer):
@@ -69,11 +71,3 @@ class MeanProbability(keras.layers.Layer):
 
     def compute_mask(self, logits, previous_mask):
         return None if previous_mask is None else previous_mask[0]
-
-
-def fits(shape, other):
-    """Whether two shapes may be the same, None being any size."""
-    pairs = zip(shape, other, strict=False)
-    return len(shape) == len(other) and all(
-        None in pair or pair[0] == pair[1] for pair in pairs
-    )

@@ -118,9 +118,15 @@ def test_what_is_no_probability_for_each_state_is_refused(zoneout, complaint):
         Zoneout(keras.layers.LSTMCell(U), zoneout)
 
 
-@pytest.mark.parametrize("kind", ["StackedRNNCells", "GRU"])
-def test_what_is_not_one_cell_is_refused_in_words(kind):
-    cell = keras.layers.GRUCell(U)
-    given = keras.layers.StackedRNNCells([cell]) if kind != "GRU" else None
-    with pytest.raises(ValueError, match=f"must be one cell. Received: cell=<{kind}"):
-        Zoneout(given or keras.layers.GRU(U))
+@pytest.mark.parametrize(
+    "given",
+    [
+        keras.layers.GRU(U),
+        [keras.layers.GRUCell(U)],
+        keras.layers.StackedRNNCells([keras.layers.GRUCell(U)]),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_what_is_not_one_cell_is_refused_in_words(given):
+    with pytest.raises(ValueError, match="`cell` must be one cell. Received: cell="):
+        Zoneout(given)
