@@ -10,7 +10,8 @@ for `_xla`. Rows are masked to different lengths, but for `_unmasked`, and in Py
 which has no masks; it packs those of `_padded`, and loses time where it packs the
 others. Cells run in the loops of both, `kseq.layers.RNN` and `keras.layers.RNN`: those
 that Keras lacks, and `gru_cell`, its own; there, and where there is recurrent dropout,
-PyTorch is not measured. Needs the extra `benchmarks`.
+PyTorch is not measured. `KERAS_BACKEND` names Keras' backend; where there is a GPU, all
+use it, and "of peak" still speaks of the CPU. Needs the extra `benchmarks`.
 """
 
 import dataclasses
@@ -118,21 +119,24 @@ def torch_runs(case):
     from torch import nn
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     network = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}[case.cell](
         case.width,
         case.width,
         num_layers=case.num_layers,
         bidirectional=case.bidirectional,
         batch_first=True,
+        device=device,
     )
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
     sequences, mask, targets = (torch.tensor(x) for x in case.arrays())
 
     def run():
+        inputs = sequences.to(device)
         if not case.longest:
-            return network(sequences)[0]
+            return network(inputs)[0]
         packed = nn.utils.rnn.pack_padded_sequence(
-            sequences, mask.sum(dim=1), batch_first=True, enforce_sorted=False
+            inputs, mask.sum(dim=1), batch_first=True, enforce_sorted=False
         )
         return nn.utils.rnn.pad_packed_sequence(
             network(packed)[0], batch_first=True, total_length=case.length
@@ -140,14 +144,14 @@ def torch_runs(case):
 
     def train():
         optimizer.zero_grad()
-        loss = nn.functional.mse_loss(run(), targets)
+        loss = nn.functional.mse_loss(run(), targets.to(device))
         loss.backward()
         optimizer.step()
         return loss.item()
 
     def infer():
         with torch.no_grad():
-            run()
+            run().cpu()
 
     return {"train_ms": train, "inference_ms": infer}
 
