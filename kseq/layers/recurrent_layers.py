@@ -3,6 +3,8 @@
 Axes in shape comments: B batch, T steps, D features, U units, G gates.
 """
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -27,8 +29,7 @@ class FastLoop:
         check_states(self.cell, initial_state, sequences.shape[0])
         mask = step_mask(only_mask(mask), sequences)
         if not self._is_covered():
-            results = self._keras_loop(sequences, initial_state, mask, training)
-            return self._with_first_state(*results, initial_state, mask)
+            return self._run_by_keras(sequences, initial_state, mask, training)
         sequences = keep(ops.cast(sequences, self.compute_dtype), mask)
         length = ops.shape(sequences)[1]
         sequences, mask = fill_up(sequences, mask)
@@ -43,21 +44,37 @@ class FastLoop:
         last = outputs[:, -1]
         return last, outputs if self.return_sequences else last[:, None], states
 
+    def _run_by_keras(self, sequences, initial_state, mask, training):
+        """Keras' loop, with the order, the zeros and the first outputs of the fast."""
+        if self.go_backwards and (mask is None or self.unroll):
+            # Keras' order is another with cuDNN on JAX, its mask's where it unrolls.
+            sequences = ops.flip(sequences, axis=1)
+            mask = None if mask is None else ops.flip(mask, axis=1)
+            with changed(self, go_backwards=False):
+                return self._run_by_keras(sequences, initial_state, mask, training)
+        last, outputs, states = self._keras_loop(
+            sequences, initial_state, mask, training
+        )
+        if mask is None:
+            return last, outputs, states
+        mask = ops.flip(mask, axis=1) if self.go_backwards else mask
+        if self.zero_output_for_mask:
+            last = ops.where(mask[:, -1:], last, 0)
+            outputs = ops.where(mask[..., None], outputs, 0)
+        else:
+            last, outputs = self._with_first_state(last, outputs, initial_state, mask)
+        return last, outputs if self.return_sequences else last[:, None], states
+
     def _keras_loop(self, sequences, initial_state, mask, training):
         return super().inner_loop(sequences, initial_state, mask, training)
 
-    def _with_first_state(self, last, outputs, states, initial_state, mask):
-        """What Keras' loop returns, with the first state where no step was real yet."""
-        first = first_output(self.cell, initial_state)  # B U
-        is_another = first.shape[-1] != last.shape[-1]  # of a cell of one's own
-        if mask is None or self.zero_output_for_mask or is_another:
-            return last, outputs, states
-        first = ops.cast(first, last.dtype)
-        mask = ops.flip(mask, axis=1) if self.go_backwards else mask
+    def _with_first_state(self, last, outputs, initial_state, mask):
+        """What Keras' loop puts out, but the first state until a step is real."""
+        first = ops.cast(first_output(self.cell, initial_state), last.dtype)  # B U
+        if first.shape[-1] != last.shape[-1]:  # of a cell of one's own
+            return last, outputs
         last = ops.where(ops.any(mask, axis=1, keepdims=True), last, first)
-        if not self.return_sequences:
-            return last, last[:, None], states
-        return last, begin_with(first, outputs, mask), states
+        return last, begin_with(first, outputs, mask) if self.return_sequences else last
 
     def _is_covered(self):
         is_worth_it = is_worth_compiling(self.cell.units)
@@ -84,6 +101,19 @@ class FastLoop:
             reverse=self.go_backwards,
             training=training,
         )
+
+
+@contextlib.contextmanager
+def changed(layer, **attributes):
+    """Inside, a layer has other attributes."""
+    before = {name: getattr(layer, name) for name in attributes}
+    try:
+        for name, value in attributes.items():
+            setattr(layer, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(layer, name, value)
 
 
 def only_mask(mask):
@@ -142,7 +172,7 @@ class LSTM(FastLoop, keras.layers.LSTM):
     multiplied before the loop, the loop is compiled by XLA whether or not the model
     is, and the gradient has a closed form, so that each weight gets its own in one
     product. Arguments, weights and files are those of Keras. The loop is left to
-    Keras on other devices and on torch, with `unroll=True` or other
+    Keras on other devices (a GPU has cuDNN) and on torch, with `unroll=True` or other
     activations, and on TensorFlow below 32 units.
 
     Args:
@@ -180,6 +210,13 @@ class LSTM(FastLoop, keras.layers.LSTM):
 
     recurrence = recurrences.LSTM
 
+    def _keras_loop(self, *arguments):
+        use_cudnn, is_single = self.use_cudnn, self.compute_dtype == "float32"
+        if use_cudnn == "auto" and keras.backend.backend() == "jax":
+            use_cudnn = "auto" if is_single else False  # JAX has no other
+        with changed(self, use_cudnn=use_cudnn):
+            return super()._keras_loop(*arguments)
+
 
 @keras.saving.register_keras_serializable(package="kseq")
 class GRU(FastLoop, keras.layers.GRU):
@@ -194,7 +231,7 @@ class GRU(FastLoop, keras.layers.GRU):
     multiplied before the loop, the loop is compiled by XLA whether or not the model
     is, and the gradient has a closed form, so that each weight gets its own in one
     product. Arguments, weights and files are those of Keras. The loop is left to
-    Keras on other devices and on torch, with `unroll=True`, other
+    Keras on other devices (a GPU has cuDNN) and on torch, with `unroll=True`, other
     activations or `reset_after=False`, and on TensorFlow below 32 units.
 
     Args:

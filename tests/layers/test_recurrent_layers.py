@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kseq.layers import GRU, LSTM, SimpleRNN, recurrent_layers
+from kseq.layers import GRU, LSTM, SimpleRNN, compilation, recurrent_layers
 from tests.helpers import (
     array,
     assert_close,
@@ -44,8 +44,8 @@ MIXED = np.array([[0, 0, 1, 0, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
 # On both sides and in the middle there are steps that no row has.
 SPARSE = np.array([[0, 1, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]], bool)
 
-no_torch = pytest.mark.skipif(
-    keras.backend.backend() == "torch", reason="on torch the loop is that of Keras"
+where_it_is_compiled = pytest.mark.skipif(
+    not compilation.available(), reason="on torch and on GPUs the loop is Keras'"
 )
 
 
@@ -81,7 +81,7 @@ def run(layer, sequences, mask=None, states=None):
     return [outputs, *last]
 
 
-@no_torch
+@where_it_is_compiled
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 @pytest.mark.parametrize(
     ("go_backwards", "mask", "dropouts"),
@@ -116,7 +116,7 @@ def test_the_numbers_and_gradients_are_those_of_keras(
         assert_close(found, expected, atol=2e-5)
 
 
-@no_torch
+@where_it_is_compiled
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 @pytest.mark.parametrize(
     "options",
@@ -176,7 +176,7 @@ def test_the_gradient_equals_finite_differences(layer_class):
         np.testing.assert_allclose(slope[index], difference / 2e-6, atol=1e-7)
 
 
-@no_torch
+@where_it_is_compiled
 @pytest.mark.parametrize("layer_class", LAYERS)
 def test_a_second_gradient_is_refused_in_words(layer_class):
     layer = layer_class(UNITS)
@@ -260,6 +260,88 @@ def test_before_the_first_real_step_the_output_is_the_first_state(
     assert_close(found, outputs[:, -1])
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"unroll": True},
+        {"zero_output_for_mask": True},
+        {"zero_output_for_mask": True, "unroll": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("go_backwards", [False, True])
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_whichever_loop_runs_the_numbers_are_the_same(
+    layer_class, go_backwards, options
+):
+    options = {"return_sequences": True, "go_backwards": go_backwards, **options}
+    layer = layer_class(UNITS, **options)
+    layer.build((None, None, D))
+    randomize(layer)
+    for mask in (None, LEFT, RIGHT, MIXED):
+        expected = by_the_cell_alone(layer, SEQUENCES, mask)
+        mask = None if mask is None else ops.convert_to_tensor(mask)
+        assert_close(layer(SEQUENCES, mask=mask), expected)
+
+
+def by_the_cell_alone(layer, sequences, mask):
+    """The outputs `(B, T, U)`, from the layer's cell alone."""
+    mask = np.ones(sequences.shape[:2], bool) if mask is None else mask
+    states = [ops.zeros((B, UNITS))] * len(layer.state_size)
+    outputs = []
+    for t in range(T)[:: -1 if layer.go_backwards else 1]:
+        is_real = ops.convert_to_tensor(mask[:, t, None])
+        _, new = layer.cell(ops.convert_to_tensor(sequences[:, t]), states)
+        states = [ops.where(is_real, n, s) for n, s in zip(new, states, strict=True)]
+        is_shown = is_real if layer.zero_output_for_mask else True
+        outputs.append(ops.where(is_shown, states[0], 0))
+    return ops.stack(outputs, axis=1)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="the others are right")
+@pytest.mark.parametrize("return_sequences", [True, False])
+def test_cudnn_reads_backwards_in_the_order_of_every_loop(
+    return_sequences, monkeypatch
+):
+    options = {"return_sequences": return_sequences, "go_backwards": True}
+    layer, _ = both(LSTM, keras.layers.LSTM, **options)
+    expected = layer(SEQUENCES)
+    found = as_on_a_gpu(monkeypatch)
+    assert_close(layer(SEQUENCES), expected)
+    assert found == ["cuDNN"]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="others have it")
+def test_cudnn_is_not_asked_for_half_precision(monkeypatch):
+    layer, found = LSTM(UNITS, dtype="mixed_float16"), as_on_a_gpu(monkeypatch)
+    layer(SEQUENCES)
+    assert not found and layer.use_cudnn == "auto"
+
+
+def as_on_a_gpu(monkeypatch):
+    """Lets Keras find a GPU on JAX, and there, for cuDNN, a loop of JAX' own.
+
+    Returns:
+        A list that grows with each time it runs.
+    """
+    import jax
+    from jax.experimental import rnn
+
+    calls = []
+
+    def lstm(x, h_0, c_0, weights, seq_lengths, **sizes):
+        calls.append("cuDNN")
+        names = "input_size", "hidden_size", "num_layers", "bidirectional"
+        weights = rnn.unpack_lstm_weights(weights, *(sizes[name] for name in names))
+        return rnn.lstm_ref(x, h_0, c_0, *weights, seq_lengths, **sizes)
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(rnn, "lstm", lstm)
+    monkeypatch.setattr(compilation, "available", lambda: False)
+    return calls
+
+
 @pytest.mark.parametrize("layer_class", LAYERS)
 def test_chunk_by_chunk_equals_the_whole(layer_class):
     layer = layer_class(UNITS, return_sequences=True, return_state=True)
@@ -328,7 +410,7 @@ def test_half_precision_takes_arrays_that_nobody_has_cast(layer_class):
         assert np.isfinite(array(slope)).all() and array(slope).any()
 
 
-@no_torch
+@where_it_is_compiled
 @pytest.mark.parametrize("go_backwards", [False, True])
 def test_an_unknown_length_is_filled_up_without_a_trace(go_backwards):
     layer = LSTM(UNITS, return_sequences=True, go_backwards=go_backwards)
@@ -375,7 +457,7 @@ def test_numbers_that_are_no_floats_are_read_as_in_keras(ours, theirs, dtype):
 def test_small_layers_are_left_to_keras_where_compiling_takes_longer(monkeypatch):
     monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", UNITS + 1)
     is_fast = GRU(UNITS)._is_covered()
-    assert is_fast == (keras.backend.backend() == "jax")
+    assert is_fast == (keras.backend.backend() == "jax" and compilation.available())
 
 
 @pytest.mark.parametrize(
