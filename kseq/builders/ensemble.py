@@ -207,6 +207,11 @@ class Ensemble(keras.Model):
             y_pred = self.members.merge(y_pred)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
+    def zero_grad(self, set_to_none=True):
+        # Keras knows a weight of torch by its path alone, which members may share.
+        for model in self.models:
+            model.zero_grad(set_to_none)
+
     def get_config(self):
         return {"models": serialize(self.models), "name": self.name}
 
