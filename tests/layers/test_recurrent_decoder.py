@@ -1,3 +1,5 @@
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -412,6 +414,15 @@ def test_a_name_makes_the_attention_and_its_order():
 def test_bad_numbers_and_names_are_refused(name, value):
     with pytest.raises(ValueError, match=rf"`{name}` must[\s\S]*{name}={value!r}"):
         RecurrentDecoder(**{"cell": "gru", "units": UNITS, name: value})
+
+
+@pytest.mark.parametrize("shape", [(B, D), (B, T, D), (B + 1, K, D)])
+def test_a_step_takes_a_vector_for_each_hypothesis(shape):
+    decoder = build("gru", attention="luong")
+    state, constants = decoder.start(MEMORY, num_beams=K)
+    message = f"is {(B, K)}. Received: inputs of shape {shape}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        decoder.step(random_array(*shape), state, constants)
 
 
 def test_a_layer_without_the_two_steps_is_not_an_attention():
