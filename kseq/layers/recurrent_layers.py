@@ -211,9 +211,9 @@ class LSTM(FastLoop, keras.layers.LSTM):
     recurrence = recurrences.LSTM
 
     def _keras_loop(self, *arguments):
-        use_cudnn, is_single = self.use_cudnn, self.compute_dtype == "float32"
-        if use_cudnn == "auto" and keras.backend.backend() == "jax":
-            use_cudnn = "auto" if is_single else False  # JAX has no other
+        use_cudnn, is_half = self.use_cudnn, self.compute_dtype != "float32"
+        if use_cudnn == "auto" and is_half and keras.backend.backend() == "jax":
+            use_cudnn = False  # JAX has cuDNN in single precision alone
         with changed(self, use_cudnn=use_cudnn):
             return super()._keras_loop(*arguments)
 
