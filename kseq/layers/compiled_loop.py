@@ -16,7 +16,7 @@ import keras
 from keras import ops
 
 from kseq.layers import compilation
-from kseq.layers.recurrences import (
+from kseq.layers.recurrence_loop import (
     choose,
     detached,
     places,

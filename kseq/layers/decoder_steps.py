@@ -7,7 +7,7 @@ G gates.
 import keras
 from keras import ops
 
-from kseq.layers import recurrences
+from kseq.layers import recurrence_loop, recurrences
 from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.compiled_loop import run_steps
 from kseq.layers.masking import step_mask
@@ -38,7 +38,7 @@ def all_steps(decoder, inputs, state, constants, inputs_mask, between, training)
     inputs, mask = fill_up(inputs, step_mask(inputs_mask, inputs))
     products = products_of(decoder)
     kernel, bias = products.pop("kernel_0")
-    projected = recurrences.project(inputs, kernel[: inputs.shape[-1]], bias)
+    projected = recurrence_loop.project(inputs, kernel[: inputs.shape[-1]], bias)
     if decoder._attends_before or decoder._feeds_output:
         products["fed"] = (kernel[inputs.shape[-1] :], ops.zeros_like(bias))
 

@@ -8,7 +8,7 @@ import contextlib
 import keras
 from keras import ops
 
-from kseq.layers import compilation, recurrences
+from kseq.layers import compilation, recurrence_loop, recurrences
 from kseq.layers.cells import begin_with, check_states, first_output
 from kseq.layers.masking import keep, step_mask
 
@@ -89,9 +89,9 @@ class FastLoop:
         if training:
             kept = as_list(cell.get_dropout_mask(sequences[:, 0]))
             kept_recurrent = as_list(cell.get_recurrent_dropout_mask(states[0]))
-        return recurrences.run(
+        return recurrence_loop.run(
             self.recurrence,
-            recurrences.project(sequences, kernel, bias, kept),
+            recurrence_loop.project(sequences, kernel, bias, kept),
             states,
             ops.cast(cell.recurrent_kernel, dtype),
             ops.cast(recurrent_bias, dtype),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from kseq.layers import compilation, recurrences
+from kseq.layers import compilation, recurrence_loop, recurrences
 from kseq.layers.compiled_loop import run_steps
 from kseq.layers.recurrent_layers import FastLoop, is_plain, is_worth_compiling
 
@@ -163,5 +163,5 @@ def halves(cell):
 def for_all_steps(project, sequences):
     """A function of rows `(N, D)`, of `(B, T, D)`."""
     batch, steps, _ = ops.shape(sequences)
-    projected = project(recurrences.rows(sequences))  # BT P
+    projected = project(recurrence_loop.rows(sequences))  # BT P
     return ops.reshape(projected, (batch, steps, projected.shape[-1]))

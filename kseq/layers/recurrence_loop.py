@@ -1,0 +1,294 @@
+"""The loop of a recurrence over a whole sequence, made to be fast.
+
+The inputs are multiplied before the loop, all steps at once; in the loop stands the
+product with the state alone; and the gradient gives the recurrent weights theirs in one
+product after a loop of its own.
+
+Axes in shape comments: B batch, T steps, U units, G gates.
+"""
+
+import functools
+import operator
+
+import keras
+from keras import ops
+
+from kseq.layers.compilation import compiled
+from kseq.layers.recurrences import carried_sizes
+
+
+def run(
+    recurrence,
+    projected,
+    states,
+    kernel,
+    bias,
+    mask,
+    length,
+    kept=(),
+    reverse=False,
+    training=False,
+):
+    """Runs a recurrence over all steps.
+
+    Args:
+        recurrence: `SimpleRNN`, `LSTM` or `GRU` of `recurrences`.
+        projected: `(B, T, GU)`, the inputs times their kernel, with the bias.
+        states: The first states, each `(B, U)`; the first is the output.
+        kernel: `(U, GU)`, what the state is multiplied with.
+        bias: `(GU,)`, added to that product.
+        mask: Boolean `(B, T)`, or None; a masked step leaves the states as they are.
+        length: Integer tensor, the number of steps to run, at most T.
+        kept: What the state is multiplied with before its product, `(B, U)`: nothing,
+            one, or one for each gate. Dropout's, which has no gradient.
+        reverse: Whether to begin with step `length - 1`.
+        training: Whether to keep what the gradient needs, rather than to compute it
+            again if a gradient is asked for.
+
+    Returns:
+        `(outputs (B, T, U), states)`: the state after each step, at its place whichever
+        end the loop began with, and the states after the last.
+    """
+    masks = [] if mask is None else [mask]
+    kernel = ops.reshape(kernel, kernel.shape)  # on TensorFlow no longer a variable
+    arguments = (projected, kernel, bias, list(states), masks, list(kept), length)
+    num_constants = len(masks) + len(kept) + 1
+
+    @ops.custom_gradient
+    def differentiable(*given):
+        tensors = detached(arguments, given)
+        forward = functools.partial(_forward, recurrence, reverse)
+        histories, saved, last, _ = forward(training)(*tensors)
+
+        def gradient(*upstream):
+            if len(upstream) == 1 and isinstance(upstream[0], (list, tuple)):
+                [upstream] = upstream  # as JAX hands it over
+            traces = (histories, saved) if training else forward(True)(*tensors)[:2]
+            known = (list(given), *traces, list(upstream))
+
+            @ops.custom_gradient
+            def backward(*flat):
+                given, *rest = detached(known, flat)
+                _, kernel, _, _, *read = keras.tree.pack_sequence_as(arguments, given)
+                return gradients(recurrence, reverse, kernel, *read, *rest), refuse
+
+            slopes = backward(*keras.tree.flatten(known))
+            return *slopes, *(None for _ in range(num_constants))
+
+        outputs = histories[0][:, :-1] if reverse else histories[0][:, 1:]
+        return (outputs, *last), gradient
+
+    outputs, *last = differentiable(*keras.tree.flatten(arguments))
+    return outputs, last
+
+
+def gradients(
+    recurrence, reverse, kernel, masks, kept, length, histories, saved, upstream
+):
+    """The gradients of `projected`, the kernel, the bias and the first states."""
+    backward = _backward(recurrence, reverse)
+    d_projected, d_product, d_states = backward(
+        kernel, masks, kept, length, histories, saved, *upstream
+    )
+    before = histories[0][:, 1:] if reverse else histories[0][:, :-1]  # B T U
+    kept = [ops.expand_dims(share, 1) for share in kept]
+    d_kernel = [
+        ops.matmul(ops.transpose(rows(before)), rows(d))
+        for before, d in zip(dropped(before, kept), parts(d_product, kept), strict=True)
+    ]
+    d_kernel = ops.concatenate(d_kernel, axis=1)
+    return d_projected, d_kernel, ops.sum(rows(d_product), axis=0), *d_states
+
+
+def shaped(gates, batch, sizes):
+    """Gates as `(batch, size)`; TensorFlow may not know the rows of the states."""
+    pairs = zip(gates, sizes, strict=True)
+    return [ops.reshape(gate, (batch, size)) for gate, size in pairs]
+
+
+def times(state, kernels, kept):
+    """The state times the recurrent kernel, which is whole, or cut into its gates."""
+    pairs = zip(dropped(state, kept), kernels, strict=True)
+    return ops.concatenate([ops.matmul(h, k) for h, k in pairs], axis=-1)
+
+
+def times_turned(d_product, turned, kept):
+    """The gradient of the state from that of `times`, with the kernels transposed."""
+    pairs = zip(parts(d_product, kept), turned, strict=True)
+    slopes = [ops.matmul(d, k) for d, k in pairs]
+    return sum(map(operator.mul, slopes, kept)) if kept else slopes[0]
+
+
+def parts(tensor, kept):
+    """What belongs to each mask of dropout, along the last axis: all, without any."""
+    return ops.split(tensor, max(len(kept), 1), axis=-1)
+
+
+def dropped(state, kept):
+    """The state, or what dropout leaves of it for each gate."""
+    return [state * share for share in kept] or [state]
+
+
+def rows(tensor):
+    """`(B, T, N)` as `(BT, N)`."""
+    return ops.reshape(tensor, (-1, tensor.shape[-1]))
+
+
+def detached(structure, flat):
+    """Packs tensors so that TensorFlow does not look for the gradient of the loop."""
+    flat = [ops.stop_gradient(x) for x in flat]
+    return keras.tree.pack_sequence_as(structure, flat)
+
+
+def refuse(*upstream):
+    raise NotImplementedError(
+        "The fast recurrent layers have no second gradient. Build the layer with "
+        "`unroll=True`, which leaves its loop to Keras."
+    )
+
+
+@functools.cache
+def _forward(recurrence, reverse, saving):
+    """The loop; it gives its states between the steps, `(B, T + 1, U)` each.
+
+    Without `saving` it gives the output alone, and nothing of the gates.
+    """
+
+    def forward(projected, kernel, bias, states, masks, kept, length):
+        batch, steps = ops.shape(projected)[:2]
+        units, dtype = kernel.shape[0], projected.dtype
+        kernels = parts(kernel, kept)
+
+        def buffer(steps, size):
+            return ops.zeros((batch, steps, size), dtype)
+
+        first = length if reverse else 0
+        count = len(states) if saving else 1
+        histories = [write(buffer(steps + 1, units), s, first) for s in states[:count]]
+        sizes = [n * units for n in recurrence.saved]
+        saved = [buffer(steps, size) for size in sizes] if saving else []
+        sizes = sizes if saving else carried_sizes(recurrence, units)
+        gates = [ops.zeros((batch, size), dtype) for size in sizes]
+
+        def body(t, states, gates, histories, saved):
+            step, _, after = places(t, length, reverse)
+
+            def advance():
+                product = times(states[0], kernels, kept) + bias
+                inputs = read(projected, step)
+                new, gates = recurrence.advance(inputs, product, states)
+                gates = shaped(gates[: len(sizes)], batch, sizes)
+                return choose(masks, step, new, states), gates
+
+            new, gates = unless_padding(masks, step, advance, (states, gates))
+            histories = [
+                write(h, s, after) for h, s in zip(histories, new[:count], strict=True)
+            ]
+            if saving:
+                saved = [write(b, g, step) for b, g in zip(saved, gates, strict=True)]
+            return t + 1, new, gates, histories, saved
+
+        _, last, gates, histories, saved = ops.while_loop(
+            lambda t, *_: t < length,
+            body,
+            (ops.zeros((), "int32"), list(states), gates, histories, saved),
+        )
+        return histories, saved, last, gates
+
+    return compiled(forward)
+
+
+@functools.cache
+def _backward(recurrence, reverse):
+    """The loop back through the steps, for the gradients of all but the kernel."""
+
+    def backward(kernel, masks, kept, length, histories, saved, d_outputs, *d_last):
+        batch, steps = ops.shape(d_outputs)[:2]
+        turned = [ops.transpose(k) for k in parts(kernel, kept)]
+        d_projected = ops.zeros((batch, steps, kernel.shape[1]), d_outputs.dtype)
+
+        def body(t, d_states, d_projected):
+            step, begin, end = places(t, length, reverse)
+            d_states = [d_states[0] + read(d_outputs, step), *d_states[1:]]
+
+            def retreat():
+                before = [read(h, begin) for h in histories]
+                after = [read(h, end) for h in histories]
+                gates = [read(buffer, step) for buffer in saved]
+                moved = choose(masks, step, d_states, [0 * d for d in d_states])
+                d_inputs, d_before = recurrence.retreat(moved, before, after, gates)
+                d_product = recurrence.gradient_of_product(d_inputs, gates)
+                d_before[0] = d_before[0] + times_turned(d_product, turned, kept)
+                if masks:
+                    stayed = [d - m for d, m in zip(d_states, moved, strict=True)]
+                    d_before = [d + s for d, s in zip(d_before, stayed, strict=True)]
+                return d_before, d_inputs
+
+            nothing = ops.zeros_like(read(d_projected, step))
+            d_before, d_inputs = unless_padding(
+                masks, step, retreat, (d_states, nothing)
+            )
+            return t - 1, d_before, write(d_projected, d_inputs, step)
+
+        _, d_states, d_projected = ops.while_loop(
+            lambda t, *_: t >= 0, body, (length - 1, list(d_last), d_projected)
+        )
+        d_product = recurrence.gradient_of_product(d_projected, saved)
+        return d_projected, d_product, d_states
+
+    return compiled(backward)
+
+
+def places(t, length, reverse):
+    """Where step `t` of the loop is, and the states before and after it."""
+    if reverse:
+        return length - 1 - t, length - t, length - 1 - t
+    return t, t, t + 1
+
+
+def choose(masks, step, new, old):
+    """The new tensors where the step is real, and elsewhere the old."""
+    if not masks:
+        return new
+    real = ops.expand_dims(read(masks[0], step), -1)  # B 1
+    return [ops.where(real, n, o) for n, o in zip(new, old, strict=True)]
+
+
+def unless_padding(masks, step, run, stay):
+    """What `run` returns, or `stay` where the step is padding in every row.
+
+    So a batch that is filled up on either side costs what is real in it.
+    """
+    if not masks:
+        return run()
+    is_real = ops.any(read(masks[0], step))
+    return ops.cond(is_real, run, lambda: stay)
+
+
+def read(sequence, step):
+    """Step `step` of `(B, T, ...)`."""
+    batch, _, *rest = ops.shape(sequence)
+    start = [0, step, *(0 for _ in rest)]
+    return ops.squeeze(ops.slice(sequence, start, (batch, 1, *rest)), 1)
+
+
+def write(sequence, value, step):
+    """`(B, T, ...)` with `value (B, ...)` at step `step`."""
+    start = [0, step, *(0 for _ in value.shape[1:])]
+    return ops.slice_update(sequence, start, ops.expand_dims(value, 1))
+
+
+def project(inputs, kernel, bias, kept=()):
+    """The inputs of all steps times a matrix: `(B, T, D)` gives `(B, T, GU)`.
+
+    `kept` is as in `run`, `(B, D)` each.
+    """
+    batch, steps, _ = ops.shape(inputs)
+    kept = [ops.expand_dims(share, 1) for share in kept]
+    # One product of matrices: Keras' of `(B, T, D)` has a slow gradient.
+    inputs = [rows(each) for each in dropped(inputs, kept)]
+    projected = [
+        ops.matmul(x, k) for x, k in zip(inputs, parts(kernel, kept), strict=True)
+    ]
+    projected = ops.concatenate(projected, axis=-1) + bias
+    return ops.reshape(projected, (batch, steps, kernel.shape[1]))
