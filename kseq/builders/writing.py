@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from kseq.builders.exporting import check_export, export
+from kseq.builders.loops import Cache, Reading, Writing
 from kseq.builders.rows import (
     all_rows,
     as_batch,
@@ -100,7 +101,7 @@ class WritingModel(keras.Model):
             source, search, max_length, prefix, jit_compile
         )
         outputs = in_batches(
-            lambda batch: compiled(_Writing, batch), rows, batch_size, self._paddings
+            lambda batch: compiled(Writing, batch), rows, batch_size, self._paddings
         )
         if callable(max_length):
             written = max(outputs["lengths"].max(), 1)
@@ -292,7 +293,7 @@ class WritingModel(keras.Model):
             shapes["prefix"] = shape, "int32"
         if hasattr(search, "row_seeds") and search.seed is None:
             shapes["seed"] = (1,), "int32"
-        export(self._compiled(_Writing, search, max_length, None), path, format, shapes)
+        export(self._compiled(Writing, search, max_length, None), path, format, shapes)
 
     def score(self, source, target, batch_size=128):
         """The log-probability that the model gives to each target.
@@ -333,7 +334,7 @@ class WritingModel(keras.Model):
         check_rank("target", target, (None, None))
         check_ids("target", target, self.target_size)
         check_ends("target", target, self.end_token_id, self.pad_token_id)
-        reading = self._compiled(_Reading, return_attention_scores)
+        reading = self._compiled(Reading, return_attention_scores)
         rows = {"source": source, "target": target}
         outputs = in_batches(lambda _: reading, rows, batch_size, self._paddings)
         if return_attention_scores:
@@ -378,7 +379,7 @@ class WritingModel(keras.Model):
 
     def _compiled(self, kind, *options):
         """The Keras model that runs a loop, kept so that it is compiled only once."""
-        cache = self.__dict__.setdefault("_compiled_loops", _Cache())
+        cache = self.__dict__.setdefault("_compiled_loops", Cache())
         if (kind, options) not in cache.models:
             cache.models[kind, options] = kind(self, *options)
         return cache.models[kind, options]
@@ -412,68 +413,3 @@ def checked_shape(name, shape, expected):
 
 def is_size(size):
     return size is None or (isinstance(size, int) and not isinstance(size, bool))
-
-
-class _Cache:
-    """Hides compiled loops from Keras, which would save them with the model."""
-
-    def __init__(self):
-        self.models = {}
-
-
-class _Writing(keras.Model):
-    """A search over a writing model, as a Keras model, so that Keras compiles it."""
-
-    def __init__(self, writer, search, max_length, jit_compile):
-        super().__init__(name="writing", autocast=False)
-        self.writer, self.search, self.max_length = writer, search, max_length
-        if jit_compile is not None:
-            self.jit_compile = jit_compile
-        self.built = True
-
-    def call(self, inputs):
-        source, writer = inputs["source"], self.writer
-        needs_coverage = getattr(self.search, "coverage_penalty", 0) > 0
-        state, constants = writer.start(
-            source,
-            self.search.num_beams,
-            self.max_length,
-            **({"with_coverage": True} if needs_coverage else {}),
-        )
-        start_token_ids = ops.full((ops.shape(source)[0],), writer.start_token_id)
-        result = self.search(
-            writer.step,
-            state,
-            constants,
-            ops.cast(start_token_ids, "int32"),
-            end_token_id=writer.end_token_id,
-            max_length=self.max_length,
-            pad_token_id=writer.pad_token_id,
-            **{name: value for name, value in inputs.items() if name != "source"},
-        )
-        return {k: v for k, v in vars(result).items() if v is not None}
-
-
-class _Reading(keras.Model):
-    """The log-probabilities of given targets, as a Keras model."""
-
-    def __init__(self, writer, return_attention_scores):
-        super().__init__(name="reading")
-        self.writer, self.with_scores = writer, return_attention_scores
-        self.built = True
-
-    def call(self, inputs):
-        source, target = inputs["source"], inputs["target"]
-        start = ops.full_like(target[:, :1], self.writer.start_token_id)
-        shifted = ops.concatenate([start, target[:, :-1]], axis=1)  # B T
-        outputs = self.writer.read(source, shifted, self.with_scores)
-        logits = outputs[0] if self.with_scores else outputs
-        log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)  # B T V
-        log_probs = ops.take_along_axis(log_probs, target[..., None], axis=-1)[..., 0]
-        is_real = ops.cast(target != self.writer.pad_token_id, "float32")  # B T
-        result = {"log_probs": ops.sum(log_probs * is_real, axis=-1)}
-        if self.with_scores:
-            attention = outputs[1]  # B ... T S
-            axes = list(range(1, len(attention.shape) - 2))
-            result["attention"] = attention * ops.expand_dims(is_real[..., None], axes)
-        return result

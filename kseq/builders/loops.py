@@ -1,0 +1,72 @@
+"""What a model that writes does with its steps, as Keras models, which Keras compiles.
+
+Axes in shape comments: B batch, T target steps, S source steps, V vocabulary.
+"""
+
+import keras
+from keras import ops
+
+
+class Cache:
+    """Hides compiled loops from Keras, which would save them with the model."""
+
+    def __init__(self):
+        self.models = {}
+
+
+class Writing(keras.Model):
+    """A search over a writing model, as a Keras model, so that Keras compiles it."""
+
+    def __init__(self, writer, search, max_length, jit_compile):
+        super().__init__(name="writing", autocast=False)
+        self.writer, self.search, self.max_length = writer, search, max_length
+        if jit_compile is not None:
+            self.jit_compile = jit_compile
+        self.built = True
+
+    def call(self, inputs):
+        source, writer = inputs["source"], self.writer
+        needs_coverage = getattr(self.search, "coverage_penalty", 0) > 0
+        state, constants = writer.start(
+            source,
+            self.search.num_beams,
+            self.max_length,
+            **({"with_coverage": True} if needs_coverage else {}),
+        )
+        start_token_ids = ops.full((ops.shape(source)[0],), writer.start_token_id)
+        result = self.search(
+            writer.step,
+            state,
+            constants,
+            ops.cast(start_token_ids, "int32"),
+            end_token_id=writer.end_token_id,
+            max_length=self.max_length,
+            pad_token_id=writer.pad_token_id,
+            **{name: value for name, value in inputs.items() if name != "source"},
+        )
+        return {k: v for k, v in vars(result).items() if v is not None}
+
+
+class Reading(keras.Model):
+    """The log-probabilities of given targets, as a Keras model."""
+
+    def __init__(self, writer, return_attention_scores):
+        super().__init__(name="reading")
+        self.writer, self.with_scores = writer, return_attention_scores
+        self.built = True
+
+    def call(self, inputs):
+        source, target = inputs["source"], inputs["target"]
+        start = ops.full_like(target[:, :1], self.writer.start_token_id)
+        shifted = ops.concatenate([start, target[:, :-1]], axis=1)  # B T
+        outputs = self.writer.read(source, shifted, self.with_scores)
+        logits = outputs[0] if self.with_scores else outputs
+        log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)  # B T V
+        log_probs = ops.take_along_axis(log_probs, target[..., None], axis=-1)[..., 0]
+        is_real = ops.cast(target != self.writer.pad_token_id, "float32")  # B T
+        result = {"log_probs": ops.sum(log_probs * is_real, axis=-1)}
+        if self.with_scores:
+            attention = outputs[1]  # B ... T S
+            axes = list(range(1, len(attention.shape) - 2))
+            result["attention"] = attention * ops.expand_dims(is_real[..., None], axes)
+        return result
