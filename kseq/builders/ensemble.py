@@ -31,7 +31,8 @@ def ensemble(models, name="ensemble"):
     write, the ensemble does: each step of `generate` takes the mean of all.
 
     The models may have been trained before, or learn in one `fit` of the ensemble: each
-    by its own loss, which must take logits, as if it were alone. `evaluate`, and the
+    by its own loss, which must take logits, as if it were alone, but for a
+    `global_clipnorm` of the optimizer, whose norm is that of all. `evaluate`, and the
     metrics, are of the mean. TensorFlow runs them side by side: on a CPU they often are
     faster with one thread an operation, `TF_NUM_INTRAOP_THREADS=1` in the environment.
 

@@ -40,6 +40,7 @@ class Bidirectional(keras.layers.Layer):
             to the Keras mask of `sequences`.
         initial_state: A list of states `(B, U)`, first those of the direction that
             reads forwards, then as many for the other, as in Keras. Defaults to zeros.
+        training: Whether to apply the dropout of the layer.
 
     Returns:
         Outputs `(B, S, U)`, or `(B, S, 2U)` for `"concat"`. With `return_state=True` on

@@ -88,18 +88,22 @@ def check_states(cell, states, batch):
     sizes, received = state_sizes(cell), keras.tree.flatten(states)
     expected = [(batch, size) for size in keras.tree.flatten(sizes)]
     if len(received) != len(expected) or not all(
-        fits(state.shape, shape)
+        fits(shape_of(state), shape)
         for state, shape in zip(received, expected, strict=True)
     ):
         shapes = [
             keras.tree.map_structure(lambda size: (batch, size), sizes),
-            keras.tree.map_structure(lambda state: tuple(state.shape), states),
+            keras.tree.map_structure(shape_of, states),
         ]
         raise ValueError(
             f"`initial_state` must have the shapes {shapes[0]}. Received: the shapes "
             f"{shapes[1]}. A layer of the same cell with `return_state=True` returns "
             "its last states after the output."
         )
+
+
+def shape_of(state):
+    return tuple(getattr(state, "shape", ()))
 
 
 def first_output(cell, states):

@@ -143,7 +143,7 @@ def detached(structure, flat):
 def refuse(*upstream):
     raise NotImplementedError(
         "The fast recurrent layers have no second gradient. Build the layer with "
-        "`unroll=True`, which leaves its loop to Keras."
+        "`unroll=True`, which leaves its loop to Keras, over a length that is known."
     )
 
 

@@ -25,9 +25,21 @@ class FastLoop:
     left to Keras. A layer says what is covered, and runs it.
     """
 
-    def inner_loop(self, sequences, initial_state, mask, training=False):
-        check_states(self.cell, initial_state, sequences.shape[0])
+    def build(self, sequences_shape, initial_state_shape=None):
+        super().build(sequences_shape, initial_state_shape)
+        for state in keras.tree.flatten(self.states or []):
+            state._autocast = False  # on torch a cast one would not be assigned to
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        # What is wrong is refused here: in `inner_loop` dropout has been drawn already.
         mask = step_mask(only_mask(mask), sequences)
+        if initial_state is not None:
+            check_states(self.cell, initial_state, sequences.shape[0])
+        return super().call(
+            sequences, initial_state=initial_state, mask=mask, training=training
+        )
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
         if not self._is_covered():
             return self._run_by_keras(sequences, initial_state, mask, training)
         sequences = keep(ops.cast(sequences, self.compute_dtype), mask)

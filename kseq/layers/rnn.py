@@ -38,6 +38,8 @@ class RNN(FastLoop, keras.layers.RNN):
       Gates may follow, `(B, size)` each, if it lists their `gate_sizes`: of a GRU whose
       gates nobody sees XLA makes one slow kernel.
 
+    Its `call` must do the same: it is not asked in that loop, and is in Keras'.
+
     Every other cell, eager calls, other devices and backends, layers with
     `unroll=True`, and on TensorFlow those below 32 units have Keras' loop. For `LSTM`,
     `GRU` and `SimpleRNN` there are faster layers of these names.

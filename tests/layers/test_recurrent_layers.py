@@ -360,6 +360,14 @@ def test_chunk_by_chunk_equals_the_whole(layer_class):
     assert_close(ops.concatenate(parts, axis=1), whole)
 
 
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_a_stateful_layer_keeps_its_states_in_half_precision(layer_class):
+    layer = layer_class(UNITS, stateful=True, dtype="mixed_float16")
+    last = layer(SEQUENCES)
+    assert_close(layer.states[0], last)
+    assert array(last).any()
+
+
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 def test_the_weights_of_keras_files_fit_both_ways(ours, theirs, tmp_path):
     models = [
@@ -464,7 +472,7 @@ def test_small_layers_are_left_to_keras_where_compiling_takes_longer(monkeypatch
     "states, received",
     [
         ([ops.ones((B, UNITS))], [(B, UNITS)]),
-        (ops.ones((B, UNITS)), [(B, UNITS)]),
+        (ops.ones((B, UNITS)), (B, UNITS)),
         ([ops.ones((B, 2))] * 2, [(B, 2)] * 2),
         ([ops.ones((B + 1, UNITS))] * 2, [(B + 1, UNITS)] * 2),
     ],
@@ -476,6 +484,16 @@ def test_states_that_do_not_fit_are_refused_in_words(states, received, unroll):
     message = f"must have the shapes {shapes}. Received: the shapes {received}. A"
     with pytest.raises(ValueError, match=re.escape(message)):
         layer(SEQUENCES, initial_state=states)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"initial_state": np.zeros((B, 9))}, {"mask": np.ones((B, T + 2), bool)}]
+)
+def test_after_a_refused_call_dropout_is_drawn_anew(wrong):
+    layer = GRU(UNITS, dropout=0.5, recurrent_dropout=0.5)
+    with pytest.raises(ValueError, match="Received"):
+        layer(SEQUENCES, training=True, **wrong)
+    layer(SEQUENCES[:-1], training=True)
 
 
 @pytest.mark.skipif(
