@@ -13,13 +13,13 @@ BACKEND = os.environ["KERAS_BACKEND"]  # so that xdist need not import Keras
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
-    """On JAX and PyTorch leaves three of four cases to `make test-thorough`."""
+    """On JAX and PyTorch leaves seven of eight cases to `make test-thorough`."""
     if BACKEND == "tensorflow":
         return
     cases = collections.Counter()
     for item in items:
         test = item.nodeid.partition("[")[0]
-        if cases[test] % 4:
+        if cases[test] % 8:
             item.add_marker("thorough")
         cases[test] += 1
 
