@@ -12,8 +12,11 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 
 RUN := .venv/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check -q -q
-# The tests run side by side, on four cores at most.
-PYTEST := $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# The tests run side by side, one more than there are cores, since some wait for programs
+# that they run; four at most, each of up to 5 GB.
+WORKERS := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); \
+	echo $$((cores < 4 ? cores + 1 : 4)))
+PYTEST := $(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile
 # XLA compiles most tests for longer than they run; this makes it half of that.
 QUICKLY := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
 	--xla_cpu_use_fusion_emitters=false
