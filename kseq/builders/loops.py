@@ -14,15 +14,19 @@ class Cache:
         self.models = {}
 
 
-class Writing(keras.Model):
-    """A search over a writing model, as a Keras model, so that Keras compiles it."""
+class Searching(keras.Model):
+    """A search over a writing model, or a part of one, as a Keras model."""
 
     def __init__(self, writer, search, max_length, jit_compile):
-        super().__init__(name="writing", autocast=False)
+        super().__init__(name=type(self).__name__.lower(), autocast=False)
         self.writer, self.search, self.max_length = writer, search, max_length
         if jit_compile is not None:
             self.jit_compile = jit_compile
         self.built = True
+
+
+class Writing(Searching):
+    """A whole search."""
 
     def call(self, inputs):
         source, writer = inputs["source"], self.writer

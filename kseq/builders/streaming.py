@@ -11,12 +11,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseq.builders.loops import Searching
 from kseq.builders.rows import quietly
 
 INPUTS = ("prefix", "max_lengths", "row_seeds")
 
 
-class Beginning(keras.Model):
+class Beginning(Searching):
     """What stands before the first step: the source is read, and nothing written.
 
     Call arguments:
@@ -25,13 +26,6 @@ class Beginning(keras.Model):
     Returns:
         The tree of tensors that `Stepping` takes.
     """
-
-    def __init__(self, writer, search, max_length, jit_compile):
-        super().__init__(name="beginning", autocast=False)
-        self.writer, self.search, self.max_length = writer, search, max_length
-        if jit_compile is not None:
-            self.jit_compile = jit_compile
-        self.built = True
 
     def call(self, inputs):
         source, writer = inputs["source"], self.writer
@@ -43,7 +37,7 @@ class Beginning(keras.Model):
         return {"carried": packed(*carried), "constants": constants, "inputs": others}
 
 
-class Stepping(keras.Model):
+class Stepping(Searching):
     """One step of a search.
 
     Call arguments:
@@ -52,13 +46,6 @@ class Stepping(keras.Model):
     Returns:
         The same tree after one step more, without what stays the same.
     """
-
-    def __init__(self, writer, search, max_length, jit_compile):
-        super().__init__(name="stepping", autocast=False)
-        self.writer, self.search, self.max_length = writer, search, max_length
-        if jit_compile is not None:
-            self.jit_compile = jit_compile
-        self.built = True
 
     def call(self, inputs):
         inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
