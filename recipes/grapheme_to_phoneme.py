@@ -82,9 +82,9 @@ def pairs(lexicon, pipeline):
 
 
 def fit(pipeline, options, train, dev):
-    """Trains with Keras' own loop, and keeps the epoch that does best on `dev`."""
+    """Trains with Keras' own loop, on little padding, and keeps `dev`'s best epoch."""
     batch = kseq.training.teacher_forcing
-    batches = batch(*train, options.batch_size, seed=options.seed)
+    batches = batch(*train, options.batch_size, seed=options.seed, length_multiple=2)
     warm_up, steps = len(batches) // 2, len(batches) * options.epochs
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warm_up, warmup_target=options.learning_rate, warmup_steps=warm_up
@@ -103,7 +103,7 @@ def fit(pipeline, options, train, dev):
     )
     return pipeline.model.fit(
         batches,
-        validation_data=batch(*dev, batch_size=256, shuffle=False),
+        validation_data=batch(*dev, batch_size=256),
         epochs=options.epochs,
         callbacks=[swap, best, kseq.training.StopOnInterrupt()],
     )

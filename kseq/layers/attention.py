@@ -82,7 +82,7 @@ class BahdanauAttention(keras.layers.Layer):
         query_kernel, score_kernel = cast_like(keys, *kernels)
         queries = ops.expand_dims(ops.matmul(query, query_kernel), 2)  # B T 1 U
         hidden = ops.tanh(queries + ops.expand_dims(keys, 1))  # B T S U
-        scores = ops.squeeze(ops.matmul(hidden, score_kernel), -1)  # B T S
+        scores = times_column(hidden, score_kernel)  # B T S
         return weighted_sum(scores, value, value_mask)
 
     def call(
@@ -206,7 +206,7 @@ class LuongAttention(keras.layers.Layer):
             queries = ops.matmul(query, query_kernel)  # B T U
             queries, keys = ops.expand_dims(queries, 2), ops.expand_dims(keys, 1)
             hidden = ops.tanh(queries + keys)  # B T S U
-            scores = ops.squeeze(ops.matmul(hidden, score_kernel), -1)  # B T S
+            scores = times_column(hidden, score_kernel)  # B T S
         else:
             scores = ops.matmul(query, ops.swapaxes(keys, 1, 2))  # B T S
         return weighted_sum(scores * self.scale, value, value_mask)
@@ -241,3 +241,24 @@ def weighted_sum(scores, value, value_mask=None):
     weights = masked_softmax(scores, mask)
     # In a search no scope casts the kernels, so half precision meets float32 scores.
     return ops.matmul(ops.cast(weights, value.dtype), value), weights
+
+
+def times_column(hidden, column):
+    """`(B, T, S, U)` times `(U, 1)`: `(B, T, S)`.
+
+    The gradient of the column is a sum for each row and then one of these: of the one
+    product that it is, XLA makes the slowest part of a decoder's training.
+    """
+    column = ops.reshape(column, column.shape)  # on TensorFlow no longer a variable
+
+    @ops.custom_gradient
+    def product(hidden, column):
+        def gradient(*args, upstream=None):
+            [slope] = args if upstream is None else [upstream]  # as torch hands it over
+            read = ops.matmul(ops.expand_dims(slope, 2), hidden)  # B T 1 U
+            d_hidden = ops.expand_dims(slope, -1) * ops.squeeze(column, -1)  # B T S U
+            return d_hidden, ops.expand_dims(ops.sum(read, axis=(0, 1, 2)), -1)
+
+        return ops.squeeze(ops.matmul(hidden, column), -1), gradient
+
+    return product(hidden, column)

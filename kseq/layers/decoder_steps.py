@@ -7,10 +7,11 @@ G gates.
 import keras
 from keras import ops
 
-from kseq.layers import recurrence_loop, recurrences
+from kseq.layers import recurrences
 from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.compiled_loop import run_steps
 from kseq.layers.masking import step_mask
+from kseq.layers.recurrence_loop import first_steps, project
 from kseq.layers.recurrent_layers import fill_up
 
 RECURRENCES = {
@@ -38,9 +39,10 @@ def all_steps(decoder, inputs, state, constants, inputs_mask, between, training)
     inputs, mask = fill_up(inputs, step_mask(inputs_mask, inputs))
     products = products_of(decoder)
     kernel, bias = products.pop("kernel_0")
-    projected = recurrence_loop.project(inputs, kernel[: inputs.shape[-1]], bias)
     if decoder._attends_before or decoder._feeds_output:
-        products["fed"] = (kernel[inputs.shape[-1] :], ops.zeros_like(bias))
+        kernel, fed = ops.split(kernel, [inputs.shape[-1]])
+        products["fed"] = (fed, ops.zeros_like(bias))
+    projected = project(inputs, kernel, bias)
 
     def step(inputs, states, constants, multiply):
         last = keras.tree.pack_sequence_as(state, states)
@@ -86,7 +88,9 @@ def all_steps(decoder, inputs, state, constants, inputs_mask, between, training)
         gate_sizes=len(decoder.cells)
         * recurrences.carried_sizes(recurrence, decoder.units),
     )
-    return keras.tree.pack_sequence_as(state, [h[:, :length] for h in histories])
+    return keras.tree.pack_sequence_as(
+        state, [first_steps(h, length) for h in histories]
+    )
 
 
 def work_of(decoder):

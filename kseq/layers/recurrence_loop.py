@@ -272,6 +272,12 @@ def read(sequence, step):
     return ops.squeeze(ops.slice(sequence, start, (batch, 1, *rest)), 1)
 
 
+def first_steps(sequence, length):
+    """The first steps of `(B, T, U)`; the gradient of `[:, :length]` would be slow."""
+    batch, _, width = ops.shape(sequence)
+    return ops.slice(sequence, (0, 0, 0), (batch, length, width))
+
+
 def write(sequence, value, step):
     """`(B, T, ...)` with `value (B, ...)` at step `step`."""
     start = [0, step, *(0 for _ in value.shape[1:])]

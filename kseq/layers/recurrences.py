@@ -130,5 +130,5 @@ def split_bias(cell):
         zeros = ops.zeros((cell.kernel.shape[1],), cell.compute_dtype)
         return zeros, zeros
     if len(cell.bias.shape) == 2:  # of a GRU
-        return cell.bias[0], cell.bias[1]
+        return tuple(ops.unstack(ops.convert_to_tensor(cell.bias)))
     return cell.bias, ops.zeros(cell.bias.shape, cell.compute_dtype)

@@ -50,7 +50,7 @@ class FastLoop:
         outputs, states = self._run(sequences, states, mask, length, training)
         if self.zero_output_for_mask and mask is not None:
             outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
-        outputs = outputs[:, :length]
+        outputs = recurrence_loop.first_steps(outputs, length)
         if self.go_backwards:
             outputs = ops.flip(outputs, axis=1)
         last = outputs[:, -1]

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from kseq.layers import BahdanauAttention, LuongAttention
+from kseq.layers.attention import times_column
 from tests.helpers import (
     array,
     assert_close,
@@ -13,6 +14,7 @@ from tests.helpers import (
     check_layer,
     check_layer_runs,
     check_padding_changes_nothing,
+    gradient,
     length_mask,
     random_array,
     randomize,
@@ -97,6 +99,21 @@ def test_the_other_scores_keep_the_contract_of_layers(score):
             "value_mask": dead,
         },
     )
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_product_with_a_column_has_the_gradient_of_any_product(place):
+    arrays = [random_array(B, T, S, UNITS), random_array(UNITS, 1)]
+
+    def slope_of(product):
+        def total(x):
+            both = [*arrays[:place], x, *arrays[place + 1 :]]
+            return ops.sum(ops.sin(3 * product(*map(ops.convert_to_tensor, both))))
+
+        return gradient(total, arrays[place])
+
+    expected = slope_of(lambda hidden, column: (hidden @ column)[..., 0])
+    assert_close(slope_of(times_column), expected, rtol=1e-4, atol=1e-4)
 
 
 @each_mechanism
