@@ -13,13 +13,16 @@ BACKEND = os.environ["KERAS_BACKEND"]  # so that xdist need not import Keras
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
-    """On JAX and PyTorch leaves seven of eight cases to `make test-thorough`."""
-    if BACKEND == "tensorflow":
-        return
+    """Leaves cases to `make test-thorough`: all but every n-th of a test `sampled(n)`.
+
+    On JAX and PyTorch all but every twelfth of every test.
+    """
     cases = collections.Counter()
     for item in items:
         test = item.nodeid.partition("[")[0]
-        if cases[test] % 8:
+        sampled = item.get_closest_marker("sampled")
+        step = sampled.args[0] if sampled else 1
+        if cases[test] % (step if BACKEND == "tensorflow" else max(step, 12)):
             item.add_marker("thorough")
         cases[test] += 1
 

@@ -384,7 +384,7 @@ class RecurrentDecoder(keras.layers.Layer):
         if self._attends_before:
             return self.readout(ops.concatenate([features, inputs], axis=-1))
         if self._feeds_output:
-            return features[..., self.units :]
+            return ops.split(features, [self.units], axis=-1)[1]
         if self._attends_after:
             return self._attentional_vector(features, constants)
         return features

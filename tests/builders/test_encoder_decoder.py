@@ -13,7 +13,7 @@ import pytest
 import kseq
 from kseq.decoding import BeamSearch
 from kseq.layers import RecurrentDecoder, RecurrentEncoder, TokenEmbedding
-from tests.helpers import array, assert_close, dtype_policy, randomize, sampled
+from tests.helpers import array, assert_close, dtype_policy, randomize
 
 SOURCE_SIZE, TARGET_SIZE = 11, 7
 SOURCES = [[4, 5, 6, 7, 10], [8, 2], [9], [], [5, 5, 3]]
@@ -66,9 +66,7 @@ def make(encoder, depth, bidirectional, decoder, decoder_depth, attention, dtype
     return model
 
 
-@pytest.fixture(
-    scope="module", params=sampled(COMBINATIONS, 3, unpack=False), ids=sentence
-)
+@pytest.fixture(scope="module", params=COMBINATIONS, ids=sentence)
 def written(request):
     """A model and what it writes."""
     model = make(*request.param)
@@ -81,6 +79,7 @@ def assert_same(result, expected):
     assert_close(result.log_probs, expected.log_probs)
 
 
+@pytest.mark.sampled(7)
 def test_every_combination_scores_its_hypotheses_as_it_wrote_them(written):
     model, result = written
     assert result.token_ids.shape == (len(SOURCES), 3, 5)
@@ -88,6 +87,7 @@ def test_every_combination_scores_its_hypotheses_as_it_wrote_them(written):
     assert_close(model.score(SOURCES, result), result.log_probs)
 
 
+@pytest.mark.sampled(7)
 def test_every_combination_is_the_same_after_loading(written, tmp_path):
     model, result = written
     model.save(tmp_path / "model.keras")
@@ -97,6 +97,7 @@ def test_every_combination_is_the_same_after_loading(written, tmp_path):
     assert_same(loaded.generate(SOURCES, SEARCH, max_length=5), result)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("combination", TRAINED, ids=sentence)
 def test_a_step_of_training_reaches_every_weight_and_is_saved(combination, tmp_path):
     model = make(*combination)
@@ -220,6 +221,7 @@ def test_attention_scores_of_a_model_without_attention_are_an_error():
 # Half precision ---------------------------------------------------------------------
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "dtype, decoder, attention, tolerance",
     [

@@ -7,7 +7,7 @@ import pytest
 import kseq
 from kseq.decoding import BeamSearch, RelativeLength, Sampling
 from kseq.layers import RecurrentDecoder, TokenEmbedding
-from tests.helpers import array, assert_close, randomize, sampled
+from tests.helpers import array, assert_close, randomize
 
 SOURCE_SIZE, TARGET_SIZE, LENGTH = 11, 7, 5
 SOURCES = [[4, 5, 6, 7, 3], [8], [9, 10, 4], [5, 5]]
@@ -42,6 +42,7 @@ def inputs():
     return {"source": IDS, "target": target}
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("build", [kseq.many_to_one, kseq.many_to_many])
 def test_readers_say_the_mean_of_their_probabilities(build, tmp_path):
     models = [build(SOURCE_SIZE, 3, encoder=e, width=8) for e in ("gru", "transformer")]
@@ -71,6 +72,7 @@ def test_writers_read_the_mean_of_their_probabilities(models):
     assert all_of_them.output_shape == (None, None, TARGET_SIZE)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "search",
     [
@@ -149,7 +151,8 @@ def test_positions_of_any_member_limit_the_length():
         both.generate(SOURCES, max_length=4)
 
 
-@pytest.mark.parametrize("penalty", sampled([0.1, 0.0], 2))
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("penalty", [0.1, 0.0])
 def test_models_learn_side_by_side_as_they_do_alone(penalty):
     def one(seed, encoder):
         keras.utils.set_random_seed(seed)
@@ -184,6 +187,7 @@ def classifier(**options):
     return model
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("is_trained", [False, True])
 def test_the_metrics_of_compiled_members_are_not_those_of_the_ensemble(is_trained):
     def compiled(model):
@@ -204,6 +208,7 @@ def test_the_metrics_of_compiled_members_are_not_those_of_the_ensemble(is_traine
     assert sorted(history) == ["accuracy", "loss"] and history["loss"][0] > 0
 
 
+@pytest.mark.thorough
 def test_ensembles_of_ensembles_learn_as_their_members_do():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     nested = kseq.ensemble([kseq.ensemble([classifier(), classifier()]), classifier()])

@@ -19,7 +19,7 @@ from kseq.layers import (
     TransformerEncoder,
     VectorEmbedding,
 )
-from tests.helpers import array, assert_close, random_array, randomize, sampled
+from tests.helpers import array, assert_close, random_array, randomize
 
 B, S, T, VOCABULARY, TARGET_SIZE, FEATURES, WIDTH, OUTPUTS = 3, 5, 4, 11, 7, 2, 6, 3
 
@@ -78,10 +78,8 @@ def untraced():
 
 
 def portable(cases):
-    """All on TensorFlow, a third of them in `make test`; every eighth elsewhere."""
-    if keras.backend.backend() == "tensorflow":
-        return sampled(cases, 3)
-    return cases[::8]
+    """All on TensorFlow, elsewhere every eighth."""
+    return cases if keras.backend.backend() == "tensorflow" else cases[::8]
 
 
 def check_fits_and_survives_saving(model, inputs, labels, path):
@@ -115,6 +113,7 @@ ANSWERING = [
 ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("source, encoder, pooling", portable(ANSWERING))
 def test_many_to_one(source, encoder, pooling, tmp_path):
     if encoder == "gru" and pooling == "class_token":
@@ -125,6 +124,7 @@ def test_many_to_one(source, encoder, pooling, tmp_path):
     check_fits_and_survives_saving(model, inputs, np.array([0, 2, 1]), tmp_path)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "source, encoder", portable(list(itertools.product(SOURCES, ENCODERS)))
 )
@@ -142,6 +142,7 @@ WRITING = [
 ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("source, encoder, decoder", portable(WRITING))
 def test_encoder_decoder(source, encoder, decoder, tmp_path):
     embedding, inputs = SOURCES[source]
@@ -160,6 +161,7 @@ def test_encoder_decoder(source, encoder, decoder, tmp_path):
 CONDITIONED = list(itertools.product(CONDITIONS, DECODERS))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("condition, decoder", portable(CONDITIONED))
 def test_one_to_many(condition, decoder, tmp_path):
     embedding, inputs = CONDITIONS[condition]
@@ -175,6 +177,7 @@ def test_one_to_many(condition, decoder, tmp_path):
     check_writes(model, loaded, inputs)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("decoder", WITHOUT_MEMORY)
 def test_one_to_many_from_nothing(decoder, tmp_path):
     model = kseq.one_to_many(
@@ -190,6 +193,7 @@ def test_one_to_many_from_nothing(decoder, tmp_path):
     assert_close(loaded.score(None, result), result.log_probs, atol=1e-4)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("pooling", portable(POOLINGS))
 def test_vision_transformer(pooling, tmp_path):
     model = kseq.vision_transformer(
@@ -199,6 +203,7 @@ def test_vision_transformer(pooling, tmp_path):
     check_fits_and_survives_saving(model, inputs, np.array([0, 2, 1]), tmp_path)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("tied", portable(["all", "target"]))
 def test_tied_embeddings_stay_one_table(tied, tmp_path):
     model = kseq.encoder_decoder(
@@ -257,6 +262,7 @@ def test_series_of_different_lengths_are_padded():
         assert_close(model.generate([row], SEARCH, T).log_probs[0], log_probs)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "condition, source, steps",
     [

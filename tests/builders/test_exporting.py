@@ -19,7 +19,7 @@ from kseq.decoding import (
     Sampling,
 )
 from kseq.layers import FeatureEmbedding, RecurrentDecoder, RecurrentEncoder
-from tests.helpers import assert_close, random_array, randomize, sampled
+from tests.helpers import assert_close, random_array, randomize
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow exports"
@@ -130,20 +130,18 @@ def assert_same(outputs, result):
         assert_close(outputs[name], expected[name])
 
 
+@pytest.mark.sampled(6)
 @on_tensorflow
 @pytest.mark.parametrize(
     "kind, search, format",
-    sampled(  # each takes ten seconds or more
-        [
-            ("recurrent", "beams", "tf_saved_model"),
-            ("transformer", "greedy", "tf_saved_model"),
-            ("recurrent", "beams", "onnx"),
-            ("transformer", "beams", "onnx"),
-            ("transformer", "beams", "litert"),
-            ("recurrent", "greedy", "litert"),
-        ],
-        2,
-    ),
+    [
+        ("recurrent", "beams", "tf_saved_model"),
+        ("transformer", "greedy", "tf_saved_model"),
+        ("recurrent", "beams", "onnx"),
+        ("transformer", "beams", "onnx"),
+        ("transformer", "beams", "litert"),
+        ("recurrent", "greedy", "litert"),
+    ],
 )
 def test_a_file_writes_what_generate_writes(kind, search, format, tmp_path):
     model, how = made(MODELS[kind]()), SEARCHES[search]
@@ -160,8 +158,9 @@ def test_a_file_writes_what_generate_writes(kind, search, format, tmp_path):
     assert_same(outputs[1], model.generate(few, how, LENGTH))
 
 
+@pytest.mark.sampled(3)
 @on_tensorflow
-@pytest.mark.parametrize("format", sampled(SUFFIXES, 3))
+@pytest.mark.parametrize("format", ["onnx", "tf_saved_model", "litert"])
 def test_a_language_model_goes_on_from_a_prefix(format, tmp_path):
     model = made(kseq.one_to_many(TARGET_SIZE, decoder="lstm", width=8))
     shapes = {"prefix_shape": (3, 2)} if format == "litert" else {}
@@ -172,6 +171,7 @@ def test_a_language_model_goes_on_from_a_prefix(format, tmp_path):
     assert_same(*run(path, {"prefix": prefix}), result)
 
 
+@pytest.mark.thorough
 @on_tensorflow
 def test_series_are_exported_too(tmp_path):
     embedding = FeatureEmbedding(2, 4, mask_value=0.0)
@@ -183,8 +183,9 @@ def test_series_are_exported_too(tmp_path):
     assert_same(*run(path, {"source": series}), result)
 
 
+@pytest.mark.thorough
 @on_tensorflow
-@pytest.mark.parametrize("seed", sampled([None, -3], 2))
+@pytest.mark.parametrize("seed", [None, -3])
 def test_draws_are_those_of_the_seed(seed, tmp_path):
     model = made(recurrent())
     how = Sampling(2.0, top_p=0.9, num_draws=3, seed=seed)

@@ -134,6 +134,7 @@ STEPS_STAY = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", STEPS_STAY)
 def test_the_last_row_says_whether_the_loss_of_keras_leaves_out_the_padding(case):
     """The oracle: whether labels behind the mask change what `evaluate` returns."""

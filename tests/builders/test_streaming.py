@@ -15,7 +15,7 @@ from kseq.decoding import (
     Sampling,
 )
 from kseq.layers import ClassEmbedding, RecurrentDecoder, TransformerDecoder
-from tests.helpers import dtype_policy, randomize, sampled
+from tests.helpers import dtype_policy, randomize
 
 SOURCE_SIZE, TARGET_SIZE, LENGTH = 11, 7, 6
 SOURCES = [[4, 5, 6, 7, 3], [8], [9, 10, 4], [], [5, 5, 1, 5, 9, 5, 5, 2, 5, 6]]
@@ -79,7 +79,8 @@ def assert_is_generated(tokens, result):
     assert steps == result.lengths.max(), "ends when all rows have"
 
 
-@pytest.mark.parametrize("kind", sampled(MODELS, 3))
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("kind", MODELS)
 def test_the_tokens_of_a_stream_are_those_of_generate(kind):
     model, source = made(kind), INPUTS.get(kind, SOURCES)
     lengths = set()
@@ -142,9 +143,10 @@ def test_without_a_seed_keras_seeds_a_stream(model):
     assert tokens.shape != again.shape or (tokens != again).any()
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     "policy, name",
-    sampled([(f"mixed_{x}", y) for x in ("bfloat16", "float16") for y in SEARCHES], 4),
+    [(f"mixed_{x}", y) for x in ("bfloat16", "float16") for y in SEARCHES],
 )
 def test_half_precision_streams_the_same(policy, name):
     with dtype_policy(policy):

@@ -23,7 +23,7 @@ from kseq.decoding import (
     Sampling,
 )
 from kseq.layers import RecurrentDecoder, RecurrentEncoder
-from tests.helpers import array, assert_close, randomize, sampled
+from tests.helpers import array, assert_close, randomize
 
 SOURCE_SIZE, TARGET_SIZE, LENGTH = 11, 7, 5
 SOURCES = [[4, 5, 6, 7, 3], [8], [9, 10, 4], [], [5, 5, 1, 5, 9, 5, 5, 2, 5, 6], [8, 8]]
@@ -97,8 +97,9 @@ def test_what_is_generated_has_the_score_it_was_given(model, search):
     assert_close(result.token_log_probs.sum(axis=-1), result.log_probs)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
-    "name, batch_size", sampled(list(itertools.product(SEARCHES, [128, 2])), 3)
+    "name, batch_size", list(itertools.product(SEARCHES, [128, 2]))
 )
 def test_a_prefix_is_what_each_target_begins_with(model, name, batch_size):
     search = SEARCHES[name]
@@ -160,6 +161,7 @@ def test_small_batches_keep_the_order(model, beams, batch_size):
     assert_close(result.attention, beams.attention)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_small_batches_draw_the_same(model, batch_size):
     search = Sampling(2.0, num_draws=3, seed=1)
@@ -413,6 +415,7 @@ def test_the_fifth_model_writes_without_a_warning_too():
     assert not heard
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="others build the optimizer first"
 )

@@ -97,6 +97,7 @@ def by_hand(table, num_beams, penalty, strength, num_groups, results=None):
     return every[:results]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("num_groups, num_beams", [(2, 2), (2, 6), (3, 6), (4, 4)])
 @pytest.mark.parametrize("strength", [0.5, 3.0])
 @pytest.mark.parametrize("form, length_penalty", [("power", 0), ("gnmt", 0.8)])
@@ -183,6 +184,7 @@ def test_padding_may_have_another_number():
 # Early ends -------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(5)
 @each_form
 @pytest.mark.parametrize("length_penalty", [0, 0.6, 2.5, -0.7])
 @pytest.mark.parametrize("num_results", [1, 2, 4])

@@ -136,6 +136,7 @@ each_constraint = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.sampled(3)
 @each_constraint
 @pytest.mark.parametrize("length_penalty", [0, 1.3])
 def test_enough_beams_find_every_sequence_that_keeps_it(

@@ -19,7 +19,7 @@ from tests.decoding.scripts import (
     random_script,
 )
 from tests.decoding.scripts import search as search_without
-from tests.helpers import array, assert_close, cached, sampled
+from tests.helpers import array, assert_close, cached
 
 SOURCE_STEPS = 3
 REAL = np.tile(np.array([[1, 1, 1], [1, 0, 1], [0, 0, 0]], bool), (20, 1))  # B S
@@ -119,9 +119,10 @@ def test_the_penalty_changes_what_is_best():
     )
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     "num_results, length_penalty",
-    sampled([(1, 0.6), (2, 0), (2, 0.6), (2, -0.7), (1, 0), (1, -0.7)], 6),
+    [(1, 0.6), (2, 0), (2, 0.6), (2, -0.7), (1, 0), (1, -0.7)],
 )
 def test_a_row_that_ends_early_has_lost_nothing(num_results, length_penalty):
     script = random_script(rows=60, seed=72)

@@ -91,6 +91,7 @@ def assert_same(result, expected):
         assert_close(result[name], expected[name])
 
 
+@pytest.mark.sampled(3)
 @each_search
 def test_a_state_of_nested_lists_and_dicts_follows_its_hypothesis(how):
     table = random_table()
@@ -144,6 +145,7 @@ def test_reorder_leaves_what_is_shared_where_it_is():
     assert array(new["shared"][0]["x"]).tolist() == list(range(6))
 
 
+@pytest.mark.sampled(3)
 @each_search
 def test_constants_are_neither_tiled_nor_reordered(how):
     table, rows = random_table(), 3
@@ -236,6 +238,7 @@ def test_it_stops_when_every_beam_has_ended():
 COMPILED = {"tensorflow": ["graph", "xla"], "jax": ["jit"]}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("mode", COMPILED.get(keras.backend.backend(), []))
 @each_search
 def test_compiled_searches_find_the_same(how, mode):

@@ -19,7 +19,6 @@ from tests.helpers import (
     length_mask,
     random_array,
     randomize,
-    sampled,
     sigmoid,
 )
 
@@ -107,7 +106,8 @@ def test_the_size_of_the_inputs_does_not_matter_where_they_are_normalised(cell_c
     assert_close(cell(SEQUENCES[:, 0] * 100, states)[0], large, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("cell_class", sampled(CELLS, 3))
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("cell_class", CELLS)
 def test_an_encoder_of_it_keeps_the_laws(cell_class):
     init_args = {"cell": lambda: cell_class(U), "num_layers": 2, "bidirectional": True}
     check_layer_runs(
@@ -125,6 +125,7 @@ def test_an_encoder_of_it_keeps_the_laws(cell_class):
     check_batch_equals_rows(lambda x: encoder(x), SEQUENCES)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("cell_class", CELLS)
 def test_a_decoder_of_it_agrees_step_by_step(cell_class):
     decoder = RecurrentDecoder(cell_class(U), num_layers=2, attention="bahdanau")

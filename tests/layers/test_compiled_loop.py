@@ -22,7 +22,6 @@ from tests.helpers import (
     length_mask,
     random_array,
     randomize,
-    sampled,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -107,8 +106,9 @@ def slopes(decoder, is_covered, masked, static):
     return results
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
-    "name, masked", sampled(list(itertools.product(DECODERS, [False, True])), 3)
+    "name, masked", list(itertools.product(DECODERS, [False, True]))
 )
 def test_the_compiled_loop_has_the_numbers_and_gradients_of_keras(name, masked):
     decoder = build(name)
@@ -176,6 +176,7 @@ def test_half_precision_is_that_of_keras(dtype):
     assert abs(array(difference)).max() < 0.05
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("name", ["bahdanau 2 lstm", "luong gru"])
 def test_half_precision_trains(name, dtype):

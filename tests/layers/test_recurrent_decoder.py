@@ -207,6 +207,7 @@ def test_the_decoder_equals_a_loop(cell, options):
 # The laws ---------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(3)
 @each_way
 @pytest.mark.parametrize("num_beams", [1, K])
 @pytest.mark.parametrize("cell, num_layers", [("gru", 1), ("lstm", 2)])

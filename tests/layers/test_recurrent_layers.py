@@ -27,7 +27,6 @@ from tests.helpers import (
     random_array,
     randomize,
     recurrent_gradient,
-    sampled,
 )
 
 B, T, D, UNITS = 3, 5, 4, 7
@@ -82,6 +81,7 @@ def run(layer, sequences, mask=None, states=None):
     return [outputs, *last]
 
 
+@pytest.mark.sampled(4)
 @where_it_is_compiled
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 @pytest.mark.parametrize(
@@ -261,17 +261,15 @@ def test_before_the_first_real_step_the_output_is_the_first_state(
     assert_close(found, outputs[:, -1])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "options",
-    sampled(
-        [
-            {"zero_output_for_mask": True, "unroll": True},
-            {"zero_output_for_mask": True},
-            {"unroll": True},
-            {},
-        ],
-        2,
-    ),
+    [
+        {"zero_output_for_mask": True, "unroll": True},
+        {"zero_output_for_mask": True},
+        {"unroll": True},
+        {},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("go_backwards", [False, True])

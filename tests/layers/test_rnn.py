@@ -29,7 +29,6 @@ from tests.helpers import (
     random_array,
     randomize,
     recurrent_gradient,
-    sampled,
 )
 
 B, T, D, UNITS = 3, 5, 4, 7
@@ -118,10 +117,11 @@ def run(layer, mask=None, states=None):
     return [outputs, *last]
 
 
+@pytest.mark.sampled(5)
 @on_tensorflow
 @pytest.mark.parametrize(
     "cell_class, go_backwards, mask",
-    sampled(list(itertools.product(CELLS, [False, True], [None, MIXED])), 3),
+    list(itertools.product(CELLS, [False, True], [None, MIXED])),
 )
 def test_the_numbers_and_gradients_are_those_of_keras(cell_class, go_backwards, mask):
     fast, slow = both(cell_class, go_backwards=go_backwards)
@@ -135,6 +135,7 @@ def test_the_numbers_and_gradients_are_those_of_keras(cell_class, go_backwards, 
     assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.sampled(3)
 @on_tensorflow
 @pytest.mark.parametrize("cell_class", [keras.layers.SimpleRNNCell, *VARIANTS])
 def test_dropout_of_the_inputs_and_the_state_is_that_of_keras(cell_class):
@@ -150,8 +151,9 @@ def test_dropout_of_the_inputs_and_the_state_is_that_of_keras(cell_class):
     assert abs(expected - plain).max() > 1e-2
 
 
+@pytest.mark.sampled(5)
 @on_tensorflow
-@pytest.mark.parametrize("cell_class", sampled(CELLS, 3))
+@pytest.mark.parametrize("cell_class", CELLS)
 @pytest.mark.parametrize(
     "options",
     [
@@ -236,7 +238,8 @@ def test_integers_are_read_as_in_keras():
     assert_close(fast(integers), slow(integers))
 
 
-@pytest.mark.parametrize("cell_class", sampled(CELLS, 2))
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("cell_class", CELLS)
 def test_it_keeps_the_laws(cell_class):
     init_args = {
         "cell": lambda: cell_class(UNITS),
@@ -263,8 +266,9 @@ def test_an_unknown_length_is_filled_up_without_a_trace(go_backwards):
         assert_close(run_model(cut), layer(cut))
 
 
+@pytest.mark.sampled(3)
 @on_tensorflow
-@pytest.mark.parametrize("cell_class", sampled(CELLS, 3))
+@pytest.mark.parametrize("cell_class", CELLS)
 def test_zoneout_is_the_same_in_both_loops(cell_class, monkeypatch):
     layers = []
     for units in (1, UNITS + 1):  # that are worth compiling
@@ -287,8 +291,9 @@ def test_zoneout_is_the_same_in_both_loops(cell_class, monkeypatch):
     assert_close(*layers, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.sampled(7)
 @on_tensorflow
-@pytest.mark.parametrize("cell_class", sampled(CELLS, 3))
+@pytest.mark.parametrize("cell_class", CELLS)
 def test_the_loop_trains_under_half_precision(cell_class):
     cell = cell_class(UNITS, dtype="mixed_float16")
     encoder = RecurrentEncoder(cell, num_layers=2, dtype="mixed_float16")

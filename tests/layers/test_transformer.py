@@ -21,7 +21,6 @@ from tests.helpers import (
     length_mask,
     random_array,
     randomize,
-    sampled,
 )
 from tests.layers.test_multi_head_attention import DistanceBias
 
@@ -252,6 +251,7 @@ def test_padding_changes_nothing_in_the_encoder(positions):
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("cross_attention", [True, False])
 @each_position
 def test_padding_of_the_memory_changes_nothing(cross_attention, positions):
@@ -307,10 +307,11 @@ def test_rows_with_nothing_to_read_are_finite(cross_attention):
     )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("cross_attention", [True, False])
 @pytest.mark.parametrize(
     "shared, positions",
-    sampled([(2, POSITIONS[0]), (HEADS, POSITIONS[1]), (2, POSITIONS[2])], 2),
+    [(2, POSITIONS[0]), (HEADS, POSITIONS[1]), (2, POSITIONS[2])],
     ids=["none, grouped", "rotary", "relative, grouped"],
 )
 def test_step_by_step_equals_the_whole(cross_attention, shared, positions):

@@ -126,6 +126,7 @@ def torch_layer(torch, name, norm_first):
     return layer
 
 
+@pytest.mark.sampled(2)
 @each_order
 def test_the_encoder_layer_of_torch_has_the_same_numbers(norm_first):
     torch = pytest.importorskip("torch")

@@ -75,6 +75,7 @@ def test_the_same_seed_draws_the_same_and_the_next_call_something_else():
     assert_close(first(SEQUENCES), second(SEQUENCES))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("cell_class", CELLS)
 def test_it_keeps_the_laws(cell_class):
     arrays = {"sequences": SEQUENCES, "mask": MASK}
@@ -99,6 +100,7 @@ def test_before_the_first_real_step_the_output_is_the_first_state():
     assert abs(outputs[0, 2] - first[0]).max() > 0.01
 
 
+@pytest.mark.thorough
 def test_an_encoder_of_it_learns_and_both_directions_draw():
     encoder = RecurrentEncoder("lstm", U, 2, bidirectional=True, zoneout=0.2)
     model = keras.Sequential([keras.Input((None, D)), encoder])

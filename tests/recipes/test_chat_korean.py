@@ -151,6 +151,7 @@ def test_wrong_arguments_are_refused(recipe, arguments, capsys):
     assert arguments[0] in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_quick_goes_the_whole_way_on_real_data(recipe, data_set, tmp_path, capsys):
     data = str(data_set("korean_chatbot").parent)

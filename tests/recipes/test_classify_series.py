@@ -113,6 +113,7 @@ def test_control_c_leaves_the_best_model(recipe, files, tmp_path, monkeypatch):
     assert (tmp_path / "model.keras").exists()
 
 
+@pytest.mark.thorough
 def test_series_to_watch_choose_the_best_epoch(recipe, files, tmp_path):
     series = [np.full((4, 1), 99.0 + number) for number in range(6)]
     labels = ["falling", "rising"] * 3

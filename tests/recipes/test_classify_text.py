@@ -273,6 +273,7 @@ def test_control_c_leaves_the_best_model_and_says_where(files, tmp_path):
     assert isinstance(pipeline, kseq.text.TextToLabels)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_questions_of_trec_in_a_hurry(recipe, data_set, tmp_path, capsys):
     data = ["--task", "trec", "--data", str(data_set("trec").parent)]

@@ -12,7 +12,17 @@ import kseq
 
 ROOT = pathlib.Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "grapheme_to_phoneme.py"
-SMALL = ["--units", "8", "--epochs", "1", "--beams", "2", "--batch-size", "16"]
+SMALL = [
+    "--quick",
+    "--units",
+    "8",
+    "--epochs",
+    "1",
+    "--beams",
+    "2",
+    "--batch-size",
+    "16",
+]
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +205,7 @@ def test_control_c_ends_training_and_keeps_the_best_epoch(
     assert (tmp_path / "model.keras").exists()
 
 
+@pytest.mark.thorough
 def test_members_decide_together(recipe, lexicon, tmp_path):
     arguments = ["--lexicon", str(lexicon), "--output", str(tmp_path), *SMALL]
     with recipe.console.capture() as printed:

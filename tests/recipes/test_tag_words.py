@@ -246,6 +246,7 @@ def test_real_parts_share_no_sentence(recipe, data_set, task):
     assert len(parts[2][0]) == {"atis": 893, "ud_english_ewt": 2_077}[task]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_quick_goes_the_whole_way_on_real_sentences(recipe, data_set, tmp_path, capsys):
     data = str(data_set("ud_english_ewt").parent)

@@ -184,6 +184,7 @@ def test_control_c_ends_training_and_keeps_the_best_epoch(pairs, tmp_path):
     assert (tmp_path / "model.keras").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_quick_goes_the_whole_way_on_real_data(recipe, data_set, tmp_path, capsys):
     data = str(data_set("multi30k").parent)

@@ -201,6 +201,7 @@ def test_a_folder_without_the_data_is_named(recipe, tmp_path):
         recipe.main(["--data", str(tmp_path)])
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_shakespeare_in_a_hurry(recipe, data_set, tmp_path, capsys):
     folder = data_set("tiny_shakespeare").parent

@@ -146,6 +146,7 @@ def test_one_file_gives_the_same_labels(make, tmp_path):
     assert loaded.labels == loaded.get_config()["labels"] == LABELS
 
 
+@pytest.mark.thorough
 def test_one_file_gives_the_same_labels_in_a_new_process(tmp_path):
     reader = tagger()
     reader.save(tmp_path / "reader.keras")

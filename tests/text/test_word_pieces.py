@@ -204,6 +204,7 @@ def test_a_file_of_its_own_holds_the_pieces(split, tmp_path):
     assert loaded.encode(TEXTS) == vocabulary.encode(TEXTS)
 
 
+@pytest.mark.thorough
 def test_pieces_travel_with_a_saved_model_into_a_new_process(tmp_path):
     vocabulary = make("word_piece")
     texts = keras.Input((), dtype="string")

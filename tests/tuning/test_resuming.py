@@ -16,7 +16,6 @@ from kseq.tuning.resuming import (
     ResumableFit,
     ShuffledBatches,
 )
-from tests.helpers import sampled
 
 RANDOM = np.random.default_rng(3)
 X = RANDOM.normal(size=(23, 5)).astype("float32")
@@ -65,17 +64,15 @@ def plateau():
     return ReduceLROnPlateau("val_loss", factor=0.3, patience=1, min_delta=0.5)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "kill_after, callbacks, data",
-    sampled(
-        [
-            (1, (plateau,), {"batch_size": 7}),
-            (2, (), {}),
-            (0, (impatient,), {"epochs": 40}),
-            (3, (plateau, impatient), {"epochs": 40, "batch_size": 5}),
-        ],
-        2,
-    ),
+    [
+        (1, (plateau,), {"batch_size": 7}),
+        (2, (), {}),
+        (0, (impatient,), {"epochs": 40}),
+        (3, (plateau, impatient), {"epochs": 40, "batch_size": 5}),
+    ],
 )
 def test_a_killed_fit_ends_as_one_that_was_not(
     tmp_path, monkeypatch, kill_after, callbacks, data

@@ -15,7 +15,6 @@ import pytest
 from kseq.tuning.search import SearchFailed, search
 from kseq.tuning.stopping import MedianStopping
 from kseq.tuning.table import LiveTable
-from tests.helpers import sampled
 from tests.tuning.searches import (
     Dying,
     Failing,
@@ -109,16 +108,17 @@ def begin_and_find_trial(tmp_path):
     return process, int((tmp_path / "pid").read_text())
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("kill", [os.kill, os.killpg])  # the parent alone, and all
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_search_killed_again_and_again_goes_on_where_it_was(tmp_path, straight):
-    for kill in (os.kill, os.killpg):  # the parent alone, and the whole group
-        process, trial = begin_and_find_trial(tmp_path)
-        family = [trial, *children(process.pid)]
-        assert len(family) >= 2 and all(map(is_alive, family))
-        kill(process.pid, signal.SIGKILL)
-        process.wait()
-        wait_until(lambda family=family: not any(map(is_alive, family)))
-        assert list(tmp_path.glob("search/trials/*/checkpoint.npz"))
+def test_a_search_that_is_killed_goes_on_where_it_was(tmp_path, straight, kill):
+    process, trial = begin_and_find_trial(tmp_path)
+    family = [trial, *children(process.pid)]
+    assert len(family) >= 2 and all(map(is_alive, family))
+    kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not any(map(is_alive, family)))
+    assert list(tmp_path.glob("search/trials/*/checkpoint.npz"))
     (tmp_path / "go").touch()
     results = search(Waiting(tmp_path), (X, Y), **settings(tmp_path / "search"))
     assert facts(results) == facts(straight)
@@ -179,12 +179,13 @@ def resident():
 def test_the_memory_of_the_parent_does_not_grow(tmp_path, monkeypatch):
     pages = []
     monkeypatch.setattr(LiveTable, "show_end", lambda *args: pages.append(resident()))
-    search(Instant(), max_trials=30, seed=5, directory=tmp_path, verbose=False)
-    assert len(pages) == 30
+    search(Instant(), max_trials=16, seed=5, directory=tmp_path, verbose=False)
+    assert len(pages) == 16
     assert pages[-1] <= 1.1 * pages[2]
 
 
-@pytest.mark.parametrize("tuner", sampled(["hyperband", "bayesian"], 2))
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("tuner", ["hyperband", "bayesian"])
 def test_the_tuners_of_keras_tuner_run(tmp_path, tuner):
     arguments = settings(tmp_path) | {"max_trials": 5, "epochs": 3}
     if tuner == "bayesian":
@@ -203,7 +204,8 @@ def test_the_tuners_of_keras_tuner_run(tmp_path, tuner):
             assert b"_hparams_/session_end_info" in content
 
 
-@pytest.mark.parametrize("tuner", sampled(["random", "hyperband"], 2))
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("tuner", ["random", "hyperband"])
 def test_what_is_known_to_be_good_is_tried_first(tmp_path, tuner):
     first = [{"deep": True, "units": 5}, {"rate": 0.02}]
     arguments = settings(tmp_path) | {"tuner": tuner, "first": first, "epochs": 2}

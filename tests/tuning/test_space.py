@@ -218,6 +218,7 @@ def check_same(space, original):
         space.build({})
 
 
+@pytest.mark.thorough
 def test_a_space_goes_to_another_process(tmp_path):
     space = Space(
         kseq.many_to_one, 11, num_outputs=2, width=8, encoder=Choice("gru", "lstm")

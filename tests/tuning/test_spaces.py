@@ -3,7 +3,6 @@ import pytest
 
 import kseq
 from kseq.tuning import Choice, Decoding, Int, spaces
-from tests.helpers import sampled
 
 SMALL = {"width": 64}
 
@@ -22,18 +21,16 @@ def corners(space):
             yield values
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "make, shape",
-    sampled(
-        [
-            (lambda: spaces.many_to_one(11, 3, **SMALL), (None, 3)),
-            (lambda: spaces.many_to_many(11, 3, **SMALL), (None, None, 3)),
-            (lambda: spaces.encoder_decoder(11, 13, **SMALL), (None, None, 13)),
-            (lambda: spaces.one_to_many(13, 5, **SMALL), (None, None, 13)),
-            (lambda: spaces.one_to_many(13, None, **SMALL), (None, None, 13)),
-        ],
-        2,
-    ),
+    [
+        (lambda: spaces.many_to_one(11, 3, **SMALL), (None, 3)),
+        (lambda: spaces.many_to_many(11, 3, **SMALL), (None, None, 3)),
+        (lambda: spaces.encoder_decoder(11, 13, **SMALL), (None, None, 13)),
+        (lambda: spaces.one_to_many(13, 5, **SMALL), (None, None, 13)),
+        (lambda: spaces.one_to_many(13, None, **SMALL), (None, None, 13)),
+    ],
 )
 def test_ready_spaces_build_at_every_choice(make, shape):
     space = make()
@@ -66,11 +63,11 @@ def test_what_is_given_is_not_searched():
 
 def test_parts_of_ready_spaces_are_searched_as_one_says():
     encoder = Choice(
-        spaces.recurrent_encoder(units=8, num_layers=Int(1, 2)),
+        spaces.recurrent_encoder(cell="gru", units=8, num_layers=Int(1, 2)),
         spaces.transformer_encoder(num_layers=1),
     )
     decoder = Choice(
-        spaces.recurrent_decoder(units=Int(4, 8), num_layers=1),
+        spaces.recurrent_decoder(cell="gru", units=Int(4, 8), num_layers=1),
         spaces.transformer_decoder(num_layers=1),
     )
     space = spaces.encoder_decoder(11, 13, encoder=encoder, decoder=decoder, width=64)

@@ -7,7 +7,6 @@ import pytest
 
 import kseq
 from kseq.tuning import Choice, Float, Int, Space, Training, objective, training_steps
-from tests.helpers import sampled
 
 RANDOM = np.random.default_rng(3)
 INPUTS = [RANDOM.integers(1, 7, RANDOM.integers(2, 6)) for _ in range(11)]
@@ -82,21 +81,19 @@ class EveryDraw(keras_tuner.Tuner):
         return self.hypermodel.fit(hp, model, *args, **kwargs)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "tuner, options",
-    sampled(
-        [
-            (
-                keras_tuner.BayesianOptimization,
-                {"max_trials": 3, "num_initial_points": 2},
-            ),
-            (keras_tuner.RandomSearch, {"max_trials": 2}),
-            (keras_tuner.Hyperband, {"max_epochs": 2}),
-            (keras_tuner.GridSearch, {"max_trials": 2}),
-            (EveryDraw, {"max_trials": 2}),
-        ],
-        2,
-    ),
+    [
+        (
+            keras_tuner.BayesianOptimization,
+            {"max_trials": 3, "num_initial_points": 2},
+        ),
+        (keras_tuner.RandomSearch, {"max_trials": 2}),
+        (keras_tuner.Hyperband, {"max_epochs": 2}),
+        (keras_tuner.GridSearch, {"max_trials": 2}),
+        (EveryDraw, {"max_trials": 2}),
+    ],
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_every_tuner_searches_a_nested_space(tuner, options, tmp_path):
