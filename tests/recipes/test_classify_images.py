@@ -30,7 +30,7 @@ def trained(recipe, tmp_path_factory):
     output = tmp_path_factory.mktemp("images")
     flags = ["--task", "digits", "--output", str(output), *SMALL]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        recipe.main([*flags, "--epochs", "8", "--learning-rate", "0.01"])
+        recipe.main([*flags, "--epochs", "5", "--learning-rate", "0.01"])
     return output, printed.getvalue()
 
 

@@ -12,17 +12,7 @@ import kseq
 
 ROOT = pathlib.Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "grapheme_to_phoneme.py"
-SMALL = [
-    "--quick",
-    "--units",
-    "8",
-    "--epochs",
-    "1",
-    "--beams",
-    "2",
-    "--batch-size",
-    "16",
-]
+SMALL = "--quick --units 8 --epochs 1 --beams 2 --batch-size 16".split()
 
 
 @pytest.fixture(scope="module")

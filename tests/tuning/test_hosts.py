@@ -22,6 +22,7 @@ def address():
     return f"127.0.0.1:{port}"
 
 
+@pytest.mark.thorough
 def test_a_killed_worker_gives_its_trial_back(tmp_path, address, monkeypatch):
     command = ["-m", "tests.tuning.searches", tmp_path / "mounted", tmp_path, address]
     root = Path(__file__).parents[2]
