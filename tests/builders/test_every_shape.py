@@ -113,7 +113,7 @@ ANSWERING = [
 ]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("source, encoder, pooling", portable(ANSWERING))
 def test_many_to_one(source, encoder, pooling, tmp_path):
     if encoder == "gru" and pooling == "class_token":
@@ -124,7 +124,7 @@ def test_many_to_one(source, encoder, pooling, tmp_path):
     check_fits_and_survives_saving(model, inputs, np.array([0, 2, 1]), tmp_path)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "source, encoder", portable(list(itertools.product(SOURCES, ENCODERS)))
 )
@@ -142,7 +142,7 @@ WRITING = [
 ]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("source, encoder, decoder", portable(WRITING))
 def test_encoder_decoder(source, encoder, decoder, tmp_path):
     embedding, inputs = SOURCES[source]
@@ -161,7 +161,7 @@ def test_encoder_decoder(source, encoder, decoder, tmp_path):
 CONDITIONED = list(itertools.product(CONDITIONS, DECODERS))
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("condition, decoder", portable(CONDITIONED))
 def test_one_to_many(condition, decoder, tmp_path):
     embedding, inputs = CONDITIONS[condition]
@@ -193,7 +193,7 @@ def test_one_to_many_from_nothing(decoder, tmp_path):
     assert_close(loaded.score(None, result), result.log_probs, atol=1e-4)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("pooling", portable(POOLINGS))
 def test_vision_transformer(pooling, tmp_path):
     model = kseq.vision_transformer(

@@ -251,7 +251,7 @@ def test_padding_changes_nothing_in_the_encoder(positions):
     )
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("cross_attention", [True, False])
 @each_position
 def test_padding_of_the_memory_changes_nothing(cross_attention, positions):
