@@ -50,7 +50,8 @@ def main(argv=None):
     words = sorted(test, key=len)[:: max(len(test) // 8, 1)]
     print_pronunciations(pipeline, words, options.beams, test)
     kseq.plots.training_curve(history).savefig(options.output / "training.png")
-    draw_attention(pipeline, words[len(words) * 3 // 4], options.output)
+    if options.attention != "none":
+        draw_attention(pipeline, words[len(words) * 3 // 4], options.output)
     console.print(f"Model and pictures lie in {options.output}/.")
     if options.quick:
         console.print("This was --quick, a look at the way: the figures mean nothing.")
@@ -58,18 +59,14 @@ def main(argv=None):
 
 def build(options, letters, phonemes):
     """A bidirectional encoder and a decoder that looks back at every letter."""
-    layers, units = kseq.layers, options.units
+    layers, cell, units = kseq.layers, options.cell, options.units
     sizes = {"num_layers": options.layers, "dropout": options.dropout}
     attention = None if options.attention == "none" else options.attention
     return kseq.encoder_decoder(
         source=layers.TokenEmbedding(letters.size, units // 2, options.dropout),
-        encoder=layers.RecurrentEncoder(
-            options.cell, units // 2, bidirectional=True, **sizes
-        ),
+        encoder=layers.RecurrentEncoder(cell, units // 2, bidirectional=True, **sizes),
         target=layers.TokenEmbedding(phonemes.size, units // 2, options.dropout),
-        decoder=layers.RecurrentDecoder(
-            options.cell, units, attention=attention, **sizes
-        ),
+        decoder=layers.RecurrentDecoder(cell, units, attention=attention, **sizes),
     )
 
 
@@ -150,8 +147,8 @@ def print_pronunciations(pipeline, words, num_beams, lexicon=None):
 def draw_attention(pipeline, word, output):
     """Writes which letters the model read at each phoneme, as a picture."""
     [[best]] = pipeline.generate([word], return_attention_scores=True)
-    if best.attention is None or not best.tokens:
-        return console.print(f"No picture of {word}: nothing was read or said.")
+    if not best.tokens:
+        return console.print(f"No picture of {word}: nothing was said.")
     shown = best.attention, best.source_tokens, best.tokens, f"{word}: {best.text}"
     kseq.plots.attention_heatmap(*shown).figure.savefig(output / "attention.png")
 

@@ -180,7 +180,7 @@ def test_a_word_is_right_in_training_where_greedy_search_gets_it_right(
     assert right == pytest.approx(1 - wrong)
 
 
-def test_control_c_ends_training_and_keeps_the_best_epoch(
+def test_control_c_ends_training_without_attention_too_and_keeps_the_best_epoch(
     recipe, lexicon, tmp_path, monkeypatch
 ):
     class PressControlC(kseq.training.StopOnInterrupt):
@@ -190,9 +190,10 @@ def test_control_c_ends_training_and_keeps_the_best_epoch(
     monkeypatch.setattr(kseq.training, "StopOnInterrupt", PressControlC)
     arguments = ["--lexicon", str(lexicon), "--output", str(tmp_path), *SMALL]
     with recipe.console.capture() as printed:
-        recipe.main([*arguments, "--epochs", "100000"])
+        recipe.main([*arguments, "--epochs", "100000", "--attention", "none"])
     assert "word error rate" in printed.get()
-    assert (tmp_path / "model.keras").exists()
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {"model.keras", "training.png"}  # and no attention to draw
 
 
 @pytest.mark.thorough
