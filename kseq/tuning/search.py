@@ -50,7 +50,8 @@ def search(
     its results without another trial; with a larger `max_trials` it goes on.
 
     A script that calls this needs `if __name__ == "__main__":` around the call, since
-    the processes of the trials import it.
+    processes import it. Best leave all that makes models or tensors there as well: if
+    the import runs nothing, trials are forked from it, and begin at once.
 
     Args:
         space: A `keras_tuner.HyperModel`, such as a `kseq.tuning.Space`, or a function
