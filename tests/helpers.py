@@ -118,7 +118,10 @@ def check_compiled_equals_eager(model, inputs, expected):
 
 def check_half_precision(layer, init_args, inputs, options, expected):
     """Half precision gives float32's outputs, up to its own rounding."""
-    for dtype, tolerance in {"float16": 0.02, "bfloat16": 0.1}.items():
+    tolerances = {"float16": 0.02, "bfloat16": 0.1}
+    if keras.backend.backend() == "jax":  # for whose every operation XLA compiles anew
+        del tolerances["bfloat16"]
+    for dtype, tolerance in tolerances.items():
         with dtype_policy(f"mixed_{dtype}"):
             half = make_layer(type(layer), init_args)
         half.build_from_config(layer.get_build_config())

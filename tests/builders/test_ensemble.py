@@ -1,5 +1,7 @@
 """Ensembles: means of what their members say, in training, writing and files."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -235,8 +237,14 @@ def two_outputs():
     return keras.Model(x, [keras.layers.Dense(3)(x), keras.layers.Dense(3)(x)])
 
 
-def reader(size=SOURCE_SIZE, num_outputs=3):
-    return kseq.many_to_one(size, num_outputs, width=8)
+@functools.cache
+def reader(num_outputs=3):
+    return kseq.many_to_one(SOURCE_SIZE, num_outputs, width=8)
+
+
+@functools.cache
+def writer(source=SOURCE_SIZE, end=3):
+    return kseq.encoder_decoder(source, TARGET_SIZE, width=8, end_token_id=end)
 
 
 @pytest.mark.parametrize(
@@ -247,23 +255,13 @@ def reader(size=SOURCE_SIZE, num_outputs=3):
         (lambda: [reader(), 2], "functional models.* Received: 2"),
         (lambda: [keras.Sequential([keras.layers.Dense(3)])], "functional models"),
         (lambda: [two_outputs()], "one output.* Received.*2 outputs"),
-        (lambda: [reader(), writers()[0]], "all write or none.* Received"),
+        (lambda: [reader(), writer()], "all write or none.* Received"),
         (lambda: [reader(), reader(num_outputs=2)], "the same `output`.* Received"),
-        (
-            lambda: [writers()[0], kseq.encoder_decoder(12, TARGET_SIZE, width=8)],
-            "the same `source_size`.* Received",
-        ),
+        (lambda: [writer(), writer(12)], "the same `source_size`.* Received"),
+        (lambda: [writer(), writer(end=4)], "the same `end_token_id`.* Received"),
         (
             lambda: [
-                kseq.encoder_decoder(11, 7, width=8, end_token_id=end) for end in (3, 4)
-            ],
-            "the same `end_token_id`.* Received",
-        ),
-        (
-            lambda: [
-                kseq.vision_transformer(
-                    (s, s, 1), patch_size=7, num_outputs=3, width=64
-                )
+                kseq.vision_transformer((s, s, 1), 7, 3, width=64, num_layers=1)
                 for s in (14, 28)
             ],
             "the same `input`.* Received",

@@ -201,6 +201,11 @@ def test_draws_are_those_of_the_seed(seed, tmp_path):
 # Errors -----------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def model():
+    return kseq.encoder_decoder(11, TARGET_SIZE, width=4)
+
+
 @on_tensorflow
 @pytest.mark.parametrize(
     "options, message",
@@ -221,22 +226,19 @@ def test_draws_are_those_of_the_seed(seed, tmp_path):
         ({"path": "a.tflite", "format": "litert"}, "needs every size"),
     ],
 )
-def test_what_cannot_be_exported_is_refused(options, message):
-    model = kseq.encoder_decoder(11, TARGET_SIZE, width=4)
+def test_what_cannot_be_exported_is_refused(model, options, message):
     with pytest.raises(ValueError, match=message):
         model.export_generation(**{"path": "writer", **options})
 
 
 @on_tensorflow
-def test_a_converter_that_is_not_there_is_named(monkeypatch):
+def test_a_converter_that_is_not_there_is_named(model, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    model = kseq.encoder_decoder(11, TARGET_SIZE, width=4)
     with pytest.raises(ImportError, match=r"tf2onnx.*pip install kseq\[export\]"):
         model.export_generation("writer.onnx", format="onnx")
 
 
 @pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="which exports")
-def test_another_backend_is_refused():
-    model = kseq.encoder_decoder(11, TARGET_SIZE, width=4)
+def test_another_backend_is_refused(model):
     with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
         model.export_generation("writer")

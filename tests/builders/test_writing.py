@@ -244,6 +244,7 @@ def counted(calls, function):
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch compiles nothing")
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 def test_a_shape_is_compiled_once(model, search, monkeypatch):
     traced = []

@@ -180,6 +180,7 @@ def test_constants_are_neither_tiled_nor_reordered(how):
         assert_same({k: v[row : row + 1] for k, v in result.items()}, alone(row))
 
 
+@pytest.mark.sampled(3)
 @each_search
 def test_half_precision_logits_get_float32_scores(how):
     table = random_table().astype("float16")
@@ -238,7 +239,7 @@ def test_it_stops_when_every_beam_has_ended():
 COMPILED = {"tensorflow": ["graph", "xla"], "jax": ["jit"]}
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("mode", COMPILED.get(keras.backend.backend(), []))
 @each_search
 def test_compiled_searches_find_the_same(how, mode):

@@ -106,7 +106,7 @@ def test_the_size_of_the_inputs_does_not_matter_where_they_are_normalised(cell_c
     assert_close(cell(SEQUENCES[:, 0] * 100, states)[0], large, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.thorough
 @pytest.mark.parametrize("cell_class", CELLS)
 def test_an_encoder_of_it_keeps_the_laws(cell_class):
     init_args = {"cell": lambda: cell_class(U), "num_layers": 2, "bidirectional": True}

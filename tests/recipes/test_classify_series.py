@@ -220,6 +220,7 @@ def test_the_nearest_neighbour_is_as_good_as_published(recipe, data_set):
     assert "95.5" in printed.get() and "100.00%" in printed.get()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_quick_runs_on_real_data(recipe, data_set, tmp_path):
     folder = data_set("italy_power_demand").parent

@@ -157,6 +157,7 @@ def test_no_texts_give_no_results():
     assert pipeline().generate([]) == []
 
 
+@pytest.mark.thorough
 def test_one_file_gives_the_same_results_in_a_new_process(tmp_path):
     writer = pipeline()
     writer.save(tmp_path / "writer.keras")

@@ -113,8 +113,8 @@ def test_pieces_of_a_pipeline_are_what_it_generates(writer, search):
     assert joined(writer.generate_stream(texts, search, 12), 3) == expected
 
 
-@pytest.mark.sampled(3)
-@pytest.mark.parametrize("window", [None, 7])
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("window", [7, None])
 @pytest.mark.parametrize("decoder", ["gru", "transformer"])
 def test_pieces_of_a_text_writer_are_what_it_generates(window, decoder):
     words = jamo()

@@ -21,7 +21,7 @@ def corners(space):
             yield values
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "make, shape",
     [
