@@ -15,14 +15,16 @@ BACKEND = os.environ["KERAS_BACKEND"]  # so that xdist need not import Keras
 def pytest_collection_modifyitems(items):
     """Leaves cases to `make test-thorough`: all but every n-th of a test `sampled(n)`.
 
-    On JAX and PyTorch all but every twelfth of every test.
+    On JAX and PyTorch all but every twelfth of every test, and all of `any_backend`.
     """
     cases = collections.Counter()
     for item in items:
         test = item.nodeid.partition("[")[0]
         sampled = item.get_closest_marker("sampled")
         step = sampled.args[0] if sampled else 1
-        if cases[test] % (step if BACKEND == "tensorflow" else max(step, 12)):
+        is_elsewhere = BACKEND != "tensorflow"
+        is_left = cases[test] % (max(step, 12) if is_elsewhere else step)
+        if is_left or is_elsewhere and item.get_closest_marker("any_backend"):
             item.add_marker("thorough")
         cases[test] += 1
 

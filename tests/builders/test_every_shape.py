@@ -142,7 +142,7 @@ WRITING = [
 ]
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("source, encoder, decoder", portable(WRITING))
 def test_encoder_decoder(source, encoder, decoder, tmp_path):
     embedding, inputs = SOURCES[source]
@@ -161,7 +161,7 @@ def test_encoder_decoder(source, encoder, decoder, tmp_path):
 CONDITIONED = list(itertools.product(CONDITIONS, DECODERS))
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("condition, decoder", portable(CONDITIONED))
 def test_one_to_many(condition, decoder, tmp_path):
     embedding, inputs = CONDITIONS[condition]
@@ -203,6 +203,7 @@ def test_vision_transformer(pooling, tmp_path):
     check_fits_and_survives_saving(model, inputs, np.array([0, 2, 1]), tmp_path)
 
 
+@pytest.mark.any_backend
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("tied", portable(["all", "target"]))
 def test_tied_embeddings_stay_one_table(tied, tmp_path):
@@ -223,6 +224,7 @@ def test_tied_embeddings_stay_one_table(tied, tmp_path):
     check_writes(model, loaded, TARGET)
 
 
+@pytest.mark.any_backend
 def test_attention_has_the_positions_of_the_source():
     source, decoder = SOURCES["tokens"], DECODERS["transformer"]
     model = kseq.encoder_decoder(
@@ -253,6 +255,7 @@ def test_an_encoder_that_shortens_the_source_is_read_as_in_training():
     assert_close(gained.sum(axis=-1), result.log_probs[:, 0], atol=1e-4)
 
 
+@pytest.mark.any_backend
 def test_series_of_different_lengths_are_padded():
     embedding = FeatureEmbedding(FEATURES, WIDTH, mask_value=-1.0)
     model = kseq.encoder_decoder(embedding, TARGET_SIZE, width=WIDTH)

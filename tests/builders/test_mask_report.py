@@ -233,6 +233,7 @@ BUILT = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", BUILT)
 def test_the_builders_of_kseq_lose_no_mask(case):
     report = mask_report(BUILT[case]())

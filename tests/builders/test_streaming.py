@@ -143,6 +143,7 @@ def test_without_a_seed_keras_seeds_a_stream(model):
     assert tokens.shape != again.shape or (tokens != again).any()
 
 
+@pytest.mark.any_backend
 @pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     "policy, name",

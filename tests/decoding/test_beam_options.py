@@ -197,6 +197,7 @@ def test_a_row_that_ends_early_has_lost_nothing(form, length_penalty, num_result
         assert_close(getattr(best, name), getattr(every, name)[:, :num_results])
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("length_penalty", [0, 0.6, 2.5])
 @pytest.mark.parametrize("num_results", [1, 2])
 def test_early_stopping_takes_the_first_that_end(length_penalty, num_results):

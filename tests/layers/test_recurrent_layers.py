@@ -81,7 +81,7 @@ def run(layer, sequences, mask=None, states=None):
     return [outputs, *last]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(7)
 @where_it_is_compiled
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 @pytest.mark.parametrize(

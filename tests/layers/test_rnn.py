@@ -117,7 +117,7 @@ def run(layer, mask=None, states=None):
     return [outputs, *last]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 @on_tensorflow
 @pytest.mark.parametrize(
     "cell_class, go_backwards, mask",

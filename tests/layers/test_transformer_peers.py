@@ -12,6 +12,7 @@ SEQUENCES, INPUTS = random_array(B, S, D), random_array(B, T, D)
 MASK = length_mask(7, 4, size=S)
 REAL = MASK[..., None]
 
+pytestmark = pytest.mark.any_backend
 each_order = pytest.mark.parametrize("norm_first", [True, False], ids=["pre", "post"])
 
 

@@ -81,7 +81,7 @@ class EveryDraw(keras_tuner.Tuner):
         return self.hypermodel.fit(hp, model, *args, **kwargs)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "tuner, options",
     [
