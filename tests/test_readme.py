@@ -61,10 +61,11 @@ def readme():
     return path.read_text(encoding="utf-8")
 
 
-def test_the_examples_run_in_order_without_a_warning(readme, tmp_path, pytestconfig):
+def test_the_examples_run_in_order_without_a_warning(readme, tmp_path, monkeypatch):
     program = python_blocks(readme)
     assert program.strip(), "README.md has no ```python block to run"
-    run_script(tmp_path / "README.md", program, pytestconfig)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "README.md", "exec"), {"__name__": "README"})
 
 
 def test_an_example_that_starts_processes_runs_as_a_script(
@@ -72,21 +73,17 @@ def test_an_example_that_starts_processes_runs_as_a_script(
 ):
     guarded = [block for block in blocks(readme) if GUARD in block]
     assert guarded
-    for block in guarded:
-        run_script(tmp_path / "script.py", block, pytestconfig)
-
-
-def run_script(script, program, pytestconfig):
-    script.write_text(program, encoding="utf-8")
     warnings = [f"-W{rule}" for rule in pytestconfig.getini("filterwarnings")]
-    done = subprocess.run(
-        [sys.executable, *warnings, script],
-        cwd=script.parent,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    for block in guarded:
+        (tmp_path / "script.py").write_text(block, encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, *warnings, "script.py"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_each_example_can_be_copied_alone(readme):
