@@ -106,7 +106,7 @@ def slopes(decoder, is_covered, masked, static):
     return results
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     "name, masked", list(itertools.product(DECODERS, [False, True]))
 )

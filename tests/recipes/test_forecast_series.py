@@ -238,6 +238,7 @@ def test_the_literature_s_split_gives_the_literature_s_simplest_figure(
     assert np.mean(np.abs(errors)) == pytest.approx(0.713, abs=1e-3)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_quick_runs_on_real_data(recipe, data_set, tmp_path):
     folder = data_set("ett").parent
