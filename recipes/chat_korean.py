@@ -34,7 +34,7 @@ LOOK_AT = [
     "뭐 먹을까?",
     "주말에 뭐 하지?",
 ]
-console = Console()
+console = Console(markup=False)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 

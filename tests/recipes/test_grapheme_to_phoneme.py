@@ -4,8 +4,11 @@ import pathlib
 import signal
 import subprocess
 import sys
+import types
+import unicodedata
 
 import keras
+import numpy as np
 import pytest
 
 import kseq
@@ -28,7 +31,10 @@ def lexicon(tmp_path_factory):
     """A language with one phoneme for each letter, and one word said in two ways."""
     path = tmp_path_factory.mktemp("lexicon") / "words.tsv"
     lines = [
-        f"{a}{b}{c}\t{a} {b} {c}" for a in "abc" for b in "deéf" for c in "가나다라마"
+        f"{a}{b}{c}\t{a} [/{b}] {c}"
+        for a in "abc"
+        for b in "deéf"
+        for c in "가나다라마"
     ]
     path.write_text("\n".join([*lines, "ad가\ta a a"]), "utf-8")
     return path
@@ -59,6 +65,27 @@ def test_it_prints_error_rates_and_pronunciations(trained):
     assert "6 held out" in printed  # a tenth of 60 words
     for expected in ("greedy", "beam, 2 beams", "word error rate", "best first"):
         assert expected in printed
+    assert "[/d]" in printed  # which is no markup
+
+
+def test_each_probability_stands_beside_its_pronunciation(recipe):
+    class Fixed:
+        def generate(self, words, search):
+            best = [("a " * 50, 0.5), ("b " * 50, 0.25)]
+            pairs = [{"text": text, "log_prob": np.log(p)} for text, p in best]
+            return [[types.SimpleNamespace(**pair) for pair in pairs]]
+
+    with recipe.console.capture() as printed:
+        recipe.print_pronunciations(Fixed(), ["word"], 2)
+    lines = printed.get().splitlines()
+    for p, letter in (("0.500", "a a"), ("0.250", "b b")):
+        assert [letter in line for line in lines if p in line] == [True]
+
+
+def test_two_forms_of_a_word_are_one(recipe, tmp_path):
+    lines = [f"{unicodedata.normalize(form, '가é')}\t{form}" for form in ("NFC", "NFD")]
+    (tmp_path / "words.tsv").write_text("\n".join(lines), "utf-8")
+    assert recipe.read_lexicon(tmp_path / "words.tsv") == {"가é": ["NFC", "NFD"]}
 
 
 def test_it_writes_a_model_and_two_pictures(trained):
@@ -188,9 +215,11 @@ def test_control_c_ends_training_without_attention_too_and_keeps_the_best_epoch(
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(kseq.training, "StopOnInterrupt", PressControlC)
+    (tmp_path / "attention.png").touch()  # of an earlier model
     arguments = ["--lexicon", str(lexicon), "--output", str(tmp_path), *SMALL]
+    arguments += ["--epochs", "100000", "--attention", "none", "--units", "1"]
     with recipe.console.capture() as printed:
-        recipe.main([*arguments, "--epochs", "100000", "--attention", "none"])
+        recipe.main(arguments)
     assert "word error rate" in printed.get()
     made = {path.name for path in tmp_path.iterdir()}
     assert made == {"model.keras", "training.png"}  # and no attention to draw
