@@ -70,7 +70,7 @@ class Reading(keras.Model):
         is_real = ops.cast(target != self.writer.pad_token_id, "float32")  # B T
         result = {"log_probs": ops.sum(log_probs * is_real, axis=-1)}
         if self.with_scores:
-            attention = outputs[1]  # B ... T S
+            attention = ops.cast(outputs[1], "float32")  # B ... T S
             axes = list(range(1, len(attention.shape) - 2))
             result["attention"] = attention * ops.expand_dims(is_real[..., None], axes)
         return result

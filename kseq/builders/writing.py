@@ -318,7 +318,7 @@ class WritingModel(keras.Model):
         return np.where(target.lengths > 0, log_probs, -np.inf)  # those that exist
 
     def _score(self, source, target, batch_size, return_attention_scores):
-        source = self.source_rows(source, len(target))
+        source = self.source_rows(all_rows(source), len(target))
         target = token_rows("target", target)
         check_pairs({"source": source, "target": target})
         hypotheses = None

@@ -206,10 +206,10 @@ class LuongAttention(keras.layers.Layer):
             queries = ops.matmul(query, query_kernel)  # B T U
             queries, keys = ops.expand_dims(queries, 2), ops.expand_dims(keys, 1)
             hidden = ops.tanh(queries + keys)  # B T S U
-            scores = times_column(hidden, score_kernel)  # B T S
-        else:
-            scores = ops.matmul(query, ops.swapaxes(keys, 1, 2))  # B T S
-        return weighted_sum(scores * self.scale, value, value_mask)
+            scores = times_column(hidden, score_kernel) * self.scale  # B T S
+        else:  # first the scale, since in half precision a product may not fit
+            scores = ops.matmul(query * self.scale, ops.swapaxes(keys, 1, 2))  # B T S
+        return weighted_sum(scores, value, value_mask)
 
     def call(
         self, query, value, key=None, value_mask=None, return_attention_scores=False

@@ -12,7 +12,7 @@ from kseq.layers.arguments import integer, rate
 
 @keras.saving.register_keras_serializable(package="kseq")
 class SequenceCrossentropy(keras.losses.Loss):
-    """Cross-entropy of token ids, averaged over the real tokens.
+    """Cross-entropy of token ids, averaged over the real tokens of a batch.
 
     A token counts unless its true id is `pad_token_id`, so a long sequence weighs as
     much as it has tokens, and padding weighs nothing: the result is the same with and
@@ -23,7 +23,9 @@ class SequenceCrossentropy(keras.losses.Loss):
 
     which is the cross-entropy with a target that moves the share `e` of the
     probability evenly onto the whole vocabulary. Computed in float32 at least,
-    whatever the precision of the logits.
+    whatever the precision of the logits. Over several batches `fit` and `evaluate`
+    report the mean that Keras takes of every loss, in which each batch weighs as much
+    as it has rows.
 
     Args:
         label_smoothing: The share `e`, in [0, 1).
@@ -44,7 +46,7 @@ class SequenceCrossentropy(keras.losses.Loss):
 
     Raises:
         ValueError: `label_smoothing` is outside [0, 1), `pad_token_id` is no integer,
-            or `y_pred` is not `(B, T, V)`.
+            or `y_pred` is not `(B, T, V)` with the B and T of `y_true`.
 
     Example:
 
@@ -108,7 +110,9 @@ class SequenceCrossentropy(keras.losses.Loss):
 
 def check_logits(y_true, y_pred):
     """Raises unless there is one row of logits for each token id."""
-    if np.ndim(y_true) != 2 or np.ndim(y_pred) != 3:
+    sizes = zip(np.shape(y_true), np.shape(y_pred), strict=False)
+    fit = all(a == b or a is None or b is None for a, b in sizes)
+    if np.ndim(y_true) != 2 or np.ndim(y_pred) != 3 or not fit:
         raise ValueError(
             "`y_true` must be token ids, shape (B, T), and `y_pred` logits, shape "
             f"(B, T, V). Received: y_true of shape {np.shape(y_true)}, y_pred of shape "

@@ -250,7 +250,9 @@ def test_a_global_policy_of_half_precision_reaches_the_short_form():
         model = kseq.encoder_decoder(11, 7, encoder="rnn", decoder="rnn", width=5)
         assert model.decoder.compute_dtype == "bfloat16"
         assert keras.backend.standardize_dtype(model(INPUTS).dtype) == "float32"
-        assert np.isfinite(model.generate(SOURCES, max_length=3).log_probs).all()
+        result = model.generate(SOURCES, max_length=3, return_attention_scores=True)
+        assert np.isfinite(result.log_probs).all()
+        assert result.attention.dtype == np.float32
 
 
 # Learning ---------------------------------------------------------------------------

@@ -194,6 +194,7 @@ def test_batches_give_what_their_rows_give(model, form):
     assert_same(result, expected)
     width = expected.attention.shape[-1]
     assert_close(result.attention[..., :width], expected.attention)
+    assert_close(model.score(form(SOURCES), result), result.log_probs)
     tokens = np.stack(list(model.generate_stream(form(SOURCES), max_length=5)), axis=-1)
     whole = model.generate(SOURCES, max_length=5).token_ids[:, 0]
     np.testing.assert_array_equal(tokens, whole[:, : tokens.shape[1]])

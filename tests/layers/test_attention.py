@@ -223,6 +223,14 @@ def test_wide_scores_do_not_overflow(dtype):
     np.testing.assert_allclose(array(weights).sum(axis=-1), 1, atol=2e-3)
 
 
+def test_scaled_scores_fit_where_the_products_would_not():
+    query = np.full((1, 1, 64), 40.0, "float32")  # 64 * 40 * 40 is no float16
+    value = np.stack([query[:, 0], query[:, 0] / 2], axis=1)
+    attention = LuongAttention("dot", scaled=True, dtype="float16")
+    _, weights = attention(query, value, return_attention_scores=True)
+    assert array(weights).tolist() == [[[1, 0]]]
+
+
 @each_mechanism
 def test_an_additive_mask_is_refused(mechanism):
     attention, query, value, key = make(mechanism)

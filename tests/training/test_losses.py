@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kseq.training import SequenceCrossentropy
+from kseq.training import ExactMatch, SequenceCrossentropy, TokenAccuracy
 
 B, T, V = 3, 5, 7
 
@@ -180,3 +180,11 @@ def test_evaluate_reports_the_token_mean_with_and_without_a_surviving_mask(
         model.compile("sgd", loss=SequenceCrossentropy(0.1))
         losses.append(model.evaluate(y_true, y_true, verbose=0))
     np.testing.assert_allclose(losses, loop_loss(y_true, table[y_true], 0.1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 5), (3, 1, 5), (3, 4, 5)])
+def test_logits_of_other_steps_or_rows_are_refused(shape):
+    y_true, logits = np.ones((3, 2), "int32"), np.zeros(shape, "float32")
+    for measure in (SequenceCrossentropy(), TokenAccuracy(), ExactMatch()):
+        with pytest.raises(ValueError, match=r"of shape \(3, 2\), y_pred of shape"):
+            measure(y_true, logits)
