@@ -144,9 +144,9 @@ def print_translations(translator, pairs, options):
     table = Table(*(Column(name, overflow="fold") for name in names))
     results = translator.generate([x for x, _ in pairs], options.search, MAX_LENGTH)
     for pair, best in zip(pairs, results, strict=True):
-        texts = [(each.text, f"{math.exp(each.log_prob):.3f}") for each in best[:3]]
-        columns = map("\n".join, zip(*texts, strict=True))
-        table.add_row(*pair, *columns, end_section=True)
+        for about, each in zip([pair, *[("", "")] * 2], best, strict=False):
+            table.add_row(*about, each.text, f"{math.exp(each.log_prob):.3f}")
+        table.add_section()
     console.print(table)
 
 

@@ -78,7 +78,7 @@ def sequence_shape(name, shape):
 
 def same_rows(name, shape, other, other_shape):
     """Refuses sequences that are known to be more or fewer than others."""
-    rows, others = sequence_shape(name, shape)[0], other_shape[0]
+    rows, others = sequence_shape(name, shape)[0], sequence_shape(other, other_shape)[0]
     if None not in (rows, others) and rows != others:
         raise ValueError(
             f"`{name}` must have a row for each of `{other}`. Received: {name} of "

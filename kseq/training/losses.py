@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.layers.arguments import integer, rate
+from kseq.layers.arguments import fits, integer, rate
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -110,9 +110,8 @@ class SequenceCrossentropy(keras.losses.Loss):
 
 def check_logits(y_true, y_pred):
     """Raises unless there is one row of logits for each token id."""
-    sizes = zip(np.shape(y_true), np.shape(y_pred), strict=False)
-    fit = all(a == b or a is None or b is None for a, b in sizes)
-    if np.ndim(y_true) != 2 or np.ndim(y_pred) != 3 or not fit:
+    tokens, steps = np.shape(y_true), np.shape(y_pred)[:2]
+    if np.ndim(y_true) != 2 or np.ndim(y_pred) != 3 or not fits(tokens, steps):
         raise ValueError(
             "`y_true` must be token ids, shape (B, T), and `y_pred` logits, shape "
             f"(B, T, V). Received: y_true of shape {np.shape(y_true)}, y_pred of shape "

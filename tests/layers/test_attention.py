@@ -232,6 +232,13 @@ def test_scaled_scores_fit_where_the_products_would_not():
 
 
 @each_mechanism
+def test_a_query_without_steps_is_refused(mechanism):
+    attention, query, value, key = make(mechanism)
+    with pytest.raises(ValueError, match="`query` must be"):
+        attention(query[:, 0], value, key)
+
+
+@each_mechanism
 def test_an_additive_mask_is_refused(mechanism):
     attention, query, value, key = make(mechanism)
     additive = np.where(MASK, 0, -1e9).astype("float32")
