@@ -409,7 +409,7 @@ def test_the_fifth_model_writes_without_a_warning_too():
     listener.emit = heard.append
     logging.getLogger("tensorflow").addHandler(listener)
     try:
-        for _ in range(7):
+        for _ in range(5):
             model = kseq.encoder_decoder(SOURCE_SIZE, TARGET_SIZE, width=5)
             model.generate(SOURCES[:1], max_length=2)
     finally:

@@ -173,6 +173,7 @@ def test_no_text_of_the_data_sets_is_in_two_parts(recipe, data_set, task):
     assert (parts[0][1] == parts[1][1]) == (task == "sst2")
 
 
+@pytest.mark.thorough
 def test_quick_looks_at_all_of_it_and_a_label_that_is_only_in_the_test_is_an_error(
     recipe, files, tmp_path, capsys
 ):

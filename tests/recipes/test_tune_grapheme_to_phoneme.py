@@ -1,9 +1,11 @@
+import functools
 import importlib.util
 import pathlib
 
 import pytest
 
 import kseq
+from kseq.tuning import Choice
 
 ROOT = pathlib.Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "tune_grapheme_to_phoneme.py"
@@ -34,6 +36,9 @@ def test_a_search_ends_with_a_pronouncer_and_its_way_of_decoding(
 ):
     # Two ways of decoding, and not six, each of which TensorFlow traces.
     monkeypatch.setattr(recipe, "Float", lambda *ends, step: ends[-1])
+    parts = {"encoder": "gru", "decoder": "gru", "width": Choice(8, 16)}  # small ones
+    few = functools.partial(recipe.spaces.encoder_decoder, **parts)
+    monkeypatch.setattr(recipe.spaces, "encoder_decoder", few)
     recipe.main([*files, *SMALL, "--output", str(tmp_path)])
     printed = capfd.readouterr().out
     assert "9 words to learn from, 5 to choose by, 4 held out" in printed
