@@ -71,6 +71,25 @@ def check_export(path, format, search):
         )
 
 
+def checked_shape(name, shape, expected):
+    """Returns a shape as a tuple if it is one of those that are expected."""
+    is_listed = isinstance(shape, tuple | list)
+    fits = is_listed and len(shape) == len(expected)
+    if not fits or any(
+        own not in (None, size) if size is not None else not is_size(own)
+        for own, size in zip(shape, expected, strict=True)
+    ):
+        raise ValueError(
+            f"`{name}` must be a shape like {expected}, with None for any size. "
+            f"Received: {name}={shape!r}."
+        )
+    return tuple(shape)
+
+
+def is_size(size):
+    return size is None or (isinstance(size, int) and not isinstance(size, bool))
+
+
 def export(writing, path, format, shapes):
     """Writes a search over a model to a file, or for a SavedModel to a folder.
 

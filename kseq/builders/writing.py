@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.builders.exporting import check_export, export
+from kseq.builders.exporting import check_export, checked_shape, export
 from kseq.builders.loops import Cache, Reading, Writing
 from kseq.builders.rows import (
     all_rows,
@@ -394,22 +394,3 @@ def as_search(search):
             f"num_beams=5)`, or None. Received: search={search!r}."
         )
     return search
-
-
-def checked_shape(name, shape, expected):
-    """Returns a shape as a tuple if it is one of those that are expected."""
-    is_listed = isinstance(shape, tuple | list)
-    fits = is_listed and len(shape) == len(expected)
-    if not fits or any(
-        own not in (None, size) if size is not None else not is_size(own)
-        for own, size in zip(shape, expected, strict=True)
-    ):
-        raise ValueError(
-            f"`{name}` must be a shape like {expected}, with None for any size. "
-            f"Received: {name}={shape!r}."
-        )
-    return tuple(shape)
-
-
-def is_size(size):
-    return size is None or (isinstance(size, int) and not isinstance(size, bool))

@@ -71,9 +71,15 @@ def test_parts_of_ready_spaces_are_searched_as_one_says():
         spaces.transformer_decoder(num_layers=1),
     )
     space = spaces.encoder_decoder(11, 13, encoder=encoder, decoder=decoder, width=64)
-    for kind in ("RecurrentEncoder", "TransformerEncoder"):
-        model = space.build({"encoder": kind})
-        assert type(model.encoder).__name__ == kind
+    for encoder, decoder in (
+        ("Recurrent", "Transformer"),
+        ("Transformer", "Recurrent"),
+    ):
+        kinds = {"encoder": f"{encoder}Encoder", "decoder": f"{decoder}Decoder"}
+        model = space.build(kinds)
+        assert model.output_shape == (None, None, 13)
+        parts = {"encoder": model.encoder, "decoder": model.decoder}
+        assert {name: type(part).__name__ for name, part in parts.items()} == kinds
     names = set(space.hyperparameters())
     assert "encoder/RecurrentEncoder/units" not in names
     assert "encoder/RecurrentEncoder/num_layers" in names
