@@ -5,17 +5,36 @@ import gc
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 BACKEND = os.environ["KERAS_BACKEND"]  # so that xdist need not import Keras
 
+# The same inputs in every run, so that a test does not fail by chance.
+hypothesis.settings.register_profile(
+    "brief", max_examples=20, derandomize=True, database=None, deadline=None
+)
+hypothesis.settings.register_profile(
+    "thorough", hypothesis.settings.get_profile("brief"), max_examples=500
+)
+
+
+def is_thorough(config):
+    return config.option.markexpr == "thorough"
+
+
+def pytest_configure(config):
+    profile = "thorough" if is_thorough(config) else "brief"
+    hypothesis.settings.load_profile(profile)
+
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Leaves cases to `make test-thorough`: all but every n-th of a test `sampled(n)`.
 
     On JAX and PyTorch all but every twelfth of every test, and all of `any_backend`.
+    What hypothesis draws is run by both, briefly and long.
     """
     cases = collections.Counter()
     for item in items:
@@ -25,6 +44,8 @@ def pytest_collection_modifyitems(items):
         is_elsewhere = BACKEND != "tensorflow"
         is_left = cases[test] % (max(step, 12) if is_elsewhere else step)
         if is_left or is_elsewhere and item.get_closest_marker("any_backend"):
+            item.add_marker("thorough")
+        elif is_thorough(config) and hypothesis.is_hypothesis_test(item.obj):
             item.add_marker("thorough")
         cases[test] += 1
 
