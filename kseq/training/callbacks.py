@@ -1,12 +1,16 @@
 """Callbacks for Keras' `fit`: keep the best model, and stop when asked to."""
 
+import json
 import math
 import os
 import pathlib
 import signal
 import threading
+import zipfile
 
 import keras
+
+from kseq.training.directions import known_direction
 
 
 class SaveBest(keras.callbacks.Callback):
@@ -18,12 +22,18 @@ class SaveBest(keras.callbacks.Callback):
     of its best epoch again. An epoch whose loss is not a number is no candidate, and
     ends the training: its weights are lost.
 
+    The file says what it is worth. A training that goes on, with an `initial_epoch`
+    above 0, writes only what is better than the file, and ends with the weights of the
+    file where nothing was. A training from epoch 0 begins anew, and so does one that
+    goes on beside a file that another callback wrote or that has another `monitor`.
+
     Args:
         path: Path of the file, ending in `.keras`. Its folder is made if need be.
         monitor: Name of the value to watch, as `fit` reports it.
-        mode: `"min"` if the value shall fall, `"max"` if it shall rise. None for
-            `"max"` where the name, without `val_`, is `accuracy` or ends in
-            `_accuracy`, and `"min"` where it is `loss` or ends in `_loss`.
+        mode: `"min"` if the value shall fall, `"max"` if it shall rise. None for what
+            is known of the end of its name: `loss`, `error`, `perplexity` and
+            `edit_distance_rate` fall; `accuracy`, `f1`, `exact_match`, `bleu` and
+            `chrf` rise.
         saved: What to save: a Keras object that holds the model, such as
             `kseq.text.TextToText`. None for the model itself.
 
@@ -62,9 +72,16 @@ class SaveBest(keras.callbacks.Callback):
         self.best = None
         self.best_epoch = None
         self._weights = None
+        self._begins = True
 
     def on_train_begin(self, logs=None):
         self.best = self.best_epoch = self._weights = None
+        self._begins = True
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._begins and epoch:
+            self.best, self.best_epoch = self._worth()
+        self._begins = False
 
     def on_epoch_end(self, epoch, logs=None):
         if self.monitor not in (logs or {}):
@@ -87,6 +104,8 @@ class SaveBest(keras.callbacks.Callback):
         if self._weights is not None:
             self.model.set_weights(self._weights)
             self._weights = None
+        elif self.best is not None and hasattr(self._whole, "load_weights"):
+            self._whole.load_weights(self.path)
 
     def _give_up(self, epoch, losses):
         self.model.stop_training = True
@@ -108,21 +127,44 @@ class SaveBest(keras.callbacks.Callback):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_name(f".{os.getpid()}-{self.path.name}")
         try:
-            (self.saved or self.model).save(unfinished)
+            self._whole.save(unfinished)
+            self._note_worth(unfinished)
             unfinished.replace(self.path)
         finally:
             unfinished.unlink(missing_ok=True)
 
+    @property
+    def _whole(self):
+        return self.model if self.saved is None else self.saved
+
+    def _note_worth(self, path):
+        """Writes what the file is worth into the comment of its archive."""
+        worth = {"monitor": self.monitor, "best": self.best, "epoch": self.best_epoch}
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path, "a") as archive:
+                archive.comment = json.dumps(worth).encode()
+
+    def _worth(self):
+        """The best value in the file and its epoch, or None for both."""
+        if not zipfile.is_zipfile(self.path):
+            return None, None
+        with zipfile.ZipFile(self.path) as archive:
+            try:
+                worth = json.loads(archive.comment)
+                known = worth["monitor"] == self.monitor
+                return (worth["best"], worth["epoch"]) if known else (None, None)
+            except (ValueError, KeyError, TypeError):
+                return None, None
+
 
 def _mode(monitor, mode):
-    if mode in ("min", "max"):
-        return mode
-    kind = monitor.removeprefix("val_").split("_")[-1]
-    if mode is None and kind in ("loss", "accuracy"):
-        return "min" if kind == "loss" else "max"
+    found = known_direction(monitor) if mode is None else mode
+    if found in ("min", "max"):
+        return found
     raise ValueError(
-        '`mode` must be "min" or "max", and may be None for a loss or an accuracy. '
-        f"Received: mode={mode!r}, monitor={monitor!r}."
+        '`mode` must be "min" or "max", and may be None for a value that is known to '
+        f"fall or rise. Received: mode={mode!r}, monitor={monitor!r}. Pass "
+        'mode="max" if more of it is better.'
     )
 
 

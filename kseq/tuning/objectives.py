@@ -1,5 +1,6 @@
 """What a search of models that write shall reach: measured on what they do write."""
 
+import contextlib
 import importlib
 
 import keras
@@ -8,13 +9,9 @@ import numpy as np
 
 from kseq.layers.arguments import positive_integer
 from kseq.training import EditDistanceRate
+from kseq.tuning.oracles import make_objective
 
-DIRECTIONS = {
-    "exact_match": "max",
-    "edit_distance_rate": "min",
-    "bleu": "max",
-    "chrf": "max",
-}
+SCORES = ("exact_match", "edit_distance_rate", "bleu", "chrf")
 OF_TEXTS = ("bleu", "chrf")
 
 
@@ -43,25 +40,12 @@ def objective(name, direction=None):
     if direction in ("min", "max"):
         return keras_tuner.Objective(name, direction)
     if direction is None:
-        if known := _known_direction(name):
-            return keras_tuner.Objective(name, known)
+        with contextlib.suppress(ValueError):
+            return make_objective(name)
     raise ValueError(
         '`direction` must be "min" or "max", and may be None for a value that is known '
         f"to rise or fall. Received: name={name!r}, direction={direction!r}."
     )
-
-
-def _known_direction(name):
-    for ending in ("loss", "error", "perplexity", "edit_distance_rate"):
-        if name.endswith(ending):
-            return "min"
-    for ending in ("accuracy", "f1", "exact_match", "bleu", "chrf"):
-        if name.endswith(ending):
-            return "max"
-    try:  # KerasTuner asks Keras, of which it is no public part
-        return keras_tuner.Oracle(objective=name).objective.direction
-    except ValueError:
-        return None
 
 
 class GenerationScores(keras.callbacks.Callback):
@@ -208,9 +192,9 @@ def _check_rows(source, target):
 
 def _checked_scores(scores, to_text):
     scores = [scores] if isinstance(scores, str) else list(scores)
-    if not scores or any(name not in DIRECTIONS for name in scores):
+    if not scores or any(name not in SCORES for name in scores):
         raise ValueError(
-            f"`scores` must be one or more of {list(DIRECTIONS)}. Received: "
+            f"`scores` must be one or more of {list(SCORES)}. Received: "
             f"scores={scores!r}."
         )
     if set(scores) & set(OF_TEXTS):

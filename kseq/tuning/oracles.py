@@ -13,6 +13,8 @@ import warnings
 
 import keras_tuner
 
+from kseq.training.directions import known_direction
+
 TUNERS = {
     "random": keras_tuner.oracles.RandomSearchOracle,
     "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
@@ -49,23 +51,38 @@ def make_oracle(tuner, objective, seed, epochs):
 def make_objective(objective):
     """Returns KerasTuner's `Objective`, its direction inferred where that is possible.
 
+    Args:
+        objective: A name, a pair of a name and a direction, an `Objective`, or a list
+            of these.
+
     Raises:
-        ValueError: The direction of the metric is not known.
+        ValueError: The direction of a metric is not known.
     """
+    if isinstance(objective, list):
+        parts = [make_objective(part) for part in objective]
+        return keras_tuner.oracles.RandomSearchOracle(objective=parts).objective
+    found = objective
     if isinstance(objective, tuple) and len(objective) == 2:
-        objective = keras_tuner.Objective(*objective)
-    if isinstance(objective, str | list):
-        with contextlib.suppress(ValueError):
-            oracle = keras_tuner.oracles.RandomSearchOracle(objective=objective)
-            objective = oracle.objective
-    ok = isinstance(objective, keras_tuner.Objective)
-    if not ok or objective.direction not in ("min", "max"):
+        found = keras_tuner.Objective(*objective)
+    elif isinstance(objective, str):
+        found = inferred(objective)
+    ok = isinstance(found, keras_tuner.Objective)
+    if not ok or found.direction not in ("min", "max"):
         raise ValueError(
-            "`objective` must be a metric of Keras, or a metric and whether less or "
-            f'more of it is better. Received: objective={objective!r}. Pass ("'
-            f'{getattr(objective, "name", objective)}", "max") or (..., "min").'
+            "`objective` must be a metric of Keras or kseq, or a metric and whether "
+            f"less or more of it is better. Received: objective={objective!r}. Pass ("
+            f'"{getattr(found, "name", objective)}", "max") or (..., "min").'
         )
-    return objective
+    return found
+
+
+def inferred(name):
+    """The objective of a name, or None if its direction is known to nobody."""
+    if known := known_direction(name):
+        return keras_tuner.Objective(name, known)
+    with contextlib.suppress(ValueError):  # KerasTuner asks Keras' metrics
+        return keras_tuner.oracles.RandomSearchOracle(objective=name).objective
+    return None
 
 
 class Proposer:

@@ -43,6 +43,8 @@ def epoch_of(model):
         ("val_loss", None, [2.0, 2.0, 2.0], 1),
         ("val_accuracy", None, [0.3, 0.1, 0.5], 3),
         ("sparse_accuracy", None, [0.3, 0.5, 0.4], 2),
+        ("val_exact_match", None, [0.3, 0.5, 0.4], 2),
+        ("val_edit_distance_rate", None, [0.3, 0.5, 0.4], 1),
         ("errors", "min", [float("nan"), 7.0, 8.0], 2),
         ("bleu", "max", [1.0, 5.0, float("nan")], 2),
     ],
@@ -62,6 +64,52 @@ def test_a_second_training_begins_anew(tmp_path):
     fit(model, [Reports([1.0]), keep], 1)
     fit(model, [Reports([5.0, 4.0]), keep], 2)
     assert keep.best == 4.0 and keep.best_epoch == 2
+
+
+def go_on(path, values, monitor="val_loss", mode=None, saved=None):
+    """A training of a new process that goes on from epoch 3 of an earlier one."""
+    model = one_weight()
+    keep = SaveBest(path, monitor, mode, saved=saved and saved(model))
+    report = Reports([None, None, None, *values], monitor)
+    data = np.ones((3, 2)), np.ones((3, 1))
+    settings = {"initial_epoch": 3, "epochs": 3 + len(values), "verbose": 0}
+    model.fit(*data, callbacks=[report, keep], **settings)
+    return model, keep
+
+
+@pytest.mark.parametrize(
+    ("values", "best"), [([5.0, 2.0], 2), ([2.0, 0.5], 5), ([1.0, 3.0], 2)]
+)
+def test_a_training_that_goes_on_keeps_what_the_file_is_worth(tmp_path, values, best):
+    path = tmp_path / "model.keras"
+    fit(one_weight(), [Reports([3.0, 1.0, 2.0]), SaveBest(path)], 3)
+    model, keep = go_on(path, values)
+    assert epoch_of(keras.saving.load_model(path)) == best == keep.best_epoch
+    assert epoch_of(model) == best and keep.best == min(1.0, *values)
+
+
+def test_a_training_goes_on_with_what_holds_the_model(tmp_path):
+    path = tmp_path / "model.keras"
+
+    def whole(model):
+        return keras.Sequential([keras.Input((2,)), model])
+
+    first = one_weight()
+    keep = SaveBest(path, saved=whole(first))
+    fit(first, [Reports([3.0, 1.0, 2.0]), keep], 3)
+    model, _ = go_on(path, [7.0], saved=whole)
+    assert epoch_of(model) == epoch_of(keras.saving.load_model(path)) == 2
+
+
+def test_a_file_of_unknown_worth_is_written_anew(tmp_path):
+    path = tmp_path / "model.keras"
+    one_weight().save(path)
+    assert go_on(path, [7.0])[1].best == 7.0
+    fit(one_weight(), [Reports([0.5], "loss"), SaveBest(path, "loss")], 1)
+    assert go_on(path, [7.0])[1].best == 7.0
+    path.write_text("no archive")
+    assert go_on(path, [7.0])[1].best == 7.0
+    assert epoch_of(keras.saving.load_model(path)) == 4
 
 
 def test_what_holds_the_model_is_saved_in_its_place(tmp_path):
@@ -124,7 +172,7 @@ def test_a_value_that_is_not_reported_is_an_error(tmp_path):
     ("arguments", "complaint"),
     [
         (("model.h5",), "must end in .keras"),
-        (("model.keras", "val_bleu"), "mode=None, monitor='val_bleu'"),
+        (("model.keras", "val_charm"), "mode=None, monitor='val_charm'"),
         (("model.keras", "val_loss", "least"), "mode='least'"),
     ],
 )

@@ -1,6 +1,9 @@
+import keras
 import keras_tuner
 import pytest
 
+import kseq
+from kseq.training import EditDistanceRate, SaveBest
 from kseq.tuning.oracles import Proposer, hyperparameters_from, make_oracle
 
 
@@ -79,11 +82,30 @@ def test_an_objective_and_its_direction_may_be_given_as_a_pair():
     assert (objective.name, objective.direction) == ("val_bleu", "max")
 
 
+METRICS = [
+    metric
+    for metric in vars(kseq.training).values()
+    if isinstance(metric, type) and issubclass(metric, keras.metrics.Metric)
+]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_direction_of_every_metric_of_kseq_is_known(metric, tmp_path):
+    names = [metric().name, f"val_{metric().name}", f"val_written_{metric().name}"]
+    for name in names:
+        found = make_oracle("random", name, 3, None).objective
+        told = kseq.tuning.objective(name)
+        assert found.direction == told.direction == SaveBest("x.keras", name).mode
+    both = make_oracle("random", ["val_loss", names[1]], 3, None).objective
+    assert [part.name for part in both.objectives] == ["val_loss", names[1]]
+    assert found.direction == ("min" if metric is EditDistanceRate else "max")
+
+
 @pytest.mark.parametrize(
     "tuner, objective, complaint",
     [
         ("best", "val_loss", "'hyperband', or an Oracle.*Received: tuner='best'"),
-        ("random", "val_bleu", "whether less or more.*Received: objective='val_bleu'"),
+        ("random", "val_charm", "less or more.*Received: objective='val_charm'"),
         ("random", ("val_bleu", "up"), r'Pass \("val_bleu", "max"\)'),
         ("hyperband", "val_loss", "needs `epochs`.*Received: epochs=None"),
     ],

@@ -1,0 +1,34 @@
+"""The direction of a metric: whether less or more of it is better."""
+
+DIRECTIONS = {
+    "loss": "min",
+    "error": "min",
+    "perplexity": "min",
+    "edit_distance_rate": "min",
+    "accuracy": "max",
+    "f1": "max",
+    "exact_match": "max",
+    "bleu": "max",
+    "chrf": "max",
+}
+
+
+def known_direction(name):
+    """Return the direction of a metric by the end of its name.
+
+    Args:
+        name: A name as `fit` reports it, such as `"val_token_accuracy"`.
+
+    Returns:
+        `"min"`, `"max"`, or None for a name that says nothing.
+
+    Example:
+
+    >>> from kseq.training.directions import known_direction
+    >>> known_direction("val_edit_distance_rate"), known_direction("val_glossy")
+    ('min', None)
+    """
+    for ending, direction in DIRECTIONS.items():
+        if f"_{name}".endswith(f"_{ending}"):
+            return direction
+    return None
