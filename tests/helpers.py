@@ -9,6 +9,7 @@ U units.
 import contextlib
 import functools
 import inspect
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def check_layer(layer_class, init_args, inputs, options=None):
         options: Call arguments that are not arrays, by name.
     """
     check_config_keeps_every_argument(layer_class, init_args)
+    check_seeded_weights(layer_class, init_args, inputs, options)
     check_layer_runs(layer_class, init_args, inputs, options)
 
 
@@ -43,6 +45,7 @@ def check_layer_runs(layer_class, init_args, inputs, options=None):
     """Checks what a layer does, where not every argument can have another value."""
     layer = make_layer(layer_class, init_args)
     model = functional_model(layer, inputs, options)
+    check_weights_begin_apart(layer)
     randomize(layer)
     expected = check_call_stores_nothing_on_the_layer(layer, inputs, options)
     check_outputs_survive_saving(model, inputs, expected)
@@ -74,6 +77,45 @@ def check_config_keeps_every_argument(layer_class, init_args):
     assert (copy.name, copy.dtype_policy.name) == ("a_name", "mixed_bfloat16")
     registered = keras.saving.get_registered_name(layer_class)
     assert registered == f"kseq>{layer_class.__name__}"
+
+
+def check_weights_begin_apart(layer):
+    """No two random weights are equal, proportional, or a part of one another."""
+    weights = [w for w in layer.weights if np.unique(array(w)).size > 2]
+    for one, other in itertools.permutations(weights, 2):
+        start, whole = array(one).ravel()[:8], array(other).ravel()
+        if len(start) > len(whole):
+            continue
+        windows = np.lib.stride_tricks.sliding_window_view(whole, len(start))
+        lengths = np.linalg.norm(windows, axis=1) * np.linalg.norm(start)
+        cosines = np.abs(windows @ start) / lengths
+        assert cosines.max() < 0.9999, f"{one.path} begins as a part of {other.path}"
+
+
+def check_seeded_weights(layer_class, init_args, inputs, options=None):
+    """Equal seeds make equal layers, and one unseeded initializer makes other layers.
+
+    Within each of them no two weights are equal.
+    """
+    names = [name for name in init_args if name.endswith("_initializer")]
+    if not names:
+        return
+    init_args = dict(init_args)
+    for part in {"positions", "relative_bias"} & init_args.keys():
+        init_args[part] = None  # it has an initializer of its own
+        init_args.pop("max_length", None)
+
+    def weights(initializer):
+        layer = make_layer(layer_class, init_args | dict.fromkeys(names, initializer))
+        functional_model(layer, inputs, options)
+        check_weights_begin_apart(layer)
+        return [array(weight) for weight in layer.weights]
+
+    seeded = (keras.initializers.HeNormal(seed=5) for _ in range(2))
+    assert_close(*map(weights, seeded))
+    unseeded = keras.initializers.HeNormal()
+    for one, other in zip(*map(weights, [unseeded] * 2), strict=True):
+        assert not np.unique(one).size > 2 or (one != other).any()
 
 
 def check_call_stores_nothing_on_the_layer(layer, inputs, options=None):

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import one_of, positive_integer, same_rows
+from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import keep, masked_softmax
 
 
@@ -63,16 +64,9 @@ class BahdanauAttention(keras.layers.Layer):
 
     def build(self, query_shape, value_shape, key_shape=None):
         key_shape = value_shape if key_shape is None else key_shape
-        initializer, units = self.kernel_initializer, self.units
-        self.query_kernel = self.add_weight(
-            shape=(query_shape[-1], units), initializer=initializer, name="query_kernel"
-        )
-        self.key_kernel = self.add_weight(
-            shape=(key_shape[-1], units), initializer=initializer, name="key_kernel"
-        )
-        self.score_kernel = self.add_weight(
-            shape=(units, 1), initializer=initializer, name="score_kernel"
-        )
+        self.query_kernel = add_kernel(self, "query", query_shape[-1], self.units)
+        self.key_kernel = add_kernel(self, "key", key_shape[-1], self.units)
+        self.score_kernel = add_kernel(self, "score", self.units, 1)
 
     def project_keys(self, key):
         return ops.matmul(key, self.key_kernel)  # B S U
@@ -179,22 +173,12 @@ class LuongAttention(keras.layers.Layer):
                 'Use score="general", which learns a matrix between the two.'
             )
         self.scale = key_dim**-0.5 if self.scaled else 1.0
-        initializer = self.kernel_initializer
-        if self.score != "dot":
-            self.key_kernel = self.add_weight(
-                shape=(key_dim, query_dim if self.score == "general" else self.units),
-                initializer=initializer,
-                name="key_kernel",
-            )
+        if self.score == "general":
+            self.key_kernel = add_kernel(self, "key", key_dim, query_dim)
         if self.score == "concat":
-            self.query_kernel = self.add_weight(
-                shape=(query_dim, self.units),
-                initializer=initializer,
-                name="query_kernel",
-            )
-            self.score_kernel = self.add_weight(
-                shape=(self.units, 1), initializer=initializer, name="score_kernel"
-            )
+            self.key_kernel = add_kernel(self, "key", key_dim, self.units)
+            self.query_kernel = add_kernel(self, "query", query_dim, self.units)
+            self.score_kernel = add_kernel(self, "score", self.units, 1)
 
     def project_keys(self, key):
         return key if self.score == "dot" else ops.matmul(key, self.key_kernel)  # B S U
@@ -228,6 +212,15 @@ class LuongAttention(keras.layers.Layer):
             "scaled": self.scaled,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+
+def add_kernel(layer, name, inputs, outputs):
+    """Add a kernel `(inputs, outputs)` by the layer's `kernel_initializer`."""
+    return layer.add_weight(
+        shape=(inputs, outputs),
+        initializer=initializer_of(name, layer.kernel_initializer),
+        name=f"{name}_kernel",
+    )
 
 
 def cast_like(keys, *kernels):

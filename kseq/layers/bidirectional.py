@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import one_of
+from kseq.layers.initializers import reseeded
 from kseq.layers.masking import step_mask
 
 MERGES = {
@@ -81,7 +82,8 @@ class Bidirectional(keras.layers.Layer):
                 "`return_state=True`."
             )
         self.forward_layer = layer
-        config = {**layer.get_config(), "go_backwards": True}
+        config = reseeded(layer.get_config(), "backward")
+        config["go_backwards"] = True
         config["name"] = f"backward_{layer.name}"
         self.backward_layer = layer.__class__.from_config(config)
         self.supports_masking = True

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import fits, positive_integer
+from kseq.layers.initializers import reseeded
 
 CELLS = {
     "rnn": keras.layers.SimpleRNNCell,
@@ -45,9 +46,14 @@ def state_sizes(cell):
     return list(size) if isinstance(size, (list, tuple)) else [size]
 
 
-def copy_cell(cell):
-    """A new cell with the same options and its own weights."""
-    config = {**cell.get_config(), "name": None}
+def copy_cell(cell, name):
+    """Return a cell with the same options, and weights and seeds of its own.
+
+    Args:
+        cell: Keras cell.
+        name: Another name for each copy, of which its seeds are made.
+    """
+    config = {**reseeded(cell.get_config(), name), "name": None}
     return cell.__class__.from_config(config)
 
 

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import positive_integer, whole_numbers
+from kseq.layers.initializers import initializer_of
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -50,7 +51,9 @@ class ClassEmbedding(keras.layers.Layer):
         self.embedding = keras.layers.Embedding(
             self.num_classes,
             self.width,
-            embeddings_initializer=self.embeddings_initializer,
+            embeddings_initializer=initializer_of(
+                "embeddings", self.embeddings_initializer
+            ),
             dtype=self.dtype_policy,
             name="embedding",
         )
@@ -122,7 +125,7 @@ class VectorEmbedding(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.projection = keras.layers.Dense(
             self.width,
-            kernel_initializer=self.kernel_initializer,
+            kernel_initializer=initializer_of("kernel", self.kernel_initializer),
             dtype=self.dtype_policy,
             name="projection",
         )

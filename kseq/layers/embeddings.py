@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import integer, positive_integer, rate, whole_numbers
+from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import keep, padding_mask
 from kseq.layers.positions import (
     deserialize_positions,
@@ -95,7 +96,9 @@ class TokenEmbedding(keras.layers.Layer):
         self.embedding = keras.layers.Embedding(
             self.vocabulary_size,
             self.width,
-            embeddings_initializer=self.embeddings_initializer,
+            embeddings_initializer=initializer_of(
+                "embeddings", self.embeddings_initializer
+            ),
             dtype=self.dtype_policy,
             name="embedding",
         )
@@ -212,7 +215,7 @@ class FeatureEmbedding(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.projection = keras.layers.Dense(
             self.width,
-            kernel_initializer=self.kernel_initializer,
+            kernel_initializer=initializer_of("kernel", self.kernel_initializer),
             dtype=self.dtype_policy,
             name="projection",
         )

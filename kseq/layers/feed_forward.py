@@ -7,6 +7,7 @@ import keras
 
 from kseq.layers.arguments import positive_integer, rate
 from kseq.layers.dropout import Dropout
+from kseq.layers.initializers import initializer_of
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -62,7 +63,7 @@ class FeedForward(keras.layers.Layer):
         return keras.layers.Dense(
             units,
             activation=activation,
-            kernel_initializer=keras.initializers.get(self.kernel_initializer),
+            kernel_initializer=initializer_of(name, self.kernel_initializer),
             dtype=self.dtype_policy,
             name=name,
         )

@@ -17,6 +17,7 @@ from kseq.layers.arguments import (
     same_rows,
     sequence_shape,
 )
+from kseq.layers.attention import add_kernel
 from kseq.layers.compilation import put
 from kseq.layers.dropout import Dropout
 from kseq.layers.masking import (
@@ -156,11 +157,7 @@ class MultiHeadAttention(keras.layers.Layer):
             self.relative_bias.build((None, None, None))
 
     def _dense(self, name, inputs, outputs):
-        kernel = self.add_weight(
-            shape=(inputs, outputs),
-            initializer=keras.initializers.get(self.kernel_initializer),
-            name=f"{name}_kernel",
-        )
+        kernel = add_kernel(self, name, inputs, outputs)
         if not self.use_bias:
             return kernel, None
         return kernel, self.add_weight(

@@ -9,6 +9,7 @@ from keras import ops
 
 from kseq.layers.arguments import positive_integer, rate
 from kseq.layers.embeddings import build_positions
+from kseq.layers.initializers import initializer_of
 from kseq.layers.positions import (
     deserialize_positions,
     make_positions,
@@ -94,7 +95,7 @@ class PatchEmbedding(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.projection = keras.layers.Dense(
             self.width,
-            kernel_initializer=self.kernel_initializer,
+            kernel_initializer=initializer_of("kernel", self.kernel_initializer),
             dtype=self.dtype_policy,
             name="projection",
         )

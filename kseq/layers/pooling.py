@@ -10,7 +10,8 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import positive_integer, sequence_shape
-from kseq.layers.attention import weighted_sum
+from kseq.layers.attention import add_kernel, weighted_sum
+from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import as_boolean_mask, keep, step_mask
 
 
@@ -187,7 +188,7 @@ class ClassToken(keras.layers.Layer):
     def build(self, sequences_shape):
         self.embedding = self.add_weight(
             shape=(1, 1, sequences_shape[-1]),
-            initializer=self.embeddings_initializer,
+            initializer=initializer_of("embeddings", self.embeddings_initializer),
             name="embedding",
         )
 
@@ -304,13 +305,9 @@ class AttentionPooling(keras.layers.Layer):
     def build(self, sequences_shape):
         width = sequences_shape[-1]
         units = width if self.units is None else self.units
-        self.key_kernel = self.add_weight(
-            shape=(width, units), initializer=self.kernel_initializer, name="key_kernel"
-        )
+        self.key_kernel = add_kernel(self, "key", width, units)
         self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
-        self.score_kernel = self.add_weight(
-            shape=(units, 1), initializer=self.kernel_initializer, name="score_kernel"
-        )
+        self.score_kernel = add_kernel(self, "score", units, 1)
 
     def call(self, sequences, mask=None, return_attention_scores=False):
         mask = real_steps(sequences, mask)

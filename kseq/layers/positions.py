@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import one_of, positive_integer, positive_number
+from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import as_boolean_mask
 
 LAYOUTS = ("interleaved", "halves")
@@ -123,7 +124,7 @@ class LearnedPositions(keras.layers.Layer):
     def build(self, sequences_shape):
         self.table = self.add_weight(
             shape=(self.max_length, sequences_shape[-1]),
-            initializer=self.embeddings_initializer,
+            initializer=initializer_of("embeddings", self.embeddings_initializer),
             name="table",
         )
 

@@ -157,7 +157,7 @@ class RecurrentEncoder(keras.layers.Layer):
                 recurrent_dropout=self.recurrent_dropout,
                 dtype=self.dtype_policy,
             )
-        return self.cell if index == 0 else copy_cell(self.cell)
+        return self.cell if index == 0 else copy_cell(self.cell, index)
 
     @property
     def output_width(self):

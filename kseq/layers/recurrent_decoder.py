@@ -166,7 +166,7 @@ class RecurrentDecoder(keras.layers.Layer):
             return CELLS[self.cell](
                 self.units, dtype=self.dtype_policy, name=f"cell_{index}"
             )
-        return self.cell if index == 0 else copy_cell(self.cell)
+        return self.cell if index == 0 else copy_cell(self.cell, index)
 
     @property
     def _attends_before(self):

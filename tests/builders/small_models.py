@@ -1,0 +1,99 @@
+"""A small model of every builder, with each kind of part, for laws over all of them.
+
+Axes in shape comments: B batch, S source steps, T target steps.
+"""
+
+import numpy as np
+
+import kseq
+from kseq.layers import (
+    FeatureEmbedding,
+    LuongAttention,
+    RecurrentDecoder,
+    RecurrentEncoder,
+    TokenEmbedding,
+    TransformerDecoder,
+    TransformerEncoder,
+)
+from tests.helpers import random_array
+
+SOURCE = np.array([[4, 5, 6, 7, 2], [8, 2, 0, 0, 0], [9, 1, 3, 0, 0]], "int32")  # B S
+TARGET = np.array([[2, 5, 6, 4], [2, 4, 0, 0], [2, 3, 0, 0]], "int32")  # B T
+SERIES = random_array(3, 5, 2)
+PICTURES = random_array(3, 4, 6, 1)
+
+
+def tagger():
+    encoder = RecurrentEncoder("lstm", 5, 2, bidirectional=True, residual="highway")
+    return kseq.many_to_many(11, 3, encoder=encoder, width=6)
+
+
+def classifier():
+    encoder = TransformerEncoder(2, 2, rotary=True)
+    return kseq.many_to_one(TokenEmbedding(11, 8), 3, encoder, "attention")
+
+
+def forecaster():
+    encoder = RecurrentEncoder("gru", 5, layer_normalization=True)
+    return kseq.many_to_one(FeatureEmbedding(2, 6), 4, encoder, "last")
+
+
+def translator():
+    return kseq.encoder_decoder(
+        source=TokenEmbedding(11, 6),
+        encoder=RecurrentEncoder("gru", 5, bidirectional=True),
+        target=TokenEmbedding(13, 6),
+        decoder=RecurrentDecoder("lstm", 6, 2, attention="bahdanau"),
+    )
+
+
+def luong_translator():
+    decoder = RecurrentDecoder("gru", 6, attention=LuongAttention("concat", units=5))
+    return kseq.encoder_decoder(11, 13, encoder="transformer", decoder=decoder, width=8)
+
+
+def transformer_translator():
+    return kseq.encoder_decoder(
+        source=TokenEmbedding(13, 8, positions="learned", max_length=9),
+        encoder=TransformerEncoder(2, 2),
+        target=TokenEmbedding(13, 8, positions="sinusoidal", scale=True),
+        decoder=TransformerDecoder(2, 2),
+        tie_embeddings="target",
+    )
+
+
+def language_model():
+    return kseq.one_to_many(13, decoder="transformer", width=8, tie_embeddings="target")
+
+
+def conditional_writer():
+    decoder = TransformerDecoder(2, 2, cross_attention=False, num_key_value_heads=1)
+    return kseq.one_to_many(TokenEmbedding(13, 8), condition=5, decoder=decoder)
+
+
+def vision():
+    return kseq.vision_transformer((4, 6, 1), patch_size=2, num_outputs=3, width=8)
+
+
+def ensemble():
+    return kseq.ensemble([translator(), luong_translator()])
+
+
+CLASSES = np.array([4, 0, 2], "int32")
+PAIR = {"source": SOURCE, "target": TARGET}
+OF_A_CLASS = {"source": CLASSES, "target": TARGET}
+MODELS = {  # a function that makes the model, and what it reads
+    "many_to_many": (tagger, SOURCE),
+    "many_to_one": (classifier, SOURCE),
+    "many_to_one of a series": (forecaster, SERIES),
+    "encoder_decoder, bahdanau": (translator, PAIR),
+    "encoder_decoder, luong": (luong_translator, PAIR),
+    "encoder_decoder, transformer": (transformer_translator, PAIR),
+    "one_to_many": (language_model, {"target": TARGET}),
+    "one_to_many of a class": (
+        conditional_writer,
+        {"source": CLASSES, "target": TARGET},
+    ),
+    "vision_transformer": (vision, PICTURES),
+    "ensemble": (ensemble, PAIR),
+}
