@@ -3,6 +3,7 @@
 import math
 import numbers
 
+import keras
 from keras import ops
 
 
@@ -75,3 +76,74 @@ def check_vocabulary(constraint, token_ids, vocabulary_size):
             "A constraint must name tokens of the model, which are below "
             f"{vocabulary_size}. Received: token {max(token_ids)} in {constraint}."
         )
+
+
+def concrete_values(tensor):
+    """The values as a NumPy array, or None while a function is being compiled."""
+    try:
+        return ops.convert_to_numpy(tensor)
+    except Exception:  # each backend has its own way to refuse a symbolic tensor
+        return None
+
+
+def integers(name, values, axes, least=0):
+    """Returns numbers as a tensor of int32, with these axes, such as "(B, P)".
+
+    Values that can be seen, which are all but those of a compiled function, must not be
+    below the least.
+    """
+    rank = axes.count(",") + (axes[-2] != ",")  # "(B,)", "(B, P)"
+    try:
+        tensor = ops.convert_to_tensor(values)
+    except (TypeError, ValueError):
+        tensor = None  # rows of different lengths, None, strings
+    if tensor is not None and len(tensor.shape) == rank:
+        kind = keras.backend.standardize_dtype(tensor.dtype)
+        seen = concrete_values(tensor)
+        is_fine = kind.startswith(("int", "uint")) or 0 in tensor.shape
+        if is_fine and (seen is None or (seen >= least).all()):
+            return ops.cast(tensor, "int32")
+    raise ValueError(
+        f"`{name}` must be integers of at least {least}, shape {axes}. Received: "
+        f"{name}={values!r}."
+    )
+
+
+def check_ends(end_token_id, pad_token_id):
+    """Refuses an end that is no token, or that cannot be told from padding."""
+    if not is_token(end_token_id):
+        raise ValueError(
+            "`end_token_id` must be a token id, an integer of at least 0. Received: "
+            f"end_token_id={end_token_id!r}. To write up to `max_length` always, ban "
+            "the end: `BannedTokens([end_token_id])`."
+        )
+    if not is_token(pad_token_id):
+        raise ValueError(
+            "`pad_token_id` must be a token id, an integer of at least 0. Received: "
+            f"pad_token_id={pad_token_id!r}."
+        )
+    if end_token_id == pad_token_id:
+        raise ValueError(
+            "`end_token_id` and `pad_token_id` must be different tokens, since padding "
+            f"is never written. Received: {end_token_id} for both."
+        )
+
+
+def check_prefix(prefix, end_token_id, pad_token_id, max_length):
+    """Refuses a prefix that no hypothesis can begin with, where its values are seen."""
+    seen = concrete_values(prefix)
+    if seen is None:
+        return
+    for row in seen.tolist():
+        while row and row[-1] == pad_token_id:
+            row.pop()
+        if len(row) > max_length:
+            raise ValueError(
+                "`max_length` must leave room for the prefix. Received: max_length="
+                f"{max_length} for a prefix of {len(row)} tokens."
+            )
+        if end_token_id in row[:-1]:
+            raise ValueError(
+                f"Nothing but padding may stand behind the end token, {end_token_id}, "
+                f"of a prefix. Received: {row}."
+            )

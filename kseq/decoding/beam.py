@@ -68,12 +68,13 @@ class BeamSearch:
             source step has been attended to, 0 at the beginning, and 1 where there is
             padding.
         constants: Tree of tensors `(B, ...)`.
-        start_token_ids: Integers `(B,)`, the first token that each row reads.
+        start_token_ids: Integers `(B,)`, the first token that each row reads: a list,
+            an array or a tensor.
         end_token_id: The token that ends a sequence.
         max_length: Most tokens to write, the end token counted.
         pad_token_id: What is written behind the end, and nowhere else.
         prefix: Integers `(B, P)`, what each row must begin with whatever constraints
-            say; padding where any token may stand. Or None.
+            say; padding where any token but the end may stand. Or None.
         max_lengths: Integers `(B,)`, where a row is cut off before `max_length`; or
             None.
 
@@ -97,7 +98,7 @@ class BeamSearch:
     >>> result = BeamSearch(2)(step, (), (), [0], end_token_id=1, max_length=3)
     >>> np.array(result.token_ids)[0, 0].tolist()
     [3, 1, 0]
-    >>> round(float(np.exp(result.log_probs[0, 0])), 3)
+    >>> round(float(keras.ops.exp(result.log_probs[0, 0])), 3)
     0.36
 
     References:

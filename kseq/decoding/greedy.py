@@ -20,12 +20,13 @@ class GreedySearch:
             state)`.
         state: Tree of tensors `(B, 1, ...)`.
         constants: Tree of tensors `(B, ...)`.
-        start_token_ids: Integers `(B,)`, the first token that each row reads.
+        start_token_ids: Integers `(B,)`, the first token that each row reads: a list,
+            an array or a tensor.
         end_token_id: The token that ends a sequence.
         max_length: Most tokens to write, the end token counted.
         pad_token_id: What is written behind the end, and nowhere else.
         prefix: Integers `(B, P)`, what each row must begin with whatever constraints
-            say; padding where any token may stand. Or None.
+            say; padding where any token but the end may stand. Or None.
         max_lengths: Integers `(B,)`, where a row is cut off before `max_length`; or
             None.
 
@@ -45,8 +46,10 @@ class GreedySearch:
     >>> def step(token_ids, state, constants):
     ...     return keras.ops.take(table, token_ids, axis=0), state
     >>> result = GreedySearch()(step, (), (), [0], end_token_id=1, max_length=5)
-    >>> np.array(result.token_ids).tolist(), float(np.exp(result.log_probs[0, 0]))
-    ([[[2, 1, 0, 0, 0]]], 0.56...)
+    >>> np.array(result.token_ids).tolist()
+    [[[2, 1, 0, 0, 0]]]
+    >>> float(keras.ops.exp(result.log_probs[0, 0]))
+    0.56...
 
     References:
         - [Sutskever et al., 2014](https://arxiv.org/abs/1409.3215), 3.2 (a beam of one)

@@ -11,8 +11,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from kseq.decoding.arguments import check_ends, check_prefix, concrete_values, integers
 from kseq.decoding.generation import Generation
 from kseq.decoding.hypotheses import Hypotheses
+from kseq.decoding.states import begun_state, check_form
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,10 +30,11 @@ class SearchLoop:
 
     Args:
         step: Function `(token_ids (B, K), state, constants) -> (logits (B, K, V),
-            state)`. The state is a tree of tensors `(B, K, ...)`, reordered with the
-            hypotheses, except what stands under a key `"shared"`, tensors `(B, ...)`
-            that they keep in common. What stands under `"coverage"` of a dictionary,
-            `(B, K, S)`, stays as it was where a hypothesis has ended.
+            state)`. The state is a tree of tensors `(B, K, ...)`, of the same shapes at
+            every step, reordered with the hypotheses, except what stands under a key
+            `"shared"`, tensors `(B, ...)` that they keep in common. What stands under
+            `"coverage"` of a dictionary, `(B, K, S)`, stays as it was where a
+            hypothesis has ended.
         constants: Tree of tensors `(B, ...)`, never touched.
         select: Function `(gains (B, K, V), Hypotheses) -> (parents (B, K) or None,
             token_ids (B, K), scores (B, K))` that chooses how to go on. The gains are
@@ -43,7 +46,7 @@ class SearchLoop:
         pad_token_id: What is written behind the end, and nowhere else.
         constraints: Functions `(gains (B, K, V), Hypotheses) -> gains`.
         prefix: Integers `(B, P)`, what each row must begin with whatever constraints
-            say; padding where any token may stand. Or None.
+            say; padding where any token but the end may stand. Or None.
         max_lengths: Integers `(B,)`, where a row is cut off before `max_length`; or
             None.
         num_groups: Number of groups of neighbouring beams; the first beam of each is
@@ -67,11 +70,15 @@ class SearchLoop:
 
     def __post_init__(self):
         check_max_length(self.max_length)
+        check_ends(self.end_token_id, self.pad_token_id)
         if self.prefix is not None:
-            object.__setattr__(self, "prefix", ops.cast(self.prefix, "int32"))
+            prefix = integers("prefix", self.prefix, "(B, P)")
+            ids = self.end_token_id, self.pad_token_id
+            check_prefix(prefix, *ids, self.max_length)
+            object.__setattr__(self, "prefix", prefix)
         if self.max_lengths is not None:
-            limits = ops.expand_dims(ops.cast(self.max_lengths, "int32"), 1)  # B 1
-            object.__setattr__(self, "max_lengths", limits)
+            limits = integers("max_lengths", self.max_lengths, "(B,)", least=1)
+            object.__setattr__(self, "max_lengths", ops.expand_dims(limits, 1))  # B 1
 
     def run(self, start_token_ids, state):
         """Takes all steps; returns what the last one leaves."""
@@ -84,8 +91,11 @@ class SearchLoop:
 
     def begin(self, start_token_ids, state):
         """What the first step begins with, from start tokens `(B,)` and a state."""
-        last = ops.cast(start_token_ids, "int32")[:, None]
-        last = ops.repeat(last, self.num_beams, axis=1)  # B K
+        start = integers("start_token_ids", start_token_ids, "(B,)")
+        for name in ("prefix", "max_lengths"):
+            check_rows(name, getattr(self, name), start.shape[0])
+        state = begun_state(state, start.shape[0], self.num_beams)
+        last = ops.repeat(start[:, None], self.num_beams, axis=1)  # B K
         written = nothing_written(
             last, self.max_length, self.pad_token_id, self.num_groups
         )
@@ -100,6 +110,8 @@ class SearchLoop:
         begun = last, written, state
         before = coverage_of(state)
         logits, state = self.step(last, state, self.constants)  # B K V
+        self._check_logits(logits, last)
+        check_form(begun[2], state)
         if before is not None:
             has_ended = written["finished"][..., None]  # B K 1
             coverage = ops.where(has_ended, before, state["coverage"])
@@ -110,7 +122,7 @@ class SearchLoop:
         hypotheses = self._hypotheses(written, t, state)
         gains = constrained(token_log_probs, hypotheses, self.constraints)
         if self.prefix is not None:
-            gains = forced(token_log_probs, gains, self._due(t))
+            gains = self._with_prefix(t, token_log_probs, gains)
         parents, token_ids, scores = self.select(gains, hypotheses)
         gained = chosen(token_log_probs, parents, token_ids)  # B K
         if parents is not None:
@@ -157,12 +169,37 @@ class SearchLoop:
             coverage=coverage_of(state),
         )
 
-    def _due(self, t):
-        """The token that the prefix has at step t, -1 for none: `(B, 1, 1)`."""
-        is_due = ops.arange(ops.shape(self.prefix)[1], dtype="int32") == t  # P
-        is_due = ops.logical_and(is_due, self.prefix != self.pad_token_id)  # B P
+    def _with_prefix(self, t, token_log_probs, gains):
+        """Leaves only what the prefix has at step t; no end before its last token."""
+        places = ops.arange(ops.shape(self.prefix)[1], dtype="int32")  # P
+        is_given = self.prefix != self.pad_token_id  # B P
+        is_later = ops.any(ops.logical_and(is_given, places > t), axis=1)  # B
+        is_end = ops.arange(gains.shape[-1]) == self.end_token_id  # V
+        is_early = ops.logical_and(is_end, is_later[:, None, None])  # B 1 V
+        gains = ops.where(is_early, -float("inf"), gains)
+        is_due = ops.logical_and(is_given, places == t)  # B P
         due = ops.sum(ops.where(is_due, self.prefix + 1, 0), axis=1) - 1  # B
-        return due[:, None, None]
+        return forced(token_log_probs, gains, due[:, None, None])
+
+    def _check_logits(self, logits, last):
+        """Refuses logits of another shape, and tokens that they do not have."""
+        shape = tuple(getattr(logits, "shape", ()))
+        if len(shape) != 3 or shape[1] not in (None, self.num_beams):
+            raise ValueError(
+                "A step must return logits of the shape (B, K, V), for token ids "
+                f"(B, K) = {tuple(last.shape)}. Received: logits of shape {shape}."
+            )
+        ids = {"end_token_id": self.end_token_id}
+        if self.prefix is not None:
+            seen = concrete_values(self.prefix)
+            if seen is not None and seen.size and seen.max() != self.pad_token_id:
+                ids["prefix"] = int(seen.max())
+        for name, token_id in ids.items():
+            if token_id >= shape[2]:
+                raise ValueError(
+                    f"`{name}` must name tokens of the model, which are below "
+                    f"{shape[2]}. Received: {name} with {token_id}."
+                )
 
     def result(self, written):
         """A `Generation` with N = K hypotheses in the order of the beams.
@@ -186,6 +223,16 @@ class SearchLoop:
 def coverage_of(state):
     """How much each source step has been attended to, `(B, K, S)`, or None."""
     return state.get("coverage") if isinstance(state, dict) else None
+
+
+def check_rows(name, values, num_rows):
+    """Refuses another number of rows than there are start tokens, where it is known."""
+    if values is not None and None not in (values.shape[0], num_rows):
+        if values.shape[0] != num_rows:
+            raise ValueError(
+                f"`{name}` must have a row for each of `start_token_ids`. Received: "
+                f"{values.shape[0]} rows of {name} and {num_rows} start tokens."
+            )
 
 
 def check_max_length(max_length):

@@ -8,7 +8,7 @@ import dataclasses
 from keras import ops
 
 from kseq.decoding import randomness
-from kseq.decoding.arguments import is_integer, number, positive_integer
+from kseq.decoding.arguments import integers, is_integer, number, positive_integer
 from kseq.decoding.constraints import constraint_tuple
 from kseq.decoding.loop import SearchLoop, best_first, chosen
 from kseq.decoding.truncation import draw, truncated
@@ -51,12 +51,13 @@ class Sampling:
             state)`.
         state: Tree of tensors `(B, K, ...)`.
         constants: Tree of tensors `(B, ...)`.
-        start_token_ids: Integers `(B,)`, the first token that each row reads.
+        start_token_ids: Integers `(B,)`, the first token that each row reads: a list,
+            an array or a tensor.
         end_token_id: The token that ends a sequence.
         max_length: Most tokens to write, the end token counted.
         pad_token_id: What is written behind the end, and nowhere else.
         prefix: Integers `(B, P)`, what each row must begin with whatever constraints
-            say; padding where any token may stand. Or None.
+            say; padding where any token but the end may stand. Or None.
         max_lengths: Integers `(B,)`, where a row is cut off before `max_length`; or
             None.
         row_seeds: Integers `(B,)`, for rows that are not the first B rows. Defaults to
@@ -102,6 +103,11 @@ class Sampling:
     constraints: tuple = ()
 
     def __post_init__(self):
+        if not isinstance(self.temperature, bool) and self.temperature == 0:
+            raise ValueError(
+                "`temperature` must be a positive number. Received: temperature=0. The "
+                "most probable token always is what `GreedySearch()` writes."
+            )
         number("temperature", self.temperature, "a positive number", lambda x: x > 0)
         if self.top_k is not None:
             positive_integer("top_k", self.top_k)
@@ -144,6 +150,7 @@ class Sampling:
         row_seeds=None,
     ):
         if row_seeds is None:
+            start_token_ids = integers("start_token_ids", start_token_ids, "(B,)")
             row_seeds = self.row_seeds(ops.shape(start_token_ids)[0])
         loop = self.loop(
             step,
@@ -170,7 +177,7 @@ class Sampling:
         max_lengths=None,
         row_seeds=None,
     ):
-        row_seeds = ops.cast(row_seeds, "int32")  # B
+        row_seeds = integers("row_seeds", row_seeds, "(B,)", least=-(2**31))
 
         def draw_tokens(gains, hypotheses):
             numbers = randomness.uniform(row_seeds, self.num_draws, hypotheses.step)

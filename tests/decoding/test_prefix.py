@@ -34,7 +34,10 @@ def padded(length):
 
 def begins(prefix):
     pairs = [(i, token) for i, token in enumerate(prefix) if token != PAD]
-    return lambda x: all(x[i] == token for i, token in pairs if i < len(x))
+    last = max((i for i, _ in pairs), default=0)
+    return lambda x: (
+        END not in x[:last] and all(x[i] == token for i, token in pairs if i < len(x))
+    )
 
 
 @pytest.mark.parametrize("length_penalty", [0, 1.3])
