@@ -270,6 +270,8 @@ class EncoderDecoder(WritingModel):
             "start_token_id": self.start_token_id,
             "end_token_id": self.end_token_id,
             "name": self.name,
+            "trainable": self.trainable,
+            "head_trainable": self.head.trainable,  # a tied one is made anew
         }
 
     @classmethod
@@ -283,7 +285,12 @@ class EncoderDecoder(WritingModel):
         }
         if config["tie_embeddings"] == "all":
             parts["source"] = parts["target"]
-        return cls(**{**config, **parts})
+        options = {**config, **parts}
+        is_head_trainable = options.pop("head_trainable")
+        model = cls(**options)
+        if not is_head_trainable:
+            model.head.trainable = False
+        return model
 
 
 def encode(encoder, embedded):

@@ -69,7 +69,8 @@ class BahdanauAttention(keras.layers.Layer):
         self.score_kernel = add_kernel(self, "score", self.units, 1)
 
     def project_keys(self, key):
-        return ops.matmul(key, self.key_kernel)  # B S U
+        [key_kernel] = cast_like(key, self.key_kernel)
+        return ops.matmul(key, key_kernel)  # B S U
 
     def attend(self, query, keys, value, value_mask=None):
         kernels = self.query_kernel, self.score_kernel
@@ -181,7 +182,10 @@ class LuongAttention(keras.layers.Layer):
             self.score_kernel = add_kernel(self, "score", self.units, 1)
 
     def project_keys(self, key):
-        return key if self.score == "dot" else ops.matmul(key, self.key_kernel)  # B S U
+        if self.score == "dot":
+            return key
+        [key_kernel] = cast_like(key, self.key_kernel)
+        return ops.matmul(key, key_kernel)  # B S U
 
     def attend(self, query, keys, value, value_mask=None):
         if self.score == "concat":
@@ -223,9 +227,12 @@ def add_kernel(layer, name, inputs, outputs):
     )
 
 
-def cast_like(keys, *kernels):
-    """Kernels in the dtype of the keys: no scope casts them in a loop's gradient."""
-    return [ops.cast(kernel, keys.dtype) for kernel in kernels]
+def cast_like(tensor, *weights):
+    """Return weights in the dtype of a tensor.
+
+    No scope casts them in a loop's gradient, nor where only shapes are computed.
+    """
+    return [ops.cast(weight, tensor.dtype) for weight in weights]
 
 
 def weighted_sum(scores, value, value_mask=None):

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import one_of
+from kseq.layers.composition import freeze_parts
 from kseq.layers.initializers import reseeded
 from kseq.layers.masking import step_mask
 
@@ -91,6 +92,7 @@ class Bidirectional(keras.layers.Layer):
     def build(self, sequences_shape):
         self.forward_layer.build(sequences_shape)
         self.backward_layer.build(sequences_shape)
+        freeze_parts(self)
 
     def call(self, sequences, mask=None, initial_state=None, training=False):
         options = {"mask": step_mask(mask, sequences), "training": training}

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import one_of
+from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import as_boolean_mask, keep
 
 
@@ -85,6 +86,7 @@ class StateBridge(keras.layers.Layer):
                 width = memory_shape[-1]
             for projection in projections:
                 projection.build((memory_shape[0], width))
+        freeze_parts(self)
 
     def compute_mask(self, memory, previous_mask=None):
         return None

@@ -6,6 +6,8 @@ Axes in shape comments: B batch, D features, U units.
 import keras
 from keras import ops
 
+from kseq.layers.composition import freeze_parts
+
 
 class Variant:
     """What the cells share: a step in two halves, with Keras' dropout.
@@ -98,6 +100,7 @@ class LayerNormLSTMCell(Variant, keras.layers.LSTMCell):
         self.input_normalization.build((None, 4 * self.units))
         self.recurrent_normalization.build((None, 4 * self.units))
         self.state_normalization.build((None, self.units))
+        freeze_parts(self)
 
     def project(self, inputs):
         gates = self.input_normalization(times(inputs, self.kernel))  # B 4U
@@ -171,6 +174,7 @@ class LayerNormGRUCell(Variant, keras.layers.GRUCell):
         self.recurrent_normalization.build((None, 2 * self.units))
         self.input_normalization_h.build((None, self.units))
         self.recurrent_normalization_h.build((None, self.units))
+        freeze_parts(self)
 
     def project(self, inputs):
         x_zr, x_h = ops.split(times(inputs, self.kernel), [2 * self.units], axis=-1)

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import positive_integer, whole_numbers
+from kseq.layers.composition import freeze_parts
 from kseq.layers.initializers import initializer_of
 
 
@@ -63,6 +64,7 @@ class ClassEmbedding(keras.layers.Layer):
 
     def build(self, labels_shape):
         self.embedding.build(labels_shape)
+        freeze_parts(self)
 
     def call(self, labels):
         if len(labels.shape) != 1:
@@ -135,6 +137,7 @@ class VectorEmbedding(keras.layers.Layer):
 
     def build(self, features_shape):
         self.projection.build((None, self.num_features))
+        freeze_parts(self)
 
     def call(self, features):
         if len(features.shape) != 2 or features.shape[-1] != self.num_features:

@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import integer, positive_integer, rate, whole_numbers
+from kseq.layers.composition import freeze_parts
 from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import keep, padding_mask
 from kseq.layers.positions import (
@@ -118,6 +119,7 @@ class TokenEmbedding(keras.layers.Layer):
     def build(self, token_ids_shape):
         self.embedding.build(token_ids_shape)
         build_positions(self.positions_layer, self.width)
+        freeze_parts(self)
 
     def compute_output_shape(self, token_ids_shape):
         return (*token_ids_shape, self.width)
@@ -239,6 +241,7 @@ class FeatureEmbedding(keras.layers.Layer):
             )
         self.projection.build(features_shape)
         build_positions(self.positions_layer, self.width)
+        freeze_parts(self)
 
     def compute_output_shape(self, features_shape):
         return (*features_shape[:-1], self.width)
@@ -329,10 +332,12 @@ class TiedHead(keras.layers.Layer):
         self.bias = self.add_weight(
             shape=(self.embedding.vocabulary_size,), initializer="zeros", name="bias"
         )
+        freeze_parts(self)
 
     def call(self, inputs):
         table = ops.cast(self.embedding.embedding.embeddings, self.compute_dtype)
-        return ops.matmul(inputs, ops.transpose(table)) + self.bias  # B T V
+        logits = ops.matmul(inputs, ops.transpose(table))  # B T V
+        return logits + ops.cast(self.bias, self.compute_dtype)
 
     def get_config(self):
         embedding = keras.saving.serialize_keras_object(self.embedding)

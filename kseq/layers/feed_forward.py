@@ -6,6 +6,7 @@ Axes in shape comments: B batch, S steps, D features.
 import keras
 
 from kseq.layers.arguments import positive_integer, rate
+from kseq.layers.composition import freeze_parts
 from kseq.layers.dropout import Dropout
 from kseq.layers.initializers import initializer_of
 
@@ -72,6 +73,7 @@ class FeedForward(keras.layers.Layer):
         self.narrow = self._dense("narrow", inputs_shape[-1])
         self.widen.build(inputs_shape)
         self.narrow.build((*inputs_shape[:-1], self.intermediate_dim))
+        freeze_parts(self)
 
     def call(self, inputs, training=False):
         hidden = self.widen(inputs)  # B S intermediate_dim

@@ -19,6 +19,7 @@ from kseq.layers.arguments import (
 )
 from kseq.layers.attention import add_kernel
 from kseq.layers.compilation import put
+from kseq.layers.composition import freeze_parts
 from kseq.layers.dropout import Dropout
 from kseq.layers.masking import (
     as_boolean_mask,
@@ -155,6 +156,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.output_kernel, self.output_bias = self._dense("output", whole, width)
         if self.relative_bias is not None and not self.relative_bias.built:
             self.relative_bias.build((None, None, None))
+        freeze_parts(self)
 
     def _dense(self, name, inputs, outputs):
         kernel = add_kernel(self, name, inputs, outputs)

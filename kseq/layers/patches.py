@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import positive_integer, rate
+from kseq.layers.composition import freeze_parts
 from kseq.layers.embeddings import build_positions
 from kseq.layers.initializers import initializer_of
 from kseq.layers.positions import (
@@ -122,6 +123,7 @@ class PatchEmbedding(keras.layers.Layer):
         rows, columns = self.patch_size
         self.projection.build((None, None, rows * columns * self.image_shape[-1]))
         build_positions(self.positions_layer, self.width)
+        freeze_parts(self)
 
     def call(self, images, training=False):
         (height, width, channels), (rows, columns) = self.image_shape, self.patch_size

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import positive_integer, sequence_shape
-from kseq.layers.attention import add_kernel, weighted_sum
+from kseq.layers.attention import add_kernel, cast_like, weighted_sum
 from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import as_boolean_mask, keep, step_mask
 
@@ -200,7 +200,8 @@ class ClassToken(keras.layers.Layer):
 
     def call(self, sequences, mask=None):
         batch, _, width = ops.shape(sequences)
-        token = ops.broadcast_to(self.embedding, (batch, 1, width))
+        [embedding] = cast_like(sequences, self.embedding)  # 1 1 D
+        token = ops.broadcast_to(embedding, (batch, 1, width))
         return ops.concatenate([token, sequences], axis=1)  # B 1+S D
 
     def get_config(self):
@@ -312,8 +313,11 @@ class AttentionPooling(keras.layers.Layer):
     def call(self, sequences, mask=None, return_attention_scores=False):
         mask = real_steps(sequences, mask)
         steps = keep(sequences, mask)  # B S D
-        hidden = ops.tanh(ops.matmul(steps, self.key_kernel) + self.bias)  # B S U
-        scores = ops.swapaxes(ops.matmul(hidden, self.score_kernel), 1, 2)  # B 1 S
+        key_kernel, bias, score_kernel = cast_like(
+            steps, self.key_kernel, self.bias, self.score_kernel
+        )
+        hidden = ops.tanh(ops.matmul(steps, key_kernel) + bias)  # B S U
+        scores = ops.swapaxes(ops.matmul(hidden, score_kernel), 1, 2)  # B 1 S
         pooled, weights = weighted_sum(scores, steps, mask)
         pooled, weights = ops.squeeze(pooled, 1), ops.squeeze(weights, 1)  # B D, B S
         return (pooled, weights) if return_attention_scores else pooled

@@ -143,7 +143,8 @@ class LearnedPositions(keras.layers.Layer):
             positions = step_positions(mask, ops.shape(sequences)[1])
         positions = ops.convert_to_tensor(positions, "int32")
         rows = ops.clip(positions, 0, self.max_length - 1)
-        return sequences + ops.take(self.table, rows, axis=0)  # B S D
+        vectors = ops.cast(ops.take(self.table, rows, axis=0), sequences.dtype)
+        return sequences + vectors  # B S D
 
     def get_config(self):
         return {

@@ -14,6 +14,7 @@ from kseq.layers.cells import (
     resolve_cell,
     serialize_cell,
 )
+from kseq.layers.composition import freeze_parts
 from kseq.layers.embeddings import sequence_dropout
 from kseq.layers.masking import step_mask
 from kseq.layers.recurrent_layers import GRU, LSTM, SimpleRNN
@@ -119,8 +120,10 @@ class RecurrentEncoder(keras.layers.Layer):
         self.recurrent_layers = [self._make_layer(i) for i in range(self.num_layers)]
         self.dropout_layer = sequence_dropout(self.dropout, self.dtype_policy)
         self.normalizations = [
-            keras.layers.LayerNormalization(dtype=self.dtype_policy)
-            for _ in range(self.num_layers if self.layer_normalization else 0)
+            keras.layers.LayerNormalization(
+                dtype=self.dtype_policy, name=f"normalization_{i}"
+            )
+            for i in range(self.num_layers if self.layer_normalization else 0)
         ]
         self.gates = [
             keras.layers.Dense(
@@ -128,8 +131,9 @@ class RecurrentEncoder(keras.layers.Layer):
                 activation="sigmoid",
                 bias_initializer=keras.initializers.Constant(-1.0),
                 dtype=self.dtype_policy,
+                name=f"gate_{i}",
             )
-            for _ in range(self.num_layers if self.residual == "highway" else 0)
+            for i in range(self.num_layers if self.residual == "highway" else 0)
         ]
         self.supports_masking = True
 
@@ -173,6 +177,7 @@ class RecurrentEncoder(keras.layers.Layer):
             if self.gates and shape[-1] == self.output_width:
                 self.gates[index].build(shape)
             shape = (*sequences_shape[:2], self.output_width)
+        freeze_parts(self)
 
     def call(self, sequences, mask=None, return_state=False, training=False):
         mask = step_mask(mask, sequences)

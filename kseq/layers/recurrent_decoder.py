@@ -21,6 +21,7 @@ from kseq.layers.cells import (
     state_sizes,
     step_cell,
 )
+from kseq.layers.composition import freeze_parts
 from kseq.layers.decoder_steps import all_steps
 from kseq.layers.embeddings import sequence_dropout
 from kseq.layers.masking import keep, step_mask
@@ -205,6 +206,7 @@ class RecurrentDecoder(keras.layers.Layer):
         for index, cell in enumerate(self.cells):
             if not cell.built:
                 cell.build((batch, width + fed if index == 0 else self.units))
+        freeze_parts(self)
 
     def call(
         self,

@@ -10,6 +10,7 @@ from keras import ops
 
 from kseq.layers import compilation, recurrence_loop, recurrences
 from kseq.layers.cells import begin_with, check_states, first_output
+from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import keep, step_mask
 
 # On TensorFlow, smaller layers are not worth the second that XLA compiles for.
@@ -29,6 +30,7 @@ class FastLoop:
         super().build(sequences_shape, initial_state_shape)
         for state in keras.tree.flatten(self.states or []):
             state._autocast = False  # on torch a cast one would not be assigned to
+        freeze_parts(self)
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         # What is wrong is refused here: in `inner_loop` dropout has been drawn already.

@@ -6,6 +6,7 @@ Axes in shape comments: B batch, S steps, H heads, D features, U width.
 import keras
 from keras import ops
 
+from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import step_mask
 from kseq.layers.transformer_blocks import TransformerEncoderBlock
 from kseq.layers.transformer_layer import TransformerStack
@@ -106,6 +107,7 @@ class TransformerEncoder(TransformerStack):
             )
 
         self.build_stack(sequences_shape, make_block)
+        freeze_parts(self)
 
     def call(self, sequences, mask=None, return_attention_scores=False, training=False):
         mask = step_mask(mask, sequences)

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import same_rows
+from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import combine_masks, keep, look_ahead_mask
 from kseq.layers.multi_head_attention import check_attention_mask, prefix_positions
 from kseq.layers.positions import step_positions
@@ -73,6 +74,7 @@ class TransformerEncoderBlock(TransformerLayer):
         for part in (self.attention, self.attention_norm, self.feed_forward):
             part.build(sequences_shape)
         self.feed_forward_norm.build(sequences_shape)
+        freeze_parts(self)
 
     def call(
         self,
@@ -207,6 +209,7 @@ class TransformerDecoderBlock(TransformerLayer):
             self.memory_attention.build(inputs_shape, memory_shape)
             self.memory_norm = self.make_norm("memory_norm")
             self.memory_norm.build(inputs_shape)
+        freeze_parts(self)
 
     def call(
         self,

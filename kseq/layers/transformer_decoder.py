@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import positive_integer, same_rows
+from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import keep, step_mask
 from kseq.layers.transformer_blocks import TransformerDecoderBlock
 from kseq.layers.transformer_layer import TransformerStack
@@ -154,6 +155,7 @@ class TransformerDecoder(TransformerStack):
                     width, dtype=self.dtype_policy, name="memory_projection"
                 )
                 self.memory_projection.build(memory_shape)
+        freeze_parts(self)
 
     def call(
         self,
