@@ -37,7 +37,16 @@ MAY_IMPORT = {
         "kseq.training",
         "numpy",
     },
+    "kseq/tuning/fingerprint.py": {
+        "cloudpickle",
+        "keras",
+        "keras_tuner",
+        "kseq.tuning",
+        "numpy",
+    },
+    "kseq/tuning/nursery.py": {"cloudpickle", "kseq.tuning"},
     "kseq/tuning/results.py": {
+        "keras",
         "keras_tuner",
         "kseq.layers.arguments",
         "kseq.tuning",

@@ -7,6 +7,7 @@ import keras
 import keras_tuner
 
 from kseq.layers.arguments import positive_number
+from kseq.tuning.resuming import validates
 
 
 class Budget:
@@ -60,13 +61,14 @@ def _bytes(variable):
 
 
 class WatchObjective(keras.callbacks.Callback):
-    """Ends the search after one epoch if `fit` does not report its objective.
+    """Ends the search after one validated epoch if `fit` lacks its objective.
 
     KerasTuner would train every trial to its end before it failed.
     """
 
-    def __init__(self, callbacks):
+    def __init__(self, callbacks, validation_freq=1):
         super().__init__()
+        self.validation_freq = validation_freq
         found = [getattr(callback, "objective", None) for callback in callbacks]
         self.objectives = [
             objective
@@ -76,7 +78,8 @@ class WatchObjective(keras.callbacks.Callback):
         ]
 
     def on_epoch_end(self, epoch, logs=None):
-        for objective in self.objectives:
+        is_validated = validates(epoch, self.validation_freq)
+        for objective in self.objectives if is_validated else ():
             if not objective.has_value(logs or {}):
                 raise keras_tuner.errors.FatalValueError(
                     "The objective of a search must be a value that `fit` reports: "

@@ -1,45 +1,293 @@
-"""What data a search is about: a number that other data does not have."""
+"""The identity of what a search is about: a number that nothing else has.
+
+Values count by what they hold. A function or a class of the user counts by its compiled
+code, and by the functions, classes and values that this code names; one of an installed
+package counts by its name. Line numbers, files, comments and docstrings do not count.
+"""
 
 import collections.abc
-import zlib
+import dis
+import functools
+import hashlib
+import re
+import sys
+import types
+from pathlib import Path
 
+import cloudpickle
+import keras
+import keras_tuner
 import numpy as np
 
+from kseq.tuning.calls import Call
+from kseq.tuning.dimensions import Dimension
 
-def fingerprint(data):
-    """A checksum of arrays and nested lists; of other objects only their kind counts.
+PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
+OURS = ("kseq", "keras", "keras_tuner")  # wherever they are installed
+INSTALLED = {"site-packages", "dist-packages"}  # folders
+METHODS = (types.FunctionType, staticmethod, classmethod, property)
+WRAPPED = ("__wrapped__", "__func__", "func", "fget", "fset", "fdel")
 
-    A function that makes the data, a `PyDataset` or a `tf.data.Dataset` is not run.
+
+def fingerprint(value):
+    """Return a number of what a value holds, and of the code of its functions.
+
+    A function that makes data, a `PyDataset` or a `tf.data.Dataset` is not run. Lists
+    and tuples are alike, the order of a dict or a set does not count, and of an object
+    that does not pickle only its class counts.
 
     Args:
-        data: What `fit` takes.
+        value: What a search is given: data, a space, an argument of `fit`.
 
     Returns:
-        8 hexadecimal digits, the same in every process.
+        16 hexadecimal digits, the same in every process of one version of Python.
     """
-    return f"{_update(0, data):08x}"
+    return _Reader()(value).hex()
 
 
-def _update(checksum, value):
-    if isinstance(value, collections.abc.Mapping):
-        value = list(value.items())
-    if isinstance(value, list | tuple):
-        array = _as_array(value)
-        if array is None:
-            checksum = zlib.crc32(f"{len(value)} in a row".encode(), checksum)
-            for item in value:
-                checksum = _update(checksum, item)
-            return checksum
-        value = array
-    if hasattr(value, "__array__") and hasattr(value, "shape"):
-        array = np.asarray(value)
-        if array.dtype.hasobject:
-            return _update(checksum, array.tolist())
-        checksum = zlib.crc32(f"{array.dtype} {array.shape}".encode(), checksum)
-        return zlib.crc32(array.tobytes(), checksum)
+def described(value):
+    """Return a plain value as it is, anything else as its name and its fingerprint."""
     if value is None or isinstance(value, bool | int | float | str):
-        return zlib.crc32(repr(value).encode(), checksum)
-    return zlib.crc32(type(value).__qualname__.encode(), checksum)
+        return value if value == value else "nan"
+    name = getattr(value, "__name__", type(value).__name__)
+    return f"{name} {fingerprint(value)}"
+
+
+def _hash(*parts):
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        part = part if isinstance(part, bytes) else str(part).encode()
+        digest.update(f"{len(part)}:".encode())
+        digest.update(part)
+    return digest.digest()
+
+
+class _Reader:
+    """Reads each object once; one that holds itself ends at its second sight."""
+
+    def __init__(self):
+        self.known = {}  # id -> digest
+        self.kept = []  # all that has an entry, so that no id is used twice
+        self.depth = 0
+        self.shared = {}  # id of a Call or a Dimension -> its number
+
+    def __call__(self, value):
+        if isinstance(value, PLAIN):
+            return _hash(type(value).__name__, repr(value))
+        key = id(value)
+        if key in self.shared:  # one layer in two places is not two layers
+            return _hash("shared", self.shared[key])
+        if key in self.known:
+            return self.known[key]
+        self.kept.append(value)
+        self.known[key] = _hash("again", self.depth)
+        if isinstance(value, Call | Dimension):
+            self.shared[key] = len(self.shared)
+        self.depth += 1
+        self.known[key] = self.read(value)
+        self.depth -= 1
+        return self.known[key]
+
+    def read(self, value):
+        if isinstance(value, types.ModuleType):
+            return _hash("module", value.__name__)
+        if isinstance(value, type):
+            return self.read_class(value)
+        if isinstance(value, types.FunctionType):
+            return self.read_function(value)
+        if isinstance(value, types.MethodType):
+            return _hash("method", self(value.__self__), self(value.__func__))
+        if isinstance(value, types.BuiltinFunctionType):
+            return self.read_builtin(value)
+        if isinstance(value, types.CodeType):
+            return self.read_code(value)
+        if isinstance(value, functools.partial):
+            return _hash(*map(self, (value.func, value.args, value.keywords)))
+        if isinstance(value, collections.abc.Mapping):
+            items = [_hash(self(key), self(item)) for key, item in value.items()]
+            return _hash("mapping", *sorted(items))
+        if isinstance(value, collections.abc.Set):
+            return _hash("set", *sorted(map(self, value)))
+        if isinstance(value, list | tuple):
+            array = _as_array(value)
+            if array is None:
+                return _hash("row", *map(self, value))
+            value = array
+        if hasattr(value, "__array__") and hasattr(value, "shape"):
+            return self.read_array(np.asarray(value))
+        return self.read_object(value)
+
+    def read_array(self, array):
+        if array.dtype.hasobject:
+            return _hash("objects", self(array.tolist()))
+        return _hash("array", array.dtype, array.shape, array.tobytes())
+
+    def read_builtin(self, function):
+        owner = function.__self__
+        if owner is None or isinstance(owner, types.ModuleType | type):
+            owner = None
+        name = f"{function.__module__}.{function.__qualname__}"
+        return _hash("builtin", name, self(owner))
+
+    def read_class(self, cls):
+        if is_installed(cls.__module__):
+            return _hash("class", f"{cls.__module__}.{cls.__qualname__}")
+        own = {  # without what Python itself notes there, as it pickles for example
+            name: value
+            for name, value in vars(cls).items()
+            if not name.startswith("__") or isinstance(value, METHODS)
+        }
+        return _hash("class", cls.__name__, self(cls.__bases__), self(own))
+
+    def read_function(self, function):
+        module = function.__globals__.get("__name__", "__main__")
+        closure = [_content(cell) for cell in function.__closure__ or ()]
+        if is_installed(module):
+            made_with = closure if "<locals>" in function.__qualname__ else []
+            name = f"{module}.{function.__qualname__}"
+            return _hash("function", name, self(made_with))
+        return _hash(
+            "function",
+            function.__name__,
+            self.read_code(function.__code__, function.__doc__),
+            self(function.__defaults__),
+            self(function.__kwdefaults__),
+            self(closure),
+            *self.read_names(function.__code__, function.__globals__),
+        )
+
+    def read_code(self, code, docstring=None):
+        """All of a code object but its name, its place and its docstring."""
+        consts = list(code.co_consts)
+        if docstring is not None and consts[:1] == [docstring]:
+            consts[0] = None
+        counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount
+        names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+        table = getattr(code, "co_exceptiontable", b"")
+        version = sys.version_info[:2]
+        numbers = code.co_flags, version, counts, names
+        return _hash("code", code.co_code, table, *numbers, *map(self, consts))
+
+    def read_names(self, code, scope):
+        """What the code takes from the names around it."""
+        names, attributes = _names(code)
+        for name in sorted(names):
+            if name in scope and not name.startswith("__"):
+                yield _hash(name, self.read_named(scope[name], attributes))
+
+    def read_named(self, value, attributes):
+        """As `self`, but an object of an installed class has perhaps been used."""
+        if isinstance(value, types.ModuleType) and not is_installed(value.__name__):
+            inside = vars(value)
+            found = {a: inside[a] for a in sorted(attributes) if a in inside}
+            return _hash(*(self.read_named(v, attributes) for v in found.values()))
+        counts = (
+            *(*PLAIN, type, types.FunctionType, types.MethodType, types.ModuleType),
+            *(collections.abc.Mapping, collections.abc.Set, list, tuple),
+            functools.partial,
+        )
+        is_array = hasattr(value, "__array__") or hasattr(value, "get_config")
+        if isinstance(value, counts) or is_array:
+            return self(value)
+        kind = type(value)
+        return self(kind if is_installed(kind.__module__) else value)
+
+    def read_object(self, value):
+        kind = type(value)
+        if hasattr(value, "get_config"):
+            return self.read_keras_object(value)
+        whole = isinstance(value, Call | Dimension | keras_tuner.HyperModel)
+        if whole or not is_installed(kind.__module__) or _pickles(value):
+            try:
+                reduced = value.__reduce_ex__(4)
+            except Exception:  # whatever a class raises that refuses to be pickled
+                return self.read_wrapped(value)
+            if isinstance(reduced, str):
+                return _hash("object", kind.__module__, reduced)
+            parts = [self(list(p) if _is_iterator(p) else p) for p in reduced]
+            return _hash("object", self(kind), *parts)
+        return self.read_wrapped(value)
+
+    def read_wrapped(self, value):
+        """The kind of an object, and the functions that it wraps."""
+        inside = [getattr(value, name, None) for name in WRAPPED]
+        return _hash("kind", self(type(value)), *map(self, inside))
+
+    def read_keras_object(self, value):
+        """The class, the config, the weights, and what configs leave out.
+
+        That of `keras.losses.Huber` leaves out its `delta`, and a user's what it likes.
+        """
+        try:
+            config = value.get_config()
+        except Exception:  # a class that has none of its own
+            config = None
+        is_layer = isinstance(value, keras.layers.Layer)  # which changes as it trains
+        kept = {
+            name: item
+            for name, item in ({} if is_layer else vars(value)).items()
+            if isinstance(item, types.FunctionType | types.MethodType | dict)
+            or (isinstance(item, PLAIN) and name[0] != "_")
+        }
+        kept = {k: v for k, v in kept.items() if k not in ("name", "built")}
+        weights = [keras.ops.convert_to_numpy(w) for w in getattr(value, "weights", ())]
+        return _hash(
+            "keras", self(type(value)), *map(self, (_nameless(config), kept, weights))
+        )
+
+
+def _nameless(config):
+    """A config without modules and the numbers that Keras appends to names."""
+    if isinstance(config, collections.abc.Mapping):
+        return {k: _nameless(v) for k, v in config.items() if k != "module"}
+    if isinstance(config, list | tuple):
+        return [_nameless(item) for item in config]
+    return re.sub(r"_\d+$", "", config) if isinstance(config, str) else config
+
+
+@functools.cache
+def is_installed(module):
+    """Whether a module belongs to Python or to an installed package."""
+    top = str(module).partition(".")[0]
+    if top in sys.stdlib_module_names or top in OURS:
+        return True
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is not None and not INSTALLED.isdisjoint(Path(file).parts)
+
+
+def _names(code):
+    """The global names that the code reads, and the attributes of anything."""
+    names, attributes = set(), set()
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            names.add(step.argval)
+        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            attributes.add(step.argval)
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            inner = _names(const)
+            names |= inner[0]
+            attributes |= inner[1]
+    return names, attributes
+
+
+def _content(cell):
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
+
+
+def _pickles(value):
+    try:
+        cloudpickle.dumps(value, protocol=5, buffer_callback=lambda buffer: None)
+    except Exception:
+        return False
+    return True
+
+
+def _is_iterator(value):
+    return isinstance(value, collections.abc.Iterator)
 
 
 def _as_array(row):

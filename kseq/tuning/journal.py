@@ -21,7 +21,7 @@ from pathlib import Path
 
 from kseq.tuning.files import read_json, write_json
 
-VERSION = 1
+FILES = ("search.json", "journal.json")
 
 
 class Journal:
@@ -30,17 +30,20 @@ class Journal:
     Args:
         directory: Where the search keeps its files; made if it does not exist.
         identity: What makes the search this one, as a dictionary that JSON can hold.
+        overwrite: Whether to delete the search that is there.
 
     Raises:
         ValueError: The directory holds something else, or another search, or is in use.
     """
 
-    def __init__(self, directory, identity):
+    def __init__(self, directory, identity, overwrite=False):
         self.directory = Path(directory)
         self.identity = identity
         self._refuse_what_is_no_search()
         (self.directory / "trials").mkdir(parents=True, exist_ok=True)
         self._lock = lock(self.directory)
+        if overwrite:
+            self._delete()
         try:
             self._refuse_another_search()
         except ValueError:
@@ -83,13 +86,20 @@ class Journal:
         write_json(self.directory / "journal.json", content)
         write_json(self.directory / "search.json", self.identity)
 
+    def _delete(self):
+        for folder in ("trials", "tensorboard"):
+            shutil.rmtree(self.directory / folder, ignore_errors=True)
+        for name in FILES:
+            (self.directory / name).unlink(missing_ok=True)
+        (self.directory / "trials").mkdir(exist_ok=True)
+
     def _refuse_what_is_no_search(self):
         path = self.directory
         if path.exists() and not path.is_dir():
             raise ValueError(
                 f"`directory` must be a directory. Received: {path}, which is a file."
             )
-        known = ("search.json", "journal.json", "trials")
+        known = (*FILES, "trials")
         if not path.exists() or any((path / name).exists() for name in known):
             return
         others = [name for name in os.listdir(path) if name != "lock"]
@@ -113,27 +123,20 @@ class Journal:
         raise ValueError(
             f"`directory` must be empty, new, or hold this search. Received: "
             f"{self.directory}, which holds another search ({what}). Nothing was "
-            "changed; name another directory, or make the same call again."
+            "changed; name another directory, make the same call again, or pass "
+            "`overwrite=True` to delete what is there."
         )
 
     def _read_events(self):
-        """The events of both copies, up to the first number that neither has."""
-        whole = read_json(self.directory / "journal.json")
-        found = {e["number"]: e for e in (whole or {}).get("events", [])}
-        damaged = ["journal.json"] if whole is None else []
+        """The events of both copies, each mended by the other."""
+        events, damaged = collect_events(self.directory)
         trials = sorted((self.directory / "trials").iterdir())
-        for path in trials:
-            events = read_json(path / "trial.json")
-            if events is None and (path / "trial.json").exists():
-                damaged.append(f"trials/{path.name}/trial.json")
-            found.update({event["number"]: event for event in events or []})
         if trials and damaged:
             warnings.warn(
                 f"{', '.join(damaged)} in {self.directory} was damaged or lost, and is "
                 "recovered from the other files of the search.",
                 stacklevel=2,
             )
-        events = in_order(found)
         known = {event["trial"] for event in events}
         for path in trials:
             if path.name not in known:  # an event that never was: begin it afresh
@@ -146,6 +149,40 @@ class Journal:
                     [event for event in events if event["trial"] == trial_id],
                 )
         return events
+
+
+class Record:
+    """A search as it is on the disk, which is left as it is.
+
+    Raises:
+        ValueError: The directory holds no search.
+    """
+
+    def __init__(self, directory):
+        self.directory = Path(directory)
+        journal = read_json(self.directory / "journal.json") or {}
+        saved = read_json(self.directory / "search.json")
+        self.identity = journal.get("identity") or saved
+        if not isinstance((self.identity or {}).get("objective"), list):
+            raise ValueError(
+                "`directory` must be that of a search of this version of kseq. "
+                f"Received: directory={str(directory)!r}, without such a search.json. "
+                "Name the one that `kseq.tuning.search` was given."
+            )
+        self.events, _ = collect_events(self.directory)
+
+
+def collect_events(directory):
+    """The events of both copies, up to the last number, and the damaged files."""
+    whole = read_json(directory / "journal.json")
+    found = {e["number"]: e for e in (whole or {}).get("events", [])}
+    damaged = ["journal.json"] if whole is None else []
+    for path in sorted((directory / "trials").glob("*")):
+        events = read_json(path / "trial.json")
+        if events is None and (path / "trial.json").exists():
+            damaged.append(f"trials/{path.name}/trial.json")
+        found.update({event["number"]: event for event in events or []})
+    return in_order(found), damaged
 
 
 def in_order(found):

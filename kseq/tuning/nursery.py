@@ -18,6 +18,8 @@ import sys
 import warnings
 from multiprocessing.connection import wait
 
+import cloudpickle
+
 THREADS_OF_RUNTIMES = ("tf_", "llvm-worker")
 BREATH = 0.1  # seconds between two looks at whether a child has died
 
@@ -45,7 +47,7 @@ class Nursery:
         if self._process is not None:
             return
         self.link, theirs = self.context.Pipe()
-        with environment(self._environment):
+        with environment(self._environment), hidden_prompt():
             self._process = self.context.Process(
                 target=serve, args=(theirs,), name="kseq-nursery"
             )
@@ -109,18 +111,46 @@ class NurseryLost(Exception):
 
 
 def pack(payload):
-    """The payload as bytes, and its arrays apart, so that nothing copies them again."""
-    buffers = []
+    """The payload as bytes, and its arrays apart, so that nothing copies them again.
+
+    Functions and classes go by their names, and where that cannot be, by value: those
+    of a notebook or another prompt, and those without a name.
+    """
+    ways = [cloudpickle.dumps] if is_prompt() else [pickle.dumps, cloudpickle.dumps]
+    for dumps in ways:
+        buffers = []
+        try:
+            data = dumps(payload, protocol=5, buffer_callback=buffers.append)
+            return [data, *(buffer.raw() for buffer in buffers)]
+        except Exception as error:
+            failure = error
+    raise ValueError(
+        "The space and the data must pickle, since every trial has a process of its "
+        f"own. Received: {type(failure).__name__}: {failure}. Open files, locks and "
+        "models in the process of the trial: in the space's `build` or `fit`, or in a "
+        "function that makes the data."
+    ) from failure
+
+
+def is_prompt():
+    """Whether no process can import what this one runs: it was typed or piped in."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    is_file = getattr(main, "__spec__", None) or (file and os.path.exists(file))
+    return hasattr(sys, "ps1") or not is_file
+
+
+@contextlib.contextmanager
+def hidden_prompt():
+    """Keeps new processes from importing a program that is no file."""
+    main, hidden = sys.modules["__main__"], {}
+    if is_prompt():
+        hidden = {k: v for k, v in vars(main).items() if k in ("__file__", "__spec__")}
+    vars(main).update(dict.fromkeys(hidden))
     try:
-        data = pickle.dumps(payload, protocol=5, buffer_callback=buffers.append)
-        return [data, *(buffer.raw() for buffer in buffers)]
-    except Exception as error:
-        raise ValueError(
-            "The space and the data must pickle, since every trial has a process of "
-            f"its own. Received: {type(error).__name__}: {error}. Define classes and "
-            "functions at the top of a module, and hand over arrays, a PyDataset, or a "
-            "function that makes the data."
-        ) from error
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 def send_packed(connection, parts):

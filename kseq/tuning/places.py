@@ -1,10 +1,10 @@
 """Where dimensions stand in a tree of calls: their names, and when they count."""
 
 from kseq.tuning import conditions
-from kseq.tuning.calls import children
+from kseq.tuning.calls import Call, children
 from kseq.tuning.dimensions import Choice, Dimension
+from kseq.tuning.fingerprint import described
 
-PLAIN = (bool, int, float, str)
 MOST_VALUES = 20  # of a list: a longer one is data
 
 
@@ -40,15 +40,20 @@ def entries(root):
 
 
 def fixed_values(node, path=()):
-    """The numbers and strings of a tree that are not searched, by their names."""
-    if isinstance(node, PLAIN):
-        return {"/".join(path): node}
-    if isinstance(node, list | tuple) and len(node) > MOST_VALUES:
-        return {}
-    found = {}
+    """The values, functions and objects of a tree that are not searched, by name."""
+    if isinstance(node, Call):
+        found = {"/".join(path): described(node.function)} if path else {}
+    elif children(node) and not is_data(node) or isinstance(node, Dimension):
+        found = {}
+    else:
+        return {"/".join(path): described(node)}
     for key, child in children(node):
         found |= fixed_values(child, (*path, key))
     return found
+
+
+def is_data(node):
+    return isinstance(node, list | tuple) and len(node) > MOST_VALUES
 
 
 def _places(node, path, when):

@@ -7,6 +7,7 @@ import numpy as np
 from kseq.tuning.files import replacing
 from kseq.tuning.importance import importances
 from kseq.tuning.resuming import BEST
+from kseq.tuning.stopping import any_value
 from kseq.tuning.table import duration
 
 WIDTH = 960
@@ -217,10 +218,10 @@ def axis(column):
 def learning_curves(results, scored):
     shown = scored[:MOST_CURVES]
     curves = [results.curves(r["trial"]).get(results.objective.name) for r in shown]
-    pairs = [(r, c) for r, c in zip(shown, curves, strict=True) if c]
+    pairs = [(r, c) for r, c in zip(shown, curves, strict=True) if c and any_value(c)]
     if not pairs:
         return ""
-    everything = np.concatenate([curve for _, curve in pairs])
+    everything = [v for _, curve in pairs for v in curve if v is not None]
     # A diverging trial must not flatten all others: the axis ends at the 95th of 100.
     low, high = np.min(everything), np.max(everything)
     if results.objective.direction == "min":
@@ -239,7 +240,7 @@ def learning_curves(results, scored):
     parts = []
     for index, (row, curve) in reversed(list(enumerate(pairs))):
         hint = f"trial {row['trial']}: {row['score']:.5g}"
-        points = [point(epoch, value) for epoch, value in enumerate(curve)]
+        points = [point(e, value) for e, value in enumerate(curve) if value is not None]
         if len(points) == 1:  # a point, made visible
             points.append(
                 f"{float(points[0].split()[0]) + 6:.1f} {points[0].split()[1]}"

@@ -1,24 +1,27 @@
 """What a search found: a table of trials, the best model, a report."""
 
+import warnings
 from pathlib import Path
 
+import keras
 import keras_tuner
 
 from kseq.layers.arguments import positive_integer
 from kseq.tuning.files import read_json
+from kseq.tuning.journal import Record
 from kseq.tuning.report import write_report
 from kseq.tuning.resuming import BEST
 from kseq.tuning.table import best_event
-from kseq.tuning.trial import BUILD_CONFIG
+from kseq.tuning.trial import BUILD_CONFIG, MODEL
 
 
 class Results:
     """The trials of a search, in the order in which they were proposed.
 
     Args:
-        space: The `keras_tuner.HyperModel` that was searched.
+        space: The `keras_tuner.HyperModel` that was searched, or None.
         objective: The `keras_tuner.Objective`.
-        journal: The `Journal` of the search.
+        journal: The `Journal` of the search, or its `Record`.
     """
 
     def __init__(self, space, objective, journal):
@@ -33,6 +36,26 @@ class Results:
             if event["space"] is not None:  # its build asked for more than was known
                 self._values[trial_id] = event["space"]["values"]
         self._failed = [e["trial"] for e in journal.events if e["event"] == "failed"]
+
+    @classmethod
+    def load(cls, directory, space=None):
+        """Opens a search without its data, whether it has ended, stopped or runs.
+
+        Args:
+            directory: The one that `search` was given. Nothing in it is changed.
+            space: The space that was searched, for `best_model`. None for a model from
+                its saved config: its classes must be registered with Keras, as those of
+                Keras and kseq are.
+
+        Returns:
+            `Results`.
+
+        Raises:
+            ValueError: The directory holds no search.
+        """
+        record = Record(directory)
+        name, direction, *_ = record.identity["objective"]
+        return cls(space, keras_tuner.Objective(name, direction), record)
 
     def table(self):
         """Returns a dictionary for each trial.
@@ -109,11 +132,28 @@ class Results:
         """Returns the hyperparameters of the best trial, `{name: value}`."""
         return visible(self.best["values"])
 
+    def best_hyperparameters(self, number):
+        """Returns the hyperparameters of the best trials, the best first.
+
+        Each is `{name: value}`, as `first` of another search and `Space.build` take it.
+
+        Args:
+            number: How many; fewer come if fewer trials have a score.
+
+        Raises:
+            ValueError: No trial has completed, or `number` is not positive.
+        """
+        return [visible(row["values"]) for row in self._best(number)]
+
     def best_model(self):
         """Returns the model of the best trial, with the weights of its best epoch.
 
+        Of several calls of `fit` in one trial, such as phases, folds or executions, the
+        best counts, among those that train the same weights with the same loss.
+
         Raises:
-            ValueError: No trial has completed.
+            ValueError: No trial has completed, or the best has trained no such model as
+                the space builds.
         """
         return self._model(self.best)
 
@@ -134,22 +174,38 @@ class Results:
         References:
             - [Caruana et al., 2004](https://doi.org/10.1145/1015330.1015432), 2
         """
+        return [self._model(row) for row in self._best(number)]
+
+    def _best(self, number):
         number = positive_integer("number", number)
         rows = [self._row(trial_id) for trial_id in self._ended]
         scored = [row for row in rows if row["score"] is not None] or [self.best]
-        return [self._model(row) for row in sorted(scored, key=self._rank)[:number]]
+        return sorted(scored, key=self._rank)[:number]
 
     def _model(self, row):
-        hp = keras_tuner.HyperParameters()
-        hp.values = dict(row["values"])
-        model = self.space.build(hp)
+        if not self._ended[row["trial"]].get("weights", True):
+            raise ValueError(
+                "A trial must have trained a model to have one. Received: trial "
+                f"{row['trial']}, whose `fit` has trained no model of the shapes that "
+                "`build` made. Train the model that `fit` is given, or others that "
+                "`build` makes, or take `best_values()`."
+            )
         directory = self.directory / "trials" / row["trial"]
+        if self.space is None:
+            model = saved_model(directory / MODEL)
+        else:
+            hp = keras_tuner.HyperParameters()
+            hp.values = dict(row["values"])
+            model = self.space.build(hp)
         if not model.built:
             model.build_from_config(read_json(directory / BUILD_CONFIG))
         if getattr(model, "optimizer", None) is not None:
             # The file holds the optimizer's variables too, which a new one has not yet.
             model.optimizer.build(model.trainable_variables)
-        model.load_weights(directory / BEST)
+        with warnings.catch_warnings():
+            # Of a phase that trained some layers only, which the optimizer shows.
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            model.load_weights(directory / BEST)
         return model
 
     def report(self, path):
@@ -172,6 +228,18 @@ class Results:
     def _rank(self, row):
         sign = -1 if self.objective.direction == "max" else 1
         return (row["score"] is None, sign * (row["score"] or 0))
+
+
+def saved_model(path):
+    """The model of a config, which a trial saves where its model has one."""
+    try:
+        return keras.models.model_from_json(path.read_text("utf-8"))
+    except Exception as error:  # whatever a config without its classes may raise
+        raise ValueError(
+            "A model without its space must have a config of registered classes. "
+            f"Received: {type(error).__name__}: {error}. Give the space too: "
+            "`Results.load(directory, space)`."
+        ) from error
 
 
 def visible(values):

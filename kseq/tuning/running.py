@@ -6,8 +6,6 @@ of a trial does stands in `trial.py`, how it comes to be in `nursery.py`.
 
 import collections
 import dataclasses
-import hashlib
-import json
 import signal
 import tempfile
 import time
@@ -16,13 +14,15 @@ import zlib
 import keras_tuner
 
 from kseq.tuning import hosts
+from kseq.tuning.identity import identity
 from kseq.tuning.journal import Journal
 from kseq.tuning.nursery import NurseryLost
 from kseq.tuning.oracles import Proposer, hyperparameters_from
-from kseq.tuning.places import fixed_values
 from kseq.tuning.results import Results
-from kseq.tuning.resuming import columns
+from kseq.tuning.resuming import aligned
+from kseq.tuning.stopping import any_value, filled
 from kseq.tuning.table import LiveTable
+from kseq.tuning.trial import has_own_fit
 
 MOST_RESTARTS = 3  # of the nursery, with nothing achieved in between
 EXPLORER = "explorer"
@@ -72,7 +72,9 @@ class Search:
         workers,
         chief,
         directory,
+        overwrite,
         rules,
+        executions,
         tensorboard,
         verbose,
     ):
@@ -85,7 +87,9 @@ class Search:
         self.workers = self.own_workers = workers
         self.chief = chief
         self.directory = directory
+        self.overwrite = overwrite
         self.rules = rules
+        self.executions = executions
         self.tensorboard = tensorboard
         self.table = LiveTable(verbose, oracle.objective)
         self.running = {}  # worker -> Run
@@ -99,7 +103,8 @@ class Search:
         try:
             known = self._explore()
             self.first = [complete(values, self.space, known) for values in self.first]
-            self.journal = Journal(self.directory, self._identity(known))
+            parts = self.space, known, self.oracle, self.first, self.settings
+            self.journal = Journal(self.directory, identity(*parts), self.overwrite)
             try:
                 if self.chief is not None:
                     self.nursery = hosts.Crew(self.nursery, self.chief, self.directory)
@@ -127,16 +132,20 @@ class Search:
         answer = self._ask_explorer()
         if answer[0] == "space":
             hp = hyperparameters_from(answer[1])
-            if not any(count_values(h) > 1 for h in hp.space):
-                raise ValueError(
-                    "`space` must have a hyperparameter to search over. Received: "
-                    f"{self.space!r}, which has none with more than one value."
-                )
+            self.is_unknown = not is_searchable(hp)  # until a `fit` has asked for some
+            if self.is_unknown and not has_own_fit(self.space):
+                self._refuse_space()
             return hp
         details = f"\n{answer[2]}" if len(answer) > 2 and answer[2] else ""
         raise SearchFailed(
             "`space` must build a model before any trial can run. Received: "
             f"{self.space!r}, which failed with {answer[1]}{details}"
+        )
+
+    def _refuse_space(self):
+        raise ValueError(
+            "`space` must have a hyperparameter to search over. Received: "
+            f"{self.space!r}, which has none with more than one value."
         )
 
     def _ask_explorer(self):
@@ -158,24 +167,10 @@ class Search:
                     "the call, and its messages stand above."
                 ) from None
 
-    def _identity(self, known):
-        config = json.dumps(known.get_config()["space"], sort_keys=True)
-        return {
-            "format": 1,
-            "tuner": type(self.oracle).__name__,
-            "objective": str(self.oracle.objective),
-            "seed": self.oracle.seed,
-            "space": hashlib.sha256(config.encode()).hexdigest()[:16],
-            "hyperparameters": [h.name for h in known.space],
-            "epochs": getattr(self.oracle, "max_epochs", None),
-            **({"first": self.first} if self.first else {}),
-            **self.settings,
-            **fixed_values(self.space),
-        }
-
     def _replay(self, known):
         self.proposer = Proposer(self.oracle, known)
         self.proposer.replay(self.journal.events)
+        self.is_unknown = not is_searchable(self.oracle.hyperparameters)
         ended = {e["trial"]: e for e in self.journal.events if e["event"] == "ended"}
         self.curves = {t: e["curve"] for t, e in ended.items() if e["curve"]}
         for trial in self.oracle.trials.values():
@@ -222,6 +217,8 @@ class Search:
         if self.exhausted or self.idle:
             return None
         if self.max_trials and len(self.oracle.trials) >= self.max_trials:
+            return None
+        if self.is_unknown and self.running:
             return None
         trial = self.proposer.create()
         if trial.status == "RUNNING":
@@ -273,6 +270,7 @@ class Search:
             else None,
             "past": past and str(self.journal.trial_directory(past)),
             "keep_state": rounds,
+            "executions": self.executions,
             "tensorboard": str(boards) if self.tensorboard else None,
         }
 
@@ -291,7 +289,11 @@ class Search:
             self.nursery.tell(worker, not self._is_hopeless(run))
         elif kind == "resumed":
             run.logs = list(content[0])
-            run.curve = [self.oracle.objective.get_value(logs) for logs in run.logs]
+            objective = self.oracle.objective
+            run.curve = [
+                objective.get_value(logs) if objective.has_value(logs) else None
+                for logs in run.logs
+            ]
         elif kind == "exit":
             del self.running[worker]
             return self._conclude(run, run.answer or ("died", ending(*content)))
@@ -301,8 +303,10 @@ class Search:
 
     def _is_hopeless(self, run):
         rule, direction = self.rules.stopping, self.oracle.objective.direction
-        others = [curve for curve in self.curves.values() if curve]
-        return rule is not None and rule.is_hopeless(run.curve, others, direction)
+        if rule is None or run.curve[-1] is None:  # an epoch without the objective
+            return False
+        others = [filled(curve) for curve in self.curves.values() if any_value(curve)]
+        return rule.is_hopeless(filled(run.curve), others, direction)
 
     def _conclude(self, run, answer):
         """Decides what becomes of a trial whose process has ended; True if it ended."""
@@ -333,7 +337,9 @@ class Search:
             "stopped": found.get("stopped", False),
             "parameters": found.get("parameters"),
             "curve": run.curve,
-            "curves": found.get("curves") or columns(run.logs),
+            "scores": found.get("scores"),
+            "weights": found.get("weights", False),
+            "curves": found.get("curves") or aligned(run.logs),
             "space": space,
             "reason": reason,
             "details": details,
@@ -341,6 +347,9 @@ class Search:
         }
         self.journal.append("ended", trial_id, **facts)
         self.proposer.end(trial_id, facts["score"], facts["epoch"], space)
+        self.is_unknown = not is_searchable(self.oracle.hyperparameters)
+        if self.is_unknown and reason is None:
+            self._refuse_space()
         self.curves[trial_id] = run.curve
         self.idle = False
         self.table.show_end(self.journal.events[-1])
@@ -427,6 +436,10 @@ def complete(values, space, known):
 
 def derive_seed(seed, trial_id, attempt):
     return zlib.crc32(f"{seed}/{trial_id}/{attempt}".encode()) % 2**31
+
+
+def is_searchable(hyperparameters):
+    return any(count_values(hp) > 1 for hp in hyperparameters.space)
 
 
 def count_values(hp):

@@ -10,10 +10,9 @@ import keras_tuner
 
 from kseq.tuning import hosts
 from kseq.tuning.files import read_json
-from kseq.tuning.fingerprint import fingerprint
+from kseq.tuning.identity import settings
 from kseq.tuning.nursery import Nursery, NurseryLost
 from kseq.tuning.oracles import make_oracle
-from kseq.tuning.places import PLAIN
 from kseq.tuning.running import SERVER_DIED, Rules, Search, SearchFailed
 
 ZERO = 2**31 - 1  # the seed 0, which KerasTuner takes for none
@@ -27,8 +26,10 @@ def search(
     objective="val_loss",
     first=(),
     max_trials=None,
+    executions_per_trial=1,
     workers=1,
     directory,
+    overwrite=False,
     seed=None,
     stopping=None,
     retries=1,
@@ -55,7 +56,9 @@ def search(
 
     Args:
         space: A `keras_tuner.HyperModel`, such as a `kseq.tuning.Space`, or a function
-            from a `keras_tuner.HyperParameters` to a compiled model. It must pickle.
+            from a `keras_tuner.HyperParameters` to a compiled model. Its `fit` may ask
+            for further hyperparameters, and train in phases, folds or its own way. It
+            must pickle; what has no name in a file, as in a notebook, goes by value.
         data: What `fit` takes as its data: arrays `(x, y)` or `(x, y, sample_weight)`,
             a `PyDataset`, or a function of no arguments that returns either, called in
             the process of each trial.
@@ -68,10 +71,16 @@ def search(
             default. `[{}]` tries the defaults. Not with the grid, which tries all.
         max_trials: How many trials to run. None leaves that to the oracle, of which
             the grid and Hyperband come to an end by themselves.
+        executions_per_trial: How often each trial trains a model, each time from other
+            first weights. The trial's score is the mean, its model the best of them.
         workers: How many trials run at once, which share out the cores.
         directory: Where the search keeps its files: a new, an empty, or this search's,
-            which has the same space, data and plain arguments. Data that is no array
-            or list counts as the same if it is of the same kind.
+            which has the same space, data, objective, tuner and arguments of `fit`.
+            Functions and classes of your own are the same while their code is, and that
+            of the functions that it names. What a function returns or a data set reads
+            from files is not looked at.
+        overwrite: Whether to delete what an earlier search has left in the directory,
+            once the new space has built a model. Files of others are refused.
         seed: Non-negative integer that all randomness follows from. None draws one,
             and keeps it in the directory.
         stopping: A rule that ends hopeless trials early: `MedianStopping()`,
@@ -103,6 +112,7 @@ def search(
         KeyboardInterrupt: After Ctrl-C; nothing is lost.
     """
     check_numbers(workers=workers, max_failures=max_failures)
+    check_numbers(executions_per_trial=executions_per_trial)
     check_numbers(0, retries=retries, seed=0 if seed is None else seed)
     if max_trials is not None:
         check_numbers(max_trials=max_trials)
@@ -118,18 +128,20 @@ def search(
     if worker is not None:
         return work(nursery, names, worker, directory, chief)
     epochs = fit_arguments.get("epochs")
-    oracle = make_oracle(tuner, objective, seed_of(seed, directory), epochs)
+    oracle = make_oracle(tuner, objective, seed_of(seed, directory, overwrite), epochs)
     running = Search(
         space=space,
         nursery=nursery,
-        settings=settings(data, fit_arguments),
+        settings=settings(data, fit_arguments, executions_per_trial),
         oracle=oracle,
         first=checked_first(first, oracle),
         max_trials=max_trials,
         workers=names,
         chief=chief,
         directory=directory,
+        overwrite=overwrite,
         rules=Rules(stopping, retries, max_failures, trial_timeout, timeout),
+        executions=executions_per_trial,
         tensorboard=tensorboard,
         verbose=verbose,
     )
@@ -148,14 +160,6 @@ def work(nursery, names, worker, directory, chief):
         raise SearchFailed(str(error)) from error
     except NurseryLost as error:
         raise SearchFailed(SERVER_DIED) from error
-
-
-def settings(data, fit_arguments):
-    """What makes a search another one, besides its space."""
-    plain = {k: v for k, v in fit_arguments.items() if isinstance(v, PLAIN)}
-    named = {f"{name} of fit": value for name, value in plain.items()}
-    given = [data, fit_arguments.get("validation_data")]
-    return {"data": fingerprint(given), **named}
 
 
 class Arguments:
@@ -198,11 +202,11 @@ def as_hypermodel(space):
     )
 
 
-def seed_of(seed, directory):
+def seed_of(seed, directory, overwrite):
     """The seed given, or that of the search in the directory, or a new one."""
     if seed is not None:
         return seed or ZERO
-    found = read_json(Path(directory) / "search.json") or {}
+    found = {} if overwrite else read_json(Path(directory) / "search.json") or {}
     return found.get("seed") or random.SystemRandom().randrange(1, 2**31)
 
 

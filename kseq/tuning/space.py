@@ -177,7 +177,8 @@ class Space(Call, keras_tuner.HyperModel):
         """
         self.budget.check(model)
         callbacks = list(kwargs.pop("callbacks", None) or [])
-        callbacks.append(WatchObjective(callbacks))
+        validation_freq = kwargs.get("validation_freq", 1)
+        callbacks.append(WatchObjective(callbacks, validation_freq))
         return model.fit(*args, callbacks=callbacks, **kwargs)
 
     def limited(self, max_parameters=None, max_memory=None):

@@ -106,6 +106,59 @@ class Failing(keras_tuner.HyperModel):
         return float("nan") if how == "nan" else 0.5
 
 
+class Phases(Small):
+    """Trains in two phases, of which the second spoils what the first has learnt."""
+
+    def __init__(self, reported="first"):
+        super().__init__()
+        self.reported = reported
+
+    def fit(self, hp, model, *args, **kwargs):
+        first = model.fit(*args, **kwargs)
+        model.optimizer.learning_rate = 3.0
+        second = model.fit(*args, **kwargs)
+        told = {"first": first, "second": second}
+        return told.get(self.reported, min(first.history["val_loss"]))
+
+
+class Folds(Small):
+    """Trains other models than the one that `build` made for it."""
+
+    def fit(self, hp, model, x, y, **kwargs):
+        scores = []
+        for fold in range(2):
+            one = self.build(hp)
+            history = one.fit(x[fold::2], y[fold::2], **kwargs)
+            scores.append(min(history.history["val_loss"]))
+        return sum(scores) / len(scores)
+
+
+class OwnLoop(Small):
+    """Trains with a loop of its own, and measures what no epoch reports."""
+
+    def fit(self, hp, model, x, y, callbacks=None, **kwargs):
+        for callback in callbacks:
+            callback.set_model(model)
+        for _ in range(3):
+            model.train_on_batch(x, y)
+        return {"val_loss": float(model.evaluate(x, y, verbose=0))}
+
+
+class OnlyInFit(keras_tuner.HyperModel):
+    """A space whose hyperparameters are in `fit` alone."""
+
+    def build(self, hp):
+        model = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse", run_eagerly=True)
+        return model
+
+    def fit(self, hp, model, *args, **kwargs):
+        kwargs["batch_size"] = hp.Choice("batch_size", [5, 7, 11, 13])
+        if hp.Boolean("long"):
+            kwargs["epochs"] = 3
+        return model.fit(*args, **kwargs)
+
+
 class Instant(keras_tuner.HyperModel):
     """Trains nothing: its score follows from its hyperparameter."""
 

@@ -9,12 +9,11 @@ import pytest
 from keras.callbacks import EarlyStopping, ReduceLROnPlateau
 
 from kseq.tuning.resuming import (
-    BEST,
-    CHECKPOINT,
     FailedTrial,
     FatalError,
-    ResumableFit,
+    Fits,
     ShuffledBatches,
+    checkpoint_of,
 )
 
 RANDOM = np.random.default_rng(3)
@@ -50,9 +49,9 @@ def train(directory, monkeypatch, kill_after=None, callbacks=(), x=X, y=Y, **set
         return True
 
     trained = model()
-    ResumableFit(trained, directory, LOSS, 5, report)
     settings = {"validation_data": (X, Y), "epochs": 6, **settings}
-    history = trained.fit(x, y, callbacks=[c() for c in callbacks], **settings)
+    with Fits(directory, LOSS, 5, report):
+        history = trained.fit(x, y, callbacks=[c() for c in callbacks], **settings)
     return trained.get_weights(), history.history, reported
 
 
@@ -108,7 +107,7 @@ def test_a_damaged_checkpoint_means_to_begin_again(tmp_path, monkeypatch):
     straight = train(tmp_path / "a", monkeypatch)
     with pytest.raises(Killed):
         train(tmp_path / "b", monkeypatch, 3)
-    path = tmp_path / "b" / CHECKPOINT
+    path = checkpoint_of(tmp_path / "b", 0)
     path.write_bytes(path.read_bytes()[:900])
     resumed = train(tmp_path / "b", monkeypatch)
     assert resumed[1] == straight[1] and resumed[2] == [0, 1, 2, 3, 4, 5]
@@ -129,7 +128,7 @@ def test_the_best_weights_are_those_of_the_best_epoch(tmp_path, monkeypatch):
     _, history, _ = train(tmp_path, monkeypatch, epochs=9)
     fresh = model()
     with pytest.warns(UserWarning, match="Skipping variable loading for optimizer"):
-        fresh.load_weights(tmp_path / BEST)
+        fresh.load_weights(tmp_path / "best-0.weights.h5")
     [loss, _] = fresh.evaluate(X, Y, verbose=0)
     assert loss == pytest.approx(min(history["val_loss"]), rel=1e-5)
 
@@ -153,13 +152,111 @@ def test_a_loss_that_is_not_finite_fails_the_trial(tmp_path, monkeypatch):
 def test_an_objective_that_no_metric_has_is_fatal(tmp_path):
     trained = model()
     objective = keras_tuner.Objective("val_bleu", "max")
-    ResumableFit(trained, tmp_path, objective, 5)
-    with pytest.raises(FatalError, match="one of loss, mae. Received.*'val_bleu'"):
-        trained.fit(X, Y)
+    with Fits(tmp_path, objective, 5):
+        with pytest.raises(FatalError, match="one of loss, mae. Received.*'val_bleu'"):
+            trained.fit(X, Y)
 
 
 def test_a_checkpoint_holds_no_pickle(tmp_path, monkeypatch):
     train(tmp_path, monkeypatch, callbacks=[impatient, plateau])
-    with np.load(tmp_path / CHECKPOINT, allow_pickle=False) as file:
+    with np.load(checkpoint_of(tmp_path, 0), allow_pickle=False) as file:
         assert all(file[name].dtype != object for name in file.files)
         assert json.loads(str(file["meta"]))["next_epoch"] == 6
+
+
+def two_phases(trained, data):
+    """Trains the head, then all with a rate that spoils what was learnt."""
+    first, *_, last = trained.layers
+    first.trainable = False
+    trained.compile(keras.optimizers.Adam(0.1), "mse", run_eagerly=True)
+    one = trained.fit(X, Y, epochs=3, **data)
+    first.trainable = True
+    trained.compile(keras.optimizers.SGD(0.7, 0.9), "mse", run_eagerly=True)
+    return trained.get_weights(), one.history, trained.fit(X, Y, epochs=2, **data)
+
+
+def folds(trained, data):
+    """Trains three models, each on a part of the rows."""
+    weights, histories = [], []
+    for fold in range(3):
+        one = keras.models.clone_model(trained)
+        one.compile(keras.optimizers.Adam(0.1), "mse", run_eagerly=True)
+        histories.append(one.fit(X[fold::3], Y[fold::3], epochs=2, **data).history)
+        weights += one.get_weights()
+    return weights, histories, one.fit(X, Y, epochs=1, **data)
+
+
+def phases(directory, monkeypatch, train_phases, kill_after=None):
+    """Trains in several calls of `fit`, and perhaps dies in one of them."""
+    monkeypatch.setattr("kseq.tuning.resuming.SHARE_OF_TIME", float("inf"))
+    directory.mkdir(exist_ok=True)
+    reported, trained = [], model()
+
+    def report(epoch, logs):
+        reported.append(epoch)
+        if len(reported) == kill_after:
+            raise Killed
+        return True
+
+    with Fits(directory, LOSS, 5, report, several=True) as fits:
+        weights, histories, last = train_phases(
+            trained, {"validation_data": (X, Y), "batch_size": 8}
+        )
+    numbers = np.random.random(), trained.get_weights()
+    rows = fits.logs()
+    return [weights, histories, last.history, numbers, rows], reported, fits
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize(
+    "train_phases, kill_after",
+    [(two_phases, 4), (folds, 5), (folds, 6), (two_phases, 2), (folds, 3), (folds, 7)],
+)
+def test_a_trial_of_several_fits_killed_in_any_ends_as_one_that_was_not(
+    tmp_path, monkeypatch, train_phases, kill_after
+):
+    straight, reported, _ = phases(tmp_path / "a", monkeypatch, train_phases)
+    with pytest.raises(Killed):
+        phases(tmp_path / "b", monkeypatch, train_phases, kill_after)
+    resumed, again, fits = phases(tmp_path / "b", monkeypatch, train_phases)
+    for mine, theirs in zip(
+        keras.tree.flatten(resumed), keras.tree.flatten(straight), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+    assert again == reported[kill_after - 1 :]  # from the epoch in which it died
+    assert "fit" not in vars(keras.Model)
+
+
+def test_a_fit_within_a_fit_is_not_watched(tmp_path):
+    class Probe(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            model().fit(X, Y, verbose=0)
+
+    with Fits(tmp_path, LOSS, 5) as fits:
+        model().fit(X, Y, validation_data=(X, Y), epochs=2, callbacks=[Probe()])
+    assert len(fits.calls) == 1 and len(fits.logs()) == 2
+
+
+@pytest.mark.parametrize("freq, scored", [(2, [1, 3]), ([1, 4], [0, 3]), (3, [2])])
+def test_a_curve_may_lack_epochs(tmp_path, monkeypatch, freq, scored):
+    sparse = {"validation_freq": freq, "epochs": 5}
+    _, history, _ = train(tmp_path / "a", monkeypatch, **sparse)
+    assert len(history["loss"]) == 5 and len(history["val_loss"]) == len(scored)
+    _, whole, _ = train(tmp_path / "b", monkeypatch, epochs=5)
+    assert history["val_loss"] == [whole["val_loss"][epoch] for epoch in scored]
+
+
+def test_an_objective_may_come_late_from_a_callback_or_never(tmp_path):
+    def add(epoch, logs):
+        if epoch == 2:
+            logs["val_bleu"] = 7.0
+
+    late, bleu = keras.callbacks.LambdaCallback(on_epoch_end=add), ("val_bleu", "max")
+    with Fits(tmp_path, keras_tuner.Objective(*bleu), 5) as fits:
+        model().fit(X, Y, epochs=3, callbacks=[late])
+        assert fits.calls[0].best == [7.0, 2]
+        with pytest.raises(FatalError, match="one of loss, mae. Received.*'val_bleu'"):
+            model().fit(X, Y, epochs=2, callbacks=[late])
+        with pytest.raises(FatalError, match="Received.*'val_bleu'"):
+            model().fit(X, Y, epochs=9, validation_freq=2, validation_data=(X, Y))
+        assert len(fits.calls[-1].logs) == 2

@@ -6,19 +6,25 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import keras
 import numpy as np
 import pytest
 
+from kseq.tuning.results import Results
 from kseq.tuning.search import SearchFailed, search
 from kseq.tuning.stopping import MedianStopping
 from kseq.tuning.table import LiveTable
 from tests.tuning.searches import (
     Dying,
     Failing,
+    Folds,
     Instant,
+    OnlyInFit,
+    OwnLoop,
+    Phases,
     Small,
     Waiting,
     X,
@@ -76,6 +82,108 @@ def test_a_trial_killed_in_the_middle_goes_on_where_it_was(tmp_path, straight):
     assert [row["attempts"] for row in results.table()] == [2, 1, 1]
 
 
+@pytest.mark.parametrize("space", [Phases(), Phases("second"), Phases("score")])
+def test_score_and_weights_are_the_best_of_several_fits(tmp_path, space):
+    arguments = settings(tmp_path) | {"max_trials": 2, "epochs": 2}
+    results = search(space, (X, Y), **arguments)
+    row = results.best
+    curve = results.curves(row["trial"])["val_loss"]
+    assert len(curve) == row["epochs"] == 4 and max(curve[2:]) > row["score"]
+    assert row["score"] == min(curve) == curve[row["epoch"] - 1]
+    loss = results.best_model().evaluate(X, Y, verbose=0)
+    assert loss == pytest.approx(row["score"], rel=1e-5)
+
+
+def test_the_best_model_of_folds_is_that_of_the_best_fold(tmp_path):
+    results = search(Folds(), (X, Y), **settings(tmp_path) | {"max_trials": 2})
+    row = results.best
+    curve = results.curves(row["trial"])["val_loss"]
+    assert row["score"] == pytest.approx((min(curve[:4]) + min(curve[4:])) / 2)
+    loss = results.best_model().evaluate(X, Y, verbose=0)
+    assert loss == pytest.approx(min(curve), rel=1e-5)
+    with pytest.raises(ValueError, match="`number` must be"):
+        results.best_hyperparameters(0)
+
+
+def test_a_loop_of_ones_own_has_weights_and_no_training_has_none(tmp_path):
+    arguments = settings(tmp_path / "a") | {"max_trials": 1}
+    results = search(OwnLoop(), (X, Y), **arguments)
+    loss = results.best_model().evaluate(X, Y, verbose=0)
+    assert loss == pytest.approx(results.best["score"], rel=1e-5)
+    arguments["directory"] = tmp_path / "b"
+    results = search(Instant(), **arguments)
+    with pytest.raises(ValueError, match="trained a model.*Received: trial 0"):
+        results.best_model()
+
+
+def test_hyperparameters_may_be_in_fit_alone(tmp_path):
+    arguments = settings(tmp_path) | {"epochs": 1, "workers": 2}
+    for trials in (2, 5):  # the second call goes on
+        results = search(OnlyInFit(), (X, Y), **arguments | {"max_trials": trials})
+    rows = results.table()
+    assert len({str(row["values"]) for row in rows}) == len(rows) == 5
+    assert all(set(row["values"]) == {"batch_size", "long"} for row in rows)
+    assert {row["epochs"] for row in rows} == {1, 3}
+    with pytest.raises(ValueError, match="hyperparameter to search over"):
+        search(NoneAtAll(), (X, Y), **settings(tmp_path / "none"))
+
+
+class NoneAtAll(OnlyInFit):
+    def fit(self, hp, model, *args, **kwargs):
+        return model.fit(*args, **kwargs)
+
+
+def test_a_curve_that_lacks_epochs_is_shown_and_compared(tmp_path):
+    sparse = {"validation_freq": 2, "stopping": MedianStopping(1, 1)}
+    results = search(Small(), (X, Y), **settings(tmp_path), **sparse)
+    for row in results.table():
+        curve = results.curves(row["trial"])["val_loss"]
+        assert [value is None for value in curve] == [True, False] * (len(curve) // 2)
+        assert row["score"] == min(curve[1::2])
+    assert "Learning curves" in results.report(tmp_path / "report.html").read_text()
+
+
+def test_several_executions_have_a_mean_and_the_best_model(tmp_path):
+    arguments = settings(tmp_path) | {"max_trials": 2, "epochs": 2}
+    results = search(Small(), (X, Y), **arguments, executions_per_trial=2)
+    row = results.best
+    curve = results.curves(row["trial"])["val_loss"]
+    both = min(curve[:2]), min(curve[2:])
+    assert both[0] != both[1] and row["score"] == pytest.approx(sum(both) / 2)
+    loss = results.best_model().evaluate(X, Y, verbose=0)
+    assert loss == pytest.approx(min(both), rel=1e-5)
+    with pytest.raises(ValueError, match="executions_per_trial: there 2, here 1"):
+        search(Small(), (X, Y), **arguments)
+
+
+def test_a_search_is_opened_without_its_data_and_space(straight):
+    before = {p: p.stat().st_mtime_ns for p in straight.directory.rglob("*")}
+    results = Results.load(straight.directory)
+    assert facts(results) == facts(straight) and str(results) == str(straight)
+    assert results.best_hyperparameters(2)[0] == straight.best_values()
+    loss = results.best_model().evaluate(X, Y, verbose=0)
+    assert loss == pytest.approx(straight.best["score"], rel=1e-5)
+    again = Results.load(str(straight.directory), Small()).best_model()
+    assert again.evaluate(X, Y, verbose=0) == pytest.approx(loss)
+    assert {p: p.stat().st_mtime_ns for p in straight.directory.rglob("*")} == before
+    with pytest.raises(ValueError, match="must be that of a search.*search.json"):
+        Results.load(straight.directory / "trials")
+
+
+def test_a_search_may_be_overwritten_and_files_of_others_not(tmp_path):
+    arguments = settings(tmp_path / "a") | {"max_trials": 1}
+    search(Instant(), **arguments)
+    with pytest.raises(SearchFailed):
+        search(broken, **arguments, overwrite=True)
+    assert len(Results.load(tmp_path / "a").table()) == 1
+    changes = {"seed": 5, "overwrite": True, "max_trials": 2}
+    results = search(Instant(), **arguments | changes)
+    assert len(results.table()) == 2 and results.identity["seed"] == 5
+    (tmp_path / "thesis.tex").write_text("long work")
+    with pytest.raises(ValueError, match="must be empty, new, or hold this search"):
+        search(Instant(), **arguments | {"directory": tmp_path}, overwrite=True)
+
+
 def wait_until(fact, seconds=90):
     deadline = time.monotonic() + seconds
     while not fact():
@@ -118,7 +226,7 @@ def test_a_search_that_is_killed_goes_on_where_it_was(tmp_path, straight, kill):
     kill(process.pid, signal.SIGKILL)
     process.wait()
     wait_until(lambda: not any(map(is_alive, family)))
-    assert list(tmp_path.glob("search/trials/*/checkpoint.npz"))
+    assert list(tmp_path.glob("search/trials/*/checkpoint-0.npz"))
     (tmp_path / "go").touch()
     results = search(Waiting(tmp_path), (X, Y), **settings(tmp_path / "search"))
     assert facts(results) == facts(straight)
@@ -247,6 +355,11 @@ class TestBadInput:
             search(Small(), (X, Y), **settings(straight.directory) | {"epochs": 5})
         with pytest.raises(ValueError, match="another search .data: there .*, here"):
             search(Small(), (X, Y + 1), **settings(straight.directory))
+        with pytest.raises(ValueError, match="space: there Small .*overwrite=True"):
+            search(Folds(), (X, Y), **settings(straight.directory))
+        with pytest.raises(ValueError, match="callbacks of fit: there None, here list"):
+            stop = [keras.callbacks.EarlyStopping("val_loss")]
+            search(Small(), (X, Y), **settings(straight.directory), callbacks=stop)
         assert (straight.directory / "journal.json").read_bytes() == before
 
     def test_a_search_in_which_every_trial_fails(self, tmp_path):
@@ -255,8 +368,8 @@ class TestBadInput:
             search(Small(), (X, Y[:3]), directory=tmp_path, **few)
 
     def test_a_space_that_does_not_pickle(self, tmp_path):
-        with pytest.raises(ValueError, match="must pickle.*Received: .*lambda"):
-            search(lambda hp: None, directory=tmp_path)
+        with pytest.raises(ValueError, match="must pickle.*Received: .*lock"):
+            search(Small(), threading.Lock(), directory=tmp_path)
 
     @pytest.mark.parametrize(
         "bad, complaint",

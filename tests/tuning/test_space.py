@@ -374,5 +374,8 @@ def test_what_is_not_searched_has_names_too():
         bias=True,
         data=list(range(30)),
     )
-    expected = {"args/0": 20, "encoder/deep/num_layers": 3, "name": "a", "bias": True}
-    assert fixed_values(space) == expected
+    plain = {"args/0": 20, "encoder/deep/num_layers": 3, "name": "a", "bias": True}
+    found = fixed_values(space)
+    assert {name: found.pop(name) for name in plain} == plain
+    kinds = {"encoder/deep": "deep", "encoder/wide": "wide", "data": "list"}
+    assert {name: value.split()[0] for name, value in found.items()} == kinds

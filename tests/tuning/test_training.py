@@ -1,4 +1,5 @@
 import pickle
+import types
 
 import keras
 import keras_tuner
@@ -7,6 +8,7 @@ import pytest
 
 import kseq
 from kseq.tuning import Choice, Float, Int, Space, Training, objective, training_steps
+from kseq.tuning.budget import WatchObjective
 
 RANDOM = np.random.default_rng(3)
 INPUTS = [RANDOM.integers(1, 7, RANDOM.integers(2, 6)) for _ in range(11)]
@@ -201,6 +203,15 @@ def test_an_objective_that_no_metric_has_ends_the_search_at_once(tmp_path):
             goal="val_f1",
             max_trials=3,
         )
+
+
+def test_an_objective_is_awaited_where_an_epoch_is_validated():
+    tuners = types.SimpleNamespace(objective=objective("val_loss"))
+    watch = WatchObjective([tuners], validation_freq=2)
+    watch.on_epoch_end(0, {"loss": 1.0})
+    watch.on_epoch_end(1, {"loss": 1.0, "val_loss": 1.0})
+    with pytest.raises(ValueError, match="value that `fit` reports"):
+        watch.on_epoch_end(3, {"loss": 1.0})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,35 @@
+"""A search from code that no other process can import: a notebook, a prompt, a pipe."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CELLS = json.loads(Path(__file__).with_name("search.ipynb").read_text("utf-8"))["cells"]
+CODE = ["".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "code"]
+KERNEL = """
+import sys
+for cell in sys.stdin.read().split("#" * 20):  # as a kernel runs them
+    exec(compile(cell, "<cell>", "exec"), vars(sys.modules["__main__"]))
+"""
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("way", ["notebook", "pipe", "command"])
+def test_a_search_needs_no_file(way, tmp_path):
+    program = "\n".join(CODE)
+    given = {"notebook": ("#" * 20).join(CODE), "pipe": program, "command": ""}[way]
+    options = {"notebook": ["-c", KERNEL], "pipe": [], "command": ["-c", program]}[way]
+    done = subprocess.run(
+        [sys.executable, *options],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        input=given,
+        text=True,
+        capture_output=True,
+    )
+    assert done.stdout.splitlines()[-1:] == ["True"], done.stderr
