@@ -337,7 +337,6 @@ class Search:
             "stopped": found.get("stopped", False),
             "parameters": found.get("parameters"),
             "curve": run.curve,
-            "scores": found.get("scores"),
             "weights": found.get("weights", False),
             "curves": found.get("curves") or aligned(run.logs),
             "space": space,

@@ -143,7 +143,6 @@ def train(load, job, connection):
     first = executions[0]
     return {
         "score": statistics.fmean(execution.score for execution in executions),
-        "scores": [execution.score for execution in executions],
         "epoch": best.epoch,
         "curves": aligned(fits.logs()) or first.curves,
         "stopped": verdicts[-1:] == [False],
