@@ -237,6 +237,7 @@ def test_a_fit_within_a_fit_is_not_watched(tmp_path):
     assert len(fits.calls) == 1 and len(fits.logs()) == 2
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("freq, scored", [(2, [1, 3]), ([1, 4], [0, 3]), (3, [2])])
 def test_a_curve_may_lack_epochs(tmp_path, monkeypatch, freq, scored):
     sparse = {"validation_freq": freq, "epochs": 5}

@@ -82,6 +82,7 @@ def test_a_trial_killed_in_the_middle_goes_on_where_it_was(tmp_path, straight):
     assert [row["attempts"] for row in results.table()] == [2, 1, 1]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("space", [Phases(), Phases("second"), Phases("score")])
 def test_score_and_weights_are_the_best_of_several_fits(tmp_path, space):
     arguments = settings(tmp_path) | {"max_trials": 2, "epochs": 2}
