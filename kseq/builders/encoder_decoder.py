@@ -130,7 +130,10 @@ class EncoderDecoder(WritingModel):
         if not hasattr(target, "vocabulary_size"):
             raise ValueError(
                 "`target` must be an embedding of tokens, or the size of their "
-                f"vocabulary. Received: target={target}."
+                f"vocabulary. Received: target={target}. A series of numbers is not "
+                "written token by token; forecast it with "
+                "`kseq.many_to_one(kseq.layers.FeatureEmbedding(num_features, 64), "
+                "num_outputs=steps)`."
             )
         if isinstance(source, TokenEmbedding) and source.padding != target.padding:
             raise ValueError(
@@ -167,7 +170,10 @@ class EncoderDecoder(WritingModel):
                 raise ValueError(
                     f"`{option}` must be a token of the target vocabulary, which has "
                     f"{size}, and not its padding, {self.pad_token_id}. Received: "
-                    f"{option}={token_id!r}."
+                    f"{option}={token_id!r}. A vocabulary counts its special tokens "
+                    "too. A series of numbers has none: forecast it with "
+                    "`kseq.many_to_one(kseq.layers.FeatureEmbedding(num_features, 64), "
+                    "num_outputs=steps)`."
                 )
         if start_token_id == end_token_id:
             raise ValueError(

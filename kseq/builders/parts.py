@@ -55,7 +55,7 @@ def as_embedding(part, width, name=None, reader=None):
 def as_encoder(part, width, name=None):
     """`"gru"` is short for `RecurrentEncoder("gru", width)`."""
     if isinstance(part, str):
-        one_of("encoder", part, NETWORKS)
+        known_network("encoder", part)
         positive_integer("width", width)
     if part == "transformer":
         return TransformerEncoder(num_heads=heads_of(width), width=width, name=name)
@@ -67,7 +67,7 @@ def as_encoder(part, width, name=None):
 def as_decoder(part, width, cross_attention=True):
     """`"gru"` is short for a GRU decoder with Bahdanau's attention."""
     if isinstance(part, str):
-        one_of("decoder", part, NETWORKS)
+        known_network("decoder", part)
         positive_integer("width", width)
     if part == "transformer":
         return TransformerDecoder(
@@ -84,6 +84,26 @@ def as_decoder(part, width, cross_attention=True):
             "runs any Keras cell, or `TransformerDecoder`."
         )
     return part
+
+
+def known_network(name, part):
+    """Refuse an unknown name of a network, and tell what was most likely meant."""
+    cell = part.lower().removeprefix("bi").removeprefix("directional").strip("-_ ")
+    if part in NETWORKS:
+        return
+    if name == "encoder" and part.lower().startswith("bi"):
+        cell = cell if cell in NETWORKS[:3] else "lstm"
+        raise ValueError(
+            "A network that reads in both directions is a layer. Received: "
+            f"{name}={part!r}. Take "
+            f'`{name}=kseq.layers.RecurrentEncoder("{cell}", 64, bidirectional=True)`.'
+        )
+    meant = f' Take `{name}="{part.lower()}"`.' if part.lower() in NETWORKS else ""
+    listed = ", ".join(f'"{network}"' for network in NETWORKS)
+    raise ValueError(
+        f"`{name}` must be one of {listed}, or a layer. Received: {name}={part!r}."
+        f"{meant}"
+    )
 
 
 def heads_of(width):

@@ -4,6 +4,8 @@ Axes in shape comments: B batch, N hypotheses, K beams, T target steps, S source
 V vocabulary.
 """
 
+import inspect
+
 import keras
 import numpy as np
 from keras import ops
@@ -24,7 +26,7 @@ from kseq.builders.rows import (
     token_rows,
 )
 from kseq.builders.streaming import Beginning, Stepping, stream
-from kseq.decoding import Generation, GreedySearch
+from kseq.decoding import BeamSearch, Generation, GreedySearch, Sampling
 from kseq.decoding.loop import check_max_length
 from kseq.layers.arguments import one_of
 
@@ -62,6 +64,7 @@ class WritingModel(keras.Model):
         return_attention_scores=False,
         prefix=None,
         jit_compile=None,
+        **options,
     ):
         """Writes the target of each source.
 
@@ -86,6 +89,7 @@ class WritingModel(keras.Model):
                 5 to 10 seconds for each search, `max_length` and shape of a batch, and
                 pays where a Transformer writes many batches. None for what Keras does:
                 always on JAX, on TensorFlow with a GPU.
+            **options: None. An option of a search is refused with the search to take.
 
         Returns:
             A `kseq.decoding.Generation` of NumPy arrays, every hypothesis, best first.
@@ -96,6 +100,7 @@ class WritingModel(keras.Model):
                 different numbers of rows, or a prefix goes on behind an end token or is
                 longer than `max_length`.
         """
+        refuse_options(options)
         source = all_rows(source)
         search, rows, compiled = self._prepare(
             source, search, max_length, prefix, jit_compile
@@ -394,3 +399,17 @@ def as_search(search):
             f"num_beams=5)`, or None. Received: search={search!r}."
         )
     return search
+
+
+def refuse_options(options):
+    """Refuse options of `generate`, and tell which search has one of that name."""
+    for name, value in options.items():
+        for search in (BeamSearch, Sampling):
+            if name in inspect.signature(search).parameters:
+                raise ValueError(
+                    f"`{name}` is an option of a search. Received: {name}={value!r}. "
+                    f"Take `search=kseq.decoding.{search.__name__}({name}={value!r})`."
+                )
+    if options:
+        name = next(iter(options))
+        raise TypeError(f"generate() got an unexpected keyword argument {name!r}")

@@ -40,7 +40,8 @@ class BahdanauAttention(keras.layers.Layer):
         row with nothing to read gives zeros.
 
     Raises:
-        ValueError: `units` is not a positive integer, or a mask is not boolean.
+        ValueError: `units` is not a positive integer, or a mask is neither
+            boolean nor of 0 and 1.
 
     Example:
 

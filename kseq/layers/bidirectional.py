@@ -50,8 +50,8 @@ class Bidirectional(keras.layers.Layer):
 
     Raises:
         ValueError: The layer returns one vector, runs backwards or is not recurrent,
-            the merge mode is unknown, a mask is not boolean, or there are not as many
-            first states as the two directions have.
+            the merge mode is unknown, a mask is neither boolean nor of 0 and 1, or
+            there are not as many first states as the two directions have.
 
     Example:
 

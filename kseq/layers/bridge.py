@@ -6,7 +6,7 @@ Axes in shape comments: B batch, S source steps, D features, U units.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import one_of
+from kseq.layers.arguments import fits, one_of
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import as_boolean_mask, keep
 
@@ -37,8 +37,9 @@ class StateBridge(keras.layers.Layer):
         For each decoder layer a list of states `(B, size)`.
 
     Raises:
-        ValueError: The kind is unknown, `"copy"` meets states that do not fit, or a
-            mask is not boolean.
+        ValueError: The kind is unknown, the states are not a list for each layer or of
+            other sizes than at the build, `"copy"` meets states that do not fit, or a
+            mask is neither boolean nor of 0 and 1.
 
     Example:
 
@@ -67,6 +68,7 @@ class StateBridge(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, memory_shape, states_shape=None):
+        check_nesting(states_shape)
         if self.kind == "copy":
             received = [
                 [shape[-1] for shape in layer] for layer in (states_shape or [])
@@ -80,7 +82,7 @@ class StateBridge(keras.layers.Layer):
                 )
         for index, projections in enumerate(self.projections):
             if states_shape:
-                layer = states_shape[self._source_layer(index, len(states_shape))]
+                layer = states_shape[self._source_layers(len(states_shape))[index]]
                 width = sum(shape[-1] for shape in layer)
             else:
                 width = memory_shape[-1]
@@ -92,6 +94,8 @@ class StateBridge(keras.layers.Layer):
         return None
 
     def call(self, memory, states=None, memory_mask=None):
+        if states is not None and self.kind != "zero":
+            self._check_states(states, memory.shape[0])
         if self.kind == "copy":
             return [list(layer) for layer in states]
         if self.kind == "zero":
@@ -104,17 +108,35 @@ class StateBridge(keras.layers.Layer):
             states = [[masked_mean(memory, memory_mask)]]
         sources = [ops.concatenate(list(layer), axis=-1) for layer in states]
         return [
-            [
-                projection(sources[self._source_layer(index, len(sources))])
-                for projection in projections
-            ]
-            for index, projections in enumerate(self.projections)
+            [projection(sources[source]) for projection in projections]
+            for projections, source in zip(
+                self.projections, self._source_layers(len(sources)), strict=True
+            )
         ]
 
-    def _source_layer(self, index, num_sources):
-        """The encoder layer as far below the top as the decoder layer is."""
-        below_top = len(self.state_sizes) - 1 - index
-        return max(num_sources - 1 - below_top, 0)
+    def _check_states(self, states, rows):
+        """Refuse states of other rows or widths than those of the build."""
+        shapes = keras.tree.map_structure(lambda state: tuple(state.shape), states)
+        check_nesting(shapes)
+        received = [[shape[-1] for shape in layer] for layer in shapes]
+        expected = self.state_sizes
+        if self.kind == "dense":  # which joins the states of a layer
+            received = [sum(received[i]) for i in self._source_layers(len(shapes))]
+            expected = [layer[0].kernel.shape[0] for layer in self.projections]
+        is_for_rows = all(
+            fits(shape[:1], (rows,)) for layer in shapes for shape in layer
+        )
+        if received != expected or not is_for_rows:
+            raise ValueError(
+                "`initial_state` must have the sizes that the decoder was built with, "
+                f"for each layer {expected} in all, and {rows} rows, as `memory`. "
+                f"Received: states of the shapes {shapes}."
+            )
+
+    def _source_layers(self, num_sources):
+        """Return for each decoder layer the encoder layer as far below the top."""
+        offset = num_sources - len(self.state_sizes)
+        return [max(index + offset, 0) for index in range(len(self.state_sizes))]
 
     def get_config(self):
         return {
@@ -122,6 +144,21 @@ class StateBridge(keras.layers.Layer):
             "state_sizes": self.state_sizes,
             "kind": self.kind,
         }
+
+
+def check_nesting(shapes):
+    """Refuse states that are not a list for each layer."""
+    depth, inner = 0, shapes
+    while isinstance(inner, (list, tuple)) and inner:
+        depth, inner = depth + 1, inner[0]
+    if shapes is not None and depth != 3:  # layers, states, axes
+        advice = {1: "[[initial_state]]", 2: "[initial_state]"}.get(depth)
+        raise ValueError(
+            "`initial_state` must be a list of the states of each encoder layer, "
+            "[[h]] of one GRU and [[h, c]] of one LSTM, each (B, U). Received: states "
+            f"of the shapes {shapes}."
+            + (f" Wrap them: `initial_state={advice}`." if advice else "")
+        )
 
 
 def masked_mean(memory, memory_mask=None):

@@ -67,6 +67,7 @@ class MultiHeadAttention(keras.layers.Layer):
             that value.
         look_ahead: Whether each query sees its own step and those before it only.
         return_attention_scores: Whether to return the weights as well.
+        use_causal_mask: Keras' name for `look_ahead`, which an error tells.
 
     Returns:
         `(B, T, D)`, or `(outputs, weights)` with weights `(B, H, T, S)`, those before
@@ -74,7 +75,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     Raises:
         ValueError: The width does not divide by `num_heads`, or the heads by
-            `num_key_value_heads`, or a mask is not boolean.
+            `num_key_value_heads`, or a mask is neither boolean nor of 0 and 1.
 
     Example:
 
@@ -177,7 +178,13 @@ class MultiHeadAttention(keras.layers.Layer):
         look_ahead=False,
         return_attention_scores=False,
         training=False,
+        use_causal_mask=False,
     ):
+        if use_causal_mask:
+            raise ValueError(
+                "The mask that hides later steps is called `look_ahead`. Received: "
+                "use_causal_mask=True. Take `look_ahead=True`."
+            )
         positions = step_positions(query_mask, ops.shape(query)[1])
         query = keep(query, query_mask)
         if value is None:

@@ -34,7 +34,7 @@ class MeanPooling(keras.layers.Layer):
         Vectors `(B, D)`, without a mask. A row with no real step gives zeros.
 
     Raises:
-        ValueError: A mask is not boolean.
+        ValueError: A mask is neither boolean nor of 0 and 1.
 
     Example:
 
@@ -78,7 +78,7 @@ class MaxPooling(keras.layers.Layer):
         Vectors `(B, D)`, without a mask. A row with no real step gives zeros.
 
     Raises:
-        ValueError: A mask is not boolean.
+        ValueError: A mask is neither boolean nor of 0 and 1.
 
     Example:
 
@@ -122,7 +122,7 @@ class LastStepPooling(keras.layers.Layer):
         Vectors `(B, D)`, without a mask. A row with no real step gives zeros.
 
     Raises:
-        ValueError: A mask is not boolean.
+        ValueError: A mask is neither boolean nor of 0 and 1.
 
     Example:
 
@@ -167,7 +167,7 @@ class ClassToken(keras.layers.Layer):
         one, with True in front.
 
     Raises:
-        ValueError: A mask is not boolean.
+        ValueError: A mask is neither boolean nor of 0 and 1.
 
     Example:
 
@@ -232,7 +232,7 @@ class ClassTokenPooling(keras.layers.Layer):
         Vectors `(B, D)`, without a mask. A row with no real step gives zeros.
 
     Raises:
-        ValueError: A mask is not boolean.
+        ValueError: A mask is neither boolean nor of 0 and 1.
 
     Example:
 
@@ -282,7 +282,8 @@ class AttentionPooling(keras.layers.Layer):
         A row with no real step gives zeros.
 
     Raises:
-        ValueError: `units` is not a positive integer, or a mask is not boolean.
+        ValueError: `units` is not a positive integer, or a mask is neither
+            boolean nor of 0 and 1.
 
     Example:
 

@@ -66,8 +66,8 @@ class RecurrentEncoder(keras.layers.Layer):
 
     Raises:
         ValueError: The cell or the merge mode is unknown, a size is not positive, a
-            rate is not in [0, 1), `residual` is something else, or a mask is not
-            boolean.
+            rate is not in [0, 1), `residual` is something else, or a mask is
+            neither boolean nor of 0 and 1.
 
     Example:
 

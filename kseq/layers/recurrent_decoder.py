@@ -8,7 +8,13 @@ import keras
 from keras import ops
 
 from kseq.layers import compilation
-from kseq.layers.arguments import fits, one_of, positive_integer, rate, same_rows
+from kseq.layers.arguments import (
+    check_hypotheses,
+    one_of,
+    positive_integer,
+    rate,
+    same_rows,
+)
 from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.bridge import StateBridge
 from kseq.layers.cells import (
@@ -289,13 +295,13 @@ class RecurrentDecoder(keras.layers.Layer):
             `(outputs (B, K, U), state)`, or `(outputs, state, weights (B, K, S))`.
 
         Raises:
-            ValueError: The inputs are not one vector for each hypothesis, or attention
-                scores are asked of a decoder without attention.
+            ValueError: The inputs are not one vector for each hypothesis of the state,
+                or attention scores are asked of a decoder without attention.
         """
         self._check_attends(return_attention_scores)
         inputs = ops.convert_to_tensor(inputs, self.compute_dtype)
         before = top(state)
-        check_inputs(inputs, before)
+        check_hypotheses(inputs.shape, before.shape)
         state = self._advance(inputs, state, constants)
         outputs = self._outputs(inputs, self._features(state), constants)
         if not return_attention_scores:
@@ -424,17 +430,6 @@ class RecurrentDecoder(keras.layers.Layer):
             attention = keras.saving.deserialize_keras_object(attention)
         cell = deserialize_cell(config["cell"])
         return cls(**{**config, "cell": cell, "attention": attention})
-
-
-def check_inputs(inputs, states):
-    """Refuses what is not a vector for each hypothesis that has a state."""
-    shape, beams = tuple(inputs.shape), tuple(states.shape)[:2]
-    if len(shape) != 3 or not fits(shape[:2], beams):
-        raise ValueError(
-            "`inputs` must be a vector for each hypothesis, shape (B, K, D), where (B, "
-            f"K) is {beams}. Received: inputs of shape {shape}. Embed the last tokens, "
-            "integers (B, K)."
-        )
 
 
 def top(state):

@@ -7,7 +7,7 @@ steps, H heads, N key heads, C size of a head, D features, U width.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import positive_integer, same_rows
+from kseq.layers.arguments import check_hypotheses, positive_integer, same_rows
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import keep, step_mask
 from kseq.layers.transformer_blocks import TransformerDecoderBlock
@@ -234,19 +234,22 @@ class TransformerDecoder(TransformerStack):
             `(B, num_layers, H, K, S)`.
 
         Raises:
-            ValueError: Attention scores are asked of a decoder without cross-attention.
+            ValueError: The inputs are not one vector for each hypothesis of the state,
+                or attention scores are asked of a decoder without cross-attention.
         """
         if return_attention_scores and not self.cross_attention:
             raise ValueError(
                 "The attention of a step needs cross-attention. Received: "
                 "return_attention_scores=True on a decoder with cross_attention=False."
             )
+        inputs = ops.convert_to_tensor(inputs, self.compute_dtype)
+        check_hypotheses(inputs.shape, state["positions"].shape)
         positions, mask = state["positions"], constants.get("mask")
         _, beams, length = state["lineage"].shape
         is_newest = ops.arange(length) == ops.expand_dims(positions, -1)  # B K L
         itself = ops.expand_dims(ops.arange(beams), -1)  # K 1
         lineage = ops.where(is_newest, itself, state["lineage"])  # B K L
-        x = self.enter(ops.convert_to_tensor(inputs, self.compute_dtype))  # B K U
+        x = self.enter(inputs)  # B K U
         caches, weights = [], []
         for block, cache, own in zip(
             self.blocks, state["shared"], constants["layers"], strict=True
