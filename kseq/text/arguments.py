@@ -3,23 +3,61 @@
 import collections.abc
 import numbers
 
+NO_NUL = ('{}.replace(b"\\0", b"")', '{}.replace("\\0", "")')  # of bytes, of a string
+NO_UTF8 = ('{}.decode("latin-1")', '{}.encode("utf-8", "replace").decode()')
 
-def strings(name, values):
-    """Returns the values as a list, if they are several strings."""
+
+def strings(name, values, first=0):
+    """Returns the values as a list, if they are several strings.
+
+    The first of them has the number `first`.
+    """
     is_single = isinstance(values, (str, bytes))
-    if is_single or not isinstance(values, collections.abc.Iterable):
+    if is_single or not is_list(values):
         raise ValueError(
             f"`{name}` must be a list of strings. Received: {name}={shortened(values)}."
-            + f" Wrap it in a list: [{shortened(values)}]." * is_single
+            + f" Wrap it in a list: `[{name}]`." * is_single
         )
     values = list(values)
-    for i, value in enumerate(values):
+    for i, value in enumerate(values, first):
         if not isinstance(value, (str, bytes)):
             raise ValueError(
                 f"`{name}` must be a list of strings. "
                 f"Received: {name}[{i}]={shortened(value)}."
+                + f' Join symbols: `[" ".join(x) for x in {name}]`.'
+                * is_list(value)
             )
     return values
+
+
+def is_list(values):
+    """Whether values come one after another."""
+    is_iterable = isinstance(values, collections.abc.Iterable)
+    return is_iterable and getattr(values, "shape", None) != ()
+
+
+def utf8(name, texts, first=0):
+    """Returns texts as UTF-8, if that is what each can be.
+
+    A NUL ends a string in some of the functions that texts go through, so none is let
+    in. The first of the texts has the number `first`.
+    """
+    encoded = []
+    for i, text in enumerate(texts, first):
+        is_text = isinstance(text, str)
+        try:
+            encoded.append(text.encode() if is_text else text)
+            problem = b"\0" in encoded[-1] and ("a NUL", NO_NUL[is_text])
+            encoded[-1].decode()
+        except UnicodeError as error:
+            problem = error.reason, NO_UTF8[is_text]
+        if problem:
+            raise ValueError(
+                f"`{name}` must be texts in UTF-8 without a NUL. Received: {name}[{i}]="
+                f"{shortened(text)}, with {problem[0]}. Mend it: `"
+                f"{problem[1].format(f'{name}[{i}]')}`."
+            )
+    return encoded
 
 
 def one_of(name, value, options):

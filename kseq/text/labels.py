@@ -89,7 +89,7 @@ class TextToLabels(Loadable, keras.Model):
     def call(self, inputs, training=None):
         return self.model(inputs, training=training)
 
-    def label(self, texts, batch_size=64):
+    def label(self, texts, batch_size=64, allow_blank=False):
         """Finds the most probable label of each text, or of each of its tokens.
 
         Texts of like length are read together, so any number may come in any order.
@@ -97,19 +97,25 @@ class TextToLabels(Loadable, keras.Model):
         Args:
             texts: List of texts, as the vocabulary takes them.
             batch_size: How many texts are read together.
+            allow_blank: Whether a text may have no token. A classifier gives None for
+                it, and a tagger an empty list, so lines stay aligned.
 
         Returns:
             For each text its `Label`; of a tagger a list with one for each token.
 
         Raises:
-            ValueError: A text has no token at all, or `batch_size` is less than 1.
+            ValueError: A text has no token at all, and `allow_blank` is False; or
+                `batch_size` is less than 1.
 
         Example: see the class.
         """
-        rows = encode_some(self.vocabulary, texts)
+        rows = encode_some(self.vocabulary, texts, allow_blank)
         size = at_least("batch_size", batch_size, 1)
-        results = [None] * len(rows)
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        is_tagger = len(self.model.output_shape) == 3
+        results = [[] if is_tagger else None for _ in rows]
+        order = sorted(
+            (i for i, row in enumerate(rows) if row), key=lambda i: len(rows[i])
+        )
         for first in range(0, len(order), size):
             chosen = order[first : first + size]
             probabilities = self._probabilities(

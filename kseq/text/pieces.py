@@ -15,6 +15,7 @@ from kseq.text.token_table import by_frequency
 
 CONTINUED, UNKNOWN_WORD = "##", "[UNK]"
 LONGEST_WORD = 1000  # bytes; a longer word is unknown
+LONGEST_PIECE = 256  # bytes, without CONTINUED; what cuts words takes none longer
 
 
 def learn_pieces(counts, size, min_count):
@@ -66,6 +67,8 @@ def merges(words, min_count):
         if -count < max(min_count, 1):
             return
         merged = pair[0] + pair[1].removeprefix(CONTINUED)
+        if len(merged.removeprefix(CONTINUED).encode()) > LONGEST_PIECE:
+            continue
         yield merged
         changed = set()
         for index in places.pop(pair):

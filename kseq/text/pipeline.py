@@ -101,7 +101,7 @@ class TextToText(Loadable, keras.Model):
     def call(self, inputs, training=None):
         return self.model(inputs, training=training)
 
-    def generate(self, texts, search=None, max_length=40, **options):
+    def generate(self, texts, search=None, max_length=40, allow_blank=False, **options):
         """Writes a text for each text.
 
         Args:
@@ -109,6 +109,8 @@ class TextToText(Loadable, keras.Model):
             search: How to search: `kseq.decoding.BeamSearch(5)` and the like. None for
                 the way of the model.
             max_length: Greatest number of tokens of a hypothesis.
+            allow_blank: Whether a text may have no token. Nothing is written for it: it
+                has one hypothesis, "" of log-probability 0, so lines stay aligned.
             **options: What else the model's `generate` takes, such as
                 `return_attention_scores=True`.
 
@@ -116,13 +118,14 @@ class TextToText(Loadable, keras.Model):
             For each text a list of `Hypothesis`, the best first.
 
         Raises:
-            ValueError: A text has no token at all.
+            ValueError: A text has no token at all, and `allow_blank` is False.
 
         Example: see the class.
         """
-        source_ids = encode_some(self.source_vocabulary, texts)
+        rows = encode_some(self.source_vocabulary, texts, allow_blank)
+        source_ids = [row for row in rows if row]
         if not source_ids:
-            return []
+            return [self._blank() for _ in rows]
         result = self.model.generate(
             source_ids, search=search, max_length=max_length, **options
         )
@@ -135,7 +138,7 @@ class TextToText(Loadable, keras.Model):
                 result.attention,  # B N ... T S
             )
         )
-        return [
+        written = (
             [
                 self._hypothesis(
                     source_ids[b],
@@ -146,9 +149,12 @@ class TextToText(Loadable, keras.Model):
                 for n in range(token_ids.shape[1])
             ]
             for b in range(len(source_ids))
-        ]
+        )
+        return [next(written) if row else self._blank() for row in rows]
 
-    def generate_stream(self, texts, search=None, max_length=40, **options):
+    def generate_stream(
+        self, texts, search=None, max_length=40, allow_blank=False, **options
+    ):
         """Writes a text for each text, and gives its pieces as they come.
 
         A piece is never a part of a character or of a syllable of Hangul; what a later
@@ -159,6 +165,7 @@ class TextToText(Loadable, keras.Model):
             texts: As for `generate`.
             search: `GreedySearch()`, the default, or `Sampling()` with one draw.
             max_length: As for `generate`.
+            allow_blank: As for `generate`; all pieces of a blank text are "".
             **options: What else the model's `generate_stream` takes.
 
         Returns:
@@ -179,13 +186,26 @@ class TextToText(Loadable, keras.Model):
         ...     ["he"], max_length=5)[0][0].text
         True
         """
-        source_ids = encode_some(self.source_vocabulary, texts)
+        rows = encode_some(self.source_vocabulary, texts, allow_blank)
+        source_ids = [row for row in rows if row]
         if not source_ids:
             return iter(())
         tokens = check_streams(self.model).generate_stream(
             source_ids, search=search, max_length=max_length, **options
         )
-        return text_pieces(self.target_vocabulary, tokens, len(source_ids))
+        pieces = text_pieces(self.target_vocabulary, tokens, len(source_ids))
+        return self._in_place(pieces, rows)
+
+    def _in_place(self, pieces, rows):
+        """Pieces of the texts that have tokens, with nothing where one has none."""
+        for some in map(iter, pieces):
+            yield [next(some) if row else self._nothing() for row in rows]
+
+    def _nothing(self):
+        return self.target_vocabulary.decode([[]])[0]
+
+    def _blank(self):
+        return [Hypothesis(self._nothing(), [], 0.0, [])]
 
     def _hypothesis(self, source_ids, token_ids, log_prob, attention):
         if attention is not None:
@@ -207,13 +227,14 @@ class TextToText(Loadable, keras.Model):
         return cls(**deserialize_parts(config, PARTS, custom_objects))
 
 
-def encode_some(vocabulary, texts):
-    """Token ids of texts, each of which has at least one token."""
+def encode_some(vocabulary, texts, allow_blank=False):
+    """Token ids of texts, each of which has a token unless a blank one is allowed."""
     ids = vocabulary.encode(texts)
-    if [] in ids:
+    if [] in ids and not allow_blank:
         raise ValueError(
             "`texts` must have at least one token each. Received: "
-            f"texts[{ids.index([])}], which has none."
+            f"texts[{ids.index([])}], which has none. Leave it out, or give "
+            "`allow_blank=True` for a result in its place."
         )
     return ids
 

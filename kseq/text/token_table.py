@@ -1,6 +1,7 @@
 """The numbers of tokens: four special ids, then one for each token."""
 
 import collections
+import numbers
 
 import keras
 import numpy as np
@@ -9,6 +10,12 @@ from kseq.text.arguments import shortened
 
 PADDING, UNKNOWN, START, END = range(4)
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+HINTS = {  # by the number of axes
+    0: " Wrap an id in two lists: `[[ids]]`.",
+    1: " Wrap a row in a list: `[ids]`.",
+    3: " Choose one of several hypotheses: `[row[0] for row in ids]`.",
+    "result": " Choose one of several hypotheses: `ids.token_ids[:, 0]`.",
+}
 
 
 class TokenTable:
@@ -63,8 +70,8 @@ class TokenTable:
         ids = keras.ops.convert_to_numpy(ids)
         if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
             raise ValueError(
-                "`ids` must be integers, one row for each text. Received a row "
-                f"{ids.tolist()!r}. Wrap a single row in a list: [[4, 5, 3]]."
+                "`ids` must be integers, one row for each text. Received: a row of "
+                f"{shortened(ids.tolist())}."
             )
         wrong = ids[(ids < 0) | (ids >= len(self))]
         if wrong.size:
@@ -74,6 +81,28 @@ class TokenTable:
                 "vocabulary that the model was trained with."
             )
         return [self.symbols[i] for i in ids[text_positions(ids)]]
+
+
+def rows_of(ids):
+    """Returns the rows of ids, if they have two axes."""
+    rank = rank_of(ids)
+    if rank == 2 or rank == 1 and not len(ids):
+        return ids
+    hint = HINTS.get(rank, "")
+    if not rank and not isinstance(ids, numbers.Integral):
+        hint = HINTS["result"] if hasattr(ids, "token_ids") else ""
+    raise ValueError(
+        "`ids` must be integers, one row for each text. Received: ids="
+        f"{shortened(ids)}, of {rank} axes.{hint}"
+    )
+
+
+def rank_of(ids):
+    if hasattr(ids, "shape"):
+        return len(ids.shape)
+    if not isinstance(ids, (list, tuple)):
+        return 0
+    return 1 + (rank_of(ids[0]) if ids else 0)
 
 
 def by_frequency(counts):

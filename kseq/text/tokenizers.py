@@ -7,7 +7,7 @@ import collections
 import itertools
 import unicodedata
 
-from kseq.text.arguments import shortened, strings
+from kseq.text.arguments import is_list, shortened, strings, utf8
 from kseq.text.marks import SPACING, join_marks, split_marks
 from kseq.text.pieces import (
     join_pieces,
@@ -40,8 +40,8 @@ class Tokenizer:
     def learn(self, texts, limit, min_count):
         """Learns tokens from texts: `(tokens, number of different symbols)`."""
         counts = collections.Counter()
-        for chunk in chunks(texts, 10_000):
-            counts.update(self.words(chunk).values.numpy().tolist())
+        for first, chunk in chunks(texts, 10_000):
+            counts.update(self.words(chunk, first).values.numpy().tolist())
         counts = {word.decode(): count for word, count in counts.items()}
         spacing = SPACING if self.split in MARKED else ()  # always, as any text has it
         limit = None if limit is None else limit - len(spacing)
@@ -59,11 +59,11 @@ class Tokenizer:
         if self.split == "word_piece":
             self.cut = piece_tokenizer(tokens)
 
-    def words(self, texts):
+    def words(self, texts, first=0):
         """Texts as symbols, `B (L)`, words not yet cut into pieces."""
         import tensorflow as tf
 
-        texts = self._normalized(as_tensor(texts, self.split))
+        texts = self._normalized(as_tensor(texts, self.split, first))
         if self.split is None:
             return tf.ragged.boolean_mask(texts, texts != "")
         if self.split == "character":
@@ -100,11 +100,29 @@ class Tokenizer:
             return texts.with_values(self._normalized(texts.values))
         if self.normalization is not None:
             texts = tensorflow_text().normalize_utf8(texts, self.normalization)
-        return tf.strings.lower(texts, encoding="utf-8") if self.lowercase else texts
+        return lowercased(texts) if self.lowercase else texts
 
 
-def as_tensor(texts, split):
-    """Texts as a string tensor `(B,)`, ready symbols as a ragged one, `B (L)`."""
+def lowercased(texts):
+    """Texts `(B,)` in lower case, the same in every locale.
+
+    TensorFlow follows the locale of the machine, which makes the Turkish letter without
+    a dot of an I, and puts a dot under the accents of a Lithuanian one. So the letters
+    in question are lowercased before.
+    """
+    import tensorflow as tf
+
+    texts = tf.strings.lower(texts)  # ASCII
+    for letter in "\u00cc\u00cd\u0128\u012e\u0130":  # an I with some accent
+        texts = tf.strings.regex_replace(texts, letter, letter.lower())
+    return tf.strings.lower(texts, encoding="utf-8")
+
+
+def as_tensor(texts, split, first=0):
+    """Texts as a string tensor `(B,)`, ready symbols as a ragged one, `B (L)`.
+
+    The first of them has the number `first`, for what is said of a wrong one.
+    """
     import tensorflow as tf
 
     rank = 2 if split is None else 1
@@ -115,26 +133,54 @@ def as_tensor(texts, split):
                 f"Received: a tensor of {texts.dtype.name}, shape {texts.shape}."
             )
         if rank == 2 and not isinstance(texts, tf.RaggedTensor):
-            return tf.RaggedTensor.from_tensor(texts)
+            texts = tf.RaggedTensor.from_tensor(texts)
+        if tf.executing_eagerly():  # in a graph nothing is known yet
+            rows = texts.numpy() if rank == 1 else texts.to_list()
+            utf8_rows(rows, rank, first)
         return texts
     if rank == 1:
-        return tf.constant(strings("texts", texts), tf.string)
-    if isinstance(texts, (str, bytes)):
-        raise ValueError(
-            "`texts` must be a list of lists of symbols with split=None. "
-            f"Received: texts={shortened(texts)}."
+        return tf.constant(
+            utf8_rows(strings("texts", texts, first), 1, first), "string"
         )
-    rows = [strings(f"texts[{i}]", row) for i, row in enumerate(texts)]
+    rows = utf8_rows(symbol_rows(texts, first), 2, first)
     flat = tf.constant(list(itertools.chain.from_iterable(rows)), tf.string)
     lengths = tf.constant([len(row) for row in rows], tf.int64)
     return tf.RaggedTensor.from_row_lengths(flat, lengths)
 
 
+def utf8_rows(rows, rank, first):
+    """Texts, or lists of symbols, in UTF-8."""
+    if rank == 1:
+        return utf8("texts", rows, first)
+    return [utf8(f"texts[{i}]", row) for i, row in enumerate(rows, first)]
+
+
+def symbol_rows(texts, first):
+    """Returns the texts as a list of lists of symbols, if that is what they are."""
+    is_single = isinstance(texts, (str, bytes)) or not is_list(texts)
+    rows = [texts] if is_single else list(texts)
+    for i, row in enumerate(rows, first):
+        is_text = isinstance(row, (str, bytes))
+        if is_text or not is_list(row):
+            name = "texts" if is_single else f"texts[{i}]"
+            hint = "[texts.split()]" if is_single else "[x.split() for x in texts]"
+            raise ValueError(
+                "`texts` must be a list of lists of symbols with split=None. Received: "
+                f"{name}={shortened(row)}." + f" Cut texts: `{hint}`." * is_text
+            )
+    return [strings(f"texts[{i}]", row) for i, row in enumerate(rows, first)]
+
+
 def chunks(texts, size):
-    """Cuts any iterable into lists; a tensor or an array stays in one piece."""
-    if hasattr(texts, "shape") or isinstance(texts, (str, bytes)):
-        yield texts
+    """Cuts any iterable into lists; a tensor or an array stays in one piece.
+
+    Each comes with the number of its first text.
+    """
+    is_single = isinstance(texts, (str, bytes)) or not is_list(texts)
+    if is_single or hasattr(texts, "shape"):
+        yield 0, texts
         return
-    iterator = iter(texts)
+    iterator, first = iter(texts), 0
     while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
+        yield first, chunk
+        first += size

@@ -10,7 +10,7 @@ import keras
 
 from kseq.text.arguments import at_least, one_of
 from kseq.text.files import read_json, replace_json, write_json
-from kseq.text.token_table import END, PADDING, START, UNKNOWN, TokenTable
+from kseq.text.token_table import END, PADDING, START, UNKNOWN, TokenTable, rows_of
 from kseq.text.tokenizers import COMPOSED, MARKED, SPLITS, Tokenizer
 
 ASSET = "tokens.json"
@@ -36,7 +36,7 @@ class Vocabulary(keras.layers.Layer):
             rows of a dense tensor may be padded with it.
         normalization: None or the Unicode form `"NFC"`, `"NFD"`, `"NFKC"` or `"NFKD"`.
             Needs tensorflow-text.
-        lowercase: Whether to lowercase the texts.
+        lowercase: Whether to lowercase the texts, in the same way in every locale.
         max_tokens: Greatest `size`, the special tokens included. None for no limit,
             which word pieces need.
         min_count: How often a symbol must be seen to become a token.
@@ -54,7 +54,8 @@ class Vocabulary(keras.layers.Layer):
 
     Raises:
         ValueError: An option is not one of those above, a single string came where a
-            list of texts is needed, or the vocabulary has no tokens yet.
+            list of texts is needed, a text is no UTF-8 or holds a NUL (which cannot be
+            known inside `Dataset.map`), or the vocabulary has no tokens yet.
 
     Example:
 
@@ -115,7 +116,8 @@ class Vocabulary(keras.layers.Layer):
             The vocabulary itself.
 
         Raises:
-            ValueError: No symbol is left to become a token.
+            ValueError: No symbol is left to become a token, or a text is no UTF-8 or
+                holds a NUL.
 
         Example:
 
@@ -180,7 +182,7 @@ class Vocabulary(keras.layers.Layer):
             One string for each row; one list of symbols with `split=None`.
 
         Raises:
-            ValueError: An id is not one of this vocabulary.
+            ValueError: An id is not one of this vocabulary, or `ids` are no rows.
 
         Example:
 
@@ -188,7 +190,7 @@ class Vocabulary(keras.layers.Layer):
         >>> vocabulary.size, vocabulary.decode(vocabulary.encode(["한국어"]))
         (12, ['한국어'])
         """
-        return [self._tokenizer.join(self.spell(row)) for row in ids]
+        return [self._tokenizer.join(self.spell(row)) for row in rows_of(ids)]
 
     def spell(self, ids):
         """Lists the symbols that one row of ids stands for, as `decode` reads them.

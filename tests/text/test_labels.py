@@ -103,6 +103,15 @@ def test_a_text_without_tokens_is_named():
         tagger().label(["a", " ", "b"])
 
 
+@pytest.mark.parametrize("make, nothing", [(classifier, None), (tagger, [])])
+def test_blank_texts_keep_their_places(make, nothing):
+    reader = make()
+    labels = reader.label(["", *TEXTS, " "], 2, allow_blank=True)
+    assert labels[0] == labels[-1] == nothing
+    assert plain(labels[1:-1]) == plain(reader.label(TEXTS))
+    assert reader.label([" "], allow_blank=True) == [nothing]
+
+
 def test_a_single_string_is_no_list_of_texts():
     with pytest.raises(ValueError, match="Wrap it in a list"):
         classifier().label("a b")
@@ -118,9 +127,7 @@ def test_names_of_labels_become_their_numbers():
 def test_an_unknown_label_is_named():
     with pytest.raises(ValueError, match="must be labels of this model: .*'ugly'"):
         tagger().label_ids([["good"], ["ugly"]])
-    with pytest.raises(
-        ValueError, match=r"`names` must be a list of strings.*\['good'\]"
-    ):
+    with pytest.raises(ValueError, match=r"`names` must be a list of strings.*'good'"):
         classifier().label_ids("good")
     with pytest.raises(ValueError, match="`names` must be .*Received: 7"):
         classifier().label_ids([7])

@@ -205,3 +205,11 @@ def test_parts_of_another_kind_are_refused():
 def test_a_text_without_tokens_is_named():
     with pytest.raises(ValueError, match=r"Received: texts\[1\], which has none"):
         pipeline().generate(["he", ""])
+
+
+def test_blank_texts_keep_their_places():
+    writer = pipeline()
+    results = writer.generate(["", *WORDS, ""], search=2, allow_blank=True)
+    assert plain(results[1:-1]) == plain(writer.generate(WORDS, search=2))
+    assert results[0] == results[-1] == [Hypothesis("", [], 0.0, [])]
+    assert writer.generate([""], allow_blank=True) == [results[0]]

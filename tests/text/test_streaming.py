@@ -131,6 +131,14 @@ def test_pieces_of_a_text_writer_are_what_it_generates(window, decoder):
     assert len(lengths) > 2
 
 
+def test_blank_texts_keep_their_places_in_a_stream(writer):
+    search = GreedySearch([BannedTokens([3])])
+    whole = joined(writer.generate_stream(["한국", "나"], search, 7), 2)
+    stream = writer.generate_stream(["", "한국", "", "나"], search, 7, allow_blank=True)
+    assert joined(stream, 4) == ["", whole[0], "", whole[1]]
+    assert list(writer.generate_stream([""], allow_blank=True)) == []
+
+
 def test_no_texts_give_no_pieces(writer):
     assert list(writer.generate_stream([])) == []
     model = kseq.one_to_many(jamo().size, width=2)

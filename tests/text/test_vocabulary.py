@@ -19,7 +19,7 @@ STRANGE = [
     "next\u0085line\u2028separated\u2029",
     "[START] [END] [UNK] <s> </s> \ufffd",
     '"quoted" \\n',
-    "\x00\x1f\x7f",
+    "\x01\x1f\x7f",
     "שלום",
 ]
 
@@ -284,7 +284,7 @@ def test_texts_that_are_no_strings_are_refused():
         Vocabulary().adapt(["a", float("nan")])
     with pytest.raises(ValueError, match=r"Received: texts\[0\]=\['a'\]"):
         Vocabulary().adapt([["a"]])
-    with pytest.raises(ValueError, match=r"`texts\[1\]` must be a list.*'b'"):
+    with pytest.raises(ValueError, match=r"must be a list of lists.*texts\[1\]='b'"):
         Vocabulary(None).adapt([["a"], "b"])
     with pytest.raises(ValueError, match="strings of rank 1.*int32"):
         Vocabulary().adapt(["a"])(tf.constant([1]))

@@ -93,6 +93,14 @@ def test_what_no_text_encodes_to_is_still_read(symbols, text):
     assert vocabulary.decode([ids]) == [text]
 
 
+@pytest.mark.parametrize("letter", ["x", "한"])
+def test_a_long_word_that_comes_often_is_learned_in_pieces(letter):
+    texts = [letter * 300, f"{letter * 300} a"]
+    vocabulary = Vocabulary("word_piece", max_tokens=97).adapt(texts * 3)
+    assert max(len(piece.encode()) for piece in vocabulary.tokens) <= 256 + len("##")
+    assert vocabulary.decode(vocabulary.encode(texts)) == texts
+
+
 def merged_by_brute_force(words, number):
     """The first merges of Sennrich et al., 3.2, counting all pairs anew each time."""
     words = [([w[0], *("##" + c for c in w[1:])], n) for w, n in words.items()]

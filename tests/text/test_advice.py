@@ -1,0 +1,121 @@
+"""Advice in the messages of the room: when it is followed, the call works."""
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.text import TextToLabels, TextToText, TextWriter, Vocabulary
+
+WORDS = Vocabulary("word").adapt(["Anna works here"])  # Anna, here, works
+SYMBOLS = Vocabulary(None).adapt([["Anna", "works"]])
+
+
+class Result:
+    token_ids = np.array([[[4, 5, 3], [4, 3, 0]]])
+
+
+LABELS = TextToLabels(
+    kseq.many_to_many(SYMBOLS.size, 2, width=3), SYMBOLS, ["name", "verb"]
+)
+LONG = "Anna works and works " * 9
+
+# A call, its argument, a wrong value, the advice, and what comes of following it.
+IN_CODE = [
+    (WORDS.encode, "texts", "Anna works", "[texts]", [[4, 6]]),
+    (WORDS.encode, "texts", LONG, "[texts]", [[4, 6, 1, 6] * 9]),
+    (WORDS.encode, "texts", [["Anna", "b"]], '[" ".join(x) for x in texts]', [[4, 1]]),
+    (SYMBOLS.encode, "texts", ["Anna works"], "[x.split() for x in texts]", [[4, 5]]),
+    (SYMBOLS.encode, "texts", [["Anna"], "works"], None, None),
+    (SYMBOLS.encode, "texts", "Anna works", "[texts.split()]", [[4, 5]]),
+    (LABELS.label_ids, "names", "verb", "[names]", [1]),
+    (WORDS.decode, "ids", 4, "[[ids]]", ["Anna"]),
+    (WORDS.decode, "ids", [4, 5], "[ids]", ["Anna here"]),
+    (WORDS.decode, "ids", np.array([4, 5]), "[ids]", ["Anna here"]),
+    (WORDS.decode, "ids", keras.ops.array([4, 5]), "[ids]", ["Anna here"]),
+    (WORDS.decode, "ids", [[[4, 5]]], "[row[0] for row in ids]", ["Anna here"]),
+    (WORDS.decode, "ids", Result.token_ids, "[row[0] for row in ids]", ["Anna here"]),
+    (WORDS.decode, "ids", Result(), "ids.token_ids[:, 0]", ["Anna here"]),
+]
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("call, name, wrong, advice, result", IN_CODE)
+def test_code_in_a_message_mends_what_was_wrong(call, name, wrong, advice, result):
+    with pytest.raises(ValueError, match=f"`{name}` must be") as error:
+        call(wrong)
+    if advice:
+        assert str(error.value).endswith(f"`{advice}`.")
+        assert call(eval(advice, {name: wrong})) == result
+
+
+@pytest.mark.any_backend
+def test_a_text_that_was_split_gets_a_label_for_each_word():
+    with pytest.raises(ValueError, match=r"texts\[0\]='Anna works'") as error:
+        LABELS.label(["Anna works"])
+    advice = str(error.value).split("`")[-2]
+    [labels] = LABELS.label(eval(advice, {"texts": ["Anna works"]}))
+    assert len(labels) == 2
+
+
+def writer(**options):
+    return TextWriter(kseq.one_to_many(WORDS.size, width=3), WORDS, **options)
+
+
+def draw(seed):
+    search = kseq.decoding.Sampling(seed=seed)
+    return writer(window=4).generate(["Anna"], search, max_length=7)
+
+
+def translator():
+    model = kseq.encoder_decoder(WORDS.size, WORDS.size, width=3)
+    return TextToText(model, WORDS, WORDS)
+
+
+# What is done wrongly, what the message advises, and that.
+IN_WORDS = {
+    "num_outputs": (
+        lambda: TextToLabels(kseq.many_to_one(7, 3, width=3), WORDS, ["a", "b"]),
+        "Build it with num_outputs=2",
+        lambda: TextToLabels(
+            kseq.many_to_one(7, num_outputs=2, width=3), WORDS, ["a", "b"]
+        ),
+    ),
+    "size": (
+        lambda: TextToLabels(kseq.many_to_one(5, 2, width=3), WORDS, ["a", "b"]),
+        "Build it with `vocabulary.size`",
+        lambda: TextToLabels(
+            kseq.many_to_one(WORDS.size, 2, width=3), WORDS, ["a", "b"]
+        ),
+    ),
+    "adapt": (
+        lambda: Vocabulary("word").encode(["a"]),
+        r"Call `adapt\(texts\)` first",
+        lambda: Vocabulary("word").adapt(["a"]).encode(["a"]),
+    ),
+    "max_tokens": (
+        lambda: Vocabulary("word_piece"),
+        "8000 suits many languages",
+        lambda: Vocabulary("word_piece", max_tokens=8000).adapt(["a"]).encode(["a"]),
+    ),
+    "seed": (lambda: draw(3), "Leave out the seed", lambda: draw(None)),
+    "blank text to label": (
+        lambda: LABELS.label([["Anna"], []]),
+        "`allow_blank=True`",
+        lambda: LABELS.label([["Anna"], []], allow_blank=True),
+    ),
+    "blank text to translate": (
+        lambda: translator().generate(["Anna", " "]),
+        "`allow_blank=True`",
+        lambda: translator().generate(["Anna", " "], max_length=3, allow_blank=True),
+    ),
+}
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("case", IN_WORDS)
+def test_what_a_message_advises_works(case):
+    wrong, advice, right = IN_WORDS[case]
+    with pytest.raises(ValueError, match=advice):
+        wrong()
+    assert right()

@@ -1,0 +1,149 @@
+"""Texts that a vocabulary takes: the same on every machine, and refused if no texts."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import unicodedata
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kseq.text import Vocabulary
+from kseq.text.tokenizers import COMPOSED, SPLITS
+
+EACH_IN_LOWER_CASE = """
+import json, sys, unicodedata
+from kseq.text import Vocabulary
+characters = (chr(code) for code in range(1, 0x2000))
+cased = [c for c in characters if unicodedata.category(c) == "Lu"]
+accented = [c + "\\u0303\\u0307" for c in cased]
+texts = ["TITLE", *cased, *accented, "\\u03a3\\u0391\\u03a3 I"]
+words = Vocabulary("character", lowercase=True).adapt(texts)
+ids = words.encode(texts)
+print(json.dumps([words.tokens, ids, words.decode(ids)]))
+"""
+
+
+def in_lower_case(language):
+    env = {k: value for k, value in os.environ.items() if not k.startswith("LC_")}
+    env["LANG"] = language
+    command = [sys.executable, "-c", EACH_IN_LOWER_CASE]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.any_backend
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("language", ["tr_TR.UTF-8", "lt_LT.UTF-8", "az_AZ"])
+def test_lower_case_is_the_same_in_every_locale(language):
+    here = {"__name__": "here"}
+    printed = []
+    exec(EACH_IN_LOWER_CASE, {**here, "print": printed.append})
+    expected = json.loads(printed[0])
+    assert expected[2][0] == "title" and expected[2][-1] == "σας i"
+    assert in_lower_case(language) == expected
+
+
+NO_TEXTS = {
+    "a NUL": "a\0b",
+    "a NUL in bytes": b"a\0b",
+    "a byte of Latin-1": b"caf\xe9",
+    "bytes cut short": "é".encode()[:1],
+    "half of a pair": "a\ud83db",
+}
+
+
+def learning(vocabulary, texts):
+    Vocabulary(vocabulary.split, max_tokens=97).adapt(texts)
+
+
+def encoding(vocabulary, texts):
+    vocabulary.encode(texts)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("use", [learning, encoding])
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("kind", NO_TEXTS)
+def test_what_is_no_text_is_refused_with_its_number(use, split, kind):
+    texts = ["a b", "c", NO_TEXTS[kind], "d"]
+    texts = texts if split else [["x", text] for text in texts]
+    vocabulary = Vocabulary(split, max_tokens=97).adapt(texts[:2])
+    place = r"texts\[2\]" if split else r"texts\[2\]\[1\]"
+    with pytest.raises(ValueError, match=f"without a NUL. Received: {place}=") as error:
+        use(vocabulary, texts)
+    advice = str(error.value).split("`")[-2]
+    mended = eval(advice, {"texts": texts})
+    if split:
+        texts[2] = mended
+    else:
+        texts[2][1] = mended
+    use(vocabulary, texts)
+
+
+@pytest.mark.any_backend
+def test_what_is_no_text_is_refused_in_arrays_and_tensors_and_far_into_a_stream():
+    letters = Vocabulary("character").adapt(["ab"])
+    for texts in (np.array([b"a", b"\xff"]), tf.constant(["a", "\0"])):
+        with pytest.raises(ValueError, match=r"texts\[1\]"):
+            letters.encode(texts)
+    symbols = Vocabulary(None).adapt([["a"]])
+    with pytest.raises(ValueError, match=r"texts\[1\]\[0\]"):
+        symbols(tf.ragged.constant([["a"], ["\0"]]))
+    many = itertools.chain(itertools.repeat("a", 10_003), ["b\0"])
+    with pytest.raises(ValueError, match=r"texts\[10003\]"):
+        Vocabulary("word").adapt(many)
+    with pytest.raises(ValueError, match=r"texts\[10003\]=None"):
+        Vocabulary("word").adapt([*["a"] * 10_003, None])
+
+
+# What is treated in a way of its own comes often, beside anything else.
+CHARACTERS = st.characters(exclude_categories=["Cs", "Cn"], exclude_characters="\0")
+SPECIAL = st.sampled_from(
+    " \t\n\x1f\x85\u00a0\u200a.,'\"(#-$I\u03a3\u0130\u00e9\u0301\ud55c\u200d"
+)
+TEXTS = st.lists(st.text(CHARACTERS | SPECIAL, max_size=17), min_size=1, max_size=5)
+
+
+def single_spaced(text):
+    def is_space(c):
+        return unicodedata.category(c)[0] == "Z" or c in "\t\n\v\f\r\x85"
+
+    words = "".join(" " if is_space(c) else c for c in text).split(" ")
+    return " ".join(word for word in words if word)
+
+
+@pytest.mark.any_backend
+@given(
+    texts=TEXTS,
+    split=st.sampled_from(["character", "word", "word_and_mark", "word_piece"]),
+    form=st.sampled_from(list(COMPOSED)),
+    lowercase=st.booleans(),
+)
+def test_every_text_comes_back_as_it_was_normalized(texts, split, form, lowercase):
+    vocabulary = Vocabulary(split, form, lowercase, max_tokens=997)
+    if any(map(single_spaced, texts)):
+        vocabulary.adapt(texts)
+        decoded = vocabulary.decode(vocabulary.encode(texts, start=True, end=True))
+        assert decoded == [normalized(text, split, form, lowercase) for text in texts]
+
+
+def normalized(text, split, form, lowercase):
+    text = unicodedata.normalize(form, text) if form else text
+    text = text.lower() if lowercase else text
+    text = text if split == "character" else single_spaced(text)
+    return unicodedata.normalize(COMPOSED[form], text) if form else text
+
+
+@pytest.mark.any_backend
+@given(st.lists(st.lists(st.text(CHARACTERS, min_size=1)), min_size=1))
+def test_ready_symbols_come_back(rows):
+    if any(rows):
+        vocabulary = Vocabulary(None).adapt(rows)
+        assert vocabulary.decode(vocabulary.encode(rows)) == rows
