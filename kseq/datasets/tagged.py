@@ -1,6 +1,8 @@
 """Sentences with a label for each word: slots, parts of speech."""
 
-from kseq.datasets.files import decoded, not_empty, pinned, read_own
+import re
+
+from kseq.datasets.files import decoded, not_empty, pinned, read_own, separator_of
 
 ATIS = (
     "https://raw.githubusercontent.com/MiuLab/SlotGated-SLU/"
@@ -15,9 +17,10 @@ EWT = (
 def read_tagged(path):
     """Reads sentences with a label for each word, one word a line.
 
-    A line holds a word first and its label last, with TABs or spaces between, and a
-    blank line ends a sentence. Of a file whose name ends in `.conllu` or `.conllu.gz`,
-    as those of Universal Dependencies, the words and their parts of speech are read.
+    A line holds a word first and its label last, with TABs between, or spaces in a file
+    in which no line has a TAB; only beside TABs may a word hold spaces. A blank line
+    ends a sentence. Of a file whose name ends in `.conllu` or `.conllu.gz`, as those of
+    Universal Dependencies, the words and their parts of speech are read.
 
     Args:
         path: The file, in UTF-8, which may be packed with gzip.
@@ -27,7 +30,7 @@ def read_tagged(path):
 
     Raises:
         ValueError: The file cannot be read, is empty or in another encoding, or a line
-            has no label.
+            has no word, no label, or no TAB although another one has.
 
     Example:
 
@@ -44,35 +47,50 @@ def read_tagged(path):
 
 
 def parse(text, where):
-    return sentences(text, where, lambda line: line.split())
+    separator = separator_of(text)
+
+    def columns(line):
+        cells = line.split(separator)
+        return cells if separator == "\t" else [cell for cell in cells if cell.strip()]
+
+    return sentences(text, where, columns)
 
 
 def parse_conllu(text, where):
     def word_and_tag(line):
         columns = line.split("\t")
-        if line.startswith("#") or not columns[0].isdecimal():
+        if line.startswith("#") or re.fullmatch(r"\d+[-.]\d+", columns[0]):
             return None  # a comment; a contraction, 3-4, or an unspoken word, 3.1
-        return [columns[1], columns[3]] if len(columns) == 10 else []
+        is_word = len(columns) == 10 and columns[0].isdecimal()
+        return [columns[1], columns[3]] if is_word else [line]
 
     return sentences(text, where, word_and_tag)
 
 
 def sentences(text, where, split):
-    """Sentences and their labels; `split` gives the columns of a line, or None."""
+    """Sentences and their labels.
+
+    `split` gives the columns of a line, of which the first and the last are read, or
+    None for a line that says nothing.
+    """
     words, labels = [[]], [[]]
     for number, line in enumerate(text.split("\n"), 1):
-        columns = split(line) if line.strip() else None
-        if columns is not None and len(columns) < 2:
-            raise ValueError(
-                "A line must hold a word and its label, or nothing between sentences. "
-                f"Received: line {number} of {where}: {line[:60]!r}."
-            )
-        if columns:
-            words[-1].append(columns[0])
-            labels[-1].append(columns[-1])
-        elif not line.strip() and words[-1]:
+        if not line.strip():
             words.append([])
             labels.append([])
+            continue
+        columns = split(line)
+        if columns is None:
+            continue
+        word, label = columns[0].strip(), columns[-1].strip()
+        if len(columns) < 2 or not word or not label:
+            raise ValueError(
+                "A line must hold a word and its label, with TABs between them or, in "
+                "a file without TABs, spaces; or nothing between sentences. Received: "
+                f"line {number} of {where}: {line[:60]!r}."
+            )
+        words[-1].append(word)
+        labels[-1].append(label)
     words, labels = [w for w in words if w], [row for row in labels if row]
     return not_empty(words, "words with their labels", where), labels
 

@@ -3,6 +3,9 @@
 import gzip
 import hashlib
 import http.server
+import os
+import pathlib
+import re
 import socket
 import threading
 import zipfile
@@ -128,6 +131,25 @@ def test_an_address_that_has_no_file_is_named(toy, server):
     assert everything_in(toy.parents[2]) == []
 
 
+@pytest.mark.parametrize("problem", ["missing", "damaged", "not whole"])
+@pytest.mark.parametrize("has_folder", [True, False])
+def test_a_file_in_the_place_that_a_message_names_is_read(
+    toy, server, tmp_path, monkeypatch, problem, has_folder
+):
+    if has_folder:
+        monkeypatch.setenv("KSEQ_DATA_DIR", str(tmp_path))
+    answers = {"damaged": (b"x", 1), "not whole": (GOOD[:7], len(GOOD))}
+    server.answers["/reviews.txt"] = answers.get(problem, (None, None))
+    with pytest.raises((OSError, ValueError)) as error:
+        datasets.load("toy")
+    [place] = re.findall(r"put the file in (\S+)\.$", str(error.value))
+    monkeypatch.setenv("KSEQ_DATA_DIR", str(tmp_path))
+    path = pathlib.Path(os.path.expandvars(place))
+    path.parent.mkdir()
+    path.write_bytes(GOOD)
+    assert datasets.load("toy") == LINES
+
+
 def test_a_server_that_does_not_answer_is_named(toy, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -209,120 +231,6 @@ def test_every_file_has_an_address_and_a_checksum(name):
         assert file.url.startswith("https://")
         for checksum in file.sha256:
             assert len(checksum) == 64 and set(checksum) <= set("0123456789abcdef")
-
-
-# Files of one's own -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "reader, content, complaint",
-    [
-        (datasets.read_labelled, b"good\n", "line 1 of .*own.txt: 'good'"),
-        (datasets.read_labelled, b" \n\n", "must hold lines of `label TEXT`"),
-        (datasets.read_labelled, "a 좋다".encode("utf-16"), "must be in UTF-8.*0xff"),
-        (
-            datasets.read_labelled,
-            PACKED[:-9],
-            "own.txt: Compressed file",
-        ),
-        (datasets.read_pairs, b"a\tb\nno tab here\n", "line 2 of .*own.txt"),
-        (datasets.read_pairs, b"a\t \n", "line 1"),
-        (datasets.read_pairs, b"", "must hold lines of `source TAB target`"),
-        (datasets.read_tagged, b"a O\n\nb\n", "line 3 of .*own.txt: 'b'"),
-        (datasets.read_tagged, b"", "must hold words with their labels"),
-        (datasets.read_tagged, b"caf\xe9 O\n", "0xe9 at position 3"),
-        (datasets.read_series, b"up,1,2\ndown,1,x\n", "line 2 of .*own.txt: 'down,1,x"),
-        (datasets.read_series, b"up,1,2\n\n1,,2\n", "line 3"),
-        (datasets.read_series, b"up,1,2\ndown,1,nan\n", "line 2"),
-        (datasets.read_series, b",1,2\n", "line 1"),
-        (datasets.read_series, b"up\n", "line 1"),
-        (datasets.read_series, b"# nothing\n", "must hold series"),
-        (datasets.read_columns, b"a,b\n1,2\n3,x\n", "2 numbers .*step 2 of"),
-        (datasets.read_columns, b"a,b\n1,2\n3\n", "step 2"),
-        (datasets.read_columns, b"a,b\n1,2\n3,inf\n", "step 2"),
-        (datasets.read_columns, b"day\nMonday\n", "must name the columns"),
-        (datasets.read_columns, b"a;b\n1;2\n", "must name the columns .*'a;b', '1;2'"),
-        (datasets.read_columns, b"1,2\n3,4\n", "must name the columns .*'1,2', '3,4'"),
-        (datasets.read_columns, b"a\n1\n1e300\n", "at most 1e\\+18.*step 2"),
-        (datasets.read_columns, b"a,b\n", "own.txt, with 1 lines"),
-        (datasets.read_columns, b"a\n1\x00\r2\n", "own.txt"),
-    ],
-)
-def test_what_is_wrong_with_a_file_is_said(tmp_path, reader, content, complaint):
-    path = tmp_path / "own.txt"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=complaint):
-        reader(path)
-
-
-@pytest.mark.parametrize(
-    "content, complaint",
-    [
-        (b"@data\n1,2:up\n3,4", "line 3 of .*own.ts: '3,4'"),
-        (b"1,2:3:up\n", "line 1"),
-        (b"1,2:up\n1,2:3,4:up\n", "same number of features. Received: .* 1 and 2"),
-    ],
-)
-def test_what_is_wrong_with_a_file_of_an_archive_is_said(tmp_path, content, complaint):
-    path = tmp_path / "own.ts"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=complaint):
-        datasets.read_series(path)
-
-
-def test_series_of_both_formats_are_read(tmp_path):
-    path = tmp_path / "own.ts"
-    path.write_text("#why\n@data\n1,2,3:4,5,6:left\n7,8:9,10:right\n")
-    series, labels = datasets.read_series(path)
-    assert labels == ["left", "right"]
-    np.testing.assert_array_equal(series[0], [[1, 4], [2, 5], [3, 6]])
-    np.testing.assert_array_equal(series[1], [[7, 9], [8, 10]])
-    path = tmp_path / "own.csv"
-    path.write_text("a:b,1.5,2\n?,-3\n")
-    series, labels = datasets.read_series(path)
-    assert labels == ["a:b", "?"]
-    assert [steps.tolist() for steps in series] == [[[1.5], [2.0]], [[-3.0]]]
-
-
-def test_columns_are_read_without_one_of_dates(tmp_path):
-    path = tmp_path / "own.csv"
-    path.write_text('date,"wind, north",größer\r\n1 May,1,-2\r\n\r\n2 May,3,4e1\r\n')
-    values, names = datasets.read_columns(path)
-    assert names == ["wind, north", "größer"]
-    np.testing.assert_array_equal(values, [[1, -2], [3, 40]])
-    path.write_text("a,b\n1,2\n")
-    assert datasets.read_columns(path)[0].tolist() == [[1, 2]]
-
-
-def test_a_missing_file_is_named():
-    with pytest.raises(ValueError, match="Received: nowhere.txt"):
-        datasets.read_labelled("nowhere.txt")
-
-
-def test_files_of_windows_and_packed_files_are_read(tmp_path):
-    path = tmp_path / "reviews.txt.gz"
-    path.write_bytes(
-        gzip.compress("\ufeff좋음 잘 만든\r\n나쁨 지루한\r\n".encode(), mtime=0)
-    )
-    assert datasets.read_labelled(path) == (["잘 만든", "지루한"], ["좋음", "나쁨"])
-    path = tmp_path / "pairs.tsv"
-    path.write_bytes(b"a b\tc\tmore\r\n")
-    assert datasets.read_pairs(path) == (["a b"], ["c"])
-
-
-def test_words_of_conllu_are_read_without_contractions_and_unspoken_words(tmp_path):
-    rows = ["1-2\tcannot", "1\tcan", "2\tnot", "2.1\tgo"]
-    tags = {"can": "AUX", "not": "PART"}
-    lines = []
-    for row in rows:
-        tag = tags.get(row.split("\t")[1], "_")
-        lines.append("\t".join([row, "lemma", tag, *"______"]))
-    path = tmp_path / "own.conllu"
-    path.write_text("# text = cannot\n" + "\n".join(lines) + "\n\n", "utf-8")
-    assert datasets.read_tagged(path) == ([["can", "not"]], [["AUX", "PART"]])
-    path.write_text("1\tcan\tAUX\n", "utf-8")
-    with pytest.raises(ValueError, match="line 1 of .*own.conllu"):
-        datasets.read_tagged(path)
 
 
 # The real ones ------------------------------------------------------------------------
