@@ -19,13 +19,17 @@ class SaveBest(keras.callbacks.Callback):
     After each epoch in which the monitored value has become better, the model is
     written to a file beside `path` and moved there when it is complete, so at any
     moment the file holds a whole model. When training ends, the model has the weights
-    of its best epoch again. An epoch whose loss is not a number is no candidate, and
-    ends the training: its weights are lost.
+    of its best epoch again. Of epochs that are equally good the first is kept, which
+    has had the least time to learn by heart: where a value is coarse, such as the
+    accuracy on few rows, watch a loss. An epoch whose loss is not a number is no
+    candidate, and ends the training: its weights are lost.
 
     The file says what it is worth. A training that goes on, with an `initial_epoch`
     above 0, writes only what is better than the file, and ends with the weights of the
     file where nothing was. A training from epoch 0 begins anew, and so does one that
-    goes on beside a file that another callback wrote or that has another `monitor`.
+    goes on beside a file that another callback wrote or that has another `monitor`:
+    before such a training writes its first epoch, the file of before is renamed, to
+    `model-1.keras` or the next free number, so that nothing good is lost to it.
 
     Args:
         path: Path of the file, ending in `.keras`. Its folder is made if need be.
@@ -73,14 +77,17 @@ class SaveBest(keras.callbacks.Callback):
         self.best_epoch = None
         self._weights = None
         self._begins = True
+        self._owns_file = False
 
     def on_train_begin(self, logs=None):
         self.best = self.best_epoch = self._weights = None
         self._begins = True
+        self._owns_file = False
 
     def on_epoch_begin(self, epoch, logs=None):
         if self._begins and epoch:
             self.best, self.best_epoch = self._worth()
+            self._owns_file = self.best is not None
         self._begins = False
 
     def on_epoch_end(self, epoch, logs=None):
@@ -129,9 +136,23 @@ class SaveBest(keras.callbacks.Callback):
         try:
             self._whole.save(unfinished)
             self._note_worth(unfinished)
+            if not self._owns_file:
+                self._set_aside()
             unfinished.replace(self.path)
+            self._owns_file = True
         finally:
             unfinished.unlink(missing_ok=True)
+
+    def _set_aside(self):
+        """Renames the file of an earlier training, which may be better."""
+        if not self.path.exists():
+            return
+        number = 1
+        while (other := self.path.with_stem(f"{self.path.stem}-{number}")).exists():
+            number += 1
+        self.path.rename(other)
+        if self.params.get("verbose"):
+            print(f"\n{self.path} of an earlier training is {other.name} now.")
 
     @property
     def _whole(self):

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 
@@ -57,6 +58,33 @@ def test_the_file_and_the_model_hold_the_best_epoch(tmp_path, name, mode, values
     assert keep.best == values[best - 1]
     assert epoch_of(keras.saving.load_model(path)) == best
     assert os.listdir(path.parent) == ["model.keras"]
+
+
+@pytest.mark.parametrize("end", ["worse", "dies"])
+def test_a_new_training_loses_no_file_of_an_earlier_one(tmp_path, end, capsys):
+    path = tmp_path / "model.keras"
+    fit(one_weight(), [Reports([3.0, 1.0]), SaveBest(path)], 2)
+    for number in (1, 2):
+        values = [9.0, 8.0, 7.0] if end == "worse" else [9.0]  # and an index error
+        with contextlib.suppress(IndexError):
+            model = one_weight()
+            callbacks = [Reports(values), SaveBest(path)]
+            model.fit(np.ones((3, 2)), np.ones((3, 1)), epochs=3, callbacks=callbacks)
+        kept = keras.saving.load_model(tmp_path / "model-1.keras")
+        assert epoch_of(kept) == 2
+        assert epoch_of(keras.saving.load_model(path)) == len(values)
+        assert f"earlier training is model-{number}.keras" in capsys.readouterr().out
+    assert len(os.listdir(tmp_path)) == 3
+
+
+def test_a_training_that_goes_on_renames_no_file_but_one_of_unknown_worth(tmp_path):
+    path = tmp_path / "model.keras"
+    fit(one_weight(), [Reports([3.0]), SaveBest(path)], 1)
+    go_on(path, [2.0, 1.0])
+    assert os.listdir(tmp_path) == ["model.keras"]
+    one_weight().save(path)
+    go_on(path, [2.0, 1.0])
+    assert sorted(os.listdir(tmp_path)) == ["model-1.keras", "model.keras"]
 
 
 def test_a_second_training_begins_anew(tmp_path):
