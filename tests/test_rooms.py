@@ -1,6 +1,8 @@
 """Who may import whom: the rooms of the project, enforced by reading the imports."""
 
 import ast
+import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -265,6 +267,30 @@ def test_importing_kseq_loads_neither_optional_rooms_nor_what_they_need(modules)
     # Not matplotlib: where it is installed, Keras itself loads it.
     needed = {"keras_tuner", "tensorflow_text"}
     assert (modules["keras"] | modules["kseq"]) & (optional | needed) == set()
+
+
+WITHOUT_TEXT = """
+import sys, kseq
+model = kseq.many_to_one(7, num_outputs=2, width=3)
+assert kseq.datasets and kseq.text.Vocabulary("word")
+assert "tensorflow" not in sys.modules
+"""
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    "backend", ["jax", pytest.param("torch", marks=pytest.mark.thorough)]
+)
+def test_tensorflow_is_neither_loaded_nor_heard_where_another_backend_needs_no_text(
+    backend,
+):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"needs {backend}")
+    env = {**os.environ, "KERAS_BACKEND": backend}
+    env.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    command = [sys.executable, "-c", WITHOUT_TEXT]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_an_optional_room_is_loaded_when_it_is_first_named(modules):
