@@ -20,11 +20,15 @@ import sys
 import time
 
 import keras
-from rich.console import Console
-from rich.table import Column, Table
 
 import kseq
-from kseq.training.arguments import count, folder, positive, seed, share
+from kseq.training.arguments import Help, count, folder, positive, require, seed, share
+
+try:
+    from rich.console import Console
+    from rich.table import Column, Table
+except ImportError as error:
+    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
 
 MAX_LENGTH = 80  # tokens of an answer, at most
 LOOK_AT = [
@@ -34,7 +38,7 @@ LOOK_AT = [
     "뭐 먹을까?",
     "주말에 뭐 하지?",
 ]
-console = Console(markup=False)
+console = Console(markup=False, emoji=False, highlight=False)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
@@ -43,6 +47,7 @@ def main(argv=None):
     keras.utils.set_random_seed(options.seed)
     if options.say:
         return say(load_model(options.load), options.say, options)
+    require("matplotlib")  # not only when the training has ended
     train, validation, test = load_splits(options)
     options.output.mkdir(parents=True, exist_ok=True)
     began = time.time()
@@ -206,9 +211,7 @@ def load_model(path):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add, path = parser.add_argument, pathlib.Path
     add("--model", choices=["transformer", "gru"], default="transformer")
     add("--tokens", choices=["character", "jamo", "word_piece"], default="character")
@@ -237,4 +240,7 @@ def parse_arguments(argv):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Stopped by Ctrl-C.")

@@ -18,19 +18,22 @@ import zipfile
 import keras
 import numpy as np
 import sklearn.datasets
-from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 
 import kseq
-from kseq.training.arguments import count, folder, positive, seed
+from kseq.training.arguments import Help, count, folder, positive, require, seed
+
+try:
+    from rich.console import Console
+    from rich.table import Table
+except ImportError as error:
+    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
 
 NUM_CLASSES = 10
 SETTINGS = {
     "mnist": {"patch": 7, "epochs": 10, "batch_size": 128, "dropout": 0.1, "shift": 1},
     "digits": {"patch": 2, "epochs": 40, "batch_size": 32, "dropout": 0.2, "shift": 0},
 }
-console = Console()
+console = Console(markup=False, emoji=False, highlight=False)
 
 
 def main(argv=None):
@@ -38,6 +41,7 @@ def main(argv=None):
     keras.utils.set_random_seed(options.seed)
     if options.load:
         return read(load_model(options.load), options.read)
+    require("matplotlib")  # not only when the training has ended
     train, validation, test = load_splits(options)
     sizes = [f"{len(images):,}" for images, _ in (train, validation, test)]
     console.print("{} pictures to learn from, {} to watch, {} held out.".format(*sizes))
@@ -147,6 +151,8 @@ def sheet(pictures, path, titles=None, columns=10, cmap="gray_r"):
     """Writes pictures side by side, in rows."""
     rows = max(-(-len(pictures) // columns), 1)
     size = (columns, (1.25 if titles else 1) * rows)
+    from matplotlib.figure import Figure
+
     figure = Figure(dpi=150, figsize=size, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flat
     titles = titles or [""] * len(pictures)
@@ -212,20 +218,18 @@ def load_model(path):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add, path = parser.add_argument, pathlib.Path
     add("--task", choices=list(SETTINGS), default="mnist")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
     add("--output", type=folder, default="images", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="read with a saved model")
     add("--read", type=path, nargs="+", metavar="PICTURE", help="what to read then")
-    add("--patch", type=count, help="height and width of a patch")
+    add("--patch", type=count, help="pixels across; 7 of mnist, 2 of digits")
     add("--width", type=count, default=64)
     add("--layers", type=count, default=4)
-    add("--epochs", type=count)
-    add("--batch-size", type=count)
+    add("--epochs", type=count, help="10 for mnist, 40 for digits")
+    add("--batch-size", type=count, help="128 for mnist, 32 for digits")
     add("--learning-rate", type=positive, default=2e-3)
     add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
@@ -245,4 +249,7 @@ def parse_arguments(argv):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Stopped by Ctrl-C.")

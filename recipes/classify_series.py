@@ -17,6 +17,7 @@ first its class, `?` where that is unknown, then the numbers.
 """
 
 import argparse
+import collections
 import math
 import pathlib
 import sys
@@ -25,21 +26,25 @@ import zipfile
 import keras
 import numpy as np
 from keras import ops
-from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 
 import kseq
-from kseq.training.arguments import count, folder, positive, seed, share
+from kseq.training.arguments import Help, count, folder, positive, require, seed, share
+
+try:
+    from rich.console import Console
+    from rich.table import Table
+except ImportError as error:
+    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
 
 RIGHT, WRONG = "0.8", "#f1605d"
-console = Console()
+console = Console(markup=False, emoji=False, highlight=False)
 
 
 def main(argv=None):
     options = parse_arguments(argv)
     if options.load:
         return use(options)
+    require("matplotlib")  # not only when the training has ended
     keras.utils.set_random_seed(options.seed)
     train, *watched, test = load_parts(options)
     classes = sorted(set(train[1]))
@@ -133,11 +138,19 @@ def evaluate(series, labels, test_series, test_labels, found):
         right = np.array(answer) == np.array(test_labels)
         table.add_row(name, f"{right.mean():.2%}", f"{np.sum(~right):,}")
     console.print(table)
+    [(common, number)] = collections.Counter(test_labels).most_common(1)
+    if right.sum() <= number < len(right):
+        console.print(
+            f"Always to answer {common} would be as good: {number / len(right):.2%}. "
+            "Learn longer (--epochs), or from more series."
+        )
 
 
 def draw_classes(series, labels, found, path):
     """Draws held-out series, a panel for each class, and those the model got wrong."""
     classes = sorted(set(labels))[:6]
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(4 * len(classes), 3.2), dpi=150, layout="constrained")
     panels = figure.subplots(1, len(classes), squeeze=False, sharey=True)[0]
     figure.suptitle("held-out series: grey as meant, red taken for another", size=10)
@@ -196,8 +209,9 @@ def load_parts(options):
     features = [series[0].shape[1] for series, _ in parts if series]
     if len(set(features)) > 1 or len(features) < len(parts):
         sys.exit(
-            "Each part must have series that no later one has, all of as many features."
-            f" Received: {[len(series) for series, _ in parts]} series, of {features}."
+            "--train, --dev and --test must each have series that no later one has, "
+            "all of as many features. Received: "
+            f"{[len(series) for series, _ in parts]} series, of {features}."
         )
     classes = set(parts[0][1])
     *watched, new = (sorted(set(labels) - classes) for _, labels in parts[1:])
@@ -213,10 +227,9 @@ def load_parts(options):
 
 
 def parse_arguments(argv):
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add, path = parser.add_argument, pathlib.Path
-    add("--data", type=path, help="directory of data sets; default: $KSEQ_DATA_DIR")
+    add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
     add("--train", type=path, metavar="FILE", help="series of your own to learn from")
     add("--dev", type=path, metavar="FILE", help="... to choose the best epoch by")
     add("--test", type=path, metavar="FILE", help="... to be tested on")
@@ -224,8 +237,8 @@ def parse_arguments(argv):
     add("--read", type=path, metavar="FILE", help="series to sort into classes")
     add("--output", type=folder, default="classes", help="directory for results")
     add("--encoder", choices=["gru", "lstm", "rnn"], default="gru")
-    add("--width", type=count, default=64, help="width of every layer (%(default)s)")
-    add("--noise", type=float, default=0.3, help="in standard deviations (%(default)s)")
+    add("--width", type=count, default=64, help="width of every layer")
+    add("--noise", type=float, default=0.3, help="in standard deviations")
     add("--dropout", type=share, default=0.3)
     add("--epochs", type=count, default=200)
     add("--batch-size", type=count, default=16)
@@ -245,4 +258,7 @@ def parse_arguments(argv):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Stopped by Ctrl-C.")

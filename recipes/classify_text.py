@@ -15,6 +15,8 @@ its sentences alone; published figures may come of training on its phrases too.
 """
 
 import argparse
+import collections
+import math
 import pathlib
 import random
 import sys
@@ -22,18 +24,24 @@ import time
 
 import keras
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 import kseq
-from kseq.training.arguments import count, folder, positive, seed, share
+from kseq.training.arguments import Help, count, folder, positive, require, seed, share
+
+try:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+except ImportError as error:
+    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
 
 SETTINGS = {
-    "sst2": {"min_count": 2, "word_dropout": 0.25, "epochs": 5},
-    "trec": {"min_count": 1, "word_dropout": 0.1, "epochs": 6},
+    "sst2": {"min_count": 2, "word_dropout": 0.25},
+    "trec": {"min_count": 1, "word_dropout": 0.1},
 }
-console = Console()
+EPOCHS = {"sst2": 5, "trec": 6}
+STEPS = 600  # of training at least, about what either task takes
+console = Console(markup=False, emoji=False, highlight=False)
 
 
 def main(argv=None):
@@ -41,9 +49,13 @@ def main(argv=None):
     keras.utils.set_random_seed(options.seed)
     if options.load:
         return show(load_model(options.load), options.read)
+    require("matplotlib")  # not only when the training has ended
     train, validation, test = load_splits(options)
     sizes = [f"{len(texts):,}" for texts, _ in (train, validation, test)]
     console.print("{} texts to learn from, {} to watch, {} held out.".format(*sizes))
+    if options.epochs is None:
+        num_batches = math.ceil(len(train[0]) / options.batch_size)
+        options.epochs = max(EPOCHS[options.task], math.ceil(STEPS / num_batches))
     began = time.time()
     pipeline = build(train, validation, options)
     history = fit(pipeline, train, validation, options)
@@ -113,6 +125,12 @@ def evaluate(pipeline, validation, test, minutes):
         row.append(f"{np.mean(answers == names):.2%}")
     table.add_row(*row, f"{minutes:.1f}")
     console.print(table)
+    [(common, number)] = collections.Counter(names).most_common(1)
+    if np.sum(answers == names) <= number < len(names):
+        console.print(
+            f"Always to answer {common} would be as good: {number / len(names):.2%} of "
+            "the test. Learn longer (--epochs), or from more texts."
+        )
 
 
 def show(pipeline, texts, names=None, path=None):
@@ -174,15 +192,15 @@ def load_splits(options):
     known = set(parts[0].values())
     if len(known) < 2 or not all(parts):
         sys.exit(
-            "There must be two labels to learn at least, and texts in every part, not "
-            f"counting those that a later part has too. Received: {len(known)} labels, "
+            "--train must have two labels at least, and --train, --dev and --test have "
+            f"texts that no later one has. Received: {len(known)} labels, "
             f"{[len(part) for part in parts]} texts."
         )
     for name, part in zip(("validation", "test"), parts[1:], strict=True):
         if new := sorted(set(part.values()) - known):
             warning = f"Warning: no text to learn from has the label {', '.join(new)} "
             warning += f"of the {name} part, so each of those counts as an error."
-            console.print(warning, markup=False)
+            console.print(warning)
     parts[0] = dict(list(parts[0].items())[: 500 if options.quick else None])
     return [(list(part), list(part.values())) for part in parts]
 
@@ -204,9 +222,7 @@ def load_model(path):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add, path = parser.add_argument, pathlib.Path
     add("--task", choices=["sst2", "trec"], default="sst2")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
@@ -217,10 +233,10 @@ def parse_arguments(argv):
     add("--read", nargs="+", metavar="TEXT", help="what to read then")
     add("--cell", choices=["lstm", "gru"], default="gru")
     add("--width", type=count, default=128)
-    add("--min-count", type=count, help="how often a word must be seen to be learned")
-    add("--word-dropout", type=share, help="share of words made unknown")
+    add("--min-count", type=count, help="least of a known word; 2 for sst2, 1 for trec")
+    add("--word-dropout", type=share, help="made unknown; 0.25 for sst2, 0.1 for trec")
     add("--dropout", type=share, default=0.5)
-    add("--epochs", type=count)
+    add("--epochs", type=count, help="5 for sst2, 6 for trec, more for few texts")
     add("--batch-size", type=count, default=50)
     add("--learning-rate", type=positive, default=2e-3)
     add("--seed", type=seed, default=0)
@@ -235,11 +251,15 @@ def parse_arguments(argv):
     for name, value in SETTINGS[options.task].items():
         if getattr(options, name) is None:
             setattr(options, name, value)
-    options.epochs = 2 if options.quick else options.epochs
+    if options.quick:
+        options.epochs = 2
     if options.width < 8:
         parser.error("--width must be 8 or more")
     return options
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Stopped by Ctrl-C.")

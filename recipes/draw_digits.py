@@ -20,12 +20,24 @@ import keras
 import numpy as np
 import sklearn.datasets
 import sklearn.svm
-from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 
 import kseq
-from kseq.training.arguments import count, folder, positive, probability, seed, share
+from kseq.training.arguments import (
+    Help,
+    count,
+    folder,
+    positive,
+    probability,
+    require,
+    seed,
+    share,
+)
+
+try:
+    from rich.console import Console
+    from rich.table import Table
+except ImportError as error:
+    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
 
 MODEL, SHEET, CURVE, DRAWN = "model.keras", "sheet.png", "training.png", "drawn.png"
 SIDE, LEVELS, CLASSES = 8, 17, 10
@@ -33,11 +45,12 @@ UNKNOWN, START, END, BLACK = 1, 2, 3, 4  # token ids; a picture holds BLACK and 
 # All pictures have 64 pixels, so there is no end token to learn.
 NO_MARKS = kseq.decoding.BannedTokens([UNKNOWN, START, END])
 SHADES = " .:-=+*#%@"
-console = Console()
+console = Console(markup=False, emoji=False, highlight=False)
 
 
 def main(argv=None):
     options = parse_arguments(argv)
+    require("matplotlib")  # not only when the training has ended
     keras.utils.set_random_seed(options.seed)
     if options.load:
         return show(draw(load_model(options.load), options.digits, options), options)
@@ -156,6 +169,8 @@ def nearest(pictures, others):
 
 def picture(groups, columns=CLASSES):
     """A sheet of pictures: groups of rows one below the other, each with its name."""
+    from matplotlib.figure import Figure
+
     figure = Figure(dpi=150, figsize=(0.62 * columns + 1.5, 1), layout="constrained")
     heights = [-(-len(rows) // columns) for rows in groups.values()]
     figure.set_figheight(0.66 * sum(heights) + 0.1)
@@ -216,16 +231,14 @@ def load_model(path):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add, path = parser.add_argument, pathlib.Path
     add("--output", type=folder, default="digits", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="draw with a saved model")
     add("--digits", nargs="+", type=int, choices=range(10), default=list(range(10)))
     add("--temperature", type=positive, default=0.8)
     add("--top-p", type=probability, help="draw from the most probable levels only")
-    add("--draws", type=count, default=100, help="of each class (%(default)s)")
+    add("--draws", type=count, default=100, help="of each class")
     add("--decoder", choices=["lstm", "gru", "transformer"], default="lstm")
     add("--width", type=count, default=128)
     add("--layers", type=count, default=1)
@@ -244,4 +257,7 @@ def parse_arguments(argv):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Stopped by Ctrl-C.")

@@ -21,19 +21,23 @@ import zipfile
 import keras
 import numpy as np
 from keras import ops
-from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 
 import kseq
-from kseq.training.arguments import count, folder, positive, seed, share
+from kseq.training.arguments import Help, count, folder, positive, require, seed, share
+
+try:
+    from rich.console import Console
+    from rich.table import Table
+except ImportError as error:
+    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
 
 SEEN, TRUTH, FORECAST = "0.6", "#51127c", "#f1605d"
-console = Console()
+console = Console(markup=False, emoji=False, highlight=False)
 
 
 def main(argv=None):
     options = parse_arguments(argv)
+    require("matplotlib")  # not only when the training has ended
     if options.load:
         return go_on(options)
     keras.utils.set_random_seed(options.seed)
@@ -159,6 +163,8 @@ def draw(whole, names, stretches, path):
     forecasts = whole.predict(stretches[:, :context], verbose=0)
     names, columns = names[:8], len(stretches)
     size = (1 + 3.2 * columns, 0.4 + 1.4 * len(names))
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     panels = figure.subplots(len(names), columns, sharex=True, sharey="row", squeeze=0)
     seen = np.arange(max(context - 2 * horizon, 0), context)
@@ -219,18 +225,17 @@ def load_parts(options):
 
 
 def parse_arguments(argv):
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add, path = parser.add_argument, pathlib.Path
-    add("--data", type=path, help="directory of data sets; default: $KSEQ_DATA_DIR")
+    add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
     add("--series", type=path, metavar="FILE", help="a CSV file of your own")
     add("--load", type=path, metavar="FILE", help="a saved model: say what comes next")
     add("--output", type=folder, default="forecast", help="directory for results")
-    add("--horizon", type=count, default=96, help="steps to forecast (%(default)s)")
-    add("--context", type=count, default=336, help="steps to look back (%(default)s)")
-    add("--patch", type=count, default=24, help="steps read as one (%(default)s)")
+    add("--horizon", type=count, default=96, help="steps to forecast")
+    add("--context", type=count, default=336, help="steps to look back")
+    add("--patch", type=count, default=24, help="steps read as one")
     add("--encoder", choices=["gru", "lstm", "rnn", "transformer"], default="gru")
-    add("--width", type=count, default=256, help="width of every layer (%(default)s)")
+    add("--width", type=count, default=256, help="width of every layer")
     add("--dropout", type=share, default=0.5)
     add("--epochs", type=count, default=8)
     add("--batch-size", type=count, default=64)
@@ -246,4 +251,7 @@ def parse_arguments(argv):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Stopped by Ctrl-C.")

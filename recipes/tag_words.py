@@ -17,27 +17,36 @@ published parts share sentences, those are left out of the earlier part.
 import argparse
 import collections
 import itertools
+import math
 import pathlib
 import sys
 import time
 
 import keras
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 import kseq
-from kseq.training.arguments import count, folder, positive, seed, share
+from kseq.training.arguments import Help, count, folder, positive, require, seed, share
 
-console = Console()
+try:
+    from rich.console import Console
+    from rich.table import Table
+except ImportError as error:
+    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
+
+STEPS = 1000  # of training at least
+console = Console(markup=False, emoji=False, highlight=False)
 
 
 def main(argv=None):
     options = parse_arguments(argv)
     if options.load:
         return show(load_model(options.load), [text.split() for text in options.read])
+    require("matplotlib")  # not only when the training has ended
     train, validation, test = load_parts(options)
+    if options.epochs is None:
+        num_batches = math.ceil(len(train[0]) / options.batch_size)
+        options.epochs = max(20, math.ceil(STEPS / num_batches))
     keras.utils.set_random_seed(options.seed)
     pipeline, began = build(options, train, validation), time.time()
     history = fit(pipeline, options, train, validation)
@@ -131,6 +140,12 @@ def evaluate(pipeline, train, part, name):
         for key, x in kseq.training.span_scores(part[1], found)._asdict().items():
             table.add_row(f"{key} of spans", f"{x:.2%}")
     console.print(table)
+    [(common, number)] = collections.Counter(names).most_common(1)
+    if right.sum() <= number < len(right):
+        console.print(
+            f"Always to answer {common} would be as good: {number / len(names):.2%}. "
+            "Learn longer (--epochs), or from more sentences."
+        )
     return found
 
 
@@ -159,7 +174,7 @@ def show(pipeline, sentences, labels=None):
             fact = f"in fact {name}" if guess.name != name else ""
             style = "red" if fact else "dim" if name == "O" else None
             cells = word, guess.name, f"{guess.probability:.3f}", fact
-            table.add_row(*map(escape, cells), style=style)
+            table.add_row(*cells, style=style)
         table.add_section()
     console.print(table)
 
@@ -181,7 +196,7 @@ def load_parts(options):
     learned = set(itertools.chain(*train[1]))
     if len(learned) < 2 or not validation[0]:
         sys.exit(
-            "There must be two labels to learn, and sentences that the test lacks. "
+            "--train must have two labels, and --dev sentences that --test lacks. "
             f"Received: {len(learned)} labels, {len(validation[0])} sentences to watch."
         )
     sizes = " + ".join(f"{len(part[0]):,}" for part in (train, validation, test))
@@ -190,8 +205,8 @@ def load_parts(options):
     for name, part in {"validation": validation, "test": test}.items():
         if new := [x for x in itertools.chain(*part[1]) if x not in learned]:
             console.print(
-                f"[b]Warning:[/b] {len(new)} words of the {name} part count as errors."
-                f" Only it has their labels: {escape(', '.join(sorted(set(new))))}."
+                f"Warning: {len(new)} words of the {name} part count as errors. "
+                f"Only it has their labels: {', '.join(sorted(set(new)))}."
             )
     return train, validation, test
 
@@ -208,9 +223,7 @@ def load_model(path):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add, path = parser.add_argument, pathlib.Path
     add("--task", choices=["atis", "ud_english_ewt"], default="atis")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
@@ -220,11 +233,11 @@ def parse_arguments(argv):
     add("--load", type=path, metavar="FILE", help="label with a saved model")
     add("--read", nargs="+", metavar="SENTENCE", help="what to label then")
     add("--encoder", choices=["lstm", "gru", "transformer"], default="lstm")
-    add("--width", type=count, default=192, help="of each layer (%(default)s)")
-    add("--layers", type=count, default=1, help="of the encoder (%(default)s)")
+    add("--width", type=count, default=192, help="of each layer")
+    add("--layers", type=count, default=1, help="of the encoder")
     add("--word-dropout", type=share, default=0.05, help="share of words read by form")
     add("--dropout", type=share, default=0.5)
-    add("--epochs", type=count, default=20)
+    add("--epochs", type=count, help="20, or more for few sentences")
     add("--batch-size", type=count, default=16)
     add("--learning-rate", type=positive, default=4e-3)
     add("--seed", type=seed, default=0)
@@ -242,4 +255,7 @@ def parse_arguments(argv):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Stopped by Ctrl-C.")

@@ -20,19 +20,24 @@ import pathlib
 import sys
 
 import keras
-import sacrebleu
-from rich.console import Console
-from rich.table import Column, Table
 
 import kseq
-from kseq.training.arguments import count, folder, positive, seed, share
+from kseq.training.arguments import Help, count, folder, positive, require, seed, share
+
+try:
+    import sacrebleu
+    from rich.console import Console
+    from rich.table import Column, Table
+except ImportError as error:
+    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
 
 MAX_LENGTH = 80  # pieces of a translation, at most
+STEPS = 1000  # of training at least
 SETTINGS = {  # where not told otherwise
     "transformer": {"layers": 3, "dropout": 0.2, "learning_rate": 1e-3},
     "gru": {"layers": 1, "dropout": 0.3, "learning_rate": 2e-3},
 }
-console = Console(markup=False)
+console = Console(markup=False, emoji=False, highlight=False)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
@@ -41,8 +46,12 @@ def main(argv=None):
     keras.utils.set_random_seed(options.seed)
     if options.translate:
         return translate(load_model(options.load), options.translate, options)
+    require("matplotlib")  # not only when the training has ended
     train, validation, test = load_splits(options)
     options.output.mkdir(parents=True, exist_ok=True)
+    if options.epochs is None:
+        num_batches = math.ceil(len(train[0]) / options.batch_size)
+        options.epochs = max(10, math.ceil(STEPS / num_batches))
     if options.load:
         translator = load_model(options.load)
     else:
@@ -125,6 +134,11 @@ def evaluate(translator, validation, test, options):
         scores = [bleu(translator, part, search) for part in (validation, test)]
         table.add_row(name, *(f"{score:.2f}" for score in scores))
     console.print(table)
+    if scores[1] < 1:
+        console.print(
+            "Next to nothing is translated right. Learn longer (--epochs), or from "
+            "more pairs."
+        )
 
 
 def bleu(translator, pairs, search):
@@ -193,7 +207,11 @@ def load_splits(options):
     parts = [tuple(list(map(plain, x)) for x in part) for part in parts.values()]
     parts = kseq.datasets.disjoint(*parts, columns=(0, 1))
     if not all(sources for sources, _ in parts):
-        sys.exit("Each part needs a pair. Received: too few different sentences.")
+        sizes = [len(sources) for sources, _ in parts]
+        sys.exit(
+            "--pairs must have pairs to learn from, to watch and to hold out, which "
+            f"share no sentence. Received: {sizes} pairs."
+        )
     if options.quick:
         few = zip(parts, (2000, 50, 50), strict=True)
         parts = [(x[:number], y[:number]) for (x, y), number in few]
@@ -211,8 +229,7 @@ def load_model(path):
 
 
 def parse_arguments(argv):
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add, path = parser.add_argument, pathlib.Path
     add("--task", choices=["multi30k", "tatoeba_fra_eng"], default="multi30k")
     add("--model", choices=list(SETTINGS), default="transformer")
@@ -223,11 +240,11 @@ def parse_arguments(argv):
     add("--translate", nargs="+", metavar="TEXT", help="what to translate with --load")
     add("--pieces", type=count, default=5000, help="word pieces of each language")
     add("--width", type=count, default=256)
-    add("--layers", type=count, help="3 of a Transformer, 1 of a recurrent network")
-    add("--dropout", type=share)
-    add("--epochs", type=count, default=10)
+    add("--layers", type=count, help="3 of a transformer, 1 of a gru")
+    add("--dropout", type=share, help="0.2 for a transformer, 0.3 for a gru")
+    add("--epochs", type=count, help="10, or more for few pairs")
     add("--batch-size", type=count, default=128)
-    add("--learning-rate", type=positive)
+    add("--learning-rate", type=positive, help="0.001, or 0.002 for a gru")
     add("--beams", type=count, default=5)
     add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
@@ -246,4 +263,7 @@ def parse_arguments(argv):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Stopped by Ctrl-C.")

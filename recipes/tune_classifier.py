@@ -20,12 +20,16 @@ import sys
 
 import keras
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 import kseq
-from kseq.training.arguments import count, folder, positive, seed
+from kseq.training.arguments import Help, count, folder, positive, seed
 from kseq.tuning import Choice, Float, Int, MedianStopping, Space, spaces
+
+try:
+    from rich.console import Console
+    from rich.table import Table
+except ImportError as error:
+    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
 
 KNOWN = {  # to be good, and tried first: what classify_text.py trains
     "model/encoder": "RecurrentEncoder",
@@ -35,7 +39,7 @@ KNOWN = {  # to be good, and tried first: what classify_text.py trains
     "batch_size": 64,
     "optimizer/learning_rate/warmup_steps/share": 0.0,
 }
-console = Console()
+console = Console(markup=False, emoji=False, highlight=False)
 
 
 def main(argv=None):
@@ -162,16 +166,16 @@ def load_splits(options):
     parts = kseq.datasets.disjoint(train, *watched, test)
     if len(set(parts[0][1])) < 2 or not all(texts for texts, _ in parts):
         sys.exit(
-            "There must be two labels to learn at least, and texts in every part. "
-            f"Received: {[len(texts) for texts, _ in parts]} texts."
+            "--train must have two labels at least, and --train, --dev and --test have "
+            "texts that no later one has. Received: "
+            f"{[len(texts) for texts, _ in parts]} texts."
         )
     most = 300 if options.quick else None
     return [(texts[:most], labels[:most]) for texts, labels in parts]
 
 
 def parse_arguments(argv):
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add, path = parser.add_argument, pathlib.Path
     add("--task", choices=["sst2", "trec"], default="trec")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
@@ -179,14 +183,14 @@ def parse_arguments(argv):
         add(f"--{part}", type=path, metavar="FILE", help="your lines of `label TEXT`")
     add("--output", type=folder, default="tuned", help="folder of what is made")
     add("--network", choices=["recurrent", "transformer", "both"], default="both")
-    add("--average", type=count, default=5, help="the best so many (%(default)s)")
+    add("--average", type=count, default=5, help="the best so many")
     add("--tuner", choices=["random", "bayesian", "hyperband"], default="random")
-    add("--trials", type=count, default=24, help="at most (%(default)s)")
-    add("--minutes", type=positive, default=12, help="... and so long (%(default)s)")
-    add("--workers", type=count, default=2, help="trials at a time (%(default)s)")
+    add("--trials", type=count, default=24, help="at most")
+    add("--minutes", type=positive, default=12, help="... and so long")
+    add("--workers", type=count, default=2, help="trials at a time")
     add("--chief", metavar="HOST:PORT", help="search with other hosts: listen here")
     add("--worker", metavar="HOST:PORT", help="... run trials of the chief there")
-    add("--epochs", type=count, default=6, help="of a trial (%(default)s)")
+    add("--epochs", type=count, default=6, help="of a trial")
     add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
     options = parser.parse_args(argv)
@@ -198,4 +202,7 @@ def parse_arguments(argv):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Stopped by Ctrl-C.")

@@ -18,12 +18,16 @@ import pathlib
 import sys
 
 import keras_tuner
-from rich.console import Console
-from rich.table import Table
 
 import kseq
-from kseq.training.arguments import count, folder, positive, seed
+from kseq.training.arguments import Help, count, folder, positive, seed
 from kseq.tuning import Choice, Float, MedianStopping, Space, objective, spaces
+
+try:
+    from rich.console import Console
+    from rich.table import Table
+except ImportError as error:
+    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
 
 SCORE = "val_written_exact_match"
 KNOWN = {  # to be good, and tried first: about what grapheme_to_phoneme.py trains
@@ -35,7 +39,7 @@ KNOWN = {  # to be good, and tried first: about what grapheme_to_phoneme.py trai
     "batch_size": 64,
     "optimizer/learning_rate/warmup_target": 4e-3,
 }
-console = Console()
+console = Console(markup=False, emoji=False, highlight=False)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
@@ -153,14 +157,17 @@ def load_splits(options):
         sys.exit(str(error))
     parts = kseq.datasets.disjoint(*parts)
     if not all(words for words, _ in parts):
-        sys.exit("Each part needs a word that no later one has. Received: too few.")
+        sizes = [len(words) for words, _ in parts]
+        sys.exit(
+            "--train, --dev and --test must each have words that no later one has. "
+            f"Received: {sizes} words."
+        )
     most = 200 if options.quick else None
     return [(words[:most], spoken[:most]) for words, spoken in parts]
 
 
 def parse_arguments(argv):
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add, path = parser.add_argument, pathlib.Path
     add("--language", choices=["fre", "ice", "eng_us"], default="fre")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
@@ -169,12 +176,12 @@ def parse_arguments(argv):
     add("--output", type=folder, default="tuned", help="folder of what is made")
     add("--network", choices=["recurrent", "transformer", "both"], default="both")
     add("--tuner", choices=["random", "bayesian", "hyperband"], default="random")
-    add("--trials", type=count, default=16, help="at most (%(default)s)")
-    add("--minutes", type=positive, default=14, help="... and so long (%(default)s)")
-    add("--workers", type=count, default=2, help="trials at a time (%(default)s)")
+    add("--trials", type=count, default=16, help="at most")
+    add("--minutes", type=positive, default=14, help="... and so long")
+    add("--workers", type=count, default=2, help="trials at a time")
     add("--chief", metavar="HOST:PORT", help="search with other hosts: listen here")
     add("--worker", metavar="HOST:PORT", help="... run trials of the chief there")
-    add("--epochs", type=count, default=12, help="of a trial (%(default)s)")
+    add("--epochs", type=count, default=12, help="of a trial")
     add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
     options = parser.parse_args(argv)
@@ -186,4 +193,7 @@ def parse_arguments(argv):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Stopped by Ctrl-C.")

@@ -20,11 +20,24 @@ import time
 
 import keras
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 import kseq
-from kseq.training.arguments import count, folder, positive, probability, seed, share
+from kseq.training.arguments import (
+    Help,
+    count,
+    folder,
+    positive,
+    probability,
+    require,
+    seed,
+    share,
+)
+
+try:
+    from rich.console import Console
+    from rich.table import Table
+except ImportError as error:
+    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
 
 MODEL, CURVE = "model.keras", "training.png"
 UNKNOWN, START, END = 1, 2, 3  # token ids of every vocabulary
@@ -35,7 +48,7 @@ SETTINGS = {
     "lstm": {"width": 256, "layers": 1, "batch_size": 16, "learning_rate": 4e-3},
     "gru": {"width": 256, "layers": 1, "batch_size": 16, "learning_rate": 4e-3},
 }
-console = Console()
+console = Console(markup=False, emoji=False, highlight=False)
 
 
 def main(argv=None):
@@ -45,6 +58,7 @@ def main(argv=None):
         writer = load_writer(options.load)
         check(options.prompt, writer.vocabulary)
         return write(writer, options)
+    require("matplotlib")  # not only when the training has ended
     texts = load_texts(options)
     form = "NFD" if options.jamo else None
     vocabulary = kseq.text.Vocabulary("character", form).adapt(texts[:1])
@@ -157,10 +171,10 @@ def write(writer, options):
     try:
         texts = writer.generate(options.prompt, search, options.length)
     except ValueError as error:
-        sys.exit(f"{error}\nOr choose another --length or --prompt.")
+        sys.exit(f"{error} Or choose another --length or --prompt.")
     for text in texts:
         console.rule(f"temperature {options.temperature}")
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
 
 
 def load_writer(path):
@@ -193,15 +207,12 @@ def load_texts(options):
             f"The part held out has {len(lacking)} characters that the rest lacks and "
             f"that cannot be predicted: {' '.join(map(repr, lacking[:20]))}.",
             style="yellow",
-            markup=False,
         )
     return [text[:20_000] for text in texts] if options.quick else texts
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add, path = parser.add_argument, pathlib.Path
     add("--text", type=path, help="any text in UTF-8, of which a tenth is held out")
     add("--jamo", action="store_true", help="take Hangul apart (Unicode's NFD)")
@@ -209,18 +220,18 @@ def parse_arguments(argv):
     add("--output", type=folder, default="text", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="write with a saved model")
     add("--prompt", nargs="+", default=["\n"], metavar="TEXT", help="how texts begin")
-    add("--length", type=count, default=400, help="of a text (%(default)s)")
+    add("--length", type=count, default=400, help="of a text")
     add("--temperature", type=positive, default=0.8)
     add("--top-p", type=probability, help="draw from the most probable characters only")
     add("--decoder", choices=list(SETTINGS), default="transformer")
-    add("--width", type=count)
-    add("--layers", type=count)
+    add("--width", type=count, help="128, or 256 for lstm and gru")
+    add("--layers", type=count, help="4, or 1 for lstm and gru")
     add("--dropout", type=share, default=0.0)
-    add("--window", type=count, default=64, help="characters to read (%(default)s)")
+    add("--window", type=count, default=64, help="characters to read")
     add("--epochs", type=count, default=8)
-    add("--steps", type=count, default=250, help="batches of an epoch (%(default)s)")
-    add("--batch-size", type=count)
-    add("--learning-rate", type=positive)
+    add("--steps", type=count, default=250, help="batches of an epoch")
+    add("--batch-size", type=count, help="12, or 16 for lstm and gru")
+    add("--learning-rate", type=positive, help="0.001, or 0.004 for those")
     add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")
     options = parser.parse_args(argv)
@@ -237,4 +248,7 @@ def parse_arguments(argv):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Stopped by Ctrl-C.")

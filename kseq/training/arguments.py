@@ -4,9 +4,58 @@ Bad values end the program in one sentence, before hours of training and not aft
 """
 
 import argparse
+import importlib.util
 import math
 import os
 import pathlib
+import sys
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """A help that shows the description as it is written, and every default.
+
+    Give it as `formatter_class` to `argparse.ArgumentParser`. A default stands in
+    brackets behind the help of its flag, unless that shows it already.
+
+    Example:
+
+    >>> import argparse
+    >>> from kseq.training import arguments
+    >>> parser = argparse.ArgumentParser(formatter_class=arguments.Help)
+    >>> action = parser.add_argument("--epochs", default=3, help="of a training")
+    >>> print(parser.format_help().splitlines()[-1].strip())
+    --epochs EPOCHS  of a training (3)
+    """
+
+    def add_argument(self, action):
+        has_default = action.default not in (None, False, argparse.SUPPRESS)
+        if has_default and "%(default)" not in (action.help or ""):
+            action.help = f"{action.help or ''} (%(default)s)".strip()
+        super().add_argument(action)
+
+
+def require(*packages):
+    """End the program in one line if a package is not installed.
+
+    Call it before what takes long, so that nothing is lost for a picture.
+
+    Args:
+        *packages: Names of packages that the extra `recipes` brings.
+
+    Raises:
+        SystemExit: A package is not installed.
+
+    Example:
+
+    >>> from kseq.training import arguments
+    >>> arguments.require("numpy")
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        sys.exit(
+            f"This program needs {' and '.join(missing)}. Get what recipes need: "
+            "pip install kseq[recipes]"
+        )
 
 
 def count(text):

@@ -228,3 +228,12 @@ def test_quick_runs_on_real_data(recipe, data_set, tmp_path):
         recipe.main(["--data", str(folder), "--quick", "--output", str(tmp_path)])
     assert "this model" in printed.get()
     assert (tmp_path / "model.keras").exists()
+
+
+@pytest.mark.parametrize("answer, is_told", [("up", True), ("down", False)])
+def test_it_says_so_when_one_answer_for_all_is_as_good(recipe, answer, is_told):
+    series = [np.full((3, 1), float(i)) for i in range(3)]
+    with recipe.console.capture() as printed:
+        test = series, ["up", "up", "down"]
+        recipe.evaluate(series, ["up"] * 3, *test, ["up", "up", answer])
+    assert ("Always to answer up would be as good" in printed.get()) == is_told

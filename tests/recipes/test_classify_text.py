@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import keras
 import numpy as np
@@ -282,3 +283,18 @@ def test_the_questions_of_trec_in_a_hurry(recipe, data_set, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "500 texts to learn from" in printed and "mean nothing" in printed
     assert (tmp_path / "model.keras").exists()
+
+
+@pytest.mark.parametrize("answer, is_told", [("up", True), ("down", False)])
+def test_it_says_so_when_one_answer_for_all_is_as_good(recipe, answer, is_told):
+    class Fixed:
+        model = types.SimpleNamespace(count_params=lambda: 7)
+
+        def label(self, texts):
+            names = ["up", "up", answer]
+            return [types.SimpleNamespace(name=name) for name in names]
+
+    test = ["a", "b", "c"], ["up", "up", "down"]
+    with recipe.console.capture() as printed:
+        recipe.evaluate(Fixed(), test, test, 0.1)
+    assert ("Always to answer up would be as good" in printed.get()) == is_told

@@ -1,19 +1,46 @@
 """What all recipes have in common, so that who knows one knows the others."""
 
+import argparse
 import importlib.util
+import re
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
+from rich.table import Table
+
+from kseq.training import arguments
 
 RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.py"))
 
 
-@pytest.fixture(params=RECIPES, ids=lambda path: path.stem)
-def recipe(request):
-    spec = importlib.util.spec_from_file_location(request.param.stem, request.param)
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(params=RECIPES, ids=lambda path: path.stem)
+def recipe(request):
+    return load(request.param)
+
+
+@pytest.fixture
+def parser(recipe, monkeypatch):
+    """The parser of a recipe, before it has parsed anything."""
+    found = []
+
+    def keep(parser, argv):
+        found.append(parser)
+        raise LookupError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", keep)
+        with pytest.raises(LookupError):
+            recipe.parse_arguments([])
+    return found[0]
 
 
 def test_help_shows_the_story_and_the_common_flags(recipe, capsys):
@@ -26,6 +53,64 @@ def test_help_shows_the_story_and_the_common_flags(recipe, capsys):
         assert flag in printed
 
 
+NUMBERS = (arguments.count, arguments.positive, arguments.share)
+
+
+def test_help_shows_every_default(recipe, parser):
+    printed = " ".join(parser.format_help().split())
+    for action in parser._actions:
+        flag = action.option_strings[-1]
+        shown = printed.rpartition(f" {flag} ")[2].partition(" --")[0]
+        if action.default not in (None, False, argparse.SUPPRESS):
+            assert f"({action.default})" in shown, flag
+        elif action.default is None and action.type in NUMBERS:
+            assert re.search(r"\d", shown), f"{flag} says no default"
+        settings = getattr(recipe, "SETTINGS", {}).values()
+        for value in [some[action.dest] for some in settings if action.dest in some]:
+            assert re.search(rf"\b{value}\b", shown), flag
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_help_needs_no_matplotlib_and_what_is_missing_is_named(
+    path, monkeypatch, capsys
+):
+    for name in [n for n in sys.modules if n.startswith(("matplotlib", "kseq.plots"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    recipe = load(path)
+    with pytest.raises(SystemExit) as error:
+        recipe.main(["--help"])
+    assert error.value.code == 0
+    if "plots" in path.read_text("utf-8"):
+        with pytest.raises(SystemExit, match=r"matplotlib.*kseq\[recipes\]"):
+            recipe.main([])
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    with pytest.raises(SystemExit, match=r"rich.*pip install kseq\[recipes\]"):
+        load(path)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_control_c_ends_a_recipe_in_one_line(path, monkeypatch):
+    def interrupt(parser, argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", interrupt)
+    with pytest.raises(SystemExit, match=r"^Stopped by Ctrl-C\.$"):
+        runpy.run_path(str(path), run_name="__main__")
+
+
+def test_foreign_text_is_printed_as_text(recipe):
+    foreign = ["[/a]", "[red]b[/red]", ":smile:", "[link=x]"]
+    table = Table(*foreign)
+    table.add_row(*foreign)
+    with recipe.console.capture() as printed:
+        for text in foreign:
+            recipe.console.print(text)
+        recipe.console.print(table)
+    for text in foreign:
+        assert printed.get().count(text) == 3
+
+
 def test_an_output_that_is_a_file_is_refused_at_once(recipe, tmp_path, capsys):
     (tmp_path / "mine").write_text("mine")
     with pytest.raises(SystemExit) as error:
@@ -33,10 +118,6 @@ def test_an_output_that_is_a_file_is_refused_at_once(recipe, tmp_path, capsys):
     assert error.value.code == 2
     assert "mine is a file" in capsys.readouterr().err
     assert (tmp_path / "mine").read_text() == "mine"
-
-
-def test_a_recipe_is_short_enough_to_read(recipe):
-    assert len(Path(recipe.__file__).read_text("utf-8").splitlines()) < 250
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "nan", "few"])
@@ -57,3 +138,163 @@ def test_a_number_that_is_none_is_refused_by_the_name_of_its_flag(
         printed = capsys.readouterr().err
         assert f"argument {flag}: must be a" in printed and number in printed
     assert flags and not list(tmp_path.iterdir())
+
+
+# Hostile files ------------------------------------------------------------------------
+
+STRANGE = [
+    "[/a]",
+    "[red]x[/red]",
+    ":smile:",
+    "$\\frac{$",
+    "\"quoted'",
+    "\\n",
+    "{0}",
+    "%s",
+]
+STRANGE += ["e\u0301", "\u202e한", "<b>"]
+ROWS = [  # labels and texts, each label with several
+    ("[/a]" if i % 2 else "$\\frac{$", f"{text}{i}")
+    for i, text in enumerate([*STRANGE, "x" * 10_000] * 3)
+]
+
+
+def labelled(rows, part):
+    return [f"{label}\t{text} {part} [b]" for label, text in rows]
+
+
+def tagged(rows, part):
+    return [f"{text}\t{label}\n{part}\tO\n" for label, text in rows]
+
+
+def paired(rows, part):
+    return [f"{part} {text}\t{label} {text[:9]}" for label, text in rows]
+
+
+def pronounced(rows, part):
+    return [f"{text[:500]}{part}\t{label} {text[0]}" for label, text in rows]
+
+
+def series(rows, part):
+    return [
+        f"{label},{i},{len(text)},{len(part)}" for i, (label, text) in enumerate(rows)
+    ]
+
+
+def columns(rows, part):
+    steps = [f"{text},{i},{i * i}" for i, (_, text) in enumerate(rows)]
+    return ["day,[/a],$\\frac{$", *(step.replace('"', "") for step in steps)]
+
+
+def plain(rows, part):
+    return [text for _, text in rows]
+
+
+PARTS = ("train", "dev", "test")
+TINY = {
+    "classify_series": (series, PARTS, "--width 8 --epochs 1"),
+    "classify_text": (labelled, PARTS, "--width 8 --epochs 1"),
+    "forecast_series": (
+        columns,
+        ("series",),
+        "--width 8 --epochs 1 --context 2 --patch 1 --horizon 1",
+    ),
+    "grapheme_to_phoneme": (pronounced, PARTS, "--units 4 --epochs 1 --beams 2"),
+    "tag_words": (tagged, PARTS, "--width 8 --epochs 1"),
+    "translate": (
+        paired,
+        ("pairs",),
+        "--width 8 --epochs 1 --model gru --pieces 97 --beams 2",
+    ),
+    "write_text": (
+        plain,
+        ("text",),
+        "--width 8 --layers 1 --epochs 1 --steps 2 --length 9 --decoder gru",
+    ),
+    "tune_classifier": (labelled, PARTS, "--trials 1 --epochs 1 --network recurrent"),
+    "tune_grapheme_to_phoneme": (
+        pronounced,
+        PARTS,
+        "--trials 1 --epochs 1 --network recurrent",
+    ),
+}
+FILES = {
+    "strange": lambda write, part: "\ufeff" + "\n".join(write(ROWS, part)),
+    "old lines": lambda write, part: "\r".join(write(ROWS, part)),
+    "NUL": lambda write, part: "\n".join(write(ROWS, part)) + "\n\0",
+    "another encoding": lambda write, part: "\n".join(write(ROWS, part)) + "\nb\xe9",
+    "nothing": lambda write, part: "",
+    "one line": lambda write, part: "\n".join(write(ROWS[:1], part)),
+    "two lines": lambda write, part: "\n".join(write(ROWS[:2], part)),
+    "one class": lambda write, part: "\n".join(write(ROWS[::2], part)),
+    "no columns": lambda write, part: "\n".join("[/a]" for _ in ROWS),
+}
+# To learn takes seconds, so that of other recipes and files is thorough.
+TRAINS = [("classify_series", "strange"), ("write_text", "strange")]
+REFUSED = ("NUL", "another encoding", "nothing", "no columns")
+
+
+def cases():
+    for name in TINY:
+        for kind in FILES:
+            is_quick = kind in REFUSED or (name, kind) in TRAINS
+            marks = [] if is_quick else [pytest.mark.thorough]
+            yield pytest.param(name, kind, marks=marks, id=f"{name}-{kind}")
+
+
+def flags_for(name, kind, folder):
+    """Command line of a small training on files of a kind."""
+    write, parts, flags = TINY[name]
+    argv = [*flags.split(), "--output", str(folder / "out")]
+    encoding = "latin-1" if kind == "another encoding" else "utf-8"
+    for part in parts:
+        file = folder / f"{part}.txt"
+        file.write_bytes(FILES[kind](write, part).encode(encoding, "replace"))
+        argv += [f"--{part}", str(file)]
+    return argv
+
+
+class Built(Exception):
+    """Ends a recipe where it begins to build its model."""
+
+
+@pytest.mark.parametrize(
+    "name", ["classify_text", "grapheme_to_phoneme", "tag_words", "translate"]
+)
+def test_few_rows_are_learned_from_more_often(name, tmp_path, monkeypatch):
+    [path] = [path for path in RECIPES if path.stem == name]
+    recipe = load(path)
+
+    def build(*arguments):
+        [options] = [x for x in arguments if isinstance(x, argparse.Namespace)]
+        raise Built(options.epochs)
+
+    monkeypatch.setattr(recipe, "build", build)
+    argv = flags_for(name, "strange", tmp_path)
+    with pytest.raises(Built, match="^1$"):
+        recipe.main(argv)
+    place = argv.index("--epochs")
+    del argv[place : place + 2]
+    with pytest.raises(Built) as error:
+        recipe.main(argv)
+    assert error.value.args[0] >= 50
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("name, kind", list(cases()))
+def test_a_hostile_file_is_learned_from_or_refused_in_one_line(
+    name, kind, tmp_path, capsys, monkeypatch
+):
+    [path] = [path for path in RECIPES if path.stem == name]
+    argv = flags_for(name, kind, tmp_path)
+    try:
+        load(path).main(argv)
+    except SystemExit as error:
+        message = str(error.code)
+        assert "\n" not in message and "Received" in message
+        assert str(tmp_path) in message or "--" in message
+        assert kind != "strange"
+        assert not (tmp_path / "out" / "model.keras").exists()
+    else:
+        assert kind not in REFUSED or (name, kind) == ("write_text", "no columns")
+        assert (tmp_path / "out" / "model.keras").exists()

@@ -68,6 +68,19 @@ def test_it_prints_error_rates_and_pronunciations(trained):
     assert "[/d]" in printed  # which is no markup
 
 
+@pytest.mark.parametrize("spoken", ["a b", "a c"])
+def test_it_says_so_when_no_word_is_right(recipe, spoken):
+    class Fixed:
+        target_vocabulary = kseq.text.Vocabulary("word").adapt(["a b c"])
+
+        def generate(self, words, search):
+            return [[types.SimpleNamespace(text=spoken)] for _ in words]
+
+    with recipe.console.capture() as printed:
+        recipe.evaluate(Fixed(), {"x": ["a b"], "y": ["c"]}, 2)
+    assert ("Not one word is right" in printed.get()) == (spoken == "a c")
+
+
 def test_each_probability_stands_beside_its_pronunciation(recipe):
     class Fixed:
         def generate(self, words, search):

@@ -7,6 +7,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import types
 
 import keras
 import pytest
@@ -163,7 +164,7 @@ def test_a_sentence_without_words_is_refused(trained, recipe):
         (b"a O\nb\n", "line 2 of .*bad.txt: 'b'"),
         (b"", "must hold words"),
         (b"caf\xe9 O\n", "must be in UTF-8"),
-        (b"a O\nb O\n", "two labels to learn.*Received: 1 labels"),
+        (b"a O\nb O\n", "must have two labels.*Received: 1 labels"),
         (b"from O\nrome B-from\n", "Received: 2 labels, 0 sentences"),
     ],
 )
@@ -256,3 +257,18 @@ def test_quick_goes_the_whole_way_on_real_sentences(recipe, data_set, tmp_path, 
     assert "the figures mean nothing" in printed
     right = printed.split("words labelled right")[-1].split("%")[0].split()[-1]
     assert float(right) > 40
+
+
+@pytest.mark.parametrize("answer, is_told", [("O", True), ("B", False)])
+def test_it_says_so_when_one_answer_for_all_is_as_good(recipe, answer, is_told):
+    class Fixed:
+        vocabulary = types.SimpleNamespace(tokens=["a", "b", "c"])
+
+        def label(self, sentences):
+            names = ["O", "O", answer]
+            return [[types.SimpleNamespace(name=name) for name in names]]
+
+    part = [["a", "b", "c"]], [["O", "O", "B"]]
+    with recipe.console.capture() as printed:
+        recipe.evaluate(Fixed(), part, part, "test")
+    assert ("Always to answer O would be as good" in printed.get()) == is_told

@@ -194,3 +194,11 @@ def test_quick_goes_the_whole_way_on_real_data(recipe, data_set, tmp_path, capsy
     printed = capsys.readouterr().out
     assert "2,000 pairs to learn from, 50 to watch, 50 held out" in printed
     assert "figures mean nothing" in printed and (tmp_path / "model.keras").exists()
+
+
+@pytest.mark.parametrize("score, is_told", [(0.3, True), (30.0, False)])
+def test_it_says_so_when_next_to_nothing_is_right(recipe, score, is_told, monkeypatch):
+    monkeypatch.setattr(recipe, "bleu", lambda *_: score)
+    with recipe.console.capture() as printed:
+        recipe.evaluate(None, None, None, recipe.parse_arguments([]))
+    assert ("Next to nothing is translated right" in printed.get()) == is_told
