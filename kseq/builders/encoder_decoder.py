@@ -111,15 +111,17 @@ class EncoderDecoder(WritingModel):
     """The model that `kseq.encoder_decoder` and `kseq.one_to_many` return.
 
     Without `encoder` the decoder reads the embedded source itself; without `source` it
-    writes from nothing.
+    writes from nothing. Two arguments by position are the inputs and outputs of a graph
+    of such a model: `keras.models.clone_model` calls the class with them.
     """
 
     def __init__(
         self,
-        source,
-        target,
-        encoder,
-        decoder,
+        *graph,
+        source=None,
+        target=None,
+        encoder=None,
+        decoder=None,
         head=None,
         tie_embeddings=None,
         start_token_id=2,
@@ -127,6 +129,10 @@ class EncoderDecoder(WritingModel):
         name="encoder_decoder",
         **kwargs,
     ):
+        if graph:
+            super().__init__(*graph, name=name, **kwargs)
+            self._find_parts()
+            return
         if not hasattr(target, "vocabulary_size"):
             raise ValueError(
                 "`target` must be an embedding of tokens, or the size of their "
@@ -142,45 +148,38 @@ class EncoderDecoder(WritingModel):
                 f"pad_token_id={target.pad_token_id}."
             )
         head = make_head(head, source, target, tie_embeddings)
-        target_ids = target.symbolic_input("target")
-        inputs = {"target": target_ids}
+        tokens = TargetTokens(start_token_id, end_token_id, tie_embeddings)
+        inputs = {"target": target.symbolic_input("target")}
         memory = states = None
         if source is not None:
             inputs = {"source": source.symbolic_input("source"), **inputs}
             memory, states = encode(encoder, source(inputs["source"]))
-        outputs = decoder(target(target_ids), memory, initial_state=states)
+        embedded = target(tokens(inputs["target"]))
+        outputs = decoder(embedded, memory, initial_state=states)
         logits = checked_answers(
             head, head(outputs), target.vocabulary_size, "vocabulary_size"
         )
         super().__init__(inputs=inputs, outputs=logits, name=name, **kwargs)
-        self.source, self.encoder = source, encoder
-        self.target, self.decoder, self.head = target, decoder, head
-        self.tie_embeddings = tie_embeddings
-        self.start_token_id, self.end_token_id = start_token_id, end_token_id
+        tokens.note_places((source, target, encoder, decoder, head), self.operations)
+        self._find_parts()
+
+    def _find_parts(self):
+        """Sets what the model writes with, from the layers of its graph."""
+        kinds = (x for x in self.operations if isinstance(x, TargetTokens))
+        tokens = next(kinds, None)
+        check_graph(self, tokens and tokens.num_operations == len(self.operations))
+        for part, place in tokens.places.items():
+            setattr(self, part, None if place is None else self.operations[place])
+        source, target = self.source, self.target
+        self.tie_embeddings = tokens.tie_embeddings
+        self.start_token_id = tokens.start_token_id
+        self.end_token_id = tokens.end_token_id
         self.pad_token_id = target.pad_token_id
         self.source_size = getattr(source, "vocabulary_size", None)
         self.source_size = getattr(source, "num_classes", self.source_size)
         self.target_size = target.vocabulary_size
         self.target_length = getattr(target, "max_length", None)
-        for option in ("start_token_id", "end_token_id"):
-            token_id, size = getattr(self, option), self.output_shape[-1]
-            is_integer = isinstance(token_id, numbers.Integral)
-            is_token = is_integer and 0 <= token_id < size
-            if token_id == self.pad_token_id or not is_token:
-                raise ValueError(
-                    f"`{option}` must be a token of the target vocabulary, which has "
-                    f"{size}, and not its padding, {self.pad_token_id}. Received: "
-                    f"{option}={token_id!r}. A vocabulary counts its special tokens "
-                    "too. A series of numbers has none: forecast it with "
-                    "`kseq.many_to_one(kseq.layers.FeatureEmbedding(num_features, 64), "
-                    "num_outputs=steps)`."
-                )
-        if start_token_id == end_token_id:
-            raise ValueError(
-                "`start_token_id` and `end_token_id` must be different tokens. "
-                f"Received: start_token_id={start_token_id}, "
-                f"end_token_id={end_token_id}."
-            )
+        check_tokens(self, ("start_token_id", "end_token_id"))
 
     @property
     def source_padding(self):
@@ -268,10 +267,11 @@ class EncoderDecoder(WritingModel):
         parts = {name: getattr(self, name) for name in PARTS}
         if self.tie_embeddings is not None:
             parts["head"] = None  # made anew, on the embedding of the target
-        if self.tie_embeddings == "all":
+        if self.source is self.target:
             parts["source"] = None
         return {
             **{name: part and serialize(part) for name, part in parts.items()},
+            "one_embedding": self.source is self.target,
             "tie_embeddings": self.tie_embeddings,
             "start_token_id": self.start_token_id,
             "end_token_id": self.end_token_id,
@@ -289,14 +289,98 @@ class EncoderDecoder(WritingModel):
             )
             for part in PARTS
         }
-        if config["tie_embeddings"] == "all":
+        options = {name: value for name, value in config.items() if name not in PARTS}
+        is_tied = options["tie_embeddings"] == "all"
+        if options.pop("one_embedding", is_tied):
             parts["source"] = parts["target"]
-        options = {**config, **parts}
         is_head_trainable = options.pop("head_trainable")
-        model = cls(**options)
+        model = cls(**options, **parts)
         if not is_head_trainable:
             model.head.trainable = False
         return model
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class TargetTokens(keras.layers.Layer):
+    """The token ids of a target, passed on as they are.
+
+    In the graph of a model that writes it holds what no other layer knows: how the
+    model writes, and which of its layers are its parts. So a graph that is called anew,
+    as `keras.models.clone_model` does, is still a model that writes.
+
+    Args:
+        start_token_id: As for `kseq.encoder_decoder`.
+        end_token_id: As for `kseq.encoder_decoder`.
+        tie_embeddings: As for `kseq.encoder_decoder`.
+        places: Where the parts stand among the operations of the graph, by name.
+        num_operations: Number of operations of the graph.
+    """
+
+    def __init__(
+        self,
+        start_token_id,
+        end_token_id,
+        tie_embeddings=None,
+        places=None,
+        num_operations=0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.start_token_id, self.end_token_id = start_token_id, end_token_id
+        self.tie_embeddings = tie_embeddings
+        self.places, self.num_operations = places, num_operations
+
+    def note_places(self, parts, operations):
+        """Notes where the parts stand in the graph."""
+        places = [None if part is None else operations.index(part) for part in parts]
+        self.places = dict(zip(PARTS, places, strict=True))
+        self.num_operations = len(operations)
+
+    def call(self, token_ids):
+        return token_ids
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "start_token_id": self.start_token_id,
+            "end_token_id": self.end_token_id,
+            "tie_embeddings": self.tie_embeddings,
+            "places": self.places and dict(self.places),
+            "num_operations": self.num_operations,
+        }
+
+
+def check_graph(model, is_whole):
+    """Raises unless the graph of a model is that of the parts which it calls."""
+    if not is_whole:
+        raise ValueError(
+            "A clone must have the graph of its model, the parts of which are called "
+            "one by one besides. Received: the operations "
+            f"{[operation.name for operation in model.operations]}. Leave out "
+            "`call_function`, and let `clone_function` return a layer for each layer."
+        )
+
+
+def check_tokens(model, options):
+    """Raises unless these are different tokens that the model can write."""
+    size, ids = model.target_size, [getattr(model, option) for option in options]
+    for option, token_id in zip(options, ids, strict=True):
+        is_integer = isinstance(token_id, numbers.Integral)
+        is_token = is_integer and 0 <= token_id < size
+        if token_id == model.pad_token_id or not is_token:
+            raise ValueError(
+                f"`{option}` must be a token of the target vocabulary, which has "
+                f"{size}, and not its padding, {model.pad_token_id}. Received: "
+                f"{option}={token_id!r}. A vocabulary counts its special tokens "
+                "too. A series of numbers has none: forecast it with "
+                "`kseq.many_to_one(kseq.layers.FeatureEmbedding(num_features, 64), "
+                "num_outputs=steps)`."
+            )
+    if ids[0] == ids[1]:
+        raise ValueError(
+            "`start_token_id` and `end_token_id` must be different tokens. "
+            f"Received: start_token_id={ids[0]}, end_token_id={ids[1]}."
+        )
 
 
 def encode(encoder, embedded):

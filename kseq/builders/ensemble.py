@@ -6,7 +6,8 @@ Axes in shape comments: B batch, K beams, S source steps, T target steps, V voca
 import keras
 from keras import ops
 
-from kseq.builders.encoder_decoder import over_heads
+from kseq.builders.encoder_decoder import check_graph, over_heads
+from kseq.builders.sharing import check_shared, deserialize_models, serialize_models
 from kseq.builders.writing import WritingModel
 from kseq.layers import MeanProbability, compilation
 
@@ -41,8 +42,9 @@ def ensemble(models, name="ensemble"):
             give logits, not probabilities, of the same classes: of `kseq.many_to_one`,
             `kseq.many_to_many` or any other functional or Sequential models, or of
             `kseq.encoder_decoder` and `kseq.one_to_many`. Their sizes and kinds may
-            differ. They are not copied, and that those which only read have learned
-            the same vocabulary is for you to know.
+            differ, and they may share layers, as an embedding. They are not copied, and
+            that those which only read have learned the same vocabulary is for you to
+            know.
         name: Name of the ensemble.
 
     Returns:
@@ -54,7 +56,7 @@ def ensemble(models, name="ensemble"):
     Raises:
         ValueError: There are no models, or something else among them, or one that has
             not been built; some write and others do not; they differ in inputs, classes
-            or tokens.
+            or tokens, or share a part of a layer.
 
     Example:
 
@@ -84,7 +86,9 @@ def ensemble(models, name="ensemble"):
         check_alike(attribute, [getattr(model, attribute) for model in models])
     check_alike("input", [keras.tree.map_structure(spec, inputs_of(m)) for m in models])
     check_alike("output", [m.output_shape for m in models])
-    return (WritingEnsemble if writing == {True} else Ensemble)(models, name=name)
+    check_shared(models)
+    kind = WritingEnsemble if writing == {True} else Ensemble
+    return kind(models=models, name=name)
 
 
 def check_models(models):
@@ -155,22 +159,28 @@ class Members(keras.layers.Layer):
         return keras.KerasTensor(self.models[0].output_shape, "float32")
 
     def get_config(self):
-        return {**super().get_config(), "models": serialize(self.models)}
+        return {**super().get_config(), **serialize_models(self.models)}
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "models": deserialize(config["models"])})
+        options = {name: config[name] for name in config if name != "shared"}
+        return cls(**{**options, "models": deserialize_models(config)})
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class Ensemble(keras.Model):
     """The model that `kseq.ensemble` returns where the models do not write."""
 
-    def __init__(self, models, name="ensemble", **kwargs):
-        members = Members(models, name="members")
-        inputs = inputs_like(models[0])
-        super().__init__(inputs=inputs, outputs=members(inputs), name=name, **kwargs)
-        self.members = members
+    def __init__(self, *graph, models=None, name="ensemble", **kwargs):
+        if not graph:  # which is given, inputs and outputs, by Keras' `clone_model`
+            inputs = inputs_like(models[0])
+            graph = inputs, Members(models, name="members")(inputs)
+        super().__init__(*graph, name=name, **kwargs)
+        parts = [
+            x for x in self.operations if not isinstance(x, keras.layers.InputLayer)
+        ]
+        check_graph(self, [type(x) for x in parts] == [Members])
+        [self.members] = parts
 
     @property
     def models(self):
@@ -214,23 +224,23 @@ class Ensemble(keras.Model):
             model.zero_grad(set_to_none)
 
     def get_config(self):
-        return {"models": serialize(self.models), "name": self.name}
+        return {**serialize_models(self.models), "name": self.name}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        models = deserialize(config["models"], custom_objects)
-        return cls(**{**config, "models": models})
+        models = deserialize_models(config, custom_objects)
+        return cls(models=models, name=config["name"])
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class WritingEnsemble(Ensemble, WritingModel):
     """The model that `kseq.ensemble` returns where the models write."""
 
-    def __init__(self, models, name="ensemble", **kwargs):
-        super().__init__(models, name=name, **kwargs)
+    def __init__(self, *graph, **kwargs):
+        super().__init__(*graph, **kwargs)
         for attribute in ALIKE[:-1]:
-            setattr(self, attribute, getattr(models[0], attribute))
-        lengths = [model.target_length for model in models]
+            setattr(self, attribute, getattr(self.models[0], attribute))
+        lengths = [model.target_length for model in self.models]
         self.target_length = min(filter(None, lengths), default=None)
 
     @property
@@ -275,14 +285,3 @@ def together(states):
 
 def mean(tensors):
     return ops.mean(ops.stack(tensors), axis=0)
-
-
-def serialize(models):
-    return [keras.saving.serialize_keras_object(model) for model in models]
-
-
-def deserialize(configs, custom_objects=None):
-    return [
-        keras.saving.deserialize_keras_object(each, custom_objects=custom_objects)
-        for each in configs
-    ]

@@ -317,10 +317,16 @@ class TiedHead(keras.layers.Layer):
                 "`embedding` must be a `TokenEmbedding`, whose table the head shares. "
                 f"Received: embedding={embedding!r}."
             )
-        self.embedding = embedding
+        self.__dict__["embedding"] = embedding  # a layer of this one once it is built
         self.supports_masking = True
 
+    def __call__(self, inputs, *args, **kwargs):
+        if not self.embedding.built and isinstance(inputs, keras.KerasTensor):
+            self.__dict__["embedding"] = embedding_before(inputs, self.embedding)
+        return super().__call__(inputs, *args, **kwargs)
+
     def build(self, inputs_shape):
+        self.embedding = self.embedding
         if inputs_shape[-1] != self.embedding.width:
             raise ValueError(
                 "A tied head needs inputs as wide as its embedding. Received: width "
@@ -343,10 +349,27 @@ class TiedHead(keras.layers.Layer):
         embedding = keras.saving.serialize_keras_object(self.embedding)
         return {**super().get_config(), "embedding": embedding}
 
+    def get_build_config(self):
+        return None  # a call builds it, which may find the embedding in its graph
+
     @classmethod
     def from_config(cls, config):
-        embedding = keras.saving.deserialize_keras_object(config["embedding"])
+        unbuilt = {**config["embedding"], "build_config": None}
+        embedding = keras.saving.deserialize_keras_object(unbuilt)
         return cls(**{**config, "embedding": embedding})
+
+
+def embedding_before(inputs, embedding):
+    """The embedding of this name in the graph that made the inputs, or this one.
+
+    `keras.models.clone_model` copies the layers of a graph one by one, and so gives a
+    tied head an embedding of its own, which is not that of the graph.
+    """
+    graph = keras.Function(keras.utils.get_source_inputs(inputs), inputs)
+    for layer in graph.operations:
+        if type(layer) is type(embedding) and layer.name == embedding.name:
+            return layer
+    return embedding
 
 
 def build_positions(positions_layer, width):
