@@ -8,6 +8,7 @@ from keras import ops
 
 from kseq.builders.encoder_decoder import check_graph, over_heads
 from kseq.builders.sharing import check_shared, deserialize_models, serialize_models
+from kseq.builders.step_labels import StepLabels
 from kseq.builders.writing import WritingModel
 from kseq.layers import MeanProbability, compilation
 
@@ -168,7 +169,7 @@ class Members(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Ensemble(keras.Model):
+class Ensemble(StepLabels, keras.Model):
     """The model that `kseq.ensemble` returns where the models do not write."""
 
     def __init__(self, *graph, models=None, name="ensemble", **kwargs):

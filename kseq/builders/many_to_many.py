@@ -12,6 +12,7 @@ from kseq.builders.parts import (
     checked_answers,
     checked_steps,
 )
+from kseq.builders.step_labels import StepLabels
 from kseq.layers.arguments import rate
 
 
@@ -34,7 +35,8 @@ def many_to_many(
     count the real steps alone; what the labels hold elsewhere does not matter, as long
     as it is a label. `kseq.training.TokenAccuracy(-1)` counts every step the same;
     Keras' accuracy, also as a weighted metric, lets a batch count the less, the longer
-    its rows are padded.
+    its rows are padded. `kseq.training.batches` gives rows, steps and classes weights;
+    the `class_weight` of `fit`, which would weigh whole rows, is refused.
 
     Args:
         source: Embedding of the source, or its vocabulary size, short for
@@ -84,4 +86,9 @@ def many_to_many(
     source = embedding.symbolic_input("source")
     steps = checked_steps(encoder, encoder(embedding(source)))  # B S U
     answers = checked_answers(head, head(dropout(steps)), num_outputs)
-    return keras.Model(source, answers, name=name)
+    return ManyToMany(source, answers, name=name)
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class ManyToMany(StepLabels, keras.Model):
+    """The functional model that `kseq.many_to_many` returns."""

@@ -10,6 +10,7 @@ import numpy as np
 from kseq.layers.arguments import integer, number, positive_integer
 from kseq.training.data_set import DataSet
 from kseq.training.rows import checked_rows, is_sequence, kind_of, stacked
+from kseq.training.weights import label_weights, stacked_weights
 
 
 def batches(
@@ -21,12 +22,15 @@ def batches(
     length_multiple=4,
     pad_token_id=0,
     padding=0.0,
+    sample_weight=None,
+    class_weight=None,
     **kwargs,
 ):
     """Batches for a model that reads sequences: `kseq.many_to_one`, `many_to_many`.
 
-    Each batch is `(inputs, labels)`. Rows of like length share a batch, as
-    `LengthBatches` describes; for models that write, see `teacher_forcing`.
+    Each batch is `(inputs, labels)`, or `(inputs, labels, weights)` where weights are
+    given. Rows of like length share a batch, as `LengthBatches` describes; for models
+    that write, see `teacher_forcing`.
 
     Args:
         inputs: N rows of token ids, as lists, arrays or one padded integer array
@@ -45,6 +49,13 @@ def batches(
         padding: The number that fills up rows of features: the `mask_value` of the
             `FeatureEmbedding` that reads them, NaN too, without which padding counts
             as data.
+        sample_weight: N numbers of at least 0, how much each row counts in the loss; or
+            N rows of numbers, one for each step, where there is a label for each. What
+            is padded counts 0.
+        class_weight: Dictionary of numbers by class, where the labels are classes: how
+            much a label counts, 1 if the dictionary lacks its class. With
+            `sample_weight`, the two are multiplied. (In `fit`, Keras' `class_weight`
+            is for one label to a row.)
         **kwargs: `workers` (2 threads), `use_multiprocessing` and `max_queue_size` of
             `keras.utils.PyDataset`.
 
@@ -55,7 +66,7 @@ def batches(
         ValueError: There are no rows, or not as many inputs as labels, or not a label
             for each step where there is one for some; rows are nothing that a model
             reads; `batch_size` or `length_multiple` is less than 1; `pad_token_id` is
-            no integer, or `padding` no number.
+            no integer, or `padding` no number; weights do not fit the labels.
 
     Example:
 
@@ -66,6 +77,9 @@ def batches(
     [[[5, 6, 7], [8, 0, 0]], [[9, 5]]]
     >>> [labels.tolist() for inputs, labels in data]
     [[1, 0], [1]]
+    >>> [weights.tolist() for *_, weights in batches(words, [1, 0, 1], 2, shuffle=False,
+    ...     class_weight={1: 0.5})]
+    [[0.5, 1.0], [0.5]]
     """
     pad_token_id = integer("pad_token_id", pad_token_id)
     kinds = ["ids", "features", "vector", "picture"]
@@ -82,6 +96,7 @@ def batches(
     return _Batches(
         inputs,
         labels,
+        label_weights(labels, sample_weight, class_weight),
         pad_token_id if kind_of(inputs[0]) == "ids" else number("padding", padding),
         batch_size,
         shuffle,
@@ -196,9 +211,10 @@ class LengthBatches(DataSet):
 
 
 class _Batches(LengthBatches):
-    def __init__(self, inputs, labels, padding, *args, **kwargs):
+    def __init__(self, inputs, labels, weights, padding, *args, **kwargs):
         self.inputs = inputs
         self.labels = labels
+        self.weights = weights
         self.padding = padding
         super().__init__([steps(inputs)], *args, **kwargs)
 
@@ -206,7 +222,10 @@ class _Batches(LengthBatches):
         [length] = lengths
         inputs = stacked([self.inputs[row] for row in rows], length, self.padding)
         labels = stacked([self.labels[row] for row in rows], length, 0)
-        return inputs, labels  # B S ..., B ... or B S ...
+        if self.weights is None:
+            return inputs, labels  # B S ..., B ... or B S ...
+        weights = stacked_weights([self.weights[row] for row in rows], length)
+        return inputs, labels, weights  # B or B S
 
 
 def steps(rows):

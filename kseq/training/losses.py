@@ -46,7 +46,8 @@ class SequenceCrossentropy(keras.losses.Loss):
 
     Raises:
         ValueError: `label_smoothing` is outside [0, 1), `pad_token_id` is no integer,
-            or `y_pred` is not `(B, T, V)` with the B and T of `y_true`.
+            `y_pred` is not `(B, T, V)` with the B and T of `y_true`, or
+            `sample_weight` is not of the sequences or the tokens.
 
     Example:
 
@@ -126,6 +127,13 @@ def token_weights(real, sample_weight, dtype):
     if sample_weight is None:
         return weights
     sample_weight = ops.convert_to_tensor(sample_weight, dtype)
-    if len(sample_weight.shape) == 1:
+    batch, given = real.shape[:1], sample_weight.shape
+    if not any(fits(given, shape) for shape in (batch, (*batch, 1), real.shape)):
+        raise ValueError(
+            "`sample_weight` must be weights of sequences, shape (B,), or of tokens, "
+            f"(B, T), like `y_true`. Received: sample_weight of shape {tuple(given)}, "
+            f"y_true of shape {tuple(real.shape)}."
+        )
+    if len(given) == 1:
         sample_weight = sample_weight[:, None]  # B 1
     return weights * sample_weight

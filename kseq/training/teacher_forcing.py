@@ -6,6 +6,7 @@ Axes in shape comments: N rows, B batch, S source steps, T target steps, D featu
 from kseq.layers.arguments import integer, number
 from kseq.training.batches import LengthBatches, steps
 from kseq.training.rows import checked_rows, kind_of, stacked
+from kseq.training.weights import label_weights, stacked_weights
 
 
 def teacher_forcing(
@@ -17,6 +18,8 @@ def teacher_forcing(
     length_multiple=4,
     pad_token_id=0,
     source_padding=0.0,
+    sample_weight=None,
+    class_weight=None,
     **kwargs,
 ):
     """Batches in which a decoder reads the true tokens and predicts the next ones.
@@ -27,7 +30,8 @@ def teacher_forcing(
 
     A row ends at its last id that is not `pad_token_id`; padding behind it is cut off
     and put back only as far as its batch needs. The model tells padding by that id
-    alone, as do `kseq.training`'s loss and metrics, so no weights come with a batch.
+    alone, as do `kseq.training`'s loss and metrics, so weights come with a batch,
+    third, only where some are given.
 
     Rows of like length share a batch, as `LengthBatches` describes, and the lengths
     that the model sees are rounded up to a multiple, so that a compiled model meets few
@@ -51,6 +55,12 @@ def teacher_forcing(
         source_padding: The number that fills up rows of features: the `mask_value` of
             the `FeatureEmbedding` that reads them, NaN too, without which padding
             counts as data.
+        sample_weight: N numbers of at least 0, how much each row counts in the loss; or
+            N rows of numbers, one for each token of the target. That of the first,
+            which is not predicted, counts for nothing.
+        class_weight: Dictionary of numbers by token id: how much a token counts where
+            it is to be predicted, 1 if the dictionary lacks it. With `sample_weight`,
+            the two are multiplied.
         **kwargs: `workers` (2 threads), `use_multiprocessing` and `max_queue_size` of
             `keras.utils.PyDataset`.
 
@@ -61,7 +71,7 @@ def teacher_forcing(
         ValueError: There are no rows, or not as many in source and target; rows are
             neither ids nor features; a target has fewer than 2 tokens; `batch_size`
             or `length_multiple` is less than 1; `pad_token_id` is no integer, or
-            `source_padding` no number.
+            `source_padding` no number; weights do not fit the target.
 
     Example:
 
@@ -76,6 +86,10 @@ def teacher_forcing(
     [[1, 4, 2], [1, 3, 3]]
     >>> labels.tolist()
     [[4, 2, 0], [3, 3, 2]]
+    >>> [(_, _, weights)] = teacher_forcing(source, target, shuffle=False,
+    ...     length_multiple=1, sample_weight=[2, 1], class_weight={3: 0.5})
+    >>> weights.tolist()
+    [[2.0, 2.0, 0.0], [0.5, 0.5, 1.0]]
 
     References:
         - [Williams and Zipser, 1989](https://doi.org/10.1162/neco.1989.1.2.270)
@@ -105,8 +119,21 @@ def teacher_forcing(
         length_multiple,
         pad_token_id,
         source_padding,
+        target_weights(target, sample_weight, class_weight, pad_token_id),
         **kwargs,
     )
+
+
+def target_weights(target, sample_weight, class_weight, pad_token_id):
+    """The weight of each token that is to be predicted, arrays `(T - 1,)`, or None."""
+    if class_weight is not None and pad_token_id in class_weight:
+        raise ValueError(
+            "`class_weight` must be of tokens that are predicted, and padding is not. "
+            f"Received: class_weight={class_weight!r}, pad_token_id={pad_token_id}. "
+            "Leave the padding out."
+        )
+    weights = label_weights(target, sample_weight, class_weight)
+    return None if weights is None else [row[1:] for row in weights]
 
 
 class TeacherForcing(LengthBatches):
@@ -117,6 +144,8 @@ class TeacherForcing(LengthBatches):
             None.
         target: List of as many integer arrays `(T,)`, no padding.
         batch_size: As for `teacher_forcing`, and so are the arguments after it.
+        weights: List of as many arrays `(T - 1,)`, how much each token counts where it
+            is to be predicted; or None.
     """
 
     def __init__(
@@ -129,10 +158,12 @@ class TeacherForcing(LengthBatches):
         length_multiple=4,
         pad_token_id=0,
         source_padding=0.0,
+        weights=None,
         **kwargs,
     ):
         self.source = source
         self.target = target
+        self.weights = weights
         self.pad_token_id = integer("pad_token_id", pad_token_id)
         self.source_padding = number("source_padding", source_padding)
         # The model sees all of a source, and all of a target but one token.
@@ -157,4 +188,7 @@ class TeacherForcing(LengthBatches):
             is_ids = kind_of(source[0]) == "ids"
             padding = self.pad_token_id if is_ids else self.source_padding
             inputs = {"source": stacked(source, source_length, padding), **inputs}
-        return inputs, target[:, 1:]
+        if self.weights is None:
+            return inputs, target[:, 1:]
+        weights = stacked_weights([self.weights[row] for row in rows], target_length)
+        return inputs, target[:, 1:], weights
