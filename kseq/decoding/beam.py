@@ -1,35 +1,69 @@
 """Beam search: the most probable sequences that a bounded number of beams can find.
 
-Axes in shape comments: B batch, K beams, G beams of a group, N results, V vocabulary.
+Axes in shape comments: B batch, K beams, G beams of a group, W successors of a beam,
+C candidates of a group, V vocabulary.
 """
 
 import dataclasses
 
 from keras import ops
 
+from kseq.decoding.allowed import AllowedSequences
 from kseq.decoding.arguments import is_integer, number, positive_integer
-from kseq.decoding.constraints import constraint_tuple
+from kseq.decoding.constraints import (
+    AllowedTokens,
+    BannedTokens,
+    ForcedTokens,
+    MaximumLength,
+    MinimumLength,
+    constraint_tuple,
+    only_where,
+)
 from kseq.decoding.generation import Generation
-from kseq.decoding.loop import SearchLoop, best_first, coverage_of, reorder
+from kseq.decoding.loop import SearchLoop, best_first, coverage_of
+from kseq.decoding.repetition import (
+    BannedSequences,
+    NoRepeatNGrams,
+    RepetitionPenalty,
+)
 
 LENGTH_PENALTY_FORMS = ("power", "gnmt")
 UNSEEN = 1e-37  # the least coverage of a source step, of which there is a logarithm
+# Constraints under which no gain is above 0, so that scores only fall.
+LOWERING = {
+    AllowedSequences,
+    AllowedTokens,
+    BannedSequences,
+    BannedTokens,
+    ForcedTokens,
+    MaximumLength,
+    MinimumLength,
+    NoRepeatNGrams,
+    RepetitionPenalty,  # one alone
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class BeamSearch:
-    """Keeps the best `num_beams` hypotheses of each row at every step.
+    """Keeps the best `num_beams` open hypotheses of each row at every step.
 
     Hypotheses are ranked by `log_prob / penalty(length)`, the end token counted, where
     `penalty(n)` is `n ** length_penalty` or, in the form "gnmt",
-    `((5 + n) / 6) ** length_penalty`. One that has ended is frozen: it keeps its place
-    and its score until `num_beams` better ones push it out. With one beam this is
-    greedy search; with as many beams as there are sequences it is exhaustive.
+    `((5 + n) / 6) ** length_penalty`. Of a prefix, and of what `ForcedTokens` demands,
+    nothing counts in the rank: neither its length nor its log-probability.
 
-    A row is done when its `num_results` best hypotheses have ended and no open one can
-    still become better than they are; without constraints that is noticed as soon as it
-    is so. With `early_stopping` it is done when they have ended, even if an open one
-    could, being longer, get a better rank.
+    At every step the best `num_beams` continuations of the open hypotheses are found.
+    Those that end go to a pool, which keeps the best `num_beams` of all that have
+    ended, whatever becomes of the others; the best that do not end, `num_beams` again,
+    stay open. With one beam this is greedy search; with as many beams as there are
+    sequences it is exhaustive.
+
+    A row is done when no open hypothesis can still become better than the last of the
+    `num_results` best that have ended, had it `max_length` tokens. With a positive
+    length penalty that is late: a longer hypothesis may always win. `early_stopping`
+    is quicker: a row is done when its `num_results` best of all have ended, or
+    `num_beams` of any rank. Own constraints may raise scores, so with them a row is
+    done when its `num_beams` best have ended. One beam stops at its end token.
 
     With `coverage_penalty`, a rank is increased by
 
@@ -54,7 +88,8 @@ class BeamSearch:
         constraints: Constraints on what may be written, in their order.
         length_penalty_form: "power" or "gnmt".
         early_stopping: Whether to end a row before it is certain that no open
-            hypothesis becomes better.
+            hypothesis becomes better: when `num_results` of the best or `num_beams` of
+            any rank have ended.
         num_groups: Number of groups, which divides `num_beams`.
         diversity_strength: What a token loses for each beam of other groups that wrote
             it. The paper uses .2 to .8.
@@ -174,35 +209,103 @@ class BeamSearch:
         loop = SearchLoop(
             step,
             constants,
-            self._select if self.num_groups == 1 else self._select_by_group,
+            self._select,
             num_beams=self.num_beams,
             num_groups=self.num_groups,
+            num_ended=self.num_beams,
             max_length=max_length,
             end_token_id=end_token_id,
             pad_token_id=pad_token_id,
             constraints=self.constraints,
             prefix=prefix,
             max_lengths=max_lengths,
-            is_done=self._is_done if self._may_be_done_early() else None,
         )
-        _, _, written, state = loop.run(start_token_ids, state)
+        _, _, written, _ = loop.run(start_token_ids, state)
+        written = {name: value[:, self.num_beams :] for name, value in written.items()}
         result = loop.result(written)
         num_results = self.num_results or self.num_beams
         if self.num_groups > 1:
-            ranks = self._ranks(result.log_probs, result.lengths, coverage_of(state))
-            return best_first(result, ranks, num_results)
+            return best_first(result, self._model_ranks(loop, written), num_results)
         values = {k: v for k, v in vars(result).items() if v is not None}
         return Generation(**{k: v[:, :num_results] for k, v in values.items()})
 
-    def _ranks(self, scores, lengths, coverage):
-        """What hypotheses are ranked by: Wu et al., 2016, (14)."""
-        ranks = self._by_length(scores, lengths)
-        if not self.coverage_penalty:
-            return ranks
-        covered = ops.clip(ops.cast(coverage, "float32"), UNSEEN, 1.0)  # B K S
-        return ranks + self.coverage_penalty * ops.sum(ops.log(covered), axis=-1)
+    def _select(self, gains, hypotheses):
+        """The next step, one group after the other."""
+        size = self.num_beams // self.num_groups  # G
+        names = ["scores", "lengths", "finished", "ended_ranks"]
+        names += ["coverage"] * (hypotheses.coverage is not None)
+        # What is forced loses nothing.
+        before, after = (num_chosen(hypotheses, hypotheses.step + n) for n in (0, 1))
+        is_chosen = ops.cast(after > before, "float32")[..., None]  # B 1 1
+        losses, groups = 0.0, []
+        for first in range(0, self.num_beams, size):
+            own = {n: getattr(hypotheses, n)[:, first : first + size] for n in names}
+            group = dataclasses.replace(hypotheses, **own)
+            own_gains = gains[:, first : first + size]  # B G V
+            if groups:
+                losses = losses + self._losses(*groups[-1], gains.shape[-1])
+                own_gains = own_gains - losses * is_chosen
+            groups.append(self._select_in_group(own_gains, group))
+        for place, (opened, pooled) in enumerate(groups):
+            first = place * size  # what parents are counted from
+            opened["parents"] = opened["parents"] + first
+            in_pool = ops.cast(pooled["parents"] >= size, "int32")
+            first = first + in_pool * (self.num_beams - size)
+            pooled["parents"] = pooled["parents"] + first
+        opened, pooled = zip(*groups, strict=True)
+        fields = joined(*opened, *pooled)  # B 2K
+        return fields.pop("parents"), fields.pop("token_ids"), fields
+
+    def _select_in_group(self, gains, hypotheses):
+        """The open hypotheses and the pool of a group at its next step.
+
+        Each is a dictionary of tensors `(B, G)`. Parents below G are open hypotheses,
+        from G on they are in the pool.
+        """
+        size = gains.shape[1]
+        candidates = self._candidates(gains, hypotheses)  # B C
+        is_over = ops.logical_or(
+            candidates["token_ids"] == hypotheses.end_token_id,
+            hypotheses.step + 1 >= longest(hypotheses),
+        )
+        ranks = candidates["ranks"]
+        # At most G of the best 2 G end, one of each hypothesis: G others stay open.
+        opened = best({**candidates, "ranks": only_where(~is_over, ranks)}, size)
+        ended = {**candidates, "ranks": only_where(is_over, ranks)}
+        ended = {name: value[:, :size] for name, value in ended.items()}
+        ranks = hypotheses.ended_ranks
+        places = ops.zeros_like(ended["parents"])
+        pool = {"token_ids": places, "scores": ranks, "ranks": ranks}
+        pool["parents"] = places + ops.arange(size, 2 * size, dtype="int32")
+        pooled = best(joined(pool, ended), size)
+        is_open = ~self._is_done(opened, pooled, hypotheses)[:, None]  # B 1
+        for name in ("scores", "ranks"):
+            opened[name] = only_where(is_open, opened[name])
+        return opened, pooled
+
+    def _candidates(self, gains, hypotheses):
+        """The best continuations of all open hypotheses, best first."""
+        size, vocabulary_size = gains.shape[1:]
+        # Beside the end no hypothesis has more than G successors among the best G.
+        width = min(size + 1, vocabulary_size)
+        gains, token_ids = ops.top_k(gains, width)  # B G W
+        scores = hypotheses.scores[..., None] + gains
+        scores = only_where(~hypotheses.finished[..., None], scores)
+        length = num_chosen(hypotheses, hypotheses.step + 1)  # B 1
+        ranks = self._by_length(scores, length[..., None])
+        if self.coverage_penalty:
+            covered = ops.clip(ops.cast(hypotheses.coverage, "float32"), UNSEEN, 1.0)
+            covered = ops.sum(ops.log(covered), axis=-1)  # B G
+            ranks = ranks + self.coverage_penalty * covered[..., None]
+        token_ids = ops.cast(token_ids, "int32")
+        parents = ops.zeros_like(token_ids) + ops.arange(size, dtype="int32")[:, None]
+        fields = {"parents": parents, "token_ids": token_ids}
+        fields = {**fields, "scores": scores, "ranks": ranks}
+        fields = {k: ops.reshape(v, (-1, size * width)) for k, v in fields.items()}
+        return best(fields, min(2 * size, size * width))
 
     def _by_length(self, scores, lengths):
+        """Scores by the penalty of the number of tokens, both broadcast."""
         if not self.length_penalty:
             return scores
         lengths = ops.cast(ops.maximum(lengths, 1), "float32")
@@ -210,71 +313,65 @@ class BeamSearch:
             lengths = (5 + lengths) / 6
         return scores / lengths**self.length_penalty
 
-    def _select(self, gains, hypotheses):
-        num_beams, vocabulary_size = gains.shape[1:]
-        width = min(num_beams, vocabulary_size)
-        # No hypothesis has more than K successors among the best K.
-        gains, token_ids = ops.top_k(gains, width)  # B K W
-        finished = hypotheses.finished[..., None]  # B K 1
-        # A finished hypothesis has one way to go on: as it is.
-        is_first = ops.arange(width) == 0  # W
-        frozen = ops.where(is_first, 0.0, -float("inf"))  # W
-        scores = hypotheses.scores[..., None] + ops.where(finished, frozen, gains)
-        lengths = hypotheses.lengths + ops.cast(~hypotheses.finished, "int32")
-        coverage = hypotheses.coverage  # B K S, the same for all successors
-        coverage = None if coverage is None else coverage[:, :, None]  # B K 1 S
-        ranks = self._ranks(scores, lengths[..., None], coverage)  # B K W
-        _, best = ops.top_k(ops.reshape(ranks, (-1, num_beams * width)), num_beams)
-        best = ops.cast(best, "int32")  # B K
-        scores, token_ids = (
-            ops.take_along_axis(ops.reshape(x, (-1, num_beams * width)), best, axis=1)
-            for x in (scores, ops.cast(token_ids, "int32"))
-        )
-        return best // width, token_ids, scores
+    def _is_done(self, opened, pooled, hypotheses):
+        """Whether the open hypotheses of a group are of no more use: `(B,)`."""
+        pool = pooled["ranks"]  # B G, best first
+        size = pool.shape[1]
+        num_results = self.num_results if self.num_groups == 1 else None
+        worst = pool[:, (num_results or size) - 1]
+        now = opened["ranks"][:, 0]
+        if size == 1 or self.early_stopping:
+            return ops.logical_or(now <= worst, pool[:, -1] > -float("inf"))
+        kinds = [type(constraint) for constraint in self.constraints]
+        if not LOWERING.issuperset(kinds) or kinds.count(RepetitionPenalty) > 1:
+            return now <= pool[:, -1]
+        # Scores only fall. A rank is best at the least length or at the greatest; and
+        # at best a hypothesis covers all that it has left out.
+        least = num_chosen(hypotheses, hypotheses.step + 2)
+        most = num_chosen(hypotheses, longest(hypotheses))  # B 1
+        bounds = [self._by_length(opened["scores"], n) for n in (least, most)]
+        return ops.max(ops.maximum(*bounds), axis=1) <= worst
 
-    def _select_by_group(self, gains, hypotheses):
-        size = self.num_beams // self.num_groups  # G
-        words = ops.arange(gains.shape[-1])  # V
-        taken = 0.0  # how many beams of the groups so far have written each word
-        selected = []
-        for first in range(0, self.num_beams, size):
-            names = ["scores", "lengths", "finished"]
-            names += ["coverage"] * (hypotheses.coverage is not None)
-            own = {n: getattr(hypotheses, n)[:, first : first + size] for n in names}
-            group = dataclasses.replace(hypotheses, **own)
-            losses = self.diversity_strength * taken
-            parents, token_ids, scores = self._select(
-                gains[:, first : first + size] - losses, group
-            )
-            selected.append((parents + first, token_ids, scores))
-            is_new = ~reorder(group.finished, parents)  # B G
-            is_written = (token_ids[..., None] == words) & is_new[..., None]  # B G V
-            is_written = ops.cast(is_written, "float32")
-            taken = taken + ops.sum(is_written, axis=1, keepdims=True)  # B 1 V
-        return [ops.concatenate(x, axis=1) for x in zip(*selected, strict=True)]
+    def _losses(self, opened, pooled, vocabulary_size):
+        """What each word loses, since a group has just written it: `(B, 1, V)`."""
+        written = joined(opened, pooled)  # B 2G
+        is_new = written["parents"] < opened["parents"].shape[1]
+        is_new = ops.logical_and(is_new, written["scores"] > -float("inf"))
+        is_word = written["token_ids"][..., None] == ops.arange(vocabulary_size)
+        is_word = ops.cast(ops.logical_and(is_word, is_new[..., None]), "float32")
+        return self.diversity_strength * ops.sum(is_word, axis=1, keepdims=True)
 
-    def _may_be_done_early(self):
-        is_asked = self.early_stopping or not self.constraints  # which may raise scores
-        is_part = self.num_results not in (None, self.num_beams)
-        return is_asked and is_part and self.num_groups == 1
+    def _model_ranks(self, loop, written):
+        """The ranks of those that have ended by what the model gives: `(B, K)`."""
+        lengths = loop.forced.num_chosen(written["lengths"])
+        log_probs = loop.forced.chosen_part(written["token_log_probs"])
+        others = written["ranks"] - self._by_length(written["scores"], lengths)
+        ranks = self._by_length(log_probs, lengths) + others
+        return only_where(written["ranks"] > -float("inf"), ranks)
 
-    def _is_done(self, hypotheses):
-        """Whether open hypotheses, which only lose, are of no use to a row: `(B,)`."""
-        scores, lengths = hypotheses.scores, hypotheses.lengths
-        ranks = self._ranks(scores, lengths, hypotheses.coverage)  # B K, best first
-        results = hypotheses.finished[:, : self.num_results]  # B N
-        is_done = ops.all(results, axis=1)
-        if self.early_stopping:
-            return is_done
-        worst = ranks[:, self.num_results - 1 : self.num_results]  # B 1
-        # The longer it gets the better, or else it will not rise at all; and at best
-        # it covers all that it has left out.
-        longest = hypotheses.max_lengths  # B 1
-        if longest is None:
-            longest = hypotheses.token_ids.shape[-1]
-        longest = ops.broadcast_to(longest, ops.shape(lengths))  # B K
-        best = ops.maximum(
-            self._by_length(scores, longest), self._by_length(scores, lengths)
-        )
-        may_rise = ops.logical_and(best > worst, ~hypotheses.finished)  # B K
-        return ops.logical_and(is_done, ~ops.any(may_rise, axis=1))
+
+def best(fields, size):
+    """The fields `(B, C)` of those of greatest rank, `(B, G)`, best first."""
+    ranks, places = ops.top_k(fields["ranks"], size)
+    places = ops.cast(places, "int32")
+    fields = {k: ops.take_along_axis(v, places, axis=1) for k, v in fields.items()}
+    scores = only_where(ranks > -float("inf"), fields["scores"])
+    return {**fields, "ranks": ranks, "scores": scores}
+
+
+def joined(*parts):
+    """The fields of several parts side by side."""
+    names = parts[0]
+    return {n: ops.concatenate([part[n] for part in parts], axis=1) for n in names}
+
+
+def longest(hypotheses):
+    """The most tokens of each row: `(B, 1)`, or one number for all."""
+    limits = hypotheses.max_lengths
+    return hypotheses.token_ids.shape[-1] if limits is None else limits
+
+
+def num_chosen(hypotheses, length):
+    """How many of so many tokens are chosen: `(B, 1)`."""
+    length = ops.reshape(ops.convert_to_tensor(length, "int32"), (-1, 1))
+    return hypotheses.forced.num_chosen(length)

@@ -181,7 +181,9 @@ class ForcedTokens:
     """Writes given tokens at given places, for example at the beginning.
 
     A hypothesis does not end before the last of them. Each search also takes a `prefix`
-    when it is called, which is another one for each row.
+    when it is called, which is another one for each row. Neither is chosen, so neither
+    counts in the rank of a hypothesis: its log-probability and length are those of the
+    other tokens. What is reported is of all tokens.
 
     Args:
         token_ids: For each place, from the first, its token, or None where any may
@@ -224,6 +226,10 @@ class ForcedTokens:
         while given[-1] is None:
             given = given[:-1]
         object.__setattr__(self, "token_ids", given)
+
+    @property
+    def forced_places(self):
+        return tuple(i for i, token in enumerate(self.token_ids) if token is not None)
 
     def __call__(self, log_probs, hypotheses):
         vocabulary_size = log_probs.shape[-1]

@@ -113,4 +113,4 @@ class GreedySearch:
         best, token_ids = ops.top_k(gains, 1)  # B 1 1
         token_ids = ops.cast(token_ids[..., 0], "int32")
         gained = ops.where(hypotheses.finished, 0.0, best[..., 0])
-        return None, token_ids, hypotheses.scores + gained
+        return None, token_ids, {"scores": hypotheses.scores + gained}

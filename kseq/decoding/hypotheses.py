@@ -8,6 +8,8 @@ from typing import Any
 
 from keras import ops
 
+from kseq.decoding.forced import Forced
+
 
 @dataclasses.dataclass(frozen=True)
 class Hypotheses:
@@ -19,7 +21,8 @@ class Hypotheses:
         token_ids: Integers `(B, K, L)` without the start token, padded behind.
         token_log_probs: `(B, K, L)`, what the model gives to each token.
         log_probs: `(B, K)`, the sum of them; minus infinity where there is none.
-        scores: `(B, K)`, the same after the constraints: what hypotheses are ranked by.
+        scores: `(B, K)`, the same after the constraints, of the tokens that were chosen
+            and not forced by a prefix or `ForcedTokens`: what hypotheses are ranked by.
         lengths: Integers `(B, K)`, the number of tokens, the end token counted.
         finished: Boolean `(B, K)`, True where nothing is added any more.
         step: The number of the step, a scalar, from 0.
@@ -28,6 +31,9 @@ class Hypotheses:
             is L for all.
         coverage: `(B, K, S)`, how much each source step has been attended to, or None
             where the state does not tell; see `BeamSearch`.
+        ended_ranks: `(B, K)`, the ranks of hypotheses that have ended, best first, of a
+            search that keeps them apart; minus infinity where there is none.
+        forced: Which tokens are not chosen.
     """
 
     token_ids: Any
@@ -40,6 +46,8 @@ class Hypotheses:
     end_token_id: int
     max_lengths: Any = None
     coverage: Any = None
+    ended_ranks: Any = None
+    forced: Forced = Forced(None, (), 0)
 
     @property
     def is_written(self):

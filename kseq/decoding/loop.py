@@ -1,6 +1,7 @@
 """The decoder loop that every search shares.
 
-Axes in shape comments: B batch, K beams, L maximum length, V vocabulary.
+Axes in shape comments: B batch, K beams, M beams and places for what has ended,
+L maximum length, V vocabulary.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import keras
 from keras import ops
 
 from kseq.decoding.arguments import check_ends, check_prefix, concrete_values, integers
+from kseq.decoding.forced import Forced
 from kseq.decoding.generation import Generation
 from kseq.decoding.hypotheses import Hypotheses
 from kseq.decoding.states import begun_state, check_form
@@ -26,21 +28,21 @@ class SearchLoop:
     who wants to see each token calls `begin`, and `advance` while `is_going_on`.
 
     What goes from step to step is a tuple `(t, last, written, state)`: the number of
-    the step, the newest tokens `(B, K)`, the fields of a `Hypotheses`, and the state.
+    the step, the newest tokens `(B, K)`, the fields of M hypotheses, and the state. The
+    first K of them are the beams. The others, if a search keeps any, have ended.
 
     Args:
         step: Function `(token_ids (B, K), state, constants) -> (logits (B, K, V),
             state)`. The state is a tree of tensors `(B, K, ...)`, of the same shapes at
             every step, reordered with the hypotheses, except what stands under a key
-            `"shared"`, tensors `(B, ...)` that they keep in common. What stands under
-            `"coverage"` of a dictionary, `(B, K, S)`, stays as it was where a
-            hypothesis has ended.
+            `"shared"`, tensors `(B, ...)` that they keep in common.
         constants: Tree of tensors `(B, ...)`, never touched.
-        select: Function `(gains (B, K, V), Hypotheses) -> (parents (B, K) or None,
-            token_ids (B, K), scores (B, K))` that chooses how to go on. The gains are
-            the model's log-probabilities after the constraints. No parents means that
-            every hypothesis goes on by itself.
-        num_beams: Number of hypotheses K of a row.
+        select: Function `(gains (B, K, V), Hypotheses) -> (parents (B, M) or None,
+            token_ids (B, M), fields)` that chooses how to go on. The gains are the
+            model's log-probabilities after the constraints. No parents means that every
+            hypothesis goes on by itself. The fields are a dictionary of tensors
+            `(B, M)`, "scores" among them: minus infinity where there is no hypothesis.
+        num_beams: Number of hypotheses K of a row that go on.
         max_length: Most tokens L to write, the end token counted.
         end_token_id: The token that ends a sequence.
         pad_token_id: What is written behind the end, and nowhere else.
@@ -51,8 +53,8 @@ class SearchLoop:
             None.
         num_groups: Number of groups of neighbouring beams; the first beam of each is
             open at the beginning.
-        is_done: Function `Hypotheses -> (B,)`, True where a row needs no more steps;
-            its open hypotheses are then cut off.
+        num_ended: Number of places M - K for hypotheses that have ended. Where there
+            are any, `select` gives them "ranks" among its fields, and fills them.
     """
 
     step: Callable
@@ -66,7 +68,7 @@ class SearchLoop:
     prefix: Any = None
     max_lengths: Any = None
     num_groups: int = 1
-    is_done: Callable | None = None
+    num_ended: int = 0
 
     def __post_init__(self):
         check_max_length(self.max_length)
@@ -76,6 +78,8 @@ class SearchLoop:
             ids = self.end_token_id, self.pad_token_id
             check_prefix(prefix, *ids, self.max_length)
             object.__setattr__(self, "prefix", prefix)
+        forced = Forced.of(self.prefix, self.constraints, self.pad_token_id)
+        object.__setattr__(self, "forced", forced)
         if self.max_lengths is not None:
             limits = integers("max_lengths", self.max_lengths, "(B,)", least=1)
             object.__setattr__(self, "max_lengths", ops.expand_dims(limits, 1))  # B 1
@@ -97,7 +101,7 @@ class SearchLoop:
         state = begun_state(state, start.shape[0], self.num_beams)
         last = ops.repeat(start[:, None], self.num_beams, axis=1)  # B K
         written = nothing_written(
-            last, self.max_length, self.pad_token_id, self.num_groups
+            last, self.max_length, self.pad_token_id, self.num_groups, self.num_ended
         )
         return ops.convert_to_tensor(0, "int32"), last, written, state
 
@@ -108,39 +112,33 @@ class SearchLoop:
     def advance(self, t, last, written, state):
         """One step: a token more for each hypothesis that is open."""
         begun = last, written, state
-        before = coverage_of(state)
         logits, state = self.step(last, state, self.constants)  # B K V
         self._check_logits(logits, last)
         check_form(begun[2], state)
-        if before is not None:
-            has_ended = written["finished"][..., None]  # B K 1
-            coverage = ops.where(has_ended, before, state["coverage"])
-            state = {**state, "coverage": coverage}
         token_log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
         is_padding = ops.arange(token_log_probs.shape[-1]) == self.pad_token_id  # V
         token_log_probs = ops.where(is_padding, -float("inf"), token_log_probs)
         hypotheses = self._hypotheses(written, t, state)
         gains = constrained(token_log_probs, hypotheses, self.constraints)
-        if self.prefix is not None:
-            gains = self._with_prefix(t, token_log_probs, gains)
-        parents, token_ids, scores = self.select(gains, hypotheses)
-        gained = chosen(token_log_probs, parents, token_ids)  # B K
+        if self.forced:
+            gains = self.forced.impose(token_log_probs, gains, hypotheses)
+        parents, token_ids, fields = self.select(gains, hypotheses)
+        gained = chosen(token_log_probs, parents, token_ids)  # B M
         if parents is not None:
-            written, state = reorder((written, state), parents)
-        is_open = ops.logical_not(written["finished"])  # B K
+            written = reorder(written, parents)
+            state = reorder(state, parents[:, : self.num_beams])
+        is_open = ops.logical_not(written["finished"])  # B M
         token_ids = ops.where(is_open, token_ids, self.pad_token_id)
-        written = self._write(t, written, is_open, token_ids, gained, scores)
-        if self.is_done is not None:
-            done = self.is_done(self._hypotheses(written, t + 1, state))  # B
-            written["finished"] = ops.logical_or(written["finished"], done[:, None])
-        ended = token_ids, written, state
+        written = self._write(t, written, is_open, token_ids, gained, fields)
+        ended = token_ids[:, : self.num_beams], written, state
         return t + 1, *keras.tree.map_structure(with_shape_of, begun, ended)
 
-    def _write(self, t, written, is_open, token_ids, gained, scores):
+    def _write(self, t, written, is_open, token_ids, gained, fields):
         gained = ops.where(is_open, gained, 0.0)
-        exists = scores > -float("inf")  # B K
+        scores = ops.where(is_open, fields["scores"], written["scores"])
+        exists = scores > -float("inf")  # B M
         positions = ops.arange(self.max_length)  # L
-        is_here = ops.logical_and(is_open[..., None], positions == t)  # B K L
+        is_here = ops.logical_and(is_open[..., None], positions == t)  # B M L
         has_ended = ops.logical_or(
             ops.logical_or(ops.logical_not(is_open), token_ids == self.end_token_id),
             ops.logical_not(exists),
@@ -155,31 +153,25 @@ class SearchLoop:
             "log_probs": ops.where(
                 exists, written["log_probs"] + gained, -float("inf")
             ),
-            "scores": scores,
             "lengths": written["lengths"] + ops.cast(is_open, "int32"),
             "finished": has_ended,
+            **fields,
+            "scores": scores,
         }
 
     def _hypotheses(self, written, t, state):
+        own = {name: value[:, : self.num_beams] for name, value in written.items()}
+        own.pop("ranks", None)
+        if self.num_ended:
+            own["ended_ranks"] = written["ranks"][:, self.num_beams :]
         return Hypotheses(
-            **written,
+            **own,
             step=t,
             end_token_id=self.end_token_id,
             max_lengths=self.max_lengths,
             coverage=coverage_of(state),
+            forced=self.forced,
         )
-
-    def _with_prefix(self, t, token_log_probs, gains):
-        """Leaves only what the prefix has at step t; no end before its last token."""
-        places = ops.arange(ops.shape(self.prefix)[1], dtype="int32")  # P
-        is_given = self.prefix != self.pad_token_id  # B P
-        is_later = ops.any(ops.logical_and(is_given, places > t), axis=1)  # B
-        is_end = ops.arange(gains.shape[-1]) == self.end_token_id  # V
-        is_early = ops.logical_and(is_end, is_later[:, None, None])  # B 1 V
-        gains = ops.where(is_early, -float("inf"), gains)
-        is_due = ops.logical_and(is_given, places == t)  # B P
-        due = ops.sum(ops.where(is_due, self.prefix + 1, 0), axis=1) - 1  # B
-        return forced(token_log_probs, gains, due[:, None, None])
 
     def _check_logits(self, logits, last):
         """Refuses logits of another shape, and tokens that they do not have."""
@@ -202,7 +194,7 @@ class SearchLoop:
                 )
 
     def result(self, written):
-        """A `Generation` with N = K hypotheses in the order of the beams.
+        """A `Generation` of hypotheses in their order.
 
         Its log-probabilities are the model's, whatever the constraints did.
         """
@@ -256,15 +248,17 @@ def with_shape_of(before, after):
     return ops.reshape(after, shape)
 
 
-def nothing_written(last, max_length, pad_token_id, num_groups):
+def nothing_written(last, max_length, pad_token_id, num_groups, num_ended):
     """Empty hypotheses: the first of each group is open, the others not there yet."""
     num_beams = last.shape[1]
-    is_first = ops.arange(num_beams) % (num_beams // num_groups) == 0  # K
-    zeros = ops.zeros_like(last)  # B K
-    buffer = ops.repeat(zeros[..., None], max_length, axis=-1)  # B K L
-    log_probs = ops.cast(ops.where(is_first, 0.0, -float("inf")), "float32")  # K
-    log_probs = ops.cast(zeros, "float32") + log_probs  # B K
-    return {
+    places = ops.arange(num_beams + num_ended)  # M
+    is_first = places % (num_beams // num_groups) == 0
+    is_first = ops.logical_and(is_first, places < num_beams)
+    zeros = ops.repeat(ops.zeros_like(last[:, :1]), num_beams + num_ended, 1)  # B M
+    buffer = ops.repeat(zeros[..., None], max_length, axis=-1)  # B M L
+    log_probs = ops.cast(ops.where(is_first, 0.0, -float("inf")), "float32")  # M
+    log_probs = ops.cast(zeros, "float32") + log_probs  # B M
+    written = {
         "token_ids": buffer + pad_token_id,
         "token_log_probs": ops.cast(buffer, "float32"),
         "log_probs": log_probs,
@@ -272,6 +266,7 @@ def nothing_written(last, max_length, pad_token_id, num_groups):
         "lengths": zeros,
         "finished": ops.logical_or(zeros != 0, ops.logical_not(is_first)),
     }
+    return {**written, "ranks": log_probs} if num_ended else written
 
 
 def constrained(token_log_probs, hypotheses, constraints):
@@ -295,19 +290,13 @@ def constrained(token_log_probs, hypotheses, constraints):
     return gains
 
 
-def forced(token_log_probs, gains, token_ids):
-    """Leaves only the given token `(B, 1, 1)` of each row, where it is not negative."""
-    is_due = ops.arange(gains.shape[-1]) == token_ids  # B 1 V
-    token_log_probs = ops.where(is_due, token_log_probs, -float("inf"))
-    return ops.where(token_ids < 0, gains, token_log_probs)
-
-
 def chosen(token_log_probs, parents, token_ids):
-    """The entry `[parents, token_ids]` of each row: `(B, K)`."""
+    """The entry `[parents, token_ids]` of each row: `(B, M)`, any where no beam is."""
     if parents is None:
         return ops.take_along_axis(token_log_probs, token_ids[..., None], -1)[..., 0]
     num_beams, vocabulary_size = token_log_probs.shape[1:]
     flat = ops.reshape(token_log_probs, (-1, num_beams * vocabulary_size))
+    parents = ops.minimum(parents, num_beams - 1)
     return ops.take_along_axis(flat, parents * vocabulary_size + token_ids, axis=1)
 
 

@@ -184,7 +184,7 @@ class Sampling:
             token_ids = self._draw(gains, numbers)  # B K
             gained = chosen(gains, None, token_ids)
             gained = ops.where(hypotheses.finished, 0.0, gained)
-            return None, token_ids, hypotheses.scores + gained
+            return None, token_ids, {"scores": hypotheses.scores + gained}
 
         return SearchLoop(
             step,

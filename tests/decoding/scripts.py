@@ -8,6 +8,8 @@ alone, so a state that is not reordered with its hypothesis shows.
 Axes in shape comments: B batch, K beams, N hypotheses, P prefixes, V vocabulary.
 """
 
+import collections
+
 import numpy as np
 from keras import ops
 
@@ -58,7 +60,17 @@ def log_softmax(logits):
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
-def brute_force(table, penalty, max_length=LENGTH, may_write=None, constrain=None):
+def number_of(tokens, vocabulary_size=VOCABULARY_SIZE):
+    """The number of a prefix."""
+    number = 0
+    for token in tokens:
+        number = number * vocabulary_size + token + 1
+    return number
+
+
+def brute_force(
+    table, penalty, max_length=LENGTH, may_write=None, constrain=None, forced=()
+):
     """Every sequence of one row, `(tokens, log_probs, score)`, best first.
 
     Args:
@@ -67,12 +79,15 @@ def brute_force(table, penalty, max_length=LENGTH, may_write=None, constrain=Non
         max_length: The length at which sequences are cut off.
         may_write: Function of a sequence, whether it may be written.
         constrain: Function `(tokens, log_probs (V,)) -> (V,)`.
+        forced: Numbers of the places whose tokens do not count in the rank.
     """
     found = []
 
     def go_on(prefix, tokens, gained, score):
         follows = log_softmax(table[prefix])
         ranked = follows if constrain is None else constrain(tokens, follows)
+        if len(tokens) in forced:
+            ranked = np.where(ranked > -np.inf, 0.0, ranked)
         for token in range(1, len(follows)):  # all but padding
             longer, sums = [*tokens, token], [*gained, follows[token]]
             if may_write is not None and not may_write(longer):
@@ -83,12 +98,122 @@ def brute_force(table, penalty, max_length=LENGTH, may_write=None, constrain=Non
                 number = prefix * len(follows) + token + 1
                 go_on(number, longer, sums, score + ranked[token])
 
+    def rank(hypothesis):
+        tokens, _, score = hypothesis
+        chosen = [place for place in range(len(tokens)) if place not in forced]
+        return score / penalty(max(len(chosen), 1))
+
     go_on(0, [], [], 0.0)
-    return sorted(found, key=lambda x: -x[2] / penalty(len(x[0])))
+    return sorted(found, key=rank, reverse=True)
+
+
+def two_pools(
+    table,
+    num_beams,
+    penalty,
+    strength=0.0,
+    num_groups=1,
+    results=None,
+    is_early=False,
+    max_length=LENGTH,
+):
+    """Beam search of one row in plain loops: its pool, best first.
+
+    A hypothesis is `(tokens, log_probs, score)`. Groups are as in Vijayakumar et al.,
+    2016, algorithm 1.
+
+    Args:
+        table: `(P, V)`, the script of the row.
+        num_beams: Number of open hypotheses, and of places in the pool.
+        penalty: Function of the length, what the score is divided by.
+        strength: What a token loses for each hypothesis of earlier groups with it.
+        num_groups: Number of groups.
+        results: Number of hypotheses wanted, for `num_groups=1`.
+        is_early: Whether to stop at what `early_stopping` says.
+        max_length: The length at which sequences are cut off.
+    """
+    size = num_beams // num_groups
+    wanted = results or size
+    groups = [([([], [], 0.0)], []) for _ in range(num_groups)]
+
+    def rank(hypothesis):
+        return hypothesis[2] / penalty(len(hypothesis[0]))
+
+    def is_done(opened, ended):
+        if len(ended) < wanted:
+            return False
+        worst = rank(ended[wanted - 1])
+        if size == 1 or is_early:
+            return len(ended) == size or all(rank(x) <= worst for x in opened)
+        longer = range(len(opened[0][0]) + 1, max_length + 1) if opened else ()
+        return all(x[2] / penalty(n) <= worst for x in opened for n in longer)
+
+    for length in range(1, max_length + 1):
+        written = collections.Counter()
+        for g, (opened, ended) in enumerate(groups):
+            found = []
+            for tokens, gained, score in opened:
+                follows = log_softmax(table[number_of(tokens)])
+                for token in range(1, VOCABULARY_SIZE):
+                    gain = follows[token] - strength * written[token]
+                    sums = [*gained, follows[token]]
+                    found.append(([*tokens, token], sums, score + gain))
+            found = [x for x in found if x[2] > -np.inf]
+            found.sort(key=rank, reverse=True)
+            over = [x[0][-1] == END or length == max_length for x in found]
+            new = [x for x, is_over in zip(found[:size], over, strict=False) if is_over]
+            ended = sorted([*ended, *new], key=rank, reverse=True)[:size]
+            opened = [x for x, is_over in zip(found, over, strict=True) if not is_over]
+            opened = opened[:size]
+            opened = [] if is_done(opened, ended) else opened
+            kept = opened + [x for x in ended if len(x[0]) == length]
+            written.update(x[0][-1] for x in kept)
+            groups[g] = opened, ended
+    every = [x for _, ended in groups for x in ended]
+    if num_groups > 1:
+        every.sort(key=lambda x: sum(x[1]) / penalty(len(x[0])), reverse=True)
+    return every[:results]
+
+
+def one_pool(table, num_beams, penalty, max_length=LENGTH):
+    """Beam search of one row in which what has ended holds a place among the beams."""
+    pool = [([], 0.0)]
+    for _ in range(max_length):
+        found = [x for x in pool if END in x[0]]
+        for tokens, score in pool:
+            if END not in tokens:
+                follows = log_softmax(table[number_of(tokens)])
+                words = range(1, VOCABULARY_SIZE)
+                found += [([*tokens, w], score + follows[w]) for w in words]
+        found.sort(key=lambda x: x[1] / penalty(len(x[0])), reverse=True)
+        pool = found[:num_beams]
+    return pool
+
+
+def begins(prefix):
+    """Function of a sequence, whether it begins with the prefix, which may have gaps."""
+    pairs = [(i, token) for i, token in enumerate(prefix) if token != PAD]
+    last = max((i for i, _ in pairs), default=0)
+    return lambda x: (
+        END not in x[:last] and all(x[i] == token for i, token in pairs if i < len(x))
+    )
+
+
+def places(prefix):
+    """The places that a prefix decides."""
+    return {i for i, token in enumerate(prefix) if token != PAD}
 
 
 def power(exponent):
     return lambda length: length**exponent
+
+
+def gnmt(exponent):
+    """Wu et al., 2016, (14)."""
+    return lambda length: ((5 + length) / 6) ** exponent
+
+
+PENALTIES = {"power": power, "gnmt": gnmt}
 
 
 def padded(sequences, fill, length=LENGTH):

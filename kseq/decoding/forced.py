@@ -1,0 +1,83 @@
+"""Tokens that a search writes without a choice.
+
+Axes in shape comments: B batch, K beams, N counts, P places of a prefix, V vocabulary.
+"""
+
+import dataclasses
+from typing import Any
+
+from keras import ops
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Forced:
+    """The tokens that a prefix and `ForcedTokens` demand.
+
+    They are written and reported like all others, but nothing is ranked by them: their
+    gain is 0, and they do not count in the length that a length penalty looks at.
+
+    Args:
+        prefix: Integers `(B, P)`, padding where any token may stand; or None.
+        places: Numbers of the places at which constraints leave one token.
+        pad_token_id: The padding of the prefix.
+    """
+
+    prefix: Any
+    places: tuple
+    pad_token_id: int
+
+    @classmethod
+    def of(cls, prefix, constraints, pad_token_id):
+        """Those of a prefix and of constraints, each with its `forced_places`."""
+        places = {p for c in constraints for p in getattr(c, "forced_places", ())}
+        return cls(prefix, tuple(sorted(places)), pad_token_id)
+
+    def __bool__(self):
+        return self.prefix is not None or bool(self.places)
+
+    def impose(self, token_log_probs, gains, hypotheses):
+        """The gains `(B, K, V)` of the next token; of one that is forced 0.
+
+        Nothing ends before the last token of the prefix.
+        """
+        step, words = hypotheses.step, ops.arange(gains.shape[-1], dtype="int32")  # V
+        is_forced = ops.any(ops.convert_to_tensor(self.places, "int32") == step)
+        if self.prefix is not None:
+            places = ops.arange(ops.shape(self.prefix)[1], dtype="int32")  # P
+            is_given = self.prefix != self.pad_token_id  # B P
+            is_later = ops.any(ops.logical_and(is_given, places > step), axis=1)  # B
+            is_end = words == hypotheses.end_token_id  # V
+            is_early = ops.logical_and(is_end, is_later[:, None, None])  # B 1 V
+            gains = ops.where(is_early, -float("inf"), gains)
+            is_due = ops.logical_and(is_given, places == step)  # B P
+            due = ops.sum(ops.where(is_due, self.prefix + 1, 0), axis=1) - 1  # B
+            due = due[:, None, None]  # -1 for none
+            only = ops.where(words == due, token_log_probs, -float("inf"))
+            gains = ops.where(due < 0, gains, only)
+            is_forced = ops.logical_or(is_forced, due >= 0)
+        unranked = ops.where(gains > -float("inf"), 0.0, -float("inf"))
+        return ops.where(is_forced, unranked, gains)
+
+    def num_chosen(self, lengths):
+        """How many of the first tokens are chosen, for numbers of tokens `(B, N)`."""
+        return lengths - self._count(lengths) if self else lengths
+
+    def chosen_part(self, values):
+        """The sum of numbers `(B, K, L)`, one for each token, over those chosen."""
+        if not self:
+            return ops.sum(values, axis=-1)
+        lengths = ops.arange(values.shape[-1] + 1, dtype="int32")[None]  # 1 L+1
+        counts = self.num_chosen(lengths)
+        is_chosen = counts[:, 1:] > counts[:, :-1]  # B L
+        return ops.sum(ops.where(is_chosen[:, None], values, 0.0), axis=-1)
+
+    def _count(self, lengths):
+        places = ops.convert_to_tensor(self.places, "int32")  # F
+        counts = ops.sum(ops.cast(places < lengths[..., None], "int32"), axis=-1)  # B N
+        if self.prefix is None:
+            return counts
+        positions = ops.arange(ops.shape(self.prefix)[1], dtype="int32")  # P
+        is_counted = ops.any(positions[:, None] == places, axis=-1)  # P
+        is_due = (self.prefix != self.pad_token_id) & ~is_counted  # B P
+        is_due = is_due[:, None] & (positions < lengths[..., None])  # B N P
+        return counts + ops.sum(ops.cast(is_due, "int32"), axis=-1)

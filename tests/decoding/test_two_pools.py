@@ -1,0 +1,145 @@
+"""What has ended leaves its place to others, and is never lost.
+
+Beside published tables, and beside beam searches of both kinds in plain loops.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from kseq.decoding import BeamSearch, MaximumLength
+from tests.decoding.scripts import (
+    END,
+    PAD,
+    assert_is,
+    number_of,
+    one_pool,
+    power,
+    random_script,
+    search,
+    two_pools,
+)
+from tests.helpers import array, assert_close
+
+W1, W2 = 2, 3
+# What follows each prefix, as probabilities of the end, of W1 and of W2: two sentences
+# of the tests of fairseq, tests/test_sequence_generator.py (Ott et al., 2019). After
+# any other prefix all three are alike.
+FAIRSEQ = [
+    {
+        (): [0, 0.9, 0.1],
+        (W1,): [1, 0, 0],
+        (W2,): [0, 0.9, 0.1],
+        (W2, W1): [0, 0.1, 0.9],
+        (W2, W2): [0.6, 0.2, 0.2],
+        (W2, W1, W2): [1, 0, 0],
+        (W2, W1, W1): [1, 0, 0],
+    },
+    {
+        (): [0, 0.7, 0.3],
+        (W1,): [0.25, 0.35, 0.4],
+        (W2,): [0, 0.1, 0.9],
+        (W1, W2): [0.6, 0.4, 0],
+        (W2, W2): [0.01, 0, 0.99],
+        (W2, W2, W2): [0.1, 0.5, 0.4],
+        (W1, W2, W1): [1, 0, 0],
+    },
+]
+W1_END = [W1, END], [0.9, 1]
+W2_W1_W2_END = [W2, W1, W2, END], [0.1, 0.9, 0.9, 1]
+W1_W2_END = [W1, W2, END], [0.7, 0.4, 0.6]
+W1_W2_W1_END = [W1, W2, W1, END], [0.7, 0.4, 0.4, 1]
+PUBLISHED = {
+    "normalised": (1, 7, [W1_END, W2_W1_W2_END], [W1_W2_W1_END, W1_W2_END]),
+    "not normalised": (0, 7, [W1_END, W2_W1_W2_END], [W1_W2_END, W1_W2_W1_END]),
+    "short is better": (0.6, 7, [W1_END, W2_W1_W2_END], [W1_W2_END, W1_W2_W1_END]),
+    "long is better": (5, 7, [W2_W1_W2_END, W1_END], [W1_W2_W1_END, W1_W2_END]),
+    "three tokens at most": (
+        1,
+        3,
+        [W1_END, ([W2, W2, END], [0.1, 0.1, 0.6])],
+        [W1_W2_END, ([W2, W2, END], [0.3, 0.9, 0.01])],
+    ),
+}
+
+
+def script_of(follows, length):
+    """A script `(1, P, V)` of a dictionary of probabilities without padding."""
+    prefixes = [p for n in range(length) for p in itertools.product(range(4), repeat=n)]
+    rows = [[0, *follows.get(prefix, [1 / 3] * 3)] for prefix in prefixes]
+    assert [number_of(p, 4) for p in prefixes] == list(range(len(prefixes)))
+    with np.errstate(divide="ignore"):
+        return np.log(np.array(rows))[None]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_two_beams_find_what_fairseq_finds(name):
+    length_penalty, max_length, *expected = PUBLISHED[name]
+    how = BeamSearch(
+        2,
+        length_penalty,
+        early_stopping=True,  # as fairseq, which stops when two have ended
+        constraints=[MaximumLength(max_length)] if max_length == 3 else [],
+    )
+    script = np.concatenate([script_of(row, 5) for row in FAIRSEQ])
+    result = search(script, how, max_length=min(max_length, 5))
+    for row, hypotheses in enumerate(expected):
+        for place, (tokens, probabilities) in enumerate(hypotheses):
+            found = array(result.token_ids)[row, place].tolist()
+            assert [token for token in found if token != PAD] == tokens
+            gained = array(result.token_log_probs)[row, place, : len(tokens)]
+            assert_close(gained, np.log(probabilities))
+
+
+@pytest.mark.parametrize("length_penalty", [1, 1.5])
+def test_what_has_ended_stays_where_better_open_ones_die(length_penalty):
+    # `a, a` and `a, b` have a better mean than `end`, and then padding has all.
+    pad, end, a = range(3)
+    follows = {(): [0.4, 0.35, 0.25], (a,): [0.04, 0.48, 0.48]}
+    script = np.full((1, 21, 4), -np.inf, "float32")
+    script[..., pad] = 0.0
+    for prefix, probabilities in follows.items():
+        script[0, number_of(prefix, 4), 1:] = np.log(probabilities)
+        script[0, number_of(prefix, 4), pad] = -np.inf
+    result = search(script, BeamSearch(2, length_penalty), max_length=3)
+    assert array(result.token_ids)[0].tolist() == [[end, pad, pad], [pad] * 3]
+    assert_close(result.log_probs[0], np.array([np.log(0.4), -np.inf]))
+
+
+# Numbers of beams and length penalties, each for 50 random models.
+OPTIONS = [(n, p) for n in (2, 3) for p in (0, 0.6, 1, 1.7)] + [(2, -0.7), (5, 1)]
+
+
+def models(seed):
+    """Tables of different spreads, half of which like to end: `(50, P, V)`."""
+    script = random_script(rows=50, seed=seed)
+    script *= np.linspace(0.4, 1.4, 50)[:, None, None]
+    script[::2, :, END] += 1.5
+    return script
+
+
+@pytest.mark.parametrize("num_beams, length_penalty", OPTIONS)
+def test_beam_search_is_that_of_two_pools_in_plain_loops(num_beams, length_penalty):
+    script = models(seed=num_beams)
+    result = search(script, BeamSearch(num_beams, length_penalty))
+    for row, table in enumerate(script):
+        assert_is(result, row, two_pools(table, num_beams, power(length_penalty)))
+
+
+@pytest.mark.any_backend
+def test_two_pools_are_not_worse_than_one():
+    worse, better = [], []
+    for num_beams, length_penalty in OPTIONS:
+        penalty = power(length_penalty)
+        for table in models(seed=num_beams):
+            (tokens, _, score), *_ = two_pools(table, num_beams, penalty)
+            (others, lower), *_ = one_pool(table, num_beams, penalty)
+            gain = score / penalty(len(tokens)) - lower / penalty(len(others))
+            worse += [length_penalty] * (gain < -1e-9)
+            better += [length_penalty] * (gain > 1e-9)
+    # Without a positive penalty a longer hypothesis cannot rise above what it came
+    # from, and two pools cannot lose. With one they may, by luck.
+    assert all(length_penalty > 0 for length_penalty in worse)
+    assert len(worse) * 20 < len(better)
+    assert any(length_penalty <= 0 for length_penalty in better)
