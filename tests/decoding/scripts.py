@@ -191,7 +191,7 @@ def one_pool(table, num_beams, penalty, max_length=LENGTH):
 
 
 def begins(prefix):
-    """Function of a sequence, whether it begins with the prefix, which may have gaps."""
+    """Function of a sequence, whether it begins with the prefix, gaps aside."""
     pairs = [(i, token) for i, token in enumerate(prefix) if token != PAD]
     last = max((i for i, _ in pairs), default=0)
     return lambda x: (
