@@ -258,7 +258,9 @@ def parse_arguments(argv):
         parser.error("--width must be a multiple of 32, one part for each head")
     if options.quick:
         options.epochs, options.pieces, options.width = 1, 1000, 64
-    options.search = kseq.decoding.BeamSearch(options.beams, length_penalty=1.0)
+    options.search = kseq.decoding.BeamSearch(
+        options.beams, length_penalty=1.0, early_stopping=True
+    )
     return options
 
 
