@@ -145,8 +145,11 @@ def test_enough_beams_find_every_sequence_that_keeps_it(
     script = random_script(rows=3, seed=8)
     how = BeamSearch(ALL_SEQUENCES, length_penalty, constraints=constraints)
     result = search(script, how)
+    forced = {p for x in constraints for p in getattr(x, "forced_places", ())}
     for row, table in enumerate(script):
-        expected = brute_force(table, power(length_penalty), may_write=may_write)
+        expected = brute_force(
+            table, power(length_penalty), may_write=may_write, forced=forced
+        )
         assert 0 < len(expected) <= ALL_SEQUENCES
         assert_is(result, row, expected)
 
