@@ -136,8 +136,8 @@ def test_two_pools_are_not_worse_than_one():
             (tokens, _, score), *_ = two_pools(table, num_beams, penalty)
             (others, lower), *_ = one_pool(table, num_beams, penalty)
             gain = score / penalty(len(tokens)) - lower / penalty(len(others))
-            worse += [length_penalty] * (gain < -1e-9)
-            better += [length_penalty] * (gain > 1e-9)
+            worse += [length_penalty] * int(gain < -1e-9)
+            better += [length_penalty] * int(gain > 1e-9)
     # Without a positive penalty a longer hypothesis cannot rise above what it came
     # from, and two pools cannot lose. With one they may, by luck.
     assert all(length_penalty > 0 for length_penalty in worse)
