@@ -26,7 +26,7 @@ def read_json(path):
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"A vocabulary must be a JSON file. Received: {path}, which is damaged or "
             f"foreign: {error}"

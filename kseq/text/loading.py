@@ -29,7 +29,7 @@ class Loadable:
         """
         try:
             whole = keras.saving.load_model(path, compile=False)
-        except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
+        except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"`path` must be a file that a {cls.__name__} was saved in. "
                 f"Received: {path}, which cannot be read: {_problem(path, error)}"
