@@ -186,7 +186,8 @@ def test_nothing_found_is_lost(script, name):
             )
             if length
         ]
-        if np.ptp(table[..., 2:]) > 0.1:  # without ties all is decided
+        words = table[:, 2:]
+        if np.ptp(words[np.isfinite(words)]) > 0.1:  # without ties all is decided
             assert_close(np.array(ranks), np.array(expected))
         assert (np.diff(ranks) <= 1e-6).all()
 
