@@ -51,7 +51,7 @@ def check_layer_runs(layer_class, init_args, inputs, options=None):
     expected = check_call_stores_nothing_on_the_layer(layer, inputs, options)
     check_outputs_survive_saving(model, inputs, expected)
     check_compiled_equals_eager(model, inputs, expected)
-    check_half_precision(layer, init_args, inputs, options, expected)
+    check_other_precisions(layer, init_args, inputs, options, expected)
     if layer.trainable_weights:
         check_training_reaches_every_weight(model, inputs)  # changes the weights
 
@@ -173,22 +173,23 @@ def check_compiled_equals_eager(model, inputs, expected):
         assert_close(model.predict_on_batch(tree.flatten(inputs)), expected)
 
 
-def check_half_precision(layer, init_args, inputs, options, expected):
-    """Half precision gives float32's outputs, up to its own rounding."""
-    tolerances = {"float16": 0.02, "bfloat16": 0.1}
-    if keras.backend.backend() == "jax":  # which compiles it for seconds: one will do
-        del tolerances["bfloat16"]
-    for dtype, tolerance in tolerances.items():
-        with dtype_policy(f"mixed_{dtype}"):
-            half = make_layer(type(layer), init_args)
+def check_other_precisions(layer, init_args, inputs, options, expected):
+    """Half and double precision give float32's outputs, up to the coarser rounding."""
+    tolerances = {"mixed_float16": 0.02, "mixed_bfloat16": 0.1, "float64": 1e-4}
+    if keras.backend.backend() == "jax":  # which has no float64, and takes seconds
+        tolerances = {"mixed_float16": 0.02}
+    for policy, tolerance in tolerances.items():
+        with dtype_policy(policy):
+            other = make_layer(type(layer), init_args)
+        dtype = other.compute_dtype
         build_config = layer.get_build_config()
         if build_config is None:
-            call(half, inputs, options)
+            call(other, inputs, options)
         else:
-            half.build_from_config(build_config)
-        half.set_weights(layer.get_weights())
-        check_symbols_tell_the_outputs(half, inputs, options, dtype)
-        outputs = cached(functools.partial(call, half, options=options))(inputs)
+            other.build_from_config(build_config)
+        other.set_weights(layer.get_weights())
+        check_symbols_tell_the_outputs(other, inputs, options, dtype)
+        outputs = cached(functools.partial(call, other, options=options))(inputs)
         for output, reference in zip(outputs, expected, strict=True):
             assert keras.backend.standardize_dtype(output.dtype) == dtype
             output = ops.cast(output, "float32")

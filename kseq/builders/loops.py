@@ -37,12 +37,13 @@ class Writing(Searching):
             self.max_length,
             **({"with_coverage": True} if needs_coverage else {}),
         )
-        start_token_ids = ops.full((ops.shape(source)[0],), writer.start_token_id)
+        rows = (ops.shape(source)[0],)
+        start_token_ids = ops.full(rows, writer.start_token_id, "int32")
         result = self.search(
             writer.step,
             state,
             constants,
-            ops.cast(start_token_ids, "int32"),
+            start_token_ids,
             end_token_id=writer.end_token_id,
             max_length=self.max_length,
             pad_token_id=writer.pad_token_id,
@@ -63,6 +64,9 @@ class Reading(keras.Model):
         source, target = inputs["source"], inputs["target"]
         start = ops.full_like(target[:, :1], self.writer.start_token_id)
         shifted = ops.concatenate([start, target[:, :-1]], axis=1)  # B T
+        # Behind the end there may be no position any more.
+        has_ended = shifted == self.writer.end_token_id
+        shifted = ops.where(has_ended, self.writer.pad_token_id, shifted)
         outputs = self.writer.read(source, shifted, self.with_scores)
         logits = outputs[0] if self.with_scores else outputs
         log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)  # B T V

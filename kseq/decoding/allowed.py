@@ -103,7 +103,7 @@ class Trie:
 
     def walk(self, hypotheses):
         """The node of each hypothesis, `(B, K)`."""
-        positions = ops.arange(hypotheses.token_ids.shape[-1])  # L
+        positions = ops.arange(hypotheses.token_ids.shape[-1], dtype="int32")  # L
 
         def go_on(t, node):
             is_here = positions == t

@@ -87,7 +87,9 @@ class MinimumLength:
         positive_integer("length", self.length)
 
     def __call__(self, log_probs, hypotheses):
-        is_end = ops.arange(log_probs.shape[-1]) == hypotheses.end_token_id  # V
+        is_end = (
+            ops.arange(log_probs.shape[-1], dtype="int32") == hypotheses.end_token_id
+        )  # V
         is_early = hypotheses.step + 1 < self.length
         return only_where(~ops.logical_and(is_end, is_early), log_probs)
 
@@ -130,7 +132,9 @@ class MaximumLength:
         positive_integer("length", self.length)
 
     def __call__(self, log_probs, hypotheses):
-        is_end = ops.arange(log_probs.shape[-1]) == hypotheses.end_token_id  # V
+        is_end = (
+            ops.arange(log_probs.shape[-1], dtype="int32") == hypotheses.end_token_id
+        )  # V
         is_last = hypotheses.step + 1 >= self.length
         return only_where(ops.logical_or(is_end, ~is_last), log_probs)
 
@@ -233,7 +237,7 @@ class ForcedTokens:
 
     def __call__(self, log_probs, hypotheses):
         vocabulary_size = log_probs.shape[-1]
-        words = ops.arange(vocabulary_size)  # V
+        words = ops.arange(vocabulary_size, dtype="int32")  # V
         tokens = [token for token in self.token_ids if token is not None]
         check_vocabulary(self, tokens, vocabulary_size)
         is_allowed = words >= 0

@@ -52,14 +52,14 @@ class Hypotheses:
     @property
     def is_written(self):
         """Boolean `(L,)`: whether a hypothesis that is open has a token there."""
-        return ops.arange(self.token_ids.shape[-1]) < self.step
+        return ops.arange(self.token_ids.shape[-1], dtype="int32") < self.step
 
     def recent(self, length):
         """The last tokens of those that are open, a list of `(B, K)`, the last behind.
 
         Where that many have not been written yet, a token is -1.
         """
-        positions = ops.arange(self.token_ids.shape[-1])  # L
+        positions = ops.arange(self.token_ids.shape[-1], dtype="int32")  # L
         tokens = []
         for back in range(length, 0, -1):
             is_there = positions == self.step - back  # L

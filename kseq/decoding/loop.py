@@ -116,7 +116,9 @@ class SearchLoop:
         self._check_logits(logits, last)
         check_form(begun[2], state)
         token_log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
-        is_padding = ops.arange(token_log_probs.shape[-1]) == self.pad_token_id  # V
+        is_padding = (
+            ops.arange(token_log_probs.shape[-1], dtype="int32") == self.pad_token_id
+        )  # V
         token_log_probs = ops.where(is_padding, -float("inf"), token_log_probs)
         hypotheses = self._hypotheses(written, t, state)
         gains = constrained(token_log_probs, hypotheses, self.constraints)
@@ -137,7 +139,7 @@ class SearchLoop:
         gained = ops.where(is_open, gained, 0.0)
         scores = ops.where(is_open, fields["scores"], written["scores"])
         exists = scores > -float("inf")  # B M
-        positions = ops.arange(self.max_length)  # L
+        positions = ops.arange(self.max_length, dtype="int32")  # L
         is_here = ops.logical_and(is_open[..., None], positions == t)  # B M L
         has_ended = ops.logical_or(
             ops.logical_or(ops.logical_not(is_open), token_ids == self.end_token_id),
@@ -251,7 +253,7 @@ def with_shape_of(before, after):
 def nothing_written(last, max_length, pad_token_id, num_groups, num_ended):
     """Empty hypotheses: the first of each group is open, the others not there yet."""
     num_beams = last.shape[1]
-    places = ops.arange(num_beams + num_ended)  # M
+    places = ops.arange(num_beams + num_ended, dtype="int32")  # M
     is_first = places % (num_beams // num_groups) == 0
     is_first = ops.logical_and(is_first, places < num_beams)
     zeros = ops.repeat(ops.zeros_like(last[:, :1]), num_beams + num_ended, 1)  # B M

@@ -68,7 +68,9 @@ def first_share(log_probs, keys, share):
     at_border = ops.logical_and(keys >= low, ops.logical_not(is_above))
     missing = share - ops.sum(ops.where(is_above, probs, 0.0), axis=-1)  # B K
     last = place_of(ops.where(at_border, probs, 0.0), missing)[..., None]
-    at_border = ops.logical_and(at_border, ops.arange(probs.shape[-1]) <= last)
+    at_border = ops.logical_and(
+        at_border, ops.arange(probs.shape[-1], dtype="int32") <= last
+    )
     return ops.where(ops.logical_or(is_above, at_border), log_probs, -float("inf"))
 
 
@@ -106,7 +108,7 @@ def place_of(weights, amounts):
 def first_passing(weights, amounts):
     """The same by one running sum."""
     size = weights.shape[-1]
-    places = ops.arange(size)
+    places = ops.arange(size, dtype="int32")
     # Rounding may let sums fall a little, so that what has no weight is passed at.
     has_weight = weights > 0
     is_passed = ops.cumsum(weights, axis=-1) > amounts[..., None]

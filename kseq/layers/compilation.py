@@ -116,11 +116,17 @@ def choices_as_choices():
         Select.version_7 = by_product
 
 
+def beginning(num_axes, axis, place):
+    """Where a slice begins that is whole but for one axis: integers of one dtype."""
+    start = [ops.zeros_like(place)] * num_axes
+    start[axis] = place
+    return start
+
+
 def put(buffer, values, first, axis):
     """The buffer with these values from `first` on, a multiple of their number."""
     if not _IS_PORTABLE.get():
-        start = [0] * len(buffer.shape)
-        start[axis] = first
+        start = beginning(len(buffer.shape), axis, first)
         return ops.slice_update(buffer, start, values)
     count, length = values.shape[axis], buffer.shape[axis]
     positions = ops.arange(length, dtype="int32")

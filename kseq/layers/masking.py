@@ -62,8 +62,8 @@ def look_ahead_mask(query_length, key_length=None, offset=0):
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.2.3
     """
     key_length = query_length + offset if key_length is None else key_length
-    queries = ops.arange(query_length)[:, None] + offset  # T 1
-    return queries >= ops.arange(key_length)[None]  # T S
+    queries = ops.arange(query_length, dtype="int32")[:, None] + offset  # T 1
+    return queries >= ops.arange(key_length, dtype="int32")[None]  # T S
 
 
 def combine_masks(*masks):

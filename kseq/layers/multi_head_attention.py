@@ -305,8 +305,10 @@ class MultiHeadAttention(keras.layers.Layer):
         values = put(cache["values"], value, newest, axis=2)
         cache = {"keys": keys, "values": values}
 
-        steps = ops.expand_dims(ops.arange(lineage.shape[2]), 0)  # 1 L
-        by_beam = ops.expand_dims(lineage, -1) == ops.arange(beams)  # B K L K
+        steps = ops.expand_dims(ops.arange(lineage.shape[2], dtype="int32"), 0)  # 1 L
+        by_beam = ops.expand_dims(lineage, -1) == ops.arange(
+            beams, dtype="int32"
+        )  # B K L K
         mask = ops.reshape(by_beam, (-1, beams, keys.shape[3]))  # B K LK
         scores = ops.einsum("bkngc,bncj->bngkj", queries, keys)
         if not prefix:
@@ -423,7 +425,7 @@ def prefix_positions(mask, prefix):
     """
     if mask is None:
         rows, length = ops.shape(prefix)[0], ops.shape(prefix)[-2]
-        positions = ops.expand_dims(ops.arange(length) - length, 0)
+        positions = ops.expand_dims(ops.arange(length, dtype="int32") - length, 0)
         return ops.broadcast_to(positions, (rows, length))
     count = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
     return step_positions(mask, ops.shape(mask)[1]) - count

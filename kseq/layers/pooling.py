@@ -138,7 +138,7 @@ class LastStepPooling(keras.layers.Layer):
 
     def call(self, sequences, mask=None):
         mask = real_steps(sequences, mask)
-        steps = ops.arange(ops.shape(sequences)[1])  # S
+        steps = ops.arange(ops.shape(sequences)[1], dtype="int32")  # S
         last = ops.max(ops.where(mask, steps, -1), axis=1, keepdims=True)  # B 1
         return ops.sum(keep(sequences, ops.equal(steps, last)), axis=1)  # B D
 
@@ -250,7 +250,7 @@ class ClassTokenPooling(keras.layers.Layer):
     def call(self, sequences, mask=None):
         mask = real_steps(sequences, mask)
         length = ops.shape(sequences)[1]
-        steps = ops.arange(length)  # S
+        steps = ops.arange(length, dtype="int32")  # S
         first = ops.min(ops.where(mask, steps, length), axis=1, keepdims=True)  # B 1
         return ops.sum(keep(sequences, ops.equal(steps, first)), axis=1)  # B D
 

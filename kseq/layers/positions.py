@@ -269,7 +269,7 @@ def deserialize_positions(config):
 def step_positions(mask, length):
     """Positions `(B, S)` that count the real steps, or `(1, S)` where all are real."""
     if mask is None:
-        return ops.expand_dims(ops.arange(length), 0)
+        return ops.expand_dims(ops.arange(length, dtype="int32"), 0)
     count = ops.cumsum(ops.cast(as_boolean_mask(mask), "int32"), axis=1)
     return ops.maximum(count - 1, 0)
 

@@ -13,7 +13,7 @@ import operator
 import keras
 from keras import ops
 
-from kseq.layers.compilation import compiled
+from kseq.layers.compilation import beginning, compiled
 from kseq.layers.recurrences import carried_sizes
 
 
@@ -268,7 +268,7 @@ def unless_padding(masks, step, run, stay):
 def read(sequence, step):
     """Step `step` of `(B, T, ...)`."""
     batch, _, *rest = ops.shape(sequence)
-    start = [0, step, *(0 for _ in rest)]
+    start = beginning(len(rest) + 2, 1, step)
     return ops.squeeze(ops.slice(sequence, start, (batch, 1, *rest)), 1)
 
 
@@ -280,7 +280,7 @@ def first_steps(sequence, length):
 
 def write(sequence, value, step):
     """`(B, T, ...)` with `value (B, ...)` at step `step`."""
-    start = [0, step, *(0 for _ in value.shape[1:])]
+    start = beginning(len(value.shape) + 1, 1, step)
     return ops.slice_update(sequence, start, ops.expand_dims(value, 1))
 
 

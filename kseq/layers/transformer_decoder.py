@@ -246,8 +246,10 @@ class TransformerDecoder(TransformerStack):
         check_hypotheses(inputs.shape, state["positions"].shape)
         positions, mask = state["positions"], constants.get("mask")
         _, beams, length = state["lineage"].shape
-        is_newest = ops.arange(length) == ops.expand_dims(positions, -1)  # B K L
-        itself = ops.expand_dims(ops.arange(beams), -1)  # K 1
+        is_newest = ops.arange(length, dtype="int32") == ops.expand_dims(
+            positions, -1
+        )  # B K L
+        itself = ops.expand_dims(ops.arange(beams, dtype="int32"), -1)  # K 1
         lineage = ops.where(is_newest, itself, state["lineage"])  # B K L
         x = self.enter(inputs)  # B K U
         caches, weights = [], []

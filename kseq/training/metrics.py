@@ -50,7 +50,7 @@ def edit_distance(reference, hypothesis, pad_token_id=0, end_token_id=None):
     # Number of tokens before each of the T + 1 places in the reference: the distance
     # of that beginning from an empty hypothesis, and the first row of the table.
     places = ops.pad(ops.cumsum(ops.cast(in_reference, "int32"), 1), [(0, 0), (1, 0)])
-    order = ops.arange(ops.shape(reference)[1] + 1)
+    order = ops.arange(ops.shape(reference)[1] + 1, dtype="int32")
     comes_before = order <= order[:, None]  # T+1 T+1
     far = 2**30
 
