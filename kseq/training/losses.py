@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from kseq.layers.arguments import fits, integer, rate
+from kseq.layers.masking import keep, mask_of
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -81,9 +82,10 @@ class SequenceCrossentropy(keras.losses.Loss):
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         check_logits(y_true, y_pred)
-        real = ops.not_equal(y_true, self.pad_token_id)  # B T
+        real = real_tokens(y_true, y_pred, self.pad_token_id)  # B T
         weights = token_weights(real, sample_weight, self.dtype)  # B T
-        return super().__call__(y_true, y_pred, weights)
+        y_pred = ops.convert_to_tensor(y_pred)
+        return super().__call__(y_true, keep(y_pred, real), weights)
 
     def call(self, y_true, y_pred):
         token_ids = ops.cast(y_true, "int32")
@@ -121,11 +123,18 @@ def check_logits(y_true, y_pred):
         )
 
 
+def real_tokens(y_true, y_pred, pad_token_id):
+    """Marks the tokens that count, `(B, T)`."""
+    real = ops.not_equal(y_true, pad_token_id)  # B T
+    # Keras leaves it to each metric to look for the mask that a model's layers kept.
+    mask = mask_of(y_pred)
+    return real if mask is None else real & ops.cast(mask, "bool")
+
+
 def token_weights(real, sample_weight, dtype):
     """The weight of each token, `(B, T)`: zero where it is not real."""
-    weights = ops.cast(real, dtype)
     if sample_weight is None:
-        return weights
+        return ops.cast(real, dtype)
     sample_weight = ops.convert_to_tensor(sample_weight, dtype)
     batch, given = real.shape[:1], sample_weight.shape
     if not any(fits(given, shape) for shape in (batch, (*batch, 1), real.shape)):
@@ -136,4 +145,4 @@ def token_weights(real, sample_weight, dtype):
         )
     if len(given) == 1:
         sample_weight = sample_weight[:, None]  # B 1
-    return weights * sample_weight
+    return ops.where(real, sample_weight, 0.0)

@@ -8,8 +8,7 @@ import numpy as np
 from keras import ops
 
 from kseq.layers.arguments import integer
-from kseq.layers.masking import mask_of
-from kseq.training.losses import check_logits, token_weights
+from kseq.training.losses import check_logits, real_tokens, token_weights
 
 
 def edit_distance(reference, hypothesis, pad_token_id=0, end_token_id=None):
@@ -76,12 +75,14 @@ class _Rate(keras.metrics.Metric):
     def __init__(self, pad_token_id=0, name=None, dtype=None):
         super().__init__(name=name, dtype=dtype)
         self.pad_token_id = integer("pad_token_id", pad_token_id)
-        self.total = self.add_variable((), "zeros", dtype=self.dtype, name="total")
-        self.count = self.add_variable((), "zeros", dtype=self.dtype, name="count")
+        # Half precision does not count beyond 2048.
+        self.sum_dtype = keras.backend.result_type(self.dtype, "float32")
+        self.total = self.add_variable((), "zeros", dtype=self.sum_dtype, name="total")
+        self.count = self.add_variable((), "zeros", dtype=self.sum_dtype, name="count")
 
     def add(self, values, possible, weights):
-        self.total.assign_add(ops.sum(ops.cast(values, self.dtype) * weights))
-        self.count.assign_add(ops.sum(ops.cast(possible, self.dtype) * weights))
+        self.total.assign_add(ops.sum(ops.cast(values, self.sum_dtype) * weights))
+        self.count.assign_add(ops.sum(ops.cast(possible, self.sum_dtype) * weights))
 
     def result(self):
         return ops.divide_no_nan(self.total, self.count)
@@ -100,7 +101,7 @@ class TokenAccuracy(_Rate):
         pad_token_id: The id that marks padding in `y_true`. With an id that never
             occurs, such as -1, only a Keras mask says what is padding.
         name: Name of the metric.
-        dtype: Dtype of the sums.
+        dtype: Dtype of the sums. Less than float32 becomes float32.
 
     Call arguments:
         y_true: Integer token ids, `(B, T)`.
@@ -129,7 +130,7 @@ class TokenAccuracy(_Rate):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         best, real = _best_tokens(y_true, y_pred, self.pad_token_id)
-        weights = token_weights(real, sample_weight, self.dtype)  # B T
+        weights = token_weights(real, sample_weight, self.sum_dtype)  # B T
         self.add(best == ops.cast(y_true, "int32"), real, weights)
 
 
@@ -143,7 +144,7 @@ class ExactMatch(_Rate):
         pad_token_id: The id that marks padding in `y_true`. With an id that never
             occurs, such as -1, only a Keras mask says what is padding.
         name: Name of the metric.
-        dtype: Dtype of the sums.
+        dtype: Dtype of the sums. Less than float32 becomes float32.
 
     Call arguments:
         y_true: Integer token ids, `(B, T)`.
@@ -178,7 +179,7 @@ class ExactMatch(_Rate):
         best, real = _best_tokens(y_true, y_pred, self.pad_token_id)
         wrong = ops.any(real & (best != ops.cast(y_true, "int32")), axis=1)  # B
         sequences = ops.any(real, axis=1)  # B
-        weights = _row_weights(sample_weight, self.dtype)
+        weights = _row_weights(sample_weight, self.sum_dtype)
         self.add(sequences & ~wrong, sequences, weights)
 
 
@@ -197,7 +198,7 @@ class EditDistanceRate(_Rate):
             counts, itself included. None: only padding ends a sequence, and an end
             token counts as any other.
         name: Name of the metric.
-        dtype: Dtype of the sums.
+        dtype: Dtype of the sums. Less than float32 becomes float32.
 
     Call arguments:
         y_true: Integer token ids, `(B, T)`.
@@ -244,7 +245,7 @@ class EditDistanceRate(_Rate):
         ends = (self.pad_token_id, self.end_token_id)
         distances = edit_distance(reference, hypothesis, *ends)  # B
         lengths = ops.sum(ops.cast(_counts(reference, *ends), "int32"), axis=1)  # B
-        self.add(distances, lengths, _row_weights(sample_weight, self.dtype))
+        self.add(distances, lengths, _row_weights(sample_weight, self.sum_dtype))
 
     def get_config(self):
         return {**super().get_config(), "end_token_id": self.end_token_id}
@@ -262,11 +263,7 @@ def _counts(token_ids, pad_token_id, end_token_id):
 def _best_tokens(y_true, y_pred, pad_token_id):
     """The most likely token of each step, and whether the step counts."""
     check_logits(y_true, y_pred)
-    real = ops.not_equal(y_true, pad_token_id)  # B T
-    # Keras leaves it to each metric to look for the mask that a model's layers kept.
-    mask = mask_of(y_pred)
-    if mask is not None:
-        real = real & ops.cast(mask, "bool")
+    real = real_tokens(y_true, y_pred, pad_token_id)  # B T
     # Not `argmax`, whose lowering on TensorFlow breaks exported graphs.
     return ops.top_k(y_pred, 1)[1][..., 0], real
 

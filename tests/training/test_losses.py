@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from kseq.training import ExactMatch, SequenceCrossentropy, TokenAccuracy
+from tests.helpers import gradient
 
 B, T, V = 3, 5, 7
 
@@ -95,6 +96,24 @@ def test_what_stands_at_padding_does_not_matter(y_true, logits):
     np.testing.assert_allclose(
         float(loss(y_true, changed)), float(loss(y_true, logits)), rtol=1e-6
     )
+
+
+def test_nan_at_padding_reaches_neither_the_loss_nor_its_gradient(y_true, logits):
+    """Also at tokens that a Keras mask alone leaves out."""
+    mask = np.ones((B, T), "bool")
+    mask[2, 3:] = False
+    counts = mask & (y_true != 0)
+
+    def cost(logits):
+        weights = np.where(counts, 1.5, np.nan)
+        return SequenceCrossentropy(0.1)(y_true, with_mask(logits, mask), weights)
+
+    changed = np.where(counts[..., None], logits, np.nan).astype("float32")
+    np.testing.assert_allclose(
+        float(cost(changed)), loop_loss(y_true * mask, logits, 0.1), rtol=1e-6
+    )
+    slope = gradient(cost, changed)
+    assert (slope[counts] != 0).any() and (slope[~counts] == 0).all()
 
 
 @pytest.mark.parametrize("pad_token_id", [-100, 2, 1000])

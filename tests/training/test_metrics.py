@@ -249,6 +249,26 @@ def test_nothing_seen_gives_zero_and_reset_forgets(metric_class):
     assert float(metric.result()) == (metric_class is not EditDistanceRate)
 
 
+@pytest.mark.parametrize("metric_class", [TokenAccuracy, ExactMatch, EditDistanceRate])
+def test_many_tokens_are_counted_in_half_precision(metric_class):
+    metric = metric_class(dtype="float16")
+    y_true = np.ones((700, 5), "int32")
+    y_true[:, 2:] = 2
+    for _ in range(2):
+        metric.update_state(y_true, one_hot(y_true))
+    expected = 0 if metric_class is EditDistanceRate else 1
+    assert float(metric.result()) == expected
+    assert float(metric.count) == (1400 if metric_class is ExactMatch else 7000)
+
+
+@pytest.mark.parametrize("metric_class", [TokenAccuracy, ExactMatch, EditDistanceRate])
+def test_nan_at_padding_is_not_counted(metric_class):
+    y_true = sequences(2, B, T)
+    logits = np.where((y_true != 0)[..., None], one_hot(y_true), np.nan)
+    expected = 0 if metric_class is EditDistanceRate else 1
+    assert float(metric_class()(y_true, logits)) == expected
+
+
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_half_precision_logits_are_counted_exactly(precision):
     y_true, best = sequences(2, B, T), sequences(5, B, T)
