@@ -178,7 +178,7 @@ class EncoderDecoder(WritingModel):
         self.source_size = getattr(source, "vocabulary_size", None)
         self.source_size = getattr(source, "num_classes", self.source_size)
         self.target_size = target.vocabulary_size
-        self.target_length = getattr(target, "max_length", None)
+        self.source_length, self.target_length = map(most_steps, (source, target))
         check_tokens(self, ("start_token_id", "end_token_id"))
 
     @property
@@ -397,6 +397,12 @@ def over_heads(weights):
     while len(weights.shape) > 3:
         weights = ops.mean(weights, axis=1)
     return weights
+
+
+def most_steps(embedding):
+    """The number of learned positions of an embedding, or None."""
+    positions_layer = getattr(embedding, "positions_layer", None)
+    return getattr(positions_layer, "max_length", None)
 
 
 def embed_step(embedding, token_ids, positions):

@@ -249,7 +249,7 @@ class WritingEnsemble(Ensemble, WritingModel):
         return self.models[0].source_padding
 
     def source_rows(self, source, num_rows=None):
-        return self.models[0].source_rows(source, num_rows)
+        return [model.source_rows(source, num_rows) for model in self.models][0]
 
     def start(self, source, num_beams=1, max_length=None, **options):
         begun = [m.start(source, num_beams, max_length, **options) for m in self.models]

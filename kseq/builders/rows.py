@@ -89,6 +89,16 @@ def check_ids(name, rows, size):
     return rows
 
 
+def check_lengths(name, lengths, longest):
+    """Refuses rows of more steps than there are learned positions, if there are."""
+    if longest is not None and max(lengths) > longest:
+        raise ValueError(
+            f"`{name}` must have as many steps as its embedding has learned positions, "
+            f"padding not counted. Received: {max(lengths)} steps with max_length="
+            f"{longest}. Cut it off, or train with more positions."
+        )
+
+
 def check_rank(name, rows, shape):
     """Refuses rows that have other axes than `(B, ...)`, such as `(B, S)`."""
     for row in rows:

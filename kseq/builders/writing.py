@@ -17,6 +17,7 @@ from kseq.builders.rows import (
     as_batch,
     check_ends,
     check_ids,
+    check_lengths,
     check_pairs,
     check_rank,
     check_room,
@@ -37,9 +38,9 @@ class WritingModel(StepLabels, keras.Model):
 
     A subclass sets `start_token_id`, `end_token_id`, `pad_token_id` and, where the
     source is no padded rows of token ids, `source_padding`; where their ids are to be
-    checked, `source_size` and `target_size`, how many there are; where targets cannot
-    be of any length, `target_length`, the most tokens; and it says how it starts,
-    steps and reads:
+    checked, `source_size` and `target_size`, how many there are; where they cannot be
+    of any length, `source_length` and `target_length`, the most steps; and it says how
+    it starts, steps and reads:
 
     - `start(source, num_beams, max_length) -> (state, constants)`; it may take
       `with_coverage=True`, and then adds up its attention in the state, as a coverage
@@ -49,7 +50,7 @@ class WritingModel(StepLabels, keras.Model):
       `(logits, weights (B, ..., T, S))`
     """
 
-    source_size = target_size = target_length = None
+    source_size = target_size = source_length = target_length = None
 
     @property
     def source_padding(self):
@@ -340,6 +341,8 @@ class WritingModel(StepLabels, keras.Model):
         check_rank("target", target, (None, None))
         check_ids("target", target, self.target_size)
         check_ends("target", target, self.end_token_id, self.pad_token_id)
+        lengths = source_lengths(target, self.pad_token_id)
+        check_lengths("target", lengths, self.target_length)
         reading = self._compiled(Reading, return_attention_scores)
         rows = {"source": source, "target": target}
         outputs = in_batches(lambda _: reading, rows, batch_size, self._paddings)
@@ -361,6 +364,9 @@ class WritingModel(StepLabels, keras.Model):
         if self.source_padding is not None:
             rows = token_rows("source", source)
             check_rank("source", rows, self.input["source"].shape)
+            if self.source_length is not None:
+                lengths = self.source_lengths(rows)
+                check_lengths("source", lengths, self.source_length)
             return check_ids("source", rows, self.source_size)
         symbol = self.input["source"]
         try:
@@ -374,6 +380,8 @@ class WritingModel(StepLabels, keras.Model):
                 f"{source.shape}. A `FeatureEmbedding` with a `mask_value` takes rows "
                 "of different lengths."
             )
+        if len(symbol.shape) == 3:
+            check_lengths("source", [source.shape[1]], self.source_length)
         check_ids("source", source, self.source_size)
         return np.asarray(source, symbol.dtype)
 

@@ -83,6 +83,14 @@ def is_tracing():
     return not tf.executing_eagerly()
 
 
+def require(condition, message):
+    """Stops a compiled function of TensorFlow, unless by XLA, with a message."""
+    if keras.backend.backend() == "tensorflow" and not _IS_PORTABLE.get():
+        import tensorflow as tf
+
+        tf.debugging.Assert(condition, [message])
+
+
 @contextlib.contextmanager
 def portable():
     """What is traced inside has no operation that only XLA and TensorFlow know."""

@@ -9,15 +9,22 @@ Axes in shape comments: B batch, S steps, D width, H heads, C size of a head.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import one_of, positive_integer, positive_number
+from kseq.layers import compilation
+from kseq.layers.arguments import (
+    concrete_values,
+    one_of,
+    positive_integer,
+    positive_number,
+)
 from kseq.layers.initializers import initializer_of
+from kseq.layers.layer import Layer
 from kseq.layers.masking import as_boolean_mask
 
 LAYOUTS = ("interleaved", "halves")
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class SinusoidalPositions(keras.layers.Layer):
+class SinusoidalPositions(Layer):
     """Adds sines and cosines of the position, in many wavelengths.
 
     `x + P` with `P[s, 2i] = sin(s / 10000^(2i/D))` and
@@ -65,9 +72,12 @@ class SinusoidalPositions(keras.layers.Layer):
     def build(self, sequences_shape):
         check_even(sequences_shape[-1])
 
+    def compute_output_shape(self, sequences_shape):
+        return sequences_shape
+
     def call(self, sequences, positions=None, mask=None):
         if positions is None:
-            positions = step_positions(mask, ops.shape(sequences)[1])
+            positions = step_positions(mask, ops.shape(sequences)[-2])
         width = sequences.shape[-1]
         angles = position_angles(positions, width, self.max_wavelength)  # B S D/2
         encoding = join_pairs(ops.sin(angles), ops.cos(angles), self.layout)  # B S D
@@ -93,7 +103,7 @@ class LearnedPositions(keras.layers.Layer):
     Call arguments:
         sequences: `(B, S, D)`.
         positions: Integers `(B, S)` or `(1, S)`. Counted over the real steps where not
-            given. One beyond the table gets the last vector.
+            given.
         mask: Boolean `(B, S)`, True where a step is real. Defaults to the Keras mask of
             `sequences`, which the outputs keep.
 
@@ -101,8 +111,10 @@ class LearnedPositions(keras.layers.Layer):
         `(B, S, D)`.
 
     Raises:
-        ValueError: `max_length` is not a positive integer, or a sequence is known to be
-            longer when positions are counted.
+        ValueError: `max_length` is not a positive integer, or a sequence has more real
+            steps. In a compiled function TensorFlow raises its own error with the same
+            words. Where nothing can be raised, as in one that JAX or XLA compiles, and
+            for positions that are given, what is beyond the table gets NaN.
 
     Example:
 
@@ -132,19 +144,30 @@ class LearnedPositions(keras.layers.Layer):
         return sequences_shape  # a trace stands long lengths in for unknown ones
 
     def call(self, sequences, positions=None, mask=None):
-        length = sequences.shape[1]
-        if positions is None:
-            if mask is None and length is not None and length > self.max_length:
-                raise ValueError(
-                    "A sequence must have `max_length` steps at most. Received: "
-                    f"{length} steps with max_length={self.max_length}. Make the table "
-                    "longer, or the sequences shorter."
-                )
-            positions = step_positions(mask, ops.shape(sequences)[1])
+        is_counted = positions is None
+        if is_counted:
+            positions = step_positions(mask, ops.shape(sequences)[-2])
         positions = ops.convert_to_tensor(positions, "int32")
+        is_beyond = positions >= self.max_length
+        if mask is not None:
+            is_beyond = ops.logical_and(is_beyond, as_boolean_mask(mask))
+        if is_counted:
+            self._refuse(is_beyond)
         rows = ops.clip(positions, 0, self.max_length - 1)
         vectors = ops.cast(ops.take(self.table, rows, axis=0), sequences.dtype)
-        return sequences + vectors  # B S D
+        return sequences + ops.where(is_beyond[..., None], float("nan"), vectors)
+
+    def _refuse(self, is_beyond):
+        message = (
+            "A sequence must have as many steps as there are learned positions, "
+            f"padding not counted. Received: more than max_length={self.max_length}. "
+            "Cut it off, or make the table longer."
+        )
+        seen = concrete_values(is_beyond)
+        if seen is None:
+            compilation.require(ops.logical_not(ops.any(is_beyond)), message)
+        elif seen.any():
+            raise ValueError(message)
 
     def get_config(self):
         return {
@@ -157,7 +180,7 @@ class LearnedPositions(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class RotaryPositions(keras.layers.Layer):
+class RotaryPositions(Layer):
     """Rotates the features of queries and keys by angles that grow with the position.
 
     Each pair of features turns as the hand of a clock, every pair at a speed of its
@@ -203,7 +226,15 @@ class RotaryPositions(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, heads_shape):
+        if len(heads_shape) != 4:
+            raise ValueError(
+                "`heads` must be vectors by head, shape (B, S, H, C). Received: heads "
+                f"of shape {tuple(heads_shape)}."
+            )
         check_even(heads_shape[-1])
+
+    def compute_output_shape(self, heads_shape):
+        return heads_shape
 
     def call(self, heads, positions=None, mask=None):
         if positions is None:
@@ -270,7 +301,7 @@ def step_positions(mask, length):
     """Positions `(B, S)` that count the real steps, or `(1, S)` where all are real."""
     if mask is None:
         return ops.expand_dims(ops.arange(length, dtype="int32"), 0)
-    count = ops.cumsum(ops.cast(as_boolean_mask(mask), "int32"), axis=1)
+    count = ops.cumsum(ops.cast(as_boolean_mask(mask), "int32"), axis=-1)
     return ops.maximum(count - 1, 0)
 
 

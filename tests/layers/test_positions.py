@@ -177,13 +177,22 @@ def test_far_positions_are_exact_in_half_precision():
         assert_close(half, expected, atol=0.01)
 
 
-def test_positions_beyond_the_table_get_the_last_row():
+def test_real_steps_beyond_the_table_are_refused():
     layer = make(LearnedPositions(4))
-    x = np.zeros((1, 2, D), "float32")
-    outputs = layer(x, positions=np.array([[3, 99]]))
-    assert_close(outputs[0, 1], outputs[0, 0])
-    with pytest.raises(ValueError, match="7 steps with max_length=4"):
+    with pytest.raises(ValueError, match="Received: more than max_length=4"):
         layer(SEQUENCES)
+    mask = np.arange(S) < np.array([[4], [5], [1]][:B])
+    with pytest.raises(ValueError, match="Received: more than max_length=4"):
+        layer(SEQUENCES, mask=mask)
+    mask = np.arange(S) >= S - 4  # padding is not counted
+    outputs = array(layer(SEQUENCES, mask=np.repeat(mask[None], B, axis=0)))
+    assert_close(outputs[:, mask], array(layer(SEQUENCES[:, mask])))
+
+
+def test_given_positions_beyond_the_table_get_nan():
+    layer = make(LearnedPositions(4))
+    outputs = array(layer(np.zeros((1, 2, D)), positions=np.array([[3, 4]])))
+    assert np.isfinite(outputs[0, 0]).all() and np.isnan(outputs[0, 1]).all()
 
 
 def test_an_unknown_length_is_not_taken_for_a_long_one():

@@ -1,0 +1,86 @@
+"""More steps than there are learned positions: one rule for every method."""
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.layers import FeatureEmbedding, LearnedPositions, TokenEmbedding
+from kseq.training import SequenceCrossentropy
+from tests.helpers import array, assert_close, random_array
+
+MOST = 4
+FITTING, LONG = [[5, 6, 7, 4], [5, 6]], [[5, 6, 7, 8, 4], [5, 6]]
+PADDED = np.pad([[5, 6, 7, 4], [5, 6, 0, 0]], ((0, 0), (0, 7)))
+
+
+def translator(positions="learned"):
+    length = MOST if positions == "learned" else None
+
+    def embedding(size):
+        return TokenEmbedding(size, 8, positions=positions, max_length=length)
+
+    model = kseq.encoder_decoder(
+        embedding(11), embedding(13), "transformer", "transformer", width=8
+    )
+    jit_compile = keras.backend.backend() == "jax"
+    model.compile("sgd", SequenceCrossentropy(), jit_compile=jit_compile)
+    return model
+
+
+def as_arrays(source, target):
+    return {
+        name: np.array([row + [0] * (5 - len(row)) for row in rows], "int32")
+        for name, rows in {"source": source, "target": target}.items()
+    }
+
+
+@pytest.mark.parametrize("positions", ["learned", "a layer"])
+@pytest.mark.parametrize(
+    "source, target", [(LONG, FITTING), (FITTING, LONG)], ids=["source", "target"]
+)
+def test_every_method_refuses_a_long_sequence(source, target, positions):
+    model = translator("learned" if positions == "learned" else LearnedPositions(MOST))
+    with pytest.raises(ValueError, match="as its embedding has learned positions"):
+        model.score(source, target)
+    if source is LONG:
+        with pytest.raises(ValueError, match="as its embedding has learned positions"):
+            model.generate(source, max_length=2)
+    else:
+        with pytest.raises(ValueError, match="max_length=5 with a target of"):
+            model.generate(source, max_length=5)
+    batch = as_arrays(source, target)
+    with pytest.raises(ValueError, match="as many steps as there are learned"):
+        model(batch)
+    if keras.backend.backend() == "jax":  # which cannot raise from a compiled function
+        assert np.isnan(model.predict(batch, verbose=0)).any()
+        assert np.isnan(model.fit(batch, batch["target"], verbose=0).history["loss"][0])
+        return
+    for method in (model.predict, lambda x, **o: model.fit(x, x["target"], **o)):
+        with pytest.raises(Exception, match="as many steps as there are learned"):
+            method(batch, verbose=0)
+
+
+@pytest.mark.any_backend
+def test_a_series_of_one_length_is_refused_by_every_method():
+    series = FeatureEmbedding(2, 8, positions="learned", max_length=MOST)
+    model = kseq.encoder_decoder(series, 13, "transformer", "gru", width=8)
+    with pytest.raises(ValueError, match="as its embedding has learned positions"):
+        model.generate(random_array(2, 5, 2), max_length=2)
+    with pytest.raises(ValueError, match="as many steps as there are learned"):
+        kseq.many_to_one(series, 3, "transformer", width=8)(random_array(2, 5, 2))
+
+
+@pytest.mark.any_backend
+def test_padding_is_not_counted():
+    model = translator()
+    targets = [[5, 6, 7, 3], [5, 3]]
+    padded = np.pad([[5, 6, 7, 3], [5, 3, 0, 0]], ((0, 0), (0, 9)))
+    expected = model.score(FITTING, targets)
+    assert np.isfinite(expected).all()
+    assert_close(model.score(PADDED, padded), expected, atol=1e-4)
+    logits = [
+        array(model({"source": np.array(source), "target": padded[:, :4]}))
+        for source in (PADDED[:, :4], PADDED)
+    ]
+    assert_close(*logits, atol=1e-4)
