@@ -266,6 +266,66 @@ def check_padding_changes_nothing(apply, sequence, mask):
         assert_close(padded_whole, whole)
 
 
+def check_padding_has_no_gradient(layer, inputs, masks):
+    """What stands in padding, NaN too, changes no gradient of a valid output.
+
+    Args:
+        layer: The layer; its weights are set.
+        inputs: Arrays `(B, S, D)` by name, all of which are sequences.
+        masks: Boolean `(B, S)` by name, one for each mask that the layer takes.
+    """
+    inputs = dict(inputs)
+    layer(**inputs, **masks)
+    randomize(layer)
+    slopes = []
+    for garbage in (0.0, np.nan):
+        for name, x in inputs.items():
+            mask = mask_for(name, masks)
+            if mask is not None:
+                inputs[name] = np.where(mask[..., None], x, garbage).astype("float32")
+        slopes.append(layer_gradients(layer, inputs, masks))
+    assert np.isfinite(slopes[1]).all()
+    assert (slopes[1] != 0).any()
+    assert_close(*slopes)
+
+
+def mask_for(name, masks):
+    """The mask of a sequence, by the names of Keras."""
+    return masks.get(f"{name}_mask", masks.get("mask"))
+
+
+def layer_gradients(layer, inputs, masks, loss=lambda y: ops.mean(ops.sin(3 * y))):
+    """The gradient of all weights and inputs in one flat array, in float32.
+
+    Outputs that are masked count for nothing; an output belongs to the mask that is as
+    long as it is.
+    """
+    arrays = [*inputs.values(), *(array(w) for w in layer.trainable_weights)]
+    ends = np.cumsum([x.size for x in arrays])
+
+    def total(flat):
+        parts = [
+            ops.reshape(flat[end - x.size : end], x.shape)
+            for end, x in zip(ends, arrays, strict=True)
+        ]
+        given = dict(zip(inputs, parts[: len(inputs)], strict=True))
+        pairs = zip(layer.trainable_weights, parts[len(inputs) :], strict=True)
+        tensors = {name: ops.convert_to_tensor(mask) for name, mask in masks.items()}
+        with keras.StatelessScope(state_mapping=list(pairs)):
+            outputs = keras.tree.flatten(layer(**given, **tensors))
+        sums = []
+        for y in outputs:
+            y = ops.cast(y, "float32")
+            for mask in masks.values():
+                if len(y.shape) == 3 and y.shape[1] == mask.shape[1]:
+                    y = ops.where(mask[..., None], y, 0.0)
+                    break
+            sums.append(loss(y))
+        return sum(sums)
+
+    return gradient(total, np.concatenate([x.ravel() for x in arrays]))
+
+
 def check_batch_equals_rows(apply, *inputs):
     """`apply(*inputs)` on a batch gives what it gives on each row alone."""
     apply = cached(apply)

@@ -11,11 +11,13 @@ from keras import ops
 
 from kseq.layers.arguments import one_of, positive_integer, same_rows
 from kseq.layers.initializers import initializer_of
+from kseq.layers.layer import Layer
 from kseq.layers.masking import keep, masked_softmax
+from kseq.layers.sums import total
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class BahdanauAttention(keras.layers.Layer):
+class BahdanauAttention(Layer):
     """Additive attention.
 
     Scores each key with a one-hidden-layer network,
@@ -34,6 +36,8 @@ class BahdanauAttention(keras.layers.Layer):
         value_mask: Boolean `(B, S)`, True where a value may be read. Defaults to the
             Keras mask of `value`.
         return_attention_scores: Whether to return the weights as well.
+        query_mask: Boolean `(B, T)`; where it is False zeros ask, so that what they
+            read is nothing to rely on. Defaults to the Keras mask of `query`.
 
     Returns:
         The context `(B, T, D_v)`, or `(context, weights)` with weights `(B, T, S)`. A
@@ -81,10 +85,20 @@ class BahdanauAttention(keras.layers.Layer):
         scores = times_column(hidden, score_kernel)  # B T S
         return weighted_sum(scores, value, value_mask)
 
+    def compute_output_shape(self, query_shape, value_shape, key_shape=None):
+        return (*query_shape[:-1], value_shape[-1])
+
     def call(
-        self, query, value, key=None, value_mask=None, return_attention_scores=False
+        self,
+        query,
+        value,
+        key=None,
+        value_mask=None,
+        return_attention_scores=False,
+        query_mask=None,
     ):
         same_rows("value", value.shape, "query", query.shape)
+        query = keep(query, query_mask)
         value = keep(value, value_mask)
         keys = self.project_keys(value if key is None else keep(key, value_mask))
         context, weights = self.attend(query, keys, value, value_mask)
@@ -99,7 +113,7 @@ class BahdanauAttention(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class LuongAttention(keras.layers.Layer):
+class LuongAttention(Layer):
     """Multiplicative attention, and the concatenating score it was compared with.
 
     - `"dot"`: `query . key`; both must have the same size.
@@ -122,6 +136,8 @@ class LuongAttention(keras.layers.Layer):
         value_mask: Boolean `(B, S)`, True where a value may be read. Defaults to the
             Keras mask of `value`.
         return_attention_scores: Whether to return the weights as well.
+        query_mask: Boolean `(B, T)`; where it is False zeros ask, so that what they
+            read is nothing to rely on. Defaults to the Keras mask of `query`.
 
     Returns:
         The context `(B, T, D_v)`, or `(context, weights)` with weights `(B, T, S)`. A
@@ -200,10 +216,20 @@ class LuongAttention(keras.layers.Layer):
             scores = ops.matmul(query * self.scale, ops.swapaxes(keys, 1, 2))  # B T S
         return weighted_sum(scores, value, value_mask)
 
+    def compute_output_shape(self, query_shape, value_shape, key_shape=None):
+        return (*query_shape[:-1], value_shape[-1])
+
     def call(
-        self, query, value, key=None, value_mask=None, return_attention_scores=False
+        self,
+        query,
+        value,
+        key=None,
+        value_mask=None,
+        return_attention_scores=False,
+        query_mask=None,
     ):
         same_rows("value", value.shape, "query", query.shape)
+        query = keep(query, query_mask)
         value = keep(value, value_mask)
         keys = self.project_keys(value if key is None else keep(key, value_mask))
         context, weights = self.attend(query, keys, value, value_mask)
@@ -258,7 +284,7 @@ def times_column(hidden, column):
             [slope] = args if upstream is None else [upstream]  # as torch hands it over
             read = ops.matmul(ops.expand_dims(slope, 2), hidden)  # B T 1 U
             d_hidden = ops.expand_dims(slope, -1) * ops.squeeze(column, -1)  # B T S U
-            return d_hidden, ops.expand_dims(ops.sum(read, axis=(0, 1, 2)), -1)
+            return d_hidden, ops.expand_dims(total(read, axis=(0, 1, 2)), -1)
 
         return ops.squeeze(ops.matmul(hidden, column), -1), gradient
 

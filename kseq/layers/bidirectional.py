@@ -6,10 +6,11 @@ Axes in shape comments: B batch, S steps, D features, U units.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import one_of
+from kseq.layers.arguments import one_of, sequence_shape
 from kseq.layers.composition import freeze_parts
 from kseq.layers.initializers import reseeded
-from kseq.layers.masking import step_mask
+from kseq.layers.layer import Layer
+from kseq.layers.masking import keep, step_mask
 
 MERGES = {
     "concat": lambda forward, backward: ops.concatenate([forward, backward], axis=-1),
@@ -20,7 +21,7 @@ MERGES = {
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Bidirectional(keras.layers.Layer):
+class Bidirectional(Layer):
     """Runs a recurrent layer in both directions and merges outputs and states.
 
     Unlike `keras.layers.Bidirectional`, which returns the states of the directions
@@ -46,7 +47,8 @@ class Bidirectional(keras.layers.Layer):
 
     Returns:
         Outputs `(B, S, U)`, or `(B, S, 2U)` for `"concat"`. With `return_state=True` on
-        the layer: `[outputs, *states]`, each merged state `(B, U)` or `(B, 2U)`.
+        the layer: `[outputs, *states]`, each merged state `(B, U)` or `(B, 2U)`; of
+        stacked cells a list for each cell, as from the layer.
 
     Raises:
         ValueError: The layer returns one vector, runs backwards or is not recurrent,
@@ -90,11 +92,20 @@ class Bidirectional(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, sequences_shape):
+        sequence_shape("sequences", sequences_shape)
         self.forward_layer.build(sequences_shape)
         self.backward_layer.build(sequences_shape)
         freeze_parts(self)
 
+    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
+        shapes = self.forward_layer.compute_output_shape(sequences_shape)
+        times = 2 if self.merge_mode == "concat" else 1
+        return keras.tree.map_shape_structure(
+            lambda shape: (*shape[:-1], times * shape[-1]), shapes
+        )
+
     def call(self, sequences, mask=None, initial_state=None, training=False):
+        sequences = keep(sequences, mask)
         options = {"mask": step_mask(mask, sequences), "training": training}
         ahead, back = self._first_states(initial_state)
         forward = self.forward_layer(sequences, initial_state=ahead, **options)
@@ -103,22 +114,27 @@ class Bidirectional(keras.layers.Layer):
         if not self.forward_layer.return_state:
             return merge(forward, ops.flip(backward, axis=1))
         outputs = merge(forward[0], ops.flip(backward[0], axis=1))  # B S U
-        states = [merge(f, b) for f, b in zip(forward[1:], backward[1:], strict=True)]
-        return [outputs, *states]
+        pairs = zip(*map(keras.tree.flatten, (forward[1:], backward[1:])), strict=True)
+        states = [merge(f, b) for f, b in pairs]
+        return [outputs, *keras.tree.pack_sequence_as(list(forward[1:]), states)]
 
     def _first_states(self, initial_state):
         """The first states of each direction, or None."""
         if initial_state is None:
             return None, None
         states = keras.tree.flatten(initial_state)
-        count = len(keras.tree.flatten(self.forward_layer.cell.state_size))
+        sizes = self.forward_layer.cell.state_size  # of stacked cells a list for each
+        count = len(keras.tree.flatten(sizes))
         if len(states) != 2 * count:
             raise ValueError(
                 f"`initial_state` must be a list of {2 * count} states, {count} for "
                 "each direction, that which reads forwards first. Received: "
                 f"{len(states)} states."
             )
-        return states[:count], states[count:]
+        if count == 1:
+            return states[:1], states[1:]
+        halves = states[:count], states[count:]
+        return [keras.tree.pack_sequence_as(sizes, half) for half in halves]
 
     def get_config(self):
         return {

@@ -6,13 +6,15 @@ Axes in shape comments: B batch, S source steps, D features, U units.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import fits, one_of
+from kseq.layers.arguments import fits, one_of, sequence_shape
 from kseq.layers.composition import freeze_parts
-from kseq.layers.masking import as_boolean_mask, keep
+from kseq.layers.layer import Layer
+from kseq.layers.masking import keep, step_mask
+from kseq.layers.sums import mean_of_steps
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class StateBridge(keras.layers.Layer):
+class StateBridge(Layer):
     """Adapts the final states of any encoder to the first states of a decoder.
 
     - `"copy"` hands them over as they are; layers, cells and sizes must agree.
@@ -68,6 +70,7 @@ class StateBridge(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, memory_shape, states_shape=None):
+        sequence_shape("memory", memory_shape)
         check_nesting(states_shape)
         if self.kind == "copy":
             received = [
@@ -90,6 +93,9 @@ class StateBridge(keras.layers.Layer):
                 projection.build((memory_shape[0], width))
         freeze_parts(self)
 
+    def compute_output_shape(self, memory_shape, states_shape=None):
+        return [[(memory_shape[0], size) for size in x] for x in self.state_sizes]
+
     def compute_mask(self, memory, previous_mask=None):
         return None
 
@@ -105,7 +111,8 @@ class StateBridge(keras.layers.Layer):
                 for sizes in self.state_sizes
             ]
         if states is None:
-            states = [[masked_mean(memory, memory_mask)]]
+            mask = step_mask(memory_mask, memory)
+            states = [[mean_of_steps(keep(memory, mask), mask)]]
         sources = [ops.concatenate(list(layer), axis=-1) for layer in states]
         return [
             [projection(sources[source]) for projection in projections]
@@ -159,14 +166,3 @@ def check_nesting(shapes):
             f"of the shapes {shapes}."
             + (f" Wrap them: `initial_state={advice}`." if advice else "")
         )
-
-
-def masked_mean(memory, memory_mask=None):
-    """The mean of the real steps of `(B, S, D)`, zeros where there are none."""
-    if memory.shape[1] == 0:  # a decoder that writes from nothing
-        return ops.sum(memory, axis=1)
-    if memory_mask is None:
-        return ops.mean(memory, axis=1)
-    weights = ops.cast(as_boolean_mask(memory_mask), memory.dtype)[..., None]  # B S 1
-    count = ops.maximum(ops.sum(weights, axis=1), 1)  # B 1
-    return ops.sum(keep(memory, memory_mask), axis=1) / count  # B D

@@ -31,6 +31,11 @@ def resolve_cell(cell, units):
             "`cell` must be a name or a Keras cell, which has a `state_size`. "
             f"Received: cell={cell}. Pass for example `keras.layers.LSTMCell(64)`."
         )
+    if isinstance(cell, keras.layers.StackedRNNCells):
+        raise ValueError(
+            f"`cell` must be one cell. Received: cell={cell}. Give one of them and "
+            f"`num_layers={len(cell.cells)}`."
+        )
     output_size = getattr(cell, "output_size", None) or state_sizes(cell)[0]
     if units is not None and units != output_size:
         raise ValueError(

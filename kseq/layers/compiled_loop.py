@@ -25,6 +25,7 @@ from kseq.layers.recurrence_loop import (
     shaped,
     write,
 )
+from kseq.layers.sums import precise, total
 
 
 def run_steps(
@@ -91,7 +92,7 @@ def run_steps(
                 results = backward(tensors, *rest)
                 d_states, d_inputs, d_floats, d_weights, factors, d_products = results
                 d_products = {
-                    name: (_transposed(factors[name], d), ops.sum(d, axis=(0, 1)))
+                    name: (_transposed(factors[name], d), total(d, axis=(0, 1)))
                     for name, d in d_products.items()
                 }
                 slopes = (d_inputs, d_states, d_floats, d_products, d_weights)
@@ -188,8 +189,8 @@ def _loops(step, variables, reverse, gate_sizes):
                 t - 1,
                 d_states,
                 write(d_inputs, d_read, place),
-                {k: v + d_f[k] for k, v in d_floats.items()},
-                [a + b for a, b in _zip(d_weights, d_w)],
+                {k: v + precise(d_f[k]) for k, v in d_floats.items()},
+                [a + precise(b) for a, b in _zip(d_weights, d_w)],
                 factors,
                 {k: write(v, d_p[k], place) for k, v in d_products.items()},
             )
@@ -201,9 +202,13 @@ def _loops(step, variables, reverse, gate_sizes):
         }
         d_products = {name: _buffer(x, steps) for name, x in nothing.items()}
         sums = [zeros(s) for s in states], zeros(inputs)
-        sums = (*sums, {k: zeros(v) for k, v in floats.items()})
-        sums = (*sums, [zeros(w) for w in weights], factors, d_products)
-        return ops.while_loop(lambda t, *_: t >= 0, body, (length - 1, *sums))[1:]
+        sums = (*sums, {k: zeros(precise(v)) for k, v in floats.items()})
+        sums = (*sums, [zeros(precise(w)) for w in weights], factors, d_products)
+        results = ops.while_loop(lambda t, *_: t >= 0, body, (length - 1, *sums))[1:]
+        d_states, d_inputs, d_floats, d_weights, *of_products = results
+        d_floats = {k: ops.cast(v, floats[k].dtype) for k, v in d_floats.items()}
+        d_weights = [ops.cast(d, w.dtype) for d, w in _zip(d_weights, weights)]
+        return d_states, d_inputs, d_floats, d_weights, *of_products
 
     forwards = {
         saving: compilation.compiled(functools.partial(forward, saving))

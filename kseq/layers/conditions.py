@@ -9,10 +9,11 @@ from keras import ops
 from kseq.layers.arguments import positive_integer, whole_numbers
 from kseq.layers.composition import freeze_parts
 from kseq.layers.initializers import initializer_of
+from kseq.layers.layer import Layer
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ClassEmbedding(keras.layers.Layer):
+class ClassEmbedding(Layer):
     """A learned vector for each class, as a memory of one step.
 
     Args:
@@ -66,6 +67,9 @@ class ClassEmbedding(keras.layers.Layer):
         self.embedding.build(labels_shape)
         freeze_parts(self)
 
+    def compute_output_shape(self, labels_shape):
+        return (*labels_shape, 1, self.width)
+
     def call(self, labels):
         if len(labels.shape) != 1:
             raise ValueError(
@@ -87,7 +91,7 @@ class ClassEmbedding(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class VectorEmbedding(keras.layers.Layer):
+class VectorEmbedding(Layer):
     """A vector `W x + b`, as a memory of one step: of the features of a picture, say.
 
     Args:
@@ -138,6 +142,9 @@ class VectorEmbedding(keras.layers.Layer):
     def build(self, features_shape):
         self.projection.build((None, self.num_features))
         freeze_parts(self)
+
+    def compute_output_shape(self, features_shape):
+        return (features_shape[0], 1, self.width)
 
     def call(self, features):
         if len(features.shape) != 2 or features.shape[-1] != self.num_features:

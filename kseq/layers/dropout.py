@@ -9,10 +9,11 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import rate
+from kseq.layers.layer import Layer
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Dropout(keras.layers.Layer):
+class Dropout(Layer):
     """Drops numbers in training, as `keras.layers.Dropout`, in a tenth of the time.
 
     Each number of the input is dropped with probability `dropout`, and what is left is
@@ -56,6 +57,9 @@ class Dropout(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
         self.supports_masking = True
         self.built = True
+
+    def compute_output_shape(self, inputs_shape):
+        return inputs_shape
 
     def call(self, inputs, training=False):
         if not training or not self.dropout:

@@ -14,6 +14,7 @@ from keras import ops
 from kseq.layers.arguments import integer, positive_integer, rate, whole_numbers
 from kseq.layers.composition import freeze_parts
 from kseq.layers.initializers import initializer_of
+from kseq.layers.layer import Layer
 from kseq.layers.masking import keep, padding_mask
 from kseq.layers.positions import (
     deserialize_positions,
@@ -279,7 +280,7 @@ class FeatureEmbedding(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class TiedHead(keras.layers.Layer):
+class TiedHead(Layer):
     """The logits of tokens, from the very vectors that embed them: `x E^T + b`.
 
     One table instead of two: a token that is like another as an input is likely where
@@ -291,6 +292,8 @@ class TiedHead(keras.layers.Layer):
 
     Call arguments:
         inputs: `(B, T, D)`.
+        mask: Boolean `(B, T)`, True where a step is real; elsewhere zeros are read.
+            Defaults to the Keras mask of `inputs`, which the logits keep.
 
     Returns:
         Logits `(B, T, V)`.
@@ -340,7 +343,11 @@ class TiedHead(keras.layers.Layer):
         )
         freeze_parts(self)
 
-    def call(self, inputs):
+    def compute_output_shape(self, inputs_shape):
+        return (*inputs_shape[:-1], self.embedding.vocabulary_size)
+
+    def call(self, inputs, mask=None):
+        inputs = keep(inputs, mask)
         table = ops.cast(self.embedding.embedding.embeddings, self.compute_dtype)
         logits = ops.matmul(inputs, ops.transpose(table))  # B T V
         return logits + ops.cast(self.bias, self.compute_dtype)
@@ -384,4 +391,15 @@ def sequence_dropout(dropout, dtype):
     One mask for a sequence regularises recurrent networks better than a new one at
     each step, and needs S times fewer random numbers.
     """
-    return keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=dtype)
+    return SequenceDropout(dropout, noise_shape=(None, 1, None), dtype=dtype)
+
+
+class SequenceDropout(keras.layers.Dropout):
+    """Keras' dropout, with any number of axes in front of the steps."""
+
+    def call(self, inputs, training=False):
+        if len(inputs.shape) == 3:
+            return super().call(inputs, training=training)
+        shape = ops.shape(inputs)
+        rows = ops.reshape(inputs, (-1, *shape[-2:]))  # B S D
+        return ops.reshape(super().call(rows, training=training), shape)

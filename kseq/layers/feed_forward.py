@@ -9,10 +9,12 @@ from kseq.layers.arguments import positive_integer, rate
 from kseq.layers.composition import freeze_parts
 from kseq.layers.dropout import Dropout
 from kseq.layers.initializers import initializer_of
+from kseq.layers.layer import Layer
+from kseq.layers.masking import keep
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class FeedForward(keras.layers.Layer):
+class FeedForward(Layer):
     """The position-wise network of a Transformer: `W_2 activation(W_1 x + b_1) + b_2`.
 
     Args:
@@ -24,6 +26,8 @@ class FeedForward(keras.layers.Layer):
 
     Call arguments:
         inputs: `(B, S, D)`.
+        mask: Boolean `(B, S)`, True where a step is real; elsewhere zeros are read.
+            Defaults to the Keras mask of `inputs`, which the outputs keep.
 
     Returns:
         `(B, S, D)`.
@@ -75,8 +79,11 @@ class FeedForward(keras.layers.Layer):
         self.narrow.build((*inputs_shape[:-1], self.intermediate_dim))
         freeze_parts(self)
 
-    def call(self, inputs, training=False):
-        hidden = self.widen(inputs)  # B S intermediate_dim
+    def compute_output_shape(self, inputs_shape):
+        return inputs_shape
+
+    def call(self, inputs, mask=None, training=False):
+        hidden = self.widen(keep(inputs, mask))  # B S intermediate_dim
         return self.narrow(self.dropout_layer(hidden, training=training))  # B S D
 
     def get_config(self):

@@ -200,11 +200,14 @@ def keep(sequences, mask, fill=0.0):
 
 
 def step_mask(mask, sequences):
-    """The boolean mask of the steps of `(B, S, D)`, or None."""
+    """The boolean mask of the steps of `(B, S, D)`, or None.
+
+    Where there are more axes than these, the mask has all but the last.
+    """
     if mask is None:
         return None
     mask = as_boolean_mask(mask)
-    received, expected = tuple(mask.shape), tuple(sequences.shape[:2])
+    received, expected = tuple(mask.shape), tuple(sequences.shape[:-1])
     if not fits(received, expected):
         raise ValueError(
             "The mask of a sequence must have a value for each step, shape (B, S) = "

@@ -9,10 +9,12 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import fits
+from kseq.layers.layer import Layer
+from kseq.layers.masking import keep
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class MeanProbability(keras.layers.Layer):
+class MeanProbability(Layer):
     """Merges logits: the logarithm of the mean of their probabilities.
 
     `log(1/M sum_m softmax(logits_m))`, a mixture of M equal experts, which is right
@@ -24,6 +26,8 @@ class MeanProbability(keras.layers.Layer):
 
     Call arguments:
         logits: A list of M tensors `(B, ..., V)`, all of one shape.
+        mask: A list of boolean masks `(B, ...)`, or of None; where one is False, zeros
+            are read. Defaults to the Keras masks of the logits.
 
     Returns:
         Natural logarithms `(B, ..., V)`, computed in float32 and given in the layer's
@@ -64,7 +68,12 @@ class MeanProbability(keras.layers.Layer):
                 f"shapes {shapes}. The mean of values is `keras.layers.Average`."
             )
 
-    def call(self, logits):
+    def compute_output_shape(self, logits_shape):
+        return logits_shape[0]
+
+    def call(self, logits, mask=None):
+        masks = [None] * len(logits) if mask is None else mask
+        logits = [keep(x, each) for x, each in zip(logits, masks, strict=True)]
         log_probs = [ops.log_softmax(ops.cast(x, "float32"), axis=-1) for x in logits]
         total = ops.logsumexp(ops.stack(log_probs), axis=0)  # B ... V
         return ops.cast(total - math.log(len(log_probs)), self.compute_dtype)

@@ -21,6 +21,7 @@ from kseq.layers.attention import add_kernel
 from kseq.layers.compilation import put
 from kseq.layers.composition import freeze_parts
 from kseq.layers.dropout import Dropout
+from kseq.layers.layer import Layer
 from kseq.layers.masking import (
     as_boolean_mask,
     combine_masks,
@@ -33,7 +34,7 @@ from kseq.layers.positions import RotaryPositions, step_positions
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(Layer):
     """Scaled dot-product attention, by several heads side by side.
 
     Each head has projections of its own and reads
@@ -167,6 +168,9 @@ class MultiHeadAttention(keras.layers.Layer):
             shape=(outputs,), initializer="zeros", name=f"{name}_bias"
         )
 
+    def compute_output_shape(self, query_shape, value_shape=None, key_shape=None):
+        return query_shape
+
     def call(
         self,
         query,
@@ -257,10 +261,10 @@ class MultiHeadAttention(keras.layers.Layer):
         Returns:
             `(outputs (B, T, D), weights (B, H, T, S))`.
         """
-        scores = ops.einsum("btngc,bnsc->bngts", queries, keys)
+        scores = scores_of(queries, ops.swapaxes(keys, 2, 3))
         weights = self._weights(scores, mask, bias)
         kept = self.dropout_layer(weights, training=training)
-        context = ops.einsum("bngts,bnsc->btngc", kept, values)
+        context = sum_by_weights(kept, values)
         return self._output(context), self._by_head(weights)
 
     def start_cache(self, num_rows, num_beams, max_length):
@@ -310,14 +314,14 @@ class MultiHeadAttention(keras.layers.Layer):
             beams, dtype="int32"
         )  # B K L K
         mask = ops.reshape(by_beam, (-1, beams, keys.shape[3]))  # B K LK
-        scores = ops.einsum("bkngc,bncj->bngkj", queries, keys)
+        scores = scores_of(queries, keys)
         if not prefix:
             bias = self._by_beam(self.bias_between(positions, steps), beams)
             weights = self._weights(scores, mask, bias)
-            context = ops.einsum("bngkj,bnjc->bkngc", weights, values)
+            context = sum_by_weights(weights, values)
             return self._output(context), cache
 
-        earlier = ops.einsum("bkngc,bnsc->bngks", queries, prefix["keys"])
+        earlier = scores_of(queries, ops.swapaxes(prefix["keys"], 2, 3))
         scores = ops.concatenate([earlier, scores], axis=-1)  # B N G K S+LK
         before = prefix_positions(prefix_mask, prefix["keys"])  # B S
         split = ops.shape(before)[1]
@@ -329,9 +333,8 @@ class MultiHeadAttention(keras.layers.Layer):
             written = self._by_beam(self.bias_between(positions, steps), beams)
             bias = ops.concatenate([bias, written], axis=-1)
         weights = self._weights(scores, mask, bias)
-        context = ops.einsum(
-            "bngks,bnsc->bkngc", weights[..., :split], prefix["values"]
-        ) + ops.einsum("bngkj,bnjc->bkngc", weights[..., split:], values)
+        context = sum_by_weights(weights[..., :split], prefix["values"])
+        context = context + sum_by_weights(weights[..., split:], values)
         return self._output(context), cache
 
     @staticmethod
@@ -416,6 +419,30 @@ class MultiHeadAttention(keras.layers.Layer):
     def from_config(cls, config):
         restore = keras.saving.deserialize_keras_object
         return cls(**{**config, "relative_bias": restore(config["relative_bias"])})
+
+
+# Products, and not `einsum`, which with its gradient adds up half precision in half
+# precision on TensorFlow: over 500 steps it loses 2 %, over 3,000 of bfloat16 half.
+
+
+def scores_of(queries, keys):
+    """`(B, T, N, G, C)` times `(B, N, C, S)`: `(B, N, G, T, S)`."""
+    heads, group, size = queries.shape[2:]
+    rows, length = ops.shape(queries)[:2]
+    queries = ops.transpose(queries, (0, 2, 3, 1, 4))  # B N G T C
+    queries = ops.reshape(queries, (rows, heads, group * length, size))
+    scores = ops.matmul(queries, keys)  # B N GT S
+    return ops.reshape(scores, (rows, heads, group, length, ops.shape(keys)[3]))
+
+
+def sum_by_weights(weights, values):
+    """`(B, N, G, T, S)` times `(B, N, S, C)`: `(B, T, N, G, C)`."""
+    heads, group = weights.shape[1:3]
+    rows, _, _, length, steps = ops.shape(weights)
+    weights = ops.reshape(weights, (rows, heads, group * length, steps))
+    context = ops.matmul(weights, values)  # B N GT C
+    context = ops.reshape(context, (rows, heads, group, length, values.shape[3]))
+    return ops.transpose(context, (0, 3, 1, 2, 4))
 
 
 def prefix_positions(mask, prefix):

@@ -11,6 +11,7 @@ from kseq.layers.arguments import positive_integer, rate
 from kseq.layers.composition import freeze_parts
 from kseq.layers.embeddings import build_positions
 from kseq.layers.initializers import initializer_of
+from kseq.layers.layer import Layer
 from kseq.layers.positions import (
     deserialize_positions,
     make_positions,
@@ -19,7 +20,7 @@ from kseq.layers.positions import (
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class PatchEmbedding(keras.layers.Layer):
+class PatchEmbedding(Layer):
     """A vector for each patch of a picture.
 
     The picture is cut into patches without overlap, row by row; the numbers of each are
@@ -124,6 +125,9 @@ class PatchEmbedding(keras.layers.Layer):
         self.projection.build((None, None, rows * columns * self.image_shape[-1]))
         build_positions(self.positions_layer, self.width)
         freeze_parts(self)
+
+    def compute_output_shape(self, images_shape):
+        return (images_shape[0], self.num_patches, self.width)
 
     def call(self, images, training=False):
         (height, width, channels), (rows, columns) = self.image_shape, self.patch_size

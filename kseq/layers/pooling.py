@@ -12,11 +12,13 @@ from keras import ops
 from kseq.layers.arguments import positive_integer, sequence_shape
 from kseq.layers.attention import add_kernel, cast_like, weighted_sum
 from kseq.layers.initializers import initializer_of
+from kseq.layers.layer import Layer
 from kseq.layers.masking import as_boolean_mask, keep, step_mask
+from kseq.layers.sums import mean_of_steps
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class MeanPooling(keras.layers.Layer):
+class MeanPooling(Layer):
     """The mean of the steps.
 
     `sum(x_s) / n` over the n real steps, added up in float32 at least. Every step
@@ -50,18 +52,18 @@ class MeanPooling(keras.layers.Layer):
 
     def call(self, sequences, mask=None):
         mask = real_steps(sequences, mask)
-        precise = keras.backend.result_type(sequences.dtype, "float32")
-        steps = ops.cast(keep(sequences, mask), precise)  # B S D
-        count = ops.sum(ops.cast(mask, precise), axis=1, keepdims=True)  # B 1
-        mean = ops.sum(steps, axis=1) / ops.maximum(count, 1.0)  # B D
-        return ops.cast(mean, sequences.dtype)
+        return mean_of_steps(keep(sequences, mask), mask)
+
+    def compute_output_shape(self, sequences_shape):
+        batch, _, width = sequence_shape("sequences", sequences_shape)
+        return (batch, width)
 
     def compute_mask(self, sequences, previous_mask=None):
         return None
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class MaxPooling(keras.layers.Layer):
+class MaxPooling(Layer):
     """The largest value of each feature.
 
     `max(x_s)` over the real steps: a feature that is strong anywhere is kept.
@@ -98,12 +100,16 @@ class MaxPooling(keras.layers.Layer):
         largest = ops.max(keep(sequences, mask, float("-inf")), axis=1)  # B D
         return ops.where(ops.any(mask, axis=1, keepdims=True), largest, 0.0)
 
+    def compute_output_shape(self, sequences_shape):
+        batch, _, width = sequence_shape("sequences", sequences_shape)
+        return (batch, width)
+
     def compute_mask(self, sequences, previous_mask=None):
         return None
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class LastStepPooling(keras.layers.Layer):
+class LastStepPooling(Layer):
     """The last real step.
 
     `x_n`: where a recurrent network that reads forwards has read everything. Of a
@@ -142,12 +148,16 @@ class LastStepPooling(keras.layers.Layer):
         last = ops.max(ops.where(mask, steps, -1), axis=1, keepdims=True)  # B 1
         return ops.sum(keep(sequences, ops.equal(steps, last)), axis=1)  # B D
 
+    def compute_output_shape(self, sequences_shape):
+        batch, _, width = sequence_shape("sequences", sequences_shape)
+        return (batch, width)
+
     def compute_mask(self, sequences, previous_mask=None):
         return None
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ClassToken(keras.layers.Layer):
+class ClassToken(Layer):
     """Puts one learned vector in front of each sequence.
 
     `[c; x_1; ...; x_n]`. An encoder that reads in both directions, such as a
@@ -186,11 +196,16 @@ class ClassToken(keras.layers.Layer):
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
 
     def build(self, sequences_shape):
+        sequence_shape("sequences", sequences_shape)
         self.embedding = self.add_weight(
             shape=(1, 1, sequences_shape[-1]),
             initializer=initializer_of("embeddings", self.embeddings_initializer),
             name="embedding",
         )
+
+    def compute_output_shape(self, sequences_shape):
+        batch, steps, width = sequence_shape("sequences", sequences_shape)
+        return (batch, None if steps is None else 1 + steps, width)
 
     def compute_mask(self, sequences, previous_mask=None):
         if previous_mask is None:
@@ -214,7 +229,7 @@ class ClassToken(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ClassTokenPooling(keras.layers.Layer):
+class ClassTokenPooling(Layer):
     """The first real step, where `ClassToken` stands.
 
     `x_1`. Between the two goes an encoder that reads in both directions: without one
@@ -254,12 +269,16 @@ class ClassTokenPooling(keras.layers.Layer):
         first = ops.min(ops.where(mask, steps, length), axis=1, keepdims=True)  # B 1
         return ops.sum(keep(sequences, ops.equal(steps, first)), axis=1)  # B D
 
+    def compute_output_shape(self, sequences_shape):
+        batch, _, width = sequence_shape("sequences", sequences_shape)
+        return (batch, width)
+
     def compute_mask(self, sequences, previous_mask=None):
         return None
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class AttentionPooling(keras.layers.Layer):
+class AttentionPooling(Layer):
     """A weighted mean, in which a learned query chooses the steps that matter.
 
     `sum(a_s x_s)` with `a = softmax(v . tanh(W x_s + b))` over the real steps. This is
@@ -322,6 +341,10 @@ class AttentionPooling(keras.layers.Layer):
         pooled, weights = weighted_sum(scores, steps, mask)
         pooled, weights = ops.squeeze(pooled, 1), ops.squeeze(weights, 1)  # B D, B S
         return (pooled, weights) if return_attention_scores else pooled
+
+    def compute_output_shape(self, sequences_shape):
+        batch, _, width = sequence_shape("sequences", sequences_shape)
+        return (batch, width)
 
     def compute_mask(self, sequences, previous_mask=None):
         return None

@@ -15,6 +15,7 @@ from keras import ops
 
 from kseq.layers.compilation import beginning, compiled
 from kseq.layers.recurrences import carried_sizes
+from kseq.layers.sums import total
 
 
 def run(
@@ -97,7 +98,7 @@ def gradients(
         for before, d in zip(dropped(before, kept), parts(d_product, kept), strict=True)
     ]
     d_kernel = ops.concatenate(d_kernel, axis=1)
-    return d_projected, d_kernel, ops.sum(rows(d_product), axis=0), *d_states
+    return d_projected, d_kernel, total(rows(d_product), axis=0), *d_states
 
 
 def shaped(gates, batch, sizes):

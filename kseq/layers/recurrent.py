@@ -5,7 +5,7 @@ Axes in shape comments: B batch, S steps, D features, U units.
 
 import keras
 
-from kseq.layers.arguments import one_of, positive_integer, rate
+from kseq.layers.arguments import one_of, positive_integer, rate, sequence_shape
 from kseq.layers.bidirectional import MERGES, Bidirectional
 from kseq.layers.cells import (
     CELLS,
@@ -16,7 +16,8 @@ from kseq.layers.cells import (
 )
 from kseq.layers.composition import freeze_parts
 from kseq.layers.embeddings import sequence_dropout
-from kseq.layers.masking import step_mask
+from kseq.layers.layer import Layer
+from kseq.layers.masking import keep, step_mask
 from kseq.layers.recurrent_layers import GRU, LSTM, SimpleRNN
 from kseq.layers.rnn import RNN
 from kseq.layers.zoneout import Zoneout
@@ -25,7 +26,7 @@ LAYERS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class RecurrentEncoder(keras.layers.Layer):
+class RecurrentEncoder(Layer):
     """A deep, optionally bidirectional, recurrent network that keeps every step.
 
     Each layer gives `y = rnn(dropout(x))`; with `layer_normalization` it reads the
@@ -169,7 +170,7 @@ class RecurrentEncoder(keras.layers.Layer):
         return self.units * 2 if concatenated else self.units
 
     def build(self, sequences_shape):
-        shape = sequences_shape
+        shape = sequence_shape("sequences", sequences_shape)
         for index, layer in enumerate(self.recurrent_layers):
             if self.layer_normalization:
                 self.normalizations[index].build(shape)
@@ -179,9 +180,13 @@ class RecurrentEncoder(keras.layers.Layer):
             shape = (*sequences_shape[:2], self.output_width)
         freeze_parts(self)
 
+    def compute_output_shape(self, sequences_shape):
+        sequence_shape("sequences", sequences_shape)
+        return (*sequences_shape[:-1], self.output_width)
+
     def call(self, sequences, mask=None, return_state=False, training=False):
         mask = step_mask(mask, sequences)
-        states = []
+        sequences, states = keep(sequences, mask), []
         for index, layer in enumerate(self.recurrent_layers):
             inputs = sequences  # B S D
             if self.layer_normalization:

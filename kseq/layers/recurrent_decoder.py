@@ -14,6 +14,7 @@ from kseq.layers.arguments import (
     positive_integer,
     rate,
     same_rows,
+    sequence_shape,
 )
 from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.bridge import StateBridge
@@ -30,12 +31,13 @@ from kseq.layers.cells import (
 from kseq.layers.composition import freeze_parts
 from kseq.layers.decoder_steps import all_steps
 from kseq.layers.embeddings import sequence_dropout
+from kseq.layers.layer import Layer
 from kseq.layers.masking import keep, step_mask
 from kseq.layers.recurrent_layers import is_worth_compiling
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class RecurrentDecoder(keras.layers.Layer):
+class RecurrentDecoder(Layer):
     """A recurrent network that reads an encoded source while it writes.
 
     With attention, one step is, in Bahdanau's order (from the previous state),
@@ -125,11 +127,6 @@ class RecurrentDecoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if isinstance(cell, keras.layers.StackedRNNCells):
-            raise ValueError(
-                f"`cell` must be one cell. Received: cell={cell}. Give one of them and "
-                f"`num_layers={len(cell.cells)}`."
-            )
         self.cell, self.units = resolve_cell(cell, units)
         self.num_layers = positive_integer("num_layers", num_layers)
         self.attention = resolve_attention(attention, self.units, self.dtype_policy)
@@ -189,7 +186,7 @@ class RecurrentDecoder(keras.layers.Layer):
         return self._attends_after and self.input_feeding
 
     def build(self, inputs_shape, memory_shape=None, initial_state_shape=None):
-        batch, _, width = inputs_shape
+        batch, _, width = sequence_shape("inputs", inputs_shape)
         if memory_shape is None:
             if self.attention is not None:
                 raise ValueError(
@@ -214,6 +211,12 @@ class RecurrentDecoder(keras.layers.Layer):
                 cell.build((batch, width + fed if index == 0 else self.units))
         freeze_parts(self)
 
+    def compute_output_shape(
+        self, inputs_shape, memory_shape=None, initial_state_shape=None
+    ):
+        sequence_shape("inputs", inputs_shape)
+        return (*inputs_shape[:-1], self.units)
+
     def call(
         self,
         inputs,
@@ -228,6 +231,7 @@ class RecurrentDecoder(keras.layers.Layer):
         memory = inputs[:, :0] if memory is None else memory
         same_rows("memory", memory.shape, "inputs", inputs.shape)
         state, constants = self.start(memory, memory_mask, initial_state)
+        inputs = keep(inputs, inputs_mask)
         inputs = self.dropout_layer(inputs, training=training)
         features = self._run(inputs, state, constants, inputs_mask, training)
         outputs = self._outputs(inputs, features, constants)

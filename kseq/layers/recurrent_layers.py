@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from kseq.layers import compilation, recurrence_loop, recurrences
+from kseq.layers.arguments import sequence_shape
 from kseq.layers.cells import begin_with, check_states, first_output
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import keep, step_mask
@@ -34,6 +35,7 @@ class FastLoop:
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         # What is wrong is refused here: in `inner_loop` dropout has been drawn already.
+        sequence_shape("sequences", sequences.shape)
         mask = step_mask(only_mask(mask), sequences)
         if initial_state is not None:
             check_states(self.cell, initial_state, sequences.shape[0])
@@ -42,9 +44,10 @@ class FastLoop:
         )
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
+        sequences = keep(sequences, mask)
         if not self._is_covered():
             return self._run_by_keras(sequences, initial_state, mask, training)
-        sequences = keep(ops.cast(sequences, self.compute_dtype), mask)
+        sequences = ops.cast(sequences, self.compute_dtype)
         length = ops.shape(sequences)[1]
         sequences, mask = fill_up(sequences, mask)
         pairs = zip(keras.tree.flatten(initial_state), self.state_size, strict=True)

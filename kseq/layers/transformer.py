@@ -6,6 +6,7 @@ Axes in shape comments: B batch, S steps, H heads, D features, U width.
 import keras
 from keras import ops
 
+from kseq.layers.arguments import sequence_shape
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import step_mask
 from kseq.layers.transformer_blocks import TransformerEncoderBlock
@@ -108,6 +109,10 @@ class TransformerEncoder(TransformerStack):
 
         self.build_stack(sequences_shape, make_block)
         freeze_parts(self)
+
+    def compute_output_shape(self, sequences_shape):
+        width = self.width or sequence_shape("sequences", sequences_shape)[-1]
+        return (*sequences_shape[:-1], width)
 
     def call(self, sequences, mask=None, return_attention_scores=False, training=False):
         mask = step_mask(mask, sequences)

@@ -7,7 +7,7 @@ steps, H heads, N key heads, C size of a head, D features.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import same_rows
+from kseq.layers.arguments import same_rows, sequence_shape
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import combine_masks, keep, look_ahead_mask
 from kseq.layers.multi_head_attention import check_attention_mask, prefix_positions
@@ -75,6 +75,9 @@ class TransformerEncoderBlock(TransformerLayer):
             part.build(sequences_shape)
         self.feed_forward_norm.build(sequences_shape)
         freeze_parts(self)
+
+    def compute_output_shape(self, sequences_shape):
+        return sequence_shape("sequences", sequences_shape)
 
     def call(
         self,
@@ -210,6 +213,9 @@ class TransformerDecoderBlock(TransformerLayer):
             self.memory_norm = self.make_norm("memory_norm")
             self.memory_norm.build(inputs_shape)
         freeze_parts(self)
+
+    def compute_output_shape(self, inputs_shape, memory_shape=None):
+        return sequence_shape("inputs", inputs_shape)
 
     def call(
         self,

@@ -7,7 +7,12 @@ steps, H heads, N key heads, C size of a head, D features, U width.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import check_hypotheses, positive_integer, same_rows
+from kseq.layers.arguments import (
+    check_hypotheses,
+    positive_integer,
+    same_rows,
+    sequence_shape,
+)
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import keep, step_mask
 from kseq.layers.transformer_blocks import TransformerDecoderBlock
@@ -156,6 +161,12 @@ class TransformerDecoder(TransformerStack):
                 )
                 self.memory_projection.build(memory_shape)
         freeze_parts(self)
+
+    def compute_output_shape(
+        self, inputs_shape, memory_shape=None, initial_state_shape=None
+    ):
+        width = self.width or sequence_shape("inputs", inputs_shape)[-1]
+        return (*inputs_shape[:-1], width)
 
     def call(
         self,

@@ -14,11 +14,12 @@ from kseq.layers.arguments import (
 )
 from kseq.layers.dropout import Dropout
 from kseq.layers.feed_forward import FeedForward
+from kseq.layers.layer import Layer
 from kseq.layers.masking import keep
 from kseq.layers.multi_head_attention import MultiHeadAttention
 
 
-class TransformerLayer(keras.layers.Layer):
+class TransformerLayer(Layer):
     """What the blocks and stacks of the Transformer have in common: their options.
 
     The arguments are those of `TransformerEncoder`.
@@ -129,7 +130,8 @@ class TransformerStack(TransformerLayer):
 
     def build_stack(self, inputs_shape, make_block, *other_shapes):
         """Builds the projection to the width, where it is needed, blocks and norm."""
-        width = self.width or sequence_shape("inputs", inputs_shape)[-1]
+        sequence_shape("inputs", inputs_shape)
+        width = self.width or inputs_shape[-1]
         self.projection = None
         if width != inputs_shape[-1]:
             self.projection = keras.layers.Dense(

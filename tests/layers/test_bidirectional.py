@@ -228,3 +228,28 @@ def test_a_layer_that_is_not_recurrent_is_refused():
 def test_an_unknown_merge_mode_is_refused():
     with pytest.raises(ValueError, match="\"ave\". Received: merge_mode='max'"):
         Bidirectional(gru(), "max")
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_stacked_cells_give_the_merged_states_of_each(as_list):
+    cells = [keras.layers.LSTMCell(3), keras.layers.GRUCell(4)]
+    cell = cells if as_list else keras.layers.StackedRNNCells(cells)
+    layer = keras.layers.RNN(cell, return_sequences=True, return_state=True)
+    both = Bidirectional(layer)
+    x = random_array(B, S, D)
+    outputs, *states = both(x, mask=MASK)
+    assert outputs.shape == (B, S, 8)
+    shapes = [tuple(s.shape) for s in keras.tree.flatten(states)]
+    assert shapes == [(B, 6), (B, 6), (B, 8)]
+    ahead = both.forward_layer(x, mask=MASK)
+    assert_close(outputs[..., :4], ahead[0])
+    for merged, state in zip(
+        keras.tree.flatten(states), keras.tree.flatten(ahead[1:]), strict=True
+    ):
+        assert_close(merged[:, : state.shape[-1]], state)
+    assert both.compute_output_shape(x.shape)[0] == (B, S, 8)
+
+    first = [random_array(B, n, seed=n + i) for i, n in enumerate([3, 3, 4, 3, 3, 4])]
+    outputs, *_ = both(x, initial_state=first)
+    structure = [first[:2], first[2]]
+    assert_close(outputs[..., :4], both.forward_layer(x, initial_state=structure)[0])

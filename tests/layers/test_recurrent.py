@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from kseq.layers import RecurrentEncoder
+from kseq.layers import RecurrentDecoder, RecurrentEncoder
 from tests.helpers import (
     array,
     assert_close,
@@ -329,3 +329,12 @@ def test_recurrent_dropout_belongs_to_a_cell_object():
 def test_bad_numbers_and_names_are_refused(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must.*Received: {name}={value!r}"):
         RecurrentEncoder(**{"cell": "gru", "units": UNITS, name: value})
+
+
+@pytest.mark.parametrize("layer_class", [RecurrentEncoder, RecurrentDecoder])
+def test_stacked_cells_are_refused(layer_class):
+    cell = keras.layers.StackedRNNCells([keras.layers.GRUCell(4) for _ in range(3)])
+    with pytest.raises(ValueError, match="must be one cell[\\s\\S]*`num_layers=3`"):
+        layer_class(cell)
+    with pytest.raises(ValueError, match="must be a name or a Keras cell"):
+        layer_class(cell.cells)

@@ -15,7 +15,7 @@ from tests.helpers import (
     check_batch_equals_rows,
     check_compiled_equals_eager,
     check_dead_rows_are_finite,
-    check_half_precision,
+    check_other_precisions,
     check_outputs_survive_saving,
     check_padding_changes_nothing,
     check_training_reaches_every_weight,
@@ -209,7 +209,7 @@ def test_the_layers_keep_the_contract_of_layers(layer_class):
     expected = call(layer, inputs)
     check_outputs_survive_saving(model, inputs, expected)
     check_compiled_equals_eager(model, inputs, expected)
-    check_half_precision(layer, arguments, inputs, None, expected)
+    check_other_precisions(layer, arguments, inputs, None, expected)
     check_training_reaches_every_weight(model, inputs)
     name = layer_class.__name__
     assert keras.saving.get_registered_name(layer_class) == f"kseq>{name}"
