@@ -337,7 +337,9 @@ class BeamSearch:
         written = joined(opened, pooled)  # B 2G
         is_new = written["parents"] < opened["parents"].shape[1]
         is_new = ops.logical_and(is_new, written["scores"] > -float("inf"))
-        is_word = written["token_ids"][..., None] == ops.arange(vocabulary_size)
+        is_word = written["token_ids"][..., None] == ops.arange(
+            vocabulary_size, dtype="int32"
+        )
         is_word = ops.cast(ops.logical_and(is_word, is_new[..., None]), "float32")
         return self.diversity_strength * ops.sum(is_word, axis=1, keepdims=True)
 

@@ -56,6 +56,7 @@ class Forced:
             gains = ops.where(due < 0, gains, only)
             is_forced = ops.logical_or(is_forced, due >= 0)
         unranked = ops.where(gains > -float("inf"), 0.0, -float("inf"))
+        unranked = ops.cast(unranked, gains.dtype)
         return ops.where(is_forced, unranked, gains)
 
     def num_chosen(self, lengths):
