@@ -47,8 +47,11 @@ def check_layer_runs(layer_class, init_args, inputs, options=None):
     layer = make_layer(layer_class, init_args)
     model = functional_model(layer, inputs, options)
     check_weights_begin_apart(layer)
+    check_every_part_is_built(layer, init_args)
     randomize(layer)
-    expected = check_call_stores_nothing_on_the_layer(layer, inputs, options)
+    with recorded_calls() as called:
+        expected = check_call_stores_nothing_on_the_layer(layer, inputs, options)
+    check_every_part_is_called(layer, called)
     check_outputs_survive_saving(model, inputs, expected)
     check_compiled_equals_eager(model, inputs, expected)
     check_other_precisions(layer, init_args, inputs, options, expected)
@@ -92,6 +95,26 @@ def check_weights_begin_apart(layer):
         lengths = np.linalg.norm(windows, axis=1) * np.linalg.norm(start)
         cosines = np.abs(windows @ start) / lengths
         assert cosines.max() < 0.9999, f"{one.path} begins as a part of {other.path}"
+
+
+def check_every_part_is_built(layer, init_args):
+    """A layer that is built has no part that a call would have to build."""
+    copy = make_layer(type(layer), init_args)
+    copy.build_from_config(layer.get_build_config())
+    unbuilt = [part.name for part in copy._flatten_layers() if not part.built]
+    assert not unbuilt, f"{unbuilt} are not built"
+
+
+def check_every_part_is_called(layer, called):
+    """Every part without weights is called; to the others a gradient must come."""
+    idle = [
+        part.name
+        for part in layer._flatten_layers()
+        if not part.weights
+        and id(part) not in called
+        and not isinstance(part, keras.layers.InputLayer)
+    ]
+    assert not idle, f"{idle} are never called"
 
 
 def check_seeded_weights(layer_class, init_args, inputs, options=None):
@@ -228,7 +251,7 @@ def check_training_reaches_every_weight(model, inputs):
     model.train_on_batch(inputs, targets)
     for weight, old in zip(model.trainable_weights, before, strict=True):
         assert np.isfinite(array(weight)).all(), f"{weight.path} is not finite"
-        if weight.name == "key_bias":
+        if weight.path.endswith("key/bias"):
             continue  # it adds the same to every score, which the softmax cancels
         assert (array(weight) != old).any(), f"no gradient reaches {weight.path}"
 
@@ -627,6 +650,22 @@ def step_by_step():
     import jax
 
     return jax.disable_jit()
+
+
+@contextlib.contextmanager
+def recorded_calls():
+    """The ids of all layers that are called inside, as a set."""
+    called, original = set(), keras.layers.Layer.__call__
+
+    def recording(layer, *args, **kwargs):
+        called.add(id(layer))
+        return original(layer, *args, **kwargs)
+
+    keras.layers.Layer.__call__ = recording
+    try:
+        yield called
+    finally:
+        keras.layers.Layer.__call__ = original
 
 
 @contextlib.contextmanager

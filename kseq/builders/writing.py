@@ -394,9 +394,12 @@ class WritingModel(StepLabels, keras.Model):
     def _compiled(self, kind, *options):
         """The Keras model that runs a loop, kept so that it is compiled only once."""
         cache = self.__dict__.setdefault("_compiled_loops", Cache())
-        if (kind, options) not in cache.models:
-            cache.models[kind, options] = kind(self, *options)
-        return cache.models[kind, options]
+        # A loop that was traced goes on with the weights that were there before.
+        modes = tuple(layer.quantization_mode for layer in self._flatten_layers())
+        key = (kind, options, modes)
+        if key not in cache.models:
+            cache.models[key] = kind(self, *options)
+        return cache.models[key]
 
 
 def as_search(search):

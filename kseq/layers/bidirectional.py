@@ -7,9 +7,8 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import one_of, sequence_shape
-from kseq.layers.composition import freeze_parts
+from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.initializers import reseeded
-from kseq.layers.layer import Layer
 from kseq.layers.masking import keep, step_mask
 
 MERGES = {
@@ -21,7 +20,7 @@ MERGES = {
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Bidirectional(Layer):
+class Bidirectional(Composite):
     """Runs a recurrent layer in both directions and merges outputs and states.
 
     Unlike `keras.layers.Bidirectional`, which returns the states of the directions

@@ -7,14 +7,13 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import fits, one_of, sequence_shape
-from kseq.layers.composition import freeze_parts
-from kseq.layers.layer import Layer
+from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.masking import keep, step_mask
 from kseq.layers.sums import mean_of_steps
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class StateBridge(Layer):
+class StateBridge(Composite):
     """Adapts the final states of any encoder to the first states of a decoder.
 
     - `"copy"` hands them over as they are; layers, cells and sizes must agree.
@@ -62,10 +61,15 @@ class StateBridge(Layer):
         self.kind = one_of("kind", kind, ("copy", "dense", "zero"))
         self.projections = [
             [
-                keras.layers.Dense(size, activation="tanh", dtype=self.dtype_policy)
-                for size in sizes
+                keras.layers.Dense(
+                    size,
+                    activation="tanh",
+                    dtype=self.dtype_policy,
+                    name=f"projection_{layer}_{state}",
+                )
+                for state, size in enumerate(sizes)
             ]
-            for sizes in (self.state_sizes if kind == "dense" else [])
+            for layer, sizes in enumerate(self.state_sizes if kind == "dense" else [])
         ]
         self.supports_masking = True
 

@@ -42,8 +42,19 @@ class Variant:
         return advanced[0], advanced[: len(states)]
 
     def _normalization(self, name, center=False):
-        return keras.layers.LayerNormalization(
-            center=center, dtype=self.dtype_policy, name=name
+        return Normalization(center=center, dtype=self.dtype_policy, name=name)
+
+
+class Normalization(keras.layers.LayerNormalization):
+    """The normalization of a cell, which says what `Model.quantize` leaves as it is.
+
+    Keras asks parts that have none themselves; of the cell around them it says nothing.
+    """
+
+    def quantize(self, mode=None, type_check=True, config=None):
+        raise NotImplementedError(
+            "A cell with layer normalization cannot be quantized, and keeps its "
+            f"kernels as they are. Received: {self.path}."
         )
 
 
@@ -60,7 +71,8 @@ class LayerNormLSTMCell(Variant, keras.layers.LSTMCell):
     each place (and a shift in the last; elsewhere `b` is one) and `s` the sigmoid.
 
     A cell for `kseq.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the
-    weights of `keras.layers.LSTMCell` and those of the three normalizations.
+    weights of `keras.layers.LSTMCell` and those of the three normalizations. `quantize`
+    leaves them as they are.
 
     Args:
         units: Size U of the states.
@@ -124,7 +136,8 @@ class LayerNormGRUCell(Variant, keras.layers.GRUCell):
     each place and `s` the sigmoid; `z` keeps the old state, as in Keras.
 
     A cell for `kseq.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the
-    weights of `keras.layers.GRUCell` and those of the four normalizations.
+    weights of `keras.layers.GRUCell` and those of the four normalizations. `quantize`
+    leaves them as they are.
 
     Args:
         units: Size U of the state.

@@ -1,5 +1,35 @@
 """Layers made of layers: what they owe to their parts."""
 
+import keras
+
+from kseq.layers.layer import Layer
+
+
+class Composite(Layer):
+    """A layer that makes its parts by itself, and whose file tells which are quantized.
+
+    Keras quantizes the layers of a model that have no parts, and saves that with the
+    options of each. Those that another layer makes are not saved with theirs, so this
+    one names them beside the shapes that it was built with.
+    """
+
+    def get_build_config(self):
+        config = super().get_build_config()
+        modes = {
+            name: quantization(part)
+            for name, part in own_parts(self)
+            if is_quantized(part)
+        }
+        return {**config, "quantized": modes} if modes else config
+
+    def build_from_config(self, config):
+        modes = (config or {}).get("quantized", {})
+        super().build_from_config(config)
+        for name, part in own_parts(self):
+            if name in modes and not is_quantized(part):  # as one is that was given
+                mode = keras.saving.deserialize_keras_object(modes[name])
+                part.quantize(config=mode)
+
 
 def freeze_parts(layer):
     """Freeze the parts of a frozen layer; call it at the end of `build`.
@@ -10,3 +40,22 @@ def freeze_parts(layer):
     if not layer.trainable:
         layer.trainable = True  # TensorFlow ignores a value that is there already
         layer.trainable = False
+
+
+def own_parts(layer):
+    """The sublayers that a layer has built, at any depth, by their path within it."""
+    start = f"{layer.path}/"
+    for part in layer._flatten_layers(include_self=False):
+        if (part.path or "").startswith(start):
+            yield part.path.removeprefix(start), part
+
+
+def quantization(layer):
+    """What `quantize` was called with, in the form of a config."""
+    config = getattr(layer, "quantization_config", None) or layer.quantization_mode
+    return keras.saving.serialize_keras_object(config)
+
+
+def is_quantized(layer):
+    """Tell whether a layer holds another weight than the one it was built with."""
+    return layer.quantization_mode is not None

@@ -7,13 +7,12 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import positive_integer, whole_numbers
-from kseq.layers.composition import freeze_parts
+from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.initializers import initializer_of
-from kseq.layers.layer import Layer
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ClassEmbedding(Layer):
+class ClassEmbedding(Composite):
     """A learned vector for each class, as a memory of one step.
 
     Args:
@@ -91,7 +90,7 @@ class ClassEmbedding(Layer):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class VectorEmbedding(Layer):
+class VectorEmbedding(Composite):
     """A vector `W x + b`, as a memory of one step: of the features of a picture, say.
 
     Args:

@@ -12,9 +12,8 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import integer, positive_integer, rate, whole_numbers
-from kseq.layers.composition import freeze_parts
+from kseq.layers.composition import Composite, freeze_parts, is_quantized
 from kseq.layers.initializers import initializer_of
-from kseq.layers.layer import Layer
 from kseq.layers.masking import keep, padding_mask
 from kseq.layers.positions import (
     deserialize_positions,
@@ -24,7 +23,7 @@ from kseq.layers.positions import (
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class TokenEmbedding(keras.layers.Layer):
+class TokenEmbedding(Composite):
     """A learned vector for each token.
 
     The padding token makes the Keras mask, so every layer behind this one knows which
@@ -158,7 +157,7 @@ class TokenEmbedding(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class FeatureEmbedding(keras.layers.Layer):
+class FeatureEmbedding(Composite):
     """A vector for each step of a continuous series: `W x + b`.
 
     Args:
@@ -280,7 +279,7 @@ class FeatureEmbedding(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class TiedHead(Layer):
+class TiedHead(Composite):
     """The logits of tokens, from the very vectors that embed them: `x E^T + b`.
 
     One table instead of two: a token that is like another as an input is likely where
@@ -348,9 +347,15 @@ class TiedHead(Layer):
 
     def call(self, inputs, mask=None):
         inputs = keep(inputs, mask)
-        table = ops.cast(self.embedding.embedding.embeddings, self.compute_dtype)
+        table = ops.cast(self._table(), self.compute_dtype)
         logits = ops.matmul(inputs, ops.transpose(table))  # B T V
         return logits + ops.cast(self.bias, self.compute_dtype)
+
+    def _table(self):
+        embedding = self.embedding.embedding
+        if not is_quantized(embedding):
+            return embedding.embeddings  # V D
+        return embedding(ops.arange(self.embedding.vocabulary_size, dtype="int32"))
 
     def get_config(self):
         embedding = keras.saving.serialize_keras_object(self.embedding)

@@ -6,15 +6,14 @@ Axes in shape comments: B batch, S steps, D features.
 import keras
 
 from kseq.layers.arguments import positive_integer, rate
-from kseq.layers.composition import freeze_parts
+from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.dropout import Dropout
 from kseq.layers.initializers import initializer_of
-from kseq.layers.layer import Layer
 from kseq.layers.masking import keep
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class FeedForward(Layer):
+class FeedForward(Composite):
     """The position-wise network of a Transformer: `W_2 activation(W_1 x + b_1) + b_2`.
 
     Args:

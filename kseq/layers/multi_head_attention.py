@@ -17,11 +17,10 @@ from kseq.layers.arguments import (
     same_rows,
     sequence_shape,
 )
-from kseq.layers.attention import add_kernel
 from kseq.layers.compilation import put
-from kseq.layers.composition import freeze_parts
+from kseq.layers.composition import Composite, freeze_parts, is_quantized
 from kseq.layers.dropout import Dropout
-from kseq.layers.layer import Layer
+from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import (
     as_boolean_mask,
     combine_masks,
@@ -34,7 +33,7 @@ from kseq.layers.positions import RotaryPositions, step_positions
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class MultiHeadAttention(Layer):
+class MultiHeadAttention(Composite):
     """Scaled dot-product attention, by several heads side by side.
 
     Each head has projections of its own and reads
@@ -133,7 +132,9 @@ class MultiHeadAttention(Layer):
         self.relative_bias = relative_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
-        self.rotary_positions = RotaryPositions(dtype=self.dtype_policy)
+        self.rotary_positions = None
+        if self.rotary:
+            self.rotary_positions = RotaryPositions(dtype=self.dtype_policy)
         self.supports_masking = True
 
     def build(self, query_shape, value_shape=None, key_shape=None):
@@ -150,23 +151,42 @@ class MultiHeadAttention(Layer):
         self.head_size = self.key_dim or width // self.num_heads
         whole = self.num_heads * self.head_size
         shared = self.key_heads * self.head_size
-        self.query_kernel, self.query_bias = self._dense("query", width, whole)
-        self.key_kernel, self.key_bias = self._dense("key", key_shape[-1], shared)
-        self.value_kernel, self.value_bias = self._dense(
-            "value", value_shape[-1], shared
-        )
-        self.output_kernel, self.output_bias = self._dense("output", whole, width)
+        self.query_projection = self._projection("query", width, whole)
+        self.key_projection = self._projection("key", key_shape[-1], shared)
+        self.value_projection = self._projection("value", value_shape[-1], shared)
+        self.output_projection = self._projection("output", whole, width)
+        if self.rotary_positions is not None:
+            self.rotary_positions.build((None, None, self.num_heads, self.head_size))
         if self.relative_bias is not None and not self.relative_bias.built:
             self.relative_bias.build((None, None, None))
         freeze_parts(self)
 
-    def _dense(self, name, inputs, outputs):
-        kernel = add_kernel(self, name, inputs, outputs)
-        if not self.use_bias:
-            return kernel, None
-        return kernel, self.add_weight(
-            shape=(outputs,), initializer="zeros", name=f"{name}_bias"
+    def _projection(self, name, inputs, outputs):
+        projection = keras.layers.Dense(
+            outputs,
+            use_bias=self.use_bias,
+            kernel_initializer=initializer_of(name, self.kernel_initializer),
+            dtype=self.dtype_policy,
+            name=name,
         )
+        projection.build((None, inputs))
+        return projection
+
+    @property
+    def query_kernel(self):
+        return self.query_projection.kernel
+
+    @property
+    def key_kernel(self):
+        return self.key_projection.kernel
+
+    @property
+    def value_kernel(self):
+        return self.value_projection.kernel
+
+    @property
+    def output_kernel(self):
+        return self.output_projection.kernel
 
     def compute_output_shape(self, query_shape, value_shape=None, key_shape=None):
         return query_shape
@@ -222,29 +242,25 @@ class MultiHeadAttention(Layer):
         Returns:
             Queries `(B, T, N, G, C)`, keys and values `(B, N, T, C)`.
         """
-        kernels = (self.query_kernel, self.key_kernel, self.value_kernel)
-        biases = (self.query_bias, self.key_bias, self.value_bias)
-        sizes = [kernel.shape[-1] for kernel in kernels]
-        joined = self._affine(sequence, kernels, biases)  # B T (H+2N)C
-        query, key, value = ops.split(joined, [sizes[0], sizes[0] + sizes[1]], axis=-1)
+        query, key, value = self._side_by_side(
+            sequence, self.query_projection, self.key_projection, self.value_projection
+        )
         queries = self._query_heads(query, positions)
         return queries, self._key_heads(key, positions), self._key_heads(value)
 
     def project_query(self, query, positions=None):
         """Projects `(B, T, D)` to queries `(B, T, N, G, C)`."""
-        query = self._affine(query, [self.query_kernel], [self.query_bias])
+        [query] = self._side_by_side(query, self.query_projection)
         return self._query_heads(query, positions)
 
     def project_memory(self, value, key=None, positions=None):
         """Projects `(B, S, D_v)` to keys and values, each `(B, N, S, C)`."""
-        kernels = (self.key_kernel, self.value_kernel)
-        biases = (self.key_bias, self.value_bias)
+        projections = self.key_projection, self.value_projection
         if key is None:
-            joined = self._affine(value, kernels, biases)  # B S 2NC
-            keys, values = ops.split(joined, 2, axis=-1)
+            keys, values = self._side_by_side(value, *projections)
         else:
-            keys = self._affine(key, kernels[:1], biases[:1])
-            values = self._affine(value, kernels[1:], biases[1:])
+            [keys] = self._side_by_side(key, projections[0])
+            [values] = self._side_by_side(value, projections[1])
         return self._key_heads(keys, positions), self._key_heads(values)
 
     def attend(self, queries, keys, values, mask=None, bias=None, training=False):
@@ -358,16 +374,20 @@ class MultiHeadAttention(Layer):
     def _group(self):
         return self.num_heads // self.key_heads
 
-    def _affine(self, x, kernels, biases):
-        """`x W + b` with the kernels side by side."""
+    def _side_by_side(self, x, *projections):
+        """What each projection makes of `x`, in one product of their kernels."""
+        if any(is_quantized(dense) for dense in projections):
+            return [dense(x) for dense in projections]
         # In a search no scope casts the weights to half precision.
-        kernel = _side_by_side([ops.cast(w, self.compute_dtype) for w in kernels])
-        outputs = ops.matmul(x, kernel)
-        if not self.use_bias:
-            return outputs
-        return outputs + _side_by_side(
-            [ops.cast(b, self.compute_dtype) for b in biases]
-        )
+        kernels = [ops.cast(dense.kernel, self.compute_dtype) for dense in projections]
+        outputs = ops.matmul(x, join(kernels))
+        if self.use_bias:
+            biases = [ops.cast(dense.bias, self.compute_dtype) for dense in projections]
+            outputs = outputs + join(biases)
+        if len(projections) == 1:
+            return [outputs]
+        sizes = [dense.units for dense in projections]
+        return ops.split(outputs, [sum(sizes[:i]) for i in range(1, len(sizes))], -1)
 
     def _query_heads(self, query, positions):
         heads = self._split_heads(query, self.num_heads)  # B T H C
@@ -399,7 +419,8 @@ class MultiHeadAttention(Layer):
         joined = ops.reshape(
             context, (-1, ops.shape(context)[1], self.num_heads * self.head_size)
         )  # B T HC
-        return self._affine(joined, [self.output_kernel], [self.output_bias])
+        [outputs] = self._side_by_side(joined, self.output_projection)
+        return outputs
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -474,5 +495,5 @@ def check_attention_mask(mask, query, value):
         )
 
 
-def _side_by_side(tensors):
+def join(tensors):
     return tensors[0] if len(tensors) == 1 else ops.concatenate(tensors, axis=-1)

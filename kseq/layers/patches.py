@@ -8,10 +8,9 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import positive_integer, rate
-from kseq.layers.composition import freeze_parts
+from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.embeddings import build_positions
 from kseq.layers.initializers import initializer_of
-from kseq.layers.layer import Layer
 from kseq.layers.positions import (
     deserialize_positions,
     make_positions,
@@ -20,7 +19,7 @@ from kseq.layers.positions import (
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class PatchEmbedding(Layer):
+class PatchEmbedding(Composite):
     """A vector for each patch of a picture.
 
     The picture is cut into patches without overlap, row by row; the numbers of each are

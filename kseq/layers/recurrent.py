@@ -14,9 +14,8 @@ from kseq.layers.cells import (
     resolve_cell,
     serialize_cell,
 )
-from kseq.layers.composition import freeze_parts
+from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.embeddings import sequence_dropout
-from kseq.layers.layer import Layer
 from kseq.layers.masking import keep, step_mask
 from kseq.layers.recurrent_layers import GRU, LSTM, SimpleRNN
 from kseq.layers.rnn import RNN
@@ -26,7 +25,7 @@ LAYERS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class RecurrentEncoder(Layer):
+class RecurrentEncoder(Composite):
     """A deep, optionally bidirectional, recurrent network that keeps every step.
 
     Each layer gives `y = rnn(dropout(x))`; with `layer_normalization` it reads the
@@ -122,19 +121,9 @@ class RecurrentEncoder(Layer):
         self.dropout_layer = sequence_dropout(self.dropout, self.dtype_policy)
         self.normalizations = [
             keras.layers.LayerNormalization(
-                dtype=self.dtype_policy, name=f"normalization_{i}"
+                dtype=self.dtype_policy, name=f"normalization_{index}"
             )
-            for i in range(self.num_layers if self.layer_normalization else 0)
-        ]
-        self.gates = [
-            keras.layers.Dense(
-                self.output_width,
-                activation="sigmoid",
-                bias_initializer=keras.initializers.Constant(-1.0),
-                dtype=self.dtype_policy,
-                name=f"gate_{i}",
-            )
-            for i in range(self.num_layers if self.residual == "highway" else 0)
+            for index in range(self.num_layers if self.layer_normalization else 0)
         ]
         self.supports_masking = True
 
@@ -170,15 +159,28 @@ class RecurrentEncoder(Layer):
         return self.units * 2 if concatenated else self.units
 
     def build(self, sequences_shape):
+        self.gates = []  # None for a layer that has none
         shape = sequence_shape("sequences", sequences_shape)
         for index, layer in enumerate(self.recurrent_layers):
             if self.layer_normalization:
                 self.normalizations[index].build(shape)
             layer.build(shape)
-            if self.gates and shape[-1] == self.output_width:
-                self.gates[index].build(shape)
+            self.gates.append(self._build_gate(index, shape))
             shape = (*sequences_shape[:2], self.output_width)
         freeze_parts(self)
+
+    def _build_gate(self, index, shape):
+        if self.residual != "highway" or shape[-1] != self.output_width:
+            return None
+        gate = keras.layers.Dense(
+            self.output_width,
+            activation="sigmoid",
+            bias_initializer=keras.initializers.Constant(-1.0),
+            dtype=self.dtype_policy,
+            name=f"gate_{index}",
+        )
+        gate.build(shape)
+        return gate
 
     def compute_output_shape(self, sequences_shape):
         sequence_shape("sequences", sequences_shape)
@@ -201,8 +203,9 @@ class RecurrentEncoder(Layer):
 
     def _pass_by(self, index, inputs, outputs):
         """What comes out of a layer together with what went past it, `(B, S, U)`."""
-        if self.gates:
-            return inputs + self.gates[index](inputs) * (outputs - inputs)
+        gate = self.gates[index]
+        if gate is not None:
+            return inputs + gate(inputs) * (outputs - inputs)
         return inputs + outputs if self.residual else outputs
 
     def get_config(self):

@@ -28,16 +28,15 @@ from kseq.layers.cells import (
     state_sizes,
     step_cell,
 )
-from kseq.layers.composition import freeze_parts
+from kseq.layers.composition import Composite, freeze_parts, is_quantized
 from kseq.layers.decoder_steps import all_steps
 from kseq.layers.embeddings import sequence_dropout
-from kseq.layers.layer import Layer
 from kseq.layers.masking import keep, step_mask
 from kseq.layers.recurrent_layers import is_worth_compiling
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class RecurrentDecoder(Layer):
+class RecurrentDecoder(Composite):
     """A recurrent network that reads an encoded source while it writes.
 
     With attention, one step is, in Bahdanau's order (from the previous state),
@@ -157,6 +156,7 @@ class RecurrentDecoder(Layer):
             [state_sizes(cell) for cell in self.cells],
             self.bridge,
             dtype=self.dtype_policy,
+            name="state_bridge",
         )
         self.readout = None
         if self.attention is not None:
@@ -357,6 +357,7 @@ class RecurrentDecoder(Layer):
         """Whether XLA may compile the loop by itself, where the model is not."""
         return (
             isinstance(self.cell, str)
+            and not (self._feeds_output and is_quantized(self.readout))
             and is_worth_compiling(self.units)
             and keras.backend.backend() == "tensorflow"
             and compilation.is_tracing()

@@ -12,14 +12,14 @@ from kseq.layers.arguments import (
     rate,
     sequence_shape,
 )
+from kseq.layers.composition import Composite
 from kseq.layers.dropout import Dropout
 from kseq.layers.feed_forward import FeedForward
-from kseq.layers.layer import Layer
 from kseq.layers.masking import keep
 from kseq.layers.multi_head_attention import MultiHeadAttention
 
 
-class TransformerLayer(Layer):
+class TransformerLayer(Composite):
     """What the blocks and stacks of the Transformer have in common: their options.
 
     The arguments are those of `TransformerEncoder`.

@@ -1,10 +1,23 @@
 """Laws of every builder's model."""
 
-import keras
-import pytest
+import functools
+import warnings
 
-from tests.builders.small_models import MODELS
-from tests.helpers import check_weights_begin_apart
+import keras
+import numpy as np
+import pytest
+from keras import tree
+
+from kseq.builders.loops import Writing
+from tests.builders.small_models import MODELS, SOURCE, transformer_translator
+from tests.helpers import (
+    array,
+    assert_close,
+    check_every_part_is_called,
+    check_weights_begin_apart,
+    randomize,
+    recorded_calls,
+)
 
 
 @pytest.fixture(params=MODELS, scope="module")
@@ -34,3 +47,87 @@ def test_frozen_layers_are_frozen_in_a_loaded_model(model, tmp_path):
         loaded = keras.saving.load_model(tmp_path / "model.keras")
         assert trained(loaded) == expected
         part.trainable = True
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_part_is_built_and_used(name):
+    make, inputs = MODELS[name]
+    model = make()
+    unbuilt = [part.name for part in model._flatten_layers() if not part.built]
+    assert not unbuilt, f"{unbuilt} are not built"
+
+    model.compile(
+        keras.optimizers.SGD(10.0),
+        loss=lambda _, logits: keras.ops.mean(keras.ops.sin(5 * logits), axis=-1),
+        run_eagerly=True,
+    )
+    rows = len(tree.flatten(inputs)[0])
+    before = [array(weight) for weight in model.trainable_weights]
+    with recorded_calls() as called:
+        model(inputs, training=False)
+        model.train_on_batch(inputs, np.zeros((rows, 1), "float32"))
+    check_every_part_is_called(model, called)
+    for weight, old in zip(model.trainable_weights, before, strict=True):
+        is_cancelled = weight.path.endswith("key/bias")  # by the softmax
+        is_changed = (array(weight) != old).any()
+        assert is_cancelled or is_changed, f"no gradient reaches {weight.path}"
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX alone builds so")
+def test_a_new_model_writes_without_an_eager_run_before(monkeypatch):
+    call, calls = Writing.call, []
+
+    @functools.wraps(call)
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return call(*args, **kwargs)
+
+    monkeypatch.setattr(Writing, "call", counted)
+    transformer_translator().generate(SOURCE, max_length=3)
+    assert len(calls) == 1, "it is called to be built, and then to be compiled"
+
+
+def own_matrices(layer):
+    """The weights with two axes or more that are of none of a layer's parts."""
+    parts = layer._flatten_layers(include_self=False)
+    of_parts = {id(weight) for part in parts for weight in part.weights}
+    own = [weight for weight in layer.weights if id(weight) not in of_parts]
+    return [weight for weight in own if len(weight.shape) > 1]
+
+
+def outputs_of(model, inputs, writes=True):
+    """The logits, and of a model that writes the scores and what it writes."""
+    outputs = [array(model(inputs, training=False))]
+    if hasattr(model, "generate") and writes:
+        source = inputs.get("source", len(inputs["target"]))
+        written = model.generate(source, max_length=3)
+        outputs += [model.score(source, [[5, 3]] * len(inputs["target"]))]
+        outputs += [written.log_probs, written.token_ids]
+    return outputs
+
+
+@pytest.mark.sampled(5)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_quantized_model_works_and_is_the_same_when_loaded(name, tmp_path):
+    make, inputs = MODELS[name]
+    model = make()
+    randomize(model)
+    logits, *scores = outputs_of(model, inputs)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.quantize("int8")
+    said = " ".join(str(warning.message) for warning in caught)
+    for layer in model._flatten_layers():
+        for weight in own_matrices(layer):
+            is_int8 = weight.dtype == "int8"
+            assert is_int8 or f"Layer {type(layer).__name__} does" in said, weight.path
+
+    quantized = outputs_of(model, inputs)
+    error = np.abs(quantized[0] - logits).max() / logits.std()
+    assert 0 < error < 0.1
+    assert not scores or (quantized[1] != scores[0]).all()
+    assert not scores or np.abs(quantized[1] - scores[0]).max() < 0.1
+    for outputs in (quantized, quantized[:1]):  # what was loaded is saved again
+        model.save(tmp_path / "model.keras")
+        model = keras.saving.load_model(tmp_path / "model.keras")
+        assert_close(outputs_of(model, inputs, outputs is quantized), outputs)

@@ -55,8 +55,8 @@ def make(value_shape=None, **options):
 
 
 def affine(attention, name, x):
-    outputs = x @ array(getattr(attention, f"{name}_kernel"))
-    bias = getattr(attention, f"{name}_bias")
+    projection = getattr(attention, f"{name}_projection")
+    outputs, bias = x @ array(projection.kernel), projection.bias
     return outputs if bias is None else outputs + array(bias)
 
 
@@ -217,7 +217,7 @@ def test_rows_with_nothing_to_read_are_finite():
         outputs, weights = attention(
             QUERY, value, value_mask=mask, return_attention_scores=True
         )
-        return [outputs - attention.output_bias, weights]
+        return [outputs - attention.output_projection.bias, weights]
 
     check_dead_rows_are_finite(apply, VALUES, MASK, zeros=True)
 

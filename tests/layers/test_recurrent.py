@@ -159,7 +159,7 @@ def test_the_first_layer_is_residual_where_the_widths_agree():
 def test_a_highway_is_open_at_first_and_where_the_widths_agree():
     encoder = RecurrentEncoder("gru", UNITS, num_layers=2, residual="highway")
     encoder.build((None, None, D))
-    assert [gate.built for gate in encoder.gates] == [False, True]
+    assert [gate is not None for gate in encoder.gates] == [False, True]
     assert_close(encoder.gates[1].bias, -np.ones(UNITS))
 
 

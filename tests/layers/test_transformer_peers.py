@@ -25,7 +25,7 @@ def make_block(block_class, norm_first, *shapes):
 
 
 def assign(block, weights):
-    """Sets weights by the end of their path, `attention/query_kernel` and so on."""
+    """Sets weights by the end of their path, `attention/query/kernel` and so on."""
     for weight in block.weights:
         name = weight.path.removeprefix(f"{block.name}/")
         weight.assign(np.reshape(weights.pop(name), weight.shape))
@@ -40,13 +40,10 @@ KERAS_HUB_NAMES = {
     "self_attention/": "attention/",
     "cross_attention_layer_norm/": "memory_norm/",
     "cross_attention/": "memory_attention/",
-    "attention_output/": "output_",
+    "attention_output/": "output/",
     "feedforward_layer_norm/": "feed_forward_norm/",
     "feedforward_intermediate_dense/": "feed_forward/widen/",
     "feedforward_output_dense/": "feed_forward/narrow/",
-    "query/": "query_",
-    "key/": "key_",
-    "value/": "value_",
 }
 
 
@@ -97,10 +94,10 @@ def attention_from_torch(name, attention):
     weights = {}
     kernels = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
     for part, kernel, bias in zip(("query", "key", "value"), *kernels, strict=True):
-        weights[f"{name}/{part}_kernel"] = kernel.T
-        weights[f"{name}/{part}_bias"] = bias
-    weights[f"{name}/output_kernel"] = attention.out_proj.weight.T
-    weights[f"{name}/output_bias"] = attention.out_proj.bias
+        weights[f"{name}/{part}/kernel"] = kernel.T
+        weights[f"{name}/{part}/bias"] = bias
+    weights[f"{name}/output/kernel"] = attention.out_proj.weight.T
+    weights[f"{name}/output/bias"] = attention.out_proj.bias
     return weights
 
 
