@@ -386,9 +386,7 @@ class WritingModel(StepLabels, keras.Model):
     def _compiled(self, kind, *options):
         """The Keras model that runs a loop, kept so that it is compiled only once."""
         cache = self.__dict__.setdefault("_compiled_loops", Cache())
-        if (kind, options) not in cache.models:
-            cache.models[kind, options] = kind(self, *options)
-        return cache.models[kind, options]
+        return cache.get(self, kind, options)
 
 
 def as_search(search):
