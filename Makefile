@@ -21,6 +21,7 @@ PYTEST := $(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile
 QUICKLY := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
 	--xla_cpu_use_fusion_emitters=false
 PORTABLE := tests/layers tests/builders tests/decoding
+EXAMPLES := kseq/layers kseq/builders kseq/decoding
 # In builders nearly all is the same on every backend: these files run what is not.
 BRIEFLY := tests/layers tests/decoding $(addprefix tests/builders/test_,every_shape.py \
 	writing.py streaming.py)
@@ -48,7 +49,7 @@ demo: .venv/recipes.stamp
 test test-thorough: export XLA_FLAGS ?= $(QUICKLY)
 test: lint
 	$(PYTEST) -m "not thorough"
-	KERAS_BACKEND=jax $(PYTEST) -m "not thorough" $(BRIEFLY)
+	KERAS_BACKEND=jax $(PYTEST) -m "not thorough" $(BRIEFLY) $(EXAMPLES)
 
 test-thorough: .venv/test.stamp
 	$(PYTEST) -m thorough
@@ -56,7 +57,7 @@ test-thorough: .venv/test.stamp
 	KERAS_BACKEND=jax $(PYTEST) $(filter-out $(BRIEFLY),$(wildcard tests/builders/*.py))
 
 test-torch: .venv/test.stamp .venv/torch.stamp
-	KERAS_BACKEND=torch $(PYTEST) $(PORTABLE)
+	KERAS_BACKEND=torch $(PYTEST) $(PORTABLE) $(EXAMPLES)
 
 bench: .venv/benchmarks.stamp
 	$(RUN) benchmarks/recurrent.py --case lstm_2x256

@@ -64,7 +64,7 @@ def ensemble(models, name="ensemble"):
     >>> import kseq
     >>> words = {"source": 11, "target": 13}
     >>> small = kseq.encoder_decoder(**words, width=8)
-    >>> large = kseq.encoder_decoder(**words, encoder="transformer", width=64)
+    >>> large = kseq.encoder_decoder(**words, encoder="lstm", width=12)
     >>> both = kseq.ensemble([small, large])
     >>> result = both.generate([[4, 5, 6], [7]], kseq.decoding.BeamSearch(3), 5)
     >>> scores = both.score([[4, 5, 6], [7]], result)

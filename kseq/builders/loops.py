@@ -3,15 +3,41 @@
 Axes in shape comments: B batch, T target steps, S source steps, V vocabulary.
 """
 
+import collections
+
 import keras
 from keras import ops
 
+from kseq.builders.snapshots import snapshot
+
 
 class Cache:
-    """Hides compiled loops from Keras, which would save them with the model."""
+    """The compiled loops of a model that were used last, which Keras does not save.
+
+    A loop is used again where it would be traced alike: with equal options, with the
+    same in what the functions among them read, and with the same weights.
+    """
+
+    MOST = 16  # a loop takes about 10 MB
 
     def __init__(self):
-        self.models = {}
+        self.models = collections.OrderedDict()
+        self.weights = []
+
+    def get(self, writer, kind, options):
+        """The Keras model that runs a kind of loop, made anew where there is none."""
+        weights = writer.weights
+        if list(map(id, self.weights)) != list(map(id, weights)):  # after `quantize`
+            self.models.clear()
+            self.weights = weights
+        tokens = writer.start_token_id, writer.end_token_id, writer.pad_token_id
+        key = kind, options, tokens, snapshot(options)
+        if key not in self.models:
+            self.models[key] = kind(writer, *options)
+        self.models.move_to_end(key)
+        while len(self.models) > self.MOST:
+            self.models.popitem(last=False)
+        return self.models[key]
 
 
 class Searching(keras.Model):

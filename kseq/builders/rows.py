@@ -57,6 +57,8 @@ def _rows_of_batch(batch):
 
 def token_rows(name, ids):
     """Rows of token ids: an array as it is, or a list of lists."""
+    if hasattr(ids, "to_list"):  # ragged
+        ids = ids.to_list()
     if hasattr(ids, "shape"):
         ids = ops.convert_to_numpy(ids)
     if (
@@ -79,6 +81,13 @@ def check_ids(name, rows, size):
         return rows
     filled = [row for row in map(np.ravel, rows) if row.size]
     ids = np.concatenate(filled) if filled else np.zeros(0, "int32")
+    if ids.dtype.kind == "f" and (ids % 1 == 0).all():
+        raise ValueError(
+            f"`{name}` must hold integers from 0 to {size - 1}, the ids that the model "
+            f"knows. Received: {name} of {ids.dtype}. Whole numbers that are floats "
+            f"become ids by `np.asarray({name}, int)`; for a series build the model "
+            "with `source=kseq.layers.FeatureEmbedding(...)`."
+        )
     is_id = (ids >= 0) & (ids < size) if ids.dtype.kind in "iu" else np.zeros(len(ids))
     if not is_id.all():
         raise ValueError(
@@ -121,14 +130,22 @@ def check_room(prefix, max_lengths, pad_token_id):
 
 
 def check_ends(name, rows, end_token_id, pad_token_id):
-    """Refuses what stands behind an end token, where nothing would be written."""
+    """Refuses tokens behind an end token, or behind padding."""
     for row in rows:
         ids = np.asarray(row)
         has_ended = np.cumsum(ids == end_token_id) > 0
+        is_token = ids != pad_token_id
         if (ids[1:][has_ended[:-1]] != pad_token_id).any():
             raise ValueError(
                 f"Nothing but padding may stand behind the end token, {end_token_id}, "
                 f"of a {name}. Received: {ids.tolist()}."
+            )
+        if not is_token[: is_token.sum()].all():
+            raise ValueError(
+                f"Padding, {pad_token_id}, must stand behind the tokens of a {name}, "
+                f"not among or before them. Received: {ids.tolist()}. A search writes "
+                "what it likes between given tokens with "
+                "`kseq.decoding.ForcedTokens([4, None, 5])`."
             )
 
 

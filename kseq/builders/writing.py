@@ -4,6 +4,7 @@ Axes in shape comments: B batch, N hypotheses, K beams, T target steps, S source
 V vocabulary.
 """
 
+import dataclasses
 import inspect
 
 import keras
@@ -29,6 +30,7 @@ from kseq.builders.rows import (
 from kseq.builders.step_labels import StepLabels
 from kseq.builders.streaming import Beginning, Stepping, stream
 from kseq.decoding import BeamSearch, Generation, GreedySearch, Sampling
+from kseq.decoding.constraints import constraint_tuple
 from kseq.decoding.loop import check_max_length
 from kseq.layers.arguments import one_of
 
@@ -66,6 +68,7 @@ class WritingModel(StepLabels, keras.Model):
         return_attention_scores=False,
         prefix=None,
         jit_compile=None,
+        constraints=(),
         **options,
     ):
         """Writes the target of each source.
@@ -76,7 +79,8 @@ class WritingModel(StepLabels, keras.Model):
                 For a model without a source the number of sequences to write. Or
                 batches of any of these, as a `tf.data.Dataset`, a
                 `keras.utils.PyDataset` or a generator, also those of training, of
-                which the sources are read.
+                which the sources are read. A source without a step, `[]` or all
+                padding, is a source like any other: its memory is empty.
             search: A search object of `kseq.decoding`. Defaults to `GreedySearch()`.
             max_length: Most tokens to write, the end token counted. Or a function of
                 the number of steps of a source, padding not counted, that gives this
@@ -91,21 +95,22 @@ class WritingModel(StepLabels, keras.Model):
                 5 to 10 seconds for each search, `max_length` and shape of a batch, and
                 pays where a Transformer writes many batches. None for what Keras does:
                 always on JAX, on TensorFlow with a GPU.
+            constraints: Constraints on what may be written, behind those of the search.
             **options: None. An option of a search is refused with the search to take.
 
         Returns:
             A `kseq.decoding.Generation` of NumPy arrays, every hypothesis, best first.
 
         Raises:
-            ValueError: The source is empty, or holds an id that is none of the
+            ValueError: There is no source, or one holds an id that is none of the
                 vocabulary, a number is not a positive integer, source and prefix have
-                different numbers of rows, or a prefix goes on behind an end token or is
-                longer than `max_length`.
+                different numbers of rows, or a prefix goes on behind an end token or
+                padding or is longer than `max_length`.
         """
         refuse_options(options)
         source = all_rows(source)
         search, rows, compiled = self._prepare(
-            source, search, max_length, prefix, jit_compile
+            source, search, max_length, prefix, jit_compile, constraints
         )
         outputs = in_batches(
             lambda batch: compiled(Writing, batch), rows, batch_size, self._paddings
@@ -121,7 +126,13 @@ class WritingModel(StepLabels, keras.Model):
         return Generation(**{**outputs, "attention": attention})
 
     def generate_stream(
-        self, source, search=None, max_length=40, prefix=None, jit_compile=None
+        self,
+        source,
+        search=None,
+        max_length=40,
+        prefix=None,
+        jit_compile=None,
+        constraints=(),
     ):
         """Writes the target of each source, and gives every token as it comes.
 
@@ -134,6 +145,7 @@ class WritingModel(StepLabels, keras.Model):
             max_length: As for `generate`.
             prefix: As for `generate`.
             jit_compile: As for `generate`.
+            constraints: As for `generate`.
 
         Returns:
             An iterator of integers `(B,)`, the next token of each row, padding where a
@@ -156,7 +168,7 @@ class WritingModel(StepLabels, keras.Model):
         True
         """
         search, rows, compiled = self._prepare(
-            all_rows(source), search, max_length, prefix, jit_compile
+            all_rows(source), search, max_length, prefix, jit_compile, constraints
         )
         if not getattr(search, "can_stream", False):
             raise ValueError(
@@ -170,7 +182,7 @@ class WritingModel(StepLabels, keras.Model):
         batch = as_batch(rows, longest, self._paddings, beginning.jit_compile)
         return stream(beginning, stepping, batch, count)
 
-    def _prepare(self, source, search, max_length, prefix, jit_compile):
+    def _prepare(self, source, search, max_length, prefix, jit_compile, constraints):
         """What a search needs.
 
         Returns:
@@ -181,7 +193,7 @@ class WritingModel(StepLabels, keras.Model):
             check_max_length(max_length)
         if jit_compile is not None:
             one_of("jit_compile", jit_compile, (True, False))
-        search = as_search(search)
+        search = as_search(search, constraints)
         rows = {"source": self.source_rows(source)}
         if callable(max_length):
             rows["max_lengths"] = self._max_lengths(rows["source"], max_length)
@@ -317,7 +329,7 @@ class WritingModel(StepLabels, keras.Model):
 
         Raises:
             ValueError: Source and target have different numbers of rows, an id is none
-                of the vocabulary, or a token stands behind the end token.
+                of the vocabulary, or a token stands behind the end token or padding.
         """
         if not isinstance(target, Generation):
             return self._score(source, target, batch_size, False)[0]
@@ -325,8 +337,8 @@ class WritingModel(StepLabels, keras.Model):
         return np.where(target.lengths > 0, log_probs, -np.inf)  # those that exist
 
     def _score(self, source, target, batch_size, return_attention_scores):
-        source = self.source_rows(all_rows(source), len(target))
         target = token_rows("target", target)
+        source = self.source_rows(all_rows(source), len(target))
         check_pairs({"source": source, "target": target})
         hypotheses = None
         if any(len(row) and np.ndim(row[0]) for row in target):
@@ -394,23 +406,21 @@ class WritingModel(StepLabels, keras.Model):
     def _compiled(self, kind, *options):
         """The Keras model that runs a loop, kept so that it is compiled only once."""
         cache = self.__dict__.setdefault("_compiled_loops", Cache())
-        # A loop that was traced goes on with the weights that were there before.
-        modes = tuple(layer.quantization_mode for layer in self._flatten_layers())
-        key = (kind, options, modes)
-        if key not in cache.models:
-            cache.models[key] = kind(self, *options)
-        return cache.models[key]
+        return cache.get(self, kind, options)
 
 
-def as_search(search):
-    """Returns the search; None is short for greedy search."""
+def as_search(search, constraints=()):
+    """Returns the search with more constraints; None is short for greedy search."""
     search = GreedySearch() if search is None else search
     if isinstance(search, type) or not hasattr(search, "num_beams"):
         raise ValueError(
             "`search` must be a search object, such as `kseq.decoding.BeamSearch("
             f"num_beams=5)`, or None. Received: search={search!r}."
         )
-    return search
+    more = constraint_tuple(constraints)
+    if not more:
+        return search
+    return dataclasses.replace(search, constraints=(*search.constraints, *more))
 
 
 def refuse_options(options):

@@ -1,10 +1,14 @@
 """Constraints: what a search may write next.
 
-A constraint is a function `(log_probs (B, K, V), Hypotheses) -> (B, K, V)`. Every
-search takes any number of them, applied in their order. What they return decides what
-is chosen and how hypotheses are ranked. What a search reports stays the log-probability
-that the model gives, so `model.score` agrees with it. A hypothesis to which constraints
-leave nothing is dead: its length is 0 and its log-probability minus infinity.
+A constraint is a function `(log_probs (B, K, V), Hypotheses) -> (B, K, V)`. One that
+needs the logits of the model finds them in `hypotheses.logits`. Every search takes any
+number of constraints, applied in their order. What they return decides what is chosen
+and how hypotheses are ranked. What a search reports stays the log-probability that the
+model gives, so `model.score` agrees with it. A hypothesis to which constraints leave
+nothing is dead: its length is 0 and its log-probability minus infinity.
+
+A compiled search is used again until a constraint would read something else: another
+attribute, array, or variable outside of its function.
 
 Axes in shape comments: B batch, K beams, V vocabulary.
 """

@@ -34,6 +34,8 @@ class Hypotheses:
         ended_ranks: `(B, K)`, the ranks of hypotheses that have ended, best first, of a
             search that keeps them apart; minus infinity where there is none.
         forced: Which tokens are not chosen.
+        logits: `(B, K, V)`, what the model gives to the next token before the softmax,
+            in float32; for constraints that need more than log-probabilities.
     """
 
     token_ids: Any
@@ -48,6 +50,7 @@ class Hypotheses:
     coverage: Any = None
     ended_ranks: Any = None
     forced: Forced = Forced(None, (), 0)
+    logits: Any = None
 
     @property
     def is_written(self):

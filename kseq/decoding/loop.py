@@ -115,12 +115,12 @@ class SearchLoop:
         logits, state = self.step(last, state, self.constants)  # B K V
         self._check_logits(logits, last)
         check_form(begun[2], state)
-        token_log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
-        is_padding = (
-            ops.arange(token_log_probs.shape[-1], dtype="int32") == self.pad_token_id
-        )  # V
+        logits = ops.cast(logits, "float32")
+        token_log_probs = ops.log_softmax(logits, axis=-1)
+        words = ops.arange(token_log_probs.shape[-1], dtype="int32")  # V
+        is_padding = words == self.pad_token_id
         token_log_probs = ops.where(is_padding, -float("inf"), token_log_probs)
-        hypotheses = self._hypotheses(written, t, state)
+        hypotheses = self._hypotheses(written, t, state, logits)
         gains = constrained(token_log_probs, hypotheses, self.constraints)
         if self.forced:
             gains = self.forced.impose(token_log_probs, gains, hypotheses)
@@ -161,7 +161,7 @@ class SearchLoop:
             "scores": scores,
         }
 
-    def _hypotheses(self, written, t, state):
+    def _hypotheses(self, written, t, state, logits):
         own = {name: value[:, : self.num_beams] for name, value in written.items()}
         own.pop("ranks", None)
         if self.num_ended:
@@ -173,6 +173,7 @@ class SearchLoop:
             max_lengths=self.max_lengths,
             coverage=coverage_of(state),
             forced=self.forced,
+            logits=logits,
         )
 
     def _check_logits(self, logits, last):

@@ -74,43 +74,60 @@ class NoRepeatNGrams:
 class RepetitionPenalty:
     """Makes less probable what the hypothesis has already written.
 
-    The log-probability of such a token is multiplied by `penalty`. That is the rule of
-    CTRL, which divides a score by it, for scores that are all negative; for a search
-    it is the same whatever the model adds to its logits.
+    With `on="logits"`, the rule of the paper: before the softmax the logit of such a
+    token is divided by `penalty`, or multiplied where it is negative, so that it falls
+    either way. A token of which the model is as good as certain falls like any other.
+    What is added is the change of the log-probability,
+
+        log softmax(penalised logits) - log softmax(logits)
+
+    With `on="log_probs"` its log-probability is multiplied by `penalty`. That is the
+    same whatever a model adds to all of its logits, but hardly touches a token of which
+    the model is sure: .98 with a penalty of 2 becomes .96. The two rules choose alike
+    where logits are log-probabilities, as those of `kseq.ensemble` are.
 
     Args:
         penalty: 1 changes nothing; the paper uses 1.2. Below 1 it favours repetition.
+        on: "logits" or "log_probs".
 
     Call arguments:
         log_probs: `(B, K, V)`.
         hypotheses: `kseq.decoding.Hypotheses`, what has been written.
 
     Returns:
-        `(B, K, V)`, not normalised.
+        `(B, K, V)`, on log-probabilities not normalised.
 
     Raises:
-        ValueError: `penalty` is not a positive number.
+        ValueError: `penalty` is not a positive number, or `on` is neither.
 
     Example:
 
     >>> import keras, numpy as np
     >>> from kseq.decoding import GreedySearch, RepetitionPenalty
-    >>> table = np.log([[.1, .1, .5, .3]] * 4)
+    >>> table = np.array([[0., 0., 6., 2.]] * 4)
     >>> def step(token_ids, state, constants):
     ...     return keras.ops.take(table, token_ids, axis=0), state
-    >>> search = GreedySearch(constraints=[RepetitionPenalty(2.0)])
-    >>> result = search(step, (), (), [0], end_token_id=1, max_length=5)
-    >>> np.array(result.token_ids).tolist()
-    [[[2, 3, 2, 2, 2]]]
+    >>> for on in ("logits", "log_probs"):
+    ...     search = GreedySearch(constraints=[RepetitionPenalty(4.0, on)])
+    ...     result = search(step, (), (), [0], end_token_id=1, max_length=3)
+    ...     print(on, np.array(result.token_ids)[0, 0].tolist())
+    logits [2, 3, 2]
+    log_probs [2, 2, 2]
 
     References:
         - [Keskar et al., 2019](https://arxiv.org/abs/1909.05858), 4.1
     """
 
     penalty: float
+    on: str = "logits"
 
     def __post_init__(self):
         number("penalty", self.penalty, "a positive number", lambda x: x > 0)
+        if self.on not in ("logits", "log_probs"):
+            raise ValueError(
+                '`on` must be "logits", the rule of the paper, or "log_probs". '
+                f"Received: on={self.on!r}."
+            )
 
     def __call__(self, log_probs, hypotheses):
         token_ids = hypotheses.token_ids  # B K L
@@ -118,12 +135,23 @@ class RepetitionPenalty:
             hypotheses.is_written, ops.ones_like(token_ids, "bool")
         )
         is_repeated = occurs(token_ids, is_written, log_probs.shape[-1])  # B K V
-        return ops.where(is_repeated, log_probs * self.penalty, log_probs)
+        if self.on == "log_probs":
+            return ops.where(is_repeated, log_probs * self.penalty, log_probs)
+        logits = hypotheses.logits  # B K V
+        factor = ops.where(logits > 0, 1 / self.penalty, self.penalty)
+        penalised = ops.where(is_repeated, logits * factor, logits)
+        change = ops.log_softmax(penalised) - ops.log_softmax(logits)
+        is_possible = logits > -float("inf")  # else the difference is no number
+        return log_probs + ops.where(is_possible, change, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class BannedSequences:
     """Writes none of the given sequences, at no place ("bad words").
+
+    The end token is like any other: `[4, end_token_id]` lets nothing end behind a 4,
+    and `[end_token_id]` lets nothing end at all, so that all is cut off at the greatest
+    length. Leave the end token out to ban a sequence wherever it stands.
 
     Args:
         sequences: Lists of token ids.

@@ -45,8 +45,33 @@ def positive_number(name, value):
     return float(value)
 
 
+def known_ids(name, ids, size):
+    """Returns ids unless it can be seen that some are not from 0 to below the size.
+
+    In a compiled function, where nothing can be seen, those below 0 become the size,
+    which no backend takes for a row that is counted from behind.
+    """
+    seen = concrete_values(whole_numbers(name, ids))
+    if seen is None:
+        return ops.where(ids < 0, size, ids)
+    is_wrong = (seen < 0) | (seen >= size)
+    if is_wrong.any():
+        raise ValueError(
+            f"`{name}` must be ids from 0 to {size - 1}. Received: {name} with "
+            f"{seen[is_wrong].flat[0]}. Encode it with the vocabulary or the classes "
+            "that the model was made for."
+        )
+    return ids
+
+
 def whole_numbers(name, values):
     """Returns the values unless it can be seen that some are not whole."""
+    if hasattr(values, "to_tensor"):
+        raise ValueError(
+            f"`{name}` must be padded to one length. Received: a ragged tensor. Pad "
+            f"it: `{name}.to_tensor()`. `generate`, `score` and the batches of "
+            "`kseq.training` take it as it is."
+        )
     if "float" in keras.backend.standardize_dtype(values.dtype):
         seen = concrete_values(values)
         if seen is not None and (seen % 1 != 0).any():

@@ -6,7 +6,7 @@ Axes in shape comments: B batch, F features, D width.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import positive_integer, whole_numbers
+from kseq.layers.arguments import known_ids, positive_integer
 from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.initializers import initializer_of
 
@@ -28,7 +28,7 @@ class ClassEmbedding(Composite):
         Vectors `(B, 1, D)`.
 
     Raises:
-        ValueError: A size is not a positive integer, or the labels are not integers
+        ValueError: A size is not a positive integer, or the labels are not classes
             `(B,)`.
 
     Example:
@@ -75,7 +75,7 @@ class ClassEmbedding(Composite):
                 "`labels` must be one class for each row, shape (B,). Received: labels "
                 f"of shape {tuple(labels.shape)}. A `TokenEmbedding` takes sequences."
             )
-        vectors = self.embedding(whole_numbers("labels", labels))  # B D
+        vectors = self.embedding(known_ids("labels", labels, self.num_classes))  # B D
         return ops.expand_dims(vectors, 1)  # B 1 D
 
     def get_config(self):

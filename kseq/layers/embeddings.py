@@ -11,7 +11,7 @@ import math
 import keras
 from keras import ops
 
-from kseq.layers.arguments import integer, positive_integer, rate, whole_numbers
+from kseq.layers.arguments import integer, known_ids, positive_integer, rate
 from kseq.layers.composition import Composite, freeze_parts, is_quantized
 from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import keep, padding_mask
@@ -55,7 +55,8 @@ class TokenEmbedding(Composite):
     Raises:
         ValueError: A size is not a positive integer, `dropout` is not in [0, 1),
             `pad_token_id` is not in the vocabulary, the positions are unknown, or a
-            token id is no whole number.
+            token id is none of the vocabulary. What a compiled function cannot see is
+            NaN on JAX.
 
     Example:
 
@@ -128,7 +129,8 @@ class TokenEmbedding(Composite):
         return padding_mask(token_ids, self.pad_token_id)
 
     def call(self, token_ids, positions=None, training=False):
-        vectors = self.embedding(whole_numbers("token_ids", token_ids))  # B S D
+        token_ids = known_ids("token_ids", token_ids, self.vocabulary_size)
+        vectors = self.embedding(token_ids)  # B S D
         if self.scale:
             vectors = vectors * self.width**0.5
         if self.positions_layer is not None:

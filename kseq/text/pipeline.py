@@ -11,6 +11,7 @@ import numpy as np
 from kseq.text.loading import Loadable
 from kseq.text.streaming import text_pieces
 from kseq.text.token_table import text_positions
+from kseq.text.unknown import without_unknown
 from kseq.text.vocabulary import Vocabulary
 
 PARTS = ("model", "source_vocabulary", "target_vocabulary")
@@ -101,7 +102,15 @@ class TextToText(Loadable, keras.Model):
     def call(self, inputs, training=None):
         return self.model(inputs, training=training)
 
-    def generate(self, texts, search=None, max_length=40, allow_blank=False, **options):
+    def generate(
+        self,
+        texts,
+        search=None,
+        max_length=40,
+        allow_blank=False,
+        ban_unknown=False,
+        **options,
+    ):
         """Writes a text for each text.
 
         Args:
@@ -111,6 +120,8 @@ class TextToText(Loadable, keras.Model):
             max_length: Greatest number of tokens of a hypothesis.
             allow_blank: Whether a text may have no token. Nothing is written for it: it
                 has one hypothesis, "" of log-probability 0, so lines stay aligned.
+            ban_unknown: Whether never to write the unknown token, which reads U+FFFD.
+                The model then takes what it finds most probable besides.
             **options: What else the model's `generate` takes, such as
                 `return_attention_scores=True`.
 
@@ -126,6 +137,7 @@ class TextToText(Loadable, keras.Model):
         source_ids = [row for row in rows if row]
         if not source_ids:
             return [self._blank() for _ in rows]
+        options = without_unknown(options, ban_unknown)
         result = self.model.generate(
             source_ids, search=search, max_length=max_length, **options
         )
@@ -153,7 +165,13 @@ class TextToText(Loadable, keras.Model):
         return [next(written) if row else self._blank() for row in rows]
 
     def generate_stream(
-        self, texts, search=None, max_length=40, allow_blank=False, **options
+        self,
+        texts,
+        search=None,
+        max_length=40,
+        allow_blank=False,
+        ban_unknown=False,
+        **options,
     ):
         """Writes a text for each text, and gives its pieces as they come.
 
@@ -166,6 +184,7 @@ class TextToText(Loadable, keras.Model):
             search: `GreedySearch()`, the default, or `Sampling()` with one draw.
             max_length: As for `generate`.
             allow_blank: As for `generate`; all pieces of a blank text are "".
+            ban_unknown: As for `generate`.
             **options: What else the model's `generate_stream` takes.
 
         Returns:
@@ -190,6 +209,7 @@ class TextToText(Loadable, keras.Model):
         source_ids = [row for row in rows if row]
         if not source_ids:
             return iter(())
+        options = without_unknown(options, ban_unknown)
         tokens = check_streams(self.model).generate_stream(
             source_ids, search=search, max_length=max_length, **options
         )

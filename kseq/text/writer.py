@@ -7,6 +7,7 @@ from kseq.text.arguments import at_least
 from kseq.text.loading import Loadable
 from kseq.text.pipeline import check_streams, checked
 from kseq.text.streaming import TextStream
+from kseq.text.unknown import without_unknown
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -63,7 +64,7 @@ class TextWriter(Loadable, keras.Model):
     def call(self, inputs, training=None):
         return self.model(inputs, training=training)
 
-    def generate(self, prompts, search=None, max_length=200):
+    def generate(self, prompts, search=None, max_length=200, ban_unknown=False):
         """Continues each of the prompts.
 
         Args:
@@ -72,6 +73,8 @@ class TextWriter(Loadable, keras.Model):
             search: How to search: `kseq.decoding.Sampling(0.8)` and the like, of which
                 the best hypothesis counts. None for the way of the model.
             max_length: Most tokens of a text, those of its prompt counted.
+            ban_unknown: Whether never to write the unknown token, which reads U+FFFD.
+                The model then takes what it finds most probable besides.
 
         Returns:
             A text for each prompt, which it begins with.
@@ -90,7 +93,8 @@ class TextWriter(Loadable, keras.Model):
         writing = [True] * len(rows)
         while any(writing):
             views, piece = self._views(rows, max_length)
-            result = self.model.generate(len(rows), search, piece, prefix=views)
+            options = without_unknown({"prefix": views}, ban_unknown)
+            result = self.model.generate(len(rows), search, piece, **options)
             for i, view in enumerate(views):
                 length = result.lengths[i, 0] if writing[i] else 0
                 rows[i] += result.token_ids[i, 0, len(view) : length].tolist()
@@ -98,7 +102,7 @@ class TextWriter(Loadable, keras.Model):
                 writing[i] = not has_ended and len(rows[i]) < max_length
         return self.vocabulary.decode([np.array(r[:max_length], int) for r in rows])
 
-    def generate_stream(self, prompts, search=None, max_length=200):
+    def generate_stream(self, prompts, search=None, max_length=200, ban_unknown=False):
         """Continues each of the prompts, and gives its pieces as they come.
 
         A piece is never a part of a character or of a syllable of Hangul. The first
@@ -108,6 +112,7 @@ class TextWriter(Loadable, keras.Model):
             prompts: As for `generate`.
             search: `GreedySearch()`, the default, or `Sampling()` with one draw.
             max_length: As for `generate`.
+            ban_unknown: As for `generate`.
 
         Returns:
             An iterator of lists, the next piece of each text, "" where there is none.
@@ -131,15 +136,16 @@ class TextWriter(Loadable, keras.Model):
             return iter(())
         self._check_lengths(rows, prompts, search, max_length)
         check_streams(self.model)
-        return self._stream(rows, search, max_length)
+        return self._stream(rows, search, max_length, ban_unknown)
 
-    def _stream(self, rows, search, max_length):
+    def _stream(self, rows, search, max_length, ban_unknown):
         streams = [TextStream(self.vocabulary) for _ in rows]
         yield from _some([s.push(row) for s, row in zip(streams, rows, strict=True)])
         writing = [True] * len(rows)
         while any(writing):
             views, piece = self._views(rows, max_length)
-            tokens = self.model.generate_stream(len(rows), search, piece, prefix=views)
+            options = without_unknown({"prefix": views}, ban_unknown)
+            tokens = self.model.generate_stream(len(rows), search, piece, **options)
             lengths = [0] * len(rows)
             for ids in tokens:
                 is_there = ids != self.model.pad_token_id  # B

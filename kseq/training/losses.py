@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.layers.arguments import fits, integer, rate
+from kseq.layers.arguments import concrete_values, fits, integer, rate
 from kseq.layers.masking import keep, mask_of
 
 
@@ -47,8 +47,9 @@ class SequenceCrossentropy(keras.losses.Loss):
 
     Raises:
         ValueError: `label_smoothing` is outside [0, 1), `pad_token_id` is no integer,
-            `y_pred` is not `(B, T, V)` with the B and T of `y_true`, or
-            `sample_weight` is not of the sequences or the tokens.
+            `y_pred` is not `(B, T, V)` with the B and T of `y_true`, `sample_weight` is
+            not of the sequences or the tokens, or a token id is not from 0 to V - 1.
+            Compiled, on JAX, that makes the loss NaN.
 
     Example:
 
@@ -85,6 +86,7 @@ class SequenceCrossentropy(keras.losses.Loss):
         real = real_tokens(y_true, y_pred, self.pad_token_id)  # B T
         weights = token_weights(real, sample_weight, self.dtype)  # B T
         y_pred = ops.convert_to_tensor(y_pred)
+        check_ids(ops.where(real, y_true, 0), y_pred.shape[-1])
         return super().__call__(y_true, keep(y_pred, real), weights)
 
     def call(self, y_true, y_pred):
@@ -95,6 +97,9 @@ class SequenceCrossentropy(keras.losses.Loss):
         likelihood = ops.sparse_categorical_crossentropy(
             token_ids, y_pred, from_logits=True
         )  # B T
+        # Compiled, JAX would give the loss 0 to an id out of range.
+        is_known = (token_ids >= 0) & (token_ids < y_pred.shape[-1])
+        likelihood = ops.where(is_known, likelihood, float("nan"))
         if not self.label_smoothing:
             return likelihood
         uniform = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)  # B T
@@ -129,6 +134,19 @@ def real_tokens(y_true, y_pred, pad_token_id):
     # Keras leaves it to each metric to look for the mask that a model's layers kept.
     mask = mask_of(y_pred)
     return real if mask is None else real & ops.cast(mask, "bool")
+
+
+def check_ids(token_ids, size):
+    """Raises if it can be seen that there are no logits for a token."""
+    seen = concrete_values(token_ids)
+    if seen is not None and ((seen < 0) | (seen >= size)).any():
+        wrong = seen[(seen < 0) | (seen >= size)].flat[0]
+        raise ValueError(
+            f"`y_true` must be token ids from 0 to {size - 1}, for which there are "
+            f"logits, or padding. Received: y_true with {wrong}. Encode it with the "
+            "vocabulary that the model was made for, and name other padding: "
+            "`SequenceCrossentropy(pad_token_id=...)`."
+        )
 
 
 def token_weights(real, sample_weight, dtype):

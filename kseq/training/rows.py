@@ -20,6 +20,8 @@ def checked_rows(name, data, kinds, pad_token_id=None):
 
     Padding behind the ids is cut off if `pad_token_id` says which id that is.
     """
+    if hasattr(data, "to_list"):  # ragged
+        data = data.to_list()
     has_rows = hasattr(data, "__len__") and getattr(data, "ndim", 1)
     if not has_rows or not len(data):
         raise ValueError(

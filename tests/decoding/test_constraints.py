@@ -182,22 +182,83 @@ def test_greedy_search_takes_the_best_token_that_keeps_it(constraints, may_write
             assert_is(result, row, [expected])
 
 
+def number_of(tokens):
+    """The prefix that tokens make."""
+    prefix = 0
+    for token in tokens:
+        prefix = prefix * VOCABULARY_SIZE + token + 1
+    return prefix
+
+
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("penalty", [1.7, 0.6])
 @pytest.mark.parametrize("length_penalty", [0, 0.6])
-def test_a_repetition_penalty_ranks_but_is_not_reported(penalty, length_penalty):
-    def constrain(tokens, log_probs):
-        is_repeated = np.isin(np.arange(VOCABULARY_SIZE), tokens)
-        return np.where(is_repeated, log_probs * penalty, log_probs)
-
+@pytest.mark.parametrize("on", ["logits", "log_probs"])
+def test_a_repetition_penalty_ranks_but_is_not_reported(penalty, length_penalty, on):
     script = random_script(rows=3, seed=10)
-    constraints = [RepetitionPenalty(penalty)]
+    constraints = [RepetitionPenalty(penalty, on)]
     how = BeamSearch(ALL_SEQUENCES, length_penalty, constraints=constraints)
     result = search(script, how)
     for row, table in enumerate(script):
+
+        def constrain(tokens, log_probs, table=table):
+            is_repeated = np.isin(np.arange(VOCABULARY_SIZE), tokens)
+            if on == "log_probs":
+                return np.where(is_repeated, log_probs * penalty, log_probs)
+            logits = table[number_of(tokens)].copy()
+            for token in set(tokens):
+                positive = logits[token] > 0
+                logits[token] *= 1 / penalty if positive else penalty
+            return log_softmax(logits)
+
         expected = brute_force(table, power(length_penalty), constrain=constrain)
         assert_is(result, row, expected)
         plain = brute_force(table, power(length_penalty))
         assert [x[0] for x in expected] != [x[0] for x in plain]
+
+
+def written_by(constraint, probs, shift):
+    """What a model writes that gives the same probabilities at each step."""
+    table = np.array([np.log(probs) + shift] * len(probs), "float32")
+    result = GreedySearch([constraint])(
+        lambda token_ids, state, constants: (ops.take(table, token_ids, 0), state),
+        *((), (), [0], END, 3),
+    )
+    assert np.isfinite(array(result.log_probs)).all()
+    return array(result.token_ids)[0, 0].tolist()
+
+
+def test_a_penalty_on_logits_stops_a_token_of_which_the_model_is_sure():
+    probs = [0.005, 0.005, 0.98, 0.01]
+    on_logits = RepetitionPenalty(100.0)
+    assert written_by(on_logits, probs, shift=6.0) == [2, 3, 1]
+    on_log_probs = RepetitionPenalty(100.0, on="log_probs")
+    for shift in (-6.0, 0.0, 6.0):
+        assert written_by(on_log_probs, probs, shift) == [2, 2, 2]
+    assert written_by(on_logits, probs, shift=0.0) == [2, 2, 2]  # they are the same
+
+
+def test_a_penalty_meets_what_is_impossible():
+    with np.errstate(divide="ignore"):
+        for on in ("logits", "log_probs"):
+            written = written_by(RepetitionPenalty(9.0, on), [0, 0, 0.9, 0.1], 6.0)
+            assert set(written) <= {2, 3}
+    banned = [BannedTokens([3]), RepetitionPenalty(9.0), BannedTokens([4])]
+    result = search(random_script(rows=3), BeamSearch(3, constraints=banned))
+    assert not np.isin(array(result.token_ids), [3, 4]).any()
+
+
+def test_the_order_of_a_penalty_and_of_bans_does_not_matter():
+    script = random_script(rows=3, seed=14)
+    rules = [RepetitionPenalty(1.9), BannedTokens([3]), NoRepeatNGrams(2)]
+    one, other = (BeamSearch(4, 0.6, constraints=x) for x in (rules, rules[::-1]))
+    assert_same(search(script, one), search(script, other))
+
+
+@pytest.mark.parametrize("on", ["probs", None, 1])
+def test_a_penalty_is_on_logits_or_on_log_probabilities(on):
+    with pytest.raises(ValueError, match=f'`on` must be "logits".*on={on!r}'):
+        RepetitionPenalty(1.2, on)
 
 
 def test_what_no_constraint_changes_is_the_search_without():
@@ -244,10 +305,13 @@ def test_a_user_sees_what_has_been_written():
             [hypotheses.token_ids, hypotheses.lengths, hypotheses.recent(2)]
             + [hypotheses.step, hypotheses.is_written, hypotheses.finished]
         )
+        logits = array(hypotheses.logits)
+        assert_close(log_softmax(logits)[..., 1:], array(log_probs)[..., 1:])
         return log_probs
 
     table = np.log(np.array([[0.1, 0.1, 0.1, 0.7], [0.25] * 4, [0.1, 0.7, 0.1, 0.1],
                              [0.1, 0.1, 0.7, 0.1]], "float32"))  # fmt: skip
+    table += 3  # logits are no log-probabilities
     with step_by_step():
         GreedySearch([look])(
             lambda token_ids, state, constants: (ops.take(table, token_ids, 0), state),
