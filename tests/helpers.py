@@ -51,6 +51,9 @@ def check_layer_runs(layer_class, init_args, inputs, options=None):
     randomize(layer)
     with recorded_calls() as called:
         expected = check_call_stores_nothing_on_the_layer(layer, inputs, options)
+    for name in init_args:  # a layer that was given may be used elsewhere
+        if isinstance(given := getattr(layer, name, None), keras.layers.Layer):
+            called.update(map(id, given._flatten_layers()))
     check_every_part_is_called(layer, called)
     check_outputs_survive_saving(model, inputs, expected)
     check_compiled_equals_eager(model, inputs, expected)
