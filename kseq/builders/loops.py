@@ -90,14 +90,14 @@ class Reading(keras.Model):
         source, target = inputs["source"], inputs["target"]
         start = ops.full_like(target[:, :1], self.writer.start_token_id)
         shifted = ops.concatenate([start, target[:, :-1]], axis=1)  # B T
-        # Behind the end there may be no position any more.
-        has_ended = shifted == self.writer.end_token_id
-        shifted = ops.where(has_ended, self.writer.pad_token_id, shifted)
+        is_real = target != self.writer.pad_token_id  # B T
+        # Behind the last token there may be no position any more.
+        shifted = ops.where(is_real, shifted, self.writer.pad_token_id)
         outputs = self.writer.read(source, shifted, self.with_scores)
         logits = outputs[0] if self.with_scores else outputs
         log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)  # B T V
         log_probs = ops.take_along_axis(log_probs, target[..., None], axis=-1)[..., 0]
-        is_real = ops.cast(target != self.writer.pad_token_id, "float32")  # B T
+        is_real = ops.cast(is_real, "float32")
         result = {"log_probs": ops.sum(log_probs * is_real, axis=-1)}
         if self.with_scores:
             attention = ops.cast(outputs[1], "float32")  # B ... T S

@@ -139,6 +139,7 @@ class RepetitionPenalty:
             return ops.where(is_repeated, log_probs * self.penalty, log_probs)
         logits = hypotheses.logits  # B K V
         factor = ops.where(logits > 0, 1 / self.penalty, self.penalty)
+        factor = ops.cast(factor, logits.dtype)
         penalised = ops.where(is_repeated, logits * factor, logits)
         change = ops.log_softmax(penalised) - ops.log_softmax(logits)
         is_possible = logits > -float("inf")  # else the difference is no number

@@ -15,7 +15,7 @@ class BannedUnknown:
     """Never writes the unknown token, which reads U+FFFD."""
 
     def __call__(self, log_probs, hypotheses):
-        is_unknown = ops.arange(log_probs.shape[-1]) == UNKNOWN  # V
+        is_unknown = ops.arange(log_probs.shape[-1], dtype="int32") == UNKNOWN  # V
         return ops.where(is_unknown, -float("inf"), log_probs)  # B K V
 
 

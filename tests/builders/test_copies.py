@@ -55,7 +55,7 @@ def test_a_config_makes_the_same_model(name):
     check_copy(type(model).from_config(model.get_config()), model, inputs)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("name", ALL)
 def test_a_clone_is_saved_as_the_model_is(name, tmp_path):
     make, inputs = ALL[name]

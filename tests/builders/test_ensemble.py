@@ -70,7 +70,8 @@ def test_padding_counts_in_no_metric_of_a_tagger():
 def test_writers_read_the_mean_of_their_probabilities(models):
     all_of_them = kseq.ensemble(models)
     expected = sum(softmax(array(model(inputs()))) for model in models) / 3
-    assert_close(np.exp(array(all_of_them(inputs()))), expected)
+    real = inputs()["target"] != 0
+    assert_close(np.exp(array(all_of_them(inputs())))[real], expected[real])
     assert all_of_them.output_shape == (None, None, TARGET_SIZE)
 
 

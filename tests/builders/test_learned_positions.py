@@ -35,6 +35,7 @@ def as_arrays(source, target):
     }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("positions", ["learned", "a layer"])
 @pytest.mark.parametrize(
     "source, target", [(LONG, FITTING), (FITTING, LONG)], ids=["source", "target"]

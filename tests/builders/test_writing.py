@@ -302,7 +302,9 @@ def test_weights_that_change_are_seen(model):
 @pytest.mark.parametrize("method", ["generate", "score"])
 def test_no_rows_and_a_flat_list_are_errors(model, method, rows):
     with pytest.raises(ValueError, match="`source` must hold at least one row"):
-        getattr(model, method)(rows, **({} if method == "generate" else {"target": []}))
+        getattr(model, method)(
+            rows, **({} if method == "generate" else {"target": [[4]]})
+        )
 
 
 @pytest.mark.parametrize("target", [[], [4, 3], np.array([4, 3])])

@@ -23,6 +23,16 @@ MASKS = {  # of each layer what it is called with, and the masks that it takes
         {"sequences": SEQUENCES},
         {"mask": S},
     ),
+    "FeedForward": (
+        lambda: layers.FeedForward(4),
+        {"inputs": SEQUENCES},
+        {"mask": S},
+    ),
+    "TiedHead": (
+        lambda: layers.TiedHead(layers.TokenEmbedding(11, D)),
+        {"inputs": SEQUENCES},
+        {"mask": S},
+    ),
     "FeatureEmbedding": (
         lambda: layers.FeatureEmbedding(D, 4, positions="sinusoidal"),
         {"features": SEQUENCES},
@@ -84,12 +94,12 @@ MASKS = {  # of each layer what it is called with, and the masks that it takes
     "BahdanauAttention": (
         lambda: layers.BahdanauAttention(2),
         {"query": INPUTS, "value": SEQUENCES},
-        {"value_mask": S},
+        {"value_mask": S, "query_mask": T},
     ),
     "LuongAttention": (
         lambda: layers.LuongAttention("dot"),
         {"query": INPUTS, "value": SEQUENCES},
-        {"value_mask": S},
+        {"value_mask": S, "query_mask": T},
     ),
     "SinusoidalPositions": (
         lambda: layers.SinusoidalPositions(),
