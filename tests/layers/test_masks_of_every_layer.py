@@ -101,6 +101,11 @@ MASKS = {  # of each layer what it is called with, and the masks that it takes
         {"query": INPUTS, "value": SEQUENCES},
         {"value_mask": S, "query_mask": T},
     ),
+    "RotaryPositions": (
+        lambda: layers.RotaryPositions(),
+        {"heads": random_array(B, S, 2, 4)},
+        {"mask": S},
+    ),
     "SinusoidalPositions": (
         lambda: layers.SinusoidalPositions(),
         {"sequences": SEQUENCES},
@@ -142,7 +147,8 @@ def test_a_mask_is_boolean_or_of_0_and_1(name, mask_name):
 def test_no_layer_that_takes_a_mask_is_left_out():
     for name, public in vars(layers).items():
         is_layer = inspect.isclass(public) and issubclass(public, keras.layers.Layer)
-        if is_layer and name != "ClassToken":  # which hands the Keras mask on
+        # These hand on what mask Keras gives them.
+        if is_layer and name not in ("ClassToken", "MeanProbability"):
             parameters = inspect.signature(public.call).parameters
             taken = {mask for mask in parameters if mask.endswith("mask")}
             taken -= {"attention_mask", "use_causal_mask"}
