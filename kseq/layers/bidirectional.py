@@ -132,6 +132,8 @@ class Bidirectional(Composite):
             )
         if count == 1:
             return states[:1], states[1:]
+        # JAX does not know the lists that Keras makes of those that a cell holds.
+        sizes = [list(size) if isinstance(size, list) else size for size in sizes]
         halves = states[:count], states[count:]
         return [keras.tree.pack_sequence_as(sizes, half) for half in halves]
 
