@@ -99,7 +99,7 @@ def check_ids(name, rows, size):
 
 
 def check_lengths(name, lengths, longest):
-    """Refuses rows of more steps than there are learned positions, if there are."""
+    """Refuse rows of more steps than there are learned positions, if there are."""
     if longest is not None and max(lengths) > longest:
         raise ValueError(
             f"`{name}` must have as many steps as its embedding has learned positions, "
@@ -130,7 +130,7 @@ def check_room(prefix, max_lengths, pad_token_id):
 
 
 def check_ends(name, rows, end_token_id, pad_token_id):
-    """Refuses tokens behind an end token, or behind padding."""
+    """Refuse tokens behind an end token, or behind padding."""
     for row in rows:
         ids = np.asarray(row)
         has_ended = np.cumsum(ids == end_token_id) > 0

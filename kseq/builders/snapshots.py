@@ -1,4 +1,4 @@
-"""What a compiled function has read: values that tell whether it may be used again."""
+"""Snapshots of what a compiled function has read, to tell if it may be used again."""
 
 import functools
 import hashlib
@@ -34,7 +34,7 @@ def _of(value, seen):
 
 
 def _read(value):
-    """What tells a value from others by itself, and the values it refers to."""
+    """Return what tells a value from others by itself, and the values it refers to."""
     if isinstance(value, dict):
         return None, [*value, *value.values()]
     if isinstance(value, list | tuple):
@@ -71,7 +71,7 @@ def vars_of(value):
 
 
 def holds_rules(value):
-    """Whether a field of a search or of a constraint holds functions."""
+    """Tell whether a field of a search or of a constraint holds functions."""
     return callable(value) or isinstance(value, tuple) and any(map(callable, value))
 
 
@@ -86,7 +86,7 @@ def own(value):
 
 
 def read_by(function):
-    """What a function reads besides its arguments: defaults, closure and globals."""
+    """Return what a function reads besides arguments: defaults, closure, globals."""
     cells = []
     for cell in function.__closure__ or ():
         try:

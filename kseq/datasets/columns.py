@@ -79,7 +79,7 @@ def parse(text, where):
 
 
 def is_left_out(name, cells):
-    """Whether a first column is no series: an index without a name, or dates.
+    """Tell whether a first column is no series: an index without a name, or dates.
 
     What is a number but for its commas and units was meant as a number.
     """

@@ -115,7 +115,7 @@ def checked(content, file, where, by_hand=None):
 
 
 def put(by_hand):
-    """How to do without a download."""
+    """Advice on doing without a download."""
     return f"set KSEQ_DATA_DIR to a folder of yours and put the file in {by_hand}"
 
 
@@ -133,7 +133,7 @@ def unordered_content(content):
 
 
 def download(url, by_hand):
-    """What an address serves, all of it; a message names the place `by_hand`."""
+    """Return all that an address serves; a message names the place `by_hand`."""
     parts, received = [], 0
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response:

@@ -110,7 +110,7 @@ def integers(name, values, axes, least=0):
 
 
 def check_ends(end_token_id, pad_token_id):
-    """Refuses an end that is no token, or that cannot be told from padding."""
+    """Refuse an end that is no token, or that cannot be told from padding."""
     if not is_token(end_token_id):
         raise ValueError(
             "`end_token_id` must be a token id, an integer of at least 0. Received: "
@@ -130,7 +130,7 @@ def check_ends(end_token_id, pad_token_id):
 
 
 def check_prefix(prefix, end_token_id, pad_token_id, max_length):
-    """Refuses a prefix that no hypothesis can begin with, where its values are seen."""
+    """Refuse a prefix that no hypothesis can begin with, where its values are seen."""
     seen = concrete_values(prefix)
     if seen is None:
         return

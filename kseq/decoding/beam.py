@@ -314,7 +314,7 @@ class BeamSearch:
         return scores / lengths**self.length_penalty
 
     def _is_done(self, opened, pooled, hypotheses):
-        """Whether the open hypotheses of a group are of no more use: `(B,)`."""
+        """Tell whether the open hypotheses of a group are of no more use: `(B,)`."""
         pool = pooled["ranks"]  # B G, best first
         size = pool.shape[1]
         num_results = self.num_results if self.num_groups == 1 else None
@@ -333,7 +333,7 @@ class BeamSearch:
         return ops.max(ops.maximum(*bounds), axis=1) <= worst
 
     def _losses(self, opened, pooled, vocabulary_size):
-        """What each word loses, since a group has just written it: `(B, 1, V)`."""
+        """Return what each word loses, as a group has just written it: `(B, 1, V)`."""
         written = joined(opened, pooled)  # B 2G
         is_new = written["parents"] < opened["parents"].shape[1]
         is_new = ops.logical_and(is_new, written["scores"] > -float("inf"))
@@ -374,6 +374,6 @@ def longest(hypotheses):
 
 
 def num_chosen(hypotheses, length):
-    """How many of so many tokens are chosen: `(B, 1)`."""
+    """Return the number of chosen ones among so many tokens: `(B, 1)`."""
     length = ops.reshape(ops.convert_to_tensor(length, "int32"), (-1, 1))
     return hypotheses.forced.num_chosen(length)

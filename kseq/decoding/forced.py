@@ -60,7 +60,7 @@ class Forced:
         return ops.where(is_forced, unranked, gains)
 
     def num_chosen(self, lengths):
-        """How many of the first tokens are chosen, for numbers of tokens `(B, N)`."""
+        """Return the number of chosen ones among the first tokens, `(B, N)`."""
         return lengths - self._count(lengths) if self else lengths
 
     def chosen_part(self, values):

@@ -177,7 +177,7 @@ class SearchLoop:
         )
 
     def _check_logits(self, logits, last):
-        """Refuses logits of another shape, and tokens that they do not have."""
+        """Refuse logits of another shape, and tokens that they do not have."""
         shape = tuple(getattr(logits, "shape", ()))
         if len(shape) != 3 or shape[1] not in (None, self.num_beams):
             raise ValueError(
@@ -221,7 +221,7 @@ def coverage_of(state):
 
 
 def check_rows(name, values, num_rows):
-    """Refuses another number of rows than there are start tokens, where it is known."""
+    """Refuse another number of rows than there are start tokens, where it is known."""
     if values is not None and None not in (values.shape[0], num_rows):
         if values.shape[0] != num_rows:
             raise ValueError(

@@ -33,7 +33,7 @@ def begun_state(state, num_rows, num_beams):
 
 
 def check_form(before, after):
-    """Refuses a state that a step has given another structure, shape or dtype."""
+    """Refuse a state that a step has given another structure, shape or dtype."""
     try:
         keras.tree.assert_same_structure(before, after)
     except (TypeError, ValueError) as error:

@@ -125,7 +125,7 @@ def choices_as_choices():
 
 
 def beginning(num_axes, axis, place):
-    """Where a slice begins that is whole but for one axis: integers of one dtype."""
+    """Return the begin of a slice that is whole but for one axis, of one dtype."""
     start = [ops.zeros_like(place)] * num_axes
     start[axis] = place
     return start

@@ -51,7 +51,7 @@ def own_parts(layer):
 
 
 def quantization(layer):
-    """What `quantize` was called with, in the form of a config."""
+    """Return what `quantize` was called with, in the form of a config."""
     config = getattr(layer, "quantization_config", None) or layer.quantization_mode
     return keras.saving.serialize_keras_object(config)
 

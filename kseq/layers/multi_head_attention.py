@@ -375,7 +375,7 @@ class MultiHeadAttention(Composite):
         return self.num_heads // self.key_heads
 
     def _side_by_side(self, x, *projections):
-        """What each projection makes of `x`, in one product of their kernels."""
+        """Return what each projection makes of `x`, in one product of their kernels."""
         if any(is_quantized(dense) for dense in projections):
             return [dense(x) for dense in projections]
         # In a search no scope casts the weights to half precision.

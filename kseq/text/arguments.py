@@ -31,7 +31,7 @@ def strings(name, values, first=0):
 
 
 def is_list(values):
-    """Whether values come one after another."""
+    """Tell whether values come one after another."""
     is_iterable = isinstance(values, collections.abc.Iterable)
     return is_iterable and getattr(values, "shape", None) != ()
 

@@ -83,7 +83,7 @@ def weights_by_class(class_weight, labels):
 
 
 def are_weights(values):
-    """Whether these are finite numbers of at least 0."""
+    """Tell whether these are finite numbers of at least 0."""
     is_number = values.dtype.kind in "iuf"
     return is_number and bool(np.isfinite(values).all() and (values >= 0).all())
 

@@ -169,7 +169,7 @@ class _Reader:
         return _hash("code", code.co_code, table, *numbers, *map(self, consts))
 
     def read_names(self, code, scope):
-        """What the code takes from the names around it."""
+        """Return what the code takes from the names around it."""
         names, attributes = _names(code)
         for name in sorted(names):
             if name in scope and not name.startswith("__"):
@@ -247,7 +247,7 @@ def _nameless(config):
 
 @functools.cache
 def is_installed(module):
-    """Whether a module belongs to Python or to an installed package."""
+    """Tell whether a module belongs to Python or to an installed package."""
     top = str(module).partition(".")[0]
     if top in sys.stdlib_module_names or top in OURS:
         return True

@@ -133,7 +133,7 @@ def pack(payload):
 
 
 def is_prompt():
-    """Whether no process can import what this one runs: it was typed or piped in."""
+    """Tell whether no process can import what this one runs: typed or piped in."""
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
     is_file = getattr(main, "__spec__", None) or (file and os.path.exists(file))

@@ -288,7 +288,7 @@ class Keeper(keras.callbacks.Callback):
         return score
 
     def _is_complete(self, epoch):
-        """Whether no later epoch can report what this one does not."""
+        """Tell whether no later epoch can report what this one does not."""
         is_known = all(map(reports_nothing, self.others))
         is_validated = validates(epoch, self.validation_freq)
         return is_known and is_validated and not self.owner.several
@@ -335,14 +335,14 @@ def checkpoint_of(directory, number):
 
 
 def validates(epoch, validation_freq):
-    """Whether Keras' `fit` validates after an epoch, counted from 0."""
+    """Tell whether Keras' `fit` validates after an epoch, counted from 0."""
     if isinstance(validation_freq, int):
         return (epoch + 1) % validation_freq == 0
     return epoch + 1 in validation_freq
 
 
 def reports_nothing(callback):
-    """Whether a callback adds nothing to the logs, or does so after each epoch."""
+    """Tell whether a callback adds nothing to the logs, or does so after each epoch."""
     known = type(callback).__module__.partition(".")[0] in ("keras", "kseq")
     return known and not isinstance(callback, keras.callbacks.LambdaCallback)
 

@@ -198,7 +198,7 @@ def config_of(model):
 
 
 def has_own_fit(space):
-    """Whether the user wrote `fit` of the space."""
+    """Tell whether the user wrote `fit` of the space."""
     return not is_installed(type(space).fit.__module__)
 
 
