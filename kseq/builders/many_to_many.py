@@ -13,6 +13,7 @@ from kseq.builders.parts import (
     checked_steps,
 )
 from kseq.builders.step_labels import StepLabels
+from kseq.builders.token_inputs import TokenInputs
 from kseq.layers.arguments import rate
 
 
@@ -90,5 +91,5 @@ def many_to_many(
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ManyToMany(StepLabels, keras.Model):
+class ManyToMany(TokenInputs, StepLabels, keras.Model):
     """The functional model that `kseq.many_to_many` returns."""

@@ -15,6 +15,7 @@ from kseq.builders.parts import (
     checked_steps,
     checked_vectors,
 )
+from kseq.builders.token_inputs import TokenInputs
 from kseq.layers import ClassToken
 from kseq.layers.arguments import rate
 
@@ -96,4 +97,9 @@ def many_to_one(
     steps = checked_steps(encoder, encoder(steps))  # B S U
     pooled = checked_vectors(pooling, pooling(steps))  # B U
     answer = checked_answers(head, head(dropout(pooled)), num_outputs)
-    return keras.Model(source, answer, name=name)
+    return ManyToOne(source, answer, name=name)
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class ManyToOne(TokenInputs, keras.Model):
+    """The functional model that `kseq.many_to_one` returns."""

@@ -29,13 +29,14 @@ from kseq.builders.rows import (
 )
 from kseq.builders.step_labels import StepLabels
 from kseq.builders.streaming import Beginning, Stepping, stream
+from kseq.builders.token_inputs import TokenInputs
 from kseq.decoding import BeamSearch, Generation, GreedySearch, Sampling
 from kseq.decoding.constraints import constraint_tuple
 from kseq.decoding.loop import check_max_length
 from kseq.layers.arguments import one_of
 
 
-class WritingModel(StepLabels, keras.Model):
+class WritingModel(TokenInputs, StepLabels, keras.Model):
     """A model that writes token ids, the base of those that the builders return.
 
     A subclass sets `start_token_id`, `end_token_id`, `pad_token_id` and, where the

@@ -1,0 +1,40 @@
+"""Models that read token ids: what is none is refused, before Keras makes it one."""
+
+import keras
+from keras import tree
+
+
+class TokenInputs:
+    """A base of models some of whose inputs may be token ids.
+
+    Keras casts floats to integers without a word, and adds or takes away an axis of
+    size one.
+    """
+
+    def __call__(self, inputs, *args, **kwargs):
+        check_token_ids(self, inputs)
+        return super().__call__(inputs, *args, **kwargs)
+
+
+def check_token_ids(model, inputs):
+    """Raises if what the model reads as ids is floats, or has other axes."""
+    try:
+        tree.assert_same_structure(model.input, inputs)
+    except (TypeError, ValueError):
+        return  # Keras says what is missing
+    for symbol, given in zip(model.inputs, tree.flatten(inputs), strict=True):
+        if not is_integer(symbol) or not hasattr(given, "dtype"):
+            continue
+        if is_integer(given) and len(given.shape) == len(symbol.shape):
+            continue
+        raise ValueError(
+            f"`{symbol.name}` of {model.name} must be token ids, integers of shape "
+            f"{symbol.shape}. Received: {keras.backend.standardize_dtype(given.dtype)} "
+            f"of shape {tuple(given.shape)}. Ids that are floats become integers by "
+            f'`.astype("int32")`; a series of numbers needs a model with '
+            f"`{symbol.name}=kseq.layers.FeatureEmbedding(num_features, width)`."
+        )
+
+
+def is_integer(x):
+    return "int" in keras.backend.standardize_dtype(x.dtype)

@@ -1,0 +1,52 @@
+"""What is no token id, fed to a model that reads them."""
+
+import keras
+import numpy as np
+import pytest
+from keras import tree
+
+import kseq
+from kseq.layers import FeatureEmbedding
+from tests.builders.small_models import MODELS, SERIES, SOURCE
+
+READERS = {
+    name: (make, inputs)
+    for name, (make, inputs) in MODELS.items()
+    if tree.flatten(inputs)[0].dtype.kind == "i"
+}
+
+
+def other_inputs(inputs):
+    """Floats, a series and ids with an axis too many in place of ids."""
+    yield tree.map_structure(lambda x: x + 0.5, inputs)
+    yield tree.map_structure(lambda x: np.float32(x), inputs)
+    yield tree.map_structure(lambda x: np.ones((*x.shape, 1), "float32"), inputs)
+    yield tree.map_structure(lambda x: x[..., None], inputs)
+    yield tree.map_structure(lambda x: x[0], inputs)
+
+
+@pytest.mark.parametrize("make, inputs", READERS.values(), ids=READERS)
+def test_what_is_no_id_is_refused(make, inputs):
+    model = make()
+    for wrong in other_inputs(inputs):
+        with pytest.raises(ValueError, match="must be token ids, integers of shape"):
+            model(wrong)
+    symbols = tree.map_structure(lambda x: keras.Input(x.shape[1:]), inputs)
+    with pytest.raises(ValueError, match="Received: float32 of shape"):
+        model(symbols)
+    for kind in ("int64", "uint8"):
+        model(tree.map_structure(lambda x, kind=kind: x.astype(kind), inputs))
+
+
+@pytest.mark.parametrize("method", ["fit", "predict", "evaluate"])
+def test_every_method_of_keras_refuses_a_series(method):
+    model = kseq.many_to_one(11, num_outputs=3, width=4)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    labels = () if method == "predict" else (np.zeros(3, "int32"),)
+    with pytest.raises(ValueError, match="`source=kseq.layers.FeatureEmbedding"):
+        getattr(model, method)(SERIES[..., :1], *labels, verbose=0)
+
+
+def test_both_ways_out_are_open():
+    kseq.many_to_one(11, 3, width=4)(np.float32(SOURCE).astype("int32"))
+    kseq.many_to_one(source=FeatureEmbedding(2, 4), num_outputs=3)(SERIES)
