@@ -1,17 +1,9 @@
 """Keras layers for sequences; each works alone in any Keras model."""
 
 from kseq.layers.attention import BahdanauAttention, LuongAttention
-from kseq.layers.bidirectional import Bidirectional
-from kseq.layers.bridge import StateBridge
-from kseq.layers.cell_variants import (
-    LayerNormGRUCell,
-    LayerNormLSTMCell,
-    PeepholeLSTMCell,
-)
 from kseq.layers.conditions import ClassEmbedding, VectorEmbedding
 from kseq.layers.dropout import Dropout
-from kseq.layers.embeddings import FeatureEmbedding, TiedHead, TokenEmbedding
-from kseq.layers.feed_forward import FeedForward
+from kseq.layers.embeddings import FeatureEmbedding, TokenEmbedding
 from kseq.layers.masking import (
     as_boolean_mask,
     combine_masks,
@@ -20,7 +12,6 @@ from kseq.layers.masking import (
     padding_mask,
 )
 from kseq.layers.mean_probability import MeanProbability
-from kseq.layers.multi_head_attention import MultiHeadAttention
 from kseq.layers.patches import PatchEmbedding
 from kseq.layers.pooling import (
     AttentionPooling,
@@ -35,17 +26,27 @@ from kseq.layers.positions import (
     RotaryPositions,
     SinusoidalPositions,
 )
-from kseq.layers.recurrent import RecurrentEncoder
-from kseq.layers.recurrent_decoder import RecurrentDecoder
-from kseq.layers.recurrent_layers import GRU, LSTM, SimpleRNN
-from kseq.layers.rnn import RNN
-from kseq.layers.transformer import TransformerEncoder
-from kseq.layers.transformer_blocks import (
+from kseq.layers.recurrent.bidirectional import Bidirectional
+from kseq.layers.recurrent.bridge import StateBridge
+from kseq.layers.recurrent.cell_variants import (
+    LayerNormGRUCell,
+    LayerNormLSTMCell,
+    PeepholeLSTMCell,
+)
+from kseq.layers.recurrent.decoder import RecurrentDecoder
+from kseq.layers.recurrent.encoder import RecurrentEncoder
+from kseq.layers.recurrent.layers import GRU, LSTM, SimpleRNN
+from kseq.layers.recurrent.rnn import RNN
+from kseq.layers.recurrent.zoneout import Zoneout
+from kseq.layers.tied_head import TiedHead
+from kseq.layers.transformer.blocks import (
     TransformerDecoderBlock,
     TransformerEncoderBlock,
 )
-from kseq.layers.transformer_decoder import TransformerDecoder
-from kseq.layers.zoneout import Zoneout
+from kseq.layers.transformer.decoder import TransformerDecoder
+from kseq.layers.transformer.encoder import TransformerEncoder
+from kseq.layers.transformer.feed_forward import FeedForward
+from kseq.layers.transformer.multi_head_attention import MultiHeadAttention
 
 __all__ = [
     "AttentionPooling",

@@ -114,13 +114,14 @@ def same_rows(name, shape, other, other_shape):
 def check_hypotheses(shape, state_shape):
     """Refuse inputs of a step that are not a vector for each hypothesis of a state."""
     shape, (rows, beams) = tuple(shape), tuple(state_shape)[:2]
-    if len(shape) == 3 and fits(shape[:1], (rows,)) and not fits(shape[1:2], (beams,)):
+    has_rows = len(shape) == 3 and shapes_compatible(shape[:1], (rows,))
+    if has_rows and not shapes_compatible(shape[1:2], (beams,)):
         raise ValueError(
             "`state` must have as many hypotheses as `inputs`. Received: a state of "
             f"{beams} for inputs of shape {shape}. Say how many there are at the "
             f"start: `decoder.start(memory, num_beams={shape[1]})`."
         )
-    if len(shape) != 3 or not fits(shape[:1], (rows,)):
+    if len(shape) != 3 or not shapes_compatible(shape[:1], (rows,)):
         raise ValueError(
             "`inputs` must be a vector for each hypothesis, shape (B, K, D), where (B, "
             f"K) is {(rows, beams)}. Received: inputs of shape {shape}. Embed the last "
@@ -128,7 +129,7 @@ def check_hypotheses(shape, state_shape):
         )
 
 
-def fits(shape, other):
+def shapes_compatible(shape, other):
     """Whether two shapes may be the same, None being any size."""
     pairs = zip(shape, other, strict=False)
     return len(shape) == len(other) and all(

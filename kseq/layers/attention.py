@@ -12,12 +12,51 @@ from keras import ops
 from kseq.layers.arguments import one_of, positive_integer, same_rows
 from kseq.layers.initializers import initializer_of
 from kseq.layers.layer import Layer
-from kseq.layers.masking import keep, masked_softmax
+from kseq.layers.masking import apply_mask, masked_softmax
 from kseq.layers.sums import total
 
 
+class DecoderAttention(Layer):
+    """What the mechanisms have in common: a call, in the parts that a decoder takes.
+
+    A subclass has `project_keys(key (B, S, D_k))`, what the source alone gives, and
+    `attend(query (B, T, D_q), keys, value (B, S, D_v), value_mask)`, which returns the
+    context `(B, T, D_v)` and the weights `(B, T, S)`.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def compute_output_shape(self, query_shape, value_shape, key_shape=None):
+        return (*query_shape[:-1], value_shape[-1])
+
+    def call(
+        self,
+        query,
+        value,
+        key=None,
+        value_mask=None,
+        return_attention_scores=False,
+        query_mask=None,
+    ):
+        same_rows("value", value.shape, "query", query.shape)
+        query = apply_mask(query, query_mask)
+        value = apply_mask(value, value_mask)
+        keys = self.project_keys(value if key is None else apply_mask(key, value_mask))
+        context, weights = self.attend(query, keys, value, value_mask)
+        return (context, weights) if return_attention_scores else context
+
+    def loop_key(self):
+        """What is equal where two of them do the same, whatever their names.
+
+        None for a class of another file, whose config may not say all.
+        """
+        return nameless_config(self) if type(self).__module__ == __name__ else None
+
+
 @keras.saving.register_keras_serializable(package="kseq")
-class BahdanauAttention(Layer):
+class BahdanauAttention(DecoderAttention):
     """Additive attention.
 
     Scores each key with a one-hidden-layer network,
@@ -65,7 +104,6 @@ class BahdanauAttention(Layer):
         super().__init__(**kwargs)
         self.units = positive_integer("units", units)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.supports_masking = True
 
     def build(self, query_shape, value_shape, key_shape=None):
         key_shape = value_shape if key_shape is None else key_shape
@@ -85,25 +123,6 @@ class BahdanauAttention(Layer):
         scores = times_column(hidden, score_kernel)  # B T S
         return weighted_sum(scores, value, value_mask)
 
-    def compute_output_shape(self, query_shape, value_shape, key_shape=None):
-        return (*query_shape[:-1], value_shape[-1])
-
-    def call(
-        self,
-        query,
-        value,
-        key=None,
-        value_mask=None,
-        return_attention_scores=False,
-        query_mask=None,
-    ):
-        same_rows("value", value.shape, "query", query.shape)
-        query = keep(query, query_mask)
-        value = keep(value, value_mask)
-        keys = self.project_keys(value if key is None else keep(key, value_mask))
-        context, weights = self.attend(query, keys, value, value_mask)
-        return (context, weights) if return_attention_scores else context
-
     def get_config(self):
         return {
             **super().get_config(),
@@ -113,7 +132,7 @@ class BahdanauAttention(Layer):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class LuongAttention(Layer):
+class LuongAttention(DecoderAttention):
     """Multiplicative attention, and the concatenating score it was compared with.
 
     - `"dot"`: `query . key`; both must have the same size.
@@ -179,7 +198,6 @@ class LuongAttention(Layer):
         self.units = units
         self.scaled = bool(scaled)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.supports_masking = True
 
     def build(self, query_shape, value_shape, key_shape=None):
         query_dim = query_shape[-1]
@@ -216,25 +234,6 @@ class LuongAttention(Layer):
             scores = ops.matmul(query * self.scale, ops.swapaxes(keys, 1, 2))  # B T S
         return weighted_sum(scores, value, value_mask)
 
-    def compute_output_shape(self, query_shape, value_shape, key_shape=None):
-        return (*query_shape[:-1], value_shape[-1])
-
-    def call(
-        self,
-        query,
-        value,
-        key=None,
-        value_mask=None,
-        return_attention_scores=False,
-        query_mask=None,
-    ):
-        same_rows("value", value.shape, "query", query.shape)
-        query = keep(query, query_mask)
-        value = keep(value, value_mask)
-        keys = self.project_keys(value if key is None else keep(key, value_mask))
-        context, weights = self.attend(query, keys, value, value_mask)
-        return (context, weights) if return_attention_scores else context
-
     def get_config(self):
         return {
             **super().get_config(),
@@ -243,6 +242,29 @@ class LuongAttention(Layer):
             "scaled": self.scaled,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+
+def resolve_attention(attention, units, dtype):
+    """Makes an attention layer from its name; layers and None stay as they are."""
+    if isinstance(attention, str):
+        one_of("attention", attention, ("bahdanau", "luong"))
+        if attention == "bahdanau":
+            return BahdanauAttention(units, dtype=dtype)
+        return LuongAttention("general", dtype=dtype)
+    if attention is not None and not hasattr(attention, "project_keys"):
+        raise ValueError(
+            '`attention` must be "bahdanau", "luong", None or an attention layer of '
+            f"kseq. Received: attention={attention}. A layer of one's own needs the "
+            "methods `project_keys` and `attend`, see `kseq.layers.BahdanauAttention`."
+        )
+    return attention
+
+
+def nameless_config(layer):
+    """A layer's config without its name."""
+    config = layer.get_config()
+    del config["name"]
+    return config
 
 
 def add_kernel(layer, name, inputs, outputs):

@@ -12,9 +12,9 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import integer, known_ids, positive_integer, rate
-from kseq.layers.composition import Composite, freeze_parts, is_quantized
+from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.initializers import initializer_of
-from kseq.layers.masking import keep, padding_mask
+from kseq.layers.masking import apply_mask, padding_mask
 from kseq.layers.positions import (
     deserialize_positions,
     make_positions,
@@ -257,7 +257,7 @@ class FeatureEmbedding(Composite):
 
     def call(self, features, positions=None, mask=None, training=False):
         mask = self.compute_mask(features, mask)
-        features = keep(features, mask)
+        features = apply_mask(features, mask)
         vectors = self.projection(ops.cast(features, self.compute_dtype))  # B S D
         if self.positions_layer is not None:
             vectors = self.positions_layer(vectors, positions=positions, mask=mask)
@@ -278,112 +278,6 @@ class FeatureEmbedding(Composite):
     @classmethod
     def from_config(cls, config):
         return cls(**deserialize_positions(config))
-
-
-@keras.saving.register_keras_serializable(package="kseq")
-class TiedHead(Composite):
-    """The logits of tokens, from the very vectors that embed them: `x E^T + b`.
-
-    One table instead of two: a token that is like another as an input is likely where
-    the other is, and the largest matrix of a small model is there only once.
-
-    Args:
-        embedding: The `TokenEmbedding` whose table E `(V, D)` to use.
-        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
-
-    Call arguments:
-        inputs: `(B, T, D)`.
-        mask: Boolean `(B, T)`, True where a step is real; elsewhere zeros are read.
-            Defaults to the Keras mask of `inputs`, which the logits keep.
-
-    Returns:
-        Logits `(B, T, V)`.
-
-    Raises:
-        ValueError: The inputs are not as wide as the embedding.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from kseq.layers import TiedHead, TokenEmbedding
-    >>> embedding = TokenEmbedding(vocabulary_size=11, width=5)
-    >>> tuple(TiedHead(embedding)(embedding(np.array([[4, 2, 0]]))).shape)
-    (1, 3, 11)
-
-    References:
-        - [Press and Wolf, 2017](https://arxiv.org/abs/1608.05859), 2
-    """
-
-    def __init__(self, embedding, **kwargs):
-        super().__init__(**kwargs)
-        if not isinstance(embedding, TokenEmbedding):
-            raise ValueError(
-                "`embedding` must be a `TokenEmbedding`, whose table the head shares. "
-                f"Received: embedding={embedding!r}."
-            )
-        self.__dict__["embedding"] = embedding  # a layer of this one once it is built
-        self.supports_masking = True
-
-    def __call__(self, inputs, *args, **kwargs):
-        if not self.embedding.built and isinstance(inputs, keras.KerasTensor):
-            self.__dict__["embedding"] = embedding_before(inputs, self.embedding)
-        return super().__call__(inputs, *args, **kwargs)
-
-    def build(self, inputs_shape):
-        self.embedding = self.embedding
-        if inputs_shape[-1] != self.embedding.width:
-            raise ValueError(
-                "A tied head needs inputs as wide as its embedding. Received: width "
-                f"{inputs_shape[-1]} with an embedding of width "
-                f"{self.embedding.width}. Make the two agree, or use a dense head."
-            )
-        if not self.embedding.built:
-            self.embedding.build((None, None))
-        self.bias = self.add_weight(
-            shape=(self.embedding.vocabulary_size,), initializer="zeros", name="bias"
-        )
-        freeze_parts(self)
-
-    def compute_output_shape(self, inputs_shape):
-        return (*inputs_shape[:-1], self.embedding.vocabulary_size)
-
-    def call(self, inputs, mask=None):
-        inputs = keep(inputs, mask)
-        table = ops.cast(self._table(), self.compute_dtype)
-        logits = ops.matmul(inputs, ops.transpose(table))  # B T V
-        return logits + ops.cast(self.bias, self.compute_dtype)
-
-    def _table(self):
-        embedding = self.embedding.embedding
-        if not is_quantized(embedding):
-            return embedding.embeddings  # V D
-        return embedding(ops.arange(self.embedding.vocabulary_size, dtype="int32"))
-
-    def get_config(self):
-        embedding = keras.saving.serialize_keras_object(self.embedding)
-        return {**super().get_config(), "embedding": embedding}
-
-    def get_build_config(self):
-        return None  # a call builds it, which may find the embedding in its graph
-
-    @classmethod
-    def from_config(cls, config):
-        unbuilt = {**config["embedding"], "build_config": None}
-        embedding = keras.saving.deserialize_keras_object(unbuilt)
-        return cls(**{**config, "embedding": embedding})
-
-
-def embedding_before(inputs, embedding):
-    """The embedding of this name in the graph that made the inputs, or this one.
-
-    `keras.models.clone_model` copies the layers of a graph one by one, and so gives a
-    tied head an embedding of its own, which is not that of the graph.
-    """
-    graph = keras.Function(keras.utils.get_source_inputs(inputs), inputs)
-    for layer in graph.operations:
-        if type(layer) is type(embedding) and layer.name == embedding.name:
-            return layer
-    return embedding
 
 
 def build_positions(positions_layer, width):

@@ -9,7 +9,7 @@ Axes in shape comments: B batch, T query steps, S key steps.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import concrete_values, fits
+from kseq.layers.arguments import concrete_values, shapes_compatible
 
 
 def padding_mask(token_ids, pad_token_id=0):
@@ -188,7 +188,7 @@ def masked_softmax(scores, mask=None, axis=-1):
     return ops.cast(ops.where(mask, weights, 0.0), dtype)
 
 
-def keep(sequences, mask, fill=0.0):
+def apply_mask(sequences, mask, fill=0.0):
     """The steps of `(B, S, D)` where the mask allows them, and elsewhere `fill`.
 
     Weights of zero are not enough: behind a mask may stand NaN, and 0 x NaN is NaN.
@@ -208,7 +208,7 @@ def step_mask(mask, sequences):
         return None
     mask = as_boolean_mask(mask)
     received, expected = tuple(mask.shape), tuple(sequences.shape[:-1])
-    if not fits(received, expected):
+    if not shapes_compatible(received, expected):
         raise ValueError(
             "The mask of a sequence must have a value for each step, shape (B, S) = "
             f"{expected}. Received: a mask of shape {received}."
@@ -239,3 +239,19 @@ def _softmax(scores, axis):
     if scores.shape[axis] == 1:  # of which Keras warns; a memory may have one step
         return scores - scores + 1
     return ops.softmax(scores, axis=axis)
+
+
+def check_attention_mask(mask, query, value):
+    """Refuses a mask that is known not to fit `(B, T, S)` or `(T, S)`."""
+    if mask is None:
+        return
+    shape = (*query.shape[:2], value.shape[1])  # B T S
+    received = tuple(ops.convert_to_tensor(mask).shape)
+    if len(received) not in (2, 3) or any(
+        None not in sizes and sizes[0] not in (1, sizes[1])
+        for sizes in zip(received[::-1], shape[::-1], strict=False)
+    ):
+        raise ValueError(
+            "`attention_mask` must have a value for each query and value, shape (T, S) "
+            f"or (B, T, S) = {shape}. Received: attention_mask of shape {received}."
+        )

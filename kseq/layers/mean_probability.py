@@ -8,9 +8,9 @@ import math
 import keras
 from keras import ops
 
-from kseq.layers.arguments import fits
+from kseq.layers.arguments import shapes_compatible
 from kseq.layers.layer import Layer
-from kseq.layers.masking import keep
+from kseq.layers.masking import apply_mask
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -56,7 +56,7 @@ class MeanProbability(Layer):
 
     def build(self, shapes):
         is_list = bool(shapes) and isinstance(shapes[0], (list, tuple))
-        if not is_list or not all(fits(shape, shapes[0]) for shape in shapes):
+        if not is_list or not all(shapes_compatible(s, shapes[0]) for s in shapes):
             raise ValueError(
                 "`logits` must be a list of tensors of one shape, (B, ..., V). "
                 f"Received: shapes {shapes or []}. Give the logits of all models "
@@ -73,7 +73,7 @@ class MeanProbability(Layer):
 
     def call(self, logits, mask=None):
         masks = [None] * len(logits) if mask is None else mask
-        logits = [keep(x, each) for x, each in zip(logits, masks, strict=True)]
+        logits = [apply_mask(x, each) for x, each in zip(logits, masks, strict=True)]
         log_probs = [ops.log_softmax(ops.cast(x, "float32"), axis=-1) for x in logits]
         total = ops.logsumexp(ops.stack(log_probs), axis=0)  # B ... V
         return ops.cast(total - math.log(len(log_probs)), self.compute_dtype)

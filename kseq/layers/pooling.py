@@ -13,7 +13,7 @@ from kseq.layers.arguments import positive_integer, sequence_shape
 from kseq.layers.attention import add_kernel, cast_like, weighted_sum
 from kseq.layers.initializers import initializer_of
 from kseq.layers.layer import Layer
-from kseq.layers.masking import as_boolean_mask, keep, step_mask
+from kseq.layers.masking import apply_mask, as_boolean_mask, step_mask
 from kseq.layers.sums import mean_of_steps
 
 
@@ -52,7 +52,7 @@ class MeanPooling(Layer):
 
     def call(self, sequences, mask=None):
         mask = real_steps(sequences, mask)
-        return mean_of_steps(keep(sequences, mask), mask)
+        return mean_of_steps(apply_mask(sequences, mask), mask)
 
     def compute_output_shape(self, sequences_shape):
         batch, _, width = sequence_shape("sequences", sequences_shape)
@@ -97,7 +97,7 @@ class MaxPooling(Layer):
 
     def call(self, sequences, mask=None):
         mask = real_steps(sequences, mask)
-        largest = ops.max(keep(sequences, mask, float("-inf")), axis=1)  # B D
+        largest = ops.max(apply_mask(sequences, mask, float("-inf")), axis=1)  # B D
         return ops.where(ops.any(mask, axis=1, keepdims=True), largest, 0.0)
 
     def compute_output_shape(self, sequences_shape):
@@ -146,7 +146,7 @@ class LastStepPooling(Layer):
         mask = real_steps(sequences, mask)
         steps = ops.arange(ops.shape(sequences)[1], dtype="int32")  # S
         last = ops.max(ops.where(mask, steps, -1), axis=1, keepdims=True)  # B 1
-        return ops.sum(keep(sequences, ops.equal(steps, last)), axis=1)  # B D
+        return ops.sum(apply_mask(sequences, ops.equal(steps, last)), axis=1)  # B D
 
     def compute_output_shape(self, sequences_shape):
         batch, _, width = sequence_shape("sequences", sequences_shape)
@@ -267,7 +267,7 @@ class ClassTokenPooling(Layer):
         length = ops.shape(sequences)[1]
         steps = ops.arange(length, dtype="int32")  # S
         first = ops.min(ops.where(mask, steps, length), axis=1, keepdims=True)  # B 1
-        return ops.sum(keep(sequences, ops.equal(steps, first)), axis=1)  # B D
+        return ops.sum(apply_mask(sequences, ops.equal(steps, first)), axis=1)  # B D
 
     def compute_output_shape(self, sequences_shape):
         batch, _, width = sequence_shape("sequences", sequences_shape)
@@ -332,7 +332,7 @@ class AttentionPooling(Layer):
 
     def call(self, sequences, mask=None, return_attention_scores=False):
         mask = real_steps(sequences, mask)
-        steps = keep(sequences, mask)  # B S D
+        steps = apply_mask(sequences, mask)  # B S D
         key_kernel, bias, score_kernel = cast_like(
             steps, self.key_kernel, self.bias, self.score_kernel
         )

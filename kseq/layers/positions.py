@@ -334,3 +334,16 @@ def check_even(width):
             "Positions go into pairs of features, so the last axis must be even. "
             f"Received: size {width}."
         )
+
+
+def prefix_positions(mask, prefix):
+    """Positions `(B, S)` of a prefix, whose last real step stands at -1.
+
+    Without a mask, `prefix` says how many there are: `(B, S, D)` or `(B, N, S, C)`.
+    """
+    if mask is None:
+        rows, length = ops.shape(prefix)[0], ops.shape(prefix)[-2]
+        positions = ops.expand_dims(ops.arange(length, dtype="int32") - length, 0)
+        return ops.broadcast_to(positions, (rows, length))
+    count = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
+    return step_positions(mask, ops.shape(mask)[1]) - count

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.layers.arguments import concrete_values, fits, integer, rate
-from kseq.layers.masking import keep, mask_of
+from kseq.layers.arguments import concrete_values, integer, rate, shapes_compatible
+from kseq.layers.masking import apply_mask, mask_of
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -87,7 +87,7 @@ class SequenceCrossentropy(keras.losses.Loss):
         weights = token_weights(real, sample_weight, self.dtype)  # B T
         y_pred = ops.convert_to_tensor(y_pred)
         check_ids(ops.where(real, y_true, 0), y_pred.shape[-1])
-        return super().__call__(y_true, keep(y_pred, real), weights)
+        return super().__call__(y_true, apply_mask(y_pred, real), weights)
 
     def call(self, y_true, y_pred):
         token_ids = ops.cast(y_true, "int32")
@@ -119,7 +119,8 @@ class SequenceCrossentropy(keras.losses.Loss):
 def check_logits(y_true, y_pred):
     """Raises unless there is one row of logits for each token id."""
     tokens, steps = np.shape(y_true), np.shape(y_pred)[:2]
-    if np.ndim(y_true) != 2 or np.ndim(y_pred) != 3 or not fits(tokens, steps):
+    has_axes = np.ndim(y_true) == 2 and np.ndim(y_pred) == 3
+    if not has_axes or not shapes_compatible(tokens, steps):
         raise ValueError(
             "`y_true` must be token ids, shape (B, T), and `y_pred` logits, shape "
             f"(B, T, V). Received: y_true of shape {np.shape(y_true)}, y_pred of shape "
@@ -155,7 +156,8 @@ def token_weights(real, sample_weight, dtype):
         return ops.cast(real, dtype)
     sample_weight = ops.convert_to_tensor(sample_weight, dtype)
     batch, given = real.shape[:1], sample_weight.shape
-    if not any(fits(given, shape) for shape in (batch, (*batch, 1), real.shape)):
+    shapes = (batch, (*batch, 1), real.shape)
+    if not any(shapes_compatible(given, shape) for shape in shapes):
         raise ValueError(
             "`sample_weight` must be weights of sequences, shape (B,), or of tokens, "
             f"(B, T), like `y_true`. Received: sample_weight of shape {tuple(given)}, "

@@ -11,8 +11,8 @@ from kseq.layers import (
     RecurrentEncoder,
     Zoneout,
 )
-from kseq.layers.cells import copy_cell
 from kseq.layers.initializers import initializer_of
+from kseq.layers.recurrent.cells import copy_cell
 from tests.helpers import array, assert_close, check_weights_begin_apart, random_array
 
 UNITS = 5

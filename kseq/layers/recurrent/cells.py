@@ -6,7 +6,7 @@ Axes in shape comments: B batch, T steps, K beams, D features, U units.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import fits, positive_integer
+from kseq.layers.arguments import positive_integer, shapes_compatible
 from kseq.layers.initializers import reseeded
 
 CELLS = {
@@ -99,7 +99,7 @@ def check_states(cell, states, batch):
     sizes, received = state_sizes(cell), keras.tree.flatten(states)
     expected = [(batch, size) for size in keras.tree.flatten(sizes)]
     if len(received) != len(expected) or not all(
-        fits(shape_of(state), shape)
+        shapes_compatible(shape_of(state), shape)
         for state, shape in zip(received, expected, strict=True)
     ):
         shapes = [

@@ -8,11 +8,12 @@ import contextlib
 import keras
 from keras import ops
 
-from kseq.layers import compilation, recurrence_loop, recurrences
+from kseq.layers import compilation
 from kseq.layers.arguments import sequence_shape
-from kseq.layers.cells import begin_with, check_states, first_output
 from kseq.layers.composition import freeze_parts
-from kseq.layers.masking import keep, step_mask
+from kseq.layers.masking import apply_mask, step_mask
+from kseq.layers.recurrent import formula_loop, formulas
+from kseq.layers.recurrent.cells import begin_with, check_states, first_output
 
 # On TensorFlow, smaller layers are not worth the second that XLA compiles for.
 SMALLEST_UNITS = 32
@@ -44,7 +45,7 @@ class FastLoop:
         )
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        sequences = keep(sequences, mask)
+        sequences = apply_mask(sequences, mask)
         if not self._is_covered():
             return self._run_by_keras(sequences, initial_state, mask, training)
         sequences = ops.cast(sequences, self.compute_dtype)
@@ -55,7 +56,7 @@ class FastLoop:
         outputs, states = self._run(sequences, states, mask, length, training)
         if self.zero_output_for_mask and mask is not None:
             outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
-        outputs = recurrence_loop.first_steps(outputs, length)
+        outputs = formula_loop.first_steps(outputs, length)
         if self.go_backwards:
             outputs = ops.flip(outputs, axis=1)
         last = outputs[:, -1]
@@ -100,15 +101,15 @@ class FastLoop:
     def _run(self, sequences, states, mask, length, training):
         cell, dtype = self.cell, sequences.dtype
         states = [ops.cast(state, dtype) for state in states]
-        bias, recurrent_bias = recurrences.split_bias(cell)
+        bias, recurrent_bias = formulas.split_bias(cell)
         kernel, bias = ops.cast(cell.kernel, dtype), ops.cast(bias, dtype)
         kept = kept_recurrent = []
         if training:
             kept = as_list(cell.get_dropout_mask(sequences[:, 0]))
             kept_recurrent = as_list(cell.get_recurrent_dropout_mask(states[0]))
-        return recurrence_loop.run(
-            self.recurrence,
-            recurrence_loop.project(sequences, kernel, bias, kept),
+        return formula_loop.run(
+            self.formula,
+            formula_loop.project(sequences, kernel, bias, kept),
             states,
             ops.cast(cell.recurrent_kernel, dtype),
             ops.cast(recurrent_bias, dtype),
@@ -141,7 +142,7 @@ def only_mask(mask):
 
 
 def is_plain(cell):
-    """Whether one of Keras' cells has the formula of `kseq.layers.recurrences`."""
+    """Whether one of Keras' cells has its formula in `formulas.py`."""
     return (
         cell.activation is keras.activations.tanh
         and getattr(cell, "recurrent_activation", keras.activations.sigmoid)
@@ -225,7 +226,7 @@ class LSTM(FastLoop, keras.layers.LSTM):
         - [Gers et al., 2000](https://doi.org/10.1162/089976600300015015) (forget gate)
     """
 
-    recurrence = recurrences.LSTM
+    formula = formulas.LSTMFormula
 
     def _keras_loop(self, *arguments):
         use_cudnn, is_half = self.use_cudnn, self.compute_dtype != "float32"
@@ -283,7 +284,7 @@ class GRU(FastLoop, keras.layers.GRU):
         - [Cho et al., 2014](https://arxiv.org/abs/1406.1078), 2.3
     """
 
-    recurrence = recurrences.GRU
+    formula = formulas.GRUFormula
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -333,4 +334,4 @@ class SimpleRNN(FastLoop, keras.layers.SimpleRNN):
         - [Elman, 1990](https://doi.org/10.1207/s15516709cog1402_1)
     """
 
-    recurrence = recurrences.SimpleRNN
+    formula = formulas.SimpleRNNFormula

@@ -22,7 +22,7 @@ from tests.helpers import (
     random_array,
     randomize,
 )
-from tests.layers.test_multi_head_attention import DistanceBias
+from tests.layers.transformer.test_multi_head_attention import DistanceBias
 
 B, K, T, S, D, MEMORY_SIZE, HEADS = 2, 3, 5, 7, 12, 11, 6
 

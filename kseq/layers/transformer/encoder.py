@@ -9,8 +9,8 @@ from keras import ops
 from kseq.layers.arguments import sequence_shape
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import step_mask
-from kseq.layers.transformer_blocks import TransformerEncoderBlock
-from kseq.layers.transformer_layer import TransformerStack
+from kseq.layers.transformer.blocks import TransformerEncoderBlock
+from kseq.layers.transformer.stack import TransformerStack
 
 
 @keras.saving.register_keras_serializable(package="kseq")

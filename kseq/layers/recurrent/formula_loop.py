@@ -1,4 +1,4 @@
-"""The loop of a recurrence over a whole sequence, made to be fast.
+"""The loop of a formula over a whole sequence, made to be fast.
 
 The inputs are multiplied before the loop, all steps at once; in the loop stands the
 product with the state alone; and the gradient gives the recurrent weights theirs in one
@@ -14,12 +14,12 @@ import keras
 from keras import ops
 
 from kseq.layers.compilation import beginning, compiled
-from kseq.layers.recurrences import carried_sizes
+from kseq.layers.recurrent.formulas import carried_sizes
 from kseq.layers.sums import total
 
 
 def run(
-    recurrence,
+    formula,
     projected,
     states,
     kernel,
@@ -30,10 +30,10 @@ def run(
     reverse=False,
     training=False,
 ):
-    """Runs a recurrence over all steps.
+    """Runs a formula over all steps.
 
     Args:
-        recurrence: `SimpleRNN`, `LSTM` or `GRU` of `recurrences`.
+        formula: A class of `formulas`.
         projected: `(B, T, GU)`, the inputs times their kernel, with the bias.
         states: The first states, each `(B, U)`; the first is the output.
         kernel: `(U, GU)`, what the state is multiplied with.
@@ -58,7 +58,7 @@ def run(
     @ops.custom_gradient
     def differentiable(*given):
         tensors = detached(arguments, given)
-        forward = functools.partial(_forward, recurrence, reverse)
+        forward = functools.partial(_forward, formula, reverse)
         histories, saved, last, _ = forward(training)(*tensors)
 
         def gradient(*upstream):
@@ -71,7 +71,7 @@ def run(
             def backward(*flat):
                 given, *rest = detached(known, flat)
                 _, kernel, _, _, *read = keras.tree.pack_sequence_as(arguments, given)
-                return gradients(recurrence, reverse, kernel, *read, *rest), refuse
+                return gradients(formula, reverse, kernel, *read, *rest), refuse
 
             slopes = backward(*keras.tree.flatten(known))
             return *slopes, *(None for _ in range(num_constants))
@@ -84,19 +84,17 @@ def run(
 
 
 def gradients(
-    recurrence, reverse, kernel, masks, kept, length, histories, saved, upstream
+    formula, reverse, kernel, masks, kept, length, histories, saved, upstream
 ):
     """The gradients of `projected`, the kernel, the bias and the first states."""
-    backward = _backward(recurrence, reverse)
+    backward = _backward(formula, reverse)
     d_projected, d_product, d_states = backward(
         kernel, masks, kept, length, histories, saved, *upstream
     )
     before = histories[0][:, 1:] if reverse else histories[0][:, :-1]  # B T U
     kept = [ops.expand_dims(share, 1) for share in kept]
-    d_kernel = [
-        ops.matmul(ops.transpose(rows(before)), rows(d))
-        for before, d in zip(dropped(before, kept), parts(d_product, kept), strict=True)
-    ]
+    pairs = zip(dropped(before, kept), split_gates(d_product, kept), strict=True)
+    d_kernel = [ops.matmul(ops.transpose(rows(h)), rows(d)) for h, d in pairs]
     d_kernel = ops.concatenate(d_kernel, axis=1)
     return d_projected, d_kernel, total(rows(d_product), axis=0), *d_states
 
@@ -115,12 +113,12 @@ def times(state, kernels, kept):
 
 def times_turned(d_product, turned, kept):
     """The gradient of the state from that of `times`, with the kernels transposed."""
-    pairs = zip(parts(d_product, kept), turned, strict=True)
+    pairs = zip(split_gates(d_product, kept), turned, strict=True)
     slopes = [ops.matmul(d, k) for d, k in pairs]
     return sum(map(operator.mul, slopes, kept)) if kept else slopes[0]
 
 
-def parts(tensor, kept):
+def split_gates(tensor, kept):
     """What belongs to each mask of dropout, along the last axis: all, without any."""
     return ops.split(tensor, max(len(kept), 1), axis=-1)
 
@@ -149,7 +147,7 @@ def refuse(*upstream):
 
 
 @functools.cache
-def _forward(recurrence, reverse, saving):
+def _forward(formula, reverse, saving):
     """The loop; it gives its states between the steps, `(B, T + 1, U)` each.
 
     Without `saving` it gives the output alone, and nothing of the gates.
@@ -158,7 +156,7 @@ def _forward(recurrence, reverse, saving):
     def forward(projected, kernel, bias, states, masks, kept, length):
         batch, steps = ops.shape(projected)[:2]
         units, dtype = kernel.shape[0], projected.dtype
-        kernels = parts(kernel, kept)
+        kernels = split_gates(kernel, kept)
 
         def buffer(steps, size):
             return ops.zeros((batch, steps, size), dtype)
@@ -166,9 +164,9 @@ def _forward(recurrence, reverse, saving):
         first = length if reverse else 0
         count = len(states) if saving else 1
         histories = [write(buffer(steps + 1, units), s, first) for s in states[:count]]
-        sizes = [n * units for n in recurrence.saved]
+        sizes = [n * units for n in formula.saved]
         saved = [buffer(steps, size) for size in sizes] if saving else []
-        sizes = sizes if saving else carried_sizes(recurrence, units)
+        sizes = sizes if saving else carried_sizes(formula, units)
         gates = [ops.zeros((batch, size), dtype) for size in sizes]
 
         def body(t, states, gates, histories, saved):
@@ -177,7 +175,7 @@ def _forward(recurrence, reverse, saving):
             def advance():
                 product = times(states[0], kernels, kept) + bias
                 inputs = read(projected, step)
-                new, gates = recurrence.advance(inputs, product, states)
+                new, gates = formula.advance(inputs, product, states)
                 gates = shaped(gates[: len(sizes)], batch, sizes)
                 return choose(masks, step, new, states), gates
 
@@ -200,25 +198,25 @@ def _forward(recurrence, reverse, saving):
 
 
 @functools.cache
-def _backward(recurrence, reverse):
+def _backward(formula, reverse):
     """The loop back through the steps, for the gradients of all but the kernel."""
 
     def backward(kernel, masks, kept, length, histories, saved, d_outputs, *d_last):
         batch, steps = ops.shape(d_outputs)[:2]
-        turned = [ops.transpose(k) for k in parts(kernel, kept)]
+        turned = [ops.transpose(k) for k in split_gates(kernel, kept)]
         d_projected = ops.zeros((batch, steps, kernel.shape[1]), d_outputs.dtype)
 
         def body(t, d_states, d_projected):
             step, begin, end = places(t, length, reverse)
             d_states = [d_states[0] + read(d_outputs, step), *d_states[1:]]
 
-            def retreat():
+            def step_back():
                 before = [read(h, begin) for h in histories]
                 after = [read(h, end) for h in histories]
                 gates = [read(buffer, step) for buffer in saved]
                 moved = choose(masks, step, d_states, [0 * d for d in d_states])
-                d_inputs, d_before = recurrence.retreat(moved, before, after, gates)
-                d_product = recurrence.gradient_of_product(d_inputs, gates)
+                d_inputs, d_before = formula.backward(moved, before, after, gates)
+                d_product = formula.gradient_of_product(d_inputs, gates)
                 d_before[0] = d_before[0] + times_turned(d_product, turned, kept)
                 if masks:
                     stayed = [d - m for d, m in zip(d_states, moved, strict=True)]
@@ -227,14 +225,14 @@ def _backward(recurrence, reverse):
 
             nothing = ops.zeros_like(read(d_projected, step))
             d_before, d_inputs = unless_padding(
-                masks, step, retreat, (d_states, nothing)
+                masks, step, step_back, (d_states, nothing)
             )
             return t - 1, d_before, write(d_projected, d_inputs, step)
 
         _, d_states, d_projected = ops.while_loop(
             lambda t, *_: t >= 0, body, (length - 1, list(d_last), d_projected)
         )
-        d_product = recurrence.gradient_of_product(d_projected, saved)
+        d_product = formula.gradient_of_product(d_projected, saved)
         return d_projected, d_product, d_states
 
     return compiled(backward)
@@ -295,7 +293,7 @@ def project(inputs, kernel, bias, kept=()):
     # One product of matrices: Keras' of `(B, T, D)` has a slow gradient.
     inputs = [rows(each) for each in dropped(inputs, kept)]
     projected = [
-        ops.matmul(x, k) for x, k in zip(inputs, parts(kernel, kept), strict=True)
+        ops.matmul(x, k) for x, k in zip(inputs, split_gates(kernel, kept), strict=True)
     ]
     projected = ops.concatenate(projected, axis=-1) + bias
     return ops.reshape(projected, (batch, steps, kernel.shape[1]))

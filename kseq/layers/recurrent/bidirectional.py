@@ -9,7 +9,7 @@ from keras import ops
 from kseq.layers.arguments import one_of, sequence_shape
 from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.initializers import reseeded
-from kseq.layers.masking import keep, step_mask
+from kseq.layers.masking import apply_mask, step_mask
 
 MERGES = {
     "concat": lambda forward, backward: ops.concatenate([forward, backward], axis=-1),
@@ -104,7 +104,7 @@ class Bidirectional(Composite):
         )
 
     def call(self, sequences, mask=None, initial_state=None, training=False):
-        sequences = keep(sequences, mask)
+        sequences = apply_mask(sequences, mask)
         options = {"mask": step_mask(mask, sequences), "training": training}
         ahead, back = self._first_states(initial_state)
         forward = self.forward_layer(sequences, initial_state=ahead, **options)

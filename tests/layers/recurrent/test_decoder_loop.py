@@ -11,9 +11,8 @@ from kseq.layers import (
     LuongAttention,
     RecurrentDecoder,
     compilation,
-    compiled_loop,
-    recurrent_layers,
 )
+from kseq.layers.recurrent import layers, step_loop
 from tests.helpers import (
     array,
     assert_close,
@@ -56,7 +55,7 @@ DECODERS = {
 
 @pytest.fixture(autouse=True)
 def small_layers_are_compiled_too(monkeypatch):
-    monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", 1)
+    monkeypatch.setattr(layers, "SMALLEST_UNITS", 1)
 
 
 class OwnAttention(LuongAttention):
@@ -142,9 +141,9 @@ def test_the_number_of_rows_may_be_known_of_the_inputs_alone(name):
 def test_decoders_that_are_alike_are_compiled_once_and_have_their_own_weights(
     monkeypatch,
 ):
-    made, make = [], compiled_loop._loops
+    made, make = [], step_loop._loops
     monkeypatch.setattr(
-        compiled_loop, "_loops", lambda *args: made.append(args) or make(*args)
+        step_loop, "_loops", lambda *args: made.append(args) or make(*args)
     )
     monkeypatch.setitem(DECODERS, "own", {"cell": "gru", "attention": OwnAttention})
     names = ("bahdanau gru", "bahdanau gru", "own", "own")

@@ -16,7 +16,7 @@ import keras
 from keras import ops
 
 from kseq.layers import compilation
-from kseq.layers.recurrence_loop import (
+from kseq.layers.recurrent.formula_loop import (
     choose,
     detached,
     places,
@@ -63,7 +63,7 @@ def run_steps(
             so that inside `compilation.sharing` they are compiled once. None for a step
             that is like no other.
         gate_sizes: Widths of what `step` returns after the states, each `(B, width)`,
-            which the loop carries unread; see `recurrences.carried_sizes`.
+            which the loop carries unread; see `formulas.carried_sizes`.
 
     Returns:
         List of the states after each step, `(B, T, U)` each, at its place whichever end

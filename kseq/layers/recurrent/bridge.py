@@ -6,9 +6,9 @@ Axes in shape comments: B batch, S source steps, D features, U units.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import fits, one_of, sequence_shape
+from kseq.layers.arguments import one_of, sequence_shape, shapes_compatible
 from kseq.layers.composition import Composite, freeze_parts
-from kseq.layers.masking import keep, step_mask
+from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.sums import mean_of_steps
 
 
@@ -116,7 +116,7 @@ class StateBridge(Composite):
             ]
         if states is None:
             mask = step_mask(memory_mask, memory)
-            states = [[mean_of_steps(keep(memory, mask), mask)]]
+            states = [[mean_of_steps(apply_mask(memory, mask), mask)]]
         sources = [ops.concatenate(list(layer), axis=-1) for layer in states]
         return [
             [projection(sources[source]) for projection in projections]
@@ -135,7 +135,7 @@ class StateBridge(Composite):
             received = [sum(received[i]) for i in self._source_layers(len(shapes))]
             expected = [layer[0].kernel.shape[0] for layer in self.projections]
         is_for_rows = all(
-            fits(shape[:1], (rows,)) for layer in shapes for shape in layer
+            shapes_compatible(shape[:1], (rows,)) for layer in shapes for shape in layer
         )
         if received != expected or not is_for_rows:
             raise ValueError(

@@ -14,9 +14,9 @@ from kseq.layers.arguments import (
 )
 from kseq.layers.composition import Composite
 from kseq.layers.dropout import Dropout
-from kseq.layers.feed_forward import FeedForward
-from kseq.layers.masking import keep
-from kseq.layers.multi_head_attention import MultiHeadAttention
+from kseq.layers.masking import apply_mask
+from kseq.layers.transformer.feed_forward import FeedForward
+from kseq.layers.transformer.multi_head_attention import MultiHeadAttention
 
 
 class TransformerLayer(Composite):
@@ -149,7 +149,7 @@ class TransformerStack(TransformerLayer):
 
     def enter(self, inputs, mask=None, training=False):
         """What the first block reads."""
-        inputs = keep(inputs, mask)
+        inputs = apply_mask(inputs, mask)
         if self.projection is not None:
             inputs = self.projection(inputs)
         return self.dropout_layer(inputs, training=training)

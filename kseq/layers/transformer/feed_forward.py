@@ -9,7 +9,7 @@ from kseq.layers.arguments import positive_integer, rate
 from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.dropout import Dropout
 from kseq.layers.initializers import initializer_of
-from kseq.layers.masking import keep
+from kseq.layers.masking import apply_mask
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -82,7 +82,7 @@ class FeedForward(Composite):
         return inputs_shape
 
     def call(self, inputs, mask=None, training=False):
-        hidden = self.widen(keep(inputs, mask))  # B S intermediate_dim
+        hidden = self.widen(apply_mask(inputs, mask))  # B S intermediate_dim
         return self.narrow(self.dropout_layer(hidden, training=training))  # B S D
 
     def get_config(self):

@@ -7,7 +7,6 @@ U units.
 import keras
 from keras import ops
 
-from kseq.layers import compilation
 from kseq.layers.arguments import (
     check_hypotheses,
     one_of,
@@ -16,23 +15,21 @@ from kseq.layers.arguments import (
     same_rows,
     sequence_shape,
 )
-from kseq.layers.attention import BahdanauAttention, LuongAttention
-from kseq.layers.bridge import StateBridge
-from kseq.layers.cells import (
+from kseq.layers.attention import BahdanauAttention, resolve_attention
+from kseq.layers.composition import Composite, freeze_parts
+from kseq.layers.embeddings import sequence_dropout
+from kseq.layers.masking import apply_mask, step_mask
+from kseq.layers.recurrent.bridge import StateBridge
+from kseq.layers.recurrent.cells import (
     CELLS,
     copy_cell,
     deserialize_cell,
-    loop_over_time,
     resolve_cell,
     serialize_cell,
     state_sizes,
     step_cell,
 )
-from kseq.layers.composition import Composite, freeze_parts, is_quantized
-from kseq.layers.decoder_steps import all_steps
-from kseq.layers.embeddings import sequence_dropout
-from kseq.layers.masking import keep, step_mask
-from kseq.layers.recurrent_layers import is_worth_compiling
+from kseq.layers.recurrent.decoder_loop import all_steps
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -174,16 +171,19 @@ class RecurrentDecoder(Composite):
         return self.cell if index == 0 else copy_cell(self.cell, index)
 
     @property
-    def _attends_before(self):
+    def attends_before(self):
+        """Whether a step begins with the attention, from the state before it."""
         return self.attention is not None and self.attention_order == "bahdanau"
 
     @property
-    def _attends_after(self):
+    def attends_after(self):
+        """Whether a step ends with the attention, from its new state."""
         return self.attention is not None and self.attention_order == "luong"
 
     @property
-    def _feeds_output(self):
-        return self._attends_after and self.input_feeding
+    def feeds_output(self):
+        """Whether a step also reads what the last one has put out."""
+        return self.attends_after and self.input_feeding
 
     def build(self, inputs_shape, memory_shape=None, initial_state_shape=None):
         batch, _, width = sequence_shape("inputs", inputs_shape)
@@ -196,11 +196,11 @@ class RecurrentDecoder(Composite):
                 )
             memory_shape = (batch, 0, width)
         self.state_bridge.build(memory_shape, initial_state_shape)
-        if self._attends_before:
+        if self.attends_before:
             fed = memory_shape[-1]
             readout_width = self.units + memory_shape[-1] + width
         else:
-            fed = self.units if self._feeds_output else 0
+            fed = self.units if self.feeds_output else 0
             readout_width = self.units + memory_shape[-1]
         if self.attention is not None:
             if not self.attention.built:  # a loaded one is
@@ -231,17 +231,18 @@ class RecurrentDecoder(Composite):
         memory = inputs[:, :0] if memory is None else memory
         same_rows("memory", memory.shape, "inputs", inputs.shape)
         state, constants = self.start(memory, memory_mask, initial_state)
-        inputs = keep(inputs, inputs_mask)
+        inputs = apply_mask(inputs, inputs_mask)
         inputs = self.dropout_layer(inputs, training=training)
-        features = self._run(inputs, state, constants, inputs_mask, training)
+        features = all_steps(self, inputs, state, constants, inputs_mask, training)
         outputs = self._outputs(inputs, features, constants)
         outputs = self.dropout_layer(outputs, training=training)  # B T U
         if not return_attention_scores:
             return outputs
         queries = features[..., : self.units]  # B T U
-        if self._attends_before:
-            queries = ops.concatenate([top(state), queries[:, :-1]], axis=1)
-        return outputs, self._attend(queries, constants)[1]
+        if self.attends_before:
+            first = top_hidden_state(state)  # B 1 U
+            queries = ops.concatenate([first, queries[:, :-1]], axis=1)
+        return outputs, self.attend(queries, constants)[1]
 
     def start(
         self,
@@ -266,14 +267,14 @@ class RecurrentDecoder(Composite):
         """
         memory = ops.convert_to_tensor(memory, self.compute_dtype)
         memory_mask = step_mask(memory_mask, memory)
-        memory = keep(memory, memory_mask)
+        memory = apply_mask(memory, memory_mask)
         bridged = self.state_bridge(memory, initial_state, memory_mask=memory_mask)
         state = {"cells": [[s[:, None] for s in layer] for layer in bridged]}  # B 1 U
-        if self._attends_before:
+        if self.attends_before:
             shape = (ops.shape(memory)[0], 1, memory.shape[-1])
             state["context"] = ops.zeros(shape, self.compute_dtype)  # B 1 D_m
-        if self._feeds_output:
-            state["output"] = ops.zeros_like(top(state))  # B 1 U
+        if self.feeds_output:
+            state["output"] = ops.zeros_like(top_hidden_state(state))  # B 1 U
         if num_beams > 1:
             state = keras.tree.map_structure(
                 lambda s: ops.repeat(s, num_beams, axis=1), state
@@ -304,14 +305,14 @@ class RecurrentDecoder(Composite):
         """
         self._check_attends(return_attention_scores)
         inputs = ops.convert_to_tensor(inputs, self.compute_dtype)
-        before = top(state)
+        before = top_hidden_state(state)
         check_hypotheses(inputs.shape, before.shape)
-        state = self._advance(inputs, state, constants)
-        outputs = self._outputs(inputs, self._features(state), constants)
+        state = self.advance(inputs, state, constants)
+        outputs = self._outputs(inputs, self.features(state), constants)
         if not return_attention_scores:
             return outputs, state
-        query = before if self._attends_before else top(state)  # B K U
-        return outputs, state, self._attend(query, constants)[1]
+        query = before if self.attends_before else top_hidden_state(state)  # B K U
+        return outputs, state, self.attend(query, constants)[1]
 
     def _check_attends(self, return_attention_scores):
         if return_attention_scores and self.attention is None:
@@ -320,94 +321,51 @@ class RecurrentDecoder(Composite):
                 "return_attention_scores=True on a decoder with attention=None."
             )
 
-    def _run(self, inputs, state, constants, inputs_mask, training):
-        """Takes all steps; returns the features `(B, T, F)` after each."""
-        ones = ops.ones_like(top(state))  # B 1 U
-        between = [self.dropout_layer(ones, training=training) for _ in self.cells[1:]]
-        if self._is_covered():
-            return self._features(
-                all_steps(
-                    self, inputs, state, constants, inputs_mask, between, training
-                )
-            )
-
-        # Not `x[:, None]` and `x[:, 0]`, whose gradients on TensorFlow copy `x`.
-        def advance(step_inputs, states):
-            states = [ops.expand_dims(s, 1) for s in states]  # B 1 U
-            step_inputs = ops.expand_dims(step_inputs, 1)  # B 1 D
-            last = keras.tree.pack_sequence_as(state, states)
-            new = self._advance(step_inputs, last, constants, between)
-            new_states = [ops.squeeze(s, 1) for s in keras.tree.flatten(new)]
-            return ops.squeeze(self._features(new), 1), new_states
-
-        states = [ops.squeeze(s, 1) for s in keras.tree.flatten(state)]  # B U
-        if inputs_mask is None:
-            return loop_over_time(advance, inputs, states)
-
-        # What is put out at a masked step is the first state.
-        def advance_and_keep(step_inputs, states):
-            features, new_states = advance(step_inputs, states[1:])
-            return features, [features, *new_states]
-
-        states = [ops.squeeze(self._features(state), 1), *states]
-        mask = step_mask(inputs_mask, inputs)
-        return loop_over_time(advance_and_keep, inputs, states, mask)
-
-    def _is_covered(self):
-        """Whether XLA may compile the loop by itself, where the model is not."""
-        return (
-            isinstance(self.cell, str)
-            and not (self._feeds_output and is_quantized(self.readout))
-            and is_worth_compiling(self.units)
-            and keras.backend.backend() == "tensorflow"
-            and compilation.is_tracing()
-        )
-
-    def _features(self, state):
+    def features(self, state):
         """The state of the top cell, and what the last step has read or said."""
-        parts = [top(state), *(state[k] for k in ("context", "output") if k in state)]
-        return ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+        others = [state[k] for k in ("context", "output") if k in state]
+        hidden = top_hidden_state(state)
+        return ops.concatenate([hidden, *others], axis=-1) if others else hidden
 
-    def _advance(self, inputs, state, constants, between=None):
+    def advance(self, inputs, state, constants, between=None):
         """One step of the cells: `(B, K, D)` and the last state give the next state."""
-        if self._attends_before:
-            context, _ = self._attend(top(state), constants)  # B K D_m
+        if self.attends_before:
+            context, _ = self.attend(top_hidden_state(state), constants)  # B K D_m
             inputs = ops.concatenate([inputs, context], axis=-1)
-        elif self._feeds_output:
+        elif self.feeds_output:
             inputs = ops.concatenate([inputs, state["output"]], axis=-1)
         cells = []
         for index, (cell, cell_state) in enumerate(
             zip(self.cells, state["cells"], strict=True)
         ):
             if index > 0:
-                inputs = (
-                    cells[-1][0]
-                    if between is None
-                    else (cells[-1][0] * between[index - 1])
-                )
+                inputs = cells[-1][0]
+                if between is not None:
+                    inputs = inputs * between[index - 1]
             cells.append(step_cell(cell, inputs, cell_state))
         new_state = {"cells": cells}
-        if self._attends_before:
+        if self.attends_before:
             new_state["context"] = context
-        if self._feeds_output:
+        if self.feeds_output:
             new_state["output"] = self._attentional_vector(cells[-1][0], constants)
         return new_state
 
     def _outputs(self, inputs, features, constants):
         """What the decoder says; axis 1 may be the beams or all T steps."""
-        if self._attends_before:
+        if self.attends_before:
             return self.readout(ops.concatenate([features, inputs], axis=-1))
-        if self._feeds_output:
+        if self.feeds_output:
             return ops.split(features, [self.units], axis=-1)[1]
-        if self._attends_after:
+        if self.attends_after:
             return self._attentional_vector(features, constants)
         return features
 
     def _attentional_vector(self, hidden, constants):
-        context, _ = self._attend(hidden, constants)
+        context, _ = self.attend(hidden, constants)
         return self.readout(ops.concatenate([hidden, context], axis=-1))  # B K U
 
-    def _attend(self, query, constants):
+    def attend(self, query, constants):
+        """What the queries `(B, T, U)` read in the memory, and by which weights."""
         return self.attention.attend(
             query, constants["keys"], constants["memory"], constants.get("mask")
         )
@@ -437,22 +395,6 @@ class RecurrentDecoder(Composite):
         return cls(**{**config, "cell": cell, "attention": attention})
 
 
-def top(state):
+def top_hidden_state(state):
     """The hidden state of the top cell, `(B, K, U)`."""
     return state["cells"][-1][0]
-
-
-def resolve_attention(attention, units, dtype):
-    """Makes an attention layer from its name; layers and None stay as they are."""
-    if isinstance(attention, str):
-        one_of("attention", attention, ("bahdanau", "luong"))
-        if attention == "bahdanau":
-            return BahdanauAttention(units, dtype=dtype)
-        return LuongAttention("general", dtype=dtype)
-    if attention is not None and not hasattr(attention, "project_keys"):
-        raise ValueError(
-            '`attention` must be "bahdanau", "luong", None or an attention layer of '
-            f"kseq. Received: attention={attention}. A layer of one's own needs the "
-            "methods `project_keys` and `attend`, see `kseq.layers.BahdanauAttention`."
-        )
-    return attention

@@ -14,9 +14,9 @@ from kseq.layers.arguments import (
     sequence_shape,
 )
 from kseq.layers.composition import freeze_parts
-from kseq.layers.masking import keep, step_mask
-from kseq.layers.transformer_blocks import TransformerDecoderBlock
-from kseq.layers.transformer_layer import TransformerStack
+from kseq.layers.masking import apply_mask, step_mask
+from kseq.layers.transformer.blocks import TransformerDecoderBlock
+from kseq.layers.transformer.stack import TransformerStack
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -282,7 +282,7 @@ class TransformerDecoder(TransformerStack):
         constants = {"layers": []}
         if memory_mask is not None:
             constants["mask"] = step_mask(memory_mask, memory)
-            memory = keep(memory, memory_mask)
+            memory = apply_mask(memory, memory_mask)
         if self.cross_attention:
             constants["layers"] = [b.project_memory(memory) for b in self.blocks]
             return constants

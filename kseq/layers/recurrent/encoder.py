@@ -6,20 +6,20 @@ Axes in shape comments: B batch, S steps, D features, U units.
 import keras
 
 from kseq.layers.arguments import one_of, positive_integer, rate, sequence_shape
-from kseq.layers.bidirectional import MERGES, Bidirectional
-from kseq.layers.cells import (
+from kseq.layers.composition import Composite, freeze_parts
+from kseq.layers.embeddings import sequence_dropout
+from kseq.layers.masking import apply_mask, step_mask
+from kseq.layers.recurrent.bidirectional import MERGES, Bidirectional
+from kseq.layers.recurrent.cells import (
     CELLS,
     copy_cell,
     deserialize_cell,
     resolve_cell,
     serialize_cell,
 )
-from kseq.layers.composition import Composite, freeze_parts
-from kseq.layers.embeddings import sequence_dropout
-from kseq.layers.masking import keep, step_mask
-from kseq.layers.recurrent_layers import GRU, LSTM, SimpleRNN
-from kseq.layers.rnn import RNN
-from kseq.layers.zoneout import Zoneout
+from kseq.layers.recurrent.layers import GRU, LSTM, SimpleRNN
+from kseq.layers.recurrent.rnn import RNN
+from kseq.layers.recurrent.zoneout import Zoneout
 
 LAYERS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
 
@@ -188,7 +188,7 @@ class RecurrentEncoder(Composite):
 
     def call(self, sequences, mask=None, return_state=False, training=False):
         mask = step_mask(mask, sequences)
-        sequences, states = keep(sequences, mask), []
+        sequences, states = apply_mask(sequences, mask), []
         for index, layer in enumerate(self.recurrent_layers):
             inputs = sequences  # B S D
             if self.layer_normalization:

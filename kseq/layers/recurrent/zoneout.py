@@ -7,8 +7,8 @@ import keras
 from keras import ops
 
 from kseq.layers.arguments import rate
-from kseq.layers.cells import LoopStep, state_sizes
-from kseq.layers.rnn import RNN
+from kseq.layers.recurrent.cells import LoopStep, state_sizes
+from kseq.layers.recurrent.rnn import RNN
 
 
 @keras.saving.register_keras_serializable(package="kseq")

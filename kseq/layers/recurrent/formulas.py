@@ -1,4 +1,4 @@
-"""The recurrences of SimpleRNN, LSTM and GRU: a step, and the way back over it.
+"""The formulas of SimpleRNN, LSTM and GRU: a step, and the way back over it.
 
 The inputs and the state have been multiplied with their kernels already: what is left
 is what stands between the products, and its gradient in closed form.
@@ -9,7 +9,7 @@ Axes in shape comments: B batch, T steps, U units, G gates.
 from keras import ops
 
 
-class SimpleRNN:
+class SimpleRNNFormula:
     """`h' = tanh(x + h R)`."""
 
     num_states, saved, num_carried = 1, (), 0
@@ -19,7 +19,7 @@ class SimpleRNN:
         return [ops.tanh(inputs + product)], []
 
     @staticmethod
-    def retreat(gradients, before, after, saved):
+    def backward(gradients, before, after, saved):
         [gradient], [output] = gradients, after
         return gradient * (1 - output * output), [0.0]
 
@@ -28,7 +28,7 @@ class SimpleRNN:
         return gradient
 
 
-class LSTM:
+class LSTMFormula:
     """`i, f, g, o = x + h R; c' = f c + i g; h' = o tanh(c')`, the gates activated."""
 
     num_states, saved, num_carried = 2, (4,), 0
@@ -37,26 +37,29 @@ class LSTM:
     @staticmethod
     def advance(inputs, product, states):
         _, c = states
-        gates = activated(inputs + product, LSTM.are_sigmoid)  # B 4U
+        gates = activated(inputs + product, LSTMFormula.are_sigmoid)  # B 4U
         i, f, g, o = ops.split(gates, 4, axis=-1)
         c = f * c + i * g
         return [o * ops.tanh(c), c], [gates]
 
     @staticmethod
-    def retreat(gradients, before, after, saved):
+    def backward(gradients, before, after, saved):
         (dh, dc), (_, c_before), (_, c), [gates] = gradients, before, after, saved
         i, f, g, o = ops.split(gates, 4, axis=-1)
         bent = ops.tanh(c)
         dc = dc + dh * o * (1 - bent * bent)
         upstream = ops.concatenate([dc * g, dc * c_before, dc * i, dh * bent], axis=-1)
-        return upstream * slope_of_activated(gates, LSTM.are_sigmoid), [0.0, dc * f]
+        return upstream * slope_of_activated(gates, LSTMFormula.are_sigmoid), [
+            0.0,
+            dc * f,
+        ]
 
     @staticmethod
     def gradient_of_product(gradient, saved):
         return gradient
 
 
-class GRU:
+class GRUFormula:
     """`h' = z h + (1 - z) tanh(x_h + r (h R)_h)`, `z` and `r` the sigmoid of `x + h R`.
 
     This is the form of cuDNN, and Keras' default (`reset_after=True`).
@@ -71,18 +74,18 @@ class GRU:
         units = h.shape[-1]
         x_zr, x_h = ops.split(inputs, [2 * units], axis=-1)
         p_zr, p_h = ops.split(product, [2 * units], axis=-1)
-        zr = activated(x_zr + p_zr, GRU.are_sigmoid)  # B 2U
+        zr = activated(x_zr + p_zr, GRUFormula.are_sigmoid)  # B 2U
         z, r = ops.split(zr, 2, axis=-1)
         new = ops.tanh(x_h + r * p_h)
         return [new + z * (h - new)], [zr, new, p_h]
 
     @staticmethod
-    def retreat(gradients, before, after, saved):
+    def backward(gradients, before, after, saved):
         [gradient], [h], (zr, new, p_h) = gradients, before, saved
         z, _ = ops.split(zr, 2, axis=-1)
         bent = gradient * (1 - z) * (1 - new * new)
         upstream = ops.concatenate([gradient * (h - new), bent * p_h], axis=-1)
-        d_zr = upstream * slope_of_activated(zr, GRU.are_sigmoid)
+        d_zr = upstream * slope_of_activated(zr, GRUFormula.are_sigmoid)
         return ops.concatenate([d_zr, bent], axis=-1), [gradient * z]
 
     @staticmethod
@@ -115,13 +118,13 @@ def per_gate(numbers, gates):
     return ops.repeat(ops.convert_to_tensor(numbers, gates.dtype), units)
 
 
-def carried_sizes(recurrence, units):
+def carried_sizes(formula, units):
     """Widths of the gates that a loop carries along, and out, unread.
 
     Of a GRU whose gates nobody sees XLA makes one slow kernel, and its loop may take
     twice as long.
     """
-    return [count * units for count in recurrence.saved[: recurrence.num_carried]]
+    return [count * units for count in formula.saved[: formula.num_carried]]
 
 
 def split_bias(cell):

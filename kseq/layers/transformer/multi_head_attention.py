@@ -1,10 +1,10 @@
 """Multi-head attention: several scaled dot-product attentions side by side.
 
-Called like any layer, or in parts: `project` and `attend` for whole sequences, `step`
-for a decoder that writes one step at a time and keeps its keys and values in a cache.
+Called like any layer, or in parts: `project` and `attend` for whole sequences. A
+decoder that writes one step at a time keeps keys and values in a cache (`cache.py`).
 
-Axes in shape comments: B batch, T query steps, S key steps, K beams, L cached steps,
-D features, H heads, N key heads, G query heads to each key head, C size of a head.
+Axes in shape comments: B batch, T query steps, S key steps, D features, H heads, N key
+heads, G query heads to each key head, C size of a head.
 """
 
 import keras
@@ -17,19 +17,21 @@ from kseq.layers.arguments import (
     same_rows,
     sequence_shape,
 )
-from kseq.layers.compilation import put
 from kseq.layers.composition import Composite, freeze_parts, is_quantized
 from kseq.layers.dropout import Dropout
 from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import (
+    apply_mask,
     as_boolean_mask,
+    check_attention_mask,
     combine_masks,
-    keep,
     look_ahead_mask,
     masked_softmax,
     step_mask,
 )
 from kseq.layers.positions import RotaryPositions, step_positions
+from kseq.layers.transformer.cache import attend_step, start_cache
+from kseq.layers.transformer.products import scores_of, sum_by_weights
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -210,7 +212,7 @@ class MultiHeadAttention(Composite):
                 "use_causal_mask=True. Take `look_ahead=True`."
             )
         positions = step_positions(query_mask, ops.shape(query)[1])
-        query = keep(query, query_mask)
+        query = apply_mask(query, query_mask)
         if value is None:
             value_mask = query_mask if value_mask is None else value_mask
             value_mask = step_mask(value_mask, query)
@@ -219,8 +221,8 @@ class MultiHeadAttention(Composite):
         else:
             same_rows("value", value.shape, "query", query.shape)
             value_positions = step_positions(value_mask, ops.shape(value)[1])
-            value = keep(value, value_mask)
-            key = None if key is None else keep(key, value_mask)
+            value = apply_mask(value, value_mask)
+            key = None if key is None else apply_mask(key, value_mask)
             queries = self.project_query(query, positions)
             keys, values = self.project_memory(value, key, value_positions)
         check_attention_mask(attention_mask, query, query if value is None else value)
@@ -278,85 +280,18 @@ class MultiHeadAttention(Composite):
             `(outputs (B, T, D), weights (B, H, T, S))`.
         """
         scores = scores_of(queries, ops.swapaxes(keys, 2, 3))
-        weights = self._weights(scores, mask, bias)
+        weights = self.attention_weights(scores, mask, bias)
         kept = self.dropout_layer(weights, training=training)
         context = sum_by_weights(kept, values)
-        return self._output(context), self._by_head(weights)
+        return self.join_heads(context), self._by_head(weights)
 
     def start_cache(self, num_rows, num_beams, max_length):
-        """An empty cache for `max_length` steps L of rows B with beams K.
-
-        What the beams write at one step stands side by side and stays where it is; a
-        `lineage` says whose step belongs to whom. The steps of the keys are their last
-        axis, which makes the product with a few queries several times as fast.
-        """
-        rows, steps = (num_rows, self.key_heads), max_length * num_beams
-        return {
-            "keys": ops.zeros((*rows, self.head_size, steps), self.compute_dtype),
-            "values": ops.zeros((*rows, steps, self.head_size), self.compute_dtype),
-        }  # B N C LK, B N LK C
+        """An empty cache, see `kseq.layers.transformer.cache.start_cache`."""
+        return start_cache(self, num_rows, num_beams, max_length)
 
     def step(self, query, cache, lineage, positions, prefix, prefix_mask=None):
-        """Reads, for each beam, a prefix and the steps written so far.
-
-        Args:
-            query: `(B, K, D)`, the newest step of each beam.
-            cache: Keys `(B, N, C, LK)` and values `(B, N, LK, C)`, from `start_cache`
-                or the last step.
-            lineage: Integers `(B, K, L)`: which beam has written each step of each
-                hypothesis, the newest by itself; -1 for steps to come.
-            positions: Integers `(B, K)`, the same in every row: the newest step.
-            prefix: Keys and values `(B, N, S, C)` that stand before step 0 and are
-                shared by the beams, or empty.
-            prefix_mask: Boolean `(B, S)`.
-
-        Returns:
-            `(outputs (B, K, D), cache)`.
-        """
-        beams, width = lineage.shape[1], query.shape[-1]
-        alone = ops.reshape(query, (-1, 1, width))  # BK 1 D
-        queries, key, value = self.project(alone, ops.reshape(positions, (-1, 1)))
-        queries = ops.reshape(queries, (-1, beams, *queries.shape[2:]))  # B K N G C
-        heads = (-1, beams, self.key_heads, self.head_size)
-        key = ops.transpose(ops.reshape(key, heads), (0, 2, 3, 1))  # B N C K
-        value = ops.transpose(ops.reshape(value, heads), (0, 2, 1, 3))  # B N K C
-        newest = positions[0, 0] * beams
-        keys = put(cache["keys"], key, newest, axis=3)
-        values = put(cache["values"], value, newest, axis=2)
-        cache = {"keys": keys, "values": values}
-
-        steps = ops.expand_dims(ops.arange(lineage.shape[2], dtype="int32"), 0)  # 1 L
-        by_beam = ops.expand_dims(lineage, -1) == ops.arange(
-            beams, dtype="int32"
-        )  # B K L K
-        mask = ops.reshape(by_beam, (-1, beams, keys.shape[3]))  # B K LK
-        scores = scores_of(queries, keys)
-        if not prefix:
-            bias = self._by_beam(self.bias_between(positions, steps), beams)
-            weights = self._weights(scores, mask, bias)
-            context = sum_by_weights(weights, values)
-            return self._output(context), cache
-
-        earlier = scores_of(queries, ops.swapaxes(prefix["keys"], 2, 3))
-        scores = ops.concatenate([earlier, scores], axis=-1)  # B N G K S+LK
-        before = prefix_positions(prefix_mask, prefix["keys"])  # B S
-        split = ops.shape(before)[1]
-        is_real = ops.ones_like(before, "bool") if prefix_mask is None else prefix_mask
-        is_real = ops.repeat(ops.expand_dims(is_real, 1), beams, axis=1)  # B K S
-        mask = ops.concatenate([is_real, mask], axis=-1)
-        bias = self.bias_between(positions, before)
-        if bias is not None:
-            written = self._by_beam(self.bias_between(positions, steps), beams)
-            bias = ops.concatenate([bias, written], axis=-1)
-        weights = self._weights(scores, mask, bias)
-        context = sum_by_weights(weights[..., :split], prefix["values"])
-        context = context + sum_by_weights(weights[..., split:], values)
-        return self._output(context), cache
-
-    @staticmethod
-    def _by_beam(bias, beams):
-        """From a bias for each step, `(..., L)`, to one for each of a cache."""
-        return None if bias is None else ops.repeat(bias, beams, axis=-1)
+        """One step for each beam, see `kseq.layers.transformer.cache.attend_step`."""
+        return attend_step(self, query, cache, lineage, positions, prefix, prefix_mask)
 
     def bias_between(self, query_positions, key_positions):
         """The relative bias `(B, N, G, T, S)` of positions `(B, T)` and `(B, S)`."""
@@ -406,7 +341,8 @@ class MultiHeadAttention(Composite):
     def _split_heads(self, x, num_heads):
         return ops.reshape(x, (-1, ops.shape(x)[1], num_heads, self.head_size))
 
-    def _weights(self, scores, mask, bias):
+    def attention_weights(self, scores, mask, bias):
+        """The weights `(B, N, G, T, S)`, from scores, a mask `(B, T, S)` and a bias."""
         scores = scores if bias is None else scores + ops.cast(bias, scores.dtype)
         if mask is not None:
             mask = ops.reshape(mask, (-1, 1, 1, *ops.shape(mask)[-2:]))  # B 1 1 T S
@@ -415,7 +351,8 @@ class MultiHeadAttention(Composite):
     def _by_head(self, weights):
         return ops.reshape(weights, (-1, self.num_heads, *ops.shape(weights)[3:]))
 
-    def _output(self, context):
+    def join_heads(self, context):
+        """What is put out, `(B, T, D)`, of what the heads read, `(B, T, N, G, C)`."""
         joined = ops.reshape(
             context, (-1, ops.shape(context)[1], self.num_heads * self.head_size)
         )  # B T HC
@@ -440,59 +377,6 @@ class MultiHeadAttention(Composite):
     def from_config(cls, config):
         restore = keras.saving.deserialize_keras_object
         return cls(**{**config, "relative_bias": restore(config["relative_bias"])})
-
-
-# Products, and not `einsum`, which with its gradient adds up half precision in half
-# precision on TensorFlow: over 500 steps it loses 2 %, over 3,000 of bfloat16 half.
-
-
-def scores_of(queries, keys):
-    """`(B, T, N, G, C)` times `(B, N, C, S)`: `(B, N, G, T, S)`."""
-    heads, group, size = queries.shape[2:]
-    rows, length = ops.shape(queries)[:2]
-    queries = ops.transpose(queries, (0, 2, 3, 1, 4))  # B N G T C
-    queries = ops.reshape(queries, (rows, heads, group * length, size))
-    scores = ops.matmul(queries, keys)  # B N GT S
-    return ops.reshape(scores, (rows, heads, group, length, ops.shape(keys)[3]))
-
-
-def sum_by_weights(weights, values):
-    """`(B, N, G, T, S)` times `(B, N, S, C)`: `(B, T, N, G, C)`."""
-    heads, group = weights.shape[1:3]
-    rows, _, _, length, steps = ops.shape(weights)
-    weights = ops.reshape(weights, (rows, heads, group * length, steps))
-    context = ops.matmul(weights, values)  # B N GT C
-    context = ops.reshape(context, (rows, heads, group, length, values.shape[3]))
-    return ops.transpose(context, (0, 3, 1, 2, 4))
-
-
-def prefix_positions(mask, prefix):
-    """Positions `(B, S)` of a prefix, whose last real step stands at -1.
-
-    Without a mask, `prefix` says how many there are: `(B, S, D)` or `(B, N, S, C)`.
-    """
-    if mask is None:
-        rows, length = ops.shape(prefix)[0], ops.shape(prefix)[-2]
-        positions = ops.expand_dims(ops.arange(length, dtype="int32") - length, 0)
-        return ops.broadcast_to(positions, (rows, length))
-    count = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
-    return step_positions(mask, ops.shape(mask)[1]) - count
-
-
-def check_attention_mask(mask, query, value):
-    """Refuses a mask that is known not to fit `(B, T, S)` or `(T, S)`."""
-    if mask is None:
-        return
-    shape = (*query.shape[:2], value.shape[1])  # B T S
-    received = tuple(ops.convert_to_tensor(mask).shape)
-    if len(received) not in (2, 3) or any(
-        None not in sizes and sizes[0] not in (1, sizes[1])
-        for sizes in zip(received[::-1], shape[::-1], strict=False)
-    ):
-        raise ValueError(
-            "`attention_mask` must have a value for each query and value, shape (T, S) "
-            f"or (B, T, S) = {shape}. Received: attention_mask of shape {received}."
-        )
 
 
 def join(tensors):

@@ -9,10 +9,14 @@ from keras import ops
 
 from kseq.layers.arguments import same_rows, sequence_shape
 from kseq.layers.composition import freeze_parts
-from kseq.layers.masking import combine_masks, keep, look_ahead_mask
-from kseq.layers.multi_head_attention import check_attention_mask, prefix_positions
-from kseq.layers.positions import step_positions
-from kseq.layers.transformer_layer import TransformerLayer
+from kseq.layers.masking import (
+    apply_mask,
+    check_attention_mask,
+    combine_masks,
+    look_ahead_mask,
+)
+from kseq.layers.positions import prefix_positions, step_positions
+from kseq.layers.transformer.stack import TransformerLayer
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -88,7 +92,7 @@ class TransformerEncoderBlock(TransformerLayer):
         training=False,
     ):
         positions = step_positions(mask, ops.shape(sequences)[1])
-        sequences = keep(sequences, mask)
+        sequences = apply_mask(sequences, mask)
         check_attention_mask(attention_mask, sequences, sequences)
         bias = self.attention.bias_between(positions, positions)
         mask = combine_masks(
@@ -226,11 +230,11 @@ class TransformerDecoderBlock(TransformerLayer):
         return_attention_scores=False,
         training=False,
     ):
-        inputs = keep(inputs, inputs_mask)
+        inputs = apply_mask(inputs, inputs_mask)
         constants = {}
         if memory is not None:
             same_rows("memory", memory.shape, "inputs", inputs.shape)
-            constants = self.project_memory(keep(memory, memory_mask))
+            constants = self.project_memory(apply_mask(memory, memory_mask))
         x, weights = self.run(inputs, constants, memory_mask, inputs_mask, training)
         return (x, weights) if return_attention_scores else x
 

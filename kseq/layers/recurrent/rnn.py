@@ -10,14 +10,15 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from kseq.layers import compilation, recurrence_loop, recurrences
-from kseq.layers.compiled_loop import run_steps
-from kseq.layers.recurrent_layers import FastLoop, is_plain, is_worth_compiling
+from kseq.layers import compilation
+from kseq.layers.recurrent import formula_loop, formulas
+from kseq.layers.recurrent.layers import FastLoop, is_plain, is_worth_compiling
+from kseq.layers.recurrent.step_loop import run_steps
 
 PLAIN = {
-    keras.layers.SimpleRNNCell: recurrences.SimpleRNN,
-    keras.layers.LSTMCell: recurrences.LSTM,
-    keras.layers.GRUCell: recurrences.GRU,
+    keras.layers.SimpleRNNCell: formulas.SimpleRNNFormula,
+    keras.layers.LSTMCell: formulas.LSTMFormula,
+    keras.layers.GRUCell: formulas.GRUFormula,
 }
 
 
@@ -140,17 +141,17 @@ def halves(cell):
     if type(cell) in PLAIN:
         if not is_plain(cell) or getattr(cell, "implementation", 2) != 2:
             return None  # the other implementation has dropout for each gate
-        recurrence = PLAIN[type(cell)]
-        bias, recurrent_bias = recurrences.split_bias(cell)
-        sizes = recurrences.carried_sizes(recurrence, cell.units)
+        formula = PLAIN[type(cell)]
+        bias, recurrent_bias = formulas.split_bias(cell)
+        sizes = formulas.carried_sizes(formula, cell.units)
 
         def project(inputs):
             of_inputs = ops.matmul(inputs, ops.cast(cell.kernel, inputs.dtype))
             return of_inputs + ops.cast(bias, inputs.dtype)
 
         def advance(projected, product, states):
-            states, gates = recurrence.advance(projected, product, states)
-            return states + gates[: recurrence.num_carried]
+            states, gates = formula.advance(projected, product, states)
+            return states + gates[: formula.num_carried]
 
         return Halves(project, advance, (kernel, recurrent_bias), [], sizes)
     if kernel is None or not (hasattr(cell, "project") and hasattr(cell, "advance")):
@@ -165,5 +166,5 @@ def halves(cell):
 def for_all_steps(project, sequences):
     """A function of rows `(N, D)`, of `(B, T, D)`."""
     batch, steps, _ = ops.shape(sequences)
-    projected = project(recurrence_loop.rows(sequences))  # BT P
+    projected = project(formula_loop.rows(sequences))  # BT P
     return ops.reshape(projected, (batch, steps, projected.shape[-1]))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kseq.layers import GRU, LSTM, SimpleRNN, compilation, recurrent_layers
+from kseq.layers import GRU, LSTM, SimpleRNN, compilation
+from kseq.layers.recurrent import layers
 from tests.helpers import (
     array,
     assert_close,
@@ -51,7 +52,7 @@ where_it_is_compiled = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def small_layers_are_fast_too(monkeypatch):
-    monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", 1)
+    monkeypatch.setattr(layers, "SMALLEST_UNITS", 1)
 
 
 def both(ours, theirs, **options):
@@ -465,7 +466,7 @@ def test_numbers_that_are_no_floats_are_read_as_in_keras(ours, theirs, dtype):
 
 
 def test_small_layers_are_left_to_keras_where_compiling_takes_longer(monkeypatch):
-    monkeypatch.setattr(recurrent_layers, "SMALLEST_UNITS", UNITS + 1)
+    monkeypatch.setattr(layers, "SMALLEST_UNITS", UNITS + 1)
     is_fast = GRU(UNITS)._is_covered()
     assert is_fast == (keras.backend.backend() == "jax" and compilation.available())
 

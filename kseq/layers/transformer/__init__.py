@@ -1,0 +1,1 @@
+"""The Transformer: its attention, blocks, encoder and decoder."""

@@ -1,0 +1,30 @@
+"""The products between queries, keys and values, by heads.
+
+Products, and not `einsum`, which with its gradient adds up half precision in half
+precision on TensorFlow: over 500 steps it loses 2 %, over 3,000 of bfloat16 half.
+
+Axes in shape comments: B batch, T query steps, S key steps, N key heads, G query heads
+to each key head, C size of a head.
+"""
+
+from keras import ops
+
+
+def scores_of(queries, keys):
+    """`(B, T, N, G, C)` times `(B, N, C, S)`: `(B, N, G, T, S)`."""
+    heads, group, size = queries.shape[2:]
+    rows, length = ops.shape(queries)[:2]
+    queries = ops.transpose(queries, (0, 2, 3, 1, 4))  # B N G T C
+    queries = ops.reshape(queries, (rows, heads, group * length, size))
+    scores = ops.matmul(queries, keys)  # B N GT S
+    return ops.reshape(scores, (rows, heads, group, length, ops.shape(keys)[3]))
+
+
+def sum_by_weights(weights, values):
+    """`(B, N, G, T, S)` times `(B, N, S, C)`: `(B, T, N, G, C)`."""
+    heads, group = weights.shape[1:3]
+    rows, _, _, length, steps = ops.shape(weights)
+    weights = ops.reshape(weights, (rows, heads, group * length, steps))
+    context = ops.matmul(weights, values)  # B N GT C
+    context = ops.reshape(context, (rows, heads, group, length, values.shape[3]))
+    return ops.transpose(context, (0, 3, 1, 2, 4))
