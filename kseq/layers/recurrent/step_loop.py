@@ -74,22 +74,22 @@ def run_steps(
     # Tensors, which TensorFlow does not take for variables.
     weights = [ops.reshape(v, v.shape) for v in variables]
     arguments = (inputs, states, floats, products, weights, others, masks, length)
-    make_loops = functools.partial(_loops, step, variables, reverse, gate_sizes)
-    forward, backward = compilation.once(key and (key, reverse), make_loops)
+    make_loops = functools.partial(Loops, step, variables, reverse, gate_sizes)
+    loops = compilation.once(key and (key, reverse), make_loops)
 
     @ops.custom_gradient
     def differentiable(*given):
         tensors = detached(arguments, given)
-        histories, saved, _ = forward[training](*tensors)
+        histories, saved, _ = loops.forward[training](*tensors)
 
         def gradient(*upstream):
-            kept = saved if training else forward[True](*tensors)[1]
+            kept = saved if training else loops.forward[True](*tensors)[1]
             known = (arguments, histories, kept, list(upstream))
 
             @ops.custom_gradient
             def slopes(*flat):
                 tensors, *rest = detached(known, flat)
-                results = backward(tensors, *rest)
+                results = loops.backward(tensors, *rest)
                 d_states, d_inputs, d_floats, d_weights, factors, d_products = results
                 d_products = {
                     name: (_transposed(factors[name], d), total(d, axis=(0, 1)))
@@ -108,28 +108,28 @@ def run_steps(
     return list(differentiable(*keras.tree.flatten(arguments)))
 
 
-def _loops(step, variables, reverse, gate_sizes):
-    """The loops of a step function: `({saving: forward}, backward)`, compiled.
+class Loops:
+    """The loops of a step function, compiled: `forward[saving]` and `backward`.
 
     They know no tensor but those that they are given, as `run_steps` orders them.
     """
 
-    def bound(others, multiply):
-        """The step as a function of what it may be differentiated with."""
+    def __init__(self, step, variables, reverse, gate_sizes):
+        self.step, self.variables = step, variables
+        self.reverse, self.gate_sizes = reverse, gate_sizes
+        self.forward = {
+            saving: compilation.compiled(functools.partial(self._forward, saving))
+            for saving in (False, True)
+        }
+        self.backward = compilation.compiled(self._backward)
 
-        def run(inputs, states, floats, weights):
-            pairs = list(zip(variables, weights, strict=True))
-            with keras.StatelessScope(state_mapping=pairs):
-                return step(inputs, states, {**floats, **others}, multiply)
-
-        return run
-
-    def forward(saving, *tensors):
+    def _forward(self, saving, *tensors):
+        """All steps: the states between them, the products, and the last gates."""
         inputs, states, floats, products, weights, others, masks, length = tensors
         batch, steps = ops.shape(inputs)[:2]
 
         def body(t, states, histories, saved, _):
-            place, _, after = places(t, length, reverse)
+            place, _, after = places(t, length, self.reverse)
             found = {}
 
             def multiply(name, x):
@@ -137,84 +137,107 @@ def _loops(step, variables, reverse, gate_sizes):
                 found[name] = ops.matmul(x, matrix) + bias
                 return found[name]
 
-            run = bound(others, multiply)
+            run = self._bound(others, multiply)
             new = run(read(inputs, place), states, floats, weights)
-            gates = shaped(new[len(states) :], batch, gate_sizes)
+            gates = shaped(new[len(states) :], batch, self.gate_sizes)
             new = choose(masks, place, new[: len(states)], states)
             histories = [write(h, s, after) for h, s in _zip(histories, new)]
             saved = {k: write(v, found[k], place) for k, v in saved.items()}
             return t + 1, new, histories, saved, gates
 
         histories = [_buffer(s, steps + 1) for s in states]
-        first = length if reverse else 0
+        first = length if self.reverse else 0
         histories = [write(h, s, first) for h, s in _zip(histories, states)]
         saved = {
             name: ops.zeros((batch, steps, bias.shape[0]), bias.dtype)
             for name, (_, bias) in (products.items() if saving else ())
         }
-        gates = [ops.zeros((batch, size), inputs.dtype) for size in gate_sizes]
+        gates = [ops.zeros((batch, size), inputs.dtype) for size in self.gate_sizes]
         first = (ops.zeros((), "int32"), states, histories, saved, gates)
         return ops.while_loop(lambda t, *_: t < length, body, first)[2:]
 
-    def backward(tensors, histories, saved, upstream):
-        inputs, states, floats, products, weights, others, masks, length = tensors
-        batch, steps = ops.shape(inputs)[:2]
+    def _backward(self, tensors, histories, saved, upstream):
+        """All steps, the last first: the gradients, and the factors of each product."""
+        _, _, floats, products, weights, _, _, length = tensors
         turned = {name: ops.transpose(matrix) for name, (matrix, _) in products.items()}
-        nothing = {
-            name: ops.zeros((batch, bias.shape[0]), bias.dtype)
-            for name, (_, bias) in products.items()
-        }
 
         def body(t, d_states, d_inputs, d_floats, d_weights, factors, d_products):
-            place, begin, _ = places(t, length, reverse)
-            read_inputs = read(inputs, place)
+            place, begin, _ = places(t, length, self.reverse)
             before = [read(h, begin) for h in histories]
-            multiplied = {}
-
-            def take(inputs, states, floats, weights, added):
-                def multiply(name, x):
-                    multiplied[name] = x
-                    product = read(saved[name], place)
-                    return _known(product, x, turned[name], added[name])
-
-                new = bound(others, multiply)(inputs, states, floats, weights)
-                return choose(masks, place, new[: len(states)], states)
-
+            known = {name: read(v, place) for name, v in saved.items()}
             d_new = [d + read(u, place) for d, u in _zip(d_states, upstream)]
-            d_read, d_states, d_f, d_w, d_p = compilation.pull_back(
-                take, (read_inputs, before, floats, weights, nothing), d_new
+            multiplied, gradients = self._step_back(
+                tensors, turned, place, before, known, d_new
             )
-            factors = {k: write(v, multiplied[k], place) for k, v in factors.items()}
+            d_read, d_states, d_f, d_w, d_p = gradients
             return (
                 t - 1,
                 d_states,
                 write(d_inputs, d_read, place),
                 {k: v + precise(d_f[k]) for k, v in d_floats.items()},
                 [a + precise(b) for a, b in _zip(d_weights, d_w)],
-                factors,
+                {k: write(v, multiplied[k], place) for k, v in factors.items()},
                 {k: write(v, d_p[k], place) for k, v in d_products.items()},
             )
 
-        zeros = ops.zeros_like
-        factors = {
-            name: ops.zeros((batch, steps, matrix.shape[0]), matrix.dtype)
-            for name, (matrix, _) in products.items()
-        }
-        d_products = {name: _buffer(x, steps) for name, x in nothing.items()}
-        sums = [zeros(s) for s in states], zeros(inputs)
-        sums = (*sums, {k: zeros(precise(v)) for k, v in floats.items()})
-        sums = (*sums, [zeros(precise(w)) for w in weights], factors, d_products)
-        results = ops.while_loop(lambda t, *_: t >= 0, body, (length - 1, *sums))[1:]
+        first = (length - 1, *_no_gradients(tensors))
+        results = ops.while_loop(lambda t, *_: t >= 0, body, first)[1:]
         d_states, d_inputs, d_floats, d_weights, *of_products = results
         d_floats = {k: ops.cast(v, floats[k].dtype) for k, v in d_floats.items()}
         d_weights = [ops.cast(d, w.dtype) for d, w in _zip(d_weights, weights)]
         return d_states, d_inputs, d_floats, d_weights, *of_products
 
-    forwards = {
-        saving: compilation.compiled(functools.partial(forward, saving))
-        for saving in (False, True)
-    }
-    return forwards, compilation.compiled(backward)
+    def _step_back(self, tensors, turned, place, before, known, d_new):
+        """What one step multiplies, and the gradients of all that it takes.
+
+        Args:
+            tensors: As `run_steps` orders them.
+            turned: The matrices, transposed.
+            place: The number of the step.
+            before: The states before it.
+            known: Its products by name.
+            d_new: The gradients of the states after it.
+        """
+        inputs, _, floats, _, weights, others, masks, _ = tensors
+        nothing = {name: ops.zeros_like(product) for name, product in known.items()}
+        multiplied = {}
+
+        def take(inputs, states, floats, weights, added):
+            def multiply(name, x):
+                multiplied[name] = x
+                return _known(known[name], x, turned[name], added[name])
+
+            new = self._bound(others, multiply)(inputs, states, floats, weights)
+            return choose(masks, place, new[: len(states)], states)
+
+        arguments = (read(inputs, place), before, floats, weights, nothing)
+        gradients = compilation.pull_back(take, arguments, d_new)
+        return multiplied, gradients
+
+    def _bound(self, others, multiply):
+        """The step as a function of what it may be differentiated with."""
+
+        def run(inputs, states, floats, weights):
+            pairs = list(zip(self.variables, weights, strict=True))
+            with keras.StatelessScope(state_mapping=pairs):
+                return self.step(inputs, states, {**floats, **others}, multiply)
+
+        return run
+
+
+def _no_gradients(tensors):
+    """Zeros for the gradients that the loop back adds up, or writes step by step."""
+    inputs, states, floats, products, weights, *_ = tensors
+    batch, steps = ops.shape(inputs)[:2]
+    zeros = ops.zeros_like
+    factors, d_products = {}, {}
+    for name, (matrix, bias) in products.items():
+        factors[name] = ops.zeros((batch, steps, matrix.shape[0]), matrix.dtype)
+        d_products[name] = ops.zeros((batch, steps, bias.shape[0]), bias.dtype)
+    d_floats = {name: zeros(precise(value)) for name, value in floats.items()}
+    d_weights = [zeros(precise(weight)) for weight in weights]
+    d_states = [zeros(state) for state in states]
+    return d_states, zeros(inputs), d_floats, d_weights, factors, d_products
 
 
 def _known(product, x, turned, added):
