@@ -22,7 +22,7 @@ import time
 import keras
 
 import kseq
-from kseq.training.arguments import Help, count, folder, positive, require, seed, share
+from kseq.training.cli import Help, count, folder, positive, require, seed, share
 
 try:
     from rich.console import Console

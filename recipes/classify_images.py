@@ -20,7 +20,7 @@ import numpy as np
 import sklearn.datasets
 
 import kseq
-from kseq.training.arguments import Help, count, folder, positive, require, seed
+from kseq.training.cli import Help, count, folder, positive, require, seed
 
 try:
     from rich.console import Console

@@ -28,7 +28,7 @@ import numpy as np
 from keras import ops
 
 import kseq
-from kseq.training.arguments import Help, count, folder, positive, require, seed, share
+from kseq.training.cli import Help, count, folder, positive, require, seed, share
 
 try:
     from rich.console import Console

@@ -22,7 +22,7 @@ import sklearn.datasets
 import sklearn.svm
 
 import kseq
-from kseq.training.arguments import (
+from kseq.training.cli import (
     Help,
     count,
     folder,

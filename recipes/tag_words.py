@@ -26,7 +26,7 @@ import keras
 import numpy as np
 
 import kseq
-from kseq.training.arguments import Help, count, folder, positive, require, seed, share
+from kseq.training.cli import Help, count, folder, positive, require, seed, share
 
 try:
     from rich.console import Console

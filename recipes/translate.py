@@ -22,7 +22,7 @@ import sys
 import keras
 
 import kseq
-from kseq.training.arguments import Help, count, folder, positive, require, seed, share
+from kseq.training.cli import Help, count, folder, positive, require, seed, share
 
 try:
     import sacrebleu

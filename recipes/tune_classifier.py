@@ -22,7 +22,7 @@ import keras
 import numpy as np
 
 import kseq
-from kseq.training.arguments import Help, count, folder, positive, seed
+from kseq.training.cli import Help, count, folder, positive, seed
 from kseq.tuning import Choice, Float, Int, MedianStopping, Space, spaces
 
 try:

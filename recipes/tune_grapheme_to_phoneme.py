@@ -20,7 +20,7 @@ import sys
 import keras_tuner
 
 import kseq
-from kseq.training.arguments import Help, count, folder, positive, seed
+from kseq.training.cli import Help, count, folder, positive, seed
 from kseq.tuning import Choice, Float, MedianStopping, Space, objective, spaces
 
 try:

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 
 import kseq
-from kseq.training.arguments import (
+from kseq.training.cli import (
     Help,
     count,
     folder,

@@ -29,7 +29,12 @@ MAY_IMPORT = {
     "kseq/layers/compilation.py": {"keras", "jax", "tensorflow", "tf2onnx"},
     "kseq/decoding": {"keras"},
     "kseq/builders": {"keras", "numpy", "kseq.layers", "kseq.decoding"},
-    "kseq/training": {"keras", "numpy", "kseq.layers.arguments", "kseq.layers.masking"},
+    "kseq/training": {
+        "keras",
+        "numpy",
+        "kseq.layers.validation",
+        "kseq.layers.masking",
+    },
     "kseq/tuning": {
         "keras",
         "keras_tuner",
@@ -50,7 +55,7 @@ MAY_IMPORT = {
     "kseq/tuning/results.py": {
         "keras",
         "keras_tuner",
-        "kseq.layers.arguments",
+        "kseq.layers.validation",
         "kseq.tuning",
         "pandas",
     },

@@ -9,7 +9,7 @@ import numbers
 import keras
 from keras import ops
 
-from kseq.builders.parts import (
+from kseq.builders.shorthands import (
     as_decoder,
     as_embedding,
     as_encoder,
@@ -19,8 +19,8 @@ from kseq.builders.parts import (
 )
 from kseq.builders.writing import WritingModel
 from kseq.layers import RecurrentEncoder, TiedHead, TokenEmbedding
-from kseq.layers.arguments import one_of, positive_integer
 from kseq.layers.masking import mask_of
+from kseq.layers.validation import one_of, positive_integer
 
 PARTS = ("source", "target", "encoder", "decoder", "head")
 

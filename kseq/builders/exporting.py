@@ -11,8 +11,8 @@ import keras
 from keras import ops
 
 from kseq.decoding.randomness import seeds_of_rows
-from kseq.layers.arguments import one_of
 from kseq.layers.compilation import choices_as_choices, portable
+from kseq.layers.validation import one_of
 
 FORMATS = ("tf_saved_model", "onnx", "litert")
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}

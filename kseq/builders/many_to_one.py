@@ -5,7 +5,7 @@ Axes in shape comments: B batch, S steps, D features, U units.
 
 import keras
 
-from kseq.builders.parts import (
+from kseq.builders.shorthands import (
     as_embedding,
     as_encoder,
     as_head,
@@ -17,7 +17,7 @@ from kseq.builders.parts import (
 )
 from kseq.builders.token_inputs import TokenInputs
 from kseq.layers import ClassToken
-from kseq.layers.arguments import rate
+from kseq.layers.validation import rate
 
 
 def many_to_one(

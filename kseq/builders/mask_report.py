@@ -133,7 +133,7 @@ def mask_report(model, inputs=None):
     def observed(operation):
         def call(*args, **kwargs):
             # Now, for `MultiHeadAttention` takes the mask off its inputs.
-            arguments = Arguments(operation, args, kwargs)
+            arguments = CallArguments(operation, args, kwargs)
             outputs = tree.flatten(operation(*args, **kwargs))
             if not computes_a_mask(operation, outputs):
                 rows.append(row_of(operation, arguments, outputs))
@@ -161,7 +161,7 @@ def mask_report(model, inputs=None):
     return MaskReport(tuple(rows))
 
 
-class Arguments:
+class CallArguments:
     """What a call was given: its tensors and their masks."""
 
     def __init__(self, operation, args, kwargs):

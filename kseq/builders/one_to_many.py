@@ -7,7 +7,7 @@ V vocabulary.
 import numbers
 
 from kseq.builders.encoder_decoder import EncoderDecoder
-from kseq.builders.parts import as_decoder, as_embedding, as_encoder
+from kseq.builders.shorthands import as_decoder, as_embedding, as_encoder
 from kseq.layers import ClassEmbedding
 
 

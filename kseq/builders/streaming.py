@@ -11,8 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseq.builders.batching import quietly
 from kseq.builders.loops import Searching
-from kseq.builders.rows import quietly
 
 INPUTS = ("prefix", "max_lengths", "row_seeds")
 

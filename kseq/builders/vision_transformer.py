@@ -4,7 +4,7 @@ Axes in shape comments: B batch, H height, W width of a picture, C channels.
 """
 
 from kseq.builders.many_to_one import many_to_one
-from kseq.builders.parts import heads_of
+from kseq.builders.shorthands import heads_of
 from kseq.layers import PatchEmbedding, TransformerEncoder
 
 

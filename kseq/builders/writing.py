@@ -11,9 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.builders.exporting import check_export, checked_shape, export
-from kseq.builders.loops import Cache, Reading, Writing
-from kseq.builders.rows import (
+from kseq.builders.batching import (
     all_rows,
     as_batch,
     check_ends,
@@ -27,13 +25,15 @@ from kseq.builders.rows import (
     source_lengths,
     token_rows,
 )
+from kseq.builders.exporting import check_export, checked_shape, export
+from kseq.builders.loops import Cache, Reading, Writing
 from kseq.builders.step_labels import StepLabels
 from kseq.builders.streaming import Beginning, Stepping, stream
 from kseq.builders.token_inputs import TokenInputs
 from kseq.decoding import BeamSearch, Generation, GreedySearch, Sampling
 from kseq.decoding.constraints import constraint_tuple
 from kseq.decoding.loop import check_max_length
-from kseq.layers.arguments import one_of
+from kseq.layers.validation import one_of
 
 
 class WritingModel(TokenInputs, StepLabels, keras.Model):

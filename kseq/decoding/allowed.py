@@ -9,9 +9,9 @@ import itertools
 
 from keras import ops
 
-from kseq.decoding.arguments import check_vocabulary, token_sequences
 from kseq.decoding.constraints import only_where
 from kseq.decoding.hypotheses import occurs
+from kseq.decoding.validation import check_vocabulary, token_sequences
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,6 @@ import dataclasses
 from keras import ops
 
 from kseq.decoding.allowed import AllowedSequences
-from kseq.decoding.arguments import is_integer, number, positive_integer
 from kseq.decoding.constraints import (
     AllowedTokens,
     BannedTokens,
@@ -26,6 +25,7 @@ from kseq.decoding.repetition import (
     NoRepeatNGrams,
     RepetitionPenalty,
 )
+from kseq.decoding.validation import is_integer, number, positive_integer
 
 LENGTH_PENALTY_FORMS = ("power", "gnmt")
 UNSEEN = 1e-37  # the least coverage of a source step, of which there is a logarithm

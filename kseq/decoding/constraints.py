@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from keras import ops
 
-from kseq.decoding.arguments import (
+from kseq.decoding.validation import (
     check_vocabulary,
     is_among,
     is_token,

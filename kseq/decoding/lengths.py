@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from kseq.decoding.arguments import number
+from kseq.decoding.validation import number
 
 
 @dataclasses.dataclass(frozen=True)

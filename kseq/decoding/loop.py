@@ -12,11 +12,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from kseq.decoding.arguments import check_ends, check_prefix, concrete_values, integers
 from kseq.decoding.forced import Forced
 from kseq.decoding.generation import Generation
 from kseq.decoding.hypotheses import Hypotheses
 from kseq.decoding.states import begun_state, check_form
+from kseq.decoding.validation import check_ends, check_prefix, concrete_values, integers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,14 +7,14 @@ import dataclasses
 
 from keras import ops
 
-from kseq.decoding.arguments import (
+from kseq.decoding.constraints import only_where
+from kseq.decoding.hypotheses import occurs
+from kseq.decoding.validation import (
     check_vocabulary,
     number,
     positive_integer,
     token_sequences,
 )
-from kseq.decoding.constraints import only_where
-from kseq.decoding.hypotheses import occurs
 
 
 @dataclasses.dataclass(frozen=True)

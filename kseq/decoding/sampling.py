@@ -8,10 +8,10 @@ import dataclasses
 from keras import ops
 
 from kseq.decoding import randomness
-from kseq.decoding.arguments import integers, is_integer, number, positive_integer
 from kseq.decoding.constraints import constraint_tuple
 from kseq.decoding.loop import SearchLoop, best_first, chosen
 from kseq.decoding.truncation import draw, truncated
+from kseq.decoding.validation import integers, is_integer, number, positive_integer
 
 
 @dataclasses.dataclass(frozen=True)

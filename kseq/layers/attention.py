@@ -9,11 +9,11 @@ Axes in shape comments: B batch, T query steps, S key steps, U units, D features
 import keras
 from keras import ops
 
-from kseq.layers.arguments import one_of, positive_integer, same_rows
 from kseq.layers.initializers import initializer_of
 from kseq.layers.layer import Layer
 from kseq.layers.masking import apply_mask, masked_softmax
 from kseq.layers.sums import total
+from kseq.layers.validation import one_of, positive_integer, same_rows
 
 
 class DecoderAttention(Layer):

@@ -6,9 +6,9 @@ Axes in shape comments: B batch, F features, D width.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import known_ids, positive_integer
 from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.initializers import initializer_of
+from kseq.layers.validation import known_ids, positive_integer
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -8,8 +8,8 @@ import math
 import keras
 from keras import ops
 
-from kseq.layers.arguments import rate
 from kseq.layers.layer import Layer
+from kseq.layers.validation import rate
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -11,7 +11,6 @@ import math
 import keras
 from keras import ops
 
-from kseq.layers.arguments import integer, known_ids, positive_integer, rate
 from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import apply_mask, padding_mask
@@ -20,6 +19,7 @@ from kseq.layers.positions import (
     make_positions,
     serialize_positions,
 )
+from kseq.layers.validation import integer, known_ids, positive_integer, rate
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -9,7 +9,7 @@ Axes in shape comments: B batch, T query steps, S key steps.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import concrete_values, shapes_compatible
+from kseq.layers.validation import concrete_values, shapes_compatible
 
 
 def padding_mask(token_ids, pad_token_id=0):

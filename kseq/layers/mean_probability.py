@@ -8,9 +8,9 @@ import math
 import keras
 from keras import ops
 
-from kseq.layers.arguments import shapes_compatible
 from kseq.layers.layer import Layer
 from kseq.layers.masking import apply_mask
+from kseq.layers.validation import shapes_compatible
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -7,7 +7,6 @@ D width of a vector.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import positive_integer, rate
 from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.embeddings import build_positions
 from kseq.layers.initializers import initializer_of
@@ -16,6 +15,7 @@ from kseq.layers.positions import (
     make_positions,
     serialize_positions,
 )
+from kseq.layers.validation import positive_integer, rate
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -9,12 +9,12 @@ Axes in shape comments: B batch, S steps, D features, U units.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import positive_integer, sequence_shape
 from kseq.layers.attention import add_kernel, cast_like, weighted_sum
 from kseq.layers.initializers import initializer_of
 from kseq.layers.layer import Layer
 from kseq.layers.masking import apply_mask, as_boolean_mask, step_mask
 from kseq.layers.sums import mean_of_steps
+from kseq.layers.validation import positive_integer, sequence_shape
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -10,15 +10,15 @@ import keras
 from keras import ops
 
 from kseq.layers import compilation
-from kseq.layers.arguments import (
+from kseq.layers.initializers import initializer_of
+from kseq.layers.layer import Layer
+from kseq.layers.masking import as_boolean_mask
+from kseq.layers.validation import (
     concrete_values,
     one_of,
     positive_integer,
     positive_number,
 )
-from kseq.layers.initializers import initializer_of
-from kseq.layers.layer import Layer
-from kseq.layers.masking import as_boolean_mask
 
 LAYOUTS = ("interleaved", "halves")
 

@@ -8,9 +8,9 @@ import dataclasses
 import keras
 import numpy as np
 
-from kseq.text.arguments import at_least, shortened, strings
 from kseq.text.loading import Loadable
 from kseq.text.pipeline import checked, deserialize_parts, encode_some, serialize_parts
+from kseq.text.validation import at_least, shortened, strings
 
 PARTS = ("model", "vocabulary")
 LENGTH_MULTIPLE = 16  # so that a compiled model meets few shapes

@@ -10,7 +10,7 @@ import collections
 import heapq
 import itertools
 
-from kseq.text.marks import is_mark
+from kseq.text.punctuation import is_mark
 from kseq.text.token_table import by_frequency
 
 CONTINUED, UNKNOWN_WORD = "##", "[UNK]"

@@ -6,7 +6,7 @@ import numbers
 import keras
 import numpy as np
 
-from kseq.text.arguments import shortened
+from kseq.text.validation import shortened
 
 PADDING, UNKNOWN, START, END = range(4)
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"

@@ -7,15 +7,15 @@ import collections
 import itertools
 import unicodedata
 
-from kseq.text.arguments import is_list, shortened, strings, utf8
-from kseq.text.marks import SPACING, join_marks, split_marks
 from kseq.text.pieces import (
     join_pieces,
     learn_pieces,
     piece_tokenizer,
     tensorflow_text,
 )
+from kseq.text.punctuation import SPACING, join_marks, split_marks
 from kseq.text.token_table import by_frequency
+from kseq.text.validation import is_list, shortened, strings, utf8
 
 SPLITS = ("character", "word", "word_and_mark", "word_piece", None)
 MARKED = ("word_and_mark", "word_piece")  # the marks apart, the spaces kept

@@ -8,10 +8,10 @@ import os
 
 import keras
 
-from kseq.text.arguments import at_least, one_of
 from kseq.text.files import read_json, replace_json, write_json
 from kseq.text.token_table import END, PADDING, START, UNKNOWN, TokenTable, rows_of
 from kseq.text.tokenizers import COMPOSED, MARKED, SPLITS, Tokenizer
+from kseq.text.validation import at_least, one_of
 
 ASSET = "tokens.json"
 OPTIONS = ("split", "normalization", "lowercase", "max_tokens", "min_count")

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 
-from kseq.text.arguments import at_least
 from kseq.text.loading import Loadable
 from kseq.text.pipeline import check_streams, checked
 from kseq.text.streaming import TextStream
 from kseq.text.unknown import without_unknown
+from kseq.text.validation import at_least
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -1,4 +1,4 @@
-from kseq.training import arguments
+from kseq.training import cli
 from kseq.training.batches import LengthBatches, batches
 from kseq.training.callbacks import SaveBest, StopOnInterrupt
 from kseq.training.losses import SequenceCrossentropy
@@ -24,8 +24,8 @@ __all__ = [
     "TeacherForcing",
     "TokenAccuracy",
     "TokenDropout",
-    "arguments",
     "batches",
+    "cli",
     "edit_distance",
     "span_scores",
     "spans",

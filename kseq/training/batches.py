@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
-from kseq.layers.arguments import integer, number, positive_integer
-from kseq.training.data_set import DataSet
-from kseq.training.rows import checked_rows, is_sequence, kind_of, stacked
+from kseq.layers.validation import integer, number, positive_integer
+from kseq.training.batch_dataset import BatchDataset
+from kseq.training.row_kinds import checked_rows, is_sequence, kind_of, stacked
 from kseq.training.weights import label_weights, stacked_weights
 
 
@@ -118,7 +118,7 @@ def _cut_to_inputs(inputs, labels):
     return [row[: len(steps)] for steps, row in zip(inputs, labels, strict=True)]
 
 
-class LengthBatches(DataSet):
+class LengthBatches(BatchDataset):
     """A data set whose batches hold rows of like length, so that little is padded.
 
     All rows are shuffled and cut into pools, each pool is sorted by length and cut into

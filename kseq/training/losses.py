@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.layers.arguments import concrete_values, integer, rate, shapes_compatible
 from kseq.layers.masking import apply_mask, mask_of
+from kseq.layers.validation import concrete_values, integer, rate, shapes_compatible
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.layers.arguments import integer
+from kseq.layers.validation import integer
 from kseq.training.losses import check_logits, real_tokens, token_weights
 
 

@@ -3,9 +3,9 @@
 Axes in shape comments: N rows, B batch, S source steps, T target steps, D features.
 """
 
-from kseq.layers.arguments import integer, number
+from kseq.layers.validation import integer, number
 from kseq.training.batches import LengthBatches, steps
-from kseq.training.rows import checked_rows, kind_of, stacked
+from kseq.training.row_kinds import checked_rows, kind_of, stacked
 from kseq.training.weights import label_weights, stacked_weights
 
 

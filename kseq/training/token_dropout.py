@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from kseq.layers.arguments import integer, rate
-from kseq.training.data_set import DataSet
+from kseq.layers.validation import integer, rate
+from kseq.training.batch_dataset import BatchDataset
 
 
-class TokenDropout(DataSet):
+class TokenDropout(BatchDataset):
     """Makes some tokens of another data set unknown, others in each epoch.
 
     A model that has learned from whole texts has never met an unknown word, and leans

@@ -8,7 +8,7 @@ import numbers
 
 import numpy as np
 
-from kseq.training.rows import is_sequence, kind_of, stacked
+from kseq.training.row_kinds import is_sequence, kind_of, stacked
 
 
 def label_weights(labels, sample_weight=None, class_weight=None):

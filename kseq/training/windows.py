@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
-from kseq.layers.arguments import integer, positive_integer
-from kseq.training.data_set import DataSet
+from kseq.layers.validation import integer, positive_integer
+from kseq.training.batch_dataset import BatchDataset
 
 
 def windows(
@@ -101,7 +101,7 @@ def windows(
     return _InOrder(rows.reshape(-1, length), batch_size, start, pad_token_id, **kwargs)
 
 
-class _Drawn(DataSet):
+class _Drawn(BatchDataset):
     def __init__(self, token_ids, length, batch_size, steps, seed, start, **kwargs):
         super().__init__(**kwargs)
         self.token_ids, self.start = token_ids, start
@@ -122,7 +122,7 @@ class _Drawn(DataSet):
         self.epoch += 1
 
 
-class _InOrder(DataSet):
+class _InOrder(BatchDataset):
     def __init__(self, rows, batch_size, start, padding, **kwargs):
         super().__init__(**kwargs)
         self.rows, self.batch_size = rows, batch_size

@@ -6,7 +6,7 @@ import re
 import keras
 import keras_tuner
 
-from kseq.layers.arguments import positive_number
+from kseq.layers.validation import positive_number
 from kseq.tuning.resuming import validates
 
 

@@ -7,7 +7,7 @@ import keras
 import keras_tuner
 import numpy as np
 
-from kseq.layers.arguments import positive_integer
+from kseq.layers.validation import positive_integer
 from kseq.training import EditDistanceRate
 from kseq.tuning.oracles import make_objective
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import keras_tuner
 
-from kseq.layers.arguments import positive_integer
+from kseq.layers.validation import positive_integer
 from kseq.tuning.files import read_json
 from kseq.tuning.journal import Record
 from kseq.tuning.report import write_report

@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kseq.training.data_set import DataSet
+from kseq.training.batch_dataset import BatchDataset
 from kseq.tuning.files import replacing
 from kseq.tuning.fingerprint import fingerprint
 
@@ -198,7 +198,7 @@ class FitCall:
         given["x"] = ShuffledBatches(arrays, batch_size, self.seed)
 
 
-class ShuffledBatches(DataSet):
+class ShuffledBatches(BatchDataset):
     """Rows of arrays in batches, in an order that the seed and the epoch decide."""
 
     def __init__(self, arrays, batch_size, seed):

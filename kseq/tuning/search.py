@@ -123,7 +123,7 @@ def search(
     check_rules(stopping, trial_timeout=trial_timeout, timeout=timeout)
     directory = as_directory(directory)
     space = as_hypermodel(space)
-    nursery = Nursery((space, Arguments(data, fit_arguments)), workers)
+    nursery = Nursery((space, FitArguments(data, fit_arguments)), workers)
     names = [f"worker-{number}" for number in range(workers)]
     if worker is not None:
         return work(nursery, names, worker, directory, chief)
@@ -162,7 +162,7 @@ def work(nursery, names, worker, directory, chief):
         raise SearchFailed(SERVER_DIED) from error
 
 
-class Arguments:
+class FitArguments:
     """The arguments of `fit`, made in the process that needs them."""
 
     def __init__(self, data, named):

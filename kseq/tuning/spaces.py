@@ -34,7 +34,7 @@ from kseq.layers import (
     TransformerDecoder,
     TransformerEncoder,
 )
-from kseq.layers.arguments import one_of
+from kseq.layers.validation import one_of
 from kseq.training import SequenceCrossentropy
 from kseq.training import batches as reading_batches
 from kseq.tuning.dimensions import Choice, Float, Int

@@ -6,7 +6,7 @@ import math
 import keras
 import keras_tuner
 
-from kseq.layers.arguments import number, positive_integer
+from kseq.layers.validation import number, positive_integer
 from kseq.tuning.dimensions import Dimension
 from kseq.tuning.space import Space
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from kseq.training import arguments
+from kseq.training import cli
 
 RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.py"))
 
@@ -53,7 +53,7 @@ def test_help_shows_the_story_and_the_common_flags(recipe, capsys):
         assert flag in printed
 
 
-NUMBERS = (arguments.count, arguments.positive, arguments.share)
+NUMBERS = (cli.count, cli.positive, cli.share)
 
 
 def test_help_shows_every_default(recipe, parser):

@@ -6,10 +6,10 @@ Axes in shape comments: B batch, S steps, D features, U units.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import one_of, sequence_shape
 from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.initializers import reseeded
 from kseq.layers.masking import apply_mask, step_mask
+from kseq.layers.validation import one_of, sequence_shape
 
 MERGES = {
     "concat": lambda forward, backward: ops.concatenate([forward, backward], axis=-1),

@@ -6,10 +6,10 @@ Axes in shape comments: B batch, S source steps, D features, U units.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import one_of, sequence_shape, shapes_compatible
 from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.sums import mean_of_steps
+from kseq.layers.validation import one_of, sequence_shape, shapes_compatible
 
 
 @keras.saving.register_keras_serializable(package="kseq")

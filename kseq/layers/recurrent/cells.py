@@ -6,8 +6,8 @@ Axes in shape comments: B batch, T steps, K beams, D features, U units.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import positive_integer, shapes_compatible
 from kseq.layers.initializers import reseeded
+from kseq.layers.validation import positive_integer, shapes_compatible
 
 CELLS = {
     "rnn": keras.layers.SimpleRNNCell,

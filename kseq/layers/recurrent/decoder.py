@@ -7,14 +7,6 @@ U units.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import (
-    check_hypotheses,
-    one_of,
-    positive_integer,
-    rate,
-    same_rows,
-    sequence_shape,
-)
 from kseq.layers.attention import BahdanauAttention, resolve_attention
 from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.embeddings import sequence_dropout
@@ -30,6 +22,14 @@ from kseq.layers.recurrent.cells import (
     step_cell,
 )
 from kseq.layers.recurrent.decoder_loop import all_steps
+from kseq.layers.validation import (
+    check_hypotheses,
+    one_of,
+    positive_integer,
+    rate,
+    same_rows,
+    sequence_shape,
+)
 
 
 @keras.saving.register_keras_serializable(package="kseq")

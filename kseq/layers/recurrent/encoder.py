@@ -5,7 +5,6 @@ Axes in shape comments: B batch, S steps, D features, U units.
 
 import keras
 
-from kseq.layers.arguments import one_of, positive_integer, rate, sequence_shape
 from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.embeddings import sequence_dropout
 from kseq.layers.masking import apply_mask, step_mask
@@ -20,6 +19,7 @@ from kseq.layers.recurrent.cells import (
 from kseq.layers.recurrent.layers import GRU, LSTM, SimpleRNN
 from kseq.layers.recurrent.rnn import RNN
 from kseq.layers.recurrent.zoneout import Zoneout
+from kseq.layers.validation import one_of, positive_integer, rate, sequence_shape
 
 LAYERS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
 

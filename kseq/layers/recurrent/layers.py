@@ -9,11 +9,11 @@ import keras
 from keras import ops
 
 from kseq.layers import compilation
-from kseq.layers.arguments import sequence_shape
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.recurrent import formula_loop, formulas
 from kseq.layers.recurrent.cells import begin_with, check_states, first_output
+from kseq.layers.validation import sequence_shape
 
 # On TensorFlow, smaller layers are not worth the second that XLA compiles for.
 SMALLEST_UNITS = 32

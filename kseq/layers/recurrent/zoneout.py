@@ -6,9 +6,9 @@ Axes in shape comments: B batch, T steps, D features, U units.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import rate
 from kseq.layers.recurrent.cells import LoopStep, state_sizes
 from kseq.layers.recurrent.rnn import RNN
+from kseq.layers.validation import rate
 
 
 @keras.saving.register_keras_serializable(package="kseq")

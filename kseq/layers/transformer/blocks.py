@@ -7,7 +7,6 @@ steps, H heads, N key heads, C size of a head, D features.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import same_rows, sequence_shape
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import (
     apply_mask,
@@ -17,6 +16,7 @@ from kseq.layers.masking import (
 )
 from kseq.layers.positions import prefix_positions, step_positions
 from kseq.layers.transformer.stack import TransformerLayer
+from kseq.layers.validation import same_rows, sequence_shape
 
 
 @keras.saving.register_keras_serializable(package="kseq")

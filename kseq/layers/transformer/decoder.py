@@ -7,16 +7,16 @@ steps, H heads, N key heads, C size of a head, D features, U width.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import (
+from kseq.layers.composition import freeze_parts
+from kseq.layers.masking import apply_mask, step_mask
+from kseq.layers.transformer.blocks import TransformerDecoderBlock
+from kseq.layers.transformer.stack import TransformerStack
+from kseq.layers.validation import (
     check_hypotheses,
     positive_integer,
     same_rows,
     sequence_shape,
 )
-from kseq.layers.composition import freeze_parts
-from kseq.layers.masking import apply_mask, step_mask
-from kseq.layers.transformer.blocks import TransformerDecoderBlock
-from kseq.layers.transformer.stack import TransformerStack
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -6,11 +6,11 @@ Axes in shape comments: B batch, S steps, H heads, D features, U width.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import sequence_shape
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import step_mask
 from kseq.layers.transformer.blocks import TransformerEncoderBlock
 from kseq.layers.transformer.stack import TransformerStack
+from kseq.layers.validation import sequence_shape
 
 
 @keras.saving.register_keras_serializable(package="kseq")

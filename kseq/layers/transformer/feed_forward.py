@@ -5,11 +5,11 @@ Axes in shape comments: B batch, S steps, D features.
 
 import keras
 
-from kseq.layers.arguments import positive_integer, rate
 from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.dropout import Dropout
 from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import apply_mask
+from kseq.layers.validation import positive_integer, rate
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -10,13 +10,6 @@ heads, G query heads to each key head, C size of a head.
 import keras
 from keras import ops
 
-from kseq.layers.arguments import (
-    optional_positive_integer,
-    positive_integer,
-    rate,
-    same_rows,
-    sequence_shape,
-)
 from kseq.layers.composition import Composite, freeze_parts, is_quantized
 from kseq.layers.dropout import Dropout
 from kseq.layers.initializers import initializer_of
@@ -32,6 +25,13 @@ from kseq.layers.masking import (
 from kseq.layers.positions import RotaryPositions, step_positions
 from kseq.layers.transformer.cache import attend_step, start_cache
 from kseq.layers.transformer.products import scores_of, sum_by_weights
+from kseq.layers.validation import (
+    optional_positive_integer,
+    positive_integer,
+    rate,
+    same_rows,
+    sequence_shape,
+)
 
 
 @keras.saving.register_keras_serializable(package="kseq")

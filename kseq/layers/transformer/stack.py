@@ -5,18 +5,18 @@ Axes in shape comments: B batch, S steps, H heads, D features.
 
 import keras
 
-from kseq.layers.arguments import (
+from kseq.layers.composition import Composite
+from kseq.layers.dropout import Dropout
+from kseq.layers.masking import apply_mask
+from kseq.layers.transformer.feed_forward import FeedForward
+from kseq.layers.transformer.multi_head_attention import MultiHeadAttention
+from kseq.layers.validation import (
     optional_positive_integer,
     positive_integer,
     positive_number,
     rate,
     sequence_shape,
 )
-from kseq.layers.composition import Composite
-from kseq.layers.dropout import Dropout
-from kseq.layers.masking import apply_mask
-from kseq.layers.transformer.feed_forward import FeedForward
-from kseq.layers.transformer.multi_head_attention import MultiHeadAttention
 
 
 class TransformerLayer(Composite):

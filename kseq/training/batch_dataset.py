@@ -3,7 +3,7 @@
 import keras
 
 
-class DataSet(keras.utils.PyDataset):
+class BatchDataset(keras.utils.PyDataset):
     """A `keras.utils.PyDataset` that is read by two threads, not one.
 
     On TensorFlow, Keras hands what one thread reads to a pipeline that TensorFlow tunes

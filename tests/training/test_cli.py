@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from kseq.training import arguments
-from kseq.training.arguments import folder
+from kseq.training import cli
+from kseq.training.cli import folder
 
 
 @pytest.mark.parametrize("path", [".", "new", "new/and/deep"])
@@ -38,13 +38,13 @@ def test_where_one_may_not_write_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "kind, text, value",
     [
-        (arguments.count, "1", 1),
-        (arguments.positive, "2e-3", 0.002),
-        (arguments.share, "0", 0.0),
-        (arguments.share, ".99", 0.99),
-        (arguments.probability, "1", 1.0),
-        (arguments.seed, "0", 0),
-        (arguments.seed, "4294967295", 4294967295),
+        (cli.count, "1", 1),
+        (cli.positive, "2e-3", 0.002),
+        (cli.share, "0", 0.0),
+        (cli.share, ".99", 0.99),
+        (cli.probability, "1", 1.0),
+        (cli.seed, "0", 0),
+        (cli.seed, "4294967295", 4294967295),
     ],
 )
 def test_numbers_are_taken(kind, text, value):
@@ -54,11 +54,11 @@ def test_numbers_are_taken(kind, text, value):
 @pytest.mark.parametrize(
     "kind, texts, message",
     [
-        (arguments.count, ["0", "-1", "1.5", "ten", "nan", ""], "of at least 1"),
-        (arguments.positive, ["0", "-1", "nan", "inf", "x"], "a number above 0"),
-        (arguments.share, ["1", "-.1", "nan", "1.5"], "from 0 to below 1"),
-        (arguments.probability, ["0", "1.1", "nan"], "above 0, up to 1"),
-        (arguments.seed, ["-1", "4294967296", "1.0"], "from 0 to 4294967295"),
+        (cli.count, ["0", "-1", "1.5", "ten", "nan", ""], "of at least 1"),
+        (cli.positive, ["0", "-1", "nan", "inf", "x"], "a number above 0"),
+        (cli.share, ["1", "-.1", "nan", "1.5"], "from 0 to below 1"),
+        (cli.probability, ["0", "1.1", "nan"], "above 0, up to 1"),
+        (cli.seed, ["-1", "4294967296", "1.0"], "from 0 to 4294967295"),
     ],
 )
 def test_other_numbers_are_refused_by_the_name_of_their_flag(

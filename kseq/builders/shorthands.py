@@ -16,7 +16,7 @@ from kseq.layers import (
     TransformerDecoder,
     TransformerEncoder,
 )
-from kseq.layers.arguments import one_of, positive_integer
+from kseq.layers.validation import one_of, positive_integer
 
 NETWORKS = ("rnn", "lstm", "gru", "transformer")
 POOLINGS = {

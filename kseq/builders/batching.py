@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.layers.arguments import positive_integer
+from kseq.layers.validation import positive_integer
 
 LENGTH_MULTIPLE = 8
 

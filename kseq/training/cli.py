@@ -20,8 +20,8 @@ class Help(argparse.RawDescriptionHelpFormatter):
     Example:
 
     >>> import argparse
-    >>> from kseq.training import arguments
-    >>> parser = argparse.ArgumentParser(formatter_class=arguments.Help)
+    >>> from kseq.training import cli
+    >>> parser = argparse.ArgumentParser(formatter_class=cli.Help)
     >>> action = parser.add_argument("--epochs", default=3, help="of a training")
     >>> print(parser.format_help().splitlines()[-1].strip())
     --epochs EPOCHS  of a training (3)
@@ -47,8 +47,8 @@ def require(*packages):
 
     Example:
 
-    >>> from kseq.training import arguments
-    >>> arguments.require("numpy")
+    >>> from kseq.training import cli
+    >>> cli.require("numpy")
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
@@ -73,9 +73,9 @@ def count(text):
     Example:
 
     >>> import argparse
-    >>> from kseq.training import arguments
+    >>> from kseq.training import cli
     >>> parser = argparse.ArgumentParser()
-    >>> action = parser.add_argument("--epochs", type=arguments.count)
+    >>> action = parser.add_argument("--epochs", type=cli.count)
     >>> parser.parse_args(["--epochs", "12"]).epochs
     12
     """
@@ -96,8 +96,8 @@ def positive(text):
 
     Example:
 
-    >>> from kseq.training import arguments
-    >>> arguments.positive("2e-3")
+    >>> from kseq.training import cli
+    >>> cli.positive("2e-3")
     0.002
     """
     return _number(text, float, "a number above 0", lambda x: 0 < x < math.inf)
@@ -117,8 +117,8 @@ def share(text):
 
     Example:
 
-    >>> from kseq.training import arguments
-    >>> arguments.share("0.3")
+    >>> from kseq.training import cli
+    >>> cli.share("0.3")
     0.3
     """
     return _number(text, float, "a number from 0 to below 1", lambda x: 0 <= x < 1)
@@ -138,8 +138,8 @@ def probability(text):
 
     Example:
 
-    >>> from kseq.training import arguments
-    >>> arguments.probability("1")
+    >>> from kseq.training import cli
+    >>> cli.probability("1")
     1.0
     """
     return _number(text, float, "a number above 0, up to 1", lambda x: 0 < x <= 1)
@@ -159,8 +159,8 @@ def seed(text):
 
     Example:
 
-    >>> from kseq.training import arguments
-    >>> arguments.seed("7")
+    >>> from kseq.training import cli
+    >>> cli.seed("7")
     7
     """
     what = f"a whole number from 0 to {2**32 - 1}"
@@ -192,8 +192,8 @@ def folder(path):
 
     Example:
 
-    >>> from kseq.training import arguments
-    >>> arguments.folder("made/here").name
+    >>> from kseq.training import cli
+    >>> cli.folder("made/here").name
     'here'
     """
     path = pathlib.Path(path)
