@@ -18,6 +18,7 @@ import numpy as np
 from keras import ops, tree
 
 from kseq.decoding.loop import reorder
+from kseq.layers.composition import own_parts
 
 GARBAGE = 37.0
 
@@ -47,7 +48,7 @@ def check_layer_runs(layer_class, init_args, inputs, options=None):
     layer = make_layer(layer_class, init_args)
     model = functional_model(layer, inputs, options)
     check_weights_begin_apart(layer)
-    check_every_part_is_built(layer, init_args)
+    check_every_part_is_built(layer)
     randomize(layer)
     with recorded_calls() as called:
         expected = check_call_stores_nothing_on_the_layer(layer, inputs, options)
@@ -100,15 +101,17 @@ def check_weights_begin_apart(layer):
         assert cosines.max() < 0.9999, f"{one.path} begins as a part of {other.path}"
 
 
-def check_every_part_is_built(layer, init_args):
+def check_every_part_is_built(layer):
     """A layer that is built has no part that a call would have to build."""
     build_config = layer.get_build_config()
     if build_config is None:
         return  # it is built by a call alone
-    copy = make_layer(type(layer), init_args)
+    copy = type(layer).from_config(layer.get_config())
     copy.build_from_config(build_config)
     unbuilt = [part.name for part in copy._flatten_layers() if not part.built]
     assert not unbuilt, f"{unbuilt} are not built"
+    own, copied = ([n for n, x in own_parts(y) if x.weights] for y in (layer, copy))
+    assert set(copied) <= set(own), "its parts have names that Keras counts up"
 
 
 def check_every_part_is_called(layer, called):

@@ -141,11 +141,15 @@ def check_ends(name, rows, end_token_id, pad_token_id):
                 f"of a {name}. Received: {ids.tolist()}."
             )
         if not is_token[: is_token.sum()].all():
+            advice = "Leave it out."
+            if name == "prefix":
+                advice = (
+                    "A search writes what it likes between given tokens with "
+                    "`kseq.decoding.ForcedTokens([4, None, 5])`."
+                )
             raise ValueError(
                 f"Padding, {pad_token_id}, must stand behind the tokens of a {name}, "
-                f"not among or before them. Received: {ids.tolist()}. A search writes "
-                "what it likes between given tokens with "
-                "`kseq.decoding.ForcedTokens([4, None, 5])`."
+                f"not among or before them. Received: {ids.tolist()}. {advice}"
             )
 
 

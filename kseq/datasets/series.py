@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 
+from kseq.datasets.columns import number
 from kseq.datasets.files import File, decoded, lines_of, not_empty, read_own
 
 ITALY = (
@@ -48,7 +49,7 @@ def read_series(path):
 
 def parse(text, where, is_ts=True):
     series, labels = [], []
-    for number, line in lines_of(text):
+    for place, line in lines_of(text):
         if is_ts and line[0] in "#@":
             continue
         if is_ts:
@@ -58,14 +59,15 @@ def parse(text, where, is_ts=True):
             label, *values = cells_of(line)
             features = [values]
         try:
-            steps = np.array(features, "float64").T
+            features = [[number(cell) for cell in row] for row in features]
+            steps = np.array(features, "float64").T  # NaN for what is no number
         except ValueError:
             steps = np.array([])
         has_label = label.strip() and not (is_ts and "," in label)  # which are values
         if not steps.size or not np.isfinite(steps).all() or not has_label:
             raise ValueError(
                 "A series must be a line of numbers with a class. Received: line "
-                f"{number} of {where}: {line[:60]!r}."
+                f"{place} of {where}: {line[:60]!r}."
             )
         series.append(steps)  # S F
         labels.append(label.strip())

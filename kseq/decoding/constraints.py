@@ -224,16 +224,26 @@ class ForcedTokens:
 
     def __post_init__(self):
         given = self.token_ids
-        given = tuple(given) if hasattr(given, "__iter__") else ()
+        has_order = hasattr(given, "__iter__") and not isinstance(given, (dict, set))
+        given = tuple(given) if has_order else ()
         tokens = [token for token in given if token is not None]
         if not tokens or not all(map(is_token, tokens)):
             raise ValueError(
-                "`token_ids` must hold for each place a token id or None, and at least "
-                f"one token, such as [5, None, 7]. Received: {self.token_ids!r}."
+                "`token_ids` must be a list that holds for each place a token id or "
+                "None, and at least one token, such as [5, None, 7]. Received: "
+                f"{self.token_ids!r}."
             )
         while given[-1] is None:
             given = given[:-1]
         object.__setattr__(self, "token_ids", given)
+
+    def check_padding(self, pad_token_id):
+        """Refuse to write padding, which is nothing that a search may write."""
+        if pad_token_id in self.token_ids:
+            raise ValueError(
+                f"`token_ids` must not hold padding, {pad_token_id}. Received: {self}. "
+                "Put None where any token may stand."
+            )
 
     @property
     def forced_places(self):

@@ -29,7 +29,10 @@ class Forced:
     @classmethod
     def of(cls, prefix, constraints, pad_token_id):
         """Those of a prefix and of constraints, each with its `forced_places`."""
-        places = {p for c in constraints for p in getattr(c, "forced_places", ())}
+        forcing = [each for each in constraints if hasattr(each, "forced_places")]
+        for constraint in forcing:
+            constraint.check_padding(pad_token_id)
+        places = {place for each in forcing for place in each.forced_places}
         return cls(prefix, tuple(sorted(places)), pad_token_id)
 
     def __bool__(self):

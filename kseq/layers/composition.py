@@ -6,12 +6,29 @@ from kseq.layers.layer import Layer
 
 
 class Composite(Layer):
-    """A layer that makes its parts by itself, and whose file tells which are quantized.
+    """A layer that makes its parts by itself, and says what has been done to them.
 
-    Keras quantizes the layers of a model that have no parts, and saves that with the
-    options of each. Those that another layer makes are not saved with theirs, so this
-    one names them beside the shapes that it was built with.
+    Keras saves the options of the layers that a model is given, and nothing of those
+    that another layer makes. So this one names those that were frozen by themselves in
+    its config, and those that are quantized beside the shapes that it was built with.
+    Its parts have names that it gives them, and none that Keras counts up.
+
+    Args:
+        frozen_parts: The parts that are not trained, by their paths within the layer;
+            what a config says of a layer whose parts had `trainable` set to False.
+        **kwargs: The arguments of `keras.layers.Layer`.
     """
+
+    def __init__(self, *, frozen_parts=(), **kwargs):
+        super().__init__(**kwargs)
+        self.frozen_parts = tuple(frozen_parts)  # until it is built
+
+    def get_config(self):
+        config, frozen = super().get_config(), self.frozen_parts
+        if self.built and self.trainable:
+            parts = [(name, part) for name, part in own_parts(self) if part.weights]
+            frozen = [name for name, part in parts if not part.trainable]
+        return {**config, "frozen_parts": list(frozen)} if frozen else config
 
     def get_build_config(self):
         config = super().get_build_config()
@@ -32,7 +49,7 @@ class Composite(Layer):
 
 
 def freeze_parts(layer):
-    """Freeze the parts of a frozen layer; call it at the end of `build`.
+    """Freeze the parts of a frozen layer, or some; call it at the end of `build`.
 
     Keras hands `trainable=False` of a constructor, or of a config, to no part that is
     made later.
@@ -40,6 +57,10 @@ def freeze_parts(layer):
     if not layer.trainable:
         layer.trainable = True  # TensorFlow ignores a value that is there already
         layer.trainable = False
+    frozen = getattr(layer, "frozen_parts", ())
+    for name, part in own_parts(layer) if frozen else ():
+        if name in frozen:
+            part.trainable = False
 
 
 def own_parts(layer):

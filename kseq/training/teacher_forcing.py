@@ -110,6 +110,13 @@ def teacher_forcing(
                 f"predict. Received: target[{index}]={row.tolist()}. Put the start "
                 "and end tokens around every target."
             )
+        if (row == pad_token_id).any():
+            raise ValueError(
+                f"Padding, {pad_token_id}, must stand behind the tokens of a target, "
+                f"not among or before them. Received: target[{index}]={row.tolist()}. "
+                "A vocabulary that gives this id to a word needs another "
+                "`pad_token_id`."
+            )
     return TeacherForcing(
         source,
         target,

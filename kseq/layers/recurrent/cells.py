@@ -56,9 +56,9 @@ def copy_cell(cell, name):
 
     Args:
         cell: Keras cell.
-        name: Another name for each copy, of which its seeds are made.
+        name: Another name for each copy, of which its seeds are made, and its name.
     """
-    config = {**reseeded(cell.get_config(), name), "name": None}
+    config = {**reseeded(cell.get_config(), name), "name": f"{cell.name}_{name}"}
     return cell.__class__.from_config(config)
 
 

@@ -142,7 +142,9 @@ class RecurrentEncoder(Composite):
             )
         else:
             layer = RNN(self._make_cell(index), **options)
-        return Bidirectional(layer, self.merge_mode) if self.bidirectional else layer
+        if not self.bidirectional:
+            return layer
+        return Bidirectional(layer, self.merge_mode, name=f"bidirectional_{index}")
 
     def _make_cell(self, index):
         if isinstance(self.cell, str):
@@ -150,6 +152,7 @@ class RecurrentEncoder(Composite):
                 self.units,
                 recurrent_dropout=self.recurrent_dropout,
                 dtype=self.dtype_policy,
+                name=f"cell_{index}",
             )
         return self.cell if index == 0 else copy_cell(self.cell, index)
 

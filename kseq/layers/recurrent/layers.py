@@ -36,7 +36,12 @@ class FastLoop:
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         # What is wrong is refused here: in `inner_loop` dropout has been drawn already.
-        sequence_shape("sequences", sequences.shape)
+        if sequence_shape("sequences", sequences.shape)[1] == 0:
+            raise ValueError(
+                "`sequences` must have at least one step. Received: sequences of shape "
+                f"{tuple(sequences.shape)}. A step that is masked is skipped, so pad "
+                "what is empty."
+            )
         mask = step_mask(only_mask(mask), sequences)
         if initial_state is not None:
             check_states(self.cell, initial_state, sequences.shape[0])

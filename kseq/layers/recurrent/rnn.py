@@ -64,7 +64,8 @@ class RNN(FastLoop, keras.layers.RNN):
         `return_state=True` also the last states `(B, U)`.
 
     Raises:
-        ValueError: The first states or the mask do not fit.
+        ValueError: `cell` runs over sequences by itself, or the first states or the
+            mask do not fit.
         NotImplementedError: A gradient of the gradient is asked of a compiled loop.
 
     Example:
@@ -75,6 +76,15 @@ class RNN(FastLoop, keras.layers.RNN):
     >>> tuple(layer(np.ones((2, 7, 5))).shape)
     (2, 7, 64)
     """
+
+    def __init__(self, cell, *args, **kwargs):
+        if isinstance(cell, keras.layers.RNN):
+            raise ValueError(
+                "`cell` must be one step of a recurrent layer, such as "
+                f"`keras.layers.LSTMCell(64)`. Received: cell={cell}, which runs over "
+                "sequences by itself. Take it in place of `RNN`."
+            )
+        super().__init__(cell, *args, **kwargs)
 
     def _is_covered(self):
         return (
