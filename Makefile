@@ -53,7 +53,7 @@ test: lint
 
 test-thorough: .venv/test.stamp
 	$(PYTEST) -m thorough
-	KERAS_BACKEND=jax $(PYTEST) -m thorough $(PORTABLE)
+	KERAS_BACKEND=jax $(PYTEST) -m thorough $(PORTABLE) $(EXAMPLES)
 	KERAS_BACKEND=jax $(PYTEST) $(filter-out $(BRIEFLY),$(wildcard tests/builders/*.py))
 
 test-torch: .venv/test.stamp .venv/torch.stamp

@@ -135,8 +135,8 @@ def assert_same(outputs, result):
 @pytest.mark.parametrize(
     "kind, search, format",
     [
-        ("recurrent", "beams", "tf_saved_model"),
         ("transformer", "greedy", "tf_saved_model"),
+        ("recurrent", "beams", "tf_saved_model"),
         ("recurrent", "beams", "onnx"),
         ("transformer", "beams", "onnx"),
         ("transformer", "beams", "litert"),
@@ -160,7 +160,7 @@ def test_a_file_writes_what_generate_writes(kind, search, format, tmp_path):
 
 @pytest.mark.sampled(3)
 @on_tensorflow
-@pytest.mark.parametrize("format", ["onnx", "tf_saved_model", "litert"])
+@pytest.mark.parametrize("format", ["tf_saved_model", "onnx", "litert"])
 def test_a_language_model_goes_on_from_a_prefix(format, tmp_path):
     model = made(kseq.one_to_many(TARGET_SIZE, decoder="lstm", width=8))
     shapes = {"prefix_shape": (3, 2)} if format == "litert" else {}

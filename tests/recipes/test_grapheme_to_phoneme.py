@@ -220,6 +220,7 @@ def test_a_word_is_right_in_training_where_greedy_search_gets_it_right(
     assert right == pytest.approx(1 - wrong)
 
 
+@pytest.mark.thorough
 def test_control_c_ends_training_without_attention_too_and_keeps_the_best_epoch(
     recipe, lexicon, tmp_path, monkeypatch
 ):

@@ -31,6 +31,7 @@ def files(tmp_path_factory):
     return [x for part in rows for x in (f"--{part}", str(folder / part))]
 
 
+@pytest.mark.thorough
 def test_a_search_ends_with_a_pronouncer_and_its_way_of_decoding(
     recipe, files, tmp_path, forked_nurseries, capfd, monkeypatch
 ):

@@ -194,6 +194,7 @@ def test_what_changes_no_trial_makes_no_other_search(unchanged, change):
     assert executed(program, "renamed", "/there/renamed.py") == unchanged
 
 
+@pytest.mark.thorough
 def test_a_search_is_the_same_in_another_process_and_folder(unchanged, tmp_path):
     path = tmp_path / "elsewhere.py"
     path.write_text(PROGRAM + IDENTITIES)
