@@ -26,6 +26,7 @@ from kseq.layers.positions import (
     RotaryPositions,
     SinusoidalPositions,
 )
+from kseq.layers.quantizers import FiniteScalarQuantizer, VectorQuantizer
 from kseq.layers.recurrent.bidirectional import Bidirectional
 from kseq.layers.recurrent.bridge import StateBridge
 from kseq.layers.recurrent.cell_variants import (
@@ -58,6 +59,7 @@ __all__ = [
     "Dropout",
     "FeatureEmbedding",
     "FeedForward",
+    "FiniteScalarQuantizer",
     "GRU",
     "LSTM",
     "LastStepPooling",
@@ -85,6 +87,7 @@ __all__ = [
     "TransformerEncoder",
     "TransformerEncoderBlock",
     "VectorEmbedding",
+    "VectorQuantizer",
     "Zoneout",
     "as_boolean_mask",
     "combine_masks",
