@@ -26,6 +26,7 @@ from kseq.layers import (
     as_boolean_mask,
 )
 from kseq.text import Vocabulary
+from tests.advice.eagerly import eagerly
 from tests.helpers import array, compiled, gradient, random_array
 
 B, T, S, D, U, K = 2, 3, 5, 6, 4, 3
@@ -48,6 +49,14 @@ def ragged():
     import tensorflow as tf
 
     return tf.ragged.constant([[4, 5], [6]])
+
+
+def with_ragged_rows():
+    model = kseq.encoder_decoder(11, 7, "rnn", "rnn", width=3)
+    with eagerly():
+        model.generate(ragged(), max_length=2)
+        model.score(ragged(), [[3], [3]])
+    return kseq.training.batches(ragged(), [0, 1])[0]
 
 
 def decode(cell, initial_state, **options):
@@ -131,9 +140,7 @@ ADVICE = {
         "`kseq.training` take it as it is.",
         lambda: (
             TokenEmbedding(11, U)(ragged().to_tensor()),
-            kseq.encoder_decoder(11, 7, width=3).generate(ragged(), max_length=2),
-            kseq.encoder_decoder(11, 7, width=3).score(ragged(), [[3], [3]]),
-            kseq.training.batches(ragged(), [0, 1])[0],
+            with_ragged_rows(),
         ),
     ),
     "numbers as tokens": (

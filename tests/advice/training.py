@@ -15,7 +15,7 @@ from kseq.training import (
 )
 from tests.helpers import random_array
 
-X, Y = random_array(12, 2), random_array(12, 1, seed=1)
+X, Y = random_array(7, 2), random_array(7, 1, seed=1)
 LARGE = 1e6 * X
 NAN = np.where(X == X[0, 0], np.nan, X)
 IDS = np.array([[4, 5, 3], [6, 3, 0]])

@@ -70,9 +70,9 @@ def train_one(space, **options):
     return try_one(space, (X, Y), **options)
 
 
-def seed_of_another_search(**options):
-    try_one()
-    return try_one(**{"seed": 5, **options})
+def search_in_a_used_directory():
+    try_one(seed=3)
+    try_one(seed=5)
 
 
 def beside_a_thesis(directory="."):
@@ -175,13 +175,13 @@ ADVICE = {
         ),
     ),
     "the directory of another search": (
-        seed_of_another_search,
+        search_in_a_used_directory,
         "Nothing was changed; name another directory, make the same call again, or "
         "pass `overwrite=True` to delete what is there.",
         lambda: (
-            seed_of_another_search(directory="another"),
-            seed_of_another_search(seed=3),
-            seed_of_another_search(overwrite=True),
+            try_one(seed=5, directory="another"),
+            try_one(seed=3),
+            try_one(seed=5, overwrite=True),
         ),
     ),
     "the directory of a thesis": (
@@ -244,7 +244,9 @@ ADVICE = {
         lambda: train_one(Small(), objective="val_mean_absolute_error"),
         "Add it to the metrics of `compile`; one that begins with val_ needs "
         "`validation_data` too.",
-        lambda: train_one(Measured(), objective=("val_mae", "min")),
+        lambda: train_one(
+            Measured(), objective=("val_mae", "min"), directory="measured"
+        ),
     ),
     "a space of one model": (
         lambda: declared(classifier()),
