@@ -42,7 +42,7 @@ class Measured(Small):
 
     def build(self, hp):
         model = super().build(hp)
-        model.compile(model.optimizer, "mse", ["mae"], run_eagerly=True)
+        model.compile(model.optimizer, "mse", metrics=["mae"], run_eagerly=True)
         return model
 
 
