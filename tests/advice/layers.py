@@ -101,6 +101,22 @@ def second_gradient(**options):
     assert np.abs(gradient(slope, INPUTS)).max() > 0
 
 
+def second_gradient_of_a_decoder(cell, units=None):
+    import tensorflow as tf
+
+    decoder = RecurrentDecoder(cell, units)
+    decoder(INPUTS, MEMORY)
+
+    @tf.function
+    def slope(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = ops.sum(decoder(x, MEMORY, training=True) ** 3)
+        return ops.sum(tape.gradient(y, x) ** 2)
+
+    assert np.abs(gradient(slope, INPUTS)).max() > 0
+
+
 def mask_in_a_compiled_function(cast):
     mask = ops.convert_to_tensor(np.array([[1.0, 0.0]], "float32"))
     return compiled(lambda mask: as_boolean_mask(cast(mask)))(mask)
@@ -128,6 +144,11 @@ class OwnAttention(keras.layers.Layer):
         return ops.matmul(weights, value), weights
 
 
+UNROLLED = (
+    "Build the layer with `unroll=True`, which leaves its loop to Keras, over a length "
+    "that is known, or a `RecurrentDecoder` of a cell such as "
+    "`keras.layers.GRUCell(64)`."
+)
 ADVICE = {
     "ids of another vocabulary": (
         lambda: embed(OTHERS),
@@ -300,9 +321,13 @@ ADVICE = {
     ),
     "a second gradient": (
         second_gradient,
-        "Build the layer with `unroll=True`, which leaves its loop to Keras, over a "
-        "length that is known.",
+        UNROLLED,
         lambda: second_gradient(unroll=True),
+    ),
+    "a second gradient of a decoder": (
+        lambda: second_gradient_of_a_decoder("gru", 64),
+        UNROLLED,
+        lambda: second_gradient_of_a_decoder(keras.layers.GRUCell(64)),
     ),
     "recurrent dropout beside a cell": (
         lambda: RecurrentEncoder(keras.layers.GRUCell(U), recurrent_dropout=0.1),

@@ -25,8 +25,9 @@ def tagger(labels=("name", "verb")):
 
 
 def label(*args, **options):
+    model = tagger()
     with eagerly():
-        return tagger().label(*args, **options)
+        return model.label(*args, **options)
 
 
 @functools.cache
@@ -36,8 +37,9 @@ def translator():
 
 
 def translate(texts, **options):
+    model = translator()
     with eagerly():
-        return translator().generate(texts, max_length=3, **options)
+        return model.generate(texts, max_length=3, **options)
 
 
 class Parrot(keras.Model):
@@ -45,8 +47,12 @@ class Parrot(keras.Model):
 
     end_token_id = 3
 
+    def __init__(self):
+        super().__init__()
+        self.speaker = translator().model
+
     def generate(self, source, *args, **options):
-        return translator().model.generate(source, *args, **options)
+        return self.speaker.generate(source, *args, **options)
 
 
 def parrot():
@@ -54,8 +60,9 @@ def parrot():
 
 
 def parroted():
+    model = parrot()
     with eagerly():
-        return parrot().generate(["Anna"], max_length=3)
+        return model.generate(["Anna"], max_length=3)
 
 
 def draw(seed=None):
