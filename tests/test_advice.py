@@ -1,111 +1,182 @@
-"""Advice that is code that works: a bad call, what its message says, and that done."""
+"""Advice is code that works: a bad call, what its message says, and that done.
 
+A message of kseq gives advice in what stands behind "Received: ...". The advice of each
+has a row in a table of `tests/advice`, one file for each room, or a test that is named
+in `ELSEWHERE`. A row is a call that raises, the whole advice, and a call that does it.
+"""
+
+import ast
+import configparser
+import importlib
+import re
+from pathlib import Path
+
+import keras
 import pytest
 
 import kseq
-from kseq.decoding import BeamSearch, Sampling
-from kseq.layers import (
-    FeatureEmbedding,
-    MultiHeadAttention,
-    RecurrentDecoder,
-    RecurrentEncoder,
-    TransformerDecoder,
-)
+from kseq.layers import RecurrentDecoder
 from tests.helpers import random_array
 
-B, T, S, D, U, K = 2, 3, 5, 6, 4, 3
-INPUTS, MEMORY = random_array(B, T, D), random_array(B, S, D)
-STATE = random_array(B, U)
-NEWEST = random_array(B, K, D)
-
-
-def decode(cell, initial_state):
-    return RecurrentDecoder(cell, U)(INPUTS, MEMORY, initial_state=initial_state)
-
-
-def step(decoder, **options):
-    decoder(INPUTS, MEMORY)
-    return decoder.step(NEWEST, *decoder.start(MEMORY, max_length=T, **options))
-
-
-def generate(*args, **options):
-    model = kseq.encoder_decoder(source=11, target=13, width=8)
-    return model.generate([[4, 5]], *args, max_length=T, **options)
-
-
-def recurrent_decoder():
-    return RecurrentDecoder("gru", U, attention="bahdanau")
-
-
-ADVICE = {  # the bad call, the advice of its message, the good call
-    "a state as it is": (
-        lambda: decode("gru", STATE),
-        "`initial_state=[[initial_state]]`",
-        lambda: decode("gru", [[STATE]]),
-    ),
-    "the states of one layer": (
-        lambda: decode("lstm", [STATE, STATE]),
-        "`initial_state=[initial_state]`",
-        lambda: decode("lstm", [[STATE, STATE]]),
-    ),
-    "more beams than the state has": (
-        lambda: step(recurrent_decoder()),
-        f"`decoder.start(memory, num_beams={K})`",
-        lambda: step(recurrent_decoder(), num_beams=K),
-    ),
-    "more beams than a Transformer's state has": (
-        lambda: step(TransformerDecoder(1, 2)),
-        f"`decoder.start(memory, num_beams={K})`",
-        lambda: step(TransformerDecoder(1, 2), num_beams=K),
-    ),
-    "sizes that are no vocabularies": (
-        lambda: kseq.encoder_decoder(3, 1),
-        "`kseq.many_to_one(kseq.layers.FeatureEmbedding(num_features, 64), "
-        "num_outputs=steps)`",
-        lambda: kseq.many_to_one(FeatureEmbedding(3, 64), num_outputs=7),
-    ),
-    "a target of numbers": (
-        lambda: kseq.encoder_decoder(11, FeatureEmbedding(3, 8), width=8),
-        "`kseq.many_to_one(kseq.layers.FeatureEmbedding(num_features, 64), "
-        "num_outputs=steps)`",
-        lambda: kseq.many_to_one(FeatureEmbedding(3, 64), num_outputs=7),
-    ),
-    "a bidirectional network by name": (
-        lambda: kseq.many_to_one(11, 2, encoder="bilstm"),
-        '`encoder=kseq.layers.RecurrentEncoder("lstm", 64, bidirectional=True)`',
-        lambda: kseq.many_to_one(
-            11, 2, encoder=RecurrentEncoder("lstm", 64, bidirectional=True)
-        ),
-    ),
-    "a name in capitals": (
-        lambda: kseq.encoder_decoder(11, 13, decoder="GRU", width=8),
-        '`decoder="gru"`',
-        lambda: kseq.encoder_decoder(11, 13, decoder="gru", width=8),
-    ),
-    "Keras' name of the look-ahead mask": (
-        lambda: MultiHeadAttention(2)(INPUTS, use_causal_mask=True),
-        "`look_ahead=True`",
-        lambda: MultiHeadAttention(2)(INPUTS, look_ahead=True),
-    ),
-    "beams without a search": (
-        lambda: generate(num_beams=3),
-        "`search=kseq.decoding.BeamSearch(num_beams=3)`",
-        lambda: generate(search=BeamSearch(num_beams=3)),
-    ),
-    "a temperature without a search": (
-        lambda: generate(temperature=0.7),
-        "`search=kseq.decoding.Sampling(temperature=0.7)`",
-        lambda: generate(search=Sampling(temperature=0.7)),
-    ),
+ROOT = Path(__file__).parents[1]
+ROOMS = "builders datasets decoding layers plots text training tuning".split()
+TABLES = {
+    room: importlib.import_module(f"tests.advice.{room}").ADVICE for room in ROOMS
+}
+ROWS = {
+    f"{room}: {name}": row
+    for room, table in TABLES.items()
+    for name, row in table.items()
+}
+ONLY_ON = {  # where others take what is wrong here, or have nothing like it
+    "layers: a ragged tensor": ["tensorflow"],
+    "layers: a mask of floats in a compiled function": ["tensorflow", "jax"],
+    "layers: a second gradient": ["tensorflow", "jax"],
+    "layers: a second gradient of a decoder": ["tensorflow"],
 }
 
+# What needs downloads, processes or packages: the advice, and the test that follows it.
+ELSEWHERE = {
+    "Get it from ..., or leave out the folder, and it is downloaded.": (
+        "tests/datasets/test_datasets.py::test_a_folder_that_lacks_the_set_is_named"
+    ),
+    "It is damaged, cut short or another version. Delete it, and get it again.": (
+        "tests/datasets/test_datasets.py::test_a_damaged_file_in_the_cache_is_refused"
+    ),
+    "Nothing was kept. Try again when there is a connection, or ...": (
+        "tests/datasets/test_datasets.py"
+        "::test_a_file_in_the_place_that_a_message_names_is_read"
+    ),
+    "Save the model, and load and export it in a process with "
+    "KERAS_BACKEND=tensorflow.": (
+        "tests/builders/test_exporting.py"
+        "::test_a_model_of_another_backend_is_exported_by_tensorflow"
+    ),
+    "Wait for it, or name another.": (
+        "tests/tuning/test_journal.py"
+        "::test_two_searches_cannot_share_a_directory_at_once"
+    ),
+    "Start it again, and then this worker: they go on.": (
+        "tests/tuning/test_hosts.py::test_a_worker_ends_when_its_chief_dies"
+    ),
+    'A script that searches needs `if __name__ == "__main__":` around the call, and '
+    "its messages stand above.": (
+        "tests/tuning/test_prompt.py::test_a_script_needs_a_guard_around_its_search"
+    ),
+    **{
+        f"Install it{advice}": (
+            "tests/test_advice.py::test_what_is_to_be_installed_has_what_is_missing"
+        )
+        for advice in (
+            " with `pip install kseq[export]`.",
+            " with `pip install kseq[plots]`.",
+            " with `pip install kseq[tuning]`, or use `table()`, which needs nothing.",
+            " with `pip install tensorflow-text`.",
+            ": pip install kseq[recipes]",
+            ": pip install tensorboard.",
+        )
+    },
+}
+PACKAGES = {
+    "kseq[export]": "tf2onnx",
+    "kseq[plots]": "matplotlib",
+    "kseq[recipes]": "sacrebleu",
+    "kseq[tuning]": "pandas",
+    "tensorboard": "tensorboard",
+    "tensorflow-text": "tensorflow-text",
+}
+SLOT = "\0"  # what a message has in braces
 
-@pytest.mark.parametrize("bad, advice, good", ADVICE.values(), ids=ADVICE)
-def test_the_advice_of_a_message_works(bad, advice, good):
-    with pytest.raises(ValueError) as error:
+
+@pytest.mark.usefixtures("forked_nurseries")
+@pytest.mark.parametrize("name", ROWS)
+def test_the_advice_of_a_message_works(name, tmp_path, monkeypatch):
+    if keras.backend.backend() not in ONLY_ON.get(name, [keras.backend.backend()]):
+        pytest.skip(f"holds on {ONLY_ON[name]}")
+    monkeypatch.chdir(tmp_path)
+    bad, advice, good = ROWS[name]
+    with pytest.raises((ValueError, NotImplementedError)) as error:
         bad()
     assert advice in str(error.value)
     good()
+
+
+def test_every_advice_is_followed():
+    """Each advice in the source is that of a row, or is named in `ELSEWHERE`."""
+    followed = [*ELSEWHERE, *(advice for _, advice, _ in ROWS.values())]
+    left = [
+        f"{place}: {advice.replace(SLOT, '...')}"
+        for place, message in messages()
+        if (advice := advice_of(message)) and not any(fits(advice, x) for x in followed)
+    ]
+    assert left == []
+
+
+def test_what_is_elsewhere_is_there():
+    given = [advice for _, message in messages() if (advice := advice_of(message))]
+    assert [x for x in ELSEWHERE if not any(fits(advice, x) for advice in given)] == []
+    for path, _, test in (where.partition("::") for where in ELSEWHERE.values()):
+        assert f"def {test}(" in (ROOT / path).read_text("utf-8")
+
+
+def test_what_is_to_be_installed_has_what_is_missing():
+    text = " ".join(message for _, message in messages())
+    named = re.findall(r"pip install ([\w-]+(?:\[\w+\])?)", text)
+    assert set(named) == set(PACKAGES)
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    for name, package in PACKAGES.items():
+        extra = name.removeprefix("kseq[").rstrip("]")
+        requirements = config["options.extras_require"].get(
+            extra, config["options"]["install_requires"]
+        )
+        assert re.search(rf"^{package}\b", requirements, re.M)
+
+
+def messages():
+    """Every message that is raised, or says what it received, with its file and line.
+
+    What stands in braces is a `SLOT`.
+    """
+    for path in sorted((ROOT / "kseq").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match node:
+                case ast.Raise(exc=ast.Call(args=[message, *_])):
+                    text = text_of(message)
+                case ast.Assign(value=value) if "Received" in text_of(value):
+                    text = text_of(value)
+                case _:
+                    continue
+            yield f"{path.relative_to(ROOT)}:{node.lineno}", text
+
+
+def text_of(node):
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(map(text_of, parts))
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return text_of(left) + text_of(right)
+        case ast.BinOp(left=text, op=ast.Mult()) | ast.IfExp(body=text):
+            return text_of(text)
+    return SLOT
+
+
+def advice_of(message):
+    """The sentences behind what was received, or else behind the first; or None."""
+    before, received, after = message.partition("Received")
+    found = re.search(r"\. ([A-Z\d`].*)", after if received else before, re.S)
+    return found and found[1]
+
+
+def fits(advice, text):
+    return re.fullmatch(".*".join(map(re.escape, advice.split(SLOT))), text, re.S)
+
+
+B, T, S, D, U = 2, 3, 5, 6, 4
+INPUTS, MEMORY = random_array(B, T, D), random_array(B, S, D)
+STATE = random_array(B, U)
 
 
 @pytest.mark.parametrize(
@@ -122,5 +193,6 @@ def test_a_built_decoder_refuses_states_of_other_sizes(bridge, states):
 
 
 def test_an_option_that_no_search_has_is_an_unknown_argument():
+    model = kseq.encoder_decoder(source=11, target=13, width=8)
     with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
-        generate(colour=3)
+        model.generate([[4, 5]], colour=3)

@@ -35,7 +35,8 @@ def all_rows(source):
     if batches is None:
         raise ValueError(
             "A source in batches must come to an end. Received: "
-            f"{source!r}, which has none. Take a part: `dataset.take(10)`."
+            f"{source!r}, which has none. Take a part: `dataset.take(10)`, or of a "
+            "`PyDataset` `(dataset[i] for i in range(10))`."
         )
     return [row for batch in batches for row in _rows_of_batch(batch)]
 

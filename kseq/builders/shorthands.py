@@ -165,7 +165,7 @@ def checked_answers(head, outputs, num_outputs, name="num_outputs"):
         raise ValueError(
             f"`head` must return `{name}` numbers on the last axis. Received: "
             f"head={head.name}, which returns {shape}, with {name}={num_outputs}. "
-            "Make the two agree."
+            f"End it with `keras.layers.Dense({num_outputs})`."
         )
     return outputs
 
@@ -183,8 +183,9 @@ def check_reads_both_ways(encoder):
         raise ValueError(
             'pooling="class_token" needs an encoder that reads in both directions, for '
             "it reads the first step. Received: "
-            f"encoder={encoder.name}, which has read nothing there. Give it "
-            '`bidirectional=True`, or use pooling="last".'
+            f"encoder={encoder.name}, which has read nothing there. Take "
+            "`kseq.layers.RecurrentEncoder(..., bidirectional=True)`, or use "
+            'pooling="last".'
         )
 
 

@@ -255,7 +255,8 @@ def resolve_attention(attention, units, dtype):
         raise ValueError(
             '`attention` must be "bahdanau", "luong", None or an attention layer of '
             f"kseq. Received: attention={attention}. A layer of one's own needs the "
-            "methods `project_keys` and `attend`, see `kseq.layers.BahdanauAttention`."
+            "methods `build(query_shape, value_shape)`, `project_keys` and `attend`, "
+            "see `kseq.layers.BahdanauAttention`."
         )
     return attention
 

@@ -66,7 +66,9 @@ class TiedHead(Composite):
             raise ValueError(
                 "A tied head needs inputs as wide as its embedding. Received: width "
                 f"{inputs_shape[-1]} with an embedding of width "
-                f"{self.embedding.width}. Make the two agree, or use a dense head."
+                f"{self.embedding.width}. Give the embedding `width={inputs_shape[-1]}`"
+                f", or take `keras.layers.Dense({self.embedding.vocabulary_size})` as "
+                "the head."
             )
         if not self.embedding.built:
             self.embedding.build((None, None))

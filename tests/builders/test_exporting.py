@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -24,6 +26,7 @@ from tests.helpers import assert_close, random_array, randomize
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow exports"
 )
+ROOT = Path(__file__).parents[2]
 TARGET_SIZE, LENGTH = 7, 6
 SOURCE = np.array(
     [[4, 5, 6, 7, 3, 0, 0, 0], [8] + [0] * 7, [9, 10, 4, 2, 2, 2, 3, 5], [0] * 8],
@@ -239,6 +242,19 @@ def test_a_converter_that_is_not_there_is_named(model, monkeypatch):
 
 
 @pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="which exports")
-def test_another_backend_is_refused(model):
-    with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
+@pytest.mark.thorough
+def test_a_model_of_another_backend_is_exported_by_tensorflow(model, tmp_path):
+    with pytest.raises(
+        ValueError, match="Save .*process with KERAS_BACKEND=tensorflow"
+    ):
         model.export_generation("writer")
+    model.save(tmp_path / "model.keras")
+    load = "import keras, kseq; model = keras.saving.load_model('model.keras')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{load}; model.export_generation('writer')"],
+        cwd=tmp_path,
+        env=os.environ | {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (tmp_path / "writer" / "saved_model.pb").exists(), done.stderr

@@ -166,6 +166,8 @@ def test_a_damaged_file_in_the_cache_is_refused(toy, server):
     with pytest.raises(ValueError, match=r"toy/reviews.txt must .* Delete it"):
         datasets.load("toy")
     assert server.requests == ["/reviews.txt"]
+    (toy / "reviews.txt").unlink()
+    assert datasets.load("toy") == LINES
 
 
 def test_a_folder_stands_in_for_a_download(toy, server, tmp_path, monkeypatch):
@@ -198,8 +200,13 @@ def test_a_folder_that_lacks_the_set_is_named(toy, server, tmp_path, monkeypatch
     monkeypatch.setenv("KSEQ_DATA_DIR", str(tmp_path))  # it may have other sets
     assert datasets.load("toy") == LINES
     (tmp_path / "toy").mkdir()
-    with pytest.raises(ValueError, match="without reviews.txt"):
+    with pytest.raises(ValueError, match="Get it from .*/reviews.txt, or leave out"):
         datasets.load("toy")
+    (tmp_path / "toy" / "reviews.txt").write_bytes(GOOD)
+    assert datasets.load("toy") == datasets.load("toy", tmp_path) == LINES
+    (tmp_path / "toy" / "reviews.txt").unlink()
+    (tmp_path / "toy").rmdir()
+    assert datasets.load("toy") == LINES
 
 
 def test_an_unordered_checksum_knows_sentences_and_not_their_order():

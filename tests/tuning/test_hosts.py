@@ -55,7 +55,7 @@ class Chief(threading.Thread):
 
     def __init__(self, address, directory, message=None):
         super().__init__()
-        directory.mkdir()
+        directory.mkdir(exist_ok=True)
         self.listener = Listener(
             hosts.parse(address, "chief"), authkey=hosts.key_of(directory)
         )
@@ -82,6 +82,10 @@ def test_a_worker_ends_when_its_chief_dies(tmp_path, address):
     with pytest.raises(SearchFailed, match="The chief of the search is gone"):
         search(Small(), (X, Y), **settings(tmp_path / "search"), worker=address)
     chief.join()
+    again = Chief(address, tmp_path / "search", ("done",))
+    search(Small(), (X, Y), **settings(tmp_path / "search"), worker=address)
+    again.join()
+    assert again.names
 
 
 def test_who_does_not_share_the_directory_is_not_let_in(tmp_path, address, monkeypatch):

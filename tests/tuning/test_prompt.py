@@ -33,3 +33,32 @@ def test_a_search_needs_no_file(way, tmp_path):
         capture_output=True,
     )
     assert done.stdout.splitlines()[-1:] == ["True"], done.stderr
+
+
+SCRIPT = """
+from kseq.tuning import search
+from tests.tuning.searches import Instant
+
+if {guard}:
+    search(Instant(), directory="search", max_trials=1, verbose=False)
+    print("searched")
+"""
+
+
+@pytest.mark.thorough
+def test_a_script_needs_a_guard_around_its_search(tmp_path):
+    script = tmp_path / "script.py"
+    outputs = []
+    for guard in ("True", '__name__ == "__main__"'):
+        script.write_text(SCRIPT.format(guard=guard))
+        done = subprocess.run(
+            [sys.executable, script],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            text=True,
+            capture_output=True,
+        )
+        outputs.append(done.stdout + done.stderr)
+    advice = 'A script that searches needs `if __name__ == "__main__":` around the call'
+    assert advice in outputs[0]
+    assert "searched" in outputs[1].splitlines() and advice not in outputs[1]

@@ -85,7 +85,7 @@ class StateBridge(Composite):
                     "A copying bridge needs encoder states like the decoder's, which "
                     f"has sizes {self.state_sizes} (a list for each layer). Received: "
                     f'states of sizes {received}. Use bridge="dense", which adapts '
-                    'them, or bridge="zero".'
+                    'them, or, with attention, bridge="zero".'
                 )
         for index, projections in enumerate(self.projections):
             if states_shape:

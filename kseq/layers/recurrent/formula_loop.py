@@ -142,7 +142,8 @@ def detached(structure, flat):
 def refuse(*upstream):
     raise NotImplementedError(
         "The fast recurrent layers have no second gradient. Build the layer with "
-        "`unroll=True`, which leaves its loop to Keras, over a length that is known."
+        "`unroll=True`, which leaves its loop to Keras, over a length that is known, "
+        "or a `RecurrentDecoder` of a cell such as `keras.layers.GRUCell(64)`."
     )
 
 

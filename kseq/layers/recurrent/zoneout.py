@@ -59,8 +59,9 @@ class Zoneout(RNN):
         many = (list, tuple, keras.layers.StackedRNNCells, keras.layers.RNN)
         if isinstance(cell, many):
             raise ValueError(
-                f"`cell` must be one cell. Received: cell={cell}. Put one `Zoneout` on "
-                'the other, or use `RecurrentEncoder("lstm", 64, 2, zoneout=0.1)`.'
+                f"`cell` must be one cell. Received: cell={cell}. Take one layer for "
+                "each, `Zoneout(cell, return_sequences=True)`, or "
+                '`RecurrentEncoder("lstm", 64, 2, zoneout=0.1)`.'
             )
         super().__init__(cell, **kwargs)
         self.zoneout, self.seed = zoneout, seed

@@ -1,0 +1,424 @@
+"""Builders and what they build: bad calls, the advice, and calls that follow it."""
+
+import functools
+
+import keras
+import numpy as np
+
+import kseq
+from kseq.decoding import BeamSearch, ForcedTokens, GreedySearch, Sampling
+from kseq.layers import (
+    FeatureEmbedding,
+    PatchEmbedding,
+    RecurrentDecoder,
+    RecurrentEncoder,
+    TiedHead,
+    TokenEmbedding,
+    TransformerDecoder,
+)
+from tests.advice.eagerly import eagerly
+from tests.helpers import random_array
+
+IDS = np.array([[4, 5, 6], [7, 8, 0]])
+SERIES = random_array(2, 5, 3)
+UNTRAINED = {"optimizer": "sgd", "run_eagerly": True}  # tracing takes longer
+
+
+def writer(source=11, target=13, **options):
+    options = {"encoder": "rnn", "decoder": "rnn", "width": 3, **options}
+    return kseq.encoder_decoder(source, target, **options)
+
+
+plain_writer = functools.cache(writer)  # what trains no weights can share it
+
+
+def classifier(source=11, num_outputs=2, encoder="rnn", **options):
+    return kseq.many_to_one(source, num_outputs, encoder, width=3, **options)
+
+
+def tagger(source=11, num_outputs=2, **options):
+    return kseq.many_to_many(source, num_outputs, encoder="rnn", width=3, **options)
+
+
+def write(model=None, source=IDS, search=None, max_length=3, **options):
+    model = plain_writer() if model is None else model
+    with eagerly():
+        return model.generate(source, search, max_length, **options)
+
+
+def embedding():
+    return TokenEmbedding(11, 3)
+
+
+def with_positions(number):
+    return TokenEmbedding(13, 3, positions="learned", max_length=number)
+
+
+def clone(**options):
+    return keras.models.clone_model(plain_writer(), **options)
+
+
+def twice(layer, *args, **kwargs):
+    outputs = layer(*args, **kwargs)
+    return 2 * outputs if layer.name == "head" else outputs
+
+
+def copy(layer):
+    return type(layer).from_config(layer.get_config())
+
+
+def all_tied(source, target, **options):
+    return writer(source, target, tie_embeddings="all", **options)
+
+
+def covering():
+    return BeamSearch(2, coverage_penalty=0.2)
+
+
+def two_outputs():
+    inputs = keras.Input((3,))
+    outputs = [keras.layers.Dense(2)(inputs) for _ in range(2)]
+    return keras.Model(inputs, outputs)
+
+
+def one_output(model):
+    return keras.Model(model.inputs, model.outputs[0])
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def built_sequential():
+    model = keras.Sequential([keras.layers.Dense(2)])
+    model.build((None, 3))
+    return model
+
+
+def wired():
+    inputs = keras.Input((3,))
+    return keras.Model(inputs, Subclassed().dense(inputs))
+
+
+def report(inputs):
+    return kseq.mask_report(plain_writer(), inputs)
+
+
+def data_set(rows=IDS):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(rows)
+
+
+class Endless(keras.utils.PyDataset):
+    num_batches = None
+
+    def __getitem__(self, index):
+        return IDS
+
+
+def parts_of(words):
+    """A tied head, and a model that has its embedding in another place."""
+    return [tagger(words, 11), tagger(11, 11, head=TiedHead(words))]
+
+
+def fit(model, batches, **options):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(loss=loss, **UNTRAINED)
+    return model.fit(batches, verbose=0, **options)
+
+
+WEIGHTS = {4: 2.0}
+LABELS, TARGETS = [[0, 1, 1], [1, 0]], [[2, 4, 3], [2, 3]]
+
+
+def step_batches(**options):
+    return kseq.training.batches([[4, 5, 6], [7, 8]], LABELS, 2, **options)
+
+
+def target_batches(**options):
+    return kseq.training.teacher_forcing([[4, 5], [6]], TARGETS, 2, **options)
+
+
+def of_series(**options):
+    return writer(FeatureEmbedding(3, 3, **options))
+
+
+def of_pictures():
+    return writer(PatchEmbedding((4, 4, 1), 2, 3))
+
+
+PICTURES = random_array(2, 4, 4, 1)
+FORECAST = (
+    "A series of numbers is not written token by token; forecast it with "
+    "`kseq.many_to_one(kseq.layers.FeatureEmbedding(num_features, 64), "
+    "num_outputs=steps)`."
+)
+
+
+def forecaster():
+    return kseq.many_to_one(kseq.layers.FeatureEmbedding(3, 64), num_outputs=7)(SERIES)
+
+
+NO_IDS = (
+    'Ids that are floats become integers by `.astype("int32")`; a series of numbers '
+    "needs a model with `source=kseq.layers.FeatureEmbedding(num_features, width)`."
+)
+
+
+def classify(inputs, source=11):
+    return kseq.many_to_one(source, num_outputs=2, encoder="rnn", width=4)(inputs)
+
+
+def eager_score(target):
+    with eagerly():
+        kseq.one_to_many(11, decoder="rnn", width=3).score(len(target), target)
+
+
+ADVICE = {
+    "floats in place of ids": (
+        lambda: classify(np.array([[4.0, 5.0]], "float32")),
+        NO_IDS,
+        lambda: classify(np.array([[4.0, 5.0]], "float32").astype("int32")),
+    ),
+    "a series in place of ids": (
+        lambda: classify(random_array(2, 7, 1)),
+        NO_IDS,
+        lambda: classify(random_array(2, 7, 1), FeatureEmbedding(1, 4)),
+    ),
+    "padding among the tokens of a target": (
+        lambda: eager_score([[4, 0, 5]]),
+        "Leave it out.",
+        lambda: eager_score([[4, 5]]),
+    ),
+    "a clone that doubles": (
+        lambda: clone(call_function=twice),
+        "Leave out `call_function`, and let `clone_function` return a layer for each "
+        "layer.",
+        lambda: (clone(), write(clone(clone_function=copy))),
+    ),
+    "all tied to two embeddings": (
+        lambda: all_tied(embedding(), embedding()),
+        "Leave `head` out, and pass the same layer twice.",
+        lambda: all_tied(words := embedding(), words),
+    ),
+    "a tied head of one's own": (
+        lambda: all_tied(words := embedding(), words, head=keras.layers.Dense(11)),
+        "Leave `head` out, and pass the same layer twice.",
+        lambda: all_tied(words := embedding(), words),
+    ),
+    "a target of numbers": (
+        lambda: writer(target=FeatureEmbedding(3, 8)),
+        FORECAST,
+        forecaster,
+    ),
+    "sizes that are no vocabularies": (
+        lambda: writer(3, 1),
+        "A vocabulary counts its special tokens too. A series of numbers has none: "
+        + FORECAST.partition("; ")[2],
+        lambda: (writer(3 + 4, 1 + 4), forecaster()),
+    ),
+    "more tokens than positions": (
+        lambda: write(writer(target=with_positions(3)), max_length=4),
+        "Write less, or train with more positions.",
+        lambda: (
+            write(writer(target=with_positions(3)), max_length=3),
+            write(writer(target=with_positions(4)), max_length=4),
+        ),
+    ),
+    "coverage without attention": (
+        lambda: write(writer(decoder=RecurrentDecoder("rnn", 3)), search=covering()),
+        "Search without the penalty, or give the decoder attention.",
+        lambda: (
+            write(writer(decoder=RecurrentDecoder("rnn", 3)), search=BeamSearch(2)),
+            write(
+                writer(decoder=RecurrentDecoder("rnn", 3, attention="luong")),
+                search=covering(),
+            ),
+        ),
+    ),
+    "models of two vocabularies": (
+        lambda: kseq.ensemble([classifier(11, 2), classifier(11, 3)]),
+        "Build them on the same vocabularies, labels or features.",
+        lambda: kseq.ensemble([classifier(11, 2), classifier(11, 2)])(IDS),
+    ),
+    "a model of two outputs": (
+        lambda: kseq.ensemble([two_outputs()]),
+        "Make a `keras.Model` of one of them.",
+        lambda: kseq.ensemble([one_output(two_outputs())]),
+    ),
+    "a Sequential that is not built": (
+        lambda: kseq.mask_report(keras.Sequential([keras.layers.Dense(2)])),
+        "Build a Sequential with `model.build(input_shape)`; wire the layers of a "
+        "subclassed model with `keras.Input` and `keras.Model(inputs, outputs)`.",
+        lambda: kseq.mask_report(built_sequential()),
+    ),
+    "a subclassed model": (
+        lambda: kseq.mask_report(Subclassed()),
+        "Build a Sequential with `model.build(input_shape)`; wire the layers of a "
+        "subclassed model with `keras.Input` and `keras.Model(inputs, outputs)`.",
+        lambda: kseq.mask_report(wired()),
+    ),
+    "one input of two": (
+        lambda: report(IDS),
+        "Give an array, a list of them in this order, or a dictionary by these names.",
+        lambda: (
+            kseq.mask_report(classifier(), IDS),
+            report([IDS, IDS]),
+            report({"source": IDS, "target": IDS}),
+        ),
+    ),
+    "an encoder of nothing": (
+        lambda: kseq.one_to_many(13, encoder="rnn", width=3),
+        "Leave `encoder` out.",
+        lambda: kseq.one_to_many(13, width=3),
+    ),
+    "an embedding of Keras": (
+        lambda: classifier(keras.layers.Embedding(11, 3)),
+        "Take one of `kseq.layers`, such as `TokenEmbedding`.",
+        lambda: classifier(TokenEmbedding(11, 3)),
+    ),
+    "a decoder of Keras": (
+        lambda: writer(decoder=keras.layers.GRU(3)),
+        "Take `kseq.layers.RecurrentDecoder`, which runs any Keras cell, or "
+        "`TransformerDecoder`.",
+        lambda: (
+            writer(decoder=RecurrentDecoder(keras.layers.GRUCell(3))),
+            writer(13, TokenEmbedding(13, 4), decoder=TransformerDecoder(1, 2)),
+        ),
+    ),
+    "a bidirectional network by name": (
+        lambda: classifier(encoder="bilstm"),
+        'Take `encoder=kseq.layers.RecurrentEncoder("lstm", 64, bidirectional=True)`.',
+        lambda: classifier(encoder=RecurrentEncoder("lstm", 64, bidirectional=True)),
+    ),
+    "a name in capitals": (
+        lambda: writer(decoder="GRU"),
+        'Take `decoder="gru"`.',
+        lambda: writer(decoder="gru"),
+    ),
+    "an encoder of one vector": (
+        lambda: classifier(encoder=keras.layers.GRU(3)),
+        "A recurrent layer needs `return_sequences=True`, and no `return_state`.",
+        lambda: classifier(encoder=keras.layers.GRU(3, return_sequences=True)),
+    ),
+    "a pooling that does not pool": (
+        lambda: classifier(pooling=keras.layers.Dense(3)),
+        "For an answer at each step take `kseq.many_to_many`.",
+        tagger,
+    ),
+    "a head of other answers": (
+        lambda: classifier(num_outputs=2, head=keras.layers.Dense(5)),
+        "End it with `keras.layers.Dense(2)`.",
+        lambda: classifier(
+            num_outputs=2,
+            head=keras.Sequential([keras.layers.Dense(5), keras.layers.Dense(2)]),
+        ),
+    ),
+    "a class token that has read nothing": (
+        lambda: classifier(encoder="gru", pooling="class_token"),
+        "Take `kseq.layers.RecurrentEncoder(..., bidirectional=True)`, or use "
+        'pooling="last".',
+        lambda: (
+            classifier(
+                encoder=RecurrentEncoder("gru", 3, bidirectional=True),
+                pooling="class_token",
+            ),
+            classifier(encoder="gru", pooling="last"),
+        ),
+    ),
+    "a data set without an end": (
+        lambda: write(source=data_set().batch(2).repeat()),
+        "Take a part: `dataset.take(10)`, or of a `PyDataset` "
+        "`(dataset[i] for i in range(10))`.",
+        lambda: write(source=data_set().batch(2).repeat().take(10)),
+    ),
+    "a PyDataset without an end": (
+        lambda: write(source=Endless()),
+        "Take a part: `dataset.take(10)`, or of a `PyDataset` "
+        "`(dataset[i] for i in range(10))`.",
+        lambda: write(
+            source=(dataset[i] for dataset in [Endless()] for i in range(10))
+        ),
+    ),
+    "rows one by one": (
+        lambda: write(source=data_set()),
+        "Rows that come one by one, as those of a data set, need `.batch(32)` first.",
+        lambda: write(source=data_set().batch(32)),
+    ),
+    "ids that are floats": (
+        lambda: write(source=IDS.astype("float32")),
+        "Whole numbers that are floats become ids by `np.asarray(source, int)`; for a "
+        "series build the model with `source=kseq.layers.FeatureEmbedding(...)`.",
+        lambda: (
+            write(source=np.asarray(IDS.astype("float32"), int)),
+            write(writer(source=kseq.layers.FeatureEmbedding(3, 3)), SERIES),
+        ),
+    ),
+    "ids of another vocabulary": (
+        lambda: write(source=[[11]]),
+        "Encode it with the vocabulary that the model was made for.",
+        lambda: write(source=[[10]]),
+    ),
+    "a source longer than its positions": (
+        lambda: write(writer(source=with_positions(2)), [[4, 5, 6]]),
+        "Cut it off, or train with more positions.",
+        lambda: (
+            write(writer(source=with_positions(2)), [[4, 5]]),
+            write(writer(source=with_positions(3)), [[4, 5, 6]]),
+        ),
+    ),
+    "padding between tokens": (
+        lambda: write(prefix=[[4, 0, 5]] * 2),
+        "A search writes what it likes between given tokens with "
+        "`kseq.decoding.ForcedTokens([4, None, 5])`.",
+        lambda: write(search=GreedySearch([ForcedTokens([4, None, 5])])),
+    ),
+    "a part of a layer in common": (
+        lambda: kseq.ensemble(parts_of(embedding())),
+        "Give them one layer that holds it, or a layer each.",
+        lambda: (
+            kseq.ensemble([tagger(words := embedding(), 11), tagger(words, 11)]),
+            kseq.ensemble([tagger(11, 11), parts_of(embedding())[1]]),
+        ),
+    ),
+    "weights of the classes of steps": (
+        lambda: fit(tagger(), step_batches(), class_weight={1: 2.0}),
+        "Give it to `kseq.training.batches`, or `teacher_forcing` for a model that "
+        "writes, which weigh each label.",
+        lambda: (
+            fit(tagger(), step_batches(class_weight={1: 2.0})),
+            fit(writer(), target_batches(class_weight=WEIGHTS)),
+        ),
+    ),
+    "a stream of beams": (
+        lambda: plain_writer().generate_stream(IDS, BeamSearch(2)),
+        "`generate` returns its hypotheses when all have ended.",
+        lambda: write(search=BeamSearch(2)),
+    ),
+    "series of different lengths": (
+        lambda: write(of_series(), [SERIES[0], SERIES[1][:2]]),
+        "A `FeatureEmbedding` with a `mask_value` takes rows of different lengths.",
+        lambda: write(of_series(mask_value=0.0), [SERIES[0], SERIES[1][:2]]),
+    ),
+    "a length relative to pictures": (
+        lambda: write(of_pictures(), PICTURES, max_length=lambda length: length + 1),
+        "Give it as a number.",
+        lambda: write(of_pictures(), PICTURES, max_length=2),
+    ),
+    "beams without a search": (
+        lambda: write(num_beams=3),
+        "Take `search=kseq.decoding.BeamSearch(num_beams=3)`.",
+        lambda: write(search=BeamSearch(num_beams=3)),
+    ),
+    "a temperature without a search": (
+        lambda: write(temperature=0.7),
+        "Take `search=kseq.decoding.Sampling(temperature=0.7)`.",
+        lambda: write(search=Sampling(temperature=0.7)),
+    ),
+}

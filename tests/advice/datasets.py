@@ -1,0 +1,35 @@
+"""Files: bad calls, what their messages advise, and what follows it.
+
+The files of data sets, which are downloaded, are in tests/datasets/test_datasets.py.
+"""
+
+import subprocess
+from pathlib import Path
+
+from kseq.datasets import read_text
+
+
+def read(content, encoding=None):
+    """The text of a file of these bytes, which iconv has converted if need be."""
+    path = Path("own.txt")
+    path.write_bytes(content)
+    if encoding:
+        command = ["iconv", "-f", encoding, "-t", "UTF-8", path]
+        path.write_bytes(subprocess.run(command, capture_output=True).stdout)
+    text = read_text(path)
+    assert "good 좋다" in text or "café" in text
+
+
+ADVICE = {
+    "a file in Latin 1": (
+        lambda: read("café".encode("latin-1")),
+        "Convert it: iconv -f ITS_ENCODING -t UTF-8.",
+        lambda: read("café".encode("latin-1"), "LATIN1"),
+    ),
+    "a file in UTF-16": (
+        lambda: read("good".encode("utf-16-le")),
+        "Is the file in UTF-16, or no text? Convert it to UTF-8: iconv -f UTF-16 -t "
+        "UTF-8.",
+        lambda: read("good 좋다".encode("utf-16-le"), "UTF-16"),
+    ),
+}

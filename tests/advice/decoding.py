@@ -1,0 +1,84 @@
+"""Searches: bad calls, what their messages advise, and calls that do it."""
+
+import numpy as np
+from keras import ops
+
+from kseq.decoding import BannedTokens, BeamSearch, ForcedTokens, GreedySearch, Sampling
+from kseq.layers import RecurrentDecoder, TokenEmbedding
+from tests.helpers import array, random_array
+
+B, S, D, U, K, V = 2, 5, 6, 4, 3, 7
+MEMORY = random_array(B, S, D)
+TABLE = np.log([[0.1, 0.1, 0.8], [0.2, 0.2, 0.6], [0.1, 0.7, 0.2]]).astype("float32")
+
+
+def search(how, end_token_id=1, step=None, state=(), max_length=4):
+    def follow(token_ids, state, constants):
+        return ops.take(TABLE, token_ids, axis=0), state
+
+    return how(step or follow, state, (), [0], end_token_id, max_length)
+
+
+def write_up_to_the_end():
+    written = search(GreedySearch([BannedTokens([1])]))
+    assert array(written.lengths).tolist() == [[4]]
+
+
+def decode(**options):
+    embedding, decoder = TokenEmbedding(V, D), RecurrentDecoder("rnn", V)
+
+    def step(token_ids, state, constants):
+        return decoder.step(embedding(token_ids), state, constants)
+
+    decoder(embedding(np.array([[2], [2]])), MEMORY)
+    state, constants = decoder.start(MEMORY, **options)
+    return BeamSearch(K)(step, state, constants, [2, 2], 3, 4)
+
+
+def growing(token_ids, state, constants):
+    return ops.take(TABLE, token_ids, axis=0), ops.concatenate(
+        [state, token_ids[..., None]], axis=-1
+    )
+
+
+def with_room(token_ids, state, constants):
+    read, t = state
+    here = ops.arange(4, dtype="int32") == t[..., None]  # B K T
+    read = ops.where(here, token_ids[..., None], read)
+    return ops.take(TABLE, token_ids, axis=0), (read, t + 1)
+
+
+ADVICE = {
+    "padding that is forced": (
+        lambda: search(GreedySearch([ForcedTokens([2, 0])])),
+        "Put None where any token may stand.",
+        lambda: search(GreedySearch([ForcedTokens([2, None, 2])])),
+    ),
+    "an end that is no token": (
+        lambda: search(GreedySearch(), end_token_id=-1),
+        "To write up to `max_length` always, ban the end: "
+        "`BannedTokens([end_token_id])`.",
+        write_up_to_the_end,
+    ),
+    "a temperature of zero": (
+        lambda: Sampling(temperature=0),
+        "The most probable token always is what `GreedySearch()` writes.",
+        lambda: search(GreedySearch()),
+    ),
+    "a state of too few beams": (
+        decode,
+        "A decoder of kseq starts with as many beams: `start(..., num_beams=3)`.",
+        lambda: decode(num_beams=3),
+    ),
+    "a state that grows": (
+        lambda: search(
+            GreedySearch(), step=growing, state=np.zeros((1, 1, 0), "int32")
+        ),
+        "What grows needs all its room from the beginning, and the number of the step.",
+        lambda: search(
+            GreedySearch(),
+            step=with_room,
+            state=(np.zeros((1, 1, 4), "int32"), np.zeros((1, 1), "int32")),
+        ),
+    ),
+}

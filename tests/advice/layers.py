@@ -1,0 +1,402 @@
+"""Layers: bad calls, what their messages advise, and calls that do it."""
+
+import keras
+import numpy as np
+from keras import ops
+
+import kseq
+from kseq.layers import (
+    GRU,
+    RNN,
+    BahdanauAttention,
+    Bidirectional,
+    ClassEmbedding,
+    FeatureEmbedding,
+    LayerNormGRUCell,
+    LearnedPositions,
+    LuongAttention,
+    MeanProbability,
+    MultiHeadAttention,
+    RecurrentDecoder,
+    RecurrentEncoder,
+    TiedHead,
+    TokenEmbedding,
+    TransformerDecoder,
+    VectorEmbedding,
+    VectorQuantizer,
+    Zoneout,
+    as_boolean_mask,
+)
+from kseq.text import Vocabulary
+from tests.advice.eagerly import eagerly
+from tests.helpers import array, compiled, gradient, random_array
+
+B, T, S, D, U, K = 2, 3, 5, 6, 4, 3
+INPUTS, MEMORY = random_array(B, T, D), random_array(B, S, D)
+STATE = random_array(B, U)
+NEWEST, NEWEST_IDS = random_array(B, K, D), np.array([[4, 5, 6], [7, 8, 9]])
+LOGITS = random_array(B, T, K)
+ADDITIVE = np.array([[0, -1e9, 0]], "float32")
+WORDS, OTHERS = Vocabulary("word"), Vocabulary("word")
+WORDS.adapt(["Anna works here"])
+OTHERS.adapt(["Anna works and sings here"])
+
+
+def embed(vocabulary):
+    ids = np.array(vocabulary.encode(["Anna works here"]))
+    return TokenEmbedding(WORDS.size, U)(ids)
+
+
+def ragged():
+    import tensorflow as tf
+
+    return tf.ragged.constant([[4, 5], [6]])
+
+
+def with_ragged_rows():
+    model = kseq.encoder_decoder(11, 7, "rnn", "rnn", width=3)
+    with eagerly():
+        model.generate(ragged(), max_length=2)
+        model.score(ragged(), [[3], [3]])
+    return kseq.training.batches(ragged(), [0, 1])[0]
+
+
+def decode(cell, initial_state, **options):
+    decoder = RecurrentDecoder(cell, U, **options)
+    return decoder(INPUTS, MEMORY, initial_state=initial_state)
+
+
+def step(decoder, newest=NEWEST, num_beams=K):
+    decoder(INPUTS, MEMORY)
+    state = decoder.start(MEMORY, max_length=T, num_beams=num_beams)
+    return decoder.step(newest, *state)
+
+
+def recurrent_decoder(**options):
+    return RecurrentDecoder("gru", U, **{"attention": "bahdanau", **options})
+
+
+def last_states():
+    _, *states = GRU(U, return_state=True)(MEMORY)
+    return states
+
+
+def second_gradient(**options):
+    layer = GRU(37, **options)  # wide enough for the fast loop
+    layer.build((B, T, D))
+
+    def total(x):
+        return ops.sum(layer(x, training=True) ** 3)
+
+    def slope(x):
+        if keras.backend.backend() == "jax":
+            import jax
+
+            return ops.sum(jax.grad(total)(x) ** 2)
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = total(x)
+        return ops.sum(tape.gradient(y, x) ** 2)
+
+    assert np.abs(gradient(slope, INPUTS)).max() > 0
+
+
+def second_gradient_of_a_decoder(cell, units=None):
+    import tensorflow as tf
+
+    decoder = RecurrentDecoder(cell, units)
+    decoder(INPUTS, MEMORY)
+
+    @tf.function
+    def slope(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = ops.sum(decoder(x, MEMORY, training=True) ** 3)
+        return ops.sum(tape.gradient(y, x) ** 2)
+
+    assert np.abs(gradient(slope, INPUTS)).max() > 0
+
+
+def mask_in_a_compiled_function(cast):
+    mask = ops.convert_to_tensor(np.array([[1.0, 0.0]], "float32"))
+    return compiled(lambda mask: as_boolean_mask(cast(mask)))(mask)
+
+
+def additive_mask_becomes_boolean(mask):
+    assert (array(as_boolean_mask(mask)) == [[True, False, True]]).all()
+
+
+def tied_head(width):
+    return TiedHead(TokenEmbedding(11, width))(INPUTS)
+
+
+class OwnAttention(keras.layers.Layer):
+    """The mean of all that can be read, with the methods of `BahdanauAttention`."""
+
+    def build(self, query_shape, value_shape):
+        pass
+
+    def project_keys(self, key):
+        return key
+
+    def attend(self, query, keys, value, value_mask=None):
+        weights = ops.ones((*ops.shape(query)[:2], ops.shape(value)[1])) / S
+        return ops.matmul(weights, value), weights
+
+
+UNROLLED = (
+    "Build the layer with `unroll=True`, which leaves its loop to Keras, over a length "
+    "that is known, or a `RecurrentDecoder` of a cell such as "
+    "`keras.layers.GRUCell(64)`."
+)
+ADVICE = {
+    "a layer in place of a cell": (
+        lambda: RNN(Zoneout(keras.layers.LSTMCell(U)))(MEMORY),
+        "Take it in place of `RNN`.",
+        lambda: Zoneout(keras.layers.LSTMCell(U))(MEMORY),
+    ),
+    "a sequence without steps": (
+        lambda: GRU(U)(MEMORY[:, :0]),
+        "A step that is masked is skipped, so pad what is empty.",
+        lambda: GRU(U)(MEMORY[:, :1], mask=np.zeros((B, 1), "bool")),
+    ),
+    "features of another size than a code": (
+        lambda: VectorQuantizer(7, width=U)(MEMORY),
+        "A dense layer before this one makes it so.",
+        lambda: VectorQuantizer(7, width=U)(keras.layers.Dense(U)(MEMORY)),
+    ),
+    "ids of another vocabulary": (
+        lambda: embed(OTHERS),
+        "Encode it with the vocabulary or the classes that the model was made for.",
+        lambda: embed(WORDS),
+    ),
+    "a ragged tensor": (
+        lambda: TokenEmbedding(11, U)(ragged()),
+        "Pad it: `token_ids.to_tensor()`. `generate`, `score` and the batches of "
+        "`kseq.training` take it as it is.",
+        lambda: (
+            TokenEmbedding(11, U)(ragged().to_tensor()),
+            with_ragged_rows(),
+        ),
+    ),
+    "numbers as tokens": (
+        lambda: TokenEmbedding(11, U)(INPUTS[..., 0]),
+        "A `FeatureEmbedding` takes floats.",
+        lambda: FeatureEmbedding(1, U)(INPUTS[..., :1]),
+    ),
+    "more beams than the state has": (
+        lambda: step(recurrent_decoder(), num_beams=1),
+        "Say how many there are at the start: `decoder.start(memory, num_beams=3)`.",
+        lambda: step(recurrent_decoder(), num_beams=3),
+    ),
+    "more beams than a Transformer's state has": (
+        lambda: step(TransformerDecoder(1, 2), num_beams=1),
+        "Say how many there are at the start: `decoder.start(memory, num_beams=3)`.",
+        lambda: step(TransformerDecoder(1, 2), num_beams=3),
+    ),
+    "ids where a step takes vectors": (
+        lambda: step(recurrent_decoder(), NEWEST_IDS),
+        "Embed the last tokens, integers (B, K).",
+        lambda: step(recurrent_decoder(), TokenEmbedding(11, D)(NEWEST_IDS)),
+    ),
+    "units of a score without": (
+        lambda: LuongAttention("dot", units=U),
+        'Leave it out, or use score="concat".',
+        lambda: (
+            LuongAttention("dot")(INPUTS, MEMORY),
+            LuongAttention("concat", units=U)(INPUTS, MEMORY),
+        ),
+    ),
+    "a dot of two sizes": (
+        lambda: LuongAttention("dot")(INPUTS, random_array(B, S, U)),
+        'Use score="general", which learns a matrix between the two.',
+        lambda: LuongAttention(score="general")(INPUTS, random_array(B, S, U)),
+    ),
+    "both directions of no recurrent layer": (
+        lambda: Bidirectional(keras.layers.Dense(U)),
+        "Pass for example `keras.layers.GRU(64, return_sequences=True)`.",
+        lambda: Bidirectional(keras.layers.GRU(64, return_sequences=True))(INPUTS),
+    ),
+    "both directions of the last step": (
+        lambda: Bidirectional(keras.layers.GRU(U)),
+        "Build it with `return_sequences=True`; the last states come with "
+        "`return_state=True`.",
+        lambda: Bidirectional(
+            keras.layers.GRU(U, return_sequences=True, return_state=True)
+        )(INPUTS)[1],
+    ),
+    "copied states of other sizes": (
+        lambda: decode("lstm", [[STATE]], bridge="copy"),
+        'Use bridge="dense", which adapts them, or, with attention, bridge="zero".',
+        lambda: (
+            decode("lstm", [[STATE]], bridge="dense"),
+            decode("lstm", [[STATE]], bridge="zero", attention="luong"),
+        ),
+    ),
+    "a state as it is": (
+        lambda: decode("gru", STATE),
+        "Wrap them: `initial_state=[[initial_state]]`.",
+        lambda: decode("gru", [[STATE]]),
+    ),
+    "the states of one layer": (
+        lambda: decode("lstm", [STATE, STATE]),
+        "Wrap them: `initial_state=[initial_state]`.",
+        lambda: decode("lstm", [[STATE, STATE]]),
+    ),
+    "the implementation of a cell": (
+        lambda: LayerNormGRUCell(U, implementation=1),
+        "Leave it out.",
+        lambda: RecurrentEncoder(LayerNormGRUCell(U))(INPUTS),
+    ),
+    "a layer as a cell": (
+        lambda: RecurrentEncoder(keras.layers.LSTM(U)),
+        "Pass for example `keras.layers.LSTMCell(64)`.",
+        lambda: RecurrentEncoder(keras.layers.LSTMCell(64))(INPUTS),
+    ),
+    "stacked cells": (
+        lambda: RecurrentEncoder(
+            keras.layers.StackedRNNCells([keras.layers.GRUCell(U) for _ in range(2)])
+        ),
+        "Give one of them and `num_layers=2`.",
+        lambda: RecurrentEncoder(keras.layers.GRUCell(U), num_layers=2)(INPUTS),
+    ),
+    "units beside a cell": (
+        lambda: RecurrentEncoder(keras.layers.GRUCell(U), 7),
+        "Leave `units` out.",
+        lambda: RecurrentEncoder(keras.layers.GRUCell(U))(INPUTS),
+    ),
+    "states of another cell": (
+        lambda: GRU(U)(INPUTS, initial_state=[STATE, STATE]),
+        "A layer of the same cell with `return_state=True` returns its last states "
+        "after the output.",
+        lambda: GRU(U)(INPUTS, initial_state=last_states()),
+    ),
+    "sequences of classes": (
+        lambda: ClassEmbedding(11, U)(NEWEST_IDS),
+        "A `TokenEmbedding` takes sequences.",
+        lambda: TokenEmbedding(11, U)(NEWEST_IDS),
+    ),
+    "series of vectors": (
+        lambda: VectorEmbedding(D, U)(INPUTS),
+        "A `FeatureEmbedding` takes series.",
+        lambda: FeatureEmbedding(D, U)(INPUTS),
+    ),
+    "a tied head of another width": (
+        lambda: tied_head(U),
+        "Give the embedding `width=6`, or take `keras.layers.Dense(11)` as the head.",
+        lambda: (tied_head(width=6), keras.layers.Dense(11)(INPUTS)),
+    ),
+    "a mask of floats in a compiled function": (
+        lambda: mask_in_a_compiled_function(lambda mask: mask),
+        'Cast a 0/1 mask with `keras.ops.cast(mask, "bool")`.',
+        lambda: mask_in_a_compiled_function(lambda mask: keras.ops.cast(mask, "bool")),
+    ),
+    "an additive mask": (
+        lambda: additive_mask_becomes_boolean(ADDITIVE),
+        "An additive mask (0 and -1e9) becomes one with `mask == 0`.",
+        lambda: additive_mask_becomes_boolean(ADDITIVE == 0),
+    ),
+    "the mean of one model": (
+        lambda: MeanProbability()(LOGITS),
+        "Give the logits of all models together.",
+        lambda: MeanProbability()([LOGITS, LOGITS]),
+    ),
+    "the mean of values": (
+        lambda: MeanProbability()([LOGITS[..., :1]] * 2),
+        "The mean of values is `keras.layers.Average`.",
+        lambda: keras.layers.Average()([LOGITS[..., :1]] * 2),
+    ),
+    "heads that do not divide the width": (
+        lambda: MultiHeadAttention(U)(INPUTS),
+        "Or give `key_dim`, the size of a head.",
+        lambda: MultiHeadAttention(U, key_dim=5)(INPUTS),
+    ),
+    "Keras' name of the look-ahead mask": (
+        lambda: MultiHeadAttention(2)(INPUTS, use_causal_mask=True),
+        "Take `look_ahead=True`.",
+        lambda: MultiHeadAttention(2)(INPUTS, look_ahead=True),
+    ),
+    "learned positions without a number": (
+        lambda: TokenEmbedding(11, U, positions="learned"),
+        'Or take positions="sinusoidal", which has no longest sequence.',
+        lambda: TokenEmbedding(11, U, positions="sinusoidal")(NEWEST_IDS),
+    ),
+    "a number of positions that are not learned": (
+        lambda: TokenEmbedding(11, U, positions="sinusoidal", max_length=T),
+        'Leave it out, or use positions="learned".',
+        lambda: (
+            TokenEmbedding(11, U, positions="sinusoidal")(NEWEST_IDS),
+            TokenEmbedding(11, U, positions="learned", max_length=T)(NEWEST_IDS),
+        ),
+    ),
+    "more steps than positions": (
+        lambda: LearnedPositions(T)(MEMORY),
+        "Cut it off, or make the table longer.",
+        lambda: (LearnedPositions(T)(MEMORY[:, :T]), LearnedPositions(S)(MEMORY)),
+    ),
+    "a second gradient": (
+        second_gradient,
+        UNROLLED,
+        lambda: second_gradient(unroll=True),
+    ),
+    "a second gradient of a decoder": (
+        lambda: second_gradient_of_a_decoder("gru", 64),
+        UNROLLED,
+        lambda: second_gradient_of_a_decoder(keras.layers.GRUCell(64)),
+    ),
+    "recurrent dropout beside a cell": (
+        lambda: RecurrentEncoder(keras.layers.GRUCell(U), recurrent_dropout=0.1),
+        "Give it to the cell.",
+        lambda: RecurrentEncoder(keras.layers.GRUCell(U, recurrent_dropout=0.1))(
+            INPUTS, training=True
+        ),
+    ),
+    "an attention of Keras": (
+        lambda: recurrent_decoder(attention=keras.layers.AdditiveAttention()),
+        "A layer of one's own needs the methods `build(query_shape, value_shape)`, "
+        "`project_keys` and `attend`, see `kseq.layers.BahdanauAttention`.",
+        lambda: (
+            recurrent_decoder(attention=OwnAttention())(INPUTS, MEMORY),
+            recurrent_decoder(attention=BahdanauAttention(U))(INPUTS, MEMORY),
+        ),
+    ),
+    "a decoder that sees no source": (
+        lambda: RecurrentDecoder("gru", U, bridge="zero"),
+        'Use bridge="dense" or attention="bahdanau".',
+        lambda: (
+            decode("gru", None, bridge="dense"),
+            decode("gru", None, bridge="zero", attention="bahdanau"),
+        ),
+    ),
+    "a cell that drops": (
+        lambda: RecurrentDecoder(keras.layers.GRUCell(U, dropout=0.1)),
+        "Use the decoder's own `dropout`.",
+        lambda: RecurrentDecoder(keras.layers.GRUCell(U), dropout=0.1)(
+            INPUTS, MEMORY, training=True
+        ),
+    ),
+    "attention without a memory": (
+        lambda: recurrent_decoder()(INPUTS),
+        "Build a language model with `attention=None`.",
+        lambda: recurrent_decoder(attention=None)(INPUTS),
+    ),
+    "cross-attention without a memory": (
+        lambda: TransformerDecoder(1, 2)(INPUTS),
+        "Build a language model with `cross_attention=False`.",
+        lambda: TransformerDecoder(1, 2, cross_attention=False)(INPUTS),
+    ),
+    "one zoneout of many cells": (
+        lambda: Zoneout([keras.layers.LSTMCell(U)] * 2),
+        "Take one layer for each, `Zoneout(cell, return_sequences=True)`, or "
+        '`RecurrentEncoder("lstm", 64, 2, zoneout=0.1)`.',
+        lambda: (
+            RecurrentEncoder("lstm", 64, 2, zoneout=0.1)(INPUTS, training=True),
+            keras.Sequential(
+                Zoneout(keras.layers.LSTMCell(U), return_sequences=True)
+                for _ in range(2)
+            )(INPUTS, training=True),
+        ),
+    ),
+}

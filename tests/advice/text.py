@@ -1,0 +1,172 @@
+"""Texts: bad calls, what their messages advise, and calls that do it."""
+
+import functools
+
+import keras
+
+import kseq
+from kseq.decoding import Sampling
+from kseq.text import TextToLabels, TextToText, TextWriter, Vocabulary
+from tests.advice.eagerly import eagerly
+
+WORDS = Vocabulary("word").adapt(["Anna works here"])  # Anna, here, works
+SYMBOLS = Vocabulary(None).adapt([["Anna", "works"]])
+
+
+def classifier(size=WORDS.size, num_outputs=2):
+    model = kseq.many_to_one(size, num_outputs, "rnn", width=3)
+    return TextToLabels(model, WORDS, ["a", "b"])
+
+
+@functools.cache
+def tagger(labels=("name", "verb")):
+    model = kseq.many_to_many(SYMBOLS.size, len(labels), "rnn", width=3)
+    return TextToLabels(model, SYMBOLS, labels)
+
+
+def label(*args, **options):
+    model = tagger()
+    with eagerly():
+        return model.label(*args, **options)
+
+
+@functools.cache
+def translator():
+    model = kseq.encoder_decoder(WORDS.size, WORDS.size, "rnn", "rnn", width=3)
+    return TextToText(model, WORDS, WORDS)
+
+
+def translate(texts, **options):
+    model = translator()
+    with eagerly():
+        return model.generate(texts, max_length=3, **options)
+
+
+class Parrot(keras.Model):
+    """A model with `generate`, but nothing that streams."""
+
+    end_token_id = 3
+
+    def __init__(self):
+        super().__init__()
+        self.speaker = translator().model
+
+    def generate(self, source, *args, **options):
+        return self.speaker.generate(source, *args, **options)
+
+
+def parrot():
+    return TextToText(Parrot(), WORDS, WORDS)
+
+
+def parroted():
+    model = parrot()
+    with eagerly():
+        return model.generate(["Anna"], max_length=3)
+
+
+def draw(seed=None):
+    model = kseq.one_to_many(WORDS.size, decoder="rnn", width=3)
+    writer = TextWriter(model, WORDS, window=4)
+    with eagerly():
+        return writer.generate(["Anna"], Sampling(seed=seed), max_length=7)
+
+
+def draw_after_a_seed():
+    texts = []
+    for _ in range(2):
+        keras.utils.set_random_seed(3)
+        texts.append(draw())
+    assert texts[0] == texts[1]
+
+
+ADVICE = {
+    "a text alone": (
+        lambda: WORDS.encode("Anna works"),
+        "Wrap it in a list: `[texts]`.",
+        lambda: WORDS.encode(["Anna works"]),
+    ),
+    "symbols for texts": (
+        lambda: WORDS.encode([["Anna", "works"]]),
+        'Join symbols: `[" ".join(x) for x in texts]`.',
+        lambda: WORDS.encode([" ".join(x) for x in [["Anna", "works"]]]),
+    ),
+    "texts for symbols": (
+        lambda: SYMBOLS.encode(["Anna works"]),
+        "Cut texts: `[x.split() for x in texts]`.",
+        lambda: SYMBOLS.encode([x.split() for x in ["Anna works"]]),
+    ),
+    "a text with a NUL": (
+        lambda: WORDS.encode(["Anna\0 works"]),
+        'Mend it: `texts[0].replace("\\0", "")`.',
+        lambda: WORDS.encode(["Anna\0 works".replace("\0", "")]),
+    ),
+    "bytes with a NUL": (
+        lambda: WORDS.encode([b"Anna\0 works"]),
+        'Mend it: `texts[0].replace(b"\\0", b"")`.',
+        lambda: WORDS.encode([b"Anna\0 works".replace(b"\0", b"")]),
+    ),
+    "half a character": (
+        lambda: WORDS.encode(["Anna \ud83d"]),
+        'Mend it: `texts[0].encode("utf-8", "replace").decode()`.',
+        lambda: WORDS.encode(["Anna \ud83d".encode("utf-8", "replace").decode()]),
+    ),
+    "bytes of Latin 1": (
+        lambda: WORDS.encode([b"caf\xe9"]),
+        'Mend it: `texts[0].decode("latin-1")`.',
+        lambda: WORDS.encode([b"caf\xe9".decode("latin-1")]),
+    ),
+    "a label that the model has not": (
+        lambda: tagger().label_ids(["noun"]),
+        "Make the model with this label, or leave out what has it.",
+        lambda: (
+            tagger(("name", "verb", "noun")).label_ids(["noun"]),
+            tagger().label_ids([]),
+        ),
+    ),
+    "more answers than labels": (
+        lambda: classifier(num_outputs=3),
+        "Build it with num_outputs=2.",
+        lambda: classifier(num_outputs=2),
+    ),
+    "a vocabulary larger than the model's": (
+        lambda: classifier(5),
+        "Build it with `vocabulary.size`.",
+        lambda: classifier(WORDS.size),
+    ),
+    "a blank text to label": (
+        lambda: label([["Anna"], []]),
+        "Leave it out, or give `allow_blank=True` for a result in its place.",
+        lambda: (label([["Anna"]]), label([["Anna"], []], allow_blank=True)),
+    ),
+    "a blank text to translate": (
+        lambda: translate(["Anna", " "]),
+        "Leave it out, or give `allow_blank=True` for a result in its place.",
+        lambda: (translate(["Anna"]), translate(["Anna", " "], allow_blank=True)),
+    ),
+    "a stream of a model without": (
+        lambda: parrot().generate_stream(["Anna"]),
+        "Use `generate`.",
+        parroted,
+    ),
+    "tokens of another vocabulary": (
+        lambda: WORDS.decode([[4, 11]]),
+        "Decode with the vocabulary that the model was trained with.",
+        lambda: Vocabulary("word").adapt(["a b c d e f g h"]).decode([[4, 11]]),
+    ),
+    "a vocabulary without tokens": (
+        lambda: Vocabulary("word").encode(["a"]),
+        "Call `adapt(texts)` first.",
+        lambda: Vocabulary("word").adapt(["a"]).encode(["a"]),
+    ),
+    "pieces without a number": (
+        lambda: Vocabulary("word_piece"),
+        "8000 suits many languages.",
+        lambda: Vocabulary("word_piece", max_tokens=8000).adapt(["a"]).encode(["a"]),
+    ),
+    "a seed for more than a window": (
+        lambda: draw(seed=3),
+        "Leave out the seed, and call `keras.utils.set_random_seed` before.",
+        draw_after_a_seed,
+    ),
+}

@@ -1,0 +1,121 @@
+"""Training: bad calls, what their messages advise, and calls that do it."""
+
+import keras
+import numpy as np
+
+from kseq.training import (
+    EditDistanceRate,
+    ExactMatch,
+    SaveBest,
+    SequenceCrossentropy,
+    TokenAccuracy,
+    batches,
+    teacher_forcing,
+    windows,
+)
+from tests.helpers import random_array
+
+X, Y = random_array(7, 2), random_array(7, 1, seed=1)
+LARGE = 1e6 * X
+NAN = np.where(X == X[0, 0], np.nan, X)
+IDS = np.array([[4, 5, 3], [6, 3, 0]])
+OTHER_PADDING = np.array([[4, 5, 3], [6, 3, -1]])
+LOGITS = random_array(2, 3, 7)
+SOURCE, TARGET = [[4, 5], [6]], [[2, 4, 3], [2, 3]]
+TEXT = np.arange(4, 11)
+
+
+def train(x=X, monitor="loss", optimizer="sgd", **options):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(optimizer, "mse", run_eagerly=True)
+    best = SaveBest("best.keras", monitor)
+    model.fit(x, Y, 1, 2, 0, [best], **options)
+    assert np.isfinite(best.best)
+
+
+def descent(learning_rate=1e3, **options):
+    return keras.optimizers.SGD(learning_rate, **options)
+
+
+def write(**metrics):
+    """Evaluates logits under weights of their tokens."""
+    model = keras.Sequential([keras.Input((3, 7)), keras.layers.Identity()])
+    model.compile(loss=SequenceCrossentropy(), run_eagerly=True, **metrics)
+    return model.evaluate(LOGITS, IDS, sample_weight=np.ones((2, 3)), verbose=0)
+
+
+ADVICE = {
+    "padding among the tokens of a target": (
+        lambda: teacher_forcing(None, [[2, 0, 3]]),
+        "A vocabulary that gives this id to a word needs another `pad_token_id`.",
+        lambda: teacher_forcing(None, [[2, 0, 3]], pad_token_id=7)[0],
+    ),
+    "a value that may rise or fall": (
+        lambda: SaveBest("best.keras", "val_score"),
+        'Pass mode="max" if more of it is better.',
+        lambda: SaveBest("best.keras", "val_score", mode="max"),
+    ),
+    "a value that is not reported": (
+        lambda: train(monitor="val_loss"),
+        "A value that begins with val_ needs `validation_data`.",
+        lambda: train(monitor="val_loss", validation_data=(X, Y)),
+    ),
+    "a loss that is no number": (
+        lambda: train(LARGE, optimizer=descent()),
+        "Lower the learning rate, give the optimizer a `global_clipnorm`, or look for "
+        "NaN in the data.",
+        lambda: (
+            train(LARGE, optimizer=descent(1e-15)),
+            train(LARGE, optimizer=descent(global_clipnorm=1.0)),
+        ),
+    ),
+    "data that are no numbers": (
+        lambda: train(NAN),
+        "Lower the learning rate, give the optimizer a `global_clipnorm`, or look for "
+        "NaN in the data.",
+        lambda: train(np.nan_to_num(NAN)),
+    ),
+    "ids for logits": (
+        lambda: SequenceCrossentropy()(IDS, IDS),
+        "Two arrays of token ids are compared by `EditDistanceRate`.",
+        lambda: EditDistanceRate()(IDS, IDS),
+    ),
+    "ids without logits": (
+        lambda: SequenceCrossentropy()(OTHER_PADDING, LOGITS),
+        "Encode it with the vocabulary that the model was made for, and name other "
+        "padding: `SequenceCrossentropy(pad_token_id=...)`.",
+        lambda: (
+            SequenceCrossentropy()(IDS, LOGITS),
+            SequenceCrossentropy(pad_token_id=-1)(OTHER_PADDING, LOGITS),
+        ),
+    ),
+    "weights of tokens for whole sequences": (
+        lambda: write(weighted_metrics=[ExactMatch()]),
+        "Weights of tokens go with `TokenAccuracy`; list this metric under `metrics`, "
+        "not `weighted_metrics`.",
+        lambda: (
+            write(weighted_metrics=[TokenAccuracy()]),
+            write(metrics=[ExactMatch()], weighted_metrics=[]),
+        ),
+    ),
+    "the weight of padding": (
+        lambda: teacher_forcing(SOURCE, TARGET, class_weight={0: 0.0, 4: 2.0})[0],
+        "Leave the padding out.",
+        lambda: teacher_forcing(SOURCE, TARGET, class_weight={4: 2.0})[0],
+    ),
+    "a target of one token": (
+        lambda: teacher_forcing(SOURCE, [[4], [5]]),
+        "Put the start and end tokens around every target.",
+        lambda: teacher_forcing(SOURCE, [[2, 4, 3], [2, 5, 3]])[0],
+    ),
+    "the weight of a number": (
+        lambda: batches(SOURCE, [0.5, 1.5], class_weight={0: 2.0}),
+        "Give a `sample_weight`.",
+        lambda: batches(SOURCE, [0.5, 1.5], sample_weight=[2.0, 1.0])[0],
+    ),
+    "steps of a whole text": (
+        lambda: windows(TEXT, 3, shuffle=False, steps=5),
+        "Leave it out, or draw windows.",
+        lambda: (windows(TEXT, 3, shuffle=False)[0], windows(TEXT, 3, steps=5)[0]),
+    ),
+}

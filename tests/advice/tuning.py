@@ -1,0 +1,267 @@
+"""Searches of hyperparameters: bad calls, the advice, and calls that follow it.
+
+A call of `search` here trains nothing, where that does not matter.
+"""
+
+import threading
+import types
+
+import keras
+import keras_tuner
+import numpy as np
+
+import kseq
+from kseq.layers import RecurrentEncoder
+from kseq.text import Vocabulary
+from kseq.tuning import (
+    Choice,
+    Fixed,
+    GenerationScores,
+    Int,
+    Results,
+    Space,
+    Training,
+    search,
+)
+from kseq.tuning.budget import WatchObjective
+from tests.tuning.searches import Instant, OwnLoop, Small, X, Y
+
+IDS = [[4, 5], [6]]
+WORDS = Vocabulary("word").adapt(["Anna works"])
+
+
+class Ranked(Instant):
+    """Gives its score a name of its own."""
+
+    def fit(self, hp, model, *args, **kwargs):
+        return {"rank": hp.get("x") ** 2}
+
+
+class Measured(Small):
+    """Compiles a metric too."""
+
+    def build(self, hp):
+        model = super().build(hp)
+        model.compile(model.optimizer, "mse", metrics=["mae"], run_eagerly=True)
+        return model
+
+
+class Unregistered(keras.layers.Dense):
+    """A layer that a config alone does not bring back."""
+
+
+class OfOwnLayers(OwnLoop):
+    """Builds a model that needs its space to be loaded."""
+
+    def build(self, hp):
+        hp.Int("units", 2, 7)
+        model = keras.Sequential([keras.layers.Input((5,)), Unregistered(1)])
+        model.compile("sgd", "mse", run_eagerly=True)
+        return model
+
+
+def try_one(space=None, data=None, directory="search", **options):
+    options = {"max_trials": 1, "seed": 3, "verbose": False, **options}
+    return search(space or Instant(), data, directory=directory, **options)
+
+
+def train_one(space, **options):
+    options = {"epochs": 1, "validation_data": (X, Y), "max_failures": 1, **options}
+    return try_one(space, (X, Y), **options)
+
+
+def search_in_a_used_directory():
+    try_one(seed=3)
+    try_one(seed=5)
+
+
+def beside_a_thesis(directory="."):
+    with open("thesis.tex", "w") as file:
+        file.write("long work")
+    return try_one(directory=directory)
+
+
+def make_data():
+    """Data with a lock, made in the process of a trial."""
+    assert threading.Lock()
+    return X, Y
+
+
+def own_layers(space=None):
+    try_one(OfOwnLayers(), (X, Y))
+    return Results.load("search", space).best_model()
+
+
+def watched(logs_of):
+    """One epoch, whose callbacks want a score of what is written."""
+    objective = keras_tuner.Objective("val_written_exact_match", "max")
+    watch = WatchObjective([types.SimpleNamespace(objective=objective)])
+    logs = {"loss": 1.0}
+    for callback in logs_of:
+        callback.set_model(Writing())
+        callback.set_params({"epochs": 1})
+        callback.on_epoch_end(0, logs)
+    watch.on_epoch_end(0, logs)
+
+
+class Writing:
+    """A model that writes the same for all."""
+
+    start_token_id, end_token_id, pad_token_id = 2, 3, 0
+
+    def generate(self, source, *args, **options):
+        token_ids = np.array([[[4, 3]]] * len(source))
+        return types.SimpleNamespace(token_ids=token_ids)
+
+
+def scores(names=("exact_match",), to_text=None):
+    return GenerationScores(IDS, [[4, 3], [5, 3]], names, to_text)
+
+
+def classifier(**options):
+    return Space(kseq.many_to_one, 11, 2, width=3, **options)
+
+
+def declared(space):
+    hp = keras_tuner.HyperParameters()
+    space.declare_hyperparameters(hp)
+    assert hp.space
+
+
+def training(**options):
+    settings = {"loss": "mse", "run_eagerly": True, **options}
+    return Training(classifier(encoder=Choice("rnn", "gru")), **settings)
+
+
+def fit(space, **options):
+    hp = keras_tuner.HyperParameters()
+    space.declare_hyperparameters(hp)
+    data = np.array([[4, 5], [6, 7]]), np.ones((2, 2))
+    return space.fit(hp, space.build(hp), *data, verbose=0, **options)
+
+
+def hyperband(space):
+    tuner = keras_tuner.Hyperband(space, "loss", max_epochs=2, overwrite=True)
+    assert tuner.oracle.max_epochs == 2
+
+
+ADVICE = {
+    "a score of what is written": (
+        lambda: watched([]),
+        "A value that begins with val_ needs `validation_data`; one of decoding needs "
+        "`kseq.tuning.GenerationScores` among the callbacks.",
+        lambda: watched([scores()]),
+    ),
+    "a layer that is made": (
+        lambda: classifier(encoder=RecurrentEncoder("gru", 3)),
+        "Write Space(RecurrentEncoder, ...).",
+        lambda: classifier(encoder=Space(RecurrentEncoder, "gru", 3)).build({}),
+    ),
+    "a range the wrong way round": (
+        lambda: Int(9, 1),
+        "Swap them.",
+        lambda: Int(1, 9),
+    ),
+    "a fixed list": (
+        lambda: Fixed([1, 2]),
+        "Anything else stands in a `Space` as it is.",
+        lambda: Space(list, [1, 2]).build({}),
+    ),
+    "options of one name": (
+        lambda: Choice(Space(RecurrentEncoder, "gru"), Space(RecurrentEncoder, "rnn")),
+        "Name them by keyword: Choice(first=..., second=...).",
+        lambda: Choice(
+            first=Space(RecurrentEncoder, "gru"), second=Space(RecurrentEncoder, "rnn")
+        ),
+    ),
+    "the directory of another search": (
+        search_in_a_used_directory,
+        "Nothing was changed; name another directory, make the same call again, or "
+        "pass `overwrite=True` to delete what is there.",
+        lambda: (
+            try_one(seed=5, directory="another"),
+            try_one(seed=3),
+            try_one(seed=5, overwrite=True),
+        ),
+    ),
+    "the directory of a thesis": (
+        beside_a_thesis,
+        "Nothing was changed; name another.",
+        lambda: beside_a_thesis("another"),
+    ),
+    "a directory in a search": (
+        lambda: (try_one(), Results.load("search/trials")),
+        "Name the one that `kseq.tuning.search` was given.",
+        lambda: Results.load("search"),
+    ),
+    "data that do not pickle": (
+        lambda: try_one(data=threading.Lock()),
+        "Open files, locks and models in the process of the trial: in the space's "
+        "`build` or `fit`, or in a function that makes the data.",
+        lambda: try_one(data=make_data),
+    ),
+    "scores of texts without texts": (
+        lambda: scores(["bleu"]),
+        "A vocabulary's `decode` is such a function.",
+        lambda: scores(["bleu"], WORDS.decode).measure(Writing()),
+    ),
+    "a metric of one's own": (
+        lambda: try_one(Ranked(), objective="rank"),
+        'Pass ("rank", "max") or (..., "min").',
+        lambda: (
+            try_one(Ranked(), objective=("rank", "max"), directory="max"),
+            try_one(Ranked(), objective=("rank", "min"), directory="min"),
+        ),
+    ),
+    "Hyperband without epochs": (
+        lambda: try_one(tuner="hyperband"),
+        "Pass epochs=27, for example.",
+        lambda: try_one(tuner="hyperband", epochs=27),
+    ),
+    "two dimensions of one name": (
+        lambda: Space(dict, a=Int(1, 2, name="n"), b=Int(1, 2, name="n")).defaults(),
+        "Rename one, or use one object in both places.",
+        lambda: (
+            Space(dict, a=Int(1, 2, name="n"), b=Int(1, 2, name="m")).defaults(),
+            Space(dict, a=(both := Int(1, 2, name="n")), b=both).defaults(),
+        ),
+    ),
+    "the model of no training": (
+        lambda: try_one().best_model(),
+        "Train the model that `fit` is given, or others that `build` makes, or take "
+        "`best_values()`.",
+        lambda: (
+            try_one().best_values(),
+            train_one(OwnLoop(), directory="trained").best_model(),
+        ),
+    ),
+    "a model of layers of one's own": (
+        own_layers,
+        "Give the space too: `Results.load(directory, space)`.",
+        lambda: own_layers(OfOwnLayers()),
+    ),
+    "an objective that is not measured": (
+        lambda: train_one(Small(), objective="val_mean_absolute_error"),
+        "Add it to the metrics of `compile`; one that begins with val_ needs "
+        "`validation_data` too.",
+        lambda: train_one(
+            Measured(), objective=("val_mae", "min"), directory="measured"
+        ),
+    ),
+    "a space of one model": (
+        lambda: declared(classifier()),
+        "Put in `Int`, `Float`, `Choice` or `Boolean`.",
+        lambda: declared(classifier(dropout=kseq.tuning.Float(0.0, 0.5))),
+    ),
+    "batches that are made": (
+        lambda: training(batches=kseq.training.batches(IDS, [0, 1])),
+        "Write Space(kseq.training.batches, ...); a data set that is made already goes "
+        "to `search`.",
+        lambda: training(batches=Space(kseq.training.batches, batch_size=2)),
+    ),
+    "epochs that are searched": (
+        lambda: fit(training(epochs=Int(1, 2)), epochs=1),
+        "Give the space a number; `Hyperband` chooses the epochs itself.",
+        lambda: (fit(training(epochs=2), epochs=1), hyperband(training(epochs=2))),
+    ),
+}
