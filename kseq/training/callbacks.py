@@ -99,7 +99,7 @@ class SaveBest(keras.callbacks.Callback):
             )
         value = float(logs[self.monitor])
         losses = {name: x for name, x in logs.items() if name.endswith("loss")}
-        if any(map(math.isnan, losses.values())):
+        if not all(map(math.isfinite, losses.values())):
             return self._give_up(epoch, losses)
         if not self._is_better(value):
             return
@@ -118,13 +118,13 @@ class SaveBest(keras.callbacks.Callback):
         self.model.stop_training = True
         if self.best is None:
             raise ValueError(
-                "The loss must be a number, or nothing is learned. Received after "
+                "The loss must be a finite number, or nothing is learned. Received after "
                 f"epoch {epoch + 1}: {losses}. Lower the learning rate, give the "
                 "optimizer a `global_clipnorm`, or look for NaN in the data."
             )
 
     def _is_better(self, value):
-        if math.isnan(value):
+        if not math.isfinite(value):
             return False
         if self.best is None:
             return True

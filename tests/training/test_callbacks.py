@@ -47,6 +47,7 @@ def epoch_of(model):
         ("val_exact_match", None, [0.3, 0.5, 0.4], 2),
         ("val_edit_distance_rate", None, [0.3, 0.5, 0.4], 1),
         ("errors", "min", [float("nan"), 7.0, 8.0], 2),
+        ("errors", "min", [float("-inf"), 7.0, 8.0], 2),
         ("bleu", "max", [1.0, 5.0, float("nan")], 2),
     ],
 )
@@ -173,20 +174,22 @@ def test_without_an_epoch_better_than_none_nothing_is_saved(tmp_path):
     assert keep.best is None and not os.listdir(tmp_path) and epoch_of(model) == 2
 
 
-def test_a_loss_that_is_no_number_ends_training_with_the_best_epoch(tmp_path):
+@pytest.mark.parametrize("loss", ["nan", "inf"])
+def test_a_loss_that_is_no_number_ends_training_with_the_best_epoch(tmp_path, loss):
     model, path = one_weight(), tmp_path / "model.keras"
     keep = SaveBest(path, "val_accuracy")
     accuracies = Reports([0.5, 0.9, 0.9], "val_accuracy")
-    losses = Reports([1.0, float("nan"), 0.5], "loss")
+    losses = Reports([1.0, float(loss), 0.5], "loss")
     assert len(fit(model, [accuracies, losses, keep], 3).epoch) == 2
     assert epoch_of(model) == epoch_of(keras.saving.load_model(path)) == 1
 
 
-def test_a_loss_that_never_was_a_number_is_an_error(tmp_path):
+@pytest.mark.parametrize("loss", ["nan", "inf"])
+def test_a_loss_that_never_was_a_number_is_an_error(tmp_path, loss):
     keep = SaveBest(tmp_path / "model.keras", "val_accuracy")
     accuracies = Reports([0.5], "val_accuracy")
-    with pytest.raises(ValueError, match="after epoch 1: {'loss': nan}. Lower the"):
-        fit(one_weight(), [accuracies, Reports([float("nan")], "loss"), keep], 1)
+    with pytest.raises(ValueError, match=f"after epoch 1: {{'loss': {loss}}}. Lower"):
+        fit(one_weight(), [accuracies, Reports([float(loss)], "loss"), keep], 1)
     assert not os.listdir(tmp_path)
 
 
