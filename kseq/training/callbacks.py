@@ -118,8 +118,8 @@ class SaveBest(keras.callbacks.Callback):
         self.model.stop_training = True
         if self.best is None:
             raise ValueError(
-                "The loss must be a finite number, or nothing is learned. Received after "
-                f"epoch {epoch + 1}: {losses}. Lower the learning rate, give the "
+                "The loss must be a finite number, or nothing is learned. Received "
+                f"after epoch {epoch + 1}: {losses}. Lower the learning rate, give the "
                 "optimizer a `global_clipnorm`, or look for NaN in the data."
             )
 
