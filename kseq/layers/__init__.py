@@ -9,6 +9,7 @@ from kseq.layers.cell_variants import (
     PeepholeLSTMCell,
 )
 from kseq.layers.conditions import ClassEmbedding, VectorEmbedding
+from kseq.layers.decoder import Decoder
 from kseq.layers.dropout import Dropout
 from kseq.layers.embeddings import FeatureEmbedding, TiedHead, TokenEmbedding
 from kseq.layers.feed_forward import FeedForward
@@ -54,6 +55,7 @@ __all__ = [
     "ClassEmbedding",
     "ClassToken",
     "ClassTokenPooling",
+    "Decoder",
     "Dropout",
     "FeatureEmbedding",
     "FeedForward",

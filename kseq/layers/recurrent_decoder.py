@@ -29,6 +29,7 @@ from kseq.layers.cells import (
     step_cell,
 )
 from kseq.layers.composition import Composite, freeze_parts, is_quantized
+from kseq.layers.decoder import Decoder
 from kseq.layers.decoder_steps import all_steps
 from kseq.layers.embeddings import sequence_dropout
 from kseq.layers.masking import keep, step_mask
@@ -36,7 +37,7 @@ from kseq.layers.recurrent_layers import is_worth_compiling
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class RecurrentDecoder(Composite):
+class RecurrentDecoder(Composite, Decoder):
     """A recurrent network that reads an encoded source while it writes.
 
     With attention, one step is, in Bahdanau's order (from the previous state),
@@ -164,7 +165,6 @@ class RecurrentDecoder(Composite):
                 self.units, activation="tanh", dtype=self.dtype_policy, name="readout"
             )
         self.dropout_layer = sequence_dropout(self.dropout, self.dtype_policy)
-        self.supports_masking = True
 
     def _make_cell(self, index):
         if isinstance(self.cell, str):
@@ -174,12 +174,16 @@ class RecurrentDecoder(Composite):
         return self.cell if index == 0 else copy_cell(self.cell, index)
 
     @property
+    def attends(self):
+        return self.attention is not None
+
+    @property
     def _attends_before(self):
-        return self.attention is not None and self.attention_order == "bahdanau"
+        return self.attends and self.attention_order == "bahdanau"
 
     @property
     def _attends_after(self):
-        return self.attention is not None and self.attention_order == "luong"
+        return self.attends and self.attention_order == "luong"
 
     @property
     def _feeds_output(self):
