@@ -53,7 +53,7 @@ def encoder_decoder(
         encoder: Layer `(B, S, D) -> (B, S, U)`, or `"rnn"`, `"lstm"`, `"gru"`, short
             for `RecurrentEncoder(name, width)`, or `"transformer"`, short for
             `TransformerEncoder(num_heads=width // 64, width=width)`.
-        decoder: Layer with the decoder contract, such as `RecurrentDecoder` and
+        decoder: A `kseq.layers.Decoder`, such as `RecurrentDecoder` and
             `TransformerDecoder`, or `"rnn"`, `"lstm"`, `"gru"`, short for a decoder
             with Bahdanau's attention, or `"transformer"`.
         width: Size of the parts that are given by name or number.
@@ -200,7 +200,7 @@ class EncoderDecoder(WritingModel):
                 f"positions. Received: max_length={max_length} with a target of "
                 f"max_length={longest}. Write less, or train with more positions."
             )
-        if with_coverage and not self._attends:
+        if with_coverage and not self.decoder.attends:
             raise ValueError(
                 "A coverage penalty needs a decoder with attention to the source. "
                 f"Received: `coverage_penalty` with {type(self.decoder).__name__} "
@@ -220,12 +220,6 @@ class EncoderDecoder(WritingModel):
             state["coverage"] = ops.repeat(padding, num_beams, axis=1)  # B K S
         return state, constants
 
-    @property
-    def _attends(self):
-        """Whether the decoder tells what it reads of the source at each step."""
-        kinds = ("attention", "cross_attention")
-        return any(getattr(self.decoder, kind, None) for kind in kinds)
-
     def step(self, token_ids, state, constants):
         positions = state["positions"]  # B K
         inputs = embed_step(self.target, token_ids, positions)  # B K D
@@ -243,12 +237,13 @@ class EncoderDecoder(WritingModel):
 
     def read(self, source, target, return_attention_scores=False):
         memory, mask, states = self._encode(source)
+        options = {"return_attention_scores": True} if return_attention_scores else {}
         outputs = self.decoder(
             self.target(target),
             memory,
             memory_mask=mask,
             initial_state=states,
-            return_attention_scores=return_attention_scores,
+            **options,
         )
         if not return_attention_scores:
             return self.head(outputs)

@@ -54,7 +54,7 @@ def check_export(path, format, search):
             f"{backend}. Save the model, and load and export it in a process with "
             "KERAS_BACKEND=tensorflow."
         )
-    if format != "tf_saved_model" and hasattr(search, "row_seeds"):
+    if format != "tf_saved_model" and search.is_random:
         raise ValueError(
             'Random draws can be exported in format="tf_saved_model" alone. Received: '
             f'format="{format}" with search={search}.'

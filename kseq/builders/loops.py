@@ -50,19 +50,19 @@ class Searching(keras.Model):
             self.jit_compile = jit_compile
         self.built = True
 
+    def start(self, source):
+        """What the writer starts with, for as many beams as the search has."""
+        options = {"with_coverage": True} if self.search.needs_coverage else {}
+        num_beams = self.search.num_beams
+        return self.writer.start(source, num_beams, self.max_length, **options)
+
 
 class Writing(Searching):
     """A whole search."""
 
     def call(self, inputs):
         source, writer = inputs["source"], self.writer
-        needs_coverage = getattr(self.search, "coverage_penalty", 0) > 0
-        state, constants = writer.start(
-            source,
-            self.search.num_beams,
-            self.max_length,
-            **({"with_coverage": True} if needs_coverage else {}),
-        )
+        state, constants = self.start(source)
         rows = (ops.shape(source)[0],)
         start_token_ids = ops.full(rows, writer.start_token_id, "int32")
         result = self.search(

@@ -42,8 +42,8 @@ def one_to_many(
             and so on; or None.
         encoder: What reads the embedded condition, as for `kseq.encoder_decoder`, or
             None: the decoder reads it as it is.
-        decoder: Layer with the decoder contract, or `"rnn"`, `"lstm"`, `"gru"`, short
-            for a decoder with Bahdanau's attention if there is a condition, or
+        decoder: A `kseq.layers.Decoder`, or `"rnn"`, `"lstm"`, `"gru"`, short for a
+            decoder with Bahdanau's attention if there is a condition, or
             `"transformer"`, short for a `TransformerDecoder` that reads the condition
             as a prefix (`cross_attention=False`).
         width: Size of the parts that are given by name or number.

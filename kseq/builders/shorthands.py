@@ -7,6 +7,7 @@ import keras
 from kseq.layers import (
     AttentionPooling,
     ClassTokenPooling,
+    Decoder,
     LastStepPooling,
     MaxPooling,
     MeanPooling,
@@ -77,11 +78,12 @@ def as_decoder(part, width, cross_attention=True):
         attention = "bahdanau" if cross_attention else None
         return RecurrentDecoder(part, width, attention=attention)
     part = checked(part, "A decoder", 'the name of its cell, or "transformer"')
-    if not hasattr(part, "start") or not hasattr(part, "step"):
+    if not isinstance(part, Decoder):
         raise ValueError(
             "A decoder must have methods `start` and `step`, which write one step at "
             f"a time. Received: {part}. Take `kseq.layers.RecurrentDecoder`, which "
-            "runs any Keras cell, or `TransformerDecoder`."
+            "runs any Keras cell, or `TransformerDecoder`, or derive your own from "
+            "`kseq.layers.Decoder`."
         )
     return part
 

@@ -29,7 +29,7 @@ class Beginning(Searching):
 
     def call(self, inputs):
         source, writer = inputs["source"], self.writer
-        state, constants = writer.start(source, 1, self.max_length)
+        state, constants = self.start(source)
         others = {name: value for name, value in inputs.items() if name in INPUTS}
         loop = search_loop(self, constants, others)
         start = ops.full((ops.shape(source)[0],), writer.start_token_id, "int32")
@@ -60,7 +60,7 @@ def search_loop(model, constants, inputs):
         constants,
         writer.end_token_id,
         model.max_length,
-        writer.pad_token_id,
+        pad_token_id=writer.pad_token_id,
         **inputs,
     )
 

@@ -4,7 +4,6 @@ Axes in shape comments: B batch, N hypotheses, K beams, T target steps, S source
 V vocabulary.
 """
 
-import dataclasses
 import inspect
 
 import keras
@@ -30,8 +29,7 @@ from kseq.builders.loops import Cache, Reading, Writing
 from kseq.builders.step_labels import StepLabels
 from kseq.builders.streaming import Beginning, Stepping, stream
 from kseq.builders.token_inputs import TokenInputs
-from kseq.decoding import BeamSearch, Generation, GreedySearch, Sampling
-from kseq.decoding.constraints import constraint_tuple
+from kseq.decoding import BeamSearch, Generation, GreedySearch, Sampling, Search
 from kseq.decoding.loop import check_max_length
 from kseq.layers.validation import one_of
 
@@ -171,7 +169,7 @@ class WritingModel(TokenInputs, StepLabels, keras.Model):
         search, rows, compiled = self._prepare(
             all_rows(source), search, max_length, prefix, jit_compile, constraints
         )
-        if not getattr(search, "can_stream", False):
+        if not search.can_stream:
             raise ValueError(
                 "A stream needs a search that takes no token back: `GreedySearch()`, or"
                 f" `Sampling()` with one draw for each row. Received: search={search}. "
@@ -198,8 +196,8 @@ class WritingModel(TokenInputs, StepLabels, keras.Model):
         rows = {"source": self.source_rows(source)}
         if callable(max_length):
             rows["max_lengths"] = self._max_lengths(rows["source"], max_length)
-        if hasattr(search, "row_seeds"):  # for any batch in which a row will be
-            seeds = search.row_seeds(len(rows["source"]))
+        seeds = search.row_seeds(len(rows["source"]))
+        if seeds is not None:  # for any batch in which a row will be
             rows["row_seeds"] = ops.convert_to_numpy(seeds)
         if prefix is not None:
             prefix = token_rows("prefix", prefix)
@@ -311,7 +309,7 @@ class WritingModel(TokenInputs, StepLabels, keras.Model):
             shape = (None, None) if prefix_shape is None else prefix_shape
             shape = checked_shape("prefix_shape", shape, (None, None))
             shapes["prefix"] = shape, "int32"
-        if hasattr(search, "row_seeds") and search.seed is None:
+        if search.is_random and search.seed is None:
             shapes["seed"] = (1,), "int32"
         export(self._compiled(Writing, search, max_length, None), path, format, shapes)
 
@@ -413,15 +411,12 @@ class WritingModel(TokenInputs, StepLabels, keras.Model):
 def as_search(search, constraints=()):
     """Returns the search with more constraints; None is short for greedy search."""
     search = GreedySearch() if search is None else search
-    if isinstance(search, type) or not hasattr(search, "num_beams"):
+    if not isinstance(search, Search):
         raise ValueError(
             "`search` must be a search object, such as `kseq.decoding.BeamSearch("
             f"num_beams=5)`, or None. Received: search={search!r}."
         )
-    more = constraint_tuple(constraints)
-    if not more:
-        return search
-    return dataclasses.replace(search, constraints=(*search.constraints, *more))
+    return search.with_constraints(constraints)
 
 
 def refuse_options(options):

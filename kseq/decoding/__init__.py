@@ -19,6 +19,7 @@ from kseq.decoding.repetition import (
     RepetitionPenalty,
 )
 from kseq.decoding.sampling import Sampling
+from kseq.decoding.search import Search
 
 __all__ = [
     "AllowedSequences",
@@ -36,4 +37,5 @@ __all__ = [
     "RelativeLength",
     "RepetitionPenalty",
     "Sampling",
+    "Search",
 ]

@@ -15,16 +15,16 @@ from kseq.decoding.constraints import (
     ForcedTokens,
     MaximumLength,
     MinimumLength,
-    constraint_tuple,
     only_where,
 )
 from kseq.decoding.generation import Generation
-from kseq.decoding.loop import SearchLoop, best_first, coverage_of
+from kseq.decoding.loop import best_first
 from kseq.decoding.repetition import (
     BannedSequences,
     NoRepeatNGrams,
     RepetitionPenalty,
 )
+from kseq.decoding.search import Search
 from kseq.decoding.validation import is_integer, number, positive_integer
 
 LENGTH_PENALTY_FORMS = ("power", "gnmt")
@@ -44,7 +44,7 @@ LOWERING = {
 
 
 @dataclasses.dataclass(frozen=True)
-class BeamSearch:
+class BeamSearch(Search):
     """Keeps the best `num_beams` open hypotheses of each row at every step.
 
     Hypotheses are ranked by `log_prob / penalty(length)`, the end token counted, where
@@ -95,23 +95,8 @@ class BeamSearch:
             it. The paper uses .2 to .8.
         coverage_penalty: Weight of the coverage penalty, 0 for none. The paper uses .2.
 
-    Call arguments:
-        step: Function `(token_ids (B, K), state, constants) -> (logits (B, K, V),
-            state)`.
-        state: Tree of tensors `(B, K, ...)`, reordered with the hypotheses. With a
-            coverage penalty a dictionary with "coverage", `(B, K, S)`: how much each
-            source step has been attended to, 0 at the beginning, and 1 where there is
-            padding.
-        constants: Tree of tensors `(B, ...)`.
-        start_token_ids: Integers `(B,)`, the first token that each row reads: a list,
-            an array or a tensor.
-        end_token_id: The token that ends a sequence.
-        max_length: Most tokens to write, the end token counted.
-        pad_token_id: What is written behind the end, and nowhere else.
-        prefix: Integers `(B, P)`, what each row must begin with whatever constraints
-            say; padding where any token but the end may stand. Or None.
-        max_lengths: Integers `(B,)`, where a row is cut off before `max_length`; or
-            None.
+    Call arguments: those of `Search`. With a coverage penalty the state is a dictionary
+        with "coverage".
 
     Returns:
         A `Generation` with N hypotheses for each row, best first.
@@ -165,7 +150,7 @@ class BeamSearch:
                 "`num_results` must be an integer from 1 to `num_beams`. Received: "
                 f"num_results={results!r} with num_beams={self.num_beams}."
             )
-        object.__setattr__(self, "constraints", constraint_tuple(self.constraints))
+        super().__post_init__()
         if self.length_penalty_form not in LENGTH_PENALTY_FORMS:
             raise ValueError(
                 '`length_penalty_form` must be "power", n ** length_penalty, or '
@@ -187,49 +172,15 @@ class BeamSearch:
         for name in ("diversity_strength", "coverage_penalty"):
             number(name, getattr(self, name), what, lambda x: x >= 0)
 
-    def __call__(
-        self,
-        step,
-        state,
-        constants,
-        start_token_ids,
-        end_token_id,
-        max_length,
-        pad_token_id=0,
-        prefix=None,
-        max_lengths=None,
-    ):
-        if self.coverage_penalty and coverage_of(state) is None:
-            raise ValueError(
-                "With a coverage penalty the state must be a dictionary that has "
-                '"coverage", (B, K, S), to which each step adds its attention. '
-                f"Received: coverage_penalty={self.coverage_penalty} with a state of "
-                f"{type(state).__name__}."
-            )
-        loop = SearchLoop(
-            step,
-            constants,
-            self._select,
-            num_beams=self.num_beams,
-            num_groups=self.num_groups,
-            num_ended=self.num_beams,
-            max_length=max_length,
-            end_token_id=end_token_id,
-            pad_token_id=pad_token_id,
-            constraints=self.constraints,
-            prefix=prefix,
-            max_lengths=max_lengths,
-        )
-        _, _, written, _ = loop.run(start_token_ids, state)
-        written = {name: value[:, self.num_beams :] for name, value in written.items()}
-        result = loop.result(written)
-        num_results = self.num_results or self.num_beams
-        if self.num_groups > 1:
-            return best_first(result, self._model_ranks(loop, written), num_results)
-        values = {k: v for k, v in vars(result).items() if v is not None}
-        return Generation(**{k: v[:, :num_results] for k, v in values.items()})
+    @property
+    def num_ended(self):
+        return self.num_beams
 
-    def _select(self, gains, hypotheses):
+    @property
+    def needs_coverage(self):
+        return self.coverage_penalty > 0
+
+    def select(self, gains, hypotheses):
         """The next step, one group after the other."""
         size = self.num_beams // self.num_groups  # G
         names = ["scores", "lengths", "finished", "ended_ranks"]
@@ -255,6 +206,16 @@ class BeamSearch:
         opened, pooled = zip(*groups, strict=True)
         fields = joined(*opened, *pooled)  # B 2K
         return fields.pop("parents"), fields.pop("token_ids"), fields
+
+    def finish(self, loop, written):
+        """The best of those that have ended."""
+        written = {name: value[:, self.num_beams :] for name, value in written.items()}
+        result = loop.result(written)
+        num_results = self.num_results or self.num_beams
+        if self.num_groups > 1:
+            return best_first(result, self._model_ranks(loop, written), num_results)
+        values = {k: v for k, v in vars(result).items() if v is not None}
+        return Generation(**{k: v[:, :num_results] for k, v in values.items()})
 
     def _select_in_group(self, gains, hypotheses):
         """The open hypotheses and the pool of a group at its next step.

@@ -9,6 +9,7 @@ from typing import Any
 from keras import ops
 
 from kseq.decoding.forced import Forced
+from kseq.decoding.randomness import uniform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Hypotheses:
         forced: Which tokens are not chosen.
         logits: `(B, K, V)`, what the model gives to the next token before the softmax,
             in float32; for constraints that need more than log-probabilities.
+        row_seeds: Integers `(B,)`, the seeds of random numbers, or None.
     """
 
     token_ids: Any
@@ -51,11 +53,21 @@ class Hypotheses:
     ended_ranks: Any = None
     forced: Forced = Forced(None, (), 0)
     logits: Any = None
+    row_seeds: Any = None
 
     @property
     def is_written(self):
         """Boolean `(L,)`: whether a hypothesis that is open has a token there."""
         return ops.arange(self.token_ids.shape[-1], dtype="int32") < self.step
+
+    def random_numbers(self):
+        """Numbers in [0, 1) for this step, `(B, K)`, of a search that is random."""
+        if self.row_seeds is None:
+            raise ValueError(
+                "Random numbers need seeds of the rows. Received: row_seeds=None. A "
+                "search that calls `random_numbers` says `is_random = True`."
+            )
+        return uniform(self.row_seeds, self.finished.shape[1], self.step)
 
     def recent(self, length):
         """The last tokens of those that are open, a list of `(B, K)`, the last behind.

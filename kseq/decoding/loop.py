@@ -55,6 +55,7 @@ class SearchLoop:
             open at the beginning.
         num_ended: Number of places M - K for hypotheses that have ended. Where there
             are any, `select` gives them "ranks" among its fields, and fills them.
+        row_seeds: Integers `(B,)`, the seeds of random numbers, or None.
     """
 
     step: Callable
@@ -69,6 +70,7 @@ class SearchLoop:
     max_lengths: Any = None
     num_groups: int = 1
     num_ended: int = 0
+    row_seeds: Any = None
 
     def __post_init__(self):
         check_max_length(self.max_length)
@@ -83,6 +85,9 @@ class SearchLoop:
         if self.max_lengths is not None:
             limits = integers("max_lengths", self.max_lengths, "(B,)", least=1)
             object.__setattr__(self, "max_lengths", ops.expand_dims(limits, 1))  # B 1
+        if self.row_seeds is not None:
+            seeds = integers("row_seeds", self.row_seeds, "(B,)", least=-(2**31))
+            object.__setattr__(self, "row_seeds", seeds)
 
     def run(self, start_token_ids, state):
         """Takes all steps; returns what the last one leaves."""
@@ -96,7 +101,7 @@ class SearchLoop:
     def begin(self, start_token_ids, state):
         """What the first step begins with, from start tokens `(B,)` and a state."""
         start = integers("start_token_ids", start_token_ids, "(B,)")
-        for name in ("prefix", "max_lengths"):
+        for name in ("prefix", "max_lengths", "row_seeds"):
             check_rows(name, getattr(self, name), start.shape[0])
         state = begun_state(state, start.shape[0], self.num_beams)
         last = ops.repeat(start[:, None], self.num_beams, axis=1)  # B K
@@ -174,6 +179,7 @@ class SearchLoop:
             coverage=coverage_of(state),
             forced=self.forced,
             logits=logits,
+            row_seeds=self.row_seeds,
         )
 
     def _check_logits(self, logits, last):

@@ -7,15 +7,14 @@ import dataclasses
 
 from keras import ops
 
-from kseq.decoding import randomness
-from kseq.decoding.constraints import constraint_tuple
-from kseq.decoding.loop import SearchLoop, best_first, chosen
+from kseq.decoding.loop import best_first, chosen
+from kseq.decoding.search import Search
 from kseq.decoding.truncation import draw, truncated
-from kseq.decoding.validation import integers, is_integer, number, positive_integer
+from kseq.decoding.validation import is_integer, number, positive_integer
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampling:
+class Sampling(Search):
     """Draws each token at random from the distribution of the model.
 
     The probabilities, after the constraints, are raised to the power of
@@ -46,22 +45,7 @@ class Sampling:
             you compile a call yourself, give a seed, or `row_seeds`.
         constraints: Constraints on what may be written, in their order.
 
-    Call arguments:
-        step: Function `(token_ids (B, K), state, constants) -> (logits (B, K, V),
-            state)`.
-        state: Tree of tensors `(B, K, ...)`.
-        constants: Tree of tensors `(B, ...)`.
-        start_token_ids: Integers `(B,)`, the first token that each row reads: a list,
-            an array or a tensor.
-        end_token_id: The token that ends a sequence.
-        max_length: Most tokens to write, the end token counted.
-        pad_token_id: What is written behind the end, and nowhere else.
-        prefix: Integers `(B, P)`, what each row must begin with whatever constraints
-            say; padding where any token but the end may stand. Or None.
-        max_lengths: Integers `(B,)`, where a row is cut off before `max_length`; or
-            None.
-        row_seeds: Integers `(B,)`, for rows that are not the first B rows. Defaults to
-            `row_seeds(B)` of the search.
+    Call arguments: those of `Search`.
 
     Returns:
         A `Generation` with N = K hypotheses for each row, the most probable first. Its
@@ -101,6 +85,7 @@ class Sampling:
     num_draws: int = 1
     seed: int | None = None
     constraints: tuple = ()
+    is_random = True
 
     def __post_init__(self):
         if not isinstance(self.temperature, bool) and self.temperature == 0:
@@ -123,82 +108,29 @@ class Sampling:
             raise ValueError(
                 f"`seed` must be an integer or None. Received: seed={self.seed!r}."
             )
-        object.__setattr__(self, "constraints", constraint_tuple(self.constraints))
+        super().__post_init__()
 
     @property
     def num_beams(self):
         return self.num_draws
 
-    def row_seeds(self, num_rows):
-        return randomness.row_seeds(self.seed, num_rows)
+    @property
+    def num_groups(self):  # each is open from the beginning
+        return self.num_draws
 
     @property
     def can_stream(self):
         return self.num_draws == 1
 
-    def __call__(
-        self,
-        step,
-        state,
-        constants,
-        start_token_ids,
-        end_token_id,
-        max_length,
-        pad_token_id=0,
-        prefix=None,
-        max_lengths=None,
-        row_seeds=None,
-    ):
-        if row_seeds is None:
-            start_token_ids = integers("start_token_ids", start_token_ids, "(B,)")
-            row_seeds = self.row_seeds(ops.shape(start_token_ids)[0])
-        loop = self.loop(
-            step,
-            constants,
-            end_token_id,
-            max_length,
-            pad_token_id,
-            prefix,
-            max_lengths,
-            row_seeds,
-        )
-        _, _, written, _ = loop.run(start_token_ids, state)
+    def select(self, gains, hypotheses):
+        token_ids = self._draw(gains, hypotheses.random_numbers())  # B K
+        gained = chosen(gains, None, token_ids)
+        gained = ops.where(hypotheses.finished, 0.0, gained)
+        return None, token_ids, {"scores": hypotheses.scores + gained}
+
+    def finish(self, loop, written):
         result = loop.result(written)
         return best_first(result, result.log_probs, self.num_draws)
-
-    def loop(
-        self,
-        step,
-        constants,
-        end_token_id,
-        max_length,
-        pad_token_id=0,
-        prefix=None,
-        max_lengths=None,
-        row_seeds=None,
-    ):
-        row_seeds = integers("row_seeds", row_seeds, "(B,)", least=-(2**31))
-
-        def draw_tokens(gains, hypotheses):
-            numbers = randomness.uniform(row_seeds, self.num_draws, hypotheses.step)
-            token_ids = self._draw(gains, numbers)  # B K
-            gained = chosen(gains, None, token_ids)
-            gained = ops.where(hypotheses.finished, 0.0, gained)
-            return None, token_ids, {"scores": hypotheses.scores + gained}
-
-        return SearchLoop(
-            step,
-            constants,
-            draw_tokens,
-            num_beams=self.num_draws,
-            num_groups=self.num_draws,  # each is open from the beginning
-            max_length=max_length,
-            end_token_id=end_token_id,
-            pad_token_id=pad_token_id,
-            constraints=self.constraints,
-            prefix=prefix,
-            max_lengths=max_lengths,
-        )
 
     def _draw(self, gains, numbers):
         shares = {"top_p": self.top_p, "typical_p": self.typical_p}

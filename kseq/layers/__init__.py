@@ -2,6 +2,7 @@
 
 from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.conditions import ClassEmbedding, VectorEmbedding
+from kseq.layers.decoder import Decoder
 from kseq.layers.dropout import Dropout
 from kseq.layers.embeddings import FeatureEmbedding, TokenEmbedding
 from kseq.layers.masking import (
@@ -56,6 +57,7 @@ __all__ = [
     "ClassEmbedding",
     "ClassToken",
     "ClassTokenPooling",
+    "Decoder",
     "Dropout",
     "FeatureEmbedding",
     "FeedForward",

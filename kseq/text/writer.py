@@ -179,7 +179,8 @@ class TextWriter(Loadable, keras.Model):
                 f"max_length={max_length} with a prompt of {len(rows[longest])} "
                 f"tokens: {prompts[longest]!r}."
             )
-        if not self._fits(max_length) and getattr(search, "seed", None) is not None:
+        has_seed = search is not None and search.seed is not None
+        if has_seed and not self._fits(max_length):
             raise ValueError(
                 "A text longer than the window is written in pieces, which need random "
                 f"numbers of their own. Received: {search!r} with max_length="

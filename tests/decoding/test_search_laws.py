@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from kseq.decoding import BeamSearch, Generation, GreedySearch, NoRepeatNGrams, Sampling
+from tests.decoding.own_search import EpsilonGreedy
 from tests.decoding.scripts import (
     END,
     PAD,
@@ -44,6 +45,7 @@ SEARCHES = {
     "groups": BeamSearch(4, 0.6, num_groups=2),
     "rules": BeamSearch(3, 0.6, constraints=RULES),
     "draws": Sampling(0.9, top_k=3, num_draws=3, seed=5),
+    "own": EpsilonGreedy(0.4, seed=5),
 }
 
 
@@ -76,7 +78,7 @@ def compiled_search(how):
         return ops.take_along_axis(constants, places[..., None], axis=1), state
 
     def run(script, prefix, max_lengths, row_seeds):
-        more = {"row_seeds": row_seeds} if isinstance(how, Sampling) else {}
+        more = {"row_seeds": row_seeds} if how.is_random else {}
         state = ops.full((ROWS, how.num_beams), -1, dtype="int32")
         start = np.full(ROWS, 3)
         more = {**more, "prefix": prefix, "max_lengths": max_lengths}

@@ -9,6 +9,7 @@ from keras import ops
 
 from kseq.layers.attention import BahdanauAttention, resolve_attention
 from kseq.layers.composition import Composite, freeze_parts
+from kseq.layers.decoder import Decoder
 from kseq.layers.embeddings import sequence_dropout
 from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.recurrent.bridge import StateBridge
@@ -33,7 +34,7 @@ from kseq.layers.validation import (
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class RecurrentDecoder(Composite):
+class RecurrentDecoder(Composite, Decoder):
     """A recurrent network that reads an encoded source while it writes.
 
     With attention, one step is, in Bahdanau's order (from the previous state),
@@ -161,7 +162,6 @@ class RecurrentDecoder(Composite):
                 self.units, activation="tanh", dtype=self.dtype_policy, name="readout"
             )
         self.dropout_layer = sequence_dropout(self.dropout, self.dtype_policy)
-        self.supports_masking = True
 
     def _make_cell(self, index):
         if isinstance(self.cell, str):
@@ -171,14 +171,18 @@ class RecurrentDecoder(Composite):
         return self.cell if index == 0 else copy_cell(self.cell, index)
 
     @property
+    def attends(self):
+        return self.attention is not None
+
+    @property
     def attends_before(self):
         """Whether a step begins with the attention, from the state before it."""
-        return self.attention is not None and self.attention_order == "bahdanau"
+        return self.attends and self.attention_order == "bahdanau"
 
     @property
     def attends_after(self):
         """Whether a step ends with the attention, from its new state."""
-        return self.attention is not None and self.attention_order == "luong"
+        return self.attends and self.attention_order == "luong"
 
     @property
     def feeds_output(self):

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from kseq.layers.composition import freeze_parts
+from kseq.layers.decoder import Decoder
 from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.transformer.blocks import TransformerDecoderBlock
 from kseq.layers.transformer.stack import TransformerStack
@@ -20,7 +21,7 @@ from kseq.layers.validation import (
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class TransformerDecoder(TransformerStack):
+class TransformerDecoder(TransformerStack, Decoder):
     """A stack of Transformer blocks that write a sequence step by step.
 
     A step sees itself, the steps before it and the memory. With `cross_attention` the
@@ -132,6 +133,10 @@ class TransformerDecoder(TransformerStack):
             **kwargs,
         )
         self.cross_attention = bool(cross_attention)
+
+    @property
+    def attends(self):
+        return self.cross_attention
 
     def build(self, inputs_shape, memory_shape=None):
         if self.cross_attention and memory_shape is None:

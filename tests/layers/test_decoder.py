@@ -1,0 +1,116 @@
+"""A decoder of one's own keeps the contract, and every builder takes it."""
+
+import doctest
+import inspect
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import kseq
+from kseq.decoding import BeamSearch
+from kseq.layers import Decoder, RecurrentDecoder, TransformerDecoder, masked_softmax
+from tests.helpers import (
+    assert_close,
+    check_steps_equal_whole,
+    length_mask,
+    random_array,
+    randomize,
+)
+
+B, K, T, S, D, U = 3, 2, 4, 5, 6, 7
+MASK = length_mask(5, 2, 1, size=S)
+MEMORY = random_array(B, S, D, seed=1)
+
+
+@keras.saving.register_keras_serializable(package="own")
+class BagDecoder(Decoder):
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.written = keras.layers.Dense(units, use_bias=False)
+        self.read = keras.layers.Dense(units)
+
+    def build(self, inputs_shape, memory_shape):
+        self.written.build(inputs_shape)
+        self.read.build((None, memory_shape[-1]))
+
+    def call(self, inputs, memory, memory_mask=None, initial_state=None):
+        _, constants = self.start(memory, memory_mask)
+        sums = ops.cumsum(self.written(inputs), axis=1)  # B T U
+        return ops.tanh(sums + constants["mean"])
+
+    def start(
+        self,
+        memory,
+        memory_mask=None,
+        initial_state=None,
+        num_beams=1,
+        max_length=None,
+    ):
+        weights = masked_softmax(ops.zeros_like(memory[..., 0]), memory_mask)
+        mean = self.read(ops.einsum("bs,bsd->bd", weights, memory))  # B U
+        sums = ops.repeat(ops.zeros_like(mean)[:, None], num_beams, axis=1)
+        return sums, {"mean": mean[:, None]}
+
+    def step(self, inputs, state, constants):
+        sums = state + self.written(inputs)  # B K U
+        return ops.tanh(sums + constants["mean"]), sums
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+def test_the_decoder_of_the_documentation_is_the_one_tested_here():
+    examples = doctest.DocTestParser().get_examples(Decoder.__doc__)
+    assert inspect.getsource(BagDecoder) in [x.source for x in examples]
+
+
+def test_its_steps_equal_the_whole():
+    inputs = random_array(B, K, T, D)
+    decoder = BagDecoder(U)
+    decoder(inputs[:, 0], MEMORY)
+    randomize(decoder)
+    check_steps_equal_whole(decoder, inputs, MEMORY, [None, MASK], None)
+
+
+def test_a_model_writes_with_it_and_its_file_loads(tmp_path):
+    model = kseq.encoder_decoder(11, 13, decoder=BagDecoder(8), width=8)
+    sources = [[4, 5, 6], [7]]
+    result = model.generate(sources, BeamSearch(3), 5)
+    assert_close(model.score(sources, result), result.log_probs)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    again = loaded.generate(sources, BeamSearch(3), 5)
+    np.testing.assert_array_equal(again.token_ids, result.token_ids)
+    writer = kseq.one_to_many(13, condition=5, decoder=BagDecoder(8), width=8)
+    assert writer.generate([4, 0], max_length=5).token_ids.shape == (2, 1, 5)
+    with pytest.raises(ValueError, match="`coverage_penalty` with BagDecoder"):
+        model.generate(sources, BeamSearch(3, coverage_penalty=0.2))
+
+
+def test_who_attends_says_so():
+    assert RecurrentDecoder("gru", U, attention="luong").attends
+    assert TransformerDecoder(1, 2).attends
+    assert not RecurrentDecoder("gru", U).attends
+    assert not TransformerDecoder(1, 2, cross_attention=False).attends
+    assert not BagDecoder(U).attends
+
+
+class Alike(keras.layers.Layer):
+    """It has what a decoder has, but is none."""
+
+    def start(self, memory):
+        return (), ()
+
+    def step(self, inputs, state, constants):
+        return inputs, state
+
+
+@pytest.mark.parametrize("decoder", [Alike(), keras.layers.GRU(4)])
+def test_what_is_no_decoder_is_refused(decoder):
+    message = "must have methods `start` and `step`.*derive.*`kseq.layers.Decoder`"
+    for build in (kseq.encoder_decoder, kseq.one_to_many):
+        with pytest.raises(ValueError, match=message):
+            build(11, 13, decoder=decoder, width=8)
