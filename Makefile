@@ -24,7 +24,7 @@ PORTABLE := tests/layers tests/builders tests/decoding
 EXAMPLES := kseq/layers kseq/builders kseq/decoding
 # In builders nearly all is the same on every backend: these files run what is not.
 BRIEFLY := tests/layers tests/decoding $(addprefix tests/builders/test_,every_shape.py \
-	writing.py streaming.py)
+	generation.py streaming.py)
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 

@@ -2,18 +2,18 @@
 
 from kseq.builders.encoder_decoder import EncoderDecoder, encoder_decoder
 from kseq.builders.ensemble import ensemble
+from kseq.builders.generation import GenerativeModel
 from kseq.builders.many_to_many import many_to_many
 from kseq.builders.many_to_one import many_to_one
 from kseq.builders.mask_report import MaskReport, MaskRow, mask_report
 from kseq.builders.one_to_many import one_to_many
 from kseq.builders.vision_transformer import vision_transformer
-from kseq.builders.writing import WritingModel
 
 __all__ = [
     "EncoderDecoder",
+    "GenerativeModel",
     "MaskReport",
     "MaskRow",
-    "WritingModel",
     "encoder_decoder",
     "ensemble",
     "many_to_many",

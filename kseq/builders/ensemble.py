@@ -7,9 +7,9 @@ import keras
 from keras import ops
 
 from kseq.builders.encoder_decoder import check_graph, over_heads
+from kseq.builders.generation import GenerativeModel
 from kseq.builders.sharing import check_shared, deserialize_models, serialize_models
 from kseq.builders.step_labels import StepLabels
-from kseq.builders.writing import WritingModel
 from kseq.layers import MeanProbability, compilation
 
 # What the members of an ensemble that writes have to agree on.
@@ -77,7 +77,7 @@ def ensemble(models, name="ensemble"):
     """
     check_models(models)
     models = list(models)
-    writing = {isinstance(model, WritingModel) for model in models}
+    writing = {isinstance(model, GenerativeModel) for model in models}
     if len(writing) != 1:
         raise ValueError(
             "`models` must be one or more models, which all write or none of which "
@@ -234,7 +234,7 @@ class Ensemble(StepLabels, keras.Model):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class WritingEnsemble(Ensemble, WritingModel):
+class WritingEnsemble(Ensemble, GenerativeModel):
     """The model that `kseq.ensemble` returns where the models write."""
 
     def __init__(self, *graph, **kwargs):

@@ -71,11 +71,28 @@ def check_export(path, format, search):
         )
 
 
+def input_shapes(model, search, source_shape, prefix_shape):
+    """The shape and dtype of each input of an export by name; None for any size."""
+    shapes = {}
+    if "source" in model.input:
+        symbol = model.input["source"]
+        shape = symbol.shape if source_shape is None else source_shape
+        shape = checked_shape("source_shape", shape, symbol.shape)
+        shapes["source"] = shape, symbol.dtype
+    if prefix_shape is not None or "source" not in model.input:
+        shape = (None, None) if prefix_shape is None else prefix_shape
+        shape = checked_shape("prefix_shape", shape, (None, None))
+        shapes["prefix"] = shape, "int32"
+    if search.is_random and search.seed is None:
+        shapes["seed"] = (1,), "int32"
+    return shapes
+
+
 def checked_shape(name, shape, expected):
     """Returns a shape as a tuple if it is one of those that are expected."""
     is_listed = isinstance(shape, tuple | list)
-    fits = is_listed and len(shape) == len(expected)
-    if not fits or any(
+    has_axes = is_listed and len(shape) == len(expected)
+    if not has_axes or any(
         own not in (None, size) if size is not None else not is_size(own)
         for own, size in zip(shape, expected, strict=True)
     ):
@@ -90,14 +107,14 @@ def is_size(size):
     return size is None or (isinstance(size, int) and not isinstance(size, bool))
 
 
-def export(writing, path, format, shapes):
+def export(loop, path, format, shapes):
     """Writes a search over a model to a file, or for a SavedModel to a folder.
 
     Args:
-        writing: The search over the model, a Keras model with inputs by name.
+        loop: The search over the model, a Keras model with inputs by name.
         path: Where to.
         format: One of `FORMATS`.
-        shapes: The shape and dtype of each input by name; None for any size.
+        shapes: What `input_shapes` returns.
     """
     if format == "litert" and any(None in shape for shape, _ in shapes.values()):
         received = {name: shape for name, (shape, _) in shapes.items()}
@@ -112,6 +129,4 @@ def export(writing, path, format, shapes):
     exact = choices_as_choices() if format == "onnx" else contextlib.nullcontext()
     with portable(), exact, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the converters' own, of their own future
-        Exported(writing).export(
-            path, format, verbose=False, input_signature=[signature]
-        )
+        Exported(loop).export(path, format, verbose=False, input_signature=[signature])

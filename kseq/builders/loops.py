@@ -40,7 +40,7 @@ class Cache:
         return self.models[key]
 
 
-class Searching(keras.Model):
+class SearchingModel(keras.Model):
     """A search over a writing model, or a part of one, as a Keras model."""
 
     def __init__(self, writer, search, max_length, jit_compile):
@@ -57,7 +57,7 @@ class Searching(keras.Model):
         return self.writer.start(source, num_beams, self.max_length, **options)
 
 
-class Writing(Searching):
+class GenerateLoop(SearchingModel):
     """A whole search."""
 
     def call(self, inputs):
@@ -78,11 +78,11 @@ class Writing(Searching):
         return {k: v for k, v in vars(result).items() if v is not None}
 
 
-class Reading(keras.Model):
+class ScoreLoop(keras.Model):
     """The log-probabilities of given targets, as a Keras model."""
 
     def __init__(self, writer, return_attention_scores):
-        super().__init__(name="reading")
+        super().__init__(name="score_loop")
         self.writer, self.with_scores = writer, return_attention_scores
         self.built = True
 

@@ -12,19 +12,19 @@ import numpy as np
 from keras import ops
 
 from kseq.builders.batching import quietly
-from kseq.builders.loops import Searching
+from kseq.builders.loops import SearchingModel
 
 INPUTS = ("prefix", "max_lengths", "row_seeds")
 
 
-class Beginning(Searching):
+class StreamStart(SearchingModel):
     """What stands before the first step: the source is read, and nothing written.
 
     Call arguments:
         inputs: The source, and others of `INPUTS`, by name.
 
     Returns:
-        The tree of tensors that `Stepping` takes.
+        The tree of tensors that `StreamStep` takes.
     """
 
     def call(self, inputs):
@@ -37,11 +37,11 @@ class Beginning(Searching):
         return {"carried": packed(*carried), "constants": constants, "inputs": others}
 
 
-class Stepping(Searching):
+class StreamStep(SearchingModel):
     """One step of a search.
 
     Call arguments:
-        inputs: What `Beginning`, or the last step, has returned.
+        inputs: What `StreamStart`, or the last step, has returned.
 
     Returns:
         The same tree after one step more, without what stays the same.

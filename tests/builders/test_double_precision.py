@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kseq.builders.writing import WritingModel
+from kseq.builders.generation import GenerativeModel
 from kseq.decoding import (
     AllowedSequences,
     BannedSequences,
@@ -64,7 +64,7 @@ def test_every_model_trains_and_writes(kind):
     model = make()
     assert {w.dtype for w in model.trainable_weights} <= {"float64", "float32"}
     outputs = keras.ops.convert_to_numpy(model(inputs))
-    if not isinstance(model, WritingModel):
+    if not isinstance(model, GenerativeModel):
         model.compile("sgd", "mse")
         assert np.isfinite(model.train_on_batch(inputs, np.zeros_like(outputs))).all()
         return

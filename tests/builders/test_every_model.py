@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import tree
 
-from kseq.builders.loops import Writing
+from kseq.builders.loops import GenerateLoop
 from tests.builders.small_models import MODELS, SOURCE, transformer_translator
 from tests.helpers import (
     array,
@@ -75,14 +75,14 @@ def test_every_part_is_built_and_used(name):
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX alone builds so")
 def test_a_new_model_writes_without_an_eager_run_before(monkeypatch):
-    call, calls = Writing.call, []
+    call, calls = GenerateLoop.call, []
 
     @functools.wraps(call)
     def counted(*args, **kwargs):
         calls.append(args)
         return call(*args, **kwargs)
 
-    monkeypatch.setattr(Writing, "call", counted)
+    monkeypatch.setattr(GenerateLoop, "call", counted)
     transformer_translator().generate(SOURCE, max_length=3)
     assert len(calls) == 1, "it is called to be built, and then to be compiled"
 

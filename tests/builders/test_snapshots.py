@@ -12,7 +12,7 @@ import pytest
 from keras import ops
 
 import kseq
-from kseq.builders.loops import Cache, Writing
+from kseq.builders.loops import Cache, GenerateLoop
 from kseq.builders.snapshots import snapshot
 from kseq.decoding import AllowedTokens, BannedTokens, BeamSearch, GreedySearch
 
@@ -214,7 +214,7 @@ def test_the_loops_that_are_kept_are_few():
     writer.weights, cache = [], Cache()
 
     def get(length):
-        return cache.get(writer, Writing, (GreedySearch(), length, None))
+        return cache.get(writer, GenerateLoop, (GreedySearch(), length, None))
 
     first, second = weakref.ref(get(1)), weakref.ref(get(2))
     for length in range(3, Cache.MOST + 1):

@@ -22,7 +22,7 @@ from kseq.layers.recurrent.cells import (
     state_sizes,
     step_cell,
 )
-from kseq.layers.recurrent.decoder_loop import all_steps
+from kseq.layers.recurrent.decoder_loop import all_steps, top_hidden_state
 from kseq.layers.validation import (
     check_hypotheses,
     one_of,
@@ -397,8 +397,3 @@ class RecurrentDecoder(Composite, Decoder):
             attention = keras.saving.deserialize_keras_object(attention)
         cell = deserialize_cell(config["cell"])
         return cls(**{**config, "cell": cell, "attention": attention})
-
-
-def top_hidden_state(state):
-    """The hidden state of the top cell, `(B, K, U)`."""
-    return state["cells"][-1][0]

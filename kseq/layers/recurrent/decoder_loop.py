@@ -38,7 +38,7 @@ def all_steps(decoder, inputs, state, constants, inputs_mask, training):
     Returns:
         The decoder's features after each step, `(B, T, F)`.
     """
-    ones = ops.ones_like(state["cells"][-1][0])  # B 1 U
+    ones = ops.ones_like(top_hidden_state(state))  # B 1 U
     between = [
         decoder.dropout_layer(ones, training=training) for _ in decoder.cells[1:]
     ]
@@ -183,3 +183,8 @@ def fill_up_memory(constants):
     keys, _ = fill_up(constants["keys"])
     memory, mask = fill_up(memory, mask)
     return {"memory": memory, "keys": keys, "mask": mask}
+
+
+def top_hidden_state(state):
+    """The hidden state of the top cell, `(B, K, U)`."""
+    return state["cells"][-1][0]

@@ -4,7 +4,7 @@ Axes in shape comments: B batch, N hypotheses, K beams, T target steps, S source
 V vocabulary.
 """
 
-import inspect
+import functools
 
 import keras
 import numpy as np
@@ -24,17 +24,18 @@ from kseq.builders.batching import (
     source_lengths,
     token_rows,
 )
-from kseq.builders.exporting import check_export, checked_shape, export
-from kseq.builders.loops import Cache, Reading, Writing
+from kseq.builders.exporting import check_export, export, input_shapes
+from kseq.builders.loops import Cache, GenerateLoop, ScoreLoop
+from kseq.builders.searches import as_search, refuse_options
 from kseq.builders.step_labels import StepLabels
-from kseq.builders.streaming import Beginning, Stepping, stream
+from kseq.builders.streaming import StreamStart, StreamStep, stream
 from kseq.builders.token_inputs import TokenInputs
-from kseq.decoding import BeamSearch, Generation, GreedySearch, Sampling, Search
+from kseq.decoding import Generation
 from kseq.decoding.loop import check_max_length
 from kseq.layers.validation import one_of
 
 
-class WritingModel(TokenInputs, StepLabels, keras.Model):
+class GenerativeModel(TokenInputs, StepLabels, keras.Model):
     """A model that writes token ids, the base of those that the builders return.
 
     A subclass sets `start_token_id`, `end_token_id`, `pad_token_id` and, where the
@@ -111,9 +112,8 @@ class WritingModel(TokenInputs, StepLabels, keras.Model):
         search, rows, compiled = self._prepare(
             source, search, max_length, prefix, jit_compile, constraints
         )
-        outputs = in_batches(
-            lambda batch: compiled(Writing, batch), rows, batch_size, self._paddings
-        )
+        loop = functools.partial(compiled, GenerateLoop)
+        outputs = in_batches(loop, rows, batch_size, self._paddings)
         if callable(max_length):
             written = max(outputs["lengths"].max(), 1)
             for name in ("token_ids", "token_log_probs"):
@@ -175,11 +175,11 @@ class WritingModel(TokenInputs, StepLabels, keras.Model):
                 f" `Sampling()` with one draw for each row. Received: search={search}. "
                 "`generate` returns its hypotheses when all have ended."
             )
-        beginning, stepping = (compiled(kind, rows) for kind in (Beginning, Stepping))
+        start, step = (compiled(kind, rows) for kind in (StreamStart, StreamStep))
         count = len(rows["source"])
         longest = 1 << (count - 1).bit_length()
-        batch = as_batch(rows, longest, self._paddings, beginning.jit_compile)
-        return stream(beginning, stepping, batch, count)
+        batch = as_batch(rows, longest, self._paddings, start.jit_compile)
+        return stream(start, step, batch, count)
 
     def _prepare(self, source, search, max_length, prefix, jit_compile, constraints):
         """What a search needs.
@@ -299,19 +299,9 @@ class WritingModel(TokenInputs, StepLabels, keras.Model):
         search = as_search(search)
         check_max_length(max_length)
         check_export(path, format, search)
-        shapes = {}
-        if "source" in self.input:
-            symbol = self.input["source"]
-            shape = symbol.shape if source_shape is None else source_shape
-            shapes["source"] = checked_shape("source_shape", shape, symbol.shape)
-            shapes["source"] = shapes["source"], symbol.dtype
-        if prefix_shape is not None or "source" not in self.input:
-            shape = (None, None) if prefix_shape is None else prefix_shape
-            shape = checked_shape("prefix_shape", shape, (None, None))
-            shapes["prefix"] = shape, "int32"
-        if search.is_random and search.seed is None:
-            shapes["seed"] = (1,), "int32"
-        export(self._compiled(Writing, search, max_length, None), path, format, shapes)
+        shapes = input_shapes(self, search, source_shape, prefix_shape)
+        loop = self._compiled(GenerateLoop, search, max_length, None)
+        export(loop, path, format, shapes)
 
     def score(self, source, target, batch_size=128):
         """The log-probability that the model gives to each target.
@@ -354,9 +344,9 @@ class WritingModel(TokenInputs, StepLabels, keras.Model):
         check_ends("target", target, self.end_token_id, self.pad_token_id)
         lengths = source_lengths(target, self.pad_token_id)
         check_lengths("target", lengths, self.target_length)
-        reading = self._compiled(Reading, return_attention_scores)
+        loop = self._compiled(ScoreLoop, return_attention_scores)
         rows = {"source": source, "target": target}
-        outputs = in_batches(lambda _: reading, rows, batch_size, self._paddings)
+        outputs = in_batches(lambda _: loop, rows, batch_size, self._paddings)
         if return_attention_scores:
             steps = max(len(row) for row in target)
             attention = outputs["attention"][..., :steps, :]  # BN ... T S
@@ -406,28 +396,3 @@ class WritingModel(TokenInputs, StepLabels, keras.Model):
         """The Keras model that runs a loop, kept so that it is compiled only once."""
         cache = self.__dict__.setdefault("_compiled_loops", Cache())
         return cache.get(self, kind, options)
-
-
-def as_search(search, constraints=()):
-    """Returns the search with more constraints; None is short for greedy search."""
-    search = GreedySearch() if search is None else search
-    if not isinstance(search, Search):
-        raise ValueError(
-            "`search` must be a search object, such as `kseq.decoding.BeamSearch("
-            f"num_beams=5)`, or None. Received: search={search!r}."
-        )
-    return search.with_constraints(constraints)
-
-
-def refuse_options(options):
-    """Refuse options of `generate`, and tell which search has one of that name."""
-    for name, value in options.items():
-        for search in (BeamSearch, Sampling):
-            if name in inspect.signature(search).parameters:
-                raise ValueError(
-                    f"`{name}` is an option of a search. Received: {name}={value!r}. "
-                    f"Take `search=kseq.decoding.{search.__name__}({name}={value!r})`."
-                )
-    if options:
-        name = next(iter(options))
-        raise TypeError(f"generate() got an unexpected keyword argument {name!r}")
