@@ -92,13 +92,13 @@ def fresh_seeded_keras():
 
 
 @pytest.fixture(scope="session")
-def forked_nurseries():
+def forked_servers():
     """Lets searches in this process start at once, instead of importing Keras first."""
-    from kseq.tuning.nursery import Nursery
+    from kseq.tuning.trial_server import TrialServer
     from tests.forking import Forking
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Nursery, "context", Forking())
+        patch.setattr(TrialServer, "context", Forking())
         yield
 
 

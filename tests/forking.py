@@ -1,6 +1,6 @@
 """Servers of trials that are forked, for tests, from a process that has Keras already.
 
-A search starts a server of its own, `kseq.tuning.nursery`, and that imports Keras for
+A search starts a server of its own, a `TrialServer`, and that imports Keras for
 seconds. Here they come from one that has imported it, and so has run nothing. Tests
 that kill a search run it as a program, and so from nothing.
 """
@@ -11,7 +11,7 @@ import os
 
 
 class Forking:
-    """What the nursery takes of a context of `multiprocessing`."""
+    """What the server takes of a context of `multiprocessing`."""
 
     def Pipe(self):
         return forkserver().Pipe()

@@ -88,7 +88,7 @@ PACKAGES = {
 SLOT = "\0"  # what a message has in braces
 
 
-@pytest.mark.usefixtures("forked_nurseries")
+@pytest.mark.usefixtures("forked_servers")
 @pytest.mark.parametrize("name", ROWS)
 def test_the_advice_of_a_message_works(name, tmp_path, monkeypatch):
     if keras.backend.backend() not in ONLY_ON.get(name, [keras.backend.backend()]):

@@ -51,7 +51,7 @@ MAY_IMPORT = {
         "kseq.tuning",
         "numpy",
     },
-    "kseq/tuning/nursery.py": {"cloudpickle", "kseq.tuning"},
+    "kseq/tuning/trial_server.py": {"cloudpickle", "kseq.tuning"},
     "kseq/tuning/results.py": {
         "keras",
         "keras_tuner",

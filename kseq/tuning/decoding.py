@@ -77,7 +77,7 @@ class Decoding(Space):
     def best_search(self, hp):
         """The search object of values by name, or of KerasTuner's hyperparameters."""
         values = hp.values if hasattr(hp, "space") else self.checked_values(hp)
-        return self.maker(values)(self.search)
+        return self.builder(values)(self.search)
 
     def fit(self, hp, model, *args, **kwargs):
         """Decodes and returns the scores by name."""

@@ -19,7 +19,7 @@ import keras
 import keras_tuner
 import numpy as np
 
-from kseq.tuning.calls import Call
+from kseq.tuning.call_tree import Call
 from kseq.tuning.dimensions import Dimension
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))

@@ -18,24 +18,24 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Listener, wait
 from pathlib import Path
 
-from kseq.tuning.nursery import NurseryLost
+from kseq.tuning.trial_server import TrialServerLost
 
 KEY = "key"
 PATHS = ("directory", "output", "past", "tensorboard")  # those of a job
 NO_NETWORK = (OSError, EOFError, AuthenticationError)
 KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # seconds
 PATIENCE = 60  # seconds that a worker waits for its chief
-MOST_RETURNS = 3  # of a worker whose nursery was killed
+MOST_RETURNS = 3  # of a worker whose server was killed
 
 
 class Crew:
-    """The chief's own nursery and those of the workers that have come, as one.
+    """The chief's own server and those of the workers that have come, as one.
 
-    Is used like a `Nursery`. What it hears besides has the name None: `("joined",
+    Is used like a `TrialServer`. What it hears besides has the name None: `("joined",
     names)` and `("left", names)`, of workers whose trials are lost.
 
     Args:
-        nursery: The `Nursery` of this host.
+        server: The `TrialServer` of this host.
         address: Where to listen, `"host:port"`.
         directory: The directory of the search.
 
@@ -43,8 +43,8 @@ class Crew:
         ValueError: The address is none, or cannot be listened at.
     """
 
-    def __init__(self, nursery, address, directory):
-        self.nursery = nursery
+    def __init__(self, server, address, directory):
+        self.server = server
         self.remote = {}  # name of a worker -> its connection
         self.news = collections.deque()
         self.arrived = queue.SimpleQueue()
@@ -78,22 +78,22 @@ class Crew:
     def _send(self, name, kind, *content):
         link = self.remote.get(name)
         if link is None:
-            return getattr(self.nursery, kind)(name, *content)
+            return getattr(self.server, kind)(name, *content)
         try:
             link.send((kind, name, *content))
         except OSError:
             self._part_from(link)
 
     def hear(self, seconds):
-        """As that of a `Nursery`, whose loss it reports in the same way."""
+        """As that of a `TrialServer`, whose loss it reports in the same way."""
         while not self.arrived.empty():
             link, names = self.arrived.get()
             self.remote |= dict.fromkeys(names, link)
             self.news.append((None, ("joined", names)))
-        links = [link for link in {self.nursery.link, *self.remote.values()} if link]
+        links = [link for link in {self.server.link, *self.remote.values()} if link]
         for link in [] if self.news else wait(links, seconds):
-            if link is self.nursery.link:
-                self.news.append(self.nursery.hear(0))
+            if link is self.server.link:
+                self.news.append(self.server.hear(0))
                 continue
             try:
                 self.news.append(link.recv())
@@ -120,15 +120,15 @@ class Crew:
             socket.create_connection(self.listener.address, 1).close()
         self.door.join(1)
         self.listener.close()
-        self.nursery.close()
+        self.server.close()
 
 
-def work(nursery, names, address, directory, patience=PATIENCE):
+def work(server, names, address, directory, patience=PATIENCE):
     """Bears trials for the chief at `address`, until it sends this worker home.
 
     Raises:
         ChiefLost: There is no chief, or it died; what its trials had done is kept.
-        NurseryLost: The server of the trials was killed time and again.
+        TrialServerLost: The server of the trials was killed time and again.
     """
     host = f"{socket.gethostname()}-{os.getpid()}"
     names = [f"{host}/{name}" for name in names]
@@ -138,20 +138,20 @@ def work(nursery, names, address, directory, patience=PATIENCE):
                 with connect(address, directory, patience) as link:
                     keep_alive(link)
                     link.send(names)
-                    return relay(link, nursery, directory)
-            except NurseryLost:
+                    return relay(link, server, directory)
+            except TrialServerLost:
                 if attempt == MOST_RETURNS:
                     raise
     finally:
-        nursery.close()
+        server.close()
 
 
-def relay(link, nursery, directory):
-    """Passes messages between the chief and the nursery, until it says `done`."""
+def relay(link, server, directory):
+    """Passes messages between the chief and the server, until it says `done`."""
     while True:
-        for ready in wait([link, nursery.link] if nursery.link else [link]):
+        for ready in wait([link, server.link] if server.link else [link]):
             if ready is not link:
-                send_on(link, nursery.hear(0))
+                send_on(link, server.hear(0))
                 continue
             try:
                 kind, *content = link.recv()
@@ -164,7 +164,7 @@ def relay(link, nursery, directory):
                 return
             if kind == "start":
                 content[1] = moved(content[1], Path(directory))
-            getattr(nursery, kind)(*content)
+            getattr(server, kind)(*content)
 
 
 def send_on(link, message):

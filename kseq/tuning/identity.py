@@ -3,9 +3,9 @@
 import hashlib
 import json
 
-from kseq.tuning.calls import Call
+from kseq.tuning.call_tree import Call
 from kseq.tuning.fingerprint import described, fingerprint
-from kseq.tuning.places import fixed_values
+from kseq.tuning.naming import fixed_values
 
 FORMAT = 2
 MAY_CHANGE = ("seed", "_seed_state", "max_trials")  # of an oracle: the same search

@@ -164,8 +164,9 @@ class FitCall:
                 given["x"].on_epoch_begin()
                 given["x"].on_epoch_end()
         others = [*(given["callbacks"] or []), *self.owner.extra_callbacks]
-        keeper = Keeper(self, others, given["epochs"], given["validation_freq"])
-        given["callbacks"] = [*others, keeper]
+        counts = given["epochs"], given["validation_freq"]
+        checkpoints = CheckpointCallback(self, others, *counts)
+        given["callbacks"] = [*others, checkpoints]
         history = original(**given)
         history.history = columns(self.logs)
         history.epoch = list(range(len(self.logs)))
@@ -228,7 +229,7 @@ class ShuffledBatches(BatchDataset):
         return pack(take(self.arrays, rows))
 
 
-class Keeper(keras.callbacks.Callback):
+class CheckpointCallback(keras.callbacks.Callback):
     """The last of the callbacks: it sees what the others did, and keeps it."""
 
     def __init__(self, call, others, epochs, validation_freq):

@@ -1,7 +1,7 @@
 """Running a search: hands the oracle's trials to processes, and survives anything.
 
 The parent owns the oracle and the journal, and never builds a model. What the process
-of a trial does stands in `trial.py`, how it comes to be in `nursery.py`.
+of a trial does stands in `trial.py`, how it comes to be in `trial_server.py`.
 """
 
 import collections
@@ -16,15 +16,15 @@ import keras_tuner
 from kseq.tuning import hosts
 from kseq.tuning.identity import identity
 from kseq.tuning.journal import Journal
-from kseq.tuning.nursery import NurseryLost
 from kseq.tuning.oracles import Proposer, hyperparameters_from
 from kseq.tuning.results import Results
 from kseq.tuning.resuming import aligned
 from kseq.tuning.stopping import any_value, filled
 from kseq.tuning.table import LiveTable
 from kseq.tuning.trial import has_own_fit
+from kseq.tuning.trial_server import TrialServerLost
 
-MOST_RESTARTS = 3  # of the nursery, with nothing achieved in between
+MOST_RESTARTS = 3  # of the server, with nothing achieved in between
 EXPLORER = "explorer"
 SERVER_DIED = (
     "The server of the trials' processes died time and again, with no trial ended in "
@@ -64,7 +64,7 @@ class Search:
     def __init__(
         self,
         space,
-        nursery,
+        server,
         settings,
         oracle,
         first,
@@ -79,7 +79,7 @@ class Search:
         verbose,
     ):
         self.space = space
-        self.nursery = nursery
+        self.server = server
         self.settings = settings
         self.max_trials = max_trials or oracle.max_trials
         self.oracle = oracle
@@ -107,7 +107,7 @@ class Search:
             self.journal = Journal(self.directory, identity(*parts), self.overwrite)
             try:
                 if self.chief is not None:
-                    self.nursery = hosts.Crew(self.nursery, self.chief, self.directory)
+                    self.server = hosts.Crew(self.server, self.chief, self.directory)
                 self._replay(known)
                 with self.table:
                     self._loop()
@@ -116,7 +116,7 @@ class Search:
             finally:
                 self.journal.close()
         finally:
-            self.nursery.close()
+            self.server.close()
 
     def _check_success(self):
         ended = [event for event in self.journal.events if event["event"] == "ended"]
@@ -154,13 +154,13 @@ class Search:
             job = {"trial": None, "seed": self.oracle.seed, "output": output}
             answer = None
             try:
-                self.nursery.start(EXPLORER, job)
+                self.server.start(EXPLORER, job)
                 while True:
-                    heard = self.nursery.hear(60)
+                    heard = self.server.hear(60)
                     if heard and heard[1][0] == "exit":
                         return answer or ("failed", ending(heard[1][1]))
                     answer = heard[1] if heard else answer
-            except NurseryLost:
+            except TrialServerLost:
                 raise SearchFailed(
                     "The server of the trials' processes ended before any trial. A "
                     'script that searches needs `if __name__ == "__main__":` around '
@@ -184,8 +184,8 @@ class Search:
         try:
             while self._hand_out():
                 try:
-                    heard = self.nursery.hear(0.5)
-                except NurseryLost:
+                    heard = self.server.hear(0.5)
+                except TrialServerLost:
                     restarts += 1
                     self._recover_from_loss(restarts)
                     continue
@@ -240,8 +240,8 @@ class Search:
     def _start(self, worker, trial):
         self.running[worker] = Run(trial, time.monotonic())
         try:
-            self.nursery.start(worker, self._job(trial))
-        except NurseryLost:
+            self.server.start(worker, self._job(trial))
+        except TrialServerLost:
             return  # heard of again at once, by the loop
         self.table.update(self.running)
 
@@ -286,7 +286,7 @@ class Search:
             _, score, logs = content
             run.curve.append(score)
             run.logs.append(logs)
-            self.nursery.tell(worker, not self._is_hopeless(run))
+            self.server.tell(worker, not self._is_hopeless(run))
         elif kind == "resumed":
             run.logs = list(content[0])
             objective = self.oracle.objective
@@ -370,7 +370,7 @@ class Search:
         return [event["kind"] for event in events if event["event"] == "failed"]
 
     def _recover_from_loss(self, restarts):
-        """The nursery was killed: its trials go on in a new one."""
+        """The server was killed: its trials go on in a new one."""
         if restarts > MOST_RESTARTS:
             raise SearchFailed(SERVER_DIED)
         self.table.say("the server of the trials' processes died and begins anew")
@@ -402,7 +402,7 @@ class Search:
         for worker, run in self.running.items():
             if limit and not run.answer and time.monotonic() - run.began > limit:
                 run.answer = ("late", f"it took more than trial_timeout={limit} s")
-                self.nursery.kill(worker)
+                self.server.kill(worker)
 
     def _out_of_time(self):
         limit = self.rules.timeout

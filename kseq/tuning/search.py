@@ -11,9 +11,9 @@ import keras_tuner
 from kseq.tuning import hosts
 from kseq.tuning.files import read_json
 from kseq.tuning.identity import settings
-from kseq.tuning.nursery import Nursery, NurseryLost
 from kseq.tuning.oracles import make_oracle
 from kseq.tuning.running import SERVER_DIED, Rules, Search, SearchFailed
+from kseq.tuning.trial_server import TrialServer, TrialServerLost
 
 ZERO = 2**31 - 1  # the seed 0, which KerasTuner takes for none
 
@@ -123,15 +123,15 @@ def search(
     check_rules(stopping, trial_timeout=trial_timeout, timeout=timeout)
     directory = as_directory(directory)
     space = as_hypermodel(space)
-    nursery = Nursery((space, FitArguments(data, fit_arguments)), workers)
+    server = TrialServer((space, FitArguments(data, fit_arguments)), workers)
     names = [f"worker-{number}" for number in range(workers)]
     if worker is not None:
-        return work(nursery, names, worker, directory, chief)
+        return work(server, names, worker, directory, chief)
     epochs = fit_arguments.get("epochs")
     oracle = make_oracle(tuner, objective, seed_of(seed, directory, overwrite), epochs)
     running = Search(
         space=space,
-        nursery=nursery,
+        server=server,
         settings=settings(data, fit_arguments, executions_per_trial),
         oracle=oracle,
         first=checked_first(first, oracle),
@@ -148,17 +148,17 @@ def search(
     return running.run()
 
 
-def work(nursery, names, worker, directory, chief):
+def work(server, names, worker, directory, chief):
     if chief is not None:
         raise ValueError(
             "`chief` and `worker` must not both be given. Received: "
             f"chief={chief!r}, worker={worker!r}."
         )
     try:
-        hosts.work(nursery, names, worker, directory)
+        hosts.work(server, names, worker, directory)
     except hosts.ChiefLost as error:
         raise SearchFailed(str(error)) from error
-    except NurseryLost as error:
+    except TrialServerLost as error:
         raise SearchFailed(SERVER_DIED) from error
 
 

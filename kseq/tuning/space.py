@@ -20,8 +20,8 @@ from keras_tuner.engine.hyperparameters import deserialize
 
 from kseq.tuning import conditions
 from kseq.tuning.budget import Budget, WatchObjective
-from kseq.tuning.calls import Call, Maker, lines
-from kseq.tuning.places import entries
+from kseq.tuning.call_tree import Builder, Call, lines
+from kseq.tuning.naming import entries
 
 
 class Space(Call, keras_tuner.HyperModel):
@@ -144,11 +144,11 @@ class Space(Call, keras_tuner.HyperModel):
 
     def make(self, values):
         """As `build`, with a value for each dimension that counts."""
-        return self.maker(values)(self)
+        return self.builder(values)(self)
 
-    def maker(self, values):
+    def builder(self, values):
         """A function that makes what stands in this space, each thing once."""
-        return Maker(values, {d: name for name, d, _ in entries(self)})
+        return Builder(values, {d: name for name, d, _ in entries(self)})
 
     def declare_hyperparameters(self, hp):
         """Enters every dimension, with its conditions, before any model is built."""

@@ -98,9 +98,9 @@ class Training(Space):
 
     def make(self, values):
         """The compiled model."""
-        maker = self.maker(values)
-        model = maker(self.model)
-        model.compile(**maker(self.compile_options))
+        build = self.builder(values)
+        model = build(self.model)
+        model.compile(**build(self.compile_options))
         if model.built:  # else weights that are loaded leave the optimizer's behind
             model.optimizer.build(model.trainable_variables)
         return model
@@ -123,7 +123,7 @@ class Training(Space):
                 more; or as for `Space.fit`.
         """
         searched = isinstance(hp, keras_tuner.HyperParameters)
-        maker = self.maker(hp.values if searched else self.checked_values(hp))
+        build = self.builder(hp.values if searched else self.checked_values(hp))
         options = dict(self.fit_options)
         for name in kwargs.keys() & options.keys() - {"callbacks"}:
             if isinstance(options[name], Dimension):
@@ -133,15 +133,15 @@ class Training(Space):
                     "`Hyperband` chooses the epochs itself."
                 )
             del options[name]
-        options = maker(options)
+        options = build(options)
         callbacks = [*(options.pop("callbacks", None) or ())]
         callbacks += kwargs.pop("callbacks", None) or ()
         if self.batches is not None:
             function = self.batches.function
             unshuffled = {"shuffle": False} if _takes(function, "shuffle") else {}
-            data = [maker.call(self.batches, *data)]
+            data = [build.call(self.batches, *data)]
             if isinstance(validation_data, tuple | list):
-                validation_data = maker.call(
+                validation_data = build.call(
                     self.batches, *validation_data, **unshuffled
                 )
         options |= {"validation_data": validation_data, "callbacks": callbacks}

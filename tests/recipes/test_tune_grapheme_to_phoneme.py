@@ -33,7 +33,7 @@ def files(tmp_path_factory):
 
 @pytest.mark.thorough
 def test_a_search_ends_with_a_pronouncer_and_its_way_of_decoding(
-    recipe, files, tmp_path, forked_nurseries, capfd, monkeypatch
+    recipe, files, tmp_path, forked_servers, capfd, monkeypatch
 ):
     # Two ways of decoding, and not six, each of which TensorFlow traces.
     monkeypatch.setattr(recipe, "Float", lambda *ends, step: ends[-1])

@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.fixture(autouse=True, scope="session")
-def searches_start_at_once(forked_nurseries):
+def searches_start_at_once(forked_servers):
     pass

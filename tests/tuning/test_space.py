@@ -13,7 +13,7 @@ import pytest
 import kseq
 from kseq.layers import RecurrentEncoder, TransformerEncoder
 from kseq.tuning import Boolean, Choice, Fixed, Float, Int, Space
-from kseq.tuning.places import fixed_values
+from kseq.tuning.naming import fixed_values
 
 
 def record(*args, **kwargs):

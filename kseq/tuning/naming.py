@@ -1,7 +1,7 @@
 """Where dimensions stand in a tree of calls: their names, and when they count."""
 
 from kseq.tuning import conditions
-from kseq.tuning.calls import Call, children
+from kseq.tuning.call_tree import Call, children
 from kseq.tuning.dimensions import Choice, Dimension
 from kseq.tuning.fingerprint import described
 

@@ -38,7 +38,7 @@ class Call:
         return getattr(function, "__name__", type(function).__name__)
 
 
-class Maker:
+class Builder:
     """Makes nodes of a tree for given values, each object once."""
 
     def __init__(self, values, names):

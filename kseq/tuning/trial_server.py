@@ -1,6 +1,6 @@
-"""A server that bears a process for each trial.
+"""A server that spawns a process for each trial.
 
-Keras takes seconds to import. The nursery does that once, runs nothing with it, so that
+Keras takes seconds to import. The server does that once, runs nothing with it, so that
 no thread of TensorFlow or JAX has begun, and forks: a trial begins in milliseconds,
 with the space and the data in its memory already. Where a runtime has begun all the
 same, or the system is not Linux, each trial is a new process that imports Keras itself.
@@ -24,7 +24,7 @@ THREADS_OF_RUNTIMES = ("tf_", "llvm-worker")
 BREATH = 0.1  # seconds between two looks at whether a child has died
 
 
-class Nursery:
+class TrialServer:
     """The parent's side: starts trials by name, and hears from them.
 
     Args:
@@ -49,7 +49,7 @@ class Nursery:
         self.link, theirs = self.context.Pipe()
         with environment(self._environment), hidden_prompt():
             self._process = self.context.Process(
-                target=serve, args=(theirs,), name="kseq-nursery"
+                target=serve, args=(theirs,), name="kseq-trial-server"
             )
             self._process.start()
         theirs.close()
@@ -75,7 +75,7 @@ class Nursery:
         """Returns `(name, message)`, or None if all is silent for that long.
 
         Raises:
-            NurseryLost: The server was killed, and all trials with it.
+            TrialServerLost: The server was killed, and all trials with it.
         """
         with self._lost():
             return self.link.recv() if self.link.poll(seconds) else None
@@ -103,10 +103,10 @@ class Nursery:
             yield
         except (EOFError, OSError) as error:
             self.close()
-            raise NurseryLost from error
+            raise TrialServerLost from error
 
 
-class NurseryLost(Exception):
+class TrialServerLost(Exception):
     """The server is gone, and all trials with it."""
 
 
@@ -163,7 +163,7 @@ def receive_packed(connection):
     return [connection.recv_bytes() for _ in range(connection.recv())]
 
 
-class Unpack:
+class Loader:
     """Unpacks a payload when it is called, each time anew.
 
     Unpacking may start a runtime's threads, so it is left to the trials.
@@ -214,7 +214,7 @@ def serve(connection):
     try:
         from kseq.tuning.trial import run
 
-        load = Unpack(receive_packed(connection))
+        load = Loader(receive_packed(connection))
         context = multiprocessing.get_context("fork" if can_fork() else "spawn")
         while True:
             links = [link for _, link in children.values() if not link.closed]
@@ -224,7 +224,7 @@ def serve(connection):
             if connection in ready:
                 kind, name, content = connection.recv()
                 if kind == "start":
-                    children[name] = bear(context, run, load, content)
+                    children[name] = spawn(context, run, load, content)
                 elif name in children and kind == "tell":
                     with contextlib.suppress(OSError):
                         children[name][1].send(content)
@@ -237,9 +237,9 @@ def serve(connection):
             end(process)
 
 
-def bear(context, run, load, job):
+def spawn(context, run, load, job):
     mine, theirs = context.Pipe()
-    process = context.Process(target=live, args=(run, theirs, load, job, os.getpid()))
+    process = context.Process(target=main, args=(run, theirs, load, job, os.getpid()))
     with warnings.catch_warnings():
         # NumPy's idle threads are no danger to a fork, and JAX has not begun.
         warnings.simplefilter("ignore")
@@ -248,7 +248,7 @@ def bear(context, run, load, job):
     return process, mine
 
 
-def live(run, connection, load, job, parent):
+def main(run, connection, load, job, parent):
     """A trial's process: a group of its own, which dies with the server."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgid"):
