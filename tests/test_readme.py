@@ -68,6 +68,7 @@ def test_the_examples_run_in_order_without_a_warning(readme, tmp_path, monkeypat
     exec(compile(program, "README.md", "exec"), {"__name__": "README"})
 
 
+@pytest.mark.thorough
 def test_an_example_that_starts_processes_runs_as_a_script(
     readme, tmp_path, pytestconfig
 ):

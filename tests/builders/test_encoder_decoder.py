@@ -329,7 +329,6 @@ print(json.dumps([result.token_ids.tolist(), result.log_probs.tolist()]))
 """
 
 
-@pytest.mark.thorough
 def test_a_new_process_loads_the_file_and_writes_the_same(reverser, tmp_path):
     model, _ = reverser
     sources, _ = reversals(7, seed=2)

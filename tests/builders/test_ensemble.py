@@ -154,7 +154,7 @@ def test_positions_of_any_member_limit_the_length():
         both.generate(SOURCES, max_length=4)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("penalty", [0.1, 0.0])
 def test_models_learn_side_by_side_as_they_do_alone(penalty):
     def one(seed, encoder):

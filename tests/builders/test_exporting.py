@@ -161,7 +161,7 @@ def test_a_file_writes_what_generate_writes(kind, search, format, tmp_path):
     assert_same(outputs[1], model.generate(few, how, LENGTH))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.thorough
 @on_tensorflow
 @pytest.mark.parametrize("format", ["tf_saved_model", "onnx", "litert"])
 def test_a_language_model_goes_on_from_a_prefix(format, tmp_path):

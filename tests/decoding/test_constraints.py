@@ -379,7 +379,9 @@ def test_banned_tokens_must_be_tokens(token_ids):
 
 @pytest.mark.parametrize("token_ids", [[], [None], 3, "34", [3, -1], None, [2.5]])
 def test_forced_tokens_must_be_tokens_or_none(token_ids):
-    with pytest.raises(ValueError, match="`token_ids` must hold for each.*Received"):
+    with pytest.raises(
+        ValueError, match="`token_ids` must be a list that holds.*Received"
+    ):
         ForcedTokens(token_ids)
 
 

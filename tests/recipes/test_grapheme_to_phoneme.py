@@ -110,6 +110,7 @@ def test_it_writes_a_model_and_two_pictures(trained):
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 def test_a_second_process_pronounces_with_the_saved_model(trained):
     output, _ = trained
     process = start("--output", output, "--say", "ad가", "beé나")

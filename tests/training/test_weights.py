@@ -162,7 +162,8 @@ def test_class_weight_of_fit_is_refused_where_steps_have_labels(make):
 def test_class_weight_of_fit_counts_where_rows_have_labels(make):
     model = make()
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(np.ones((2, 3)), np.array([2, 0]), class_weight={2: 2.0}, verbose=0)
+    ids = np.ones((2, 3), "int32")
+    model.fit(ids, np.array([2, 0]), class_weight={2: 2.0}, verbose=0)
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ def test_the_encoder_keeps_the_contract_of_layers():
 
 
 @pytest.mark.any_backend
+@pytest.mark.thorough
 def test_the_encoder_block_keeps_the_contract_of_layers():
     check_layer(
         TransformerEncoderBlock,
@@ -125,6 +126,7 @@ def test_the_decoder_with_cross_attention_keeps_the_contract_of_layers():
 
 
 @pytest.mark.any_backend
+@pytest.mark.thorough
 def test_the_decoder_block_keeps_the_contract_of_layers():
     check_layer(
         TransformerDecoderBlock,
