@@ -18,6 +18,7 @@ from kseq.layers import (
 )
 from tests.advice.eagerly import eagerly
 from tests.helpers import random_array
+from tests.layers.test_decoder import BagDecoder
 
 IDS = np.array([[4, 5, 6], [7, 8, 0]])
 SERIES = random_array(2, 5, 3)
@@ -286,10 +287,11 @@ ADVICE = {
     "a decoder of Keras": (
         lambda: writer(decoder=keras.layers.GRU(3)),
         "Take `kseq.layers.RecurrentDecoder`, which runs any Keras cell, or "
-        "`TransformerDecoder`.",
+        "`TransformerDecoder`, or derive your own from `kseq.layers.Decoder`.",
         lambda: (
             writer(decoder=RecurrentDecoder(keras.layers.GRUCell(3))),
             writer(13, TokenEmbedding(13, 4), decoder=TransformerDecoder(1, 2)),
+            writer(decoder=BagDecoder(3)),
         ),
     ),
     "a bidirectional network by name": (

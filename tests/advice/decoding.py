@@ -1,10 +1,13 @@
 """Searches: bad calls, what their messages advise, and calls that do it."""
 
+import dataclasses
+
 import numpy as np
 from keras import ops
 
 from kseq.decoding import BannedTokens, BeamSearch, ForcedTokens, GreedySearch, Sampling
 from kseq.layers import RecurrentDecoder, TokenEmbedding
+from tests.decoding.own_search import EpsilonGreedy
 from tests.helpers import array, random_array
 
 B, S, D, U, K, V = 2, 5, 6, 4, 3, 7
@@ -48,7 +51,17 @@ def with_room(token_ids, state, constants):
     return ops.take(TABLE, token_ids, axis=0), (read, t + 1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Undeclared(EpsilonGreedy):
+    is_random = False
+
+
 ADVICE = {
+    "random numbers of a search that is none": (
+        lambda: search(Undeclared(seed=3)),
+        "A search that calls `random_numbers` says `is_random = True`.",
+        lambda: search(EpsilonGreedy(seed=3)),
+    ),
     "padding that is forced": (
         lambda: search(GreedySearch([ForcedTokens([2, 0])])),
         "Put None where any token may stand.",
