@@ -51,7 +51,7 @@ class SearchingModel(keras.Model):
         self.built = True
 
     def start(self, source):
-        """What the writer starts with, for as many beams as the search has."""
+        """Start the writer with as many beams as the search has."""
         options = {"with_coverage": True} if self.search.needs_coverage else {}
         num_beams = self.search.num_beams
         return self.writer.start(source, num_beams, self.max_length, **options)

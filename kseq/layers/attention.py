@@ -17,7 +17,7 @@ from kseq.layers.validation import one_of, positive_integer, same_rows
 
 
 class DecoderAttention(Layer):
-    """What the mechanisms have in common: a call, in the parts that a decoder takes.
+    """The base of the mechanisms: a call, made of the parts that a decoder takes.
 
     A subclass has `project_keys(key (B, S, D_k))`, what the source alone gives, and
     `attend(query (B, T, D_q), keys, value (B, S, D_v), value_mask)`, which returns the
@@ -48,9 +48,9 @@ class DecoderAttention(Layer):
         return (context, weights) if return_attention_scores else context
 
     def loop_key(self):
-        """What is equal where two of them do the same, whatever their names.
+        """Return what is equal where two of them do the same, whatever their names.
 
-        None for a class of another file, whose config may not say all.
+        It is None for a class of another file, whose config may not say all.
         """
         return nameless_config(self) if type(self).__module__ == __name__ else None
 

@@ -242,7 +242,7 @@ def _softmax(scores, axis):
 
 
 def check_attention_mask(mask, query, value):
-    """Refuses a mask that is known not to fit `(B, T, S)` or `(T, S)`."""
+    """Refuse a mask that is known not to fit `(B, T, S)` or `(T, S)`."""
     if mask is None:
         return
     shape = (*query.shape[:2], value.shape[1])  # B T S

@@ -277,7 +277,7 @@ def checked_levels(levels):
 
 
 def check_width(shape, width, given):
-    """Refuses features that are known to be of another size than the codes."""
+    """Refuse features that are known to be of another size than the codes."""
     if not shape or shape[-1] != width:
         raise ValueError(
             f"The last axis must have a size of {width}, that of a code. Received: "

@@ -176,17 +176,17 @@ class RecurrentDecoder(Composite, Decoder):
 
     @property
     def attends_before(self):
-        """Whether a step begins with the attention, from the state before it."""
+        """True if a step begins with the attention, from the state before it."""
         return self.attends and self.attention_order == "bahdanau"
 
     @property
     def attends_after(self):
-        """Whether a step ends with the attention, from its new state."""
+        """True if a step ends with the attention, from its new state."""
         return self.attends and self.attention_order == "luong"
 
     @property
     def feeds_output(self):
-        """Whether a step also reads what the last one has put out."""
+        """True if a step also reads what the last one has put out."""
         return self.attends_after and self.input_feeding
 
     def build(self, inputs_shape, memory_shape=None, initial_state_shape=None):

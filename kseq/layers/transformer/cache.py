@@ -65,8 +65,8 @@ def attend_step(attention, query, cache, lineage, positions, prefix, prefix_mask
     is_real = ops.repeat(ops.expand_dims(is_real, 1), beams, axis=1)  # B K S
     mask = ops.concatenate([is_real, mask], axis=-1)
     if bias is not None:
-        earlier = attention.bias_between(positions, before)
-        bias = ops.concatenate([earlier, bias], axis=-1)
+        bias_before = attention.bias_between(positions, before)
+        bias = ops.concatenate([bias_before, bias], axis=-1)
     weights = attention.attention_weights(scores, mask, bias)
     context = sum_by_weights(weights[..., :split], prefix["values"])
     context = context + sum_by_weights(weights[..., split:], values)
