@@ -30,6 +30,7 @@ from kseq import decoding, layers, text, training
 from kseq.builders import (
     encoder_decoder,
     ensemble,
+    image_tokenizer,
     many_to_many,
     many_to_one,
     mask_report,

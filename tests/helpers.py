@@ -10,6 +10,7 @@ import contextlib
 import functools
 import inspect
 import itertools
+import math
 import tempfile
 from pathlib import Path
 
@@ -521,7 +522,9 @@ def randomize(layer, seed=3):
     blow up rounding.
     """
     for index, weight in enumerate(layer.weights):
-        scale = weight.shape[0] ** -0.5 if len(weight.shape) > 1 else 0.5
+        rows = tuple(weight.shape)[:-1]
+        fan_in = math.prod(rows) if len(rows) == 3 else sum(rows[:1])  # 3: convolution
+        scale = fan_in**-0.5 if rows else 0.5
         weight.assign(scale * random_array(*weight.shape, seed=seed + index))
 
 

@@ -19,7 +19,7 @@ from kseq.layers import RecurrentDecoder
 from tests.helpers import random_array
 
 ROOT = Path(__file__).parents[1]
-ROOMS = "builders datasets decoding layers plots text training tuning".split()
+ROOMS = "builders datasets decoding images layers plots text training tuning".split()
 TABLES = {
     room: importlib.import_module(f"tests.advice.{room}").ADVICE for room in ROOMS
 }

@@ -3,6 +3,7 @@
 from kseq.builders.encoder_decoder import EncoderDecoder, encoder_decoder
 from kseq.builders.ensemble import ensemble
 from kseq.builders.generation import GenerativeModel
+from kseq.builders.image_tokenizer import ImageTokenizer, image_tokenizer
 from kseq.builders.many_to_many import many_to_many
 from kseq.builders.many_to_one import many_to_one
 from kseq.builders.mask_report import MaskReport, MaskRow, mask_report
@@ -12,10 +13,12 @@ from kseq.builders.vision_transformer import vision_transformer
 __all__ = [
     "EncoderDecoder",
     "GenerativeModel",
+    "ImageTokenizer",
     "MaskReport",
     "MaskRow",
     "encoder_decoder",
     "ensemble",
+    "image_tokenizer",
     "many_to_many",
     "many_to_one",
     "mask_report",

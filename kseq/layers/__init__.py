@@ -5,6 +5,7 @@ from kseq.layers.conditions import ClassEmbedding, VectorEmbedding
 from kseq.layers.decoder import Decoder
 from kseq.layers.dropout import Dropout
 from kseq.layers.embeddings import FeatureEmbedding, TokenEmbedding
+from kseq.layers.images import ImageDecoder, ImageEncoder, ResidualBlock
 from kseq.layers.masking import (
     as_boolean_mask,
     combine_masks,
@@ -63,6 +64,8 @@ __all__ = [
     "FeedForward",
     "FiniteScalarQuantizer",
     "GRU",
+    "ImageDecoder",
+    "ImageEncoder",
     "LSTM",
     "LastStepPooling",
     "LayerNormGRUCell",
@@ -78,6 +81,7 @@ __all__ = [
     "RNN",
     "RecurrentDecoder",
     "RecurrentEncoder",
+    "ResidualBlock",
     "RotaryPositions",
     "SimpleRNN",
     "SinusoidalPositions",

@@ -1,0 +1,314 @@
+"""The image tokenizer: pictures as few integers, and integers as pictures.
+
+Axes in shape comments: B batch, H height, W width of a picture, C channels, R rows,
+G columns of the grid, D width of a code.
+"""
+
+import functools
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq.layers import (
+    FiniteScalarQuantizer,
+    ImageDecoder,
+    ImageEncoder,
+)
+from kseq.layers.validation import positive_integer
+
+
+def image_tokenizer(
+    image_shape,
+    quantizer=(8, 5, 5, 5),
+    patch_size=4,
+    width=128,
+    num_blocks=2,
+    encoder=None,
+    decoder=None,
+    name="image_tokenizer",
+):
+    """An autoencoder whose inside is a grid of integers.
+
+        pictures ──encoder──> (B,R,G,D) ──quantizer──> codes ──decoder──> pictures
+                                              │
+                                             ids (B, R * G)
+
+    It learns by plain `fit`, to give back the pictures that it reads:
+
+        tokenizer.compile("adam", loss="mse")
+        tokenizer.fit(pictures, pictures, epochs=10)
+
+    The loss is that of the pictures, `"mse"` for the best signal-to-noise ratio and
+    `"mae"` for sharper edges, and the commitment loss of a `VectorQuantizer` besides.
+    `fit` also tells the perplexity of the codes, which is their number where all are
+    used equally often.
+
+    Args:
+        image_shape: `(H, W, C)` of the pictures.
+        quantizer: Levels, short for `FiniteScalarQuantizer(levels)`: `(8, 5, 5, 5)`
+            gives 1,000 codes and `(8, 6, 5)` 240; or a layer `(..., D) -> (..., D)`
+            with `width`, `num_codes`, `codes_to_ids` and `ids_to_codes`, such as
+            `VectorQuantizer`.
+        patch_size: Height and width of the patch that an id stands for, a power of two.
+        width: Size of the vectors inside the encoder and the decoder.
+        num_blocks: Number of residual blocks of each.
+        encoder: Layer `(B, H, W, C) -> (B, R, G, any)` in place of
+            `ImageEncoder(patch_size, width, num_blocks)`.
+        decoder: Layer `(B, R, G, D) -> (B, H, W, C)` in place of
+            `ImageDecoder(patch_size, C, width, num_blocks)`.
+        name: Name of the model.
+
+    Returns:
+        An uncompiled functional `keras.Model` that maps pictures `(B, H, W, C)` from 0
+        to 1 to a dictionary of `"images"`, the same pictures as far as the ids tell,
+        and `"ids"` `(B, R * G)`, row by row. It has `encode` and `decode`.
+
+    Raises:
+        ValueError: A size is not a positive integer, the pictures do not divide into
+            patches, or a part does not fit its neighbour.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import kseq
+    >>> tokenizer = kseq.image_tokenizer((8, 12, 3), patch_size=4, width=8)
+    >>> ids = tokenizer.encode(np.zeros((2, 8, 12, 3)))
+    >>> ids.shape, tokenizer.decode(ids).shape
+    ((2, 6), (2, 8, 12, 3))
+
+    References:
+        - [van den Oord et al., 2017](https://arxiv.org/abs/1711.00937), 3.1
+        - [Ramesh et al., 2021](https://arxiv.org/abs/2102.12092), 2.1
+        - [Mentzer et al., 2023](https://arxiv.org/abs/2309.15505), 3.1
+    """
+    if not isinstance(image_shape, (list, tuple)) or len(image_shape) != 3:
+        raise ValueError(
+            "`image_shape` must be (height, width, channels). Received: image_shape="
+            f"{image_shape!r}. Pictures in grey have one channel: (28, 28, 1)."
+        )
+    for size in image_shape:
+        positive_integer("image_shape", size)
+    channels = image_shape[-1]
+    options = {"width": width, "num_blocks": num_blocks}
+    if encoder is None:
+        encoder = ImageEncoder(patch_size, **options, name="encoder")
+    if decoder is None:
+        decoder = ImageDecoder(patch_size, channels, **options, name="decoder")
+    if isinstance(quantizer, (list, tuple)):
+        quantizer = FiniteScalarQuantizer(quantizer, name="quantizer")
+    check_quantizer(quantizer)
+
+    images = keras.Input(tuple(image_shape), name="images")
+    scaled = keras.layers.Rescaling(2.0, -1.0, name="scale")(images)
+    features = encoder(scaled)  # B R G any
+    features = keras.layers.Dense(quantizer.width, name="narrow")(features)
+    codes = quantizer(features)  # B R G D
+    pixels = decoder(codes)  # B H W C
+    if tuple(pixels.shape[1:]) != tuple(image_shape):
+        raise ValueError(
+            "The decoder must give back pictures of `image_shape`. Received: "
+            f"{tuple(pixels.shape[1:])} with image_shape={tuple(image_shape)}. Give "
+            "encoder and decoder the same `patch_size`."
+        )
+    pixels = keras.layers.Activation("sigmoid", dtype="float32", name="pixels")(pixels)
+    return ImageTokenizer(images, {"images": pixels, "codes": codes}, name=name)
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class ImageTokenizer(keras.Model):
+    """The model that `kseq.image_tokenizer` returns.
+
+    Attributes:
+        quantizer: The layer that makes codes.
+        num_codes: Number of different ids.
+        grid: Rows and columns of the grid of ids.
+    """
+
+    @property
+    def quantizer(self):
+        return self.operations[self._quantizer_place()]
+
+    @property
+    def num_codes(self):
+        return self.quantizer.num_codes
+
+    @property
+    def grid(self):
+        return tuple(self.output["codes"].shape[1:3])
+
+    def _quantizer_place(self):
+        kinds = [hasattr(operation, "codes_to_ids") for operation in self.operations]
+        return kinds.index(True)
+
+    def encode(self, images, batch_size=128):
+        """The ids of pictures.
+
+        Args:
+            images: `(B, H, W, C)`: floats from 0 to 1, or integers of the type uint8
+                from 0 to 255.
+            batch_size: Most pictures to work on at a time.
+
+        Returns:
+            NumPy array of integers `(B, R * G)`, row by row.
+
+        Raises:
+            ValueError: The pictures have another shape, or other numbers.
+        """
+        images = self.checked_images(images)
+        codes = self._part("reader").predict(images, batch_size, verbose=0)
+        ids = ops.convert_to_numpy(self.quantizer.codes_to_ids(codes))  # B R G
+        return ids.reshape(len(ids), -1)
+
+    def decode(self, ids, batch_size=128):
+        """The pictures of ids.
+
+        Args:
+            ids: Integers `(..., R * G)`, row by row.
+            batch_size: Most pictures to work on at a time.
+
+        Returns:
+            NumPy array of floats from 0 to 1, `(..., H, W, C)`.
+
+        Raises:
+            ValueError: The ids are not integers of which the quantizer has a code, or
+                there are not as many as the grid has places.
+        """
+        ids, (rows, columns) = np.asarray(ids), self.grid
+        is_id = ids.dtype.kind in "iu" and ids.ndim and ids.shape[-1] == rows * columns
+        if not is_id or (ids.size and not 0 <= ids.min() <= ids.max() < self.num_codes):
+            raise ValueError(
+                f"`ids` must be integers from 0 to {self.num_codes - 1} of shape (..., "
+                f"{rows * columns}), one for each place of the grid. Received: ids of "
+                f"{ids.dtype} of shape {ids.shape}{between(ids)}. `encode(images)` "
+                "gives such ids."
+            )
+        grids = ids.reshape(-1, rows, columns)
+        codes = ops.convert_to_numpy(self.quantizer.ids_to_codes(grids))
+        images = self._part("drawer").predict(codes, batch_size, verbose=0)
+        return images.reshape(*ids.shape[:-1], *images.shape[1:])
+
+    def checked_images(self, images):
+        """Pictures as floats from 0 to 1, or a `ValueError`."""
+        images, shape = np.asarray(images), tuple(self.input.shape[1:])
+        is_bytes = images.dtype == "uint8"
+        numbers = images / np.float32(255) if is_bytes else images
+        if images.shape[1:] != shape or not between_0_and_1(numbers):
+            raise ValueError(
+                f"Pictures must have the shape (B, {', '.join(map(str, shape))}), of "
+                "floats from 0 to 1 or of uint8. Received: pictures of "
+                f"{images.dtype} of shape {images.shape}{between(images)}. Resize "
+                "them, or divide them by 255."
+            )
+        return numbers.astype("float32")
+
+    def _part(self, name):
+        """A model of one way, from pictures to codes or back, which Keras compiles."""
+        parts = self.__dict__.setdefault("_ways", {})
+        if name not in parts:
+            codes = self.output["codes"]
+            if name == "reader":
+                parts[name] = keras.Model(self.input, codes, name=name)
+            else:
+                inputs = keras.Input(codes.shape[1:], dtype=codes.dtype, name="codes")
+                pixels = inputs
+                for layer in self.operations[self._quantizer_place() + 1 :]:
+                    pixels = layer(pixels)
+                parts[name] = keras.Model(inputs, pixels, name=name)
+        return parts[name]
+
+    @functools.wraps(keras.Model.fit)
+    def fit(self, x=None, *args, **kwargs):
+        if isinstance(x, np.ndarray):
+            check_scale(x)
+        return super().fit(x, *args, **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, *args, **kwargs):
+        return super().compute_loss(x, y, y_pred["images"], *args, **kwargs)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        results = super().compute_metrics(x, y, y_pred["images"], sample_weight)
+        ids = self.quantizer.codes_to_ids(y_pred["codes"])
+        if not hasattr(self, "perplexity"):
+            self.perplexity = CodePerplexity(self.num_codes)
+        self.perplexity.update_state(ids)
+        return {**results, self.perplexity.name: self.perplexity.result()}
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class CodePerplexity(keras.metrics.Metric):
+    """The perplexity of codes: how many there would be, were all used equally often.
+
+    `exp(-sum p log p)`, with `p` the share of each code in all that have been seen.
+
+    Args:
+        num_codes: Number of codes N.
+        name: Name of the metric.
+        dtype: Dtype of the counts.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.builders.image_tokenizer import CodePerplexity
+    >>> metric = CodePerplexity(num_codes=5)
+    >>> metric.update_state(np.array([[0, 3], [3, 0]]))
+    >>> round(float(metric.result()), 4)
+    2.0
+
+    References:
+        - [van den Oord et al., 2017](https://arxiv.org/abs/1711.00937), 4
+    """
+
+    def __init__(self, num_codes, name="perplexity", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.num_codes = num_codes
+        self.counts = self.add_variable((num_codes,), "zeros", name="counts")
+
+    def update_state(self, ids, sample_weight=None):
+        """Counts ids, integers of any shape; weights are not read."""
+        ids = ops.cast(ops.reshape(ids, (-1,)), "int32")
+        ones = ops.ones_like(ids, dtype=self.counts.dtype)
+        self.counts.assign_add(ops.segment_sum(ones, ids, self.num_codes))
+
+    def result(self):
+        counts = ops.convert_to_tensor(self.counts)
+        shares = counts / ops.maximum(ops.sum(counts), 1)
+        logs = ops.log(ops.where(shares > 0, shares, 1))
+        return ops.exp(-ops.sum(shares * logs))
+
+    def get_config(self):
+        return {**super().get_config(), "num_codes": self.num_codes}
+
+
+def check_quantizer(quantizer):
+    """Refuse what has not what a tokenizer asks of its quantizer."""
+    needed = ("width", "num_codes", "codes_to_ids", "ids_to_codes")
+    missing = [name for name in needed if not hasattr(quantizer, name)]
+    if missing:
+        raise ValueError(
+            "`quantizer` must be levels such as (8, 5, 5, 5), or a layer with `width`, "
+            "`num_codes`, `codes_to_ids` and `ids_to_codes`. Received: quantizer="
+            f"{quantizer!r}, without {', '.join(missing)}. Take "
+            "`kseq.layers.FiniteScalarQuantizer` or `VectorQuantizer`."
+        )
+
+
+def check_scale(images):
+    """Refuse pictures to learn from that are not floats from 0 to 1."""
+    if images.dtype.kind != "f" or not between_0_and_1(images):
+        raise ValueError(
+            "Pictures to learn from must be floats from 0 to 1. Received: pictures of "
+            f"{images.dtype}{between(images)}. Divide them by 255: "
+            '`pictures.astype("float32") / 255`.'
+        )
+
+
+def between_0_and_1(numbers):
+    return numbers.size == 0 or (numbers.min() >= 0 and numbers.max() <= 1)
+
+
+def between(numbers):
+    """The range of some numbers, for a message."""
+    if numbers.size == 0 or numbers.dtype.kind not in "iuf":
+        return ""
+    return f" from {numbers.min():.5g} to {numbers.max():.5g}"

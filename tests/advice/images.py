@@ -1,0 +1,82 @@
+"""Images and their tokens: bad calls, the advice, and calls that follow it."""
+
+import keras
+import numpy as np
+
+import kseq
+from kseq.layers import (
+    FiniteScalarQuantizer,
+    ImageDecoder,
+    ImageEncoder,
+    ResidualBlock,
+    VectorQuantizer,
+)
+
+SHAPE = 4, 8, 3
+PICTURES = np.random.default_rng(3).random((2, *SHAPE), "float32")
+
+
+def tokenizer(quantizer=(3, 4), image_shape=SHAPE, **options):
+    return kseq.image_tokenizer(image_shape, quantizer, 4, width=4, **options)
+
+
+def fit(pictures):
+    model = tokenizer()
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.fit(pictures, pictures, verbose=0)
+
+
+BYTES = (255 * PICTURES).astype("uint8")
+ADVICE = {
+    "a patch of three pixels": (
+        lambda: ImageEncoder(3, 8),
+        "Take 2 or 4.",
+        lambda: (ImageEncoder(2, 8)(PICTURES), ImageEncoder(4, 8)(PICTURES)),
+    ),
+    "pictures that do not divide": (
+        lambda: ImageEncoder(8, 8)(PICTURES),
+        "Pad or resize them.",
+        lambda: (
+            ImageEncoder(8, 8)(keras.ops.image.resize(PICTURES, (8, 8))),
+            ImageEncoder(8, 8)(np.pad(PICTURES, [(0, 0), (0, 4), (0, 0), (0, 0)])),
+        ),
+    ),
+    "a block of another width": (
+        lambda: ResidualBlock(5)(PICTURES),
+        "A convolution of kernel 1 before this layer makes it so.",
+        lambda: ResidualBlock(5)(keras.layers.Conv2D(5, 1)(PICTURES)),
+    ),
+    "a shape without channels": (
+        lambda: tokenizer(image_shape=(28, 28)),
+        "Pictures in grey have one channel: (28, 28, 1).",
+        lambda: tokenizer(image_shape=(28, 28, 1)),
+    ),
+    "patches of two sizes": (
+        lambda: tokenizer(decoder=ImageDecoder(2, width=4)),
+        "Give encoder and decoder the same `patch_size`.",
+        lambda: tokenizer(decoder=ImageDecoder(4, width=4)),
+    ),
+    "a quantizer by name": (
+        lambda: tokenizer("vq"),
+        "Take `kseq.layers.FiniteScalarQuantizer` or `VectorQuantizer`.",
+        lambda: (
+            tokenizer(FiniteScalarQuantizer((3, 4))),
+            tokenizer(VectorQuantizer(7, 2)),
+        ),
+    ),
+    "ids of another grid": (
+        lambda: tokenizer().decode([[1]]),
+        "`encode(images)` gives such ids.",
+        lambda: (model := tokenizer()).decode(model.encode(PICTURES)),
+    ),
+    "pictures beyond 1": (
+        lambda: tokenizer().encode(255 * PICTURES),
+        "Resize them, or divide them by 255.",
+        lambda: tokenizer().encode(255 * PICTURES / 255),
+    ),
+    "bytes to learn from": (
+        lambda: fit(BYTES),
+        'Divide them by 255: `pictures.astype("float32") / 255`.',
+        lambda: fit(BYTES.astype("float32") / 255),
+    ),
+}
