@@ -24,7 +24,7 @@ from kseq.builders.target_tokens import (
 )
 from kseq.layers import RecurrentEncoder, TiedHead, TokenEmbedding
 from kseq.layers.masking import mask_of
-from kseq.layers.validation import one_of, positive_integer
+from kseq.layers.validation import one_of
 
 
 def encoder_decoder(
@@ -186,13 +186,6 @@ class EncoderDecoder(GenerativeModel):
     @property
     def source_padding(self):
         return self.pad_token_id if self.source is None else self.source.padding
-
-    def source_rows(self, source, num_rows=None):
-        if self.source is not None:
-            return super().source_rows(source)
-        if source is not None or num_rows is None:
-            num_rows = positive_integer("source", source)
-        return [[]] * num_rows
 
     def start(self, source, num_beams=1, max_length=None, with_coverage=False):
         longest = self.target_length

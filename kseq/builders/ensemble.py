@@ -241,15 +241,13 @@ class WritingEnsemble(Ensemble, GenerativeModel):
         super().__init__(*graph, **kwargs)
         for attribute in ALIKE[:-1]:
             setattr(self, attribute, getattr(self.models[0], attribute))
-        lengths = [model.target_length for model in self.models]
-        self.target_length = min(filter(None, lengths), default=None)
+        for attribute in ("source_length", "target_length"):
+            lengths = [getattr(model, attribute) for model in self.models]
+            setattr(self, attribute, min(filter(None, lengths), default=None))
 
     @property
     def source_padding(self):
         return self.models[0].source_padding
-
-    def source_rows(self, source, num_rows=None):
-        return [model.source_rows(source, num_rows) for model in self.models][0]
 
     def start(self, source, num_beams=1, max_length=None, **options):
         begun = [m.start(source, num_beams, max_length, **options) for m in self.models]

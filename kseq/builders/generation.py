@@ -4,35 +4,18 @@ Axes in shape comments: B batch, N hypotheses, K beams, T target steps, S source
 V vocabulary.
 """
 
-import functools
-
 import keras
 import numpy as np
-from keras import ops
 
-from kseq.builders.batching import (
-    all_rows,
-    as_batch,
-    check_ends,
-    check_ids,
-    check_lengths,
-    check_pairs,
-    check_rank,
-    check_room,
-    in_batches,
-    rounded_up,
-    source_lengths,
-    token_rows,
-)
 from kseq.builders.exporting import check_export, export, input_shapes
-from kseq.builders.loops import Cache, GenerateLoop, ScoreLoop
+from kseq.builders.loops import Cache, GenerateLoop, ScoreLoop, run
+from kseq.builders.requests import GenerateRequest, ScoreRequest
 from kseq.builders.searches import as_search, refuse_options
 from kseq.builders.step_labels import StepLabels
 from kseq.builders.streaming import StreamStart, StreamStep, stream
 from kseq.builders.token_inputs import TokenInputs
 from kseq.decoding import Generation
 from kseq.decoding.loop import check_max_length
-from kseq.layers.validation import one_of
 
 
 class GenerativeModel(TokenInputs, StepLabels, keras.Model):
@@ -108,21 +91,18 @@ class GenerativeModel(TokenInputs, StepLabels, keras.Model):
                 padding or is longer than `max_length`.
         """
         refuse_options(options)
-        source = all_rows(source)
-        search, rows, compiled = self._prepare(
-            source, search, max_length, prefix, jit_compile, constraints
+        request = GenerateRequest(
+            self, source, search, max_length, prefix, jit_compile, constraints
         )
-        loop = functools.partial(compiled, GenerateLoop)
-        outputs = in_batches(loop, rows, batch_size, self._paddings)
-        if callable(max_length):
-            written = max(outputs["lengths"].max(), 1)
-            for name in ("token_ids", "token_log_probs"):
-                outputs[name] = outputs[name][..., :written]
-        result = Generation(**outputs)
-        if not return_attention_scores:
-            return result
-        _, attention = self._score(source, result.token_ids, batch_size, True)
-        return Generation(**{**outputs, "attention": attention})
+        results = []
+        for batch in request.batches(batch_size):
+            loop = self._search_loop(GenerateLoop, request, batch)
+            results.append(run(loop, batch))
+        outputs = request.outputs(results)
+        if return_attention_scores:
+            read = self._score(request.source, outputs["token_ids"], batch_size, True)
+            outputs["attention"] = read["attention"]
+        return Generation(**outputs)
 
     def generate_stream(
         self,
@@ -166,89 +146,20 @@ class GenerativeModel(TokenInputs, StepLabels, keras.Model):
         >>> bool((token_ids == whole[:, : token_ids.shape[1]]).all())
         True
         """
-        search, rows, compiled = self._prepare(
-            all_rows(source), search, max_length, prefix, jit_compile, constraints
+        request = GenerateRequest(
+            self, source, search, max_length, prefix, jit_compile, constraints
         )
-        if not search.can_stream:
+        if not request.search.can_stream:
             raise ValueError(
                 "A stream needs a search that takes no token back: `GreedySearch()`, or"
-                f" `Sampling()` with one draw for each row. Received: search={search}. "
-                "`generate` returns its hypotheses when all have ended."
+                " `Sampling()` with one draw for each row. Received: search="
+                f"{request.search}. `generate` returns its hypotheses when all have "
+                "ended."
             )
-        start, step = (compiled(kind, rows) for kind in (StreamStart, StreamStep))
-        count = len(rows["source"])
-        longest = 1 << (count - 1).bit_length()
-        batch = as_batch(rows, longest, self._paddings, start.jit_compile)
-        return stream(start, step, batch, count)
-
-    def _prepare(self, source, search, max_length, prefix, jit_compile, constraints):
-        """What a search needs.
-
-        Returns:
-            The search, the rows of the inputs by name, and a function of a kind of
-            loop and a batch of rows that returns the compiled loop.
-        """
-        if not callable(max_length):
-            check_max_length(max_length)
-        if jit_compile is not None:
-            one_of("jit_compile", jit_compile, (True, False))
-        search = as_search(search, constraints)
-        rows = {"source": self.source_rows(source)}
-        if callable(max_length):
-            rows["max_lengths"] = self._max_lengths(rows["source"], max_length)
-        seeds = search.row_seeds(len(rows["source"]))
-        if seeds is not None:  # for any batch in which a row will be
-            rows["row_seeds"] = ops.convert_to_numpy(seeds)
-        if prefix is not None:
-            prefix = token_rows("prefix", prefix)
-            rows["prefix"] = check_ids("prefix", prefix, self.target_size)
-            check_ends("prefix", prefix, self.end_token_id, self.pad_token_id)
-            check_pairs({name: rows[name] for name in ("source", "prefix")})
-            limits = rows.get("max_lengths", [max_length] * len(prefix))
-            check_room(prefix, limits, self.pad_token_id)
-
-        def compiled(kind, batch):
-            length = max_length
-            if callable(max_length):
-                length = self._buffer_length(max(batch["max_lengths"]))
-            return self._compiled(kind, search, length, jit_compile)
-
-        return search, rows, compiled
-
-    @property
-    def _paddings(self):
-        """What fills up the rows of inputs and outputs; None for single numbers."""
-        pad = self.pad_token_id
-        ids = {"prefix": pad, "target": pad, "token_ids": pad}
-        numbers = {"row_seeds": None, "max_lengths": None}
-        return {"source": self.source_padding, **ids, **numbers}
-
-    def _max_lengths(self, source, max_length):
-        """The most tokens for each source, by its length: integers `(B,)`."""
-        lengths = [max_length(n) for n in self.source_lengths(source)]
-        for length in lengths:
-            check_max_length(length)
-        return np.array(lengths, "int32")
-
-    def _buffer_length(self, longest):
-        """Room for the longest target of a batch, one of few lengths."""
-        length = rounded_up(int(longest), to_power_of_two=True)
-        most = self.target_length
-        return length if most is None else max(min(length, most), int(longest))
-
-    def source_lengths(self, rows):
-        """The number of steps of each source, padding not counted."""
-        padding = self.source_padding
-        if padding is None:
-            symbol = self.input["source"]
-            if len(symbol.shape) != 3:
-                raise ValueError(
-                    "`max_length` can be relative to sources that have a length. "
-                    f"Received: max_length as a function, with sources {symbol.shape}. "
-                    "Give it as a number."
-                )
-            return [len(row) for row in rows]
-        return source_lengths(rows, padding)
+        batch = request.whole()
+        start = self._search_loop(StreamStart, request, batch)
+        step = self._search_loop(StreamStep, request, batch)
+        return stream(start, step, batch.arrays(start.jit_compile), len(batch))
 
     def export_generation(
         self,
@@ -321,76 +232,26 @@ class GenerativeModel(TokenInputs, StepLabels, keras.Model):
                 of the vocabulary, or a token stands behind the end token or padding.
         """
         if not isinstance(target, Generation):
-            return self._score(source, target, batch_size, False)[0]
-        log_probs, _ = self._score(source, target.token_ids, batch_size, False)
-        return np.where(target.lengths > 0, log_probs, -np.inf)  # those that exist
+            return self._score(source, target, batch_size)["log_probs"]
+        outputs = self._score(source, target.token_ids, batch_size)
+        exists = target.lengths > 0  # B N
+        return np.where(exists, outputs["log_probs"], -np.inf)
 
-    def _score(self, source, target, batch_size, return_attention_scores):
-        target = token_rows("target", target)
-        source = self.source_rows(all_rows(source), len(target))
-        check_pairs({"source": source, "target": target})
-        hypotheses = None
-        if any(len(row) and np.ndim(row[0]) for row in target):
-            hypotheses = len(target), len(target[0])  # B N
-            if any(len(row) != hypotheses[1] for row in target):
-                raise ValueError(
-                    "Every source needs the same number of hypotheses. Received: "
-                    f"targets of {[len(row) for row in target]} hypotheses."
-                )
-            target = [hypothesis for row in target for hypothesis in row]  # BN T
-            source = [row for row in source for _ in range(hypotheses[1])]
-        check_rank("target", target, (None, None))
-        check_ids("target", target, self.target_size)
-        check_ends("target", target, self.end_token_id, self.pad_token_id)
-        lengths = source_lengths(target, self.pad_token_id)
-        check_lengths("target", lengths, self.target_length)
+    def _score(self, source, target, batch_size, return_attention_scores=False):
+        request = ScoreRequest(self, source, target)
         loop = self._compiled(ScoreLoop, return_attention_scores)
-        rows = {"source": source, "target": target}
-        outputs = in_batches(lambda _: loop, rows, batch_size, self._paddings)
-        if return_attention_scores:
-            steps = max(len(row) for row in target)
-            attention = outputs["attention"][..., :steps, :]  # BN ... T S
-            if self.source_padding is not None:
-                attention = attention[..., : max(len(row) for row in source)]
-            outputs["attention"] = attention
-        if hypotheses is not None:
-            outputs = {
-                name: value.reshape(*hypotheses, *value.shape[1:])
-                for name, value in outputs.items()
-            }
-        return outputs["log_probs"], outputs.get("attention")
-
-    def source_rows(self, source, num_rows=None):
-        """The source as something with a length, and a row for each of its items."""
-        if self.source_padding is not None:
-            rows = token_rows("source", source)
-            check_rank("source", rows, self.input["source"].shape)
-            if self.source_length is not None:
-                lengths = self.source_lengths(rows)
-                check_lengths("source", lengths, self.source_length)
-            return check_ids("source", rows, self.source_size)
-        symbol = self.input["source"]
-        try:
-            source = ops.convert_to_numpy(source)
-        except ValueError:
-            source = np.empty((len(source), 0))  # rows of different shapes
-        if source.ndim != len(symbol.shape) or not len(source):
-            raise ValueError(
-                "`source` must have at least one row, shape (B, ...) = "
-                f"{symbol.shape}, all of one shape. Received: source of shape "
-                f"{source.shape}. A `FeatureEmbedding` with a `mask_value` takes rows "
-                "of different lengths."
-            )
-        if len(symbol.shape) == 3:
-            check_lengths("source", [source.shape[1]], self.source_length)
-        check_ids("source", source, self.source_size)
-        return np.asarray(source, symbol.dtype)
+        batches = request.batches(batch_size)
+        return request.outputs([run(loop, batch) for batch in batches])
 
     def make_train_function(self, force=False):
         # TensorFlow traces a step again that has made variables, Adam's for example.
         if self.built and self.optimizer and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
+
+    def _search_loop(self, kind, request, batch):
+        options = request.search, batch.max_length, request.jit_compile
+        return self._compiled(kind, *options)
 
     def _compiled(self, kind, *options):
         """The Keras model that runs a loop, kept so that it is compiled only once."""

@@ -4,6 +4,8 @@ Axes in shape comments: B batch, T target steps, S source steps, V vocabulary.
 """
 
 import collections
+import contextlib
+import logging
 
 import keras
 from keras import ops
@@ -104,3 +106,25 @@ class ScoreLoop(keras.Model):
             axes = list(range(1, len(attention.shape) - 2))
             result["attention"] = attention * ops.expand_dims(is_real[..., None], axes)
         return result
+
+
+def run(loop, batch):
+    """The outputs of a loop by name, a row for each of a `Batch`."""
+    with quietly():
+        outputs = loop.predict_on_batch(batch.arrays(loop.jit_compile))
+    return {name: value[: len(batch)] for name, value in outputs.items()}
+
+
+@contextlib.contextmanager
+def quietly():
+    """TensorFlow takes the loops of all models for one, and warns of the fifth."""
+
+    def is_news(record):
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_news)

@@ -11,8 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.builders.batching import quietly
-from kseq.builders.loops import SearchingModel
+from kseq.builders.loops import SearchingModel, quietly
 
 INPUTS = ("prefix", "max_lengths", "row_seeds")
 

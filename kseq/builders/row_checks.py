@@ -1,10 +1,7 @@
-"""Rows of what a model reads and writes: checked, cut into batches, put in order.
+"""Rows as a user may give them: in which forms, and what is wrong with them.
 
 Axes in shape comments: B rows, S source steps, T target steps, F features.
 """
-
-import contextlib
-import logging
 
 import keras
 import numpy as np
@@ -12,10 +9,64 @@ from keras import ops
 
 from kseq.layers.validation import positive_integer
 
-LENGTH_MULTIPLE = 8
+
+def source_rows(model, source, num_rows=None):
+    """The rows of a source, checked, whatever a model that writes takes for one.
+
+    A model without a source takes the number of rows; it may be left out where another
+    input says it.
+    """
+    if "source" not in model.input:
+        if source is not None or num_rows is None:
+            num_rows = positive_integer("source", source)
+        return [[]] * num_rows
+    symbol = model.input["source"]
+    if model.source_padding is None:
+        return alike_rows(source, symbol, model.source_size, model.source_length)
+    rows = token_rows("source", source)
+    check_rank("source", rows, symbol.shape)
+    if model.source_length is not None:
+        lengths = num_steps(rows, model.source_padding)
+        check_lengths("source", lengths, model.source_length)
+    return check_ids("source", rows, model.source_size)
 
 
-def all_rows(source):
+def alike_rows(source, symbol, size, longest):
+    """Rows that must all have the shape of a symbolic input, as one array."""
+    try:
+        source = ops.convert_to_numpy(source)
+    except ValueError:
+        source = np.empty((len(source), 0))  # rows of different shapes
+    if source.ndim != len(symbol.shape) or not len(source):
+        raise ValueError(
+            "`source` must have at least one row, shape (B, ...) = "
+            f"{symbol.shape}, all of one shape. Received: source of shape "
+            f"{source.shape}. A `FeatureEmbedding` with a `mask_value` takes rows "
+            "of different lengths."
+        )
+    if len(symbol.shape) == 3:
+        check_lengths("source", [source.shape[1]], longest)
+    check_ids("source", source, size)
+    return np.asarray(source, symbol.dtype)
+
+
+def prefix_rows(model, prefix, num_rows):
+    """The rows of a prefix, checked, one for each source."""
+    prefix = check_ids("prefix", token_rows("prefix", prefix), model.target_size)
+    check_ends("prefix", prefix, model.end_token_id, model.pad_token_id)
+    check_pairs("prefix", prefix, num_rows)
+    return prefix
+
+
+def check_target(model, target):
+    """Refuse targets that the model cannot have written."""
+    check_rank("target", target, (None, None))
+    check_ids("target", target, model.target_size)
+    check_ends("target", target, model.end_token_id, model.pad_token_id)
+    check_lengths("target", num_steps(target, model.pad_token_id), model.target_length)
+
+
+def rows_of_batches(source):
     """The rows of all batches, where the source comes in batches; else as it is.
 
     Batches are what a `tf.data.Dataset`, a `keras.utils.PyDataset`, a loader or a
@@ -23,7 +74,7 @@ def all_rows(source):
     "source", gives its sources, and so do such inputs by themselves.
     """
     if isinstance(source, dict):  # the inputs of training
-        return _rows_of_batch(source)
+        return rows_of_batch(source)
     if isinstance(source, keras.utils.PyDataset):
         number = source.num_batches
         batches = None if number is None else (source[i] for i in range(number))
@@ -38,10 +89,10 @@ def all_rows(source):
             f"{source!r}, which has none. Take a part: `dataset.take(10)`, or of a "
             "`PyDataset` `(dataset[i] for i in range(10))`."
         )
-    return [row for batch in batches for row in _rows_of_batch(batch)]
+    return [row for batch in batches for row in rows_of_batch(batch)]
 
 
-def _rows_of_batch(batch):
+def rows_of_batch(batch):
     if isinstance(batch, tuple):
         batch = batch[0]
     if isinstance(batch, dict):
@@ -154,17 +205,16 @@ def check_ends(name, rows, end_token_id, pad_token_id):
             )
 
 
-def check_pairs(rows):
+def check_pairs(name, rows, num_sources):
     """Refuses a target, or a prefix, for other than every source."""
-    (first, firsts), (second, seconds) = rows.items()
-    if len(firsts) != len(seconds):
+    if len(rows) != num_sources:
         raise ValueError(
-            f"Every {first} needs its {second}. Received: {len(firsts)} rows of "
-            f"{first} and {len(seconds)} of {second}."
+            f"Every source needs its {name}. Received: {num_sources} rows of "
+            f"source and {len(rows)} of {name}."
         )
 
 
-def source_lengths(rows, padding):
+def num_steps(rows, padding):
     """How many steps of each row are not padding."""
     lengths = []
     for row in rows:
@@ -175,108 +225,3 @@ def source_lengths(rows, padding):
         is_padding = np.isnan(steps) if padding != padding else steps == padding
         lengths.append(int((~is_padding).any(axis=-1).sum()))
     return lengths
-
-
-def in_batches(choose, inputs, batch_size, paddings):
-    """Runs a model over rows of similar lengths, in few different shapes.
-
-    The first input decides the order. Lengths are rounded up, to a multiple of
-    `LENGTH_MULTIPLE`, or to a power of two where XLA takes seconds for each; and so is
-    the number of rows, by repeating the last row. A compiled model meets few shapes.
-
-    Args:
-        choose: Function of the rows of a batch that returns the model to run.
-        inputs: Rows by name.
-        batch_size: Most rows of a batch.
-        paddings: What fills up short rows, by name of the inputs and of the outputs;
-            None where rows are never short.
-
-    Returns:
-        The outputs by name, a row for each row of the inputs, in their order.
-    """
-    positive_integer("batch_size", batch_size)
-    first = next(iter(inputs.values()))
-    lengths = [len(row) if np.ndim(row) else 0 for row in first]
-    order = np.lexsort((inputs.get("max_lengths", lengths), lengths))
-    results = []
-    for first in range(0, len(order), batch_size):
-        chosen = order[first : first + batch_size]
-        rows = {name: [rows[i] for i in chosen] for name, rows in inputs.items()}
-        model = choose(rows)
-        batch = as_batch(rows, batch_size, paddings, model.jit_compile)
-        with quietly():
-            outputs = model.predict_on_batch(batch)
-        results.append({k: v[: len(chosen)] for k, v in outputs.items()})
-    restored = np.argsort(order, kind="stable")
-    return {
-        name: _concatenate([r[name] for r in results], paddings.get(name, 0))[restored]
-        for name in results[0]
-    }
-
-
-@contextlib.contextmanager
-def quietly():
-    """TensorFlow takes the loops of all models for one, and warns of the fifth."""
-
-    def is_news(record):
-        return "triggered tf.function retracing" not in record.getMessage()
-
-    logger = logging.getLogger("tensorflow")
-    logger.addFilter(is_news)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_news)
-
-
-def as_batch(rows, batch_size, paddings, to_power_of_two):
-    """Arrays by name, in one of few shapes: the last row repeated, short ones filled.
-
-    The number of rows is rounded up to a power of two, but no more than `batch_size`.
-    """
-    count = len(next(iter(rows.values())))
-    more = min(1 << (count - 1).bit_length(), batch_size) - count
-    return {
-        name: _pad([*values, *[values[-1]] * more], paddings[name], to_power_of_two)
-        for name, values in rows.items()
-    }
-
-
-def rounded_up(length, to_power_of_two):
-    """One of few lengths that is at least this one."""
-    length = -(-max(length, 1) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-    return 1 << (length - 1).bit_length() if to_power_of_two else length
-
-
-def _pad(rows, padding, to_power_of_two):
-    """Rows of different lengths as one array, filled up behind."""
-    if padding is None:
-        return np.stack(rows)
-    length = rounded_up(max(len(row) for row in rows), to_power_of_two)
-    features = max((np.shape(row)[1:] for row in rows), key=len)
-    padded = np.full(
-        (len(rows), length, *features), padding, "float32" if features else "int32"
-    )
-    for target, row in zip(padded, rows, strict=True):
-        if len(row):
-            target[: len(row)] = row
-    return padded
-
-
-def _concatenate(arrays, padding):
-    """Joins arrays of batches, which may differ in length, along the first axis."""
-    shape = np.max([array.shape[1:] for array in arrays], axis=0)
-    return np.concatenate(
-        [
-            np.pad(
-                array,
-                [(0, 0)]
-                + [
-                    (0, size - own)
-                    for size, own in zip(shape, array.shape[1:], strict=True)
-                ],
-                constant_values=padding,
-            )
-            for array in arrays
-        ]
-    )

@@ -1,0 +1,253 @@
+"""Requests: the rows that a model is to write or to score, cut into batches.
+
+    what the user gave ──Request──> rows by name ──batches──> Batch ──arrays──> loop
+    outputs by name, in the order of the rows <──outputs── results of the batches <─┘
+
+Axes in shape comments: B batch, N hypotheses, T target steps, S source steps.
+"""
+
+import dataclasses
+
+import numpy as np
+from keras import ops
+
+from kseq.builders.row_checks import (
+    check_pairs,
+    check_room,
+    check_target,
+    num_steps,
+    prefix_rows,
+    rows_of_batches,
+    source_rows,
+    token_rows,
+)
+from kseq.builders.searches import as_search
+from kseq.decoding.loop import check_max_length
+from kseq.layers.validation import one_of, positive_integer
+
+LENGTH_MULTIPLE = 8
+
+
+class Request:
+    """The rows of a call, checked, in the order in which they go through a loop.
+
+    Rows of like length stand together, so that little is padded.
+
+    Args:
+        model: The `GenerativeModel` that was called.
+        source: What the user gave, its batches put together.
+        rows: The inputs of a loop by name, a row for each source; "source" is there
+            always.
+    """
+
+    def __init__(self, model, source, rows):
+        self.model, self.source, self.rows = model, source, rows
+        lengths = [len(row) if np.ndim(row) else 0 for row in rows["source"]]
+        self.order = np.lexsort((rows.get("max_lengths", lengths), lengths))
+
+    def batches(self, batch_size):
+        """Each `Batch` of at most so many rows."""
+        positive_integer("batch_size", batch_size)
+        for first in range(0, len(self.order), batch_size):
+            yield self.batch(self.order[first : first + batch_size], batch_size)
+
+    def batch(self, places, most_rows):
+        """The `Batch` of the rows at these places."""
+        rows = {name: [rows[i] for i in places] for name, rows in self.rows.items()}
+        return Batch(rows, self.paddings, most_rows, self.max_length_of(rows))
+
+    @property
+    def paddings(self):
+        """What fills up short rows, by name; a row of other inputs is never short."""
+        pad = self.model.pad_token_id
+        return {"source": self.model.source_padding, "prefix": pad, "target": pad}
+
+    def max_length_of(self, rows):
+        """Most tokens to write for rows of a batch; None where none are written."""
+        return None
+
+    def outputs(self, results):
+        """The results of the batches by name, in the order in which the rows came."""
+        order = np.argsort(self.order, kind="stable")
+        paddings = {"token_ids": self.model.pad_token_id}
+        return {
+            name: joined([r[name] for r in results], paddings.get(name, 0))[order]
+            for name in results[0]
+        }
+
+
+class GenerateRequest(Request):
+    """What `generate` is to write. The arguments are those of `generate`."""
+
+    def __init__(
+        self, model, source, search, max_length, prefix, jit_compile, constraints
+    ):
+        source = rows_of_batches(source)
+        if not callable(max_length):
+            check_max_length(max_length)
+        if jit_compile is not None:
+            one_of("jit_compile", jit_compile, (True, False))
+        self.max_length, self.jit_compile = max_length, jit_compile
+        self.search = as_search(search, constraints)
+        rows = {"source": source_rows(model, source)}
+        num_rows = len(rows["source"])
+        if callable(max_length):
+            rows["max_lengths"] = max_lengths(model, rows["source"], max_length)
+        seeds = self.search.row_seeds(num_rows)
+        if seeds is not None:  # for any batch in which a row will be
+            rows["row_seeds"] = ops.convert_to_numpy(seeds)
+        if prefix is not None:
+            rows["prefix"] = prefix_rows(model, prefix, num_rows)
+            limits = rows.get("max_lengths", [max_length] * num_rows)
+            check_room(rows["prefix"], limits, model.pad_token_id)
+        super().__init__(model, source, rows)
+
+    def whole(self):
+        """One `Batch` of all rows as they came."""
+        count = len(self.order)
+        return self.batch(range(count), most_rows=2 * count)
+
+    def max_length_of(self, rows):
+        if not callable(self.max_length):
+            return self.max_length
+        longest = int(max(rows["max_lengths"]))
+        length = rounded_up(longest, to_power_of_two=True)  # one of few
+        most = self.model.target_length
+        return length if most is None else max(min(length, most), longest)
+
+    def outputs(self, results):
+        outputs = super().outputs(results)
+        if callable(self.max_length):
+            written = max(outputs["lengths"].max(), 1)
+            for name in ("token_ids", "token_log_probs"):
+                outputs[name] = outputs[name][..., :written]
+        return outputs
+
+
+class ScoreRequest(Request):
+    """What `score` is to read.
+
+    Args:
+        model: The `GenerativeModel` that was called.
+        source: As for `generate`.
+        target: Token ids `(B, T)`, or N hypotheses for each source `(B, N, T)`, padded,
+            or as lists.
+    """
+
+    def __init__(self, model, source, target):
+        target = token_rows("target", target)
+        source = rows_of_batches(source)
+        sources = source_rows(model, source, len(target))
+        check_pairs("target", target, len(sources))
+        self.axes = (len(target),)
+        if any(len(row) and np.ndim(row[0]) for row in target):
+            self.axes = len(target), len(target[0])  # B N
+            if any(len(row) != self.axes[1] for row in target):
+                raise ValueError(
+                    "Every source needs the same number of hypotheses. Received: "
+                    f"targets of {[len(row) for row in target]} hypotheses."
+                )
+            target = [hypothesis for row in target for hypothesis in row]  # BN T
+            sources = [row for row in sources for _ in range(self.axes[1])]
+        check_target(model, target)
+        super().__init__(model, source, {"source": sources, "target": target})
+
+    def outputs(self, results):
+        outputs = super().outputs(results)
+        if "attention" in outputs:
+            steps = max(len(row) for row in self.rows["target"])
+            attention = outputs["attention"][..., :steps, :]  # BN ... T S
+            if self.model.source_padding is not None:
+                longest = max(len(row) for row in self.rows["source"])
+                attention = attention[..., :longest]
+            outputs["attention"] = attention
+        return {
+            name: value.reshape(*self.axes, *value.shape[1:])
+            for name, value in outputs.items()
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Some rows of a request, which a loop works on at a time.
+
+    Attributes:
+        rows: Rows by name.
+        paddings: What fills up short rows, by name; None, or no entry, where all have
+            one shape.
+        most_rows: Most rows of a batch.
+        max_length: Most tokens to write for a row of this batch.
+    """
+
+    rows: dict
+    paddings: dict
+    most_rows: int
+    max_length: int | None
+
+    def __len__(self):
+        return len(self.rows["source"])
+
+    def arrays(self, to_power_of_two):
+        """Arrays by name, in one of few shapes, of which a compiled loop meets each.
+
+        Lengths are rounded up, to a multiple of `LENGTH_MULTIPLE`, or to a power of two
+        where XLA takes seconds for each; and so is the number of rows, to a power of
+        two but no more than `most_rows`, by repeating the last row.
+        """
+        more = min(1 << (len(self) - 1).bit_length(), self.most_rows) - len(self)
+        return {
+            name: padded(
+                [*rows, *[rows[-1]] * more], self.paddings.get(name), to_power_of_two
+            )
+            for name, rows in self.rows.items()
+        }
+
+
+def max_lengths(model, sources, max_length):
+    """The most tokens for each source, by its length: integers `(B,)`."""
+    if model.source_padding is not None:
+        steps = num_steps(sources, model.source_padding)
+    else:
+        shape = model.input["source"].shape
+        if len(shape) != 3:
+            raise ValueError(
+                "`max_length` can be relative to sources that have a length. "
+                f"Received: max_length as a function, with sources {shape}. "
+                "Give it as a number."
+            )
+        steps = [len(row) for row in sources]
+    lengths = [max_length(n) for n in steps]
+    for length in lengths:
+        check_max_length(length)
+    return np.array(lengths, "int32")
+
+
+def rounded_up(length, to_power_of_two):
+    """One of few lengths that is at least this one."""
+    length = -(-max(length, 1) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+    return 1 << (length - 1).bit_length() if to_power_of_two else length
+
+
+def padded(rows, padding, to_power_of_two):
+    """Rows of different lengths as one array, filled up behind."""
+    if padding is None:
+        return np.stack(rows)
+    length = rounded_up(max(len(row) for row in rows), to_power_of_two)
+    features = max((np.shape(row)[1:] for row in rows), key=len)
+    array = np.full(
+        (len(rows), length, *features), padding, "float32" if features else "int32"
+    )
+    for target, row in zip(array, rows, strict=True):
+        if len(row):
+            target[: len(row)] = row
+    return array
+
+
+def joined(arrays, padding):
+    """Arrays of batches, which may differ in length, along the first axis."""
+    sizes = np.max([array.shape[1:] for array in arrays], axis=0)
+    filled = []
+    for array in arrays:
+        widths = [(0, 0), *((0, size) for size in sizes - array.shape[1:])]
+        filled.append(np.pad(array, widths, constant_values=padding))
+    return np.concatenate(filled)
