@@ -22,7 +22,7 @@ from kseq.builders.target_tokens import (
     check_graph,
     check_tokens,
 )
-from kseq.layers import RecurrentEncoder, TiedHead, TokenEmbedding
+from kseq.layers import RecurrentEncoder, SequenceEmbedding, TiedHead
 from kseq.layers.masking import mask_of
 from kseq.layers.validation import one_of
 
@@ -135,7 +135,7 @@ class EncoderDecoder(GenerativeModel):
             super().__init__(*graph, name=name, **kwargs)
             self._find_parts()
             return
-        if not hasattr(target, "vocabulary_size"):
+        if not is_of_tokens(target):
             raise ValueError(
                 "`target` must be an embedding of tokens, or the size of their "
                 f"vocabulary. Received: target={target}. A series of numbers is not "
@@ -143,11 +143,11 @@ class EncoderDecoder(GenerativeModel):
                 "`kseq.many_to_one(kseq.layers.FeatureEmbedding(num_features, 64), "
                 "num_outputs=steps)`."
             )
-        if isinstance(source, TokenEmbedding) and source.padding != target.padding:
+        if is_of_tokens(source) and source.padding != target.padding:
             raise ValueError(
                 "`source` and `target` must have the same padding. Received: source "
-                f"with pad_token_id={source.pad_token_id}, target with "
-                f"pad_token_id={target.pad_token_id}."
+                f"with pad_token_id={source.padding}, target with "
+                f"pad_token_id={target.padding}."
             )
         head = make_head(head, source, target, tie_embeddings)
         tokens = TargetTokens(start_token_id, end_token_id, tie_embeddings)
@@ -176,11 +176,12 @@ class EncoderDecoder(GenerativeModel):
         self.tie_embeddings = tokens.tie_embeddings
         self.start_token_id = tokens.start_token_id
         self.end_token_id = tokens.end_token_id
-        self.pad_token_id = target.pad_token_id
-        self.source_size = getattr(source, "vocabulary_size", None)
-        self.source_size = getattr(source, "num_classes", self.source_size)
+        self.pad_token_id = target.padding
         self.target_size = target.vocabulary_size
-        self.source_length, self.target_length = map(most_steps, (source, target))
+        self.target_length = target.num_positions
+        if source is not None:
+            self.source_size = source.vocabulary_size
+            self.source_length = source.num_positions
         check_tokens(self, ("start_token_id", "end_token_id"))
 
     @property
@@ -217,7 +218,8 @@ class EncoderDecoder(GenerativeModel):
 
     def step(self, token_ids, state, constants):
         positions = state["positions"]  # B K
-        inputs = embed_step(self.target, token_ids, positions)  # B K D
+        options = {"positions": positions} if self.target.takes_positions else {}
+        inputs = self.target(token_ids, **options)  # B K D
         has_coverage = "coverage" in state
         options = {"return_attention_scores": True} if has_coverage else {}
         outputs, new, *weights = self.decoder.step(
@@ -306,17 +308,13 @@ def over_heads(weights):
     return weights
 
 
-def most_steps(embedding):
-    """The number of learned positions of an embedding, or None."""
-    positions_layer = getattr(embedding, "positions_layer", None)
-    return getattr(positions_layer, "max_length", None)
-
-
-def embed_step(embedding, token_ids, positions):
-    """Embeds the newest token of each beam `(B, K)`, which stands at `positions`."""
-    if getattr(embedding, "positions", None) is None:
-        return embedding(token_ids)
-    return embedding(token_ids, positions=positions)
+def is_of_tokens(embedding):
+    """Whether an embedding reads token ids, short ones filled up."""
+    return (
+        isinstance(embedding, SequenceEmbedding)
+        and embedding.vocabulary_size is not None
+        and embedding.padding is not None
+    )
 
 
 def make_head(head, source, target, tie_embeddings):

@@ -13,6 +13,7 @@ from kseq.layers import (
     MeanPooling,
     RecurrentDecoder,
     RecurrentEncoder,
+    SequenceEmbedding,
     TokenEmbedding,
     TransformerDecoder,
     TransformerEncoder,
@@ -44,11 +45,12 @@ def as_embedding(part, width, name=None, reader=None):
             part, width, name=name, **(options if is_for_transformer else {})
         )
     part = checked(part, "An embedding", "the size of its vocabulary")
-    if not hasattr(part, "symbolic_input"):
+    if not isinstance(part, SequenceEmbedding):
         raise ValueError(
             "An embedding must have a method `symbolic_input(name)`, which makes the "
             f"`keras.Input` that it reads. Received: {part}. Take one of "
-            "`kseq.layers`, such as `TokenEmbedding`."
+            "`kseq.layers`, such as `TokenEmbedding`, or derive your own from "
+            "`kseq.layers.SequenceEmbedding`."
         )
     return part
 

@@ -4,7 +4,11 @@ from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.conditions import ClassEmbedding, VectorEmbedding
 from kseq.layers.decoder import Decoder
 from kseq.layers.dropout import Dropout
-from kseq.layers.embeddings import FeatureEmbedding, TokenEmbedding
+from kseq.layers.embeddings import (
+    FeatureEmbedding,
+    SequenceEmbedding,
+    TokenEmbedding,
+)
 from kseq.layers.images import ImageDecoder, ImageEncoder, ResidualBlock
 from kseq.layers.masking import (
     as_boolean_mask,
@@ -83,6 +87,7 @@ __all__ = [
     "RecurrentEncoder",
     "ResidualBlock",
     "RotaryPositions",
+    "SequenceEmbedding",
     "SimpleRNN",
     "SinusoidalPositions",
     "StateBridge",

@@ -6,13 +6,14 @@ Axes in shape comments: B batch, F features, D width.
 import keras
 from keras import ops
 
-from kseq.layers.composition import Composite, freeze_parts
+from kseq.layers.composition import freeze_parts
+from kseq.layers.embeddings import SequenceEmbedding
 from kseq.layers.initializers import initializer_of
 from kseq.layers.validation import known_ids, positive_integer
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ClassEmbedding(Composite):
+class ClassEmbedding(SequenceEmbedding):
     """A learned vector for each class, as a memory of one step.
 
     Args:
@@ -42,8 +43,6 @@ class ClassEmbedding(Composite):
         - [Mirza and Osindero, 2014](https://arxiv.org/abs/1411.1784), 3.2
     """
 
-    padding = None
-
     def __init__(self, num_classes, width, embeddings_initializer="uniform", **kwargs):
         super().__init__(**kwargs)
         self.num_classes = positive_integer("num_classes", num_classes)
@@ -58,6 +57,10 @@ class ClassEmbedding(Composite):
             dtype=self.dtype_policy,
             name="embedding",
         )
+
+    @property
+    def vocabulary_size(self):
+        return self.num_classes
 
     def symbolic_input(self, name):
         return keras.Input((), dtype="int32", name=name)
@@ -90,7 +93,7 @@ class ClassEmbedding(Composite):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class VectorEmbedding(Composite):
+class VectorEmbedding(SequenceEmbedding):
     """A vector `W x + b`, as a memory of one step: of the features of a picture, say.
 
     Args:
@@ -118,8 +121,6 @@ class VectorEmbedding(Composite):
     References:
         - [Vinyals et al., 2015](https://arxiv.org/abs/1411.4555), 3.1
     """
-
-    padding = None
 
     def __init__(
         self, num_features, width, kernel_initializer="glorot_uniform", **kwargs

@@ -1,8 +1,5 @@
 """Embeddings: how a model's input becomes a sequence of vectors.
 
-All have `width`, `symbolic_input(name)`, the `keras.Input` that they read, and
-`padding`, what fills up short inputs, or None where there is no such thing.
-
 Axes in shape comments: B batch, S steps, F features, D width.
 """
 
@@ -12,18 +9,89 @@ import keras
 from keras import ops
 
 from kseq.layers.composition import Composite, freeze_parts
+from kseq.layers.dropout import sequence_dropout
 from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import apply_mask, padding_mask
 from kseq.layers.positions import (
     deserialize_positions,
     make_positions,
+    most_positions,
     serialize_positions,
 )
 from kseq.layers.validation import integer, known_ids, positive_integer, rate
 
 
+class SequenceEmbedding(Composite):
+    """The base of all embeddings: layers that make vectors `(B, S, D)` of an input.
+
+    A builder reads the attributes, which an embedding of one's own sets or leaves as
+    they are, and calls `symbolic_input`.
+
+    Attributes:
+        width: Size D of the vectors.
+        padding: What fills up short inputs; None, the default, where all inputs must
+            have one shape.
+        vocabulary_size: How many ids there are, from 0 on, if the input is ids; None by
+            default. The embedding of a target has both this and `padding`.
+        num_positions: Most steps of an input, as many as there are learned positions;
+            None, the default, for any number.
+        takes_positions: Whether `call` takes `positions`, integers `(B, S)`: where each
+            step stands, for an input that is a single step of a sequence; False.
+
+    Args:
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: What `symbolic_input` says.
+
+    Returns:
+        Vectors `(B, S, D)`, with the Keras mask of the steps that are no padding.
+
+    Example:
+
+    One-hot vectors:
+
+    >>> import keras
+    >>> from keras import ops
+    >>> from kseq.layers import SequenceEmbedding
+    >>> @keras.saving.register_keras_serializable(package="own")
+    ... class OneHotEmbedding(SequenceEmbedding):
+    ...     padding = 0
+    ...
+    ...     def __init__(self, vocabulary_size, **kwargs):
+    ...         super().__init__(**kwargs)
+    ...         self.vocabulary_size = self.width = vocabulary_size
+    ...         self.supports_masking = True
+    ...
+    ...     def symbolic_input(self, name):
+    ...         return keras.Input((None,), dtype="int32", name=name)
+    ...
+    ...     def compute_mask(self, token_ids, previous_mask=None):
+    ...         return token_ids != self.padding
+    ...
+    ...     def call(self, token_ids):
+    ...         return ops.one_hot(token_ids, self.width)
+    ...
+    ...     def get_config(self):
+    ...         return {**super().get_config(), "vocabulary_size": self.vocabulary_size}
+    >>> import kseq
+    >>> model = kseq.encoder_decoder(OneHotEmbedding(11), OneHotEmbedding(13), width=8)
+    >>> model.generate([[4, 5, 6], [7]], max_length=5).token_ids.shape
+    (2, 1, 5)
+    """
+
+    width = padding = vocabulary_size = num_positions = None
+    takes_positions = False
+
+    def symbolic_input(self, name):
+        """The `keras.Input` of this name that the embedding reads."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no method `symbolic_input`."
+        )
+
+
 @keras.saving.register_keras_serializable(package="kseq")
-class TokenEmbedding(Composite):
+class TokenEmbedding(SequenceEmbedding):
     """A learned vector for each token.
 
     The padding token makes the Keras mask, so every layer behind this one knows which
@@ -114,6 +182,14 @@ class TokenEmbedding(Composite):
     def padding(self):
         return self.pad_token_id
 
+    @property
+    def num_positions(self):
+        return most_positions(self.positions_layer)
+
+    @property
+    def takes_positions(self):
+        return self.positions is not None
+
     def symbolic_input(self, name):
         return keras.Input((None,), dtype="int32", name=name)
 
@@ -159,7 +235,7 @@ class TokenEmbedding(Composite):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class FeatureEmbedding(Composite):
+class FeatureEmbedding(SequenceEmbedding):
     """A vector for each step of a continuous series: `W x + b`.
 
     Args:
@@ -232,6 +308,14 @@ class FeatureEmbedding(Composite):
     def padding(self):
         return self.mask_value
 
+    @property
+    def num_positions(self):
+        return most_positions(self.positions_layer)
+
+    @property
+    def takes_positions(self):
+        return self.positions is not None
+
     def symbolic_input(self, name):
         return keras.Input((None, self.num_features), name=name)
 
@@ -284,23 +368,3 @@ def build_positions(positions_layer, width):
     """Builds what adds positions, unless it is None or built."""
     if positions_layer is not None and not positions_layer.built:
         positions_layer.build((None, None, width))
-
-
-def sequence_dropout(dropout, dtype):
-    """Dropout of `(B, S, D)` that drops the same features at every step.
-
-    One mask for a sequence regularises recurrent networks better than a new one at
-    each step, and needs S times fewer random numbers.
-    """
-    return SequenceDropout(dropout, noise_shape=(None, 1, None), dtype=dtype)
-
-
-class SequenceDropout(keras.layers.Dropout):
-    """Keras' dropout, with any number of axes in front of the steps."""
-
-    def call(self, inputs, training=False):
-        if len(inputs.shape) == 3:
-            return super().call(inputs, training=training)
-        shape = ops.shape(inputs)
-        rows = ops.reshape(inputs, (-1, *shape[-2:]))  # B S D
-        return ops.reshape(super().call(rows, training=training), shape)

@@ -7,19 +7,20 @@ D width of a vector.
 import keras
 from keras import ops
 
-from kseq.layers.composition import Composite, freeze_parts
-from kseq.layers.embeddings import build_positions
+from kseq.layers.composition import freeze_parts
+from kseq.layers.embeddings import SequenceEmbedding, build_positions
 from kseq.layers.initializers import initializer_of
 from kseq.layers.positions import (
     deserialize_positions,
     make_positions,
+    most_positions,
     serialize_positions,
 )
 from kseq.layers.validation import positive_integer, rate
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class PatchEmbedding(Composite):
+class PatchEmbedding(SequenceEmbedding):
     """A vector for each patch of a picture.
 
     The picture is cut into patches without overlap, row by row; the numbers of each are
@@ -59,8 +60,6 @@ class PatchEmbedding(Composite):
     References:
         - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929), 3.1
     """
-
-    padding = None
 
     def __init__(
         self,
@@ -109,6 +108,10 @@ class PatchEmbedding(Composite):
     def num_patches(self):
         (height, width, _), (rows, columns) = self.image_shape, self.patch_size
         return (height // rows) * (width // columns)
+
+    @property
+    def num_positions(self):
+        return most_positions(self.positions_layer)
 
     def symbolic_input(self, name):
         return keras.Input(self.image_shape, name=name)

@@ -282,6 +282,11 @@ def make_positions(positions, max_length, dtype):
     )
 
 
+def most_positions(positions_layer):
+    """The number of learned positions of a layer, of one's own too; None for any."""
+    return getattr(positions_layer, "max_length", None)
+
+
 def serialize_positions(positions):
     """What `deserialize_positions` reads, of what `make_positions` takes."""
     if isinstance(positions, keras.layers.Layer):

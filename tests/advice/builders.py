@@ -17,6 +17,7 @@ from kseq.layers import (
     TransformerDecoder,
 )
 from tests.advice.eagerly import eagerly
+from tests.builders.test_own_embedding import OneHotEmbedding
 from tests.helpers import random_array
 from tests.layers.test_decoder import BagDecoder
 
@@ -281,8 +282,9 @@ ADVICE = {
     ),
     "an embedding of Keras": (
         lambda: classifier(keras.layers.Embedding(11, 3)),
-        "Take one of `kseq.layers`, such as `TokenEmbedding`.",
-        lambda: classifier(TokenEmbedding(11, 3)),
+        "Take one of `kseq.layers`, such as `TokenEmbedding`, or derive your own from "
+        "`kseq.layers.SequenceEmbedding`.",
+        lambda: (classifier(TokenEmbedding(11, 3)), classifier(OneHotEmbedding(11))),
     ),
     "a decoder of Keras": (
         lambda: writer(decoder=keras.layers.GRU(3)),

@@ -35,6 +35,7 @@ ELSEWHERE = {  # what reads no sequence of vectors, or is tested as a part of a 
     "PeepholeLSTMCell",
     "ResidualBlock",
     "RotaryPositions",
+    "SequenceEmbedding",
     "TokenEmbedding",
     "VectorEmbedding",
     "VectorQuantizer",

@@ -10,7 +10,7 @@ from keras import ops
 from kseq.layers.attention import BahdanauAttention, resolve_attention
 from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.decoder import Decoder
-from kseq.layers.embeddings import sequence_dropout
+from kseq.layers.dropout import sequence_dropout
 from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.recurrent.bridge import StateBridge
 from kseq.layers.recurrent.cells import (

@@ -6,7 +6,7 @@ Axes in shape comments: B batch, S steps, D features, U units.
 import keras
 
 from kseq.layers.composition import Composite, freeze_parts
-from kseq.layers.embeddings import sequence_dropout
+from kseq.layers.dropout import sequence_dropout
 from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.recurrent.bidirectional import MERGES, Bidirectional
 from kseq.layers.recurrent.cells import (

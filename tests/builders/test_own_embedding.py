@@ -1,0 +1,99 @@
+"""An embedding of one's own says what it reads, and every builder takes it."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import kseq
+from kseq.layers import ClassEmbedding, SequenceEmbedding
+from kseq.layers.positions import step_positions
+from tests.helpers import assert_close, randomize
+
+SOURCES = [[4, 5, 6], [7]]
+
+
+@keras.saving.register_keras_serializable(package="own")
+class OneHotEmbedding(SequenceEmbedding):
+    """A one for the token, and one more feature for the position."""
+
+    padding = 0
+    takes_positions = True
+
+    def __init__(self, vocabulary_size, num_positions=None, **kwargs):
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.num_positions = num_positions
+        self.width = vocabulary_size + 1
+        self.supports_masking = True
+
+    def symbolic_input(self, name):
+        return keras.Input((None,), dtype="int32", name=name)
+
+    def compute_mask(self, token_ids, previous_mask=None):
+        return ops.not_equal(token_ids, self.padding)
+
+    def call(self, token_ids, positions=None):
+        if positions is None:
+            mask = self.compute_mask(token_ids)
+            positions = step_positions(mask, ops.shape(token_ids)[1])
+        vectors = ops.one_hot(token_ids, self.vocabulary_size)  # B S V
+        places = ops.cast(positions, vectors.dtype)[..., None]
+        return ops.concatenate([vectors, places], axis=-1)
+
+    def get_config(self):
+        config = {
+            "vocabulary_size": self.vocabulary_size,
+            "num_positions": self.num_positions,
+        }
+        return {**super().get_config(), **config}
+
+
+def writer(**options):
+    source, target = OneHotEmbedding(11, **options), OneHotEmbedding(13, **options)
+    model = kseq.encoder_decoder(source, target, width=5)
+    randomize(model)
+    return model
+
+
+def test_steps_stand_where_they_stand_in_training():
+    model = writer()
+    result = model.generate(SOURCES, kseq.decoding.BeamSearch(3), max_length=5)
+    assert_close(model.score(SOURCES, result), result.log_probs)
+
+
+def test_it_is_saved(tmp_path):
+    model = writer()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    targets = [[4, 5, 3], [12, 3]]
+    assert_close(loaded.score(SOURCES, targets), model.score(SOURCES, targets))
+
+
+@pytest.mark.any_backend
+def test_what_it_says_of_itself_is_checked():
+    model = writer(num_positions=4)
+    with pytest.raises(ValueError, match="`source` must hold integers from 0 to 10"):
+        model.generate([[4, 11]])
+    with pytest.raises(ValueError, match="as its embedding has learned positions"):
+        model.generate([[4, 5, 6, 7, 8]], max_length=4)
+    with pytest.raises(ValueError, match="max_length=5 with a target of max_length=4"):
+        model.generate(SOURCES, max_length=5)
+
+
+@pytest.mark.any_backend
+def test_other_builders_take_it():
+    classifier = kseq.many_to_one(OneHotEmbedding(11), 2, encoder="rnn", width=3)
+    assert classifier(np.array([[4, 5, 0]])).shape == (1, 2)
+
+
+@pytest.mark.any_backend
+def test_a_target_needs_padding_as_well_as_ids():
+    with pytest.raises(ValueError, match="`target` must be an embedding of tokens"):
+        kseq.encoder_decoder(11, ClassEmbedding(13, 5), width=5)
+
+
+@pytest.mark.any_backend
+def test_one_without_a_symbolic_input_is_refused():
+    with pytest.raises(NotImplementedError, match="no method `symbolic_input`"):
+        kseq.many_to_one(SequenceEmbedding(), 2, width=3)
