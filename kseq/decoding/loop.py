@@ -32,30 +32,19 @@ class SearchLoop:
     first K of them are the beams. The others, if a search keeps any, have ended.
 
     Args:
-        step: Function `(token_ids (B, K), state, constants) -> (logits (B, K, V),
-            state)`. The state is a tree of tensors `(B, K, ...)`, of the same shapes at
-            every step, reordered with the hypotheses, except what stands under a key
-            `"shared"`, tensors `(B, ...)` that they keep in common.
-        constants: Tree of tensors `(B, ...)`, never touched.
+        step: As for a call of a `Search`, and so are `constants`, `max_length`,
+            `end_token_id`, `pad_token_id`, `prefix`, `max_lengths` and `row_seeds`.
         select: Function `(gains (B, K, V), Hypotheses) -> (parents (B, M) or None,
             token_ids (B, M), fields)` that chooses how to go on. The gains are the
             model's log-probabilities after the constraints. No parents means that every
             hypothesis goes on by itself. The fields are a dictionary of tensors
             `(B, M)`, "scores" among them: minus infinity where there is no hypothesis.
         num_beams: Number of hypotheses K of a row that go on.
-        max_length: Most tokens L to write, the end token counted.
-        end_token_id: The token that ends a sequence.
-        pad_token_id: What is written behind the end, and nowhere else.
         constraints: Functions `(gains (B, K, V), Hypotheses) -> gains`.
-        prefix: Integers `(B, P)`, what each row must begin with whatever constraints
-            say; padding where any token but the end may stand. Or None.
-        max_lengths: Integers `(B,)`, where a row is cut off before `max_length`; or
-            None.
         num_groups: Number of groups of neighbouring beams; the first beam of each is
             open at the beginning.
         num_ended: Number of places M - K for hypotheses that have ended. Where there
             are any, `select` gives them "ranks" among its fields, and fills them.
-        row_seeds: Integers `(B,)`, the seeds of random numbers, or None.
     """
 
     step: Callable

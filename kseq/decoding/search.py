@@ -45,16 +45,17 @@ class Search:
     Call arguments:
         step: Function `(token_ids (B, K), state, constants) -> (logits (B, K, V),
             state)`.
-        state: Tree of tensors `(B, K, ...)`, reordered with the hypotheses, except what
-            stands under a key `"shared"`, tensors `(B, ...)`. A search that needs
+        state: Tree of tensors `(B, K, ...)`, of the same shapes at every step,
+            reordered with the hypotheses, except what stands under a key `"shared"`,
+            tensors `(B, ...)` that they keep in common. A search that needs
             coverage takes a dictionary with "coverage", `(B, K, S)`: how much each
             source step has been attended to, 0 at the beginning, and 1 where there is
             padding.
-        constants: Tree of tensors `(B, ...)`.
+        constants: Tree of tensors `(B, ...)`, never touched.
         start_token_ids: Integers `(B,)`, the first token that each row reads: a list,
             an array or a tensor.
         end_token_id: The token that ends a sequence.
-        max_length: Most tokens to write, the end token counted.
+        max_length: Most tokens L to write, the end token counted.
         pad_token_id: What is written behind the end, and nowhere else.
         prefix: Integers `(B, P)`, what each row must begin with whatever constraints
             say; padding where any token but the end may stand. Or None.

@@ -46,9 +46,9 @@ def teacher_forcing(
             are `({"target": target[:, :-1]}, target[:, 1:])`.
         target: Rows of token ids that hold their start and end tokens, as lists,
             arrays or one padded integer array `(N, T)`.
-        batch_size: Number of rows in a batch. The batch of those left over is kept.
-        shuffle: False keeps the rows in their order, whatever their length.
-        seed: Non-negative integer that the orders of all epochs follow from.
+        batch_size: As for `batches`.
+        shuffle: As for `batches`.
+        seed: As for `batches`.
         length_multiple: What the numbers of steps that the model sees, of the source
             and of the target, are multiples of.
         pad_token_id: The id of padding.
@@ -61,8 +61,7 @@ def teacher_forcing(
         class_weight: Dictionary of numbers by token id: how much a token counts where
             it is to be predicted, 1 if the dictionary lacks it. With `sample_weight`,
             the two are multiplied.
-        **kwargs: `workers` (2 threads), `use_multiprocessing` and `max_queue_size` of
-            `keras.utils.PyDataset`.
+        **kwargs: As for `batches`.
 
     Returns:
         A `TeacherForcing` data set for `fit` and `evaluate`.
@@ -124,9 +123,9 @@ def teacher_forcing(
         shuffle,
         seed,
         length_multiple,
-        pad_token_id,
-        source_padding,
-        target_weights(target, sample_weight, class_weight, pad_token_id),
+        pad_token_id=pad_token_id,
+        source_padding=source_padding,
+        weights=target_weights(target, sample_weight, class_weight, pad_token_id),
         **kwargs,
     )
 
@@ -150,19 +149,19 @@ class TeacherForcing(LengthBatches):
         source: List of arrays, as `teacher_forcing` describes them, no padding; or
             None.
         target: List of as many integer arrays `(T,)`, no padding.
-        batch_size: As for `teacher_forcing`, and so are the arguments after it.
+        *args: `batch_size` and the other arguments of `LengthBatches`.
+        pad_token_id: As for `teacher_forcing`.
+        source_padding: As for `teacher_forcing`.
         weights: List of as many arrays `(T - 1,)`, how much each token counts where it
             is to be predicted; or None.
+        **kwargs: The arguments of `LengthBatches`, where they have names.
     """
 
     def __init__(
         self,
         source,
         target,
-        batch_size=64,
-        shuffle=True,
-        seed=0,
-        length_multiple=4,
+        *args,
         pad_token_id=0,
         source_padding=0.0,
         weights=None,
@@ -176,14 +175,7 @@ class TeacherForcing(LengthBatches):
         # The model sees all of a source, and all of a target but one token.
         target_lengths = [len(row) - 1 for row in target]
         source_lengths = [1] * len(target) if source is None else steps(source)
-        super().__init__(
-            [source_lengths, target_lengths],
-            batch_size,
-            shuffle,
-            seed,
-            length_multiple,
-            **kwargs,
-        )
+        super().__init__([source_lengths, target_lengths], *args, **kwargs)
 
     def make_batch(self, rows, lengths):
         source_length, target_length = lengths
