@@ -6,12 +6,17 @@ package counts by its name. Line numbers, files, comments and docstrings do not 
 """
 
 import collections.abc
+import contextlib
+import copyreg
 import dis
 import functools
 import hashlib
+import importlib.util
 import re
 import sys
+import tempfile
 import types
+import weakref
 from pathlib import Path
 
 import cloudpickle
@@ -103,6 +108,8 @@ class _Reader:
             return self.read_code(value)
         if isinstance(value, functools.partial):
             return _hash(*map(self, (value.func, value.args, value.keywords)))
+        if isinstance(value, weakref.WeakKeyDictionary | weakref.WeakValueDictionary):
+            return self(type(value))  # which is filled as it is used
         if isinstance(value, collections.abc.Mapping):
             items = [_hash(self(key), self(item)) for key, item in value.items()]
             return _hash("mapping", *sorted(items))
@@ -137,15 +144,18 @@ class _Reader:
             for name, value in vars(cls).items()
             if not name.startswith("__") or isinstance(value, METHODS)
         }
-        return _hash("class", cls.__name__, self(cls.__bases__), self(own))
+        kind = self(type(cls))
+        return _hash("class", cls.__name__, kind, self(cls.__bases__), self(own))
 
     def read_function(self, function):
         module = function.__globals__.get("__name__", "__main__")
         closure = [_content(cell) for cell in function.__closure__ or ()]
         if is_installed(module):
-            made_with = closure if "<locals>" in function.__qualname__ else []
+            # A decorator may have given it the name of the function it wraps.
+            is_inner = "<locals>" in function.__code__.co_qualname
             name = f"{module}.{function.__qualname__}"
-            return _hash("function", name, self(made_with))
+            made_with = [self.read_named(x, ()) for x in closure if is_inner]
+            return _hash("function", name, *made_with)
         return _hash(
             "function",
             function.__name__,
@@ -170,13 +180,20 @@ class _Reader:
 
     def read_names(self, code, scope):
         """Return what the code takes from the names around it."""
-        names, attributes = _names(code)
+        names, attributes, imports = _names(code)
         for name in sorted(names):
             if name in scope and not name.startswith("__"):
                 yield _hash(name, self.read_named(scope[name], attributes))
+        for name in sorted(imports):
+            module = _imported(name, scope.get("__package__"))
+            if module is not None:
+                yield _hash(name, self.read_named(module, attributes))
 
     def read_named(self, value, attributes):
-        """As `self`, but an object of an installed class has perhaps been used."""
+        """As `self`, but an object of an installed class has perhaps been used.
+
+        One that is equal to others by what it holds, as a path is, counts by that.
+        """
         if isinstance(value, types.ModuleType) and not is_installed(value.__name__):
             inside = vars(value)
             found = {a: inside[a] for a in sorted(attributes) if a in inside}
@@ -186,20 +203,25 @@ class _Reader:
             *(collections.abc.Mapping, collections.abc.Set, list, tuple),
             functools.partial,
         )
-        is_array = hasattr(value, "__array__") or hasattr(value, "get_config")
-        if isinstance(value, counts) or is_array:
-            return self(value)
         kind = type(value)
+        is_array = hasattr(value, "__array__") or hasattr(value, "get_config")
+        has_name = callable(value) and hasattr(value, "__name__")
+        is_value = kind.__eq__ is not object.__eq__
+        if isinstance(value, counts) or is_array or has_name or is_value:
+            return self(value)
         return self(kind if is_installed(kind.__module__) else value)
 
     def read_object(self, value):
         kind = type(value)
         if hasattr(value, "get_config"):
             return self.read_keras_object(value)
+        if hasattr(value, "__wrapped__") and is_installed(kind.__module__):
+            return self.read_wrapped(value)
         whole = isinstance(value, Call | Dimension | keras_tuner.HyperModel)
         if whole or not is_installed(kind.__module__) or _pickles(value):
             try:
-                reduced = value.__reduce_ex__(4)
+                reduce = copyreg.dispatch_table.get(kind)
+                reduced = reduce(value) if reduce else value.__reduce_ex__(4)
             except Exception:  # whatever a class raises that refuses to be pickled
                 return self.read_wrapped(value)
             if isinstance(reduced, str):
@@ -231,9 +253,25 @@ class _Reader:
         }
         kept = {k: v for k, v in kept.items() if k not in ("name", "built")}
         weights = [keras.ops.convert_to_numpy(w) for w in getattr(value, "weights", ())]
-        return _hash(
-            "keras", self(type(value)), *map(self, (_nameless(config), kept, weights))
-        )
+        held = _nameless(config), kept, weights, _assets(value)
+        return _hash("keras", self(type(value)), *map(self, held))
+
+
+def _assets(value):
+    """What layers keep in files besides their weights, as a vocabulary its words."""
+    layers = value._flatten_layers() if isinstance(value, keras.layers.Layer) else ()
+    return [assets for layer in layers if (assets := _assets_of(layer))]
+
+
+def _assets_of(layer):
+    if not hasattr(layer, "save_assets"):
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.suppress(Exception):  # whatever one without words raises
+            layer.save_assets(folder)
+        return [
+            (path.name, path.read_bytes()) for path in sorted(Path(folder).iterdir())
+        ]
 
 
 def _nameless(config):
@@ -256,19 +294,46 @@ def is_installed(module):
 
 
 def _names(code):
-    """The global names that the code reads, and the attributes of anything."""
-    names, attributes = set(), set()
+    """The global names that the code reads, the attributes of anything, the imports."""
+    names, attributes, imports = found = set(), set(), set()
+    level = 0
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             names.add(step.argval)
-        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"):
             attributes.add(step.argval)
+        elif step.opname == "LOAD_CONST" and isinstance(step.argval, int):
+            level = step.argval  # how many dots stand before what is imported next
+        elif step.opname == "IMPORT_NAME":
+            imports.add("." * level + step.argval)
     for const in code.co_consts:
         if isinstance(const, types.CodeType):
-            inner = _names(const)
-            names |= inner[0]
-            attributes |= inner[1]
-    return names, attributes
+            for mine, inner in zip(found, _names(const), strict=True):
+                mine |= inner
+    return found
+
+
+def _imported(name, package):
+    """The module of the user that a function imports; None for any other."""
+    if _will_be_installed(name.partition(".")[0] or package):
+        return None
+    try:
+        module = importlib.import_module(name, package)
+    except Exception:  # as the function will find, if it ever comes there
+        return None
+    return None if is_installed(module.__name__) else module
+
+
+def _will_be_installed(module):
+    """As `is_installed`, of a module that has perhaps not been imported yet."""
+    top = str(module).partition(".")[0]
+    if top in sys.modules or top in sys.stdlib_module_names:
+        return is_installed(top)
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and not INSTALLED.isdisjoint(Path(str(spec.origin)).parts)
 
 
 def _content(cell):

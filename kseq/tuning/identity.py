@@ -7,7 +7,7 @@ from kseq.tuning.call_tree import Call
 from kseq.tuning.fingerprint import described, fingerprint
 from kseq.tuning.naming import fixed_values
 
-FORMAT = 2
+FORMAT = 3
 MAY_CHANGE = ("seed", "_seed_state", "max_trials")  # of an oracle: the same search
 
 

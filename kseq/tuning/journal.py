@@ -159,9 +159,11 @@ class Record:
     """
 
     def __init__(self, directory):
-        self.directory = Path(directory)
-        journal = read_json(self.directory / "journal.json") or {}
-        saved = read_json(self.directory / "search.json")
+        is_path = isinstance(directory, str | os.PathLike)
+        self.directory = Path(directory if is_path else "")
+        is_there = is_path and self.directory.is_dir()
+        journal = (read_json(self.directory / "journal.json") if is_there else 0) or {}
+        saved = read_json(self.directory / "search.json") if is_there else None
         self.identity = journal.get("identity") or saved
         if not isinstance((self.identity or {}).get("objective"), list):
             raise ValueError(

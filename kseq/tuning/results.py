@@ -7,6 +7,7 @@ import keras
 import keras_tuner
 
 from kseq.layers.validation import positive_integer
+from kseq.tuning.building import as_hypermodel
 from kseq.tuning.files import read_json
 from kseq.tuning.journal import Record
 from kseq.tuning.report import write_report
@@ -43,7 +44,8 @@ class Results:
 
         Args:
             directory: The one that `search` was given. Nothing in it is changed.
-            space: The space that was searched, for `best_model`. None for a model from
+            space: The space that was searched, or the function, for `best_model`. None
+                for a model from
                 its saved config: its classes must be registered with Keras, as those of
                 Keras and kseq are.
 
@@ -55,6 +57,7 @@ class Results:
         """
         record = Record(directory)
         name, direction, *_ = record.identity["objective"]
+        space = None if space is None else as_hypermodel(space)
         return cls(space, keras_tuner.Objective(name, direction), record)
 
     def table(self):
@@ -88,7 +91,16 @@ class Results:
         }
 
     def curves(self, trial_id):
-        """Returns the metrics of a trial, `{name: [number of each epoch]}`."""
+        """Returns the metrics of a trial, `{name: [number of each epoch]}`.
+
+        Raises:
+            ValueError: The search has no such trial.
+        """
+        if trial_id not in self._values:
+            raise ValueError(
+                f"`trial_id` must be one of {', '.join(self._values)}. Received: "
+                f"trial_id={trial_id!r}."
+            )
         events = read_json(self.directory / "trials" / trial_id / "trial.json") or []
         for event in events:
             if event["event"] == "ended":
@@ -98,7 +110,8 @@ class Results:
     def dataframe(self):
         """Returns the table as a pandas `DataFrame`, a column for each hyperparameter.
 
-        What was inactive in a trial is missing (NaN) in its row.
+        What was inactive in a trial is missing (NaN) in its row. A hyperparameter with
+        the name of another column, as `epochs`, is in a column `values/epochs`.
 
         Raises:
             ImportError: pandas is not installed.
@@ -110,8 +123,7 @@ class Results:
                 "`dataframe` needs the package pandas. Install it with `pip install "
                 "kseq[tuning]`, or use `table()`, which needs nothing."
             ) from error
-        rows = [{**row, **row.pop("values")} for row in self.table()]
-        return pandas.DataFrame(rows).set_index("trial")
+        return pandas.DataFrame(map(flat, self.table())).set_index("trial")
 
     @property
     def best(self):
@@ -240,6 +252,13 @@ def saved_model(path):
             f"Received: {type(error).__name__}: {error}. Give the space too: "
             "`Results.load(directory, space)`."
         ) from error
+
+
+def flat(row):
+    """The row with a column for each hyperparameter."""
+    values = row.pop("values")
+    named = {f"values/{k}" if k in row else k: v for k, v in values.items()}
+    return {**row, **named}
 
 
 def visible(values):

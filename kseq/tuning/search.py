@@ -5,10 +5,10 @@ import os
 import random
 from pathlib import Path
 
-import keras
 import keras_tuner
 
 from kseq.tuning import hosts
+from kseq.tuning.building import as_hypermodel
 from kseq.tuning.files import read_json
 from kseq.tuning.identity import settings
 from kseq.tuning.oracles import make_oracle
@@ -178,28 +178,6 @@ class FitArguments:
         if isinstance(data, tuple | list) and len(data) == 3:
             named["sample_weight"] = data[2]
         yield named
-
-
-class BuildingFunction(keras_tuner.HyperModel):
-    """A function that builds, as a `HyperModel`."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def build(self, hp):
-        return self.function(hp)
-
-
-def as_hypermodel(space):
-    if isinstance(space, keras_tuner.HyperModel):
-        return space
-    if callable(space) and not isinstance(space, keras.layers.Layer):
-        return BuildingFunction(space)
-    raise ValueError(
-        "`space` must be a `keras_tuner.HyperModel`, such as a `kseq.tuning.Space`, or "
-        f"a function that builds a model. Received: space={space!r}."
-    )
 
 
 def seed_of(seed, directory, overwrite):

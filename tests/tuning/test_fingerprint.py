@@ -2,6 +2,9 @@ import datetime
 import functools
 import pathlib
 import pickle
+import re
+import sys
+import types
 
 import keras
 import numpy as np
@@ -97,3 +100,107 @@ def test_what_holds_itself_ends():
     row = [1]
     row.append(row)
     assert fingerprint(row) == fingerprint(row) != fingerprint([1, [1]])
+
+
+def made_by(code, name="user_program", **names):
+    """What a program of the user's calls `space`."""
+    module = types.ModuleType(name)
+    vars(module).update(functools=functools, keras=keras, kseq=kseq, np=np, **names)
+    exec(compile(code, f"/here/{name}.py", "exec"), vars(module))
+    return module
+
+
+READS = [  # a value that a function finds outside, and another
+    ("import types\nA = types.SimpleNamespace(n=@)\ndef space(): return A.n", "3", "4"),
+    ("import argparse\nA = argparse.Namespace(n=@)\ndef space(): return A.n", "3", "4"),
+    ("@functools.lru_cache\ndef a(): return @\ndef space(): return a()", "3", "4"),
+    (
+        "import contextlib\n@contextlib.contextmanager\ndef a(): yield @\n"
+        "def space(): return a()"
+    ),
+    (
+        "@functools.singledispatch\ndef a(x): return 0\n@a.register\n"
+        "def _(x: int): return @\ndef space(): return a(1)"
+    ),
+    ("A = @\ndef space(): return A(1)", "np.sin", "np.cos"),
+    ("A = @\ndef space(): return A(1)", "min", "max"),
+    ("A = @\ndef space(): return A(1)", "keras.ops.sin", "keras.ops.cos"),
+    ("space = functools.partial(@)", "np.add", "np.multiply"),
+    ("import re\nA = re.compile(@)\ndef space(): return A", "'a'", "'b'"),
+    ("import re\nspace = re.compile(@)", "'a'", "'b'"),
+    ("import pathlib\nA = pathlib.Path(@)\ndef space(): return A", "'a'", "'b'"),
+    ("class M(type): n = @\nclass A(metaclass=M): pass\ndef space(): return A.n"),
+    (
+        "V = kseq.text.Vocabulary('word').adapt([@])\ndef space(): return V",
+        "'a'",
+        "'b'",
+    ),
+    (
+        "V = kseq.text.Vocabulary('word').adapt([@])\n"
+        "class B(keras.callbacks.Callback):\n"
+        "  def __init__(self): self.words = V\nspace = [B()]",
+        "'a'",
+        "'b'",
+    ),
+    (
+        "V = keras.layers.StringLookup()\nV.adapt(np.array([@]))\n"
+        "def space(): return V",
+        "'a'",
+        "'b'",
+    ),
+    ("def space():\n  import user_module\n  return user_module.N"),
+    ("def space():\n  from user_module import N\n  return N"),
+    ("def space():\n  from user_module import f as g\n  return g()"),
+    ("def space():\n  import user_package.inner as m\n  return m.N"),
+]
+READS = [read if isinstance(read, tuple) else (read, "3", "4") for read in READS]
+
+
+@pytest.fixture
+def user_modules(monkeypatch):
+    """Modules that functions of the user import, with a number inside."""
+
+    def install(number):
+        code = f"N = {number}\ndef f(): return N"
+        package = made_by("", "user_package", __path__=[])
+        package.inner = made_by(code, "user_package.inner")
+        for module in (package, package.inner, made_by(code, "user_module")):
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    return install
+
+
+@pytest.mark.parametrize(("code", "one", "other"), READS)
+def test_what_a_function_finds_outside_counts(code, one, other, user_modules):
+    numbers = []
+    for value in (one, other, one):
+        user_modules(value)
+        program = made_by(re.sub(r"@(?!\w)", value, code))
+        numbers.append(fingerprint(program.space))
+    assert numbers[0] == numbers[2] != numbers[1]
+
+
+@pytest.mark.parametrize(
+    ("code", "use"),
+    [
+        ("@functools.lru_cache\ndef A(n): return n\ndef space(): return A(1)", "A(1)"),
+        (
+            "@functools.singledispatch\ndef A(n): return n\ndef space(): return A(1)",
+            "A(1)",
+        ),
+        ("import random\nA = random.Random(1)\ndef space(): return A", "A.random()"),
+        ("A = np.random.default_rng(1)\ndef space(): return A", "A.normal()"),
+        ("import logging\nA = logging.getLogger('a')\ndef space(): A", "A.setLevel(9)"),
+        ("A = keras.metrics.Mean()\ndef space(): return A", "A.result()"),
+        (
+            "A = kseq.text.Vocabulary('word_piece', max_tokens=33).adapt(['ab b'])\n"
+            "def space(): return A",
+            "A.encode(['a'])",
+        ),
+    ],
+)
+def test_that_something_was_used_does_not_count(code, use):
+    program = made_by(code)
+    before = fingerprint(program.space)
+    exec(use, vars(program))
+    assert fingerprint(program.space) == before

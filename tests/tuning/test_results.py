@@ -142,3 +142,33 @@ def test_what_is_not_verbose_is_silent(journal):
     with table:
         table.show_end(journal.events[-1])
     assert table.stream.getvalue() == ""
+
+
+def test_a_data_frame_keeps_what_a_hyperparameter_is_named_like(tmp_path):
+    pytest.importorskip("pandas")
+    journal = Journal(tmp_path, {"tuner": "RandomSearch"})
+    journal.append("created", "0", values={"epochs": 7, "rate": 0.5})
+    frame = Results(Small(), LOSS, journal).dataframe()
+    journal.close()
+    assert frame.loc["0", ["epochs", "values/epochs", "rate"]].tolist() == [0, 7, 0.5]
+    assert "values" not in frame
+
+
+def test_curves_of_a_trial_that_is_none_are_refused(results):
+    with pytest.raises(ValueError, match="one of 0, 1, 2, 3. Received: trial_id='7'"):
+        results.curves("7")
+
+
+@pytest.mark.parametrize("directory", [None, 3, __file__, "nowhere"])
+def test_what_is_no_directory_of_a_search_is_refused(directory):
+    with pytest.raises(ValueError, match="must be that of a search"):
+        Results.load(directory)
+
+
+def test_a_search_of_a_function_is_opened_with_it(tmp_path):
+    identity = {"objective": ["val_loss", "min"]}
+    Journal(tmp_path, identity).close()
+    results = Results.load(tmp_path, Small().build)
+    assert results.space.build(keras_tuner.HyperParameters()).built
+    with pytest.raises(ValueError, match="`space` must be"):
+        Results.load(tmp_path, 3)
