@@ -2,6 +2,7 @@
 
 import csv
 import io
+import unicodedata
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from kseq.datasets.files import decoded, pinned, read_own
 
 MONTH = 30 * 24  # hours
 LARGEST = 1e18  # of which float32 can hold the square, and so the variance
-UNITS = ",'%$\N{EURO SIGN}\N{POUND SIGN}\N{NO-BREAK SPACE}"
+MISSING = {"na", "n/a", "null", "none", "-", "?"}
 
 
 def read_columns(path):
@@ -17,7 +18,8 @@ def read_columns(path):
 
     Commas stand between columns, and a number has none inside. The first line names the
     columns, and each other line is a step. A first column is left out if it has no
-    name, as an index, or holds no number at all, as one of dates.
+    name, as an index, or holds no number at all, as one of dates; one of numbers with
+    units or commas, or of marks as `NA`, is not left out but refused.
 
     Args:
         path: The file, which may be packed with gzip.
@@ -67,13 +69,14 @@ def parse(text, where):
             f"Received: {where}, which begins with {','.join(header)[:60]!r}, "
             f"{','.join(lines[0][1])[:60]!r}."
         )
+    given = text.split("\n")
     for line, row in lines:
         steps.append([number(cell) for cell in row[first:]])
         if None in steps[-1] or len(steps[-1]) != len(names):
             raise ValueError(
                 f"Each step must be {len(names)} numbers of at most {LARGEST:g}, "
                 f"without commas or units. Received: line {line} of {where}: "
-                f"{','.join(row)[:60]!r}."
+                f"{given[line - 1][:60]!r}."
             )
     return np.array(steps, "float64"), names
 
@@ -81,13 +84,26 @@ def parse(text, where):
 def is_left_out(name, cells):
     """Tell whether a first column is no series: an index without a name, or dates.
 
-    What is a number but for its commas and units was meant as a number.
+    What is a number but for its commas and units was meant as a number, and a column
+    of marks for missing ones as one of them.
     """
-    without_units = str.maketrans("", "", UNITS)
-    is_numbers = any(
-        number(cell.translate(without_units)) is not None for cell in cells
-    )
-    return not name.strip() or not is_numbers
+    marks = {cell.strip().lower() for cell in cells} - {""}
+    was_meant = (marks and marks <= MISSING) or any(map(was_meant_as_number, cells))
+    return not name.strip() or not was_meant
+
+
+def was_meant_as_number(cell):
+    bare = "".join(x for x in cell if not is_unit(x))
+    try:
+        float(bare.replace("\N{MINUS SIGN}", "-"))
+    except ValueError:
+        return False
+    return True
+
+
+def is_unit(character):
+    """Tell whether a character is a sign of money, a space or a mark around numbers."""
+    return unicodedata.category(character) in ("Sc", "Zs") or character in ",'%()"
 
 
 def number(text):

@@ -6,6 +6,8 @@ import hashlib
 import http.client
 import os
 import pathlib
+import re
+import shlex
 import tempfile
 import urllib.error
 import urllib.request
@@ -16,6 +18,7 @@ import keras
 TIMEOUT = 60  # seconds without a byte
 CHUNK = 1 << 16
 NEW_LINE = b"\n"
+BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,29 +180,37 @@ def decoded(content, where):
         raise ValueError(
             f"A text file must be in UTF-8. Received: {where}, with the byte "
             f"0x{content[error.start]:02x} at position {error.start:,}, in line "
-            f"{content.count(NEW_LINE, 0, error.start) + 1}. Convert it: iconv -f "
-            "ITS_ENCODING -t UTF-8."
+            f"{content.count(NEW_LINE, 0, error.start) + 1}. Convert it: "
+            f"{iconv('ITS_ENCODING', where)}."
         ) from error
+
+
+def iconv(encoding, path):
+    """A command that writes a file in UTF-8 beside one in another encoding."""
+    old, new = shlex.quote(str(path)), shlex.quote(f"{path}.utf8")
+    return f"iconv -f {encoding} -t UTF-8 {old} > {new}"
 
 
 def read_own(path):
     """The text of a file of the user's own, which may be packed with gzip.
 
-    Each line ends with a line feed alone, whatever ended it: LF, CR LF or CR.
+    Each line ends with a line feed alone, whatever ended it: LF, CR LF or CR, and none
+    begins with a byte order mark, as lines do where files were joined.
     """
     try:
         text = decoded(gunzip(pathlib.Path(path).read_bytes()), path)
-    except (EOFError, OSError, zlib.error) as error:
+    except (EOFError, OSError, TypeError, zlib.error) as error:
         raise ValueError(
             f"A text file must be one that can be read. Received: {path}: {error}."
         ) from error
     text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = re.sub(f"^{BYTE_ORDER_MARK}+", "", text, flags=re.MULTILINE)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise ValueError(
             f"A text file must have no NUL in it. Received: line {line} of {path}, "
-            "with one. Is the file in UTF-16, or no text? Convert it to UTF-8: iconv "
-            "-f UTF-16 -t UTF-8."
+            "with one. Is the file in UTF-16, or no text? Convert it to UTF-8: "
+            f"{iconv('UTF-16', path)}."
         )
     return text
 

@@ -65,9 +65,10 @@ def parse(text, where, is_ts=True):
             steps = np.array([])
         has_label = label.strip() and not (is_ts and "," in label)  # which are values
         if not steps.size or not np.isfinite(steps).all() or not has_label:
+            form = "numbers:CLASS" if is_ts else "CLASS,numbers"
             raise ValueError(
-                "A series must be a line of numbers with a class. Received: line "
-                f"{place} of {where}: {line[:60]!r}."
+                f"A series must be a line of `{form}`, with commas between finite "
+                f"numbers. Received: line {place} of {where}: {line[:60]!r}."
             )
         series.append(steps)  # S F
         labels.append(label.strip())

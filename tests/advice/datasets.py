@@ -11,11 +11,12 @@ from kseq.datasets import read_text
 
 def read(content, encoding=None):
     """The text of a file of these bytes, which iconv has converted if need be."""
-    path = Path("own.txt")
+    path = Path("my own.txt")
     path.write_bytes(content)
     if encoding:
-        command = ["iconv", "-f", encoding, "-t", "UTF-8", path]
-        path.write_bytes(subprocess.run(command, capture_output=True).stdout)
+        command = f"iconv -f {encoding} -t UTF-8 'my own.txt' > 'my own.txt.utf8'"
+        subprocess.run(command, shell=True, check=True)
+        path = Path("my own.txt.utf8")
     text = read_text(path)
     assert "good 좋다" in text or "café" in text
 
@@ -23,13 +24,13 @@ def read(content, encoding=None):
 ADVICE = {
     "a file in Latin 1": (
         lambda: read("café".encode("latin-1")),
-        "Convert it: iconv -f ITS_ENCODING -t UTF-8.",
+        "Convert it: iconv -f ITS_ENCODING -t UTF-8 'my own.txt' > 'my own.txt.utf8'.",
         lambda: read("café".encode("latin-1"), "LATIN1"),
     ),
     "a file in UTF-16": (
         lambda: read("good".encode("utf-16-le")),
         "Is the file in UTF-16, or no text? Convert it to UTF-8: iconv -f UTF-16 -t "
-        "UTF-8.",
+        "UTF-8 'my own.txt' > 'my own.txt.utf8'.",
         lambda: read("good 좋다".encode("utf-16-le"), "UTF-16"),
     ),
 }

@@ -2,6 +2,7 @@
 
 import gzip
 import pathlib
+import re
 import tempfile
 
 import numpy as np
@@ -48,14 +49,14 @@ PACKED = gzip.compress(b"good well made\nbad a bore\n", mtime=0)  # dates stay o
         (
             datasets.read_columns,
             b'a,b\n"1,234",5\n',
-            "without commas.*line 2.*'1,234,5",
+            "without commas.*line 2.*'\"1,234\",5'",
         ),
         (datasets.read_columns, b"a,b\nn/a,5\n3,6\n", "line 2 .*'n/a,5'"),
         (datasets.read_columns, b"a,b\n5%,5\n3%,6\n", "line 2 .*'5%,5'"),
         (datasets.read_columns, b"a,b\n,5\n3,6\n", "line 2 .*',5'"),
         (datasets.read_columns, b"a,,b\n1,2,3\n", "must name the columns"),
         (datasets.read_columns, b"a,b\n1,2\n1_0,3\n", "line 3"),
-        (datasets.read_columns, b'a,b\n"x\ny",2\n"z",no\n', "line 4 .*'z,no'"),
+        (datasets.read_columns, b'a,b\n"x\ny",2\n"z",no\n', "line 4 .*'\"z\",no'"),
         (datasets.read_columns, b"a\n1\x00\r2\n", "no NUL .*line 2 of .*own.txt"),
         (datasets.read_text, b"a\r\nb\0\r\n", "no NUL .*line 2 of .*own.txt"),
         (datasets.read_text, "ab".encode("utf-16-le"), "UTF-16"),
@@ -240,3 +241,63 @@ def test_words_of_conllu_are_read_without_contractions_and_unspoken_words(tmp_pa
         path.write_text(f"{row}\n{line}\n", "utf-8")
         with pytest.raises(ValueError, match="line 2 of .*own.conllu"):
             datasets.read_tagged(path)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["₩1", "₩3"],
+        ["(1)", "(3)"],
+        ["\N{MINUS SIGN}1", "\N{MINUS SIGN}3"],
+        ["NA", "-"],
+        ["nan", "nan"],
+        ["1e400", "2e400"],
+        ["1\N{NARROW NO-BREAK SPACE}000", "2\N{NARROW NO-BREAK SPACE}000"],
+    ],
+)
+def test_a_first_column_that_was_meant_as_numbers_is_not_left_out(cells, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n" + "".join(f"{cell},2\n" for cell in cells), "utf-8")
+    with pytest.raises(ValueError, match=f"line 2 of .*: '{re.escape(cells[0][0])}"):
+        datasets.read_columns(path)
+
+
+@pytest.mark.parametrize("cells", [["Mon", "Tue"], ["2026-11-29", "x"], ["10:00", ""]])
+def test_a_first_column_of_dates_is_left_out(cells, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n" + "".join(f"{cell},2\n" for cell in cells), "utf-8")
+    assert datasets.read_columns(path)[1] == ["b"]
+
+
+def test_a_line_of_a_table_is_shown_as_it_stands(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text('a,b\n"1,000",2\n', "utf-8")
+    with pytest.raises(ValueError, match="""line 2 of .*: '"1,000",2'"""):
+        datasets.read_columns(path)
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", "\ufeff\ufeff"])
+def test_files_that_were_joined_have_no_byte_order_marks(mark, tmp_path):
+    path = tmp_path / "joined.txt"
+    path.write_text(f"{mark}good\tone\n{mark}bad\ttwo \ufeff\n", "utf-8")
+    assert datasets.read_labelled(path) == (["one", "two \ufeff"], ["good", "bad"])
+    assert datasets.read_pairs(path)[0] == ["good", "bad"]
+    assert datasets.read_tagged(path)[0] == [["good", "bad"]]
+
+
+@pytest.mark.parametrize("kind", "columns labelled pairs series tagged text".split())
+@pytest.mark.parametrize("path", [None, 3, b"x", ["x"]])
+def test_what_is_no_path_is_refused(kind, path):
+    read = getattr(datasets, f"read_{kind}")
+    with pytest.raises(ValueError, match="one that can be read. Received"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "form"),
+    [("s.csv", "a;1;2", "CLASS,numbers"), ("s.ts", "1;2:a", "numbers:CLASS")],
+)
+def test_a_line_that_is_no_series_is_told_the_form(name, line, form, tmp_path):
+    (tmp_path / name).write_text(line)
+    with pytest.raises(ValueError, match=f"`{form}`, with commas"):
+        datasets.read_series(tmp_path / name)
