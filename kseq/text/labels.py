@@ -204,6 +204,13 @@ def checked_model(model, labels, vocabulary):
             f"(B, S, {len(labels)}). Received: {model!r}, output_shape={shape}. Build "
             f"it with num_outputs={len(labels)}."
         )
+    inputs = getattr(model, "inputs", None)
+    if inputs and len(inputs[0].shape) != 2:
+        raise ValueError(
+            "`model` must read token ids, of shape (B, S). Received: "
+            f"{model!r}, which reads {inputs[0].shape}. Build it with "
+            "`vocabulary.size` as its source."
+        )
     sizes = [layer.vocabulary_size for layer in model.layers if is_embedding(layer)]
     is_loading = not vocabulary.tokens  # its tokens are read after its config
     if sizes and not is_loading and max(sizes) < vocabulary.size:

@@ -1,13 +1,38 @@
-"""Reading back what was saved: a model and its vocabularies, from one file."""
+"""Saving and reading back a model and its vocabularies, as one file."""
 
+import functools
+import inspect
 import os
+import pathlib
 import zipfile
 
 import keras
 
 
 class Loadable:
-    """What every pipeline can: be read from the file that `save` has written."""
+    """What every pipeline can: be saved in one file, and read from it."""
+
+    @functools.wraps(keras.Model.save)
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        path = str(filepath)
+        if path.endswith((".h5", ".hdf5")):
+            raise ValueError(
+                "`filepath` must be a `.keras` file, as HDF5 keeps no vocabulary. "
+                f"Received: filepath={path!r}. Name it "
+                f"{pathlib.Path(path).with_suffix('.keras').name!r}."
+            )
+        save = functools.partial(super().save, zipped=zipped, **kwargs)
+        is_new = not os.path.exists(path)
+        if is_new or not overwrite or not os.path.isfile(path):
+            return save(filepath, overwrite=overwrite)
+        temporary = (
+            f"{path}.{os.getpid()}.keras"  # so that no failure costs the old one
+        )
+        try:
+            save(temporary)
+            os.replace(temporary, path)
+        finally:
+            pathlib.Path(temporary).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path):
@@ -41,8 +66,33 @@ class Loadable:
             )
         return whole
 
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args, **kwargs):
+        check_class_weight(self, keras.Model.fit, args, kwargs)
+        return super().fit(*args, **kwargs)
+
+    @functools.wraps(keras.Model.train_on_batch)
+    def train_on_batch(self, *args, **kwargs):
+        check_class_weight(self, keras.Model.train_on_batch, args, kwargs)
+        return super().train_on_batch(*args, **kwargs)
+
+
+def check_class_weight(pipeline, method, args, kwargs):
+    """Raises if a method of Keras would weigh labels of steps by the class of one."""
+    given = inspect.signature(method).bind_partial(pipeline, *args, **kwargs).arguments
+    class_weight = given.get("class_weight")
+    has_one_label = len(getattr(pipeline.model, "output_shape", ())) == 2
+    if class_weight is not None and not has_one_label:
+        raise ValueError(
+            "`class_weight` must be None where steps have labels, as Keras would weigh "
+            f"whole rows. Received: class_weight={class_weight!r} with "
+            f"{pipeline.name}. Give it to `kseq.training.batches`, or "
+            "`teacher_forcing` for a model that writes, which weigh each label."
+        )
+
 
 def _problem(path, error):
-    if os.path.isfile(path) and not zipfile.is_zipfile(path):  # Keras: "not found"
-        return "it is another kind of file, or ends too early."
+    is_path = isinstance(path, (str, os.PathLike))
+    if is_path and os.path.isfile(path) and not zipfile.is_zipfile(path):
+        return "it is another kind of file, or ends too early."  # Keras: "not found"
     return error

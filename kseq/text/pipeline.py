@@ -12,6 +12,7 @@ from kseq.text.loading import Loadable
 from kseq.text.streaming import text_pieces
 from kseq.text.token_table import text_positions
 from kseq.text.unknown import without_unknown
+from kseq.text.validation import shortened
 from kseq.text.vocabulary import Vocabulary
 
 PARTS = ("model", "source_vocabulary", "target_vocabulary")
@@ -66,7 +67,8 @@ class TextToText(Loadable, keras.Model):
         What the inner model returns.
 
     Raises:
-        ValueError: The model has no `generate`, or a vocabulary is none.
+        ValueError: The model has no `generate`, or reads no token ids, or knows fewer
+            tokens than a vocabulary has; or a vocabulary is none.
 
     Example:
 
@@ -97,6 +99,9 @@ class TextToText(Loadable, keras.Model):
         self.model = model
         self.source_vocabulary = checked("source_vocabulary", source_vocabulary)
         self.target_vocabulary = checked("target_vocabulary", target_vocabulary)
+        check_has_source(model)
+        check_size(model, "source", source_vocabulary)
+        check_size(model, "target", target_vocabulary)
         self.built = True
 
     def call(self, inputs, training=None):
@@ -137,7 +142,7 @@ class TextToText(Loadable, keras.Model):
         source_ids = [row for row in rows if row]
         if not source_ids:
             return [self._blank() for _ in rows]
-        options = without_unknown(options, ban_unknown)
+        options = without_unknown(self._for_some(options, rows), ban_unknown)
         result = self.model.generate(
             source_ids, search=search, max_length=max_length, **options
         )
@@ -209,12 +214,30 @@ class TextToText(Loadable, keras.Model):
         source_ids = [row for row in rows if row]
         if not source_ids:
             return iter(())
-        options = without_unknown(options, ban_unknown)
+        options = without_unknown(self._for_some(options, rows), ban_unknown)
         tokens = check_streams(self.model).generate_stream(
             source_ids, search=search, max_length=max_length, **options
         )
         pieces = text_pieces(self.target_vocabulary, tokens, len(source_ids))
         return self._in_place(pieces, rows)
+
+    def _for_some(self, options, rows):
+        """Options without the prefixes of texts that have no token."""
+        prefix = options.get("prefix")
+        if prefix is None:
+            return options
+        if isinstance(prefix, (list, tuple)) and any(
+            isinstance(p, str) for p in prefix
+        ):
+            raise ValueError(
+                "`prefix` must be rows of token ids. Received: "
+                f"prefix={shortened(prefix)}. Encode it: "
+                "`target_vocabulary.encode(prefix)`."
+            )
+        if all(rows) or len(prefix) != len(rows):
+            return options
+        some = [p for p, row in zip(prefix, rows, strict=True) if row]
+        return {**options, "prefix": some}
 
     def _in_place(self, pieces, rows):
         """Pieces of the texts that have tokens, with nothing where one has none."""
@@ -283,6 +306,31 @@ def deserialize_parts(config, names, custom_objects=None):
         for name in names
     }
     return {**config, **parts}
+
+
+def check_has_source(model):
+    """Raises if a model of kseq reads nothing or a series in place of token ids."""
+    inputs = getattr(model, "input", None)
+    if not isinstance(inputs, dict) or not hasattr(model, "source_size"):
+        return
+    if "source" not in inputs or model.source_size is None:
+        raise ValueError(
+            "`model` must read token ids, as models of `kseq.encoder_decoder` do. "
+            f"Received: model={model!r}. A language model is for "
+            "`kseq.text.TextWriter`."
+        )
+
+
+def check_size(model, role, vocabulary):
+    """Raises if a model is known to have fewer ids than the vocabulary."""
+    size = getattr(model, f"{role}_size", None)
+    is_loading = not vocabulary.tokens  # its tokens are read after its config
+    if isinstance(size, int) and not is_loading and size < vocabulary.size:
+        raise ValueError(
+            f"`model` must know every token of the {role} vocabulary. Received: a "
+            f"model of {size} {role} tokens, a vocabulary of {vocabulary.size}. Build "
+            f"it with the `size` of the {role} vocabulary."
+        )
 
 
 def checked(name, vocabulary):

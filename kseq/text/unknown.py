@@ -23,5 +23,7 @@ def without_unknown(options, ban_unknown):
     """The options of a model's `generate`, with that constraint if it is asked for."""
     if not ban_unknown:
         return options
-    constraints = [*options.get("constraints", ()), BannedUnknown()]
-    return {**options, "constraints": constraints}
+    constraints = options.get("constraints", ())
+    if not isinstance(constraints, list | tuple):
+        return options  # which the model refuses
+    return {**options, "constraints": [*constraints, BannedUnknown()]}

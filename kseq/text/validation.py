@@ -21,19 +21,21 @@ def strings(name, values, first=0):
     values = list(values)
     for i, value in enumerate(values, first):
         if not isinstance(value, (str, bytes)):
+            hint = f' Join symbols: `[" ".join(x) for x in {name}]`.' * is_list(value)
+            if hasattr(value, "numpy"):
+                hint = f" A data set gives strings by `{name}.as_numpy_iterator()`."
             raise ValueError(
                 f"`{name}` must be a list of strings. "
-                f"Received: {name}[{i}]={shortened(value)}."
-                + f' Join symbols: `[" ".join(x) for x in {name}]`.'
-                * is_list(value)
+                f"Received: {name}[{i}]={shortened(value)}.{hint}"
             )
     return values
 
 
 def is_list(values):
-    """Tell whether values come one after another."""
+    """Tell whether values come one after another, and not by names."""
     is_iterable = isinstance(values, collections.abc.Iterable)
-    return is_iterable and getattr(values, "shape", None) != ()
+    has_names = isinstance(values, collections.abc.Mapping)
+    return is_iterable and not has_names and getattr(values, "shape", None) != ()
 
 
 def utf8(name, texts, first=0):

@@ -130,9 +130,11 @@ class Vocabulary(keras.layers.Layer):
         limit = None if self.max_tokens is None else self.max_tokens - END - 1
         tokens, seen = self._tokenizer.learn(texts, limit, self.min_count)
         if not tokens:
+            room = f", max_tokens={self.max_tokens}. Letters need room: 8000 suits many"
+            is_cut = self.split == "word_piece" and seen
             raise ValueError(
                 f"`texts` must hold a symbol that is seen at least {self.min_count} "
-                f"times. Received: {seen} different symbols."
+                f"times. Received: {seen} different symbols{room * is_cut}."
             )
         self._set_tokens(tokens)
         return self
@@ -290,7 +292,10 @@ class Vocabulary(keras.layers.Layer):
         if self._table is None:
             raise ValueError(
                 "A vocabulary must have tokens before it is used. Received: "
-                f"{self.name}, which has none. Call `adapt(texts)` first."
+                f"{self.name}, which has none. Call `adapt(texts)` first. What "
+                "was made from a config, as a clone is, has none of its own: make "
+                "`TextToText(keras.models.clone_model(old.model), "
+                "old.source_vocabulary, old.target_vocabulary)` and the like."
             )
         return self._table
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from kseq.text.loading import Loadable
-from kseq.text.pipeline import check_streams, checked
+from kseq.text.pipeline import check_size, check_streams, checked
 from kseq.text.streaming import TextStream
 from kseq.text.unknown import without_unknown
 from kseq.text.validation import at_least
@@ -31,8 +31,9 @@ class TextWriter(Loadable, keras.Model):
         What the inner model returns.
 
     Raises:
-        ValueError: The model has no `generate`, the vocabulary is none, or `window` is
-            less than 2.
+        ValueError: The model has no `generate`, or reads a source, or knows fewer
+            tokens than the vocabulary has; the vocabulary is none, or `window` is less
+            than 2.
 
     Example:
 
@@ -58,6 +59,8 @@ class TextWriter(Loadable, keras.Model):
             )
         self.model = model
         self.vocabulary = checked("vocabulary", vocabulary)
+        check_no_source(model)
+        check_size(model, "target", vocabulary)
         self.window = None if window is None else at_least("window", window, 2)
         self.built = True
 
@@ -205,6 +208,17 @@ class TextWriter(Loadable, keras.Model):
             for name in ("model", "vocabulary")
         }
         return cls(**{**config, **parts})
+
+
+def check_no_source(model):
+    """Raises if a model of kseq has more to read than what it has written."""
+    inputs = getattr(model, "input", None)
+    if isinstance(inputs, dict) and "source" in inputs:
+        raise ValueError(
+            "`model` must write from nothing, as models of `kseq.one_to_many` do. "
+            f"Received: model={model!r}, which reads a source. One that reads texts "
+            "is for `kseq.text.TextToText`."
+        )
 
 
 def _some(pieces):

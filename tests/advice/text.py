@@ -80,7 +80,104 @@ def draw_after_a_seed():
     assert texts[0] == texts[1]
 
 
+def clone_by_hand():
+    old = translator()
+    clone = keras.models.clone_model(old.model)
+    new = TextToText(clone, old.source_vocabulary, old.target_vocabulary)
+    with eagerly():
+        assert len(new.generate(["Anna"], max_length=3)) == 1
+
+
+def train(pipeline, data, class_weight=None):
+    loss = kseq.training.SequenceCrossentropy()
+    pipeline.compile("sgd", loss, run_eagerly=True)
+    pipeline.fit(data, class_weight=class_weight, verbose=0)
+
+
+def step_batches(**options):
+    return kseq.training.batches([[4, 5], [5]], [[0, 1], [1]], 2, **options)
+
+
+def target_batches(**options):
+    ids = [[2, 4, 5, 3], [2, 5, 3]]
+    return kseq.training.teacher_forcing(ids, ids, batch_size=2, **options)
+
+
+def writer(model=None):
+    model = model or kseq.one_to_many(WORDS.size, decoder="rnn", width=3)
+    return TextWriter(model, WORDS)
+
+
+def saved(name):
+    translator().save(name)
+    return TextToText.load(name)
+
+
+def dataset():
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(["Anna works"])
+
+
 ADVICE = {
+    "a class weight of a tagger": (
+        lambda: train(tagger(), step_batches(), {0: 2.0}),
+        "Give it to `kseq.training.batches`, or `teacher_forcing` for a model that "
+        "writes, which weigh each label.",
+        lambda: train(tagger(), step_batches(class_weight={0: 2.0})),
+    ),
+    "a class weight of a translator": (
+        lambda: train(translator(), target_batches(), {4: 2.0}),
+        "Give it to `kseq.training.batches`, or `teacher_forcing` for a model that "
+        "writes, which weigh each label.",
+        lambda: train(translator(), target_batches(class_weight={4: 2.0})),
+    ),
+    "a pipeline in HDF5": (
+        lambda: saved("translator.h5"),
+        "Name it 'translator.keras'.",
+        lambda: saved("translator.keras"),
+    ),
+    "a translator with fewer tokens": (
+        lambda: TextToText(kseq.encoder_decoder(9, 5, "rnn", "rnn", 3), WORDS, WORDS),
+        "Build it with the `size` of the target vocabulary.",
+        lambda: TextToText(
+            kseq.encoder_decoder(9, WORDS.size, "rnn", "rnn", 3), WORDS, WORDS
+        ),
+    ),
+    "a language model that shall translate": (
+        lambda: TextToText(writer().model, WORDS, WORDS),
+        "A language model is for `kseq.text.TextWriter`.",
+        lambda: writer(),
+    ),
+    "a translator that shall write from nothing": (
+        lambda: writer(translator().model),
+        "One that reads texts is for `kseq.text.TextToText`.",
+        lambda: TextToText(translator().model, WORDS, WORDS),
+    ),
+    "a classifier of series for texts": (
+        lambda: TextToLabels(
+            kseq.many_to_one(kseq.layers.FeatureEmbedding(2, 3), 2, "rnn", width=3),
+            WORDS,
+            ["a", "b"],
+        ),
+        "Build it with `vocabulary.size` as its source.",
+        lambda: classifier(WORDS.size),
+    ),
+    "a prefix of words": (
+        lambda: translate(["Anna"], prefix=["works"]),
+        "Encode it: `target_vocabulary.encode(prefix)`.",
+        lambda: translate(["Anna"], prefix=WORDS.encode(["works"])),
+    ),
+    "a data set of tensors": (
+        lambda: Vocabulary("word").adapt(dataset()),
+        "A data set gives strings by `texts.as_numpy_iterator()`.",
+        lambda: Vocabulary("word").adapt(dataset().as_numpy_iterator()),
+    ),
+    "pieces without room for letters": (
+        lambda: Vocabulary("word_piece", max_tokens=8).adapt(["hello world"]),
+        "Letters need room: 8000 suits many.",
+        lambda: Vocabulary("word_piece", max_tokens=8000).adapt(["hello world"]),
+    ),
     "a text alone": (
         lambda: WORDS.encode("Anna works"),
         "Wrap it in a list: `[texts]`.",
@@ -156,8 +253,10 @@ ADVICE = {
     ),
     "a vocabulary without tokens": (
         lambda: Vocabulary("word").encode(["a"]),
-        "Call `adapt(texts)` first.",
-        lambda: Vocabulary("word").adapt(["a"]).encode(["a"]),
+        "Call `adapt(texts)` first. What was made from a config, as a clone is, has "
+        "none of its own: make `TextToText(keras.models.clone_model(old.model), "
+        "old.source_vocabulary, old.target_vocabulary)` and the like.",
+        lambda: (Vocabulary("word").adapt(["a"]).encode(["a"]), clone_by_hand()),
     ),
     "pieces without a number": (
         lambda: Vocabulary("word_piece"),

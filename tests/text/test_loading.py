@@ -53,3 +53,35 @@ def test_a_pipeline_of_another_kind_is_refused(tmp_path):
     writer().save(tmp_path / "whole.keras")
     with pytest.raises(ValueError, match="with a TextWriter"):
         TextToText.load(tmp_path / "whole.keras")
+
+
+@pytest.mark.parametrize("make", [translator, classifier, writer])
+def test_a_file_stays_whole_where_saving_fails(make, tmp_path, monkeypatch):
+    path, pipeline = tmp_path / "whole.keras", make()
+    pipeline.save(path)
+    before = path.read_bytes()
+
+    def fail(*args):
+        raise RuntimeError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Vocabulary, "save_assets", fail)
+        with pytest.raises(RuntimeError, match="the disk is full"):
+            pipeline.save(path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    pipeline.save(path)
+    type(pipeline).load(path)
+
+
+@pytest.mark.parametrize("path", [None, 3])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(ValueError, match="cannot be read"):
+        TextToText.load(path)
+
+
+@pytest.mark.parametrize("make", [translator, classifier, writer])
+def test_a_clone_says_where_its_words_come_from(make):
+    pipeline = keras.models.clone_model(make())
+    use = getattr(pipeline, "label", None) or pipeline.generate
+    with pytest.raises(ValueError, match="as a clone is, has none of its own: make"):
+        use(["hangul"])

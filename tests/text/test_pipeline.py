@@ -14,6 +14,7 @@ import pytest
 
 import kseq
 from kseq.text import Hypothesis, TextToText, Vocabulary
+from tests.advice.eagerly import eagerly
 
 WORDS = ["한국어", "hello", "two\nlines", "a\u2028b"]
 SOUNDS = ["AH0 B", "K OW1", "S \ufffd"]
@@ -213,3 +214,28 @@ def test_blank_texts_keep_their_places():
     assert plain(results[1:-1]) == plain(writer.generate(WORDS, search=2))
     assert results[0] == results[-1] == [Hypothesis("", [], 0.0, [])]
     assert writer.generate([""], allow_blank=True) == [results[0]]
+
+
+@pytest.fixture(scope="module")
+def translator():
+    letters = Vocabulary("character").adapt(["abc"])
+    model = kseq.encoder_decoder(letters.size, letters.size, "rnn", "rnn", width=3)
+    return TextToText(model, letters, letters)
+
+
+def test_prefixes_stay_with_their_texts_where_one_is_blank(translator):
+    options = {"max_length": 3, "prefix": [[4], [5], [6]], "allow_blank": True}
+    with eagerly():
+        one, blank, other = translator.generate(["a", "", "b"], **options)
+        pieces = list(translator.generate_stream(["a", "", "b"], **options))
+    assert [one[0].tokens[0], other[0].tokens[0]] == ["a", "c"]
+    assert blank[0].text == "" and {piece[1] for piece in pieces} == {""}
+
+
+@pytest.mark.parametrize("constraints", [None, kseq.decoding.MinimumLength(2)])
+@pytest.mark.parametrize("ban_unknown", [False, True])
+def test_constraints_that_are_no_list_are_refused(translator, constraints, ban_unknown):
+    options = {"constraints": constraints, "ban_unknown": ban_unknown}
+    for method in (translator.generate, translator.generate_stream):
+        with pytest.raises(ValueError, match="`constraints` must be a list"):
+            list(method(["a"], max_length=3, **options))

@@ -147,3 +147,11 @@ def test_ready_symbols_come_back(rows):
     if any(rows):
         vocabulary = Vocabulary(None).adapt(rows)
         assert vocabulary.decode(vocabulary.encode(rows)) == rows
+
+
+@pytest.mark.parametrize("split", ["word", None])
+def test_texts_by_names_are_refused(split):
+    vocabulary = Vocabulary(split).adapt(["a b"] if split else [["a", "b"]])
+    for method in (vocabulary.encode, vocabulary.adapt):
+        with pytest.raises(ValueError, match="must be a list of.*Received: texts={'a'"):
+            method({"a": 1})
