@@ -25,7 +25,6 @@ import kseq
 from kseq.training.cli import Help, count, folder, positive, require, seed, share
 
 try:
-    import sacrebleu
     from rich.console import Console
     from rich.table import Column, Table
 except ImportError as error:
@@ -46,7 +45,7 @@ def main(argv=None):
     keras.utils.set_random_seed(options.seed)
     if options.translate:
         return translate(load_model(options.load), options.translate, options)
-    require("matplotlib")  # not only when the training has ended
+    require("matplotlib", "sacrebleu")  # not only when the training has ended
     train, validation, test = load_splits(options)
     options.output.mkdir(parents=True, exist_ok=True)
     if options.epochs is None:
@@ -143,6 +142,8 @@ def evaluate(translator, validation, test, options):
 
 def bleu(translator, pairs, search):
     """BLEU against all translations that a sentence has, of which most have one."""
+    import sacrebleu
+
     references = {}
     for source, target in zip(*pairs, strict=True):
         references.setdefault(source, []).append(target)

@@ -33,6 +33,7 @@ ONLY_ON = {  # where others take what is wrong here, or have nothing like it
     "layers: a mask of floats in a compiled function": ["tensorflow", "jax"],
     "layers: a second gradient": ["tensorflow", "jax"],
     "layers: a second gradient of a decoder": ["tensorflow"],
+    "layers: a second gradient of an encoder": ["tensorflow", "jax"],
 }
 
 # What needs downloads, processes or packages: the advice, and the test that follows it.

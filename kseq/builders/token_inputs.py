@@ -15,13 +15,18 @@ class TokenInputs:
         check_token_ids(self, inputs)
         return super().__call__(inputs, *args, **kwargs)
 
+    def call(self, inputs, training=None, mask=None, **kwargs):
+        check_token_ids(self, inputs)  # with JAX, `fit` and `predict` begin here
+        return super().call(inputs, training=training, mask=mask, **kwargs)
+
 
 def check_token_ids(model, inputs):
     """Raises if what the model reads as ids is floats, or has other axes."""
     try:
         tree.assert_same_structure(model.input, inputs)
     except (TypeError, ValueError):
-        return  # Keras says what is missing
+        if len(model.inputs) > 1 or tree.is_nested(inputs):
+            return  # Keras says what is missing
     for symbol, given in zip(model.inputs, tree.flatten(inputs), strict=True):
         if not is_integer(symbol) or not hasattr(given, "dtype"):
             continue

@@ -238,12 +238,22 @@ class VectorQuantizer(Layer):
 
     def codes_to_ids(self, codes):
         """The numbers of codes `(..., D)`: int32 `(...)`, below `num_codes`."""
+        self._check_built()
         vectors = ops.cast(ops.reshape(codes, (-1, self.width)), "float32")
         return ops.reshape(self._nearest(vectors), ops.shape(codes)[:-1])
 
     def ids_to_codes(self, ids):
         """The codes `(..., D)` of these numbers, integers `(...)`."""
+        self._check_built()
         return ops.cast(ops.take(self.codebook, ids, axis=0), self.compute_dtype)
+
+    def _check_built(self):
+        if not self.built:
+            raise ValueError(
+                "A codebook must be built before it is read. Received: "
+                f"{self.name}, which is not. Call it with features first, or "
+                f"`build((None, {self.width}))`."
+            )
 
     def get_config(self):
         return {

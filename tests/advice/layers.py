@@ -81,8 +81,17 @@ def last_states():
     return states
 
 
-def second_gradient(**options):
-    layer = GRU(37, **options)  # wide enough for the fast loop
+def read_codes():
+    called, built = VectorQuantizer(5, D), VectorQuantizer(5, D)
+    called(INPUTS)
+    built.build((None, D))
+    for quantizer in (called, built):
+        codes = quantizer.ids_to_codes([[1, 2]])
+        assert array(quantizer.codes_to_ids(codes)).tolist() == [[1, 2]]
+
+
+def second_gradient(layer=None, **options):
+    layer = layer or GRU(37, **options)  # wide enough for the fast loop
     layer.build((B, T, D))
 
     def total(x):
@@ -148,8 +157,8 @@ class OwnAttention(keras.layers.Layer):
 
 UNROLLED = (
     "Build the layer with `unroll=True`, which leaves its loop to Keras, over a length "
-    "that is known, or a `RecurrentDecoder` of a cell such as "
-    "`keras.layers.GRUCell(64)`."
+    "that is known, or `keras.layers.RNN(keras.layers.GRUCell(64))`; give a "
+    "`RecurrentEncoder` or `RecurrentDecoder` such a cell."
 )
 ADVICE = {
     "a layer in place of a cell": (
@@ -339,7 +348,20 @@ ADVICE = {
     "a second gradient": (
         second_gradient,
         UNROLLED,
-        lambda: second_gradient(unroll=True),
+        lambda: (
+            second_gradient(unroll=True),
+            second_gradient(keras.layers.RNN(keras.layers.GRUCell(37))),
+        ),
+    ),
+    "a second gradient of an encoder": (
+        lambda: second_gradient(RecurrentEncoder("gru", 37)),
+        UNROLLED,
+        lambda: second_gradient(RecurrentEncoder(keras.layers.GRUCell(37))),
+    ),
+    "a codebook that is not built": (
+        lambda: VectorQuantizer(5, D, name="codes").ids_to_codes([[1, 2]]),
+        f"Call it with features first, or `build((None, {D}))`.",
+        read_codes,
     ),
     "a second gradient of a decoder": (
         lambda: second_gradient_of_a_decoder("gru", 64),

@@ -50,3 +50,18 @@ def test_every_method_of_keras_refuses_a_series(method):
 def test_both_ways_out_are_open():
     kseq.many_to_one(11, 3, width=4)(np.float32(SOURCE).astype("int32"))
     kseq.many_to_one(source=FeatureEmbedding(2, 4), num_outputs=3)(SERIES)
+
+
+@pytest.mark.parametrize("method", ["fit", "predict", "evaluate", "predict_on_batch"])
+def test_every_method_of_keras_refuses_floats(method):
+    model = kseq.many_to_one(11, num_outputs=3, width=4)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    labels = () if "predict" in method else (np.zeros(len(SOURCE), "int32"),)
+    with pytest.raises(ValueError, match="Received: float"):
+        getattr(model, method)(SOURCE + 0.5, *labels)
+
+
+def test_the_one_input_of_a_model_is_checked_without_its_name_too():
+    model = kseq.one_to_many(11, width=4)
+    with pytest.raises(ValueError, match="`target` of .* Received: float"):
+        model(SOURCE + 0.5)

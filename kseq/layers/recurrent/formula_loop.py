@@ -143,7 +143,8 @@ def refuse(*upstream):
     raise NotImplementedError(
         "The fast recurrent layers have no second gradient. Build the layer with "
         "`unroll=True`, which leaves its loop to Keras, over a length that is known, "
-        "or a `RecurrentDecoder` of a cell such as `keras.layers.GRUCell(64)`."
+        "or `keras.layers.RNN(keras.layers.GRUCell(64))`; give a `RecurrentEncoder` or "
+        "`RecurrentDecoder` such a cell."
     )
 
 
