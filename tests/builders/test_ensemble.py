@@ -52,10 +52,11 @@ def test_readers_say_the_mean_of_their_probabilities(build, tmp_path):
         randomize(model)
     both = kseq.ensemble(models)
     expected = sum(softmax(model.predict(IDS, verbose=0)) for model in models) / 2
-    assert_close(np.exp(both.predict(IDS, verbose=0)), expected)
+    real = IDS != 0 if build is kseq.many_to_many else slice(None)
+    assert_close(np.exp(both.predict(IDS, verbose=0))[real], expected[real])
     both.save(tmp_path / "both.keras")
     loaded = keras.saving.load_model(tmp_path / "both.keras")
-    assert_close(np.exp(loaded.predict(IDS, verbose=0)), expected)
+    assert_close(np.exp(loaded.predict(IDS, verbose=0))[real], expected[real])
 
 
 def test_padding_counts_in_no_metric_of_a_tagger():
