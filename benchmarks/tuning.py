@@ -28,7 +28,7 @@ import numpy as np  # noqa: E402
 
 import kseq  # noqa: E402
 from kseq.tuning.search import search  # noqa: E402
-from kseq.tuning.table import LiveTable  # noqa: E402
+from kseq.tuning.trials.table import LiveTable  # noqa: E402
 
 CASES = {  # trials, epochs, rows
     "tune_lstm": (8, 3, 2_000),

@@ -94,7 +94,7 @@ def fresh_seeded_keras():
 @pytest.fixture(scope="session")
 def forked_servers():
     """Lets searches in this process start at once, instead of importing Keras first."""
-    from kseq.tuning.trial_server import TrialServer
+    from kseq.tuning.trials.server import TrialServer
     from tests.forking import Forking
 
     with pytest.MonkeyPatch.context() as patch:

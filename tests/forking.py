@@ -24,7 +24,7 @@ class Forking:
 @functools.cache
 def forkserver():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tensorflow", "kseq.tuning.trial"])
+    context.set_forkserver_preload(["tensorflow", "kseq.tuning.trials.trial"])
     return context
 
 

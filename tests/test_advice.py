@@ -54,11 +54,11 @@ ELSEWHERE = {
         "::test_a_model_of_another_backend_is_exported_by_tensorflow"
     ),
     "Wait for it, or name another.": (
-        "tests/tuning/test_journal.py"
+        "tests/tuning/trials/test_journal.py"
         "::test_two_searches_cannot_share_a_directory_at_once"
     ),
     "Start it again, and then this worker: they go on.": (
-        "tests/tuning/test_hosts.py::test_a_worker_ends_when_its_chief_dies"
+        "tests/tuning/trials/test_hosts.py::test_a_worker_ends_when_its_chief_dies"
     ),
     'A script that searches needs `if __name__ == "__main__":` around the call, and '
     "its messages stand above.": (

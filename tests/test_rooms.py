@@ -51,7 +51,7 @@ MAY_IMPORT = {
         "kseq.tuning",
         "numpy",
     },
-    "kseq/tuning/trial_server.py": {"cloudpickle", "kseq.tuning"},
+    "kseq/tuning/trials/server.py": {"cloudpickle", "kseq.tuning"},
     "kseq/tuning/results.py": {
         "keras",
         "keras_tuner",
@@ -59,8 +59,8 @@ MAY_IMPORT = {
         "kseq.tuning",
         "pandas",
     },
-    "kseq/tuning/table.py": {"rich"},
-    "kseq/tuning/trial.py": {
+    "kseq/tuning/trials/table.py": {"rich"},
+    "kseq/tuning/trials/trial.py": {
         "keras",
         "keras_tuner",
         "kseq.tuning",

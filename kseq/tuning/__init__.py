@@ -5,8 +5,8 @@ from kseq.tuning.objectives import GenerationScores, objective
 from kseq.tuning.results import Results
 from kseq.tuning.search import SearchFailed, search
 from kseq.tuning.space import Space
-from kseq.tuning.stopping import MedianStopping, SuccessiveHalving
 from kseq.tuning.training import Training, training_steps
+from kseq.tuning.trials.stopping import MedianStopping, SuccessiveHalving
 
 __all__ = [
     "Boolean",

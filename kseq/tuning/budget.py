@@ -7,7 +7,7 @@ import keras
 import keras_tuner
 
 from kseq.layers.validation import positive_number
-from kseq.tuning.resuming import validates
+from kseq.tuning.trials.resuming import validates
 
 
 class Budget:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kseq.layers.validation import positive_integer
 from kseq.training import EditDistanceRate
-from kseq.tuning.oracles import make_objective
+from kseq.tuning.trials.oracles import make_objective
 
 SCORES = ("exact_match", "edit_distance_rate", "bleu", "chrf")
 OF_TEXTS = ("bleu", "chrf")

@@ -4,11 +4,11 @@ from html import escape
 
 import numpy as np
 
-from kseq.tuning.files import replacing
 from kseq.tuning.importance import importances
-from kseq.tuning.resuming import BEST
-from kseq.tuning.stopping import any_value
-from kseq.tuning.table import duration
+from kseq.tuning.trials.files import replacing
+from kseq.tuning.trials.resuming import BEST
+from kseq.tuning.trials.stopping import any_value
+from kseq.tuning.trials.table import duration
 
 WIDTH = 960
 HALO = 'stroke="white" stroke-width="3" paint-order="stroke"'  # over the lines

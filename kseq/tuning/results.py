@@ -8,12 +8,12 @@ import keras_tuner
 
 from kseq.layers.validation import positive_integer
 from kseq.tuning.building import as_hypermodel
-from kseq.tuning.files import read_json
-from kseq.tuning.journal import Record
 from kseq.tuning.report import write_report
-from kseq.tuning.resuming import BEST
-from kseq.tuning.table import best_event
-from kseq.tuning.trial import BUILD_CONFIG, MODEL
+from kseq.tuning.trials.files import read_json
+from kseq.tuning.trials.journal import Record
+from kseq.tuning.trials.resuming import BEST
+from kseq.tuning.trials.table import best_event
+from kseq.tuning.trials.trial import BUILD_CONFIG, MODEL
 
 
 class Results:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import keras_tuner
 
-from kseq.tuning import hosts
 from kseq.tuning.building import as_hypermodel
-from kseq.tuning.files import read_json
-from kseq.tuning.identity import settings
-from kseq.tuning.oracles import make_oracle
-from kseq.tuning.running import SERVER_DIED, Rules, Search, SearchFailed
-from kseq.tuning.trial_server import TrialServer, TrialServerLost
+from kseq.tuning.trials import hosts
+from kseq.tuning.trials.files import read_json
+from kseq.tuning.trials.identity import settings
+from kseq.tuning.trials.oracles import make_oracle
+from kseq.tuning.trials.running import SERVER_DIED, Rules, Search, SearchFailed
+from kseq.tuning.trials.server import TrialServer, TrialServerLost
 
 ZERO = 2**31 - 1  # the seed 0, which KerasTuner takes for none
 

@@ -7,9 +7,9 @@ import xml.etree.ElementTree as ElementTree
 import keras_tuner
 import pytest
 
-from kseq.tuning.journal import Journal
 from kseq.tuning.results import Results
-from kseq.tuning.table import LiveTable
+from kseq.tuning.trials.journal import Journal
+from kseq.tuning.trials.table import LiveTable
 from tests.tuning.searches import Small
 
 LOSS = keras_tuner.Objective("val_loss", "min")

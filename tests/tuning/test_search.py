@@ -15,8 +15,8 @@ import pytest
 
 from kseq.tuning.results import Results
 from kseq.tuning.search import SearchFailed, search
-from kseq.tuning.stopping import MedianStopping
-from kseq.tuning.table import LiveTable
+from kseq.tuning.trials.stopping import MedianStopping
+from kseq.tuning.trials.table import LiveTable
 from tests.tuning.searches import (
     Dying,
     Failing,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kseq.tuning import hosts
 from kseq.tuning.search import SearchFailed, search
-from kseq.tuning.table import LiveTable
+from kseq.tuning.trials import hosts
+from kseq.tuning.trials.table import LiveTable
 from tests.tuning.searches import Small, Waiting, X, Y, settings
 
 
@@ -25,7 +25,7 @@ def address():
 @pytest.mark.thorough
 def test_a_killed_worker_gives_its_trial_back(tmp_path, address, monkeypatch):
     command = ["-m", "tests.tuning.searches", tmp_path / "mounted", tmp_path, address]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     (tmp_path / "mounted").symlink_to(tmp_path / "search")  # a place of its own
     process = subprocess.Popen([sys.executable, *command], cwd=root)
     far = []

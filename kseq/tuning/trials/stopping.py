@@ -15,7 +15,7 @@ class MedianStopping:
 
     Example:
 
-    >>> from kseq.tuning.stopping import MedianStopping
+    >>> from kseq.tuning import MedianStopping
     >>> rule = MedianStopping(warmup_epochs=1, warmup_trials=2)
     >>> rule.is_hopeless([0.9, 0.8], [[0.7, 0.5], [0.6, 0.4]], "min")
     True
@@ -61,7 +61,7 @@ class SuccessiveHalving:
 
     Example:
 
-    >>> from kseq.tuning.stopping import SuccessiveHalving
+    >>> from kseq.tuning import SuccessiveHalving
     >>> rule = SuccessiveHalving(first=2, factor=2)
     >>> rule.is_hopeless([0.9], [[0.7, 0.5], [0.6, 0.4]], "min")
     False

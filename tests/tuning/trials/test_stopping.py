@@ -3,7 +3,7 @@ import statistics
 import numpy as np
 import pytest
 
-from kseq.tuning.stopping import MedianStopping, SuccessiveHalving
+from kseq.tuning.trials.stopping import MedianStopping, SuccessiveHalving
 
 RANDOM = np.random.default_rng(7)
 OTHERS = [RANDOM.uniform(size=length).tolist() for length in (3, 5, 5, 2, 7)]

@@ -18,7 +18,7 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Listener, wait
 from pathlib import Path
 
-from kseq.tuning.trial_server import TrialServerLost
+from kseq.tuning.trials.server import TrialServerLost
 
 KEY = "key"
 PATHS = ("directory", "output", "past", "tensorboard")  # those of a job

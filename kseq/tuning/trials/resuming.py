@@ -14,8 +14,8 @@ import keras
 import numpy as np
 
 from kseq.training.batch_dataset import BatchDataset
-from kseq.tuning.files import replacing
 from kseq.tuning.fingerprint import fingerprint
+from kseq.tuning.trials.files import replacing
 
 BEST = "best.weights.h5"  # of the trial, when it has ended
 SHARE_OF_TIME = 0.05  # that checkpoints may take

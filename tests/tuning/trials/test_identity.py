@@ -10,8 +10,8 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from kseq.tuning.identity import identity, settings
-from kseq.tuning.oracles import make_oracle
+from kseq.tuning.trials.identity import identity, settings
+from kseq.tuning.trials.oracles import make_oracle
 
 PROGRAM = '''
 """A program that searches."""
@@ -109,7 +109,7 @@ oracle = {"tuner": "bayesian"}
 '''
 IDENTITIES = """
 import json, sys
-from tests.tuning.test_identity import identities
+from tests.tuning.trials.test_identity import identities
 print(json.dumps(identities(vars(sys.modules["__main__"]))))
 """
 OTHER_CODE = [
@@ -198,7 +198,7 @@ def test_what_changes_no_trial_makes_no_other_search(unchanged, change):
 def test_a_search_is_the_same_in_another_process_and_folder(unchanged, tmp_path):
     path = tmp_path / "elsewhere.py"
     path.write_text(PROGRAM + IDENTITIES)
-    root = os.path.join(os.path.dirname(__file__), "..", "..")
+    root = os.path.join(os.path.dirname(__file__), "..", "..", "..")
     environment = {**os.environ, "PYTHONHASHSEED": "11", "PYTHONPATH": root}
     run = [sys.executable, path]
     output = subprocess.check_output(run, cwd=tmp_path, env=environment, text=True)

@@ -212,7 +212,7 @@ def serve(connection):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     children = {}
     try:
-        from kseq.tuning.trial import run
+        from kseq.tuning.trials.trial import run
 
         load = Loader(receive_packed(connection))
         context = multiprocessing.get_context("fork" if can_fork() else "spawn")

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from kseq.tuning.files import read_json, replacing, write_json
-from kseq.tuning.journal import Journal
+from kseq.tuning.trials.files import read_json, replacing, write_json
+from kseq.tuning.trials.journal import Journal
 
 MINE = {"objective": "val_loss", "seed": 3}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras.callbacks import EarlyStopping, ReduceLROnPlateau
 
-from kseq.tuning.resuming import (
+from kseq.tuning.trials.resuming import (
     FailedTrial,
     FatalError,
     Fits,
@@ -38,7 +38,7 @@ def model():
 
 def train(directory, monkeypatch, kill_after=None, callbacks=(), x=X, y=Y, **settings):
     """Trains, a checkpoint after every epoch, and perhaps dies after one of them."""
-    monkeypatch.setattr("kseq.tuning.resuming.SHARE_OF_TIME", float("inf"))
+    monkeypatch.setattr("kseq.tuning.trials.resuming.SHARE_OF_TIME", float("inf"))
     directory.mkdir(exist_ok=True)
     reported = []
 
@@ -188,7 +188,7 @@ def folds(trained, data):
 
 def phases(directory, monkeypatch, train_phases, kill_after=None):
     """Trains in several calls of `fit`, and perhaps dies in one of them."""
-    monkeypatch.setattr("kseq.tuning.resuming.SHARE_OF_TIME", float("inf"))
+    monkeypatch.setattr("kseq.tuning.trials.resuming.SHARE_OF_TIME", float("inf"))
     directory.mkdir(exist_ok=True)
     reported, trained = [], model()
 

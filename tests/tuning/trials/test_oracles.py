@@ -4,7 +4,7 @@ import pytest
 
 import kseq
 from kseq.training import EditDistanceRate, SaveBest
-from kseq.tuning.oracles import Proposer, hyperparameters_from, make_oracle
+from kseq.tuning.trials.oracles import Proposer, hyperparameters_from, make_oracle
 
 
 def space():

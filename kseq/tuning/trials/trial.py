@@ -13,10 +13,10 @@ import keras
 import keras_tuner
 import numpy as np
 
-from kseq.tuning.files import replacing, write_json
 from kseq.tuning.fingerprint import fingerprint, is_installed
-from kseq.tuning.oracles import hyperparameters_from, is_finite
-from kseq.tuning.resuming import (
+from kseq.tuning.trials.files import replacing, write_json
+from kseq.tuning.trials.oracles import hyperparameters_from, is_finite
+from kseq.tuning.trials.resuming import (
     BEST,
     FailedTrial,
     FatalError,

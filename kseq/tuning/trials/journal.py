@@ -19,7 +19,7 @@ import shutil
 import warnings
 from pathlib import Path
 
-from kseq.tuning.files import read_json, write_json
+from kseq.tuning.trials.files import read_json, write_json
 
 FILES = ("search.json", "journal.json")
 

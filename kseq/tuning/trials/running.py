@@ -1,7 +1,7 @@
 """Running a search: hands the oracle's trials to processes, and survives anything.
 
 The parent owns the oracle and the journal, and never builds a model. What the process
-of a trial does stands in `trial.py`, how it comes to be in `trial_server.py`.
+of a trial does stands in `trial.py`, how it comes to be in `server.py`.
 """
 
 import collections
@@ -13,16 +13,16 @@ import zlib
 
 import keras_tuner
 
-from kseq.tuning import hosts
-from kseq.tuning.identity import identity
-from kseq.tuning.journal import Journal
-from kseq.tuning.oracles import Proposer, hyperparameters_from
 from kseq.tuning.results import Results
-from kseq.tuning.resuming import aligned
-from kseq.tuning.stopping import any_value, filled
-from kseq.tuning.table import LiveTable
-from kseq.tuning.trial import has_own_fit
-from kseq.tuning.trial_server import TrialServerLost
+from kseq.tuning.trials import hosts
+from kseq.tuning.trials.identity import identity
+from kseq.tuning.trials.journal import Journal
+from kseq.tuning.trials.oracles import Proposer, hyperparameters_from
+from kseq.tuning.trials.resuming import aligned
+from kseq.tuning.trials.server import TrialServerLost
+from kseq.tuning.trials.stopping import any_value, filled
+from kseq.tuning.trials.table import LiveTable
+from kseq.tuning.trials.trial import has_own_fit
 
 MOST_RESTARTS = 3  # of the server, with nothing achieved in between
 EXPLORER = "explorer"

@@ -1,0 +1,1 @@
+"""What runs the trials of a search: processes, their state on the disk, the journal."""
