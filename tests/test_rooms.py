@@ -14,6 +14,17 @@ import kseq
 ROOT = Path(__file__).parents[1]
 
 ANYTHING = None
+TRIALS = {
+    "keras",
+    "keras_tuner",
+    "kseq.training.batch_dataset",
+    "kseq.tuning.budget",
+    "kseq.tuning.call_tree",
+    "kseq.tuning.fingerprint",
+    "kseq.tuning.naming",
+    "kseq.tuning.objectives",
+    "numpy",
+}
 
 # What the files of a room may import besides the standard library and their own room.
 # The longest matching path counts, and a folder that matches none is an error.
@@ -51,7 +62,6 @@ MAY_IMPORT = {
         "kseq.tuning",
         "numpy",
     },
-    "kseq/tuning/trials/server.py": {"cloudpickle", "kseq.tuning"},
     "kseq/tuning/results.py": {
         "keras",
         "keras_tuner",
@@ -59,14 +69,11 @@ MAY_IMPORT = {
         "kseq.tuning",
         "pandas",
     },
-    "kseq/tuning/trials/table.py": {"rich"},
-    "kseq/tuning/trials/trial.py": {
-        "keras",
-        "keras_tuner",
-        "kseq.tuning",
-        "numpy",
-        "tensorboard",
-    },
+    # What runs trials knows of spaces what it needs, and nothing of results.
+    "kseq/tuning/trials": TRIALS,
+    "kseq/tuning/trials/payload.py": {"cloudpickle"},
+    "kseq/tuning/trials/table.py": {"kseq.tuning.trials", "rich"},
+    "kseq/tuning/trials/trial.py": {*TRIALS, "kseq.tuning.trials", "tensorboard"},
     "kseq/text": {"keras", "numpy", "tensorflow", "tensorflow_text"},
     "kseq/datasets": {"keras", "numpy"},
     "kseq/plots": {"keras", "matplotlib", "numpy"},
@@ -194,6 +201,7 @@ def test_every_import_stays_within_what_its_room_allows():
         ("kseq/training/a.py", "from kseq.layers import attention", "may not import"),
         ("kseq/text/a.py", "import keras_tuner", "may not import keras_tuner"),
         ("kseq/tuning/a.py", "import tensorflow_text", "import tensorflow_text"),
+        ("kseq/tuning/trials/a.py", "import kseq.tuning.results", "may not import"),
         ("kseq/plots/a.py", "from kseq import text", "may not import kseq.text"),
         ("kseq/__init__.py", "import kseq.plots", "may not import kseq.plots"),
         ("kseq/nowhere/a.py", "", "is in no room"),
@@ -234,6 +242,16 @@ def test_a_planted_violation_is_found(tmp_path, path, source, complaint):
 def test_an_allowed_import_is_let_through(tmp_path, path, source):
     plant(tmp_path, path, source)
     assert violations(tmp_path) == []
+
+
+def test_of_tuning_only_what_runs_a_search_knows_what_runs_its_trials():
+    know = {
+        path.name
+        for path in (ROOT / "kseq/tuning").glob("*.py")
+        for _, name in imports(ast.parse(path.read_text("utf-8")), path)
+        if inside(name, {"kseq.tuning.trials"})
+    }
+    assert know == {"__init__.py", "search.py", "results.py", "report.py"}
 
 
 def plant(root, path, source):

@@ -3,9 +3,10 @@ from kseq.tuning.decoding import Decoding
 from kseq.tuning.dimensions import Boolean, Choice, Fixed, Float, Int
 from kseq.tuning.objectives import GenerationScores, objective
 from kseq.tuning.results import Results
-from kseq.tuning.search import SearchFailed, search
+from kseq.tuning.search import search
 from kseq.tuning.space import Space
 from kseq.tuning.training import Training, training_steps
+from kseq.tuning.trials.errors import SearchFailed
 from kseq.tuning.trials.stopping import MedianStopping, SuccessiveHalving
 
 __all__ = [

@@ -7,7 +7,6 @@ import keras
 import keras_tuner
 
 from kseq.layers.validation import positive_number
-from kseq.tuning.trials.resuming import validates
 
 
 class Budget:
@@ -87,3 +86,10 @@ class WatchObjective(keras.callbacks.Callback):
                     "with val_ needs `validation_data`; one of decoding needs "
                     "`kseq.tuning.GenerationScores` among the callbacks."
                 )
+
+
+def validates(epoch, validation_freq):
+    """Tell whether Keras' `fit` validates after an epoch, counted from 0."""
+    if isinstance(validation_freq, int):
+        return (epoch + 1) % validation_freq == 0
+    return epoch + 1 in validation_freq

@@ -9,7 +9,7 @@ import numpy as np
 
 from kseq.layers.validation import positive_integer
 from kseq.training import EditDistanceRate
-from kseq.tuning.trials.oracles import make_objective
+from kseq.training.directions import known_direction
 
 SCORES = ("exact_match", "edit_distance_rate", "bleu", "chrf")
 OF_TEXTS = ("bleu", "chrf")
@@ -46,6 +46,43 @@ def objective(name, direction=None):
         '`direction` must be "min" or "max", and may be None for a value that is known '
         f"to rise or fall. Received: name={name!r}, direction={direction!r}."
     )
+
+
+def make_objective(objective):
+    """Returns KerasTuner's `Objective`, its direction inferred where that is possible.
+
+    Args:
+        objective: A name, a pair of a name and a direction, an `Objective`, or a list
+            of these.
+
+    Raises:
+        ValueError: The direction of a metric is not known.
+    """
+    if isinstance(objective, list):
+        parts = [make_objective(part) for part in objective]
+        return keras_tuner.oracles.RandomSearchOracle(objective=parts).objective
+    found = objective
+    if isinstance(objective, tuple) and len(objective) == 2:
+        found = keras_tuner.Objective(*objective)
+    elif isinstance(objective, str):
+        found = inferred(objective)
+    ok = isinstance(found, keras_tuner.Objective)
+    if not ok or found.direction not in ("min", "max"):
+        raise ValueError(
+            "`objective` must be a metric of Keras or kseq, or a metric and whether "
+            f"less or more of it is better. Received: objective={objective!r}. Pass ("
+            f'"{getattr(found, "name", objective)}", "max") or (..., "min").'
+        )
+    return found
+
+
+def inferred(name):
+    """The objective of a name, or None if its direction is known to nobody."""
+    if known := known_direction(name):
+        return keras_tuner.Objective(name, known)
+    with contextlib.suppress(ValueError):  # KerasTuner asks Keras' metrics
+        return keras_tuner.oracles.RandomSearchOracle(objective=name).objective
+    return None
 
 
 class GenerationScores(keras.callbacks.Callback):

@@ -5,10 +5,10 @@ from html import escape
 import numpy as np
 
 from kseq.tuning.importance import importances
-from kseq.tuning.trials.files import replacing
-from kseq.tuning.trials.resuming import BEST
-from kseq.tuning.trials.stopping import any_value
-from kseq.tuning.trials.table import duration
+from kseq.tuning.trials.curves import any_value
+from kseq.tuning.trials.events import duration
+from kseq.tuning.trials.files import write_text
+from kseq.tuning.trials.layout import SearchDirectory
 
 WIDTH = 960
 HALO = 'stroke="white" stroke-width="3" paint-order="stroke"'  # over the lines
@@ -73,8 +73,7 @@ def write_report(results, path):
         + "\n".join(filter(None, sections))
         + "\n</body></html>\n"
     )
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(page)
+    write_text(path, page)
     return path
 
 
@@ -109,7 +108,7 @@ def best_section(results, scored):
         return section("The best trial", "<p>No trial has completed.</p>")
     best = scored[0]
     size = best["parameters"]
-    weights = results.directory.absolute() / "trials" / best["trial"] / BEST
+    weights = SearchDirectory(results.directory.absolute()).trial(best["trial"]).weights
     lines = [f"    {name!r}: {value!r},\n" for name, value in best["values"].items()]
     code = escape(
         "import keras_tuner\n\n"

@@ -9,11 +9,10 @@ import keras_tuner
 from kseq.layers.validation import positive_integer
 from kseq.tuning.building import as_hypermodel
 from kseq.tuning.report import write_report
+from kseq.tuning.trials.events import CREATED, ENDED, FAILED, best_event, of_kind
 from kseq.tuning.trials.files import read_json
 from kseq.tuning.trials.journal import Record
-from kseq.tuning.trials.resuming import BEST
-from kseq.tuning.trials.table import best_event
-from kseq.tuning.trials.trial import BUILD_CONFIG, MODEL
+from kseq.tuning.trials.layout import SearchDirectory
 
 
 class Results:
@@ -30,13 +29,13 @@ class Results:
         self.objective = objective
         self.directory = Path(journal.directory)
         self.identity = journal.identity
-        created = [e for e in journal.events if e["event"] == "created"]
+        created = of_kind(journal.events, CREATED)
         self._values = {event["trial"]: event["values"] for event in created}
-        self._ended = {e["trial"]: e for e in journal.events if e["event"] == "ended"}
+        self._ended = {e["trial"]: e for e in of_kind(journal.events, ENDED)}
         for trial_id, event in self._ended.items():
             if event["space"] is not None:  # its build asked for more than was known
                 self._values[trial_id] = event["space"]["values"]
-        self._failed = [e["trial"] for e in journal.events if e["event"] == "failed"]
+        self._failed = [event["trial"] for event in of_kind(journal.events, FAILED)]
 
     @classmethod
     def load(cls, directory, space=None):
@@ -101,10 +100,9 @@ class Results:
                 f"`trial_id` must be one of {', '.join(self._values)}. Received: "
                 f"trial_id={trial_id!r}."
             )
-        events = read_json(self.directory / "trials" / trial_id / "trial.json") or []
-        for event in events:
-            if event["event"] == "ended":
-                return event["curves"] or {self.objective.name: event["curve"]}
+        files = self._files_of(trial_id)
+        for event in of_kind(read_json(files.events) or [], ENDED):
+            return event["curves"] or {self.objective.name: event["curve"]}
         return {}
 
     def dataframe(self):
@@ -202,23 +200,26 @@ class Results:
                 "`build` made. Train the model that `fit` is given, or others that "
                 "`build` makes, or take `best_values()`."
             )
-        directory = self.directory / "trials" / row["trial"]
+        files = self._files_of(row["trial"])
         if self.space is None:
-            model = saved_model(directory / MODEL)
+            model = saved_model(files.model)
         else:
             hp = keras_tuner.HyperParameters()
             hp.values = dict(row["values"])
             model = self.space.build(hp)
         if not model.built:
-            model.build_from_config(read_json(directory / BUILD_CONFIG))
+            model.build_from_config(read_json(files.build_config))
         if getattr(model, "optimizer", None) is not None:
             # The file holds the optimizer's variables too, which a new one has not yet.
             model.optimizer.build(model.trainable_variables)
         with warnings.catch_warnings():
             # Of a phase that trained some layers only, which the optimizer shows.
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
-            model.load_weights(directory / BEST)
+            model.load_weights(files.weights)
         return model
+
+    def _files_of(self, trial_id):
+        return SearchDirectory(self.directory).trial(trial_id)
 
     def report(self, path):
         """Writes one HTML file that needs no other: `write_report` says what is in it.

@@ -1,19 +1,25 @@
 """The call that searches a space, and what it makes of its arguments."""
 
-import importlib.util
-import os
 import random
-from pathlib import Path
-
-import keras_tuner
 
 from kseq.tuning.building import as_hypermodel
+from kseq.tuning.results import Results
 from kseq.tuning.trials import hosts
+from kseq.tuning.trials.errors import SERVER_DIED, SearchFailed, TrialServerLost
 from kseq.tuning.trials.files import read_json
 from kseq.tuning.trials.identity import settings
+from kseq.tuning.trials.layout import SearchDirectory
 from kseq.tuning.trials.oracles import make_oracle
-from kseq.tuning.trials.running import SERVER_DIED, Rules, Search, SearchFailed
-from kseq.tuning.trials.server import TrialServer, TrialServerLost
+from kseq.tuning.trials.outcomes import Rules
+from kseq.tuning.trials.running import Search
+from kseq.tuning.trials.server import TrialServer
+from kseq.tuning.validation import (
+    as_directory,
+    check_numbers,
+    check_rules,
+    checked_first,
+    require_tensorboard,
+)
 
 ZERO = 2**31 - 1  # the seed 0, which KerasTuner takes for none
 
@@ -145,7 +151,7 @@ def search(
         tensorboard=tensorboard,
         verbose=verbose,
     )
-    return running.run()
+    return Results(space, oracle.objective, running.run())
 
 
 def work(server, names, worker, directory, chief):
@@ -184,60 +190,5 @@ def seed_of(seed, directory, overwrite):
     """The seed given, or that of the search in the directory, or a new one."""
     if seed is not None:
         return seed or ZERO
-    found = {} if overwrite else read_json(Path(directory) / "search.json") or {}
+    found = {} if overwrite else read_json(SearchDirectory(directory).identity) or {}
     return found.get("seed") or random.SystemRandom().randrange(1, 2**31)
-
-
-def check_numbers(least=1, **numbers):
-    for name, number in numbers.items():
-        if not isinstance(number, int) or isinstance(number, bool) or number < least:
-            raise ValueError(
-                f"`{name}` must be an integer of {least} or more. Received: "
-                f"{name}={number!r}."
-            )
-
-
-def checked_first(first, oracle):
-    is_list = isinstance(first, list | tuple)
-    if not is_list or not all(isinstance(values, dict) for values in first):
-        raise ValueError(
-            f"`first` must be a list of dicts of values. Received: first={first!r}."
-        )
-    if first and isinstance(oracle, keras_tuner.oracles.GridSearchOracle):
-        raise ValueError(
-            f"`first` must be empty with the grid, which tries all. Received: {first}."
-        )
-    return list(first)
-
-
-def check_rules(stopping, **seconds):
-    is_rule = callable(getattr(stopping, "is_hopeless", None))
-    if stopping is not None and (not is_rule or isinstance(stopping, type)):
-        raise ValueError(
-            "`stopping` must be None or a rule such as `MedianStopping()`, with the "
-            f"parentheses. Received: stopping={stopping!r}."
-        )
-    for name, limit in seconds.items():
-        is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
-        if limit is not None and not (is_number and limit > 0):
-            raise ValueError(
-                f"`{name}` must be None or a number of seconds above 0. Received: "
-                f"{name}={limit!r}."
-            )
-
-
-def as_directory(directory):
-    if not isinstance(directory, str | os.PathLike):
-        raise ValueError(
-            "`directory` must be the path of a folder. Received: "
-            f"directory={directory!r}."
-        )
-    return Path(directory)
-
-
-def require_tensorboard():
-    if importlib.util.find_spec("tensorboard") is None:
-        raise ValueError(
-            "tensorboard=True needs the package tensorboard. Received: an environment "
-            "without it. Install it: pip install tensorboard."
-        )

@@ -6,7 +6,7 @@ import pytest
 
 import kseq
 from kseq.training import LengthBatches, TokenDropout, batches, teacher_forcing, windows
-from kseq.tuning.trials.resuming import ShuffledBatches
+from kseq.tuning.trials.shuffling import ShuffledBatches
 
 IDS = [[5, 6, 7], [8], [9, 5, 6, 7, 8, 9], [5, 5]] * 3
 DATA_SETS = {

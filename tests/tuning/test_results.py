@@ -1,6 +1,5 @@
 """What a search leaves behind and shows, from a journal that the tests write."""
 
-import io
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -9,50 +8,15 @@ import pytest
 
 from kseq.tuning.results import Results
 from kseq.tuning.trials.journal import Journal
-from kseq.tuning.trials.table import LiveTable
+from tests.tuning.journals import CURVES, VALUES, written
 from tests.tuning.searches import Small
 
 LOSS = keras_tuner.Objective("val_loss", "min")
-VALUES = [
-    {"deep": True, "units": 3, "rate": 0.1 + 0.2},
-    {"deep": False, "rate": 0.02},
-    {"deep": True, "units": 5, "rate": 0.9, "name": "<b>&"},
-    {"deep": False, "rate": 0.05},
-]
-CURVES = [[0.9, 0.25, 0.5], [0.75], [], [0.7, 0.65]]
 
 
 @pytest.fixture
-def journal(tmp_path):
-    """Trials that completed, was stopped, failed, and was cut off, in this order."""
-    journal = Journal(tmp_path / "search", {"tuner": "RandomSearch"})
-    for number, values in enumerate(VALUES):
-        journal.append("created", str(number), values=values)
-    journal.append("failed", "2", kind="failed", reason="it was too <wide>")
-    for number in (1, 0, 2):
-        curve = CURVES[number]
-        failed = not curve
-        journal.append(
-            "ended",
-            str(number),
-            score=None if failed else min(curve),
-            epoch=0 if failed else curve.index(min(curve)),
-            stopped=number == 1,
-            parameters=None if failed else 1234,
-            curve=curve,
-            curves={} if failed else {"val_loss": curve},
-            space=None,
-            reason="it was too <wide>" if failed else None,
-            details=None,
-            seconds=61.5,
-        )
-    yield journal
-    journal.close()
-
-
-@pytest.fixture
-def results(journal):
-    return Results(Small(), LOSS, journal)
+def results(tmp_path):
+    return Results(Small(), LOSS, written(tmp_path / "search"))
 
 
 def test_the_table_says_what_became_of_each_trial(results):
@@ -114,34 +78,6 @@ def test_where_no_trial_has_completed_the_report_says_so(tmp_path):
     assert "No trial has completed" in results.report(tmp_path / "r.html").read_text()
     with pytest.raises(ValueError, match="A trial must have completed"):
         results.best_model()
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_what_is_shown_says_how_each_trial_ended_and_which_is_best(stream, journal):
-    table = LiveTable(True, LOSS, stream())
-    table.show_past([], 4)
-    with table:
-        for event in journal.events:
-            if event["event"] == "ended":
-                table.show_end(event)
-        table.update({})
-    shown = " ".join(table.stream.getvalue().split())
-    for expected in ("0.75", "0.25", "3 of 4 trials", "too <wide>", "left"):
-        assert expected in shown
-    assert "best 0.25 (trial 0)" in shown
-    assert ("\x1b" in table.stream.getvalue()) == (stream is Terminal)
-
-
-def test_what_is_not_verbose_is_silent(journal):
-    table = LiveTable(False, LOSS, io.StringIO())
-    with table:
-        table.show_end(journal.events[-1])
-    assert table.stream.getvalue() == ""
 
 
 def test_a_data_frame_keeps_what_a_hyperparameter_is_named_like(tmp_path):

@@ -23,10 +23,15 @@ def replacing(path, suffix=""):
             os.remove(temporary)
 
 
-def write_json(path, value):
-    """Writes JSON in one stroke: readers see the old file or the new one."""
+def write_text(path, text):
+    """Writes a text in one stroke: readers see the old file or the new one."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file)
+        file.write(text)
+
+
+def write_json(path, value):
+    """Writes JSON in one stroke."""
+    write_text(path, json.dumps(value))
 
 
 def read_json(path):

@@ -18,10 +18,10 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Listener, wait
 from pathlib import Path
 
-from kseq.tuning.trials.server import TrialServerLost
+from kseq.tuning.trials.errors import TrialServerLost
+from kseq.tuning.trials.job import Joined, Left, moved
+from kseq.tuning.trials.layout import SearchDirectory
 
-KEY = "key"
-PATHS = ("directory", "output", "past", "tensorboard")  # those of a job
 NO_NETWORK = (OSError, EOFError, AuthenticationError)
 KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # seconds
 PATIENCE = 60  # seconds that a worker waits for its chief
@@ -31,8 +31,8 @@ MOST_RETURNS = 3  # of a worker whose server was killed
 class Crew:
     """The chief's own server and those of the workers that have come, as one.
 
-    Is used like a `TrialServer`. What it hears besides has the name None: `("joined",
-    names)` and `("left", names)`, of workers whose trials are lost.
+    Is used like a `TrialServer`. What it hears besides has the name None: `Joined` and
+    `Left`, of workers whose trials are lost.
 
     Args:
         server: The `TrialServer` of this host.
@@ -89,7 +89,7 @@ class Crew:
         while not self.arrived.empty():
             link, names = self.arrived.get()
             self.remote |= dict.fromkeys(names, link)
-            self.news.append((None, ("joined", names)))
+            self.news.append((None, Joined(names)))
         links = [link for link in {self.server.link, *self.remote.values()} if link]
         for link in [] if self.news else wait(links, seconds):
             if link is self.server.link:
@@ -107,7 +107,7 @@ class Crew:
             del self.remote[name]
         link.close()
         if names:
-            self.news.append((None, ("left", names)))
+            self.news.append((None, Left(names)))
 
     def close(self):
         """Sends the workers home, and kills the trials of this host."""
@@ -181,7 +181,7 @@ def connect(address, directory, patience):
     place, deadline = parse(address, "worker"), time.monotonic() + patience
     while True:
         try:
-            return Client(place, authkey=(Path(directory) / KEY).read_bytes())
+            return Client(place, authkey=SearchDirectory(directory).key.read_bytes())
         except NO_NETWORK as error:
             if time.monotonic() > deadline:
                 raise ChiefLost(
@@ -192,18 +192,9 @@ def connect(address, directory, patience):
         time.sleep(min(0.5, patience))
 
 
-def moved(job, directory):
-    """The job with its paths in the directory as this host knows it."""
-    places = {name: job[name] for name in PATHS if job[name] is not None}
-    return job | {
-        name: str(directory / Path(place).relative_to(job["root"]))
-        for name, place in places.items()
-    }
-
-
 def key_of(directory):
     """The key of a search, made when it first listens; only its owner may read it."""
-    path = Path(directory) / KEY
+    path = SearchDirectory(directory).key
     if not path.exists():
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as file:

@@ -1,16 +1,9 @@
 """The journal of a search: all that happened, kept so that no kill can lose it.
 
-A search is a list of events, numbered in their order:
-
-- `created`: the oracle gave a trial its values;
-- `idle`: the oracle had nothing to give before a running trial ends;
-- `ended`: a trial completed or failed for good, with its scores and reasons;
-- `failed`: a trial failed, and will run again;
-- `lost`: a number of which neither copy was left.
-
-An oracle that lives through the same events again has the same state, so the events are
-the state. They stand twice on the disk, in `journal.json` and in the file `trial.json`
-of each trial; either mends the other.
+A search is a list of events, numbered in their order; `events.py` says which. An oracle
+that lives through the same events again has the same state, so the events are the
+state. They stand twice on the disk, all in the journal and those of a trial in its
+directory; either mends the other.
 """
 
 import contextlib
@@ -19,9 +12,9 @@ import shutil
 import warnings
 from pathlib import Path
 
+from kseq.tuning.trials.events import FAILED, LOST, of_kind
 from kseq.tuning.trials.files import read_json, write_json
-
-FILES = ("search.json", "journal.json")
+from kseq.tuning.trials.layout import SearchDirectory
 
 
 class Journal:
@@ -38,10 +31,11 @@ class Journal:
 
     def __init__(self, directory, identity, overwrite=False):
         self.directory = Path(directory)
+        self.files = SearchDirectory(directory)
         self.identity = identity
         self._refuse_what_is_no_search()
-        (self.directory / "trials").mkdir(parents=True, exist_ok=True)
-        self._lock = lock(self.directory)
+        self.files.trials.mkdir(parents=True, exist_ok=True)
+        self._lock = lock(self.files)
         if overwrite:
             self._delete()
         try:
@@ -58,9 +52,10 @@ class Journal:
             self._lock = None
 
     def trial_directory(self, trial_id):
-        path = self.directory / "trials" / trial_id
-        path.mkdir(exist_ok=True)
-        return path
+        """The paths of a trial, in a folder that is made if it does not exist."""
+        files = self.files.trial(trial_id)
+        files.path.mkdir(exist_ok=True)
+        return files
 
     def append(self, event, trial_id=None, **facts):
         """Records an event; it is on the disk when this returns."""
@@ -71,27 +66,31 @@ class Journal:
             self._write_trial(trial_id)
         self._write()
 
-    def of_trial(self, trial_id):
+    def failures_of(self, trial_id):
+        """How each attempt at a trial failed after which it ran again."""
+        return [event["kind"] for event in of_kind(self._of_trial(trial_id), FAILED)]
+
+    def _of_trial(self, trial_id):
         return [event for event in self.events if event["trial"] == trial_id]
 
     def _write_trial(self, trial_id):
-        path = self.trial_directory(trial_id) / "trial.json"
-        write_json(path, self.of_trial(trial_id))
+        path = self.trial_directory(trial_id).events
+        write_json(path, self._of_trial(trial_id))
 
     def _write(self):
         # The curves of all metrics stand with each trial alone: this file stays small.
         bare = {"curves": None}
         events = [e | bare if "curves" in e else e for e in self.events]
         content = {"identity": self.identity, "events": events}
-        write_json(self.directory / "journal.json", content)
-        write_json(self.directory / "search.json", self.identity)
+        write_json(self.files.journal, content)
+        write_json(self.files.identity, self.identity)
 
     def _delete(self):
-        for folder in ("trials", "tensorboard"):
-            shutil.rmtree(self.directory / folder, ignore_errors=True)
-        for name in FILES:
-            (self.directory / name).unlink(missing_ok=True)
-        (self.directory / "trials").mkdir(exist_ok=True)
+        for folder in (self.files.trials, self.files.tensorboard):
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in (self.files.identity, self.files.journal):
+            path.unlink(missing_ok=True)
+        self.files.trials.mkdir(exist_ok=True)
 
     def _refuse_what_is_no_search(self):
         path = self.directory
@@ -99,10 +98,9 @@ class Journal:
             raise ValueError(
                 f"`directory` must be a directory. Received: {path}, which is a file."
             )
-        known = (*FILES, "trials")
-        if not path.exists() or any((path / name).exists() for name in known):
+        if not path.exists() or self.files.holds_search():
             return
-        others = [name for name in os.listdir(path) if name != "lock"]
+        others = [name for name in os.listdir(path) if name != self.files.lock.name]
         if others:
             raise ValueError(
                 f"`directory` must be empty, new, or hold this search. Received: "
@@ -110,9 +108,7 @@ class Journal:
             )
 
     def _refuse_another_search(self):
-        journal = read_json(self.directory / "journal.json") or {}
-        mine = self.identity
-        found = journal.get("identity") or read_json(self.directory / "search.json")
+        found, mine = read_identity(self.files), self.identity
         if found is None or found == mine:
             return
         unlike = [k for k in sorted({*found, *mine}) if found.get(k) != mine.get(k)]
@@ -129,8 +125,8 @@ class Journal:
 
     def _read_events(self):
         """The events of both copies, each mended by the other."""
-        events, damaged = collect_events(self.directory)
-        trials = sorted((self.directory / "trials").iterdir())
+        events, damaged = collect_events(self.files)
+        trials = sorted(self.files.trials.iterdir())
         if trials and damaged:
             warnings.warn(
                 f"{', '.join(damaged)} in {self.directory} was damaged or lost, and is "
@@ -142,12 +138,9 @@ class Journal:
             if path.name not in known:  # an event that never was: begin it afresh
                 shutil.rmtree(path)
         for trial_id in known - {None}:
-            self.trial_directory(trial_id)
-            if read_json(self.directory / "trials" / trial_id / "trial.json") is None:
-                write_json(
-                    self.trial_directory(trial_id) / "trial.json",
-                    [event for event in events if event["trial"] == trial_id],
-                )
+            path = self.trial_directory(trial_id).events
+            if read_json(path) is None:
+                write_json(path, [e for e in events if e["trial"] == trial_id])
         return events
 
 
@@ -161,28 +154,35 @@ class Record:
     def __init__(self, directory):
         is_path = isinstance(directory, str | os.PathLike)
         self.directory = Path(directory if is_path else "")
+        files = SearchDirectory(self.directory)
         is_there = is_path and self.directory.is_dir()
-        journal = (read_json(self.directory / "journal.json") if is_there else 0) or {}
-        saved = read_json(self.directory / "search.json") if is_there else None
-        self.identity = journal.get("identity") or saved
+        self.identity = read_identity(files) if is_there else None
         if not isinstance((self.identity or {}).get("objective"), list):
             raise ValueError(
                 "`directory` must be that of a search of this version of kseq. "
-                f"Received: directory={str(directory)!r}, without such a search.json. "
+                f"Received: directory={str(directory)!r}, without such a "
+                f"{files.identity.name}. "
                 "Name the one that `kseq.tuning.search` was given."
             )
-        self.events, _ = collect_events(self.directory)
+        self.events, _ = collect_events(files)
 
 
-def collect_events(directory):
+def read_identity(files):
+    """The identity of the search in a `SearchDirectory`, or None."""
+    journal = read_json(files.journal) or {}
+    return journal.get("identity") or read_json(files.identity)
+
+
+def collect_events(files):
     """The events of both copies, up to the last number, and the damaged files."""
-    whole = read_json(directory / "journal.json")
+    whole = read_json(files.journal)
     found = {e["number"]: e for e in (whole or {}).get("events", [])}
-    damaged = ["journal.json"] if whole is None else []
-    for path in sorted((directory / "trials").glob("*")):
-        events = read_json(path / "trial.json")
-        if events is None and (path / "trial.json").exists():
-            damaged.append(f"trials/{path.name}/trial.json")
+    damaged = [files.journal.name] if whole is None else []
+    for folder in sorted(files.trials.glob("*")):
+        path = files.trial(folder.name).events
+        events = read_json(path)
+        if events is None and path.exists():
+            damaged.append(path.relative_to(files.path).as_posix())
         found.update({event["number"]: event for event in events or []})
     return in_order(found), damaged
 
@@ -192,7 +192,7 @@ def in_order(found):
     events = []
     for number in sorted(found):
         while len(events) < number:
-            events.append({"number": len(events), "event": "lost", "trial": None})
+            events.append({"number": len(events), "event": LOST, "trial": None})
         events.append(found[number])
     return events
 
@@ -202,18 +202,18 @@ def brief(value, length=60):
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def lock(directory):
+def lock(files):
     """Holds the directory for this process, until the file closes or it ends."""
     with contextlib.suppress(ImportError):
         import fcntl
 
-        file = open(directory / "lock", "a")  # noqa: SIM115
+        file = open(files.lock, "a")  # noqa: SIM115
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
             raise ValueError(
-                f"`directory` must not be in use. Received: {directory}, in which "
+                f"`directory` must not be in use. Received: {files.path}, in which "
                 "another process is searching. Wait for it, or name another."
             ) from None
         return file

@@ -8,12 +8,12 @@ the journal again.
 
 import contextlib
 import copy
-import math
 import warnings
 
 import keras_tuner
 
-from kseq.training.directions import known_direction
+from kseq.tuning.objectives import make_objective
+from kseq.tuning.trials.events import CREATED, ENDED, IDLE
 
 TUNERS = {
     "random": keras_tuner.oracles.RandomSearchOracle,
@@ -46,43 +46,6 @@ def make_oracle(tuner, objective, seed, epochs):
             )
         settings["max_epochs"] = epochs
     return TUNERS[tuner](**settings)
-
-
-def make_objective(objective):
-    """Returns KerasTuner's `Objective`, its direction inferred where that is possible.
-
-    Args:
-        objective: A name, a pair of a name and a direction, an `Objective`, or a list
-            of these.
-
-    Raises:
-        ValueError: The direction of a metric is not known.
-    """
-    if isinstance(objective, list):
-        parts = [make_objective(part) for part in objective]
-        return keras_tuner.oracles.RandomSearchOracle(objective=parts).objective
-    found = objective
-    if isinstance(objective, tuple) and len(objective) == 2:
-        found = keras_tuner.Objective(*objective)
-    elif isinstance(objective, str):
-        found = inferred(objective)
-    ok = isinstance(found, keras_tuner.Objective)
-    if not ok or found.direction not in ("min", "max"):
-        raise ValueError(
-            "`objective` must be a metric of Keras or kseq, or a metric and whether "
-            f"less or more of it is better. Received: objective={objective!r}. Pass ("
-            f'"{getattr(found, "name", objective)}", "max") or (..., "min").'
-        )
-    return found
-
-
-def inferred(name):
-    """The objective of a name, or None if its direction is known to nobody."""
-    if known := known_direction(name):
-        return keras_tuner.Objective(name, known)
-    with contextlib.suppress(ValueError):  # KerasTuner asks Keras' metrics
-        return keras_tuner.oracles.RandomSearchOracle(objective=name).objective
-    return None
 
 
 class Proposer:
@@ -127,14 +90,14 @@ class Proposer:
     def replay(self, events):
         """Lives through the events of a journal."""
         for event in events:
-            if event["event"] == "ended":
+            if event["event"] == ENDED:
                 self.end(event["trial"], event["score"], event["epoch"], event["space"])
-            elif event["event"] == "created":
+            elif event["event"] == CREATED:
                 trial = self.create()
                 if trial.status != "RUNNING" or trial.trial_id != event["trial"]:
                     trial = self._adopt(trial, event)
                 trial.hyperparameters.values = dict(event["values"])
-            elif event["event"] == "idle":
+            elif event["event"] == IDLE:
                 self.create()
 
     def _adopt(self, trial, event):
@@ -159,7 +122,3 @@ def quiet():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
-
-
-def is_finite(value):
-    return isinstance(value, int | float) and math.isfinite(value)

@@ -12,13 +12,20 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import warnings
 from multiprocessing.connection import wait
 
-import cloudpickle
+from kseq.tuning.trials.errors import TrialServerLost
+from kseq.tuning.trials.job import Exit, Kill, Start, Tell
+from kseq.tuning.trials.payload import (
+    Loader,
+    hidden_prompt,
+    pack,
+    receive_packed,
+    send_packed,
+)
 
 THREADS_OF_RUNTIMES = ("tf_", "llvm-worker")
 BREATH = 0.1  # seconds between two looks at whether a child has died
@@ -60,16 +67,16 @@ class TrialServer:
         """Starts a trial. `name` is free again when its `exit` was heard."""
         self.open()
         with self._lost():
-            self.link.send(("start", name, job))
+            self.link.send(Start(name, job))
 
     def tell(self, name, message):
         with self._lost():
-            self.link.send(("tell", name, message))
+            self.link.send(Tell(name, message))
 
     def kill(self, name):
         """Kills a trial; its `exit` will be heard."""
         with self._lost():
-            self.link.send(("kill", name, None))
+            self.link.send(Kill(name))
 
     def hear(self, seconds):
         """Returns `(name, message)`, or None if all is silent for that long.
@@ -104,76 +111,6 @@ class TrialServer:
         except (EOFError, OSError) as error:
             self.close()
             raise TrialServerLost from error
-
-
-class TrialServerLost(Exception):
-    """The server is gone, and all trials with it."""
-
-
-def pack(payload):
-    """The payload as bytes, and its arrays apart, so that nothing copies them again.
-
-    Functions and classes go by their names, and where that cannot be, by value: those
-    of a notebook or another prompt, and those without a name.
-    """
-    ways = [cloudpickle.dumps] if is_prompt() else [pickle.dumps, cloudpickle.dumps]
-    for dumps in ways:
-        buffers = []
-        try:
-            data = dumps(payload, protocol=5, buffer_callback=buffers.append)
-            return [data, *(buffer.raw() for buffer in buffers)]
-        except Exception as error:
-            failure = error
-    raise ValueError(
-        "The space and the data must pickle, since every trial has a process of its "
-        f"own. Received: {type(failure).__name__}: {failure}. Open files, locks and "
-        "models in the process of the trial: in the space's `build` or `fit`, or in a "
-        "function that makes the data."
-    ) from failure
-
-
-def is_prompt():
-    """Tell whether no process can import what this one runs: typed or piped in."""
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
-    is_file = getattr(main, "__spec__", None) or (file and os.path.exists(file))
-    return hasattr(sys, "ps1") or not is_file
-
-
-@contextlib.contextmanager
-def hidden_prompt():
-    """Keeps new processes from importing a program that is no file."""
-    main, hidden = sys.modules["__main__"], {}
-    if is_prompt():
-        hidden = {k: v for k, v in vars(main).items() if k in ("__file__", "__spec__")}
-    vars(main).update(dict.fromkeys(hidden))
-    try:
-        yield
-    finally:
-        vars(main).update(hidden)
-
-
-def send_packed(connection, parts):
-    connection.send(len(parts))
-    for part in parts:
-        connection.send_bytes(part)
-
-
-def receive_packed(connection):
-    return [connection.recv_bytes() for _ in range(connection.recv())]
-
-
-class Loader:
-    """Unpacks a payload when it is called, each time anew.
-
-    Unpacking may start a runtime's threads, so it is left to the trials.
-    """
-
-    def __init__(self, parts):
-        self.parts = [parts[0], *map(bytearray, parts[1:])]
-
-    def __call__(self):
-        return pickle.loads(self.parts[0], buffers=self.parts[1:])
 
 
 def shares(workers):
@@ -222,14 +159,15 @@ def serve(connection):
             for name in list(children):
                 forward(connection, children, name)
             if connection in ready:
-                kind, name, content = connection.recv()
-                if kind == "start":
-                    children[name] = spawn(context, run, load, content)
-                elif name in children and kind == "tell":
+                message = connection.recv()
+                child = children.get(message.name)
+                if isinstance(message, Start):
+                    children[message.name] = spawn(context, run, load, message.job)
+                elif child and isinstance(message, Tell):
                     with contextlib.suppress(OSError):
-                        children[name][1].send(content)
-                elif name in children and kind == "kill":
-                    end(children[name][0])
+                        child[1].send(message.content)
+                elif child and isinstance(message, Kill):
+                    end(child[0])
     except (EOFError, OSError):
         pass  # the parent is gone
     finally:
@@ -274,7 +212,7 @@ def forward(connection, children, name):
         process.join()
         link.close()
         del children[name]
-        connection.send((name, ("exit", exit_code)))
+        connection.send((name, Exit(exit_code)))
 
 
 def end(process):

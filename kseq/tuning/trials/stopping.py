@@ -102,16 +102,3 @@ def at_least_one(name, value):
     if value < 1:
         raise ValueError(f"`{name}` must be 1 or more. Received: {name}={value}.")
     return value
-
-
-def any_value(curve):
-    return any(value is not None for value in curve)
-
-
-def filled(curve):
-    """A curve in which an epoch without a value has the last one, or the first."""
-    values, last = [], next(value for value in curve if value is not None)
-    for value in curve:
-        last = last if value is None else value
-        values.append(last)
-    return values

@@ -1,8 +1,9 @@
 """What a search shows while it runs: a live table, or lines that a log can hold."""
 
-import contextlib
 import sys
 import time
+
+from kseq.tuning.trials.events import best_event, duration, outcome
 
 try:
     from rich.console import Console
@@ -124,34 +125,3 @@ class LiveTable:
             cells = [f"running on {worker}", score, str(len(run.curve)), took]
             table.add_row(run.trial.trial_id, *cells, style="cyan")
         return table
-
-
-def best_event(ended, objective):
-    """The event of the best trial, the first among equals, or None."""
-    best = None
-    for event in ended:
-        score = event["score"]
-        if score is not None:
-            if best is None or objective.better_than(score, best["score"]):
-                best = event
-    return best
-
-
-def outcome(event, name):
-    """How a trial ended, in a few words."""
-    if event["score"] is None:
-        return f"failed: {event['reason']}"
-    text = f"{name} {event['score']:.5g}"
-    if event["stopped"]:
-        text += f", stopped after epoch {len(event['curve'])}"
-    return f"{text} in {duration(event['seconds'])}"
-
-
-def duration(seconds):
-    with contextlib.suppress(OverflowError):
-        minutes, seconds = divmod(round(seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        if hours:
-            return f"{hours} h {minutes} min"
-        return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    return "for ever"

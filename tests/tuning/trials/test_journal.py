@@ -1,9 +1,6 @@
-import json
-from pathlib import Path
-
 import pytest
 
-from kseq.tuning.trials.files import read_json, replacing, write_json
+from kseq.tuning.trials.files import read_json, write_json
 from kseq.tuning.trials.journal import Journal
 
 MINE = {"objective": "val_loss", "seed": 3}
@@ -102,15 +99,3 @@ def test_two_searches_cannot_share_a_directory_at_once(tmp_path):
         Journal(tmp_path, MINE)
     journal.close()
     reopened(tmp_path)
-
-
-def test_a_file_is_whole_or_as_before(tmp_path):
-    path = tmp_path / "file.json"
-    write_json(path, [1, 2])
-    with pytest.raises(TypeError):
-        write_json(path, [3, object()])
-    assert json.loads(path.read_text()) == [1, 2]
-    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
-        Path(temporary).write_text("half")
-        1 / 0  # noqa: B018
-    assert [p.name for p in tmp_path.iterdir()] == ["file.json"]

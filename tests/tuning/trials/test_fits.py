@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from keras.callbacks import EarlyStopping, ReduceLROnPlateau
 
-from kseq.tuning.trials.resuming import (
-    FailedTrial,
-    FatalError,
-    Fits,
-    ShuffledBatches,
-    checkpoint_of,
-)
+from kseq.tuning.trials import checkpoint_callback
+from kseq.tuning.trials.errors import FailedTrial, FatalError
+from kseq.tuning.trials.fits import Fits
+from kseq.tuning.trials.layout import TrialDirectory
+from kseq.tuning.trials.shuffling import ShuffledBatches
 
 RANDOM = np.random.default_rng(3)
 X = RANDOM.normal(size=(23, 5)).astype("float32")
@@ -38,7 +36,7 @@ def model():
 
 def train(directory, monkeypatch, kill_after=None, callbacks=(), x=X, y=Y, **settings):
     """Trains, a checkpoint after every epoch, and perhaps dies after one of them."""
-    monkeypatch.setattr("kseq.tuning.trials.resuming.SHARE_OF_TIME", float("inf"))
+    monkeypatch.setattr(checkpoint_callback, "SHARE_OF_TIME", float("inf"))
     directory.mkdir(exist_ok=True)
     reported = []
 
@@ -107,7 +105,7 @@ def test_a_damaged_checkpoint_means_to_begin_again(tmp_path, monkeypatch):
     straight = train(tmp_path / "a", monkeypatch)
     with pytest.raises(Killed):
         train(tmp_path / "b", monkeypatch, 3)
-    path = checkpoint_of(tmp_path / "b", 0)
+    path = TrialDirectory(tmp_path / "b").checkpoint(0)
     path.write_bytes(path.read_bytes()[:900])
     resumed = train(tmp_path / "b", monkeypatch)
     assert resumed[1] == straight[1] and resumed[2] == [0, 1, 2, 3, 4, 5]
@@ -159,7 +157,7 @@ def test_an_objective_that_no_metric_has_is_fatal(tmp_path):
 
 def test_a_checkpoint_holds_no_pickle(tmp_path, monkeypatch):
     train(tmp_path, monkeypatch, callbacks=[impatient, plateau])
-    with np.load(checkpoint_of(tmp_path, 0), allow_pickle=False) as file:
+    with np.load(TrialDirectory(tmp_path).checkpoint(0), allow_pickle=False) as file:
         assert all(file[name].dtype != object for name in file.files)
         assert json.loads(str(file["meta"]))["next_epoch"] == 6
 
@@ -188,7 +186,7 @@ def folds(trained, data):
 
 def phases(directory, monkeypatch, train_phases, kill_after=None):
     """Trains in several calls of `fit`, and perhaps dies in one of them."""
-    monkeypatch.setattr("kseq.tuning.trials.resuming.SHARE_OF_TIME", float("inf"))
+    monkeypatch.setattr(checkpoint_callback, "SHARE_OF_TIME", float("inf"))
     directory.mkdir(exist_ok=True)
     reported, trained = [], model()
 

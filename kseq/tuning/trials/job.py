@@ -1,0 +1,193 @@
+"""The job of a trial's process, and every message between it and the search."""
+
+import dataclasses
+import signal
+from typing import ClassVar
+
+from kseq.tuning.trials.layout import SearchDirectory, TrialDirectory
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a process has to do: train one trial, or explore the space.
+
+    Attributes:
+        root: The directory of the search, as the host of the process knows it. To
+            explore, any folder for the output.
+        seed: Non-negative integer that all randomness of the process follows from.
+        trial: The trial's number, or None to explore.
+        space: The config of the trial's `keras_tuner.HyperParameters`.
+        values: Their values, by name.
+        objective: Name and direction, or a list of such pairs.
+        epochs: `(first, end)`, where they are not the user's to choose (Hyperband).
+        past: The number of the trial that this one goes on from, or None.
+        executions: How often to train a model.
+        tensorboard: Whether to write curves for TensorBoard.
+    """
+
+    root: str
+    seed: int
+    trial: str | None = None
+    space: dict | None = None
+    values: dict | None = None
+    objective: tuple | list | None = None
+    epochs: tuple | None = None
+    past: str | None = None
+    executions: int = 1
+    tensorboard: bool = False
+
+    @property
+    def directory(self):
+        """Where the process keeps its files."""
+        if self.trial is None:
+            return TrialDirectory(self.root)
+        return SearchDirectory(self.root).trial(self.trial)
+
+    @property
+    def keeps_state(self):
+        """Whether another trial may go on from this one."""
+        return self.epochs is not None
+
+
+def moved(job, directory):
+    """The job of a search whose directory another host knows by another path."""
+    return dataclasses.replace(job, root=str(directory))
+
+
+# What a process says, in the end or on its way.
+
+
+@dataclasses.dataclass(frozen=True)
+class Explored:
+    """The hyperparameters of the space were found; `space` is their config."""
+
+    space: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Resumed:
+    """The trial goes on, after epochs with these logs."""
+
+    logs: list
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """An epoch is over. It is answered by whether to go on."""
+
+    score: float | None
+    logs: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """The trial is over, and has a score.
+
+    Attributes:
+        score: The objective, the mean of all executions.
+        epoch: The index of the best epoch.
+        curves: All metrics, `{name: [number of each epoch]}`.
+        stopped: Whether it was stopped early.
+        parameters: The number of weights of the model, or None.
+        weights: Whether it has left weights.
+        space: The config of its hyperparameters, those that `fit` asked for among them.
+    """
+
+    score: float
+    epoch: int
+    curves: dict
+    stopped: bool
+    parameters: int | None
+    weights: bool
+    space: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Failed:
+    """The trial is no use; another attempt begins anew, with another seed."""
+
+    reason: str
+    details: str = ""
+    kind: ClassVar[str] = "failed"  # what the journal calls it
+
+
+@dataclasses.dataclass(frozen=True)
+class Fatal:
+    """No trial of this search can be of use."""
+
+    reason: str
+
+
+# What is found out about a process that says nothing.
+
+
+@dataclasses.dataclass(frozen=True)
+class Died(Failed):
+    """The process ended without a word; another attempt goes on where it was."""
+
+    kind: ClassVar[str] = "died"
+
+
+@dataclasses.dataclass(frozen=True)
+class Late(Failed):
+    """The process took too long; there is no other attempt."""
+
+    kind: ClassVar[str] = "late"
+
+
+@dataclasses.dataclass(frozen=True)
+class Exit:
+    """The process has ended, and nothing more will come from it."""
+
+    code: int | None
+
+    def reason(self):
+        """Says how a process ended that should not have."""
+        if self.code is not None and self.code < 0:
+            name = signal.Signals(-self.code).name
+            hint = ", perhaps for want of memory" if name == "SIGKILL" else ""
+            return f"its process was killed by {name}{hint}"
+        return f"its process ended with exit code {self.code}"
+
+
+# What a chief says of workers on other hosts.
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined:
+    """Workers of these names are there."""
+
+    names: list
+
+
+@dataclasses.dataclass(frozen=True)
+class Left:
+    """Workers of these names are gone, and their trials with them."""
+
+    names: list
+
+
+# What the search says to the server, by the name of a worker.
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Start a process for this job."""
+
+    name: str
+    job: Job
+
+
+@dataclasses.dataclass(frozen=True)
+class Tell:
+    """Pass the content on to the process."""
+
+    name: str
+    content: object
+
+
+@dataclasses.dataclass(frozen=True)
+class Kill:
+    """Kill the process."""
+
+    name: str
