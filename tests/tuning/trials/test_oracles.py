@@ -4,6 +4,7 @@ import pytest
 
 import kseq
 from kseq.training import EditDistanceRate, SaveBest
+from kseq.tuning.fingerprint import fingerprint
 from kseq.tuning.trials.oracles import Proposer, hyperparameters_from, make_oracle
 
 
@@ -51,6 +52,19 @@ def test_an_oracle_that_lives_through_the_journal_goes_on_as_if_never_stopped(tu
     advance(again, stopped, 5)
     assert stopped == straight
     assert len(straight) >= 26
+
+
+def test_an_oracle_writes_no_files_and_is_the_same_otherwise(tmp_path):
+    kind = keras_tuner.oracles.RandomSearchOracle
+    oracle = kind(objective="val_loss", seed=11)
+    oracle._set_project_dir(tmp_path, "project")  # as KerasTuner does
+    before = fingerprint(type(oracle))
+    advance(Proposer(oracle, space()), [], 2)
+    assert len(oracle.end_order) == 2 and list(tmp_path.iterdir()) == []
+    assert isinstance(oracle, kind) and fingerprint(type(oracle)) == before
+    oracle.save()
+    kind.save(oracle)
+    assert [path.name for path in tmp_path.rglob("*.json")] == ["oracle.json"]
 
 
 def test_a_trial_that_was_running_is_running_again_after_a_replay():
