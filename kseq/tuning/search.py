@@ -84,7 +84,8 @@ def search(
             which has the same space, data, objective, tuner and arguments of `fit`.
             Functions and classes of your own are the same while their code is, and that
             of the functions that it names. What a function returns or a data set reads
-            from files is not looked at.
+            from files is not looked at. A search that could not go on before any trial
+            had a score makes way for another.
         overwrite: Whether to delete what an earlier search has left in the directory,
             once the new space has built a model. Files of others are refused.
         seed: Non-negative integer that all randomness follows from. None draws one,

@@ -24,7 +24,7 @@ from kseq.tuning import (
     search,
 )
 from kseq.tuning.budget import WatchObjective
-from tests.tuning.searches import Instant, OwnLoop, Small, X, Y
+from tests.tuning.searches import Instant, Measured, OwnLoop, Small, X, Y
 
 IDS = [[4, 5], [6]]
 WORDS = Vocabulary("word").adapt(["Anna works"])
@@ -35,15 +35,6 @@ class Ranked(Instant):
 
     def fit(self, hp, model, *args, **kwargs):
         return {"rank": hp.get("x") ** 2}
-
-
-class Measured(Small):
-    """Compiles a metric too."""
-
-    def build(self, hp):
-        model = super().build(hp)
-        model.compile(model.optimizer, "mse", metrics=["mae"], run_eagerly=True)
-        return model
 
 
 class Unregistered(keras.layers.Dense):
@@ -241,12 +232,10 @@ ADVICE = {
         lambda: own_layers(OfOwnLayers()),
     ),
     "an objective that is not measured": (
-        lambda: train_one(Small(), objective="val_mean_absolute_error"),
+        lambda: train_one(Small(), objective=("val_mae", "min")),
         "Add it to the metrics of `compile`; one that begins with val_ needs "
         "`validation_data` too.",
-        lambda: train_one(
-            Measured(), objective=("val_mae", "min"), directory="measured"
-        ),
+        lambda: train_one(Measured(), objective=("val_mae", "min")),
     ),
     "a space of one model": (
         lambda: declared(classifier()),

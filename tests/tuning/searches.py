@@ -34,6 +34,15 @@ class Small(keras_tuner.HyperModel):
         return model
 
 
+class Measured(Small):
+    """Compiles a metric too."""
+
+    def build(self, hp):
+        model = super().build(hp)
+        model.compile(model.optimizer, "mse", metrics=["mae"], run_eagerly=True)
+        return model
+
+
 class Dying(Small):
     """Kills its process in the first epochs of its second trial, once."""
 

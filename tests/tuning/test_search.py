@@ -22,6 +22,7 @@ from tests.tuning.searches import (
     Failing,
     Folds,
     Instant,
+    Measured,
     OnlyInFit,
     OwnLoop,
     Phases,
@@ -62,6 +63,16 @@ def test_a_search_finds_what_it_tried(straight):
     names = {"space": Small()}
     exec(html.unescape(re.search("<pre>(.*?)</pre>", page, re.S)[1]), names)
     assert names["model"].evaluate(X, Y, verbose=0) == loss
+
+
+def test_a_search_leaves_the_files_that_every_version_knows(straight):
+    root = straight.directory
+    left = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
+    of_search = {"journal.json", "search.json", "lock"}
+    of_trial = ["trial.json", "output.txt"]
+    of_trial += ["best.weights.h5", "build_config.json", "model.json"]
+    trials = [f"trials/{row['trial']}" for row in straight.table()]
+    assert left == of_search | {f"{t}/{name}" for t in trials for name in of_trial}
 
 
 def test_the_best_models_come_in_order(straight):
@@ -339,8 +350,13 @@ class TestBadInput:
         assert not (tmp_path / "a").exists()
 
     def test_an_objective_that_no_metric_has(self, tmp_path):
-        arguments = settings(tmp_path) | {"objective": ("val_bleu", "max")}
-        with pytest.raises(ValueError, match="one of loss, val_loss. Received: .*bleu"):
+        arguments = settings(tmp_path) | {"objective": ("val_mae", "min")}
+        arguments["max_trials"] = 1
+        with pytest.raises(ValueError, match="one of loss, val_loss. Received: .*mae"):
+            search(Small(), (X, Y), **arguments)
+        results = search(Measured(), (X, Y), **arguments)
+        assert [row["status"] for row in results.table()] == ["completed"]
+        with pytest.raises(ValueError, match="another search .*space: there Measured"):
             search(Small(), (X, Y), **arguments)
 
     def test_a_builder_that_raises(self, tmp_path):

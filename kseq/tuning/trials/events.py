@@ -11,10 +11,21 @@ IDLE = "idle"  # the oracle had nothing to give before a running trial ends
 ENDED = "ended"  # a trial completed or failed for good, with its scores and reasons
 FAILED = "failed"  # a trial failed, and will run again
 LOST = "lost"  # a number of which neither copy was left
+GAVE_UP = "gave up"  # the search could not go on, for the reason given
 
 
 def of_kind(events, kind):
     return [event for event in events if event["event"] == kind]
+
+
+def has_result(events):
+    """Tell whether anything is lost with these events: a score, or a trial under way.
+
+    A search that gave up before any trial had a score has none.
+    """
+    if any(event["score"] is not None for event in of_kind(events, ENDED)):
+        return True
+    return bool(events) and not of_kind(events[-1:], GAVE_UP)
 
 
 def best_event(ended, objective):

@@ -12,7 +12,7 @@ import shutil
 import warnings
 from pathlib import Path
 
-from kseq.tuning.trials.events import FAILED, LOST, of_kind
+from kseq.tuning.trials.events import FAILED, GAVE_UP, LOST, has_result, of_kind
 from kseq.tuning.trials.files import read_json, write_json
 from kseq.tuning.trials.layout import SearchDirectory
 
@@ -66,6 +66,11 @@ class Journal:
             self._write_trial(trial_id)
         self._write()
 
+    def give_up(self, reason):
+        """Records that the search cannot go on."""
+        if not of_kind(self.events[-1:], GAVE_UP):
+            self.append(GAVE_UP, reason=reason)
+
     def failures_of(self, trial_id):
         """How each attempt at a trial failed after which it ran again."""
         return [event["kind"] for event in of_kind(self._of_trial(trial_id), FAILED)]
@@ -110,6 +115,10 @@ class Journal:
     def _refuse_another_search(self):
         found, mine = read_identity(self.files), self.identity
         if found is None or found == mine:
+            return
+        events, _ = collect_events(self.files)
+        if not has_result(events):
+            self._delete()
             return
         unlike = [k for k in sorted({*found, *mine}) if found.get(k) != mine.get(k)]
         what = "; ".join(

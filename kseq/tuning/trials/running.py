@@ -12,6 +12,7 @@ from pathlib import Path
 import keras_tuner
 
 from kseq.tuning.trials import hosts
+from kseq.tuning.trials.errors import SearchFailed
 from kseq.tuning.trials.events import ENDED, of_kind
 from kseq.tuning.trials.exploration import complete, explored
 from kseq.tuning.trials.identity import identity
@@ -55,8 +56,12 @@ class Search:
             facts = identity(self.space, known, self.oracle, first, self.settings)
             journal = Journal(self.directory, facts, self.overwrite)
             with contextlib.closing(journal):
-                self._run_trials(journal, known, first, deadline)
-                check_success(journal.events)
+                try:
+                    self._run_trials(journal, known, first, deadline)
+                    check_success(journal.events)
+                except (ValueError, SearchFailed) as error:
+                    journal.give_up(str(error))
+                    raise
             return journal
         finally:
             self.server.close()

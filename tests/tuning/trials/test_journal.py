@@ -99,3 +99,30 @@ def test_two_searches_cannot_share_a_directory_at_once(tmp_path):
         Journal(tmp_path, MINE)
     journal.close()
     reopened(tmp_path)
+
+
+def test_a_search_that_gave_up_without_a_score_gives_way_to_another(tmp_path):
+    journal = Journal(tmp_path, MINE)
+    journal.append("created", "0000", values={"units": 5})
+    journal.append("ended", "0000", score=None, curves={})
+    journal.give_up("no such metric")
+    journal.give_up("no such metric")
+    journal.close()
+    assert [e["event"] for e in reopened(tmp_path)] == ["created", "ended", "gave up"]
+    other = Journal(tmp_path, {**MINE, "seed": 5})
+    other.close()
+    assert other.events == [] and list(tmp_path.glob("trials/*")) == []
+    assert read_json(tmp_path / "search.json")["seed"] == 5
+
+
+@pytest.mark.parametrize("score, gave_up", [(0.5, True), (None, False)])
+def test_a_search_with_a_score_or_under_way_does_not(tmp_path, score, gave_up):
+    journal = Journal(tmp_path, MINE)
+    journal.append("created", "0000", values={"units": 5})
+    journal.append("ended", "0000", score=score, curves={})
+    if gave_up:
+        journal.give_up("all others have failed")
+    journal.close()
+    with pytest.raises(ValueError, match="another search"):
+        Journal(tmp_path, {**MINE, "seed": 5})
+    assert reopened(tmp_path) == journal.events
