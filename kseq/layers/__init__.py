@@ -9,6 +9,7 @@ from kseq.layers.embeddings import (
     SequenceEmbedding,
     TokenEmbedding,
 )
+from kseq.layers.grid_positions import GridPositions
 from kseq.layers.images import ImageDecoder, ImageEncoder, ResidualBlock
 from kseq.layers.masking import (
     as_boolean_mask,
@@ -68,6 +69,7 @@ __all__ = [
     "FeedForward",
     "FiniteScalarQuantizer",
     "GRU",
+    "GridPositions",
     "ImageDecoder",
     "ImageEncoder",
     "LSTM",

@@ -16,6 +16,7 @@ from kseq.layers.masking import as_boolean_mask
 from kseq.layers.validation import (
     concrete_values,
     one_of,
+    optional_positive_integer,
     positive_integer,
     positive_number,
 )
@@ -144,30 +145,17 @@ class LearnedPositions(keras.layers.Layer):
         return sequences_shape  # a trace stands long lengths in for unknown ones
 
     def call(self, sequences, positions=None, mask=None):
-        is_counted = positions is None
-        if is_counted:
-            positions = step_positions(mask, ops.shape(sequences)[-2])
-        positions = ops.convert_to_tensor(positions, "int32")
-        is_beyond = positions >= self.max_length
-        if mask is not None:
-            is_beyond = ops.logical_and(is_beyond, as_boolean_mask(mask))
-        if is_counted:
-            self._refuse(is_beyond)
-        rows = ops.clip(positions, 0, self.max_length - 1)
-        vectors = ops.cast(ops.take(self.table, rows, axis=0), sequences.dtype)
-        return sequences + ops.where(is_beyond[..., None], float("nan"), vectors)
-
-    def _refuse(self, is_beyond):
-        message = (
+        rows, is_beyond = rows_of_table(
+            sequences,
+            positions,
+            mask,
+            self.max_length,
             "A sequence must have as many steps as there are learned positions, "
             f"padding not counted. Received: more than max_length={self.max_length}. "
-            "Cut it off, or make the table longer."
+            "Cut it off, or make the table longer.",
         )
-        seen = concrete_values(is_beyond)
-        if seen is None:
-            compilation.require(ops.logical_not(ops.any(is_beyond)), message)
-        elif seen.any():
-            raise ValueError(message)
+        vectors = ops.cast(ops.take(self.table, rows, axis=0), sequences.dtype)
+        return sequences + ops.where(is_beyond[..., None], float("nan"), vectors)
 
     def get_config(self):
         return {
@@ -188,10 +176,17 @@ class RotaryPositions(Layer):
     `a = s / 10000^(2i/C)`. The product of a rotated query and a rotated key depends on
     how far apart they stand, and no longer on where.
 
+    With `columns` the positions are those of a grid, row by row: half of the pairs turn
+    by the row `s // columns` and half by the column `s % columns`, so the product
+    depends on how many rows and how many columns they stand apart. Division rounds
+    down: what stands before position 0, as a prefix does, fills the rows above the
+    grid, and -1 is the last column of row -1.
+
     Args:
         layout: What makes a pair: `"halves"`, features `i` and `i + C/2`, or
             `"interleaved"`, features `2i` and `2i + 1`, as in the paper.
         max_wavelength: The longest wavelength over 2 pi.
+        columns: Number of columns of a grid. None for a sequence.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -204,8 +199,8 @@ class RotaryPositions(Layer):
         `(B, S, H, C)`.
 
     Raises:
-        ValueError: C is odd, the layout is unknown, or `max_wavelength` is not
-            positive.
+        ValueError: C is odd, or with `columns` does not divide by 4, the layout is
+            unknown, or `max_wavelength` or `columns` is not positive.
 
     Example:
 
@@ -217,12 +212,14 @@ class RotaryPositions(Layer):
 
     References:
         - [Su et al., 2021](https://arxiv.org/abs/2104.09864), 3.2.2, 3.4.2
+        - [Heo et al., 2024](https://arxiv.org/abs/2403.13298), 3.2 (axial, for a grid)
     """
 
-    def __init__(self, layout="halves", max_wavelength=10_000, **kwargs):
+    def __init__(self, layout="halves", max_wavelength=10_000, columns=None, **kwargs):
         super().__init__(**kwargs)
         self.layout = one_of("layout", layout, LAYOUTS)
         self.max_wavelength = positive_number("max_wavelength", max_wavelength)
+        self.columns = optional_positive_integer("columns", columns)
         self.supports_masking = True
 
     def build(self, heads_shape):
@@ -232,6 +229,12 @@ class RotaryPositions(Layer):
                 f"of shape {tuple(heads_shape)}."
             )
         check_even(heads_shape[-1])
+        if self.columns is not None and heads_shape[-1] % 4:
+            raise ValueError(
+                "On a grid half of the pairs of features turn by row and half by "
+                "column, so the size of a head must divide by 4. Received: size "
+                f"{heads_shape[-1]} with columns={self.columns}."
+            )
 
     def compute_output_shape(self, heads_shape):
         return heads_shape
@@ -239,8 +242,7 @@ class RotaryPositions(Layer):
     def call(self, heads, positions=None, mask=None):
         if positions is None:
             positions = step_positions(mask, ops.shape(heads)[1])
-        size = heads.shape[-1]
-        angles = position_angles(positions, size, self.max_wavelength)  # B S C/2
+        angles = self._angles(positions, heads.shape[-1])  # B S C/2
         sine, cosine = (
             ops.cast(ops.expand_dims(f(angles), 2), heads.dtype)  # B S 1 C/2
             for f in (ops.sin, ops.cos)
@@ -248,12 +250,36 @@ class RotaryPositions(Layer):
         x, y = split_pairs(heads, self.layout)  # B S H C/2
         return join_pairs(x * cosine - y * sine, x * sine + y * cosine, self.layout)
 
+    def _angles(self, positions, size):
+        """By how much each pair turns, `(B, S, C/2)`."""
+        if self.columns is None:
+            return position_angles(positions, size, self.max_wavelength)
+        positions = ops.convert_to_tensor(positions, "int32")
+        angles = [
+            position_angles(axis, size // 2, self.max_wavelength)  # B S C/4
+            for axis in (positions // self.columns, positions % self.columns)
+        ]
+        return ops.concatenate(angles, axis=-1)
+
     def get_config(self):
         return {
             **super().get_config(),
             "layout": self.layout,
             "max_wavelength": self.max_wavelength,
+            "columns": self.columns,
         }
+
+
+def make_rotary(rotary, dtype):
+    """Makes the layer that rotates from True; a layer stays as it is, False is None."""
+    if isinstance(rotary, RotaryPositions):
+        return rotary
+    if rotary not in (True, False):
+        raise ValueError(
+            "`rotary` must be True, False, or a layer `RotaryPositions`. Received: "
+            f"rotary={rotary!r}."
+        )
+    return RotaryPositions(dtype=dtype) if rotary else None
 
 
 def make_positions(positions, max_length, dtype):
@@ -288,7 +314,7 @@ def most_positions(positions_layer):
 
 
 def serialize_positions(positions):
-    """What `deserialize_positions` reads, of what `make_positions` takes."""
+    """What a config says of what `make_positions` or `make_rotary` takes."""
     if isinstance(positions, keras.layers.Layer):
         return keras.saving.serialize_keras_object(positions)
     return positions
@@ -308,6 +334,35 @@ def step_positions(mask, length):
         return ops.expand_dims(ops.arange(length, dtype="int32"), 0)
     count = ops.cumsum(ops.cast(as_boolean_mask(mask), "int32"), axis=-1)
     return ops.maximum(count - 1, 0)
+
+
+def rows_of_table(sequences, positions, mask, max_length, message):
+    """Where in a table of positions to look up each step, and which steps are beyond.
+
+    Args:
+        sequences: `(B, S, D)`.
+        positions: Integers `(B, S)` or `(1, S)`, or None to count the real steps.
+        mask: Boolean `(B, S)`, or None.
+        max_length: Number of positions of the table.
+        message: Of the error where more real steps are counted.
+
+    Returns:
+        Integers from 0 to below `max_length`, and a boolean tensor, both `(B, S)` or
+        `(1, S)`.
+    """
+    is_counted = positions is None
+    if is_counted:
+        positions = step_positions(mask, ops.shape(sequences)[-2])
+    positions = ops.convert_to_tensor(positions, "int32")
+    is_beyond = positions >= max_length
+    if mask is not None:
+        is_beyond = ops.logical_and(is_beyond, as_boolean_mask(mask))
+    seen = concrete_values(is_beyond) if is_counted else None
+    if is_counted and seen is None:
+        compilation.require(ops.logical_not(ops.any(is_beyond)), message)
+    elif is_counted and seen.any():
+        raise ValueError(message)
+    return ops.clip(positions, 0, max_length - 1), is_beyond
 
 
 def position_angles(positions, width, max_wavelength):

@@ -12,6 +12,7 @@ from kseq.layers import (
     Bidirectional,
     ClassEmbedding,
     FeatureEmbedding,
+    GridPositions,
     LayerNormGRUCell,
     LearnedPositions,
     LuongAttention,
@@ -344,6 +345,11 @@ ADVICE = {
         lambda: LearnedPositions(T)(MEMORY),
         "Cut it off, or make the table longer.",
         lambda: (LearnedPositions(T)(MEMORY[:, :T]), LearnedPositions(S)(MEMORY)),
+    ),
+    "more steps than places on a grid": (
+        lambda: GridPositions(2, 2)(MEMORY),
+        "Cut it off, or make the grid larger.",
+        lambda: (GridPositions(2, 2)(MEMORY[:, :4]), GridPositions(3, 2)(MEMORY)),
     ),
     "a second gradient": (
         second_gradient,

@@ -11,6 +11,7 @@ from kseq.layers import (
     LuongAttention,
     RecurrentDecoder,
     RecurrentEncoder,
+    RotaryPositions,
     TokenEmbedding,
     TransformerDecoder,
     TransformerEncoder,
@@ -67,7 +68,13 @@ def language_model():
 
 
 def conditional_writer():
-    decoder = TransformerDecoder(2, 2, cross_attention=False, num_key_value_heads=1)
+    decoder = TransformerDecoder(
+        2,
+        2,
+        cross_attention=False,
+        num_key_value_heads=1,
+        rotary=RotaryPositions(columns=2),
+    )
     return kseq.one_to_many(TokenEmbedding(13, 8), condition=5, decoder=decoder)
 
 

@@ -5,12 +5,19 @@ import numpy as np
 import pytest
 
 import kseq
-from kseq.layers import FeatureEmbedding, LearnedPositions, TokenEmbedding
+from kseq.layers import (
+    FeatureEmbedding,
+    GridPositions,
+    LearnedPositions,
+    PatchEmbedding,
+    TokenEmbedding,
+)
 from kseq.training import SequenceCrossentropy
-from tests.helpers import array, assert_close, random_array
+from tests.helpers import array, assert_close, random_array, randomize
 
 MOST = 4
 FITTING, LONG = [[5, 6, 7, 4], [5, 6]], [[5, 6, 7, 8, 4], [5, 6]]
+PICTURES = random_array(2, 4, 6, 1)
 PADDED = np.pad([[5, 6, 7, 4], [5, 6, 0, 0]], ((0, 0), (0, 7)))
 
 
@@ -70,6 +77,42 @@ def test_a_series_of_one_length_is_refused_by_every_method():
         model.generate(random_array(2, 5, 2), max_length=2)
     with pytest.raises(ValueError, match="as many steps as there are learned"):
         kseq.many_to_one(series, 3, "transformer", width=8)(random_array(2, 5, 2))
+
+
+def test_a_grid_is_as_long_as_it_has_places(tmp_path):
+    target = TokenEmbedding(13, 8, positions=GridPositions(2, MOST // 2))
+    model = kseq.encoder_decoder(11, target, "gru", "transformer", width=8)
+    with pytest.raises(ValueError, match="max_length=5 with a target of"):
+        model.generate(FITTING, max_length=5)
+    with pytest.raises(ValueError, match="as its embedding has learned positions"):
+        model.score(FITTING, LONG)
+    result = model.generate(LONG, max_length=MOST)
+    assert_close(model.score(LONG, result), result.log_probs, atol=1e-4)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_close(loaded.score(LONG, result), result.log_probs, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "make, inputs",
+    [
+        (lambda p: TokenEmbedding(11, 8, positions=p), np.ones((2, 6), "int32")),
+        (lambda p: FeatureEmbedding(3, 8, positions=p), random_array(2, 6, 3)),
+        (lambda p: PatchEmbedding((4, 6, 1), 2, 8, positions=p), PICTURES),
+    ],
+    ids=["tokens", "features", "patches"],
+)
+def test_every_embedding_takes_positions_on_a_grid(make, inputs):
+    embedding, positions = make(None), GridPositions(2, 3)
+    on_a_grid = make(positions)
+    for layer in (embedding, on_a_grid):
+        layer(inputs)
+        randomize(layer)
+    added = array(positions.row_table)[:, None] + array(positions.column_table)
+    weights = on_a_grid.get_weights()
+    embedding.set_weights([w for w in weights if w.shape not in ((2, 8), (3, 8))])
+    expected = array(embedding(inputs)) + added.reshape(6, 8)
+    assert_close(on_a_grid(inputs), expected)
 
 
 @pytest.mark.any_backend

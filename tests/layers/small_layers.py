@@ -72,6 +72,7 @@ POSITION_WISE = {
     "Dropout": Case(lambda: layers.Dropout(0.2), {"inputs": 6}),
     "SinusoidalPositions": of_steps(layers.SinusoidalPositions),
     "LearnedPositions": of_steps(lambda: layers.LearnedPositions(5000)),
+    "GridPositions": of_steps(lambda: layers.GridPositions(50, 100)),
     "FeatureEmbedding": Case(
         lambda: layers.FeatureEmbedding(6, 8), {"features": 6}, {"mask": "features"}
     ),

@@ -116,6 +116,11 @@ MASKS = {  # of each layer what it is called with, and the masks that it takes
         {"sequences": SEQUENCES},
         {"mask": S},
     ),
+    "GridPositions": (
+        lambda: layers.GridPositions(3, 3),
+        {"sequences": SEQUENCES},
+        {"mask": S},
+    ),
     **{
         name: (getattr(layers, name), {"sequences": SEQUENCES}, {"mask": S})
         for name in (

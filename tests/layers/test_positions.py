@@ -2,7 +2,12 @@ import keras
 import numpy as np
 import pytest
 
-from kseq.layers import LearnedPositions, RotaryPositions, SinusoidalPositions
+from kseq.layers import (
+    GridPositions,
+    LearnedPositions,
+    RotaryPositions,
+    SinusoidalPositions,
+)
 from tests.helpers import (
     array,
     assert_close,
@@ -14,7 +19,7 @@ from tests.helpers import (
     with_keras_mask,
 )
 
-B, S, D, HEADS, LENGTH = 3, 7, 10, 2, 11
+B, S, D, HEADS, LENGTH, COLUMNS = 3, 7, 12, 2, 11, 3
 
 SEQUENCES, QUERIES = random_array(B, S, D), random_array(B, S, HEADS, D)
 MASK = length_mask(5, 7, 2, size=S)
@@ -45,8 +50,18 @@ each_layer = pytest.mark.parametrize(
         (LearnedPositions(LENGTH), SEQUENCES),
         (RotaryPositions(), QUERIES),
         (RotaryPositions("interleaved"), QUERIES),
+        (GridPositions(5, COLUMNS), SEQUENCES),
+        (RotaryPositions(columns=COLUMNS), QUERIES),
     ],
-    ids=["sinusoidal", "sinusoidal halves", "learned", "rotary", "rotary interleaved"],
+    ids=[
+        "sinusoidal",
+        "sinusoidal halves",
+        "learned",
+        "rotary",
+        "rotary interleaved",
+        "grid",
+        "rotary grid",
+    ],
 )
 
 
@@ -72,8 +87,20 @@ def test_learned_positions_keep_the_contract_of_layers():
 def test_rotary_positions_keep_the_contract_of_layers():
     check_layer(
         RotaryPositions,
-        {"layout": "interleaved", "max_wavelength": 77},
+        {"layout": "interleaved", "max_wavelength": 77, "columns": COLUMNS},
         {"heads": QUERIES},
+    )
+
+
+def test_grid_positions_keep_the_contract_of_layers():
+    check_layer(
+        GridPositions,
+        {
+            "rows": 4,
+            "columns": COLUMNS,
+            "embeddings_initializer": lambda: keras.initializers.RandomNormal(),
+        },
+        {"sequences": SEQUENCES, "mask": MASK},
     )
 
 
@@ -93,6 +120,15 @@ def test_learned_positions_add_a_row_of_the_table():
     layer = make(LearnedPositions(LENGTH))
     rows = array(layer.table)[POSITIONS]
     assert_close(layer(SEQUENCES, positions=POSITIONS), SEQUENCES + rows)
+
+
+def test_grid_positions_add_a_row_of_each_table():
+    layer = make(GridPositions(4, COLUMNS))
+    row_table, column_table = array(layer.row_table), array(layer.column_table)
+    outputs = layer(SEQUENCES, positions=POSITIONS)
+    for s, position in enumerate(POSITIONS[0]):
+        vector = row_table[position // COLUMNS] + column_table[position % COLUMNS]
+        assert_close(outputs[:, s], SEQUENCES[:, s] + vector)
 
 
 @each_layout
@@ -125,6 +161,43 @@ def test_rotated_products_depend_on_the_distance_alone(layout):
     assert_close(product(3, 1), product(9, 7), atol=1e-4)
     assert_close(product(-3, 1), product(2, 6), atol=1e-4)
     assert abs(product(3, 1) - product(1, 3)) > 0.01
+
+
+@each_layout
+def test_rotary_positions_on_a_grid_turn_by_row_and_by_column(layout):
+    positions = np.array([[0, 5, 8, 10, -1, -3, -4]])
+    rows, columns = [0, 1, 2, 3, -1, -1, -2], [0, 2, 2, 1, 2, 0, 2]  # of 3 columns
+    layer = RotaryPositions(layout, max_wavelength=50, columns=3)
+    outputs = layer(QUERIES, positions=positions)
+    for s, i in np.ndindex(S, D // 4):
+        for place, pair in ((rows, i), (columns, i + D // 4)):
+            angle = place[s] / 50 ** (2 * i / (D // 2))
+            features = pair_of(layout, pair)
+            x, y = QUERIES[0, s, 1, features]
+            rotated = complex(x, y) * np.exp(1j * angle)
+            assert_close(
+                array(outputs)[0, s, 1, features],
+                np.array([rotated.real, rotated.imag]),
+            )
+
+
+def test_products_on_a_grid_depend_on_rows_and_columns_apart():
+    layer = RotaryPositions(columns=5)
+    query, key = random_array(1, 1, 1, D, seed=1), random_array(1, 1, 1, D, seed=2)
+
+    def product(query_position, key_position):
+        heads = [
+            array(layer(x, np.array([[position]])))
+            for x, position in ((query, query_position), (key, key_position))
+        ]
+        return np.sum(heads[0] * heads[1])
+
+    down_and_right = product(0, 6)
+    assert_close(product(2, 8), down_and_right, atol=1e-4)
+    assert_close(product(11, 17), down_and_right, atol=1e-4)
+    assert_close(product(-5, 1), down_and_right, atol=1e-4)
+    assert_close(product(-13, -7), down_and_right, atol=1e-4)
+    assert abs(product(4, 10) - down_and_right) > 0.01  # as far apart in the sequence
 
 
 @each_layer
@@ -189,15 +262,26 @@ def test_real_steps_beyond_the_table_are_refused():
     assert_close(outputs[:, mask], array(layer(SEQUENCES[:, mask])))
 
 
-def test_given_positions_beyond_the_table_get_nan():
-    layer = make(LearnedPositions(4))
+def test_real_steps_beyond_the_grid_are_refused():
+    layer = make(GridPositions(2, COLUMNS))
+    with pytest.raises(ValueError, match="more than rows=2 times columns=3. Cut it"):
+        layer(SEQUENCES)
+    assert layer(SEQUENCES[:, : layer.max_length]).shape == (B, 6, D)
+    mask = np.repeat(np.arange(S)[None] >= 1, B, axis=0)  # padding is not counted
+    assert_close(array(layer(SEQUENCES, mask=mask))[:, 1:], layer(SEQUENCES[:, 1:]))
+
+
+@pytest.mark.parametrize("layer", [LearnedPositions(4), GridPositions(2, 2)])
+def test_given_positions_beyond_the_table_get_nan(layer):
+    layer = make(layer)
     outputs = array(layer(np.zeros((1, 2, D)), positions=np.array([[3, 4]])))
     assert np.isfinite(outputs[0, 0]).all() and np.isnan(outputs[0, 1]).all()
 
 
-def test_an_unknown_length_is_not_taken_for_a_long_one():
+@pytest.mark.parametrize("layer", [LearnedPositions(S), GridPositions(S, 1)])
+def test_an_unknown_length_is_not_taken_for_a_long_one(layer):
     sequences = keras.Input((None, D))
-    model = keras.Model(sequences, make(LearnedPositions(S))(sequences))
+    model = keras.Model(sequences, make(layer)(sequences))
     assert model(SEQUENCES).shape == (B, S, D)
 
 
@@ -210,6 +294,18 @@ def test_positions_may_be_a_list():
 def test_an_odd_size_is_refused(layer):
     with pytest.raises(ValueError, match="must be even. Received: size 3"):
         layer(np.zeros((2, 5, 1, 3)))
+
+
+def test_a_head_on_a_grid_must_divide_by_4():
+    with pytest.raises(ValueError, match="divide by 4. Received: size 6 with columns="):
+        RotaryPositions(columns=3)(np.zeros((2, 5, 1, 6)))
+
+
+@pytest.mark.parametrize("columns", [0, 2.5, True])
+def test_a_number_of_columns_must_be_a_positive_integer(columns):
+    for make_layer in (RotaryPositions, lambda columns: GridPositions(2, columns)):
+        with pytest.raises(ValueError, match="`columns` must be a positive integer"):
+            make_layer(columns=columns)
 
 
 @pytest.mark.parametrize("layer_class", [SinusoidalPositions, RotaryPositions])

@@ -37,7 +37,8 @@ class TransformerEncoderBlock(TransformerLayer):
             and inside the feed-forward network.
         attention_dropout: Share of the attention weights to drop in training.
         num_key_value_heads: Number of key heads, see `MultiHeadAttention`.
-        rotary: Whether self-attention rotates queries and keys by their positions.
+        rotary: Whether self-attention rotates queries and keys by position, or the
+            layer `RotaryPositions` that does it, as on a grid.
         relative_bias: Layer that gives the bias of self-attention by distance, see
             `MultiHeadAttention`.
         epsilon: Added to the variance by the norms.
@@ -133,7 +134,8 @@ class TransformerDecoderBlock(TransformerLayer):
             and inside the feed-forward network.
         attention_dropout: Share of the attention weights to drop in training.
         num_key_value_heads: Number of key heads, see `MultiHeadAttention`.
-        rotary: Whether self-attention rotates queries and keys by their positions.
+        rotary: Whether self-attention rotates queries and keys by position, or the
+            layer `RotaryPositions` that does it, as on a grid.
         relative_bias: Layer that gives the bias of self-attention by distance, see
             `MultiHeadAttention`.
         epsilon: Added to the variance by the norms.

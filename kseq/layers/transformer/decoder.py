@@ -46,7 +46,8 @@ class TransformerDecoder(TransformerStack, Decoder):
         attention_dropout: Share of the attention weights to drop in training.
         num_key_value_heads: Number of heads of keys and values, see
             `MultiHeadAttention`. Few make the cache of a search small.
-        rotary: Whether self-attention rotates queries and keys by their positions.
+        rotary: Whether self-attention rotates queries and keys by position, or the
+            layer `RotaryPositions` that does it, as on a grid.
         relative_bias: Layer that gives a bias of self-attention by distance, shared by
             the blocks, see `MultiHeadAttention`.
         epsilon: Added to the variance by the norms.

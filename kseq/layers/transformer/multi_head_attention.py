@@ -22,7 +22,7 @@ from kseq.layers.masking import (
     masked_softmax,
     step_mask,
 )
-from kseq.layers.positions import RotaryPositions, step_positions
+from kseq.layers.positions import make_rotary, serialize_positions, step_positions
 from kseq.layers.transformer.cache import attend_step, start_cache
 from kseq.layers.transformer.products import scores_of, sum_by_weights
 from kseq.layers.validation import (
@@ -50,7 +50,8 @@ class MultiHeadAttention(Composite):
             attention. Defaults to `num_heads`.
         dropout: Share of the attention weights to drop in training.
         use_bias: Whether the projections have a bias.
-        rotary: Whether queries and keys are rotated by their positions.
+        rotary: Whether queries and keys are rotated by their positions, or the layer
+            `RotaryPositions` that does it, as on a grid.
         relative_bias: Layer that is called with integers `(1, T, S)` or `(B, T, S)`,
             the position of the key minus that of the query, and returns what is added
             to the scores of each head, `(..., T, S, H)`.
@@ -123,7 +124,7 @@ class MultiHeadAttention(Composite):
             )
         self.dropout = rate("dropout", dropout)
         self.use_bias = bool(use_bias)
-        self.rotary = bool(rotary)
+        self.rotary = rotary
         if relative_bias is not None and not isinstance(
             relative_bias, keras.layers.Layer
         ):
@@ -134,9 +135,7 @@ class MultiHeadAttention(Composite):
         self.relative_bias = relative_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
-        self.rotary_positions = None
-        if self.rotary:
-            self.rotary_positions = RotaryPositions(dtype=self.dtype_policy)
+        self.rotary_positions = make_rotary(rotary, self.dtype_policy)
         self.supports_masking = True
 
     def build(self, query_shape, value_shape=None, key_shape=None):
@@ -326,17 +325,22 @@ class MultiHeadAttention(Composite):
 
     def _query_heads(self, query, positions):
         heads = self._split_heads(query, self.num_heads)  # B T H C
-        if self.rotary:
-            heads = self.rotary_positions(heads, positions)
+        heads = self._rotate(heads, positions)
         shape = (-1, ops.shape(heads)[1], self.key_heads, self._group, self.head_size)
         scale = ops.cast(self.head_size**-0.5, self.compute_dtype)
         return ops.reshape(heads, shape) * scale  # B T N G C
 
     def _key_heads(self, key, positions=None):
         heads = self._split_heads(key, self.key_heads)  # B S N C
-        if self.rotary and positions is not None:
-            heads = self.rotary_positions(heads, positions)
+        if positions is not None:
+            heads = self._rotate(heads, positions)
         return ops.swapaxes(heads, 1, 2)  # B N S C
+
+    def _rotate(self, heads, positions):
+        if self.rotary_positions is None:
+            return heads
+        # A layer that was given may compute in another precision.
+        return ops.cast(self.rotary_positions(heads, positions), heads.dtype)
 
     def _split_heads(self, x, num_heads):
         return ops.reshape(x, (-1, ops.shape(x)[1], num_heads, self.head_size))
@@ -368,7 +372,7 @@ class MultiHeadAttention(Composite):
             "num_key_value_heads": self.num_key_value_heads,
             "dropout": self.dropout,
             "use_bias": self.use_bias,
-            "rotary": self.rotary,
+            "rotary": serialize_positions(self.rotary),
             "relative_bias": self.relative_bias and serialize(self.relative_bias),
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
@@ -376,7 +380,8 @@ class MultiHeadAttention(Composite):
     @classmethod
     def from_config(cls, config):
         restore = keras.saving.deserialize_keras_object
-        return cls(**{**config, "relative_bias": restore(config["relative_bias"])})
+        layers = {name: restore(config[name]) for name in ("rotary", "relative_bias")}
+        return cls(**{**config, **layers})
 
 
 def join(tensors):

@@ -8,6 +8,7 @@ import keras
 from kseq.layers.composition import Composite
 from kseq.layers.dropout import Dropout
 from kseq.layers.masking import apply_mask
+from kseq.layers.positions import make_rotary, serialize_positions
 from kseq.layers.transformer.feed_forward import FeedForward
 from kseq.layers.transformer.multi_head_attention import MultiHeadAttention
 from kseq.layers.validation import (
@@ -51,7 +52,8 @@ class TransformerLayer(Composite):
         self.num_key_value_heads = optional_positive_integer(
             "num_key_value_heads", num_key_value_heads
         )
-        self.rotary = bool(rotary)
+        make_rotary(rotary, self.dtype_policy)  # refuses what is none
+        self.rotary = rotary
         self.relative_bias = relative_bias
         self.epsilon = positive_number("epsilon", epsilon)
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
@@ -78,13 +80,15 @@ class TransformerLayer(Composite):
             **super().get_config(),
             **self.options(),
             "activation": keras.activations.serialize(self.activation),
+            "rotary": serialize_positions(self.rotary),
             "relative_bias": bias and keras.saving.serialize_keras_object(bias),
         }
 
     @classmethod
     def from_config(cls, config):
-        bias = keras.saving.deserialize_keras_object(config["relative_bias"])
-        return cls(**{**config, "relative_bias": bias})
+        restore = keras.saving.deserialize_keras_object
+        layers = {name: restore(config[name]) for name in ("rotary", "relative_bias")}
+        return cls(**{**config, **layers})
 
     def make_attention(self, name, reads_itself=True):
         """Multi-head attention with the options that concern it."""

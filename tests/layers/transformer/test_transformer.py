@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 
 from kseq.layers import (
+    MultiHeadAttention,
+    RotaryPositions,
     TransformerDecoder,
     TransformerDecoderBlock,
     TransformerEncoder,
@@ -46,7 +48,13 @@ OPTIONS = {
     "relative_bias": lambda: DistanceBias(HEADS),
     "epsilon": 1e-3,
 }
-STACK = {"num_layers": 1, "width": 24, "final_norm": True, **OPTIONS}
+STACK = {
+    **OPTIONS,
+    "num_layers": 1,
+    "width": 24,
+    "final_norm": True,
+    "rotary": lambda: RotaryPositions(columns=3),
+}
 
 POSITIONS = [{}, {"rotary": True}, {"relative_bias": True}]
 each_order = pytest.mark.parametrize("norm_first", [True, False], ids=["pre", "post"])
@@ -316,8 +324,13 @@ def test_rows_with_nothing_to_read_are_finite(cross_attention):
 @pytest.mark.parametrize("cross_attention", [True, False])
 @pytest.mark.parametrize(
     "shared, positions",
-    [(2, POSITIONS[0]), (HEADS, POSITIONS[1]), (2, POSITIONS[2])],
-    ids=["none, grouped", "rotary", "relative, grouped"],
+    [
+        (2, POSITIONS[0]),
+        (HEADS, POSITIONS[1]),
+        (2, POSITIONS[2]),
+        (2, {"rotary": RotaryPositions(columns=2)}),
+    ],
+    ids=["none, grouped", "rotary", "relative, grouped", "grid, grouped"],
 )
 def test_step_by_step_equals_the_whole(cross_attention, shared, positions):
     decoder = make_decoder(
@@ -330,6 +343,37 @@ def test_step_by_step_equals_the_whole(cross_attention, shared, positions):
     inputs = random_array(B, K, T, D)
     check_steps_equal_whole(decoder, inputs, MEMORY, [None, MASK, DEAD], None)
     check_reordered_steps_equal_whole(decoder, inputs, MEMORY, MASK, None)
+
+
+def test_the_blocks_of_a_stack_turn_by_the_layer_that_it_was_given():
+    decoder = make_decoder(None, cross_attention=False, width=24, rotary=True)
+    grid = make_decoder(
+        None, cross_attention=False, width=24, rotary=RotaryPositions(columns=T)
+    )
+    grid.set_weights(decoder.get_weights())
+    assert (
+        (abs(array(grid(INPUTS)) - array(decoder(INPUTS)))[:, 1:] > 1e-4).all(0).any()
+    )
+    copy = TransformerDecoder.from_config(grid.get_config())
+    copy(INPUTS)
+    copy.set_weights(grid.get_weights())
+    assert_close(copy(INPUTS), grid(INPUTS))
+    assert copy.blocks[1].attention.rotary_positions.columns == T
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_a_rotary_layer_of_another_precision_changes_no_dtype(dtype):
+    rotary = RotaryPositions(columns=2)
+    decoder = TransformerDecoder(1, 3, rotary=rotary, dtype=dtype)
+    outputs = decoder(INPUTS, MEMORY)
+    assert keras.backend.standardize_dtype(outputs.dtype) == dtype[6:]
+    state, constants = decoder.start(MEMORY, max_length=T)
+    for t in range(T):
+        step, state = decoder.step(INPUTS[:, t : t + 1], state, constants)
+        step, whole = (
+            keras.ops.cast(x, "float32") for x in (step[:, 0], outputs[:, t])
+        )
+        assert_close(step, whole, atol=0.1)
 
 
 def test_step_by_step_equals_the_whole_without_a_memory():
@@ -354,6 +398,15 @@ def test_half_precision_stays_half_through_steps():
 
 
 # Errors -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rotary", ["yes", 2, RotaryPositions])
+@pytest.mark.parametrize(
+    "layer_class", [TransformerEncoder, TransformerDecoderBlock, MultiHeadAttention]
+)
+def test_what_cannot_rotate_is_refused(layer_class, rotary):
+    with pytest.raises(ValueError, match="`rotary` must be True, False, or a layer"):
+        layer_class(num_heads=2, rotary=rotary)
 
 
 def test_cross_attention_without_a_memory_is_refused():
