@@ -97,7 +97,7 @@ def test_a_grid_is_as_long_as_it_has_places(tmp_path):
     "make, inputs",
     [
         (lambda p: TokenEmbedding(11, 8, positions=p), np.ones((2, 6), "int32")),
-        (lambda p: FeatureEmbedding(3, 8, positions=p), random_array(2, 6, 3)),
+        (lambda p: FeatureEmbedding(5, 8, positions=p), random_array(2, 6, 5)),
         (lambda p: PatchEmbedding((4, 6, 1), 2, 8, positions=p), PICTURES),
     ],
     ids=["tokens", "features", "patches"],
