@@ -18,6 +18,7 @@ from kseq.decoding.repetition import (
     NoRepeatNGrams,
     RepetitionPenalty,
 )
+from kseq.decoding.reranking import best_of, expected_utility
 from kseq.decoding.sampling import Sampling
 from kseq.decoding.search import Search
 
@@ -38,4 +39,6 @@ __all__ = [
     "RepetitionPenalty",
     "Sampling",
     "Search",
+    "best_of",
+    "expected_utility",
 ]

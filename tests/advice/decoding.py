@@ -5,7 +5,14 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from kseq.decoding import BannedTokens, BeamSearch, ForcedTokens, GreedySearch, Sampling
+from kseq.decoding import (
+    BannedTokens,
+    BeamSearch,
+    ForcedTokens,
+    GreedySearch,
+    Sampling,
+    best_of,
+)
 from kseq.layers import RecurrentDecoder, TokenEmbedding
 from tests.decoding.own_search import EpsilonGreedy
 from tests.helpers import array, random_array
@@ -93,5 +100,10 @@ ADVICE = {
             step=with_room,
             state=(np.zeros((1, 1, 4), "int32"), np.zeros((1, 1), "int32")),
         ),
+    ),
+    "more of the best than there are": (
+        lambda: best_of(search(BeamSearch(2)), [[0, 1]], n=3),
+        "Search for more.",
+        lambda: best_of(search(BeamSearch(3)), [[0, 1, 2]], n=3),
     ),
 }
