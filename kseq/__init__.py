@@ -9,7 +9,8 @@ engine that serves every model, on TensorFlow, JAX and PyTorch:
   for a sequence, or for each of its steps.
 - `kseq.one_to_many`, `kseq.encoder_decoder`: wire layers into a model that writes a
   sequence, and can `generate` and `score`.
-- `kseq.vision_transformer`: `many_to_one` on the patches of a picture.
+- `kseq.vision_transformer`: `many_to_one` on the patches of a picture;
+  `kseq.resize_positions` makes it one for pictures of another size.
 - `kseq.ensemble`: several models that decide together.
 - `kseq.mask_report`: where a model makes, uses and loses its padding mask.
 - `kseq.decoding`: greedy search, beam search and sampling over any step function, and
@@ -35,6 +36,7 @@ from kseq.builders import (
     many_to_one,
     mask_report,
     one_to_many,
+    resize_positions,
     vision_transformer,
 )
 

@@ -8,6 +8,7 @@ from kseq.builders.many_to_many import many_to_many
 from kseq.builders.many_to_one import many_to_one
 from kseq.builders.mask_report import MaskReport, MaskRow, mask_report
 from kseq.builders.one_to_many import one_to_many
+from kseq.builders.resize_positions import resize_positions
 from kseq.builders.vision_transformer import vision_transformer
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "many_to_one",
     "mask_report",
     "one_to_many",
+    "resize_positions",
     "vision_transformer",
 ]

@@ -50,7 +50,7 @@ def encoder_decoder(
     Args:
         source: Embedding of the source, or its vocabulary size, short for
             `TokenEmbedding(size, width)`, with sinusoidal positions and scaled under a
-            Transformer.
+            Transformer. A `PatchEmbedding` reads pictures, which makes captions.
         target: Embedding of the target, or its vocabulary size.
         encoder: Layer `(B, S, D) -> (B, S, U)`, or `"rnn"`, `"lstm"`, `"gru"`, short
             for `RecurrentEncoder(name, width)`, or `"transformer"`, short for

@@ -46,6 +46,7 @@ from kseq.layers.recurrent.encoder import RecurrentEncoder
 from kseq.layers.recurrent.layers import GRU, LSTM, SimpleRNN
 from kseq.layers.recurrent.rnn import RNN
 from kseq.layers.recurrent.zoneout import Zoneout
+from kseq.layers.similarity import CosineSimilarity
 from kseq.layers.tied_head import TiedHead
 from kseq.layers.transformer.blocks import (
     TransformerDecoderBlock,
@@ -63,6 +64,7 @@ __all__ = [
     "ClassEmbedding",
     "ClassToken",
     "ClassTokenPooling",
+    "CosineSimilarity",
     "Decoder",
     "Dropout",
     "FeatureEmbedding",

@@ -1,6 +1,7 @@
 from kseq.training import cli
 from kseq.training.batches import LengthBatches, batches
 from kseq.training.callbacks import SaveBest, StopOnInterrupt
+from kseq.training.contrastive import ContrastiveLoss
 from kseq.training.losses import SequenceCrossentropy
 from kseq.training.metrics import (
     EditDistanceRate,
@@ -14,6 +15,7 @@ from kseq.training.token_dropout import TokenDropout
 from kseq.training.windows import windows
 
 __all__ = [
+    "ContrastiveLoss",
     "EditDistanceRate",
     "ExactMatch",
     "LengthBatches",

@@ -1,6 +1,7 @@
 """Builders and what they build: bad calls, the advice, and calls that follow it."""
 
 import functools
+import warnings
 
 import keras
 import numpy as np
@@ -22,6 +23,7 @@ from tests.helpers import random_array
 from tests.layers.test_decoder import BagDecoder
 
 IDS = np.array([[4, 5, 6], [7, 8, 0]])
+SMALL, LARGE = (4, 6, 1), (6, 8, 1)
 SERIES = random_array(2, 5, 3)
 UNTRAINED = {"optimizer": "sgd", "run_eagerly": True}  # tracing takes longer
 
@@ -56,17 +58,40 @@ def with_positions(number):
     return TokenEmbedding(13, 3, positions="learned", max_length=number)
 
 
-def clone(**options):
-    return keras.models.clone_model(plain_writer(), **options)
+def clone(model=None, **options):
+    return keras.models.clone_model(model or plain_writer(), **options)
 
 
-def twice(layer, *args, **kwargs):
-    outputs = layer(*args, **kwargs)
-    return 2 * outputs if layer.name == "head" else outputs
+def twice_at(name):
+    def twice(layer, *args, **kwargs):
+        outputs = layer(*args, **kwargs)
+        return 2 * outputs if layer.name == name else outputs
+
+    return twice
 
 
 def copy(layer):
     return type(layer).from_config(layer.get_config())
+
+
+def reader_of_pictures(how="pool"):
+    """Three numbers of a picture, of all its patches or of their mean."""
+    inputs = keras.Input(SMALL)
+    patches = PatchEmbedding(SMALL, 2, 3)(inputs)
+    layers = {"pool": "GlobalAveragePooling1D", "flatten": "Flatten"}
+    pooled = getattr(keras.layers, layers[how])()(patches)
+    return keras.Model(inputs, keras.layers.Dense(3)(pooled), name="pictures")
+
+
+def around(model):
+    inputs = keras.Input(model.input_shape[1:])
+    return keras.Model(inputs, 2 * model(inputs), name="twice")
+
+
+def quantized(model):
+    with warnings.catch_warnings(action="ignore"):  # of what cannot be quantized
+        model.quantize("int8")
+    return model
 
 
 def all_tied(source, target, **options):
@@ -199,7 +224,7 @@ ADVICE = {
         lambda: eager_score([[4, 5]]),
     ),
     "a clone that doubles": (
-        lambda: clone(call_function=twice),
+        lambda: clone(call_function=twice_at("head")),
         "Leave out `call_function`, and let `clone_function` return a layer for each "
         "layer.",
         lambda: (clone(), write(clone(clone_function=copy))),
@@ -424,5 +449,21 @@ ADVICE = {
         lambda: write(temperature=0.7),
         "Take `search=kseq.decoding.Sampling(temperature=0.7)`.",
         lambda: write(search=Sampling(temperature=0.7)),
+    ),
+    "weights that depend on the size of pictures": (
+        lambda: kseq.resize_positions(reader_of_pictures("flatten"), LARGE),
+        "Pool the patches before it.",
+        lambda: kseq.resize_positions(reader_of_pictures("pool"), LARGE),
+    ),
+    "a Vision Transformer within a model": (
+        lambda: kseq.resize_positions(around(reader_of_pictures()), LARGE),
+        "Of a model within another resize the inner one, and build the outer one on "
+        "it.",
+        lambda: around(kseq.resize_positions(reader_of_pictures(), LARGE)),
+    ),
+    "a quantized model of pictures": (
+        lambda: kseq.resize_positions(quantized(reader_of_pictures()), LARGE),
+        "Resize it first, and quantize what comes out.",
+        lambda: quantized(kseq.resize_positions(reader_of_pictures(), LARGE)),
     ),
 }

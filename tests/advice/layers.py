@@ -11,6 +11,7 @@ from kseq.layers import (
     BahdanauAttention,
     Bidirectional,
     ClassEmbedding,
+    CosineSimilarity,
     FeatureEmbedding,
     GridPositions,
     LayerNormGRUCell,
@@ -426,5 +427,10 @@ ADVICE = {
                 for _ in range(2)
             )(INPUTS, training=True),
         ),
+    ),
+    "vectors of two widths": (
+        lambda: CosineSimilarity()(STATE, NEWEST[:, 0]),
+        "A dense layer in front of one brings it to the width of the other.",
+        lambda: CosineSimilarity()(keras.layers.Dense(D)(STATE), NEWEST[:, 0]),
     ),
 }

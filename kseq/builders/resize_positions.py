@@ -1,0 +1,181 @@
+"""Models of pictures of one size, for pictures of another.
+
+Axes in shape comments: R rows of patches, C columns of patches, D width of a vector.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers import GridPositions, LearnedPositions, PatchEmbedding, RotaryPositions
+from kseq.layers.composition import is_quantized
+
+
+def resize_positions(model, image_shape):
+    """Return the same model for pictures of another size.
+
+    What a model has learned of the places of patches is interpolated between them, as a
+    picture of the positions that is resized (bilinear); every other weight is the same.
+    So a Vision Transformer that was trained on small pictures goes on with large ones.
+    The size of a patch stays, so there are more patches.
+
+    Args:
+        model: A functional model with a `PatchEmbedding` among its layers that has
+            positions of its own for each patch, `positions="learned"` or a layer
+            `LearnedPositions` or `GridPositions`: of `kseq.vision_transformer`,
+            `kseq.many_to_one`, `kseq.encoder_decoder` or any other.
+        image_shape: `(H, W, C)` of the pictures to come.
+
+    Returns:
+        An uncompiled model of the same class, with weights of its own.
+
+    Raises:
+        ValueError: The model has no such embedding, or more than one, it does not read
+            the pictures as they come in, something else in the model depends on their
+            size, it is quantized, or the new pictures do not divide into patches or
+            have other channels.
+
+    Example:
+
+    >>> import kseq
+    >>> small = kseq.vision_transformer((28, 28, 1), patch_size=7, num_outputs=10)
+    >>> large = kseq.resize_positions(small, (56, 42, 1))
+    >>> large.input_shape, large.output_shape
+    ((None, 56, 42, 1), (None, 10))
+
+    References:
+        - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929), 3.2
+    """
+    embedding = patch_embedding(model)
+    check_grids(model)
+    other = for_pictures(embedding, image_shape)
+    inputs = keras.tree.map_structure(
+        lambda x: keras.Input(
+            other.image_shape if is_picture(x, embedding) else x.shape[1:],
+            dtype=x.dtype,
+            name=x.name,
+        ),
+        model.input,
+    )
+    copy = keras.models.clone_model(
+        model, inputs, lambda layer: other if layer is embedding else again(layer)
+    )
+    sizes = table_sizes(embedding, other)
+    for old, new in zip(model.weights, copy.weights, strict=True):
+        value = resized(old, *sizes[id(old)]) if id(old) in sizes else old
+        if tuple(value.shape) != tuple(new.shape):
+            raise ValueError(
+                "Nothing but the positions of the patches may depend on the size of "
+                f"the pictures. Received: {old.path} of shape {tuple(old.shape)}, "
+                f"which would have {tuple(new.shape)}. Pool the patches before it."
+            )
+        new.assign(value)
+    return copy
+
+
+def patch_embedding(model):
+    """The one layer of a model that cuts pictures into patches."""
+    layers = getattr(model, "layers", [])
+    found = [layer for layer in layers if isinstance(layer, PatchEmbedding)]
+    if len(found) != 1 or not isinstance(model, keras.Model):
+        raise ValueError(
+            "`model` must be a functional model with one `PatchEmbedding` among "
+            f"`model.layers`. Received: {model!r} with {len(found)}. Of a model within "
+            "another resize the inner one, and build the outer one on it."
+        )
+    [embedding] = found
+    if not any(is_picture(x, embedding) for x in model.inputs):
+        raise ValueError(
+            "The pictures must be an input of the model, in the shape of its patch "
+            f"embedding. Received: inputs of shape {[x.shape for x in model.inputs]} "
+            f"with image_shape={embedding.image_shape}."
+        )
+    if any(is_quantized(layer) for layer in model._flatten_layers()):
+        raise ValueError(
+            "Weights must be numbers that can be interpolated. Received: a quantized "
+            "model. Resize it first, and quantize what comes out."
+        )
+    return embedding
+
+
+def is_picture(symbol, embedding):
+    return tuple(symbol.shape[1:]) == embedding.image_shape
+
+
+def check_grids(model):
+    """Refuse a model whose attention counts the columns of the old pictures."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, RotaryPositions) and layer.columns is not None:
+            raise ValueError(
+                "Attention must not count the columns of the pictures. Received: "
+                f"{layer.name} with columns={layer.columns}."
+            )
+
+
+def for_pictures(embedding, image_shape):
+    """The embedding, new, for pictures of another size."""
+    config = {**embedding.get_config(), "image_shape": image_shape}
+    rows, columns = grid(embedding)
+    positions = embedding.positions_layer
+    layer_config = {} if positions is None else positions.get_config()
+    other = PatchEmbedding.from_config({**config, "positions": None})
+    if other.image_shape[-1] != embedding.image_shape[-1]:
+        raise ValueError(
+            "The pictures must have as many channels as those before. Received: "
+            f"image_shape={other.image_shape} after {embedding.image_shape}."
+        )
+    down, across = grid(other)
+    if embedding.positions == "learned":
+        return PatchEmbedding.from_config(config)
+    if type(positions) is LearnedPositions and positions.max_length == rows * columns:
+        layer_config["max_length"] = down * across
+    elif type(positions) is GridPositions and (rows, columns) == (
+        positions.rows,
+        positions.columns,
+    ):
+        layer_config.update(rows=down, columns=across)
+    else:
+        raise ValueError(
+            "The embedding must have positions with a place for each patch, learned "
+            f"ones: LearnedPositions({rows * columns}) or GridPositions({rows}, "
+            f"{columns}). Received: positions={embedding.positions!r}."
+        )
+    layer = type(positions).from_config(layer_config)
+    return PatchEmbedding.from_config(
+        {**config, "positions": keras.saving.serialize_keras_object(layer)}
+    )
+
+
+def grid(embedding):
+    """The number of rows and of columns of patches."""
+    (height, width, _), (rows, columns) = embedding.image_shape, embedding.patch_size
+    return height // rows, width // columns
+
+
+def again(layer):
+    return type(layer).from_config(layer.get_config())
+
+
+def table_sizes(embedding, other):
+    """The sizes before and after, each rows and columns, by the id of each table."""
+    before, after = grid(embedding), grid(other)
+    positions = embedding.positions_layer
+    if isinstance(positions, LearnedPositions):
+        return {id(positions.table): (before, after)}
+    rows, columns = ((before[i], after[i]) for i in range(2))
+    return {
+        id(positions.row_table): ((rows[0], 1), (rows[1], 1)),
+        id(positions.column_table): ((1, columns[0]), (1, columns[1])),
+    }
+
+
+def resized(table, before, after):
+    """A table of a grid `(R C, D)` for a grid of another size."""
+    width = table.shape[-1]
+    picture = ops.reshape(ops.convert_to_tensor(table), (1, *before, width))  # 1 R C D
+    picture = ops.image.resize(
+        ops.cast(picture, "float32"),
+        after,
+        interpolation="bilinear",
+        data_format="channels_last",
+    )
+    return ops.reshape(picture, (-1, width))
