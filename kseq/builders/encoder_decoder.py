@@ -22,9 +22,9 @@ from kseq.builders.target_tokens import (
     check_graph,
     check_tokens,
 )
-from kseq.layers import RecurrentEncoder, SequenceEmbedding, TiedHead
+from kseq.layers import RecurrentEncoder, SequenceEmbedding, SourceDropout, TiedHead
 from kseq.layers.masking import mask_of
-from kseq.layers.validation import one_of
+from kseq.layers.validation import one_of, rate
 
 
 def encoder_decoder(
@@ -37,6 +37,7 @@ def encoder_decoder(
     tie_embeddings=None,
     start_token_id=2,
     end_token_id=3,
+    source_dropout=0.0,
     name="encoder_decoder",
 ):
     """A model that reads a source sequence and writes a target sequence.
@@ -66,6 +67,9 @@ def encoder_decoder(
             must be one layer, or one vocabulary size.
         start_token_id: The token that the decoder reads first.
         end_token_id: The token that ends a sequence.
+        source_dropout: Share of the sources that are taken away in training, so that
+            the model also learns to write without one, as `kseq.decoding.Guidance`
+            needs it.
         name: Name of the model.
 
     Returns:
@@ -104,6 +108,7 @@ def encoder_decoder(
         tie_embeddings=tie_embeddings,
         start_token_id=start_token_id,
         end_token_id=end_token_id,
+        source_dropout=source_dropout,
         name=name,
     )
 
@@ -128,6 +133,7 @@ class EncoderDecoder(GenerativeModel):
         tie_embeddings=None,
         start_token_id=2,
         end_token_id=3,
+        source_dropout=0.0,
         name="encoder_decoder",
         **kwargs,
     ):
@@ -155,7 +161,10 @@ class EncoderDecoder(GenerativeModel):
         memory = states = None
         if source is not None:
             inputs = {"source": source.symbolic_input("source"), **inputs}
-            memory, states = encode(encoder, source(inputs["source"]))
+            read = source(inputs["source"])
+            if rate("source_dropout", source_dropout):
+                read = SourceDropout(source_dropout, name="source_dropout")(read)
+            memory, states = encode(encoder, read)
         embedded = target(tokens(inputs["target"]))
         outputs = decoder(embedded, memory, initial_state=states)
         logits = checked_answers(
@@ -173,6 +182,8 @@ class EncoderDecoder(GenerativeModel):
         for part, place in tokens.places.items():
             setattr(self, part, None if place is None else self.operations[place])
         source, target = self.source, self.target
+        dropouts = (x for x in self.operations if isinstance(x, SourceDropout))
+        self.source_dropout = next(dropouts, None)
         self.tie_embeddings = tokens.tie_embeddings
         self.start_token_id = tokens.start_token_id
         self.end_token_id = tokens.end_token_id
@@ -185,10 +196,21 @@ class EncoderDecoder(GenerativeModel):
         check_tokens(self, ("start_token_id", "end_token_id"))
 
     @property
+    def can_be_guided(self):
+        return self.source_dropout is not None
+
+    @property
     def source_padding(self):
         return self.pad_token_id if self.source is None else self.source.padding
 
-    def start(self, source, num_beams=1, max_length=None, with_coverage=False):
+    def start(
+        self,
+        source,
+        num_beams=1,
+        max_length=None,
+        with_coverage=False,
+        without_source=False,
+    ):
         longest = self.target_length
         if longest is not None and max_length is not None and max_length > longest:
             raise ValueError(
@@ -203,7 +225,7 @@ class EncoderDecoder(GenerativeModel):
                 f"'{self.decoder.name}', which has none. Search without the penalty, "
                 "or give the decoder attention."
             )
-        memory, mask, states = self._encode(source)
+        memory, mask, states = self._encode(source, without_source)
         state, constants = self.decoder.start(
             memory, mask, states, num_beams, max_length
         )
@@ -247,11 +269,14 @@ class EncoderDecoder(GenerativeModel):
         # A prefix decoder reads its own steps besides, behind those of the memory.
         return self.head(outputs[0]), outputs[1][..., : ops.shape(memory)[1]]
 
-    def _encode(self, source):
+    def _encode(self, source, without_source=False):
         if self.source is None:  # an empty memory says how many rows there are
             shape = (ops.shape(source)[0], 0, self.target.width)
             return ops.zeros(shape, self.compute_dtype), None, None
-        memory, states = encode(self.encoder, self.source(source))
+        embedded = self.source(source)
+        if without_source:
+            embedded = self.source_dropout(embedded, without_source=True)
+        memory, states = encode(self.encoder, embedded)
         return memory, mask_of(memory), states  # the mask that the decoder trains with
 
     def get_config(self):
@@ -267,6 +292,7 @@ class EncoderDecoder(GenerativeModel):
             "tie_embeddings": self.tie_embeddings,
             "start_token_id": self.start_token_id,
             "end_token_id": self.end_token_id,
+            "source_dropout": getattr(self.source_dropout, "dropout", 0.0),
             "name": self.name,
             "trainable": self.trainable,
             "head_trainable": self.head.trainable,  # a tied one is made anew

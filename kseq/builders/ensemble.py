@@ -249,6 +249,10 @@ class WritingEnsemble(Ensemble, GenerativeModel):
     def source_padding(self):
         return self.models[0].source_padding
 
+    @property
+    def can_be_guided(self):
+        return all(model.can_be_guided for model in self.models)
+
     def start(self, source, num_beams=1, max_length=None, **options):
         begun = [m.start(source, num_beams, max_length, **options) for m in self.models]
         states, constants = map(list, zip(*begun, strict=True))

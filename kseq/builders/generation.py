@@ -29,13 +29,15 @@ class GenerativeModel(TokenInputs, StepLabels, keras.Model):
 
     - `start(source, num_beams, max_length) -> (state, constants)`; it may take
       `with_coverage=True`, and then adds up its attention in the state, as a coverage
-      penalty of `BeamSearch` needs it
+      penalty of `BeamSearch` needs it; and where it says `can_be_guided`, it takes
+      `without_source=True` and then starts as if there were none
     - `step(token_ids (B, K), state, constants) -> (logits (B, K, V), state)`
     - `read(source, target (B, T), return_attention_scores) -> logits (B, T, V)`, or
       `(logits, weights (B, ..., T, S))`
     """
 
     source_size = target_size = source_length = target_length = None
+    can_be_guided = False
 
     @property
     def source_padding(self):

@@ -10,7 +10,9 @@ import logging
 import keras
 from keras import ops
 
+from kseq.builders.searches import check_guidance
 from kseq.builders.snapshots import snapshot
+from kseq.decoding.guidance import PARTS, WITHOUT
 
 
 class Cache:
@@ -47,6 +49,7 @@ class SearchingModel(keras.Model):
 
     def __init__(self, writer, search, max_length, jit_compile):
         super().__init__(name=type(self).__name__.lower(), autocast=False)
+        check_guidance(search, writer)
         self.writer, self.search, self.max_length = writer, search, max_length
         if jit_compile is not None:
             self.jit_compile = jit_compile
@@ -55,8 +58,17 @@ class SearchingModel(keras.Model):
     def start(self, source):
         """Start the writer with as many beams as the search has."""
         options = {"with_coverage": True} if self.search.needs_coverage else {}
-        num_beams = self.search.num_beams
-        return self.writer.start(source, num_beams, self.max_length, **options)
+        size = self.search.num_beams, self.max_length
+        if self.search.guidance is None:
+            return self.writer.start(source, *size, **options)
+        begun = (
+            self.writer.start(source, *size, without_source=part == WITHOUT)
+            for part in PARTS
+        )
+        states, constants = zip(*begun, strict=True)
+        return tuple(
+            dict(zip(PARTS, trees, strict=True)) for trees in (states, constants)
+        )
 
 
 class GenerateLoop(SearchingModel):

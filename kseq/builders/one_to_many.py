@@ -21,6 +21,7 @@ def one_to_many(
     tie_embeddings=None,
     start_token_id=2,
     end_token_id=3,
+    condition_dropout=0.0,
     name="one_to_many",
 ):
     """A model that writes a sequence, from a condition or from nothing.
@@ -53,6 +54,8 @@ def one_to_many(
             embedding.
         start_token_id: The token that the decoder reads first.
         end_token_id: The token that ends a sequence.
+        condition_dropout: Share of the conditions that are taken away in training, as
+            `source_dropout` of `kseq.encoder_decoder`.
         name: Name of the model.
 
     Returns:
@@ -99,5 +102,6 @@ def one_to_many(
         tie_embeddings=tie_embeddings,
         start_token_id=start_token_id,
         end_token_id=end_token_id,
+        source_dropout=condition_dropout,
         name=name,
     )

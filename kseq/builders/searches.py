@@ -28,3 +28,14 @@ def refuse_options(options):
     if options:
         name = next(iter(options))
         raise TypeError(f"generate() got an unexpected keyword argument {name!r}")
+
+
+def check_guidance(search, model):
+    """Refuse guidance of a model that has not learned without its source."""
+    if search.guidance is not None and not model.can_be_guided:
+        raise ValueError(
+            "Guidance needs a model that has learned with and without its source. "
+            f"Received: guidance={search.guidance} with {model.name}. Build and train "
+            "it with `source_dropout=0.1`, of `kseq.one_to_many` with "
+            "`condition_dropout=0.1`, or search without guidance."
+        )

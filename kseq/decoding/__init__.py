@@ -11,6 +11,7 @@ from kseq.decoding.constraints import (
 )
 from kseq.decoding.generation import Generation
 from kseq.decoding.greedy import GreedySearch
+from kseq.decoding.guidance import Guidance
 from kseq.decoding.hypotheses import Hypotheses
 from kseq.decoding.lengths import RelativeLength
 from kseq.decoding.repetition import (
@@ -31,6 +32,7 @@ __all__ = [
     "ForcedTokens",
     "Generation",
     "GreedySearch",
+    "Guidance",
     "Hypotheses",
     "MaximumLength",
     "MinimumLength",

@@ -18,6 +18,7 @@ from kseq.decoding.constraints import (
     only_where,
 )
 from kseq.decoding.generation import Generation
+from kseq.decoding.guidance import Guidance
 from kseq.decoding.loop import best_first
 from kseq.decoding.repetition import (
     BannedSequences,
@@ -94,6 +95,7 @@ class BeamSearch(Search):
         diversity_strength: What a token loses for each beam of other groups that wrote
             it. The paper uses .2 to .8.
         coverage_penalty: Weight of the coverage penalty, 0 for none. The paper uses .2.
+        guidance: As for `GreedySearch`. It does not go with a coverage penalty.
 
     Call arguments: those of `Search`. With a coverage penalty the state is a dictionary
         with "coverage".
@@ -137,6 +139,7 @@ class BeamSearch(Search):
     num_groups: int = 1
     diversity_strength: float = 0.5
     coverage_penalty: float = 0.0
+    guidance: Guidance | None = None
 
     def __post_init__(self):
         positive_integer("num_beams", self.num_beams)
@@ -171,6 +174,12 @@ class BeamSearch(Search):
         what = "a number of at least 0"
         for name in ("diversity_strength", "coverage_penalty"):
             number(name, getattr(self, name), what, lambda x: x >= 0)
+        if self.guidance is not None and self.needs_coverage:
+            raise ValueError(
+                "Guidance writes with two states, of which only one attends to the "
+                f"source. Received: guidance={self.guidance} with coverage_penalty="
+                f"{self.coverage_penalty}. Leave one of them out."
+            )
 
     @property
     def num_ended(self):

@@ -4,6 +4,7 @@ import dataclasses
 
 from keras import ops
 
+from kseq.decoding.guidance import Guidance
 from kseq.decoding.search import Search
 
 
@@ -13,6 +14,8 @@ class GreedySearch(Search):
 
     Args:
         constraints: Constraints on what may be written, in their order.
+        guidance: A `Guidance`, or its scale, for a model that has learned without its
+            source as well; or None.
 
     Call arguments: those of `Search`.
 
@@ -42,6 +45,7 @@ class GreedySearch(Search):
     """
 
     constraints: tuple = ()
+    guidance: Guidance | None = None
 
     can_stream = True
 

@@ -7,6 +7,7 @@ import dataclasses
 
 from keras import ops
 
+from kseq.decoding.guidance import Guidance
 from kseq.decoding.loop import best_first, chosen
 from kseq.decoding.search import Search
 from kseq.decoding.truncation import draw, truncated
@@ -44,6 +45,7 @@ class Sampling(Search):
             following Python's `random`, which `keras.utils.set_random_seed` seeds. If
             you compile a call yourself, give a seed, or `row_seeds`.
         constraints: Constraints on what may be written, in their order.
+        guidance: As for `GreedySearch`.
 
     Call arguments: those of `Search`.
 
@@ -85,6 +87,7 @@ class Sampling(Search):
     num_draws: int = 1
     seed: int | None = None
     constraints: tuple = ()
+    guidance: Guidance | None = None
     is_random = True
 
     def __post_init__(self):

@@ -11,6 +11,7 @@ from keras import ops
 
 from kseq.decoding import randomness
 from kseq.decoding.constraints import constraint_tuple
+from kseq.decoding.guidance import as_guidance, check_parts
 from kseq.decoding.loop import SearchLoop, coverage_of
 from kseq.decoding.validation import integers
 
@@ -29,6 +30,8 @@ class Search:
         num_beams: Number of hypotheses K of a row that go on, 1.
         constraints: Constraints on what may be written, in their order. None by
             default; a search that takes some has a field of this name.
+        guidance: How much more than once the source counts, a `Guidance` or its scale;
+            None by default. A search that takes one has a field of this name.
         is_random: Whether `select` calls `hypotheses.random_numbers()`; False.
         seed: Integer that decides the random numbers, of which 32 bits count. With
             None, the default, every call draws anew, following Python's `random`, which
@@ -50,8 +53,10 @@ class Search:
             tensors `(B, ...)` that they keep in common. A search that needs
             coverage takes a dictionary with "coverage", `(B, K, S)`: how much each
             source step has been attended to, 0 at the beginning, and 1 where there is
-            padding.
-        constants: Tree of tensors `(B, ...)`, never touched.
+            padding. With guidance a dictionary of two states, "conditional" and
+            "unconditional".
+        constants: Tree of tensors `(B, ...)`, never touched; with guidance two, by the
+            same names.
         start_token_ids: Integers `(B,)`, the first token that each row reads: a list,
             an array or a tensor.
         end_token_id: The token that ends a sequence.
@@ -109,6 +114,7 @@ class Search:
 
     num_beams = 1
     constraints = ()
+    guidance = None
     is_random = False
     seed = None
     can_stream = False
@@ -118,6 +124,8 @@ class Search:
 
     def __post_init__(self):
         object.__setattr__(self, "constraints", constraint_tuple(self.constraints))
+        if self.guidance is not None:
+            object.__setattr__(self, "guidance", as_guidance(self.guidance))
 
     def select(self, gains, hypotheses):
         """Chooses how the hypotheses go on at a step.
@@ -171,7 +179,7 @@ class Search:
                 call. A random search needs `row_seeds`.
         """
         return SearchLoop(
-            step,
+            step if self.guidance is None else self.guidance.guided(step),
             constants,
             self.select,
             num_beams=self.num_beams,
@@ -196,6 +204,9 @@ class Search:
         max_lengths=None,
         row_seeds=None,
     ):
+        if self.guidance is not None:
+            check_parts("state", state)
+            check_parts("constants", constants)
         if self.needs_coverage and coverage_of(state) is None:
             raise ValueError(
                 "With a coverage penalty the state must be a dictionary that has "

@@ -94,6 +94,7 @@ __all__ = [
     "SequenceEmbedding",
     "SimpleRNN",
     "SinusoidalPositions",
+    "SourceDropout",
     "StateBridge",
     "TiedHead",
     "TokenEmbedding",

@@ -1,4 +1,4 @@
-"""Dropout whose random numbers cost next to nothing on a CPU.
+"""Dropout: of single numbers, cheap on a CPU, and of whole sources.
 
 Axes in shape comments: B batch, S steps, D features.
 """
@@ -70,6 +70,65 @@ class Dropout(Layer):
         is_kept = bits >= ops.cast(int(self.dropout * 2**32), "uint32")
         scaled = inputs * ops.cast(1 / (1 - self.dropout), inputs.dtype)
         return ops.where(is_kept, scaled, ops.zeros_like(scaled))
+
+    def get_config(self):
+        return {**super().get_config(), "dropout": self.dropout, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class SourceDropout(Layer):
+    """Takes the whole source of some rows away in training: zeros stand in its place.
+
+    A model that now and then has to write without its source learns what is usual, as
+    well as what belongs to the source; `kseq.decoding.Guidance` compares the two. What
+    is left is not scaled.
+
+    Args:
+        dropout: Share of the rows that lose their source.
+        seed: Integer that the choices follow from, or None.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: `(B, S, D)`, the embedded source.
+        without_source: Whether to take it away from all rows, training or not.
+
+    Returns:
+        `(B, S, D)`, with the Keras mask of `sequences`.
+
+    Raises:
+        ValueError: `dropout` is not in [0, 1).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import SourceDropout
+    >>> rows = np.array(SourceDropout(0.2)(np.ones((100, 7, 5)), training=True))
+    >>> sorted(set(rows.mean(axis=(1, 2)).tolist()))
+    [0.0, 1.0]
+
+    References:
+        - [Ho and Salimans, 2022](https://arxiv.org/abs/2207.12598), 3.2, algorithm 1
+    """
+
+    def __init__(self, dropout, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.dropout = rate("dropout", dropout)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+        self.built = True
+
+    def compute_output_shape(self, sequences_shape):
+        return sequences_shape
+
+    def call(self, sequences, without_source=False, training=False):
+        if without_source:
+            return ops.zeros_like(sequences)
+        if not training or not self.dropout:
+            return sequences
+        rows = (ops.shape(sequences)[0], *[1] * (len(sequences.shape) - 1))
+        numbers = keras.random.uniform(rows, seed=self.seed_generator)  # B 1 1
+        return ops.where(numbers < self.dropout, ops.zeros_like(sequences), sequences)
 
     def get_config(self):
         return {**super().get_config(), "dropout": self.dropout, "seed": self.seed}

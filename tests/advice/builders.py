@@ -466,4 +466,18 @@ ADVICE = {
         "Resize it first, and quantize what comes out.",
         lambda: quantized(kseq.resize_positions(reader_of_pictures(), LARGE)),
     ),
+    "guidance without source dropout": (
+        lambda: write(search=GreedySearch(guidance=2.0)),
+        "Build and train it with `source_dropout=0.1`, of `kseq.one_to_many` with "
+        "`condition_dropout=0.1`, or search without guidance.",
+        lambda: (
+            write(writer(source_dropout=0.1), search=GreedySearch(guidance=2.0)),
+            write(
+                kseq.one_to_many(13, 5, width=3, condition_dropout=0.1),
+                [1, 4],
+                GreedySearch(guidance=2.0),
+            ),
+            write(search=GreedySearch()),
+        ),
+    ),
 }

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 from keras import ops
 
+import kseq
 from kseq.decoding import (
     BannedTokens,
     BeamSearch,
@@ -14,6 +15,7 @@ from kseq.decoding import (
     best_of,
 )
 from kseq.layers import RecurrentDecoder, TokenEmbedding
+from tests.advice.eagerly import eagerly
 from tests.decoding.own_search import EpsilonGreedy
 from tests.helpers import array, random_array
 
@@ -27,6 +29,12 @@ def search(how, end_token_id=1, step=None, state=(), max_length=4):
         return ops.take(TABLE, token_ids, axis=0), state
 
     return how(step or follow, state, (), [0], end_token_id, max_length)
+
+
+def write_guided(how):
+    model = kseq.encoder_decoder(V, V, "rnn", "rnn", width=3, source_dropout=0.1)
+    with eagerly():
+        model.generate([[4, 5]], how, 3)
 
 
 def write_up_to_the_end():
@@ -105,5 +113,15 @@ ADVICE = {
         lambda: best_of(search(BeamSearch(2)), [[0, 1]], n=3),
         "Search for more.",
         lambda: best_of(search(BeamSearch(3)), [[0, 1, 2]], n=3),
+    ),
+    "guidance of one state": (
+        lambda: search(GreedySearch(guidance=2.0)),
+        "A model of kseq makes them: `model.generate(source, search)`.",
+        lambda: write_guided(GreedySearch(guidance=2.0)),
+    ),
+    "guidance and coverage": (
+        lambda: BeamSearch(coverage_penalty=0.2, guidance=2.0),
+        "Leave one of them out.",
+        lambda: (BeamSearch(coverage_penalty=0.2), BeamSearch(guidance=2.0)),
     ),
 }

@@ -433,4 +433,20 @@ ADVICE = {
         "A dense layer in front of one brings it to the width of the other.",
         lambda: CosineSimilarity()(keras.layers.Dense(D)(STATE), NEWEST[:, 0]),
     ),
+    "a causal prefix of cross-attention": (
+        lambda: TransformerDecoder(1, 2, causal_prefix=True),
+        "Add `cross_attention=False`.",
+        lambda: TransformerDecoder(1, 2, causal_prefix=True, cross_attention=False),
+    ),
+    "the prefix of cross-attention": (
+        lambda: TransformerDecoder(1, 2)(INPUTS, MEMORY, return_prefix=True),
+        "Leave `return_prefix` out, or give a memory to a decoder with "
+        "`cross_attention=False`.",
+        lambda: (
+            TransformerDecoder(1, 2)(INPUTS, MEMORY),
+            TransformerDecoder(1, 2, cross_attention=False)(
+                INPUTS, MEMORY, return_prefix=True
+            ),
+        ),
+    ),
 }

@@ -286,20 +286,24 @@ class TransformerDecoderBlock(TransformerLayer):
 
         return self._run(inputs, read_inputs, memory, memory_mask, training)
 
-    def run_prefix(self, prefix, mask=None, training=False):
-        """Reads what stands before the inputs; every step of it sees every other.
+    def run_prefix(self, prefix, mask=None, training=False, is_causal=False):
+        """Reads what stands before the inputs.
 
         Args:
             prefix: `(B, S, D)`, what the block below makes of it.
             mask: Boolean `(B, S)`.
             training: Whether to drop.
+            is_causal: Whether a step sees no later one, or all.
 
         Returns:
             `(outputs (B, S, D), {"keys", "values"})`, the latter `(B, N, S, C)`.
         """
         positions = prefix_positions(mask, prefix)
         bias = self.attention.bias_between(positions, positions)
-        readable = None if mask is None else ops.expand_dims(mask, 1)  # B 1 S
+        readable = combine_masks(
+            None if mask is None else ops.expand_dims(mask, 1),
+            look_ahead_mask(ops.shape(prefix)[1]) if is_causal else None,
+        )  # B S S
 
         def read_prefix(y):
             queries, keys, values = self.attention.project(y, positions)

@@ -27,7 +27,8 @@ class TransformerDecoder(TransformerStack, Decoder):
     A step sees itself, the steps before it and the memory. With `cross_attention` the
     blocks read the memory by an attention of its own, as in the paper. Without, the
     decoder is a language model; a memory then stands before its inputs as a prefix,
-    every step of which sees the whole prefix.
+    every step of which sees the whole prefix, or with `causal_prefix` what comes before
+    it, as if prefix and inputs were one text.
 
     Args:
         num_layers: Number of blocks on top of each other.
@@ -51,6 +52,7 @@ class TransformerDecoder(TransformerStack, Decoder):
         relative_bias: Layer that gives a bias of self-attention by distance, shared by
             the blocks, see `MultiHeadAttention`.
         epsilon: Added to the variance by the norms.
+        causal_prefix: Whether a step of a prefix sees no later one.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -64,16 +66,19 @@ class TransformerDecoder(TransformerStack, Decoder):
         inputs_mask: Boolean `(B, T)`, True where an input may be read. Defaults to the
             Keras mask of `inputs`.
         return_attention_scores: Whether to return the weights as well.
+        return_prefix: Whether to return the outputs at the steps of the prefix as well,
+            last.
 
     Returns:
         `(B, T, U)`, or `(outputs, weights)` with the weights over the memory
         `(B, num_layers, H, T, S)`; without cross-attention over memory and inputs
         `(B, num_layers, H, T, S + T)`, of which a model's `generate` returns the first
-        S.
+        S. Of the prefix `(B, S, U)`.
 
     Raises:
         ValueError: The width does not divide by `num_heads`, a size is not positive, a
-            rate is not in [0, 1), or cross-attention lacks a memory.
+            rate is not in [0, 1), cross-attention lacks a memory, or there is
+            cross-attention, or no memory, where a prefix is needed.
 
     Example:
 
@@ -115,6 +120,7 @@ class TransformerDecoder(TransformerStack, Decoder):
         rotary=False,
         relative_bias=None,
         epsilon=1e-5,
+        causal_prefix=False,
         **kwargs,
     ):
         super().__init__(
@@ -134,6 +140,13 @@ class TransformerDecoder(TransformerStack, Decoder):
             **kwargs,
         )
         self.cross_attention = bool(cross_attention)
+        self.causal_prefix = bool(causal_prefix)
+        if self.causal_prefix and self.cross_attention:
+            raise ValueError(
+                "A memory is a prefix where the decoder has no attention of its own "
+                "for it. Received: causal_prefix=True with cross_attention=True. Add "
+                "`cross_attention=False`."
+            )
 
     @property
     def attends(self):
@@ -182,19 +195,31 @@ class TransformerDecoder(TransformerStack, Decoder):
         initial_state=None,
         inputs_mask=None,
         return_attention_scores=False,
+        return_prefix=False,
         training=False,
     ):
         if memory is not None:
             same_rows("memory", memory.shape, "inputs", inputs.shape)
-        constants = self._constants(memory, memory_mask, training)
+        constants, prefix = self._constants(memory, memory_mask, training)
+        if return_prefix and prefix is None:
+            raise ValueError(
+                "A prefix is a memory that a decoder reads without cross-attention. "
+                "Received: return_prefix=True with cross_attention="
+                f"{self.cross_attention}, memory={memory}. Leave `return_prefix` out, "
+                "or give a memory to a decoder with `cross_attention=False`."
+            )
         mask = step_mask(inputs_mask, inputs)
         x = self.enter(inputs, mask, training)  # B T U
         weights = []
         for block, own in zip(self.blocks, constants["layers"], strict=True):
             x, scores = block.run(x, own, constants.get("mask"), mask, training)
             weights.append(scores)
-        x = self.leave(x)
-        return (x, ops.stack(weights, axis=1)) if return_attention_scores else x
+        outputs = [self.leave(x)]
+        if return_attention_scores:
+            outputs.append(ops.stack(weights, axis=1))
+        if return_prefix:
+            outputs.append(self.leave(prefix))
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def start(
         self,
@@ -234,7 +259,8 @@ class TransformerDecoder(TransformerStack, Decoder):
                 for block in self.blocks
             ],
         }
-        return state, self._constants(memory, memory_mask)
+        constants, _ = self._constants(memory, memory_mask)
+        return state, constants
 
     def step(self, inputs, state, constants, return_attention_scores=False):
         """Writes one step for every hypothesis.
@@ -282,22 +308,31 @@ class TransformerDecoder(TransformerStack, Decoder):
         return self.leave(x), state, ops.stack(weights, axis=1)
 
     def _constants(self, memory, memory_mask, training=False):
-        """The memory's keys and values for each block, `(B, N, S, C)`, and its mask."""
+        """The memory's keys and values `(B, N, S, C)` of each block, and its mask.
+
+        What the last block makes of a prefix, `(B, S, U)`, comes second, or None.
+        """
         if memory is None or (memory.shape[1] == 0 and not self.cross_attention):
-            return {"layers": [{} for _ in self.blocks]}
+            return {"layers": [{} for _ in self.blocks]}, None
         constants = {"layers": []}
         if memory_mask is not None:
             constants["mask"] = step_mask(memory_mask, memory)
             memory = apply_mask(memory, memory_mask)
         if self.cross_attention:
             constants["layers"] = [b.project_memory(memory) for b in self.blocks]
-            return constants
+            return constants, None
         if self.memory_projection is not None:
             memory = self.memory_projection(memory)
         for block in self.blocks:
-            memory, own = block.run_prefix(memory, constants.get("mask"), training)
+            memory, own = block.run_prefix(
+                memory, constants.get("mask"), training, self.causal_prefix
+            )
             constants["layers"].append(own)
-        return constants
+        return constants, memory
 
     def get_config(self):
-        return {**super().get_config(), "cross_attention": self.cross_attention}
+        return {
+            **super().get_config(),
+            "cross_attention": self.cross_attention,
+            "causal_prefix": self.causal_prefix,
+        }

@@ -108,7 +108,7 @@ def test_the_encoder_block_keeps_the_contract_of_layers():
 def test_the_decoder_with_a_prefix_keeps_the_contract_of_layers():
     check_layer(
         TransformerDecoder,
-        {**STACK, "cross_attention": False},
+        {**STACK, "cross_attention": False, "causal_prefix": True},
         {
             "inputs": INPUTS,
             "memory": MEMORY,
@@ -222,14 +222,16 @@ def test_the_decoder_equals_the_equations(norm_first):
         assert_close(outputs[b], norm(decoder.norm, x) if norm_first else x)
 
 
+@pytest.mark.parametrize("is_causal", [True, False])
 @each_position
-def test_a_prefix_is_read_as_steps_before_the_first(positions):
+def test_a_prefix_is_read_as_steps_before_the_first(positions, is_causal):
     # An encoder that sees all of the prefix, and of the rest what lies behind.
-    decoder = make_decoder(SEQUENCES, cross_attention=False, **positions)
-    outputs = decoder(INPUTS, SEQUENCES)
+    options = {"cross_attention": False, "causal_prefix": is_causal}
+    decoder = make_decoder(SEQUENCES, **options, **positions)
+    outputs, prefix = decoder(INPUTS, SEQUENCES, return_prefix=True)
     whole = np.concatenate([SEQUENCES, INPUTS], axis=1)
     mask = np.tril(np.ones((S + T, S + T), bool))
-    mask[:, :S] = True
+    mask[:, :S] |= not is_causal
     for block in decoder.blocks:
         encoder_block = TransformerEncoderBlock(
             HEADS, **{**positions, "relative_bias": block.relative_bias}
@@ -238,6 +240,29 @@ def test_a_prefix_is_read_as_steps_before_the_first(positions):
         encoder_block.set_weights(block.get_weights())
         whole = array(encoder_block(whole, attention_mask=mask))
     assert_close(outputs, norm(decoder.norm, whole[:, S:]))
+    assert_close(prefix, norm(decoder.norm, whole[:, :S]))
+    both = decoder(INPUTS, SEQUENCES, return_attention_scores=True, return_prefix=True)
+    assert [tuple(x.shape) for x in both] == [
+        (B, T, D),
+        (B, 2, HEADS, T, S + T),
+        (B, S, D),
+    ]
+
+
+def test_padding_of_a_causal_prefix_changes_nothing():
+    decoder = make_decoder(cross_attention=False, causal_prefix=True)
+
+    def read(memory, mask):
+        outputs, prefix = decoder(INPUTS, memory, memory_mask=mask, return_prefix=True)
+        return [prefix], [outputs]
+
+    check_padding_changes_nothing(read, MEMORY, MASK)
+
+
+def test_the_steps_behind_a_causal_prefix_equal_the_whole():
+    decoder = make_decoder(cross_attention=False, causal_prefix=True)
+    inputs = random_array(B, K, T, D, seed=4)
+    check_steps_equal_whole(decoder, inputs, MEMORY, [None, MASK], None)
 
 
 def test_weights_are_those_of_every_block_and_head():
