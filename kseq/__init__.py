@@ -11,6 +11,8 @@ engine that serves every model, on TensorFlow, JAX and PyTorch:
   sequence, and can `generate` and `score`.
 - `kseq.vision_transformer`: `many_to_one` on the patches of a picture;
   `kseq.resize_positions` makes it one for pictures of another size.
+- `kseq.image_tokenizer`, `kseq.text_to_image`: pictures as tokens, and a caption in,
+  such tokens out: a small DALL-E.
 - `kseq.ensemble`: several models that decide together.
 - `kseq.mask_report`: where a model makes, uses and loses its padding mask.
 - `kseq.decoding`: greedy search, beam search and sampling over any step function, and
@@ -37,6 +39,7 @@ from kseq.builders import (
     mask_report,
     one_to_many,
     resize_positions,
+    text_to_image,
     vision_transformer,
 )
 

@@ -9,14 +9,17 @@ from kseq.builders.many_to_one import many_to_one
 from kseq.builders.mask_report import MaskReport, MaskRow, mask_report
 from kseq.builders.one_to_many import one_to_many
 from kseq.builders.resize_positions import resize_positions
+from kseq.builders.text_to_image import Drawings, TextToImageModel, text_to_image
 from kseq.builders.vision_transformer import vision_transformer
 
 __all__ = [
+    "Drawings",
     "EncoderDecoder",
     "GenerativeModel",
     "ImageTokenizer",
     "MaskReport",
     "MaskRow",
+    "TextToImageModel",
     "encoder_decoder",
     "ensemble",
     "image_tokenizer",
@@ -25,5 +28,6 @@ __all__ = [
     "mask_report",
     "one_to_many",
     "resize_positions",
+    "text_to_image",
     "vision_transformer",
 ]

@@ -134,6 +134,7 @@ class EncoderDecoder(GenerativeModel):
         start_token_id=2,
         end_token_id=3,
         source_dropout=0.0,
+        tokens=None,
         name="encoder_decoder",
         **kwargs,
     ):
@@ -156,7 +157,8 @@ class EncoderDecoder(GenerativeModel):
                 f"pad_token_id={target.padding}."
             )
         head = make_head(head, source, target, tie_embeddings)
-        tokens = TargetTokens(start_token_id, end_token_id, tie_embeddings)
+        if tokens is None:
+            tokens = TargetTokens(start_token_id, end_token_id, tie_embeddings)
         inputs = {"target": target.symbolic_input("target")}
         memory = states = None
         if source is not None:
@@ -166,13 +168,19 @@ class EncoderDecoder(GenerativeModel):
                 read = SourceDropout(source_dropout, name="source_dropout")(read)
             memory, states = encode(encoder, read)
         embedded = target(tokens(inputs["target"]))
-        outputs = decoder(embedded, memory, initial_state=states)
+        parts = {"source": source, "encoder": encoder, "decoder": decoder}
+        outputs = self.decode_inputs(parts, tokens, embedded, memory, states, inputs)
         logits = checked_answers(
             head, head(outputs), target.vocabulary_size, "vocabulary_size"
         )
         super().__init__(inputs=inputs, outputs=logits, name=name, **kwargs)
         tokens.note_places((source, target, encoder, decoder, head), self.operations)
         self._find_parts()
+
+    @staticmethod
+    def decode_inputs(parts, tokens, embedded, memory, states, inputs):
+        """The decoder's outputs in the graph, on which a subclass may build."""
+        return parts["decoder"](embedded, memory, initial_state=states)
 
     def _find_parts(self):
         """Sets what the model writes with, from the layers of its graph."""

@@ -111,8 +111,9 @@ class ScoreLoop(keras.Model):
         logits = outputs[0] if self.with_scores else outputs
         log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)  # B T V
         log_probs = ops.take_along_axis(log_probs, target[..., None], axis=-1)[..., 0]
+        # Padding may be impossible, with a logarithm of minus infinity.
+        result = {"log_probs": ops.sum(ops.where(is_real, log_probs, 0.0), axis=-1)}
         is_real = ops.cast(is_real, "float32")
-        result = {"log_probs": ops.sum(log_probs * is_real, axis=-1)}
         if self.with_scores:
             attention = ops.cast(outputs[1], "float32")  # B ... T S
             axes = list(range(1, len(attention.shape) - 2))
