@@ -1,3 +1,4 @@
+from kseq.text.images import TextToImage
 from kseq.text.labels import Label, TextToLabels
 from kseq.text.pipeline import Hypothesis, TextToText
 from kseq.text.vocabulary import Vocabulary

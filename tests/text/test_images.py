@@ -1,0 +1,73 @@
+"""The pipeline from captions to pictures."""
+
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.decoding import GreedySearch, Sampling
+from kseq.text import TextToImage, Vocabulary
+from tests.helpers import randomize
+
+CAPTIONS = ["a red heart", "빨간 하트", "a blue heart"]
+
+
+def make(shape=(4, 6, 3)):
+    vocabulary = Vocabulary("word").adapt(CAPTIONS)
+    tokenizer = kseq.image_tokenizer(shape, (3, 4), 2, width=4, num_blocks=1)
+    model = kseq.text_to_image(vocabulary.size, tokenizer, width=8)
+    randomize(model)
+    return TextToImage(model, vocabulary)
+
+
+def pixels(pictures):
+    return np.array([[np.asarray(picture) for picture in row] for row in pictures])
+
+
+def test_pictures_are_those_of_the_model():
+    drawer = make()
+    search = Sampling(num_draws=2, seed=5)
+    pictures = drawer.draw(CAPTIONS, search)
+    assert [len(row) for row in pictures] == [2, 2, 2]
+    assert pictures[0][0].size == (6, 4) and pictures[0][0].mode == "RGB"
+    expected = drawer.model.draw(drawer.vocabulary.encode(CAPTIONS), search).images
+    assert (pixels(pictures) == np.rint(255 * expected)).all()
+
+
+def test_one_channel_is_grey():
+    [[picture]] = make((4, 6, 1)).draw(["a red heart"])
+    assert picture.mode == "L"
+
+
+def test_no_caption_no_picture():
+    assert make().draw([]) == []
+
+
+def test_a_saved_pipeline_draws_the_same(tmp_path):
+    drawer = make()
+    drawer.save(tmp_path / "drawer.keras")
+    search = GreedySearch()
+    loaded = TextToImage.load(tmp_path / "drawer.keras")
+    assert loaded.vocabulary.tokens == drawer.vocabulary.tokens
+    assert (
+        pixels(loaded.draw(CAPTIONS, search)) == pixels(drawer.draw(CAPTIONS, search))
+    ).all()
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    drawer = make()
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ImportError, match=r"Pillow.*kseq\[plots\]"):
+        drawer.draw(CAPTIONS)
+
+
+def test_wrong_parts_are_refused_with_words():
+    drawer = make()
+    with pytest.raises(ValueError, match="method `draw`.*kseq.text_to_image"):
+        TextToImage(keras.Sequential(), drawer.vocabulary)
+    with pytest.raises(ValueError, match="kseq.text.Vocabulary"):
+        TextToImage(drawer.model, "words")
+    with pytest.raises(ValueError, match="at least one token"):
+        drawer.draw([" "])
