@@ -48,6 +48,10 @@ ELSEWHERE = {
         "tests/datasets/test_datasets.py"
         "::test_a_file_in_the_place_that_a_message_names_is_read"
     ),
+    "Set KSEQ_DATA_DIR to a folder of yours, and put the file into its folder ....": (
+        "tests/datasets/test_pictures.py"
+        "::test_a_set_without_an_address_says_where_its_files_go"
+    ),
     "Save the model, and load and export it in a process with "
     "KERAS_BACKEND=tensorflow.": (
         "tests/builders/test_exporting.py"

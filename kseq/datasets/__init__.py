@@ -6,7 +6,7 @@ Each is known by its public address, its licence and its checksum:
 - `describe(name)` says what it holds, and `names()` which there are.
 - `hold_out` splits pairs that were published in one piece.
 - `read_labelled`, `read_tagged`, `read_pairs`, `read_series`, `read_columns` and
-  `read_text` read files of your own.
+  `read_text` read files of your own, `read_pictures` a folder.
 - `disjoint` leaves out of each part what a later one has too.
 """
 
@@ -17,5 +17,6 @@ from kseq.datasets.holding_out import hold_out
 from kseq.datasets.labelled import read_labelled
 from kseq.datasets.overlap import disjoint
 from kseq.datasets.pairs import read_pairs
+from kseq.datasets.pictures import read_pictures
 from kseq.datasets.series import read_series
 from kseq.datasets.tagged import read_tagged

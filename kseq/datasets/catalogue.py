@@ -7,6 +7,7 @@ import inspect
 from kseq.datasets import (
     characters,
     columns,
+    emoji,
     files,
     labelled,
     pairs,
@@ -52,7 +53,8 @@ def load(name, directory=None, **options):
         name: One of `names()`.
         directory: Folder that has one folder for each data set. With it, nothing is
             downloaded.
-        **options: `language="eng_us"`, `"fre"` or `"ice"` for `sigmorphon2021_g2p`.
+        **options: `language="eng_us"`, `"fre"` or `"ice"` for `sigmorphon2021_g2p`;
+            `language="en"`, `"ko"` or `"fr"` for `emoji`.
 
     Returns:
         A dictionary with those of the parts `"train"`, `"validation"` and `"test"` that
@@ -196,6 +198,18 @@ DATA_SETS = {
             "LeCun et al., 1998, https://doi.org/10.1109/5.726791",
             pictures.MNIST_FILES,
             pictures.load_mnist,
+        ),
+        DataSet(
+            "emoji",
+            "3,786 emoji with names in English, Korean and French. 158 are held out: a "
+            "skin tone of every second emoji that has five, each of which is seen in "
+            "its other tones. A file of these pictures has no public address.",
+            "(pictures, names, bases, tones): uint8 (N, 32, 32, 3) and lists of "
+            "strings; an emoji without its tone, and the tone, as code points",
+            "pictures CC BY 4.0 (Twitter), names MIT (emojibase)",
+            "emoji-datasource-twitter 16.0.0 and emojibase-data 17.0.0, on npm",
+            emoji.EMOJI_FILES,
+            emoji.load_emoji,
         ),
         DataSet(
             "multi30k",

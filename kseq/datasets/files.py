@@ -30,7 +30,7 @@ class File:
         sha256: The checksum of its content. What is packed with gzip is unpacked first,
             so a file and its `.gz` have the same one. Several, if the content is known
             in several packings.
-        url: Its public address.
+        url: Its public address; None if it has none and must be put there by hand.
         unordered: Whether the checksum is that of its sentences in sorted order, as
             `unordered_content` puts them, since copies differ in the order.
     """
@@ -70,7 +70,7 @@ def read(file, name, directory=None):
         for path in (folder / file.path, folder / f"{file.path}.gz"):
             if path.is_file():
                 return checked(path.read_bytes(), file, path)
-        if directory or folder.is_dir():
+        if file.url is not None and (directory or folder.is_dir()):
             raise ValueError(
                 f"The data set {name!r} must lie in {folder}. Received: a folder "
                 f"without {file.path}. Get it from {file.url}, or leave out the "
@@ -80,6 +80,12 @@ def read(file, name, directory=None):
     if path.is_file():
         return checked(path.read_bytes(), file, path)
     by_hand = pathlib.Path(root or "$KSEQ_DATA_DIR", name, file.path)
+    if file.url is None:
+        raise ValueError(
+            f"The data set {name!r} must lie in a folder of yours, since it has no "
+            f"public address. Received: no file {by_hand}. Set KSEQ_DATA_DIR "
+            f"to a folder of yours, and put the file into its folder {name}."
+        )
     content = download(file.url, by_hand)
     unpacked = checked(content, file, file.url, by_hand)
     write_whole(path, content)

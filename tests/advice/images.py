@@ -1,9 +1,14 @@
 """Images and their tokens: bad calls, the advice, and calls that follow it."""
 
+import tempfile
+from pathlib import Path
+
 import keras
 import numpy as np
+from PIL import Image
 
 import kseq
+from kseq import datasets
 from kseq.layers import (
     FiniteScalarQuantizer,
     ImageDecoder,
@@ -24,6 +29,14 @@ def fit(pictures):
     model = tokenizer()
     model.compile("sgd", "mse", run_eagerly=True)
     model.fit(pictures, pictures, verbose=0)
+
+
+def read_pictures(captions):
+    with tempfile.TemporaryDirectory() as folder:
+        Image.new("RGB", (2, 2), "red").save(f"{folder}/heart.png")
+        if captions:
+            Path(folder, "captions.tsv").write_text(captions)
+        datasets.read_pictures(folder)
 
 
 BYTES = (255 * PICTURES).astype("uint8")
@@ -78,5 +91,10 @@ ADVICE = {
         lambda: fit(BYTES),
         'Divide them by 255: `pictures.astype("float32") / 255`.',
         lambda: fit(BYTES.astype("float32") / 255),
+    ),
+    "a folder without captions": (
+        lambda: read_pictures(captions=None),
+        "Write one line for each picture there, such as `heart.png TAB a red heart`.",
+        lambda: read_pictures("heart.png\ta red heart"),
     ),
 }
