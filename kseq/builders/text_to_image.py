@@ -54,8 +54,8 @@ def text_to_image(
 
     Args:
         vocabulary_size: Number of token ids of captions, or an embedding of them.
-        tokenizer: A trained `kseq.image_tokenizer`. It becomes a part of the model, and
-            is frozen.
+        tokenizer: A trained `kseq.image_tokenizer`, of which the model keeps a frozen
+            copy.
         encoder: As for `kseq.encoder_decoder`, or None for one stream.
         decoder: As for `kseq.encoder_decoder`. In one stream a `TransformerDecoder`
             with `cross_attention=False` and `causal_prefix=True`, for which
@@ -119,7 +119,7 @@ def text_to_image(
         )
     positions = GridPositions(*tokenizer.grid, name="positions")
     return TextToImageModel(
-        tokenizer=tokenizer,
+        tokenizer=copied(tokenizer),
         text_weight=text_weight,
         source=as_embedding(vocabulary_size, width, reader=encoder or decoder),
         target=TokenEmbedding(
@@ -360,6 +360,13 @@ class CaptionLoss(Composite):
             "vocabulary_size": self.vocabulary_size,
             "weight": self.weight,
         }
+
+
+def copied(tokenizer):
+    """The same tokenizer without what it was trained by."""
+    copy = type(tokenizer).from_config(tokenizer.get_config())
+    copy.set_weights(tokenizer.get_weights())
+    return copy
 
 
 def only_codes(logits):

@@ -58,7 +58,7 @@ def read_pictures(folder, size=32):
         raise ValueError(
             f"A folder of pictures must have a file {CAPTIONS}, of lines `file TAB "
             f"caption`. Received: {folder}, without one. Write one line for each "
-            'picture, such as "heart.png\ta red heart".'
+            "picture there, such as `heart.png TAB a red heart`."
         )
     names, captions = [], []
     for number, line in enumerate(read_own(table).split("\n"), 1):

@@ -13,20 +13,27 @@ class TokenDropout(BatchDataset):
     on rare words it has learned by heart. Each token but padding becomes the unknown
     one with the same probability; labels are let be.
 
+    With `name="target"`, tokens that a decoder reads are dropped: it cannot count on
+    what it has written, and attends to its source.
+
     Args:
         data: A `keras.utils.PyDataset` of batches `(token_ids (B, S), labels)`, such as
-            `kseq.training.batches` gives. Two threads ask for its batches, so each must
-            follow from its index and the epoch alone.
+            `kseq.training.batches` gives, or with several inputs by name, as
+            `teacher_forcing` does. Two threads ask for its batches, so each must follow
+            from its index and the epoch alone.
         dropout: Share of the tokens to make unknown.
         seed: Non-negative integer that the random numbers follow from.
         unknown_token_id: The id that stands in their place; or an array with an id for
             each token of the vocabulary, which says what becomes of it, such as that
             of all words with the same ending.
         pad_token_id: The id of padding, which stays.
+        name: The input whose tokens are dropped, where a batch has several. Of
+            "target" the first token stays, with which a decoder starts.
 
     Raises:
         ValueError: `dropout` is not in [0, 1), an id is no integer, or a batch is not
-            of token ids, or holds one that the array has no place for.
+            of token ids, or holds one that the array has no place for, or has no input
+            of that name.
 
     Example:
 
@@ -39,9 +46,18 @@ class TokenDropout(BatchDataset):
     References:
         - [Iyyer et al., 2015](https://aclanthology.org/P15-1162/), 2.3
         - [Dai and Le, 2015](https://arxiv.org/abs/1511.01432), 4.1
+        - [Bowman et al., 2016](https://arxiv.org/abs/1511.06349), 3.1 (of a decoder)
     """
 
-    def __init__(self, data, dropout, seed=0, unknown_token_id=1, pad_token_id=0):
+    def __init__(
+        self,
+        data,
+        dropout,
+        seed=0,
+        unknown_token_id=1,
+        pad_token_id=0,
+        name=None,
+    ):
         super().__init__()
         self.data = data
         self.dropout = rate("dropout", dropout)
@@ -49,22 +65,39 @@ class TokenDropout(BatchDataset):
         if self.unknown_token_id.ndim != 1 or self.unknown_token_id.dtype.kind != "i":
             self.unknown_token_id = integer("unknown_token_id", unknown_token_id)
         self.pad_token_id = integer("pad_token_id", pad_token_id)
-        self.seed, self.epoch = seed, 0
+        self.name, self.seed, self.epoch = name, seed, 0
 
     def __len__(self):
         return len(self.data)
 
     def __getitem__(self, index):
-        token_ids, *rest = self.data[index]
+        inputs, *rest = self.data[index]
+        token_ids = inputs if self.name is None else self._named(inputs)
         if getattr(getattr(token_ids, "dtype", None), "kind", None) != "i":
             raise ValueError(
                 "`data` must give batches (token_ids, labels), the ids as an integer "
-                f"array. Received: a batch that begins with {type(token_ids).__name__}."
+                "array. Received: a batch that begins with "
+                f"{type(token_ids).__name__}. Of several inputs name one: "
+                '`name="target"`.'
             )
         random = np.random.default_rng([self.seed, self.epoch, index])
         dropped = random.random(token_ids.shape) < self.dropout  # B S
         dropped &= token_ids != self.pad_token_id
-        return np.where(dropped, self._unknown(token_ids), token_ids), *rest
+        if self.name == "target":
+            dropped[:, 0] = False
+        token_ids = np.where(dropped, self._unknown(token_ids), token_ids)
+        if self.name is not None:
+            token_ids = {**inputs, self.name: token_ids}
+        return token_ids, *rest
+
+    def _named(self, inputs):
+        if not isinstance(inputs, dict) or self.name not in inputs:
+            raise ValueError(
+                "`name` must be that of an input of the batches. Received: "
+                f"name={self.name!r} with inputs "
+                f"{sorted(inputs) if isinstance(inputs, dict) else 'without names'}."
+            )
+        return inputs[self.name]
 
     def _unknown(self, token_ids):
         """What stands in the place of each token, if it is dropped."""

@@ -9,6 +9,7 @@ from kseq.training import (
     SaveBest,
     SequenceCrossentropy,
     TokenAccuracy,
+    TokenDropout,
     batches,
     teacher_forcing,
     windows,
@@ -117,5 +118,10 @@ ADVICE = {
         lambda: windows(TEXT, 3, shuffle=False, steps=5),
         "Leave it out, or draw windows.",
         lambda: (windows(TEXT, 3, shuffle=False)[0], windows(TEXT, 3, steps=5)[0]),
+    ),
+    "token dropout of several inputs": (
+        lambda: TokenDropout(teacher_forcing([[4]], [[2, 3]]), 0.5)[0],
+        'Of several inputs name one: `name="target"`.',
+        lambda: TokenDropout(teacher_forcing([[4]], [[2, 3]]), 0.5, name="target")[0],
     ),
 }

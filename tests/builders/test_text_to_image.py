@@ -158,6 +158,21 @@ def test_saved_models_and_clones_draw_the_same(form, tmp_path):
         assert copy.text_weight == model.text_weight
 
 
+def test_a_tokenizer_that_has_been_trained_is_copied(tmp_path):
+    tokenizer = make_tokenizer()
+    tokenizer.compile("adam", "mse")
+    tokenizer.fit(PICTURES, PICTURES, verbose=0)
+    model = kseq.text_to_image(11, tokenizer, width=8)
+    ids = tokenizer.encode(PICTURES)
+    assert (model.tokenizer.encode(PICTURES) == ids).all()
+    assert tokenizer.trainable_weights and not model.tokenizer.trainable_weights
+    tokenizer.fit(PICTURES, PICTURES, verbose=0)
+    assert (model.tokenizer.encode(PICTURES) == ids).all()
+    model.save(tmp_path / "model.keras")
+    copy = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    assert (copy.tokenizer.encode(PICTURES) == ids).all()
+
+
 def test_a_stream_draws_place_by_place():
     model = make()
     tokens = np.stack(list(model.generate_stream(CAPTIONS)), axis=-1)

@@ -53,9 +53,7 @@ def test_a_set_without_an_address_says_where_its_files_go(tmp_path, monkeypatch)
     ):
         datasets.load("emoji")
     (tmp_path / "emoji").mkdir()
-    with pytest.raises(
-        ValueError, match="no file .*emoji.tsv.*put the file into its folder emoji"
-    ):
+    with pytest.raises(ValueError, match="emoji.tsv.*into its folder emoji"):
         datasets.load("emoji", directory=tmp_path)
 
 

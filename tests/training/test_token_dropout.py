@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import kseq
-from kseq.training import TokenDropout, batches
+from kseq.training import TokenDropout, batches, teacher_forcing
 
 ROWS = [list(range(2, 2 + n)) for n in (13, 11, 7, 5, 3)] * 7
 LABELS = list(range(35))
@@ -105,3 +105,23 @@ def test_each_token_may_become_a_token_of_its_own():
 def test_a_token_without_a_place_in_the_array_is_named():
     with pytest.raises(ValueError, match="Received: 5 ids, and a token 14"):
         TokenDropout(data(shuffle=False), 0.5, unknown_token_id=np.arange(5))[0]
+
+
+def test_tokens_that_a_decoder_reads_are_dropped_but_the_first():
+    targets = [[2, *range(4, 40), 3]] * 7
+    data = teacher_forcing([[5, 6]] * 7, targets, shuffle=False)
+    inputs, labels = TokenDropout(data, 0.5, name="target")[0]
+    plain, true_labels = data[0]
+    assert (inputs["source"] == plain["source"]).all()
+    assert (labels == true_labels).all()
+    assert (inputs["target"][:, 0] == 2).all()
+    dropped = inputs["target"] != plain["target"]
+    assert (inputs["target"][dropped] == 1).all() and 0.3 < dropped.mean() < 0.6
+
+
+def test_an_input_of_another_name_is_refused():
+    data = teacher_forcing([[5]], [[2, 3]])
+    with pytest.raises(ValueError, match="name='text'.*'source', 'target'"):
+        TokenDropout(data, 0.5, name="text")[0]
+    with pytest.raises(ValueError, match='Of several inputs name one: `name="target"`'):
+        TokenDropout(data, 0.5)[0]

@@ -1,0 +1,99 @@
+"""The recipe that draws pictures, on few of them."""
+
+import contextlib
+import importlib.util
+import io
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "draw_pictures.py"
+COLOURS = {"red": (220, 30, 30), "green": (20, 160, 40), "blue": (30, 60, 230)}
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    spec = importlib.util.spec_from_file_location("draw_pictures", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Squares of three colours and eight sizes, captioned with markup among it."""
+    folder = tmp_path_factory.mktemp("squares")
+    lines = []
+    for colour, pixels in COLOURS.items():
+        for size in range(8, 24, 2):
+            picture = np.full((32, 32, 3), 255, "uint8")
+            picture[:size, :size] = pixels
+            name = f"{colour}{size}.png"
+            Image.fromarray(picture).save(folder / name)
+            lines.append(f"{name}\t{colour} square [/a] {size}")
+    (folder / "captions.tsv").write_text("\n".join(lines), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(recipe, folder, tmp_path_factory):
+    output = tmp_path_factory.mktemp("output")
+    command = ["--quick", "--folder", str(folder), "--output", str(output)]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        recipe.main([*command, "--guidance", "2"])
+    return output, printed.getvalue()
+
+
+def test_it_tells_what_tokens_and_drawings_are_worth(trained):
+    _, printed = trained
+    assert "22 pictures to learn from, 2 held out" in printed
+    assert "of 4,375 codes are used" in printed and "mean nothing" in printed
+    for row in ("tokens of the true picture", "greedy", "greedy, guidance 2"):
+        assert row in printed
+
+
+def test_it_writes_the_drawer_and_pictures(trained):
+    output, _ = trained
+    names = {path.name for path in output.glob("*.*")}
+    pictures = {"reconstructed.png", "sheet.png", "attention.png", "training.png"}
+    assert names >= {"tokenizer.keras", "drawer.keras", "filling.gif", *pictures}
+    with Image.open(output / "filling.gif") as film:
+        assert film.n_frames == 9
+
+
+def test_a_saved_drawer_draws_captions_of_ones_own(recipe, trained):
+    output, _ = trained
+    command = ["--load", str(output / "drawer.keras"), "--output", str(output)]
+    recipe.main([*command, "--captions", "red square", "[b]", "--draws", "2"])
+    assert (output / "drawn.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_are_judged_by_the_nearest_real_one(recipe):
+    real = np.random.default_rng(0).random((7, 4, 4, 3), "float32")
+    near = recipe.nearest(real[[5, 2]] + 0.01, real)
+    assert near.tolist() == [5, 2]
+    assert recipe.decibels(real + 0.1, real).round(3).tolist() == [20.0] * 7
+
+
+@pytest.mark.parametrize(
+    "lines, message",
+    [
+        (None, "captions.tsv"),
+        ("a.png\tx\n", "a.png"),
+        ("red8.png\tx\n" * 3, "20 pictures or more"),
+    ],
+)
+def test_a_bad_folder_ends_in_words_and_writes_nothing(
+    recipe, folder, tmp_path, lines, message
+):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "red8.png").write_bytes((folder / "red8.png").read_bytes())
+    if lines:
+        (own / "captions.tsv").write_text(lines)
+    with pytest.raises(SystemExit, match=message):
+        recipe.main(["--folder", str(own), "--output", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
