@@ -82,6 +82,16 @@ def vision():
     return kseq.vision_transformer((4, 6, 1), patch_size=2, num_outputs=3, width=8)
 
 
+def artist():
+    tokenizer = kseq.image_tokenizer((4, 6, 1), (3, 4), 2, width=4, num_blocks=1)
+    return kseq.text_to_image(11, tokenizer, width=8, caption_dropout=0.1)
+
+
+def artist_in_one_stream():
+    tokenizer = kseq.image_tokenizer((4, 6, 1), (3, 4), 2, width=4, num_blocks=1)
+    return kseq.text_to_image(11, tokenizer, encoder=None, width=8)
+
+
 def ensemble():
     return kseq.ensemble([translator(), luong_translator()])
 
@@ -102,5 +112,7 @@ MODELS = {  # a function that makes the model, and what it reads
         {"source": CLASSES, "target": TARGET},
     ),
     "vision_transformer": (vision, PICTURES),
+    "text_to_image": (artist, PAIR),
+    "text_to_image in one stream": (artist_in_one_stream, PAIR),
     "ensemble": (ensemble, PAIR),
 }
