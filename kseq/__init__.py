@@ -13,6 +13,7 @@ engine that serves every model, on TensorFlow, JAX and PyTorch:
   `kseq.resize_positions` makes it one for pictures of another size.
 - `kseq.image_tokenizer`, `kseq.text_to_image`: pictures as tokens, and a caption in,
   such tokens out: a small DALL-E.
+- `kseq.text_image_matcher`: which text belongs to which picture.
 - `kseq.ensemble`: several models that decide together.
 - `kseq.mask_report`: where a model makes, uses and loses its padding mask.
 - `kseq.decoding`: greedy search, beam search and sampling over any step function, and
@@ -39,6 +40,7 @@ from kseq.builders import (
     mask_report,
     one_to_many,
     resize_positions,
+    text_image_matcher,
     text_to_image,
     vision_transformer,
 )

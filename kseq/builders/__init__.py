@@ -9,6 +9,7 @@ from kseq.builders.many_to_one import many_to_one
 from kseq.builders.mask_report import MaskReport, MaskRow, mask_report
 from kseq.builders.one_to_many import one_to_many
 from kseq.builders.resize_positions import resize_positions
+from kseq.builders.text_image_matcher import TextImageMatcher, text_image_matcher
 from kseq.builders.text_to_image import Drawings, TextToImageModel, text_to_image
 from kseq.builders.vision_transformer import vision_transformer
 
@@ -20,6 +21,7 @@ __all__ = [
     "MaskReport",
     "MaskRow",
     "TextToImageModel",
+    "TextImageMatcher",
     "encoder_decoder",
     "ensemble",
     "image_tokenizer",
@@ -29,5 +31,6 @@ __all__ = [
     "one_to_many",
     "resize_positions",
     "text_to_image",
+    "text_image_matcher",
     "vision_transformer",
 ]

@@ -3,7 +3,7 @@
 from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.conditions import ClassEmbedding, VectorEmbedding
 from kseq.layers.decoder import Decoder
-from kseq.layers.dropout import Dropout
+from kseq.layers.dropout import Dropout, SourceDropout
 from kseq.layers.embeddings import (
     FeatureEmbedding,
     SequenceEmbedding,

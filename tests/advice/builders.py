@@ -94,6 +94,10 @@ def quantized(model):
     return model
 
 
+def matcher(image=None):
+    return kseq.text_image_matcher(11, image or reader_of_pictures(), width=4)
+
+
 def all_tied(source, target, **options):
     return writer(source, target, tie_embeddings="all", **options)
 
@@ -479,5 +483,28 @@ ADVICE = {
             ),
             write(search=GreedySearch()),
         ),
+    ),
+    "towers of two widths": (
+        lambda: kseq.text_image_matcher(classifier(), reader_of_pictures()),
+        "Build each with the same `num_outputs=` and another `name=`.",
+        lambda: kseq.text_image_matcher(
+            classifier(num_outputs=3, name="words"), reader_of_pictures()
+        ),
+    ),
+    "a tower that gives no vectors": (
+        lambda: kseq.text_image_matcher(tagger(), reader_of_pictures()),
+        "Such a model is `kseq.many_to_one`, or `kseq.vision_transformer`, with "
+        "`num_outputs=` the width E.",
+        lambda: kseq.text_image_matcher(
+            classifier(num_outputs=3),
+            kseq.vision_transformer(SMALL, 2, num_outputs=3, width=3),
+        ),
+    ),
+    "a matcher with another operation": (
+        lambda: keras.models.clone_model(
+            matcher(), call_function=twice_at("similarity")
+        ),
+        "Put other operations into the towers.",
+        lambda: matcher(around(reader_of_pictures())),
     ),
 }

@@ -92,6 +92,10 @@ def artist_in_one_stream():
     return kseq.text_to_image(11, tokenizer, encoder=None, width=8)
 
 
+def matcher():
+    return kseq.text_image_matcher(11, vision(), width=8)
+
+
 def ensemble():
     return kseq.ensemble([translator(), luong_translator()])
 
@@ -114,5 +118,6 @@ MODELS = {  # a function that makes the model, and what it reads
     "vision_transformer": (vision, PICTURES),
     "text_to_image": (artist, PAIR),
     "text_to_image in one stream": (artist_in_one_stream, PAIR),
+    "text_image_matcher": (matcher, {"text": SOURCE, "image": PICTURES}),
     "ensemble": (ensemble, PAIR),
 }

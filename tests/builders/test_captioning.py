@@ -1,0 +1,52 @@
+"""Captions: a Vision Transformer reads a picture, and a decoder writes of it."""
+
+import keras
+import numpy as np
+
+import kseq
+from kseq.layers import PatchEmbedding, TransformerEncoder
+from kseq.training import SequenceCrossentropy, teacher_forcing
+from tests.helpers import assert_close
+
+START, END, FIRST_COLOUR, FIRST_PLACE = 2, 3, 4, 7
+COLOURS, PLACES = 3, 4
+
+
+def coloured_squares(random, copies):
+    """Pictures `(N, 8, 8, 3)` of a square in a corner, and captions: colour, corner."""
+    pictures, captions = [], []
+    for colour, place in np.ndindex(COLOURS, PLACES):
+        for _ in range(copies):
+            picture = 0.1 * random.normal(size=(8, 8, 3))
+            top, left = 4 * (place // 2), 4 * (place % 2)
+            picture[top : top + 4, left : left + 4, colour] += 1
+            pictures.append(picture)
+            captions.append([START, FIRST_COLOUR + colour, FIRST_PLACE + place, END])
+    return np.array(pictures, "float32"), np.array(captions, "int32")
+
+
+def test_a_vision_transformer_and_a_decoder_learn_to_caption(tmp_path):
+    random = np.random.default_rng(1)
+    pictures, captions = coloured_squares(random, copies=16)
+    model = kseq.encoder_decoder(
+        source=PatchEmbedding((8, 8, 3), patch_size=4, width=16),
+        encoder=TransformerEncoder(num_layers=1, num_heads=2, activation="gelu"),
+        target=FIRST_PLACE + PLACES,
+        decoder="transformer",
+        width=16,
+    )
+    jit_compile = keras.backend.backend() == "jax"
+    model.compile(
+        keras.optimizers.Adam(0.01), SequenceCrossentropy(), jit_compile=jit_compile
+    )
+    batches = teacher_forcing(pictures, captions, batch_size=48, length_multiple=1)
+    model.fit(batches, epochs=40, verbose=0)
+
+    unseen, expected = coloured_squares(random, copies=2)
+    result = model.generate(unseen, max_length=3)
+    assert (result.token_ids[:, 0] == expected[:, 1:]).all(axis=1).mean() > 0.9
+    assert_close(model.score(unseen, result), result.log_probs, atol=1e-4)
+
+    model.save(tmp_path / "captioner.keras")
+    loaded = keras.saving.load_model(tmp_path / "captioner.keras")
+    assert_close(loaded.score(unseen, result), result.log_probs, atol=1e-4)
