@@ -1,7 +1,8 @@
 """Draws pictures: a caption in, a picture out. A small DALL-E.
 
-It learns in two stages. A tokenizer learns to say a picture by 64 integers, and to draw
-it from these. Then a Transformer learns to write the integers that belong to a caption.
+It learns in three stages. A tokenizer learns to say a picture by 64 integers, and to
+draw it from these. A Transformer learns to write the integers that belong to a caption.
+And a matcher learns which caption belongs to which picture, to choose among drawings.
 
     python recipes/draw_pictures.py --output pictures
     python recipes/draw_pictures.py --language ko --output korean
@@ -43,7 +44,7 @@ try:
 except ImportError as error:
     sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
 
-TOKENIZER, DRAWER = "tokenizer.keras", "drawer.keras"
+TOKENIZER, DRAWER, MATCHER = "tokenizer.keras", "drawer.keras", "matcher.keras"
 RECONSTRUCTED, SHEET, FILLING = "reconstructed.png", "sheet.png", "filling.gif"
 ATTENTION, CURVE, DRAWN = "attention.png", "training.png", "drawn.png"
 SIDE, PATCH = 32, 4
@@ -88,7 +89,13 @@ def main(argv=None):
     kseq.plots.training_curve(history).savefig(options.output / CURVE)
     drawer = kseq.text.TextToImage(model, vocabulary)
     drawer.save(options.output / DRAWER)
-    evaluate(drawer, train, test, options)
+
+    console.print("Stage 3: which caption belongs to which picture")
+    matcher = build_matcher(vocabulary, train)
+    fit_matcher(matcher, vocabulary, train, options)
+    matcher.save(options.output / MATCHER)
+
+    evaluate(drawer, matcher, train, test, options)
     console.print(f"The drawer lies in {options.output / DRAWER}, pictures beside it.")
     if options.quick:
         console.print("This was --quick, a look at the way: the figures mean nothing.")
@@ -213,10 +220,51 @@ def count_trained(model):
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
+# Stage 3 ----------------------------------------------------------------------------
+
+
+def build_matcher(vocabulary, train):
+    """A small CLIP: a tower that reads captions, and one that looks at pictures."""
+    pictures = kseq.vision_transformer(
+        image_shape=train["pictures"].shape[1:],
+        patch_size=PATCH,
+        num_outputs=64,
+        width=64,
+        num_layers=2,
+        pooling="mean",
+    )
+    return kseq.text_image_matcher(vocabulary.size, pictures, width=64)
+
+
+def fit_matcher(matcher, vocabulary, train, options):
+    """The other pictures of a batch are wrong answers, so a batch is large."""
+    captions = padded(vocabulary.encode(train["captions"]))
+    matcher.compile(
+        keras.optimizers.AdamW(1e-3, global_clipnorm=1.0),
+        loss=kseq.training.ContrastiveLoss(),
+    )
+    matcher.fit(
+        {"text": captions, "image": centred(train["pictures"])},
+        captions,  # equal captions are equally right
+        batch_size=128,
+        epochs=options.matcher_epochs,
+        callbacks=[kseq.training.StopOnInterrupt()],
+    )
+
+
+def padded(rows):
+    return keras.utils.pad_sequences(rows, padding="post")
+
+
+def centred(pictures):
+    """From -1 to 1, as a Vision Transformer takes pictures best."""
+    return 2 * pictures - 1
+
+
 # What comes of it -------------------------------------------------------------------
 
 
-def evaluate(drawer, train, test, options):
+def evaluate(drawer, matcher, train, test, options):
     """Prints whether drawn pictures are the right ones, beside what can be had."""
     model = drawer.model
     captions = drawer.vocabulary.encode(test["captions"])
@@ -240,6 +288,18 @@ def evaluate(drawer, train, test, options):
         rows[f"greedy, guidance {options.guidance:g}"] = model.draw(
             captions, search
         ).images[:, 0]
+    search = kseq.decoding.Sampling(
+        options.temperature,
+        top_p=options.top_p,
+        num_draws=options.candidates,
+        seed=options.seed,
+        guidance=options.guidance or None,
+    )
+    drawn = model.draw(captions, search)
+    scores = matcher.score(padded(captions), centred(drawn.images))
+    best = kseq.decoding.best_of(drawn, scores)
+    rows[f"most probable of {options.candidates} draws"] = drawn.images[:, 0]
+    rows[f"best of {options.candidates} draws, says the matcher"] = best.images[:, 0]
     for name, pictures in rows.items():
         near = nearest(pictures, real)
         shares = [near == first + np.arange(len(captions))]
@@ -453,6 +513,8 @@ def parse_arguments(argv):
     add("--guidance", type=float, default=0.0, help="scale, 0 for none")
     add("--tokenizer-epochs", type=count, default=12)
     add("--tokenizer-width", type=count, default=128)
+    add("--matcher-epochs", type=count, default=30)
+    add("--candidates", type=count, default=8, help="draws that the matcher chooses of")
     add("--stream", action="store_true", help="DALL-E's own form, without an encoder")
     add("--width", type=count, default=128)
     add("--layers", type=count, default=3, help="of the decoder")
@@ -468,6 +530,7 @@ def parse_arguments(argv):
     if options.quick:
         options.epochs, options.tokenizer_epochs, options.width = 1, 1, 32
         options.tokenizer_width, options.layers = 16, 1
+        options.matcher_epochs, options.candidates = 1, 2
     if options.width % 32:
         parser.error("--width must be a multiple of 32, one part for each head")
     if options.tokenizer_width % PATCH:

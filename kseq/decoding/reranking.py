@@ -19,13 +19,14 @@ def best_of(generation, scores, n=1):
     common (`expected_utility`).
 
     Args:
-        generation: A `Generation` of NumPy arrays, or tensors.
+        generation: A `Generation` of NumPy arrays, or tensors; or the `Drawings` of
+            `kseq.text_to_image`.
         scores: Numbers `(B, N)`, one for each hypothesis, the higher the better; or a
             function of the generation that returns them.
         n: Number of hypotheses to keep of each row, at most N.
 
     Returns:
-        A `Generation` of NumPy arrays with `n` hypotheses in each row. Equal scores
+        The same of NumPy arrays, with `n` hypotheses in each row. Equal scores
         leave the order as it was. Hypotheses that could not be formed stay last,
         whatever their scores.
 
@@ -134,5 +135,8 @@ def expected_utility(generation, utility, by_probability=False):
 
 def formed(generation):
     """Which hypotheses could be formed, booleans `(B, N)`."""
-    lengths = ops.convert_to_numpy(generation.lengths)
-    return (lengths > 0) & (ops.convert_to_numpy(generation.log_probs) > -math.inf)
+    is_formed = ops.convert_to_numpy(generation.log_probs) > -math.inf
+    lengths = getattr(generation, "lengths", None)
+    if lengths is None:  # all have one length
+        return is_formed
+    return is_formed & (ops.convert_to_numpy(lengths) > 0)

@@ -88,6 +88,16 @@ def test_a_picture_is_completed():
     assert (drawn.ids[:, 0, :3] == tokens - 4).all()
 
 
+def test_the_best_of_drawings_is_what_somebody_scores_best():
+    drawn = make().draw(CAPTIONS, Sampling(num_draws=3, seed=7))
+    scores = np.random.default_rng(0).random((5, 3))
+    best = kseq.decoding.best_of(drawn, scores, n=2)
+    assert best.images.shape == (5, 2, *SHAPE)
+    rows = np.arange(5)
+    assert (best.images[:, 0] == drawn.images[rows, scores.argmax(axis=1)]).all()
+    assert (best.log_probs[:, 0] == drawn.log_probs[rows, scores.argmax(axis=1)]).all()
+
+
 def test_image_tokens_are_the_codes_behind_a_start():
     model = make()
     tokens = model.image_tokens(PICTURES)

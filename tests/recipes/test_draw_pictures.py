@@ -51,7 +51,8 @@ def test_it_tells_what_tokens_and_drawings_are_worth(trained):
     _, printed = trained
     assert "22 pictures to learn from, 2 held out" in printed
     assert "of 4,375 codes are used" in printed and "mean nothing" in printed
-    for row in ("tokens of the true picture", "greedy", "greedy, guidance 2"):
+    rows = ["tokens of the true picture", "greedy", "greedy, guidance 2"]
+    for row in [*rows, "best of 2 draws, says the matcher"]:
         assert row in printed
 
 
@@ -59,7 +60,13 @@ def test_it_writes_the_drawer_and_pictures(trained):
     output, _ = trained
     names = {path.name for path in output.glob("*.*")}
     pictures = {"reconstructed.png", "sheet.png", "attention.png", "training.png"}
-    assert names >= {"tokenizer.keras", "drawer.keras", "filling.gif", *pictures}
+    assert names >= {
+        "tokenizer.keras",
+        "drawer.keras",
+        "matcher.keras",
+        "filling.gif",
+        *pictures,
+    }
     with Image.open(output / "filling.gif") as film:
         assert film.n_frames == 9
 
