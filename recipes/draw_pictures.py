@@ -520,7 +520,12 @@ def parse_arguments(argv):
     add("--layers", type=count, default=3, help="of the decoder")
     add("--dropout", type=share, default=0.1)
     add("--token-dropout", type=share, default=0.3, help="of tokens that are drawn")
-    add("--caption-dropout", type=share, default=0.1, help="for --guidance")
+    add(
+        "--caption-dropout",
+        type=share,
+        default=0.1,
+        help="share that is taken away",
+    )
     add("--epochs", type=count, default=40)
     add("--batch-size", type=count, default=32)
     add("--learning-rate", type=positive, default=3e-3)

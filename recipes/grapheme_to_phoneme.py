@@ -45,7 +45,7 @@ def main(argv=None):
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     keras.utils.set_random_seed(options.seed)
     train, dev, test = load_splits(options)
-    letters = kseq.text.Vocabulary("character", normalization="NFC").adapt(train)
+    letters = kseq.text.Vocabulary("character", normalization="NFC").adapt(list(train))
     phonemes = kseq.text.Vocabulary("word").adapt([*itertools.chain(*train.values())])
     sizes = "{:,} words to learn from, {:,} to choose the best epoch by, {:,} held out"
     console.print(sizes.format(len(train), len(dev), len(test)))

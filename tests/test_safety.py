@@ -16,7 +16,7 @@ import pytest
 
 import kseq
 from kseq import layers
-from kseq.text import TextToLabels, TextToText, TextWriter, Vocabulary
+from kseq.text import TextToImage, TextToLabels, TextToText, TextWriter, Vocabulary
 
 WATCHED, SECRET = [], "secret-of-another-file"
 EVENTS = ("open", "os.system", "subprocess.Popen", "os.exec", "socket.connect")
@@ -55,6 +55,8 @@ def wholes():
     reader = kseq.many_to_one(size, 2, encoder="rnn", pooling="mean", width=4)
     writer = kseq.one_to_many(size, decoder="rnn", width=4)
     translator = kseq.encoder_decoder(size, size, "rnn", "rnn", width=4)
+    tokenizer = kseq.image_tokenizer((4, 4, 1), (2, 3), 4, width=4, num_blocks=1)
+    artist = kseq.text_to_image(size, tokenizer, "rnn", "rnn", width=4)
     both = kseq.ensemble([translator])
     readers = kseq.ensemble([reader])
     return [
@@ -62,6 +64,7 @@ def wholes():
         TextToLabels(readers, words(), ["bad", "good"]),
         TextWriter(writer, words()),
         TextToText(both, words(), words()),
+        TextToImage(artist, words()),
     ]
 
 

@@ -92,8 +92,8 @@ def text_image_matcher(text, image, width=256, name="text_image_matcher"):
 class TextImageMatcher(TokenInputs, keras.Model):
     """The functional model that `kseq.text_image_matcher` returns."""
 
-    def __init__(self, *graph, **kwargs):
-        super().__init__(*graph, **kwargs)
+    def __init__(self, *args, **kwargs):  # which Keras knows a graph by
+        super().__init__(*args, **kwargs)
         parts = [
             x for x in self.operations if not isinstance(x, keras.layers.InputLayer)
         ]

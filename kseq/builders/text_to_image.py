@@ -371,5 +371,5 @@ def copied(tokenizer):
 
 def only_codes(logits):
     """Logits `(..., V)` under which nothing but tokens of a picture can be written."""
-    is_code = ops.arange(logits.shape[-1]) >= FIRST_CODE
+    is_code = ops.arange(logits.shape[-1], dtype="int32") >= FIRST_CODE
     return ops.where(is_code, logits, -float("inf"))

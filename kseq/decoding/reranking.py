@@ -38,7 +38,8 @@ def best_of(generation, scores, n=1):
 
     >>> import kseq
     >>> model = kseq.encoder_decoder(source=11, target=13, width=8)
-    >>> drawn = model.generate([[4, 5, 6]], kseq.decoding.Sampling(5, seed=1), 4)
+    >>> search = kseq.decoding.Sampling(num_draws=5, seed=1)
+    >>> drawn = model.generate([[4, 5, 6]], search, max_length=4)
     >>> longest = kseq.decoding.best_of(drawn, drawn.lengths, n=2)
     >>> longest.token_ids.shape
     (1, 2, 4)
@@ -62,7 +63,7 @@ def best_of(generation, scores, n=1):
             f"`n` must be at most the number of hypotheses. Received: n={n} with "
             f"{scores.shape[1]} hypotheses. Search for more."
         )
-    rows = ops.convert_to_numpy(ops.arange(len(scores)))[:, None]  # B 1
+    rows = ops.convert_to_numpy(ops.arange(len(scores), dtype="int32"))[:, None]  # B 1
     order = (-scores).argsort(axis=1, kind="stable")  # B N
     formed_first = is_missing[rows, order].argsort(axis=1, kind="stable")
     order = order[rows, formed_first][:, :n]
@@ -99,7 +100,8 @@ def expected_utility(generation, utility, by_probability=False):
 
     >>> import kseq
     >>> model = kseq.encoder_decoder(source=11, target=13, width=8)
-    >>> drawn = model.generate([[4, 5, 6]], kseq.decoding.Sampling(5, seed=1), 4)
+    >>> search = kseq.decoding.Sampling(num_draws=5, seed=1)
+    >>> drawn = model.generate([[4, 5, 6]], search, max_length=4)
     >>> def shared_tokens(hypothesis, reference):
     ...     return len(set(hypothesis) & set(reference))
     >>> agreement = kseq.decoding.expected_utility(drawn, shared_tokens)

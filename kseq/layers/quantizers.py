@@ -75,7 +75,7 @@ class FiniteScalarQuantizer(Layer):
     def call(self, features):
         levels = ops.convert_to_tensor(self.levels, "float32")  # D
         half = (levels - 1) * (1 + MARGIN) / 2
-        offset = ops.where(levels % 2 == 0, 0.5, 0.0)
+        offset = ops.cast(levels % 2 == 0, "float32") / 2
         shift = ops.arctanh(offset / half)
         bounded = ops.tanh(ops.cast(features, "float32") + shift) * half - offset
         rounded = straight_through(bounded, ops.round(bounded))

@@ -91,6 +91,6 @@ def equal_rows(values):
     count = ops.shape(values)[0]
     flat = ops.reshape(values, (count, -1))  # B T
     are_equal = ops.all(flat[:, None] == flat[None], axis=-1)  # B B
-    index = ops.arange(count)
+    index = ops.arange(count, dtype="int32")
     diagonal = index[:, None] == index  # B B
     return ops.where(ops.all(are_equal), diagonal, are_equal | diagonal)

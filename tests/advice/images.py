@@ -14,6 +14,7 @@ from kseq.layers import (
     ImageDecoder,
     ImageEncoder,
     ResidualBlock,
+    TransformerDecoder,
     VectorQuantizer,
 )
 
@@ -37,6 +38,16 @@ def read_pictures(captions):
         if captions:
             Path(folder, "captions.tsv").write_text(captions)
         datasets.read_pictures(folder)
+
+
+def drawer(**options):
+    return kseq.text_to_image(11, **{"tokenizer": tokenizer(), "width": 8, **options})
+
+
+def loaded():
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer().save(f"{folder}/tokenizer.keras")
+        return drawer(tokenizer=keras.saving.load_model(f"{folder}/tokenizer.keras"))
 
 
 BYTES = (255 * PICTURES).astype("uint8")
@@ -96,5 +107,30 @@ ADVICE = {
         lambda: read_pictures(captions=None),
         "Write one line for each picture there, such as `heart.png TAB a red heart`.",
         lambda: read_pictures("heart.png\ta red heart"),
+    ),
+    "a tokenizer by its path": (
+        lambda: drawer(tokenizer="tokenizer.keras"),
+        "Load one with `keras.saving.load_model(path)`, or make it by "
+        "`kseq.image_tokenizer((32, 32, 3))`, and train it first.",
+        lambda: (drawer(tokenizer=kseq.image_tokenizer((32, 32, 3))), loaded()),
+    ),
+    "one stream with another decoder": (
+        lambda: drawer(encoder=None, decoder="gru"),
+        "Take `encoder=None` with `TransformerDecoder(cross_attention=False, "
+        "causal_prefix=True)`, or an encoder with another decoder.",
+        lambda: (
+            drawer(
+                encoder=None,
+                decoder=TransformerDecoder(
+                    1, 2, cross_attention=False, causal_prefix=True
+                ),
+            ),
+            drawer(encoder="gru", decoder="gru"),
+        ),
+    ),
+    "a part of a picture": (
+        lambda: drawer().generate([[4]], max_length=1),
+        "Leave it out.",
+        lambda: drawer().generate([[4]]),
     ),
 }

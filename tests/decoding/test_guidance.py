@@ -102,7 +102,8 @@ def by_formula(model, source, scale, length):
             memory, states = encode(model.encoder, memory_of)
             outputs = model.decoder(model.target(target), memory, initial_state=states)
             logits.append(array(model.head(outputs))[0, -1])
-        best = (logits[1] + scale * (logits[0] - logits[1])).argmax()
+        guided = logits[1] + scale * (logits[0] - logits[1])
+        best = 1 + guided[1:].argmax()  # padding is never written
         target = np.append(target, [[best]], axis=1)
         if best == 3:
             break

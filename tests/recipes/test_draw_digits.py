@@ -53,7 +53,7 @@ def test_it_writes_a_model_and_pictures(trained):
 def test_a_second_process_draws_with_the_saved_model(trained):
     command = [sys.executable, RECIPE, "--load", trained[0] / "model.keras"]
     done = subprocess.run(
-        [*command, "--digits", "2", "0", "2", "6"],
+        [*command, "--output", trained[0], "--digits", "2", "0", "2", "6"],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
