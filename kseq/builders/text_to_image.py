@@ -351,7 +351,7 @@ class CaptionLoss(Composite):
         log_probs = ops.take_along_axis(log_probs, labels[..., None], axis=-1)[..., 0]
         is_word = ops.cast(labels != 0, "float32")
         mean = ops.sum(log_probs * is_word) / ops.maximum(ops.sum(is_word), 1.0)
-        self.add_loss(-self.weight * mean)
+        self.add_loss(ops.cast(-self.weight * mean, keras.config.floatx()))
         return outputs
 
     def get_config(self):

@@ -199,7 +199,8 @@ class VectorQuantizer(Layer):
         ids = self._nearest(vectors)  # M
         codes = ops.take(self.codebook, ids, axis=0)  # M D
         distance = ops.square(vectors - ops.stop_gradient(codes))
-        self.add_loss(self.commitment * ops.mean(distance))
+        loss = self.commitment * ops.mean(distance)
+        self.add_loss(ops.cast(loss, keras.config.floatx()))  # that of other losses
         if training:
             self._follow(ops.stop_gradient(vectors), ids)
         codes = ops.reshape(straight_through(vectors, codes), ops.shape(features))
