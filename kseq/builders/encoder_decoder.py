@@ -177,8 +177,7 @@ class EncoderDecoder(GenerativeModel):
         tokens.note_places((source, target, encoder, decoder, head), self.operations)
         self._find_parts()
 
-    @staticmethod
-    def decode_inputs(parts, tokens, embedded, memory, states, inputs):
+    def decode_inputs(self, parts, tokens, embedded, memory, states, inputs):
         """The decoder's outputs in the graph, on which a subclass may build."""
         return parts["decoder"](embedded, memory, initial_state=states)
 

@@ -154,8 +154,12 @@ class Drawings:
 class TextToImageModel(EncoderDecoder):
     """The model that `kseq.text_to_image` returns."""
 
-    def __init__(self, *graph, tokenizer=None, text_weight=1 / 7, **options):
+    def __init__(
+        self, *graph, tokenizer=None, text_weight=1 / 7, caption_loss=None, **options
+    ):
         if not graph:
+            # A loaded one may be quantized; Keras tracks nothing before its own init.
+            self.__dict__["_caption_loss"] = caption_loss
             options["tokens"] = ImageTokens(tokenizer, text_weight, START, END)
         super().__init__(*graph, **options)
 
@@ -164,15 +168,16 @@ class TextToImageModel(EncoderDecoder):
         [tokens] = [x for x in self.operations if isinstance(x, ImageTokens)]
         self.text_weight = tokens.text_weight
         self.__dict__["tokenizer"] = tokens.tokenizer  # which the layer keeps
+        losses = (x for x in self.operations if isinstance(x, CaptionLoss))
+        self.__dict__["_caption_loss"] = next(losses, None)
 
-    @staticmethod
-    def decode_inputs(parts, tokens, embedded, memory, states, inputs):
+    def decode_inputs(self, parts, tokens, embedded, memory, states, inputs):
         if parts["encoder"] is not None:
-            return EncoderDecoder.decode_inputs(
+            return super().decode_inputs(
                 parts, tokens, embedded, memory, states, inputs
             )
         outputs, read = parts["decoder"](embedded, memory, return_prefix=True)
-        loss = CaptionLoss(
+        loss = self.__dict__["_caption_loss"] or CaptionLoss(
             parts["source"].vocabulary_size, tokens.text_weight, name="caption_loss"
         )
         return loss(outputs, read, inputs["source"])
@@ -262,14 +267,20 @@ class TextToImageModel(EncoderDecoder):
             **config,
             "tokenizer": keras.saving.serialize_keras_object(self.tokenizer),
             "text_weight": self.text_weight,
+            "caption_loss": keras.saving.serialize_keras_object(
+                self.__dict__["_caption_loss"]
+            ),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        tokenizer = keras.saving.deserialize_keras_object(
-            config["tokenizer"], custom_objects=custom_objects
-        )
-        return super().from_config({**config, "tokenizer": tokenizer}, custom_objects)
+        made = {
+            name: keras.saving.deserialize_keras_object(
+                config[name], custom_objects=custom_objects
+            )
+            for name in ("tokenizer", "caption_loss")
+        }
+        return super().from_config({**config, **made}, custom_objects)
 
 
 @keras.saving.register_keras_serializable(package="kseq")

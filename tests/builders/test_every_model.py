@@ -102,8 +102,10 @@ def outputs_of(model, inputs, writes=True):
     outputs = [array(model(inputs, training=False))]
     if hasattr(model, "generate") and writes:
         source = inputs.get("source", len(inputs["target"]))
-        written = model.generate(source, max_length=3)
-        outputs += [model.score(source, [[5, 3]] * len(inputs["target"]))]
+        is_picture = hasattr(model, "num_tokens")  # of a fixed length, without an end
+        length, target = (model.num_tokens, [5, 6]) if is_picture else (3, [5, 3])
+        written = model.generate(source, max_length=length)
+        outputs += [model.score(source, [target] * len(inputs["target"]))]
         outputs += [written.log_probs, written.token_ids]
     return outputs
 
