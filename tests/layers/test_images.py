@@ -9,7 +9,6 @@ import pytest
 
 from kseq.layers import ImageDecoder, ImageEncoder, ResidualBlock
 from tests.helpers import (
-    array,
     assert_close,
     check_batch_equals_rows,
     check_layer,
