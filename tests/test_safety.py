@@ -76,7 +76,7 @@ def parts():
     table = layers.TokenEmbedding(5, 4, positions=layers.SinusoidalPositions())
     tokenizer = kseq.image_tokenizer((4, 4, 1), (2, 3), 4, width=4, num_blocks=1)
     return [
-        ImageTokens(tokenizer, 0.1, 2, 3),
+        ImageTokens(tokenizer, 2, 3),
         table,
         layers.TiedHead(table),
         layers.FeatureEmbedding(3, 4, positions=layers.SinusoidalPositions()),

@@ -119,7 +119,9 @@ class EncoderDecoder(GenerativeModel):
 
     Without `encoder` the decoder reads the embedded source itself; without `source` it
     writes from nothing. Two arguments by position are the inputs and outputs of a graph
-    of such a model: `keras.models.clone_model` calls the class with them.
+    of such a model: `keras.models.clone_model` calls the class with them. A subclass
+    may give a `TargetTokens` of its own as `tokens`, and as `decode` a function of
+    `(decoder, embedded, memory, inputs)` that calls the decoder in the graph.
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class EncoderDecoder(GenerativeModel):
         end_token_id=3,
         source_dropout=0.0,
         tokens=None,
+        decode=None,
         name="encoder_decoder",
         **kwargs,
     ):
@@ -168,18 +171,16 @@ class EncoderDecoder(GenerativeModel):
                 read = SourceDropout(source_dropout, name="source_dropout")(read)
             memory, states = encode(encoder, read)
         embedded = target(tokens(inputs["target"]))
-        parts = {"source": source, "encoder": encoder, "decoder": decoder}
-        outputs = self.decode_inputs(parts, tokens, embedded, memory, states, inputs)
+        if decode is None:
+            outputs = decoder(embedded, memory, initial_state=states)
+        else:
+            outputs = decode(decoder, embedded, memory, inputs)
         logits = checked_answers(
             head, head(outputs), target.vocabulary_size, "vocabulary_size"
         )
         super().__init__(inputs=inputs, outputs=logits, name=name, **kwargs)
         tokens.note_places((source, target, encoder, decoder, head), self.operations)
         self._find_parts()
-
-    def decode_inputs(self, parts, tokens, embedded, memory, states, inputs):
-        """The decoder's outputs in the graph, on which a subclass may build."""
-        return parts["decoder"](embedded, memory, initial_state=states)
 
     def _find_parts(self):
         """Sets what the model writes with, from the layers of its graph."""
@@ -342,7 +343,7 @@ def over_heads(weights):
 
 
 def is_of_tokens(embedding):
-    """Whether an embedding reads token ids, short ones filled up."""
+    """Tell whether an embedding reads token ids, short rows filled up."""
     return (
         isinstance(embedding, SequenceEmbedding)
         and embedding.vocabulary_size is not None

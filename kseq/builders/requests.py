@@ -58,7 +58,7 @@ class Request:
 
     @property
     def paddings(self):
-        """What fills up short rows, by name; a row of other inputs is never short."""
+        """Padding of short rows, by name; rows of other inputs are never short."""
         pad = self.model.pad_token_id
         return {"source": self.model.source_padding, "prefix": pad, "target": pad}
 
@@ -77,7 +77,7 @@ class Request:
 
 
 class GenerateRequest(Request):
-    """What `generate` is to write. The arguments are those of `generate`."""
+    """A call of `generate`, with its arguments."""
 
     def __init__(
         self, model, source, search, max_length, prefix, jit_compile, constraints
@@ -125,7 +125,7 @@ class GenerateRequest(Request):
 
 
 class ScoreRequest(Request):
-    """What `score` is to read.
+    """A call of `score`.
 
     Args:
         model: The `GenerativeModel` that was called.

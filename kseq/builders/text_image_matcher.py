@@ -106,7 +106,7 @@ class TextImageMatcher(TokenInputs, keras.Model):
         self.text_tower, self.image_tower, self.similarity = parts
 
     def score(self, texts, images, batch_size=128):
-        """How well pictures fit their texts.
+        """Return the cosines of texts with their pictures.
 
         Args:
             texts: Token ids `(B, S)`, padded, or a list of lists of different lengths,

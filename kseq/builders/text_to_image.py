@@ -5,6 +5,7 @@ R rows, G columns of its grid, N pictures of a caption, D features, V vocabulary
 """
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -14,8 +15,7 @@ from kseq.builders.encoder_decoder import EncoderDecoder
 from kseq.builders.image_tokenizer import ImageTokenizer
 from kseq.builders.shorthands import as_decoder, as_embedding, as_encoder, heads_of
 from kseq.builders.target_tokens import TargetTokens
-from kseq.layers import GridPositions, TokenEmbedding, TransformerDecoder
-from kseq.layers.composition import Composite, freeze_parts
+from kseq.layers import CaptionLoss, GridPositions, TokenEmbedding, TransformerDecoder
 from kseq.layers.validation import positive_integer
 
 START, END = 2, 3  # which no picture has; 0 is padding and 1 the unknown token
@@ -118,10 +118,16 @@ def text_to_image(
             "encoder with another decoder."
         )
     positions = GridPositions(*tokenizer.grid, name="positions")
+    source = as_embedding(vocabulary_size, width, reader=encoder or decoder)
+    caption_loss = None
+    if encoder is None:
+        caption_loss = CaptionLoss(
+            source.vocabulary_size, text_weight, name="caption_loss"
+        )
     return TextToImageModel(
         tokenizer=copied(tokenizer),
-        text_weight=text_weight,
-        source=as_embedding(vocabulary_size, width, reader=encoder or decoder),
+        caption_loss=caption_loss,
+        source=source,
         target=TokenEmbedding(
             FIRST_CODE + tokenizer.num_codes, width, positions=positions
         ),
@@ -154,33 +160,30 @@ class Drawings:
 class TextToImageModel(EncoderDecoder):
     """The model that `kseq.text_to_image` returns."""
 
-    def __init__(
-        self, *graph, tokenizer=None, text_weight=1 / 7, caption_loss=None, **options
-    ):
+    def __init__(self, *graph, tokenizer=None, caption_loss=None, **options):
         if not graph:
-            # A loaded one may be quantized; Keras tracks nothing before its own init.
-            self.__dict__["_caption_loss"] = caption_loss
-            options["tokens"] = ImageTokens(tokenizer, text_weight, START, END)
+            options["tokens"] = ImageTokens(tokenizer, START, END)
+            if caption_loss is not None:
+                options["decode"] = functools.partial(decode_stream, caption_loss)
         super().__init__(*graph, **options)
 
-    def _find_parts(self):
-        super()._find_parts()
-        [tokens] = [x for x in self.operations if isinstance(x, ImageTokens)]
-        self.text_weight = tokens.text_weight
-        self.__dict__["tokenizer"] = tokens.tokenizer  # which the layer keeps
-        losses = (x for x in self.operations if isinstance(x, CaptionLoss))
-        self.__dict__["_caption_loss"] = next(losses, None)
+    @property
+    def tokenizer(self):
+        """The image tokenizer, which is frozen."""
+        return self._operation(ImageTokens).tokenizer
 
-    def decode_inputs(self, parts, tokens, embedded, memory, states, inputs):
-        if parts["encoder"] is not None:
-            return super().decode_inputs(
-                parts, tokens, embedded, memory, states, inputs
-            )
-        outputs, read = parts["decoder"](embedded, memory, return_prefix=True)
-        loss = self.__dict__["_caption_loss"] or CaptionLoss(
-            parts["source"].vocabulary_size, tokens.text_weight, name="caption_loss"
-        )
-        return loss(outputs, read, inputs["source"])
+    @property
+    def caption_loss(self):
+        """The layer that adds the loss of a caption's words; None with an encoder."""
+        return self._operation(CaptionLoss)
+
+    @property
+    def text_weight(self):
+        """How much that loss counts; None with an encoder."""
+        return self.caption_loss and self.caption_loss.weight
+
+    def _operation(self, kind):
+        return next((x for x in self.operations if isinstance(x, kind)), None)
 
     @property
     def num_tokens(self):
@@ -266,10 +269,7 @@ class TextToImageModel(EncoderDecoder):
         return {
             **config,
             "tokenizer": keras.saving.serialize_keras_object(self.tokenizer),
-            "text_weight": self.text_weight,
-            "caption_loss": keras.saving.serialize_keras_object(
-                self.__dict__["_caption_loss"]
-            ),
+            "caption_loss": keras.saving.serialize_keras_object(self.caption_loss),
         }
 
     @classmethod
@@ -289,21 +289,19 @@ class ImageTokens(TargetTokens):
 
     Args:
         tokenizer: The image tokenizer, which is frozen.
-        text_weight: As for `kseq.text_to_image`.
         *options: As for `TargetTokens`.
         **kwargs: As for `TargetTokens`.
     """
 
-    def __init__(self, tokenizer, text_weight, *options, **kwargs):
+    def __init__(self, tokenizer, *options, **kwargs):
         super().__init__(*options, **kwargs)
-        self.tokenizer, self.text_weight = tokenizer, float(text_weight)
+        self.tokenizer = tokenizer
         self.tokenizer.trainable = False
 
     def get_config(self):
         return {
             **super().get_config(),
             "tokenizer": keras.saving.serialize_keras_object(self.tokenizer),
-            "text_weight": self.text_weight,
         }
 
     @classmethod
@@ -312,65 +310,10 @@ class ImageTokens(TargetTokens):
         return cls(**{**config, "tokenizer": tokenizer})
 
 
-@keras.saving.register_keras_serializable(package="kseq")
-class CaptionLoss(Composite):
-    """Adds the cross-entropy of a caption's words to the loss of a model.
-
-    Each word but the first is predicted from what the decoder makes of those before
-    it; the mean over the words of a batch, weighted, is added by `add_loss`.
-
-    Args:
-        vocabulary_size: Number of token ids V of captions.
-        weight: Weight of the mean.
-        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
-
-    Call arguments:
-        outputs: The decoder's outputs at the picture `(B, T, D)`, passed on.
-        caption: The decoder's outputs at the words `(B, S, D)`, with their Keras mask.
-        token_ids: Integers `(B, S)`, 0 for padding.
-
-    Returns:
-        `outputs`.
-
-    References:
-        - [Ramesh et al., 2021](https://arxiv.org/abs/2102.12092), 2.2
-    """
-
-    def __init__(self, vocabulary_size, weight, **kwargs):
-        super().__init__(**kwargs)
-        self.vocabulary_size = positive_integer("vocabulary_size", vocabulary_size)
-        self.weight = float(weight)
-        self.head = keras.layers.Dense(
-            self.vocabulary_size, dtype=self.dtype_policy, name="head"
-        )
-        self.supports_masking = True
-
-    def build(self, outputs_shape, caption_shape, token_ids_shape):
-        self.head.build(caption_shape)
-        freeze_parts(self)
-
-    def compute_output_shape(self, outputs_shape, caption_shape, token_ids_shape):
-        return outputs_shape
-
-    def compute_mask(self, inputs, previous_mask=None):
-        return previous_mask
-
-    def call(self, outputs, caption, token_ids):
-        logits = ops.cast(self.head(caption[:, :-1]), "float32")  # B S-1 V
-        labels = token_ids[:, 1:]
-        log_probs = ops.log_softmax(logits, axis=-1)
-        log_probs = ops.take_along_axis(log_probs, labels[..., None], axis=-1)[..., 0]
-        is_word = ops.cast(labels != 0, "float32")
-        mean = ops.sum(log_probs * is_word) / ops.maximum(ops.sum(is_word), 1.0)
-        self.add_loss(ops.cast(-self.weight * mean, keras.config.floatx()))
-        return outputs
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "vocabulary_size": self.vocabulary_size,
-            "weight": self.weight,
-        }
+def decode_stream(caption_loss, decoder, embedded, memory, inputs):
+    """Calls a decoder that reads the caption as its prefix, and adds the loss of it."""
+    outputs, read = decoder(embedded, memory, return_prefix=True)
+    return caption_loss(outputs, read, inputs["source"])
 
 
 def copied(tokenizer):

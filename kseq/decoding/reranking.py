@@ -78,7 +78,7 @@ def best_of(generation, scores, n=1):
 
 
 def expected_utility(generation, utility, by_probability=False):
-    """How well each hypothesis agrees with the others of its row: minimum Bayes risk.
+    """Return the agreement of each hypothesis with the others: minimum Bayes risk.
 
     `sum_j w_j utility(h_i, h_j)` over the other hypotheses `j`, with weights that sum
     to 1. `best_of(generation, ...)` of it takes the hypothesis that would lose least if
@@ -136,7 +136,7 @@ def expected_utility(generation, utility, by_probability=False):
 
 
 def formed(generation):
-    """Which hypotheses could be formed, booleans `(B, N)`."""
+    """Tell which hypotheses could be formed: booleans `(B, N)`."""
     is_formed = ops.convert_to_numpy(generation.log_probs) > -math.inf
     lengths = getattr(generation, "lengths", None)
     if lengths is None:  # all have one length

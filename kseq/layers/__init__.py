@@ -1,6 +1,7 @@
 """Keras layers for sequences; each works alone in any Keras model."""
 
 from kseq.layers.attention import BahdanauAttention, LuongAttention
+from kseq.layers.caption_loss import CaptionLoss
 from kseq.layers.conditions import ClassEmbedding, VectorEmbedding
 from kseq.layers.decoder import Decoder
 from kseq.layers.dropout import Dropout, SourceDropout
@@ -30,7 +31,6 @@ from kseq.layers.pooling import (
 )
 from kseq.layers.positions import (
     LearnedPositions,
-    RotaryPositions,
     SinusoidalPositions,
 )
 from kseq.layers.quantizers import FiniteScalarQuantizer, VectorQuantizer
@@ -46,6 +46,7 @@ from kseq.layers.recurrent.encoder import RecurrentEncoder
 from kseq.layers.recurrent.layers import GRU, LSTM, SimpleRNN
 from kseq.layers.recurrent.rnn import RNN
 from kseq.layers.recurrent.zoneout import Zoneout
+from kseq.layers.rotary_positions import RotaryPositions
 from kseq.layers.similarity import CosineSimilarity
 from kseq.layers.tied_head import TiedHead
 from kseq.layers.transformer.blocks import (
@@ -61,6 +62,7 @@ __all__ = [
     "AttentionPooling",
     "BahdanauAttention",
     "Bidirectional",
+    "CaptionLoss",
     "ClassEmbedding",
     "ClassToken",
     "ClassTokenPooling",

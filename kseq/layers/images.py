@@ -129,12 +129,8 @@ class ImageEncoder(ImageCoder):
         shape = images_shape
         widths = self.stage_widths() or [self.width]
         for number, width in enumerate(widths):
-            halve = self.convolution(
-                f"halve_{number}" if self.num_stages else "read",
-                width,
-                kernel_size=2 if self.num_stages else 1,
-                strides=2 if self.num_stages else 1,
-            )
+            stride = 2 if self.num_stages else 1  # a patch may be one pixel
+            halve = self.convolution(f"halve_{number}", width, stride, stride)
             is_last = width == self.width
             count = self.num_blocks if is_last else 1
             blocks = [self.block(f"block_{number}_{n}", width) for n in range(count)]

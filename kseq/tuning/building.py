@@ -16,6 +16,7 @@ class BuildingFunction(keras_tuner.HyperModel):
 
 
 def as_hypermodel(space):
+    """Return what was given as a `HyperModel`, or raise a `ValueError`."""
     if isinstance(space, keras_tuner.HyperModel):
         return space
     if callable(space) and not isinstance(space, keras.layers.Layer):

@@ -44,9 +44,8 @@ class Results:
         Args:
             directory: The one that `search` was given. Nothing in it is changed.
             space: The space that was searched, or the function, for `best_model`. None
-                for a model from
-                its saved config: its classes must be registered with Keras, as those of
-                Keras and kseq are.
+                for a model from its saved config: its classes must be registered with
+                Keras, as those of Keras and kseq are.
 
         Returns:
             `Results`.

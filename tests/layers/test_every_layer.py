@@ -23,6 +23,7 @@ from tests.layers.small_layers import (
 )
 
 ELSEWHERE = {  # what reads no sequence of vectors, or is tested as a part of a layer
+    "CaptionLoss",
     "ClassEmbedding",
     "CosineSimilarity",
     "Decoder",

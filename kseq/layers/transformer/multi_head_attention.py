@@ -22,7 +22,8 @@ from kseq.layers.masking import (
     masked_softmax,
     step_mask,
 )
-from kseq.layers.positions import make_rotary, serialize_positions, step_positions
+from kseq.layers.positions import serialize_positions, step_positions
+from kseq.layers.rotary_positions import make_rotary
 from kseq.layers.transformer.cache import attend_step, start_cache
 from kseq.layers.transformer.products import scores_of, sum_by_weights
 from kseq.layers.validation import (

@@ -8,7 +8,8 @@ import keras
 from kseq.layers.composition import Composite
 from kseq.layers.dropout import Dropout
 from kseq.layers.masking import apply_mask
-from kseq.layers.positions import make_rotary, serialize_positions
+from kseq.layers.positions import serialize_positions
+from kseq.layers.rotary_positions import make_rotary
 from kseq.layers.transformer.feed_forward import FeedForward
 from kseq.layers.transformer.multi_head_attention import MultiHeadAttention
 from kseq.layers.validation import (
