@@ -107,11 +107,11 @@ def is_size(size):
     return size is None or (isinstance(size, int) and not isinstance(size, bool))
 
 
-def export(loop, path, format, shapes):
+def export(generation, path, format, shapes):
     """Writes a search over a model to a file, or for a SavedModel to a folder.
 
     Args:
-        loop: The search over the model, a Keras model with inputs by name.
+        generation: What `generation_model` returns.
         path: Where to.
         format: One of `FORMATS`.
         shapes: What `input_shapes` returns.
@@ -129,4 +129,4 @@ def export(loop, path, format, shapes):
     exact = choices_as_choices() if format == "onnx" else contextlib.nullcontext()
     with portable(), exact, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the converters' own, of their own future
-        Exported(loop).export(path, format, verbose=False, input_signature=[signature])
+        generation.export(path, format, verbose=False, input_signature=[signature])

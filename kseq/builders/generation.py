@@ -7,7 +7,7 @@ V vocabulary.
 import keras
 import numpy as np
 
-from kseq.builders.exporting import check_export, export, input_shapes
+from kseq.builders.exporting import Exported, check_export, export, input_shapes
 from kseq.builders.loops import Cache, GenerateLoop, ScoreLoop, run
 from kseq.builders.requests import GenerateRequest, ScoreRequest
 from kseq.builders.searches import as_search, refuse_options
@@ -213,8 +213,34 @@ class GenerativeModel(TokenInputs, StepLabels, keras.Model):
         check_max_length(max_length)
         check_export(path, format, search)
         shapes = input_shapes(self, search, source_shape, prefix_shape)
-        loop = self._compiled(GenerateLoop, search, max_length, None)
-        export(loop, path, format, shapes)
+        export(self.generation_model(search, max_length), path, format, shapes)
+
+    def generation_model(self, search=None, max_length=40):
+        """The whole of `generate`, from padded token ids on, as a model of tensors.
+
+        It is what `export_generation` writes, for a graph of one's own.
+
+        Args:
+            search: As for `generate`.
+            max_length: As for `generate`.
+
+        Returns:
+            A `keras.Model` that maps `{"source": (B, S)}`, and "prefix" and "seed" as
+            in an export, to the fields of `kseq.decoding.Generation` by name.
+
+        Example:
+
+        >>> import numpy as np
+        >>> import kseq
+        >>> model = kseq.encoder_decoder(source=11, target=13, width=8)
+        >>> written = model.generation_model(max_length=5)
+        >>> outputs = written({"source": np.array([[4, 5]])})
+        >>> tuple(outputs["token_ids"].shape)
+        (1, 1, 5)
+        """
+        search = as_search(search)
+        check_max_length(max_length)
+        return Exported(self._compiled(GenerateLoop, search, max_length, None))
 
     def score(self, source, target, batch_size=128):
         """The log-probability that the model gives to each target.

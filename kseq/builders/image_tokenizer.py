@@ -188,6 +188,12 @@ class ImageTokenizer(keras.Model):
         images = self._part("drawer").predict(codes, batch_size, verbose=0)
         return images.reshape(*ids.shape[:-1], *images.shape[1:])
 
+    def pictures(self, ids):
+        """The pictures of ids `(..., R * G)`, unchecked, as tensors: for a graph."""
+        grids = ops.reshape(ids, (-1, *self.grid))
+        images = self._part("drawer")(self.quantizer.ids_to_codes(grids))
+        return ops.reshape(images, (*ops.shape(ids)[:-1], *images.shape[1:]))
+
     def checked_images(self, images):
         """Pictures as floats from 0 to 1, or a `ValueError`."""
         images, shape = np.asarray(images), tuple(self.input.shape[1:])

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from kseq.builders.encoder_decoder import EncoderDecoder
+from kseq.builders.exporting import Exported
 from kseq.builders.image_tokenizer import ImageTokenizer
 from kseq.builders.shorthands import as_decoder, as_embedding, as_encoder, heads_of
 from kseq.builders.target_tokens import TargetTokens
@@ -243,6 +244,10 @@ class TextToImageModel(EncoderDecoder):
         length = self._length(max_length)
         return super().export_generation(path, search, length, *args, **options)
 
+    def generation_model(self, search=None, max_length=None):
+        generation = super().generation_model(search, self._length(max_length))
+        return Drawing(generation.writing, self.tokenizer)
+
     def _length(self, max_length):
         """The length of a picture, or a `ValueError` for another."""
         if max_length not in (None, self.num_tokens):
@@ -281,6 +286,31 @@ class TextToImageModel(EncoderDecoder):
             for name in ("tokenizer", "caption_loss")
         }
         return super().from_config({**config, **made}, custom_objects)
+
+
+class Drawing(Exported):
+    """A search over a model that draws, and what it has drawn.
+
+    Args:
+        writing: The search, a Keras model.
+        tokenizer: The image tokenizer.
+
+    Call arguments:
+        inputs: As for `Exported`.
+
+    Returns:
+        The fields of a `kseq.decoding.Generation` by name, and "images": floats from 0
+        to 1, `(B, N, H, W, C)`.
+    """
+
+    def __init__(self, writing, tokenizer):
+        super().__init__(writing)
+        self.tokenizer = tokenizer
+
+    def call(self, inputs):
+        outputs = super().call(inputs)
+        ids = ops.maximum(outputs["token_ids"] - FIRST_CODE, 0)  # none: see `draw`
+        return {**outputs, "images": self.tokenizer.pictures(ids)}
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -6,6 +6,7 @@ Axes in shape comments: B captions, N pictures, H height, W width, C channels.
 import keras
 import numpy as np
 
+from kseq.text.exporting import check_backend, export_from_texts
 from kseq.text.loading import Loadable
 from kseq.text.pipeline import checked, deserialize_parts, encode_some, serialize_parts
 
@@ -86,12 +87,61 @@ class TextToImage(Loadable, keras.Model):
             pixels = pixels[..., 0]
         return [[image.fromarray(picture) for picture in row] for row in pixels]
 
+    def export_generation(self, path, search=None):
+        """Writes all of it, from texts to pixels, to a SavedModel that needs no kseq.
+
+        The file needs TensorFlow, and tensorflow-text where the vocabulary normalizes
+        or cuts into pieces. It is called with "captions", strings `(B,)`, and "seed",
+        `(1,)`, for a `Sampling` without one. It gives "images", integers from 0 to 255
+        `(B, N, H, W, C)`, and "log_probs", `(B, N)`. A caption without a token, or one
+        that is no UTF-8, ends the call with an error that shows it.
+
+        Args:
+            path: The folder.
+            search: As for `draw`.
+
+        Raises:
+            ValueError: The backend is not TensorFlow.
+
+        Example:
+
+        >>> import os, tempfile
+        >>> import keras, kseq
+        >>> words = kseq.text.Vocabulary("word").adapt(["a red heart"])
+        >>> tokenizer = kseq.image_tokenizer((8, 8, 3), patch_size=4, width=8)
+        >>> model = kseq.text_to_image(words.size, tokenizer, width=8)
+        >>> path = os.path.join(tempfile.mkdtemp(), "drawer")
+        >>> if keras.backend.backend() == "tensorflow":
+        ...     kseq.text.TextToImage(model, words).export_generation(path)
+        ...     import tensorflow as tf  # what follows needs no kseq
+        ...     drawer = tf.saved_model.load(path)
+        ...     drawn = drawer.serve({"captions": tf.constant(["a heart"])})
+        ...     assert drawn["images"].shape == (1, 1, 8, 8, 3)
+        """
+        check_backend()
+        model = Pixels(self.model.generation_model(search))
+        export_from_texts(path, "captions", self.vocabulary, model, search)
+
     def get_config(self):
         return {**super().get_config(), **serialize_parts(self, PARTS)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return cls(**deserialize_parts(config, PARTS, custom_objects))
+
+
+class Pixels(keras.Model):
+    """The pictures and log-probabilities of what a model of tensors has drawn."""
+
+    def __init__(self, drawing):
+        super().__init__(name="pixels", autocast=False)
+        self.drawing = drawing
+        self.built = True
+
+    def call(self, inputs):
+        outputs = self.drawing(inputs)
+        images = keras.ops.cast(keras.ops.round(255 * outputs["images"]), "uint8")
+        return {"images": images, "log_probs": outputs["log_probs"]}
 
 
 def pillow():

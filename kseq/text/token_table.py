@@ -42,7 +42,7 @@ class TokenTable:
         with tf.init_scope():
             ids = tf.range(END + 1, END + 1 + len(tokens))
             table = tf.lookup.KeyValueTensorInitializer(tf.constant(tokens), ids)
-            self.lookup = tf.lookup.StaticHashTable(table, UNKNOWN).lookup
+            self.table = tf.lookup.StaticHashTable(table, UNKNOWN)
         self.symbols = (REPLACEMENT,) * (END + 1) + tuple(tokens)  # of every id
 
     @property
@@ -57,7 +57,7 @@ class TokenTable:
         """Looks up ragged symbols, and puts start and end around them."""
         import tensorflow as tf
 
-        ids = self.lookup(symbols)  # B (L)
+        ids = self.table.lookup(symbols)  # B (L)
         column = tf.ones([ids.nrows(), 1], "int32")
         if start:
             ids = tf.concat([START * column, ids], axis=1)

@@ -238,6 +238,10 @@ class Vocabulary(keras.layers.Layer):
     start_token_id = property(lambda self: START)
     end_token_id = property(lambda self: END)
 
+    def resources(self):
+        """The tables that an exported graph must keep: for `ExportArchive.track`."""
+        return [self._known().table]
+
     def save(self, path):
         """Writes options and tokens to one JSON file, whole or not at all.
 

@@ -1,5 +1,7 @@
 """The pipeline from captions to pictures."""
 
+import json
+import subprocess
 import sys
 
 import keras
@@ -71,3 +73,48 @@ def test_wrong_parts_are_refused_with_words():
         TextToImage(drawer.model, "words")
     with pytest.raises(ValueError, match="at least one token"):
         drawer.draw([" "])
+
+
+SERVE = """
+import json, sys
+sys.modules["kseq"] = sys.modules["keras"] = None  # so that an import of them fails
+import tensorflow as tf
+drawer = tf.saved_model.load(sys.argv[1])
+signature = drawer.signatures["serving_default"]
+for captions in json.loads(sys.argv[2]):
+    captions = [c.encode("latin-1" if c == "caf\u00e9" else "utf-8") for c in captions]
+    try:
+        drawn = signature(captions=tf.constant(captions))
+        print(json.dumps(drawn["images"].numpy().tolist()))
+    except tf.errors.InvalidArgumentError as error:
+        print(json.dumps(str(error)))
+"""
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow exports"
+)
+def test_a_saved_model_draws_from_texts(tmp_path):
+    drawer = make()
+    search = Sampling(num_draws=2, seed=5)
+    path = tmp_path / "drawer"
+    drawer.export_generation(path, search)
+    batches = [CAPTIONS, ["없는 말"], ["a", " "], ["a", "a\0b"], ["café"]]
+    done = subprocess.run(
+        [sys.executable, "-c", SERVE, path, json.dumps(batches)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    *drawn, blank, nul, latin = map(json.loads, done.stdout.splitlines()[-5:])
+    for captions, images in zip(batches, drawn, strict=False):
+        assert (np.array(images) == pixels(drawer.draw(captions, search))).all()
+    assert "`captions` must have at least one token each" in blank
+    for message in (nul, latin):
+        assert "`captions` must be texts in UTF-8 without a NUL" in message
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow can")
+def test_other_backends_do_not_export(tmp_path):
+    with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
+        make().export_generation(tmp_path / "drawer")
