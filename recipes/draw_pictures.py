@@ -73,8 +73,11 @@ def main(argv=None):
     options.output.mkdir(parents=True, exist_ok=True)
     console.print("Stage 1: pictures to tokens, and back")
     began = time.time()
-    tokenizer = build_tokenizer(train, options)
-    fit_tokenizer(tokenizer, train, options)
+    if options.tokenizer:
+        tokenizer = load_tokenizer(options.tokenizer)
+    else:
+        tokenizer = build_tokenizer(train, options)
+        fit_tokenizer(tokenizer, train, options)
     report_tokenizer(tokenizer, train, test, time.time() - began, options)
 
     console.print("Stage 2: captions to tokens")
@@ -490,6 +493,17 @@ def load_digits(options):
     return [[values[200:] for values in rows], [values[:200] for values in rows]]
 
 
+def load_tokenizer(path):
+    """The image tokenizer that an earlier run has saved."""
+    try:
+        tokenizer = keras.saving.load_model(path)
+        if not hasattr(tokenizer, "encode"):
+            raise ValueError(f"{path} is no image tokenizer.")
+    except ValueError as error:
+        sys.exit(f"{error} Leave out --tokenizer, and one is trained.")
+    return tokenizer
+
+
 def load_drawer(path):
     """The drawer that an earlier run has saved."""
     try:
@@ -511,6 +525,7 @@ def parse_arguments(argv):
     add("--temperature", type=positive, default=0.7)
     add("--top-p", type=probability, help="draw from the most probable tokens only")
     add("--guidance", type=float, default=0.0, help="scale, 0 for none")
+    add("--tokenizer", type=path, metavar="FILE", help="that of an earlier run")
     add("--tokenizer-epochs", type=count, default=12)
     add("--tokenizer-width", type=count, default=128)
     add("--matcher-epochs", type=count, default=30)
@@ -527,7 +542,7 @@ def parse_arguments(argv):
         help="share that is taken away",
     )
     add("--epochs", type=count, default=40)
-    add("--batch-size", type=count, default=32)
+    add("--batch-size", type=count, default=16)
     add("--learning-rate", type=positive, default=3e-3)
     add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")

@@ -11,12 +11,20 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseq.builders import shorthands
 from kseq.builders.encoder_decoder import EncoderDecoder
 from kseq.builders.exporting import Exported
 from kseq.builders.image_tokenizer import ImageTokenizer
 from kseq.builders.shorthands import as_decoder, as_embedding, as_encoder, heads_of
 from kseq.builders.target_tokens import TargetTokens
-from kseq.layers import CaptionLoss, GridPositions, TokenEmbedding, TransformerDecoder
+from kseq.layers import (
+    CaptionLoss,
+    FactorizedHead,
+    FiniteScalarQuantizer,
+    GridPositions,
+    TokenEmbedding,
+    TransformerDecoder,
+)
 from kseq.layers.validation import positive_integer
 
 START, END = 2, 3  # which no picture has; 0 is padding and 1 the unknown token
@@ -28,6 +36,7 @@ def text_to_image(
     tokenizer,
     encoder="transformer",
     decoder="transformer",
+    head=None,
     width=256,
     text_weight=1 / 7,
     caption_dropout=0.0,
@@ -61,6 +70,9 @@ def text_to_image(
         decoder: As for `kseq.encoder_decoder`. In one stream a `TransformerDecoder`
             with `cross_attention=False` and `causal_prefix=True`, for which
             "transformer" is short.
+        head: Layer that makes logits. None for a `FactorizedHead` where the tokenizer
+            has a `FiniteScalarQuantizer`, whose codes are made of digits, and for a
+            dense layer else.
         width: Size of the parts that are given by name or number.
         text_weight: How much the loss of a caption's words counts, beside 1 for that of
             the picture's tokens, in one stream. The paper has 1 to 7.
@@ -134,8 +146,19 @@ def text_to_image(
         ),
         encoder=encoder,
         decoder=decoder,
+        head=as_head(head, tokenizer),
         source_dropout=caption_dropout,
         name=name,
+    )
+
+
+def as_head(head, tokenizer):
+    """None is short for one that knows of digits, where codes are made of them."""
+    quantizer = tokenizer.quantizer
+    if head is not None or not isinstance(quantizer, FiniteScalarQuantizer):
+        return shorthands.as_head(head, FIRST_CODE + tokenizer.num_codes)
+    return FactorizedHead(
+        quantizer.levels, num_special=FIRST_CODE, dtype="float32", name="head"
     )
 
 

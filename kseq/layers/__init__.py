@@ -10,6 +10,7 @@ from kseq.layers.embeddings import (
     SequenceEmbedding,
     TokenEmbedding,
 )
+from kseq.layers.factorized_head import FactorizedHead
 from kseq.layers.grid_positions import GridPositions
 from kseq.layers.images import ImageDecoder, ImageEncoder, ResidualBlock
 from kseq.layers.masking import (
@@ -69,6 +70,7 @@ __all__ = [
     "CosineSimilarity",
     "Decoder",
     "Dropout",
+    "FactorizedHead",
     "FeatureEmbedding",
     "FeedForward",
     "FiniteScalarQuantizer",

@@ -22,6 +22,15 @@ def optional_positive_integer(name, value):
     return None if value is None else positive_integer(name, value)
 
 
+def count(name, value):
+    """Returns the value if it is an integer of at least 0."""
+    if integer(name, value) < 0:
+        raise ValueError(
+            f"`{name}` must be an integer of at least 0. Received: {name}={value!r}."
+        )
+    return int(value)
+
+
 def integer(name, value):
     """Returns the value if it is an integer."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):

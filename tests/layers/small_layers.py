@@ -69,6 +69,7 @@ def sequence_of(layer_class, *args, **options):
 POSITION_WISE = {
     "FeedForward": of_inputs(lambda: layers.FeedForward(8)),
     "TiedHead": of_inputs(lambda: layers.TiedHead(layers.TokenEmbedding(11, 6))),
+    "FactorizedHead": of_inputs(lambda: layers.FactorizedHead((4, 3), rank=2)),
     "Dropout": Case(lambda: layers.Dropout(0.2), {"inputs": 6}),
     "SourceDropout": Case(lambda: layers.SourceDropout(0.2), {"sequences": 6}),
     "SinusoidalPositions": of_steps(layers.SinusoidalPositions),
