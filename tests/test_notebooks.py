@@ -19,7 +19,11 @@ def code_of(cells):
 
 
 def test_there_are_notebooks():
-    assert [path.stem for path in NOTEBOOKS] == ["formulas", "read_a_word"]
+    assert [path.stem for path in NOTEBOOKS] == [
+        "draw_pictures",
+        "formulas",
+        "read_a_word",
+    ]
 
 
 def test_it_runs_from_top_to_bottom_without_a_warning(cells, tmp_path, monkeypatch):

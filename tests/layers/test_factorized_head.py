@@ -3,6 +3,7 @@
 Axes in shape comments: B batch, T steps, D features, V tokens.
 """
 
+import keras
 import numpy as np
 import pytest
 
@@ -17,7 +18,7 @@ MASK = np.array([[1, 1, 1, 0, 0], [0] * 5], "bool")
 @pytest.mark.parametrize("rank", [0, 2])
 def test_it_keeps_the_contract_of_layers(rank):
     options = {"levels": LEVELS, "rank": rank, "num_special": 3}
-    options["kernel_initializer"] = "he_normal"
+    options["kernel_initializer"] = lambda: keras.initializers.HeNormal()
     check_layer(FactorizedHead, options, {"inputs": INPUTS, "mask": MASK})
 
 
