@@ -154,7 +154,7 @@ def report_tokenizer(tokenizer, train, test, seconds, options):
     tokenizer.save(options.output / TOKENIZER)
     some = test["pictures"][:12]
     rows = {"real": some, "from tokens": tokenizer.decode(tokenizer.encode(some))}
-    sheet(rows).savefig(options.output / RECONSTRUCTED)
+    sheet(rows).savefig(options.output / RECONSTRUCTED, bbox_inches="tight")
 
 
 def decibels(pictures, originals):
@@ -325,7 +325,7 @@ def evaluate(drawer, matcher, train, test, options):
             "from its tokens": again[some],
             "drawn": greedy[some],
         }
-    ).savefig(options.output / SHEET)
+    ).savefig(options.output / SHEET, bbox_inches="tight")
     one = model.draw(captions[:1], return_attention_scores=True)
     filling(model.tokenizer, one.ids[0, 0], options.output / FILLING)
     words = drawer.vocabulary.spell(captions[0])
@@ -365,7 +365,7 @@ def show(drawer, captions, options):
         )
     }
     options.output.mkdir(parents=True, exist_ok=True)
-    sheet(rows).savefig(options.output / DRAWN)
+    sheet(rows).savefig(options.output / DRAWN, bbox_inches="tight")
     console.print(f"The pictures lie in {options.output / DRAWN}.")
 
 

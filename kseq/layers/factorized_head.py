@@ -6,7 +6,6 @@ Axes in shape comments: B batch, T steps, D features, C codes, V tokens.
 import math
 
 import keras
-import numpy as np
 from keras import ops
 
 from kseq.layers.composition import Composite, freeze_parts
@@ -89,7 +88,6 @@ class FactorizedHead(Composite):
         if self.rank:
             self.down.build(inputs_shape)
             self.up.build((*inputs_shape[:-1], self.rank))
-        self.__dict__["membership"] = digits_of_tokens(self.levels, self.num_special)
         freeze_parts(self)
 
     def compute_output_shape(self, inputs_shape):
@@ -97,8 +95,9 @@ class FactorizedHead(Composite):
 
     def call(self, inputs, mask=None):
         inputs = apply_mask(inputs, mask)
-        membership = ops.convert_to_tensor(self.membership, self.compute_dtype)
-        logits = ops.matmul(self.digits(inputs), membership)  # B T V
+        has_digit = digits_of_tokens(self.levels, self.num_special)
+        has_digit = ops.cast(has_digit, self.compute_dtype)
+        logits = ops.matmul(self.digits(inputs), has_digit)  # B T V
         return logits + self.up(self.down(inputs)) if self.rank else logits
 
     def get_config(self):
@@ -112,11 +111,17 @@ class FactorizedHead(Composite):
 
 
 def digits_of_tokens(levels, num_special):
-    """The digits of each token, 0 or 1: `(num_special + sum(levels), V)`."""
-    codes = np.indices(levels[::-1]).reshape(len(levels), -1)[::-1]  # the first fastest
-    rows = [codes[place] == np.arange(n)[:, None] for place, n in enumerate(levels)]
-    digits = np.concatenate(rows).astype("float32")  # sum(levels) C
-    membership = np.zeros(np.add(digits.shape, num_special), "float32")
-    membership[:num_special, :num_special] = np.eye(num_special)
-    membership[num_special:, num_special:] = digits
-    return membership
+    """Tell which digits each token has: booleans `(num_special + sum(levels), V)`."""
+    tokens = ops.arange(num_special + math.prod(levels), dtype="int32")
+    codes, rows = tokens - num_special, [is_each(tokens, num_special)]
+    place = 1
+    for level in levels:
+        is_digit = is_each(codes // place % level, level)
+        rows.append(ops.logical_and(is_digit, codes >= 0))
+        place *= level
+    return ops.concatenate(rows)
+
+
+def is_each(values, count):
+    """Compare values `(V,)` with each number below a count: booleans `(count, V)`."""
+    return values == ops.expand_dims(ops.arange(count, dtype="int32"), 1)
