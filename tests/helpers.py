@@ -615,7 +615,7 @@ def recurrent_gradient(layer, sequences, states, mask, training):
             )
         if mask is not None:
             real = mask[:, ::-1] if layer.go_backwards else mask
-            outputs = outputs * real[..., None].astype("float32")
+            outputs = outputs * ops.convert_to_tensor(real[..., None], "float32")
         return sum(ops.sum(ops.sin(3 * y)) for y in (outputs, *last))
 
     return gradient(total, np.concatenate([x.ravel() for x in arrays]))
@@ -628,7 +628,8 @@ def drop_the_same(cell, sequences, units):
     drawn = np.random.default_rng(4).choice([0.0, 1.0, 2.0], shape).astype("float32")
     masks = {"dropout": drawn[..., :width], "recurrent_dropout": drawn[..., width:]}
     for name, each in masks.items():
-        mask = list(each) if count else each[0]
+        each = [ops.convert_to_tensor(x) for x in each]
+        mask = each if count else each[0]
         mask = mask if getattr(cell, name) else None
         setattr(cell, f"get_{name}_mask", lambda _, mask=mask: mask)
 

@@ -38,6 +38,7 @@ MAY_IMPORT = {
     },
     "kseq/layers": {"keras"},
     "kseq/layers/compilation.py": {"keras", "jax", "tensorflow", "tf2onnx"},
+    "kseq/layers/torch_kernels.py": {"keras", "kseq.layers.compilation", "torch"},
     "kseq/decoding": {"keras"},
     "kseq/builders": {"keras", "numpy", "kseq.layers", "kseq.decoding"},
     "kseq/training": {

@@ -91,6 +91,11 @@ def require(condition, message):
         tf.debugging.Assert(condition, [message])
 
 
+def is_portable():
+    """Whether what is traced shall run on other engines too; see `portable`."""
+    return _IS_PORTABLE.get()
+
+
 @contextlib.contextmanager
 def portable():
     """What is traced inside has no operation that only XLA and TensorFlow know."""

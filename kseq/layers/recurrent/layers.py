@@ -8,7 +8,7 @@ import contextlib
 import keras
 from keras import ops
 
-from kseq.layers import compilation
+from kseq.layers import compilation, torch_kernels
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.recurrent import formula_loop, formulas
@@ -24,8 +24,9 @@ LENGTH_MULTIPLE = 8
 class FastLoop:
     """What the fast layers share: the loop of `keras.layers.RNN`, done faster.
 
-    The loop is compiled by XLA even where the model is not. What it does not cover is
-    left to Keras. A layer says what is covered, and runs it.
+    The loop is compiled by XLA even where the model is not, and on torch it is one call
+    of a kernel. What neither covers is left to Keras. A layer says what is covered, and
+    runs it.
     """
 
     def build(self, sequences_shape, initial_state_shape=None):
@@ -51,6 +52,8 @@ class FastLoop:
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         sequences = apply_mask(sequences, mask)
+        if self._has_kernel():
+            return self._run_by_kernel(sequences, initial_state, mask, training)
         if not self._is_covered():
             return self._run_by_keras(sequences, initial_state, mask, training)
         sequences = ops.cast(sequences, self.compute_dtype)
@@ -64,6 +67,41 @@ class FastLoop:
         outputs = formula_loop.first_steps(outputs, length)
         if self.go_backwards:
             outputs = ops.flip(outputs, axis=1)
+        last = outputs[:, -1]
+        return last, outputs if self.return_sequences else last[:, None], states
+
+    def _has_kernel(self):
+        cell = self.cell
+        return (
+            torch_kernels.available()
+            and self.kernel_name is not None
+            and not self.unroll
+            and is_plain(cell)
+            and getattr(self, "use_cudnn", "auto") is not False
+            and not cell.recurrent_dropout
+            and not (cell.dropout and hasattr(cell, "dropout_mask_count"))
+        )
+
+    def _run_by_kernel(self, sequences, initial_state, mask, training):
+        cell = self.cell
+        sequences = ops.cast(sequences, self.compute_dtype)
+        if training and cell.dropout:
+            kept = ops.expand_dims(cell.get_dropout_mask(sequences[:, 0]), 1)
+            sequences = sequences * ops.cast(kept, sequences.dtype)
+        weights = [cell.kernel, cell.recurrent_kernel]
+        if cell.bias is not None:
+            weights += formulas.split_bias(cell)
+        outputs, states = torch_kernels.run(
+            self.kernel_name,
+            sequences,
+            [ops.cast(state, self.compute_dtype) for state in initial_state],
+            [ops.cast(weight, self.compute_dtype) for weight in weights],
+            mask,
+            self.go_backwards,
+        )
+        if self.zero_output_for_mask and mask is not None:
+            mask = ops.flip(mask, axis=1) if self.go_backwards else mask
+            outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
         last = outputs[:, -1]
         return last, outputs if self.return_sequences else last[:, None], states
 
@@ -194,9 +232,11 @@ class LSTM(FastLoop, keras.layers.LSTM):
     on TensorFlow and JAX: the inputs are
     multiplied before the loop, the loop is compiled by XLA whether or not the model
     is, and the gradient has a closed form, so that each weight gets its own in one
-    product. Arguments, weights and files are those of Keras. The loop is left to
-    Keras on other devices (a GPU has cuDNN) and on torch, with `unroll=True` or other
-    activations, and on TensorFlow below 32 units.
+    product. On PyTorch it is a call of torch's own kernel (oneDNN, on a GPU cuDNN),
+    whatever the mask. Arguments, weights and files are those of Keras. The loop is left
+    to Keras with `unroll=True` or other activations, on TensorFlow and JAX on other
+    devices (a GPU has cuDNN), on TensorFlow below 32 units, and on PyTorch with
+    recurrent dropout or `use_cudnn=False`.
 
     Args:
         units: Size U of the state.
@@ -231,7 +271,7 @@ class LSTM(FastLoop, keras.layers.LSTM):
         - [Gers et al., 2000](https://doi.org/10.1162/089976600300015015) (forget gate)
     """
 
-    formula = formulas.LSTMFormula
+    formula, kernel_name = formulas.LSTMFormula, "lstm"
 
     def _keras_loop(self, *arguments):
         use_cudnn, is_half = self.use_cudnn, self.compute_dtype != "float32"
@@ -253,9 +293,11 @@ class GRU(FastLoop, keras.layers.GRU):
     on TensorFlow and JAX: the inputs are
     multiplied before the loop, the loop is compiled by XLA whether or not the model
     is, and the gradient has a closed form, so that each weight gets its own in one
-    product. Arguments, weights and files are those of Keras. The loop is left to
-    Keras on other devices (a GPU has cuDNN) and on torch, with `unroll=True`, other
-    activations or `reset_after=False`, and on TensorFlow below 32 units.
+    product. On PyTorch it is a call of torch's own kernel (on a GPU cuDNN), whatever
+    the mask. Arguments, weights and files are those of Keras. The loop is left to Keras
+    with `unroll=True`, other activations or `reset_after=False`, on TensorFlow and JAX
+    on other devices (a GPU has cuDNN), on TensorFlow below 32 units, and on PyTorch
+    with recurrent dropout or `use_cudnn=False`.
 
     Args:
         units: Size U of the state.
@@ -289,7 +331,7 @@ class GRU(FastLoop, keras.layers.GRU):
         - [Cho et al., 2014](https://arxiv.org/abs/1406.1078), 2.3
     """
 
-    formula = formulas.GRUFormula
+    formula, kernel_name = formulas.GRUFormula, "gru"
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -303,9 +345,10 @@ class SimpleRNN(FastLoop, keras.layers.SimpleRNN):
     on TensorFlow and JAX: the inputs are
     multiplied before the loop, the loop is compiled by XLA whether or not the model
     is, and the gradient has a closed form, so that each weight gets its own in one
-    product. Arguments, weights and files are those of Keras. The loop is left to
-    Keras on other devices and on torch, with `unroll=True` or other
-    activations, and on TensorFlow below 32 units.
+    product. On PyTorch it is a call of torch's own kernel (on a GPU cuDNN), whatever
+    the mask. Arguments, weights and files are those of Keras. The loop is left to Keras
+    with `unroll=True` or other activations, on TensorFlow and JAX on other devices, on
+    TensorFlow below 32 units, and on PyTorch with recurrent dropout.
 
     Args:
         units: Size U of the state.
@@ -339,4 +382,4 @@ class SimpleRNN(FastLoop, keras.layers.SimpleRNN):
         - [Elman, 1990](https://doi.org/10.1207/s15516709cog1402_1)
     """
 
-    formula = formulas.SimpleRNNFormula
+    formula, kernel_name = formulas.SimpleRNNFormula, "rnn"

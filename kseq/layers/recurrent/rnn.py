@@ -20,6 +20,11 @@ PLAIN = {
     keras.layers.LSTMCell: formulas.LSTMFormula,
     keras.layers.GRUCell: formulas.GRUFormula,
 }
+KERNELS = {
+    keras.layers.SimpleRNNCell: "rnn",
+    keras.layers.LSTMCell: "lstm",
+    keras.layers.GRUCell: "gru",
+}
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -42,8 +47,9 @@ class RNN(FastLoop, keras.layers.RNN):
     Its `call` must do the same: it is not asked in that loop, and is in Keras'.
 
     Every other cell, eager calls, other devices and backends, layers with
-    `unroll=True`, and on TensorFlow those below 32 units have Keras' loop. For `LSTM`,
-    `GRU` and `SimpleRNN` there are faster layers of these names.
+    `unroll=True`, and on TensorFlow those below 32 units have Keras' loop; on PyTorch
+    Keras' own three cells have torch's kernels, as `LSTM`, `GRU` and `SimpleRNN` have,
+    which are faster elsewhere too.
 
     Args:
         cell: A Keras cell. Its output is its first state.
@@ -85,6 +91,10 @@ class RNN(FastLoop, keras.layers.RNN):
                 "sequences by itself. Take it in place of `RNN`."
             )
         super().__init__(cell, *args, **kwargs)
+
+    @property
+    def kernel_name(self):
+        return KERNELS.get(type(self.cell))
 
     def _is_covered(self):
         return (

@@ -55,6 +55,8 @@ class Zoneout(RNN):
         - [Krueger et al., 2017](https://arxiv.org/abs/1606.01305), 3.2
     """
 
+    kernel_name = None  # a kernel draws nothing at a step
+
     def __init__(self, cell, zoneout=0.1, seed=None, **kwargs):
         many = (list, tuple, keras.layers.StackedRNNCells, keras.layers.RNN)
         if isinstance(cell, many):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kseq.layers import GRU, LSTM, SimpleRNN, compilation
+from kseq.layers import GRU, LSTM, SimpleRNN, compilation, torch_kernels
 from kseq.layers.recurrent import layers
 from tests.helpers import (
     array,
@@ -46,7 +46,11 @@ MIXED = np.array([[0, 0, 1, 0, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
 SPARSE = np.array([[0, 1, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]], bool)
 
 where_it_is_compiled = pytest.mark.skipif(
-    not compilation.available(), reason="on torch and on GPUs the loop is Keras'"
+    not compilation.available(), reason="on torch and on GPUs no loop is compiled"
+)
+where_it_is_fast = pytest.mark.skipif(
+    not (compilation.available() or torch_kernels.available()),
+    reason="on GPUs the loop is Keras'",
 )
 
 
@@ -68,6 +72,13 @@ def both(ours, theirs, **options):
     return pair
 
 
+def is_fast(layer):
+    """Whether the loop is not Keras'; torch's kernels have no recurrent dropout."""
+    if torch_kernels.available():
+        return layer._has_kernel() or bool(layer.cell.recurrent_dropout)
+    return layer._is_covered()
+
+
 def number_of_states(layer):
     return len(layer.state_size)
 
@@ -83,7 +94,7 @@ def run(layer, sequences, mask=None, states=None):
 
 
 @pytest.mark.sampled(7)
-@where_it_is_compiled
+@where_it_is_fast
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 @pytest.mark.parametrize(
     ("go_backwards", "mask", "dropouts"),
@@ -105,7 +116,7 @@ def test_the_numbers_and_gradients_are_those_of_keras(
 ):
     options = dict(zip(("dropout", "recurrent_dropout"), dropouts, strict=True))
     fast, slow = both(ours, theirs, go_backwards=go_backwards, **options)
-    assert fast._is_covered()
+    assert is_fast(fast)
     states = [random_array(B, UNITS, seed=9 + i) for i in range(number_of_states(fast))]
     assert_close(run(fast, SEQUENCES, mask, states), run(slow, SEQUENCES, mask, states))
     for layer in (fast, slow) if any(dropouts) else ():
@@ -118,7 +129,7 @@ def test_the_numbers_and_gradients_are_those_of_keras(
         assert_close(found, expected, atol=2e-5)
 
 
-@where_it_is_compiled
+@where_it_is_fast
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 @pytest.mark.parametrize(
     "options",
@@ -132,7 +143,7 @@ def test_the_numbers_and_gradients_are_those_of_keras(
 )
 def test_every_option_of_keras_has_its_numbers(ours, theirs, options):
     fast, slow = both(ours, theirs, **options)
-    assert fast._is_covered()
+    assert is_fast(fast)
     for mask in (None, LEFT, RIGHT, MIXED):
         mask = None if mask is None else ops.convert_to_tensor(mask)
         assert_close(fast(SEQUENCES, mask=mask), slow(SEQUENCES, mask=mask))
@@ -146,13 +157,13 @@ def test_every_option_of_keras_has_its_numbers(ours, theirs, options):
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 def test_what_is_not_covered_is_left_to_keras(ours, theirs, options):
     fast, slow = both(ours, theirs, **options)
-    assert not fast._is_covered()
+    assert not is_fast(fast)
     assert_close(run(fast, SEQUENCES, LEFT), run(slow, SEQUENCES, LEFT))
 
 
 def test_a_gru_that_resets_before_the_product_is_left_to_keras():
     fast, slow = both(GRU, keras.layers.GRU, reset_after=False)
-    assert not fast._is_covered()
+    assert not is_fast(fast)
     assert_close(run(fast, SEQUENCES), run(slow, SEQUENCES))
 
 

@@ -1,0 +1,129 @@
+"""Kernels of PyTorch: whole recurrent layers in one call, by oneDNN or cuDNN.
+
+Called on that backend alone; the layers say when.
+
+Axes in shape comments: B batch, T steps, D features, U units, G gates.
+"""
+
+import keras
+
+from kseq.layers import compilation
+
+if keras.backend.backend() == "torch":
+    import torch
+    from torch.nn import functional
+
+# A gate at this number, in any precision, is 0 or 1, whatever is added to it.
+CLOSED = 1e4
+
+
+def available():
+    """Whether the kernels run: on torch, and not in a graph for another engine."""
+    if keras.backend.backend() != "torch" or compilation.is_portable():
+        return False
+    return not (torch.compiler.is_exporting() or torch.jit.is_tracing())
+
+
+def _outside_of_graphs(function):
+    """What `torch.compile` would else unroll step by step, for minutes."""
+    if keras.backend.backend() != "torch":
+        return function
+    return torch.compiler.disable(function)
+
+
+@_outside_of_graphs
+def run(name, sequences, states, weights, mask=None, reverse=False):
+    """Runs a recurrent layer over all steps.
+
+    A kernel knows no mask. So the real steps of each row go to its front, which leaves
+    their outputs as they are, and each output is read where its step went. What comes
+    behind the real steps is not read; of an LSTM it would still change the cell state,
+    and is kept from that by closed gates.
+
+    Args:
+        name: `"lstm"`, `"gru"` or `"rnn"`.
+        sequences: `(B, T, D)`.
+        states: The first states, each `(B, U)`.
+        weights: The kernel `(D, GU)`, the recurrent kernel `(U, GU)`, and the bias of
+            each `(GU,)`, or nothing, as Keras orders the gates.
+        mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
+            output, as they were.
+        reverse: Whether to begin with the last step; so do the outputs.
+
+    Returns:
+        `(outputs (B, T, U), states)`.
+    """
+    if reverse:
+        sequences = sequences.flip(1)
+        mask = None if mask is None else mask.flip(1)
+    if mask is None:
+        return _run_kernel(name, sequences, states, weights)
+    if sequences.is_meta:  # only shapes are asked for
+        return sequences.new_empty(*mask.shape, states[0].shape[-1]), states
+    counts = mask.cumsum(1)  # B T, the real steps up to each
+    lengths = counts[:, -1:]
+    places = torch.arange(mask.shape[1], device=mask.device)  # T
+    is_in_front = (places < lengths) == mask
+    longest, shortest, in_front, has_begun = torch.stack(
+        [lengths.max(), lengths.min(), is_in_front.all(), mask[:, 0].all()]
+    ).tolist()  # at once, for a GPU is waited for
+    if not longest:
+        return states[0][:, None].expand(-1, mask.shape[1], -1), states
+    if not in_front:
+        order = torch.argsort(~mask, dim=1, stable=True)
+        sequences = take_steps(sequences, order[:, :longest])
+    is_padding = places[:longest] >= lengths if shortest < longest else None  # B T
+    sequences = sequences[:, :longest]
+    outputs, last = _run_kernel(name, sequences, states, weights, is_padding)
+    outputs = take_steps(outputs, (counts - 1).clamp(min=0))
+    if not has_begun:
+        outputs = torch.where(counts[..., None] > 0, outputs, states[0][:, None])
+    return outputs, [outputs[:, -1], *last[1:]]
+
+
+def take_steps(sequences, steps):
+    """Steps `(B, S)` of `(B, T, D)`: `(B, S, D)`.
+
+    A look-up in a table has the fastest gradient of all that torch has for it.
+    """
+    batch, length, width = sequences.shape
+    first = torch.arange(batch, device=steps.device)[:, None] * length
+    return functional.embedding(first + steps, sequences.reshape(-1, width))
+
+
+def _run_kernel(name, sequences, states, weights, is_padding=None):
+    kernel, recurrent_kernel, *biases = weights
+    if name == "gru":
+        weights = [_reset_gate_first(w) for w in weights]
+        kernel, recurrent_kernel, *biases = weights
+    if name == "lstm" and is_padding is not None:
+        column = is_padding[..., None].to(sequences.dtype)
+        sequences = torch.cat([sequences, column], dim=-1)
+        kernel = torch.cat([kernel, _closed_gates(kernel)])
+    kernels = [each.t().contiguous() for each in (kernel, recurrent_kernel)]
+    first = [state.contiguous()[None] for state in states]
+    function = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}[name]
+    outputs, *last = function(
+        sequences,
+        first if name == "lstm" else first[0],
+        [*kernels, *biases],
+        has_biases=bool(biases),
+        num_layers=1,
+        dropout=0.0,
+        train=torch.is_grad_enabled(),
+        bidirectional=False,
+        batch_first=True,
+    )
+    return outputs, [state[0] for state in last]
+
+
+def _reset_gate_first(weight):
+    """Keras' order of a GRU's gates, `z r h`, as torch's `r z h`, in `(..., 3U)`."""
+    update, reset, new = weight.chunk(3, dim=-1)
+    return torch.cat([reset, update, new], dim=-1)
+
+
+def _closed_gates(kernel):
+    """A row of an LSTM's kernel `(D, 4U)` that keeps the cell state as it is."""
+    gates = kernel.new_tensor([-CLOSED, CLOSED, 0, 0])  # input, forget, cell, output
+    return gates.repeat_interleave(kernel.shape[1] // 4)[None]
