@@ -92,7 +92,7 @@ def require(condition, message):
 
 
 def is_portable():
-    """Whether what is traced shall run on other engines too; see `portable`."""
+    """Tell whether what is traced shall run on other engines too: see `portable`."""
     return _IS_PORTABLE.get()
 
 

@@ -18,7 +18,7 @@ CLOSED = 1e4
 
 
 def available():
-    """Whether the kernels run: on torch, and not in a graph for another engine."""
+    """Tell whether the kernels run: on torch, and in no graph for another engine."""
     if keras.backend.backend() != "torch" or compilation.is_portable():
         return False
     return not (torch.compiler.is_exporting() or torch.jit.is_tracing())
