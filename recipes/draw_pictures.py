@@ -72,13 +72,12 @@ def main(argv=None):
 
     options.output.mkdir(parents=True, exist_ok=True)
     console.print("Stage 1: pictures to tokens, and back")
-    began = time.time()
     if options.tokenizer:
-        tokenizer = load_tokenizer(options.tokenizer)
+        tokenizer = load_tokenizer(options.tokenizer, train)
     else:
         tokenizer = build_tokenizer(train, options)
         fit_tokenizer(tokenizer, train, options)
-    report_tokenizer(tokenizer, train, test, time.time() - began, options)
+    report_tokenizer(tokenizer, train, test, options)
 
     console.print("Stage 2: captions to tokens")
     began = time.time()
@@ -130,6 +129,7 @@ def fit_tokenizer(tokenizer, train, options):
         learning_rate, weight_decay=1e-4, global_clipnorm=1.0
     )
     tokenizer.compile(optimizer, loss="mse")
+    began = time.time()
     tokenizer.fit(
         pictures,
         pictures,
@@ -137,9 +137,10 @@ def fit_tokenizer(tokenizer, train, options):
         epochs=options.tokenizer_epochs,
         callbacks=[kseq.training.StopOnInterrupt()],
     )
+    console.print(f"Trained the tokenizer in {time.time() - began:.0f} s.")
 
 
-def report_tokenizer(tokenizer, train, test, seconds, options):
+def report_tokenizer(tokenizer, train, test, options):
     """Prints how much of a picture its tokens tell, and shows it."""
     ids = tokenizer.encode(train["pictures"])
     used = len(np.unique(ids))
@@ -148,9 +149,7 @@ def report_tokenizer(tokenizer, train, test, seconds, options):
         again = tokenizer.decode(tokenizer.encode(part["pictures"]))
         table.add_row(name, f"{decibels(again, part['pictures']).mean():.2f}")
     console.print(table)
-    console.print(
-        f"{used:,} of {tokenizer.num_codes:,} codes are used. It took {seconds:.0f} s."
-    )
+    console.print(f"{used:,} of {tokenizer.num_codes:,} codes are used.")
     tokenizer.save(options.output / TOKENIZER)
     some = test["pictures"][:12]
     rows = {"real": some, "from tokens": tokenizer.decode(tokenizer.encode(some))}
@@ -493,14 +492,16 @@ def load_digits(options):
     return [[values[200:] for values in rows], [values[:200] for values in rows]]
 
 
-def load_tokenizer(path):
-    """The image tokenizer that an earlier run has saved."""
+def load_tokenizer(path, train):
+    """The image tokenizer that an earlier run has saved, for pictures of this size."""
+    advice = "Leave out --tokenizer, and one is trained."
     try:
         tokenizer = keras.saving.load_model(path)
-        if not hasattr(tokenizer, "encode"):
-            raise ValueError(f"{path} is no image tokenizer.")
     except ValueError as error:
-        sys.exit(f"{error} Leave out --tokenizer, and one is trained.")
+        sys.exit(f"{error} {advice}")
+    shape = train["pictures"].shape[1:]
+    if not hasattr(tokenizer, "encode") or tokenizer.input.shape[1:] != shape:
+        sys.exit(f"{path} is not an image tokenizer for pictures {shape}. {advice}")
     return tokenizer
 
 

@@ -41,7 +41,8 @@ class Exported(keras.Model):
         if "seed" in inputs:
             seed, num_rows = inputs.pop("seed")[0], ops.shape(inputs["source"])[0]
             inputs["row_seeds"] = seeds_of_rows(seed, num_rows)
-        return self.writing(inputs)
+        with portable():
+            return self.writing(inputs)
 
 
 def check_export(path, format, search):
@@ -127,6 +128,6 @@ def export(generation, path, format, shapes):
         for name, (shape, dtype) in shapes.items()
     }
     exact = choices_as_choices() if format == "onnx" else contextlib.nullcontext()
-    with portable(), exact, warnings.catch_warnings():
+    with exact, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the converters' own, of their own future
         generation.export(path, format, verbose=False, input_signature=[signature])

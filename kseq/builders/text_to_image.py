@@ -11,11 +11,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.builders import shorthands
 from kseq.builders.encoder_decoder import EncoderDecoder
 from kseq.builders.exporting import Exported
 from kseq.builders.image_tokenizer import ImageTokenizer
-from kseq.builders.shorthands import as_decoder, as_embedding, as_encoder, heads_of
+from kseq.builders.shorthands import (
+    as_decoder,
+    as_embedding,
+    as_encoder,
+    as_head,
+    heads_of,
+)
 from kseq.builders.target_tokens import TargetTokens
 from kseq.layers import (
     CaptionLoss,
@@ -146,17 +151,17 @@ def text_to_image(
         ),
         encoder=encoder,
         decoder=decoder,
-        head=as_head(head, tokenizer),
+        head=head_of_codes(head, tokenizer),
         source_dropout=caption_dropout,
         name=name,
     )
 
 
-def as_head(head, tokenizer):
-    """None is short for one that knows of digits, where codes are made of them."""
+def head_of_codes(head, tokenizer):
+    """None is short for a `FactorizedHead` where codes are made of digits."""
     quantizer = tokenizer.quantizer
     if head is not None or not isinstance(quantizer, FiniteScalarQuantizer):
-        return shorthands.as_head(head, FIRST_CODE + tokenizer.num_codes)
+        return as_head(head, FIRST_CODE + tokenizer.num_codes)
     return FactorizedHead(
         quantizer.levels, num_special=FIRST_CODE, dtype="float32", name="head"
     )
@@ -203,7 +208,7 @@ class TextToImageModel(EncoderDecoder):
 
     @property
     def text_weight(self):
-        """How much that loss counts; None with an encoder."""
+        """The weight of that loss; None with an encoder."""
         return self.caption_loss and self.caption_loss.weight
 
     def _operation(self, kind):
@@ -332,7 +337,8 @@ class Drawing(Exported):
 
     def call(self, inputs):
         outputs = super().call(inputs)
-        ids = ops.maximum(outputs["token_ids"] - FIRST_CODE, 0)  # none: see `draw`
+        # A hypothesis that constraints forbid has no tokens.
+        ids = ops.maximum(outputs["token_ids"] - FIRST_CODE, 0)
         return {**outputs, "images": self.tokenizer.pictures(ids)}
 
 

@@ -25,7 +25,7 @@ def available():
 
 
 def _outside_of_graphs(function):
-    """What `torch.compile` would else unroll step by step, for minutes."""
+    """Keep a function from `torch.compile`, which would unroll it for minutes."""
     if keras.backend.backend() != "torch":
         return function
     return torch.compiler.disable(function)

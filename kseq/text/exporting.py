@@ -5,8 +5,6 @@ Axes in shape comments: B texts, S tokens of a text.
 
 import keras
 
-SEED = "seed"
-
 
 def export_from_texts(path, name, vocabulary, model, search):
     """Writes a model of tensors as a SavedModel that takes texts.
@@ -27,7 +25,7 @@ def export_from_texts(path, name, vocabulary, model, search):
 
     signature = {name: tf.TensorSpec((None,), "string", name=name)}
     if search is not None and search.is_random and search.seed is None:
-        signature[SEED] = tf.TensorSpec((1,), "int32", name=SEED)
+        signature["seed"] = tf.TensorSpec((1,), "int32", name="seed")
 
     def serve(inputs):
         inputs = dict(inputs)
@@ -43,7 +41,7 @@ def export_from_texts(path, name, vocabulary, model, search):
 
 
 def token_ids(vocabulary, texts, name):
-    """Texts `(B,)` as ids `(B, S)`; in a graph a wrong one ends the call with words."""
+    """Turn texts `(B,)` into ids `(B, S)`; the graph refuses wrong texts in words."""
     import tensorflow as tf
 
     replaced = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
@@ -60,9 +58,10 @@ def token_ids(vocabulary, texts, name):
 
 
 def all_of(are_right, message):
-    """What is computed inside is not, where a text is wrong.
+    """Compute what stands inside only if every text is right.
 
-    The message tells their places alone: bytes that are no UTF-8 cannot be in it.
+    The error names the places of wrong texts and does not show them, since bytes that
+    are not UTF-8 cannot be part of a message.
     """
     import tensorflow as tf
 
@@ -73,7 +72,7 @@ def all_of(are_right, message):
 
 
 def check_backend():
-    """Raises where the graph of a model is none of TensorFlow."""
+    """Raises where the backend is not TensorFlow."""
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise ValueError(

@@ -6,7 +6,7 @@ Axes in shape comments: B captions, N pictures, H height, W width, C channels.
 import keras
 import numpy as np
 
-from kseq.text.exporting import check_backend, export_from_texts
+from kseq.text.exporting import export_from_texts
 from kseq.text.loading import Loadable
 from kseq.text.pipeline import checked, deserialize_parts, encode_some, serialize_parts
 
@@ -94,7 +94,7 @@ class TextToImage(Loadable, keras.Model):
         or cuts into pieces. It is called with "captions", strings `(B,)`, and "seed",
         `(1,)`, for a `Sampling` without one. It gives "images", integers from 0 to 255
         `(B, N, H, W, C)`, and "log_probs", `(B, N)`. A caption without a token, or one
-        that is no UTF-8, ends the call with an error that shows it.
+        that is not UTF-8, ends the call with an error that names its place.
 
         Args:
             path: The folder.
@@ -118,7 +118,6 @@ class TextToImage(Loadable, keras.Model):
         ...     drawn = drawer.serve({"captions": tf.constant(["a heart"])})
         ...     assert drawn["images"].shape == (1, 1, 8, 8, 3)
         """
-        check_backend()
         model = Pixels(self.model.generation_model(search))
         export_from_texts(path, "captions", self.vocabulary, model, search)
 

@@ -104,3 +104,25 @@ def test_a_bad_folder_ends_in_words_and_writes_nothing(
     with pytest.raises(SystemExit, match=message):
         recipe.main(["--folder", str(own), "--output", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_of_an_earlier_run_is_taken_as_it_is(recipe, trained, folder):
+    output, _ = trained
+    train, _ = recipe.load_data(recipe.parse_arguments(["--folder", str(folder)]))
+    tokenizer = recipe.load_tokenizer(output / "tokenizer.keras", train)
+    assert tokenizer.num_codes == 4375
+
+
+@pytest.mark.parametrize("file", ["drawer.keras", "sheet.png", "missing.keras"])
+def test_another_file_is_no_tokenizer(recipe, trained, folder, file):
+    output, _ = trained
+    train, _ = recipe.load_data(recipe.parse_arguments(["--folder", str(folder)]))
+    with pytest.raises(SystemExit, match="Leave out --tokenizer"):
+        recipe.load_tokenizer(output / file, train)
+
+
+def test_a_tokenizer_of_other_pictures_is_refused(recipe, trained):
+    output, _ = trained
+    train = {"pictures": np.zeros((1, 32, 32, 1))}
+    with pytest.raises(SystemExit, match=r"pictures \(32, 32, 1\)"):
+        recipe.load_tokenizer(output / "tokenizer.keras", train)

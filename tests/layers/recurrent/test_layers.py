@@ -73,7 +73,7 @@ def both(ours, theirs, **options):
 
 
 def is_fast(layer):
-    """Whether the loop is not Keras'; torch's kernels have no recurrent dropout."""
+    """Tell whether the loop is not Keras': torch's kernels drop no states."""
     if torch_kernels.available():
         return layer._has_kernel() or bool(layer.cell.recurrent_dropout)
     return layer._is_covered()
