@@ -33,6 +33,11 @@ MASKS = {  # of each layer what it is called with, and the masks that it takes
         {"inputs": SEQUENCES},
         {"mask": S},
     ),
+    "FactorizedHead": (
+        lambda: layers.FactorizedHead((3, 2), rank=2),
+        {"inputs": SEQUENCES},
+        {"mask": S},
+    ),
     "FeatureEmbedding": (
         lambda: layers.FeatureEmbedding(D, 4, positions="sinusoidal"),
         {"features": SEQUENCES},
