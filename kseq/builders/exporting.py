@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from kseq.decoding.randomness import seeds_of_rows
-from kseq.layers.compilation import choices_as_choices, portable
+from kseq.layers.backends import choices_as_choices, portable
 from kseq.layers.validation import one_of
 
 FORMATS = ("tf_saved_model", "onnx", "litert")

@@ -1,5 +1,11 @@
 """Models that write sequences: `generate` and the like on top of any Keras model.
 
+What `generate` is given goes this way: a `GenerateRequest` (`requests.py`) checks it
+and cuts it into batches; a `GenerateLoop` (`generate_loop.py`), which Keras compiles,
+starts the model for a batch and hands its `step` to the search
+(`kseq/decoding/search.py`); the search calls `step` for each token
+(`kseq/decoding/loop.py`), and `EncoderDecoder.step` calls the `step` of its decoder.
+
 Axes in shape comments: B batch, N hypotheses, K beams, T target steps, S source steps,
 V vocabulary.
 """
@@ -8,7 +14,7 @@ import keras
 import numpy as np
 
 from kseq.builders.exporting import Exported, check_export, export, input_shapes
-from kseq.builders.loops import Cache, GenerateLoop, ScoreLoop, run
+from kseq.builders.generate_loop import GenerateLoop, LoopCache, ScoreLoop, run
 from kseq.builders.requests import GenerateRequest, ScoreRequest
 from kseq.builders.searches import as_search, refuse_options
 from kseq.builders.step_labels import StepLabels
@@ -283,5 +289,5 @@ class GenerativeModel(TokenInputs, StepLabels, keras.Model):
 
     def _compiled(self, kind, *options):
         """The Keras model that runs a loop, kept so that it is compiled only once."""
-        cache = self.__dict__.setdefault("_compiled_loops", Cache())
+        cache = self.__dict__.setdefault("_compiled_loops", LoopCache())
         return cache.get(self, kind, options)

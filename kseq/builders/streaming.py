@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.builders.loops import SearchingModel, quietly
+from kseq.builders.generate_loop import SearchingModel, quietly
 
 INPUTS = ("prefix", "max_lengths", "row_seeds")
 

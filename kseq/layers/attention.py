@@ -9,6 +9,7 @@ Axes in shape comments: B batch, T query steps, S key steps, U units, D features
 import keras
 from keras import ops
 
+from kseq.layers.backends import matmul
 from kseq.layers.initializers import initializer_of
 from kseq.layers.layer import Layer
 from kseq.layers.masking import apply_mask, masked_softmax
@@ -113,12 +114,12 @@ class BahdanauAttention(DecoderAttention):
 
     def project_keys(self, key):
         [key_kernel] = cast_like(key, self.key_kernel)
-        return ops.matmul(key, key_kernel)  # B S U
+        return matmul(key, key_kernel)  # B S U
 
     def attend(self, query, keys, value, value_mask=None):
         kernels = self.query_kernel, self.score_kernel
         query_kernel, score_kernel = cast_like(keys, *kernels)
-        queries = ops.expand_dims(ops.matmul(query, query_kernel), 2)  # B T 1 U
+        queries = ops.expand_dims(matmul(query, query_kernel), 2)  # B T 1 U
         hidden = ops.tanh(queries + ops.expand_dims(keys, 1))  # B T S U
         scores = times_column(hidden, score_kernel)  # B T S
         return weighted_sum(scores, value, value_mask)
@@ -220,18 +221,18 @@ class LuongAttention(DecoderAttention):
         if self.score == "dot":
             return key
         [key_kernel] = cast_like(key, self.key_kernel)
-        return ops.matmul(key, key_kernel)  # B S U
+        return matmul(key, key_kernel)  # B S U
 
     def attend(self, query, keys, value, value_mask=None):
         if self.score == "concat":
             kernels = self.query_kernel, self.score_kernel
             query_kernel, score_kernel = cast_like(keys, *kernels)
-            queries = ops.matmul(query, query_kernel)  # B T U
+            queries = matmul(query, query_kernel)  # B T U
             queries, keys = ops.expand_dims(queries, 2), ops.expand_dims(keys, 1)
             hidden = ops.tanh(queries + keys)  # B T S U
             scores = times_column(hidden, score_kernel) * self.scale  # B T S
         else:  # first the scale, since in half precision a product may not fit
-            scores = ops.matmul(query * self.scale, ops.swapaxes(keys, 1, 2))  # B T S
+            scores = matmul(query * self.scale, ops.swapaxes(keys, 1, 2))  # B T S
         return weighted_sum(scores, value, value_mask)
 
     def get_config(self):
@@ -290,7 +291,7 @@ def weighted_sum(scores, value, value_mask=None):
     mask = None if value_mask is None else ops.expand_dims(value_mask, 1)  # B 1 S
     weights = masked_softmax(scores, mask)
     # In a search no scope casts the kernels, so half precision meets float32 scores.
-    return ops.matmul(ops.cast(weights, value.dtype), value), weights
+    return matmul(ops.cast(weights, value.dtype), value), weights
 
 
 def times_column(hidden, column):
@@ -305,10 +306,10 @@ def times_column(hidden, column):
     def product(hidden, column):
         def gradient(*args, upstream=None):
             [slope] = args if upstream is None else [upstream]  # as torch hands it over
-            read = ops.matmul(ops.expand_dims(slope, 2), hidden)  # B T 1 U
+            read = matmul(ops.expand_dims(slope, 2), hidden)  # B T 1 U
             d_hidden = ops.expand_dims(slope, -1) * ops.squeeze(column, -1)  # B T S U
             return d_hidden, ops.expand_dims(total(read, axis=(0, 1, 2)), -1)
 
-        return ops.squeeze(ops.matmul(hidden, column), -1), gradient
+        return ops.squeeze(matmul(hidden, column), -1), gradient
 
     return product(hidden, column)

@@ -8,6 +8,7 @@ import math
 import keras
 from keras import ops
 
+from kseq.layers import backends
 from kseq.layers.layer import Layer
 from kseq.layers.validation import rate
 
@@ -64,7 +65,7 @@ class Dropout(Layer):
     def call(self, inputs, training=False):
         if not training or not self.dropout:
             return inputs
-        if keras.backend.backend() == "torch":  # which has no unsigned arithmetic
+        if not backends.has_unsigned_integers():
             return keras.random.dropout(inputs, self.dropout, seed=self.seed_generator)
         bits = random_bits(ops.shape(inputs), self.seed_generator.next())
         is_kept = bits >= ops.cast(int(self.dropout * 2**32), "uint32")

@@ -8,6 +8,7 @@ import math
 import keras
 from keras import ops
 
+from kseq.layers.backends import matmul
 from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import apply_mask
@@ -97,7 +98,7 @@ class FactorizedHead(Composite):
         inputs = apply_mask(inputs, mask)
         has_digit = digits_of_tokens(self.levels, self.num_special)
         has_digit = ops.cast(has_digit, self.compute_dtype)
-        logits = ops.matmul(self.digits(inputs), has_digit)  # B T V
+        logits = matmul(self.digits(inputs), has_digit)  # B T V
         return logits + self.up(self.down(inputs)) if self.rank else logits
 
     def get_config(self):

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from kseq.layers.attention import add_kernel, cast_like, weighted_sum
+from kseq.layers.backends import matmul
 from kseq.layers.initializers import initializer_of
 from kseq.layers.layer import Layer
 from kseq.layers.masking import apply_mask, as_boolean_mask, step_mask
@@ -336,8 +337,8 @@ class AttentionPooling(Layer):
         key_kernel, bias, score_kernel = cast_like(
             steps, self.key_kernel, self.bias, self.score_kernel
         )
-        hidden = ops.tanh(ops.matmul(steps, key_kernel) + bias)  # B S U
-        scores = ops.swapaxes(ops.matmul(hidden, score_kernel), 1, 2)  # B 1 S
+        hidden = ops.tanh(matmul(steps, key_kernel) + bias)  # B S U
+        scores = ops.swapaxes(matmul(hidden, score_kernel), 1, 2)  # B 1 S
         pooled, weights = weighted_sum(scores, steps, mask)
         pooled, weights = ops.squeeze(pooled, 1), ops.squeeze(weights, 1)  # B D, B S
         return (pooled, weights) if return_attention_scores else pooled

@@ -9,7 +9,7 @@ Axes in shape comments: B batch, S steps, D width.
 import keras
 from keras import ops
 
-from kseq.layers import compilation
+from kseq.layers import backends
 from kseq.layers.initializers import initializer_of
 from kseq.layers.layer import Layer
 from kseq.layers.masking import as_boolean_mask
@@ -243,7 +243,7 @@ def rows_of_table(sequences, positions, mask, max_length, message):
         is_beyond = ops.logical_and(is_beyond, as_boolean_mask(mask))
     seen = concrete_values(is_beyond) if is_counted else None
     if is_counted and seen is None:
-        compilation.require(ops.logical_not(ops.any(is_beyond)), message)
+        backends.require(ops.logical_not(ops.any(is_beyond)), message)
     elif is_counted and seen.any():
         raise ValueError(message)
     return ops.clip(positions, 0, max_length - 1), is_beyond

@@ -12,6 +12,7 @@ import math
 import keras
 from keras import ops
 
+from kseq.layers.backends import matmul
 from kseq.layers.initializers import initializer_of
 from kseq.layers.layer import Layer
 from kseq.layers.validation import number, positive_integer, rate
@@ -209,7 +210,7 @@ class VectorQuantizer(Layer):
     def _nearest(self, vectors):
         """The number of the nearest code of each vector `(M, D)`: int32 `(M,)`."""
         codebook = ops.convert_to_tensor(self.codebook)
-        products = ops.matmul(vectors, ops.transpose(codebook))  # M N
+        products = matmul(vectors, ops.transpose(codebook))  # M N
         distances = ops.sum(ops.square(codebook), axis=-1) - 2 * products
         return ops.cast(ops.argmin(distances, axis=-1), "int32")
 
@@ -217,7 +218,7 @@ class VectorQuantizer(Layer):
         """Moves the codes towards the vectors `(M, D)` that they stand for."""
         is_of = ops.one_hot(ids, self.num_codes, dtype="float32")  # M N
         counts = self._moved(self.counts, ops.sum(is_of, axis=0))  # N
-        sums = self._moved(self.sums, ops.matmul(ops.transpose(is_of), vectors))  # N D
+        sums = self._moved(self.sums, matmul(ops.transpose(is_of), vectors))  # N D
         draws = keras.random.randint(
             (self.num_codes,), 0, ops.shape(vectors)[0], seed=self.seed_generator
         )

@@ -8,6 +8,7 @@ import math
 import keras
 from keras import ops
 
+from kseq.layers.backends import matmul
 from kseq.layers.layer import Layer
 from kseq.layers.validation import positive_number
 
@@ -84,7 +85,7 @@ class CosineSimilarity(Layer):
     def call(self, first, second):
         dtype = keras.backend.result_type(self.compute_dtype, "float32")
         x, y = (unit_length(ops.cast(vectors, dtype)) for vectors in (first, second))
-        cosines = ops.matmul(x, ops.transpose(y))  # B N
+        cosines = matmul(x, ops.transpose(y))  # B N
         logits = cosines * ops.exp(ops.cast(self.log_scale, dtype))
         return ops.cast(logits, self.compute_dtype)
 

@@ -6,6 +6,7 @@ Axes in shape comments: B batch, T steps, D features, V vocabulary.
 import keras
 from keras import ops
 
+from kseq.layers.backends import matmul
 from kseq.layers.composition import Composite, freeze_parts, is_quantized
 from kseq.layers.embeddings import TokenEmbedding
 from kseq.layers.masking import apply_mask
@@ -83,7 +84,7 @@ class TiedHead(Composite):
     def call(self, inputs, mask=None):
         inputs = apply_mask(inputs, mask)
         table = ops.cast(self._table(), self.compute_dtype)
-        logits = ops.matmul(inputs, ops.transpose(table))  # B T V
+        logits = matmul(inputs, ops.transpose(table))  # B T V
         return logits + ops.cast(self.bias, self.compute_dtype)
 
     def _table(self):

@@ -7,7 +7,7 @@ Axes in shape comments: B batch, T steps, D features, U units, G gates.
 
 import keras
 
-from kseq.layers import compilation
+from kseq.layers import backends
 
 if keras.backend.backend() == "torch":
     import torch
@@ -19,7 +19,7 @@ CLOSED = 1e4
 
 def available():
     """Tell whether the kernels run: on torch, and in no graph for another engine."""
-    if keras.backend.backend() != "torch" or compilation.is_portable():
+    if keras.backend.backend() != "torch" or backends.is_portable():
         return False
     return not (torch.compiler.is_exporting() or torch.jit.is_tracing())
 

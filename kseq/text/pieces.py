@@ -11,7 +11,7 @@ import heapq
 import itertools
 
 from kseq.text.punctuation import is_mark
-from kseq.text.token_table import by_frequency
+from kseq.text.token_ids import by_frequency
 
 CONTINUED, UNKNOWN_WORD = "##", "[UNK]"
 LONGEST_WORD = 1000  # bytes; a longer word is unknown

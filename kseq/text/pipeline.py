@@ -10,7 +10,7 @@ import numpy as np
 
 from kseq.text.loading import Loadable
 from kseq.text.streaming import text_pieces
-from kseq.text.token_table import text_positions
+from kseq.text.token_ids import text_positions
 from kseq.text.unknown import without_unknown
 from kseq.text.validation import shortened
 from kseq.text.vocabulary import Vocabulary

@@ -14,7 +14,7 @@ from kseq.text.pieces import (
     tensorflow_text,
 )
 from kseq.text.punctuation import SPACING, join_marks, split_marks
-from kseq.text.token_table import by_frequency
+from kseq.text.token_ids import by_frequency
 from kseq.text.validation import is_list, shortened, strings, utf8
 
 SPLITS = ("character", "word", "word_and_mark", "word_piece", None)

@@ -7,7 +7,7 @@ import dataclasses
 
 from keras import ops
 
-from kseq.text.token_table import UNKNOWN
+from kseq.text.token_ids import UNKNOWN
 
 
 @dataclasses.dataclass(frozen=True)

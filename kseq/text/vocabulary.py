@@ -1,5 +1,7 @@
 """Vocabularies: texts to token ids and back.
 
+`tokenizers.py` cuts texts into symbols, and `token_ids.py` numbers them.
+
 Axes in shape comments: B texts, L tokens of a text. An L in brackets is ragged.
 """
 
@@ -9,7 +11,7 @@ import os
 import keras
 
 from kseq.text.files import read_json, replace_json, write_json
-from kseq.text.token_table import END, PADDING, START, UNKNOWN, TokenTable, rows_of
+from kseq.text.token_ids import END, PADDING, START, UNKNOWN, TokenIds, rows_of
 from kseq.text.tokenizers import COMPOSED, MARKED, SPLITS, Tokenizer
 from kseq.text.validation import at_least, one_of
 
@@ -103,7 +105,7 @@ class Vocabulary(keras.layers.Layer):
         self._convert_input_args = False
         self._allow_non_tensor_positional_args = True
         self._tokenizer = Tokenizer(split, normalization, lowercase)
-        self._table = None  # a TokenTable, once there are tokens
+        self._table = None  # `TokenIds`, once there are tokens
 
     def adapt(self, texts):
         """Learns the tokens from texts, and forgets those it had.
@@ -304,7 +306,7 @@ class Vocabulary(keras.layers.Layer):
         return self._table
 
     def _set_tokens(self, tokens):
-        self._table = TokenTable(tokens)
+        self._table = TokenIds(tokens)
         self._tokenizer.use(tokens)
 
     def _split(self, texts):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import tree
 
-from kseq.builders.loops import GenerateLoop
+from kseq.builders.generate_loop import GenerateLoop
 from tests.builders.small_models import MODELS, SOURCE, transformer_translator
 from tests.helpers import (
     array,

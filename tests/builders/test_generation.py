@@ -261,7 +261,7 @@ def test_a_shape_is_compiled_once(model, search, monkeypatch):
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch compiles nothing")
 def test_a_score_is_compiled_once(monkeypatch):
     model = kseq.encoder_decoder(SOURCE_SIZE, TARGET_SIZE, width=3)
-    traced, reading = [], kseq.builders.loops.ScoreLoop
+    traced, reading = [], kseq.builders.generate_loop.ScoreLoop
     monkeypatch.setattr(reading, "call", counted(traced, reading.call))
     model.score([[4, 5, 6], [7], [8]], [[4, 3], [5, 6, 3], [3]])
     assert traced

@@ -12,7 +12,7 @@ import pytest
 from keras import ops
 
 import kseq
-from kseq.builders.loops import Cache, GenerateLoop
+from kseq.builders.generate_loop import GenerateLoop, LoopCache
 from kseq.builders.snapshots import snapshot
 from kseq.decoding import AllowedTokens, BannedTokens, BeamSearch, GreedySearch
 
@@ -211,16 +211,16 @@ def test_a_change_of_the_model_is_obeyed(model):
 
 def test_the_loops_that_are_kept_are_few():
     writer = types.SimpleNamespace(start_token_id=2, end_token_id=3, pad_token_id=0)
-    writer.weights, cache = [], Cache()
+    writer.weights, cache = [], LoopCache()
 
     def get(length):
         return cache.get(writer, GenerateLoop, (GreedySearch(), length, None))
 
     first, second = weakref.ref(get(1)), weakref.ref(get(2))
-    for length in range(3, Cache.MOST + 1):
+    for length in range(3, LoopCache.MOST + 1):
         get(length)
     assert get(1) is first()
-    get(Cache.MOST + 1)
+    get(LoopCache.MOST + 1)
     gc.collect()
-    assert len(cache.models) == Cache.MOST
+    assert len(cache.models) == LoopCache.MOST
     assert get(1) is first() and second() is None

@@ -206,5 +206,5 @@ def test_a_compiled_function_runs_the_kernel_and_not_every_step():
 
 
 def test_an_exported_graph_has_no_kernel():
-    with torch_kernels.compilation.portable():
+    with torch_kernels.backends.portable():
         assert not torch_kernels.available()

@@ -6,6 +6,7 @@ Axes in shape comments: B batch, D features, U units.
 import keras
 from keras import ops
 
+from kseq.layers.backends import matmul
 from kseq.layers.composition import freeze_parts
 
 
@@ -37,7 +38,7 @@ class Variant:
             inputs = inputs * self.get_dropout_mask(inputs)
         if training and self.recurrent_dropout:
             h = h * self.get_recurrent_dropout_mask(h)
-        product = ops.matmul(h, self.recurrent_kernel)  # B GU
+        product = matmul(h, self.recurrent_kernel)  # B GU
         advanced = self.advance(self.project(inputs), product, states)
         return advanced[0], advanced[: len(states)]
 
@@ -59,7 +60,7 @@ class Normalization(keras.layers.LayerNormalization):
 
 
 def times(inputs, kernel):
-    return ops.matmul(inputs, ops.cast(kernel, inputs.dtype))
+    return matmul(inputs, ops.cast(kernel, inputs.dtype))
 
 
 @keras.saving.register_keras_serializable(package="kseq")

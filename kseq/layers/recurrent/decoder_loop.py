@@ -7,14 +7,14 @@ G gates.
 import keras
 from keras import ops
 
-from kseq.layers import compilation
+from kseq.layers import backends
 from kseq.layers.attention import nameless_config
 from kseq.layers.composition import is_quantized
 from kseq.layers.masking import step_mask
 from kseq.layers.recurrent import formulas
 from kseq.layers.recurrent.cells import loop_over_time
 from kseq.layers.recurrent.formula_loop import first_steps, project
-from kseq.layers.recurrent.layers import fill_up, is_worth_compiling
+from kseq.layers.recurrent.layers import fill_up
 from kseq.layers.recurrent.step_loop import run_steps
 
 FORMULAS = {
@@ -51,9 +51,8 @@ def is_covered(decoder):
     return (
         isinstance(decoder.cell, str)
         and not (decoder.feeds_output and is_quantized(decoder.readout))
-        and is_worth_compiling(decoder.units)
-        and keras.backend.backend() == "tensorflow"
-        and compilation.is_tracing()
+        and backends.is_worth_compiling(decoder.units)
+        and backends.is_tracing()
     )
 
 

@@ -13,7 +13,7 @@ import operator
 import keras
 from keras import ops
 
-from kseq.layers.compilation import beginning, compiled
+from kseq.layers.backends import beginning, compiled, matmul
 from kseq.layers.recurrent.formulas import carried_sizes
 from kseq.layers.sums import total
 
@@ -94,7 +94,7 @@ def gradients(
     before = histories[0][:, 1:] if reverse else histories[0][:, :-1]  # B T U
     kept = [ops.expand_dims(share, 1) for share in kept]
     pairs = zip(dropped(before, kept), split_gates(d_product, kept), strict=True)
-    d_kernel = [ops.matmul(ops.transpose(rows(h)), rows(d)) for h, d in pairs]
+    d_kernel = [matmul(ops.transpose(rows(h)), rows(d)) for h, d in pairs]
     d_kernel = ops.concatenate(d_kernel, axis=1)
     return d_projected, d_kernel, total(rows(d_product), axis=0), *d_states
 
@@ -108,13 +108,13 @@ def shaped(gates, batch, sizes):
 def times(state, kernels, kept):
     """The state times the recurrent kernel, which is whole, or cut into its gates."""
     pairs = zip(dropped(state, kept), kernels, strict=True)
-    return ops.concatenate([ops.matmul(h, k) for h, k in pairs], axis=-1)
+    return ops.concatenate([matmul(h, k) for h, k in pairs], axis=-1)
 
 
 def times_turned(d_product, turned, kept):
     """The gradient of the state from that of `times`, with the kernels transposed."""
     pairs = zip(split_gates(d_product, kept), turned, strict=True)
-    slopes = [ops.matmul(d, k) for d, k in pairs]
+    slopes = [matmul(d, k) for d, k in pairs]
     return sum(map(operator.mul, slopes, kept)) if kept else slopes[0]
 
 
@@ -295,7 +295,7 @@ def project(inputs, kernel, bias, kept=()):
     # One product of matrices: Keras' of `(B, T, D)` has a slow gradient.
     inputs = [rows(each) for each in dropped(inputs, kept)]
     projected = [
-        ops.matmul(x, k) for x, k in zip(inputs, split_gates(kernel, kept), strict=True)
+        matmul(x, k) for x, k in zip(inputs, split_gates(kernel, kept), strict=True)
     ]
     projected = ops.concatenate(projected, axis=-1) + bias
     return ops.reshape(projected, (batch, steps, kernel.shape[1]))

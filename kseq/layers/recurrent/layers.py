@@ -8,15 +8,13 @@ import contextlib
 import keras
 from keras import ops
 
-from kseq.layers import compilation, torch_kernels
+from kseq.layers import backends, torch_kernels
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.recurrent import formula_loop, formulas
 from kseq.layers.recurrent.cells import begin_with, check_states, first_output
 from kseq.layers.validation import sequence_shape
 
-# On TensorFlow, smaller layers are not worth the second that XLA compiles for.
-SMALLEST_UNITS = 32
 # Steps are filled up to a multiple of this, so that XLA compiles for few lengths.
 LENGTH_MULTIPLE = 8
 
@@ -138,7 +136,7 @@ class FastLoop:
         return last, begin_with(first, outputs, mask) if self.return_sequences else last
 
     def _is_covered(self):
-        is_worth_it = is_worth_compiling(self.cell.units)
+        is_worth_it = backends.is_worth_compiling(self.cell.units)
         return is_worth_it and not self.unroll and is_plain(self.cell)
 
     def _run(self, sequences, states, mask, length, training):
@@ -214,12 +212,6 @@ def fill_up(sequences, mask=None):
     return sequences, mask if mask is None else ops.pad(mask, ((0, 0), (0, missing)))
 
 
-def is_worth_compiling(units):
-    """Whether a loop is compiled: on a CPU, and where it is not over before that."""
-    is_small = keras.backend.backend() == "tensorflow" and units < SMALLEST_UNITS
-    return compilation.available() and not is_small
-
-
 @keras.saving.register_keras_serializable(package="kseq")
 class LSTM(FastLoop, keras.layers.LSTM):
     """Long short-term memory: `keras.layers.LSTM` at the speed of the machine.
@@ -274,9 +266,9 @@ class LSTM(FastLoop, keras.layers.LSTM):
     formula, kernel_name = formulas.LSTMFormula, "lstm"
 
     def _keras_loop(self, *arguments):
-        use_cudnn, is_half = self.use_cudnn, self.compute_dtype != "float32"
-        if use_cudnn == "auto" and is_half and keras.backend.backend() == "jax":
-            use_cudnn = False  # JAX has cuDNN in single precision alone
+        use_cudnn = self.use_cudnn
+        if use_cudnn == "auto" and not backends.has_cudnn(self.compute_dtype):
+            use_cudnn = False
         with changed(self, use_cudnn=use_cudnn):
             return super()._keras_loop(*arguments)
 

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from kseq.layers import compilation
+from kseq.layers import backends
+from kseq.layers.backends import matmul
 from kseq.layers.recurrent import formula_loop, formulas
-from kseq.layers.recurrent.layers import FastLoop, is_plain, is_worth_compiling
+from kseq.layers.recurrent.layers import FastLoop, is_plain
 from kseq.layers.recurrent.step_loop import run_steps
 
 PLAIN = {
@@ -98,11 +99,10 @@ class RNN(FastLoop, keras.layers.RNN):
 
     def _is_covered(self):
         return (
-            keras.backend.backend() == "tensorflow"
-            and compilation.is_tracing()  # else each call would compile anew
+            backends.is_tracing()  # else each call would compile anew
             and not self.unroll
             and halves(self.cell) is not None
-            and is_worth_compiling(self.cell.recurrent_kernel.shape[0])
+            and backends.is_worth_compiling(self.cell.recurrent_kernel.shape[0])
         )
 
     def _run(self, sequences, states, mask, length, training):
@@ -166,7 +166,7 @@ def halves(cell):
         sizes = formulas.carried_sizes(formula, cell.units)
 
         def project(inputs):
-            of_inputs = ops.matmul(inputs, ops.cast(cell.kernel, inputs.dtype))
+            of_inputs = matmul(inputs, ops.cast(cell.kernel, inputs.dtype))
             return of_inputs + ops.cast(bias, inputs.dtype)
 
         def advance(projected, product, states):

@@ -15,7 +15,8 @@ import functools
 import keras
 from keras import ops
 
-from kseq.layers import compilation
+from kseq.layers import backends
+from kseq.layers.backends import matmul
 from kseq.layers.recurrent.formula_loop import (
     choose,
     detached,
@@ -60,7 +61,7 @@ def run_steps(
         training: Whether to keep the products, which the gradient needs, rather than
             to compute them again if a gradient is asked for.
         key: What is equal where steps do the same to the tensors that they are given,
-            so that inside `compilation.sharing` they are compiled once. None for a step
+            so that inside `backends.sharing` they are compiled once. None for a step
             that is like no other.
         gate_sizes: Widths of what `step` returns after the states, each `(B, width)`,
             which the loop carries unread; see `formulas.carried_sizes`.
@@ -75,7 +76,7 @@ def run_steps(
     weights = [ops.reshape(v, v.shape) for v in variables]
     arguments = (inputs, states, floats, products, weights, others, masks, length)
     make_loops = functools.partial(Loops, step, variables, reverse, gate_sizes)
-    loops = compilation.once(key and (key, reverse), make_loops)
+    loops = backends.once(key and (key, reverse), make_loops)
 
     @ops.custom_gradient
     def differentiable(*given):
@@ -118,10 +119,10 @@ class Loops:
         self.step, self.variables = step, variables
         self.reverse, self.gate_sizes = reverse, gate_sizes
         self.forward = {
-            saving: compilation.compiled(functools.partial(self._forward, saving))
+            saving: backends.compiled(functools.partial(self._forward, saving))
             for saving in (False, True)
         }
-        self.backward = compilation.compiled(self._backward)
+        self.backward = backends.compiled(self._backward)
 
     def _forward(self, saving, *tensors):
         """All steps: the states between them, the products, and the last gates."""
@@ -134,7 +135,7 @@ class Loops:
 
             def multiply(name, x):
                 matrix, bias = products[name]
-                found[name] = ops.matmul(x, matrix) + bias
+                found[name] = matmul(x, matrix) + bias
                 return found[name]
 
             run = self._bound(others, multiply)
@@ -211,7 +212,7 @@ class Loops:
             return choose(masks, place, new[: len(states)], states)
 
         arguments = (read(inputs, place), before, floats, weights, nothing)
-        gradients = compilation.pull_back(take, arguments, d_new)
+        gradients = backends.pull_back(take, arguments, d_new)
         return multiplied, gradients
 
     def _bound(self, others, multiply):
@@ -245,7 +246,7 @@ def _known(product, x, turned, added):
 
     @ops.custom_gradient
     def multiply(x, added):
-        return product, lambda slope: (ops.matmul(slope, turned), slope)
+        return product, lambda slope: (matmul(slope, turned), slope)
 
     return multiply(x, added)
 
@@ -254,7 +255,7 @@ def _transposed(factors, gradients):
     """`sum over b, t of factors (B, T, D)^T gradients (B, T, U)`, as one product."""
     factors = ops.reshape(factors, (-1, factors.shape[-1]))  # BT D
     gradients = ops.reshape(gradients, (-1, gradients.shape[-1]))  # BT U
-    return ops.matmul(ops.transpose(factors), gradients)
+    return matmul(ops.transpose(factors), gradients)
 
 
 def _buffer(step, steps):

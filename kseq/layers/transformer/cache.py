@@ -6,7 +6,7 @@ H heads, N key heads, G query heads to each key head, C size of a head.
 
 from keras import ops
 
-from kseq.layers.compilation import put
+from kseq.layers.backends import put
 from kseq.layers.positions import prefix_positions
 from kseq.layers.transformer.products import scores_of, sum_by_weights
 

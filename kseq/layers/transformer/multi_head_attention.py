@@ -10,6 +10,7 @@ heads, G query heads to each key head, C size of a head.
 import keras
 from keras import ops
 
+from kseq.layers.backends import matmul
 from kseq.layers.composition import Composite, freeze_parts, is_quantized
 from kseq.layers.dropout import Dropout
 from kseq.layers.initializers import initializer_of
@@ -315,7 +316,7 @@ class MultiHeadAttention(Composite):
             return [dense(x) for dense in projections]
         # In a search no scope casts the weights to half precision.
         kernels = [ops.cast(dense.kernel, self.compute_dtype) for dense in projections]
-        outputs = ops.matmul(x, join(kernels))
+        outputs = matmul(x, join(kernels))
         if self.use_bias:
             biases = [ops.cast(dense.bias, self.compute_dtype) for dense in projections]
             outputs = outputs + join(biases)

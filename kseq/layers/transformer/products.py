@@ -9,6 +9,8 @@ to each key head, C size of a head.
 
 from keras import ops
 
+from kseq.layers.backends import matmul
+
 
 def scores_of(queries, keys):
     """`(B, T, N, G, C)` times `(B, N, C, S)`: `(B, N, G, T, S)`."""
@@ -16,7 +18,7 @@ def scores_of(queries, keys):
     rows, length = ops.shape(queries)[:2]
     queries = ops.transpose(queries, (0, 2, 3, 1, 4))  # B N G T C
     queries = ops.reshape(queries, (rows, heads, group * length, size))
-    scores = ops.matmul(queries, keys)  # B N GT S
+    scores = matmul(queries, keys)  # B N GT S
     return ops.reshape(scores, (rows, heads, group, length, ops.shape(keys)[3]))
 
 
@@ -25,6 +27,6 @@ def sum_by_weights(weights, values):
     heads, group = weights.shape[1:3]
     rows, _, _, length, steps = ops.shape(weights)
     weights = ops.reshape(weights, (rows, heads, group * length, steps))
-    context = ops.matmul(weights, values)  # B N GT C
+    context = matmul(weights, values)  # B N GT C
     context = ops.reshape(context, (rows, heads, group, length, values.shape[3]))
     return ops.transpose(context, (0, 3, 1, 2, 4))

@@ -11,9 +11,9 @@ from keras import ops
 from kseq.layers import (
     LuongAttention,
     RecurrentDecoder,
-    compilation,
+    backends,
 )
-from kseq.layers.recurrent import decoder_loop, layers, step_loop
+from kseq.layers.recurrent import decoder_loop, step_loop
 from tests.helpers import (
     array,
     assert_close,
@@ -56,7 +56,7 @@ DECODERS = {
 
 @pytest.fixture(autouse=True)
 def small_layers_are_compiled_too(monkeypatch):
-    monkeypatch.setattr(layers, "SMALLEST_UNITS", 1)
+    monkeypatch.setattr(backends, "SMALLEST_UNITS", 1)
 
 
 class OwnAttention(LuongAttention):
@@ -152,7 +152,7 @@ def test_decoders_that_are_alike_are_compiled_once_and_have_their_own_weights(
     names = ("bahdanau gru", "bahdanau gru", "own", "own")
     decoders = [build(name) for name in names]
     randomize(decoders[1], seed=5)
-    with compilation.sharing():
+    with backends.sharing():
         found = [
             slopes(decoder, True, masked=True, static=True) for decoder in decoders
         ]

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kseq.layers import GRU, LSTM, SimpleRNN, compilation, torch_kernels
-from kseq.layers.recurrent import layers
+from kseq.layers import GRU, LSTM, SimpleRNN, backends, torch_kernels
 from tests.helpers import (
     array,
     assert_close,
@@ -46,17 +45,17 @@ MIXED = np.array([[0, 0, 1, 0, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
 SPARSE = np.array([[0, 1, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]], bool)
 
 where_it_is_compiled = pytest.mark.skipif(
-    not compilation.available(), reason="on torch and on GPUs no loop is compiled"
+    not backends.available(), reason="on torch and on GPUs no loop is compiled"
 )
 where_it_is_fast = pytest.mark.skipif(
-    not (compilation.available() or torch_kernels.available()),
+    not (backends.available() or torch_kernels.available()),
     reason="on GPUs the loop is Keras'",
 )
 
 
 @pytest.fixture(autouse=True)
 def small_layers_are_fast_too(monkeypatch):
-    monkeypatch.setattr(layers, "SMALLEST_UNITS", 1)
+    monkeypatch.setattr(backends, "SMALLEST_UNITS", 1)
 
 
 def both(ours, theirs, **options):
@@ -352,7 +351,7 @@ def as_on_a_gpu(monkeypatch):
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(rnn, "lstm", lstm)
-    monkeypatch.setattr(compilation, "available", lambda: False)
+    monkeypatch.setattr(backends, "available", lambda: False)
     return calls
 
 
@@ -477,9 +476,9 @@ def test_numbers_that_are_no_floats_are_read_as_in_keras(ours, theirs, dtype):
 
 
 def test_small_layers_are_left_to_keras_where_compiling_takes_longer(monkeypatch):
-    monkeypatch.setattr(layers, "SMALLEST_UNITS", UNITS + 1)
+    monkeypatch.setattr(backends, "SMALLEST_UNITS", UNITS + 1)
     is_fast = GRU(UNITS)._is_covered()
-    assert is_fast == (keras.backend.backend() == "jax" and compilation.available())
+    assert is_fast == (keras.backend.backend() == "jax" and backends.available())
 
 
 @pytest.mark.parametrize(

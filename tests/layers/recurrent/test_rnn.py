@@ -14,9 +14,8 @@ from kseq.layers import (
     PeepholeLSTMCell,
     RecurrentEncoder,
     Zoneout,
-    compilation,
+    backends,
 )
-from kseq.layers.recurrent import layers as fast_layers
 from tests.helpers import (
     array,
     assert_close,
@@ -84,8 +83,8 @@ CELLS = [*KERAS_CELLS, *VARIANTS, MinimalCell]
 
 @pytest.fixture(autouse=True)
 def small_layers_and_eager_calls_are_compiled_too(monkeypatch):
-    monkeypatch.setattr(fast_layers, "SMALLEST_UNITS", 1)
-    monkeypatch.setattr(compilation, "is_tracing", lambda: True)
+    monkeypatch.setattr(backends, "SMALLEST_UNITS", 1)
+    monkeypatch.setattr(backends, "is_tracing", lambda: True)
 
 
 def both(cell_class, cell_options=None, **options):
@@ -216,7 +215,7 @@ def test_a_cell_without_halves_and_a_small_one_are_left_to_keras(monkeypatch):
     layer.build((None, None, D))
     assert not layer._is_covered()
     assert layer(SEQUENCES).shape == (B, UNITS)
-    monkeypatch.setattr(fast_layers, "SMALLEST_UNITS", UNITS + 1)
+    monkeypatch.setattr(backends, "SMALLEST_UNITS", UNITS + 1)
     assert not both(PeepholeLSTMCell)[0]._is_covered()
 
 
@@ -279,7 +278,7 @@ def test_zoneout_is_the_same_in_both_loops(cell_class, monkeypatch):
         randomize(layer)
         drawn = random_array(B, T, sum(layer._sizes), seed=2) > 0.5
         layer._draw = lambda _, drawn=drawn: ops.convert_to_tensor(drawn, "float32")
-        monkeypatch.setattr(fast_layers, "SMALLEST_UNITS", units)
+        monkeypatch.setattr(backends, "SMALLEST_UNITS", units)
         assert layer._is_covered() == (units == 1)
         states = first_states(layer)
         layers.append(

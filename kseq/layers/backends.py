@@ -1,4 +1,7 @@
-"""Functions that are compiled by themselves, whether or not their model is."""
+"""What TensorFlow, JAX and PyTorch do differently, and what XLA compiles by itself.
+
+No other file of the layers names a backend, but `torch_kernels.py`, which is PyTorch's.
+"""
 
 import contextlib
 import contextvars
@@ -6,6 +9,9 @@ import functools
 
 import keras
 from keras import ops
+
+# On TensorFlow, smaller layers are not worth the second that XLA compiles for.
+SMALLEST_UNITS = 32
 
 _IS_PORTABLE = contextvars.ContextVar("is_portable", default=False)
 _SHARED = contextvars.ContextVar("shared", default=None)
@@ -49,10 +55,16 @@ def once(key, make):
 
 
 def available():
-    """Whether `compiled` compiles, for a CPU, which is where it was measured."""
+    """Tell whether `compiled` compiles, for a CPU, which is where it was measured."""
     if keras.backend.backend() not in ("tensorflow", "jax") or _IS_PORTABLE.get():
         return False
     return _on_cpu()
+
+
+def is_worth_compiling(units):
+    """Tell whether a loop is compiled: on a CPU, and where it is not over before."""
+    is_small = keras.backend.backend() == "tensorflow" and units < SMALLEST_UNITS
+    return available() and not is_small
 
 
 @functools.cache
@@ -77,10 +89,34 @@ def pull_back(function, arguments, gradients):
 
 
 def is_tracing():
-    """Whether TensorFlow is building a graph, which will run more than once."""
+    """Tell whether TensorFlow is building a graph, which will run more than once."""
+    if keras.backend.backend() != "tensorflow":
+        return False
     import tensorflow as tf
 
     return not tf.executing_eagerly()
+
+
+def has_cudnn(dtype):
+    """Tell whether cuDNN's recurrent layers take a dtype; JAX's are float32 alone."""
+    return keras.backend.backend() != "jax" or dtype == "float32"
+
+
+def has_unsigned_integers():
+    """Tell whether there is arithmetic of uint32, which PyTorch lacks."""
+    return keras.backend.backend() != "torch"
+
+
+def matmul(x, y):
+    """The matrix product, in the precision of its factors.
+
+    That of Keras on PyTorch makes float32 of float64.
+    """
+    if keras.backend.backend() != "torch":
+        return ops.matmul(x, y)
+    import torch
+
+    return torch.matmul(x, y)
 
 
 def require(condition, message):

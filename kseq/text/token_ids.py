@@ -1,4 +1,4 @@
-"""The numbers of tokens: four special ids, then one for each token."""
+"""The ids of tokens: four special ones, then one for each token in its order."""
 
 import collections
 import numbers
@@ -18,7 +18,7 @@ HINTS = {  # by the number of axes
 }
 
 
-class TokenTable:
+class TokenIds:
     """Symbols to ids and back.
 
     Args:

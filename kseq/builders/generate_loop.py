@@ -1,4 +1,4 @@
-"""What a model that writes does with its steps, as Keras models, which Keras compiles.
+"""The loops behind `generate` and `score`, as Keras models, which Keras compiles.
 
 Axes in shape comments: B batch, T target steps, S source steps, V vocabulary.
 """
@@ -15,7 +15,7 @@ from kseq.builders.snapshots import snapshot
 from kseq.decoding.guidance import PARTS, WITHOUT
 
 
-class Cache:
+class LoopCache:
     """The compiled loops of a model that were used last, which Keras does not save.
 
     A loop is used again where it would be traced alike: with equal options, with the
