@@ -26,6 +26,7 @@ class ImageCoder(Composite):
         patch_size,
         width=128,
         num_blocks=2,
+        kernel_size=3,
         activation="silu",
         kernel_initializer="glorot_uniform",
         **kwargs,
@@ -41,6 +42,7 @@ class ImageCoder(Composite):
             )
         self.width = positive_integer("width", width)
         self.num_blocks = positive_integer("num_blocks", num_blocks)
+        self.kernel_size = positive_integer("kernel_size", kernel_size)
         self.activation = keras.activations.get(activation)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         if self.width % self.patch_size:
@@ -68,7 +70,8 @@ class ImageCoder(Composite):
     def block(self, name, filters):
         return ResidualBlock(
             filters,
-            activation=self.activation,
+            self.kernel_size,
+            self.activation,
             kernel_initializer=initializer_of(name, self.kernel_initializer),
             dtype=self.dtype_policy,
             name=name,
@@ -80,6 +83,7 @@ class ImageCoder(Composite):
             "patch_size": self.patch_size,
             "width": self.width,
             "num_blocks": self.num_blocks,
+            "kernel_size": self.kernel_size,
             "activation": keras.activations.serialize(self.activation),
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
@@ -90,13 +94,15 @@ class ImageEncoder(ImageCoder):
     """Reads an image as vectors on a grid, one for each patch.
 
     Each stage halves the sides by a convolution of stride 2; residual blocks follow,
-    most of them on the grid. A vector knows of the pixels around its patch too.
+    most of them on the grid. A vector knows of the pixels around its patch too, unless
+    the blocks have kernels of size 1: then equal patches have equal vectors.
 
     Args:
         patch_size: Height and width of the patch that a vector stands for, a power of
             two.
         width: Size D of the vectors inside; a stage before has half of it.
         num_blocks: Number of residual blocks on the grid.
+        kernel_size: Height and width of the kernels that mix places, in the blocks.
         activation: Activation inside the blocks.
         kernel_initializer: Initializer of all kernels.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
@@ -165,6 +171,7 @@ class ImageDecoder(ImageCoder):
         channels: Number of channels C of the image.
         width: Size of the vectors on the grid; each stage has half of it.
         num_blocks: Number of residual blocks on the grid.
+        kernel_size: Height and width of the kernels that mix places, in the blocks.
         activation: Activation inside the blocks.
         kernel_initializer: Initializer of all kernels.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
@@ -198,12 +205,19 @@ class ImageDecoder(ImageCoder):
         channels=3,
         width=128,
         num_blocks=2,
+        kernel_size=3,
         activation="silu",
         kernel_initializer="glorot_uniform",
         **kwargs,
     ):
         super().__init__(
-            patch_size, width, num_blocks, activation, kernel_initializer, **kwargs
+            patch_size,
+            width,
+            num_blocks,
+            kernel_size,
+            activation,
+            kernel_initializer,
+            **kwargs,
         )
         self.channels = positive_integer("channels", channels)
 

@@ -9,6 +9,7 @@ import pytest
 
 from kseq.layers import ImageDecoder, ImageEncoder, ResidualBlock
 from tests.helpers import (
+    array,
     assert_close,
     check_batch_equals_rows,
     check_layer,
@@ -30,6 +31,7 @@ CODER = {
     "patch_size": 2,
     "width": D,
     "num_blocks": 1,
+    "kernel_size": 1,
     "activation": "relu",
     "kernel_initializer": he_normal,
 }
@@ -62,6 +64,14 @@ def convolved(layer, x):
         window = padded[:, top : top + size, left : left + size]
         outputs[:, row, column] = np.einsum("bhwd,hwde->be", window, kernel) + bias
     return outputs
+
+
+def test_with_kernels_of_one_equal_patches_have_equal_vectors():
+    images = random_array(1, 4, 12, C)
+    images[:, :, 8:] = images[:, :, :4]  # the first patch again, with one neighbour
+    for kernel_size, are_equal in ((1, True), (3, False)):
+        vectors = array(ImageEncoder(4, D, kernel_size=kernel_size)(images))
+        assert np.allclose(vectors[:, :, 0], vectors[:, :, 2], atol=1e-5) == are_equal
 
 
 def swish(x):
