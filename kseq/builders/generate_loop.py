@@ -13,6 +13,7 @@ from keras import ops
 from kseq.builders.searches import check_guidance
 from kseq.builders.snapshots import snapshot
 from kseq.decoding.guidance import PARTS, WITHOUT
+from kseq.layers.backends import overwriting, recorder
 
 
 class LoopCache:
@@ -74,21 +75,27 @@ class SearchingModel(keras.Model):
 class GenerateLoop(SearchingModel):
     """A whole search."""
 
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.recorder = recorder()
+
     def call(self, inputs):
         source, writer = inputs["source"], self.writer
         state, constants = self.start(source)
         rows = (ops.shape(source)[0],)
         start_token_ids = ops.full(rows, writer.start_token_id, "int32")
-        result = self.search(
-            writer.step,
-            state,
-            constants,
-            start_token_ids,
-            end_token_id=writer.end_token_id,
-            max_length=self.max_length,
-            pad_token_id=writer.pad_token_id,
-            **{name: value for name, value in inputs.items() if name != "source"},
-        )
+        step = self.recorder.steps_of(writer.step) if self.recorder else writer.step
+        with overwriting():  # no one else has the state
+            result = self.search(
+                step,
+                state,
+                constants,
+                start_token_ids,
+                end_token_id=writer.end_token_id,
+                max_length=self.max_length,
+                pad_token_id=writer.pad_token_id,
+                **{name: value for name, value in inputs.items() if name != "source"},
+            )
         return {k: v for k, v in vars(result).items() if v is not None}
 
 

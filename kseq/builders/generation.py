@@ -85,7 +85,8 @@ class GenerativeModel(TokenInputs, StepLabels, keras.Model):
             jit_compile: Whether the loop is compiled by XLA. On TensorFlow that takes
                 5 to 10 seconds for each search, `max_length` and shape of a batch, and
                 pays where a Transformer writes many batches. None for what Keras does:
-                always on JAX, on TensorFlow with a GPU.
+                always on JAX, on TensorFlow with a GPU. PyTorch compiles nothing, but
+                after some steps records one, and replays it without Keras between.
             constraints: Constraints on what may be written, behind those of the search.
             **options: None. An option of a search is refused with the search to take.
 

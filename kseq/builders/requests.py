@@ -8,6 +8,7 @@ Axes in shape comments: B batch, N hypotheses, T target steps, S source steps.
 
 import dataclasses
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -87,6 +88,12 @@ class GenerateRequest(Request):
             check_max_length(max_length)
         if jit_compile is not None:
             one_of("jit_compile", jit_compile, (True, False))
+        if jit_compile and keras.backend.backend() == "torch":
+            raise ValueError(
+                "On PyTorch nothing compiles a search, which would take minutes; its "
+                "steps are recorded and replayed instead. Received: jit_compile=True. "
+                "Leave it out."
+            )
         self.max_length, self.jit_compile = max_length, jit_compile
         self.search = as_search(search, constraints)
         rows = {"source": source_rows(model, source)}

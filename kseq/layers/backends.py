@@ -1,6 +1,7 @@
 """What TensorFlow, JAX and PyTorch do differently, and what XLA compiles by itself.
 
-No other file of the layers names a backend, but `torch_kernels.py`, which is PyTorch's.
+No other file of the layers names a backend, but `torch_kernels.py` and
+`torch_replay.py`, which are PyTorch's. On JAX alone runs what asks for "jax" here.
 """
 
 import contextlib
@@ -10,10 +11,13 @@ import functools
 import keras
 from keras import ops
 
+from kseq.layers import torch_replay
+
 # On TensorFlow, smaller layers are not worth the second that XLA compiles for.
 SMALLEST_UNITS = 32
 
 _IS_PORTABLE = contextvars.ContextVar("is_portable", default=False)
+_OVERWRITES = contextvars.ContextVar("overwrites", default=False)
 _SHARED = contextvars.ContextVar("shared", default=None)
 
 
@@ -165,6 +169,21 @@ def choices_as_choices():
         Select.version_7 = by_product
 
 
+def recorder():
+    """What replays the steps of a loop on PyTorch; None where loops are compiled."""
+    return torch_replay.Recorder() if keras.backend.backend() == "torch" else None
+
+
+@contextlib.contextmanager
+def overwriting():
+    """What `put` is given inside is used once, so PyTorch need not copy it."""
+    token = _OVERWRITES.set(True)
+    try:
+        yield
+    finally:
+        _OVERWRITES.reset(token)
+
+
 def beginning(num_axes, axis, place):
     """Return the begin of a slice that is whole but for one axis, of one dtype."""
     start = [ops.zeros_like(place)] * num_axes
@@ -174,6 +193,9 @@ def beginning(num_axes, axis, place):
 
 def put(buffer, values, first, axis):
     """The buffer with these values from `first` on, a multiple of their number."""
+    if _OVERWRITES.get() and keras.backend.backend() == "torch":
+        places = ops.arange(values.shape[axis], dtype="int64") + first
+        return buffer.index_copy_(axis, places, values)
     if not _IS_PORTABLE.get():
         start = beginning(len(buffer.shape), axis, first)
         return ops.slice_update(buffer, start, values)
