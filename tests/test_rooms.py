@@ -84,6 +84,7 @@ MAY_IMPORT = {
     "kseq/tuning/trials/table.py": {"kseq.tuning.trials", "rich"},
     "kseq/tuning/trials/trial.py": {*TRIALS, "kseq.tuning.trials", "tensorboard"},
     "kseq/text": {"PIL", "keras", "numpy", "tensorflow", "tensorflow_text"},
+    "kseq/text/loading.py": {"keras", "kseq.layers.saving"},
     "kseq/datasets": {"PIL", "keras", "numpy"},
     "kseq/plots": {"keras", "matplotlib", "numpy"},
     "recipes": {

@@ -11,6 +11,7 @@ from kseq.builders.generation import GenerativeModel
 from kseq.builders.sharing import check_shared, deserialize_models, serialize_models
 from kseq.builders.step_labels import StepLabels
 from kseq.layers import MeanProbability, backends
+from kseq.layers.saving import WholeFiles
 
 # What the members of an ensemble that writes have to agree on.
 ALIKE = (
@@ -169,7 +170,7 @@ class Members(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Ensemble(StepLabels, keras.Model):
+class Ensemble(StepLabels, WholeFiles, keras.Model):
     """The model that `kseq.ensemble` returns where the models do not write."""
 
     def __init__(self, *graph, models=None, name="ensemble", **kwargs):

@@ -22,9 +22,10 @@ from kseq.builders.streaming import StreamStart, StreamStep, stream
 from kseq.builders.token_inputs import TokenInputs
 from kseq.decoding import Generation
 from kseq.decoding.loop import check_max_length
+from kseq.layers.saving import WholeFiles
 
 
-class GenerativeModel(TokenInputs, StepLabels, keras.Model):
+class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
     """A model that writes token ids, the base of those that the builders return.
 
     A subclass sets `start_token_id`, `end_token_id`, `pad_token_id` and, where the

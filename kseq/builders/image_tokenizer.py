@@ -15,6 +15,7 @@ from kseq.layers import (
     ImageDecoder,
     ImageEncoder,
 )
+from kseq.layers.saving import WholeFiles
 from kseq.layers.validation import positive_integer
 
 
@@ -116,7 +117,7 @@ def image_tokenizer(
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ImageTokenizer(keras.Model):
+class ImageTokenizer(WholeFiles, keras.Model):
     """The model that `kseq.image_tokenizer` returns.
 
     Attributes:

@@ -14,6 +14,7 @@ from kseq.builders.shorthands import (
 )
 from kseq.builders.step_labels import StepLabels
 from kseq.builders.token_inputs import TokenInputs
+from kseq.layers.saving import WholeFiles
 from kseq.layers.validation import rate
 
 
@@ -91,5 +92,5 @@ def many_to_many(
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ManyToMany(TokenInputs, StepLabels, keras.Model):
+class ManyToMany(TokenInputs, StepLabels, WholeFiles, keras.Model):
     """The functional model that `kseq.many_to_many` returns."""

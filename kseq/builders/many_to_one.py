@@ -17,6 +17,7 @@ from kseq.builders.shorthands import (
 )
 from kseq.builders.token_inputs import TokenInputs
 from kseq.layers import ClassToken
+from kseq.layers.saving import WholeFiles
 from kseq.layers.validation import rate
 
 
@@ -101,5 +102,5 @@ def many_to_one(
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ManyToOne(TokenInputs, keras.Model):
+class ManyToOne(TokenInputs, WholeFiles, keras.Model):
     """The functional model that `kseq.many_to_one` returns."""

@@ -13,6 +13,7 @@ from kseq.builders.many_to_one import many_to_one
 from kseq.builders.row_checks import token_rows
 from kseq.builders.token_inputs import TokenInputs
 from kseq.layers import CosineSimilarity
+from kseq.layers.saving import WholeFiles
 from kseq.layers.validation import positive_integer
 
 
@@ -89,7 +90,7 @@ def text_image_matcher(text, image, width=256, name="text_image_matcher"):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class TextImageMatcher(TokenInputs, keras.Model):
+class TextImageMatcher(TokenInputs, WholeFiles, keras.Model):
     """The functional model that `kseq.text_image_matcher` returns."""
 
     def __init__(self, *args, **kwargs):  # which Keras knows a graph by

@@ -8,8 +8,10 @@ import zipfile
 
 import keras
 
+from kseq.layers.saving import WholeFiles
 
-class Loadable:
+
+class Loadable(WholeFiles):
     """What every pipeline can: be saved in one file, and read from it."""
 
     @functools.wraps(keras.Model.save)
@@ -21,18 +23,7 @@ class Loadable:
                 f"Received: filepath={path!r}. Name it "
                 f"{pathlib.Path(path).with_suffix('.keras').name!r}."
             )
-        save = functools.partial(super().save, zipped=zipped, **kwargs)
-        is_new = not os.path.exists(path)
-        if is_new or not overwrite or not os.path.isfile(path):
-            return save(filepath, overwrite=overwrite)
-        temporary = (
-            f"{path}.{os.getpid()}.keras"  # so that no failure costs the old one
-        )
-        try:
-            save(temporary)
-            os.replace(temporary, path)
-        finally:
-            pathlib.Path(temporary).unlink(missing_ok=True)
+        return super().save(filepath, overwrite, zipped, **kwargs)
 
     @classmethod
     def load(cls, path):

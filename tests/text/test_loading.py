@@ -58,16 +58,21 @@ def test_a_pipeline_of_another_kind_is_refused(tmp_path):
 @pytest.mark.parametrize("make", [translator, classifier, writer])
 def test_a_file_stays_whole_where_saving_fails(make, tmp_path, monkeypatch):
     path, pipeline = tmp_path / "whole.keras", make()
-    pipeline.save(path)
-    before = path.read_bytes()
 
     def fail(*args):
         raise RuntimeError("the disk is full")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Vocabulary, "save_assets", fail)
-        with pytest.raises(RuntimeError, match="the disk is full"):
-            pipeline.save(path)
+    def save_and_fail():
+        with monkeypatch.context() as patch:
+            patch.setattr(Vocabulary, "save_assets", fail)
+            with pytest.raises(RuntimeError, match="the disk is full"):
+                pipeline.save(path)
+
+    save_and_fail()
+    assert not list(tmp_path.iterdir())
+    pipeline.save(path)
+    before = path.read_bytes()
+    save_and_fail()
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
     pipeline.save(path)
     type(pipeline).load(path)

@@ -1,0 +1,101 @@
+"""What is saved is whole, or leaves what was there."""
+
+import os
+
+import keras
+import pytest
+
+import kseq
+from tests.builders.small_models import MODELS
+
+
+def tokenizer():
+    return kseq.image_tokenizer((4, 6, 1), (3, 4), 2, width=4, num_blocks=1)
+
+
+def deciders():
+    models = [kseq.many_to_one(7, num_outputs=2, width=3) for _ in range(2)]
+    return kseq.ensemble(models)
+
+
+MAKERS = {name: make for name, (make, _) in MODELS.items()}
+MAKERS |= {"image_tokenizer": tokenizer, "ensemble that decides": deciders}
+SAVES = {
+    "model.keras": lambda model, path: model.save(path),
+    "model.weights.h5": lambda model, path: model.save_weights(path),
+}
+
+
+def fail(*_):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_file_stays_whole_where_saving_fails(name, tmp_path, monkeypatch):
+    model = MAKERS[name]()
+    layer = next(part for part in model._flatten_layers(False) if part.variables)
+
+    def save_and_fail(save, path):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(layer), "save_own_variables", fail)
+            with pytest.raises(OSError, match="No space left"):
+                save(model, path)
+
+    for place, (file, save) in enumerate(SAVES.items()):
+        path = tmp_path / file
+        save_and_fail(save, path)
+        assert len(list(tmp_path.iterdir())) == place, "half a file is left"
+        save(model, path)
+        before = path.read_bytes()
+        save_and_fail(save, path)
+        assert path.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(SAVES)
+
+
+def classifier():
+    return kseq.many_to_one(7, num_outputs=2, width=3)
+
+
+def test_a_model_without_a_config_costs_no_file(tmp_path, monkeypatch):
+    model, path = classifier(), tmp_path / "model.keras"
+    model.save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(type(model.layers[-1]), "get_config", lambda self: {"a": self})
+    with pytest.raises((TypeError, ValueError, RecursionError)):
+        model.save(path)
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == before
+
+
+def test_what_cannot_be_written_is_named_as_it_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError) as error:
+        classifier().save("nowhere/model.keras")
+    assert str(error.value) == "[Errno 2] No such file or directory: " + repr(
+        "nowhere/model.keras"
+    )
+
+
+def test_a_link_stays_a_link(tmp_path):
+    link = tmp_path / "newest.keras"
+    link.symlink_to(tmp_path / "model.keras")
+    for _ in range(2):
+        classifier().save(link)
+        assert os.path.islink(link)
+        keras.saving.load_model(link)
+
+
+def test_a_file_that_may_not_be_overwritten_is_asked_for(tmp_path, monkeypatch):
+    path, asked = tmp_path / "model.keras", []
+    classifier().save(path, overwrite=False)
+    before = path.read_bytes()
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "n")
+    classifier().save(path, overwrite=False)
+    assert asked and path.read_bytes() == before
+
+
+def test_a_folder_and_another_ending_are_left_to_keras(tmp_path):
+    model = classifier()
+    with pytest.raises(ValueError, match="Received: filepath=.*model.pdf"):
+        model.save(tmp_path / "model.pdf")
+    model.save(tmp_path / "folder", zipped=False)
+    keras.saving.load_model(tmp_path / "folder")
