@@ -4,11 +4,13 @@ Bad values end the program in one sentence, before hours of training and not aft
 """
 
 import argparse
+import contextlib
 import importlib.util
 import math
 import os
 import pathlib
 import sys
+import tempfile
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -178,7 +180,7 @@ def _number(text, kind, what, is_right):
 
 
 def folder(path):
-    """A path that is a folder, or may become one. Nothing is made here.
+    """A path that is a folder, or may become one. Nothing that is made here stays.
 
     Args:
         path: A string or a path.
@@ -187,8 +189,8 @@ def folder(path):
         `pathlib.Path`.
 
     Raises:
-        argparse.ArgumentTypeError: Something else has this name, or you may not write
-            there.
+        argparse.ArgumentTypeError: Something else has this name, or nothing can be
+            written there.
 
     Example:
 
@@ -197,13 +199,20 @@ def folder(path):
     'here'
     """
     path = pathlib.Path(path)
-    there = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not there.is_dir():
-        problem = f"{there} is a file"
-    elif not os.access(there, os.W_OK):
-        problem = f"you may not write in {there}"
-    else:
-        return path
+    missing = [p for p in (path, *path.parents) if not os.path.lexists(p)]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        problem = f"nothing can be written there: {error.strerror}"
+        for there in (path, *path.parents):
+            if os.path.lexists(there) and not there.is_dir():
+                problem = f"{there} is a file"
+    finally:
+        for made in missing:
+            with contextlib.suppress(OSError):
+                made.rmdir()
     raise argparse.ArgumentTypeError(
         f"must be a folder, or be free for a new one. Received: {path}, but {problem}."
     )

@@ -122,6 +122,15 @@ def test_an_output_that_is_a_file_is_refused_at_once(recipe, tmp_path, capsys):
     assert (tmp_path / "mine").read_text() == "mine"
 
 
+@pytest.mark.parametrize("output", ["/proc/new", "n" * 300])
+def test_an_output_that_cannot_be_written_is_refused_at_once(recipe, output, capsys):
+    with pytest.raises(SystemExit) as error:
+        recipe.main(["--output", output])
+    assert error.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"Received: {output}, but nothing can be written there" in message
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "nan", "few"])
 def test_a_number_that_is_none_is_refused_by_the_name_of_its_flag(
     recipe, number, tmp_path, monkeypatch, capsys

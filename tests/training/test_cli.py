@@ -30,9 +30,28 @@ def test_what_is_a_file_is_refused_before_anything_is_done(path, tmp_path, capsy
 
 
 def test_where_one_may_not_write_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
-    with pytest.raises(argparse.ArgumentTypeError, match="you may not write in"):
+    def forbid(path, *_):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "mkdir", forbid)  # root may write anywhere
+    with pytest.raises(argparse.ArgumentTypeError, match="there: Permission denied"):
         folder(tmp_path / "new")
+
+
+@pytest.mark.parametrize("name", ["/proc/new", "/proc", "n" * 300, "link", "link/new"])
+def test_where_nothing_can_be_written_is_refused(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.symlink("nowhere", "link")
+    with pytest.raises(argparse.ArgumentTypeError, match=f"Received: {name}, but "):
+        folder(name)
+    assert os.listdir() == ["link"]
+
+
+def test_what_was_there_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old").mkdir()
+    assert [str(folder(path)) for path in ("old", "old/new", ".")]
+    assert os.listdir() == ["old"] and os.listdir("old") == []
 
 
 @pytest.mark.parametrize(
