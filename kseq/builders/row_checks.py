@@ -3,6 +3,8 @@
 Axes in shape comments: B rows, S source steps, T target steps, F features.
 """
 
+import reprlib
+
 import keras
 import numpy as np
 from keras import ops
@@ -18,7 +20,7 @@ def source_rows(model, source, num_rows=None):
     """
     if "source" not in model.input:
         if source is not None or num_rows is None:
-            num_rows = positive_integer("source", source)
+            num_rows = number_of_rows(source)
         return [[]] * num_rows
     symbol = model.input["source"]
     if model.source_padding is None:
@@ -29,6 +31,17 @@ def source_rows(model, source, num_rows=None):
         lengths = num_steps(rows, model.source_padding)
         check_lengths("source", lengths, model.source_length)
     return check_ids("source", rows, model.source_size)
+
+
+def number_of_rows(source):
+    """Returns how many rows to write, all that a model without a source is given."""
+    if hasattr(source, "__len__"):
+        raise ValueError(
+            "`source` must be the number of sequences to write, a positive integer, as "
+            f"the model has no source. Received: source={reprlib.repr(source)}. What "
+            "sequences begin with is their prefix: `generate(2, prefix=[[4, 5], [6]])`."
+        )
+    return positive_integer("source", source)
 
 
 def alike_rows(source, symbol, size, longest):
@@ -113,18 +126,36 @@ def token_rows(name, ids):
         ids = ids.to_list()
     if hasattr(ids, "shape"):
         ids = ops.convert_to_numpy(ids)
-    if (
-        not hasattr(ids, "__len__")
-        or len(ids) == 0
-        or not hasattr(ids[0], "__len__")
-        or isinstance(ids[0], str)
-    ):
+    if isinstance(first_of(ids), (str, bytes)):
+        raise ValueError(
+            f"`{name}` must be token ids. Received: {name}={reprlib.repr(ids)}, which "
+            "is text. A pipeline takes texts, such as `kseq.text.TextToText(model, "
+            "vocabulary, vocabulary)`; a model takes what `vocabulary.encode(texts)` "
+            "makes of them."
+        )
+    if not is_filled(ids) or not is_sized(ids[0]):
         raise ValueError(
             f"`{name}` must hold at least one row of token ids: shape (B, T), or a "
-            f"list of lists. Received: {name}={ids!r}. Rows that come one by one, as "
-            "those of a data set, need `.batch(32)` first."
+            f"list of lists. Received: {name}={ids!r}. One row alone is a list of one: "
+            f"`[{name}]`. Rows that come one by one, as those of a data set, need "
+            "`.batch(32)` first."
         )
     return ids
+
+
+def first_of(rows):
+    """The first of the first of rows, down to what has no parts."""
+    while not isinstance(rows, (str, bytes)) and is_filled(rows):
+        rows = rows[0]
+    return rows
+
+
+def is_sized(rows):
+    return hasattr(rows, "__len__") and getattr(rows, "shape", None) != ()
+
+
+def is_filled(rows):
+    return is_sized(rows) and len(rows) > 0
 
 
 def check_ids(name, rows, size):

@@ -50,6 +50,23 @@ def write(model=None, source=IDS, search=None, max_length=3, **options):
         return model.generate(source, search, max_length, **options)
 
 
+def letters():
+    return kseq.text.Vocabulary("character").adapt(["abc"])
+
+
+def write_texts(texts):
+    pipeline = kseq.text.TextToText(plain_writer(), letters(), letters())
+    with eagerly():
+        pipeline.generate(texts, max_length=3)
+    write(source=letters().encode(texts))
+
+
+def write_freely(source, **options):
+    model = kseq.one_to_many(13, decoder="rnn", width=3)
+    with eagerly():
+        return model.generate(source, max_length=3, **options)
+
+
 def embedding():
     return TokenEmbedding(11, 3)
 
@@ -381,9 +398,53 @@ ADVICE = {
     ),
     "rows one by one": (
         lambda: write(source=data_set()),
-        "Rows that come one by one, as those of a data set, need `.batch(32)` first.",
+        "One row alone is a list of one: `[source]`. Rows that come one by one, as "
+        "those of a data set, need `.batch(32)` first.",
         lambda: write(source=data_set().batch(32)),
     ),
+    "one row alone": (
+        lambda: write(source=[4, 5]),
+        "One row alone is a list of one: `[source]`. Rows that come one by one, as "
+        "those of a data set, need `.batch(32)` first.",
+        lambda: write(source=[[4, 5]]),
+    ),
+    **{
+        f"{kind} for ids": (
+            functools.partial(write, source=texts),
+            "A pipeline takes texts, such as `kseq.text.TextToText(model, vocabulary, "
+            "vocabulary)`; a model takes what `vocabulary.encode(texts)` makes of "
+            "them.",
+            functools.partial(write_texts, ["abc"]),
+        )
+        for kind, texts in {
+            "texts": ["abc"],
+            "a text": "abc",
+            "tokens": [["a", "b"]],
+            "an array of texts": np.array(["abc"]),
+            "bytes": [b"abc"],
+        }.items()
+    },
+    "texts for a target": (
+        lambda: plain_writer().score([[4]], ["abc"]),
+        "A pipeline takes texts, such as `kseq.text.TextToText(model, vocabulary, "
+        "vocabulary)`; a model takes what `vocabulary.encode(texts)` makes of them.",
+        lambda: plain_writer().score([[4]], letters().encode(["abc"], end=True)),
+    ),
+    "texts for a prefix": (
+        lambda: write(source=[[4]], prefix=["ab"]),
+        "A pipeline takes texts, such as `kseq.text.TextToText(model, vocabulary, "
+        "vocabulary)`; a model takes what `vocabulary.encode(texts)` makes of them.",
+        lambda: write(source=[[4]], prefix=letters().encode(["ab"])),
+    ),
+    **{
+        f"{kind} for a number of rows": (
+            functools.partial(write_freely, source),
+            "What sequences begin with is their prefix: "
+            "`generate(2, prefix=[[4, 5], [6]])`.",
+            functools.partial(write_freely, 2, prefix=[[4, 5], [6]]),
+        )
+        for kind, source in {"texts": ["abc"], "ids": [[4, 5]], "an array": IDS}.items()
+    },
     "ids that are floats": (
         lambda: write(source=IDS.astype("float32")),
         "Whole numbers that are floats become ids by `np.asarray(source, int)`; for a "

@@ -297,7 +297,8 @@ def test_weights_that_change_are_seen(model):
 
 
 @pytest.mark.parametrize(
-    "rows", [[], np.zeros((0, 4), "int32"), [4, 5], np.array([4, 5]), ["ab"], [4.5]]
+    "rows",
+    [[], np.zeros((0, 4), "int32"), [4, 5], np.array([4, 5]), np.array(4), [4.5]],
 )
 @pytest.mark.parametrize("method", ["generate", "score"])
 def test_no_rows_and_a_flat_list_are_errors(model, method, rows):
