@@ -58,7 +58,7 @@ def make_objective(objective):
     Raises:
         ValueError: The direction of a metric is not known.
     """
-    if isinstance(objective, list):
+    if isinstance(objective, list) and is_plain(objective):
         parts = [make_objective(part) for part in objective]
         return keras_tuner.oracles.RandomSearchOracle(objective=parts).objective
     found = objective
@@ -68,12 +68,25 @@ def make_objective(objective):
         found = inferred(objective)
     ok = isinstance(found, keras_tuner.Objective)
     if not ok or found.direction not in ("min", "max"):
+        name = objective if isinstance(objective, str) else "val_loss"
         raise ValueError(
             "`objective` must be a metric of Keras or kseq, or a metric and whether "
-            f"less or more of it is better. Received: objective={objective!r}. Pass ("
-            f'"{getattr(found, "name", objective)}", "max") or (..., "min").'
+            "less or more of it is better, or a list of these. Received: objective="
+            f'{objective!r}. Pass ("{getattr(found, "name", name)}", "max") or (..., '
+            '"min"); several go into one list: ["val_loss", ("val_rank", "max")].'
         )
     return found
+
+
+def is_plain(objectives):
+    """Whether a list has parts, none of which are lists."""
+    return bool(objectives) and not any(isinstance(x, list) for x in objectives)
+
+
+def names_of(objective):
+    """What an objective asks of `fit`: a name, or a list of names."""
+    parts = getattr(objective, "objectives", None)
+    return [part.name for part in parts] if parts else objective.name
 
 
 def inferred(name):

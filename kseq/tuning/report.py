@@ -1,5 +1,6 @@
 """A report of a search: one HTML file that needs no other, its pictures as SVG."""
 
+import os
 from html import escape
 
 import numpy as np
@@ -41,6 +42,9 @@ def write_report(results, path):
 
     Returns:
         The path.
+
+    Raises:
+        ValueError: The path is that of a folder, or nothing can be written there.
     """
     rows = [tidy(row) for row in results.table()]
     scored = [row for row in rows if row["score"] is not None]
@@ -73,7 +77,17 @@ def write_report(results, path):
         + "\n".join(filter(None, sections))
         + "\n</body></html>\n"
     )
-    write_text(path, page)
+    try:
+        write_text(os.fspath(path), page)
+    except (OSError, TypeError) as error:
+        example = "report.html"
+        if isinstance(path, (str, os.PathLike)) and os.path.isdir(path):
+            example = os.path.join(path, example)
+        raise ValueError(
+            "`path` must be a file in a folder that you may write in. Received: path="
+            f"{str(path)!r} ({getattr(error, 'strerror', None) or error}). Name a file "
+            f"such as {example}."
+        ) from error
     return path
 
 

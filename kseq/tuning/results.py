@@ -11,6 +11,7 @@ from kseq.tuning.building import as_hypermodel
 from kseq.tuning.report import write_report
 from kseq.tuning.trials.events import CREATED, ENDED, FAILED, best_event, of_kind
 from kseq.tuning.trials.files import read_json
+from kseq.tuning.trials.identity import objective_of
 from kseq.tuning.trials.journal import Record
 from kseq.tuning.trials.layout import SearchDirectory
 
@@ -54,9 +55,8 @@ class Results:
             ValueError: The directory holds no search.
         """
         record = Record(directory)
-        name, direction, *_ = record.identity["objective"]
         space = None if space is None else as_hypermodel(space)
-        return cls(space, keras_tuner.Objective(name, direction), record)
+        return cls(space, objective_of(record.identity["objective"]), record)
 
     def table(self):
         """Returns a dictionary for each trial.
@@ -101,7 +101,7 @@ class Results:
             )
         files = self._files_of(trial_id)
         for event in of_kind(read_json(files.events) or [], ENDED):
-            return event["curves"] or {self.objective.name: event["curve"]}
+            return {self.objective.name: event["curve"], **event["curves"]}
         return {}
 
     def dataframe(self):
@@ -225,6 +225,9 @@ class Results:
 
         Returns:
             The path.
+
+        Raises:
+            ValueError: The path is that of a folder, or nothing can be written there.
         """
         return write_report(self, path)
 

@@ -71,7 +71,8 @@ def search(
         tuner: `"random"`, `"bayesian"`, `"grid"`, `"hyperband"`, or a fresh Oracle of
             KerasTuner.
         objective: A metric that `fit` reports, such as `"val_loss"`; or that and its
-            direction, `("val_exact_match", "max")`, or a `keras_tuner.Objective`.
+            direction, `("val_exact_match", "max")`, or a `keras_tuner.Objective`. Of a
+            list of these the score is the sum, in which what shall rise is subtracted.
         first: Values to try before those that the tuner proposes, such as what is known
             to be good: a list of dicts by name, in which what is missing has its
             default. `[{}]` tries the defaults. Not with the grid, which tries all.

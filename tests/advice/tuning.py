@@ -3,6 +3,7 @@
 A call of `search` here trains nothing, where that does not matter.
 """
 
+import functools
 import threading
 import types
 
@@ -54,6 +55,10 @@ class OfOwnLayers(OwnLoop):
 def try_one(space=None, data=None, directory="search", **options):
     options = {"max_trials": 1, "seed": 3, "verbose": False, **options}
     return search(space or Instant(), data, directory=directory, **options)
+
+
+def reported(path):
+    return try_one().report(path)
 
 
 def train_one(space, **options):
@@ -198,12 +203,30 @@ ADVICE = {
     ),
     "a metric of one's own": (
         lambda: try_one(Ranked(), objective="rank"),
-        'Pass ("rank", "max") or (..., "min").',
+        'Pass ("rank", "max") or (..., "min"); several go into one list: ["val_loss", '
+        '("val_rank", "max")].',
         lambda: (
             try_one(Ranked(), objective=("rank", "max"), directory="max"),
             try_one(Ranked(), objective=("rank", "min"), directory="min"),
         ),
     ),
+    "objectives that are no list": (
+        lambda: train_one(Measured(), objective=("val_loss", ("val_mae", "min"))),
+        'several go into one list: ["val_loss", ("val_rank", "max")].',
+        lambda: train_one(Measured(), objective=["val_loss", ("val_mae", "min")]),
+    ),
+    **{
+        f"a report in {kind}": (
+            functools.partial(reported, path),
+            f"Name a file such as {example}.",
+            functools.partial(reported, example),
+        )
+        for kind, path, example in (
+            ("a folder", ".", "./report.html"),
+            ("a folder that there is not", "nowhere/page.html", "report.html"),
+            ("nothing", None, "report.html"),
+        )
+    },
     "Hyperband without epochs": (
         lambda: try_one(tuner="hyperband"),
         "Pass epochs=27, for example.",

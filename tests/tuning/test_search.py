@@ -156,6 +156,45 @@ def test_a_curve_that_lacks_epochs_is_shown_and_compared(tmp_path):
     assert "Learning curves" in results.report(tmp_path / "report.html").read_text()
 
 
+class Rated(Small):
+    """Compiles a metric that shall rise."""
+
+    def build(self, hp):
+        model = super().build(hp)
+        metrics = [keras.metrics.R2Score(name="rank")]
+        model.compile(model.optimizer, "mse", metrics=metrics, run_eagerly=True)
+        return model
+
+
+@pytest.mark.parametrize("tuner", ["random", "bayesian", "hyperband"])
+def test_several_objectives_are_added_up(tmp_path, tuner):
+    objective, directory = ["val_loss", ("val_rank", "max")], tmp_path / "search"
+    arguments = settings(directory) | {"max_trials": 2, "epochs": 2, "tuner": tuner}
+    results = search(Rated(), (X, Y), objective=objective, **arguments)
+    for row in results.table():
+        curves = results.curves(row["trial"])
+        losses, ranks = curves["val_loss"], curves["val_rank"]
+        sums = [a - b for a, b in zip(losses, ranks, strict=True)]
+        assert row["score"] == pytest.approx(min(sums))
+    scores = [row["score"] for row in results.table()]
+    assert len(scores) == 2 and results.best["score"] == min(scores)
+    loss, rank = results.best_model().evaluate(X, Y, verbose=0)
+    assert loss - rank == pytest.approx(results.best["score"], rel=1e-4)
+    again = search(Rated(), (X, Y), objective=objective, **arguments)
+    loaded = Results.load(directory)
+    for other in (again, loaded):
+        assert other.table() == results.table()
+        assert str(other.objective) == str(results.objective)
+    assert "Learning curves" in loaded.report(tmp_path / "report.html").read_text()
+
+
+def test_of_several_objectives_one_that_is_not_measured_is_named(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"Received: objective=\['val_loss', 'val_mae'"
+    ):
+        search(Small(), (X, Y), objective=["val_loss", "val_mae"], **settings(tmp_path))
+
+
 def test_several_executions_have_a_mean_and_the_best_model(tmp_path):
     arguments = settings(tmp_path) | {"max_trials": 2, "epochs": 2}
     results = search(Small(), (X, Y), **arguments, executions_per_trial=2)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from kseq.tuning.budget import validates
+from kseq.tuning.objectives import names_of
 from kseq.tuning.trials.checkpoints import (
     plain_attributes,
     restore_attributes,
@@ -92,8 +93,8 @@ class CheckpointCallback(keras.callbacks.Callback):
         raise FatalError(
             "`objective` must be a metric that `fit` reports: one of "
             f"{', '.join(sorted(logs))}. Received: objective="
-            f"{self.owner.objective.name!r}. Add it to the metrics of `compile`; one "
-            "that begins with val_ needs `validation_data` too."
+            f"{names_of(self.owner.objective)!r}. Add it to the metrics of `compile`; "
+            "one that begins with val_ needs `validation_data` too."
         )
 
     def _save(self, epoch):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from kseq.tuning.fingerprint import fingerprint, is_installed
+from kseq.tuning.objectives import names_of
 from kseq.tuning.trials.curves import columns
 from kseq.tuning.trials.errors import FailedTrial, FatalError
 from kseq.tuning.trials.oracles import hyperparameters_from
@@ -97,7 +98,7 @@ def scored(results, call, objective):
         if not objective.has_value(results):
             raise FatalError(
                 "`objective` must be among the metrics that `fit` of the space "
-                f"returns: {', '.join(results)}. Received: {objective.name!r}."
+                f"returns: {', '.join(results)}. Received: {names_of(objective)!r}."
             )
         logs = {name: float(value) for name, value in results.items()}
         score = objective.get_value(logs)

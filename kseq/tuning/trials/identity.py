@@ -6,6 +6,7 @@ import json
 from kseq.tuning.call_tree import Call
 from kseq.tuning.fingerprint import described, fingerprint
 from kseq.tuning.naming import fixed_values
+from kseq.tuning.objectives import make_objective
 
 FORMAT = 3
 MAY_CHANGE = ("seed", "_seed_state", "max_trials")  # of an oracle: the same search
@@ -43,6 +44,13 @@ def objective_facts(objective):
     """The name and the direction of an objective, and those of its parts."""
     parts = getattr(objective, "objectives", [])
     return [objective.name, objective.direction, *map(objective_facts, parts)]
+
+
+def objective_of(facts):
+    """The objective of which `objective_facts` told these."""
+    name, direction, *parts = facts
+    pairs = [(name, direction) for name, direction, *_ in parts]
+    return make_objective(pairs or (name, direction))
 
 
 def settings(data, fit_arguments, executions_per_trial=1):

@@ -120,6 +120,10 @@ def test_the_direction_of_every_metric_of_kseq_is_known(metric, tmp_path):
     [
         ("best", "val_loss", "'hyperband', or an Oracle.*Received: tuner='best'"),
         ("random", "val_charm", "less or more.*Received: objective='val_charm'"),
+        ("random", [], "or a list of these.*Received: objective=\\[\\]"),
+        ("random", [["val_loss"]], "or a list of these.*Received: objective=\\[\\["),
+        ("random", ("a", "b", "c"), "or a list of these.*Received: objective=\\('a"),
+        ("random", ["val_loss", 3], "or a list of these.*Received: objective=3"),
         ("random", ("val_bleu", "up"), r'Pass \("val_bleu", "max"\)'),
         ("hyperband", "val_loss", "needs `epochs`.*Received: epochs=None"),
     ],
