@@ -97,7 +97,7 @@ class MaxPooling(Layer):
     """
 
     def call(self, sequences, mask=None):
-        mask = real_steps(sequences, mask)
+        sequences, mask = one_step_at_least(sequences, mask)
         largest = ops.max(apply_mask(sequences, mask, float("-inf")), axis=1)  # B D
         return ops.where(ops.any(mask, axis=1, keepdims=True), largest, 0.0)
 
@@ -144,7 +144,7 @@ class LastStepPooling(Layer):
     """
 
     def call(self, sequences, mask=None):
-        mask = real_steps(sequences, mask)
+        sequences, mask = one_step_at_least(sequences, mask)
         steps = ops.arange(ops.shape(sequences)[1], dtype="int32")  # S
         last = ops.max(ops.where(mask, steps, -1), axis=1, keepdims=True)  # B 1
         return ops.sum(apply_mask(sequences, ops.equal(steps, last)), axis=1)  # B D
@@ -264,7 +264,7 @@ class ClassTokenPooling(Layer):
     """
 
     def call(self, sequences, mask=None):
-        mask = real_steps(sequences, mask)
+        sequences, mask = one_step_at_least(sequences, mask)
         length = ops.shape(sequences)[1]
         steps = ops.arange(length, dtype="int32")  # S
         first = ops.min(ops.where(mask, steps, length), axis=1, keepdims=True)  # B 1
@@ -364,3 +364,11 @@ def real_steps(sequences, mask):
     if mask is None:
         return ops.ones(ops.shape(sequences)[:2], dtype="bool")
     return step_mask(mask, sequences)
+
+
+def one_step_at_least(sequences, mask):
+    """Sequences and their real steps, padded by one where there is none to choose."""
+    mask = real_steps(sequences, mask)
+    if sequences.shape[1] != 0:
+        return sequences, mask
+    return ops.pad(sequences, ((0, 0), (0, 1), (0, 0))), ops.pad(mask, ((0, 0), (0, 1)))

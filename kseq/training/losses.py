@@ -49,7 +49,7 @@ class SequenceCrossentropy(keras.losses.Loss):
         ValueError: `label_smoothing` is outside [0, 1), `pad_token_id` is no integer,
             `y_pred` is not `(B, T, V)` with the B and T of `y_true`, `sample_weight` is
             not of the sequences or the tokens, or a token id is not from 0 to V - 1.
-            Compiled, on JAX, that makes the loss NaN.
+            Compiled, such an id makes the loss NaN, or is an error of TensorFlow's.
 
     Example:
 
@@ -90,15 +90,16 @@ class SequenceCrossentropy(keras.losses.Loss):
         return super().__call__(y_true, apply_mask(y_pred, real), weights)
 
     def call(self, y_true, y_pred):
-        token_ids = ops.cast(y_true, "int32")
         # Padding may have an id outside the vocabulary, which cannot be looked up.
-        token_ids = ops.where(token_ids == self.pad_token_id, 0, token_ids)  # B T
+        y_true = ops.where(y_true == self.pad_token_id, 0, y_true)
+        token_ids = ops.cast(y_true, "int32")  # B T
         # One fused operation; the gradient of a look-up in the logits is slow.
         likelihood = ops.sparse_categorical_crossentropy(
             token_ids, y_pred, from_logits=True
         )  # B T
-        # Compiled, JAX would give the loss 0 to an id out of range.
+        # Compiled, JAX would give the loss 0 to an id out of range, and make NaN an id.
         is_known = (token_ids >= 0) & (token_ids < y_pred.shape[-1])
+        is_known &= ops.cast(token_ids, y_true.dtype) == y_true
         likelihood = ops.where(is_known, likelihood, float("nan"))
         if not self.label_smoothing:
             return likelihood
@@ -140,8 +141,11 @@ def real_tokens(y_true, y_pred, pad_token_id):
 def check_ids(token_ids, size):
     """Raises if it can be seen that there are no logits for a token."""
     seen = concrete_values(token_ids)
-    if seen is not None and ((seen < 0) | (seen >= size)).any():
-        wrong = seen[(seen < 0) | (seen >= size)].flat[0]
+    if seen is None:
+        return
+    is_id = (seen >= 0) & (seen < size) & (seen == np.floor(seen))
+    if not is_id.all():
+        wrong = seen[~is_id].flat[0]
         raise ValueError(
             f"`y_true` must be token ids from 0 to {size - 1}, for which there are "
             f"logits, or padding. Received: y_true with {wrong}. Encode it with the "

@@ -173,6 +173,13 @@ ADVICE = {
         "A step that is masked is skipped, so pad what is empty.",
         lambda: GRU(U)(MEMORY[:, :1], mask=np.zeros((B, 1), "bool")),
     ),
+    "a decoder without steps": (
+        lambda: RecurrentDecoder("gru", U)(MEMORY[:, :0]),
+        "A step that is masked is skipped, so pad what is empty.",
+        lambda: RecurrentDecoder("gru", U)(
+            MEMORY[:, :1], inputs_mask=np.zeros((B, 1), "bool")
+        ),
+    ),
     "features of another size than a code": (
         lambda: VectorQuantizer(7, width=U)(MEMORY),
         "A dense layer before this one makes it so.",

@@ -207,3 +207,25 @@ def test_logits_of_other_steps_or_rows_are_refused(shape):
     for measure in (SequenceCrossentropy(), TokenAccuracy(), ExactMatch()):
         with pytest.raises(ValueError, match=r"of shape \(3, 2\), y_pred of shape"):
             measure(y_true, logits)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1.0, float(V), 1.5])
+def test_what_is_no_id_is_refused_or_makes_the_loss_nan(wrong, logits, y_true):
+    labels = y_true.astype("float32")
+    expected = SequenceCrossentropy()(y_true, logits)
+    assert float(SequenceCrossentropy()(labels, logits)) == pytest.approx(
+        float(expected)
+    )
+    labels[2, 2] = wrong
+    with pytest.raises(ValueError, match=f"Received: y_true with {wrong}"):
+        SequenceCrossentropy()(labels, logits)
+    inputs = keras.Input((T, V))
+    model = keras.Model(inputs, keras.layers.Identity()(inputs))
+    model.compile(loss=SequenceCrossentropy(), jit_compile=False)
+    try:
+        loss = model.evaluate(logits, labels, verbose=0)
+    except Exception as error:
+        assert "label value" in str(error) or "y_true with" in str(error)
+    else:
+        assert np.isnan(loss)

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kseq.layers.initializers import reseeded
-from kseq.layers.validation import positive_integer, shapes_compatible
+from kseq.layers.validation import positive_integer, sequence_shape, shapes_compatible
 
 CELLS = {
     "rnn": keras.layers.SimpleRNNCell,
@@ -92,6 +92,16 @@ def begin_with(first, outputs, mask):
     """
     has_begun = ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0  # B T
     return ops.where(has_begun[..., None], outputs, first[:, None])
+
+
+def check_steps(name, sequences):
+    """Refuses sequences without a step, of which there is no first."""
+    if sequence_shape(name, sequences.shape)[1] == 0:
+        raise ValueError(
+            f"`{name}` must have at least one step. Received: {name} of shape "
+            f"{tuple(sequences.shape)}. A step that is masked is skipped, so pad what "
+            "is empty."
+        )
 
 
 def check_states(cell, states, batch):

@@ -15,6 +15,7 @@ from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.recurrent.bridge import StateBridge
 from kseq.layers.recurrent.cells import (
     CELLS,
+    check_steps,
     copy_cell,
     deserialize_cell,
     resolve_cell,
@@ -234,6 +235,7 @@ class RecurrentDecoder(Composite, Decoder):
         self._check_attends(return_attention_scores)
         memory = inputs[:, :0] if memory is None else memory
         same_rows("memory", memory.shape, "inputs", inputs.shape)
+        check_steps("inputs", inputs)
         state, constants = self.start(memory, memory_mask, initial_state)
         inputs = apply_mask(inputs, inputs_mask)
         inputs = self.dropout_layer(inputs, training=training)

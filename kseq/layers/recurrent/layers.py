@@ -12,8 +12,12 @@ from kseq.layers import backends, torch_kernels
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.recurrent import formula_loop, formulas
-from kseq.layers.recurrent.cells import begin_with, check_states, first_output
-from kseq.layers.validation import sequence_shape
+from kseq.layers.recurrent.cells import (
+    begin_with,
+    check_states,
+    check_steps,
+    first_output,
+)
 
 # Steps are filled up to a multiple of this, so that XLA compiles for few lengths.
 LENGTH_MULTIPLE = 8
@@ -35,12 +39,7 @@ class FastLoop:
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         # What is wrong is refused here: in `inner_loop` dropout has been drawn already.
-        if sequence_shape("sequences", sequences.shape)[1] == 0:
-            raise ValueError(
-                "`sequences` must have at least one step. Received: sequences of shape "
-                f"{tuple(sequences.shape)}. A step that is masked is skipped, so pad "
-                "what is empty."
-            )
+        check_steps("sequences", sequences)
         mask = step_mask(only_mask(mask), sequences)
         if initial_state is not None:
             check_states(self.cell, initial_state, sequences.shape[0])

@@ -26,7 +26,7 @@ from kseq.layers.masking import (
 from kseq.layers.positions import serialize_positions, step_positions
 from kseq.layers.rotary_positions import make_rotary
 from kseq.layers.transformer.cache import attend_step, start_cache
-from kseq.layers.transformer.products import scores_of, sum_by_weights
+from kseq.layers.transformer.products import rows_of, scores_of, sum_by_weights
 from kseq.layers.validation import (
     optional_positive_integer,
     positive_integer,
@@ -303,7 +303,7 @@ class MultiHeadAttention(Composite):
         )  # B T S
         bias = ops.moveaxis(self.relative_bias(distance), -1, 1)  # B H T S
         return ops.reshape(
-            bias, (-1, self.key_heads, self._group, *ops.shape(bias)[2:])
+            bias, (rows_of(bias), self.key_heads, self._group, *ops.shape(bias)[2:])
         )
 
     @property
@@ -328,7 +328,8 @@ class MultiHeadAttention(Composite):
     def _query_heads(self, query, positions):
         heads = self._split_heads(query, self.num_heads)  # B T H C
         heads = self._rotate(heads, positions)
-        shape = (-1, ops.shape(heads)[1], self.key_heads, self._group, self.head_size)
+        groups = (self.key_heads, self._group, self.head_size)
+        shape = (rows_of(heads), ops.shape(heads)[1], *groups)
         scale = ops.cast(self.head_size**-0.5, self.compute_dtype)
         return ops.reshape(heads, shape) * scale  # B T N G C
 
@@ -345,23 +346,25 @@ class MultiHeadAttention(Composite):
         return ops.cast(self.rotary_positions(heads, positions), heads.dtype)
 
     def _split_heads(self, x, num_heads):
-        return ops.reshape(x, (-1, ops.shape(x)[1], num_heads, self.head_size))
+        return ops.reshape(x, (rows_of(x), ops.shape(x)[1], num_heads, self.head_size))
 
     def attention_weights(self, scores, mask, bias):
         """The weights `(B, N, G, T, S)`, from scores, a mask `(B, T, S)` and a bias."""
         scores = scores if bias is None else scores + ops.cast(bias, scores.dtype)
         if mask is not None:
-            mask = ops.reshape(mask, (-1, 1, 1, *ops.shape(mask)[-2:]))  # B 1 1 T S
+            rows = rows_of(mask) if len(mask.shape) > 2 else 1
+            shape = (rows, 1, 1, *ops.shape(mask)[-2:])
+            mask = ops.reshape(mask, shape)  # B 1 1 T S
         return masked_softmax(scores, mask)
 
     def _by_head(self, weights):
-        return ops.reshape(weights, (-1, self.num_heads, *ops.shape(weights)[3:]))
+        shape = (rows_of(weights), self.num_heads, *ops.shape(weights)[3:])
+        return ops.reshape(weights, shape)
 
     def join_heads(self, context):
         """What is put out, `(B, T, D)`, of what the heads read, `(B, T, N, G, C)`."""
-        joined = ops.reshape(
-            context, (-1, ops.shape(context)[1], self.num_heads * self.head_size)
-        )  # B T HC
+        steps, width = ops.shape(context)[1], self.num_heads * self.head_size
+        joined = ops.reshape(context, (rows_of(context), steps, width))  # B T HC
         [outputs] = self._side_by_side(joined, self.output_projection)
         return outputs
 

@@ -12,6 +12,11 @@ from keras import ops
 from kseq.layers.backends import matmul
 
 
+def rows_of(x):
+    """The size of the first axis for a reshape: -1, unless other axes are empty."""
+    return ops.shape(x)[0] if 0 in x.shape[1:] else -1
+
+
 def scores_of(queries, keys):
     """`(B, T, N, G, C)` times `(B, N, C, S)`: `(B, N, G, T, S)`."""
     heads, group, size = queries.shape[2:]
