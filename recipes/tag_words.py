@@ -65,7 +65,10 @@ def main(argv=None):
 def build(options, train, validation):
     """A tagger, with the words and forms that it reads and the labels it gives."""
     words = kseq.text.Vocabulary(split=None, min_count=2)
-    words.adapt(train[0] + [forms(word) for row in train[0] for word in row])
+    try:
+        words.adapt(train[0] + [forms(word) for row in train[0] for word in row])
+    except ValueError as error:
+        sys.exit(f"{error} Give more sentences to learn from, by --train.")
     labels = sorted({*itertools.chain(*train[1], *validation[1])})
     layers, size = kseq.layers, (options.width, options.layers)
     if options.encoder == "transformer":
