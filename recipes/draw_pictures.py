@@ -107,12 +107,20 @@ def main(argv=None):
 
 
 def build_tokenizer(train, options):
-    """An autoencoder of convolutions whose inside is a grid of integers."""
+    """An autoencoder of convolutions whose inside is a grid of integers.
+
+    The encoder sees one patch at a time, so equal patches have equal tokens, of which
+    fewer are to be learned; the decoder sees the patches around.
+    """
     return kseq.image_tokenizer(
         image_shape=train["pictures"].shape[1:],
         quantizer=kseq.layers.FiniteScalarQuantizer(LEVELS),
         patch_size=PATCH,
         width=options.tokenizer_width,
+        encoder=kseq.layers.ImageEncoder(
+            PATCH, options.tokenizer_width, kernel_size=1, name="encoder"
+        ),
+        num_blocks=3,
     )
 
 
@@ -527,14 +535,14 @@ def parse_arguments(argv):
     add("--top-p", type=probability, help="draw from the most probable tokens only")
     add("--guidance", type=float, default=0.0, help="scale, 0 for none")
     add("--tokenizer", type=path, metavar="FILE", help="that of an earlier run")
-    add("--tokenizer-epochs", type=count, default=12)
+    add("--tokenizer-epochs", type=count, default=20)
     add("--tokenizer-width", type=count, default=128)
     add("--matcher-epochs", type=count, default=30)
     add("--candidates", type=count, default=8, help="draws that the matcher chooses of")
     add("--stream", action="store_true", help="DALL-E's own form, without an encoder")
     add("--width", type=count, default=128)
     add("--layers", type=count, default=3, help="of the decoder")
-    add("--dropout", type=share, default=0.1)
+    add("--dropout", type=share, default=0.0)
     add("--token-dropout", type=share, default=0.3, help="of tokens that are drawn")
     add(
         "--caption-dropout",

@@ -93,9 +93,12 @@ class SequenceCrossentropy(keras.losses.Loss):
         # Padding may have an id outside the vocabulary, which cannot be looked up.
         y_true = ops.where(y_true == self.pad_token_id, 0, y_true)
         token_ids = ops.cast(y_true, "int32")  # B T
+        logits = y_pred
+        if keras.backend.backend() == "jax":  # which would take 0 times minus infinity
+            logits = ops.maximum(y_pred, -1e30)
         # One fused operation; the gradient of a look-up in the logits is slow.
         likelihood = ops.sparse_categorical_crossentropy(
-            token_ids, y_pred, from_logits=True
+            token_ids, logits, from_logits=True
         )  # B T
         # Compiled, JAX would give the loss 0 to an id out of range, and make NaN an id.
         is_known = (token_ids >= 0) & (token_ids < y_pred.shape[-1])
