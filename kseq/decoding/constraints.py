@@ -7,6 +7,8 @@ and how hypotheses are ranked. What a search reports stays the log-probability t
 model gives, so `model.score` agrees with it. A hypothesis to which constraints leave
 nothing is dead: its length is 0 and its log-probability minus infinity.
 
+A constraint is hashable, as a frozen dataclass is. How to add one: CONTRIBUTING.md.
+
 A compiled search is used again until a constraint would read something else: another
 attribute, array, or variable outside of its function.
 

@@ -1,7 +1,8 @@
 """Additive and multiplicative attention: how a decoder reads an encoded sequence.
 
 Each mechanism works in two ways: called like any layer, or in a decoder's loop as
-`project_keys` once for a source and `attend` at each step.
+`project_keys` once for a source and `attend` at each step. The scores of a Transformer
+are in `transformer/products.py`.
 
 Axes in shape comments: B batch, T query steps, S key steps, U units, D features.
 """

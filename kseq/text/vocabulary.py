@@ -25,8 +25,10 @@ class Vocabulary(keras.layers.Layer):
 
     A text is normalized, lowercased and split, in this order, and each symbol becomes
     a number: 0 is padding, 1 unknown, 2 start, 3 end, and the tokens follow by falling
-    frequency, equals by code point. The four special numbers have no spelling, so no
-    text can be mistaken for them. The words travel with a saved model as an asset.
+    frequency, equals by code point; splits with marks begin with two for spaces, and
+    word pieces are in the order in which they were merged. The four special numbers
+    have no spelling, so no text can be mistaken for them. The words travel with a saved
+    model as an asset.
 
     Args:
         split: `"character"` for one symbol per code point (with `"NFD"`, Hangul comes

@@ -1,4 +1,6 @@
-"""The loss of models that write sequences.
+"""The loss of models that write sequences, in which padding does not count.
+
+Models with an answer for each step take a loss of Keras, to which their mask goes.
 
 Axes in shape comments: B batch, T target steps, V vocabulary.
 """

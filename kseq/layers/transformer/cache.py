@@ -15,7 +15,8 @@ def start_cache(attention, num_rows, num_beams, max_length):
     """An empty cache for `max_length` steps L of rows B with beams K.
 
     What the beams write at one step stands side by side and stays where it is; a
-    `lineage` says whose step belongs to whom. The steps of the keys are their last
+    `lineage` says whose step belongs to whom; LK is one axis, K beams for each of L
+    steps. The steps of the keys are their last
     axis, which makes the product with a few queries several times as fast.
 
     Returns:
