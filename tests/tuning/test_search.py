@@ -236,7 +236,7 @@ def test_a_search_may_be_overwritten_and_files_of_others_not(tmp_path):
         search(Instant(), **arguments | {"directory": tmp_path}, overwrite=True)
 
 
-def wait_until(fact, seconds=90):
+def wait_until(fact, seconds=240):
     deadline = time.monotonic() + seconds
     while not fact():
         assert time.monotonic() < deadline, "what was waited for did not happen"
