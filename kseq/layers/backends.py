@@ -1,4 +1,4 @@
-"""What TensorFlow, JAX and PyTorch do differently, and what XLA compiles by itself.
+"""Differences between TensorFlow, JAX and PyTorch, and functions that XLA compiles.
 
 No other file of the layers names a backend, but `torch_kernels.py` and
 `torch_replay.py`, which are PyTorch's. On JAX alone runs what asks for "jax" here.
@@ -40,7 +40,7 @@ def compiled(function):
 
 @contextlib.contextmanager
 def sharing():
-    """What does the same inside is made, and so compiled, once; see `once`."""
+    """Make what does the same inside, and so compile it, once; see `once`."""
     token = _SHARED.set({})
     try:
         yield
@@ -49,7 +49,7 @@ def sharing():
 
 
 def once(key, make):
-    """What `make` gives: inside `sharing` once for each key, unless that is None."""
+    """Return what `make` gives: inside `sharing` once for each key that is not None."""
     shared = _SHARED.get()
     if shared is None or key is None:
         return make()
@@ -138,7 +138,7 @@ def is_portable():
 
 @contextlib.contextmanager
 def portable():
-    """What is traced inside has no operation that only XLA and TensorFlow know."""
+    """Trace inside without operations that only XLA and TensorFlow know."""
     token = _IS_PORTABLE.set(True)
     try:
         yield
@@ -170,13 +170,13 @@ def choices_as_choices():
 
 
 def recorder():
-    """What replays the steps of a loop on PyTorch; None where loops are compiled."""
+    """Return what replays steps on PyTorch, or None where loops are compiled."""
     return torch_replay.Recorder() if keras.backend.backend() == "torch" else None
 
 
 @contextlib.contextmanager
 def overwriting():
-    """What `put` is given inside is used once, so PyTorch need not copy it."""
+    """Let `put` write into its buffer on PyTorch: inside, nobody reads the old one."""
     token = _OVERWRITES.set(True)
     try:
         yield

@@ -70,7 +70,7 @@ class Recorder:
 
 
 def prepared(loop, recording, leaves):
-    """What is the same at every step with these constants, computed at the first."""
+    """Return what is the same at every step with these constants."""
     constants = leaves[recording.num_changing :]
     for known, seen, results in loop:
         if known is recording and all(map(operator.is_, seen, constants)):
@@ -101,7 +101,7 @@ def recorded(function, leaves, form):
 
 
 class Recording:
-    """What a step does with tensors: once for a loop, and then at each step."""
+    """The operations of a step: those once for a loop, and those at each step."""
 
     def __init__(self, module, num_changing, form):
         self.form, self.is_checked = form, False
@@ -122,8 +122,8 @@ class Recording:
         self.each_step = part_of(module, inputs, changing, output.args[0])
         self.num_changing = num_changing
 
-    def replay(self, leaves, prepared):
-        outputs = self.each_step(*leaves[: self.num_changing], *prepared)
+    def replay(self, leaves, results_of_once):
+        outputs = self.each_step(*leaves[: self.num_changing], *results_of_once)
         return trees.tree_unflatten(outputs, self.form)
 
 

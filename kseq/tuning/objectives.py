@@ -79,12 +79,12 @@ def make_objective(objective):
 
 
 def is_plain(objectives):
-    """Whether a list has parts, none of which are lists."""
+    """Tell whether a list has parts, none of which are lists."""
     return bool(objectives) and not any(isinstance(x, list) for x in objectives)
 
 
 def names_of(objective):
-    """What an objective asks of `fit`: a name, or a list of names."""
+    """Return the metrics that an objective reads: a name, or a list of names."""
     parts = getattr(objective, "objectives", None)
     return [part.name for part in parts] if parts else objective.name
 

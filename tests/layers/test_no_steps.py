@@ -3,28 +3,14 @@
 import numpy as np
 import pytest
 
-from kseq.layers import (
-    AttentionPooling,
-    ClassTokenPooling,
-    LastStepPooling,
-    MaxPooling,
-    MeanPooling,
-    TransformerDecoder,
-    TransformerEncoder,
-)
+from kseq.layers import TransformerDecoder, TransformerEncoder
 from tests.helpers import array, assert_close, random_array
+from tests.layers.test_pooling import POOLINGS
 
 B, T, S, D = 2, 3, 5, 8
 NOTHING = random_array(B, 0, D)
 STEPS, MEMORY = random_array(B, T, D), random_array(B, S, D)
 DEAD = np.zeros((B, S), bool)
-POOLINGS = [
-    MeanPooling,
-    MaxPooling,
-    LastStepPooling,
-    ClassTokenPooling,
-    AttentionPooling,
-]
 pytestmark = pytest.mark.any_backend
 
 

@@ -95,7 +95,7 @@ def begin_with(first, outputs, mask):
 
 
 def check_steps(name, sequences):
-    """Refuses sequences without a step, of which there is no first."""
+    """Refuse sequences without a step, which have no first one."""
     if sequence_shape(name, sequences.shape)[1] == 0:
         raise ValueError(
             f"`{name}` must have at least one step. Received: {name} of shape "

@@ -377,9 +377,7 @@ class RecurrentDecoder(Composite, Decoder):
         )
 
     def get_config(self):
-        attention = self.attention
-        if attention is not None:
-            attention = keras.saving.serialize_keras_object(attention)
+        attention = keras.saving.serialize_keras_object(self.attention)
         return {
             **super().get_config(),
             "cell": serialize_cell(self.cell),
@@ -394,8 +392,6 @@ class RecurrentDecoder(Composite, Decoder):
 
     @classmethod
     def from_config(cls, config):
-        attention = config["attention"]
-        if attention is not None:
-            attention = keras.saving.deserialize_keras_object(attention)
+        attention = keras.saving.deserialize_keras_object(config["attention"])
         cell = deserialize_cell(config["cell"])
         return cls(**{**config, "cell": cell, "attention": attention})
