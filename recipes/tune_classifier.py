@@ -120,17 +120,23 @@ def search(space, words, labels, train, validation, options):
             stopping=MedianStopping(warmup_epochs=3),
             timeout=60 * options.minutes,
             seed=options.seed,
-            chief=options.chief,
-            worker=options.worker,
+            executor=cluster(options.dask),
         )
-        if results is None:
-            sys.exit("The search has ended. Its chief has the results.")
         console.print(f"The best of them: {results.best_values()}")
         return results
-    except (ValueError, kseq.tuning.SearchFailed) as error:
+    except (ValueError, OSError, kseq.tuning.SearchFailed) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on where it was.")
+
+
+def cluster(address):
+    """The Dask cluster that runs the trials, or None for this host."""
+    if address is None:
+        return None
+    from distributed import Client
+
+    return Client(address)
 
 
 def evaluate(models, validation, test):
@@ -188,8 +194,7 @@ def parse_arguments(argv):
     add("--trials", type=count, default=24, help="at most")
     add("--minutes", type=positive, default=12, help="... and so long")
     add("--workers", type=count, default=2, help="trials at a time")
-    add("--chief", metavar="HOST:PORT", help="search with other hosts: listen here")
-    add("--worker", metavar="HOST:PORT", help="... run trials of the chief there")
+    add("--dask", metavar="ADDRESS", help="run them on a Dask cluster (kseq[dask])")
     add("--epochs", type=count, default=6, help="of a trial")
     add("--seed", type=seed, default=0)
     add("--quick", action="store_true", help="see all of it work, on little data")

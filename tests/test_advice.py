@@ -61,8 +61,13 @@ ELSEWHERE = {
         "tests/tuning/trials/test_journal.py"
         "::test_two_searches_cannot_share_a_directory_at_once"
     ),
-    "Start it again, and then this worker: they go on.": (
-        "tests/tuning/trials/test_hosts.py::test_a_worker_ends_when_its_chief_dies"
+    "Make the same call with a new one; it goes on from here.": (
+        "tests/tuning/trials/test_executors.py"
+        "::test_a_broken_pool_ends_the_search_and_another_goes_on"
+    ),
+    "Look at what its workers have logged; the same call goes on.": (
+        "tests/tuning/trials/test_executors.py"
+        "::test_an_executor_that_loses_all_trials_ends_the_search"
     ),
     'A script that searches needs `if __name__ == "__main__":` around the call, and '
     "its messages stand above.": (

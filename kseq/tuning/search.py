@@ -4,8 +4,7 @@ import random
 
 from kseq.tuning.building import as_hypermodel
 from kseq.tuning.results import Results
-from kseq.tuning.trials import hosts
-from kseq.tuning.trials.errors import SERVER_DIED, SearchFailed, TrialServerLost
+from kseq.tuning.trials.executor_server import ExecutorServer
 from kseq.tuning.trials.files import read_json
 from kseq.tuning.trials.identity import settings
 from kseq.tuning.trials.layout import SearchDirectory
@@ -15,6 +14,7 @@ from kseq.tuning.trials.running import Search
 from kseq.tuning.trials.server import TrialServer
 from kseq.tuning.validation import (
     as_directory,
+    as_executor,
     check_numbers,
     check_rules,
     checked_first,
@@ -34,6 +34,7 @@ def search(
     max_trials=None,
     executions_per_trial=1,
     workers=1,
+    executor=None,
     directory,
     overwrite=False,
     seed=None,
@@ -44,8 +45,6 @@ def search(
     timeout=None,
     tensorboard=False,
     verbose=True,
-    chief=None,
-    worker=None,
     **fit_arguments,
 ):
     """Searches a space for the best model, every trial in a process of its own.
@@ -80,7 +79,14 @@ def search(
             the grid and Hyperband come to an end by themselves.
         executions_per_trial: How often each trial trains a model, each time from other
             first weights. The trial's score is the mean, its model the best of them.
-        workers: How many trials run at once, which share out the cores.
+        workers: How many trials run at once. On this host they share out the cores.
+        executor: What runs the trials: None is this host; else a `distributed.Client`
+            of Dask (`pip install kseq[dask]`), or any `concurrent.futures.Executor`.
+            Its workers have kseq installed, and `directory` under the same path: the
+            trials report through files there. A trial that its executor loses goes on
+            in another task, from its last checkpoint. A `stopping` rule is heard some
+            epochs later than here. Trials that run when this process is killed go on
+            until the same call is made, or to their end.
         directory: Where the search keeps its files: a new, an empty, or this search's,
             which has the same space, data, objective, tuner and arguments of `fit`.
             Functions and classes of your own are the same while their code is, and that
@@ -101,22 +107,17 @@ def search(
         tensorboard: Whether to write curves and hyperparameters for TensorBoard, to
             `directory/tensorboard`.
         verbose: Whether to show the trials as they run.
-        chief: `"host:port"` at which this call listens for workers on other hosts, for
-            more trials at once than its own `workers`. The hosts share `directory`.
-        worker: `"host:port"` of a chief, made with the same call otherwise: its trials
-            run here too, `workers` of them at once. The call returns when the chief's
-            does; the chief has the results.
         **fit_arguments: Further arguments of `fit`: `epochs`, `validation_data`,
             `callbacks`, `batch_size`, ...
 
     Returns:
-        `Results`: the trials as a table, the best model, a report. None as a worker.
+        `Results`: the trials as a table, the best model, a report.
 
     Raises:
         ValueError: An argument does not make sense, or the directory holds something
             else, or `fit` reports no such metric.
         SearchFailed: The space builds no model, trials fail and fail, none has
-            succeeded, or the chief is gone.
+            succeeded, or the executor takes no more.
         KeyboardInterrupt: After Ctrl-C; nothing is lost.
     """
     check_numbers(workers=workers, max_failures=max_failures)
@@ -126,26 +127,25 @@ def search(
         check_numbers(max_trials=max_trials)
     if tensorboard:
         require_tensorboard()
-    if chief is not None:
-        hosts.parse(chief, "chief")
     check_rules(stopping, trial_timeout=trial_timeout, timeout=timeout)
     directory = as_directory(directory)
     space = as_hypermodel(space)
-    server = TrialServer((space, FitArguments(data, fit_arguments)), workers)
-    names = [f"worker-{number}" for number in range(workers)]
-    if worker is not None:
-        return work(server, names, worker, directory, chief)
+    payload = space, FitArguments(data, fit_arguments)
+    server = TrialServer(payload, workers)
+    executor_server = None
+    if executor is not None:
+        executor_server = ExecutorServer(as_executor(executor), payload, directory)
     epochs = fit_arguments.get("epochs")
     oracle = make_oracle(tuner, objective, seed_of(seed, directory, overwrite), epochs)
     running = Search(
         space=space,
         server=server,
+        executor_server=executor_server,
         settings=settings(data, fit_arguments, executions_per_trial),
         oracle=oracle,
         first=checked_first(first, oracle),
         max_trials=max_trials,
-        workers=names,
-        chief=chief,
+        workers=[f"worker-{number}" for number in range(workers)],
         directory=directory,
         overwrite=overwrite,
         rules=Rules(stopping, retries, max_failures, trial_timeout, timeout),
@@ -154,20 +154,6 @@ def search(
         verbose=verbose,
     )
     return Results(space, oracle.objective, running.run())
-
-
-def work(server, names, worker, directory, chief):
-    if chief is not None:
-        raise ValueError(
-            "`chief` and `worker` must not both be given. Received: "
-            f"chief={chief!r}, worker={worker!r}."
-        )
-    try:
-        hosts.work(server, names, worker, directory)
-    except hosts.ChiefLost as error:
-        raise SearchFailed(str(error)) from error
-    except TrialServerLost as error:
-        raise SearchFailed(SERVER_DIED) from error
 
 
 class FitArguments:

@@ -3,6 +3,7 @@
 A call of `search` here trains nothing, where that does not matter.
 """
 
+import concurrent.futures
 import functools
 import threading
 import types
@@ -25,6 +26,7 @@ from kseq.tuning import (
     search,
 )
 from kseq.tuning.budget import WatchObjective
+from tests.forking import forked_trials
 from tests.tuning.searches import Instant, Measured, OwnLoop, Small, X, Y
 
 IDS = [[4, 5], [6]]
@@ -64,6 +66,27 @@ def reported(path):
 def train_one(space, **options):
     options = {"epochs": 1, "validation_data": (X, Y), "max_failures": 1, **options}
     return try_one(space, (X, Y), **options)
+
+
+class Elsewhere(concurrent.futures.ThreadPoolExecutor):
+    """An executor on a host with other disks."""
+
+    def submit(self, task, folder, environment):
+        return super().submit(task, f"/elsewhere{folder}", environment)
+
+
+class Own(concurrent.futures.Executor):
+    """Another engine, of one slot."""
+
+    def submit(self, task, *args):
+        future = concurrent.futures.Future()
+        future.set_result(task(*args))
+        return future
+
+
+def run_on(executor):
+    with forked_trials(), executor:
+        return try_one(directory="search", executor=executor)
 
 
 def search_in_a_used_directory():
@@ -195,6 +218,17 @@ ADVICE = {
         "Open files, locks and models in the process of the trial: in the space's "
         "`build` or `fit`, or in a function that makes the data.",
         lambda: try_one(data=make_data),
+    ),
+    "the address of a cluster": (
+        lambda: try_one(executor="tcp://127.0.0.1:8786"),
+        "Pass distributed.Client(address), or put another engine into an Executor, of "
+        "which `submit` alone is used.",
+        lambda: run_on(Own()),
+    ),
+    "a directory that workers do not have": (
+        lambda: run_on(Elsewhere()),
+        "Name a folder on a disk that all hosts have under the same path.",
+        lambda: run_on(concurrent.futures.ThreadPoolExecutor()),
     ),
     "scores of texts without texts": (
         lambda: scores(["bleu"]),

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from kseq.tuning.results import Results
-from kseq.tuning.search import SearchFailed, search
+from kseq.tuning.search import search
+from kseq.tuning.trials.errors import SearchFailed
 from kseq.tuning.trials.stopping import MedianStopping
 from kseq.tuning.trials.table import LiveTable
 from tests.tuning.searches import (

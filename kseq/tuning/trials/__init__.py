@@ -15,7 +15,8 @@ Between the processes:
 
 - `server`, `payload`: how processes come to be, and what they are given
 - `job`: the job of a process, and every message
-- `hosts`: workers on other hosts
+- `executor_server`, `attempts`: trials as tasks of an executor
+- `supervision`, `attempt_process`: what such a task runs
 - `layout`, `files`: which files there are, and how they are written
 
 The process of a trial:

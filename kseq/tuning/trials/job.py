@@ -21,6 +21,7 @@ class Job:
         objective: Name and direction, or a list of such pairs.
         epochs: `(first, end)`, where they are not the user's to choose (Hyperband).
         past: The number of the trial that this one goes on from, or None.
+        folder: Where the process keeps its files, if not in the folder of the trial.
         executions: How often to train a model.
         tensorboard: Whether to write curves for TensorBoard.
     """
@@ -33,6 +34,7 @@ class Job:
     objective: tuple | list | None = None
     epochs: tuple | None = None
     past: str | None = None
+    folder: str | None = None
     executions: int = 1
     tensorboard: bool = False
 
@@ -41,6 +43,8 @@ class Job:
         """Where the process keeps its files."""
         if self.trial is None:
             return TrialDirectory(self.root)
+        if self.folder is not None:
+            return TrialDirectory(self.folder)
         return SearchDirectory(self.root).trial(self.trial)
 
     @property
@@ -49,12 +53,12 @@ class Job:
         return self.epochs is not None
 
 
-def moved(job, directory):
-    """The job of a search whose directory another host knows by another path."""
-    return dataclasses.replace(job, root=str(directory))
-
-
 # What a process says, in the end or on its way.
+
+
+@dataclasses.dataclass(frozen=True)
+class Begun:
+    """The trial waits in no queue any more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +122,10 @@ class Fatal:
     reason: str
 
 
+KINDS = Begun, Resumed, Epoch, Ended, Failed, Fatal
+MESSAGES = {kind.__name__: kind for kind in KINDS}
+
+
 # What is found out about a process that says nothing.
 
 
@@ -140,6 +148,7 @@ class Exit:
     """The process has ended, and nothing more will come from it."""
 
     code: int | None
+    details: str = ""
 
     def reason(self):
         """Says how a process ended that should not have."""
@@ -150,21 +159,11 @@ class Exit:
         return f"its process ended with exit code {self.code}"
 
 
-# What a chief says of workers on other hosts.
-
-
 @dataclasses.dataclass(frozen=True)
-class Joined:
-    """Workers of these names are there."""
+class Lost:
+    """An executor has lost the process, through no fault of the trial."""
 
-    names: list
-
-
-@dataclasses.dataclass(frozen=True)
-class Left:
-    """Workers of these names are gone, and their trials with them."""
-
-    names: list
+    reason: str
 
 
 # What the search says to the server, by the name of a worker.

@@ -91,7 +91,8 @@ class Journal:
         write_json(self.files.identity, self.identity)
 
     def _delete(self):
-        for folder in (self.files.trials, self.files.tensorboard):
+        files = self.files
+        for folder in (files.trials, files.tensorboard, files.attempts):
             shutil.rmtree(folder, ignore_errors=True)
         for path in (self.files.identity, self.files.journal):
             path.unlink(missing_ok=True)

@@ -3,7 +3,14 @@
 search.json             the identity of the search
 journal.json            the identity, and all events
 lock                    held by the process that searches
-key                     what workers on other hosts must know
+payload.pickle          the space and the data, while an executor runs trials
+attempts/NUMBER/        an attempt at a trial, while an executor runs it:
+    job.pickle          what it has to do
+    messages.jsonl      what its process says
+    output              what its process prints before it begins
+    taken               there when its process begins
+    stop                there when it is to stop early
+    TRIAL/              the other files of the trial, as long
 tensorboard/TRIAL/      curves, if they are wanted
 trials/TRIAL/
     trial.json          the events of the trial, with all its curves
@@ -28,7 +35,8 @@ class SearchDirectory:
         self.identity = self.path / "search.json"
         self.journal = self.path / "journal.json"
         self.lock = self.path / "lock"
-        self.key = self.path / "key"
+        self.payload = self.path / "payload.pickle"
+        self.attempts = self.path / "attempts"
         self.trials = self.path / "trials"
         self.tensorboard = self.path / "tensorboard"
 
@@ -37,6 +45,17 @@ class SearchDirectory:
 
     def holds_search(self):
         return any(path.exists() for path in (self.identity, self.journal, self.trials))
+
+
+class AttemptDirectory:
+    """The paths of an attempt. `supervise` writes `taken` and `output`."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.job = self.path / "job.pickle"
+        self.messages = self.path / "messages.jsonl"
+        self.output = self.path / "output"
+        self.stop = self.path / "stop"
 
 
 class TrialDirectory:

@@ -4,9 +4,10 @@ import dataclasses
 import time
 
 from kseq.tuning.trials.errors import SERVER_DIED, SearchFailed, TrialServerLost
-from kseq.tuning.trials.job import Died, Ended, Epoch, Exit, Joined, Late, Left, Resumed
+from kseq.tuning.trials.job import Begun, Died, Ended, Epoch, Exit, Late, Lost, Resumed
 
 MOST_RESTARTS = 3  # of the server, with nothing achieved in between
+MOST_LOSSES = 5  # of an executor, for each worker, with no trial ended in between
 
 
 @dataclasses.dataclass
@@ -15,6 +16,7 @@ class Run:
 
     trial: object
     began: float
+    waits: bool = False  # in a queue, which takes none of its time
     curve: list = dataclasses.field(default_factory=list)
     logs: list = dataclasses.field(default_factory=list)
     answer: object = None  # what it said last: `Ended`, `Failed` or `Fatal`
@@ -24,8 +26,8 @@ class Loop:
     """Runs trials until there are no more.
 
     Args:
-        server: The `TrialServer`, or a `Crew`.
-        workers: Names of the workers of this host.
+        server: The `TrialServer`, or an `ExecutorServer`.
+        workers: Names of the workers.
         queue: The `TrialQueue` that trials come from.
         outcomes: The `Outcomes` that decide about them.
         table: The `LiveTable` to show them in.
@@ -35,7 +37,7 @@ class Loop:
 
     def __init__(self, server, workers, queue, outcomes, table, make_job, deadline):
         self.server = server
-        self.workers = self.own_workers = workers
+        self.workers = workers
         self.queue = queue
         self.outcomes = outcomes
         self.rules = outcomes.rules
@@ -43,6 +45,7 @@ class Loop:
         self.make_job = make_job
         self.deadline = deadline
         self.running = {}  # worker -> Run
+        self.losses = 0
 
     def run(self):
         restarts = 0
@@ -55,7 +58,7 @@ class Loop:
                     self._recover_from_loss(restarts)
                     continue
                 if heard is not None and self._listen(*heard):
-                    restarts = 0
+                    restarts = self.losses = 0
                 self._kill_the_late()
                 self.table.update(self.running)
         except KeyboardInterrupt:
@@ -75,7 +78,7 @@ class Loop:
         return bool(self.running)
 
     def _start(self, worker, trial):
-        self.running[worker] = Run(trial, time.monotonic())
+        self.running[worker] = Run(trial, time.monotonic(), self.server.has_queue)
         try:
             self.server.start(worker, self.make_job(trial))
         except TrialServerLost:
@@ -84,12 +87,12 @@ class Loop:
 
     def _listen(self, worker, message):
         """Takes in a message. True when a trial ended."""
-        if isinstance(message, Joined | Left):
-            self._change_workers(message)
         run = self.running.get(worker)
         if run is None:
             return False
         match message:
+            case Begun():
+                run.began, run.waits = time.monotonic(), False
             case Epoch():
                 run.curve.append(message.score)
                 run.logs.append(message.logs)
@@ -97,9 +100,11 @@ class Loop:
             case Resumed():
                 run.logs = list(message.logs)
                 run.curve = self._curve(run.logs)
+            case Lost():
+                self._recover_from_lost_trial(worker, message.reason)
             case Exit():
                 del self.running[worker]
-                answer = run.answer or Died(message.reason())
+                answer = run.answer or Died(message.reason(), message.details)
                 return self.outcomes.conclude(run, answer)
             case _:
                 run.answer = message
@@ -117,19 +122,19 @@ class Loop:
         if restarts > MOST_RESTARTS:
             raise SearchFailed(SERVER_DIED)
         self.table.say("the server of the trials' processes died and begins anew")
-        self._give_back(self.own_workers)
+        self._give_back(self.workers)
 
-    def _change_workers(self, message):
-        """Counts in workers of another host, or does without them."""
-        names = message.names
-        host = names[0].rpartition("/")[0]
-        kind = "joined" if isinstance(message, Joined) else "left"
-        self.table.say(f"{host} {kind}, with {len(names)} of the workers")
-        if isinstance(message, Joined):
-            self.workers = [*self.workers, *names]
-            return
-        self.workers = [name for name in self.workers if name not in names]
-        self._give_back(names)
+    def _recover_from_lost_trial(self, worker, reason):
+        self.losses += 1
+        if self.losses > MOST_LOSSES * len(self.workers):
+            raise SearchFailed(
+                f"`executor` must run trials to their end. Received: {self.losses} "
+                f"that it lost, with none ended in between, the last because {reason}. "
+                "Look at what its workers have logged; the same call goes on."
+            )
+        trial_id = self.running[worker].trial.trial_id
+        self.table.say(f"trial {trial_id} was lost and goes on: {reason}")
+        self._give_back([worker])
 
     def _give_back(self, workers):
         """Takes back the trials of workers that are gone, to go on elsewhere."""
@@ -145,7 +150,9 @@ class Loop:
     def _kill_the_late(self):
         limit = self.rules.trial_timeout
         for worker, run in self.running.items():
-            if limit and not run.answer and time.monotonic() - run.began > limit:
+            if not limit or run.answer or run.waits:
+                continue
+            if time.monotonic() - run.began > limit:
                 run.answer = Late(f"it took more than trial_timeout={limit} s")
                 self.server.kill(worker)
 

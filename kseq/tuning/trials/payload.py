@@ -7,14 +7,18 @@ import sys
 
 import cloudpickle
 
+from kseq.tuning.trials.files import replacing
 
-def pack(payload):
+
+def pack(payload, by_value=False):
     """The payload as bytes, and its arrays apart, so that nothing copies them again.
 
     Functions and classes go by their names, and where that cannot be, by value: those
-    of a notebook or another prompt, and those without a name.
+    of a notebook or another prompt, those without a name, and, `by_value`, those of
+    the program.
     """
-    ways = [cloudpickle.dumps] if is_prompt() else [pickle.dumps, cloudpickle.dumps]
+    by_value = by_value or is_prompt()
+    ways = [cloudpickle.dumps] if by_value else [pickle.dumps, cloudpickle.dumps]
     for dumps in ways:
         buffers = []
         try:
@@ -59,6 +63,34 @@ def send_packed(connection, parts):
 
 def receive_packed(connection):
     return [connection.recv_bytes() for _ in range(connection.recv())]
+
+
+def write_packed(path, parts):
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        pickle.dump([pickle.PickleBuffer(part) for part in parts], file, protocol=5)
+
+
+def read_packed(path):
+    with open(path, "rb") as file:
+        return pickle.load(file)
+
+
+class ByValue:
+    """A function that pickles as itself: nobody need import its module to call it."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *args):
+        return self.function(*args)
+
+    def __reduce__(self):
+        module = sys.modules[self.function.__module__]
+        cloudpickle.register_pickle_by_value(module)
+        try:
+            return pickle.loads, (cloudpickle.dumps(self.function),)
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
 class Loader:

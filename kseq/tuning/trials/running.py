@@ -11,9 +11,10 @@ from pathlib import Path
 
 import keras_tuner
 
-from kseq.tuning.trials import hosts
+from kseq.tuning.trials.attempts import close_all
 from kseq.tuning.trials.errors import SearchFailed
 from kseq.tuning.trials.events import ENDED, of_kind
+from kseq.tuning.trials.executor_server import ExecutorServer
 from kseq.tuning.trials.exploration import complete, explored
 from kseq.tuning.trials.identity import identity
 from kseq.tuning.trials.job import Failed, Job
@@ -33,12 +34,12 @@ class Search:
 
     space: keras_tuner.HyperModel
     server: TrialServer
+    executor_server: ExecutorServer | None
     settings: dict
     oracle: keras_tuner.Oracle
     first: list
     max_trials: int | None
     workers: list
-    chief: str | None
     directory: Path
     overwrite: bool
     rules: Rules
@@ -67,8 +68,11 @@ class Search:
             self.server.close()
 
     def _run_trials(self, journal, known, first, deadline):
-        if self.chief is not None:
-            self.server = hosts.Crew(self.server, self.chief, self.directory)
+        close_all(journal.files)
+        if self.executor_server is not None:
+            self.server.close()  # it has explored the space
+            self.server = self.executor_server
+            self.server.open()
         max_trials = self.max_trials or self.oracle.max_trials
         table = LiveTable(self.verbose, self.oracle.objective)
         queue = TrialQueue(Proposer(self.oracle, known), journal, first, max_trials)

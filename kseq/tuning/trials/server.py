@@ -43,6 +43,7 @@ class TrialServer:
     """
 
     context = multiprocessing.get_context("spawn")
+    has_queue = False  # a trial begins when it is started
 
     def __init__(self, payload, workers):
         self._packed = pack(payload)
@@ -191,11 +192,16 @@ def main(run, connection, load, job, parent):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
+    die_with(parent)
+    run(connection, load, job)
+
+
+def die_with(parent):
+    """Has this process die when its parent does, or has done by now."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             os._exit(1)
-    run(connection, load, job)
 
 
 def forward(connection, children, name):

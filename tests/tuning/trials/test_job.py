@@ -1,16 +1,17 @@
-import pickle
+import dataclasses
 
 import pytest
 
-from kseq.tuning.trials.job import Died, Exit, Failed, Job, Late, moved
+from kseq.tuning.trials.job import Died, Exit, Failed, Job, Late
 from kseq.tuning.trials.layout import SearchDirectory
 
 
-def test_the_files_of_a_job_are_where_its_host_finds_the_search(tmp_path):
+def test_a_job_may_keep_its_files_in_a_folder_of_its_own(tmp_path):
     job = Job("/there", seed=3, trial="07", values={"units": 5}, epochs=(0, 3))
-    here = pickle.loads(pickle.dumps(moved(job, tmp_path)))
-    assert here.directory.output == SearchDirectory(tmp_path).trial("07").output
-    assert (here.seed, here.values, here.keeps_state) == (3, {"units": 5}, True)
+    there = SearchDirectory("/there").trial("07").output
+    assert job.directory.output == there and job.keeps_state
+    moved = dataclasses.replace(job, folder=str(tmp_path))
+    assert moved.directory.output.parent == tmp_path
     assert Job("/there", seed=3).directory.output.parent.as_posix() == "/there"
 
 

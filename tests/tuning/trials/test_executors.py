@@ -1,0 +1,236 @@
+"""Searches whose trials are tasks of an executor, well-behaved or not."""
+
+import concurrent.futures
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kseq.tuning.search import search
+from kseq.tuning.trials import supervision
+from kseq.tuning.trials.attempts import Attempt, FileLink, close_all
+from kseq.tuning.trials.errors import SearchFailed
+from kseq.tuning.trials.job import Begun, Ended, Epoch, Failed, Fatal, Job, Resumed
+from kseq.tuning.trials.layout import AttemptDirectory, SearchDirectory
+from kseq.tuning.trials.payload import ByValue
+from kseq.tuning.trials.stopping import MedianStopping
+from kseq.tuning.trials.table import LiveTable
+from tests.forking import forked_trials
+from tests.tuning.searches import Instant, Small, Waiting, X, Y, settings
+from tests.tuning.test_search import facts, is_alive, wait_until
+
+
+@pytest.fixture
+def forked():
+    with forked_trials():
+        yield
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A search that nothing disturbed, on this host."""
+    directory = tmp_path_factory.mktemp("straight")
+    return search(Small(), (X, Y), **settings(directory / "search"))
+
+
+class Forgetful(concurrent.futures.ThreadPoolExecutor):
+    """Drops its first task, returns another early, runs the next twice."""
+
+    def __init__(self):
+        super().__init__(2)
+        self.tasks = []
+
+    def submit(self, task, *args):
+        self.tasks.append(args)
+        match len(self.tasks):
+            case 1:
+                dropped = concurrent.futures.Future()
+                dropped.cancel()
+                return dropped
+            case 2:
+                return super().submit(lambda: None)
+            case 3:
+                first = super().submit(task, *args)
+                wait_until((Path(args[0]) / "taken").exists)
+                super().submit(task, *args)
+                return first
+        return super().submit(task, *args)
+
+
+def test_any_executor_finds_what_this_host_does(tmp_path, straight, forked):
+    with Forgetful() as executor:
+        results = search(
+            Small(), (X, Y), **settings(tmp_path / "search"), executor=executor
+        )
+    assert facts(results) == facts(straight)
+    assert [row["attempts"] for row in results.table()] == [1, 1, 1]
+    assert len(executor.tasks) == len(set(str(task) for task in executor.tasks)) == 5
+    left = {path.name for path in (tmp_path / "search").iterdir()}
+    assert left == {"journal.json", "search.json", "lock", "trials"}
+    model = results.best_model()
+    loss = model.evaluate(X, Y, verbose=0)
+    assert loss == pytest.approx(results.best["score"], rel=1e-5)
+
+
+def test_a_hopeless_trial_is_stopped_by_a_file(tmp_path, forked):
+    class Never(MedianStopping):
+        def is_hopeless(self, curve, others, direction):
+            return len(others) > 0
+
+    arguments = settings(tmp_path) | {"max_trials": 2, "epochs": 60}
+    with concurrent.futures.ThreadPoolExecutor() as executor:
+        results = search(
+            Small(), (X, Y), **arguments, stopping=Never(), executor=executor
+        )
+    lengths = {row["status"]: row["epochs"] for row in results.table()}
+    assert lengths["completed"] == 60 > lengths["stopped"]
+
+
+def test_ctrl_c_stops_the_trials_and_the_same_call_goes_on(
+    tmp_path, straight, forked, monkeypatch
+):
+    def press_ctrl_c(self, running):
+        if (tmp_path / "pid").exists():
+            raise KeyboardInterrupt
+
+    arguments = settings(tmp_path / "search")
+    with concurrent.futures.ThreadPoolExecutor() as executor:
+        with monkeypatch.context() as patch:
+            patch.setattr(LiveTable, "update", press_ctrl_c)
+            with pytest.raises(KeyboardInterrupt):
+                search(Waiting(tmp_path), (X, Y), **arguments, executor=executor)
+        assert not is_alive(int((tmp_path / "pid").read_text()))
+        assert list(tmp_path.glob("search/trials/*/checkpoint-0.npz"))
+        (tmp_path / "go").touch()
+        results = search(Waiting(tmp_path), (X, Y), **arguments, executor=executor)
+    assert facts(results) == facts(straight)
+
+
+def test_time_in_the_queue_is_no_time_of_the_trial(tmp_path, forked):
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        executor.submit(time.sleep, 4)
+        options = {"executor": executor, "max_trials": 1, "trial_timeout": 3}
+        results = search(Instant(), seed=3, directory=tmp_path, verbose=0, **options)
+    assert [row["status"] for row in results.table()] == ["completed"]
+    assert results.table()[0]["seconds"] < 3
+
+
+def test_a_late_trial_is_ended(tmp_path, forked):
+    arguments = settings(tmp_path / "search") | {"max_trials": 1, "trial_timeout": 2}
+    with concurrent.futures.ThreadPoolExecutor() as executor:
+        with pytest.raises(SearchFailed, match="more than trial_timeout=2 s"):
+            search(Waiting(tmp_path), (X, Y), **arguments, executor=executor)
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+def test_a_process_that_cannot_begin_says_why(tmp_path, monkeypatch):
+    program = "raise ImportError('no kseq here')"
+    popen = subprocess.Popen
+
+    def without_kseq(command, **options):
+        return popen([sys.executable, "-c", program], **options)
+
+    monkeypatch.setattr(supervision.subprocess, "Popen", without_kseq)
+    arguments = settings(tmp_path) | {"retries": 0, "max_failures": 1}
+    with concurrent.futures.ThreadPoolExecutor() as executor:
+        with pytest.raises(SearchFailed, match="exit code 1\n(.|\n)*no kseq here"):
+            search(Instant(), **arguments, executor=executor)
+
+
+class Losing(concurrent.futures.Executor):
+    def submit(self, task, *args):
+        future = concurrent.futures.Future()
+        future.set_exception(MemoryError("none left"))
+        return future
+
+
+def test_an_executor_that_loses_all_trials_ends_the_search(tmp_path):
+    arguments = settings(tmp_path) | {"workers": 2}
+    with pytest.raises(SearchFailed, match="Received: 11 .*MemoryError: none left"):
+        search(Instant(), **arguments, executor=Losing())
+
+
+def test_a_task_imports_neither_keras_nor_kseq(tmp_path):
+    (tmp_path / "task").write_bytes(pickle.dumps(ByValue(supervision.supervise)))
+    program = (
+        "import pickle, sys\n"
+        f"task = pickle.load(open({str(tmp_path / 'task')!r}, 'rb'))\n"
+        "task.__globals__['PATIENCE'] = 0\n"
+        "assert task('nowhere', {})\n"
+        "rooms = {name.partition('.')[0] for name in sys.modules}\n"
+        "assert not rooms & {'kseq', 'keras', 'tensorflow', 'jax', 'torch', 'numpy'}\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_an_attempt_that_is_closed_cannot_report(tmp_path, forked):
+    directory = SearchDirectory(tmp_path)
+    trial = directory.trial("0003")
+    trial.path.mkdir(parents=True)
+    trial.events.touch()
+    trial.checkpoint(0).write_text("two epochs")
+    attempt = Attempt(tmp_path, Job("", seed=3, trial="0003"))
+    job, _ = pickle.loads(attempt.files.job.read_bytes())
+    assert job.directory.checkpoint(0).read_text() == "two epochs"
+    assert trial.events.exists() and not trial.checkpoints()
+    stale = FileLink(AttemptDirectory(attempt.files.path))
+    stale.send(Begun())
+    assert attempt.messages() == [Begun()] and attempt.messages() == []
+    job.directory.checkpoint(0).write_text("three epochs")
+    later = [attempt, Attempt(tmp_path, Job("", seed=3, trial="0003"))]
+    attempt.close()
+    assert trial.checkpoint(0).read_text() == "three epochs"
+    with pytest.raises(FileNotFoundError):
+        stale.send(Begun())
+    assert [each.messages() for each in later] == [[], []]
+    assert supervision.supervise(str(later[1].files.path), {}) == 1
+    assert supervision.supervise(str(later[1].files.path), {}) is None
+    close_all(directory)
+    assert {path.name for path in tmp_path.iterdir()} == {"trials"}
+
+
+def test_messages_come_as_they_were_sent(tmp_path):
+    (tmp_path / "trials" / "0003").mkdir(parents=True)
+    attempt = Attempt(tmp_path, Job("", seed=3, trial="0003"))
+    link = FileLink(attempt.files)
+    ended = Ended(0.1, 2, {"loss": [0.3, None]}, False, None, True, {"space": []})
+    sent = [Begun(), Resumed([{"loss": 0.3}]), Epoch(None, {"loss": 0.1}), ended]
+    sent += [Failed("ü\n", "line\nline"), Fatal("no")]
+    for message in sent:
+        link.send(message)
+    with open(attempt.files.messages, "ab") as file:
+        file.write(b'["Epoch", {"sc')
+    assert attempt.messages() == sent
+    with open(attempt.files.messages, "ab") as file:
+        file.write(b'ore": 3.0, "logs": {}}]\n')
+    assert attempt.messages() == [Epoch(3.0, {})]
+    assert link.recv()
+    attempt.stop()
+    assert not link.recv()
+
+
+def test_a_broken_pool_ends_the_search_and_another_goes_on(tmp_path, straight):
+    arguments = settings(tmp_path) | {"max_trials": 1}
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        broken = pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL)
+        concurrent.futures.wait([broken])
+        with pytest.raises(SearchFailed, match="must take tasks.*BrokenProcessPool"):
+            search(Small(), (X, Y), **arguments, executor=pool)
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        results = search(Small(), (X, Y), **arguments, executor=pool)
+    assert facts(results)[1] == facts(straight)[1][:1]
+
+
+def test_what_is_no_executor_is_refused(tmp_path):
+    for wrong in ("tcp://host:8786", concurrent.futures.ThreadPoolExecutor, 2):
+        with pytest.raises(ValueError, match="`executor` must be None.*Received: exec"):
+            search(Instant(), directory=tmp_path, executor=wrong)
+    with pytest.raises(ValueError, match="`workers` must be an integer of 1 or more"):
+        search(Instant(), directory=tmp_path, executor=Losing(), workers=0)
