@@ -11,6 +11,7 @@ import pytest
 
 from kseq.tuning.search import search
 from kseq.tuning.trials.errors import SearchFailed
+from tests.forking import forked_trials
 from tests.tuning.searches import Small, Waiting, X, Y, settings
 from tests.tuning.test_search import facts, is_alive, wait_until
 
@@ -60,7 +61,7 @@ def parent_of(pid):
 def trial_in_the_middle(folder):
     """Waits for the third epoch of a trial; returns the number of its process."""
     file = folder / "pid"
-    wait_until(lambda: file.exists() and file.read_text())
+    wait_until(lambda: file.exists() and file.read_text(), seconds=300)
     return int(file.read_text())
 
 
@@ -90,9 +91,17 @@ def kill_in_the_middle(cluster, victim):
         (cluster.folder / "go").touch()
 
 
-@pytest.mark.parametrize(
-    "victim", ["worker", pytest.param("trial", marks=pytest.mark.thorough)]
-)
+def test_two_workers_find_what_this_host_does(tmp_path, undisturbed):
+    options = {"processes": False, "protocol": "tcp", "host": "127.0.0.1"}
+    options |= {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with forked_trials(), distributed.Client(**options) as client:
+        results = on_two(Small(), tmp_path, client)
+        assert table(results) == table(undisturbed)
+        assert len(client.scheduler_info()["workers"]) == 2
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("victim", ["worker", "trial"])
 def test_a_kill_in_the_middle_does_not_change_the_table(tmp_path, undisturbed, victim):
     cluster = Cluster(tmp_path)
     with cluster as client, client:
