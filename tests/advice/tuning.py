@@ -71,8 +71,9 @@ def train_one(space, **options):
 class Elsewhere(concurrent.futures.ThreadPoolExecutor):
     """An executor on a host with other disks."""
 
-    def submit(self, task, folder, environment):
-        return super().submit(task, f"/elsewhere{folder}", environment)
+    def submit(self, task, program, names):
+        program = program.replace("supervise('/", "supervise('/elsewhere/")
+        return super().submit(task, program, names)
 
 
 class Own(concurrent.futures.Executor):

@@ -1,6 +1,6 @@
 """Tiny spaces for the tests of searches, in a module that trials can import.
 
-As a program it runs one search, perhaps on a Dask cluster, for tests that kill it.
+As a program it runs one search, for tests that kill it.
 """
 
 import os
@@ -197,10 +197,5 @@ if __name__ == "__main__":
     from kseq.tuning.search import search
     from tests.tuning.searches import Waiting
 
-    [directory, waiting, *address] = sys.argv[1:]
-    options = settings(directory)
-    if address:
-        from distributed import Client
-
-        options |= {"executor": Client(*address), "workers": 2, "max_trials": 2}
-    search(Waiting(waiting), (X, Y), **options)
+    [directory, waiting] = sys.argv[1:]
+    search(Waiting(waiting), (X, Y), **settings(directory))

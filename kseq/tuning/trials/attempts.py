@@ -49,14 +49,22 @@ class Attempt:
             new = file.read()
         new = new[: new.rfind(b"\n") + 1]  # the last may not be whole
         self._read += len(new)
-        pairs = map(json.loads, new.splitlines())
-        return [MESSAGES[name](**content) for name, content in pairs]
+        return [message for line in new.splitlines() for message in self._parse(line)]
+
+    def _parse(self, line):
+        try:
+            name, content = json.loads(line)
+        except ValueError:  # empty, or cut off by a kill
+            return
+        if name == "Exit" and content["code"]:
+            content["details"] = self._output()
+        yield MESSAGES[name](**content)
 
     def stop(self):
         if not self.is_closed:
             self.files.stop.touch()
 
-    def output(self):
+    def _output(self):
         """Returns the end of what the process printed that said nothing else."""
         return self.files.output.read_text("utf-8", "replace")[-2000:]
 

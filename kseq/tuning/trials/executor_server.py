@@ -4,16 +4,18 @@ import collections
 import contextlib
 import os
 import time
+from pathlib import Path
 
 import keras
 
+from kseq.tuning.trials import supervision
 from kseq.tuning.trials.attempts import Attempt, close_all
 from kseq.tuning.trials.errors import SearchFailed
 from kseq.tuning.trials.job import Exit, Lost
 from kseq.tuning.trials.layout import SearchDirectory
-from kseq.tuning.trials.payload import ByValue, pack, write_packed
-from kseq.tuning.trials.supervision import supervise
+from kseq.tuning.trials.payload import pack, write_packed
 
+SUPERVISION = Path(supervision.__file__).read_text("utf-8")
 BREATH = 0.1  # seconds between two looks at the messages
 FAREWELL = 5  # seconds that trials have to end with the search
 
@@ -49,9 +51,10 @@ class ExecutorServer:
 
     def start(self, name, job):
         attempt = Attempt(self.files.path, job)
-        task = ByValue(supervise), str(attempt.files.path), self.environment
+        arguments = str(attempt.files.path), self.environment
+        program = f"{SUPERVISION}\nsupervise{arguments}\n"
         try:
-            self.running[name] = attempt, self.executor.submit(*task)
+            future = self.executor.submit(exec, program, {})
         except Exception as error:  # whatever an engine may raise
             attempt.close()
             raise SearchFailed(
@@ -59,6 +62,7 @@ class ExecutorServer:
                 f"{type(error).__name__}: {error}. Make the same call with a new one; "
                 "it goes on from here."
             ) from error
+        self.running[name] = attempt, future
 
     def tell(self, name, go_on):
         if not go_on and name in self.running:  # its task may be done by now
@@ -83,31 +87,31 @@ class ExecutorServer:
     def _look(self, name):
         attempt, future = self.running[name]
         is_done = future.done()  # looked at first: no message comes after
-        self.news.extend((name, message) for message in attempt.messages())
-        if is_done:
-            self.news.append((name, self._end_of(attempt, future)))
+        messages = attempt.messages()
+        if is_done and not any(isinstance(message, Exit) for message in messages):
+            messages.append(self._end_of(attempt, future))
+        self.news.extend((name, message) for message in messages)
+        if any(isinstance(message, Exit | Lost) for message in messages):
             del self.running[name]
             attempt.close()
 
     def _end_of(self, attempt, future):
-        """How a task ended: `Exit` of the process, or `Lost`."""
+        """How a task ended that has told of no end of its process."""
         if attempt.is_closed:
             return Exit(None)
         if future.cancelled():
             return Lost("its task was cancelled")
-        if error := future.exception():
-            return Lost(f"{type(error).__name__}: {error}")
-        result = future.result()
-        if isinstance(result, str):
+        error = future.exception()
+        if isinstance(error, NotADirectoryError):
             raise ValueError(
                 "`directory` must be a folder that the workers of `executor` share. "
                 f"Received: directory={str(self.files.path)!r}, which the host "
-                f"{result} does not have. Name a folder on a disk that all hosts have "
+                f"{error} does not have. Name a folder on a disk that all hosts have "
                 "under the same path."
             )
-        if result is None:
+        if error is None or isinstance(error, FileExistsError):
             return Lost("its task began twice, or its worker was killed")
-        return Exit(result, attempt.output() if result else "")
+        return Lost(f"{type(error).__name__}: {error}")
 
     def close(self):
         """Ends all attempts, and the trials with them."""

@@ -122,10 +122,6 @@ class Fatal:
     reason: str
 
 
-KINDS = Begun, Resumed, Epoch, Ended, Failed, Fatal
-MESSAGES = {kind.__name__: kind for kind in KINDS}
-
-
 # What is found out about a process that says nothing.
 
 
@@ -164,6 +160,10 @@ class Lost:
     """An executor has lost the process, through no fault of the trial."""
 
     reason: str
+
+
+KINDS = Begun, Resumed, Epoch, Ended, Failed, Fatal, Exit
+MESSAGES = {kind.__name__: kind for kind in KINDS}  # that come by a file
 
 
 # What the search says to the server, by the name of a worker.

@@ -75,24 +75,6 @@ def read_packed(path):
         return pickle.load(file)
 
 
-class ByValue:
-    """A function that pickles as itself: nobody need import its module to call it."""
-
-    def __init__(self, function):
-        self.function = function
-
-    def __call__(self, *args):
-        return self.function(*args)
-
-    def __reduce__(self):
-        module = sys.modules[self.function.__module__]
-        cloudpickle.register_pickle_by_value(module)
-        try:
-            return pickle.loads, (cloudpickle.dumps(self.function),)
-        finally:
-            cloudpickle.unregister_pickle_by_value(module)
-
-
 class Loader:
     """Unpacks a payload when it is called, each time anew.
 

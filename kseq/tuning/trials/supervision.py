@@ -1,10 +1,11 @@
 """What an executor runs for a trial: the one task of an attempt.
 
-It travels by value, so that a worker imports neither Keras nor kseq to run it: this
-module knows the standard library alone.
+It travels as the text of this file, so that nobody on its way, such as the scheduler of
+Dask, imports kseq and Keras with it: this file knows the standard library alone.
 """
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -23,19 +24,16 @@ def supervise(folder, environment):
         folder: The folder of the attempt, by a path that all hosts know.
         environment: Variables of the process, besides those of the worker.
 
-    Returns:
-        The exit code; or None, if another task has run the attempt; or the name of
-        this host, if it has no such folder.
+    Raises:
+        NotADirectoryError: This host, which it names, has no such folder.
+        FileExistsError: Another task has run the attempt.
     """
     deadline = time.monotonic() + PATIENCE
     while not os.path.isdir(folder):
         if time.monotonic() > deadline:
-            return socket.gethostname()
+            raise NotADirectoryError(socket.gethostname())
         time.sleep(BREATH)
-    try:
-        os.close(os.open(os.path.join(folder, "taken"), os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return None
+    open(os.path.join(folder, "taken"), "x").close()
     program = ["-m", "kseq.tuning.trials.attempt_process", folder, str(os.getpid())]
     with open(os.path.join(folder, "output"), "ab") as output:
         process = subprocess.Popen(
@@ -54,4 +52,7 @@ def supervise(folder, environment):
             os.killpg(process.pid, signal.SIGKILL)
         if process.poll() is None:
             process.kill()
-    return process.wait()
+    last = json.dumps(["Exit", {"code": process.wait()}])
+    with contextlib.suppress(FileNotFoundError):  # the attempt is closed
+        with open(os.path.join(folder, "messages.jsonl"), "a") as messages:
+            messages.write(f"\n{last}\n")  # what a kill has cut off ends there

@@ -11,11 +11,12 @@ import pytest
 
 from kseq.tuning.search import search
 from kseq.tuning.trials.errors import SearchFailed
-from tests.forking import forked_trials
+from tests.forking import forked_trials, forkserver
 from tests.tuning.searches import Small, Waiting, X, Y, settings
 from tests.tuning.test_search import facts, is_alive, wait_until
 
 distributed = pytest.importorskip("distributed")
+HAS_KERAS = "'keras' in __import__('sys').modules"
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -30,7 +31,7 @@ class Cluster:
     def __enter__(self):
         file = self.folder / "scheduler"
         file.unlink(missing_ok=True)
-        options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+        options = ["--host", "127.0.0.1", "--port", "0", "--dashboard-address", ":0"]
         self.scheduler = self._start("scheduler", *options, "--scheduler-file", file)
         wait_until(file.exists)
         options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
@@ -40,8 +41,7 @@ class Cluster:
 
     def _start(self, kind, *options):
         command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options]
-        log = open(self.folder / "log", "a")
-        with log:
+        with open(self.folder / "log", "a") as log:
             process = subprocess.Popen(
                 command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
             )
@@ -93,7 +93,7 @@ def kill_in_the_middle(cluster, victim):
 
 def test_two_workers_find_what_this_host_does(tmp_path, undisturbed):
     options = {"processes": False, "protocol": "tcp", "host": "127.0.0.1"}
-    options |= {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options |= {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with forked_trials(), distributed.Client(**options) as client:
         results = on_two(Small(), tmp_path, client)
         assert table(results) == table(undisturbed)
@@ -109,6 +109,8 @@ def test_a_kill_in_the_middle_does_not_change_the_table(tmp_path, undisturbed, v
         killer.start()
         results = on_two(Waiting(tmp_path), tmp_path, client)
         killer.join()
+        assert client.run_on_scheduler(eval, HAS_KERAS) is False
+        assert not any(client.run(eval, HAS_KERAS).values())
     assert table(results) == table(undisturbed)
     attempts = sum(row["attempts"] for row in results.table())
     assert attempts == (3 if victim == "trial" else 2)
@@ -136,13 +138,14 @@ def test_the_same_call_goes_on_after_the_scheduler_was_killed(tmp_path, undistur
 @pytest.mark.thorough
 def test_the_same_call_goes_on_after_its_process_was_killed(tmp_path, undisturbed):
     with Cluster(tmp_path) as client, client:
-        command = ["-m", "tests.tuning.searches", tmp_path / "search", tmp_path]
-        process = subprocess.Popen(
-            [sys.executable, *command, client.scheduler.address], cwd=ROOT
-        )
-        trial = trial_in_the_middle(tmp_path)
-        process.kill()
-        process.wait()
+        address = client.scheduler.address
+        caller = forkserver().Process(target=call, args=(tmp_path, address))
+        caller.start()
+        try:
+            trial = trial_in_the_middle(tmp_path)
+        finally:
+            caller.kill()
+            caller.join()
         assert is_alive(trial)
         (tmp_path / "pid").unlink()
         killer = threading.Thread(target=let_go, args=(tmp_path, trial))
@@ -150,6 +153,11 @@ def test_the_same_call_goes_on_after_its_process_was_killed(tmp_path, undisturbe
         results = on_two(Waiting(tmp_path), tmp_path, client)
         killer.join()
     assert table(results) == table(undisturbed)
+
+
+def call(folder, address):
+    """The process that searches, until it is killed."""
+    on_two(Waiting(folder), folder, distributed.Client(address))
 
 
 def let_go(folder, stale):

@@ -4,6 +4,7 @@ import concurrent.futures
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -16,9 +17,18 @@ from kseq.tuning.search import search
 from kseq.tuning.trials import supervision
 from kseq.tuning.trials.attempts import Attempt, FileLink, close_all
 from kseq.tuning.trials.errors import SearchFailed
-from kseq.tuning.trials.job import Begun, Ended, Epoch, Failed, Fatal, Job, Resumed
+from kseq.tuning.trials.executor_server import ExecutorServer
+from kseq.tuning.trials.job import (
+    Begun,
+    Ended,
+    Epoch,
+    Exit,
+    Failed,
+    Fatal,
+    Job,
+    Resumed,
+)
 from kseq.tuning.trials.layout import AttemptDirectory, SearchDirectory
-from kseq.tuning.trials.payload import ByValue
 from kseq.tuning.trials.stopping import MedianStopping
 from kseq.tuning.trials.table import LiveTable
 from tests.forking import forked_trials
@@ -47,7 +57,7 @@ class Forgetful(concurrent.futures.ThreadPoolExecutor):
         self.tasks = []
 
     def submit(self, task, *args):
-        self.tasks.append(args)
+        self.tasks.append(args[0])
         match len(self.tasks):
             case 1:
                 dropped = concurrent.futures.Future()
@@ -57,7 +67,8 @@ class Forgetful(concurrent.futures.ThreadPoolExecutor):
                 return super().submit(lambda: None)
             case 3:
                 first = super().submit(task, *args)
-                wait_until((Path(args[0]) / "taken").exists)
+                folder = re.findall(r"(?m)^supervise\('(.*?)'", args[0])[-1]
+                wait_until((Path(folder) / "taken").exists)
                 super().submit(task, *args)
                 return first
         return super().submit(task, *args)
@@ -70,7 +81,7 @@ def test_any_executor_finds_what_this_host_does(tmp_path, straight, forked):
         )
     assert facts(results) == facts(straight)
     assert [row["attempts"] for row in results.table()] == [1, 1, 1]
-    assert len(executor.tasks) == len(set(str(task) for task in executor.tasks)) == 5
+    assert len(executor.tasks) == len(set(executor.tasks)) == 5
     left = {path.name for path in (tmp_path / "search").iterdir()}
     assert left == {"journal.json", "search.json", "lock", "trials"}
     model = results.best_model()
@@ -122,9 +133,9 @@ def test_time_in_the_queue_is_no_time_of_the_trial(tmp_path, forked):
 
 
 def test_a_late_trial_is_ended(tmp_path, forked):
-    arguments = settings(tmp_path / "search") | {"max_trials": 1, "trial_timeout": 2}
+    arguments = settings(tmp_path / "search") | {"max_trials": 1, "trial_timeout": 9}
     with concurrent.futures.ThreadPoolExecutor() as executor:
-        with pytest.raises(SearchFailed, match="more than trial_timeout=2 s"):
+        with pytest.raises(SearchFailed, match="more than trial_timeout=9 s"):
             search(Waiting(tmp_path), (X, Y), **arguments, executor=executor)
     assert not is_alive(int((tmp_path / "pid").read_text()))
 
@@ -156,17 +167,38 @@ def test_an_executor_that_loses_all_trials_ends_the_search(tmp_path):
         search(Instant(), **arguments, executor=Losing())
 
 
+class Abroad(concurrent.futures.Executor):
+    """Hands each task on as Dask's scheduler does, and runs none."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def submit(self, *task):
+        self.file.write_bytes(pickle.dumps(task))
+        return concurrent.futures.Future()
+
+
 def test_a_task_imports_neither_keras_nor_kseq(tmp_path):
-    (tmp_path / "task").write_bytes(pickle.dumps(ByValue(supervision.supervise)))
+    (tmp_path / "trials" / "0003").mkdir(parents=True)
+    server = ExecutorServer(Abroad(tmp_path / "task"), None, tmp_path)
+    server.start("worker", Job("", seed=3, trial="0003"))
+    close_all(server.files)
     program = (
-        "import pickle, sys\n"
+        "import pickle, sys, time\n"
         f"task = pickle.load(open({str(tmp_path / 'task')!r}, 'rb'))\n"
-        "task.__globals__['PATIENCE'] = 0\n"
-        "assert task('nowhere', {})\n"
-        "rooms = {name.partition('.')[0] for name in sys.modules}\n"
-        "assert not rooms & {'kseq', 'keras', 'tensorflow', 'jax', 'torch', 'numpy'}\n"
+        "task, *arguments = pickle.loads(pickle.dumps(task))\n"
+        "time.sleep = time.monotonic = lambda *seconds: time.time() * 9\n"
+        "try:\n"
+        "    task(*arguments)\n"
+        "except NotADirectoryError:\n"
+        "    print(*(name.partition('.')[0] for name in sys.modules))\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    rooms = set(done.stdout.split())
+    assert "subprocess" in rooms
+    assert not rooms & {"kseq", "keras", "tensorflow", "jax", "torch", "numpy"}
 
 
 def test_an_attempt_that_is_closed_cannot_report(tmp_path, forked):
@@ -189,8 +221,11 @@ def test_an_attempt_that_is_closed_cannot_report(tmp_path, forked):
     with pytest.raises(FileNotFoundError):
         stale.send(Begun())
     assert [each.messages() for each in later] == [[], []]
-    assert supervision.supervise(str(later[1].files.path), {}) == 1
-    assert supervision.supervise(str(later[1].files.path), {}) is None
+    supervision.supervise(str(later[1].files.path), {})
+    *_, failed = later[1].messages()
+    assert isinstance(failed, Exit) and "Traceback" in failed.details
+    with pytest.raises(FileExistsError):
+        supervision.supervise(str(later[1].files.path), {})
     close_all(directory)
     assert {path.name for path in tmp_path.iterdir()} == {"trials"}
 
@@ -210,6 +245,9 @@ def test_messages_come_as_they_were_sent(tmp_path):
     with open(attempt.files.messages, "ab") as file:
         file.write(b'ore": 3.0, "logs": {}}]\n')
     assert attempt.messages() == [Epoch(3.0, {})]
+    with open(attempt.files.messages, "ab") as file:
+        file.write(b'["Epoch", {"sc\n["Exit", {"code": 0}]\n')
+    assert attempt.messages() == [Exit(0)]
     assert link.recv()
     attempt.stop()
     assert not link.recv()
