@@ -8,9 +8,13 @@ the wall time of the search times its workers, less the time in `build` and `fit
 each trial. What plain KerasTuner saves in processes it pays in memory: `peak_mb` is the
 most that one process took, `growth_mb` what the searching process gained from the third
 trial to the last.
+
+In `tune_one_thread` every trial has one thread, so that two workers may be twice as
+fast as one; `dask` runs the trials as tasks of a Dask cluster on this host.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -33,8 +37,18 @@ from kseq.tuning.trials.table import LiveTable  # noqa: E402
 CASES = {  # trials, epochs, rows
     "tune_lstm": (8, 3, 2_000),
     "tune_nothing": (12, 0, 32),
+    "tune_one_thread": (20, 3, 2_000),
 }
-SYSTEMS = {"kseq": 1, "kseq_2_workers": 2, "keras_tuner": 1}
+SYSTEMS = {  # workers
+    "kseq": 1,
+    "kseq_2_workers": 2,
+    "dask": 1,
+    "dask_2_workers": 2,
+    "keras_tuner": 1,
+}
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"
+)
 UNITS = {"trials_per_hour": "trials/h", "overhead_s": "s"}
 
 
@@ -66,9 +80,9 @@ class Classifiers(keras_tuner.HyperModel):
         return result
 
 
-def run(case, system):
+def run(case, system, trials):
     """One search; prints its figures as JSON."""
-    trials, epochs, rows = CASES[case]
+    trials, (_, epochs, rows) = int(trials), CASES[case]
     random = np.random.default_rng(0)
     x = random.integers(1, 300, size=(rows, 30))
     y = x.sum(axis=1) % 3
@@ -78,7 +92,8 @@ def run(case, system):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         sizes.append(pages * resource.getpagesize() / 2**20)
 
-    with tempfile.TemporaryDirectory() as directory:
+    workers = SYSTEMS[system]
+    with tempfile.TemporaryDirectory() as directory, cluster(system) as executor:
         space = Classifiers(f"{directory}/times", epochs)
         data = {"epochs": max(1, epochs), "validation_data": (x[:200], y[:200])}
         began = time.perf_counter()
@@ -90,11 +105,16 @@ def run(case, system):
             tuner.search(x, y, verbose=0, **data)
         else:
             LiveTable.show_end = note_size
-            arguments = {"max_trials": trials, "seed": 7, "verbose": False}
-            folder = f"{directory}/search"
-            workers = SYSTEMS[system]
             search(
-                space, (x, y), directory=folder, workers=workers, **arguments, **data
+                space,
+                (x, y),
+                directory=f"{directory}/search",
+                max_trials=trials,
+                workers=workers,
+                executor=executor,
+                seed=7,
+                verbose=False,
+                **data,
             )
         took = time.perf_counter() - began
         inside = [float(line) for line in open(f"{directory}/times")]
@@ -102,11 +122,25 @@ def run(case, system):
     peaks = [resource.getrusage(who).ru_maxrss / 1024 for who in (0, -1)]
     figures = {
         "trials_per_hour": trials / took * 3600,
-        "overhead_s": (took * SYSTEMS[system] - sum(inside)) / trials,
+        "overhead_s": (took * workers - sum(inside)) / trials,
         "peak_mb": max(peaks),
         "growth_mb": sizes[-1] - sizes[2],
     }
     print("\n" + json.dumps(figures))
+
+
+def cluster(system):
+    """A Dask cluster with as many workers as the system has, or no executor."""
+    if not system.startswith("dask"):
+        return contextlib.nullcontext()
+    import distributed
+
+    return distributed.Client(
+        n_workers=SYSTEMS[system],
+        threads_per_worker=1,
+        processes=False,  # each trial has a process of its own in any case
+        dashboard_address=":0",
+    )
 
 
 def ending(method, more):
@@ -122,8 +156,9 @@ def main():
     add = parser.add_argument
     add("--case", choices=CASES, help="run one case alone")
     add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    add("--trials", type=int, help="of each search, 3 or more (that of the case)")
     add("--json", metavar="FILE", help="also write the figures as JSON")
-    add("--worker", nargs=2, help=argparse.SUPPRESS)
+    add("--worker", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         return run(*options.worker)
@@ -132,9 +167,15 @@ def main():
         columns = "".join(f"{name:>17}" for name in (*UNITS, "peak_mb", "growth_mb"))
         print(f"\n{case:<24}{columns}")
         for system in options.systems:
-            command = [sys.executable, __file__, "--worker", case, system]
+            trials = str(options.trials or CASES[case][0])
+            command = [sys.executable, __file__, "--worker", case, system, trials]
+            threads = ONE_THREAD if case == "tune_one_thread" else {}
             done = subprocess.run(
-                command, stdout=subprocess.PIPE, text=True, check=True
+                command,
+                env=os.environ | threads,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
             )
             figures = json.loads(done.stdout.splitlines()[-1])
             cells = "".join(f"{value:>17.2f}" for value in figures.values())

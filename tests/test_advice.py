@@ -65,7 +65,8 @@ ELSEWHERE = {
         "tests/tuning/trials/test_executors.py"
         "::test_a_broken_pool_ends_the_search_and_another_goes_on"
     ),
-    "Look at what its workers have logged; the same call goes on.": (
+    "Look at what the workers of the executor have logged, or at the memory of this "
+    "host; the same call goes on.": (
         "tests/tuning/trials/test_executors.py"
         "::test_an_executor_that_loses_all_trials_ends_the_search"
     ),

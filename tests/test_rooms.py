@@ -55,11 +55,13 @@ MAY_IMPORT = {
         "kseq.layers.validation",
         "kseq.layers.masking",
     },
+    "kseq/executors.py": set(),
     "kseq/tuning": {
         "keras",
         "keras_tuner",
         "kseq.builders",
         "kseq.decoding",
+        "kseq.executors",
         "kseq.layers",
         "kseq.training",
         "numpy",

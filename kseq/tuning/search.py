@@ -2,9 +2,10 @@
 
 import random
 
+from kseq.executors import as_executor
 from kseq.tuning.building import as_hypermodel
 from kseq.tuning.results import Results
-from kseq.tuning.trials.executor_server import ExecutorServer
+from kseq.tuning.trials.executor_engine import ExecutorEngine
 from kseq.tuning.trials.files import read_json
 from kseq.tuning.trials.identity import settings
 from kseq.tuning.trials.layout import SearchDirectory
@@ -14,7 +15,6 @@ from kseq.tuning.trials.running import Search
 from kseq.tuning.trials.server import TrialServer
 from kseq.tuning.validation import (
     as_directory,
-    as_executor,
     check_numbers,
     check_rules,
     checked_first,
@@ -131,21 +131,20 @@ def search(
     directory = as_directory(directory)
     space = as_hypermodel(space)
     payload = space, FitArguments(data, fit_arguments)
-    server = TrialServer(payload, workers)
-    executor_server = None
+    server = engine = TrialServer(payload, workers)
     if executor is not None:
-        executor_server = ExecutorServer(as_executor(executor), payload, directory)
+        engine = ExecutorEngine(as_executor(executor, retries=0), payload, directory)
     epochs = fit_arguments.get("epochs")
     oracle = make_oracle(tuner, objective, seed_of(seed, directory, overwrite), epochs)
     running = Search(
         space=space,
         server=server,
-        executor_server=executor_server,
+        engine=engine,
         settings=settings(data, fit_arguments, executions_per_trial),
         oracle=oracle,
         first=checked_first(first, oracle),
         max_trials=max_trials,
-        workers=[f"worker-{number}" for number in range(workers)],
+        workers=workers,
         directory=directory,
         overwrite=overwrite,
         rules=Rules(stopping, retries, max_failures, trial_timeout, timeout),

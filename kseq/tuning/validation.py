@@ -1,9 +1,7 @@
 """What is checked of the arguments of a search, before anything runs."""
 
-import concurrent.futures
 import importlib.util
 import os
-import sys
 from pathlib import Path
 
 import keras_tuner
@@ -54,21 +52,6 @@ def as_directory(directory):
             f"directory={directory!r}."
         )
     return Path(directory)
-
-
-def as_executor(executor):
-    """Returns a `concurrent.futures.Executor` as it is, or that of a client of Dask."""
-    if isinstance(executor, concurrent.futures.Executor):
-        return executor
-    client = getattr(sys.modules.get("distributed"), "Client", ())
-    if isinstance(executor, client) and not executor.asynchronous:
-        return executor.get_executor(pure=False, retries=0)
-    raise ValueError(
-        "`executor` must be None, a `concurrent.futures.Executor`, or a "
-        "`distributed.Client` that is not asynchronous. Received: executor="
-        f"{executor!r}. Pass distributed.Client(address), or put another engine into "
-        "an Executor, of which `submit` alone is used."
-    )
 
 
 def require_tensorboard():

@@ -109,6 +109,17 @@ def test_a_bad_file_is_named_before_anything_is_done(
     assert not (tmp_path / "o").exists()
 
 
+def test_trials_run_on_a_dask_cluster_or_on_this_host(recipe):
+    distributed = pytest.importorskip("distributed")
+    options = {"processes": False, "protocol": "tcp", "host": "127.0.0.1"}
+    with (
+        distributed.LocalCluster(1, **options, dashboard_address=":0") as cluster,
+        recipe.cluster(cluster.scheduler_address) as client,
+    ):
+        assert client.submit(sum, (2, 3)).result() == 5
+    assert recipe.cluster(None) is None
+
+
 @pytest.mark.parametrize("wrong", [["--trials", "0"], ["--train", "a"]])
 def test_wrong_arguments_are_refused(recipe, wrong, capsys):
     with pytest.raises(SystemExit) as error:

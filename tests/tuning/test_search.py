@@ -279,10 +279,33 @@ def test_a_search_that_is_killed_goes_on_where_it_was(tmp_path, straight, kill):
     kill(process.pid, signal.SIGKILL)
     process.wait()
     wait_until(lambda: not any(map(is_alive, family)))
-    assert list(tmp_path.glob("search/trials/*/checkpoint-0.npz"))
+    assert list(tmp_path.glob("search/attempts/*/*/checkpoint-0.npz"))
     (tmp_path / "go").touch()
     results = search(Waiting(tmp_path), (X, Y), **settings(tmp_path / "search"))
     assert facts(results) == facts(straight)
+
+
+def parent_of(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_search_goes_on_when_the_server_of_its_trials_is_killed(tmp_path, straight):
+    def kill_server():
+        file = tmp_path / "pid"
+        wait_until(lambda: file.exists() and file.read_text())
+        trial = int(file.read_text())
+        os.kill(parent_of(trial), signal.SIGKILL)
+        wait_until(lambda: not is_alive(trial))
+        (tmp_path / "go").touch()
+
+    killer = threading.Thread(target=kill_server)
+    killer.start()
+    results = search(Waiting(tmp_path), (X, Y), **settings(tmp_path / "search"))
+    killer.join()
+    assert facts(results) == facts(straight)
+    assert [row["attempts"] for row in results.table()] == [1, 1, 1]
 
 
 def test_ctrl_c_stops_and_the_same_call_goes_on(tmp_path, straight, monkeypatch):

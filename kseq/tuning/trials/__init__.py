@@ -13,14 +13,17 @@ The process of the search, which never builds a model:
 
 Between the processes:
 
-- `server`, `payload`: how processes come to be, and what they are given
+- `attempts`: processes by the names of workers, and the files between the two sides
 - `job`: the job of a process, and every message
-- `executor_server`, `attempts`: trials as tasks of an executor
-- `supervision`, `attempt_process`: what such a task runs
+- `server`: starts processes on this host
+- `executor_engine`: has an executor start them
+- `supervision`: watches over a process
+- `payload`: what processes are given
 - `layout`, `files`: which files there are, and how they are written
 
 The process of a trial:
 
+- `attempt_process`: from its folder to its job
 - `trial`: from its job to its score
 - `execution`: one training, by the space's `fit`
 - `fits`, `checkpoint_callback`, `checkpoints`, `shuffling`: a `fit` that resumes

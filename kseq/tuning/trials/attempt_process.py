@@ -1,25 +1,44 @@
-"""The process of an attempt at a trial, which `supervise` starts."""
+"""The process of an attempt at a trial: a fork of the server, or a program."""
 
+import ctypes
+import os
 import pickle
+import signal
 import sys
 
 from kseq.tuning.trials.attempts import FileLink
 from kseq.tuning.trials.job import Begun
 from kseq.tuning.trials.layout import AttemptDirectory, SearchDirectory
 from kseq.tuning.trials.payload import Loader, read_packed
-from kseq.tuning.trials.server import die_with
 from kseq.tuning.trials.trial import run
 
 
-def main(folder, parent):
-    die_with(int(parent))
+def main(folder, parent, load=None):
+    """Runs an attempt.
+
+    Args:
+        folder: Its folder.
+        parent: The number of the process with which this one dies.
+        load: Function of no arguments that returns the space and the arguments of fit;
+            or None, where they lie in the directory of the search.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the search
+    die_with(parent)
     files = AttemptDirectory(folder)
     job, paths = pickle.loads(files.job.read_bytes())
     sys.path += [path for path in paths if path not in sys.path]
-    link = FileLink(files)
+    link = FileLink(files, job.waits)
     link.send(Begun())
-    run(link, Loader(read_packed(SearchDirectory(job.root).payload)), job)
+    run(link, load or Loader(read_packed(SearchDirectory(job.root).payload)), job)
+
+
+def die_with(parent):
+    """Has this process die when its parent does, or has done by now."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], int(sys.argv[2]))

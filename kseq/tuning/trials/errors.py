@@ -1,9 +1,4 @@
-"""Errors that end a trial, its server or the search."""
-
-SERVER_DIED = (
-    "The server of the trials' processes died time and again, with no trial ended in "
-    "between. Is there memory enough for the data?"
-)
+"""Errors that end a trial or the search."""
 
 
 class SearchFailed(RuntimeError):
@@ -16,7 +11,3 @@ class FailedTrial(Exception):
 
 class FatalError(Exception):
     """No trial of this search can be of use, for the reason given."""
-
-
-class TrialServerLost(Exception):
-    """The server is gone, and all trials with it."""

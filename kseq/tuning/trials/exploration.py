@@ -4,9 +4,11 @@ import tempfile
 
 import keras_tuner
 
-from kseq.tuning.trials.errors import SearchFailed, TrialServerLost
+from kseq.tuning.trials.attempts import Attempt, hear
+from kseq.tuning.trials.errors import SearchFailed
 from kseq.tuning.trials.execution import has_own_fit, require_model
-from kseq.tuning.trials.job import Exit, Explored, Failed, Job
+from kseq.tuning.trials.job import Exit, Explored, Failed, Job, Lost
+from kseq.tuning.trials.layout import SearchDirectory
 from kseq.tuning.trials.oracles import hyperparameters_from
 
 EXPLORER = "explorer"
@@ -35,23 +37,22 @@ def explored(space, server, seed):
 def ask_explorer(server, seed):
     """Returns what the process says that explores, `Explored` or `Failed`."""
     answer = None
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            server.start(EXPLORER, Job(folder, seed))
-            while True:
-                heard = server.hear(60)
-                if heard is None:
-                    continue
-                _, message = heard
-                if isinstance(message, Exit):
-                    return answer or Failed(message.reason())
-                answer = message
-        except TrialServerLost:
-            raise SearchFailed(
-                "The server of the trials' processes ended before any trial. A "
-                'script that searches needs `if __name__ == "__main__":` around '
-                "the call, and its messages stand above."
-            ) from None
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        attempt = Attempt(server, SearchDirectory(folder), Job(EXPLORER, seed))
+        while True:
+            for _, message in hear(server, [attempt], 60):
+                match message:
+                    case Explored() | Failed():
+                        answer = message
+                    case Exit():
+                        return answer or Failed(message.reason())
+                    case Lost():
+                        raise SearchFailed(
+                            "The server of the trials' processes ended before any "
+                            "trial. A script that searches needs "
+                            '`if __name__ == "__main__":` around the call, and its '
+                            "messages stand above."
+                        )
 
 
 def refuse_space(space):

@@ -4,7 +4,7 @@ import dataclasses
 import signal
 from typing import ClassVar
 
-from kseq.tuning.trials.layout import SearchDirectory, TrialDirectory
+from kseq.tuning.trials.layout import TrialDirectory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,40 +12,38 @@ class Job:
     """What a process has to do: train one trial, or explore the space.
 
     Attributes:
-        root: The directory of the search, as the host of the process knows it. To
-            explore, any folder for the output.
+        trial: The trial's number.
         seed: Non-negative integer that all randomness of the process follows from.
-        trial: The trial's number, or None to explore.
-        space: The config of the trial's `keras_tuner.HyperParameters`.
+        space: The config of the trial's `keras_tuner.HyperParameters`, or None to
+            explore.
         values: Their values, by name.
         objective: Name and direction, or a list of such pairs.
         epochs: `(first, end)`, where they are not the user's to choose (Hyperband).
         past: The number of the trial that this one goes on from, or None.
-        folder: Where the process keeps its files, if not in the folder of the trial.
         executions: How often to train a model.
         tensorboard: Whether to write curves for TensorBoard.
+        waits: Whether to wait after each epoch for the answer whether to go on.
+        root: The directory of the search; its attempt fills this in.
+        folder: Where the process keeps its files; as `root`.
     """
 
-    root: str
+    trial: str
     seed: int
-    trial: str | None = None
     space: dict | None = None
     values: dict | None = None
     objective: tuple | list | None = None
     epochs: tuple | None = None
     past: str | None = None
-    folder: str | None = None
     executions: int = 1
     tensorboard: bool = False
+    waits: bool = False
+    root: str | None = None
+    folder: str | None = None
 
     @property
     def directory(self):
         """Where the process keeps its files."""
-        if self.trial is None:
-            return TrialDirectory(self.root)
-        if self.folder is not None:
-            return TrialDirectory(self.folder)
-        return SearchDirectory(self.root).trial(self.trial)
+        return TrialDirectory(self.folder)
 
     @property
     def keeps_state(self):
@@ -157,36 +155,10 @@ class Exit:
 
 @dataclasses.dataclass(frozen=True)
 class Lost:
-    """An executor has lost the process, through no fault of the trial."""
+    """The process was lost, through no fault of the trial."""
 
     reason: str
 
 
-KINDS = Begun, Resumed, Epoch, Ended, Failed, Fatal, Exit
-MESSAGES = {kind.__name__: kind for kind in KINDS}  # that come by a file
-
-
-# What the search says to the server, by the name of a worker.
-
-
-@dataclasses.dataclass(frozen=True)
-class Start:
-    """Start a process for this job."""
-
-    name: str
-    job: Job
-
-
-@dataclasses.dataclass(frozen=True)
-class Tell:
-    """Pass the content on to the process."""
-
-    name: str
-    content: object
-
-
-@dataclasses.dataclass(frozen=True)
-class Kill:
-    """Kill the process."""
-
-    name: str
+KINDS = Begun, Explored, Resumed, Epoch, Ended, Failed, Fatal, Exit
+MESSAGES = {kind.__name__: kind for kind in KINDS}  # that a file can hold

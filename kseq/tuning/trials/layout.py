@@ -4,12 +4,12 @@ search.json             the identity of the search
 journal.json            the identity, and all events
 lock                    held by the process that searches
 payload.pickle          the space and the data, while an executor runs trials
-attempts/NUMBER/        an attempt at a trial, while an executor runs it:
+attempts/NUMBER/        an attempt at a trial, while it runs:
     job.pickle          what it has to do
     messages.jsonl      what its process says
+    answers             whether to go on, a byte for each epoch
     output              what its process prints before it begins
-    taken               there when its process begins
-    stop                there when it is to stop early
+    taken               there when a task of an executor begins
     TRIAL/              the other files of the trial, as long
 tensorboard/TRIAL/      curves, if they are wanted
 trials/TRIAL/
@@ -48,14 +48,14 @@ class SearchDirectory:
 
 
 class AttemptDirectory:
-    """The paths of an attempt. `supervise` writes `taken` and `output`."""
+    """The paths of an attempt. `supervision.py` knows these and `taken` by name."""
 
     def __init__(self, path):
         self.path = Path(path)
         self.job = self.path / "job.pickle"
         self.messages = self.path / "messages.jsonl"
+        self.answers = self.path / "answers"
         self.output = self.path / "output"
-        self.stop = self.path / "stop"
 
 
 class TrialDirectory:

@@ -1,22 +1,22 @@
-"""The loop of a search: hands trials to workers, and takes in what they say."""
+"""The loop of a search: starts trials, and takes in what they say."""
 
 import dataclasses
 import time
 
-from kseq.tuning.trials.errors import SERVER_DIED, SearchFailed, TrialServerLost
+from kseq.tuning.trials.attempts import end, hear
+from kseq.tuning.trials.errors import SearchFailed
 from kseq.tuning.trials.job import Begun, Died, Ended, Epoch, Exit, Late, Lost, Resumed
 
-MOST_RESTARTS = 3  # of the server, with nothing achieved in between
-MOST_LOSSES = 5  # of an executor, for each worker, with no trial ended in between
+MOST_LOSSES = 5  # for each worker, with no trial ended in between
 
 
 @dataclasses.dataclass
 class Run:
-    """One attempt at a trial, running in the process of a worker."""
+    """What is known of an attempt at a trial."""
 
     trial: object
     began: float
-    waits: bool = False  # in a queue, which takes none of its time
+    waits: bool = True  # in a queue, which takes none of its time
     curve: list = dataclasses.field(default_factory=list)
     logs: list = dataclasses.field(default_factory=list)
     answer: object = None  # what it said last: `Ended`, `Failed` or `Fatal`
@@ -26,89 +26,74 @@ class Loop:
     """Runs trials until there are no more.
 
     Args:
-        server: The `TrialServer`, or an `ExecutorServer`.
-        workers: Names of the workers.
+        engine: What starts their processes, a `TrialServer` or an `ExecutorEngine`.
+        workers: How many trials run at once.
         queue: The `TrialQueue` that trials come from.
         outcomes: The `Outcomes` that decide about them.
         table: The `LiveTable` to show them in.
-        make_job: Function of a trial that returns its `Job`.
+        start: Function of a trial that returns a new `Attempt` at it.
         deadline: When to stop, on the clock of `time.monotonic`, or None.
     """
 
-    def __init__(self, server, workers, queue, outcomes, table, make_job, deadline):
-        self.server = server
+    def __init__(self, engine, workers, queue, outcomes, table, start, deadline):
+        self.engine = engine
         self.workers = workers
         self.queue = queue
         self.outcomes = outcomes
         self.rules = outcomes.rules
         self.table = table
-        self.make_job = make_job
+        self.start = start
         self.deadline = deadline
-        self.running = {}  # worker -> Run
+        self.running = {}  # Attempt -> Run
         self.losses = 0
 
     def run(self):
-        restarts = 0
         try:
             while self._hand_out():
-                try:
-                    heard = self.server.hear(0.5)
-                except TrialServerLost:
-                    restarts += 1
-                    self._recover_from_loss(restarts)
-                    continue
-                if heard is not None and self._listen(*heard):
-                    restarts = self.losses = 0
+                for attempt, message in hear(self.engine, self.running, 0.5):
+                    self._listen(attempt, message)
                 self._kill_the_late()
                 self.table.update(self.running)
         except KeyboardInterrupt:
             self.table.say("stopped by Ctrl-C; the same call goes on from here")
             raise
+        finally:
+            end(self.engine, self.running)
 
     def _hand_out(self):
-        """Gives trials to free workers. False when none runs and none will."""
+        """Starts as many trials as may run. False when none runs and none will."""
         if self._is_out_of_time():
             return False
-        for worker in self.workers:
-            if worker in self.running:
-                continue
+        while len(self.running) < self.workers:
             trial = self.queue.take(is_running=bool(self.running))
-            if trial is not None:
-                self._start(worker, trial)
+            if trial is None:
+                break
+            self.running[self.start(trial)] = Run(trial, time.monotonic())
+            self.table.update(self.running)
         return bool(self.running)
 
-    def _start(self, worker, trial):
-        self.running[worker] = Run(trial, time.monotonic(), self.server.has_queue)
-        try:
-            self.server.start(worker, self.make_job(trial))
-        except TrialServerLost:
-            return  # heard of again at once, by the loop
-        self.table.update(self.running)
-
-    def _listen(self, worker, message):
-        """Takes in a message. True when a trial ended."""
-        run = self.running.get(worker)
-        if run is None:
-            return False
+    def _listen(self, attempt, message):
+        run = self.running[attempt]
         match message:
             case Begun():
                 run.began, run.waits = time.monotonic(), False
             case Epoch():
                 run.curve.append(message.score)
                 run.logs.append(message.logs)
-                self.server.tell(worker, not self.outcomes.is_hopeless(run.curve))
+                attempt.answer(not self.outcomes.is_hopeless(run.curve))
             case Resumed():
                 run.logs = list(message.logs)
                 run.curve = self._curve(run.logs)
             case Lost():
-                self._recover_from_lost_trial(worker, message.reason)
+                del self.running[attempt]
+                self._recover(run, message.reason)
             case Exit():
-                del self.running[worker]
+                del self.running[attempt]
                 answer = run.answer or Died(message.reason(), message.details)
-                return self.outcomes.conclude(run, answer)
+                if self.outcomes.conclude(run, answer):
+                    self.losses = 0
             case _:
                 run.answer = message
-        return False
 
     def _curve(self, logs):
         objective = self.outcomes.oracle.objective
@@ -117,44 +102,29 @@ class Loop:
             for row in logs
         ]
 
-    def _recover_from_loss(self, restarts):
-        """The server was killed: its trials go on in a new one."""
-        if restarts > MOST_RESTARTS:
-            raise SearchFailed(SERVER_DIED)
-        self.table.say("the server of the trials' processes died and begins anew")
-        self._give_back(self.workers)
-
-    def _recover_from_lost_trial(self, worker, reason):
+    def _recover(self, run, reason):
+        """Takes back the trial of a process that was lost, to go on in another."""
+        if isinstance(run.answer, Ended):
+            return self.outcomes.record(run, run.answer)
         self.losses += 1
-        if self.losses > MOST_LOSSES * len(self.workers):
+        if self.losses > MOST_LOSSES * self.workers:
             raise SearchFailed(
-                f"`executor` must run trials to their end. Received: {self.losses} "
-                f"that it lost, with none ended in between, the last because {reason}. "
-                "Look at what its workers have logged; the same call goes on."
+                f"Trials must run to their end. Received: {self.losses} that were "
+                f"lost, with none ended in between, the last because {reason}. Look at "
+                "what the workers of the executor have logged, or at the memory of "
+                "this host; the same call goes on."
             )
-        trial_id = self.running[worker].trial.trial_id
-        self.table.say(f"trial {trial_id} was lost and goes on: {reason}")
-        self._give_back([worker])
-
-    def _give_back(self, workers):
-        """Takes back the trials of workers that are gone, to go on elsewhere."""
-        for worker in workers:
-            run = self.running.pop(worker, None)
-            if run is None:
-                continue
-            if isinstance(run.answer, Ended):
-                self.outcomes.record(run, run.answer)
-            else:
-                self.queue.put_back(run.trial)
+        self.table.say(f"trial {run.trial.trial_id} was lost and goes on: {reason}")
+        self.queue.put_back(run.trial)
 
     def _kill_the_late(self):
         limit = self.rules.trial_timeout
-        for worker, run in self.running.items():
+        for attempt, run in self.running.items():
             if not limit or run.answer or run.waits:
                 continue
             if time.monotonic() - run.began > limit:
                 run.answer = Late(f"it took more than trial_timeout={limit} s")
-                self.server.kill(worker)
+                attempt.kill()
 
     def _is_out_of_time(self):
         is_out = self.deadline is not None and time.monotonic() > self.deadline

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import keras_tuner
 
-from kseq.tuning.trials.attempts import close_all
+from kseq.tuning.trials.attempts import Attempt, close_all
 from kseq.tuning.trials.errors import SearchFailed
 from kseq.tuning.trials.events import ENDED, of_kind
-from kseq.tuning.trials.executor_server import ExecutorServer
+from kseq.tuning.trials.executor_engine import ExecutorEngine
 from kseq.tuning.trials.exploration import complete, explored
 from kseq.tuning.trials.identity import identity
 from kseq.tuning.trials.job import Failed, Job
 from kseq.tuning.trials.journal import Journal
+from kseq.tuning.trials.layout import SearchDirectory
 from kseq.tuning.trials.loop import Loop
 from kseq.tuning.trials.oracles import Proposer
 from kseq.tuning.trials.outcomes import Outcomes, Rules, check_success
@@ -34,12 +35,12 @@ class Search:
 
     space: keras_tuner.HyperModel
     server: TrialServer
-    executor_server: ExecutorServer | None
+    engine: TrialServer | ExecutorEngine
     settings: dict
     oracle: keras_tuner.Oracle
     first: list
     max_trials: int | None
-    workers: list
+    workers: int
     directory: Path
     overwrite: bool
     rules: Rules
@@ -68,30 +69,29 @@ class Search:
             self.server.close()
 
     def _run_trials(self, journal, known, first, deadline):
-        close_all(journal.files)
-        if self.executor_server is not None:
+        if self.engine is not self.server:
             self.server.close()  # it has explored the space
-            self.server = self.executor_server
-            self.server.open()
+        files = SearchDirectory(self.directory.absolute())
+        close_all(files)
         max_trials = self.max_trials or self.oracle.max_trials
         table = LiveTable(self.verbose, self.oracle.objective)
         queue = TrialQueue(Proposer(self.oracle, known), journal, first, max_trials)
         outcomes = Outcomes(self.space, self.oracle, journal, queue, self.rules, table)
         table.show_past(of_kind(journal.events, ENDED), max_trials)
 
-        def make_job(trial):
-            return self._job(trial, journal)
+        def start(trial):
+            return Attempt(self.engine, files, self._job(trial, journal))
 
-        loop = Loop(
-            self.server, self.workers, queue, outcomes, table, make_job, deadline
-        )
-        with table:
-            loop.run()
+        loop = Loop(self.engine, self.workers, queue, outcomes, table, start, deadline)
+        try:
+            with table:
+                loop.run()
+        finally:
+            close_all(files)
 
     def _job(self, trial, journal):
         # A trial whose process died goes on; one that failed begins with another seed.
         attempt = journal.failures_of(trial.trial_id).count(Failed.kind)
-        journal.trial_directory(trial.trial_id)  # is made
         values = dict(trial.hyperparameters.values)
         epochs = None
         if "tuner/epochs" in values:  # Hyperband
@@ -100,9 +100,8 @@ class Search:
         parts = getattr(objective, "objectives", None) or []
         pairs = [(part.name, part.direction) for part in parts]
         return Job(
-            root=str(self.directory),
-            seed=seed_of_attempt(self.oracle.seed, trial.trial_id, attempt),
             trial=trial.trial_id,
+            seed=seed_of_attempt(self.oracle.seed, trial.trial_id, attempt),
             space=trial.hyperparameters.get_config(),
             values=values,
             objective=pairs or (objective.name, objective.direction),
@@ -110,4 +109,5 @@ class Search:
             past=values.get("tuner/trial_id"),
             executions=self.executions,
             tensorboard=self.tensorboard,
+            waits=self.engine.is_near and self.rules.stopping is not None,
         )

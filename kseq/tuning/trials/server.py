@@ -9,16 +9,14 @@ Every process dies with the one that made it, even when that is killed.
 """
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
 import sys
 import warnings
+from concurrent.futures import Future
 from multiprocessing.connection import wait
 
-from kseq.tuning.trials.errors import TrialServerLost
-from kseq.tuning.trials.job import Exit, Kill, Start, Tell
 from kseq.tuning.trials.payload import (
     Loader,
     hidden_prompt,
@@ -26,13 +24,13 @@ from kseq.tuning.trials.payload import (
     receive_packed,
     send_packed,
 )
+from kseq.tuning.trials.supervision import BREATH, end, report
 
 THREADS_OF_RUNTIMES = ("tf_", "llvm-worker")
-BREATH = 0.1  # seconds between two looks at whether a child has died
 
 
 class TrialServer:
-    """The parent's side: starts trials by name, and hears from them.
+    """The parent's side: has processes started for the folders of attempts.
 
     Args:
         payload: What each trial gets, such as a space and its data; it must pickle.
@@ -40,78 +38,68 @@ class TrialServer:
 
     Raises:
         ValueError: The payload does not pickle.
+
+    Attributes:
+        breath: How many seconds to rest between two looks at the messages.
+        is_near: Whether a process hears at once what it is told.
     """
 
     context = multiprocessing.get_context("spawn")
-    has_queue = False  # a trial begins when it is started
+    breath = 0.02
+    is_near = True
 
     def __init__(self, payload, workers):
         self._packed = pack(payload)
         self._environment = shares(workers)
         self._process = None
-        self.link = None  # the connection to the server, while there is one
+        self._link = None  # the connection to the server, while there is one
+        self._futures = {}  # folder of an attempt -> future
 
-    def open(self):
-        if self._process is not None:
-            return
-        self.link, theirs = self.context.Pipe()
+    def submit(self, folder):
+        """Starts a process, and returns a future that is done when it has ended."""
+        future = self._futures[folder] = Future()
+        future.set_running_or_notify_cancel()
+        if self._process is None:
+            self._open()
+        with contextlib.suppress(OSError):  # it is gone, which `poll` will see
+            self._link.send(folder)
+        return future
+
+    def poll(self):
+        """Brings the futures up to date."""
+        try:
+            while self._link is not None and self._link.poll():
+                self._futures.pop(self._link.recv()).set_result(None)
+        except (EOFError, OSError):
+            lost = ChildProcessError("the server of the trials' processes was killed")
+            for future in self._futures.values():
+                future.set_exception(lost)
+            self.close()
+
+    def _open(self):
+        self._link, theirs = self.context.Pipe()
         with environment(self._environment), hidden_prompt():
             self._process = self.context.Process(
                 target=serve, args=(theirs,), name="kseq-trial-server"
             )
             self._process.start()
         theirs.close()
-        with self._lost():
-            send_packed(self.link, self._packed)
-
-    def start(self, name, job):
-        """Starts a trial. `name` is free again when its `exit` was heard."""
-        self.open()
-        with self._lost():
-            self.link.send(Start(name, job))
-
-    def tell(self, name, message):
-        with self._lost():
-            self.link.send(Tell(name, message))
-
-    def kill(self, name):
-        """Kills a trial; its `exit` will be heard."""
-        with self._lost():
-            self.link.send(Kill(name))
-
-    def hear(self, seconds):
-        """Returns `(name, message)`, or None if all is silent for that long.
-
-        Raises:
-            TrialServerLost: The server was killed, and all trials with it.
-        """
-        with self._lost():
-            return self.link.recv() if self.link.poll(seconds) else None
+        with contextlib.suppress(OSError):
+            send_packed(self._link, self._packed)
 
     def close(self):
         """Kills all trials, and the server."""
+        self._futures.clear()
         if self._process is None:
             return
-        self.link.close()  # which the server takes as the sign to go
-        self.link = None
+        self._link.close()  # which the server takes as the sign to go
+        self._link = None
         self._process.join(5)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
         self._process.close()
         self._process = None
-
-    @property
-    def pid(self):
-        return self._process.pid
-
-    @contextlib.contextmanager
-    def _lost(self):
-        try:
-            yield
-        except (EOFError, OSError) as error:
-            self.close()
-            raise TrialServerLost from error
 
 
 def shares(workers):
@@ -146,87 +134,48 @@ def environment(settings):
 
 
 def serve(connection):
-    """The server's loop: starts and kills trials, and passes messages both ways."""
+    """The server's loop: starts processes, and says when they have ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    children = {}
+    children = {}  # folder of an attempt -> process
     try:
-        from kseq.tuning.trials.trial import run
+        from kseq.tuning.trials.attempt_process import main
 
         load = Loader(receive_packed(connection))
         context = multiprocessing.get_context("fork" if can_fork() else "spawn")
         while True:
-            links = [link for _, link in children.values() if not link.closed]
-            ready = wait([connection, *links], BREATH if children else None)
-            for name in list(children):
-                forward(connection, children, name)
-            if connection in ready:
-                message = connection.recv()
-                child = children.get(message.name)
-                if isinstance(message, Start):
-                    children[message.name] = spawn(context, run, load, message.job)
-                elif child and isinstance(message, Tell):
-                    with contextlib.suppress(OSError):
-                        child[1].send(message.content)
-                elif child and isinstance(message, Kill):
-                    end(child[0])
+            ends = [process.sentinel for process in children.values()]
+            if connection in wait([connection, *ends], BREATH if children else None):
+                folder = connection.recv()
+                children[folder] = spawn(context, main, folder, load)
+            for folder, process in list(children.items()):
+                if process.exitcode is None and os.path.isdir(folder):
+                    continue
+                end(process)
+                process.join()
+                del children[folder]
+                report(folder, process.exitcode)
+                connection.send(folder)
     except (EOFError, OSError):
         pass  # the parent is gone
     finally:
-        for process, _ in children.values():
+        for process in children.values():
             end(process)
 
 
-def spawn(context, run, load, job):
-    mine, theirs = context.Pipe()
-    process = context.Process(target=main, args=(run, theirs, load, job, os.getpid()))
+def spawn(context, main, folder, load):
+    arguments = main, folder, os.getpid(), load
+    process = context.Process(target=in_own_group, args=arguments)
     with warnings.catch_warnings():
         # NumPy's idle threads are no danger to a fork, and JAX has not begun.
         warnings.simplefilter("ignore")
         process.start()
-    theirs.close()
-    return process, mine
+    return process
 
 
-def main(run, connection, load, job, parent):
-    """A trial's process: a group of its own, which dies with the server."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def in_own_group(main, *arguments):
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
-    die_with(parent)
-    run(connection, load, job)
-
-
-def die_with(parent):
-    """Has this process die when its parent does, or has done by now."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            os._exit(1)
-
-
-def forward(connection, children, name):
-    """Passes on what a child says, and at last how it ended."""
-    process, link = children[name]
-    exit_code = process.exitcode  # looked at first: no message comes after
-    try:
-        while not link.closed and link.poll():
-            connection.send((name, link.recv()))
-    except (EOFError, OSError):
-        link.close()
-    if exit_code is not None:
-        end(process)
-        process.join()
-        link.close()
-        del children[name]
-        connection.send((name, Exit(exit_code)))
-
-
-def end(process):
-    """Kills a trial, and whatever it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError, AttributeError):
-        os.killpg(process.pid, signal.SIGKILL)
-    if process.exitcode is None:
-        process.kill()
+    main(*arguments)
 
 
 def can_fork():

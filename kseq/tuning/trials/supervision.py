@@ -1,7 +1,8 @@
-"""What an executor runs for a trial: the one task of an attempt.
+"""The supervision of a trial's process, from its start to its end.
 
-It travels as the text of this file, so that nobody on its way, such as the scheduler of
-Dask, imports kseq and Keras with it: this file knows the standard library alone.
+An executor runs `supervise`, which travels as the text of this file, so that nobody on
+its way, such as the scheduler of Dask, imports kseq and Keras with it: this file knows
+the standard library alone.
 """
 
 import contextlib
@@ -48,11 +49,20 @@ def supervise(folder, environment):
         while process.poll() is None and os.path.isdir(folder):
             time.sleep(BREATH)
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError, AttributeError):
-            os.killpg(process.pid, signal.SIGKILL)
-        if process.poll() is None:
-            process.kill()
-    last = json.dumps(["Exit", {"code": process.wait()}])
+        end(process)
+    report(folder, process.wait())
+
+
+def end(process):
+    """Kills the process of a trial, and whatever it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError, AttributeError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+
+
+def report(folder, code):
+    """Says that the process has ended, after all that it has said itself."""
+    last = json.dumps(["Exit", {"code": code}])
     with contextlib.suppress(FileNotFoundError):  # the attempt is closed
         with open(os.path.join(folder, "messages.jsonl"), "a") as messages:
             messages.write(f"\n{last}\n")  # what a kill has cut off ends there

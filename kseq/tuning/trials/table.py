@@ -118,10 +118,10 @@ class LiveTable:
             cells = [state, score, str(len(event["curve"])), f"{event['seconds']:.1f}"]
             style = "bold" if event is best else "red" if failed else None
             table.add_row(event["trial"], *cells, style=style)
-        for worker, run in getattr(self, "running", {}).items():
+        for run in getattr(self, "running", {}).values():
             seen = [value for value in run.curve if value is not None]
             score = f"{seen[-1]:.5g}" if seen else ""
             took = f"{time.monotonic() - run.began:.1f}"
-            cells = [f"running on {worker}", score, str(len(run.curve)), took]
+            cells = ["running", score, str(len(run.curve)), took]
             table.add_row(run.trial.trial_id, *cells, style="cyan")
         return table

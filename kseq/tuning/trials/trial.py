@@ -30,7 +30,7 @@ def run(connection, load, job):
     redirect_output(job.directory.output)
     try:
         keras.utils.set_random_seed(job.seed)
-        if job.trial is None:
+        if job.space is None:
             connection.send(Explored(explore(load()[0])))
         else:
             connection.send(train(load, job, connection))

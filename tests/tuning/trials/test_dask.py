@@ -13,7 +13,7 @@ from kseq.tuning.search import search
 from kseq.tuning.trials.errors import SearchFailed
 from tests.forking import forked_trials, forkserver
 from tests.tuning.searches import Small, Waiting, X, Y, settings
-from tests.tuning.test_search import facts, is_alive, wait_until
+from tests.tuning.test_search import facts, is_alive, parent_of, wait_until
 
 distributed = pytest.importorskip("distributed")
 HAS_KERAS = "'keras' in __import__('sys').modules"
@@ -52,10 +52,6 @@ class Cluster:
         for process in self.processes:
             process.kill()
             process.wait()
-
-
-def parent_of(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def trial_in_the_middle(folder):

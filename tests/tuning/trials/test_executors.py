@@ -8,27 +8,30 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kseq.tuning.search import search
 from kseq.tuning.trials import supervision
 from kseq.tuning.trials.attempts import Attempt, FileLink, close_all
 from kseq.tuning.trials.errors import SearchFailed
-from kseq.tuning.trials.executor_server import ExecutorServer
+from kseq.tuning.trials.executor_engine import ExecutorEngine
 from kseq.tuning.trials.job import (
     Begun,
     Ended,
     Epoch,
     Exit,
+    Explored,
     Failed,
     Fatal,
     Job,
     Resumed,
 )
-from kseq.tuning.trials.layout import AttemptDirectory, SearchDirectory
+from kseq.tuning.trials.layout import SearchDirectory
 from kseq.tuning.trials.stopping import MedianStopping
 from kseq.tuning.trials.table import LiveTable
 from tests.forking import forked_trials
@@ -179,10 +182,7 @@ class Abroad(concurrent.futures.Executor):
 
 
 def test_a_task_imports_neither_keras_nor_kseq(tmp_path):
-    (tmp_path / "trials" / "0003").mkdir(parents=True)
-    server = ExecutorServer(Abroad(tmp_path / "task"), None, tmp_path)
-    server.start("worker", Job("", seed=3, trial="0003"))
-    close_all(server.files)
+    attempt_at(tmp_path).close()
     program = (
         "import pickle, sys, time\n"
         f"task = pickle.load(open({str(tmp_path / 'task')!r}, 'rb'))\n"
@@ -201,56 +201,72 @@ def test_a_task_imports_neither_keras_nor_kseq(tmp_path):
     assert not rooms & {"kseq", "keras", "tensorflow", "jax", "torch", "numpy"}
 
 
+def attempt_at(directory):
+    """An attempt that no engine takes up, at trial 0003."""
+    engine = ExecutorEngine(Abroad(directory / "task"), None, directory)
+    return Attempt(engine, SearchDirectory(directory), Job("0003", seed=3))
+
+
 def test_an_attempt_that_is_closed_cannot_report(tmp_path, forked):
-    directory = SearchDirectory(tmp_path)
-    trial = directory.trial("0003")
+    trial = SearchDirectory(tmp_path).trial("0003")
     trial.path.mkdir(parents=True)
     trial.events.touch()
     trial.checkpoint(0).write_text("two epochs")
-    attempt = Attempt(tmp_path, Job("", seed=3, trial="0003"))
+    attempt = attempt_at(tmp_path)
     job, _ = pickle.loads(attempt.files.job.read_bytes())
     assert job.directory.checkpoint(0).read_text() == "two epochs"
     assert trial.events.exists() and not trial.checkpoints()
-    stale = FileLink(AttemptDirectory(attempt.files.path))
+    stale = FileLink(attempt.files, waits=True)
     stale.send(Begun())
     assert attempt.messages() == [Begun()] and attempt.messages() == []
     job.directory.checkpoint(0).write_text("three epochs")
-    later = [attempt, Attempt(tmp_path, Job("", seed=3, trial="0003"))]
+    later = attempt_at(tmp_path)
     attempt.close()
     assert trial.checkpoint(0).read_text() == "three epochs"
-    with pytest.raises(FileNotFoundError):
-        stale.send(Begun())
-    assert [each.messages() for each in later] == [[], []]
-    supervision.supervise(str(later[1].files.path), {})
-    *_, failed = later[1].messages()
-    assert isinstance(failed, Exit) and failed.code == 1
+    for report in (lambda: stale.send(Begun()), stale.recv):
+        with pytest.raises(FileNotFoundError):
+            report()
+    assert attempt.messages() == later.messages() == []
+    later.search.payload.unlink()
+    supervision.supervise(str(later.files.path), {})
     with pytest.raises(FileExistsError):
-        supervision.supervise(str(later[1].files.path), {})
-    close_all(directory)
-    assert {path.name for path in tmp_path.iterdir()} == {"trials"}
+        supervision.supervise(str(later.files.path), {})
+    *_, failed = later.messages()
+    assert isinstance(failed, Exit) and failed.code == 1
+    attempt_at(tmp_path)
+    close_all(SearchDirectory(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"trials", "task"}
 
 
 def test_messages_come_as_they_were_sent(tmp_path):
-    (tmp_path / "trials" / "0003").mkdir(parents=True)
-    attempt = Attempt(tmp_path, Job("", seed=3, trial="0003"))
-    link = FileLink(attempt.files)
+    attempt = attempt_at(tmp_path)
+    link = FileLink(attempt.files, waits=False)
     ended = Ended(0.1, 2, {"loss": [0.3, None]}, False, None, True, {"space": []})
     sent = [Begun(), Resumed([{"loss": 0.3}]), Epoch(None, {"loss": 0.1}), ended]
-    sent += [Failed("ü\n", "line\nline"), Fatal("no")]
+    sent += [Failed("ü\n", "line\nline"), Fatal("no"), Explored({"space": []})]
     for message in sent:
         link.send(message)
+    link.send(Epoch(np.float32(0.5), {}))
     with open(attempt.files.messages, "ab") as file:
         file.write(b'["Epoch", {"sc')
-    assert attempt.messages() == sent
+    assert attempt.messages() == [*sent, Epoch(0.5, {})]
     with open(attempt.files.messages, "ab") as file:
         file.write(b'ore": 3.0, "logs": {}}]\n')
     assert attempt.messages() == [Epoch(3.0, {})]
     with open(attempt.files.messages, "ab") as file:
-        file.write(b'["Epoch", {"sc\n["Exit", {"code": 0}]\n')
+        file.write(b'["Epoch", {"sc')
+    supervision.report(attempt.files.path, 0)
     assert attempt.messages() == [Exit(0)]
-    assert link.recv()
-    attempt.stop()
-    assert not link.recv()
+
+
+def test_an_answer_is_waited_for_where_it_comes_at_once(tmp_path):
+    attempt = attempt_at(tmp_path)
+    waiting, passing = (FileLink(attempt.files, waits) for waits in (True, False))
+    assert passing.recv()
+    for go_on in (True, True, False):
+        threading.Timer(0.1, attempt.answer, [go_on]).start()
+        assert waiting.recv() == go_on
+    assert not passing.recv()
 
 
 def test_a_broken_pool_ends_the_search_and_another_goes_on(tmp_path, straight):

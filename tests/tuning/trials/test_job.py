@@ -1,18 +1,12 @@
-import dataclasses
-
 import pytest
 
 from kseq.tuning.trials.job import Died, Exit, Failed, Job, Late
-from kseq.tuning.trials.layout import SearchDirectory
 
 
-def test_a_job_may_keep_its_files_in_a_folder_of_its_own(tmp_path):
-    job = Job("/there", seed=3, trial="07", values={"units": 5}, epochs=(0, 3))
-    there = SearchDirectory("/there").trial("07").output
-    assert job.directory.output == there and job.keeps_state
-    moved = dataclasses.replace(job, folder=str(tmp_path))
-    assert moved.directory.output.parent == tmp_path
-    assert Job("/there", seed=3).directory.output.parent.as_posix() == "/there"
+def test_a_job_keeps_its_files_in_the_folder_of_its_attempt(tmp_path):
+    job = Job("07", seed=3, epochs=(0, 3), folder=str(tmp_path))
+    assert job.directory.output.parent == tmp_path and job.keeps_state
+    assert not Job("07", seed=3).keeps_state
 
 
 @pytest.mark.parametrize(
