@@ -23,8 +23,9 @@ engine that serves every model, on TensorFlow, JAX and PyTorch:
 - `kseq.datasets`: named data sets, found on disk or downloaded, checked by checksum.
 - `kseq.plots`: attention maps and training curves (`pip install kseq[plots]`).
 - `kseq.tuning`: search spaces over all of it, for KerasTuner.
+- `kseq.corpora`: large files of text, written by a saved pipeline.
 
-`kseq.datasets`, `kseq.plots` and `kseq.tuning` are imported when they are first named.
+The last four of them are imported when they are first named.
 The others come with `import kseq`, so that Keras knows every class of a saved model.
 """
 
@@ -50,7 +51,7 @@ try:
 except metadata.PackageNotFoundError:  # a source tree that is not installed
     __version__ = "unknown"
 
-_LAZY_ROOMS = ("datasets", "plots", "tuning")
+_LAZY_ROOMS = ("corpora", "datasets", "plots", "tuning")
 
 
 def __getattr__(name):

@@ -19,7 +19,8 @@ from kseq.layers import RecurrentDecoder
 from tests.helpers import random_array
 
 ROOT = Path(__file__).parents[1]
-ROOMS = "builders datasets decoding images layers plots text training tuning".split()
+ROOMS = "builders corpora datasets decoding images layers plots text training".split()
+ROOMS += ["tuning"]
 TABLES = {
     room: importlib.import_module(f"tests.advice.{room}").ADVICE for room in ROOMS
 }

@@ -56,6 +56,7 @@ MAY_IMPORT = {
         "kseq.layers.masking",
     },
     "kseq/executors.py": set(),
+    "kseq/corpora": {"kseq.executors", "kseq.text"},
     "kseq/tuning": {
         "keras",
         "keras_tuner",
