@@ -1,0 +1,196 @@
+"""Learning pieces from many lines, and cutting the lines: time and peak memory.
+
+    python benchmarks/pieces.py --lines 1000000
+    python benchmarks/pieces.py --lines 100000 --systems "kseq, unigram" sentencepiece
+
+Lines are the captions of Multi30k in both languages; where there are not enough, halves
+of two lines make another. Each system learns from the same file in a process of its own
+and then cuts all its lines into lists of ids, a chunk at a time; one system at a time.
+`learn_s` and `encode_s` do not count the imports, `peak_mb` counts everything. Needs
+the extra `pieces`; what is compared with needs `pip install tokenizers`.
+"""
+
+import argparse
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+CHUNK = 10_000
+SYSTEMS = {}
+
+
+def system(name):
+    """Makes a function one of the systems.
+
+    It imports what it needs and returns two functions: `learn(lines, size)`, and
+    `encode(lines)` for a list of lines.
+    """
+
+    def add(function):
+        SYSTEMS[name] = function
+        return function
+
+    return add
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lines", type=int, default=100_000)
+    parser.add_argument("--pieces", type=int, default=8000)
+    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), metavar="NAME")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        return print(json.dumps(measure(*options.worker, options.pieces)))
+    rows = []
+    print(f"{options.lines:,} lines, {options.pieces:,} pieces")
+    print(f"{'':<24}{'learn_s':>10}{'encode_s':>10}{'peak_mb':>10}{'ids':>14}")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in lines_of_captions(options.lines))
+        file.flush()
+        for name in options.systems or SYSTEMS:
+            command = [sys.executable, *sys.argv, "--worker", name, file.name]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                print(f"{name}: {done.stderr.strip().splitlines()[-1]}")
+                continue
+            figures = json.loads(done.stdout.splitlines()[-1])
+            learn, encode, peak, ids = figures.values()
+            print(f"{name:<24}{learn:>10.1f}{encode:>10.1f}{peak:>10.0f}{ids:>14,}")
+            case = {"case": f"pieces_of_{options.lines}_lines", "system": name}
+            for metric, value in figures.items():
+                unit = {"peak_mb": "MB", "ids": "ids"}.get(metric, "s")
+                rows.append({**case, "metric": metric, "value": value, "unit": unit})
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(rows, file, indent=1)
+
+
+def lines_of_captions(number):
+    """Captions, and where they do not suffice, halves of two of them."""
+    import kseq
+
+    source, target = kseq.datasets.load("multi30k")["train"]
+    captions = [*source, *target]
+    draw = random.Random(0)
+    draw.shuffle(captions)
+    yield from captions[:number]
+    for _ in range(number - len(captions)):
+        first, second = draw.choice(captions).split(), draw.choice(captions).split()
+        yield " ".join(first[: len(first) // 2] + second[len(second) // 2 :])
+
+
+def measure(name, path, pieces):
+    """The seconds that a system takes, and the memory of its process."""
+    learn, encode = SYSTEMS[name]()
+    began = time.perf_counter()
+    learn(lines_of(path), int(pieces))
+    learned = time.perf_counter()
+    num_ids, chunk = 0, []
+    for line in lines_of(path):
+        chunk.append(line)
+        if len(chunk) == CHUNK:
+            num_ids += sum(map(len, encode(chunk)))
+            chunk = []
+    num_ids += sum(map(len, encode(chunk))) if chunk else 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds = {"learn_s": learned - began, "encode_s": time.perf_counter() - learned}
+    rounded = {metric: round(value, 2) for metric, value in seconds.items()}
+    return {**rounded, "peak_mb": round(peak), "ids": num_ids}
+
+
+def lines_of(path):
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            yield line.rstrip("\n")
+
+
+def by_kseq(split, **options):
+    import kseq
+
+    learned = []
+
+    def learn(lines, size):
+        vocabulary = kseq.text.Vocabulary(split, max_tokens=size, **options)
+        learned.append(vocabulary.adapt(lines))
+
+    return learn, lambda lines: learned[0].encode(lines)
+
+
+def by_sentencepiece(model):
+    import io
+
+    import sentencepiece
+
+    learned = []
+
+    def learn(lines, size):
+        writer = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=lines,
+            model_writer=writer,
+            vocab_size=size,
+            model_type=model,
+            byte_fallback=True,
+            hard_vocab_limit=False,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            minloglevel=3,
+        )
+        proto = writer.getvalue()
+        learned.append(sentencepiece.SentencePieceProcessor(model_proto=proto))
+
+    return learn, lambda lines: learned[0].encode(lines)
+
+
+def by_tokenizers(model, trainer, **options):
+    import tokenizers
+
+    tokenizer = tokenizers.Tokenizer(getattr(tokenizers.models, model)(**options))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+
+    def learn(lines, size):
+        kind = getattr(tokenizers.trainers, trainer)
+        learner = kind(vocab_size=size, special_tokens=["<unk>"], show_progress=False)
+        tokenizer.train_from_iterator(lines, learner)
+
+    return learn, lambda lines: [e.ids for e in tokenizer.encode_batch(lines)]
+
+
+@system("kseq, unigram")
+def kseq_unigram():
+    return by_kseq("sentence_piece")
+
+
+@system("sentencepiece, unigram")
+def sentencepiece_unigram():
+    return by_sentencepiece("unigram")
+
+
+@system("kseq, bpe")
+def kseq_bpe():
+    return by_kseq("sentence_piece", model="bpe")
+
+
+@system("sentencepiece, bpe")
+def sentencepiece_bpe():
+    return by_sentencepiece("bpe")
+
+
+@system("tokenizers, bpe")
+def tokenizers_bpe():
+    return by_tokenizers("BPE", "BpeTrainer", unk_token="<unk>")
+
+
+@system("kseq, word_piece")
+def kseq_word_piece():
+    return by_kseq("word_piece")
+
+
+if __name__ == "__main__":
+    main()
