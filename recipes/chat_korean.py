@@ -74,6 +74,7 @@ def build(options, train):
         "character": ("character", "NFC"),
         "jamo": ("character", "NFD"),
         "word_piece": ("word_piece", "NFC", False, options.pieces),
+        "sentence_piece": ("sentence_piece", "NFC", False, options.pieces),
     }
     vocabulary = kseq.text.Vocabulary(*kinds[options.tokens]).adapt(train[0] + train[1])
     console.print(f"{vocabulary.size:,} tokens: {' '.join(vocabulary.tokens[-12:])}")
@@ -214,12 +215,13 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add, path = parser.add_argument, pathlib.Path
     add("--model", choices=["transformer", "gru"], default="transformer")
-    add("--tokens", choices=["character", "jamo", "word_piece"], default="character")
+    kinds = ["character", "jamo", "word_piece", "sentence_piece"]
+    add("--tokens", choices=kinds, default="character")
     add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
     add("--output", type=folder, default="chat", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="use a saved model, do not train")
     add("--say", nargs="+", metavar="TEXT", help='what to answer: "뭐 먹을까?"')
-    add("--pieces", type=count, default=8000, help="how many word pieces")
+    add("--pieces", type=count, default=8000, help="how many pieces of either kind")
     add("--width", type=count, default=256)
     add("--dropout", type=share, default=0.3)
     add("--epochs", type=count, default=15)

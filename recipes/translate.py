@@ -67,9 +67,9 @@ def main(argv=None):
 
 
 def build(options, sources, targets):
-    """An untrained translator, with the word pieces of its two languages."""
+    """An untrained translator, with the pieces of its two languages."""
     source, target = (
-        kseq.text.Vocabulary("word_piece", "NFC", max_tokens=options.pieces).adapt(x)
+        kseq.text.Vocabulary(options.split, "NFC", max_tokens=options.pieces).adapt(x)
         for x in (sources, targets)
     )
     layers, width, dropout = kseq.layers, options.width, options.dropout
@@ -239,7 +239,8 @@ def parse_arguments(argv):
     add("--output", type=folder, default="translate", help="folder of what is made")
     add("--load", type=path, metavar="FILE", help="use a saved model, do not train")
     add("--translate", nargs="+", metavar="TEXT", help="what to translate with --load")
-    add("--pieces", type=count, default=5000, help="word pieces of each language")
+    add("--pieces", type=count, default=5000, help="pieces of each language")
+    add("--split", choices=["word_piece", "sentence_piece"], default="word_piece")
     add("--width", type=count, default=256)
     add("--layers", type=count, help="3 of a transformer, 1 of a gru")
     add("--dropout", type=share, help="0.2 for a transformer, 0.3 for a gru")

@@ -81,6 +81,7 @@ ELSEWHERE = {
         )
         for advice in (
             " with `pip install kseq[export]`.",
+            " with `pip install kseq[pieces]`.",
             " with `pip install kseq[plots]`.",
             " with `pip install kseq[tuning]`, or use `table()`, which needs nothing.",
             " with `pip install tensorflow-text`.",
@@ -91,6 +92,7 @@ ELSEWHERE = {
 }
 PACKAGES = {
     "kseq[export]": "tf2onnx",
+    "kseq[pieces]": "sentencepiece",
     "kseq[plots]": "matplotlib",
     "kseq[recipes]": "sacrebleu",
     "kseq[tuning]": "pandas",

@@ -1,8 +1,10 @@
 """Text that comes token by token, in pieces that no later token changes."""
 
+import functools
 import unicodedata
 
 from kseq.text.pieces import CONTINUED
+from kseq.text.token_ids import REPLACEMENT
 from kseq.text.tokenizers import COMPOSED
 
 JAMO = (("\u1160", "\u11ff"), ("\ud7b0", "\ud7fb"))  # vowels and final consonants
@@ -32,7 +34,10 @@ class TextStream:
     def __init__(self, vocabulary):
         self.vocabulary, self.ids, self.given = vocabulary, [], 0
         self.form = COMPOSED[vocabulary.normalization] or "NFC"
+        self.has_bytes = "<0xE2>" in vocabulary.tokens
         self.joining = joining_characters(vocabulary.tokens)
+        if self.has_bytes and vocabulary.normalization:
+            self.joining = every_joining_character()
 
     def push(self, ids):
         """Takes the next tokens; returns what is certain now and was not before."""
@@ -57,6 +62,8 @@ class TextStream:
         has_ended = self.vocabulary.end_token_id in self.ids
         if has_ended or not isinstance(text, str):  # symbols, each by itself
             return len(text)
+        if self.has_bytes:  # some of which may be the beginning of a character
+            text = text.rstrip(REPLACEMENT)
         first = len(text) - 1
         while first > 0 and is_joining(text[first]):
             first -= 1
@@ -84,6 +91,12 @@ def joining_characters(tokens):
     """The characters by which a token can change what stands before it."""
     parts = (token.removeprefix(CONTINUED) for token in tokens)
     return sorted({part[0] for part in parts if part and is_joining(part[0])})
+
+
+@functools.cache
+def every_joining_character():
+    """The characters that belong to the one before, of which bytes can come to any."""
+    return [chr(i) for i in range(0x20000) if is_joining(chr(i))]
 
 
 def is_joining(character):

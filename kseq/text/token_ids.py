@@ -1,4 +1,7 @@
-"""The ids of tokens: four special ones, then one for each token in its order."""
+"""The ids of tokens: four special ones, then one for each token in its order.
+
+Axes in shape comments: B texts, L tokens of a text. An L in brackets is ragged.
+"""
 
 import collections
 import numbers
@@ -18,8 +21,10 @@ HINTS = {  # by the number of axes
 }
 
 
-class TokenIds:
-    """Symbols to ids and back.
+class Ids:
+    """Numbers for symbols: the special ones, and one for each token in its order.
+
+    What texts are numbered by, `numbers` and `unknown`, is up to each subclass.
 
     Args:
         tokens: Different strings, in the order of their ids.
@@ -37,12 +42,6 @@ class TokenIds:
             raise ValueError(
                 f"`tokens` must be different. Received: {token!r}, {count} times."
             )
-        import tensorflow as tf
-
-        with tf.init_scope():
-            ids = tf.range(END + 1, END + 1 + len(tokens))
-            table = tf.lookup.KeyValueTensorInitializer(tf.constant(tokens), ids)
-            self.table = tf.lookup.StaticHashTable(table, UNKNOWN)
         self.symbols = (REPLACEMENT,) * (END + 1) + tuple(tokens)  # of every id
 
     @property
@@ -53,11 +52,15 @@ class TokenIds:
     def __len__(self):
         return len(self.symbols)
 
-    def ids(self, symbols, start=False, end=False):
-        """Looks up ragged symbols, and puts start and end around them."""
+    def resources(self):
+        """What an exported graph must keep besides its constants."""
+        return []
+
+    def ids(self, texts, start=False, end=False):
+        """Numbers of texts as the tokenizer gives them, with start and end around."""
         import tensorflow as tf
 
-        ids = self.table.lookup(symbols)  # B (L)
+        ids = self.numbers(texts)  # B (L)
         column = tf.ones([ids.nrows(), 1], "int32")
         if start:
             ids = tf.concat([START * column, ids], axis=1)
@@ -81,6 +84,31 @@ class TokenIds:
                 "vocabulary that the model was trained with."
             )
         return [self.symbols[i] for i in ids[text_positions(ids)]]
+
+
+class TokenIds(Ids):
+    """Symbols to ids and back, by a table."""
+
+    def __init__(self, tokens):
+        super().__init__(tokens)
+        import tensorflow as tf
+
+        with tf.init_scope():
+            ids = tf.range(END + 1, END + 1 + len(tokens))
+            table = tf.lookup.KeyValueTensorInitializer(tf.constant(tokens), ids)
+            self.table = tf.lookup.StaticHashTable(table, UNKNOWN)
+
+    def resources(self):
+        return [self.table]
+
+    def numbers(self, symbols):
+        """Ids `B (L)` of ragged symbols."""
+        return self.table.lookup(symbols)
+
+    def unknown(self, symbols):
+        """The symbols, in UTF-8, that have no id of their own."""
+        lacking = self.numbers(symbols).values == UNKNOWN
+        return symbols.values[lacking].numpy().tolist()
 
 
 def rows_of(ids):

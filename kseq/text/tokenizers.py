@@ -17,7 +17,9 @@ from kseq.text.punctuation import SPACING, join_marks, split_marks
 from kseq.text.token_ids import by_frequency
 from kseq.text.validation import is_list, shortened, strings, utf8
 
-SPLITS = ("character", "word", "word_and_mark", "word_piece", None)
+FIXED = ("byte", "jamo")  # whose tokens need no texts
+WHOLE = ("sentence_piece", *FIXED)  # numbered without symbols in between
+SPLITS = ("character", "word", "word_and_mark", "word_piece", *WHOLE, None)
 MARKED = ("word_and_mark", "word_piece")  # the marks apart, the spaces kept
 COMPOSED = {None: None, "NFC": "NFC", "NFD": "NFC", "NFKC": "NFKC", "NFKD": "NFKC"}
 UNICODE_SPACES = r"[\pZ\x{85}]"  # what tf.strings.split does not take for a space
@@ -36,6 +38,7 @@ class Tokenizer:
         self.split, self.lowercase = split, lowercase
         self.normalization = normalization
         self.cut = None  # what cuts words into pieces, once there are pieces
+        self.table = None
 
     def learn(self, texts, limit, min_count):
         """Learns tokens from texts: `(tokens, number of different symbols)`."""
@@ -54,16 +57,34 @@ class Tokenizer:
             tokens = [word for word in seen if counts[word] >= min_count][:limit]
         return [*spacing, *tokens] if tokens else [], different
 
-    def use(self, tokens):
-        """Cuts words into these tokens, if they are pieces."""
+    def use(self, table):
+        """Cuts words into the tokens of this table, if they are pieces."""
+        self.table = table
         if self.split == "word_piece":
-            self.cut = piece_tokenizer(tokens)
+            self.cut = piece_tokenizer(table.tokens)
+
+    def lines(self, texts):
+        """An iterator of texts in UTF-8, normalized, of which few are in memory."""
+        for first, chunk in chunks(texts, 10_000):
+            yield from self.encoded(chunk, first)
+
+    def encoded(self, texts, first=0):
+        """Texts as a list in UTF-8, normalized; without TensorFlow if nothing is."""
+        is_list = not hasattr(texts, "numpy")
+        if is_list and self.normalization is None and not self.lowercase:
+            return utf8("texts", strings("texts", texts, first), first)
+        return self.words(texts, first).numpy().tolist()
 
     def words(self, texts, first=0):
-        """Texts as symbols, `B (L)`, words not yet cut into pieces."""
+        """Texts as symbols, `B (L)`, words not yet cut into pieces.
+
+        What is numbered without symbols stays texts, `(B,)`.
+        """
         import tensorflow as tf
 
         texts = self._normalized(as_tensor(texts, self.split, first))
+        if self.split in WHOLE:
+            return texts
         if self.split is None:
             return tf.ragged.boolean_mask(texts, texts != "")
         if self.split == "character":
@@ -74,7 +95,7 @@ class Tokenizer:
         return split_marks(texts)
 
     def symbols(self, texts):
-        """Texts as symbols, `B (L)`."""
+        """Texts as symbols, `B (L)`, or as `words` leaves them."""
         words = self.words(texts)
         return words if self.cut is None else self.cut(words)
 
@@ -87,6 +108,8 @@ class Tokenizer:
 
         if self.split is None:
             return [compose(symbol) for symbol in symbols]
+        if self.split in WHOLE:
+            return compose(self.table.join(symbols))
         if self.split == "word_piece":
             symbols = join_pieces(symbols)
         if self.split in MARKED:

@@ -83,6 +83,16 @@ def at_least(name, value, least):
     return int(value)
 
 
+def checked_share(name, value, least=0):
+    """Returns the value as a float if it is a number from the least to 1."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not least <= value <= 1:
+        raise ValueError(
+            f"`{name}` must be a number from {least} to 1. Received: {name}={value!r}."
+        )
+    return float(value)
+
+
 def shortened(value):
     """A value for an error message, of a length that can be read."""
     text = repr(value)

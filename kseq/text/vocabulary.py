@@ -1,22 +1,35 @@
 """Vocabularies: texts to token ids and back.
 
-`tokenizers.py` cuts texts into symbols, and `token_ids.py` numbers them.
+`tokenizers.py` cuts texts into symbols, and `token_ids.py` numbers them;
+`sentence_pieces.py` and `byte_tokens.py` do both.
 
 Axes in shape comments: B texts, L tokens of a text. An L in brackets is ragged.
 """
 
+import base64
 import itertools
 import os
+import pathlib
 
 import keras
 
+from kseq.text.byte_tokens import ByteIds
+from kseq.text.detokenizing import check_split, detokenized
 from kseq.text.files import read_json, replace_json, write_json
+from kseq.text.sentence_pieces import (
+    MODELS,
+    SentencePieces,
+    learn_sentence_pieces,
+    with_special_ids,
+)
 from kseq.text.token_ids import END, PADDING, START, UNKNOWN, TokenIds, rows_of
-from kseq.text.tokenizers import COMPOSED, MARKED, SPLITS, Tokenizer
-from kseq.text.validation import at_least, one_of
+from kseq.text.tokenizers import COMPOSED, FIXED, MARKED, SPLITS, WHOLE, Tokenizer
+from kseq.text.validation import at_least, checked_share, one_of, shortened
 
-ASSET = "tokens.json"
+ASSET, MODEL_ASSET = "tokens.json", "sentencepiece.model"
 OPTIONS = ("split", "normalization", "lowercase", "max_tokens", "min_count")
+PIECE_OPTIONS = ("model", "byte_fallback", "character_coverage")
+CUT = ("word_piece", "sentence_piece")  # which end where they are told to
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -35,15 +48,25 @@ class Vocabulary(keras.layers.Layer):
             apart into jamo); `"word"` for symbols between white space, as in words or
             `"HH AH0 L OW1"`; `"word_and_mark"` for words and punctuation marks, and
             `"word_piece"` for frequent words and marks whole, other words in pieces:
-            both give the text back with its spaces, runs of white space as one; None
-            if each text is already a list of symbols. An empty symbol is no symbol:
+            both give the text back with its spaces, runs of white space as one;
+            `"sentence_piece"` for pieces that the package `sentencepiece` learns, of
+            any script and with their spaces, which give every text back exactly;
+            `"byte"` for the bytes of UTF-8 and `"jamo"` for these and the jamo of
+            Hangul, both of which need no `adapt` and give every text back; None if each
+            text is already a list of symbols. An empty symbol is no symbol:
             rows of a dense tensor may be padded with it.
         normalization: None or the Unicode form `"NFC"`, `"NFD"`, `"NFKC"` or `"NFKD"`.
             Needs tensorflow-text.
         lowercase: Whether to lowercase the texts, in the same way in every locale.
-        max_tokens: Greatest `size`, the special tokens included. None for no limit,
-            which word pieces need.
-        min_count: How often a symbol must be seen to become a token.
+        max_tokens: Greatest `size`, the special tokens included. None for no limit;
+            pieces need one.
+        min_count: How often a symbol must be seen to become a token. 1 for splits that
+            do not count: `"sentence_piece"`, `"byte"`, `"jamo"`.
+        model: For `"sentence_piece"`: `"unigram"`, the default, or `"bpe"`.
+        byte_fallback: For `"sentence_piece"`: whether what has no piece is cut into
+            bytes, the default, so that nothing is unknown and texts come back exactly.
+        character_coverage: For `"sentence_piece"`: the share of all letters that have
+            pieces of their own, the rarest left out; 0.98 to 1, 0.9995 by default.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -87,41 +110,58 @@ class Vocabulary(keras.layers.Layer):
         lowercase=False,
         max_tokens=None,
         min_count=1,
+        model=None,
+        byte_fallback=None,
+        character_coverage=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.split = one_of("split", split, SPLITS)
         self.normalization = one_of("normalization", normalization, COMPOSED)
         self.lowercase = one_of("lowercase", lowercase, (True, False))
-        self.max_tokens = None
-        if max_tokens is not None:
-            least = END + (4 if split in MARKED else 2)
-            self.max_tokens = at_least("max_tokens", max_tokens, least)
-        elif split == "word_piece":
-            raise ValueError(
-                "Word pieces need `max_tokens`, as there is no end to what can be cut. "
-                "Received: max_tokens=None. 8000 suits many languages."
-            )
+        self._set_piece_options(model, byte_fallback, character_coverage)
         self.min_count = at_least("min_count", min_count, 1)
+        if split in WHOLE and self.min_count > 1:
+            raise ValueError(
+                f"`min_count` must be 1 with split={split!r}, which does not count. "
+                f"Received: min_count={min_count}."
+            )
         self.built = True
         self._convert_input_args = False
         self._allow_non_tensor_positional_args = True
         self._tokenizer = Tokenizer(split, normalization, lowercase)
-        self._table = None  # `TokenIds`, once there are tokens
+        self._table = None  # `Ids`, once there are tokens
+        if split in FIXED:
+            self._use(ByteIds(split))
+        self.max_tokens = None
+        if max_tokens is not None:
+            least = self._least_tokens()
+            self.max_tokens = at_least("max_tokens", max_tokens, least)
+        elif split in CUT:
+            raise ValueError(
+                "Pieces need `max_tokens`, as there is no end to what can be cut. "
+                "Received: max_tokens=None. 8000 suits many languages."
+            )
 
     def adapt(self, texts):
         """Learns the tokens from texts, and forgets those it had.
 
+        `"byte"` and `"jamo"` have theirs already. `"sentence_piece"` learns from a
+        million texts at most, drawn from what comes where there are more, so memory is
+        bounded.
+
         Args:
-            texts: Any iterable of texts, or of lists of symbols with `split=None`;
-                a `tf.data.Dataset` goes in as `dataset.as_numpy_iterator()`.
+            texts: Any iterable of texts, or of lists of symbols with `split=None`; a
+                file as `open(path, encoding="utf-8")`, a `tf.data.Dataset` as
+                `dataset.as_numpy_iterator()`.
 
         Returns:
             The vocabulary itself.
 
         Raises:
-            ValueError: No symbol is left to become a token, or a text is no UTF-8 or
-                holds a NUL.
+            ImportError: `"sentence_piece"` needs `kseq[pieces]`.
+            ValueError: No symbol is left to become a token, `max_tokens` leaves no room
+                for the letters, or a text is no UTF-8 or holds a NUL.
 
         Example:
 
@@ -131,6 +171,10 @@ class Vocabulary(keras.layers.Layer):
         >>> pieces.spell(pieces.encode(["lower, slower"])[0])
         ['lower', ',', 'slow', '##er']
         """
+        if self.split in FIXED:
+            return self
+        if self.split == "sentence_piece":
+            return self._learn_sentence_pieces(texts)
         limit = None if self.max_tokens is None else self.max_tokens - END - 1
         tokens, seen = self._tokenizer.learn(texts, limit, self.min_count)
         if not tokens:
@@ -142,6 +186,86 @@ class Vocabulary(keras.layers.Layer):
             )
         self._set_tokens(tokens)
         return self
+
+    @classmethod
+    def from_sentence_piece(cls, model, normalization=None, lowercase=False, **kwargs):
+        """Takes over a model that `sentencepiece` has learned elsewhere.
+
+        Texts are cut as its own processor cuts them, by its own normalization; only the
+        ids are others, as the special tokens come first, in the order of kseq.
+
+        Args:
+            model: The path of a `.model` file, or what is in it as bytes.
+            normalization: As for the class; before that of the model.
+            lowercase: As for the class.
+            **kwargs: `name` and the other arguments of `keras.layers.Layer`.
+
+        Returns:
+            A `Vocabulary("sentence_piece")`.
+
+        Raises:
+            ImportError: `sentencepiece` is not installed.
+            ValueError: The file is none of `sentencepiece`.
+
+        Example: `Vocabulary.from_sentence_piece("spm.model")`
+        """
+        is_read = isinstance(model, bytes)
+        proto = model if is_read else pathlib.Path(model).read_bytes()
+        name = "`model`" if is_read else f"The model in {model}"
+        table = SentencePieces(with_special_ids(proto, name))
+        options = table.options()
+        vocabulary = cls(
+            "sentence_piece", normalization, lowercase, len(table), **options, **kwargs
+        )
+        vocabulary._use(table)
+        return vocabulary
+
+    def sampler(self, texts, start=False, end=False, alpha=0.1, seed=0):
+        """Returns a function that cuts texts anew for each epoch, by chance.
+
+        A model that sees a text cut in several ways learns what pieces are made of
+        (subword regularization). `kseq.training.teacher_forcing` and `batches` take the
+        function in place of rows.
+
+        Args:
+            texts: List of texts.
+            start: As for `encode`.
+            end: As for `encode`.
+            alpha: With `"unigram"`, how much a probable cut is preferred: 0 not at all;
+                with `"bpe"`, the probability with which a merge is left out.
+            seed: Non-negative integer that the cuts of all epochs follow from.
+
+        Returns:
+            A function of the number of an epoch, which gives lists of ids.
+
+        Raises:
+            ValueError: The split is another than `"sentence_piece"`, or `alpha` is not
+                from 0 to 1.
+
+        Example:
+
+        >>> texts = ["a large hotel, a larger hotel, the largest hotels"] * 9
+        >>> vocabulary = Vocabulary("sentence_piece", max_tokens=300, model="bpe")
+        >>> rows = vocabulary.adapt(texts).sampler(texts, alpha=0.3)
+        >>> rows(0) == rows(0), rows(0) == rows(1)
+        (True, False)
+        >>> vocabulary.decode(rows(0)) == vocabulary.decode(rows(1)) == texts
+        True
+
+        References:
+            - [Kudo, 2018](https://arxiv.org/abs/1804.10959), 3.3 (sampling)
+            - [Provilkov et al., 2020](https://arxiv.org/abs/1910.13267), 3 (dropout)
+        """
+        if self.split != "sentence_piece":
+            raise ValueError(
+                'Texts are cut by chance with split="sentence_piece" alone. Received: '
+                f"split={self.split!r}. Use `encode`."
+            )
+        table, alpha = self._known(), checked_share("alpha", alpha)
+        seed, encoded = at_least("seed", seed, 0), self._tokenizer.encoded(texts)
+        return lambda epoch: table.sampled_rows(
+            encoded, start, end, alpha, (seed, epoch)
+        )
 
     def encode(self, texts, start=False, end=False):
         """Turns texts into lists of token ids, without padding.
@@ -160,7 +284,10 @@ class Vocabulary(keras.layers.Layer):
         >>> vocabulary.encode(["L OW1", "OW2"], start=True, end=True)
         [[2, 6, 7, 3], [2, 1, 3]]
         """
-        ids = self._known().ids(self._split(texts), start, end)
+        table = self._known()
+        if self.split == "sentence_piece":
+            return table.rows(self._tokenizer.encoded(texts), start, end)
+        ids = table.ids(self._split(texts), start, end)
         flat, limits = ids.values.numpy().tolist(), ids.row_splits.numpy().tolist()
         return [flat[first:last] for first, last in itertools.pairwise(limits)]
 
@@ -198,6 +325,30 @@ class Vocabulary(keras.layers.Layer):
         """
         return [self._tokenizer.join(self.spell(row)) for row in rows_of(ids)]
 
+    def detokenize(self, ids):
+        """Turns token ids back into texts as `decode` does, in a graph of TensorFlow.
+
+        Args:
+            ids: Integers `(B, L)`, a tensor, each of them an id of this vocabulary.
+
+        Returns:
+            A string tensor `(B,)`.
+
+        Raises:
+            ValueError: The vocabulary has `split=None`, so that a text is a list.
+
+        Example:
+
+        >>> letters = Vocabulary("character").adapt(["hey"])
+        >>> letters.detokenize(letters(["hey"], end=True)).numpy()[0]
+        b'hey'
+        """
+        check_split(self)
+        import tensorflow as tf
+
+        ids = tf.cast(tf.convert_to_tensor(ids), "int32")
+        return detokenized(ids, self._known(), self.split, self.normalization)
+
     def spell(self, ids):
         """Lists the symbols that one row of ids stands for, as `decode` reads them.
 
@@ -216,10 +367,8 @@ class Vocabulary(keras.layers.Layer):
         >>> Vocabulary("character").adapt(["abc"]).unknown("a1b22")
         ['1', '2']
         """
-        symbols = self._split([text])
-        lacking = self._known().ids(symbols).values == UNKNOWN
-        words = symbols.values[lacking].numpy().tolist()
-        return [word.decode() for word in dict.fromkeys(words)]
+        symbols = self._known().unknown(self._split([text]))
+        return [symbol.decode() for symbol in dict.fromkeys(symbols)]
 
     @property
     def tokens(self):
@@ -244,7 +393,7 @@ class Vocabulary(keras.layers.Layer):
 
     def resources(self):
         """The tables that an exported graph must keep: for `ExportArchive.track`."""
-        return [self._known().table]
+        return self._known().resources()
 
     def save(self, path):
         """Writes options and tokens to one JSON file, whole or not at all.
@@ -257,8 +406,11 @@ class Vocabulary(keras.layers.Layer):
         >>> Vocabulary.load(path).encode(["cab"])
         [[6, 4, 5]]
         """
-        content = {"kseq": "Vocabulary", **self._options()}
-        replace_json(path, {**content, "tokens": self._known().tokens})
+        table = self._known()
+        kept = {"tokens": table.tokens}
+        if self.split == "sentence_piece":
+            kept = {MODEL_ASSET: base64.b64encode(table.proto).decode()}
+        replace_json(path, {"kseq": "Vocabulary", **self._options(), **kept})
 
     @classmethod
     def load(cls, path):
@@ -274,27 +426,79 @@ class Vocabulary(keras.layers.Layer):
             raise ValueError(
                 f"`path` must be a file that `Vocabulary.save` wrote. Received: {path}."
             )
-        tokens = content.pop("tokens", None)
+        tokens, proto = content.pop("tokens", None), content.pop(MODEL_ASSET, None)
         try:
             vocabulary = cls(**content)
-            vocabulary._set_tokens(tokens)
+            if vocabulary.split == "sentence_piece":
+                vocabulary._use(SentencePieces(base64.b64decode(proto)))
+            else:
+                vocabulary._set_tokens(tokens)
         except (TypeError, ValueError) as error:
             raise ValueError(f"The vocabulary in {path} is damaged: {error}") from error
         return vocabulary
 
     def save_assets(self, directory):
-        write_json(os.path.join(directory, ASSET), self.tokens)
+        if self.split != "sentence_piece":
+            write_json(os.path.join(directory, ASSET), self.tokens)
+        elif self._table is not None:
+            pathlib.Path(directory, MODEL_ASSET).write_bytes(self._table.proto)
 
     def load_assets(self, directory):
-        tokens = read_json(os.path.join(directory, ASSET))
-        if tokens != []:  # what a vocabulary without tokens leaves
-            self._set_tokens(tokens)
+        if self.split != "sentence_piece":
+            tokens = read_json(os.path.join(directory, ASSET))
+            if tokens != []:  # what a vocabulary without tokens leaves
+                self._set_tokens(tokens)
+        elif (path := pathlib.Path(directory, MODEL_ASSET)).exists():
+            self._use(SentencePieces(path.read_bytes()))
 
     def get_config(self):
         return {**super().get_config(), **self._options()}
 
     def _options(self):
-        return {name: getattr(self, name) for name in OPTIONS}
+        is_sentence_piece = self.split == "sentence_piece"
+        names = OPTIONS + PIECE_OPTIONS * is_sentence_piece
+        return {name: getattr(self, name) for name in names}
+
+    def _set_piece_options(self, model, byte_fallback, character_coverage):
+        """Sets the options of `sentencepiece`, which no other split takes."""
+        options = model, byte_fallback, character_coverage
+        given = dict(zip(PIECE_OPTIONS, options, strict=True))
+        given = {name: value for name, value in given.items() if value is not None}
+        if given and self.split != "sentence_piece":
+            name, value = next(iter(given.items()))
+            raise ValueError(
+                f'`{name}` is for split="sentence_piece" alone. Received: {name}='
+                f"{value!r} with split={self.split!r}. Leave it out."
+            )
+        self.model = one_of("model", given.get("model", "unigram"), MODELS)
+        bytes_too = given.get("byte_fallback", True)
+        self.byte_fallback = one_of("byte_fallback", bytes_too, (True, False))
+        covered = given.get("character_coverage", 0.9995)
+        self.character_coverage = checked_share("character_coverage", covered, 0.98)
+
+    def _least_tokens(self):
+        """The least `max_tokens` that can be."""
+        if self.split in FIXED:
+            return self.size
+        if self.split == "sentence_piece" and self.byte_fallback:
+            return END + 2 + 256
+        return END + (4 if self.split in MARKED else 2)
+
+    def _learn_sentence_pieces(self, texts):
+        table = learn_sentence_pieces(
+            self._tokenizer.lines(texts),
+            self.max_tokens,
+            self.model,
+            self.byte_fallback,
+            self.character_coverage,
+        )
+        if table is None:
+            raise ValueError(
+                "`texts` must hold a symbol. Received: none, or such as sentencepiece "
+                "keeps for itself, U+2581 and U+2585."
+            )
+        self._use(table)
+        return self
 
     def _known(self):
         if self._table is None:
@@ -308,9 +512,18 @@ class Vocabulary(keras.layers.Layer):
         return self._table
 
     def _set_tokens(self, tokens):
-        self._table = TokenIds(tokens)
-        self._tokenizer.use(tokens)
+        if self.split not in FIXED:
+            self._use(TokenIds(tokens))
+        elif tokens != self.tokens:
+            raise ValueError(
+                f"`tokens` must be those of split={self.split!r}, which are always the "
+                f"same. Received: tokens={shortened(tokens)}."
+            )
+
+    def _use(self, table):
+        self._table = table
+        self._tokenizer.use(table)
 
     def _split(self, texts):
         self._known()
-        return self._tokenizer.symbols(texts)  # B (L)
+        return self._tokenizer.symbols(texts)  # B (L), or B if numbered as they are

@@ -36,10 +36,13 @@ def batches(
         inputs: N rows of token ids, as lists, arrays or one padded integer array
             `(N, S)`, whose padding behind the last id is cut off; or of features, as
             arrays `(S, D)` or one array `(N, S, D)`. Or what is no sequence and never
-            padded: vectors, floats `(N, D)`; pictures `(N, H, W, C)`.
+            padded: vectors, floats `(N, D)`; pictures `(N, H, W, C)`. Or a function of
+            the number of an epoch, from 0, that gives them, so that each epoch may have
+            others, as many.
         labels: N answers: classes, integers `(N,)`; numbers, floats `(N,)`; vectors
             `(N, D)`. Or one answer for each step: rows of classes or of vectors, as
             long as those of the inputs, filled up with 0 where the inputs are padded.
+            Or a function of the number of an epoch.
         batch_size: Number of rows in a batch. The batch of those left over is kept.
         shuffle: False keeps the rows in their order, whatever their length.
         seed: Non-negative integer that the orders of all epochs follow from.
@@ -81,6 +84,18 @@ def batches(
     ...     class_weight={1: 0.5})]
     [[0.5, 1.0], [0.5]]
     """
+    if callable(inputs) or callable(labels):
+        options = {
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "seed": seed,
+            "length_multiple": length_multiple,
+            "pad_token_id": pad_token_id,
+            "padding": padding,
+            "sample_weight": sample_weight,
+            "class_weight": class_weight,
+        }
+        return EpochBatches(batches, (inputs, labels), options, **kwargs)
     pad_token_id = integer("pad_token_id", pad_token_id)
     kinds = ["ids", "features", "vector", "picture"]
     inputs = checked_rows("inputs", inputs, kinds, pad_token_id)
@@ -210,6 +225,52 @@ class LengthBatches(BatchDataset):
             batches += _cut(pool[by_length], self.batch_size)
         random.shuffle(batches)
         return batches
+
+
+class EpochBatches(BatchDataset):
+    """Batches of rows that each epoch has anew, such as texts that are cut by chance.
+
+    Args:
+        make: `batches` or `teacher_forcing`.
+        rows: Its two kinds of rows, or functions of the number of an epoch that give
+            them.
+        options: Its other arguments.
+        **kwargs: `workers` and the other arguments of `PyDataset`.
+
+    Example:
+
+    >>> from kseq.training import batches
+    >>> data = batches(lambda epoch: [[5 + epoch]], [1], shuffle=False)
+    >>> data.on_epoch_end()
+    >>> [inputs.tolist() for inputs, labels in data]
+    [[[6]]]
+    """
+
+    def __init__(self, make, rows, options, **kwargs):
+        super().__init__(**kwargs)
+        self.make, self.rows, self.options = make, rows, options
+        self._start_epoch(0)
+
+    def __len__(self):
+        return len(self._data)
+
+    def __getitem__(self, index):
+        return self._data[index]
+
+    def on_epoch_end(self):
+        before = len(self)
+        self._start_epoch(self._epoch + 1)
+        if len(self) != before:
+            raise ValueError(
+                "A function must give as many rows for each epoch. Received: "
+                f"{len(self)} batches for epoch {self._epoch}, {before} before."
+            )
+
+    def _start_epoch(self, epoch):
+        rows = [rows(epoch) if callable(rows) else rows for rows in self.rows]
+        data = self.make(*rows, **self.options)
+        data._start_epoch(epoch)
+        self._data, self._epoch = data, epoch
 
 
 class _Batches(LengthBatches):

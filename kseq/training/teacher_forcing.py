@@ -4,7 +4,7 @@ Axes in shape comments: N rows, B batch, S source steps, T target steps, D featu
 """
 
 from kseq.layers.validation import integer, number
-from kseq.training.batches import LengthBatches, steps
+from kseq.training.batches import EpochBatches, LengthBatches, steps
 from kseq.training.row_kinds import checked_rows, kind_of, stacked
 from kseq.training.weights import label_weights, stacked_weights
 
@@ -43,9 +43,12 @@ def teacher_forcing(
             Features are padded with `source_padding`. Or what is no sequence and never
             padded: classes, integers `(N,)`; vectors, floats `(N, D)`; pictures
             `(N, H, W, C)`. Or None, for a model that writes from nothing: its batches
-            are `({"target": target[:, :-1]}, target[:, 1:])`.
+            are `({"target": target[:, :-1]}, target[:, 1:])`. Or a function of the
+            number of an epoch, from 0, that gives any of these, so that each epoch may
+            have others, as many: texts cut by chance (`Vocabulary.sampler`), noise.
         target: Rows of token ids that hold their start and end tokens, as lists,
-            arrays or one padded integer array `(N, T)`.
+            arrays or one padded integer array `(N, T)`; or a function of the number of
+            an epoch.
         batch_size: As for `batches`.
         shuffle: As for `batches`.
         seed: As for `batches`.
@@ -64,7 +67,8 @@ def teacher_forcing(
         **kwargs: As for `batches`.
 
     Returns:
-        A `TeacherForcing` data set for `fit` and `evaluate`.
+        A `TeacherForcing` data set for `fit` and `evaluate`, or one of those for each
+        epoch.
 
     Raises:
         ValueError: There are no rows, or not as many in source and target; rows are
@@ -93,6 +97,18 @@ def teacher_forcing(
     References:
         - [Williams and Zipser, 1989](https://doi.org/10.1162/neco.1989.1.2.270)
     """
+    if callable(source) or callable(target):
+        options = {
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "seed": seed,
+            "length_multiple": length_multiple,
+            "pad_token_id": pad_token_id,
+            "source_padding": source_padding,
+            "sample_weight": sample_weight,
+            "class_weight": class_weight,
+        }
+        return EpochBatches(teacher_forcing, (source, target), options, **kwargs)
     if source is not None:
         kinds = ["ids", "features", "class", "vector", "picture"]
         source = checked_rows("source", source, kinds, pad_token_id)

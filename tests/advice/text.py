@@ -10,6 +10,7 @@ from kseq.text import TextToLabels, TextToText, TextWriter, Vocabulary
 from tests.advice.eagerly import eagerly
 
 WORDS = Vocabulary("word").adapt(["Anna works here"])  # Anna, here, works
+RARE = ["aaaaaaaaaa"] * 60 + ["bcdefg"]
 SYMBOLS = Vocabulary(None).adapt([["Anna", "works"]])
 
 
@@ -106,6 +107,15 @@ def target_batches(**options):
 def writer(model=None):
     model = model or kseq.one_to_many(WORDS.size, decoder="rnn", width=3)
     return TextWriter(model, WORDS)
+
+
+def short_writer():
+    return TextWriter(writer().model, WORDS, window=4)
+
+
+def exported(model):
+    if keras.backend.backend() == "tensorflow":
+        model.export_generation("writer", max_length=4)
 
 
 def saved(name):
@@ -262,6 +272,42 @@ ADVICE = {
         lambda: Vocabulary("word_piece"),
         "8000 suits many languages.",
         lambda: Vocabulary("word_piece", max_tokens=8000).adapt(["a"]).encode(["a"]),
+    ),
+    "sentence pieces without a number": (
+        lambda: Vocabulary("sentence_piece"),
+        "8000 suits many languages.",
+        lambda: Vocabulary("sentence_piece", max_tokens=8000).adapt(["a"]),
+    ),
+    "too few sentence pieces": (
+        lambda: Vocabulary("sentence_piece", max_tokens=263).adapt(RARE),
+        "8000 suits many languages; a smaller `character_coverage` leaves rare letters "
+        "out.",
+        lambda: (
+            Vocabulary("sentence_piece", max_tokens=8000).adapt(RARE),
+            Vocabulary("sentence_piece", max_tokens=263, character_coverage=0.98).adapt(
+                RARE
+            ),
+        ),
+    ),
+    "a model for words": (
+        lambda: Vocabulary("word", model="bpe"),
+        "Leave it out.",
+        lambda: Vocabulary("word").adapt(["a"]).encode(["a"]),
+    ),
+    "a graph of lists": (
+        lambda: SYMBOLS.detokenize([[4]]),
+        'Train with split="word", which puts a space between symbols.',
+        lambda: Vocabulary("word").adapt(["Anna works"]).detokenize([[4]]),
+    ),
+    "a graph that writes more than a window": (
+        lambda: short_writer().export_generation("writer", max_length=5),
+        "Export it with `max_length=4`.",
+        lambda: exported(short_writer()),
+    ),
+    "words cut by chance": (
+        lambda: WORDS.sampler(["Anna"]),
+        "Use `encode`.",
+        lambda: WORDS.encode(["Anna"]),
     ),
     "a seed for more than a window": (
         lambda: draw(seed=3),

@@ -101,6 +101,13 @@ def test_jamo_are_a_choice(recipe):
     assert vocabulary.decode(vocabulary.encode(["각"])) == ["각"]
 
 
+def test_sentence_pieces_are_a_choice(recipe):
+    flags = ["--tokens", "sentence_piece", "--pieces", "400", "--width", "8"]
+    options = recipe.parse_arguments(flags)
+    vocabulary = recipe.build(options, (["각 나"], ["나"])).source_vocabulary
+    assert vocabulary.decode(vocabulary.encode(["각  다"])) == ["각  다"]
+
+
 def check_parts(parts):
     train, validation, test = (set(questions) for questions, _ in parts)
     assert not train & validation and not train & test and not validation & test

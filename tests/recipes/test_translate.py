@@ -71,6 +71,15 @@ def test_a_second_process_translates_with_the_saved_model(trained):
     assert "Not known to the model: ?" in done.stdout
 
 
+def test_sentence_pieces_are_a_choice(recipe):
+    flags = ["--split", "sentence_piece", "--pieces", "400", *SMALL[:4]]
+    options = recipe.parse_arguments([*flags, "--output", "nowhere"])
+    translator = recipe.build(options, ["ein hund"] * 9, ["a dog"] * 9)
+    vocabulary = translator.target_vocabulary
+    assert vocabulary.split == "sentence_piece"
+    assert vocabulary.decode(vocabulary.encode(["a  cat"])) == ["a  cat"]
+
+
 def test_bleu_counts_any_of_the_translations_that_a_sentence_has(recipe):
     class Fixed:
         def generate(self, texts, search, max_length):

@@ -74,6 +74,30 @@ def test_a_word_piece_may_join_what_stands_before_it():
     assert joining_characters(["##\u1161", "##", "a", "\u1100"]) == ["\u1161"]
 
 
+BYTES = {
+    "byte": lambda: Vocabulary("byte"),
+    "jamo": lambda: Vocabulary("jamo"),
+    "composed": lambda: Vocabulary("byte", normalization="NFC"),
+    "sentence_piece": lambda: Vocabulary("sentence_piece", max_tokens=400).adapt(
+        ["한국어 문장을 읽는 사람과 한국어 문장을 쓰는 사람"] * 9
+    ),
+}
+
+
+@pytest.mark.parametrize("make", BYTES.values(), ids=BYTES)
+def test_bytes_come_when_they_are_a_character(make):
+    vocabulary = make()
+    rng = np.random.default_rng(5)
+    ids = vocabulary.encode(["한국 e\u0301 ▁", "a👩‍👩‍👧"])
+    ids += rng.integers(0, vocabulary.size, (50, 13)).tolist()
+    for row in ids:
+        pieces = stream_of(vocabulary, row)
+        assert "".join(pieces) == vocabulary.decode([row])[0]
+    [ids] = vocabulary.encode(["😀a"])
+    pieces = stream_of(vocabulary, ids)
+    assert "".join(pieces) == "😀a" and pieces.count("") >= 3
+
+
 # Pipelines --------------------------------------------------------------------------
 
 

@@ -119,3 +119,45 @@ def test_fit_and_evaluate_take_the_batches_without_a_warning():
         model.evaluate(inputs, labels, batch_size=53, verbose=0),
         rtol=1e-6,
     )
+
+
+def test_a_function_gives_each_epoch_its_rows():
+    data = batches(lambda epoch: [[5 + epoch], [6, 7]], [0, 1], 1, shuffle=False)
+    for epoch in range(3):
+        assert len(data) == 2
+        assert [inputs[0, 0] for inputs, _ in data] == [5 + epoch, 6]
+        data.on_epoch_end()
+    data = batches([[5], [6]], lambda epoch: [epoch, 1], 2, shuffle=False)
+    data.on_epoch_end()
+    assert [labels.tolist() for _, labels in data] == [[1, 1]]
+
+
+def test_rows_of_an_epoch_come_in_the_order_of_that_epoch():
+    rows = [[i] * (1 + i % 5) for i in range(1, 53)]
+    anew, plain = (batches(x, range(52), 7) for x in (lambda epoch: rows, rows))
+    for _ in range(3):
+        for ours, theirs in zip(anew, plain, strict=True):
+            np.testing.assert_array_equal(ours[0], theirs[0])
+            np.testing.assert_array_equal(ours[1], theirs[1])
+        anew.on_epoch_end(), plain.on_epoch_end()
+
+
+def test_an_epoch_with_other_numbers_of_rows_is_refused():
+    data = batches(
+        lambda epoch: [[5]] * (1 + epoch), lambda epoch: [0] * (1 + epoch), 1
+    )
+    with pytest.raises(ValueError, match="Received: 2 batches for epoch 1, 1 before"):
+        data.on_epoch_end()
+
+
+def test_a_model_learns_from_rows_that_each_epoch_has_anew():
+    seen = []
+
+    def rows(epoch):
+        seen.append(epoch)
+        return [[5 + epoch] * 3, [6, 7]] * 4
+
+    model = kseq.many_to_one(11, 2, width=4)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(batches(rows, [0, 1] * 4, 4), epochs=3, verbose=0)
+    assert seen[:3] == [0, 1, 2]

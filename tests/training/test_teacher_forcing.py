@@ -291,3 +291,15 @@ def test_without_a_source_a_batch_is_the_target_alone():
     assert inputs.keys() == {"target"}
     assert inputs["target"].tolist() == [[1, 4], [1, 2]]
     assert labels.tolist() == [[4, 2], [2, 0]]
+
+
+def test_a_function_gives_each_epoch_its_targets():
+    weights = {"sample_weight": [2, 3], "class_weight": {6: 0.5}}
+    data = teacher_forcing(
+        [[5], [6]], lambda epoch: [[2, 5 + epoch, 3]] * 2, shuffle=False, **weights
+    )
+    data.on_epoch_end()
+    [(inputs, labels, found)] = data
+    assert inputs["target"].tolist() == [[2, 6]] * 2
+    assert labels.tolist() == [[6, 3]] * 2
+    assert found.tolist() == [[1.0, 2.0], [1.5, 3.0]]

@@ -1,0 +1,276 @@
+"""Pieces of texts that the package `sentencepiece` learns and cuts.
+
+The four special numbers come first in its models too, so its ids are those of kseq. It
+marks spaces by U+2581; where a text has that character itself, it is given a NUL, which
+no text has, and comes back from the byte 0.
+
+Axes in shape comments: B texts, L tokens of a text. An L in brackets is ragged.
+"""
+
+import functools
+import io
+import re
+import threading
+
+import numpy as np
+
+from kseq.text.pieces import tensorflow_text
+from kseq.text.token_ids import END, PADDING, REPLACEMENT, START, UNKNOWN, Ids
+from kseq.text.validation import shortened
+
+MODELS = ("unigram", "bpe")
+SPACE, NUL = "\N{LOWER ONE EIGHTH BLOCK}", "\0"
+NUL_PATTERN = r"\x00"
+BORDER = "\N{LOWER FIVE EIGHTHS BLOCK}"  # the trainer's own, whose lines it leaves out
+UNLEARNED = re.compile(f"[{SPACE}{BORDER}]".encode())
+MOST_TEXTS = 1_000_000  # to learn from; of more, so many are drawn
+LONGEST_LINE = 1000  # bytes
+SPECIAL = {"pad": PADDING, "unk": UNKNOWN, "bos": START, "eos": END}
+NAMES = {"pad": "<pad>", "unk": "<unk>", "bos": "<s>", "eos": "</s>"}
+SAMPLING = threading.Lock()  # its random numbers are of the whole process
+
+
+class SentencePieces(Ids):
+    """Texts to ids of pieces and back.
+
+    Args:
+        proto: A model of `sentencepiece` as bytes, in which the special ids are those
+            of kseq.
+    """
+
+    def __init__(self, proto):
+        self.proto = proto
+        self.model = parsed(proto)
+        self.processor = sentencepiece().SentencePieceProcessor(model_proto=proto)
+        spec = self.model.trainer_spec
+        special = {name: getattr(spec, f"{name}_id") for name in SPECIAL}
+        if special != SPECIAL:
+            raise ValueError(
+                f"A model that kseq has saved must have the special ids {SPECIAL}. "
+                f"Received: {special}."
+            )
+        super().__init__([piece.piece for piece in self.model.pieces][END + 1 :])
+        pieces = self.model.pieces
+        has_bytes = any(piece.type == piece.BYTE for piece in pieces)
+        is_identity = self.model.normalizer_spec.name == "identity"
+        self.is_exact = has_bytes and is_identity
+
+    def options(self):
+        """The options of a vocabulary by which the model was learned."""
+        spec = self.model.trainer_spec
+        kinds = type(spec).ModelType
+        return {
+            "model": kinds.Name(spec.model_type).lower(),
+            "byte_fallback": spec.byte_fallback,
+            "character_coverage": round(spec.character_coverage, 6),
+        }
+
+    @functools.cached_property
+    def operation(self):
+        """The same in graphs of TensorFlow."""
+        import tensorflow as tf
+
+        with tf.init_scope():
+            return tensorflow_text().SentencepieceTokenizer(self.proto)
+
+    def resources(self):
+        return [self.operation]
+
+    def numbers(self, texts):
+        """Ids `B (L)` of texts `(B,)`."""
+        import tensorflow as tf
+
+        if tf.executing_eagerly():
+            rows = self.rows(texts.numpy().tolist())
+            return tf.ragged.constant(rows, "int32", ragged_rank=1)
+        if self.is_exact:
+            texts = tf.strings.regex_replace(texts, SPACE, NUL)
+        return self.operation.tokenize(texts)
+
+    def rows(self, texts, start=False, end=False, **options):
+        """Lists of ids of a list of texts in UTF-8."""
+        if self.is_exact:
+            texts = [text.replace(SPACE.encode(), NUL.encode()) for text in texts]
+        return self.processor.encode(texts, add_bos=start, add_eos=end, **options)
+
+    def sampled_rows(self, texts, start, end, alpha, seed):
+        """Lists of ids, of which each text has those of one way to cut it by chance."""
+        module = sentencepiece()
+        [number] = np.random.SeedSequence(seed).generate_state(1) >> 1
+        options = {"enable_sampling": True, "alpha": alpha, "nbest_size": -1}
+        with SAMPLING:
+            module.set_random_generator_seed(int(number))
+            return self.rows(texts, start, end, num_threads=1, **options)
+
+    def unknown(self, texts):
+        """The parts of texts, in UTF-8, that have no id of their own."""
+        texts = [text.replace(SPACE.encode(), b" ") for text in texts.numpy().tolist()]
+        ids = self.processor.encode(texts)
+        pieces = self.processor.encode(texts, out_type=bytes)
+        return [
+            piece
+            for row, spelled in zip(ids, pieces, strict=True)
+            for number, piece in zip(row, spelled, strict=True)
+            if number == UNKNOWN
+        ]
+
+    def join(self, symbols):
+        """The text of symbols; bytes that are no UTF-8 read U+FFFD."""
+        if not symbols:
+            return ""
+        text = self.processor.decode(symbols)
+        return text.replace(NUL, SPACE) if self.is_exact else text
+
+    def joined(self, ids):
+        """Texts `(B,)` of ids `B (L)`, in a graph, as `join` reads them."""
+        import tensorflow as tf
+
+        spec = self.model.normalizer_spec
+        if spec.add_dummy_prefix and not spec.remove_extra_whitespaces:
+            texts = self._joined_but_one_space(ids)
+        else:
+            texts = self.operation.detokenize(ids)
+        if self.is_exact:
+            texts = tf.strings.regex_replace(texts, NUL_PATTERN, SPACE)
+        return texts
+
+    def _joined_but_one_space(self, ids):
+        """Texts without the space that was put before the first word.
+
+        The operation, of an older `sentencepiece`, takes every space away that is the
+        first, the second as well, so something stands before them.
+        """
+        import tensorflow as tf
+
+        guard = tf.fill([ids.nrows(), 1], UNKNOWN)
+        texts = self.operation.detokenize(tf.concat([guard, ids], axis=1))
+        has_space = [symbol.startswith(SPACE) for symbol in self.symbols]
+        first = ids.to_tensor(PADDING, shape=(None, 1))[:, 0]
+        skipped = len(REPLACEMENT.encode()) + tf.cast(
+            tf.gather(has_space, first), "int32"
+        )
+        return tf.strings.substr(texts, skipped, tf.strings.length(texts) - skipped)
+
+
+def learn_sentence_pieces(texts, size, model, byte_fallback, character_coverage):
+    """Learns pieces from an iterator of texts in UTF-8.
+
+    Returns:
+        `SentencePieces`, or None if no text has a symbol.
+    """
+    module, writer, failed = sentencepiece(), io.BytesIO(), []
+
+    def lines():
+        try:
+            for text in texts:
+                for part in filter(None, UNLEARNED.split(text)):
+                    yield from short_lines(part)
+        except Exception as error:  # which the trainer would make another of
+            failed.append(error)
+
+    try:
+        module.SentencePieceTrainer.train(
+            sentence_iterator=lines(),
+            model_writer=writer,
+            vocab_size=size,
+            hard_vocab_limit=False,  # fewer where the texts have no more
+            model_type=model,
+            byte_fallback=byte_fallback,
+            character_coverage=character_coverage,
+            input_sentence_size=MOST_TEXTS,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            unk_surface=REPLACEMENT,
+            minloglevel=3,
+            **{f"{name}_id": number for name, number in SPECIAL.items()},
+        )
+    except RuntimeError as error:
+        if failed:
+            raise failed[0] from None
+        if "sentences_.empty()" in str(error):
+            return None
+        too_few = re.search(r"required_chars\. \d+ vs (\d+)", str(error))
+        if not too_few:
+            raise
+        raise ValueError(
+            f"`max_tokens` must be at least {too_few[1]} for these texts, for the "
+            "special tokens, the letters, and with byte_fallback=True 256 bytes. "
+            f"Received: max_tokens={size}. 8000 suits many languages; a smaller "
+            "`character_coverage` leaves rare letters out."
+        ) from None
+    if failed:
+        raise failed[0]
+    return SentencePieces(writer.getvalue())
+
+
+def short_lines(text):
+    """Cuts a text in UTF-8 into lines, at spaces where there are some.
+
+    The trainer is slow with long lines in which much is repeated.
+    """
+    first = 0
+    while len(text) - first > LONGEST_LINE:
+        last = text.rfind(b" ", first + 1, first + LONGEST_LINE)
+        is_space = last > 0
+        if not is_space:
+            last = first + LONGEST_LINE
+            while text[last] & 0xC0 == 0x80:  # inside a character
+                last -= 1
+        yield text[first:last]
+        first = last + is_space
+    yield text[first:]
+
+
+def parsed(proto, name="The model"):
+    """A model of `sentencepiece` as a message, if it is one."""
+    sentencepiece()
+    from google.protobuf.message import DecodeError
+    from sentencepiece import sentencepiece_model_pb2
+
+    try:
+        model = sentencepiece_model_pb2.ModelProto.FromString(proto)
+    except DecodeError:
+        model = None
+    if model is None or not model.pieces:
+        raise ValueError(
+            f"{name} must be one of `sentencepiece`. Received: {shortened(proto)}, "
+            "which is damaged or something else."
+        )
+    return model
+
+
+def with_special_ids(proto, name):
+    """A model in which the special tokens come first, in the order of kseq.
+
+    No other piece and no score is changed, so texts are cut as before.
+    """
+    model, pieces = parsed(proto, name), list(parsed(proto, name).pieces)
+    names, first = {piece.piece for piece in pieces}, []
+    for role, number in SPECIAL.items():
+        old = getattr(model.trainer_spec, f"{role}_id")
+        if 0 <= old < len(pieces) and pieces[old] not in first:
+            piece = pieces[old]
+        else:
+            piece = type(pieces[0])(piece=NAMES[role], type=pieces[0].CONTROL)
+            while piece.piece in names:
+                piece.piece = f"<{piece.piece}>"
+        first.append(piece)
+        setattr(model.trainer_spec, f"{role}_id", number)
+        setattr(model.trainer_spec, f"{role}_piece", piece.piece)
+    rest = [piece for piece in pieces if piece not in first]
+    del model.pieces[:]
+    model.pieces.extend(first + rest)
+    model.trainer_spec.unk_surface = REPLACEMENT
+    return model.SerializeToString()
+
+
+def sentencepiece():
+    """The package that learns and cuts."""
+    try:
+        import sentencepiece
+    except ImportError as error:
+        raise ImportError(
+            "This vocabulary needs sentencepiece. Install it with "
+            "`pip install kseq[pieces]`."
+        ) from error
+    return sentencepiece

@@ -1,0 +1,133 @@
+"""Bytes and jamo: no text need be seen, and each comes back."""
+
+import unicodedata
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kseq.text import Vocabulary
+
+SPLITS = ("byte", "jamo")
+STRANGE = [
+    "한국어 가각힣",
+    unicodedata.normalize("NFD", "한국어"),
+    "각\u11a8가\u11a8\u1100\u1161",  # jamo of its own beside syllables
+    "ㅋㅋ ㄱㅏ",
+    "e\u0301a\u0300 \u0301",
+    "👩‍👩‍👧 🇰🇷",
+    "two\nlines\r\nand\ta tab\x01\x7f",
+    "<0xE2> <s> \ufffd \ufeff\uffff\U0010ffff",
+    "שלום",
+    "",
+    "   ",
+]
+
+
+def jamo(text):
+    return list(unicodedata.normalize("NFD", text))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_text_comes_back_without_training(split):
+    vocabulary = Vocabulary(split)
+    rng = np.random.default_rng(3)
+    alphabet = list("ab 가각한힣é😀ㅋ\u1112\u1161\u11ab\u0301\u200d\ufffd")
+    random = ["".join(rng.choice(alphabet, rng.integers(1, 17))) for _ in range(300)]
+    texts = STRANGE + random
+    assert vocabulary.decode(vocabulary.encode(texts, start=True, end=True)) == texts
+
+
+def test_bytes_are_those_of_utf8():
+    vocabulary = Vocabulary("byte")
+    assert vocabulary.size == 260
+    assert vocabulary.encode(["aé한"]) == [[4 + byte for byte in "aé한".encode()]]
+    assert vocabulary.spell(vocabulary.encode(["aé"])[0]) == ["a", "<0xC3>", "<0xA9>"]
+
+
+def test_every_syllable_is_its_jamo():
+    vocabulary = Vocabulary("jamo")
+    syllables = [chr(code) for code in range(ord("가"), ord("힣") + 1)]
+    ids = vocabulary.encode(syllables)
+    assert [vocabulary.spell(row) for row in ids] == [jamo(s) for s in syllables]
+    assert vocabulary.decode(ids) == syllables
+    assert vocabulary.decode(vocabulary.encode(["\uabff\ud7a4"])) == ["\uabff\ud7a4"]
+
+
+@pytest.mark.parametrize("cut", range(9))
+def test_jamo_join_also_where_a_sequence_was_cut(cut):
+    vocabulary = Vocabulary("jamo")
+    [ids] = vocabulary.encode(["한국어"])
+    halves = vocabulary.decode([ids[:cut], ids[cut:]])
+    expected = unicodedata.normalize("NFC", "".join(jamo("한국어")[:cut]))
+    assert halves[0] == expected
+    assert unicodedata.normalize("NFC", "".join(halves)) == "한국어"
+
+
+def test_a_character_that_was_cut_reads_as_a_replacement_character():
+    vocabulary = Vocabulary("byte")
+    [ids] = vocabulary.encode(["a한b"])
+    assert vocabulary.decode([ids[:3], ids[2:]]) == ["a\ufffd", "\ufffd\ufffdb"]
+    assert vocabulary.decode([[1, 4 + ord("a")]]) == ["\ufffda"]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_calls_equal_encode_also_in_a_data_set(split):
+    vocabulary = Vocabulary(split, normalization="NFC", lowercase=True)
+    texts = [*STRANGE, "É"]
+    ids = vocabulary.encode(texts, start=True, end=True)
+    width = max(map(len, ids))
+    expected = [row + [0] * (width - len(row)) for row in ids]
+    called = keras.ops.convert_to_numpy(vocabulary(texts, start=True, end=True))
+    assert called.tolist() == expected
+    dataset = tf.data.Dataset.from_tensors(texts).map(
+        lambda batch: vocabulary(batch, start=True, end=True)
+    )
+    assert next(dataset.as_numpy_iterator()).tolist() == expected
+    assert vocabulary.decode(ids[-1:]) == ["é"]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_long_text_is_one(split):
+    vocabulary = Vocabulary(split)
+    text = "한 a" * 33_334
+    assert vocabulary.decode(vocabulary.encode([text])) == [text]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_file_holds_what_is_always_the_same(split, tmp_path):
+    vocabulary = Vocabulary(split)
+    assert vocabulary.adapt(["a"]) is vocabulary
+    vocabulary.save(tmp_path / "bytes.json")
+    loaded = Vocabulary.load(tmp_path / "bytes.json")
+    assert loaded.encode(STRANGE) == vocabulary.encode(STRANGE)
+    vocabulary.save_assets(tmp_path)
+    loaded.load_assets(tmp_path)
+    (tmp_path / "tokens.json").write_text('["a"]')
+    with pytest.raises(ValueError, match=f"always the same.*|split='{split}'"):
+        loaded.load_assets(tmp_path)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_nothing_is_unknown(split):
+    assert Vocabulary(split).unknown("漢字 ☃") == []
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"max_tokens": 259}, "`max_tokens` must be an integer of at least 260"),
+        ({"min_count": 2}, "`min_count` must be 1.*min_count=2"),
+    ],
+)
+def test_an_option_that_does_not_fit_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Vocabulary("byte", **options)
+    assert Vocabulary("byte", max_tokens=260).size == 260
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud83d", b"\xff"])
+def test_what_is_no_text_is_refused(text):
+    with pytest.raises(ValueError, match="texts in UTF-8 without a NUL"):
+        Vocabulary("byte").encode([text])
