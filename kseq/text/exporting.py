@@ -1,12 +1,18 @@
 """Pipelines as SavedModels: a graph from texts on, which needs no kseq.
 
-Axes in shape comments: B texts, S tokens of a text.
+Axes in shape comments: B texts, N hypotheses, S tokens of a text, T of a hypothesis,
+L labels.
 """
 
 import keras
 
+from kseq.layers.backends import portable
+from kseq.text.offsets import places
 
-def export_from_texts(path, name, vocabulary, model, search):
+
+def export_from_texts(
+    path, name, vocabulary, model, search=None, finish=None, resources=(), check=True
+):
     """Writes a model of tensors as a SavedModel that takes texts.
 
     Args:
@@ -16,6 +22,10 @@ def export_from_texts(path, name, vocabulary, model, search):
         model: Maps `{"source": (B, S)}`, and "seed" `(1,)`, to tensors by name.
         search: The search in the model. One that draws without a seed of its own makes
             "seed" an input.
+        finish: Makes the outputs from the texts and from what the model gives; None for
+            those of the model.
+        resources: What `finish` needs besides, for `ExportArchive.track`.
+        check: Whether each text must have a token.
 
     Raises:
         ValueError: The backend is not TensorFlow.
@@ -23,34 +33,100 @@ def export_from_texts(path, name, vocabulary, model, search):
     check_backend()
     import tensorflow as tf
 
-    signature = {name: tf.TensorSpec((None,), "string", name=name)}
+    shape = (None,) if vocabulary.split else (None, None)
+    signature = {name: tf.TensorSpec(shape, "string", name=name)}
     if search is not None and search.is_random and search.seed is None:
         signature["seed"] = tf.TensorSpec((1,), "int32", name="seed")
 
     def serve(inputs):
         inputs = dict(inputs)
-        ids = token_ids(vocabulary, inputs.pop(name), name)
-        return model({"source": ids, **inputs})
+        texts = inputs.pop(name)
+        outputs = model({"source": token_ids(vocabulary, texts, name, check), **inputs})
+        return outputs if finish is None else finish(texts, outputs)
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    for table in vocabulary.resources():
+    for table in [*vocabulary.resources(), *resources]:
         archive.track(table)
     archive.add_endpoint("serve", serve, [signature])
     archive.write_out(path, verbose=False)
 
 
-def token_ids(vocabulary, texts, name):
+def written_texts(vocabulary, outputs):
+    """The texts that a search has written, and their scores, by name."""
+    import tensorflow as tf
+
+    ids = outputs["token_ids"]  # B N T
+    shape = tf.shape(ids)
+    texts = vocabulary.detokenize(tf.reshape(ids, [-1, shape[2]]))
+    texts = tf.reshape(texts, shape[:2])  # B N
+    return {"texts": texts, "log_probs": outputs["log_probs"]}
+
+
+class Continued(keras.Model):
+    """A search that begins with what it is given, in an exported graph."""
+
+    def __init__(self, writing, max_length):
+        super().__init__(name="continued", autocast=False)
+        self.writing, self.max_length = writing, max_length
+        self.built = True
+
+    def call(self, inputs):
+        import tensorflow as tf
+
+        inputs = dict(inputs)
+        prefix = inputs.pop("source")  # B P
+        lengths = tf.reduce_sum(tf.cast(prefix != 0, "int32"), axis=1)
+        message = f"`prompts` must leave room for a token within {self.max_length}."
+        with all_of(lengths < self.max_length, message):
+            return self.writing({"prefix": tf.identity(prefix), **inputs})
+
+
+class Labelling(keras.Model):
+    """The probabilities that a model of logits gives, and which ids were read."""
+
+    def __init__(self, reading):
+        super().__init__(name="labelling", autocast=False)
+        self.reading = reading
+        self.built = True
+
+    def call(self, inputs):
+        ids = inputs["source"]  # B S
+        with portable():
+            logits = keras.ops.cast(self.reading(ids, training=False), "float32")
+        return {"ids": ids, "probabilities": keras.ops.softmax(logits)}
+
+
+def labelled(vocabulary, labels, is_tagger, texts, outputs):
+    """What an exported model gives, in a graph of TensorFlow."""
+    import tensorflow as tf
+
+    ids, probabilities = outputs["ids"], outputs["probabilities"]  # B S, B S L or B L
+    names = tf.gather(labels, tf.argmax(probabilities, axis=-1))
+    if not is_tagger:
+        return {"labels": names, "probabilities": probabilities}
+    options = vocabulary.split, vocabulary.normalization, vocabulary.lowercase
+    is_token = ids != vocabulary.pad_token_id
+    return {
+        "labels": tf.where(is_token, names, ""),
+        "probabilities": tf.where(is_token[..., None], probabilities, 0.0),
+        **places(texts, *options),
+    }
+
+
+def token_ids(vocabulary, texts, name, check=True):
     """Turn texts `(B,)` into ids `(B, S)`; the graph refuses wrong texts in words."""
     import tensorflow as tf
 
     replaced = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
     has_nul = tf.strings.regex_full_match(texts, r"(?s).*\x00.*")
-    with all_of(
-        (replaced == texts) & ~has_nul,
-        f"`{name}` must be texts in UTF-8 without a NUL.",
-    ):
+    are_right = (replaced == texts) & ~has_nul
+    if texts.shape.rank == 2:  # symbols
+        are_right = tf.reduce_all(are_right, axis=1)
+    with all_of(are_right, f"`{name}` must be texts in UTF-8 without a NUL."):
         ids = vocabulary(texts)  # B S
+    if not check:
+        return ids
     with all_of(
         tf.reduce_any(ids != 0, axis=1), f"`{name}` must have at least one token each."
     ):

@@ -8,6 +8,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from kseq.text.exporting import Labelling, export_from_texts, labelled
 from kseq.text.loading import Loadable
 from kseq.text.pipeline import checked, deserialize_parts, encode_some, serialize_parts
 from kseq.text.validation import at_least, shortened, strings
@@ -124,6 +125,51 @@ class TextToLabels(Loadable, keras.Model):
             for i, row in zip(chosen, probabilities, strict=True):
                 results[i] = self._labels(row, len(rows[i]))
         return results
+
+    def export_labels(self, path):
+        """Writes all of it, from texts to labels, to a SavedModel that needs no kseq.
+
+        The file needs TensorFlow, and tensorflow-text where the vocabulary normalizes
+        or cuts into pieces: `import tensorflow_text` before it is loaded. It is called
+        with "texts", strings `(B,)`; with `split=None` symbols, `(B, S)`, rows filled
+        up with "". A text without a token, with a NUL or one that is not UTF-8 ends the
+        call with an error that names its place.
+
+        A classifier gives "labels", `(B,)`, and "probabilities", `(B, L)`. A tagger
+        gives "labels", `(B, S)`, filled up with "", and "probabilities", `(B, S, L)`,
+        filled up with 0. Where words or characters stand in the text besides:
+        "words", `(B, S)`, and "offsets", `(B, S, 2)`, the characters from which and to
+        which each extends; so with `split="word"`, unless a normalization is NFKC or
+        NFKD, and with `split="character"` without normalization.
+
+        Args:
+            path: The folder.
+
+        Raises:
+            ValueError: The backend is not TensorFlow.
+
+        Example:
+
+        >>> import os, tempfile
+        >>> import keras, kseq
+        >>> words = kseq.text.Vocabulary("word").adapt(["Anna works"])
+        >>> model = kseq.many_to_many(words.size, num_outputs=2, width=8)
+        >>> tagger = kseq.text.TextToLabels(model, words, ["name", "verb"])
+        >>> path = os.path.join(tempfile.mkdtemp(), "tagger")
+        >>> if keras.backend.backend() == "tensorflow":
+        ...     tagger.export_labels(path)
+        ...     import tensorflow as tf  # what follows needs no kseq
+        ...     served = tf.saved_model.load(path).signatures["serving_default"]
+        ...     outputs = served(texts=tf.constant(["Anna works"]))
+        ...     assert outputs["offsets"].numpy().tolist() == [[[0, 4], [5, 10]]]
+        """
+        labelling = Labelling(self.model)
+        is_tagger = len(self.model.output_shape) == 3
+
+        def finish(texts, outputs):
+            return labelled(self.vocabulary, self.labels, is_tagger, texts, outputs)
+
+        export_from_texts(path, "texts", self.vocabulary, labelling, finish=finish)
 
     def label_ids(self, names):
         """Turns names of labels into numbers, to train with.

@@ -8,6 +8,12 @@ import dataclasses
 import keras
 import numpy as np
 
+from kseq.text.detokenizing import check_split
+from kseq.text.exporting import (
+    check_backend,
+    export_from_texts,
+    written_texts,
+)
 from kseq.text.loading import Loadable
 from kseq.text.streaming import text_pieces
 from kseq.text.token_ids import text_positions
@@ -221,6 +227,55 @@ class TextToText(Loadable, keras.Model):
         pieces = text_pieces(self.target_vocabulary, tokens, len(source_ids))
         return self._in_place(pieces, rows)
 
+    def export_generation(self, path, search=None, max_length=40):
+        """Writes all of it, from texts to texts, to a SavedModel that needs no kseq.
+
+        The file needs TensorFlow, and tensorflow-text where a vocabulary normalizes or
+        cuts into pieces: `import tensorflow_text` before it is loaded. It is called
+        with "texts", strings `(B,)`, and "seed", `(1,)`, for a `Sampling` without one.
+        It gives "texts", `(B, N)`, and "log_probs", `(B, N)`, those of `generate`, the
+        best first. A source vocabulary with `split=None` takes symbols, `(B, S)`, rows
+        filled up with "". A text without a token, with a NUL or one that is not UTF-8
+        ends the call with an error that names its place.
+
+        Args:
+            path: The folder.
+            search: As for `generate`.
+            max_length: As for `generate`.
+
+        Raises:
+            ValueError: The backend is not TensorFlow, the model is none of kseq, or the
+                target vocabulary has `split=None`.
+
+        Example:
+
+        >>> import os, tempfile
+        >>> import keras, kseq
+        >>> letters = kseq.text.Vocabulary("character").adapt(["hello"])
+        >>> model = kseq.encoder_decoder(letters.size, letters.size, width=8)
+        >>> writer = kseq.text.TextToText(model, letters, letters)
+        >>> path = os.path.join(tempfile.mkdtemp(), "writer")
+        >>> if keras.backend.backend() == "tensorflow":
+        ...     writer.export_generation(path, max_length=5)
+        ...     import tensorflow as tf  # what follows needs no kseq
+        ...     served = tf.saved_model.load(path).signatures["serving_default"]
+        ...     outputs = served(texts=tf.constant(["hell", "hole"]))
+        ...     assert outputs["texts"].shape == (2, 1)
+        """
+        check_split(self.target_vocabulary)
+        check_backend()
+        model = check_exports(self.model).generation_model(search, max_length)
+        target = self.target_vocabulary
+        export_from_texts(
+            path,
+            "texts",
+            self.source_vocabulary,
+            model,
+            search,
+            finish=lambda texts, outputs: written_texts(target, outputs),
+            resources=target.resources(),
+        )
+
     def _for_some(self, options, rows):
         """Options without the prefixes of texts that have no token."""
         prefix = options.get("prefix")
@@ -287,6 +342,16 @@ def check_streams(model):
     if not callable(getattr(model, "generate_stream", None)):
         raise ValueError(
             "`model` must have a method `generate_stream`, as models of "
+            f"`kseq.encoder_decoder` have. Received: model={model!r}. Use `generate`."
+        )
+    return model
+
+
+def check_exports(model):
+    """Returns the model if its search can be a graph."""
+    if not callable(getattr(model, "generation_model", None)):
+        raise ValueError(
+            "`model` must have a method `generation_model`, as models of "
             f"`kseq.encoder_decoder` have. Received: model={model!r}. Use `generate`."
         )
     return model

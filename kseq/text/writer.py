@@ -3,8 +3,15 @@
 import keras
 import numpy as np
 
+from kseq.text.detokenizing import check_split
+from kseq.text.exporting import (
+    Continued,
+    check_backend,
+    export_from_texts,
+    written_texts,
+)
 from kseq.text.loading import Loadable
-from kseq.text.pipeline import check_size, check_streams, checked
+from kseq.text.pipeline import check_exports, check_size, check_streams, checked
 from kseq.text.streaming import TextStream
 from kseq.text.unknown import without_unknown
 from kseq.text.validation import at_least
@@ -140,6 +147,47 @@ class TextWriter(Loadable, keras.Model):
         self._check_lengths(rows, prompts, search, max_length)
         check_streams(self.model)
         return self._stream(rows, search, max_length, ban_unknown)
+
+    def export_generation(self, path, search=None, max_length=200):
+        """Writes all of it, from texts to texts, to a SavedModel that needs no kseq.
+
+        The file needs TensorFlow, and tensorflow-text where the vocabulary normalizes
+        or cuts into pieces: `import tensorflow_text` before it is loaded. It is called
+        with "prompts", strings `(B,)`, "" for one that has none, and "seed", `(1,)`,
+        for a `Sampling` without one. It gives "texts", `(B, N)`, of which the first are
+        those of `generate`, and "log_probs", `(B, N)`. A prompt with a NUL, one that is
+        not UTF-8 or one that leaves no room ends the call with an error.
+
+        Args:
+            path: The folder.
+            search: As for `generate`.
+            max_length: As for `generate`, but no more than the window, since a graph
+                writes a text at once.
+
+        Raises:
+            ValueError: The backend is not TensorFlow, the model is none of kseq, the
+                vocabulary has `split=None`, or `max_length` is more than the window.
+
+        Example: see `TextToText.export_generation`.
+        """
+        check_split(self.vocabulary)
+        if not self._fits(at_least("max_length", max_length, 1)):
+            raise ValueError(
+                "`max_length` must be no more than the window, as a graph writes texts "
+                f"at once. Received: max_length={max_length} with window={self.window}."
+                f" Export it with `max_length={self.window}`."
+            )
+        check_backend()
+        model = check_exports(self.model).generation_model(search, max_length)
+        export_from_texts(
+            path,
+            "prompts",
+            self.vocabulary,
+            Continued(model, max_length),
+            search,
+            finish=lambda texts, outputs: written_texts(self.vocabulary, outputs),
+            check=False,
+        )
 
     def _stream(self, rows, search, max_length, ban_unknown):
         streams = [TextStream(self.vocabulary) for _ in rows]
