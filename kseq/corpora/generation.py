@@ -66,7 +66,20 @@ def generate_file(
         RuntimeError: The executor takes no more tasks. Where it loses a block three
             times, the last error of that block is raised.
 
-    Example: `generate_file("translator.keras", "news.en", "news.ko", BeamSearch(5))`
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> import kseq
+    >>> from kseq.corpora import generate_file
+    >>> letters = kseq.text.Vocabulary("character").adapt(["hello"])
+    >>> model = kseq.encoder_decoder(letters.size, letters.size, "rnn", "rnn", width=3)
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> kseq.text.TextToText(model, letters, letters).save(folder / "writer.keras")
+    >>> _ = (folder / "in.txt").write_text("hello\\n\\nhell\\n")
+    >>> files = folder / "writer.keras", folder / "in.txt", folder / "out.txt"
+    >>> result = generate_file(*files, max_length=7, verbose=False)
+    >>> result.lines, result.bad
+    (3, {})
     """
     pipeline, source, target = map(os.path.abspath, (pipeline, source, target))
     for name, path in {"pipeline": pipeline, "source": source}.items():

@@ -17,6 +17,8 @@ class WrittenFile:
         tokens: The number of tokens in them.
         bad: What was wrong with lines for which nothing could be written, by their
             number; the first line is 1. They are empty in the file.
+
+    Example: see `generate_file`.
     """
 
     lines: int
