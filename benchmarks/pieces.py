@@ -46,13 +46,17 @@ def main():
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        return print(json.dumps(measure(*options.worker, options.pieces)))
+        name, path = options.worker
+        if name == "lines":
+            return write_lines(path, options.lines)
+        return print(json.dumps(measure(name, path, options.pieces)))
     rows = []
     print(f"{options.lines:,} lines, {options.pieces:,} pieces")
     print(f"{'':<24}{'learn_s':>10}{'encode_s':>10}{'peak_mb':>10}{'ids':>14}")
-    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in lines_of_captions(options.lines))
-        file.flush()
+    with tempfile.NamedTemporaryFile(suffix=".txt") as file:
+        # By another process, as the peak of a process counts that of its parent.
+        command = [sys.executable, *sys.argv, "--worker", "lines", file.name]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
         for name in options.systems or SYSTEMS:
             command = [sys.executable, *sys.argv, "--worker", name, file.name]
             done = subprocess.run(command, capture_output=True, text=True)
@@ -69,6 +73,11 @@ def main():
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=1)
+
+
+def write_lines(path, number):
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in lines_of_captions(number))
 
 
 def lines_of_captions(number):
