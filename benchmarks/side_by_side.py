@@ -9,13 +9,15 @@ alike.
 import argparse
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
-import numpy as np
+import machine
 
 SECONDS_OF_A_TURN = 2.0
 UNITS = {"compile_s": "s", "peak_mb": "MB", "tokens_per_s": "tokens/s"}
@@ -50,42 +52,49 @@ def main(cases, description=None, gigaflops=None, tokens=None):
     if options.worker:
         case, system = options.worker
         return work(cases[case][system])
+    here = {**machine.describe(), "busy_before": machine.busy_beside()}
+    machine.print_description(here)
     rows = []
     for case in [options.case] if options.case else cases:
         systems = [s for s in cases[case] if s in (options.systems or cases[case])]
         figures = measure(case, systems, options.rounds, (tokens or {}).get(case))
         rows += figures
         print_table(case, systems, figures, (gigaflops or {}).get(case, {}))
+    here["busy_after"] = machine.busy_beside()
+    print(
+        f"\nCores that others kept busy: {here['busy_before']} before and "
+        f"{here['busy_after']} after; below {machine.QUIET} the machine was quiet."
+    )
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=1)
+            json.dump({"machine": here, "rows": rows}, file, indent=1)
 
 
 def measure(case, systems, rounds, tokens):
-    """The figures of each system, as rows of the JSON file."""
-    workers = {}
+    """The figures of each system, as rows of the JSON file; its error if it has one."""
+    workers, failures = {}, {}
     for system in systems:
-        workers[system] = subprocess.Popen(
-            [sys.executable, sys.argv[0], "--worker", case, system],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-            text=True,
-        )
-        ready = workers[system].stdout.readline()  # one prepares at a time
-        if not ready:
-            print(f"{case}: {system} cannot run here, is it installed?")
-            del workers[system]
+        worker = Worker(case, system)
+        try:
+            worker.read()  # one prepares at a time
+            workers[system] = worker
+        except Failed as failure:
+            failures[system] = failure
     times = {system: {} for system in workers}
     for _ in range(rounds):
-        for system, worker in workers.items():
-            for metric, values in ask(worker, "time").items():
+        for system, worker in list(workers.items()):
+            try:
+                figures = worker.ask("time")
+            except Failed as failure:
+                failures[system] = failure
+                del workers[system]
+                continue
+            for metric, values in figures.items():
                 times[system].setdefault(metric, []).extend(values)
     rows = []
     for system, worker in workers.items():
-        extra = ask(worker, "stop")
-        worker.wait()
+        extra = worker.ask("stop")
+        worker.process.wait()
         medians = {name: statistics.median(v) for name, v in times[system].items()}
         if "tokens_per_s" in medians:
             medians["tokens_per_s"] = tokens / medians["tokens_per_s"] * 1e3
@@ -93,12 +102,50 @@ def measure(case, systems, rounds, tokens):
             row = {"case": case, "system": system, "metric": name}
             unit = UNITS.get(name, "ms")
             rows.append({**row, "value": round(value, 3), "unit": unit})
+    for system, failure in failures.items():
+        rows.append({"case": case, "system": system, "error": str(failure)})
     return rows
 
 
-def ask(worker, command):
-    print(command, file=worker.stdin, flush=True)
-    return json.loads(worker.stdout.readline())
+class Failed(Exception):
+    """A system that ended before it answered; the message is its last words."""
+
+
+class Worker:
+    """The process of one system, which speaks JSON, a line at a time."""
+
+    def __init__(self, case, system):
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self.process = subprocess.Popen(
+            [sys.executable, sys.argv[0], "--worker", case, system],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            text=True,
+        )
+
+    def ask(self, command):
+        try:
+            print(command, file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            pass  # `read` says why
+        return self.read()
+
+    def read(self):
+        line = self.process.stdout.readline()
+        if line:
+            return json.loads(line)
+        code = self.process.wait()
+        self.errors.seek(0)
+        raise Failed(last_words(self.errors.read()) or f"ended with code {code}")
+
+
+def last_words(errors):
+    """The line of a traceback that names the error; else the last one."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (named or lines or [""])[-1]
 
 
 def work(prepare):
@@ -135,10 +182,12 @@ def turn(run):
 
 def print_table(case, systems, rows, gigaflops):
     """Medians, and how many times that of the first system each is."""
+    errors = {row["system"]: row["error"] for row in rows if "error" in row}
+    rows = [row for row in rows if "error" not in row]
     values = {(row["system"], row["metric"]): row["value"] for row in rows}
-    metrics = list(dict.fromkeys(r["metric"] for r in rows))
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
     metrics = [m for m in metrics if m not in ("compile_s", "peak_mb")]
-    first, peak = systems[0], matrix_speed() if gigaflops else None
+    first, peak = systems[0], machine.matrix_speed() if gigaflops else None
     print(f"\n{case:<24}", end="")
     for metric in metrics:
         print(f"{metric:>14}{'x ' + first:>9}", end="")
@@ -146,9 +195,10 @@ def print_table(case, systems, rows, gigaflops):
             print(f"{'of peak':>9}", end="")
     print(f"{'compile_s':>11}{'peak_mb':>9}")
     for system in systems:
-        if (system, "peak_mb") not in values:
-            continue
         print(f"{system:<24}", end="")
+        if system in errors:
+            print(f"  failed: {errors[system]}")
+            continue
         for metric in metrics:
             value = values[system, metric]
             ratio = value / values.get((first, metric), float("nan"))
@@ -158,14 +208,3 @@ def print_table(case, systems, rows, gigaflops):
         print(f"{values[system, 'compile_s']:>11.1f}{values[system, 'peak_mb']:>9.0f}")
     if gigaflops:
         print(f"(the peak, a large product of matrices: {peak:.0f} GFLOP/s)")
-
-
-def matrix_speed(size=2048, repeats=5):
-    """The machine's speed at one large float32 product, in GFLOP/s."""
-    a, b = np.random.default_rng(0).normal(size=(2, size, size)).astype("float32")
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        np.matmul(a, b)
-        times.append(time.perf_counter() - began)
-    return 2 * size**3 / min(times) / 1e9

@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "kseq/layers/backends.py": {
         "keras",
         "jax",
+        "kseq.layers.torch_kernels",
         "kseq.layers.torch_replay",
         "tensorflow",
         "tf2onnx",
@@ -52,8 +53,9 @@ MAY_IMPORT = {
     "kseq/training": {
         "keras",
         "numpy",
-        "kseq.layers.validation",
+        "kseq.layers.backends",
         "kseq.layers.masking",
+        "kseq.layers.validation",
     },
     "kseq/executors.py": set(),
     "kseq/corpora": {"kseq.executors", "kseq.text"},
@@ -122,7 +124,7 @@ MAY_IMPORT = {
 }
 
 # Rooms where a formula is written once for TensorFlow, JAX and PyTorch.
-ONE_FOR_ALL_BACKENDS = {"kseq/layers", "kseq/decoding"}
+ONE_FOR_ALL_BACKENDS = {"kseq/layers", "kseq/decoding", "kseq/training"}
 
 
 def violations(root):

@@ -123,6 +123,23 @@ def matmul(x, y):
     return torch.matmul(x, y)
 
 
+def cross_entropy(token_ids, logits, is_real):
+    """`logsumexp(z) - z[y]` of token ids `(B, T)` in logits `(B, T, V)`.
+
+    Where a step is not real its logits may be NaN: the result, which then means
+    nothing, and all gradients are finite.
+    """
+    if keras.backend.backend() == "torch":
+        from kseq.layers.torch_kernels import CrossEntropy
+
+        return CrossEntropy.apply(token_ids, logits, is_real)
+    logits = ops.where(ops.expand_dims(is_real, -1), logits, ops.zeros_like(logits))
+    if keras.backend.backend() == "jax":  # which would take 0 times minus infinity
+        logits = ops.maximum(logits, -1e30)
+    # One fused operation; the gradient of a look-up in the logits is slow.
+    return ops.sparse_categorical_crossentropy(token_ids, logits, from_logits=True)
+
+
 def require(condition, message):
     """Stops a compiled function of TensorFlow, unless by XLA, with a message."""
     if keras.backend.backend() == "tensorflow" and not _IS_PORTABLE.get():

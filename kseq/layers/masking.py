@@ -6,6 +6,8 @@ the Keras mask; attention combines it with the look-ahead mask of a decoder.
 Axes in shape comments: B batch, T query steps, S key steps.
 """
 
+import functools
+
 import keras
 from keras import ops
 
@@ -222,7 +224,14 @@ def mask_of(tensor):
     Keras offers no function that reads it, and the attribute where it usually lies is
     not there on a tensor that JAX traces; but Keras hands it to any layer that asks.
     """
-    return _MaskOf()(tensor)
+    # One for all values, for `torch.compile` cannot make a layer in a call.
+    is_symbol = isinstance(tensor, keras.KerasTensor)
+    return (_MaskOf() if is_symbol else _mask_of_value())(tensor)
+
+
+@functools.cache
+def _mask_of_value():
+    return _MaskOf()
 
 
 class _MaskOf(keras.layers.Layer):

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseq.layers import backends
 from kseq.layers.masking import apply_mask, mask_of
 from kseq.layers.validation import concrete_values, integer, rate, shapes_compatible
 
@@ -89,25 +90,22 @@ class SequenceCrossentropy(keras.losses.Loss):
         weights = token_weights(real, sample_weight, self.dtype)  # B T
         y_pred = ops.convert_to_tensor(y_pred)
         check_ids(ops.where(real, y_true, 0), y_pred.shape[-1])
-        return super().__call__(y_true, apply_mask(y_pred, real), weights)
+        y_true = ops.where(real, y_true, self.pad_token_id)
+        return super().__call__(y_true, y_pred, weights)
 
     def call(self, y_true, y_pred):
+        real = ops.not_equal(y_true, self.pad_token_id)  # B T
         # Padding may have an id outside the vocabulary, which cannot be looked up.
-        y_true = ops.where(y_true == self.pad_token_id, 0, y_true)
+        y_true = ops.where(real, y_true, 0)
         token_ids = ops.cast(y_true, "int32")  # B T
-        logits = y_pred
-        if keras.backend.backend() == "jax":  # which would take 0 times minus infinity
-            logits = ops.maximum(y_pred, -1e30)
-        # One fused operation; the gradient of a look-up in the logits is slow.
-        likelihood = ops.sparse_categorical_crossentropy(
-            token_ids, logits, from_logits=True
-        )  # B T
+        likelihood = backends.cross_entropy(token_ids, y_pred, real)  # B T
         # Compiled, JAX would give the loss 0 to an id out of range, and make NaN an id.
         is_known = (token_ids >= 0) & (token_ids < y_pred.shape[-1])
         is_known &= ops.cast(token_ids, y_true.dtype) == y_true
         likelihood = ops.where(is_known, likelihood, float("nan"))
         if not self.label_smoothing:
             return likelihood
+        y_pred = apply_mask(y_pred, real)
         uniform = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)  # B T
         return (1.0 - self.label_smoothing) * likelihood + (
             self.label_smoothing * uniform
