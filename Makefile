@@ -60,9 +60,7 @@ test-torch: .venv/test.stamp .venv/torch.stamp
 	KERAS_BACKEND=torch $(PYTEST) $(PORTABLE) $(EXAMPLES)
 
 bench: .venv/benchmarks.stamp
-	$(RUN) benchmarks/recurrent.py --case lstm_2x256
-	$(RUN) benchmarks/recurrent.py --case gru_2x256
-	$(RUN) benchmarks/train_transformer.py
+	$(RUN) benchmarks/overview.py
 
 lint: .venv/test.stamp
 	$(RUN) -m ruff check
