@@ -50,12 +50,10 @@ from kseq.layers.recurrent.zoneout import Zoneout
 from kseq.layers.rotary_positions import RotaryPositions
 from kseq.layers.similarity import CosineSimilarity
 from kseq.layers.tied_head import TiedHead
-from kseq.layers.transformer.blocks import (
-    TransformerDecoderBlock,
-    TransformerEncoderBlock,
-)
 from kseq.layers.transformer.decoder import TransformerDecoder
+from kseq.layers.transformer.decoder_block import TransformerDecoderBlock
 from kseq.layers.transformer.encoder import TransformerEncoder
+from kseq.layers.transformer.encoder_block import TransformerEncoderBlock
 from kseq.layers.transformer.feed_forward import FeedForward
 from kseq.layers.transformer.multi_head_attention import MultiHeadAttention
 

@@ -1,8 +1,9 @@
-"""Kernels of PyTorch: whole recurrent layers in one call, dropout, cross-entropy.
+"""Kernels of PyTorch: recurrent layers, attention, dropout and cross-entropy.
 
 Called on that backend alone; the layers say when.
 
-Axes in shape comments: B batch, T steps, D features, U units, G gates.
+Axes in shape comments: B batch, T steps, D features, U units, G gates; of attention
+S key steps, N key heads, G query heads to each, H = N * G heads, C size of a head.
 """
 
 import keras
@@ -127,6 +128,36 @@ def _closed_gates(kernel):
     """A row of an LSTM's kernel `(D, 4U)` that keeps the cell state as it is."""
     gates = kernel.new_tensor([-CLOSED, CLOSED, 0, 0])  # input, forget, cell, output
     return gates.repeat_interleave(kernel.shape[1] // 4)[None]
+
+
+def attention(queries, keys, values, mask=None, bias=None):
+    """What the queries read in the values, without the weights being made.
+
+    Args:
+        queries: `(B, T, N, G, C)`, scaled.
+        keys: `(B, N, S, C)`.
+        values: `(B, N, S, C)`.
+        mask: Boolean, broadcasts to `(B, T, S)`; a query with nothing to read gives 0.
+        bias: Float, broadcasts to `(B, N, G, T, S)`.
+
+    Returns:
+        `(B, T, N, G, C)`.
+    """
+    rows, length, *heads, size = queries.shape
+    if mask is not None:
+        mask = mask.reshape(-1, 1, *mask.shape[-2:])  # B 1 T S
+    if bias is not None:
+        bias = bias.flatten(1, 2).to(queries.dtype)  # B H T S
+        mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
+    context = functional.scaled_dot_product_attention(
+        queries.flatten(2, 3).transpose(1, 2),  # B H T C
+        keys,
+        values,
+        attn_mask=mask,
+        scale=1.0,
+        enable_gqa=heads[1] > 1,
+    )
+    return context.transpose(1, 2).reshape(rows, length, *heads, size)
 
 
 def dropout(inputs, share, seed):

@@ -19,7 +19,6 @@ ONES = np.ones((N, M), "float32")
 def masks(number, dropout=0.3, seed=0):
     """What a layer keeps of as many calls in a row."""
     layer = Dropout(dropout, seed=seed)
-    keras.utils.set_random_seed(seed)  # torch's dropout
     return np.stack([array(layer(ONES, training=True)) != 0 for _ in range(number)])
 
 
@@ -37,7 +36,6 @@ def test_what_is_kept_is_scaled_and_the_rest_is_zero():
 
 def gradient_of_sum(x):
     layer = Dropout(0.3, seed=5)
-    keras.utils.set_random_seed(5)
     return gradient(lambda y: keras.ops.sum(layer(y, training=True)), x)
 
 

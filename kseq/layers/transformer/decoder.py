@@ -10,7 +10,7 @@ from keras import ops
 from kseq.layers.composition import freeze_parts
 from kseq.layers.decoder import Decoder
 from kseq.layers.masking import apply_mask, step_mask
-from kseq.layers.transformer.blocks import TransformerDecoderBlock
+from kseq.layers.transformer.decoder_block import TransformerDecoderBlock
 from kseq.layers.transformer.stack import TransformerStack
 from kseq.layers.validation import (
     check_hypotheses,
@@ -212,7 +212,9 @@ class TransformerDecoder(TransformerStack, Decoder):
         x = self.enter(inputs, mask, training)  # B T U
         weights = []
         for block, own in zip(self.blocks, constants["layers"], strict=True):
-            x, scores = block.run(x, own, constants.get("mask"), mask, training)
+            x, scores = block.run(
+                x, own, constants.get("mask"), mask, training, return_attention_scores
+            )
             weights.append(scores)
         outputs = [self.leave(x)]
         if return_attention_scores:
@@ -299,7 +301,9 @@ class TransformerDecoder(TransformerStack, Decoder):
         for block, cache, own in zip(
             self.blocks, state["shared"], constants["layers"], strict=True
         ):
-            x, read, cache = block.step(x, cache, lineage, positions, own, mask)
+            x, read, cache = block.step(
+                x, cache, lineage, positions, own, mask, return_attention_scores
+            )
             caches.append(cache)
             weights.append(read)
         state = {"positions": positions + 1, "lineage": lineage, "shared": caches}

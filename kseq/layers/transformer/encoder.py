@@ -8,7 +8,7 @@ from keras import ops
 
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import step_mask
-from kseq.layers.transformer.blocks import TransformerEncoderBlock
+from kseq.layers.transformer.encoder_block import TransformerEncoderBlock
 from kseq.layers.transformer.stack import TransformerStack
 from kseq.layers.validation import sequence_shape
 
@@ -120,9 +120,14 @@ class TransformerEncoder(TransformerStack):
         x = self.enter(sequences, mask, training)  # B S U
         weights = []
         for block in self.blocks:
-            x, scores = block(
-                x, mask=mask, return_attention_scores=True, training=training
+            x = block(
+                x,
+                mask=mask,
+                return_attention_scores=return_attention_scores,
+                training=training,
             )
-            weights.append(scores)
+            if return_attention_scores:
+                x, scores = x
+                weights.append(scores)
         x = self.leave(x)
         return (x, ops.stack(weights, axis=1)) if return_attention_scores else x

@@ -10,7 +10,7 @@ heads, G query heads to each key head, C size of a head.
 import keras
 from keras import ops
 
-from kseq.layers.backends import matmul
+from kseq.layers import torch_kernels
 from kseq.layers.composition import Composite, freeze_parts, is_quantized
 from kseq.layers.dropout import Dropout
 from kseq.layers.initializers import initializer_of
@@ -26,7 +26,13 @@ from kseq.layers.masking import (
 from kseq.layers.positions import serialize_positions, step_positions
 from kseq.layers.rotary_positions import make_rotary
 from kseq.layers.transformer.cache import attend_step, start_cache
-from kseq.layers.transformer.products import rows_of, scores_of, sum_by_weights
+from kseq.layers.transformer.products import (
+    by_head,
+    rows_of,
+    scores_of,
+    side_by_side,
+    sum_by_weights,
+)
 from kseq.layers.validation import (
     optional_positive_integer,
     positive_integer,
@@ -233,7 +239,9 @@ class MultiHeadAttention(Composite):
             look_ahead_mask(ops.shape(query)[1], keys.shape[2]) if look_ahead else None,
         )
         bias = self.bias_between(positions, value_positions)
-        outputs, weights = self.attend(queries, keys, values, mask, bias, training)
+        outputs, weights = self.attend(
+            queries, keys, values, mask, bias, training, return_attention_scores
+        )
         if query_mask is not None:
             is_real = ops.expand_dims(as_boolean_mask(query_mask), -1)  # B T 1
             outputs = ops.where(is_real, outputs, ops.zeros_like(outputs))
@@ -266,7 +274,16 @@ class MultiHeadAttention(Composite):
             [values] = self._side_by_side(value, projections[1])
         return self._key_heads(keys, positions), self._key_heads(values)
 
-    def attend(self, queries, keys, values, mask=None, bias=None, training=False):
+    def attend(
+        self,
+        queries,
+        keys,
+        values,
+        mask=None,
+        bias=None,
+        training=False,
+        return_attention_scores=True,
+    ):
         """What the queries read in the values, and how much of each.
 
         Args:
@@ -276,15 +293,21 @@ class MultiHeadAttention(Composite):
             mask: Boolean, broadcasts to `(B, T, S)`.
             bias: Float, broadcasts to `(B, N, G, T, S)`.
             training: Whether to drop weights.
+            return_attention_scores: Whether to return the weights, or None.
 
         Returns:
             `(outputs (B, T, D), weights (B, H, T, S))`.
         """
+        needs_weights = return_attention_scores or (training and self.dropout)
+        if torch_kernels.available() and not needs_weights:
+            context = torch_kernels.attention(queries, keys, values, mask, bias)
+            return self.join_heads(context), None
         scores = scores_of(queries, ops.swapaxes(keys, 2, 3))
         weights = self.attention_weights(scores, mask, bias)
         kept = self.dropout_layer(weights, training=training)
         context = sum_by_weights(kept, values)
-        return self.join_heads(context), self._by_head(weights)
+        weights = by_head(weights) if return_attention_scores else None
+        return self.join_heads(context), weights
 
     def start_cache(self, num_rows, num_beams, max_length):
         """An empty cache, see `kseq.layers.transformer.cache.start_cache`."""
@@ -315,15 +338,7 @@ class MultiHeadAttention(Composite):
         if any(is_quantized(dense) for dense in projections):
             return [dense(x) for dense in projections]
         # In a search no scope casts the weights to half precision.
-        kernels = [ops.cast(dense.kernel, self.compute_dtype) for dense in projections]
-        outputs = matmul(x, join(kernels))
-        if self.use_bias:
-            biases = [ops.cast(dense.bias, self.compute_dtype) for dense in projections]
-            outputs = outputs + join(biases)
-        if len(projections) == 1:
-            return [outputs]
-        sizes = [dense.units for dense in projections]
-        return ops.split(outputs, [sum(sizes[:i]) for i in range(1, len(sizes))], -1)
+        return side_by_side(x, projections, self.compute_dtype)
 
     def _query_heads(self, query, positions):
         heads = self._split_heads(query, self.num_heads)  # B T H C
@@ -357,10 +372,6 @@ class MultiHeadAttention(Composite):
             mask = ops.reshape(mask, shape)  # B 1 1 T S
         return masked_softmax(scores, mask)
 
-    def _by_head(self, weights):
-        shape = (rows_of(weights), self.num_heads, *ops.shape(weights)[3:])
-        return ops.reshape(weights, shape)
-
     def join_heads(self, context):
         """What is put out, `(B, T, D)`, of what the heads read, `(B, T, N, G, C)`."""
         steps, width = ops.shape(context)[1], self.num_heads * self.head_size
@@ -387,7 +398,3 @@ class MultiHeadAttention(Composite):
         restore = keras.saving.deserialize_keras_object
         layers = {name: restore(config[name]) for name in ("rotary", "relative_bias")}
         return cls(**{**config, **layers})
-
-
-def join(tensors):
-    return tensors[0] if len(tensors) == 1 else ops.concatenate(tensors, axis=-1)

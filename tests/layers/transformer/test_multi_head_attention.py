@@ -12,6 +12,7 @@ from tests.helpers import (
     check_layer,
     check_layer_runs,
     check_padding_changes_nothing,
+    gradient,
     length_mask,
     random_array,
     randomize,
@@ -75,6 +76,31 @@ def read(attention, query, keys, values, bias=None):
         weights.append(exponentials / exponentials.sum())
         contexts.append(weights[-1] @ v[:, shared])
     return affine(attention, "output", np.concatenate(contexts)), weights
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("look_ahead", [False, True])
+@pytest.mark.parametrize("options", [{}, GROUPED, {"relative_bias": "distance"}])
+def test_outputs_are_the_same_where_no_weights_are_asked_for(
+    options, look_ahead, training
+):
+    if "relative_bias" in options:
+        options = {"relative_bias": DistanceBias(HEADS)}
+    attention, dead = make(**options), length_mask(5, 0, 2, size=T)
+    masks = {"query_mask": dead, "look_ahead": look_ahead, "training": training}
+
+    def outputs(query, **more):
+        read = attention(query, **masks, **more)
+        return read[0] if more else read
+
+    def total(query, **more):
+        return ops.sum(ops.square(outputs(query, **more)))
+
+    query = random_array(B, T, D)
+    expected = outputs(query, return_attention_scores=True)
+    assert_close(outputs(query), expected)
+    slopes = gradient(lambda x: total(x, return_attention_scores=True), query)
+    assert_close(gradient(total, query), slopes)
 
 
 def test_multi_head_attention_keeps_the_contract_of_layers():
@@ -240,19 +266,14 @@ def test_keras_masks_are_read():
     assert_close(outputs, expected)
 
 
-def test_asking_for_the_scores_changes_no_number():
-    attention = make(VALUES.shape, dropout=0.4)
-    for training in (False, True):
-        results = []
-        for asked in (False, True):
-            keras.utils.set_random_seed(5)  # torch's dropout
-            attention.dropout_layer.seed_generator.state.assign([3, 5])
-            results.append(
-                attention(
-                    QUERY, VALUES, return_attention_scores=asked, training=training
-                )
-            )
-        assert_close(results[0], results[1][0], rtol=0, atol=0)
+def test_asking_for_the_scores_drops_the_same_weights():
+    attention, results = make(VALUES.shape, dropout=0.4), []
+    for asked in (False, True):
+        attention.dropout_layer.seed_generator.state.assign([3, 5])
+        results.append(
+            attention(QUERY, VALUES, return_attention_scores=asked, training=True)
+        )
+    assert_close(results[0], results[1][0], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

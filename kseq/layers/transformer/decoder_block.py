@@ -1,4 +1,4 @@
-"""The blocks of a Transformer: attention and a feed-forward network, with residuals.
+"""The block of a Transformer's decoder: two attentions and a feed-forward network.
 
 Axes in shape comments: B batch, T target steps, S source steps, K beams, L cached
 steps, H heads, N key heads, C size of a head, D features.
@@ -8,110 +8,10 @@ import keras
 from keras import ops
 
 from kseq.layers.composition import freeze_parts
-from kseq.layers.masking import (
-    apply_mask,
-    check_attention_mask,
-    combine_masks,
-    look_ahead_mask,
-)
+from kseq.layers.masking import apply_mask, combine_masks, look_ahead_mask
 from kseq.layers.positions import prefix_positions, step_positions
 from kseq.layers.transformer.stack import TransformerLayer
 from kseq.layers.validation import same_rows, sequence_shape
-
-
-@keras.saving.register_keras_serializable(package="kseq")
-class TransformerEncoderBlock(TransformerLayer):
-    """One layer of a Transformer's encoder: self-attention, then a small network.
-
-    With `norm_first`, `x + attention(norm(x))` and then `x + feed_forward(norm(x))`;
-    without, `norm(x + attention(x))` and then `norm(x + feed_forward(x))`.
-
-    Args:
-        num_heads: Number of attention heads H.
-        intermediate_dim: Width inside the feed-forward network. Defaults to four times
-            the width D.
-        norm_first: Whether to normalise the input of each part, or its sum with the
-            output.
-        activation: Activation of the feed-forward network.
-        dropout: Share of the features to drop in training, of the output of each part
-            and inside the feed-forward network.
-        attention_dropout: Share of the attention weights to drop in training.
-        num_key_value_heads: Number of key heads, see `MultiHeadAttention`.
-        rotary: Whether self-attention rotates queries and keys by position, or the
-            layer `RotaryPositions` that does it, as on a grid.
-        relative_bias: Layer that gives the bias of self-attention by distance, see
-            `MultiHeadAttention`.
-        epsilon: Added to the variance by the norms.
-        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
-
-    Call arguments:
-        sequences: `(B, S, D)`.
-        mask: Boolean `(B, S)`, True where a step may be read. Defaults to the Keras
-            mask of `sequences`, which the outputs keep.
-        attention_mask: Boolean `(B, S, S)` or `(S, S)`, True where a step (on the
-            second axis from the right) may read another.
-        return_attention_scores: Whether to return the weights as well.
-
-    Returns:
-        `(B, S, D)`, or `(outputs, weights)` with weights `(B, H, S, S)`.
-
-    Raises:
-        ValueError: The width does not divide by `num_heads`, a size is not positive, or
-            a rate is not in [0, 1).
-
-    Example:
-
-    >>> import numpy as np
-    >>> from kseq.layers import TransformerEncoderBlock
-    >>> tuple(TransformerEncoderBlock(num_heads=2)(np.ones((2, 7, 6))).shape)
-    (2, 7, 6)
-
-    References:
-        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.1
-        - [Xiong et al., 2020](https://arxiv.org/abs/2002.04745), 3 (where to normalise)
-    """
-
-    def build(self, sequences_shape):
-        self.attention = self.make_attention("attention")
-        self.attention_norm = self.make_norm("attention_norm")
-        self.feed_forward = self.make_feed_forward(sequences_shape[-1])
-        self.feed_forward_norm = self.make_norm("feed_forward_norm")
-        for part in (self.attention, self.attention_norm, self.feed_forward):
-            part.build(sequences_shape)
-        self.feed_forward_norm.build(sequences_shape)
-        freeze_parts(self)
-
-    def compute_output_shape(self, sequences_shape):
-        return sequence_shape("sequences", sequences_shape)
-
-    def call(
-        self,
-        sequences,
-        mask=None,
-        attention_mask=None,
-        return_attention_scores=False,
-        training=False,
-    ):
-        positions = step_positions(mask, ops.shape(sequences)[1])
-        sequences = apply_mask(sequences, mask)
-        check_attention_mask(attention_mask, sequences, sequences)
-        bias = self.attention.bias_between(positions, positions)
-        mask = combine_masks(
-            attention_mask, None if mask is None else ops.expand_dims(mask, 1)
-        )  # B S S
-
-        def read(y):
-            queries, keys, values = self.attention.project(y, positions)
-            return self.attention.attend(queries, keys, values, mask, bias, training)
-
-        x, weights = self.residual(self.attention_norm, sequences, read, training)
-        (x,) = self.residual(
-            self.feed_forward_norm,
-            x,
-            lambda y: (self.feed_forward(y, training=training),),
-            training,
-        )
-        return (x, weights) if return_attention_scores else x
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -237,7 +137,14 @@ class TransformerDecoderBlock(TransformerLayer):
         if memory is not None:
             same_rows("memory", memory.shape, "inputs", inputs.shape)
             constants = self.project_memory(apply_mask(memory, memory_mask))
-        x, weights = self.run(inputs, constants, memory_mask, inputs_mask, training)
+        x, weights = self.run(
+            inputs,
+            constants,
+            memory_mask,
+            inputs_mask,
+            training,
+            return_attention_scores,
+        )
         return (x, weights) if return_attention_scores else x
 
     def project_memory(self, memory):
@@ -245,7 +152,15 @@ class TransformerDecoderBlock(TransformerLayer):
         keys, values = self.memory_attention.project_memory(memory)
         return {"keys": keys, "values": values}
 
-    def run(self, inputs, memory, memory_mask=None, inputs_mask=None, training=False):
+    def run(
+        self,
+        inputs,
+        memory,
+        memory_mask=None,
+        inputs_mask=None,
+        training=False,
+        return_attention_scores=False,
+    ):
         """All steps at once.
 
         Args:
@@ -255,10 +170,12 @@ class TransformerDecoderBlock(TransformerLayer):
             memory_mask: Boolean `(B, S)`.
             inputs_mask: Boolean `(B, T)`.
             training: Whether to drop.
+            return_attention_scores: Whether the weights are asked for.
 
         Returns:
             `(outputs (B, T, D), weights)`: those over the memory `(B, H, T, S)`, or
-            without cross-attention over prefix and inputs `(B, H, T, S + T)`.
+            without cross-attention over prefix and inputs `(B, H, T, S + T)`. None for
+            the weights if they were not asked for.
         """
         prefix = {} if self.cross_attention else memory or {}
         length = ops.shape(inputs)[1]
@@ -283,9 +200,19 @@ class TransformerDecoderBlock(TransformerLayer):
             if prefix:
                 keys = ops.concatenate([prefix["keys"], keys], axis=2)
                 values = ops.concatenate([prefix["values"], values], axis=2)
-            return self.attention.attend(queries, keys, values, mask, bias, training)
+            return self.attention.attend(
+                queries,
+                keys,
+                values,
+                mask,
+                bias,
+                training,
+                return_attention_scores and not self.cross_attention,
+            )
 
-        return self._run(inputs, read_inputs, memory, memory_mask, training)
+        return self._run(
+            inputs, read_inputs, memory, memory_mask, training, return_attention_scores
+        )
 
     def run_prefix(self, prefix, mask=None, training=False, is_causal=False):
         """Reads what stands before the inputs.
@@ -309,13 +236,22 @@ class TransformerDecoderBlock(TransformerLayer):
         def read_prefix(y):
             queries, keys, values = self.attention.project(y, positions)
             outputs, _ = self.attention.attend(
-                queries, keys, values, readable, bias, training
+                queries, keys, values, readable, bias, training, False
             )
             return outputs, {"keys": keys, "values": values}
 
         return self._run(prefix, read_prefix, {}, None, training)
 
-    def step(self, inputs, cache, lineage, positions, memory, memory_mask=None):
+    def step(
+        self,
+        inputs,
+        cache,
+        lineage,
+        positions,
+        memory,
+        memory_mask=None,
+        return_attention_scores=False,
+    ):
         """One step for every beam.
 
         Args:
@@ -326,10 +262,11 @@ class TransformerDecoderBlock(TransformerLayer):
             positions: Integers `(B, K)`, the number of steps before.
             memory: As for `run`.
             memory_mask: Boolean `(B, S)`.
+            return_attention_scores: Whether the weights are asked for.
 
         Returns:
             `(outputs (B, K, D), weights, cache)`, with the weights over the memory
-            `(B, H, K, S)` of cross-attention, else None.
+            `(B, H, K, S)` of cross-attention, or None.
         """
         prefix = {} if self.cross_attention else memory
 
@@ -339,16 +276,35 @@ class TransformerDecoderBlock(TransformerLayer):
             )
             return outputs, None, new
 
-        return self._run(inputs, read_cache, memory, memory_mask)
+        return self._run(
+            inputs,
+            read_cache,
+            memory,
+            memory_mask,
+            return_attention_scores=return_attention_scores,
+        )
 
-    def _run(self, x, read_itself, memory, memory_mask, training=False):
+    def _run(
+        self,
+        x,
+        read_itself,
+        memory,
+        memory_mask,
+        training=False,
+        return_attention_scores=False,
+    ):
         """The parts of the block; axis 1 is the steps, or the beams."""
         readable = None if memory_mask is None else ops.expand_dims(memory_mask, 1)
 
         def read_memory(y):
             queries = self.memory_attention.project_query(y)
             return self.memory_attention.attend(
-                queries, memory["keys"], memory["values"], readable, None, training
+                queries,
+                memory["keys"],
+                memory["values"],
+                readable,
+                training=training,
+                return_attention_scores=return_attention_scores,
             )
 
         x, *read = self.residual(self.attention_norm, x, read_itself, training)
