@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 
 import kseq
 from kseq.layers import PatchEmbedding, TransformerEncoder
@@ -50,3 +51,32 @@ def test_a_vision_transformer_and_a_decoder_learn_to_caption(tmp_path):
     model.save(tmp_path / "captioner.keras")
     loaded = keras.saving.load_model(tmp_path / "captioner.keras")
     assert_close(loaded.score(unseen, result), result.log_probs, atol=1e-4)
+
+
+@pytest.mark.thorough
+def test_emoji_are_captioned_in_korean(data_set):
+    data_set("emoji")
+    keras.utils.set_random_seed(0)
+    pictures, captions, *_ = kseq.datasets.load("emoji", language="ko")["train"]
+    chosen = range(0, len(captions), len(captions) // 20)
+    pictures = pictures[list(chosen)].astype("float32") / 127.5 - 1
+    captions = [captions[place] for place in chosen]
+    vocabulary = kseq.text.Vocabulary("character").adapt(captions)
+    model = kseq.encoder_decoder(
+        source=PatchEmbedding((32, 32, 3), patch_size=8, width=64),
+        encoder=TransformerEncoder(num_layers=1, num_heads=4, activation="gelu"),
+        target=vocabulary.size,
+        decoder="transformer",
+        width=64,
+    )
+    jit_compile = keras.backend.backend() != "torch"
+    model.compile(
+        keras.optimizers.Adam(3e-3, global_clipnorm=1.0),
+        SequenceCrossentropy(),
+        jit_compile=jit_compile,
+    )
+    encoded = vocabulary.encode(captions, start=True, end=True)
+    batches = teacher_forcing(pictures, encoded, batch_size=21, length_multiple=64)
+    model.fit(batches, epochs=60, verbose=0)
+    written = model.generate(pictures, max_length=40).token_ids[:, 0]
+    assert vocabulary.decode(written) == captions
