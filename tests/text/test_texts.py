@@ -60,7 +60,7 @@ NO_TEXTS = {
 
 
 def learning(vocabulary, texts):
-    Vocabulary(vocabulary.split, max_tokens=97).adapt(texts)
+    Vocabulary(vocabulary.split, max_tokens=997).adapt(texts)
 
 
 def encoding(vocabulary, texts):
@@ -74,7 +74,7 @@ def encoding(vocabulary, texts):
 def test_what_is_no_text_is_refused_with_its_number(use, split, kind):
     texts = ["a b", "c", NO_TEXTS[kind], "d"]
     texts = texts if split else [["x", text] for text in texts]
-    vocabulary = Vocabulary(split, max_tokens=97).adapt(texts[:2])
+    vocabulary = Vocabulary(split, max_tokens=997).adapt(texts[:2])
     place = r"texts\[2\]" if split else r"texts\[2\]\[1\]"
     with pytest.raises(ValueError, match=f"without a NUL. Received: {place}=") as error:
         use(vocabulary, texts)
