@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kseq.text import Vocabulary
-from kseq.text.tokenizers import COMPOSED, SPLITS
+from kseq.text.tokenizers import COMPOSED, FIXED, SPLITS
 
 EACH_IN_LOWER_CASE = """
 import json, sys, unicodedata
@@ -72,6 +72,8 @@ def encoding(vocabulary, texts):
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("kind", NO_TEXTS)
 def test_what_is_no_text_is_refused_with_its_number(use, split, kind):
+    if split in FIXED and use is learning:
+        pytest.skip("has its tokens already, and reads no text")
     texts = ["a b", "c", NO_TEXTS[kind], "d"]
     texts = texts if split else [["x", text] for text in texts]
     vocabulary = Vocabulary(split, max_tokens=997).adapt(texts[:2])
