@@ -1,4 +1,4 @@
-"""What kseq's work costs as it grows: longer texts, more beams, rows and words.
+"""The cost of kseq's work as it grows: longer texts, more beams, rows and words.
 
     KERAS_BACKEND=jax python benchmarks/growth.py --case new_tokens
 

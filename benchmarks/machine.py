@@ -74,7 +74,7 @@ def versions():
 
 
 def busy_beside(seconds=2.0):
-    """How many cores others keep busy, while this process sleeps."""
+    """The number of cores that others keep busy while this process sleeps."""
     before, began = _busy_jiffies(), time.perf_counter()
     if before is None:
         return None
@@ -84,7 +84,7 @@ def busy_beside(seconds=2.0):
 
 
 def _busy_jiffies():
-    """What all cores have worked since the machine was started; steal counts."""
+    """The work of all cores since the machine was started; steal counts."""
     try:
         first = pathlib.Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0]
     except OSError:

@@ -74,7 +74,7 @@ def main(argv=None):
 
 
 def measure(script, case, backend, rounds):
-    """What a benchmark writes as JSON, run on one backend."""
+    """Run a benchmark on one backend, and return the JSON that it writes."""
     systems = ["kseq", *WORK[script, case][backend]]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "figures.json")
@@ -104,7 +104,7 @@ def print_table(rows):
 
 
 def ahead(metric, figures):
-    """How often kseq is as fast as the best other system, as `1.25 x`."""
+    """The speed of kseq over that of the best other system, as `1.25 x`."""
     others = [value for system, value in figures.items() if system != "kseq"]
     if "kseq" not in figures or not others:
         return ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True)
 class WrittenFile:
-    """What `generate_file` has written.
+    """The report of a file that `generate_file` has written.
 
     Attributes:
         lines: The number of lines.

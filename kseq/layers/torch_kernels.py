@@ -131,7 +131,7 @@ def _closed_gates(kernel):
 
 
 def attention(queries, keys, values, mask=None, bias=None):
-    """What the queries read in the values, without the weights being made.
+    """Read the values by the queries, without making the weights.
 
     Args:
         queries: `(B, T, N, G, C)`, scaled.

@@ -45,7 +45,7 @@ def by_head(weights):
 
 
 def side_by_side(x, projections, dtype):
-    """What each dense layer makes of `x`, in one product of all their kernels."""
+    """Apply dense layers to `x`, in one product of all their kernels."""
     outputs = matmul(x, join([ops.cast(dense.kernel, dtype) for dense in projections]))
     if projections[0].use_bias:
         outputs = outputs + join([ops.cast(d.bias, dtype) for d in projections])
