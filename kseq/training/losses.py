@@ -90,7 +90,8 @@ class SequenceCrossentropy(keras.losses.Loss):
         weights = token_weights(real, sample_weight, self.dtype)  # B T
         y_pred = ops.convert_to_tensor(y_pred)
         check_ids(ops.where(real, y_true, 0), y_pred.shape[-1])
-        y_true = ops.where(real, y_true, self.pad_token_id)
+        y_true = ops.cast(y_true, self.dtype)  # unsigned, it would have no -1
+        y_true = ops.where(real, y_true, float(self.pad_token_id))
         return super().__call__(y_true, y_pred, weights)
 
     def call(self, y_true, y_pred):
