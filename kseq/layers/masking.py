@@ -10,6 +10,7 @@ import functools
 
 import keras
 from keras import ops
+from keras.backend import standardize_dtype
 
 from kseq.layers.validation import concrete_values, shapes_compatible
 
@@ -34,6 +35,9 @@ def padding_mask(token_ids, pad_token_id=0):
     References:
         - [Keras: masking and padding](https://keras.io/guides/understanding_masking_and_padding/)
     """
+    token_ids = ops.convert_to_tensor(token_ids)
+    if pad_token_id < 0 and standardize_dtype(token_ids.dtype).startswith("uint"):
+        return ops.ones_like(token_ids, dtype="bool")  # in `uint8`, 255 would be -1
     return ops.not_equal(token_ids, pad_token_id)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from kseq.layers import backends
-from kseq.layers.masking import apply_mask, mask_of
+from kseq.layers.masking import apply_mask, mask_of, padding_mask
 from kseq.layers.validation import concrete_values, integer, rate, shapes_compatible
 
 
@@ -136,7 +136,7 @@ def check_logits(y_true, y_pred):
 
 def real_tokens(y_true, y_pred, pad_token_id):
     """Marks the tokens that count, `(B, T)`."""
-    real = ops.not_equal(y_true, pad_token_id)  # B T
+    real = padding_mask(y_true, pad_token_id)  # B T
     # Keras leaves it to each metric to look for the mask that a model's layers kept.
     mask = mask_of(y_pred)
     return real if mask is None else real & ops.cast(mask, "bool")

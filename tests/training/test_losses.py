@@ -241,3 +241,17 @@ def test_what_is_no_id_is_refused_or_makes_the_loss_nan(wrong, logits, y_true):
         assert "label value" in str(error) or "y_true with" in str(error)
     else:
         assert np.isnan(loss)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "int16", "int64"])
+@pytest.mark.parametrize("mask", [np.ones((1, 4), "bool"), np.arange(4)[None] < 3])
+def test_labels_of_any_integer_type_count_alike(dtype, mask, random):
+    """Unsigned, no id is -1: 255 is none, and masked steps cannot be moved to it."""
+    y_true = np.array([[255, 254, 3, 0]])
+    logits = random.normal(size=(1, 4, 300)).astype("float32")
+    loss = SequenceCrossentropy(pad_token_id=-1)
+    measured = float(loss(y_true.astype(dtype), with_mask(logits, mask)))
+    surprise = -np.log(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))
+    expected = np.take_along_axis(surprise, y_true[..., None], -1)[..., 0][mask].mean()
+    np.testing.assert_allclose(measured, expected, rtol=1e-5)
