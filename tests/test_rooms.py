@@ -103,7 +103,11 @@ MAY_IMPORT = {
         "kseq.text",
         "tensorflow",
     },
-    "kseq/text/loading.py": {"keras", "kseq.layers.saving"},
+    "kseq/text/loading.py": {
+        "keras",
+        "kseq.layers.saving",
+        "kseq.layers.step_labels",
+    },
     "kseq/datasets": {"PIL", "keras", "numpy"},
     "kseq/plots": {"keras", "matplotlib", "numpy"},
     "recipes": {

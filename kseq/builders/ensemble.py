@@ -9,9 +9,9 @@ from keras import ops
 from kseq.builders.encoder_decoder import check_graph, over_heads
 from kseq.builders.generation import GenerativeModel
 from kseq.builders.sharing import check_shared, deserialize_models, serialize_models
-from kseq.builders.step_labels import StepLabels
 from kseq.layers import MeanProbability, backends
 from kseq.layers.saving import WholeFiles
+from kseq.layers.step_labels import StepLabels
 
 # What the members of an ensemble that writes have to agree on.
 ALIKE = (

@@ -17,12 +17,12 @@ from kseq.builders.exporting import Exported, check_export, export, input_shapes
 from kseq.builders.generate_loop import GenerateLoop, LoopCache, ScoreLoop, run
 from kseq.builders.requests import GenerateRequest, ScoreRequest
 from kseq.builders.searches import as_search, refuse_options
-from kseq.builders.step_labels import StepLabels
 from kseq.builders.streaming import StreamStart, StreamStep, stream
 from kseq.builders.token_inputs import TokenInputs
 from kseq.decoding import Generation
 from kseq.decoding.loop import check_max_length
 from kseq.layers.saving import WholeFiles
+from kseq.layers.step_labels import StepLabels
 
 
 class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):

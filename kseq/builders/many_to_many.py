@@ -12,9 +12,9 @@ from kseq.builders.shorthands import (
     checked_answers,
     checked_steps,
 )
-from kseq.builders.step_labels import StepLabels
 from kseq.builders.token_inputs import TokenInputs
 from kseq.layers.saving import WholeFiles
+from kseq.layers.step_labels import StepLabels
 from kseq.layers.validation import rate
 
 

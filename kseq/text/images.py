@@ -8,7 +8,7 @@ import numpy as np
 
 from kseq.text.exporting import export_from_texts
 from kseq.text.loading import Loadable
-from kseq.text.pipeline import checked, deserialize_parts, encode_some, serialize_parts
+from kseq.text.parts import checked, deserialize_parts, encode_some, serialize_parts
 
 PARTS = ("model", "vocabulary")
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from kseq.text.exporting import Labelling, export_from_texts, labelled
 from kseq.text.loading import Loadable
-from kseq.text.pipeline import checked, deserialize_parts, encode_some, serialize_parts
+from kseq.text.parts import checked, deserialize_parts, encode_some, serialize_parts
 from kseq.text.validation import at_least, shortened, strings
 
 PARTS = ("model", "vocabulary")

@@ -1,7 +1,6 @@
 """Saving and reading back a model and its vocabularies, as one file."""
 
 import functools
-import inspect
 import os
 import pathlib
 import zipfile
@@ -9,9 +8,10 @@ import zipfile
 import keras
 
 from kseq.layers.saving import WholeFiles
+from kseq.layers.step_labels import StepLabels
 
 
-class Loadable(WholeFiles):
+class Loadable(StepLabels, WholeFiles):
     """What every pipeline can: be saved in one file, and read from it."""
 
     @functools.wraps(keras.Model.save)
@@ -56,30 +56,6 @@ class Loadable(WholeFiles):
                 f"Received: {path}, with a {type(whole).__name__}."
             )
         return whole
-
-    @functools.wraps(keras.Model.fit)
-    def fit(self, *args, **kwargs):
-        check_class_weight(self, keras.Model.fit, args, kwargs)
-        return super().fit(*args, **kwargs)
-
-    @functools.wraps(keras.Model.train_on_batch)
-    def train_on_batch(self, *args, **kwargs):
-        check_class_weight(self, keras.Model.train_on_batch, args, kwargs)
-        return super().train_on_batch(*args, **kwargs)
-
-
-def check_class_weight(pipeline, method, args, kwargs):
-    """Raises if a method of Keras would weigh labels of steps by the class of one."""
-    given = inspect.signature(method).bind_partial(pipeline, *args, **kwargs).arguments
-    class_weight = given.get("class_weight")
-    has_one_label = len(getattr(pipeline.model, "output_shape", ())) == 2
-    if class_weight is not None and not has_one_label:
-        raise ValueError(
-            "`class_weight` must be None where steps have labels, as Keras would weigh "
-            f"whole rows. Received: class_weight={class_weight!r} with "
-            f"{pipeline.name}. Give it to `kseq.training.batches`, or "
-            "`teacher_forcing` for a model that writes, which weigh each label."
-        )
 
 
 def _problem(path, error):

@@ -15,11 +15,19 @@ from kseq.text.exporting import (
     written_texts,
 )
 from kseq.text.loading import Loadable
+from kseq.text.parts import (
+    check_can,
+    check_has_source,
+    check_size,
+    checked,
+    deserialize_parts,
+    encode_some,
+    serialize_parts,
+)
 from kseq.text.streaming import text_pieces
 from kseq.text.token_ids import text_positions
 from kseq.text.unknown import without_unknown
 from kseq.text.validation import shortened
-from kseq.text.vocabulary import Vocabulary
 
 PARTS = ("model", "source_vocabulary", "target_vocabulary")
 
@@ -221,7 +229,7 @@ class TextToText(Loadable, keras.Model):
         if not source_ids:
             return iter(())
         options = without_unknown(self._for_some(options, rows), ban_unknown)
-        tokens = check_streams(self.model).generate_stream(
+        tokens = check_can(self.model, "generate_stream").generate_stream(
             source_ids, search=search, max_length=max_length, **options
         )
         pieces = text_pieces(self.target_vocabulary, tokens, len(source_ids))
@@ -264,7 +272,9 @@ class TextToText(Loadable, keras.Model):
         """
         check_split(self.target_vocabulary)
         check_backend()
-        model = check_exports(self.model).generation_model(search, max_length)
+        model = check_can(self.model, "generation_model").generation_model(
+            search, max_length
+        )
         target = self.target_vocabulary
         export_from_texts(
             path,
@@ -323,85 +333,3 @@ class TextToText(Loadable, keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return cls(**deserialize_parts(config, PARTS, custom_objects))
-
-
-def encode_some(vocabulary, texts, allow_blank=False):
-    """Token ids of texts, each of which has a token unless a blank one is allowed."""
-    ids = vocabulary.encode(texts)
-    if [] in ids and not allow_blank:
-        raise ValueError(
-            "`texts` must have at least one token each. Received: "
-            f"texts[{ids.index([])}], which has none. Leave it out, or give "
-            "`allow_blank=True` for a result in its place."
-        )
-    return ids
-
-
-def check_streams(model):
-    """Returns the model if it gives its tokens as they come."""
-    if not callable(getattr(model, "generate_stream", None)):
-        raise ValueError(
-            "`model` must have a method `generate_stream`, as models of "
-            f"`kseq.encoder_decoder` have. Received: model={model!r}. Use `generate`."
-        )
-    return model
-
-
-def check_exports(model):
-    """Returns the model if its search can be a graph."""
-    if not callable(getattr(model, "generation_model", None)):
-        raise ValueError(
-            "`model` must have a method `generation_model`, as models of "
-            f"`kseq.encoder_decoder` have. Received: model={model!r}. Use `generate`."
-        )
-    return model
-
-
-def serialize_parts(whole, names):
-    """The Keras objects that a pipeline holds, for its config."""
-    return {n: keras.saving.serialize_keras_object(getattr(whole, n)) for n in names}
-
-
-def deserialize_parts(config, names, custom_objects=None):
-    """A config in which the Keras objects are objects again."""
-    parts = {
-        name: keras.saving.deserialize_keras_object(
-            config[name], custom_objects=custom_objects
-        )
-        for name in names
-    }
-    return {**config, **parts}
-
-
-def check_has_source(model):
-    """Raises if a model of kseq reads nothing or a series in place of token ids."""
-    inputs = getattr(model, "input", None)
-    if not isinstance(inputs, dict) or not hasattr(model, "source_size"):
-        return
-    if "source" not in inputs or model.source_size is None:
-        raise ValueError(
-            "`model` must read token ids, as models of `kseq.encoder_decoder` do. "
-            f"Received: model={model!r}. A language model is for "
-            "`kseq.text.TextWriter`."
-        )
-
-
-def check_size(model, role, vocabulary):
-    """Raises if a model is known to have fewer ids than the vocabulary."""
-    size = getattr(model, f"{role}_size", None)
-    is_loading = not vocabulary.tokens  # its tokens are read after its config
-    if isinstance(size, int) and not is_loading and size < vocabulary.size:
-        raise ValueError(
-            f"`model` must know every token of the {role} vocabulary. Received: a "
-            f"model of {size} {role} tokens, a vocabulary of {vocabulary.size}. Build "
-            f"it with the `size` of the {role} vocabulary."
-        )
-
-
-def checked(name, vocabulary):
-    if not isinstance(vocabulary, Vocabulary):
-        raise ValueError(
-            f"`{name}` must be a `kseq.text.Vocabulary`. "
-            f"Received: {name}={vocabulary!r}."
-        )
-    return vocabulary

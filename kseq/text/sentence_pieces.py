@@ -16,9 +16,10 @@ import numpy as np
 
 from kseq.text.pieces import tensorflow_text
 from kseq.text.token_ids import END, PADDING, REPLACEMENT, START, UNKNOWN, Ids
-from kseq.text.validation import shortened
+from kseq.text.validation import checked_share, one_of, shortened
 
 MODELS = ("unigram", "bpe")
+PIECE_OPTIONS = ("model", "byte_fallback", "character_coverage")
 SPACE, NUL = "\N{LOWER ONE EIGHTH BLOCK}", "\0"
 NUL_PATTERN = r"\x00"
 BORDER = "\N{LOWER FIVE EIGHTHS BLOCK}"  # the trainer's own, whose lines it leaves out
@@ -152,11 +153,36 @@ class SentencePieces(Ids):
         return tf.strings.substr(texts, skipped, tf.strings.length(texts) - skipped)
 
 
+def checked_piece_options(split, *options):
+    """Returns the options as `PIECE_OPTIONS` names them; None is the default of each.
+
+    Raises:
+        ValueError: An option is given with another split, or is none there is.
+    """
+    given = dict(zip(PIECE_OPTIONS, options, strict=True))
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and split != "sentence_piece":
+        name, value = next(iter(given.items()))
+        raise ValueError(
+            f'`{name}` is for split="sentence_piece" alone. Received: {name}='
+            f"{value!r} with split={split!r}. Leave it out."
+        )
+    covered = given.get("character_coverage", 0.9995)
+    return (
+        one_of("model", given.get("model", "unigram"), MODELS),
+        one_of("byte_fallback", given.get("byte_fallback", True), (True, False)),
+        checked_share("character_coverage", covered, 0.98),
+    )
+
+
 def learn_sentence_pieces(texts, size, model, byte_fallback, character_coverage):
     """Learns pieces from an iterator of texts in UTF-8.
 
     Returns:
-        `SentencePieces`, or None if no text has a symbol.
+        `SentencePieces`.
+
+    Raises:
+        ValueError: No text has a symbol, or `size` is too small for the letters.
     """
     module, writer, failed = sentencepiece(), io.BytesIO(), []
 
@@ -188,7 +214,10 @@ def learn_sentence_pieces(texts, size, model, byte_fallback, character_coverage)
         if failed:
             raise failed[0] from None
         if "sentences_.empty()" in str(error):
-            return None
+            raise ValueError(
+                "`texts` must hold a symbol. Received: none, or such as sentencepiece "
+                "keeps for itself, U+2581 and U+2585."
+            ) from None
         too_few = re.search(r"required_chars\. \d+ vs (\d+)", str(error))
         if not too_few:
             raise

@@ -1,39 +1,33 @@
 """Vocabularies: texts to token ids and back.
 
 `tokenizers.py` cuts texts into symbols, and `token_ids.py` numbers them;
-`sentence_pieces.py` and `byte_tokens.py` do both.
+`sentence_pieces.py` and `byte_tokens.py` do both. `vocabulary_files.py` saves them.
 
 Axes in shape comments: B texts, L tokens of a text. An L in brackets is ragged.
 """
 
-import base64
 import itertools
-import os
-import pathlib
 
 import keras
 
 from kseq.text.byte_tokens import ByteIds
 from kseq.text.detokenizing import check_split, detokenized
-from kseq.text.files import read_json, replace_json, write_json
 from kseq.text.sentence_pieces import (
-    MODELS,
-    SentencePieces,
+    PIECE_OPTIONS,
+    checked_piece_options,
     learn_sentence_pieces,
-    with_special_ids,
 )
 from kseq.text.token_ids import END, PADDING, START, UNKNOWN, TokenIds, rows_of
 from kseq.text.tokenizers import COMPOSED, FIXED, MARKED, SPLITS, WHOLE, Tokenizer
-from kseq.text.validation import at_least, checked_share, one_of, shortened
+from kseq.text.validation import at_least, checked_share, one_of
+from kseq.text.vocabulary_files import VocabularyFiles
 
-ASSET, MODEL_ASSET = "tokens.json", "sentencepiece.model"
 OPTIONS = ("split", "normalization", "lowercase", "max_tokens", "min_count")
-PIECE_OPTIONS = ("model", "byte_fallback", "character_coverage")
 CUT = ("word_piece", "sentence_piece")  # which end where they are told to
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Vocabulary(keras.layers.Layer):
+class Vocabulary(VocabularyFiles, keras.layers.Layer):
     """Texts to token ids and back, for any script.
 
     A text is normalized, lowercased and split, in this order, and each symbol becomes
@@ -119,7 +113,9 @@ class Vocabulary(keras.layers.Layer):
         self.split = one_of("split", split, SPLITS)
         self.normalization = one_of("normalization", normalization, COMPOSED)
         self.lowercase = one_of("lowercase", lowercase, (True, False))
-        self._set_piece_options(model, byte_fallback, character_coverage)
+        self.model, self.byte_fallback, self.character_coverage = checked_piece_options(
+            split, model, byte_fallback, character_coverage
+        )
         self.min_count = at_least("min_count", min_count, 1)
         if split in WHOLE and self.min_count > 1:
             raise ValueError(
@@ -174,7 +170,10 @@ class Vocabulary(keras.layers.Layer):
         if self.split in FIXED:
             return self
         if self.split == "sentence_piece":
-            return self._learn_sentence_pieces(texts)
+            options = {name: getattr(self, name) for name in PIECE_OPTIONS}
+            lines = self._tokenizer.lines(texts)
+            self._use(learn_sentence_pieces(lines, self.max_tokens, **options))
+            return self
         limit = None if self.max_tokens is None else self.max_tokens - END - 1
         tokens, seen = self._tokenizer.learn(texts, limit, self.min_count)
         if not tokens:
@@ -184,41 +183,8 @@ class Vocabulary(keras.layers.Layer):
                 f"`texts` must hold a symbol that is seen at least {self.min_count} "
                 f"times. Received: {seen} different symbols{room * is_cut}."
             )
-        self._set_tokens(tokens)
+        self._use(TokenIds(tokens))
         return self
-
-    @classmethod
-    def from_sentence_piece(cls, model, normalization=None, lowercase=False, **kwargs):
-        """Takes over a model that `sentencepiece` has learned elsewhere.
-
-        Texts are cut as its own processor cuts them, by its own normalization; only the
-        ids are others, as the special tokens come first, in the order of kseq.
-
-        Args:
-            model: The path of a `.model` file, or what is in it as bytes.
-            normalization: As for the class; before that of the model.
-            lowercase: As for the class.
-            **kwargs: `name` and the other arguments of `keras.layers.Layer`.
-
-        Returns:
-            A `Vocabulary("sentence_piece")`.
-
-        Raises:
-            ImportError: `sentencepiece` is not installed.
-            ValueError: The file is none of `sentencepiece`.
-
-        Example: `Vocabulary.from_sentence_piece("spm.model")`
-        """
-        is_read = isinstance(model, bytes)
-        proto = model if is_read else pathlib.Path(model).read_bytes()
-        name = "`model`" if is_read else f"The model in {model}"
-        table = SentencePieces(with_special_ids(proto, name))
-        options = table.options()
-        vocabulary = cls(
-            "sentence_piece", normalization, lowercase, len(table), **options, **kwargs
-        )
-        vocabulary._use(table)
-        return vocabulary
 
     def sampler(self, texts, start=False, end=False, alpha=0.1, seed=0):
         """Returns a function that cuts texts anew for each epoch, by chance.
@@ -395,62 +361,6 @@ class Vocabulary(keras.layers.Layer):
         """The tables that an exported graph must keep: for `ExportArchive.track`."""
         return self._known().resources()
 
-    def save(self, path):
-        """Writes options and tokens to one JSON file, whole or not at all.
-
-        Example:
-
-        >>> import os, tempfile
-        >>> path = os.path.join(tempfile.mkdtemp(), "letters.json")
-        >>> Vocabulary("character").adapt(["abc"]).save(path)
-        >>> Vocabulary.load(path).encode(["cab"])
-        [[6, 4, 5]]
-        """
-        table = self._known()
-        kept = {"tokens": table.tokens}
-        if self.split == "sentence_piece":
-            kept = {MODEL_ASSET: base64.b64encode(table.proto).decode()}
-        replace_json(path, {"kseq": "Vocabulary", **self._options(), **kept})
-
-    @classmethod
-    def load(cls, path):
-        """Reads a vocabulary that `save` wrote.
-
-        Raises:
-            ValueError: The file is damaged, or is no vocabulary.
-
-        Example: see `save`.
-        """
-        content = read_json(path)
-        if not isinstance(content, dict) or content.pop("kseq", None) != "Vocabulary":
-            raise ValueError(
-                f"`path` must be a file that `Vocabulary.save` wrote. Received: {path}."
-            )
-        tokens, proto = content.pop("tokens", None), content.pop(MODEL_ASSET, None)
-        try:
-            vocabulary = cls(**content)
-            if vocabulary.split == "sentence_piece":
-                vocabulary._use(SentencePieces(base64.b64decode(proto)))
-            else:
-                vocabulary._set_tokens(tokens)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"The vocabulary in {path} is damaged: {error}") from error
-        return vocabulary
-
-    def save_assets(self, directory):
-        if self.split != "sentence_piece":
-            write_json(os.path.join(directory, ASSET), self.tokens)
-        elif self._table is not None:
-            pathlib.Path(directory, MODEL_ASSET).write_bytes(self._table.proto)
-
-    def load_assets(self, directory):
-        if self.split != "sentence_piece":
-            tokens = read_json(os.path.join(directory, ASSET))
-            if tokens != []:  # what a vocabulary without tokens leaves
-                self._set_tokens(tokens)
-        elif (path := pathlib.Path(directory, MODEL_ASSET)).exists():
-            self._use(SentencePieces(path.read_bytes()))
-
     def get_config(self):
         return {**super().get_config(), **self._options()}
 
@@ -459,23 +369,6 @@ class Vocabulary(keras.layers.Layer):
         names = OPTIONS + PIECE_OPTIONS * is_sentence_piece
         return {name: getattr(self, name) for name in names}
 
-    def _set_piece_options(self, model, byte_fallback, character_coverage):
-        """Sets the options of `sentencepiece`, which no other split takes."""
-        options = model, byte_fallback, character_coverage
-        given = dict(zip(PIECE_OPTIONS, options, strict=True))
-        given = {name: value for name, value in given.items() if value is not None}
-        if given and self.split != "sentence_piece":
-            name, value = next(iter(given.items()))
-            raise ValueError(
-                f'`{name}` is for split="sentence_piece" alone. Received: {name}='
-                f"{value!r} with split={self.split!r}. Leave it out."
-            )
-        self.model = one_of("model", given.get("model", "unigram"), MODELS)
-        bytes_too = given.get("byte_fallback", True)
-        self.byte_fallback = one_of("byte_fallback", bytes_too, (True, False))
-        covered = given.get("character_coverage", 0.9995)
-        self.character_coverage = checked_share("character_coverage", covered, 0.98)
-
     def _least_tokens(self):
         """The least `max_tokens` that can be."""
         if self.split in FIXED:
@@ -483,22 +376,6 @@ class Vocabulary(keras.layers.Layer):
         if self.split == "sentence_piece" and self.byte_fallback:
             return END + 2 + 256
         return END + (4 if self.split in MARKED else 2)
-
-    def _learn_sentence_pieces(self, texts):
-        table = learn_sentence_pieces(
-            self._tokenizer.lines(texts),
-            self.max_tokens,
-            self.model,
-            self.byte_fallback,
-            self.character_coverage,
-        )
-        if table is None:
-            raise ValueError(
-                "`texts` must hold a symbol. Received: none, or such as sentencepiece "
-                "keeps for itself, U+2581 and U+2585."
-            )
-        self._use(table)
-        return self
 
     def _known(self):
         if self._table is None:
@@ -510,15 +387,6 @@ class Vocabulary(keras.layers.Layer):
                 "old.source_vocabulary, old.target_vocabulary)` and the like."
             )
         return self._table
-
-    def _set_tokens(self, tokens):
-        if self.split not in FIXED:
-            self._use(TokenIds(tokens))
-        elif tokens != self.tokens:
-            raise ValueError(
-                f"`tokens` must be those of split={self.split!r}, which are always the "
-                f"same. Received: tokens={shortened(tokens)}."
-            )
 
     def _use(self, table):
         self._table = table

@@ -11,7 +11,7 @@ from kseq.text.exporting import (
     written_texts,
 )
 from kseq.text.loading import Loadable
-from kseq.text.pipeline import check_exports, check_size, check_streams, checked
+from kseq.text.parts import check_can, check_size, checked
 from kseq.text.streaming import TextStream
 from kseq.text.unknown import without_unknown
 from kseq.text.validation import at_least
@@ -145,7 +145,7 @@ class TextWriter(Loadable, keras.Model):
         if not rows:
             return iter(())
         self._check_lengths(rows, prompts, search, max_length)
-        check_streams(self.model)
+        check_can(self.model, "generate_stream")
         return self._stream(rows, search, max_length, ban_unknown)
 
     def export_generation(self, path, search=None, max_length=200):
@@ -178,7 +178,9 @@ class TextWriter(Loadable, keras.Model):
                 f" Export it with `max_length={self.window}`."
             )
         check_backend()
-        model = check_exports(self.model).generation_model(search, max_length)
+        model = check_can(self.model, "generation_model").generation_model(
+            search, max_length
+        )
         export_from_texts(
             path,
             "prompts",

@@ -2,10 +2,8 @@
 
 import unicodedata
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from kseq.text import Vocabulary
 
@@ -70,22 +68,6 @@ def test_a_character_that_was_cut_reads_as_a_replacement_character():
     [ids] = vocabulary.encode(["a한b"])
     assert vocabulary.decode([ids[:3], ids[2:]]) == ["a\ufffd", "\ufffd\ufffdb"]
     assert vocabulary.decode([[1, 4 + ord("a")]]) == ["\ufffda"]
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_calls_equal_encode_also_in_a_data_set(split):
-    vocabulary = Vocabulary(split, normalization="NFC", lowercase=True)
-    texts = [*STRANGE, "É"]
-    ids = vocabulary.encode(texts, start=True, end=True)
-    width = max(map(len, ids))
-    expected = [row + [0] * (width - len(row)) for row in ids]
-    called = keras.ops.convert_to_numpy(vocabulary(texts, start=True, end=True))
-    assert called.tolist() == expected
-    dataset = tf.data.Dataset.from_tensors(texts).map(
-        lambda batch: vocabulary(batch, start=True, end=True)
-    )
-    assert next(dataset.as_numpy_iterator()).tolist() == expected
-    assert vocabulary.decode(ids[-1:]) == ["é"]
 
 
 @pytest.mark.parametrize("split", SPLITS)

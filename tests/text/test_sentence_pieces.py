@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 import sentencepiece
@@ -84,19 +83,6 @@ def test_without_bytes_what_has_no_piece_is_unknown():
     assert vocabulary.unknown("Mann 漢字 Mann") == ["漢字"]
     [text] = vocabulary.decode(vocabulary.encode(["Mann 漢字 ▁"]))
     assert text == "Mann \ufffd  "
-
-
-def test_calls_equal_encode_also_in_a_data_set(vocabulary):
-    texts = [*TEXTS[:3], *STRANGE]
-    ids = vocabulary.encode(texts, start=True, end=True)
-    width = max(map(len, ids))
-    expected = [row + [0] * (width - len(row)) for row in ids]
-    called = keras.ops.convert_to_numpy(vocabulary(texts, start=True, end=True))
-    assert called.tolist() == expected
-    dataset = tf.data.Dataset.from_tensors(texts).map(
-        lambda batch: vocabulary(batch, start=True, end=True)
-    )
-    assert next(dataset.as_numpy_iterator()).tolist() == expected
 
 
 def test_a_long_text_is_one(vocabulary):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import unicodedata
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kseq.text import Vocabulary
-from kseq.text.tokenizers import COMPOSED, FIXED, SPLITS
+from kseq.text.tokenizers import COMPOSED, FIXED, SPLITS, WHOLE
 
 EACH_IN_LOWER_CASE = """
 import json, sys, unicodedata
@@ -103,6 +104,42 @@ def test_what_is_no_text_is_refused_in_arrays_and_tensors_and_far_into_a_stream(
         Vocabulary("word").adapt(many)
     with pytest.raises(ValueError, match=r"texts\[10003\]=None"):
         Vocabulary("word").adapt([*["a"] * 10_003, None])
+
+
+STRANGE = [
+    "",
+    " ",
+    "a b, (c) und Mann  c",
+    "\u00c9, 한국 e\u0301 \u0301",
+    "👩\u200d👩\u200d👧 🇰🇷",
+    "two\nlines\r\nand\ta tab\x01\x7f",
+    "<s> <0x41> ## \ufffd ▁ \u2028",
+    "שלום",
+]
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("form, lowercase", [(None, False), ("NFD", True)])
+@pytest.mark.parametrize("split", [split for split in SPLITS if split])
+def test_calls_equal_encode_for_lists_arrays_tensors_and_datasets(
+    split, form, lowercase
+):
+    max_tokens = 340 if split in WHOLE else 37
+    vocabulary = Vocabulary(split, form, lowercase, max_tokens).adapt(STRANGE[2:] * 3)
+    texts = [*STRANGE, "new ☃"]
+    ids = vocabulary.encode(texts, start=True, end=True)
+    width = max(map(len, ids))
+    expected = [row + [0] * (width - len(row)) for row in ids]
+
+    def read(batch):
+        return vocabulary(batch, start=True, end=True)
+
+    for batch in (texts, np.array(texts, object), tf.constant(texts)):
+        called = keras.ops.convert_to_numpy(read(batch))
+        assert called.dtype == "int32"
+        assert called.tolist() == expected
+    dataset = tf.data.Dataset.from_tensors(texts).map(read)
+    assert next(dataset.as_numpy_iterator()).tolist() == expected
 
 
 # What is treated in a way of its own comes often, beside anything else.

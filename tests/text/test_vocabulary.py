@@ -104,19 +104,6 @@ def test_ready_symbols_may_hold_anything_but_nothing():
     assert vocabulary.decode(vocabulary.encode(texts)) == [texts[0], [], ["a b", "새"]]
 
 
-def test_calls_equal_encode_for_lists_arrays_tensors_and_datasets(strange):
-    texts = ["", *STRANGE, "\n\u4e00"]
-    ids = strange.encode(texts)
-    width = max(map(len, ids))
-    expected = [row + [0] * (width - len(row)) for row in ids]
-    for batch in (texts, np.array(texts, object), tf.constant(texts)):
-        called = keras.ops.convert_to_numpy(strange(batch))
-        assert called.dtype == "int32"
-        assert called.tolist() == expected
-    dataset = tf.data.Dataset.from_tensors(texts).map(strange)
-    assert next(dataset.as_numpy_iterator()).tolist() == expected
-
-
 def test_calls_with_ragged_and_dense_symbols_equal_encode():
     texts = [["새", "a b"], [], ["c"]]
     vocabulary = Vocabulary(None, normalization="NFD").adapt(texts)

@@ -8,7 +8,6 @@ import sys
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from kseq.text import TextToText, Vocabulary
 
@@ -178,21 +177,6 @@ def test_a_word_of_more_than_a_thousand_bytes_is_unknown():
 def test_normalization_and_lower_case_go_before(split):
     vocabulary = make(split, ["É, 한국"], normalization="NFD", lowercase=True)
     assert vocabulary.decode(vocabulary.encode(["É, 한국 É"])) == ["é, 한국 é"]
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_calls_equal_encode_also_in_a_data_set(split):
-    vocabulary = make(split)
-    texts = ["", *TEXTS, "Mann ☃ x"]
-    ids = vocabulary.encode(texts, start=True, end=True)
-    width = max(map(len, ids))
-    expected = [row + [0] * (width - len(row)) for row in ids]
-    called = keras.ops.convert_to_numpy(vocabulary(texts, start=True, end=True))
-    assert called.tolist() == expected
-    dataset = tf.data.Dataset.from_tensors(texts).map(
-        lambda batch: vocabulary(batch, start=True, end=True)
-    )
-    assert next(dataset.as_numpy_iterator()).tolist() == expected
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -7,7 +7,7 @@ import keras
 
 
 class StepLabels:
-    """A base of models that may have a label for each step.
+    """A base of models, and of pipelines around one, that may have labels of steps.
 
     Their `fit` takes no `class_weight` then, which Keras turns into one weight for each
     row: for the class of the step with the greatest label.
@@ -24,15 +24,16 @@ class StepLabels:
         return super().train_on_batch(*args, **kwargs)
 
 
-def check_class_weight(model, method, args, kwargs):
+def check_class_weight(whole, method, args, kwargs):
     """Raises if a method of Keras would weigh a model's labels of steps by class."""
-    given = inspect.signature(method).bind_partial(model, *args, **kwargs).arguments
+    given = inspect.signature(method).bind_partial(whole, *args, **kwargs).arguments
     class_weight = given.get("class_weight")
+    model = getattr(whole, "model", whole)  # of a pipeline the one within
     has_one_label = len(getattr(model, "output_shape", ())) == 2
     if class_weight is not None and not has_one_label:
         raise ValueError(
             "`class_weight` must be None where steps have labels, as Keras would weigh "
             f"whole rows. Received: class_weight={class_weight!r} with "
-            f"{model.name}. Give it to `kseq.training.batches`, or `teacher_forcing` "
+            f"{whole.name}. Give it to `kseq.training.batches`, or `teacher_forcing` "
             "for a model that writes, which weigh each label."
         )
