@@ -39,7 +39,7 @@ def main(argv=None):
     options = parse_arguments(argv)
     if options.say:
         return say(options)
-    require("matplotlib")  # not only when the training has ended
+    require("matplotlib", "jiwer")  # not only when the training has ended
     if options.members > 1:  # which TensorFlow runs side by side, best on a core each
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     keras.utils.set_random_seed(options.seed)
@@ -129,27 +129,14 @@ def evaluate(pipeline, lexicon, num_beams):
     beams = f"beam, {num_beams} beams", kseq.decoding.BeamSearch(num_beams)
     for name, search in [("greedy", None), beams]:
         spoken = [best.text for best, *_ in pipeline.generate(list(lexicon), search)]
-        rates = error_rates(spoken, lexicon.values(), pipeline.target_vocabulary)
-        table.add_row(name, *(f"{rate:.2%}" for rate in rates))
+        names = ["wer", "exact_match"]  # a phoneme is a word here, a word a text
+        scores = kseq.training.text_scores(spoken, lexicon.values(), names)
+        table.add_row(name, f"{scores['wer']:.2%}", f"{1 - scores['exact_match']:.2%}")
     console.print(table)
-    if rates[1] == 1:
+    if scores["exact_match"] == 0:
         console.print(
             "Not one word is right. Learn longer (--epochs), or from more words."
         )
-
-
-def error_rates(spoken, references, phonemes):
-    """Errors a phoneme and a word, each against the nearest of the references."""
-    pairs = [(i, line) for i, lines in enumerate(references) for line in lines]
-    owners, lines = map(list, zip(*pairs, strict=True))
-    found = [spoken[i] for i in owners]
-    distances = kseq.training.edit_distance(phonemes(lines), phonemes(found))
-    nearest = {}
-    for owner, line, distance in zip(owners, lines, distances, strict=True):
-        candidate = (int(distance), len(line.split()))
-        nearest[owner] = min(nearest.get(owner, candidate), candidate)
-    errors, lengths = zip(*nearest.values(), strict=True)
-    return sum(errors) / sum(lengths), sum(e > 0 for e in errors) / len(errors)
 
 
 def print_pronunciations(pipeline, words, num_beams, lexicon=None):

@@ -13,7 +13,6 @@ references as they are; `--load FILE` alone reports it once more.
 """
 
 import argparse
-import itertools
 import logging
 import math
 import pathlib
@@ -142,15 +141,12 @@ def evaluate(translator, validation, test, options):
 
 def bleu(translator, pairs, search):
     """BLEU against all translations that a sentence has, of which most have one."""
-    import sacrebleu
-
     references = {}
     for source, target in zip(*pairs, strict=True):
         references.setdefault(source, []).append(target)
     results = translator.generate(list(references), search, MAX_LENGTH)
     texts = [best.text for best, *_ in results]
-    columns = list(itertools.zip_longest(*references.values()))
-    return sacrebleu.corpus_bleu(texts, columns).score
+    return kseq.training.text_scores(texts, references.values(), "bleu")["bleu"]
 
 
 def print_translations(translator, pairs, options):

@@ -79,7 +79,7 @@ def search_space(num_letters, num_phonemes, num_rows, options):
 def search(space, train, validation, options):
     """Runs the trials, or goes on with those of an earlier call."""
     # What a network writes counts, not how it goes on from what is true.
-    scores = kseq.tuning.GenerationScores(*validation, ["exact_match"])
+    scores = kseq.training.GenerationScores(*validation, ["exact_match"])
     try:
         results = kseq.tuning.search(
             space,
@@ -141,11 +141,11 @@ def evaluate(pipeline, search, validation, test):
     for words, spoken in (validation, test):
         answers = {}
         for word, line in zip(words, spoken, strict=True):
-            answers.setdefault(word, set()).add(line)
+            answers.setdefault(word, []).append(line)
         results = pipeline.generate(list(answers), search)
-        pairs = zip(results, answers.values(), strict=True)
-        wrong = sum(best.text not in lines for (best, *_), lines in pairs)
-        row.append(f"{wrong / len(answers):.2%}")
+        texts = [best.text for best, *_ in results]
+        scores = kseq.training.text_scores(texts, answers.values(), "exact_match")
+        row.append(f"{1 - scores['exact_match']:.2%}")
     table.add_row(*row)
     console.print(table)
 

@@ -85,7 +85,7 @@ ELSEWHERE = {
             " with `pip install kseq[plots]`.",
             " with `pip install kseq[tuning]`, or use `table()`, which needs nothing.",
             " with `pip install tensorflow-text`.",
-            ": pip install kseq[recipes]",
+            ": pip install kseq[metrics]",
             ": pip install tensorboard.",
         )
     },
@@ -94,7 +94,7 @@ PACKAGES = {
     "kseq[export]": "tf2onnx",
     "kseq[pieces]": "sentencepiece",
     "kseq[plots]": "matplotlib",
-    "kseq[recipes]": "sacrebleu",
+    "kseq[metrics]": "sacrebleu",
     "kseq[tuning]": "pandas",
     "tensorboard": "tensorboard",
     "tensorflow-text": "tensorflow-text",

@@ -57,6 +57,7 @@ MAY_IMPORT = {
         "kseq.layers.masking",
         "kseq.layers.validation",
     },
+    "kseq/training/text_scores.py": set(),  # what it imports is named in a table
     "kseq/executors.py": set(),
     "kseq/corpora": {"kseq.executors", "kseq.text"},
     "kseq/tuning": {
@@ -120,7 +121,6 @@ MAY_IMPORT = {
         "matplotlib",
         "numpy",
         "rich",
-        "sacrebleu",
         "sklearn",
     },
     "benchmarks": ANYTHING,

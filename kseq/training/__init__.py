@@ -2,6 +2,7 @@ from kseq.training import cli
 from kseq.training.batches import LengthBatches, batches
 from kseq.training.callbacks import SaveBest, StopOnInterrupt
 from kseq.training.contrastive import ContrastiveLoss
+from kseq.training.generation_scores import GenerationScores
 from kseq.training.losses import SequenceCrossentropy
 from kseq.training.metrics import (
     EditDistanceRate,
@@ -11,6 +12,7 @@ from kseq.training.metrics import (
 )
 from kseq.training.spans import SpanScores, span_scores, spans
 from kseq.training.teacher_forcing import TeacherForcing, teacher_forcing
+from kseq.training.text_scores import text_scores
 from kseq.training.token_dropout import TokenDropout
 from kseq.training.windows import windows
 
@@ -18,6 +20,7 @@ __all__ = [
     "ContrastiveLoss",
     "EditDistanceRate",
     "ExactMatch",
+    "GenerationScores",
     "LengthBatches",
     "SaveBest",
     "SequenceCrossentropy",
@@ -32,5 +35,6 @@ __all__ = [
     "span_scores",
     "spans",
     "teacher_forcing",
+    "text_scores",
     "windows",
 ]

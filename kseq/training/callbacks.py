@@ -35,9 +35,9 @@ class SaveBest(keras.callbacks.Callback):
         path: Path of the file, ending in `.keras`. Its folder is made if need be.
         monitor: Name of the value to watch, as `fit` reports it.
         mode: `"min"` if the value shall fall, `"max"` if it shall rise. None for what
-            is known of the end of its name: `loss`, `error`, `perplexity` and
-            `edit_distance_rate` fall; `accuracy`, `f1`, `exact_match`, `bleu` and
-            `chrf` rise.
+            is known of the end of its name: `loss`, `error`, `perplexity`,
+            `edit_distance_rate`, `ter`, `wer` and `cer` fall; `accuracy`, `f1`,
+            `exact_match`, `bleu` and `chrf` rise.
         saved: What to save: a Keras object that holds the model, such as
             `kseq.text.TextToText`. None for the model itself.
 

@@ -10,6 +10,9 @@ DIRECTIONS = {
     "exact_match": "max",
     "bleu": "max",
     "chrf": "max",
+    "ter": "min",
+    "wer": "min",
+    "cer": "min",
 }
 
 

@@ -1,7 +1,7 @@
 from kseq.tuning import spaces
 from kseq.tuning.decoding import Decoding
 from kseq.tuning.dimensions import Boolean, Choice, Fixed, Float, Int
-from kseq.tuning.objectives import GenerationScores, objective
+from kseq.tuning.objectives import objective
 from kseq.tuning.results import Results
 from kseq.tuning.search import search
 from kseq.tuning.space import Space
@@ -15,7 +15,6 @@ __all__ = [
     "Decoding",
     "Fixed",
     "Float",
-    "GenerationScores",
     "Int",
     "MedianStopping",
     "Results",

@@ -84,7 +84,7 @@ class WatchObjective(keras.callbacks.Callback):
                     "The objective of a search must be a value that `fit` reports: "
                     f"{sorted(logs or {})}. Received: {objective}. A value that begins "
                     "with val_ needs `validation_data`; one of decoding needs "
-                    "`kseq.tuning.GenerationScores` among the callbacks."
+                    "`kseq.training.GenerationScores` among the callbacks."
                 )
 
 

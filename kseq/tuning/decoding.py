@@ -1,6 +1,6 @@
 """How a trained model shall decode, searched without any training."""
 
-from kseq.tuning.objectives import GenerationScores
+from kseq.training import GenerationScores
 from kseq.tuning.space import Space
 
 
@@ -8,14 +8,15 @@ class Decoding(Space):
     """Searches how a trained model decodes, and trains nothing.
 
     Each trial decodes the sources once and is scored, so any tuner works: give it to
-    one with the objective `"exact_match"`, `"edit_distance_rate"`, `"bleu"` or
-    `"chrf"` (`kseq.tuning.objective` knows the direction), and call `search()` without
+    one with the objective `"exact_match"`, `"bleu"` or another of those scores
+    (`kseq.tuning.objective` knows the direction), and call `search()` without
     data. Measure on data that the final figure is not measured on.
 
     Args:
         model: The trained model, with `generate`.
         search: A Space, or a Choice of Spaces, that make a search of `kseq.decoding`.
-        source: As for `GenerationScores`, and so are the arguments after it.
+        source: As for `kseq.training.GenerationScores`, and so are the arguments after
+            it.
 
     Raises:
         ValueError: `model` has no `generate`, or as for `GenerationScores`.

@@ -3,15 +3,18 @@
 import keras
 import numpy as np
 
+from kseq.text import Vocabulary
 from kseq.training import (
     EditDistanceRate,
     ExactMatch,
+    GenerationScores,
     SaveBest,
     SequenceCrossentropy,
     TokenAccuracy,
     TokenDropout,
     batches,
     teacher_forcing,
+    text_scores,
     windows,
 )
 from tests.helpers import random_array
@@ -45,7 +48,26 @@ def write(**metrics):
     return model.evaluate(LOGITS, IDS, sample_weight=np.ones((2, 3)), verbose=0)
 
 
+def generation_scores(scores, to_text=None):
+    return GenerationScores(SOURCE, TARGET, scores, to_text)
+
+
 ADVICE = {
+    "scores of texts without texts": (
+        lambda: generation_scores(["bleu"]),
+        "A vocabulary's `decode` is such a function.",
+        lambda: generation_scores(["bleu"], Vocabulary("byte").decode),
+    ),
+    "a text in place of texts": (
+        lambda: text_scores("a dog", ["a dog"]),
+        "Wrap it in a list: `[written]`.",
+        lambda: text_scores(["a dog"], ["a dog"]),
+    ),
+    "error rates without a word": (
+        lambda: text_scores(["a"], [""], "wer"),
+        'Use "exact_match".',
+        lambda: text_scores(["a"], [""], "exact_match"),
+    ),
     "padding among the tokens of a target": (
         lambda: teacher_forcing(None, [[2, 0, 3]]),
         "A vocabulary that gives this id to a word needs another `pad_token_id`.",

@@ -15,10 +15,10 @@ import numpy as np
 import kseq
 from kseq.layers import RecurrentEncoder
 from kseq.text import Vocabulary
+from kseq.training import GenerationScores
 from kseq.tuning import (
     Choice,
     Fixed,
-    GenerationScores,
     Int,
     Results,
     Space,
@@ -134,8 +134,8 @@ class Writing:
         return types.SimpleNamespace(token_ids=token_ids)
 
 
-def scores(names=("exact_match",), to_text=None):
-    return GenerationScores(IDS, [[4, 3], [5, 3]], names, to_text)
+def scores():
+    return GenerationScores(IDS, [[4, 3], [5, 3]], "exact_match")
 
 
 def classifier(**options):
@@ -169,7 +169,7 @@ ADVICE = {
     "a score of what is written": (
         lambda: watched([]),
         "A value that begins with val_ needs `validation_data`; one of decoding needs "
-        "`kseq.tuning.GenerationScores` among the callbacks.",
+        "`kseq.training.GenerationScores` among the callbacks.",
         lambda: watched([scores()]),
     ),
     "a layer that is made": (
@@ -230,11 +230,6 @@ ADVICE = {
         lambda: run_on(Elsewhere()),
         "Name a folder on a disk that all hosts have under the same path.",
         lambda: run_on(concurrent.futures.ThreadPoolExecutor()),
-    ),
-    "scores of texts without texts": (
-        lambda: scores(["bleu"]),
-        "A vocabulary's `decode` is such a function.",
-        lambda: scores(["bleu"], WORDS.decode).measure(Writing()),
     ),
     "a metric of one's own": (
         lambda: try_one(Ranked(), objective="rank"),
