@@ -8,6 +8,7 @@ any labels of your own, from files with a line `label TEXT` for each text.
     python recipes/classify_text.py --task trec --output questions
     python recipes/classify_text.py --load questions/model.keras --read "Who wrote it ?"
     python recipes/classify_text.py --train a.txt --dev b.txt --test c.txt --output mine
+    python recipes/classify_text.py --task sst2 --vectors glove.6B.100d.txt
 
 No text held out is learned from: what published parts share is dropped. TREC
 has no validation part, so a tenth of its questions is split off, by the seed. SST-2 is
@@ -74,7 +75,7 @@ def build(train, validation, options):
     words.adapt(train[0])
     labels = sorted({*train[1], *validation[1]})
     model = kseq.many_to_one(
-        kseq.layers.TokenEmbedding(words.size, options.width, options.dropout),
+        embedding_of(words, options),
         len(labels),
         kseq.layers.RecurrentEncoder(
             options.cell, options.width // 2, bidirectional=True
@@ -83,6 +84,23 @@ def build(train, validation, options):
         dropout=options.dropout,
     )
     return kseq.text.TextToLabels(model, words, labels)
+
+
+def embedding_of(words, options):
+    """Vectors of words that are learned from the start, or go on from a file's."""
+    if options.vectors is None:
+        return kseq.layers.TokenEmbedding(words.size, options.width, options.dropout)
+    try:
+        vectors = kseq.text.read_vectors(options.vectors, words, seed=options.seed)
+    except (OSError, ValueError, ImportError) as error:
+        sys.exit(str(error))
+    found = f"{vectors.num_found:,} of {len(words.tokens):,} words"
+    console.print(f"{found} have a vector in {options.vectors}.")
+    embedding = kseq.layers.TokenEmbedding.from_vectors(
+        vectors.table, dropout=options.dropout, name="words"
+    )
+    embedding.trainable = False
+    return embedding
 
 
 def fit(pipeline, train, validation, options):
@@ -105,14 +123,18 @@ def fit(pipeline, train, validation, options):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
+    callbacks = [
+        kseq.training.SaveBest(path, "val_accuracy", saved=pipeline),
+        kseq.training.StopOnInterrupt(),
+    ]
+    if options.vectors:
+        embedding = pipeline.model.get_layer("words")
+        callbacks.append(kseq.training.Unfreeze(embedding, after=options.frozen))
     return pipeline.model.fit(
         kseq.training.TokenDropout(batches, options.word_dropout, options.seed),
         validation_data=watched,
         epochs=options.epochs,
-        callbacks=[
-            kseq.training.SaveBest(path, "val_accuracy", saved=pipeline),
-            kseq.training.StopOnInterrupt(),
-        ],
+        callbacks=callbacks,
     )
 
 
@@ -236,6 +258,8 @@ def parse_arguments(argv):
     add("--min-count", type=count, help="least of a known word; 2 for sst2, 1 for trec")
     add("--word-dropout", type=share, help="made unknown; 0.25 for sst2, 0.1 for trec")
     add("--dropout", type=share, default=0.5)
+    add("--vectors", type=path, metavar="FILE", help="of word2vec, GloVe or fastText")
+    add("--frozen", type=count, default=1, help="first epochs that leave them alone")
     add("--epochs", type=count, help="5 for sst2, 6 for trec, more for few texts")
     add("--batch-size", type=count, default=50)
     add("--learning-rate", type=positive, default=2e-3)

@@ -83,6 +83,7 @@ ELSEWHERE = {
             " with `pip install kseq[export]`.",
             " with `pip install kseq[pieces]`.",
             " with `pip install kseq[plots]`.",
+            " with `pip install kseq[vectors]`.",
             " with `pip install kseq[tuning]`, or use `table()`, which needs nothing.",
             " with `pip install tensorflow-text`.",
             ": pip install kseq[metrics]",
@@ -96,6 +97,7 @@ PACKAGES = {
     "kseq[plots]": "matplotlib",
     "kseq[metrics]": "sacrebleu",
     "kseq[tuning]": "pandas",
+    "kseq[vectors]": "gensim",
     "tensorboard": "tensorboard",
     "tensorflow-text": "tensorflow-text",
 }

@@ -104,6 +104,7 @@ MAY_IMPORT = {
         "kseq.text",
         "tensorflow",
     },
+    "kseq/text/vectors.py": {"gensim", "kseq.text", "numpy"},
     "kseq/text/loading.py": {
         "keras",
         "kseq.layers.saving",

@@ -5,11 +5,7 @@ from kseq.layers.caption_loss import CaptionLoss
 from kseq.layers.conditions import ClassEmbedding, VectorEmbedding
 from kseq.layers.decoder import Decoder
 from kseq.layers.dropout import Dropout, SourceDropout
-from kseq.layers.embeddings import (
-    FeatureEmbedding,
-    SequenceEmbedding,
-    TokenEmbedding,
-)
+from kseq.layers.embeddings import FeatureEmbedding, TokenEmbedding
 from kseq.layers.factorized_head import FactorizedHead
 from kseq.layers.grid_positions import GridPositions
 from kseq.layers.images import ImageDecoder, ImageEncoder, ResidualBlock
@@ -48,6 +44,7 @@ from kseq.layers.recurrent.layers import GRU, LSTM, SimpleRNN
 from kseq.layers.recurrent.rnn import RNN
 from kseq.layers.recurrent.zoneout import Zoneout
 from kseq.layers.rotary_positions import RotaryPositions
+from kseq.layers.sequence_embedding import SequenceEmbedding
 from kseq.layers.similarity import CosineSimilarity
 from kseq.layers.tied_head import TiedHead
 from kseq.layers.transformer.decoder import TransformerDecoder

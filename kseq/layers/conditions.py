@@ -7,8 +7,8 @@ import keras
 from keras import ops
 
 from kseq.layers.composition import freeze_parts
-from kseq.layers.embeddings import SequenceEmbedding
 from kseq.layers.initializers import initializer_of
+from kseq.layers.sequence_embedding import SequenceEmbedding
 from kseq.layers.validation import known_ids, positive_integer
 
 

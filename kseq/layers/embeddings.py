@@ -8,7 +8,7 @@ import math
 import keras
 from keras import ops
 
-from kseq.layers.composition import Composite, freeze_parts
+from kseq.layers.composition import freeze_parts
 from kseq.layers.dropout import sequence_dropout
 from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import apply_mask, padding_mask
@@ -18,76 +18,8 @@ from kseq.layers.positions import (
     most_positions,
     serialize_positions,
 )
+from kseq.layers.sequence_embedding import SequenceEmbedding
 from kseq.layers.validation import integer, known_ids, positive_integer, rate
-
-
-class SequenceEmbedding(Composite):
-    """The base of all embeddings: layers that make vectors `(B, S, D)` of an input.
-
-    A builder reads the attributes, which an embedding of one's own sets or leaves as
-    they are, and calls `symbolic_input`.
-
-    Attributes:
-        width: Size D of the vectors.
-        padding: What fills up short inputs; None, the default, where all inputs must
-            have one shape.
-        vocabulary_size: How many ids there are, from 0 on, if the input is ids; None by
-            default. The embedding of a target has both this and `padding`.
-        num_positions: Most steps of an input, as many as there are learned positions;
-            None, the default, for any number.
-        takes_positions: Whether `call` takes `positions`, integers `(B, S)`: where each
-            step stands, for an input that is a single step of a sequence; False.
-
-    Args:
-        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
-
-    Call arguments:
-        inputs: What `symbolic_input` says.
-
-    Returns:
-        Vectors `(B, S, D)`, with the Keras mask of the steps that are no padding.
-
-    Example:
-
-    One-hot vectors:
-
-    >>> import keras
-    >>> from keras import ops
-    >>> from kseq.layers import SequenceEmbedding
-    >>> @keras.saving.register_keras_serializable(package="own")
-    ... class OneHotEmbedding(SequenceEmbedding):
-    ...     padding = 0
-    ...
-    ...     def __init__(self, vocabulary_size, **kwargs):
-    ...         super().__init__(**kwargs)
-    ...         self.vocabulary_size = self.width = vocabulary_size
-    ...         self.supports_masking = True
-    ...
-    ...     def symbolic_input(self, name):
-    ...         return keras.Input((None,), dtype="int32", name=name)
-    ...
-    ...     def compute_mask(self, token_ids, previous_mask=None):
-    ...         return token_ids != self.padding
-    ...
-    ...     def call(self, token_ids):
-    ...         return ops.one_hot(token_ids, self.width)
-    ...
-    ...     def get_config(self):
-    ...         return {**super().get_config(), "vocabulary_size": self.vocabulary_size}
-    >>> import kseq
-    >>> model = kseq.encoder_decoder(OneHotEmbedding(11), OneHotEmbedding(13), width=8)
-    >>> model.generate([[4, 5, 6], [7]], max_length=5).token_ids.shape
-    (2, 1, 5)
-    """
-
-    width = padding = vocabulary_size = num_positions = None
-    takes_positions = False
-
-    def symbolic_input(self, name):
-        """The `keras.Input` of this name that the embedding reads."""
-        raise NotImplementedError(
-            f"{type(self).__name__} has no method `symbolic_input`."
-        )
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -177,6 +109,44 @@ class TokenEmbedding(SequenceEmbedding):
         self.scale = bool(scale)
         self.dropout_layer = sequence_dropout(self.dropout, self.dtype_policy)
         self.supports_masking = True
+
+    @classmethod
+    def from_vectors(cls, vectors, **options):
+        """Makes an embedding that begins with vectors which were learned elsewhere.
+
+        `embedding.trainable = False` leaves them as they are, and
+        `kseq.training.Unfreeze` lets them learn from some epoch on.
+
+        Args:
+            vectors: Floats `(V, D)`, one row for each token id, such as the `table` of
+                `kseq.text.read_vectors`.
+            **options: The other arguments of the class.
+
+        Returns:
+            A `TokenEmbedding(V, D)`.
+
+        Raises:
+            ValueError: The vectors have other than two axes.
+
+        Example:
+
+        >>> import numpy as np
+        >>> from kseq.layers import TokenEmbedding
+        >>> vectors = np.array([[0.0, 0.0], [0.5, 2.0], [1.0, 0.25]])
+        >>> embedding = TokenEmbedding.from_vectors(vectors, dropout=0.2)
+        >>> np.asarray(embedding(np.array([[1, 2]]))).tolist()
+        [[[0.5, 2.0], [1.0, 0.25]]]
+        """
+        shape = tuple(getattr(vectors, "shape", ()))
+        if len(shape) != 2:
+            raise ValueError(
+                "`vectors` must be an array of shape (V, D), a row for each token id. "
+                f"Received: {type(vectors).__name__} of shape {shape}."
+            )
+        embedding = cls(*shape, **options)
+        embedding.build((None, None))
+        embedding.embedding.embeddings.assign(vectors)
+        return embedding
 
     @property
     def padding(self):

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from kseq.layers.composition import freeze_parts
-from kseq.layers.embeddings import SequenceEmbedding, build_positions
+from kseq.layers.embeddings import build_positions
 from kseq.layers.initializers import initializer_of
 from kseq.layers.positions import (
     deserialize_positions,
@@ -16,6 +16,7 @@ from kseq.layers.positions import (
     most_positions,
     serialize_positions,
 )
+from kseq.layers.sequence_embedding import SequenceEmbedding
 from kseq.layers.validation import positive_integer, rate
 
 

@@ -14,6 +14,7 @@ from kseq.training.spans import SpanScores, span_scores, spans
 from kseq.training.teacher_forcing import TeacherForcing, teacher_forcing
 from kseq.training.text_scores import text_scores
 from kseq.training.token_dropout import TokenDropout
+from kseq.training.unfreeze import Unfreeze
 from kseq.training.windows import windows
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "TeacherForcing",
     "TokenAccuracy",
     "TokenDropout",
+    "Unfreeze",
     "batches",
     "cli",
     "edit_distance",

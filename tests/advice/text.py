@@ -6,7 +6,7 @@ import keras
 
 import kseq
 from kseq.decoding import Sampling
-from kseq.text import TextToLabels, TextToText, TextWriter, Vocabulary
+from kseq.text import TextToLabels, TextToText, TextWriter, Vocabulary, read_vectors
 from tests.advice.eagerly import eagerly
 
 WORDS = Vocabulary("word").adapt(["Anna works here"])  # Anna, here, works
@@ -308,6 +308,11 @@ ADVICE = {
         lambda: WORDS.sampler(["Anna"]),
         "Use `encode`.",
         lambda: WORDS.encode(["Anna"]),
+    ),
+    "vectors that are spelled otherwise": (
+        lambda: read_vectors({"ANNA": [1.0, 2.0]}, WORDS),
+        "If they are spelled otherwise there, give `spelling`.",
+        lambda: read_vectors({"ANNA": [1.0, 2.0]}, WORDS, spelling=str.upper),
     ),
     "a seed for more than a window": (
         lambda: draw(seed=3),

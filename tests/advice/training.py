@@ -12,6 +12,7 @@ from kseq.training import (
     SequenceCrossentropy,
     TokenAccuracy,
     TokenDropout,
+    Unfreeze,
     batches,
     teacher_forcing,
     text_scores,
@@ -48,6 +49,15 @@ def write(**metrics):
     return model.evaluate(LOGITS, IDS, sample_weight=np.ones((2, 3)), verbose=0)
 
 
+def unfreeze(is_frozen):
+    first = keras.layers.Dense(2)
+    model = keras.Sequential([keras.Input((2,)), first, keras.layers.Dense(1)])
+    first.trainable = not is_frozen
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[Unfreeze(first, after=1)])
+    assert first.trainable
+
+
 def generation_scores(scores, to_text=None):
     return GenerationScores(SOURCE, TARGET, scores, to_text)
 
@@ -82,6 +92,11 @@ ADVICE = {
         lambda: train(monitor="val_loss"),
         "A value that begins with val_ needs `validation_data`.",
         lambda: train(monitor="val_loss", validation_data=(X, Y)),
+    ),
+    "layers that are to be frozen": (
+        lambda: unfreeze(is_frozen=False),
+        "Set `layer.trainable = False`, and compile again.",
+        lambda: unfreeze(is_frozen=True),
     ),
     "a loss that is no number": (
         lambda: train(LARGE, optimizer=descent()),

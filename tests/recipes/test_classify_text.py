@@ -298,3 +298,22 @@ def test_it_says_so_when_one_answer_for_all_is_as_good(recipe, answer, is_told):
     with recipe.console.capture() as printed:
         recipe.evaluate(Fixed(), test, test, 0.1)
     assert ("Always to answer up would be as good" in printed.get()) == is_told
+
+
+def test_it_begins_with_vectors_of_a_file(recipe, files, tmp_path, capsys):
+    path = tmp_path / "vectors.txt"
+    path.write_text("joy 1 2 3\n기쁨 4 5 6\nunseen 7 8 9\n", encoding="utf-8")
+    arguments = flags(files, output=tmp_path, epochs=2, vectors=path, frozen=1)
+    recipe.main([*arguments, *SMALL])
+    assert "2 of 8 words have a vector in" in capsys.readouterr().out
+    pipeline = recipe.load_model(tmp_path / "model.keras")
+    assert pipeline.model.get_layer("words").width == 3
+
+
+def test_vectors_that_cannot_be_read_are_named(recipe, files, tmp_path):
+    path = tmp_path / "vectors.txt"
+    path.write_text("zebra 1 2 3\n")
+    for vectors, message in ((path, "none of its 8 tokens"), ("nowhere", "nowhere")):
+        arguments = flags(files, output=tmp_path, vectors=vectors)
+        with pytest.raises(SystemExit, match=message):
+            recipe.main([*arguments, *SMALL])
