@@ -56,10 +56,12 @@ MAY_IMPORT = {
         "kseq.layers.backends",
         "kseq.layers.masking",
         "kseq.layers.validation",
+        "kseq.token_rows",
     },
     "kseq/training/text_scores.py": set(),  # what it imports is named in a table
     "kseq/executors.py": set(),
-    "kseq/corpora": {"kseq.executors", "kseq.text"},
+    "kseq/token_rows.py": {"numpy"},
+    "kseq/corpora": {"kseq.executors", "kseq.text", "kseq.token_rows", "numpy"},
     "kseq/tuning": {
         "keras",
         "keras_tuner",
@@ -90,7 +92,14 @@ MAY_IMPORT = {
     "kseq/tuning/trials/supervision.py": set(),
     "kseq/tuning/trials/table.py": {"kseq.tuning.trials", "rich"},
     "kseq/tuning/trials/trial.py": {*TRIALS, "kseq.tuning.trials", "tensorboard"},
-    "kseq/text": {"PIL", "keras", "numpy", "tensorflow", "tensorflow_text"},
+    "kseq/text": {
+        "PIL",
+        "keras",
+        "kseq.token_rows",
+        "numpy",
+        "tensorflow",
+        "tensorflow_text",
+    },
     "kseq/text/sentence_pieces.py": {
         "google.protobuf",
         "kseq.text",

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from kseq.text.validation import shortened
+from kseq.token_rows import TokenRows
 
 PADDING, UNKNOWN, START, END = range(4)
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -128,7 +129,7 @@ def rows_of(ids):
 def rank_of(ids):
     if hasattr(ids, "shape"):
         return len(ids.shape)
-    if not isinstance(ids, (list, tuple)):
+    if not isinstance(ids, (list, tuple, TokenRows)):
         return 0
     return 1 + (rank_of(ids[0]) if ids else 0)
 

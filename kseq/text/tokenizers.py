@@ -94,9 +94,9 @@ class Tokenizer:
             return tf.strings.split(texts)
         return split_marks(texts)
 
-    def symbols(self, texts):
+    def symbols(self, texts, first=0):
         """Texts as symbols, `B (L)`, or as `words` leaves them."""
-        words = self.words(texts)
+        words = self.words(texts, first)
         return words if self.cut is None else self.cut(words)
 
     def join(self, symbols):

@@ -6,12 +6,12 @@
 Axes in shape comments: B texts, L tokens of a text. An L in brackets is ragged.
 """
 
-import itertools
 
 import keras
 
 from kseq.text.byte_tokens import ByteIds
 from kseq.text.detokenizing import check_split, detokenized
+from kseq.text.encoding import encoded_rows
 from kseq.text.sentence_pieces import (
     PIECE_OPTIONS,
     checked_piece_options,
@@ -234,15 +234,17 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
         )
 
     def encode(self, texts, start=False, end=False):
-        """Turns texts into lists of token ids, without padding.
+        """Turns texts into rows of token ids, without padding.
 
         Args:
-            texts: As in a call.
+            texts: As in a call, or any iterable of texts, such as an open file; few of
+                them are in memory at a time.
             start: Whether to begin each list with the start token.
             end: Whether to finish each list with the end token.
 
         Returns:
-            One list of integers for each text.
+            One list of integers for each text, in a sequence that reads like a list of
+            them, but takes two or four bytes for an id.
 
         Example:
 
@@ -250,12 +252,7 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
         >>> vocabulary.encode(["L OW1", "OW2"], start=True, end=True)
         [[2, 6, 7, 3], [2, 1, 3]]
         """
-        table = self._known()
-        if self.split == "sentence_piece":
-            return table.rows(self._tokenizer.encoded(texts), start, end)
-        ids = table.ids(self._split(texts), start, end)
-        flat, limits = ids.values.numpy().tolist(), ids.row_splits.numpy().tolist()
-        return [flat[first:last] for first, last in itertools.pairwise(limits)]
+        return encoded_rows(self._known(), self._tokenizer, texts, start, end)
 
     def call(self, texts, start=False, end=False):
         import tensorflow as tf

@@ -96,7 +96,7 @@ class TextWriter(Loadable, keras.Model):
 
         Example: see the class.
         """
-        rows = self.vocabulary.encode(prompts)
+        rows = list(self.vocabulary.encode(prompts))
         if not rows:
             return []
         self._check_lengths(rows, prompts, search, max_length)

@@ -1,8 +1,9 @@
 from kseq.training import cli
-from kseq.training.batches import LengthBatches, batches
+from kseq.training.batches import batches
 from kseq.training.callbacks import SaveBest, StopOnInterrupt
 from kseq.training.contrastive import ContrastiveLoss
 from kseq.training.generation_scores import GenerationScores
+from kseq.training.length_batches import LengthBatches
 from kseq.training.losses import SequenceCrossentropy
 from kseq.training.metrics import (
     EditDistanceRate,

@@ -3,13 +3,19 @@
 Axes in shape comments: N rows, B batch, S steps, D features.
 """
 
-import math
-
 import numpy as np
 
-from kseq.layers.validation import integer, number, positive_integer
+from kseq.layers.validation import integer, number
 from kseq.training.batch_dataset import BatchDataset
-from kseq.training.row_kinds import checked_rows, is_sequence, kind_of, stacked
+from kseq.training.flat_rows import FlatRows
+from kseq.training.length_batches import LengthBatches
+from kseq.training.row_kinds import (
+    checked_rows,
+    is_sequence,
+    kind_of,
+    lengths_of,
+    stacked,
+)
 from kseq.training.weights import label_weights, stacked_weights
 
 
@@ -24,6 +30,9 @@ def batches(
     padding=0.0,
     sample_weight=None,
     class_weight=None,
+    batch_tokens=None,
+    steps=None,
+    shard=None,
     **kwargs,
 ):
     """Batches for a model that reads sequences: `kseq.many_to_one`, `many_to_many`.
@@ -59,6 +68,15 @@ def batches(
             much a label counts, 1 if the dictionary lacks its class. With
             `sample_weight`, the two are multiplied. (In `fit`, Keras' `class_weight`
             is for one label to a row.)
+        batch_tokens: Number of tokens, padding counted, that a batch has room for, in
+            place of `batch_size`: many short rows, or few long ones. None for batches
+            of so many rows.
+        steps: Number of batches in an epoch, where it shall not be all of the rows: the
+            next epoch goes on with those that are left.
+        shard: `(number, count)`: which of how many processes this is, from 0, where
+            several train one model. Each gets its part of every batch; `batch_size`
+            and `batch_tokens` are of all parts together. The parts have as many rows:
+            of those that are left over, `count - 1` at most, an epoch does without.
         **kwargs: `workers` (2 threads), `use_multiprocessing` and `max_queue_size` of
             `keras.utils.PyDataset`.
 
@@ -68,8 +86,9 @@ def batches(
     Raises:
         ValueError: There are no rows, or not as many inputs as labels, or not a label
             for each step where there is one for some; rows are nothing that a model
-            reads; `batch_size` or `length_multiple` is less than 1; `pad_token_id` is
-            no integer, or `padding` no number; weights do not fit the labels.
+            reads; a number is less than 1; `pad_token_id` is no integer, or `padding`
+            no number; weights do not fit the labels; a row has more than
+            `batch_tokens`; `batch_size` does not divide by the number of processes.
 
     Example:
 
@@ -94,6 +113,9 @@ def batches(
             "padding": padding,
             "sample_weight": sample_weight,
             "class_weight": class_weight,
+            "batch_tokens": batch_tokens,
+            "steps": steps,
+            "shard": shard,
         }
         return EpochBatches(batches, (inputs, labels), options, **kwargs)
     pad_token_id = integer("pad_token_id", pad_token_id)
@@ -117,114 +139,27 @@ def batches(
         shuffle,
         seed,
         length_multiple,
+        batch_tokens,
+        steps,
+        shard,
         **kwargs,
     )
 
 
 def _cut_to_inputs(inputs, labels):
     """A label for each step of the inputs, without those of padding that was cut."""
-    for index, (steps, row) in enumerate(zip(inputs, labels, strict=True)):
-        if not is_sequence(steps) or len(row) < len(steps):
-            raise ValueError(
-                "`labels` must be one label for each step of the inputs, or one for "
-                f"each row. Received: labels[{index}] with {len(row)} labels, "
-                f"inputs[{index}] of shape {steps.shape}."
-            )
-    return [row[: len(steps)] for steps, row in zip(inputs, labels, strict=True)]
-
-
-class LengthBatches(BatchDataset):
-    """A data set whose batches hold rows of like length, so that little is padded.
-
-    All rows are shuffled and cut into pools, each pool is sorted by length and cut into
-    batches, and the batches are shuffled. Every row comes once an epoch, in an order
-    that `seed` and the number of the epoch decide. `fit` shuffles the batches once more
-    unless it is told `shuffle=False`.
-
-    Lengths are rounded up to a multiple, so that a compiled model meets few shapes,
-    but where possible not beyond the longest row; a limit on positions must leave room
-    for one multiple more.
-
-    Subclasses say what is in a batch: `make_batch(rows, lengths)` gets the numbers of
-    its rows, and how many steps of each kind to pad them to.
-
-    Args:
-        lengths: Integers `(kinds, N)`: how many steps each row has of each kind (such
-            as source and target). Rows are sorted by the last kind first.
-        batch_size: As for `batches`, and so are the arguments after it.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from kseq.training import LengthBatches
-    >>> class Numbers(LengthBatches):
-    ...     def make_batch(self, rows, lengths):
-    ...         return rows.tolist(), lengths.tolist()
-    >>> Numbers([[3, 5, 2]], batch_size=2, shuffle=False, length_multiple=1)[0]
-    ([0, 1], [5])
-    """
-
-    batches_in_pool = 100
-
-    def __init__(
-        self,
-        lengths,
-        batch_size=64,
-        shuffle=True,
-        seed=0,
-        length_multiple=4,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.batch_size = positive_integer("batch_size", batch_size)
-        self.shuffle = shuffle
-        if not 0 <= integer("seed", seed):
-            raise ValueError(f"`seed` must be at least 0. Received: seed={seed}.")
-        self.seed = seed
-        self.length_multiple = positive_integer("length_multiple", length_multiple)
-        self._lengths = np.asarray(lengths)  # kinds N
-        self._start_epoch(0)
-
-    def make_batch(self, rows, lengths):
-        raise NotImplementedError
-
-    def __len__(self):
-        return math.ceil(self._lengths.shape[1] / self.batch_size)
-
-    def __getitem__(self, index):
-        return self.make_batch(self._batches[index], self._padded_lengths[index])
-
-    def on_epoch_end(self):
-        self._start_epoch(self._epoch + 1)
-
-    def _start_epoch(self, epoch):
-        self._epoch = epoch
-        self._batches = self._batch_rows(epoch)
-        multiple = self.length_multiple
-        lengths = [self._lengths[:, rows].max(axis=1) for rows in self._batches]
-        lengths = np.array(lengths)  # batches kinds
-        longest = self._lengths.max(axis=1)
-        lengths = np.minimum(-(-lengths // multiple) * multiple, longest)
-        if len(lengths) > 1:
-            # On TensorFlow, Keras takes an axis on which the first two batches agree
-            # for one that never changes, and stops at the first batch that differs.
-            varies = self._lengths.min(axis=1) < longest
-            lengths[1] += multiple * (varies & (lengths[0] == lengths[1]))
-        self._padded_lengths = lengths
-
-    def _batch_rows(self, epoch):
-        """Lists of row numbers, one for each batch."""
-        rows = np.arange(self._lengths.shape[1])
-        if not self.shuffle:
-            return _cut(rows, self.batch_size)
-        random = np.random.default_rng([self.seed, epoch])
-        rows = random.permutation(rows)
-        batches = []
-        for pool in _cut(rows, self.batch_size * self.batches_in_pool):
-            by_length = np.lexsort(self._lengths[:, pool])
-            batches += _cut(pool[by_length], self.batch_size)
-        random.shuffle(batches)
-        return batches
+    lengths, are_steps = lengths_of(inputs), is_sequence(inputs[0])
+    short = lengths_of(labels) < lengths if are_steps else [True]
+    if np.any(short):
+        index = int(np.argmax(short))
+        raise ValueError(
+            "`labels` must be one label for each step of the inputs, or one for "
+            f"each row. Received: labels[{index}] with {len(labels[index])} labels, "
+            f"inputs[{index}] of shape {inputs[index].shape}."
+        )
+    if isinstance(labels, FlatRows):
+        return labels.cut(lengths)
+    return [row[:length] for row, length in zip(labels, lengths, strict=True)]
 
 
 class EpochBatches(BatchDataset):
@@ -251,26 +186,26 @@ class EpochBatches(BatchDataset):
         self.make, self.rows, self.options = make, rows, options
         self._start_epoch(0)
 
-    def __len__(self):
+    def count(self):
         return len(self._data)
 
-    def __getitem__(self, index):
+    def batch(self, index):
         return self._data[index]
 
     def on_epoch_end(self):
-        before = len(self)
-        self._start_epoch(self._epoch + 1)
-        if len(self) != before:
+        before = self.count()
+        super().on_epoch_end()
+        if self.count() != before:
             raise ValueError(
                 "A function must give as many rows for each epoch. Received: "
-                f"{len(self)} batches for epoch {self._epoch}, {before} before."
+                f"{self.count()} batches for epoch {self._epoch}, {before} before."
             )
 
     def _start_epoch(self, epoch):
+        super()._start_epoch(epoch)
         rows = [rows(epoch) if callable(rows) else rows for rows in self.rows]
-        data = self.make(*rows, **self.options)
-        data._start_epoch(epoch)
-        self._data, self._epoch = data, epoch
+        self._data = self.make(*rows, **self.options)
+        self._data._start_epoch(epoch)
 
 
 class _Batches(LengthBatches):
@@ -279,24 +214,17 @@ class _Batches(LengthBatches):
         self.labels = labels
         self.weights = weights
         self.padding = padding
-        super().__init__([steps(inputs)], *args, **kwargs)
+        super().__init__([steps_of(inputs)], *args, **kwargs)
 
     def make_batch(self, rows, lengths):
         [length] = lengths
-        inputs = stacked([self.inputs[row] for row in rows], length, self.padding)
-        labels = stacked([self.labels[row] for row in rows], length, 0)
+        inputs = stacked(self.inputs, rows, length, self.padding)
+        labels = stacked(self.labels, rows, length, 0)
         if self.weights is None:
             return inputs, labels  # B S ..., B ... or B S ...
-        weights = stacked_weights([self.weights[row] for row in rows], length)
-        return inputs, labels, weights  # B or B S
+        return inputs, labels, stacked_weights(self.weights, rows, length)  # B or B S
 
 
-def steps(rows):
+def steps_of(rows):
     """How many steps each row has when it is padded: one at least."""
-    if not is_sequence(rows[0]):
-        return [1] * len(rows)
-    return [max(len(row), 1) for row in rows]
-
-
-def _cut(rows, size):
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+    return np.maximum(lengths_of(rows), 1)

@@ -5,6 +5,9 @@ Axes in shape comments: N rows, B batch, L steps, D features.
 
 import numpy as np
 
+from kseq.token_rows import TokenRows
+from kseq.training.flat_rows import FlatRows
+
 FORMS = {
     "class": "classes, integers",
     "number": "numbers, floats",
@@ -18,8 +21,11 @@ FORMS = {
 def checked_rows(name, data, kinds, pad_token_id=None):
     """Rows of one of the kinds: ids and classes as int32, other numbers as float32.
 
-    Padding behind the ids is cut off if `pad_token_id` says which id that is.
+    Ids are `FlatRows`, other rows a list of arrays. Padding behind the ids is cut off
+    if `pad_token_id` says which id that is.
     """
+    if isinstance(data, TokenRows) and len(data) and "ids" in kinds:
+        return FlatRows.of(data, pad_token_id)
     if hasattr(data, "to_list"):  # ragged
         data = data.to_list()
     has_rows = hasattr(data, "__len__") and getattr(data, "ndim", 1)
@@ -39,11 +45,9 @@ def checked_rows(name, data, kinds, pad_token_id=None):
                 f"`{name}` must be rows of {which}{forms}. Received: {name}[{index}]"
                 f" of shape {row.shape} and dtype={row.dtype}."
             )
-    is_integer = kind in ("ids", "class")
-    rows = [row.astype("int32" if is_integer else "float32") for row in rows]
-    if kind == "ids" and pad_token_id is not None:
-        return [_trim(row, pad_token_id) for row in rows]
-    return rows
+    if kind == "ids":
+        return FlatRows.of(rows, pad_token_id)
+    return [row.astype("int32" if kind == "class" else "float32") for row in rows]
 
 
 def kind_of(row):
@@ -61,17 +65,26 @@ def is_sequence(row):
     return kind_of(row) in ("ids", "features")
 
 
-def stacked(rows, length, padding):
-    """One array of B rows; sequences are filled up with `padding` to `length` steps."""
-    if not is_sequence(rows[0]):
-        return np.stack(rows)
-    features = rows[0].shape[1:]
-    padded = np.full((len(rows), length, *features), padding, rows[0].dtype)  # B L ...
-    for index, row in enumerate(rows):
+def lengths_of(rows):
+    """The number of steps of each row, as an array; one where rows are no sequences."""
+    if isinstance(rows, FlatRows):
+        return rows.lengths
+    is_steps = is_sequence(rows[0])
+    return np.array([len(row) if is_steps else 1 for row in rows], "int32")
+
+
+def stacked(rows, numbers, length, padding):
+    """One array of the B rows with these numbers.
+
+    Sequences are filled up with `padding` to `length` steps.
+    """
+    if isinstance(rows, FlatRows):
+        return rows.stacked(np.asarray(numbers), length, padding)
+    chosen = [rows[number] for number in numbers]
+    if not is_sequence(chosen[0]):
+        return np.stack(chosen)
+    features = chosen[0].shape[1:]
+    padded = np.full((len(chosen), length, *features), padding, chosen[0].dtype)
+    for index, row in enumerate(chosen):
         padded[index, : len(row)] = row
-    return padded
-
-
-def _trim(row, pad_token_id):
-    real = np.flatnonzero(row != pad_token_id)
-    return row[: real[-1] + 1] if real.size else row[:0]
+    return padded  # B L ...

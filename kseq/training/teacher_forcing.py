@@ -3,9 +3,12 @@
 Axes in shape comments: N rows, B batch, S source steps, T target steps, D features.
 """
 
+import numpy as np
+
 from kseq.layers.validation import integer, number
-from kseq.training.batches import EpochBatches, LengthBatches, steps
-from kseq.training.row_kinds import checked_rows, kind_of, stacked
+from kseq.training.batches import EpochBatches, steps_of
+from kseq.training.length_batches import LengthBatches
+from kseq.training.row_kinds import checked_rows, kind_of, lengths_of, stacked
 from kseq.training.weights import label_weights, stacked_weights
 
 
@@ -20,6 +23,9 @@ def teacher_forcing(
     source_padding=0.0,
     sample_weight=None,
     class_weight=None,
+    batch_tokens=None,
+    steps=None,
+    shard=None,
     **kwargs,
 ):
     """Batches in which a decoder reads the true tokens and predicts the next ones.
@@ -64,6 +70,9 @@ def teacher_forcing(
         class_weight: Dictionary of numbers by token id: how much a token counts where
             it is to be predicted, 1 if the dictionary lacks it. With `sample_weight`,
             the two are multiplied.
+        batch_tokens: As for `batches`; what counts is the longer of source and target.
+        steps: As for `batches`.
+        shard: As for `batches`.
         **kwargs: As for `batches`.
 
     Returns:
@@ -72,9 +81,10 @@ def teacher_forcing(
 
     Raises:
         ValueError: There are no rows, or not as many in source and target; rows are
-            neither ids nor features; a target has fewer than 2 tokens; `batch_size`
-            or `length_multiple` is less than 1; `pad_token_id` is no integer, or
-            `source_padding` no number; weights do not fit the target.
+            neither ids nor features; a target has fewer than 2 tokens; a number is
+            less than 1; `pad_token_id` is no integer, or `source_padding` no number;
+            weights do not fit the target; `batch_tokens` or `shard` do not fit the
+            rows, as for `batches`.
 
     Example:
 
@@ -107,6 +117,9 @@ def teacher_forcing(
             "source_padding": source_padding,
             "sample_weight": sample_weight,
             "class_weight": class_weight,
+            "batch_tokens": batch_tokens,
+            "steps": steps,
+            "shard": shard,
         }
         return EpochBatches(teacher_forcing, (source, target), options, **kwargs)
     if source is not None:
@@ -118,20 +131,7 @@ def teacher_forcing(
             "`source` and `target` must have the same number of rows. Received: "
             f"{len(source)} rows in source, {len(target)} in target."
         )
-    for index, row in enumerate(target):
-        if len(row) < 2:
-            raise ValueError(
-                "A target must hold 2 tokens at least, one to start from and one to "
-                f"predict. Received: target[{index}]={row.tolist()}. Put the start "
-                "and end tokens around every target."
-            )
-        if (row == pad_token_id).any():
-            raise ValueError(
-                f"Padding, {pad_token_id}, must stand behind the tokens of a target, "
-                f"not among or before them. Received: target[{index}]={row.tolist()}. "
-                "A vocabulary that gives this id to a word needs another "
-                "`pad_token_id`."
-            )
+    check_targets(target, pad_token_id)
     return TeacherForcing(
         source,
         target,
@@ -139,11 +139,33 @@ def teacher_forcing(
         shuffle,
         seed,
         length_multiple,
+        batch_tokens,
+        steps,
+        shard,
         pad_token_id=pad_token_id,
         source_padding=source_padding,
         weights=target_weights(target, sample_weight, class_weight, pad_token_id),
         **kwargs,
     )
+
+
+def check_targets(target, pad_token_id):
+    """Raises if a target has nothing to predict, or padding among its tokens."""
+    short = np.flatnonzero(target.lengths < 2)
+    if short.size:
+        raise ValueError(
+            "A target must hold 2 tokens at least, one to start from and one to "
+            f"predict. Received: target[{short[0]}]={target[short[0]].tolist()}. Put "
+            "the start and end tokens around every target."
+        )
+    padded = target.first_with(pad_token_id)
+    if padded is not None:
+        raise ValueError(
+            f"Padding, {pad_token_id}, must stand behind the tokens of a target, "
+            f"not among or before them. Received: target[{padded}]="
+            f"{target[padded].tolist()}. A vocabulary that gives this id to a word "
+            "needs another `pad_token_id`."
+        )
 
 
 def target_weights(target, sample_weight, class_weight, pad_token_id):
@@ -189,21 +211,23 @@ class TeacherForcing(LengthBatches):
         self.pad_token_id = integer("pad_token_id", pad_token_id)
         self.source_padding = number("source_padding", source_padding)
         # The model sees all of a source, and all of a target but one token.
-        target_lengths = [len(row) - 1 for row in target]
-        source_lengths = [1] * len(target) if source is None else steps(source)
+        target_lengths = lengths_of(target) - 1
+        if source is None:
+            source_lengths = np.ones(len(target), "int32")
+        else:
+            source_lengths = steps_of(source)
         super().__init__([source_lengths, target_lengths], *args, **kwargs)
 
     def make_batch(self, rows, lengths):
         source_length, target_length = lengths
-        target = [self.target[row] for row in rows]
-        target = stacked(target, target_length + 1, self.pad_token_id)  # B T+1
-        inputs = {"target": target[:, :-1]}
+        target = stacked(self.target, rows, target_length + 1, self.pad_token_id)
+        inputs = {"target": target[:, :-1]}  # of B T+1
         if self.source is not None:
-            source = [self.source[row] for row in rows]
-            is_ids = kind_of(source[0]) == "ids"
+            is_ids = kind_of(self.source[0]) == "ids"
             padding = self.pad_token_id if is_ids else self.source_padding
-            inputs = {"source": stacked(source, source_length, padding), **inputs}
+            source = stacked(self.source, rows, source_length, padding)
+            inputs = {"source": source, **inputs}
         if self.weights is None:
             return inputs, target[:, 1:]
-        weights = stacked_weights([self.weights[row] for row in rows], target_length)
+        weights = stacked_weights(self.weights, rows, target_length)
         return inputs, target[:, 1:], weights

@@ -65,12 +65,12 @@ class TokenDropout(BatchDataset):
         if self.unknown_token_id.ndim != 1 or self.unknown_token_id.dtype.kind != "i":
             self.unknown_token_id = integer("unknown_token_id", unknown_token_id)
         self.pad_token_id = integer("pad_token_id", pad_token_id)
-        self.name, self.seed, self.epoch = name, seed, 0
+        self.name, self.seed = name, seed
 
-    def __len__(self):
+    def count(self):
         return len(self.data)
 
-    def __getitem__(self, index):
+    def batch(self, index):
         inputs, *rest = self.data[index]
         token_ids = inputs if self.name is None else self._named(inputs)
         if getattr(getattr(token_ids, "dtype", None), "kind", None) != "i":
@@ -80,7 +80,7 @@ class TokenDropout(BatchDataset):
                 f"{type(token_ids).__name__}. Of several inputs name one: "
                 '`name="target"`.'
             )
-        random = np.random.default_rng([self.seed, self.epoch, index])
+        random = np.random.default_rng([self.seed, self._epoch, index])
         dropped = random.random(token_ids.shape) < self.dropout  # B S
         dropped &= token_ids != self.pad_token_id
         if self.name == "target":
@@ -111,5 +111,13 @@ class TokenDropout(BatchDataset):
         return self.unknown_token_id[token_ids].astype(token_ids.dtype)
 
     def on_epoch_end(self):
-        self.epoch += 1
+        super().on_epoch_end()
         self.data.on_epoch_end()
+
+    def position(self):
+        return [self._epoch, self.data.position()]
+
+    def start_at(self, position, first=0):
+        epoch, inner = position
+        super().start_at(epoch, first)
+        self.data.start_at(inner)

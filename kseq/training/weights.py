@@ -88,8 +88,9 @@ def are_weights(values):
     return is_number and bool(np.isfinite(values).all() and (values >= 0).all())
 
 
-def stacked_weights(weights, length):
+def stacked_weights(weights, numbers, length):
     """The weights of a batch, `(B,)` or `(B, T)`, with 0 where a row is padded."""
     if not weights[0].ndim:
-        return np.stack(weights)
-    return stacked([row[:, None] for row in weights], length, 0)[..., 0]
+        return np.stack([weights[number] for number in numbers])
+    columns = [weights[number][:, None] for number in numbers]
+    return stacked(columns, range(len(columns)), length, 0)[..., 0]

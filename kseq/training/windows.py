@@ -106,20 +106,17 @@ class _Drawn(BatchDataset):
         super().__init__(**kwargs)
         self.token_ids, self.start = token_ids, start
         self.length, self.batch_size, self.steps = length, batch_size, steps
-        self.seed, self.epoch = seed, 0
+        self.seed = seed
 
-    def __len__(self):
+    def count(self):
         return self.steps
 
-    def __getitem__(self, index):
-        random = np.random.default_rng([self.seed, self.epoch, index])
+    def batch(self, index):
+        random = np.random.default_rng([self.seed, self._epoch, index])
         places = len(self.token_ids) - self.length + 1
         first = random.integers(places, size=(self.batch_size, 1))
         labels = self.token_ids[first + np.arange(self.length)]  # B T
         return {"target": shifted(labels, self.start)}, labels
-
-    def on_epoch_end(self):
-        self.epoch += 1
 
 
 class _InOrder(BatchDataset):
@@ -128,10 +125,10 @@ class _InOrder(BatchDataset):
         self.rows, self.batch_size = rows, batch_size
         self.start, self.padding = start, padding
 
-    def __len__(self):
+    def count(self):
         return math.ceil(len(self.rows) / self.batch_size)
 
-    def __getitem__(self, index):
+    def batch(self, index):
         labels = self.rows[index * self.batch_size :][: self.batch_size]  # B T
         inputs = shifted(labels, self.start)
         inputs = np.where(labels == self.padding, self.padding, inputs)

@@ -48,18 +48,15 @@ class ShuffledBatches(BatchDataset):
         self._start_epoch(0)
 
     def _start_epoch(self, epoch):
-        self.epoch = epoch
+        super()._start_epoch(epoch)
         self.order = np.random.default_rng([self.seed, epoch]).permutation(
             self.num_rows
         )
 
-    def on_epoch_end(self):
-        self._start_epoch(self.epoch + 1)
-
-    def __len__(self):
+    def count(self):
         return -(-self.num_rows // self.batch_size)
 
-    def __getitem__(self, index):
+    def batch(self, index):
         start = index * self.batch_size
         rows = self.order[start : start + self.batch_size]
         return pack(take(self.arrays, rows))

@@ -1,0 +1,170 @@
+"""Batches of rows of like length: by their number, or by their tokens."""
+
+import numpy as np
+
+from kseq.layers.validation import (
+    integer,
+    optional_positive_integer,
+    positive_integer,
+)
+from kseq.training.batch_dataset import BatchDataset
+from kseq.training.plans import by_rows, by_tokens, cut, in_order
+
+
+class LengthBatches(BatchDataset):
+    """A data set whose batches hold rows of like length, so that little is padded.
+
+    All rows are shuffled and cut into pools, each pool is sorted by length and cut into
+    batches, and the batches are shuffled. With `batch_tokens` there is one pool of all
+    rows. Every row comes once an epoch, in an order that `seed` and the number of the
+    epoch decide. `fit` shuffles the batches once more unless it is told
+    `shuffle=False`.
+
+    Lengths are rounded up to a multiple, so that a compiled model meets few shapes,
+    but where possible not beyond the longest row; a limit on positions must leave room
+    for one multiple more.
+
+    Subclasses say what is in a batch: `make_batch(rows, lengths)` gets the numbers of
+    its rows, and how many steps of each kind to pad them to.
+
+    Args:
+        lengths: Integers `(kinds, N)`: how many steps each row has of each kind (such
+            as source and target). Rows are sorted by the last kind first.
+        batch_size: As for `batches`, and so are the arguments after it.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.training import LengthBatches
+    >>> class Numbers(LengthBatches):
+    ...     def make_batch(self, rows, lengths):
+    ...         return rows.tolist(), lengths.tolist()
+    >>> Numbers([[3, 5, 2]], batch_size=2, shuffle=False, length_multiple=1)[0]
+    ([0, 1], [5])
+    """
+
+    batches_in_pool = 100
+
+    def __init__(
+        self,
+        lengths,
+        batch_size=64,
+        shuffle=True,
+        seed=0,
+        length_multiple=4,
+        batch_tokens=None,
+        steps=None,
+        shard=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.batch_size = positive_integer("batch_size", batch_size)
+        self.shuffle = shuffle
+        if not 0 <= integer("seed", seed):
+            raise ValueError(f"`seed` must be at least 0. Received: seed={seed}.")
+        self.seed = seed
+        self.length_multiple = positive_integer("length_multiple", length_multiple)
+        self._lengths = np.asarray(lengths, "int32")  # kinds N
+        self.batch_tokens = optional_positive_integer("batch_tokens", batch_tokens)
+        self.steps = optional_positive_integer("steps", steps)
+        self.shard = checked_shard(shard)
+        self._check_rows()
+        self._passes = {}  # the batches of the last times through all rows
+        self._start_epoch(0)
+
+    def make_batch(self, rows, lengths):
+        raise NotImplementedError
+
+    def count(self):
+        return len(self._batches)
+
+    def batch(self, index):
+        number, parts = self.shard
+        rows = self._batches[index][number::parts]
+        return self.make_batch(rows, self._padded_lengths[index])
+
+    def _start_epoch(self, epoch):
+        super()._start_epoch(epoch)
+        self._batches = self._batches_of(epoch)
+        rows = np.concatenate(self._batches)
+        firsts = np.cumsum([0, *map(len, self._batches[:-1])])
+        lengths = np.maximum.reduceat(self._lengths[:, rows], firsts, axis=1)
+        lengths = self._rounded(lengths).T  # batches kinds
+        if len(lengths) > 1:
+            # On TensorFlow, Keras takes an axis on which the first two batches agree
+            # for one that never changes, and stops at the first batch that differs.
+            varies = self._lengths.min(axis=1) < self._lengths.max(axis=1)
+            lengths[1] += self.length_multiple * (varies & (lengths[0] == lengths[1]))
+        self._padded_lengths = lengths
+
+    def _rounded(self, lengths):
+        """The lengths `(kinds, ...)` to which rows are padded."""
+        multiple = self.length_multiple
+        longest = self._lengths.max(axis=1, keepdims=True)
+        return np.minimum(-(-lengths // multiple) * multiple, longest)
+
+    def _batches_of(self, epoch):
+        """Arrays of row numbers, one for each batch of an epoch."""
+        if self.steps is None:
+            return self._pass(epoch)
+        each = len(self._pass(0))
+        start = epoch * self.steps
+        passes = range(start // each, (start + self.steps - 1) // each + 1)
+        self._passes = {number: self._pass(number) for number in passes}
+        batches = [rows for number in passes for rows in self._passes[number]]
+        return batches[start % each :][: self.steps]
+
+    def _pass(self, number):
+        """Arrays of row numbers, one for each batch of all rows."""
+        if number in self._passes:
+            return self._passes[number]
+        parts = self.shard[1]
+        count = self._lengths.shape[1] // parts * parts
+        tokens = self.batch_tokens
+        if not self.shuffle:
+            if tokens is None:
+                return cut(np.arange(count), self.batch_size)
+            return in_order(self._rounded(self._lengths[:, :count]), tokens, parts)
+        random = np.random.default_rng([self.seed, number])
+        rows = random.permutation(self._lengths.shape[1])[:count]
+        if tokens is None:
+            pool = self.batch_size * self.batches_in_pool
+            return by_rows(self._lengths, rows, self.batch_size, pool, random)
+        return by_tokens(self._rounded(self._lengths), rows, tokens, parts, random)
+
+    def _check_rows(self):
+        """Raises if some row, or some process, finds no room in a batch."""
+        parts, longest = self.shard[1], self._lengths.max(axis=0)
+        if self._lengths.shape[1] < parts:
+            raise ValueError(
+                "There must be a row for each process. Received: shard="
+                f"{self.shard}, {self._lengths.shape[1]} rows."
+            )
+        if self.batch_tokens is None and self.batch_size % parts:
+            raise ValueError(
+                "`batch_size` must divide by the number of processes. Received: "
+                f"batch_size={self.batch_size}, shard={self.shard}."
+            )
+        row = int(longest.argmax())
+        needed = int(self._rounded(self._lengths).max()) * parts
+        if self.batch_tokens is not None and self.batch_tokens < needed:
+            raise ValueError(
+                f"`batch_tokens` must be at least {needed}, so that the longest row "
+                f"finds room, {self.length_multiple} by {self.length_multiple} steps, "
+                f"on each of {parts} processes. Received: batch_tokens="
+                f"{self.batch_tokens}, row {row} of {longest[row]} tokens. Leave such "
+                "rows out, or cut them."
+            )
+
+
+def checked_shard(shard):
+    """The number of this process and the number of all, `(0, 1)` where it is alone."""
+    if shard is None:
+        return 0, 1
+    is_pair = isinstance(shard, tuple | list) and len(shard) == 2
+    if not is_pair or not 0 <= integer("shard", shard[0]) < integer("shard", shard[1]):
+        raise ValueError(
+            "`shard` must be the number of this process, from 0, and the number of "
+            f"all: `(0, 2)` and `(1, 2)`. Received: shard={shard!r}."
+        )
+    return tuple(shard)

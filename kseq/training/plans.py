@@ -1,0 +1,85 @@
+"""Plans of an epoch: which rows share a batch.
+
+Axes in shape comments: N rows, B batch.
+"""
+
+import numpy as np
+
+
+def by_rows(lengths, rows, batch_size, pool, random):
+    """Batches of so many rows, of like length within a pool, in any order.
+
+    Args:
+        lengths: Steps of each kind and row, `(kinds, N)`.
+        rows: The numbers of the rows, in an order drawn by chance.
+        batch_size: Number of rows in a batch.
+        pool: Number of rows that are sorted by length together.
+        random: What draws the order of the batches, a `np.random.Generator`.
+
+    Returns:
+        A list of arrays `(B,)`, numbers of rows.
+    """
+    batches = []
+    for part in cut(rows, pool):
+        batches += cut(part[np.lexsort(lengths[:, part])], batch_size)
+    random.shuffle(batches)
+    return batches
+
+
+def by_tokens(lengths, rows, batch_tokens, multiple, random):
+    """Batches of so many tokens at most, padding counted, in any order.
+
+    The tokens of a batch are those of its longer kind. All rows are sorted, by the
+    lengths to which they are padded, so rows of equal lengths share a batch and little
+    else does; which of them do is drawn anew.
+
+    Args:
+        lengths: As for `by_rows`, rounded up as they will be padded.
+        rows: As for `by_rows`.
+        batch_tokens: Number of tokens; no row is longer.
+        multiple: What the number of rows of a batch is a multiple of.
+        random: As for `by_rows`.
+
+    Returns:
+        As `by_rows`.
+    """
+    longest = lengths.max(axis=0)[rows].astype("int64")  # N
+    key = longest
+    for kind in lengths[::-1]:  # the last kind counts more, as with `by_rows`
+        key = key * (int(kind.max()) + 1) + kind[rows]
+    order = np.argsort(key, kind="stable")
+    rows, longest = rows[order], longest[order]
+    batches, first = [], 0
+    while first < len(rows):
+        size = fitting(longest[first], batch_tokens, multiple)
+        while size > multiple and size * longest[first : first + size][-1] > (
+            batch_tokens
+        ):
+            size = fitting(longest[first : first + size][-1], batch_tokens, multiple)
+        batches.append(rows[first : first + size])
+        first += size
+    random.shuffle(batches)
+    return batches
+
+
+def fitting(length, batch_tokens, multiple):
+    """How many rows of a length a batch has room for."""
+    return max(batch_tokens // length // multiple, 1) * multiple
+
+
+def in_order(lengths, batch_tokens, multiple):
+    """Batches of so many tokens at most, of all rows in their own order."""
+    longest = lengths.max(axis=0).tolist()  # N
+    batches, first, widest = [], 0, 0
+    for number, length in enumerate(longest):
+        widest = max(widest, length)
+        size = number + 1 - first
+        if size > multiple and size * widest > batch_tokens:
+            last = first + (size - 1) // multiple * multiple
+            batches.append(np.arange(first, last))
+            first, widest = last, max(longest[last : number + 1])
+    return [*batches, np.arange(first, len(longest))]
+
+
+def cut(rows, size):
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
