@@ -29,9 +29,10 @@ def by_rows(lengths, rows, batch_size, pool, random):
 def by_tokens(lengths, rows, batch_tokens, multiple, random):
     """Batches of so many tokens at most, padding counted, in any order.
 
-    The tokens of a batch are those of its longer kind. All rows are sorted, by the
-    lengths to which they are padded, so rows of equal lengths share a batch and little
-    else does; which of them do is drawn anew.
+    The tokens of a batch are those of its longer kind. All rows are sorted by the
+    length of that, and equals by how much the last kind is longer than the first, up
+    and down by turns, so that neighbours are alike in both. Which of the rows of equal
+    lengths share a batch is drawn anew.
 
     Args:
         lengths: As for `by_rows`, rounded up as they will be padded.
@@ -44,9 +45,9 @@ def by_tokens(lengths, rows, batch_tokens, multiple, random):
         As `by_rows`.
     """
     longest = lengths.max(axis=0)[rows].astype("int64")  # N
-    key = longest
-    for kind in lengths[::-1]:  # the last kind counts more, as with `by_rows`
-        key = key * (int(kind.max()) + 1) + kind[rows]
+    rank = np.cumsum(np.bincount(longest) > 0)[longest]
+    more = (lengths[-1] - lengths[0])[rows]
+    key = rank * 2 * (longest.max() + 1) + np.where(rank % 2, more, -more)
     order = np.argsort(key, kind="stable")
     rows, longest = rows[order], longest[order]
     batches, first = [], 0
