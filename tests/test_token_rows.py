@@ -46,7 +46,7 @@ def test_an_id_takes_two_bytes_where_they_hold_it():
 
 @pytest.mark.parametrize("split", ["word", "character", "byte", "sentence_piece"])
 def test_texts_are_encoded_chunk_by_chunk_from_any_iterable(split, monkeypatch):
-    monkeypatch.setattr("kseq.text.vocabulary.CHUNK", 3)
+    monkeypatch.setattr("kseq.text.encoding.CHUNK", 3)
     texts = ["a b", "b", "a a b", "", "b a", "a", "a b b"] * 3
     options = {"max_tokens": 280} if split == "sentence_piece" else {}
     vocabulary = Vocabulary(split, **options).adapt(texts)
@@ -56,7 +56,7 @@ def test_texts_are_encoded_chunk_by_chunk_from_any_iterable(split, monkeypatch):
 
 
 def test_what_is_wrong_with_a_text_of_a_later_chunk_names_its_number(monkeypatch):
-    monkeypatch.setattr("kseq.text.vocabulary.CHUNK", 2)
+    monkeypatch.setattr("kseq.text.encoding.CHUNK", 2)
     vocabulary = Vocabulary("word").adapt(["a"])
     with pytest.raises(ValueError, match=r"texts\[3\]"):
         vocabulary.encode(["a", "a", "a", 5])
@@ -67,3 +67,17 @@ def test_rows_survive_a_pickle_and_become_arrays():
 
     rows = pickle.loads(pickle.dumps(TokenRows.of_lists([[1, 2], [3, 4]])))
     np.testing.assert_array_equal(np.asarray(rows), [[1, 2], [3, 4]])
+
+
+def test_models_take_rows_as_they_take_lists():
+    import kseq
+
+    model = kseq.encoder_decoder(311, 311, "rnn", "rnn", width=3)
+    source = TokenRows.of_lists([[5, 6, 7], [300, 5]])
+    target = TokenRows.of_lists([[5, 3], [6, 6, 3]])
+    lists = model.score(list(source), list(target))
+    np.testing.assert_array_equal(model.score(source, target), lists)
+    prefix = TokenRows.of_lists([[9], [8, 8]])
+    result = model.generate(source, max_length=4, prefix=prefix)
+    assert result.token_ids[:, 0, 0].tolist() == [9, 8]
+    assert len(model.generate(source, max_length=4).lengths) == 2

@@ -6,7 +6,6 @@
 Axes in shape comments: B texts, L tokens of a text. An L in brackets is ragged.
 """
 
-
 import keras
 
 from kseq.text.byte_tokens import ByteIds

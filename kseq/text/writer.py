@@ -141,7 +141,7 @@ class TextWriter(Loadable, keras.Model):
         >>> "".join(first for [first] in pieces) == text
         True
         """
-        rows = self.vocabulary.encode(prompts)
+        rows = list(self.vocabulary.encode(prompts))
         if not rows:
             return iter(())
         self._check_lengths(rows, prompts, search, max_length)
