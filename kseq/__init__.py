@@ -23,7 +23,7 @@ engine that serves every model, on TensorFlow, JAX and PyTorch:
 - `kseq.datasets`: named data sets, found on disk or downloaded, checked by checksum.
 - `kseq.plots`: attention maps and training curves (`pip install kseq[plots]`).
 - `kseq.tuning`: search spaces over all of it, for KerasTuner.
-- `kseq.corpora`: large files of text, written by a saved pipeline.
+- `kseq.corpora`: large files of text, to learn from or to be written.
 
 The last four of them are imported when they are first named.
 The others come with `import kseq`, so that Keras knows every class of a saved model.

@@ -1,6 +1,8 @@
-"""Large files of text: written line by line by a saved pipeline, on any executor."""
+"""Large files of text: encoded to train on them, and written by a saved pipeline."""
 
+from kseq.corpora.encoding import encode_file
 from kseq.corpora.generation import generate_file
+from kseq.corpora.lines import Lines
 from kseq.corpora.output import WrittenFile
 
-__all__ = ["WrittenFile", "generate_file"]
+__all__ = ["Lines", "WrittenFile", "encode_file", "generate_file"]

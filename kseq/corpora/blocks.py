@@ -8,6 +8,7 @@ import os
 import pickle
 import threading
 
+from kseq.corpora.lines import text_of
 from kseq.corpora.output import write_json
 from kseq.text import TextToText
 
@@ -76,7 +77,7 @@ def read_lines(path, start, count):
         file.seek(start)
         for number in range(count):
             try:
-                lines[number] = file.readline().rstrip(b"\r\n").decode("utf-8")
+                lines[number] = text_of(file.readline())
             except UnicodeDecodeError as error:
                 bad[number] = str(error)
     return lines, bad

@@ -22,6 +22,7 @@ WHOLE = ("sentence_piece", *FIXED)  # numbered without symbols in between
 SPLITS = ("character", "word", "word_and_mark", "word_piece", *WHOLE, None)
 MARKED = ("word_and_mark", "word_piece")  # the marks apart, the spaces kept
 COMPOSED = {None: None, "NFC": "NFC", "NFD": "NFC", "NFKC": "NFKC", "NFKD": "NFKC"}
+MOST_WORDS = 1_000_000  # that are counted
 UNICODE_SPACES = r"[\pZ\x{85}]"  # what tf.strings.split does not take for a space
 
 
@@ -45,6 +46,7 @@ class Tokenizer:
         counts = collections.Counter()
         for first, chunk in chunks(texts, 10_000):
             counts.update(self.words(chunk, first).values.numpy().tolist())
+            counts = most_frequent(counts, MOST_WORDS)
         counts = {word.decode(): count for word, count in counts.items()}
         spacing = SPACING if self.split in MARKED else ()  # always, as any text has it
         limit = None if limit is None else limit - len(spacing)
@@ -124,6 +126,18 @@ class Tokenizer:
         if self.normalization is not None:
             texts = tensorflow_text().normalize_utf8(texts, self.normalization)
         return lowercased(texts) if self.lowercase else texts
+
+
+def most_frequent(counts, most):
+    """Counts without the rarest, where more than `most` different things are counted.
+
+    Half of them are kept, so that it is seldom to be done. What comes back later is
+    counted anew: so a count is too low by no more than was once the count of something
+    dropped (Manku and Motwani, 2002).
+    """
+    if len(counts) <= most:
+        return counts
+    return collections.Counter(dict(counts.most_common(most // 2)))
 
 
 def lowercased(texts):

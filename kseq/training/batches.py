@@ -33,6 +33,7 @@ def batches(
     batch_tokens=None,
     steps=None,
     shard=None,
+    max_length=None,
     **kwargs,
 ):
     """Batches for a model that reads sequences: `kseq.many_to_one`, `many_to_many`.
@@ -77,6 +78,7 @@ def batches(
             several train one model. Each gets its part of every batch; `batch_size`
             and `batch_tokens` are of all parts together. The parts have as many rows:
             of those that are left over, `count - 1` at most, an epoch does without.
+        max_length: Longer rows are left out. None leaves none out.
         **kwargs: `workers` (2 threads), `use_multiprocessing` and `max_queue_size` of
             `keras.utils.PyDataset`.
 
@@ -116,6 +118,7 @@ def batches(
             "batch_tokens": batch_tokens,
             "steps": steps,
             "shard": shard,
+            "max_length": max_length,
         }
         return EpochBatches(batches, (inputs, labels), options, **kwargs)
     pad_token_id = integer("pad_token_id", pad_token_id)
@@ -142,6 +145,7 @@ def batches(
         batch_tokens,
         steps,
         shard,
+        max_length,
         **kwargs,
     )
 

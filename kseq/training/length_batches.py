@@ -55,6 +55,7 @@ class LengthBatches(BatchDataset):
         batch_tokens=None,
         steps=None,
         shard=None,
+        max_length=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -68,6 +69,10 @@ class LengthBatches(BatchDataset):
         self.batch_tokens = optional_positive_integer("batch_tokens", batch_tokens)
         self.steps = optional_positive_integer("steps", steps)
         self.shard = checked_shard(shard)
+        self.max_length = optional_positive_integer("max_length", max_length)
+        self._rows = np.arange(self._lengths.shape[1])  # those that are not left out
+        if max_length is not None:
+            self._rows = np.flatnonzero(self._lengths.max(axis=0) <= max_length)
         self._check_rows()
         self._passes = {}  # the batches of the last times through all rows
         self._start_epoch(0)
@@ -93,14 +98,14 @@ class LengthBatches(BatchDataset):
         if len(lengths) > 1:
             # On TensorFlow, Keras takes an axis on which the first two batches agree
             # for one that never changes, and stops at the first batch that differs.
-            varies = self._lengths.min(axis=1) < self._lengths.max(axis=1)
+            varies = self._lengths[:, self._rows].min(axis=1) < self._longest
             lengths[1] += self.length_multiple * (varies & (lengths[0] == lengths[1]))
         self._padded_lengths = lengths
 
     def _rounded(self, lengths):
         """The lengths `(kinds, ...)` to which rows are padded."""
         multiple = self.length_multiple
-        longest = self._lengths.max(axis=1, keepdims=True)
+        longest = self._longest[:, None]
         return np.minimum(-(-lengths // multiple) * multiple, longest)
 
     def _batches_of(self, epoch):
@@ -118,15 +123,14 @@ class LengthBatches(BatchDataset):
         """Arrays of row numbers, one for each batch of all rows."""
         if number in self._passes:
             return self._passes[number]
-        parts = self.shard[1]
-        count = self._lengths.shape[1] // parts * parts
-        tokens = self.batch_tokens
-        if not self.shuffle:
-            if tokens is None:
-                return cut(np.arange(count), self.batch_size)
-            return in_order(self._rounded(self._lengths[:, :count]), tokens, parts)
+        parts, tokens = self.shard[1], self.batch_tokens
         random = np.random.default_rng([self.seed, number])
-        rows = random.permutation(self._lengths.shape[1])[:count]
+        rows = random.permutation(self._rows) if self.shuffle else self._rows
+        rows = rows[: len(rows) // parts * parts]
+        if not self.shuffle and tokens is None:
+            return cut(rows, self.batch_size)
+        if not self.shuffle:
+            return in_order(self._rounded(self._lengths), rows, tokens, parts)
         if tokens is None:
             pool = self.batch_size * self.batches_in_pool
             return by_rows(self._lengths, rows, self.batch_size, pool, random)
@@ -134,26 +138,25 @@ class LengthBatches(BatchDataset):
 
     def _check_rows(self):
         """Raises if some row, or some process, finds no room in a batch."""
-        parts, longest = self.shard[1], self._lengths.max(axis=0)
-        if self._lengths.shape[1] < parts:
+        parts = self.shard[1]
+        if len(self._rows) < parts:
             raise ValueError(
-                "There must be a row for each process. Received: shard="
-                f"{self.shard}, {self._lengths.shape[1]} rows."
+                "There must be a row for each process, no longer than `max_length`. "
+                f"Received: {len(self._rows)} such rows, shard={self.shard}, "
+                f"max_length={self.max_length}."
             )
+        self._longest = self._lengths[:, self._rows].max(axis=1)  # kinds
         if self.batch_tokens is None and self.batch_size % parts:
             raise ValueError(
                 "`batch_size` must divide by the number of processes. Received: "
                 f"batch_size={self.batch_size}, shard={self.shard}."
             )
-        row = int(longest.argmax())
-        needed = int(self._rounded(self._lengths).max()) * parts
+        needed = int(self._longest.max()) * parts
         if self.batch_tokens is not None and self.batch_tokens < needed:
             raise ValueError(
                 f"`batch_tokens` must be at least {needed}, so that the longest row "
-                f"finds room, {self.length_multiple} by {self.length_multiple} steps, "
-                f"on each of {parts} processes. Received: batch_tokens="
-                f"{self.batch_tokens}, row {row} of {longest[row]} tokens. Leave such "
-                "rows out, or cut them."
+                f"finds room on each of {parts} processes. Received: batch_tokens="
+                f"{self.batch_tokens}. Longer rows are left out by `max_length`."
             )
 
 

@@ -68,18 +68,18 @@ def fitting(length, batch_tokens, multiple):
     return max(batch_tokens // length // multiple, 1) * multiple
 
 
-def in_order(lengths, batch_tokens, multiple):
-    """Batches of so many tokens at most, of all rows in their own order."""
-    longest = lengths.max(axis=0).tolist()  # N
+def in_order(lengths, rows, batch_tokens, multiple):
+    """Batches of so many tokens at most, of rows in their own order."""
+    longest = lengths.max(axis=0)[rows].tolist()  # N
     batches, first, widest = [], 0, 0
     for number, length in enumerate(longest):
         widest = max(widest, length)
         size = number + 1 - first
         if size > multiple and size * widest > batch_tokens:
             last = first + (size - 1) // multiple * multiple
-            batches.append(np.arange(first, last))
+            batches.append(rows[first:last])
             first, widest = last, max(longest[last : number + 1])
-    return [*batches, np.arange(first, len(longest))]
+    return [*batches, rows[first:]]
 
 
 def cut(rows, size):

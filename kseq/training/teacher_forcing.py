@@ -26,6 +26,7 @@ def teacher_forcing(
     batch_tokens=None,
     steps=None,
     shard=None,
+    max_length=None,
     **kwargs,
 ):
     """Batches in which a decoder reads the true tokens and predicts the next ones.
@@ -73,6 +74,8 @@ def teacher_forcing(
         batch_tokens: As for `batches`; what counts is the longer of source and target.
         steps: As for `batches`.
         shard: As for `batches`.
+        max_length: As for `batches`; what counts is the longer of source and target,
+            of which one token is not predicted.
         **kwargs: As for `batches`.
 
     Returns:
@@ -120,6 +123,7 @@ def teacher_forcing(
             "batch_tokens": batch_tokens,
             "steps": steps,
             "shard": shard,
+            "max_length": max_length,
         }
         return EpochBatches(teacher_forcing, (source, target), options, **kwargs)
     if source is not None:
@@ -142,6 +146,7 @@ def teacher_forcing(
         batch_tokens,
         steps,
         shard,
+        max_length,
         pad_token_id=pad_token_id,
         source_padding=source_padding,
         weights=target_weights(target, sample_weight, class_weight, pad_token_id),

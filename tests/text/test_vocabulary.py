@@ -305,3 +305,18 @@ def test_ids_of_another_vocabulary_are_refused(ids):
 def test_ids_that_are_no_rows_of_integers_are_refused(ids):
     with pytest.raises(ValueError, match="`ids` must be integers, one row"):
         Vocabulary().adapt(["ab"]).decode(ids)
+
+
+def test_of_very_many_words_the_rarest_are_forgotten(monkeypatch):
+    monkeypatch.setattr("kseq.text.tokenizers.MOST_WORDS", 10)
+    monkeypatch.setattr("kseq.text.tokenizers.chunks", by_tens)
+    texts = [
+        f"often {number} seldom" if number % 3 else "often" for number in range(99)
+    ]
+    tokens = Vocabulary("word").adapt(texts).tokens
+    assert tokens[:2] == ["often", "seldom"] and len(tokens) <= 20
+    assert Vocabulary("word", min_count=60).adapt(texts).tokens == ["often", "seldom"]
+
+
+def by_tens(texts, size):
+    return ((first, texts[first : first + 10]) for first in range(0, len(texts), 10))

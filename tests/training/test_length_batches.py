@@ -87,6 +87,20 @@ def test_a_short_epoch_goes_on_where_the_last_one_stopped():
     assert first_ids(long) == expected[:25]
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("size", [{"batch_size": 7}, {"batch_tokens": 50}])
+def test_longer_rows_are_left_out(size, shuffle):
+    data = teacher_forcing(*pairs(), **size, shuffle=shuffle, max_length=9)
+    kept = [
+        source[0]
+        for source, target in zip(*pairs(), strict=True)
+        if len(source) <= 9 and len(target) <= 10
+    ]
+    found = [row for rows in first_ids(data) for row in rows]
+    assert sorted(found) == kept and 0 < len(kept) < 211
+    assert max(inputs["source"].shape[1] for inputs, _ in data) <= 9 + 4
+
+
 IDS = [[5, 6, 7], [8], [9, 5, 6, 7, 8, 9], [5, 5]] * 3
 DATA_SETS = {
     "batches": lambda: batches(IDS, list(range(12)), batch_size=3),
@@ -140,7 +154,7 @@ def test_flat_rows_give_the_batches_of_their_lists():
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"batch_tokens": 5}, "must be at least 6, .*Received: batch_tokens=5, row 1"),
+        ({"batch_tokens": 5}, "must be at least 6, .*Received: batch_tokens=5"),
         ({"batch_tokens": 0}, "`batch_tokens`.*Received: batch_tokens=0"),
         ({"steps": 0}, "`steps`.*Received: steps=0"),
         ({"shard": (2, 2)}, r"Received: shard=\(2, 2\)"),
@@ -148,6 +162,7 @@ def test_flat_rows_give_the_batches_of_their_lists():
         ({"batch_size": 3, "shard": (0, 2)}, r"divide .*batch_size=3, shard=\(0, 2\)"),
         ({"batch_tokens": 11, "shard": (0, 2)}, "at least 12"),
         ({"batch_size": 3, "shard": (0, 3)}, "a row for each process"),
+        ({"max_length": 1}, "Received: 0 such rows"),
     ],
 )
 def test_what_cannot_be_is_an_error(options, complaint):
