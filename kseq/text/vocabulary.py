@@ -141,9 +141,9 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
     def adapt(self, texts):
         """Learns the tokens from texts, and forgets those it had.
 
-        Memory is bounded, whatever comes: `"sentence_piece"` learns from a million texts
-        at most, drawn from all; other splits forget the rarest of more than a million
-        different symbols. `"byte"` and `"jamo"` have their tokens already.
+        Memory is bounded: `"sentence_piece"` learns from a million texts at most, drawn
+        from all; other splits forget the rarest of more than a million different
+        symbols. `"byte"` and `"jamo"` have their tokens already.
 
         Args:
             texts: Any iterable of texts, or of lists of symbols with `split=None`; a
