@@ -107,8 +107,8 @@ def write_rows(vocabulary, source, folder, start, end):
                 part = vocabulary.encode(chunk, start=start, end=end)
             except ValueError as error:
                 raise ValueError(
-                    f"Line {rows + 1:,} or one of the {len(chunk) - 1:,} after it "
-                    f"cannot be encoded. Of these: {error}"
+                    "Lines must be texts that the vocabulary takes. Received, counted "
+                    f"from line {rows + 1:,} on: {error}"
                 ) from error
             dtype = part.flat.dtype
             ids.write(part.flat.tobytes())

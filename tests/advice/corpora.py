@@ -3,7 +3,8 @@
 import functools
 import pathlib
 
-from kseq.corpora import generate_file
+from kseq.corpora import Lines, encode_file, generate_file
+from kseq.text import Vocabulary
 from tests.advice.eagerly import eagerly
 from tests.advice.text import translator
 
@@ -26,7 +27,34 @@ def write_another(*args, **options):
     return write(*args, max_length=2, **options)
 
 
+LETTERS = Vocabulary("character").adapt(["Anna works"])
+
+
+def encode(source, target="ids", **options):
+    return encode_file(LETTERS, source, target, **options)
+
+
+def encode_another(*args, **options):
+    encode(["Anna"])
+    return encode(["works"], *args, **options)
+
+
 ADVICE = {
+    "texts that come once": (
+        lambda: encode(iter(["Anna"])),
+        "Use `Lines(paths)`, a list, or an object whose `__iter__` begins anew.",
+        lambda: (
+            saved(pathlib.Path.cwd()),
+            encode(Lines(["source.txt"])),
+            encode(["Anna"], "others"),
+        ),
+    ),
+    "a folder of another call": (
+        encode_another,
+        "Name another, or pass `overwrite=True`, which replaces what `encode_file` has "
+        "written.",
+        lambda: (encode_another("others"), encode_another(overwrite=True)),
+    ),
     "a target of another call": (
         write_another,
         "Name another, or pass `overwrite=True`.",

@@ -63,6 +63,11 @@ def generation_scores(scores, to_text=None):
 
 
 ADVICE = {
+    "a row of more tokens than a batch has room for": (
+        lambda: batches([[4] * 9, [5]], [0, 1], batch_tokens=8),
+        "Longer rows are left out by `max_length`.",
+        lambda: batches([[4] * 9, [5]], [0, 1], batch_tokens=8, max_length=8),
+    ),
     "scores of texts without texts": (
         lambda: generation_scores(["bleu"]),
         "A vocabulary's `decode` is such a function.",
