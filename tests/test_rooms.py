@@ -132,6 +132,8 @@ MAY_IMPORT = {
         "numpy",
         "rich",
         "sklearn",
+        "starlette",
+        "uvicorn",
     },
     "benchmarks": ANYTHING,
     "tests": ANYTHING,

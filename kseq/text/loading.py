@@ -43,19 +43,42 @@ class Loadable(StepLabels, WholeFiles):
 
         Example: `kseq.text.TextToText.load("translator.keras")`
         """
-        try:
-            whole = keras.saving.load_model(path, compile=False)
-        except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"`path` must be a file that a {cls.__name__} was saved in. "
-                f"Received: {path}, which cannot be read: {_problem(path, error)}"
-            ) from error
-        if not isinstance(whole, cls):
-            raise ValueError(
-                f"`path` must be a file that a {cls.__name__} was saved in. "
-                f"Received: {path}, with a {type(whole).__name__}."
-            )
-        return whole
+        return _loaded(path, cls)
+
+
+def load(path):
+    """Reads a pipeline of any kind that was saved, vocabularies and all.
+
+    Args:
+        path: The `.keras` file.
+
+    Returns:
+        A `TextToText`, `TextToLabels`, `TextWriter` or `TextToImage`.
+
+    Raises:
+        ValueError: There is no such file, it cannot be read, or it holds something
+            else.
+
+    Example: `kseq.text.load("translator.keras")`
+    """
+    return _loaded(path, Loadable, "pipeline of `kseq.text`")
+
+
+def _loaded(path, kind, name=None):
+    name = name or kind.__name__
+    try:
+        whole = keras.saving.load_model(path, compile=False)
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"`path` must be a file that a {name} was saved in. "
+            f"Received: {path}, which cannot be read: {_problem(path, error)}"
+        ) from error
+    if not isinstance(whole, kind):
+        raise ValueError(
+            f"`path` must be a file that a {name} was saved in. "
+            f"Received: {path}, with a {type(whole).__name__}."
+        )
+    return whole
 
 
 def _problem(path, error):

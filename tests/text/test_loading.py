@@ -35,6 +35,22 @@ def test_what_was_saved_is_loaded(make, tmp_path):
     assert vocabulary.tokens == letters().tokens
 
 
+@pytest.mark.parametrize("make", [translator, classifier, writer])
+def test_a_pipeline_is_loaded_without_knowing_its_kind(make, tmp_path):
+    make().save(tmp_path / "whole.keras")
+    assert type(kseq.text.load(tmp_path / "whole.keras")) is type(make())
+
+
+def test_what_is_no_pipeline_is_refused(tmp_path):
+    path = tmp_path / "whole.keras"
+    asked = "a pipeline of `kseq.text` was saved in. Received: .*whole.keras"
+    with pytest.raises(ValueError, match=f"{asked}.* cannot be read"):
+        kseq.text.load(path)
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
+    with pytest.raises(ValueError, match=f"{asked}, with a Sequential"):
+        kseq.text.load(path)
+
+
 @pytest.mark.parametrize("kind", [TextToText, TextToLabels, TextWriter])
 def test_a_missing_a_damaged_and_a_foreign_file_are_refused(kind, tmp_path):
     path = tmp_path / "whole.keras"

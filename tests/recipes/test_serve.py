@@ -1,0 +1,364 @@
+"""The server: one that runs, real clients, and nothing that is lost."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import http.client
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import keras
+import pytest
+
+import kseq
+from kseq.text import TextToImage, TextToLabels, TextToText, TextWriter, Vocabulary
+
+ROOT = pathlib.Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "serve.py"
+LETTERS = "abcdefgh"
+LIMITS = ["--texts", "3", "--characters", "50", "--bytes", "4000"]
+LIMITS += ["--max-length", "9", "--streams", "2", "--patience", "3", "--wait", "20"]
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    spec = importlib.util.spec_from_file_location("serve", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def translator():
+    keras.utils.set_random_seed(5)
+    letters = Vocabulary("character").adapt([LETTERS])
+    model = kseq.encoder_decoder(letters.size, letters.size, "gru", "gru", width=8)
+    return TextToText(model, letters, letters)
+
+
+@contextlib.contextmanager
+def running(pipeline, folder, *flags):
+    """A server in a process of its own, and its port."""
+    pipeline.save(folder / "model.keras")
+    command = [sys.executable, RECIPE, "--load", folder / "model.keras", "--port", "0"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [*command, *LIMITS, *flags], stdout=subprocess.PIPE, env=env, text=True
+    ) as process:
+        try:
+            port = int(re.search(r":(\d+)/", process.stdout.readline())[1])
+            yield process, port
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def server(translator, tmp_path_factory):
+    with running(translator, tmp_path_factory.mktemp("serve")) as (process, port):
+        yield port
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+        assert "Ended" in process.stdout.read()
+
+
+def ask(port, path, content=None, method="POST"):
+    """The status of an answer, and what it says."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    connection.request(method, path, body if method == "POST" else None)
+    response = connection.getresponse()
+    answer = response.read().decode()
+    connection.close()
+    is_json = response.headers["content-type"] == "application/json"
+    return response.status, json.loads(answer) if is_json else answer
+
+
+def plain(results):
+    return [[each.text for each in row] for row in results]
+
+
+def test_the_page_and_what_it_asks_for_are_there(server):
+    status, page = ask(server, "/", method="GET")
+    assert status == 200 and page.startswith("<!doctype html>")
+    status, about = ask(server, "/about", method="GET")
+    assert status == 200 and about["kind"] == "TextToText"
+    assert about["tasks"] == ["generate", "stream", "score"]
+
+
+@pytest.mark.parametrize("search, found", [("greedy", 1), ("beam", 5)])
+def test_texts_are_written_as_without_a_server(server, translator, search, found):
+    asked = {"texts": ["abc", "hello"], "search": search, "attention": True}
+    status, answer = ask(server, "/generate", asked)
+    number = None if search == "greedy" else kseq.decoding.BeamSearch(5)
+    expected = translator.generate(
+        asked["texts"], number, 9, return_attention_scores=True
+    )
+    assert status == 200 and len(answer["results"]) == 2
+    for row, hypotheses in zip(answer["results"], expected, strict=True):
+        assert len(row) == found
+        if search == "greedy":
+            assert row[0]["text"] == hypotheses[0].text
+            assert row[0]["log_prob"] == pytest.approx(hypotheses[0].log_prob, rel=1e-4)
+            assert row[0]["attention"] is not None
+            assert row[0]["source_tokens"] == hypotheses[0].source_tokens
+
+
+def test_targets_are_scored(server, translator):
+    asked = {"texts": ["abc", "h"], "targets": ["ab", "hh"]}
+    status, answer = ask(server, "/score", asked)
+    letters = translator.source_vocabulary
+    targets = letters.encode(asked["targets"], end=True)
+    expected = translator.model.score(letters.encode(asked["texts"]), targets)
+    found = [result["log_prob"] for result in answer["results"]]
+    assert status == 200 and found == pytest.approx(expected.tolist(), rel=1e-4)
+
+
+def events(port, text):
+    """The lines of a stream as they come."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    asked = {"texts": [text], "stream": True}
+    connection.request("POST", "/generate", json.dumps(asked))
+    response = connection.getresponse()
+    with contextlib.closing(connection):
+        if response.status != 200:
+            yield response.status
+            return
+        assert response.headers["content-type"].startswith("text/event-stream")
+        while line := response.readline():
+            yield line.decode().rstrip("\n")
+
+
+def pieces(lines):
+    data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    return "".join(json.loads(line).get("text", "") for line in data)
+
+
+def test_a_stream_is_the_text(server, translator):
+    lines = list(events(server, "abc"))
+    [[best]] = translator.generate(["abc"], max_length=9)
+    assert pieces(lines) == best.text
+    assert lines[-3:] == ["event: end", "data: {}", ""]
+
+
+NO_UTF8 = b'{"texts": ["\xff"]}'
+BAD = {
+    "no JSON": (b"a dog", 400, "must be JSON in UTF-8"),
+    "no UTF-8": (NO_UTF8, 400, "must be JSON in UTF-8"),
+    "deep": (b"[" * 3000, 400, "must be"),
+    "a list": (["a"], 400, "must be an object"),
+    "no texts": ({}, 400, "a list of 1 to 3 strings"),
+    "one text": ({"texts": "abc"}, 400, "a list of 1 to 3 strings"),
+    "no strings": ({"texts": ["a", None]}, 400, "a list of 1 to 3 strings"),
+    "too many": ({"texts": ["a"] * 4}, 400, "a list of 1 to 3 strings"),
+    "too long": ({"texts": ["a", "b" * 51]}, 400, "50 characters.*texts.1., of 51"),
+    "too large": ({"texts": ["a" * 9999]}, 413, "4000 bytes at most"),
+    "empty": ({"texts": ["a", ""]}, 400, r"texts\[1\], which has none"),
+    "NUL": ({"texts": ["a\0b"]}, 400, "without a NUL"),
+    "half of a pair": (b'{"texts": ["\\ud83d"]}', 400, "UTF-8 without a NUL"),
+    "another option": ({"texts": ["a"], "beams": 5}, 400, "Received: .'beams'"),
+    "another search": ({"texts": ["a"], "search": "best"}, 400, "`search` must be"),
+    "a list of searches": ({"texts": ["a"], "search": []}, 400, "`search` must be"),
+    "no flag": ({"texts": ["a"], "stream": 1}, 400, "`stream` must be true or false"),
+    "two streams": ({"texts": ["a", "b"], "stream": True}, 400, "One text.*2"),
+    "beams in a stream": (
+        {"texts": ["a"], "stream": True, "search": "beam"},
+        400,
+        "greedy",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_asked_wrongly_is_refused_in_words(server, kind):
+    content, status, words = BAD[kind]
+    answered, answer = ask(server, "/generate", content)
+    assert answered == status and re.search(words, answer["error"])
+
+
+def test_other_paths_methods_and_scores_are_refused(server):
+    status, answer = ask(server, "/label", {"texts": ["a"]})
+    assert status == 404 and "answers /generate, /score" in answer["error"]
+    assert ask(server, "/nothing", method="GET")[0] == 404
+    assert ask(server, "/generate", method="GET")[0] == 405
+    bad = {"texts": ["a"], "targets": ["a", "b"]}
+    assert "1 texts, 2 targets" in ask(server, "/score", bad)[1]["error"]
+    bad = {"texts": ["a"], "targets": ["\0"]}
+    assert "without a NUL" in ask(server, "/score", bad)[1]["error"]
+
+
+def test_64_clients_at_once_get_each_its_own_answer(server, translator):
+    texts = [LETTERS[i % 8] + LETTERS[i // 8] * (1 + i % 5) for i in range(64)]
+    expected = plain(translator.generate(texts, max_length=9))
+    together = threading.Barrier(64)
+
+    def client(text):
+        together.wait()
+        return ask(server, "/generate", {"texts": [text]})
+
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(client, texts))
+    assert [status for status, _ in answers] == [200] * 64
+    found = [answer["results"][0] for _, answer in answers]
+    assert [[each["text"] for each in row] for row in found] == expected
+
+
+def slow(port, content):
+    """A client that has sent half of its request."""
+    half = len(content) // 2
+    client = socket.create_connection(("127.0.0.1", port), timeout=60)
+    client.sendall(
+        b"POST /generate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(content) + content[:half]
+    )
+    return client, content[half:]
+
+
+def test_a_slow_client_holds_up_nobody_and_has_its_answer(server):
+    content = json.dumps({"texts": ["abc"]}).encode()
+    client, rest = slow(server, content)
+    with client, client.makefile("rb") as answer:
+        assert ask(server, "/generate", {"texts": ["abc"]})[0] == 200
+        client.sendall(rest)
+        assert answer.readline().split()[1] == b"200"
+    late, _ = slow(server, content)
+    with late, late.makefile("rb") as answer:
+        assert answer.readline().split()[1] == b"408"
+
+
+def test_clients_that_go_away_leave_no_trace(server, translator):
+    content = json.dumps({"texts": ["abcdef"]}).encode()
+    for _ in range(9):
+        client, rest = slow(server, content)
+        client.sendall(rest)
+        client.close()
+        client, _ = slow(server, content)
+        client.close()
+    for _ in range(5):  # of 2 streams at a time
+        deadline = time.monotonic() + 30
+        while (first := next(stream := events(server, "abc"))) == 503:
+            assert time.monotonic() < deadline
+        stream.close()
+        assert first.startswith(("data", "event"))
+    [[best]] = translator.generate(["abc"], max_length=9)
+    assert pieces(list(events(server, "abc"))) == best.text
+
+
+def test_what_was_asked_before_the_end_is_answered(translator, tmp_path):
+    with running(translator, tmp_path, "--wait", "2000", "--patience", "60") as (
+        process,
+        port,
+    ):
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            found = [
+                pool.submit(ask, port, "/generate", {"texts": ["abc"]})
+                for _ in range(3)
+            ]
+            time.sleep(1)
+            process.send_signal(signal.SIGTERM)
+            assert [answer.result()[0] for answer in found] == [200] * 3
+        assert process.wait(timeout=60) == 0
+        with pytest.raises(ConnectionError):
+            ask(port, "/generate", {"texts": ["abc"]})
+
+
+def answered(recipe, requests, answer, **limits):
+    """What each of some requests, which come at once, is answered."""
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in limits.items()]
+    options = recipe.parse_arguments(["--load", "model.keras", *flags])
+
+    async def run():
+        batches = recipe.Batches(answer, options)
+        work = asyncio.create_task(batches.work())
+        asked = [batches.ask(("generate",), rows) for rows in requests]
+        try:
+            return await asyncio.gather(*asked, return_exceptions=True)
+        finally:
+            work.cancel()
+            batches.thread.shutdown()
+
+    return asyncio.run(run())
+
+
+def test_a_request_that_fails_spoils_no_other_of_its_batch(recipe):
+    seen = []
+
+    def answer(task, rows):
+        seen.append(list(rows))
+        if "bad" in rows:
+            raise ValueError("bad")
+        return [row.upper() for row in rows]
+
+    first, bad, last = answered(recipe, [["a", "b"], ["c", "bad"], ["d"]], answer)
+    assert (first, last) == (["A", "B"], ["D"])
+    assert isinstance(bad, ValueError)
+    assert seen[0] == ["a", "b", "c", "bad", "d"]
+
+
+def test_what_is_more_than_can_wait_is_refused(recipe):
+    found = answered(recipe, [["a"]] * 9, lambda task, rows: rows, waiting=3)
+    refused = [each for each in found if isinstance(each, recipe.Busy)]
+    assert len(refused) == 6 and found[:3] == [["a"]] * 3
+
+
+def words():
+    return Vocabulary("word").adapt(["a small dog"])
+
+
+def classifier():
+    model = kseq.many_to_one(words().size, 2, "gru", width=4)
+    return TextToLabels(model, words(), ["bad", "good"])
+
+
+def tagger():
+    model = kseq.many_to_many(words().size, 2, "gru", width=4)
+    return TextToLabels(model, words(), ["noun", "verb"])
+
+
+def writer():
+    return TextWriter(kseq.one_to_many(words().size, decoder="gru", width=4), words())
+
+
+def drawer():
+    tokenizer = kseq.image_tokenizer((4, 4, 3), patch_size=2, width=4)
+    return TextToImage(kseq.text_to_image(words().size, tokenizer, width=4), words())
+
+
+@pytest.mark.parametrize(
+    "make, task, keys",
+    [
+        (classifier, "label", {"label", "probability"}),
+        (tagger, "label", {"label", "probability"}),
+        (writer, "generate", {"text"}),
+        (writer, "score", {"log_prob"}),
+        (drawer, "generate", {"image"}),
+    ],
+)
+def test_every_kind_of_pipeline_answers(recipe, make, task, keys):
+    options = recipe.parse_arguments(["--load", "model.keras", "--max-length", "7"])
+    answers = recipe.Answers(make(), options)
+    content = json.dumps({"texts": ["a dog", "small"]})
+    asked = recipe.checked(content, task, answers, options)
+    found = answers.answer(task, asked["search"], asked["attention"], asked["rows"])
+    assert len(found) == 2
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    first = found[0][0] if isinstance(found[0], list) else found[0]
+    assert set(first) == keys
+
+
+def test_a_model_or_a_port_that_cannot_be_had_is_named(recipe, tmp_path):
+    with pytest.raises(SystemExit, match="cannot be read"):
+        recipe.main(["--load", str(tmp_path / "nothing.keras")])
+    classifier().save(tmp_path / "model.keras")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with pytest.raises(SystemExit, match="in use"):
+            recipe.main(["--load", str(tmp_path / "model.keras"), "--port", port])
