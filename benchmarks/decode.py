@@ -4,7 +4,8 @@
 
 Cases `greedy` and `beam4`: a Transformer of 3 + 3 layers, 256 wide, 4 heads, 1,024
 inside, a vocabulary of 8,000, random weights; 32 sources of 30 tokens, exactly 40 new
-tokens each, float32. Cases `length_64` and `length_256`: kseq alone, so many tokens.
+tokens each, float32; CTranslate2 writes what kseq's model exports, in int8 too. Cases
+`length_64` and `length_256`: kseq alone, so many tokens.
 Cases `stream_1` and `stream_32`: kseq's `generate_stream` beside `generate`, so many
 rows. Not compiled by XLA.
 Case `attention_lstm`: an LSTM of 256 units with Bahdanau's attention, greedy, beside a
@@ -158,73 +159,34 @@ def transformers_transformer(num_beams):
     return prepare
 
 
-def ctranslate2_transformer(num_beams):
+def ctranslate2_transformer(num_beams, quantization=None):
     def prepare():
+        import json
+        import pathlib
+
         import ctranslate2
 
-        spec = ctranslate2.specs.TransformerSpec.from_config(
-            (NUM_LAYERS, NUM_LAYERS), NUM_HEADS
-        )
-        fill(spec)
-        words = ["<blank>", "<unk>", "<s>", "</s>"]
-        words += [f"w{i}" for i in range(len(words), VOCABULARY)]
-        spec.register_source_vocabulary(words)
-        spec.register_target_vocabulary(words)
-        spec.validate()
+        from kseq.decoding import BeamSearch, GreedySearch
+
+        model = our_transformer()
+        never_end(model)
+        search = GreedySearch() if num_beams == 1 else BeamSearch(num_beams)
         with tempfile.TemporaryDirectory() as folder:
-            spec.save(folder)
+            form = {"format": "ctranslate2", "quantization": quantization}
+            model.export_generation(folder, search, TARGET, **form)
+            options = json.loads(pathlib.Path(folder, "generation.json").read_text())
             translator = ctranslate2.Translator(
                 folder, intra_threads=len(os.sched_getaffinity(0))
             )
-        tokens = [[words[i] for i in row] for row in sources()]
+        tokens = [[str(i) for i in row] for row in sources()]
 
         def run():
-            results = translator.translate_batch(
-                tokens,
-                beam_size=num_beams,
-                max_decoding_length=TARGET,
-                min_decoding_length=TARGET,
-            )
+            results = translator.translate_batch(tokens, **options)
             assert all(len(result.hypotheses[0]) == TARGET for result in results)
 
         return {"tokens_per_s": run}
 
     return prepare
-
-
-def fill(spec):
-    """Gives every weight of a specification of CTranslate2 small random numbers."""
-    random = np.random.default_rng(0)
-
-    def dense(layer, inputs, outputs):
-        layer.weight = random.normal(0, 0.05, (outputs, inputs)).astype("float32")
-        layer.bias = np.zeros(outputs, "float32")
-
-    def norm(layer):
-        layer.gamma, layer.beta = np.ones(WIDTH, "float32"), np.zeros(WIDTH, "float32")
-
-    def attention(layer, parts):
-        norm(layer.layer_norm)
-        for linear, outputs in zip(layer.linear, parts, strict=True):
-            dense(linear, WIDTH, outputs * WIDTH)
-
-    def feed_forward(layer):
-        norm(layer.layer_norm)
-        dense(layer.linear_0, WIDTH, INTERMEDIATE)
-        dense(layer.linear_1, INTERMEDIATE, WIDTH)
-
-    table = random.normal(0, 0.05, (VOCABULARY, WIDTH)).astype("float32")
-    spec.encoder.embeddings[0].weight = spec.decoder.embeddings.weight = table
-    norm(spec.encoder.layer_norm)
-    norm(spec.decoder.layer_norm)
-    dense(spec.decoder.projection, WIDTH, VOCABULARY)
-    for layer in spec.encoder.layer:
-        attention(layer.self_attention, [3, 1])
-        feed_forward(layer.ffn)
-    for layer in spec.decoder.layer:
-        attention(layer.self_attention, [3, 1])
-        attention(layer.attention, [1, 2, 1])
-        feed_forward(layer.ffn)
 
 
 def kseq_lstm():
@@ -282,6 +244,7 @@ def transformers_of(num_beams):
         "keras_hub": keras_hub_transformer(num_beams),
         "transformers": transformers_transformer(num_beams),
         "ctranslate2": ctranslate2_transformer(num_beams),
+        "ctranslate2_int8": ctranslate2_transformer(num_beams, "int8"),
     }
 
 

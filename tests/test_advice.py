@@ -58,6 +58,17 @@ ELSEWHERE = {
         "tests/builders/test_exporting.py"
         "::test_a_model_of_another_backend_is_exported_by_tensorflow"
     ),
+    'Export it as "onnx" or "tf_saved_model", which take every model.': (
+        "tests/builders/test_exporting.py::test_a_file_writes_what_generate_writes"
+    ),
+    "Give its own options to CTranslate2 when it is called, or export as "
+    '"onnx" or "tf_saved_model".': (
+        "tests/builders/test_exporting.py::test_a_file_writes_what_generate_writes"
+    ),
+    'Export the model from before, with `quantization="int8"`.': (
+        "tests/builders/test_ctranslate2.py"
+        "::test_a_quantized_folder_is_smaller_and_nearly_as_good"
+    ),
     "Wait for it, or name another.": (
         "tests/tuning/trials/test_journal.py"
         "::test_two_searches_cannot_share_a_directory_at_once"

@@ -50,6 +50,13 @@ MAY_IMPORT = {
     "kseq/layers/torch_kernels.py": {"keras", "kseq.layers.backends", "torch"},
     "kseq/decoding": {"keras"},
     "kseq/builders": {"keras", "numpy", "kseq.layers", "kseq.decoding"},
+    "kseq/builders/ctranslate2_spec.py": {
+        "ctranslate2",
+        "keras",
+        "kseq.builders.encoder_decoder",
+        "kseq.layers",
+        "numpy",
+    },
     "kseq/training": {
         "keras",
         "numpy",

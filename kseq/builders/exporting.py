@@ -14,7 +14,7 @@ from kseq.decoding.randomness import seeds_of_rows
 from kseq.layers.backends import choices_as_choices, portable
 from kseq.layers.validation import one_of
 
-FORMATS = ("tf_saved_model", "onnx", "litert")
+FORMATS = ("tf_saved_model", "onnx", "litert", "ctranslate2")
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
 
 
@@ -51,9 +51,9 @@ def check_export(path, format, search):
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise ValueError(
-            "A search is exported by TensorFlow. Received: the backend "
-            f"{backend}. Save the model, and load and export it in a process with "
-            "KERAS_BACKEND=tensorflow."
+            f'A search is exported by TensorFlow, but for format="ctranslate2". '
+            f"Received: the backend {backend}. Save the model, and load and export it "
+            "in a process with KERAS_BACKEND=tensorflow."
         )
     if format != "tf_saved_model" and search.is_random:
         raise ValueError(
@@ -70,6 +70,16 @@ def check_export(path, format, search):
         raise ImportError(
             'format="onnx" needs tf2onnx. Install it with `pip install kseq[export]`.'
         )
+
+
+def refuse_arguments(format, **arguments):
+    """Refuses arguments that another format has."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise ValueError(
+                f'`{name}` is no argument of format="{format}". Received: '
+                f"{name}={value!r}. Leave it out."
+            )
 
 
 def input_shapes(model, search, source_shape, prefix_shape):

@@ -13,7 +13,13 @@ V vocabulary.
 import keras
 import numpy as np
 
-from kseq.builders.exporting import Exported, check_export, export, input_shapes
+from kseq.builders.exporting import (
+    Exported,
+    check_export,
+    export,
+    input_shapes,
+    refuse_arguments,
+)
 from kseq.builders.generate_loop import GenerateLoop, LoopCache, ScoreLoop, run
 from kseq.builders.requests import GenerateRequest, ScoreRequest
 from kseq.builders.searches import as_search, refuse_options
@@ -179,6 +185,8 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
         format="tf_saved_model",
         source_shape=None,
         prefix_shape=None,
+        quantization=None,
+        vocabularies=None,
     ):
         """Writes the whole of `generate`, the loop too, to a file that needs no kseq.
 
@@ -187,22 +195,41 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
         is called with "source"; with "prefix" besides if it has a shape, or alone where
         the model has no source; and with "seed", `(1,)`, for a `Sampling` without one.
 
+        "ctranslate2" writes a folder for [CTranslate2](https://opennmt.net/CTranslate2),
+        an engine for Transformers on CPUs and GPUs. Tokens are texts there, the numbers
+        of the ids unless `vocabularies` says other ones. A source has no padding, and
+        for one without a token nothing is written. The search stands beside the model,
+        in `generation.json`: the arguments of `translate_batch`, or for a model without
+        a source of `generate_batch`, which reads the start token and a prefix, and
+        counts neither into the length. With these it writes what `generate` writes; a
+        score is `log_prob / length ** length_penalty`. Padding, which no model learns
+        to write, has no probability. With a length penalty a beam search goes on to
+        `max_length` there, to be sure of the best, unless it has `early_stopping=True`.
+
         Args:
-            path: For a SavedModel a folder; else a file that ends with ".onnx" or
-                ".tflite".
+            path: For a SavedModel and CTranslate2 a folder; else a file that ends with
+                ".onnx" or ".tflite".
             search: As for `generate`. `Sampling` goes into a SavedModel alone.
             max_length: Most tokens to write, the end token counted.
             format: "tf_saved_model", run by TensorFlow; "onnx", which needs
-                `pip install kseq[export]`, run by ONNX Runtime; or "litert".
+                `pip install kseq[export]`, run by ONNX Runtime; "litert"; or, for
+                Transformers and any backend, "ctranslate2", which needs
+                `pip install kseq[export]` too.
             source_shape: Shape of the source, with None for any size, which is the
-                default. "litert" needs every size.
+                default. "litert" needs every size. "ctranslate2" takes sources of up to
+                1,024 steps, or as long as is said here.
             prefix_shape: Shape `(B, P)` of a prefix, or None for a model that has a
-                source and takes no prefix.
+                source and takes no prefix. "ctranslate2" takes one without it.
+            quantization: How "ctranslate2" keeps weights: "int8" and "int16", of which
+                the products are quantized too, "float16", "bfloat16", "int8_float16" or
+                "int8_bfloat16"; float32 by default.
+            vocabularies: The text of each token for "ctranslate2": a dictionary of
+                lists, "target" and, where there is one, "source".
 
         Raises:
             ImportError: What converts to the format is not installed.
-            ValueError: The backend is not TensorFlow, the search or the shapes do not
-                go with the format, or an argument is wrong.
+            ValueError: The backend is not TensorFlow, the model, the search or the
+                shapes do not go with the format, or an argument is wrong.
 
         Example:
 
@@ -216,9 +243,33 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
         ...     writer = tf.saved_model.load(path)
         ...     outputs = writer.serve({"source": tf.constant([[4, 5, 6], [7, 0, 0]])})
         ...     assert outputs["token_ids"].shape == (2, 1, 5)
+
+        CTranslate2 takes Transformers, of any backend:
+
+        >>> import importlib.util, json, pathlib
+        >>> parts = "transformer", "transformer"
+        >>> model = kseq.encoder_decoder(11, 13, *parts, width=8)
+        >>> path = os.path.join(tempfile.mkdtemp(), "translator")
+        >>> if importlib.util.find_spec("ctranslate2"):
+        ...     model.export_generation(path, max_length=5, format="ctranslate2")
+        ...     import ctranslate2  # what follows needs no kseq
+        ...     options = json.loads(pathlib.Path(path, "generation.json").read_text())
+        ...     translator = ctranslate2.Translator(path)
+        ...     tokens = [["4", "5", "6"], ["7"]]
+        ...     results = translator.translate_batch(tokens, **options)
+        ...     written = model.generate([[4, 5, 6], [7]], max_length=5).token_ids[0, 0]
+        ...     hypothesis = [int(token) for token in results[0].hypotheses[0]]
+        ...     assert hypothesis == written[: len(hypothesis)].tolist()
         """
         search = as_search(search)
         check_max_length(max_length)
+        if format == "ctranslate2":
+            refuse_arguments(format, prefix_shape=prefix_shape)
+            from kseq.builders.ctranslate2_export import export_to_ctranslate2
+
+            own = source_shape, quantization, vocabularies
+            return export_to_ctranslate2(self, path, search, max_length, *own)
+        refuse_arguments(format, quantization=quantization, vocabularies=vocabularies)
         check_export(path, format, search)
         shapes = input_shapes(self, search, source_shape, prefix_shape)
         export(self.generation_model(search, max_length), path, format, shapes)

@@ -27,6 +27,27 @@ def check_can(model, method):
     return model
 
 
+def spelled_out(pipeline):
+    """The text of each token id of both vocabularies, the special ones too, by name."""
+    own = {
+        "source": pipeline.source_vocabulary.tokens,
+        "target": pipeline.target_vocabulary.tokens,
+    }
+    words = {word for tokens in own.values() for word in tokens}
+    special = []
+    for name in ("<blank>", "<unk>", "<s>", "</s>"):
+        while name in words:  # as no text is mistaken for it
+            name = f"<{name}>"
+        special.append(name)
+    spelled = {}
+    for role, tokens in own.items():
+        tokens = special + tokens
+        size = getattr(pipeline.model, f"{role}_size")
+        more = range(len(tokens), size)  # ids of the model alone
+        spelled[role] = tokens + [f"{special[1]}{number}" for number in more]
+    return spelled
+
+
 def serialize_parts(whole, names):
     """The Keras objects that a pipeline holds, for its config."""
     return {n: keras.saving.serialize_keras_object(getattr(whole, n)) for n in names}

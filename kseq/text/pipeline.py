@@ -23,11 +23,12 @@ from kseq.text.parts import (
     deserialize_parts,
     encode_some,
     serialize_parts,
+    spelled_out,
 )
 from kseq.text.streaming import text_pieces
 from kseq.text.token_ids import text_positions
 from kseq.text.unknown import without_unknown
-from kseq.text.validation import shortened
+from kseq.text.validation import one_of, shortened
 
 PARTS = ("model", "source_vocabulary", "target_vocabulary")
 
@@ -235,7 +236,14 @@ class TextToText(Loadable, keras.Model):
         pieces = text_pieces(self.target_vocabulary, tokens, len(source_ids))
         return self._in_place(pieces, rows)
 
-    def export_generation(self, path, search=None, max_length=40):
+    def export_generation(
+        self,
+        path,
+        search=None,
+        max_length=40,
+        format="tf_saved_model",
+        quantization=None,
+    ):
         """Writes all of it, from texts to texts, to a SavedModel that needs no kseq.
 
         The file needs TensorFlow, and tensorflow-text where a vocabulary normalizes or
@@ -246,14 +254,21 @@ class TextToText(Loadable, keras.Model):
         filled up with "". A text without a token, with a NUL or one that is not UTF-8
         ends the call with an error that names its place.
 
+        With `format="ctranslate2"` it is a folder of CTranslate2, from tokens to tokens
+        as the vocabularies spell them; a token that they lack is `"<unk>"`, as is any
+        other text. See `export_generation` of the model.
+
         Args:
             path: The folder.
             search: As for `generate`.
             max_length: As for `generate`.
+            format: "tf_saved_model", or "ctranslate2" for a Transformer.
+            quantization: As for the model, for "ctranslate2".
 
         Raises:
             ValueError: The backend is not TensorFlow, the model is none of kseq, or the
-                target vocabulary has `split=None`.
+                target vocabulary has `split=None`; or the model is none that
+                CTranslate2 can run.
 
         Example:
 
@@ -270,6 +285,16 @@ class TextToText(Loadable, keras.Model):
         ...     outputs = served(texts=tf.constant(["hell", "hole"]))
         ...     assert outputs["texts"].shape == (2, 1)
         """
+        one_of("format", format, ("tf_saved_model", "ctranslate2"))
+        if format == "ctranslate2":
+            options = {"quantization": quantization, "vocabularies": spelled_out(self)}
+            model = check_can(self.model, "export_generation")
+            return model.export_generation(path, search, max_length, format, **options)
+        if quantization is not None:
+            raise ValueError(
+                '`quantization` is for format="ctranslate2". Received: quantization='
+                f"{quantization!r} with format={format!r}. Leave it out."
+            )
         check_split(self.target_vocabulary)
         check_backend()
         model = check_can(self.model, "generation_model").generation_model(

@@ -1,0 +1,196 @@
+"""An export to CTranslate2: the model, its vocabularies and the options of a search."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import pathlib
+import shutil
+
+from kseq.builders.ctranslate2_spec import check_model, transformer_spec
+from kseq.builders.exporting import checked_shape
+from kseq.decoding import BeamSearch, GreedySearch
+from kseq.layers.validation import one_of
+
+QUANTIZATIONS = (
+    "float16",
+    "bfloat16",
+    "int8",
+    "int8_float16",
+    "int8_bfloat16",
+    "int16",
+)
+NUM_POSITIONS = 1024
+OPTIONS_FILE = "generation.json"
+WITHOUT_PENALTY = (
+    1e-30  # which makes no difference, and CTranslate2 does not stop early
+)
+
+
+def export_to_ctranslate2(
+    model, path, search, max_length, source_shape, quantization, vocabularies
+):
+    """Writes a folder of CTranslate2; the arguments are those of `export_generation`.
+
+    Beside what CTranslate2 reads stands `generation.json`, the options by which it
+    searches as `generate` does.
+    """
+    if quantization is not None:
+        one_of("quantization", quantization, QUANTIZATIONS)
+    check_model(model)
+    options = search_options(model, search, max_length)
+    names = vocabularies_of(model, vocabularies)
+    lengths = {"target": max(max_length, NUM_POSITIONS), "source": NUM_POSITIONS}
+    if source_shape is not None:
+        if model.source is None:
+            raise ValueError(
+                "A model without a source has no shape of one. Received: "
+                f"source_shape={source_shape!r}. Leave it out."
+            )
+        _, longest = checked_shape("source_shape", source_shape, (None, None))
+        lengths["source"] = longest or NUM_POSITIONS
+    if importlib.util.find_spec("ctranslate2") is None:
+        raise ImportError(
+            'format="ctranslate2" needs ctranslate2. Install it with '
+            "`pip install kseq[export]`."
+        )
+    spec = transformer_spec(model, lengths)
+    name_tokens(spec, model, names)
+    spec.validate()
+    spec.optimize(quantization)
+    with replaced_folder(path) as folder:
+        spec.save(folder)
+        text = json.dumps(options, indent=2) + "\n"
+        pathlib.Path(folder, OPTIONS_FILE).write_text(text, encoding="utf-8")
+
+
+def search_options(model, search, max_length):
+    """The arguments of `translate_batch`, or `generate_batch`, that do as a search."""
+    if type(search) not in (GreedySearch, BeamSearch):
+        refuse_search("`GreedySearch` or `BeamSearch`", search)
+    for name in ("constraints", "guidance"):
+        if getattr(search, name):
+            refuse_search(f"a search without {name}", search)
+    options = {"beam_size": 1, "num_hypotheses": 1, "length_penalty": 0.0}
+    if type(search) is BeamSearch:
+        options = beam_options(search, max_length, model.target_size)
+    options |= {"return_scores": True, "return_end_token": True}
+    if model.source is None:
+        own = {"max_length": max_length, "min_length": 0}
+        return {**options, **own, "include_prompt_in_result": False}
+    own = {"max_decoding_length": max_length, "min_decoding_length": 0}
+    return {**options, **own, "max_input_length": 0}
+
+
+def beam_options(search, max_length, vocabulary_size):
+    """The options of a beam search, and when it ends."""
+    if search.num_groups > 1:
+        refuse_search("beams that are one group", search)
+    if search.coverage_penalty:
+        refuse_search("a search without a coverage penalty", search)
+    if search.length_penalty and search.length_penalty_form != "power":
+        refuse_search('`length_penalty_form="power"`', search)
+    if 2 * search.num_beams > vocabulary_size:
+        refuse_search("twice as many tokens as beams", search)
+    num_results = search.num_results or search.num_beams
+    penalty, patience = search.length_penalty, float(max_length)  # till nothing is open
+    if search.early_stopping:
+        if num_results < search.num_beams:
+            refuse_search("`num_results=None` with `early_stopping`", search)
+        penalty, patience = penalty or WITHOUT_PENALTY, 1.0
+    elif num_results > 1:
+        penalty = penalty or WITHOUT_PENALTY
+    return {
+        "beam_size": search.num_beams,
+        "num_hypotheses": num_results,
+        "length_penalty": float(penalty),
+        "patience": patience,
+    }
+
+
+def refuse_search(needed, search):
+    raise ValueError(
+        f'format="ctranslate2" needs {needed}, to write what `generate` writes. '
+        f"Received: search={search}. Give its own options to CTranslate2 when it is "
+        'called, or export as "onnx" or "tf_saved_model".'
+    )
+
+
+def vocabularies_of(model, vocabularies):
+    """The text of each token of `"source"` and `"target"`, by name."""
+    sizes = {"target": model.target_size}
+    if model.source is not None:
+        sizes["source"] = model.source_size
+    if vocabularies is None:
+        return {name: [str(i) for i in range(size)] for name, size in sizes.items()}
+    if not isinstance(vocabularies, dict) or vocabularies.keys() != sizes.keys():
+        keys = list(vocabularies) if isinstance(vocabularies, dict) else vocabularies
+        raise ValueError(
+            f"`vocabularies` must be a dictionary of the tokens of {list(sizes)}, or "
+            f"None. Received: vocabularies={keys!r}."
+        )
+    for name, size in sizes.items():
+        tokens = vocabularies[name]
+        is_text = all(isinstance(token, str) and token for token in tokens)
+        if not is_text or not len(tokens) == len(set(tokens)) == size:
+            raise ValueError(
+                f'`vocabularies["{name}"]` must be {size} different strings, one for '
+                f"each token of the model. Received: {len(tokens)} tokens, "
+                f"{len(set(tokens))} of them different."
+            )
+    unknown = vocabularies["target"][unknown_id(model)]
+    if unknown not in vocabularies.get("source", [unknown]):
+        raise ValueError(
+            "Source and target must have one text for what is unknown. Received: "
+            f"{unknown!r} in the target, which is no token of the source."
+        )
+    return {name: list(vocabularies[name]) for name in sizes}
+
+
+def unknown_id(model):
+    """The token for what is none: 1, which a `Vocabulary` has for it, or padding."""
+    taken = {model.start_token_id, model.end_token_id}
+    return model.pad_token_id if 1 in taken else 1
+
+
+def name_tokens(spec, model, names):
+    """Sets the vocabularies of a specification, and its special tokens."""
+    target = names["target"]
+    spec.config.unk_token = target[unknown_id(model)]
+    spec.config.bos_token = target[model.start_token_id]
+    spec.config.eos_token = target[model.end_token_id]
+    if model.source is None:
+        spec.register_vocabulary(target)
+        return
+    spec.config.decoder_start_token = target[model.start_token_id]
+    spec.register_source_vocabulary(names["source"])
+    spec.register_target_vocabulary(target)
+
+
+@contextlib.contextmanager
+def replaced_folder(path):
+    """Gives a new folder, which takes the place of that of an earlier export."""
+    path = pathlib.Path(os.path.realpath(path))
+    is_ours = path.is_dir() and (path / OPTIONS_FILE).exists()
+    if path.exists() and not is_ours and not is_empty_folder(path):
+        raise ValueError(
+            "`path` must be a new folder, or one of an earlier export to CTranslate2. "
+            f"Received: path={str(path)!r}, which holds something else."
+        )
+    new, old = (
+        path.with_name(f".{os.getpid()}-{s}-{path.name}") for s in ("new", "old")
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new.mkdir()
+    try:
+        yield str(new)
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+    finally:
+        for folder in (new, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_empty_folder(path):
+    return path.is_dir() and not any(path.iterdir())

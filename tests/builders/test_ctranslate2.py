@@ -1,0 +1,413 @@
+"""Transformers as folders of CTranslate2, which writes what `generate` writes."""
+
+import importlib.util
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.decoding import BannedTokens, BeamSearch, GreedySearch, Sampling
+from kseq.layers import (
+    RotaryPositions,
+    SinusoidalPositions,
+    TokenEmbedding,
+    TransformerDecoder,
+    TransformerEncoder,
+)
+from tests.helpers import randomize
+
+SOURCE_SIZE, TARGET_SIZE, LENGTH, PAD, START = 17, 19, 9, 0, 2
+SOURCE = [[4, 5, 6, 7, 3], [8], [9, 10, 4, 2, 2, 2, 3, 5], [16, 4]]
+PREFIX = [[4, 5], [6, 7], [7, 18]]
+HALVES = SinusoidalPositions(layout="halves", max_wavelength=50)
+needs_engine = pytest.mark.skipif(
+    importlib.util.find_spec("ctranslate2") is None, reason="needs ctranslate2"
+)
+
+
+def model_of(
+    positions="sinusoidal",
+    tied=None,
+    width=16,
+    inner_width=None,
+    has_source=True,
+    scale=True,
+    gain=2.5,
+    **options,
+):
+    """A Transformer with random weights, of which padding is not probable."""
+    own = {"max_length": 23} if positions == "learned" else {}
+    sizes = {"num_layers": 2, "num_heads": 4, "intermediate_dim": 13}
+    options = {**sizes, "width": inner_width, **options}
+
+    def embedding(size):
+        return TokenEmbedding(size, width, positions=positions, scale=scale, **own)
+
+    if has_source:
+        model = kseq.encoder_decoder(
+            embedding(SOURCE_SIZE),
+            embedding(TARGET_SIZE),
+            TransformerEncoder(**options),
+            TransformerDecoder(**options),
+            tie_embeddings=tied,
+        )
+    else:
+        decoder = TransformerDecoder(**options, cross_attention=False)
+        model = kseq.one_to_many(
+            embedding(TARGET_SIZE), decoder=decoder, tie_embeddings=tied
+        )
+    randomize(model)
+    for weight in model.weights:
+        weight.assign(gain * weight)
+    padding = np.arange(TARGET_SIZE) == PAD
+    model.head.bias.assign(np.where(padding, -60.0, np.linspace(-1, 1, TARGET_SIZE)))
+    return model
+
+
+def served(path, source, prefix=None, **more):
+    """What CTranslate2 writes by the options beside the model, as token ids."""
+    import ctranslate2
+
+    options = {**json.loads((path / "generation.json").read_text()), **more}
+    rows = [[str(i) for i in row] for row in source]
+    if prefix is None:
+        results = ctranslate2.Translator(str(path)).translate_batch(rows, **options)
+        written = [result.hypotheses for result in results]
+    else:
+        results = ctranslate2.Generator(str(path)).generate_batch(rows, **options)
+        written = [result.sequences for result in results]
+    ids = [[[int(t) for t in tokens] for tokens in row] for row in written]
+    return ids, np.array([result.scores for result in results])
+
+
+def check_same(model, path, search):
+    """The same hypotheses in the same order, and the ranks that `generate` gives."""
+    model.export_generation(path, search, LENGTH, "ctranslate2")
+    penalty = getattr(search, "length_penalty", 0.0)
+    if model.source is None:
+        skipped = len(PREFIX[0])
+        result = model.generate(3, search, LENGTH + skipped, prefix=PREFIX)
+        begun = [[START, *row] for row in PREFIX]
+        ids, scores = served(path, begun, PREFIX)
+    else:
+        skipped = 0
+        result = model.generate(SOURCE, search, LENGTH)
+        ids, scores = served(path, SOURCE)
+    counts = result.token_ids.shape[:2]
+    expected = [
+        [
+            result.token_ids[b, n, skipped : result.lengths[b, n]].tolist()
+            for n in range(counts[1])
+        ]
+        for b in range(counts[0])
+    ]
+    assert ids == expected
+    assert len(set(scores[:, 0].round(3))) == len(ids), "rows differ"
+    log_probs = result.token_log_probs[..., skipped:].sum(-1)
+    lengths = result.lengths - skipped
+    np.testing.assert_allclose(scores, log_probs / lengths**penalty, rtol=1e-4)
+
+
+MODELS = {
+    "sinusoidal": {},
+    "post-norm": {"norm_first": False, "activation": "gelu"},
+    "post-norm, normalized last": {"norm_first": False, "final_norm": True},
+    "pre-norm, not normalized last": {
+        "final_norm": False,
+        "activation": "silu",
+        "gain": 0.8,
+    },
+    "learned": {"positions": "learned", "tied": "target", "activation": "tanh"},
+    "rotary": {"positions": None, "rotary": True, "activation": "sigmoid"},
+    "rotary, interleaved": {
+        "positions": None,
+        "rotary": RotaryPositions("interleaved", 500),
+        "num_key_value_heads": 2,
+        "epsilon": 0.1,
+    },
+    "no positions": {"positions": None, "scale": False, "num_key_value_heads": 1},
+    "projected": {"positions": HALVES, "width": 6, "inner_width": 8},
+    "language model": {"has_source": False},
+    "rotary language model": {
+        "has_source": False,
+        "positions": None,
+        "rotary": True,
+        "num_key_value_heads": 2,
+        "tied": "target",
+    },
+    "learned language model": {
+        "has_source": False,
+        "positions": "learned",
+        "norm_first": False,
+    },
+}
+SEARCHES = {
+    "greedy": GreedySearch(),
+    "beams": BeamSearch(3),
+    "best beam": BeamSearch(3, num_results=1),
+    "long beams": BeamSearch(4, 0.7),
+    "best long beam": BeamSearch(3, 1.3, num_results=1),
+    "short beams": BeamSearch(2, -0.5),
+    "early beams": BeamSearch(3, 0.7, early_stopping=True),
+    "early": BeamSearch(3, early_stopping=True),
+}
+
+
+@needs_engine
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_folder_writes_what_generate_writes(kind, tmp_path):
+    model = model_of(**MODELS[kind])
+    check_same(model, tmp_path / "written", SEARCHES["long beams"])
+
+
+@needs_engine
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("search", [name for name in SEARCHES if name != "long beams"])
+def test_every_search_ends_as_ours_does(search, tmp_path):
+    check_same(model_of(), tmp_path / "written", SEARCHES[search])
+
+
+@needs_engine
+@pytest.mark.parametrize(
+    "quantization", ["int8", "float16", "int16", "bfloat16", "int8_float16"]
+)
+def test_a_quantized_folder_is_smaller_and_nearly_as_good(quantization, tmp_path):
+    model = model_of(width=64)
+    sizes = []
+    for name, kind in (("exact", None), ("small", quantization)):
+        options = {"format": "ctranslate2", "quantization": kind}
+        model.export_generation(tmp_path / name, None, LENGTH, **options)
+        sizes.append((tmp_path / name / "model.bin").stat().st_size)
+    assert sizes[1] < 0.75 * sizes[0]
+    ids, _ = served(tmp_path / "small", SOURCE)
+    log_probs = model.score(SOURCE, [row[0] for row in ids])
+    best = model.generate(SOURCE, None, LENGTH).log_probs[:, 0]
+    assert (log_probs > best - 0.4 * LENGTH).all()
+
+
+@needs_engine
+def test_source_and_target_may_share_one_table(tmp_path):
+    embedding = TokenEmbedding(TARGET_SIZE, 16, positions="sinusoidal", scale=True)
+    options = {"num_layers": 1, "num_heads": 2}
+    model = kseq.encoder_decoder(
+        embedding,
+        embedding,
+        TransformerEncoder(**options),
+        TransformerDecoder(**options),
+        tie_embeddings="all",
+    )
+    randomize(model)
+    model.head.bias.assign(
+        np.linspace(-1, 1, TARGET_SIZE) - 60 * (np.arange(TARGET_SIZE) == PAD)
+    )
+    check_same(model, tmp_path / "written", GreedySearch())
+    table = np.array(embedding.embedding.embeddings, "float32").tobytes()
+    assert (tmp_path / "written" / "model.bin").read_bytes().count(table) == 1
+
+
+@needs_engine
+def test_a_source_may_be_as_long_as_is_said(tmp_path):
+    model = model_of()
+    long = [[4 + i % 13 for i in range(1030)]]
+    model.export_generation(tmp_path / "short", None, LENGTH, "ctranslate2")
+    with pytest.raises(RuntimeError, match="No position encodings"):
+        served(tmp_path / "short", long)
+    options = {"format": "ctranslate2", "source_shape": (None, 1030)}
+    model.export_generation(tmp_path / "long", None, LENGTH, **options)
+    ids, _ = served(tmp_path / "long", long)
+    result = model.generate(long, None, LENGTH)
+    assert ids[0][0] == result.token_ids[0, 0, : result.lengths[0, 0]].tolist()
+
+
+@needs_engine
+def test_a_pipeline_gives_its_words(tmp_path):
+    import ctranslate2
+
+    words = kseq.text.Vocabulary("word").adapt(["an owl sees <s> me", "an owl"])
+    model = kseq.encoder_decoder(
+        words.size, words.size + 2, "transformer", "transformer", width=8
+    )
+    randomize(model)
+    pipeline = kseq.text.TextToText(model, words, words)
+    options = {"format": "ctranslate2", "quantization": "int8"}
+    pipeline.export_generation(tmp_path / "words", None, LENGTH, **options)
+    names = json.loads((tmp_path / "words" / "source_vocabulary.json").read_text())
+    assert names[:4] == ["<blank>", "<unk>", "<<s>>", "</s>"]
+    assert names[4:] == words.tokens
+    config = json.loads((tmp_path / "words" / "config.json").read_text())
+    assert config["decoder_start_token"] == "<<s>>"
+    translator = ctranslate2.Translator(str(tmp_path / "words"))
+    known, unknown = translator.translate_batch([["owl", "<unk>"], ["owl", "ant"]])
+    assert known.hypotheses == unknown.hypotheses
+
+
+@needs_engine
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    import ctranslate2
+
+    model, path = model_of(), tmp_path / "written"
+    model.export_generation(path, None, LENGTH, "ctranslate2")
+    before = (path / "model.bin").read_bytes()
+
+    def fails(*arguments):
+        raise OSError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ctranslate2.specs.TransformerSpec, "save", fails)
+        with pytest.raises(OSError, match="no room"):
+            model_of(norm_first=False).export_generation(path, format="ctranslate2")
+    assert (path / "model.bin").read_bytes() == before
+    model_of(norm_first=False).export_generation(path, format="ctranslate2")
+    assert (path / "model.bin").read_bytes() != before
+    assert [folder.name for folder in tmp_path.iterdir()] == ["written"]
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="`path` must be a new folder.*something else"):
+        model.export_generation(tmp_path / "own", format="ctranslate2")
+    assert (tmp_path / "own" / "letter.txt").read_text() == "dear"
+
+
+# Errors -----------------------------------------------------------------------------
+
+
+class OwnHead(keras.layers.Dense):
+    pass
+
+
+class Bias(keras.layers.Layer):
+    def call(self, distance):
+        distance = keras.ops.cast(distance, "float32")
+        return keras.ops.repeat(keras.ops.expand_dims(distance, -1), 4, axis=-1)
+
+
+def recurrent():
+    return kseq.encoder_decoder(11, 13, width=8)
+
+
+def recurrent_encoder():
+    return kseq.encoder_decoder(11, 13, "gru", "transformer", width=8)
+
+
+def conditional():
+    return kseq.one_to_many(13, condition=5, decoder="transformer", width=8)
+
+
+def prefix_decoder():
+    decoder = TransformerDecoder(1, 2, cross_attention=False)
+    return kseq.encoder_decoder(11, 13, "transformer", decoder, width=8)
+
+
+def captioner():
+    patches = kseq.layers.PatchEmbedding((4, 6, 1), 2, 8)
+    return kseq.encoder_decoder(patches, 13, "transformer", "transformer", width=8)
+
+
+def two_epsilons():
+    decoder = TransformerDecoder(1, 2, epsilon=0.1)
+    return kseq.encoder_decoder(11, 13, "transformer", decoder, width=8)
+
+
+def own_head():
+    parts = "transformer", "transformer"
+    return kseq.encoder_decoder(11, 13, *parts, width=8, head=OwnHead(13))
+
+
+def squashed_head():
+    head = keras.layers.Dense(13, "tanh")
+    parts = "transformer", "transformer"
+    return kseq.encoder_decoder(11, 13, *parts, width=8, head=head)
+
+
+def quantized():
+    model = model_of()
+    model.head.quantize("int8")
+    return model
+
+
+def ensemble():
+    return kseq.ensemble([model_of(), model_of()])
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (recurrent, "`TransformerDecoder`. Received: RecurrentDecoder"),
+        (recurrent_encoder, "`TransformerEncoder`.*Received: RecurrentEncoder"),
+        (conditional, "where there is a source. Received: None"),
+        (prefix_decoder, "reads it as a prefix"),
+        (captioner, "`TokenEmbedding`. Received: PatchEmbedding"),
+        (two_epsilons, "one `epsilon`.*has 0.1, where the encoder has 1e-05"),
+        (own_head, "a dense head or a tied one. Received: OwnHead"),
+        (squashed_head, "gives logits.*has an activation"),
+        (quantized, 'quantizes by itself.*`quantization="int8"`'),
+        (ensemble, "a model of `kseq.encoder_decoder` or `kseq.one_to_many`"),
+        (
+            lambda: model_of(relative_bias=Bias()),
+            "by rotation, or added to the embedding.*bias by distance",
+        ),
+        (lambda: model_of(activation="elu"), 'one of.*"relu".*has activation=.elu.'),
+        (
+            lambda: model_of(positions=None, rotary=RotaryPositions(columns=2)),
+            "positions of a sequence.*a grid",
+        ),
+        (lambda: model_of(rotary=True), "rotates, and '.*' adds positions"),
+    ],
+)
+def test_a_model_that_it_cannot_run_is_refused_with_the_reason(make, message):
+    with pytest.raises(ValueError, match=message):
+        make().export_generation("written", format="ctranslate2")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"search": Sampling()}, "`GreedySearch` or `BeamSearch`.*search=Sampling"),
+        (
+            {"search": GreedySearch([BannedTokens([4])])},
+            "a search without constraints",
+        ),
+        ({"search": BeamSearch(4, num_groups=2)}, "beams that are one group"),
+        ({"search": BeamSearch(coverage_penalty=0.2)}, "without a coverage penalty"),
+        (
+            {"search": BeamSearch(length_penalty=1, length_penalty_form="gnmt")},
+            'length_penalty_form="power"',
+        ),
+        ({"search": BeamSearch(10)}, "twice as many tokens as beams"),
+        (
+            {"search": BeamSearch(4, num_results=2, early_stopping=True)},
+            "`num_results=None` with `early_stopping`",
+        ),
+        ({"quantization": "int4"}, "`quantization` must be one of"),
+        ({"prefix_shape": (None, None)}, "`prefix_shape` is no argument of"),
+        ({"source_shape": (3,)}, "`source_shape` must be a shape like"),
+        ({"vocabularies": {"target": []}}, "a dictionary of the tokens of"),
+        (
+            {"vocabularies": {"source": ["a"], "target": ["b"]}},
+            'vocabularies\\["target"\\]` must be 19 different strings.*1 tokens',
+        ),
+        (
+            {
+                "vocabularies": {
+                    "source": [f"s{i}" for i in range(SOURCE_SIZE)],
+                    "target": [f"t{i}" for i in range(TARGET_SIZE)],
+                }
+            },
+            "one text for what is unknown. Received: 't1'",
+        ),
+        ({"format": "onnx", "quantization": "int8"}, "`quantization` is no argument"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        model_of().export_generation(
+            "written.onnx", **{"format": "ctranslate2", **options}
+        )
+
+
+def test_an_engine_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"ctranslate2.*pip install kseq\[export\]"):
+        model_of().export_generation("written", format="ctranslate2")
