@@ -54,6 +54,8 @@ def main(argv=None):
         listener = socket.create_server((options.host, options.port))
     except (ValueError, OSError, OverflowError) as error:
         sys.exit(str(error))
+    # Or the end of an answer waits 40 ms for the client to confirm its beginning.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     settings = uvicorn.Config(
         application(pipeline, options),
         log_level="warning",

@@ -21,22 +21,28 @@ def places(texts, split, normalization, lowercase):
     import tensorflow as tf
 
     is_same = normalization is None and not lowercase
+    characters = tf.strings.unicode_split(texts, "UTF-8")  # B (C)
     if split == "character" and is_same:
-        first = tf.ragged.range(tf.strings.length(texts, "UTF8_CHAR"))  # B (C)
+        words = characters
+        first = tf.ragged.range(tf.cast(characters.row_lengths(), "int32"))  # B (C)
         last = first + 1
     elif split == "word" and normalization not in ADD_SPACES:
-        characters = tf.strings.unicode_split(texts, "UTF-8").to_tensor("")  # B C
+        characters = characters.to_tensor("")  # B C
         is_space = tf.strings.regex_full_match(characters, ANY_SPACE)
         is_inside = ~is_space & (characters != "")
         inside = tf.pad(is_inside, [[0, 0], [1, 1]])
+        is_first = is_inside & ~inside[:, :-2]
+        is_last = is_inside & ~inside[:, 2:]
         numbers = tf.ones_like(characters, "int32")
         numbers = tf.cumsum(numbers, axis=1, exclusive=True)  # B C
-        first = tf.ragged.boolean_mask(numbers, is_inside & ~inside[:, :-2])  # B (S)
-        last = tf.ragged.boolean_mask(numbers + 1, is_inside & ~inside[:, 2:])
+        first = tf.ragged.boolean_mask(numbers, is_first)  # B (S)
+        last = tf.ragged.boolean_mask(numbers + 1, is_last)
+        word = tf.cumsum(tf.cast(tf.boolean_mask(is_first, is_inside), "int32")) - 1
+        letters = tf.boolean_mask(characters, is_inside)
+        number = tf.shape(first.values)[0]
+        words = tf.strings.unsorted_segment_join(letters, word, number)
+        words = first.with_values(words)
     else:
         return {}
-    whole = tf.gather(texts, first.value_rowids())
-    length = last.values - first.values
-    words = tf.strings.substr(whole, first.values, length, unit="UTF8_CHAR")
     offsets = tf.stack([first.to_tensor(), last.to_tensor()], axis=-1)
-    return {"words": first.with_values(words).to_tensor(""), "offsets": offsets}
+    return {"words": words.to_tensor(""), "offsets": offsets}

@@ -14,7 +14,7 @@ from kseq.text.loading import Loadable
 from kseq.text.parts import check_can, check_size, checked
 from kseq.text.streaming import TextStream
 from kseq.text.unknown import without_unknown
-from kseq.text.validation import at_least
+from kseq.text.validation import at_least, shortened
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -230,7 +230,7 @@ class TextWriter(Loadable, keras.Model):
             raise ValueError(
                 "`max_length` must be more than a prompt has already. Received: "
                 f"max_length={max_length} with a prompt of {len(rows[longest])} "
-                f"tokens: {prompts[longest]!r}."
+                f"tokens: {shortened(prompts[longest])}."
             )
         has_seed = search is not None and search.seed is not None
         if has_seed and not self._fits(max_length):

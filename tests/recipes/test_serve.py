@@ -21,6 +21,7 @@ import pytest
 
 import kseq
 from kseq.text import TextToImage, TextToLabels, TextToText, TextWriter, Vocabulary
+from tests.text.hostile import HOSTILE
 
 ROOT = pathlib.Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "serve.py"
@@ -182,6 +183,17 @@ def test_what_is_asked_wrongly_is_refused_in_words(server, kind):
     content, status, words = BAD[kind]
     answered, answer = ask(server, "/generate", content)
     assert answered == status and re.search(words, answer["error"])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_texts_are_answered_or_refused_in_words(server, kind, stream):
+    text = HOSTILE[kind]
+    content = b'{"texts": ["%s"]}' % text if isinstance(text, bytes) else None
+    asked = content or {"texts": [text], "stream": stream}
+    status, answer = ask(server, "/generate", asked)
+    assert status in (200, 400, 413)
+    assert status == 200 or len(answer["error"]) > 20
 
 
 def test_other_paths_methods_and_scores_are_refused(server):
