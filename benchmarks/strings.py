@@ -1,0 +1,165 @@
+"""A translator as one graph of strings, beside `generate`: same texts, and the speed.
+
+    python benchmarks/strings.py --load multi30k/model.keras
+    python benchmarks/strings.py --load multi30k/model.keras --texts 1000 --fresh
+
+The file is exported, loaded in a process that cannot import kseq, and given the same
+batches of texts as `generate` has here, which stands twice, before and behind it. Both
+have had each batch once before they are timed. Tokens are those of the target
+vocabulary in what is written. With `--fresh` the graph runs in an environment made for
+it, in which nothing but TensorFlow and tensorflow-text is installed, of the versions
+that are here.
+
+It ends with an error where more than one text in 200 is not the same.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+
+from machine import busy_beside, describe, print_description
+
+PACKAGES = ("tensorflow", "tensorflow-text")
+SERVE = """
+import importlib.util, json, pathlib, sys, time
+sys.modules["kseq"] = None  # so that an import of it fails
+path, name, texts, size, rounds = json.load(sys.stdin)
+import tensorflow as tf
+import tensorflow_text
+served = tf.saved_model.load(path).signatures["serving_default"]
+batches = [texts[first : first + size] for first in range(0, len(texts), size)]
+
+def write():
+    for batch in batches:
+        yield from served(**{name: tf.constant(batch)})["texts"].numpy()[:, 0].tolist()
+
+written, seconds = list(write()), []
+for _ in range(rounds):
+    began = time.perf_counter()
+    again = list(write())
+    seconds.append(time.perf_counter() - began)
+    assert again == written
+print(json.dumps([[text.decode() for text in written], min(seconds)]))
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--load", required=True, metavar="FILE")
+    parser.add_argument("--lines", metavar="FILE", help="one text a line")
+    parser.add_argument("--texts", type=int, default=1000)
+    parser.add_argument("--batch-size", type=int, default=50)
+    parser.add_argument("--beams", type=int, default=1)
+    parser.add_argument("--max-length", type=int, default=80)
+    parser.add_argument("--rounds", type=int, default=3, help="the best of them counts")
+    parser.add_argument("--fresh", action="store_true", help="installs two packages")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
+    options = parser.parse_args()
+    machine = {**describe(), "busy_beside": busy_beside()}
+    print_description(machine)
+    import kseq
+
+    pipeline = kseq.text.load(options.load)
+    search = kseq.decoding.BeamSearch(options.beams) if options.beams > 1 else None
+    texts = sorted(texts_of(options), key=len)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "graph")
+        pipeline.export_generation(path, search, options.max_length)
+        python = fresh_python(folder) if options.fresh else sys.executable
+        written, seconds = {}, {}
+        for name in ("generate", "graph", "generate again"):
+            if name == "graph":
+                found = by_graph(python, path, texts, options)
+            else:
+                found = by_generate(pipeline, texts, search, options)
+            written[name], seconds[name] = found
+    tokens = sum(map(len, pipeline.target_vocabulary.encode(written["generate"])))
+    speeds = {name: tokens / value for name, value in seconds.items()}
+    for name, speed in speeds.items():
+        print(f"{name:<16}{speed:>12,.0f} tokens/s")
+    generate = (speeds["generate"] + speeds["generate again"]) / 2
+    pairs = zip(written["graph"], written["generate"], strict=True)
+    others = sum(one != other for one, other in pairs)
+    print(f"The graph is {speeds['graph'] / generate:.3f} times as fast as `generate`.")
+    print(f"{others} of {len(texts)} texts are other ones.")
+    if options.json:
+        figures = {
+            "tokens_per_s": speeds,
+            "times_generate": {"graph": speeds["graph"] / generate},
+            "other_texts": {"graph": others},
+        }
+        rows = [
+            {
+                "case": "strings",
+                "system": name,
+                "metric": "tokens_per_s",
+                "value": value,
+            }
+            for name, value in figures.items()
+        ]
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump({"machine": machine, "rows": rows}, file, indent=1)
+    if others > len(texts) // 200:
+        sys.exit("A graph must write what `generate` writes.")
+
+
+def texts_of(options):
+    if options.lines:
+        with open(options.lines, encoding="utf-8") as file:
+            texts = [line.strip() for line in file if line.strip()]
+    else:
+        import kseq
+
+        sources, _ = kseq.datasets.load("multi30k")["test"]
+        texts = [" ".join(text.lower().split()) for text in sources]
+    return texts[: options.texts]
+
+
+def by_generate(pipeline, texts, search, options):
+    """What `generate` writes, and its seconds."""
+    size = options.batch_size
+    batches = [texts[first : first + size] for first in range(0, len(texts), size)]
+
+    def write():
+        for batch in batches:
+            results = pipeline.generate(batch, search, options.max_length)
+            yield from (best.text for best, *_ in results)
+
+    written, seconds = list(write()), []
+    for _ in range(options.rounds):
+        began = time.perf_counter()
+        list(write())
+        seconds.append(time.perf_counter() - began)
+    return written, min(seconds)
+
+
+def by_graph(python, path, texts, options):
+    """What the graph writes in a process of its own, and its seconds."""
+    asked = [str(path), "texts", texts, options.batch_size, options.rounds]
+    done = subprocess.run(
+        [python, "-c", SERVE], input=json.dumps(asked), capture_output=True, text=True
+    )
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def fresh_python(folder):
+    """The Python of a new environment with the two packages that a graph needs."""
+    import importlib.metadata
+
+    home = pathlib.Path(folder, "environment")
+    venv.create(home, with_pip=True)
+    python = home / "bin" / "python"
+    wanted = [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES]
+    subprocess.run([python, "-m", "pip", "install", "-q", *wanted], check=True)
+    return python
+
+
+if __name__ == "__main__":
+    main()
