@@ -354,6 +354,10 @@ def application(pipeline, options):
     async def wrong(request, error):
         return JSONResponse({"error": str(error)}, 400)
 
+    async def failed(request, error):  # and uvicorn prints what
+        words = "The model cannot answer this, for want of memory perhaps."
+        return JSONResponse({"error": words}, 500)
+
     async def busy(request, error):
         words = "There are more requests than can wait. Try again in a second."
         return JSONResponse({"error": words}, 503, {"Retry-After": "1"})
@@ -365,7 +369,12 @@ def application(pipeline, options):
             *(Route(f"/{x}", ask, methods=["POST"]) for x in ("generate", "label")),
             Route("/score", ask, methods=["POST"]),
         ],
-        exception_handlers={HTTPException: refused, ValueError: wrong, Busy: busy},
+        exception_handlers={
+            HTTPException: refused,
+            ValueError: wrong,
+            Busy: busy,
+            Exception: failed,
+        },
         lifespan=running,
     )
 

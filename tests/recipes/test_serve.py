@@ -321,6 +321,32 @@ def test_what_is_more_than_can_wait_is_refused(recipe):
     assert len(refused) == 6 and found[:3] == [["a"]] * 3
 
 
+def test_a_model_that_fails_is_an_error_in_words(recipe, translator, monkeypatch):
+    def fail(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(recipe.Answers, "answer", fail)
+    options = recipe.parse_arguments(["--load", "model.keras"])
+    app = recipe.application(translator, options)
+    scope = {"type": "http", "method": "POST", "path": "/generate", "headers": []}
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b'{"texts": ["a"]}'}
+
+    async def send(message):
+        sent.append(message)
+
+    async def run():
+        async with app.router.lifespan_context(app):
+            with pytest.raises(MemoryError):  # which the server prints
+                await app({**scope, "query_string": b""}, receive, send)
+
+    asyncio.run(run())
+    assert sent[0]["status"] == 500
+    assert "cannot answer this" in json.loads(sent[1]["body"])["error"]
+
+
 def words():
     return Vocabulary("word").adapt(["a small dog"])
 
