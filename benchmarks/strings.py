@@ -23,6 +23,7 @@ import time
 import venv
 
 from machine import busy_beside, describe, print_description
+from serve import texts_of
 
 PACKAGES = ("tensorflow", "tensorflow-text")
 SERVE = """
@@ -106,18 +107,6 @@ def main():
             json.dump({"machine": machine, "rows": rows}, file, indent=1)
     if others > len(texts) // 200:
         sys.exit("A graph must write what `generate` writes.")
-
-
-def texts_of(options):
-    if options.lines:
-        with open(options.lines, encoding="utf-8") as file:
-            texts = [line.strip() for line in file if line.strip()]
-    else:
-        import kseq
-
-        sources, _ = kseq.datasets.load("multi30k")["test"]
-        texts = [" ".join(text.lower().split()) for text in sources]
-    return texts[: options.texts]
 
 
 def by_generate(pipeline, texts, search, options):
