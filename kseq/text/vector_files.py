@@ -71,10 +71,11 @@ def _text_words(file, path, width, is_wanted, number=None):
     count = 0
     for line in file:
         count += 1
-        word, _, rest = line.rstrip().partition(b" ")
-        parts = rest.split()
-        if len(parts) > width:  # some words of GloVe have spaces
-            word, *parts = line.rstrip().rsplit(maxsplit=width)
+        line = line.rstrip()
+        is_plain = line.count(b" ") == width  # some words of GloVe have spaces
+        if is_plain and not is_wanted(line[: line.index(b" ")]):
+            continue  # as most are
+        word, *parts = line.rsplit(maxsplit=width) or [b""]
         if is_wanted(word) or len(parts) != width:
             vector = _vector(parts, width)
             if vector is None:
