@@ -224,3 +224,32 @@ def put(buffer, values, first, axis):
     behind = [1] * (len(buffer.shape) - 1 - axis % len(buffer.shape))
     is_there = ops.reshape(is_there, (length, *behind))
     return ops.where(is_there, ops.tile(values, repeats), buffer)
+
+
+def random_states():
+    """The states of generators that Keras does not keep, byte tensors by device.
+
+    PyTorch draws what has no seed from its own generators, as `Dropout` of Keras does.
+    """
+    if keras.backend.backend() != "torch":
+        return {}
+    import torch
+
+    states = {"cpu": torch.get_rng_state()}
+    for number in range(torch.cuda.device_count()):
+        states[f"cuda:{number}"] = torch.cuda.get_rng_state(number)
+    return states
+
+
+def set_random_states(states):
+    """Sets what `random_states` gave, also as arrays; of devices that are there."""
+    if keras.backend.backend() != "torch":
+        return
+    import torch
+
+    for device, state in states.items():
+        state = torch.as_tensor(state, dtype=torch.uint8)
+        if device == "cpu":
+            torch.set_rng_state(state)
+        elif int(device.partition(":")[2]) < torch.cuda.device_count():
+            torch.cuda.set_rng_state(state, device)

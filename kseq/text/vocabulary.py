@@ -141,7 +141,7 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
     def adapt(self, texts):
         """Learns the tokens from texts, and forgets those it had.
 
-        Memory is bounded: `"sentence_piece"` learns from a million texts at most, drawn
+        Memory is bounded: `"sentence_piece"` learns from 400,000 texts at most, drawn
         from all; other splits forget the rarest of more than a million different
         symbols. `"byte"` and `"jamo"` have their tokens already.
 

@@ -11,6 +11,7 @@ from kseq.training.metrics import (
     TokenAccuracy,
     edit_distance,
 )
+from kseq.training.resume import Resume
 from kseq.training.spans import SpanScores, span_scores, spans
 from kseq.training.teacher_forcing import TeacherForcing, teacher_forcing
 from kseq.training.text_scores import text_scores
@@ -24,6 +25,7 @@ __all__ = [
     "ExactMatch",
     "GenerationScores",
     "LengthBatches",
+    "Resume",
     "SaveBest",
     "SequenceCrossentropy",
     "SpanScores",

@@ -1,5 +1,7 @@
 """What all data sets of kseq are: Keras' own, read ahead by more than one thread."""
 
+import sys
+
 import keras
 
 
@@ -39,6 +41,18 @@ class BatchDataset(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         return self.batch(self._first + index)
+
+    def on_epoch_begin(self):
+        """Drops what Keras has read ahead in an epoch before this one.
+
+        On JAX and PyTorch `fit` reads some batches to build the model. Keras keeps what
+        its threads have read besides, and gives it out first when the epoch begins, in
+        place of as many batches of that epoch, which nobody sees.
+        """
+        adapter = sys._getframe(1).f_locals.get("self")  # of Keras, which calls this
+        enqueuer = getattr(adapter, "enqueuer", None)
+        while enqueuer is not None and not enqueuer.ready_queue.empty():
+            enqueuer.ready_queue.get()
 
     def position(self):
         """Which epoch this is, for `start_at`; JSON can hold it."""

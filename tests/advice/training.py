@@ -8,6 +8,7 @@ from kseq.training import (
     EditDistanceRate,
     ExactMatch,
     GenerationScores,
+    Resume,
     SaveBest,
     SequenceCrossentropy,
     TokenAccuracy,
@@ -62,7 +63,42 @@ def generation_scores(scores, to_text=None):
     return GenerationScores(SOURCE, TARGET, scores, to_text)
 
 
+def resume(data=None, after=(), directory="first", **options):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    if data is None:
+        data = batches(X, Y[:, 0], batch_size=3)
+    callbacks = [Resume(directory), *after]
+    options = {"shuffle": False, "verbose": 0} | options
+    model.fit(data, callbacks=callbacks, **options)
+
+
+def resume_another(directory="first"):
+    resume()
+    resume(batches(X, Y[:, 0], batch_size=2), directory=directory)
+
+
 ADVICE = {
+    "arrays for a training that goes on": (
+        lambda: resume(X),
+        "Use `kseq.training.batches`, `teacher_forcing` or `windows`.",
+        resume,
+    ),
+    "batches that are shuffled again": (
+        lambda: resume(shuffle=True),
+        "Pass `shuffle=False` to `fit`, and give `steps` to the data set.",
+        lambda: resume(batches(X, Y[:, 0], steps=2, batch_size=3), shuffle=False),
+    ),
+    "a callback behind the last": (
+        lambda: resume(after=[keras.callbacks.TerminateOnNaN()]),
+        "Put it at the end.",
+        resume,
+    ),
+    "the directory of another training": (
+        resume_another,
+        "Name another directory for another training.",
+        lambda: resume_another("second"),
+    ),
     "a row of more tokens than a batch has room for": (
         lambda: batches([[4] * 9, [5]], [0, 1], batch_tokens=8),
         "Longer rows are left out by `max_length`.",

@@ -1,5 +1,7 @@
 """No epoch waits for the end of a pipeline that TensorFlow tunes."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -84,3 +86,26 @@ def test_an_error_in_a_batch_is_that_of_fit():
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     with pytest.raises(Exception, match="no such row"):
         model.fit(Broken([[3, 5, 2, 7, 4, 6]], batch_size=2), epochs=3, verbose=0)
+
+
+def test_fit_sees_every_row_once_an_epoch_on_every_backend():
+    class Watching(keras.layers.Layer):
+        def call(self, ids):
+            return keras.ops.cast(keras.ops.mean(ids, axis=1, keepdims=True), "float32")
+
+    class Seen(keras.losses.Loss):
+        rows = []
+
+        def call(self, y_true, y_pred):
+            with contextlib.suppress(Exception):  # not while JAX builds the model
+                self.rows += keras.ops.convert_to_numpy(y_true).ravel().tolist()
+            return keras.ops.mean(y_pred, axis=-1)
+
+    inputs = keras.Input((None,), dtype="int32")
+    outputs = keras.layers.Dense(1)(Watching()(inputs))
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", Seen(), metrics=["mae"], run_eagerly=True)
+    data = batches([[5 + i % 3] * (1 + i % 4) for i in range(200)], range(200), 4)
+    model.fit(data, epochs=2, verbose=0)
+    rows = Seen.rows[-400:]
+    assert sorted(rows[:200]) == sorted(rows[200:]) == list(range(200))

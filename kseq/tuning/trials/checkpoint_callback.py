@@ -7,10 +7,10 @@ import time
 import keras
 import numpy as np
 
+from kseq.training.states import plain_attributes
 from kseq.tuning.budget import validates
 from kseq.tuning.objectives import names_of
 from kseq.tuning.trials.checkpoints import (
-    plain_attributes,
     restore_attributes,
     restore_variables,
     save_checkpoint,

@@ -1,17 +1,14 @@
 """Checkpoints: the state of a training between two epochs, as a file of arrays."""
 
-import inspect
 import json
 import os
 
-import keras
 import numpy as np
 
+from kseq.training.states import tracked, values_of
 from kseq.tuning.trials.errors import FailedTrial
 from kseq.tuning.trials.files import replacing
 from kseq.tuning.trials.layout import CHECKPOINT
-
-PLAIN = (bool, int, float, str, type(None), np.integer, np.floating)
 
 
 def save_checkpoint(path, meta, arrays):
@@ -31,23 +28,8 @@ def load_checkpoint(path):
         return None
 
 
-def tracked(model):
-    """The variables that a checkpoint holds, with a name for each."""
-    owned = {"model": model.variables, "optimizer": model.optimizer.variables}
-    return {
-        f"{owner}/{number}": variable
-        for owner, variables in owned.items()
-        for number, variable in enumerate(variables)
-    }
-
-
 def variables(model):
-    arrays = {}
-    for name, variable in tracked(model).items():
-        array = keras.ops.convert_to_numpy(variable.value)
-        # NumPy's files know no bfloat16; float32 holds it exactly.
-        arrays[name] = array.astype("float32") if array.dtype.kind == "V" else array
-    return arrays
+    return values_of(tracked(model))
 
 
 def restore_variables(model, arrays):
@@ -62,26 +44,6 @@ def restore_variables(model, arrays):
         raise FailedTrial("its checkpoint was written by another model")
     for name, variable in mine.items():
         variable.assign(theirs[name])
-
-
-def plain_attributes(callback):
-    """What a callback has learnt, of plain values and lists of arrays.
-
-    Its settings are not among it: the new callback has them, and those of Keras turn
-    the sign of `min_delta` when they first see a metric.
-    """
-    values, arrays = {}, {}
-    settings = inspect.signature(type(callback).__init__).parameters
-    for name, value in vars(callback).items():
-        if name in settings:
-            continue
-        if isinstance(value, PLAIN):
-            is_numpy = isinstance(value, np.generic)
-            values[name] = value.item() if is_numpy else value
-        elif isinstance(value, list) and value:
-            if all(isinstance(item, np.ndarray) for item in value):
-                arrays[name] = value
-    return {"values": values, "arrays": arrays}
 
 
 def restore_attributes(callback, number, past):
