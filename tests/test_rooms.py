@@ -18,6 +18,7 @@ TRIALS = {
     "keras",
     "keras_tuner",
     "kseq.training.batch_dataset",
+    "kseq.training.states",
     "kseq.tuning.budget",
     "kseq.tuning.call_tree",
     "kseq.tuning.fingerprint",
