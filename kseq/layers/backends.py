@@ -38,6 +38,17 @@ def compiled(function):
     return function
 
 
+def compiled_for_cpu(function):
+    """Compiles where `available` says so at a call, and else runs as it is."""
+    fast = compiled(function)
+
+    @functools.wraps(function)
+    def run(*arguments):
+        return (fast if available() else function)(*arguments)
+
+    return run
+
+
 @contextlib.contextmanager
 def sharing():
     """Make what does the same inside, and so compile it, once; see `once`."""
@@ -121,23 +132,6 @@ def matmul(x, y):
     import torch
 
     return torch.matmul(x, y)
-
-
-def cross_entropy(token_ids, logits, is_real):
-    """`logsumexp(z) - z[y]` of token ids `(B, T)` in logits `(B, T, V)`.
-
-    Where a step is not real its logits may be NaN: the result, which then means
-    nothing, and all gradients are finite.
-    """
-    if keras.backend.backend() == "torch":
-        from kseq.layers.torch_kernels import CrossEntropy
-
-        return CrossEntropy.apply(token_ids, logits, is_real)
-    logits = ops.where(ops.expand_dims(is_real, -1), logits, ops.zeros_like(logits))
-    if keras.backend.backend() == "jax":  # which would take 0 times minus infinity
-        logits = ops.maximum(logits, -1e30)
-    # One fused operation; the gradient of a look-up in the logits is slow.
-    return ops.sparse_categorical_crossentropy(token_ids, logits, from_logits=True)
 
 
 def require(condition, message):

@@ -191,25 +191,32 @@ def dropout(inputs, share, seed):
 if keras.backend.backend() == "torch":
 
     class CrossEntropy(torch.autograd.Function):
-        """`logsumexp(z) - z[y]`, `(B, T)`: 0 where a step is not real.
+        """`cross_entropy` on PyTorch.
 
         PyTorch's own moves the vocabulary in front of the steps, where its gradient is
         three times as slow, and needs logits that are copied to be masked.
         """
 
         @staticmethod
-        def forward(context, token_ids, logits, is_real):
+        def forward(context, token_ids, logits, is_real, smoothing):
             places = token_ids.long().clamp(0, logits.shape[-1] - 1)[..., None]  # B T 1
             total = logits.logsumexp(-1)  # B T
             context.save_for_backward(places, logits, total, is_real)
-            likelihood = total - logits.gather(-1, places)[..., 0]
-            return torch.where(is_real, likelihood, 0.0)
+            context.smoothing = smoothing
+            losses = total - (1 - smoothing) * logits.gather(-1, places)[..., 0]
+            if smoothing:
+                losses -= smoothing * logits.mean(-1)
+            return torch.where(is_real, losses, 0.0)
 
         @staticmethod
         @torch.autograd.function.once_differentiable
         def backward(context, upstream):
             places, logits, total, is_real = context.saved_tensors
-            slope = (logits - total[..., None]).exp_().mul_(upstream[..., None])
-            slope.scatter_add_(-1, places, -upstream[..., None])
+            upstream, smoothing = upstream[..., None], context.smoothing
+            slope = (logits - total[..., None]).exp_()
+            if smoothing:
+                slope -= smoothing / logits.shape[-1]
+            slope *= upstream
+            slope.scatter_add_(-1, places, (smoothing - 1) * upstream)
             slope[~is_real] = 0.0
-            return None, slope, None
+            return None, slope, None, None

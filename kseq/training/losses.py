@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.layers import backends
-from kseq.layers.masking import apply_mask, mask_of, padding_mask
+from kseq.layers.cross_entropy import cross_entropy
+from kseq.layers.masking import mask_of, padding_mask
 from kseq.layers.validation import concrete_values, integer, rate, shapes_compatible
 
 
@@ -52,7 +52,8 @@ class SequenceCrossentropy(keras.losses.Loss):
         ValueError: `label_smoothing` is outside [0, 1), `pad_token_id` is no integer,
             `y_pred` is not `(B, T, V)` with the B and T of `y_true`, `sample_weight` is
             not of the sequences or the tokens, or a token id is not from 0 to V - 1.
-            Compiled, such an id makes the loss NaN, or is an error of TensorFlow's.
+            Compiled, such an id makes the loss NaN.
+        NotImplementedError: A gradient of the gradient is asked for.
 
     Example:
 
@@ -99,18 +100,11 @@ class SequenceCrossentropy(keras.losses.Loss):
         # Padding may have an id outside the vocabulary, which cannot be looked up.
         y_true = ops.where(real, y_true, 0)
         token_ids = ops.cast(y_true, "int32")  # B T
-        likelihood = backends.cross_entropy(token_ids, y_pred, real)  # B T
-        # Compiled, JAX would give the loss 0 to an id out of range, and make NaN an id.
+        losses = cross_entropy(token_ids, y_pred, real, self.label_smoothing)  # B T
+        # An id out of range would have the loss of another.
         is_known = (token_ids >= 0) & (token_ids < y_pred.shape[-1])
         is_known &= ops.cast(token_ids, y_true.dtype) == y_true
-        likelihood = ops.where(is_known, likelihood, float("nan"))
-        if not self.label_smoothing:
-            return likelihood
-        y_pred = apply_mask(y_pred, real)
-        uniform = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)  # B T
-        return (1.0 - self.label_smoothing) * likelihood + (
-            self.label_smoothing * uniform
-        )
+        return ops.where(is_known, losses, float("nan"))
 
     def get_config(self):
         return {
