@@ -89,22 +89,44 @@ def _on_cpu():
 
 
 def pull_back(function, arguments, gradients):
-    """The gradients of all arguments, from those of what the function returns."""
+    """The gradients of all arguments, from those of what a function returns first.
+
+    Returns:
+        `(gradients, rest)`, of which the rest is what the function returns second.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        _, pull, rest = jax.vjp(function, *arguments, has_aux=True)
+        return pull(gradients), rest
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
         tape.watch(arguments)
-        results = function(*arguments)
-    return tape.gradient(
+        results, rest = function(*arguments)
+    slopes = tape.gradient(
         results,
         arguments,
         output_gradients=gradients,
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
+    return slopes, rest
 
 
-def is_tracing():
-    """Tell whether TensorFlow is building a graph, which will run more than once."""
+def multiplies_as_fast_in_loops():
+    """Tell whether products are as fast inside of `compiled` as outside: on JAX.
+
+    There what is outside is compiled too, while TensorFlow has the library oneDNN.
+    """
+    return keras.backend.backend() == "jax"
+
+
+def is_traced(tensor):
+    """Tell whether a tensor stands for those of many calls, of a graph or of `jit`."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return isinstance(tensor, jax.core.Tracer)
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf

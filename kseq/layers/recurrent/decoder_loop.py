@@ -42,17 +42,17 @@ def all_steps(decoder, inputs, state, constants, inputs_mask, training):
     between = [
         decoder.dropout_layer(ones, training=training) for _ in decoder.cells[1:]
     ]
-    run = compiled_steps if is_covered(decoder) else keras_steps
+    run = compiled_steps if is_covered(decoder, inputs) else keras_steps
     return run(decoder, inputs, state, constants, inputs_mask, between, training)
 
 
-def is_covered(decoder):
+def is_covered(decoder, inputs):
     """Whether XLA may compile the loop by itself, where the model is not."""
     return (
         isinstance(decoder.cell, str)
         and not (decoder.feeds_output and is_quantized(decoder.readout))
         and backends.is_worth_compiling(decoder.units)
-        and backends.is_tracing()
+        and backends.is_traced(inputs)
     )
 
 

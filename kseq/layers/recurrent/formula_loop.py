@@ -1,8 +1,8 @@
 """The loop of a formula over a whole sequence, made to be fast.
 
-The inputs are multiplied before the loop, all steps at once; in the loop stands the
-product with the state alone; and the gradient gives the recurrent weights theirs in one
-product after a loop of its own.
+On TensorFlow the inputs are multiplied before the loop, all steps at once, and in the
+loop stands the product with the state alone. The gradient gives the weights theirs in
+one product after a loop of its own.
 
 Axes in shape comments: B batch, T steps, U units, G gates.
 """
@@ -13,6 +13,7 @@ import operator
 import keras
 from keras import ops
 
+from kseq.layers import backends
 from kseq.layers.backends import beginning, compiled, matmul
 from kseq.layers.recurrent.formulas import carried_sizes
 from kseq.layers.sums import total
@@ -20,13 +21,13 @@ from kseq.layers.sums import total
 
 def run(
     formula,
-    projected,
+    sequences,
     states,
-    kernel,
-    bias,
+    input_weights,
+    state_weights,
     mask,
     length,
-    kept=(),
+    kept=((), ()),
     reverse=False,
     training=False,
 ):
@@ -34,14 +35,15 @@ def run(
 
     Args:
         formula: A class of `formulas`.
-        projected: `(B, T, GU)`, the inputs times their kernel, with the bias.
+        sequences: `(B, T, D)`.
         states: The first states, each `(B, U)`; the first is the output.
-        kernel: `(U, GU)`, what the state is multiplied with.
-        bias: `(GU,)`, added to that product.
+        input_weights: The kernel `(D, GU)` of the inputs and its bias `(GU,)`.
+        state_weights: The kernel `(U, GU)` of the output and its bias `(GU,)`.
         mask: Boolean `(B, T)`, or None; a masked step leaves the states as they are.
         length: Integer tensor, the number of steps to run, at most T.
-        kept: What the state is multiplied with before its product, `(B, U)`: nothing,
-            one, or one for each gate. Dropout's, which has no gradient.
+        kept: What the inputs and the output are multiplied with before their products,
+            `(B, D)` and `(B, U)`: for each nothing, one, or one for each gate.
+            Dropout's, which has no gradient.
         reverse: Whether to begin with step `length - 1`.
         training: Whether to keep what the gradient needs, rather than to compute it
             again if a gradient is asked for.
@@ -50,53 +52,83 @@ def run(
         `(outputs (B, T, U), states)`: the state after each step, at its place whichever
         end the loop began with, and the states after the last.
     """
+    weights = [*input_weights, *state_weights]
+    weights = [ops.reshape(w, w.shape) for w in weights]  # no variables to TensorFlow
     masks = [] if mask is None else [mask]
-    kernel = ops.reshape(kernel, kernel.shape)  # on TensorFlow no longer a variable
-    arguments = (projected, kernel, bias, list(states), masks, list(kept), length)
-    num_constants = len(masks) + len(kept) + 1
+    kept = [list(each) for each in kept]
+    arguments = (sequences, weights, list(states), masks, kept, length)
+    num_constants = len(masks) + len(kept[0]) + len(kept[1]) + 1
+    after = slice(None, -1) if reverse else slice(1, None)
 
     @ops.custom_gradient
     def differentiable(*given):
         tensors = detached(arguments, given)
-        forward = functools.partial(_forward, formula, reverse)
-        histories, saved, last, _ = forward(training)(*tensors)
+        histories, saved, last = _forward(formula, reverse, training, *tensors)
 
         def gradient(*upstream):
-            if len(upstream) == 1 and isinstance(upstream[0], (list, tuple)):
-                [upstream] = upstream  # as JAX hands it over
-            traces = (histories, saved) if training else forward(True)(*tensors)[:2]
-            known = (list(given), *traces, list(upstream))
+            traces = histories, saved
+            if not training:
+                traces = _forward(formula, reverse, True, *tensors)[:2]
+            known = (list(given), *traces, unpacked(upstream))
 
             @ops.custom_gradient
             def backward(*flat):
                 given, *rest = detached(known, flat)
-                _, kernel, _, _, *read = keras.tree.pack_sequence_as(arguments, given)
-                return gradients(formula, reverse, kernel, *read, *rest), refuse
+                given = keras.tree.pack_sequence_as(arguments, given)
+                return _gradients(formula, reverse, given, *rest), refuse
 
             slopes = backward(*keras.tree.flatten(known))
             return *slopes, *(None for _ in range(num_constants))
 
-        outputs = histories[0][:, :-1] if reverse else histories[0][:, 1:]
+        outputs = histories[0][:, after] if training else histories[0]
         return (outputs, *last), gradient
 
     outputs, *last = differentiable(*keras.tree.flatten(arguments))
     return outputs, last
 
 
-def gradients(
-    formula, reverse, kernel, masks, kept, length, histories, saved, upstream
-):
-    """The gradients of `projected`, the kernel, the bias and the first states."""
-    backward = _backward(formula, reverse)
+def _forward(formula, reverse, saving, sequences, weights, states, masks, kept, length):
+    """What the loop gives: the states, what the gradient needs, the last states."""
+    kernel, bias, *state_weights = weights
+    inputs = [sequences, kernel, bias, kept[0]]
+    if not backends.multiplies_as_fast_in_loops():
+        inputs = [project(*inputs)]
+    loop = _forward_loop(formula, reverse, saving)
+    return loop(inputs, state_weights, states, masks, kept[1], length)[:3]
+
+
+def _gradients(formula, reverse, given, histories, saved, upstream):
+    """The gradients of the sequences, the four weights and the first states."""
+    sequences, (kernel, _, state_kernel, _), _, masks, kept, length = given
+    backward = _backward_loop(formula, reverse)
     d_projected, d_product, d_states = backward(
-        kernel, masks, kept, length, histories, saved, *upstream
+        state_kernel, masks, kept[1], length, histories, saved, *upstream
     )
     before = histories[0][:, 1:] if reverse else histories[0][:, :-1]  # B T U
+    return (
+        _gradient_of_inputs(kernel, kept[0], d_projected),
+        *_gradients_of_weights(sequences, kept[0], d_projected),
+        *_gradients_of_weights(before, kept[1], d_product),
+        *d_states,
+    )
+
+
+def _gradient_of_inputs(kernel, kept, upstream):
+    """That of `(B, T, D)`, times the kernel, from that of the products."""
+    batch, steps, _ = ops.shape(upstream)
+    turned = [ops.transpose(k) for k in split_gates(kernel, kept)]
+    pairs = zip(split_gates(rows(upstream), kept), turned, strict=True)
+    slopes = [ops.reshape(matmul(d, k), (batch, steps, -1)) for d, k in pairs]
     kept = [ops.expand_dims(share, 1) for share in kept]
-    pairs = zip(dropped(before, kept), split_gates(d_product, kept), strict=True)
-    d_kernel = [matmul(ops.transpose(rows(h)), rows(d)) for h, d in pairs]
-    d_kernel = ops.concatenate(d_kernel, axis=1)
-    return d_projected, d_kernel, total(rows(d_product), axis=0), *d_states
+    return sum(map(operator.mul, slopes, kept)) if kept else slopes[0]
+
+
+def _gradients_of_weights(factors, kept, upstream):
+    """Those of the kernel of `(B, T, D)`, and of the bias, each in one go."""
+    factors = dropped(factors, [ops.expand_dims(share, 1) for share in kept])
+    pairs = zip(factors, split_gates(upstream, kept), strict=True)
+    d_kernel = [matmul(ops.transpose(rows(x)), rows(d)) for x, d in pairs]
+    return ops.concatenate(d_kernel, axis=1), total(rows(upstream), axis=0)
 
 
 def shaped(gates, batch, sizes):
@@ -139,6 +171,13 @@ def detached(structure, flat):
     return keras.tree.pack_sequence_as(structure, flat)
 
 
+def unpacked(upstream):
+    """The gradients of several results, which JAX hands over as one tuple."""
+    if len(upstream) == 1 and isinstance(upstream[0], (list, tuple)):
+        [upstream] = upstream
+    return list(upstream)
+
+
 def refuse(*upstream):
     raise NotImplementedError(
         "The fast recurrent layers have no second gradient. Build the layer with "
@@ -149,26 +188,28 @@ def refuse(*upstream):
 
 
 @functools.cache
-def _forward(formula, reverse, saving):
-    """The loop; it gives its states between the steps, `(B, T + 1, U)` each.
+def _forward_loop(formula, reverse, saving):
+    """The loop: the states around the steps, `(B, T + 1, U)` each, gates, and the last.
 
-    Without `saving` it gives the output alone, and nothing of the gates.
+    Without `saving` it gives the output after each step alone, `(B, T, U)`, and nothing
+    of the gates.
     """
 
-    def forward(projected, kernel, bias, states, masks, kept, length):
-        batch, steps = ops.shape(projected)[:2]
-        units, dtype = kernel.shape[0], projected.dtype
+    def forward(inputs, state_weights, states, masks, kept, length):
+        batch, steps = ops.shape(inputs[0])[:2]
+        kernel, bias = state_weights
+        units, dtype = kernel.shape[0], kernel.dtype
         kernels = split_gates(kernel, kept)
 
         def buffer(steps, size):
             return ops.zeros((batch, steps, size), dtype)
 
-        first = length if reverse else 0
-        count = len(states) if saving else 1
-        histories = [write(buffer(steps + 1, units), s, first) for s in states[:count]]
-        sizes = [n * units for n in formula.saved]
+        histories, sizes = [buffer(steps, units)], carried_sizes(formula, units)
+        if saving:
+            first = length if reverse else 0
+            histories = [write(buffer(steps + 1, units), s, first) for s in states]
+            sizes = [n * units for n in formula.saved]
         saved = [buffer(steps, size) for size in sizes] if saving else []
-        sizes = sizes if saving else carried_sizes(formula, units)
         gates = [ops.zeros((batch, size), dtype) for size in sizes]
 
         def body(t, states, gates, histories, saved):
@@ -176,14 +217,15 @@ def _forward(formula, reverse, saving):
 
             def advance():
                 product = times(states[0], kernels, kept) + bias
-                inputs = read(projected, step)
-                new, gates = formula.advance(inputs, product, states)
+                new, gates = formula.advance(read_input(inputs, step), product, states)
                 gates = shaped(gates[: len(sizes)], batch, sizes)
                 return choose(masks, step, new, states), gates
 
             new, gates = unless_padding(masks, step, advance, (states, gates))
+            place = after if saving else step
             histories = [
-                write(h, s, after) for h, s in zip(histories, new[:count], strict=True)
+                write(h, s, place)
+                for h, s in zip(histories, new[: len(histories)], strict=True)
             ]
             if saving:
                 saved = [write(b, g, step) for b, g in zip(saved, gates, strict=True)]
@@ -200,7 +242,7 @@ def _forward(formula, reverse, saving):
 
 
 @functools.cache
-def _backward(formula, reverse):
+def _backward_loop(formula, reverse):
     """The loop back through the steps, for the gradients of all but the kernel."""
 
     def backward(kernel, masks, kept, length, histories, saved, d_outputs, *d_last):
@@ -271,6 +313,14 @@ def read(sequence, step):
     batch, _, *rest = ops.shape(sequence)
     start = beginning(len(rest) + 2, 1, step)
     return ops.squeeze(ops.slice(sequence, start, (batch, 1, *rest)), 1)
+
+
+def read_input(inputs, step):
+    """The product of a step's input: it is known, or made of `project`'s arguments."""
+    if len(inputs) == 1:
+        return read(inputs[0], step)
+    sequences, kernel, bias, kept = inputs
+    return times(read(sequences, step), split_gates(kernel, kept), kept) + bias
 
 
 def first_steps(sequence, length):

@@ -51,7 +51,7 @@ class FastLoop:
         sequences = apply_mask(sequences, mask)
         if self._has_kernel():
             return self._run_by_kernel(sequences, initial_state, mask, training)
-        if not self._is_covered():
+        if not self._is_covered(sequences):
             return self._run_by_keras(sequences, initial_state, mask, training)
         sequences = ops.cast(sequences, self.compute_dtype)
         length = ops.shape(sequences)[1]
@@ -134,28 +134,27 @@ class FastLoop:
         last = ops.where(ops.any(mask, axis=1, keepdims=True), last, first)
         return last, begin_with(first, outputs, mask) if self.return_sequences else last
 
-    def _is_covered(self):
+    def _is_covered(self, sequences):
         is_worth_it = backends.is_worth_compiling(self.cell.units)
         return is_worth_it and not self.unroll and is_plain(self.cell)
 
     def _run(self, sequences, states, mask, length, training):
         cell, dtype = self.cell, sequences.dtype
         states = [ops.cast(state, dtype) for state in states]
-        bias, recurrent_bias = formulas.split_bias(cell)
-        kernel, bias = ops.cast(cell.kernel, dtype), ops.cast(bias, dtype)
+        biases = formulas.split_bias(cell)
         kept = kept_recurrent = []
         if training:
             kept = as_list(cell.get_dropout_mask(sequences[:, 0]))
             kept_recurrent = as_list(cell.get_recurrent_dropout_mask(states[0]))
         return formula_loop.run(
             self.formula,
-            formula_loop.project(sequences, kernel, bias, kept),
+            sequences,
             states,
-            ops.cast(cell.recurrent_kernel, dtype),
-            ops.cast(recurrent_bias, dtype),
+            [ops.cast(x, dtype) for x in (cell.kernel, biases[0])],
+            [ops.cast(x, dtype) for x in (cell.recurrent_kernel, biases[1])],
             mask,
             ops.cast(length, "int32"),
-            kept_recurrent,
+            (kept, kept_recurrent),
             reverse=self.go_backwards,
             training=training,
         )

@@ -97,9 +97,10 @@ class RNN(FastLoop, keras.layers.RNN):
     def kernel_name(self):
         return KERNELS.get(type(self.cell))
 
-    def _is_covered(self):
+    def _is_covered(self, sequences):
         return (
-            backends.is_tracing()  # else each call would compile anew
+            backends.is_traced(sequences)  # else each call would compile anew
+            and not backends.multiplies_as_fast_in_loops()  # in which Keras' is as fast
             and not self.unroll
             and halves(self.cell) is not None
             and backends.is_worth_compiling(self.cell.recurrent_kernel.shape[0])

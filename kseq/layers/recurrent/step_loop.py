@@ -24,6 +24,7 @@ from kseq.layers.recurrent.formula_loop import (
     read,
     refuse,
     shaped,
+    unpacked,
     write,
 )
 from kseq.layers.sums import precise, total
@@ -84,8 +85,9 @@ def run_steps(
         histories, saved, _ = loops.forward[training](*tensors)
 
         def gradient(*upstream):
+            upstream = unpacked(upstream)
             kept = saved if training else loops.forward[True](*tensors)[1]
-            known = (arguments, histories, kept, list(upstream))
+            known = (arguments, histories, kept, upstream)
 
             @ops.custom_gradient
             def slopes(*flat):
@@ -99,7 +101,7 @@ def run_steps(
                 slopes = (d_inputs, d_states, d_floats, d_products, d_weights)
                 return tuple(keras.tree.flatten(slopes)), refuse
 
-            flat = keras.tree.flatten((given, histories, kept, list(upstream)))
+            flat = keras.tree.flatten((given, histories, kept, upstream))
             rest = len(others) + len(masks) + 1
             return *slopes(*flat), *(None for _ in range(rest))
 
@@ -167,7 +169,7 @@ class Loops:
             before = [read(h, begin) for h in histories]
             known = {name: read(v, place) for name, v in saved.items()}
             d_new = [d + read(u, place) for d, u in _zip(d_states, upstream)]
-            multiplied, gradients = self._step_back(
+            gradients, multiplied = self._step_back(
                 tensors, turned, place, before, known, d_new
             )
             d_read, d_states, d_f, d_w, d_p = gradients
@@ -189,7 +191,7 @@ class Loops:
         return d_states, d_inputs, d_floats, d_weights, *of_products
 
     def _step_back(self, tensors, turned, place, before, known, d_new):
-        """What one step multiplies, and the gradients of all that it takes.
+        """The gradients of all that one step takes, and what it multiplies.
 
         Args:
             tensors: As `run_steps` orders them.
@@ -201,19 +203,19 @@ class Loops:
         """
         inputs, _, floats, _, weights, others, masks, _ = tensors
         nothing = {name: ops.zeros_like(product) for name, product in known.items()}
-        multiplied = {}
 
         def take(inputs, states, floats, weights, added):
+            multiplied = {}
+
             def multiply(name, x):
                 multiplied[name] = x
                 return _known(known[name], x, turned[name], added[name])
 
             new = self._bound(others, multiply)(inputs, states, floats, weights)
-            return choose(masks, place, new[: len(states)], states)
+            return choose(masks, place, new[: len(states)], states), multiplied
 
         arguments = (read(inputs, place), before, floats, weights, nothing)
-        gradients = backends.pull_back(take, arguments, d_new)
-        return multiplied, gradients
+        return backends.pull_back(take, arguments, d_new)
 
     def _bound(self, others, multiply):
         """The step as a function of what it may be differentiated with."""

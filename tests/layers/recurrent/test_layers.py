@@ -75,7 +75,7 @@ def is_fast(layer):
     """Tell whether the loop is not Keras': torch's kernels drop no states."""
     if torch_kernels.available():
         return layer._has_kernel() or bool(layer.cell.recurrent_dropout)
-    return layer._is_covered()
+    return layer._is_covered(SEQUENCES)
 
 
 def number_of_states(layer):
@@ -403,7 +403,7 @@ def test_dropout_drops_the_same_features_at_every_step(layer_class):
     layer = layer_class(UNITS, dropout=0.5, return_sequences=True, seed=1)
     layer.build((None, None, D))
     randomize(layer)
-    assert layer._is_covered()
+    assert layer._is_covered(SEQUENCES)
     ones = np.ones((B, T, D), "float32")
     slope = gradient(lambda x: ops.sum(layer(x, training=True)[:, -1]), ones)
     assert ((slope == 0) == (slope[:, :1] == 0)).all()
@@ -477,7 +477,7 @@ def test_numbers_that_are_no_floats_are_read_as_in_keras(ours, theirs, dtype):
 
 def test_small_layers_are_left_to_keras_where_compiling_takes_longer(monkeypatch):
     monkeypatch.setattr(backends, "SMALLEST_UNITS", UNITS + 1)
-    is_fast = GRU(UNITS)._is_covered()
+    is_fast = GRU(UNITS)._is_covered(SEQUENCES)
     assert is_fast == (keras.backend.backend() == "jax" and backends.available())
 
 

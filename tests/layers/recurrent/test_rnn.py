@@ -85,7 +85,7 @@ CELLS = [*KERAS_CELLS, *VARIANTS, MinimalCell]
 def small_layers_and_eager_calls_are_compiled_too(monkeypatch):
     monkeypatch.setattr(backends, "SMALLEST_UNITS", 1)
     monkeypatch.setattr(
-        backends, "is_tracing", lambda: keras.backend.backend() == "tensorflow"
+        backends, "is_traced", lambda tensor: keras.backend.backend() != "torch"
     )
 
 
@@ -126,7 +126,7 @@ def run(layer, mask=None, states=None):
 )
 def test_the_numbers_and_gradients_are_those_of_keras(cell_class, go_backwards, mask):
     fast, slow = both(cell_class, go_backwards=go_backwards)
-    assert fast._is_covered()
+    assert fast._is_covered(SEQUENCES)
     states = first_states(slow)
     assert_close(run(fast, mask, states), run(slow, mask, states))
     found, expected = (
@@ -141,7 +141,7 @@ def test_the_numbers_and_gradients_are_those_of_keras(cell_class, go_backwards, 
 @pytest.mark.parametrize("cell_class", [keras.layers.SimpleRNNCell, *VARIANTS])
 def test_dropout_of_the_inputs_and_the_state_is_that_of_keras(cell_class):
     fast, slow = both(cell_class, {"dropout": 0.5, "recurrent_dropout": 0.5})
-    assert fast._is_covered()
+    assert fast._is_covered(SEQUENCES)
     for layer in (fast, slow):
         drop_the_same(layer.cell, SEQUENCES, UNITS)
     found, expected, plain = (
@@ -183,7 +183,7 @@ def test_every_option_of_keras_has_its_numbers(cell_class, options):
 )
 def test_what_is_not_covered_is_left_to_keras(cell_class, cell_options, options):
     fast, slow = both(cell_class, cell_options, **options)
-    assert not fast._is_covered()
+    assert not fast._is_covered(SEQUENCES)
     assert_close(run(fast, RIGHT), run(slow, RIGHT))
 
 
@@ -215,10 +215,10 @@ def test_a_cell_without_halves_and_a_small_one_are_left_to_keras(monkeypatch):
     )
     layer = RNN(stacked)
     layer.build((None, None, D))
-    assert not layer._is_covered()
+    assert not layer._is_covered(SEQUENCES)
     assert layer(SEQUENCES).shape == (B, UNITS)
     monkeypatch.setattr(backends, "SMALLEST_UNITS", UNITS + 1)
-    assert not both(PeepholeLSTMCell)[0]._is_covered()
+    assert not both(PeepholeLSTMCell)[0]._is_covered(SEQUENCES)
 
 
 @on_tensorflow
@@ -227,9 +227,9 @@ def test_eager_calls_are_left_to_keras_since_each_would_compile_anew(monkeypatch
     layer = RNN(keras.layers.GRUCell(32))
     layer.build((None, None, D))
     found = []
-    compiled(lambda: found.append(layer._is_covered()) or ops.zeros(()))()
+    compiled(lambda: found.append(layer._is_covered(SEQUENCES)) or ops.zeros(()))()
     assert found == [True]
-    assert not layer._is_covered()
+    assert not layer._is_covered(SEQUENCES)
 
 
 @on_tensorflow
@@ -281,7 +281,7 @@ def test_zoneout_is_the_same_in_both_loops(cell_class, monkeypatch):
         drawn = random_array(B, T, sum(layer._sizes), seed=2) > 0.5
         layer._draw = lambda _, drawn=drawn: ops.convert_to_tensor(drawn, "float32")
         monkeypatch.setattr(backends, "SMALLEST_UNITS", units)
-        assert layer._is_covered() == (units == 1)
+        assert layer._is_covered(SEQUENCES) == (units == 1)
         states = first_states(layer)
         layers.append(
             [
