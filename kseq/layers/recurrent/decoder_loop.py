@@ -1,4 +1,4 @@
-"""All steps of a recurrent decoder, in a loop of XLA or of Keras.
+"""All steps of a recurrent decoder, in a loop of formulas or of Keras.
 
 Axes in shape comments: B batch, T target steps, S source steps, D features, U units,
 G gates.
@@ -7,7 +7,7 @@ G gates.
 import keras
 from keras import ops
 
-from kseq.layers import backends
+from kseq.layers import backends, torch_kernels
 from kseq.layers.attention import nameless_config
 from kseq.layers.composition import is_quantized
 from kseq.layers.masking import step_mask
@@ -25,7 +25,7 @@ FORMULAS = {
 
 
 def all_steps(decoder, inputs, state, constants, inputs_mask, training):
-    """Takes all steps, where it pays in a loop that XLA compiles, else in Keras' own.
+    """Takes all steps, where it pays by formulas, else in a loop of Keras.
 
     Args:
         decoder: The `RecurrentDecoder`.
@@ -42,18 +42,18 @@ def all_steps(decoder, inputs, state, constants, inputs_mask, training):
     between = [
         decoder.dropout_layer(ones, training=training) for _ in decoder.cells[1:]
     ]
-    run = compiled_steps if is_covered(decoder, inputs) else keras_steps
+    run = formula_steps if is_covered(decoder, inputs) else keras_steps
     return run(decoder, inputs, state, constants, inputs_mask, between, training)
 
 
 def is_covered(decoder, inputs):
-    """Whether XLA may compile the loop by itself, where the model is not."""
-    return (
-        isinstance(decoder.cell, str)
-        and not (decoder.feeds_output and is_quantized(decoder.readout))
-        and backends.is_worth_compiling(decoder.units)
-        and backends.is_traced(inputs)
-    )
+    """Whether the loop may be one of formulas, of XLA or of PyTorch."""
+    if not isinstance(decoder.cell, str):
+        return False
+    if decoder.feeds_output and is_quantized(decoder.readout):
+        return False
+    is_compiled = backends.is_worth_compiling(decoder.units)
+    return is_compiled and backends.is_traced(inputs) or torch_kernels.available()
 
 
 def keras_steps(decoder, inputs, state, constants, inputs_mask, between, training):
@@ -82,8 +82,8 @@ def keras_steps(decoder, inputs, state, constants, inputs_mask, between, trainin
     return loop_over_time(advance_and_keep, inputs, states, mask)
 
 
-def compiled_steps(decoder, inputs, state, constants, inputs_mask, between, training):
-    """The steps in a loop of XLA, with the products of the inputs before it.
+def formula_steps(decoder, inputs, state, constants, inputs_mask, between, training):
+    """The steps by the formulas of the cells, with the products of the inputs before.
 
     `between` is what each layer's output is multiplied with, `(B, 1, U)`, but the last
     one's; the cell is known by its name.

@@ -1,4 +1,4 @@
-"""A loop over time that XLA compiles by itself, on TensorFlow, with its gradient.
+"""A loop over time that XLA compiles by itself, with its gradient.
 
 TensorFlow differentiates a loop by keeping every tensor of every step and by adding up
 the gradient of each weight step by step, and XLA cannot compile that where lengths are
@@ -71,6 +71,8 @@ def run_steps(
         List of the states after each step, `(B, T, U)` each, at its place whichever end
         the loop began with.
     """
+    if not backends.available():
+        return _run_eagerly(step, inputs, states, constants, products, masks, reverse)
     floats = {k: v for k, v in constants.items() if _is_float(v)}
     others = {k: v for k, v in constants.items() if k not in floats}
     # Tensors, which TensorFlow does not take for variables.
@@ -109,6 +111,21 @@ def run_steps(
         return tuple(h[:, after] for h in histories), gradient
 
     return list(differentiable(*keras.tree.flatten(arguments)))
+
+
+def _run_eagerly(step, inputs, states, constants, products, masks, reverse):
+    """All steps one by one, on PyTorch, which differentiates them."""
+
+    def multiply(name, x):
+        matrix, bias = products[name]
+        return matmul(x, matrix) + bias
+
+    steps = ops.unstack(inputs, axis=1)  # B D
+    histories = [None] * len(steps)
+    for place in reversed(range(len(steps))) if reverse else range(len(steps)):
+        new = step(steps[place], states, constants, multiply)[: len(states)]
+        states = histories[place] = choose(masks, place, new, states)
+    return [ops.stack(history, axis=1) for history in zip(*histories, strict=True)]
 
 
 class Loops:

@@ -1,4 +1,4 @@
-"""The compiled loop of the recurrent decoder against the loop of Keras."""
+"""The recurrent decoder's loop of formulas against the loop of Keras."""
 
 import itertools
 from unittest import mock
@@ -24,11 +24,12 @@ from tests.helpers import (
     randomize,
 )
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() == "torch", reason="PyTorch replays its steps"
-)
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow alone has such graphs"
+)
+
+where_loops_are_compiled = pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="nothing is compiled there"
 )
 
 B, T, S, D, M, UNITS = 3, 5, 7, 4, 11, 13
@@ -80,7 +81,10 @@ def build(name):
 
 
 def slopes(decoder, is_covered, masked, static):
-    """Outputs, and the gradients of all inputs and weights, compiled."""
+    """Outputs, and the gradients of all inputs and weights, compiled where it can be.
+
+    `static` says whether a graph of TensorFlow knows the shapes.
+    """
     calls = []
 
     def run(inputs, memory, state):
@@ -94,9 +98,11 @@ def slopes(decoder, is_covered, masked, static):
     choose = mock.patch.object(
         decoder_loop, "is_covered", lambda *_: calls.append(1) or is_covered
     )
-    differentiate = jax_slopes if keras.backend.backend() == "jax" else graph_slopes
+    differentiate = {"jax": jax_slopes, "torch": torch_slopes}
     with choose:
-        results = differentiate(decoder, run, static)
+        results = differentiate.get(keras.backend.backend(), graph_slopes)(
+            decoder, run, static
+        )
     assert calls
     return results
 
@@ -116,6 +122,16 @@ def jax_slopes(decoder, run, static):
     given = INPUTS, MEMORY, STATES[0][0], weights
     (*gradients, of_weights), outputs = differentiate(*given)
     return outputs, [*gradients, *of_weights]
+
+
+def torch_slopes(decoder, run, static):
+    import torch
+
+    given = (INPUTS, MEMORY, STATES[0][0])
+    given = [ops.convert_to_tensor(x).clone().requires_grad_() for x in given]
+    total, outputs = run(*given)
+    weights = [variable.value for variable in decoder.trainable_variables]
+    return outputs, torch.autograd.grad(total, [*given, *weights], allow_unused=True)
 
 
 def graph_slopes(decoder, run, static):
@@ -140,7 +156,7 @@ def graph_slopes(decoder, run, static):
 @pytest.mark.parametrize(
     "name, masked", list(itertools.product(DECODERS, [False, True]))
 )
-def test_the_compiled_loop_has_the_numbers_and_gradients_of_keras(name, masked):
+def test_the_loop_has_the_numbers_and_gradients_of_keras(name, masked):
     decoder = build(name)
     expected, expected_slopes = slopes(decoder, False, masked, static=True)
     for static in (True, False):
@@ -171,6 +187,7 @@ def test_the_number_of_rows_may_be_known_of_the_inputs_alone(name):
     assert_close(run(inputs, memory, state), expected)
 
 
+@where_loops_are_compiled
 def test_decoders_that_are_alike_are_compiled_once_and_have_their_own_weights(
     monkeypatch,
 ):
@@ -193,6 +210,7 @@ def test_decoders_that_are_alike_are_compiled_once_and_have_their_own_weights(
         assert_close(gradients, expected_slopes, atol=3e-5)
 
 
+@where_loops_are_compiled
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_is_that_of_keras(dtype):
     decoder = RecurrentDecoder("gru", UNITS, attention="luong", dtype=dtype)
@@ -223,6 +241,7 @@ def test_half_precision_trains(name, dtype):
     assert history["loss"][2] < history["loss"][0]
 
 
+@where_loops_are_compiled
 def test_a_model_of_unknown_lengths_trains_whether_or_not_xla_compiles_it_whole():
     losses = []
     for jit_compile in (False, True):
