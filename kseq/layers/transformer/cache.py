@@ -4,15 +4,22 @@ Axes in shape comments: B batch, S prefix steps, K beams, L cached steps, D feat
 H heads, N key heads, G query heads to each key head, C size of a head.
 """
 
+import functools
+
 from keras import ops
 
+from kseq.layers import backends
 from kseq.layers.backends import put
 from kseq.layers.positions import prefix_positions
-from kseq.layers.transformer.products import scores_of, sum_by_weights
+from kseq.layers.transformer.products import join, scores_of, sum_by_weights
+
+# A cache is cut into blocks of so many steps at least, of which those that nobody has
+# written yet are not read; more than so many take longer to compile than they save.
+STEPS_OF_BLOCK, MOST_BLOCKS = 64, 8
 
 
 def start_cache(attention, num_rows, num_beams, max_length):
-    """An empty cache for `max_length` steps L of rows B with beams K.
+    """An empty cache for `max_length` steps L of rows B with beams K, in blocks.
 
     What the beams write at one step stands side by side and stays where it is; a
     `lineage` says whose step belongs to whom; LK is one axis, K beams for each of L
@@ -20,14 +27,25 @@ def start_cache(attention, num_rows, num_beams, max_length):
     axis, which makes the product with a few queries several times as fast.
 
     Returns:
-        Keys `(B, N, C, LK)` and values `(B, N, LK, C)` by name.
+        Lists of keys `(B, N, C, LK)` and of values `(B, N, LK, C)`, by name, whose L
+        add up to `max_length`.
     """
     heads, size = attention.key_heads, attention.head_size
-    steps, dtype = max_length * num_beams, attention.compute_dtype
+    dtype = attention.compute_dtype
+    steps = [length * num_beams for length in block_lengths(max_length)]
     return {
-        "keys": ops.zeros((num_rows, heads, size, steps), dtype),
-        "values": ops.zeros((num_rows, heads, steps, size), dtype),
+        "keys": [ops.zeros((num_rows, heads, size, s), dtype) for s in steps],
+        "values": [ops.zeros((num_rows, heads, s, size), dtype) for s in steps],
     }
+
+
+def block_lengths(max_length):
+    """The steps of each block: all in one where a graph cannot leave out the others."""
+    if not backends.available():
+        return [max_length]
+    length = max(STEPS_OF_BLOCK, -(-max_length // MOST_BLOCKS))
+    firsts = range(0, max(max_length, 1), length)
+    return [min(length, max_length - first) for first in firsts]
 
 
 def attend_step(attention, query, cache, lineage, positions, prefix, prefix_mask=None):
@@ -48,15 +66,26 @@ def attend_step(attention, query, cache, lineage, positions, prefix, prefix_mask
         `(outputs (B, K, D), cache)`.
     """
     queries, cache = write_newest(attention, query, cache, positions)
-    keys, values = cache["keys"], cache["values"]
     beams, steps = lineage.shape[1:]
+    newest = positions[0, 0] * beams
     steps = ops.expand_dims(ops.arange(steps, dtype="int32"), 0)  # 1 L
     mask = own_steps(lineage)
     bias = by_beam(attention.bias_between(positions, steps), beams)
-    scores = scores_of(queries, keys)
+    scores = read_written(
+        lambda keys, _: scores_of(queries, keys), cache["keys"], 3, newest
+    )
+    scores = join(scores)
+
+    def read(weights):
+        def sum_of(values, places):
+            return sum_by_weights(weights[..., places], values)
+
+        first, *others = read_written(sum_of, cache["values"], 2, newest)
+        return sum(others, first)
+
     if not prefix:
         weights = attention.attention_weights(scores, mask, bias)
-        return attention.join_heads(sum_by_weights(weights, values)), cache
+        return attention.join_heads(read(weights)), cache
 
     earlier = scores_of(queries, ops.swapaxes(prefix["keys"], 2, 3))
     scores = ops.concatenate([earlier, scores], axis=-1)  # B N G K S+LK
@@ -70,7 +99,7 @@ def attend_step(attention, query, cache, lineage, positions, prefix, prefix_mask
         bias = ops.concatenate([bias_before, bias], axis=-1)
     weights = attention.attention_weights(scores, mask, bias)
     context = sum_by_weights(weights[..., :split], prefix["values"])
-    context = context + sum_by_weights(weights[..., split:], values)
+    context = context + read(weights[..., split:])
     return attention.join_heads(context), cache
 
 
@@ -85,9 +114,46 @@ def write_newest(attention, query, cache, positions):
     value = ops.transpose(ops.reshape(value, heads), (0, 2, 1, 3))  # B N K C
     newest = positions[0, 0] * beams
     return queries, {
-        "keys": put(cache["keys"], key, newest, axis=3),
-        "values": put(cache["values"], value, newest, axis=2),
+        "keys": put_into_block(cache["keys"], key, newest, axis=3),
+        "values": put_into_block(cache["values"], value, newest, axis=2),
     }
+
+
+def put_into_block(blocks, values, first, axis):
+    """The blocks with these values from step `first` on, which one of them holds."""
+    if len(blocks) == 1:
+        return [put(blocks[0], values, first, axis)]
+    new, size = [], values.shape[axis]
+    for block in blocks:
+        length = block.shape[axis]
+        place = ops.clip(first, 0, length - size)
+        start = backends.beginning(len(block.shape), axis, place)
+        before = ops.slice(block, start, ops.shape(values))
+        is_here = (first >= 0) & (first < length)
+        new.append(put(block, ops.where(is_here, values, before), place, axis))
+        first = first - length
+    return new
+
+
+def read_written(read, blocks, axis, newest):
+    """What `read(block, places)` gives of each block, or zeros where it is empty yet.
+
+    The newest step and the places are counted along the axis of all blocks.
+    """
+    results, first = [], 0
+    for block in blocks:
+        places = slice(first, first + block.shape[axis])
+        if first == 0:
+            results.append(read(block, places))
+        else:
+            run = functools.partial(read, block, places)
+            results.append(ops.cond(newest >= first, run, _zeros_like_result_of(run)))
+        first = places.stop
+    return results
+
+
+def _zeros_like_result_of(run):
+    return lambda: ops.zeros_like(run())  # of which only the shape is computed
 
 
 def own_steps(lineage):

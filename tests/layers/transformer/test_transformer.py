@@ -9,7 +9,9 @@ from kseq.layers import (
     TransformerDecoderBlock,
     TransformerEncoder,
     TransformerEncoderBlock,
+    backends,
 )
+from kseq.layers.transformer import cache
 from tests.helpers import (
     array,
     assert_close,
@@ -357,7 +359,11 @@ def test_rows_with_nothing_to_read_are_finite(cross_attention):
     ],
     ids=["none, grouped", "rotary", "relative, grouped", "grid, grouped"],
 )
-def test_step_by_step_equals_the_whole(cross_attention, shared, positions):
+@pytest.mark.parametrize("steps_of_block", [64, 2])
+def test_step_by_step_equals_the_whole(
+    cross_attention, shared, positions, steps_of_block, monkeypatch
+):
+    monkeypatch.setattr(cache, "STEPS_OF_BLOCK", steps_of_block)
     decoder = make_decoder(
         cross_attention=cross_attention,
         num_key_value_heads=shared,
@@ -464,3 +470,34 @@ def test_epsilon_must_be_positive(layer, value):
 def test_a_width_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="width 12 with num_heads=8"):
         TransformerEncoder()(SEQUENCES)
+
+
+@pytest.mark.parametrize(
+    ("max_length", "lengths"),
+    [(0, [0]), (1, [1]), (64, [64]), (65, [64, 1]), (1000, [125] * 8)],
+)
+def test_a_cache_is_cut_into_few_blocks_where_a_graph_can_leave_some_out(
+    max_length, lengths
+):
+    is_cut = backends.available()
+    assert cache.block_lengths(max_length) == (lengths if is_cut else [max_length])
+
+
+@pytest.mark.skipif(not backends.available(), reason="a cache is one block there")
+def test_blocks_that_are_not_written_are_not_read(monkeypatch):
+    """NaN in a later block, which a product with a weight of 0 would read."""
+    monkeypatch.setattr(cache, "STEPS_OF_BLOCK", 2)
+    decoder = make_decoder(cross_attention=False)
+    state, constants = decoder.start(MEMORY, max_length=5)
+    expected = array(decoder.step(INPUTS[:, :1], state, constants)[0])
+    blocks = [
+        part
+        for path, part in keras.tree.flatten_with_path(state)
+        if "values" in path and path[-1] > 0
+    ]
+    assert len(blocks) == 2 * len(decoder.blocks)
+    nan = [id(block) for block in blocks]
+    state = keras.tree.map_structure(
+        lambda part: part * np.nan if id(part) in nan else part, state
+    )
+    assert_close(decoder.step(INPUTS[:, :1], state, constants)[0], expected)
