@@ -67,7 +67,8 @@ def main(argv=None):
             f"Cores that others kept busy: at most {max(busy)}; below {machine.QUIET} "
             "the machine was quiet."
         )
-    machine.print_description(machine.describe())
+    described = {**machine.describe(), "backend": ", ".join(options.backends)}
+    machine.print_description(described)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(found, file, indent=1)
