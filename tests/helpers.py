@@ -597,6 +597,24 @@ def gradient(function, x):
     return array(x.grad)
 
 
+def gradient_of_a_slope(function, x):
+    """The gradient of the squares of a scalar function's gradient."""
+
+    def squares(x):
+        if keras.backend.backend() == "jax":
+            import jax
+
+            return ops.sum(jax.grad(function)(x) ** 2)
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        return ops.sum(tape.gradient(y, x) ** 2)
+
+    return gradient(squares, x)
+
+
 def recurrent_gradient(layer, sequences, states, mask, training):
     """The gradient of all that a recurrent layer reads, in one flat array.
 

@@ -35,6 +35,7 @@ ONLY_ON = {  # where others take what is wrong here, or have nothing like it
     "layers: a second gradient": ["tensorflow", "jax"],
     "layers: a second gradient of a decoder": ["tensorflow"],
     "layers: a second gradient of an encoder": ["tensorflow", "jax"],
+    "training: a second gradient of a loss": ["tensorflow", "jax"],
 }
 
 # What needs downloads, processes or packages: the advice, and the test that follows it.

@@ -62,6 +62,7 @@ MAY_IMPORT = {
         "keras",
         "numpy",
         "kseq.layers.backends",
+        "kseq.layers.cross_entropy",
         "kseq.layers.masking",
         "kseq.layers.validation",
         "kseq.token_rows",

@@ -33,18 +33,16 @@ def cross_entropy(token_ids, logits, is_real, smoothing=0.0):
 
     @ops.custom_gradient
     def differentiable(logits):
-        logits = ops.stop_gradient(logits)
-        losses, normalizer = _forward(smoothing)(token_ids, logits, is_real)
+        detached = ops.stop_gradient(logits)
+        losses, normalizer = _forward(smoothing)(token_ids, detached, is_real)
 
         def gradient(upstream):
-            known = token_ids, logits, is_real, normalizer
-
             @ops.custom_gradient
-            def slope(upstream):
-                upstream = ops.stop_gradient(upstream)
-                return _backward(smoothing)(*known, upstream), _refuse
+            def slope(*given):
+                given = [ops.stop_gradient(x) for x in given]
+                return _backward(smoothing)(token_ids, is_real, *given), _refuse
 
-            return slope(upstream)
+            return slope(logits, normalizer, upstream)
 
         return losses, gradient
 
@@ -71,7 +69,7 @@ def _forward(smoothing):
 def _backward(smoothing):
     """The gradient of the logits, `softmax(z) - (1 - e) onehot(y) - e / V`."""
 
-    def backward(token_ids, logits, is_real, normalizer, upstream):
+    def backward(token_ids, is_real, logits, normalizer, upstream):
         size = logits.shape[-1]
         slopes = ops.exp(logits - ops.expand_dims(normalizer, -1)) - smoothing / size
         is_true = ops.arange(size, dtype="int32") == ops.expand_dims(token_ids, -1)

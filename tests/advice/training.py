@@ -19,7 +19,7 @@ from kseq.training import (
     text_scores,
     windows,
 )
-from tests.helpers import random_array
+from tests.helpers import gradient_of_a_slope, random_array
 
 X, Y = random_array(7, 2), random_array(7, 1, seed=1)
 LARGE = 1e6 * X
@@ -29,6 +29,10 @@ OTHER_PADDING = np.array([[4, 5, 3], [6, 3, -1]])
 LOGITS = random_array(2, 3, 7)
 SOURCE, TARGET = [[4, 5], [6]], [[2, 4, 3], [2, 3]]
 TEXT = np.arange(4, 11)
+
+
+def curvature(loss):
+    assert np.abs(gradient_of_a_slope(lambda z: loss(IDS, z), LOGITS)).max() > 0
 
 
 def train(x=X, monitor="loss", optimizer="sgd", **options):
@@ -158,6 +162,14 @@ ADVICE = {
         lambda: SequenceCrossentropy()(IDS, IDS),
         "Two arrays of token ids are compared by `EditDistanceRate`.",
         lambda: EditDistanceRate()(IDS, IDS),
+    ),
+    "a second gradient of a loss": (
+        lambda: curvature(SequenceCrossentropy()),
+        "Take a loss of Keras: `keras.losses.SparseCategoricalCrossentropy("
+        "from_logits=True, ignore_class=0)`.",
+        lambda: curvature(
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
+        ),
     ),
     "ids without logits": (
         lambda: SequenceCrossentropy()(OTHER_PADDING, LOGITS),
