@@ -44,11 +44,13 @@ def by_tokens(lengths, rows, batch_tokens, multiple, random):
     Returns:
         As `by_rows`.
     """
-    longest = lengths.max(axis=0)[rows].astype("int64")  # N
-    rank = np.cumsum(np.bincount(longest) > 0)[longest]
-    more = (lengths[-1] - lengths[0])[rows]
-    key = rank * 2 * (longest.max() + 1) + np.where(rank % 2, more, -more)
+    longest = lengths.max(axis=0)[rows]  # N
+    rank = np.cumsum(np.bincount(longest) > 0, dtype="int32")[longest]
+    key = (lengths[-1] - lengths[0])[rows].astype("int64")
+    key[rank % 2 == 0] *= -1
+    key += rank.astype("int64") * (2 * (int(longest.max()) + 1))
     order = np.argsort(key, kind="stable")
+    del key, rank  # of many rows, each is large
     rows, longest = rows[order], longest[order]
     batches, first = [], 0
     while first < len(rows):
