@@ -1,7 +1,9 @@
 """Models that read token ids: what is none is refused, before Keras makes it one."""
 
 import keras
-from keras import tree
+from keras import ops, tree
+
+from kseq.layers import backends
 
 
 class TokenInputs:
@@ -12,6 +14,7 @@ class TokenInputs:
     """
 
     def __call__(self, inputs, *args, **kwargs):
+        inputs = ids_of_replicas(self, inputs)
         check_token_ids(self, inputs)
         return super().__call__(inputs, *args, **kwargs)
 
@@ -39,6 +42,24 @@ def check_token_ids(model, inputs):
             f'`.astype("int32")`; a series of numbers needs a model with '
             f"`{symbol.name}=kseq.layers.FeatureEmbedding(num_features, width)`."
         )
+
+
+def ids_of_replicas(model, inputs):
+    """Returns the inputs, ids in place of the means of ids.
+
+    Under a strategy of TensorFlow Keras builds metrics and losses from the mean of the
+    batches of the replicas, in double precision.
+    """
+    if not backends.is_building_replicas():
+        return inputs
+    try:
+        return tree.map_structure(
+            lambda x, given: ops.cast(given, x.dtype) if is_integer(x) else given,
+            model.input,
+            inputs,
+        )
+    except (TypeError, ValueError):
+        return inputs  # Keras says what is missing
 
 
 def is_integer(x):

@@ -156,6 +156,49 @@ def matmul(x, y):
     return torch.matmul(x, y)
 
 
+def num_replicas():
+    """Return among how many replicas of a model a batch is divided.
+
+    Those of a `tf.distribute` strategy, or the devices along the batch axis of a
+    distribution of Keras, which is JAX's.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.distribute.get_strategy().num_replicas_in_sync
+    distribution = keras.distribution.distribution()
+    if distribution is None or distribution.batch_dim_name is None:
+        return 1
+    mesh = distribution.device_mesh
+    return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
+
+
+def is_building_replicas():
+    """Tell whether Keras is building a model under a strategy, outside its replicas."""
+    if keras.backend.backend() != "tensorflow" or num_replicas() == 1:
+        return False
+    import tensorflow as tf
+
+    return not tf.executing_eagerly() and tf.distribute.in_cross_replica_context()
+
+
+def share_of_replica(weight):
+    """Return `n w / (w_1 + ... + w_n)` in a replica that has the weight `w`; else 1.
+
+    Keras takes the mean of what n replicas of `tf.distribute` compute, each on its part
+    of a batch, as if each part weighed the same. On JAX all arrays are whole.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return 1.0
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return 1.0
+    total = context.all_reduce("sum", weight)
+    return tf.math.divide_no_nan(context.num_replicas_in_sync * weight, total)
+
+
 def require(condition, message):
     """Stops a compiled function of TensorFlow, unless by XLA, with a message."""
     if keras.backend.backend() == "tensorflow" and not _IS_PORTABLE.get():

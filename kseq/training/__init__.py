@@ -2,6 +2,7 @@ from kseq.training import cli
 from kseq.training.batches import batches
 from kseq.training.callbacks import SaveBest, StopOnInterrupt
 from kseq.training.contrastive import ContrastiveLoss
+from kseq.training.distribution import EvenBatches
 from kseq.training.generation_scores import GenerationScores
 from kseq.training.length_batches import LengthBatches
 from kseq.training.losses import SequenceCrossentropy
@@ -22,6 +23,7 @@ from kseq.training.windows import windows
 __all__ = [
     "ContrastiveLoss",
     "EditDistanceRate",
+    "EvenBatches",
     "ExactMatch",
     "GenerationScores",
     "LengthBatches",

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseq.layers import backends
 from kseq.layers.cross_entropy import cross_entropy
 from kseq.layers.masking import mask_of, padding_mask
 from kseq.layers.validation import concrete_values, integer, rate, shapes_compatible
@@ -29,7 +30,8 @@ class SequenceCrossentropy(keras.losses.Loss):
     probability evenly onto the whole vocabulary. Computed in float32 at least,
     whatever the precision of the logits. Over several batches `fit` and `evaluate`
     report the mean that Keras takes of every loss, in which each batch weighs as much
-    as it has rows.
+    as it has rows. Where a batch is divided among the replicas of a `tf.distribute`
+    strategy, each part weighs as much as it has tokens, as on one device.
 
     Args:
         label_smoothing: The share `e`, in [0, 1).
@@ -93,7 +95,8 @@ class SequenceCrossentropy(keras.losses.Loss):
         check_ids(ops.where(real, y_true, 0), y_pred.shape[-1])
         y_true = ops.cast(y_true, self.dtype)  # unsigned, it would have no -1
         y_true = ops.where(real, y_true, float(self.pad_token_id))
-        return super().__call__(y_true, y_pred, weights)
+        loss = super().__call__(y_true, y_pred, weights)
+        return loss * backends.share_of_replica(ops.sum(weights))
 
     def call(self, y_true, y_pred):
         real = ops.not_equal(y_true, self.pad_token_id)  # B T

@@ -1,0 +1,110 @@
+"""Trains a model on one virtual device and on two; prints by how much they differ.
+
+    KERAS_BACKEND=jax python tests/training/distributed_training.py gru
+
+Two processes for each backend would not be the same program, so both trainings are in
+one, which must have made its devices before Keras is imported.
+"""
+
+import contextlib
+import json
+import os
+import sys
+
+BACKEND, KIND = os.environ["KERAS_BACKEND"], sys.argv[1]
+if BACKEND == "jax":
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=2"
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+
+import kseq  # noqa: E402
+from kseq.training import (  # noqa: E402
+    EditDistanceRate,
+    EvenBatches,
+    ExactMatch,
+    SaveBest,
+    SequenceCrossentropy,
+    TokenAccuracy,
+    teacher_forcing,
+)
+
+ROWS, BATCH = 21, 8  # the last batch has five rows
+
+
+def two_devices():
+    """The scope in which a model is on two devices."""
+    if BACKEND == "jax":
+        return keras.distribution.DataParallel().scope()
+    import tensorflow as tf
+
+    # As several strategies of one process share the counters of collective operations.
+    whole = tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"], whole).scope()
+
+
+def one_device():
+    if BACKEND == "jax":
+        first = keras.distribution.list_devices()[:1]
+        return keras.distribution.DataParallel(devices=first).scope()
+    return contextlib.nullcontext()
+
+
+def rows(seed):
+    random = np.random.default_rng(seed)
+    return [random.integers(4, 11, random.integers(2, 9)).tolist() for _ in range(ROWS)]
+
+
+def train(scope, path):
+    with scope:
+        keras.utils.set_random_seed(3)
+        model = kseq.encoder_decoder(11, 13, encoder=KIND, decoder=KIND, width=8)
+        data = EvenBatches(teacher_forcing(rows(0), rows(1), batch_size=BATCH), 2)
+        model.compile(
+            keras.optimizers.SGD(0.5),
+            loss=SequenceCrossentropy(label_smoothing=0.1),
+            metrics=[TokenAccuracy(), ExactMatch(), EditDistanceRate()],
+        )
+        best = SaveBest(path, monitor="loss")
+        # Keras' own shuffling of batches draws other numbers under a strategy.
+        options = {"epochs": 3, "verbose": 0, "shuffle": False, "callbacks": [best]}
+        history = model.fit(data, **options).history
+        searched = model.generate(rows(2)[:3], kseq.decoding.BeamSearch(2), 5)
+        scores = model.score(rows(2)[:3], searched)
+    return model, history, searched, scores
+
+
+def main():
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        [cpu] = tf.config.list_physical_devices("CPU")
+        devices = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, devices)
+    assert len(keras.distribution.list_devices()) == 2
+    single = train(one_device(), "one.keras")
+    double = train(two_devices(), "two.keras")
+    saved = keras.saving.load_model("two.keras")
+
+    def gap(found, expected):
+        pairs = zip(found, expected, strict=True)
+        return max(float(np.abs(np.array(x) - np.array(y)).max()) for x, y in pairs)
+
+    weights = [model.get_weights() for model in (single[0], double[0])]
+    print(
+        json.dumps(
+            {
+                "weights": gap(*weights),
+                "saved": gap(saved.get_weights(), weights[1]),
+                "moved": float(single[1]["loss"][0] - single[1]["loss"][-1]),
+                **{k: gap([double[1][k]], [single[1][k]]) for k in single[1]},
+                "token_ids": gap([double[2].token_ids], [single[2].token_ids]),
+                "scores": gap([double[3]], [single[3]]),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

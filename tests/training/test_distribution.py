@@ -1,0 +1,82 @@
+"""Training on several devices is training on one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kseq.training import EvenBatches, batches, teacher_forcing
+
+ROOT = Path(__file__).parents[2]
+CLOSE = {"weights": 1e-5, "loss": 1e-5, "scores": 1e-4}
+
+
+@pytest.mark.any_backend
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("kind", ["gru", "lstm", "transformer"])
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_two_devices_learn_what_one_learns(backend, kind, tmp_path):
+    pytest.importorskip(backend)
+    script = ROOT / "tests/training/distributed_training.py"
+    done = subprocess.run(
+        [sys.executable, str(script), kind],
+        cwd=tmp_path,
+        env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    gaps = json.loads(done.stdout.splitlines()[-1])
+    assert gaps.pop("moved") > 0.1, "something was learned"
+    assert gaps.keys() >= {"weights", "saved", "loss", "token_accuracy", "token_ids"}
+    too_much = {k: v for k, v in gaps.items() if v > CLOSE.get(k, 1e-6)}
+    assert not too_much
+
+
+def test_rows_of_ids_are_filled_up_by_padding():
+    data = teacher_forcing(
+        [[4, 5], [6], [7]], [[5, 3], [6, 6, 3], [7, 3]], shuffle=False
+    )
+    [(inputs, labels)] = EvenBatches(data, 4)
+    assert labels.shape[0] == inputs["source"].shape[0] == 4
+    assert not labels[3].any() and not inputs["target"][3].any()
+    [(whole, _)] = data
+    np.testing.assert_array_equal(inputs["source"][:3], whole["source"])
+
+
+def test_other_rows_that_are_filled_up_have_no_weight():
+    data = batches([[4, 5], [6], [7]], [1, 0, 1], sample_weight=[1, 2, 3], batch_size=2)
+    filled = EvenBatches(data, 4)
+    for index, (_, labels, weights) in enumerate(filled):
+        own = data[index][2]
+        assert len(labels) == 4
+        np.testing.assert_array_equal(weights, [*own, *[0] * (4 - len(own))])
+
+
+def test_epochs_are_those_of_the_data():
+    def made():
+        return batches([[4 + i] for i in range(9)], list(range(9)), batch_size=4)
+
+    data, filled = made(), EvenBatches(made(), 2)
+    for _ in range(2):
+        assert filled.position() == data.position()
+        for (inputs, *_), (expected, *_) in zip(filled, data, strict=True):
+            np.testing.assert_array_equal(inputs[: len(expected)], expected)
+        data.on_epoch_end()
+        filled.on_epoch_end()
+
+
+@pytest.mark.parametrize(
+    "data, multiple, message",
+    [
+        (np.ones((3, 2)), 2, "`data` must be a data set of kseq"),
+        (batches([[4]], [1]), 0, "`multiple` must be a positive integer"),
+    ],
+)
+def test_what_is_no_data_set_or_number_is_refused(data, multiple, message):
+    with pytest.raises(ValueError, match=message):
+        EvenBatches(data, multiple)
