@@ -33,7 +33,7 @@ def test_pieces_are_together_the_text(split, form):
     limit = {"max_tokens": 150} if split == "word_piece" else {}
     vocabulary = Vocabulary(split, form, **limit).adapt(TEXTS)
     random = np.random.default_rng(4)
-    rows = vocabulary.encode(TEXTS)
+    rows = list(vocabulary.encode(TEXTS))
     rows += [random.integers(0, vocabulary.size, 30).tolist() for _ in range(40)]
     for ids in rows:
         pieces = stream_of(vocabulary, ids)
@@ -88,7 +88,7 @@ BYTES = {
 def test_bytes_come_when_they_are_a_character(make):
     vocabulary = make()
     rng = np.random.default_rng(5)
-    ids = vocabulary.encode(["한국 e\u0301 ▁", "a👩‍👩‍👧"])
+    ids = list(vocabulary.encode(["한국 e\u0301 ▁", "a👩‍👩‍👧"]))
     ids += rng.integers(0, vocabulary.size, (50, 13)).tolist()
     for row in ids:
         pieces = stream_of(vocabulary, row)
