@@ -72,6 +72,12 @@ class TokenRows(collections.abc.Sequence):
 
     __hash__ = None
 
+    def __add__(self, other):
+        return [*self, *other]
+
+    def __radd__(self, other):
+        return [*other, *self]
+
     def __repr__(self):
         if len(self) <= SHOWN:
             return repr(list(self))

@@ -18,6 +18,7 @@ def test_rows_read_like_a_list_of_lists():
         [[], [8]],
     )
     assert rows.index([8]) == 2 and [] in rows and repr(rows) == repr(LISTS)
+    assert rows + [[1]] == [*LISTS, [1]] and [[1]] + rows == [[1], *LISTS]
     assert all(type(token) is int for row in rows for token in row)
     with pytest.raises(IndexError):
         rows[4]

@@ -150,7 +150,7 @@ import json, kseq
 model = kseq.text.TextToText.load({str(tmp_path / "model.keras")!r})
 texts = json.loads(input())
 print(json.dumps([best.text for [best] in model.generate(texts, max_length=5)]))
-print(json.dumps(model.source_vocabulary.encode(texts)))
+print(json.dumps(list(model.source_vocabulary.encode(texts))))
 """
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -204,7 +204,7 @@ def test_pieces_travel_with_a_saved_model_into_a_new_process(tmp_path):
     script = f"""
 import json, keras, kseq
 model = keras.saving.load_model({str(tmp_path / "model.keras")!r})
-print(json.dumps(model.layers[-1].encode(json.loads(input()))))
+print(json.dumps(list(model.layers[-1].encode(json.loads(input())))))
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
