@@ -18,7 +18,7 @@ from kseq.layers import (
 )
 from tests.helpers import randomize
 
-SOURCE_SIZE, TARGET_SIZE, LENGTH, PAD, START = 17, 19, 9, 0, 2
+SOURCE_SIZE, TARGET_SIZE, LENGTH, PAD, START, END = 17, 19, 9, 0, 2, 3
 SOURCE = [[4, 5, 6, 7, 3], [8], [9, 10, 4, 2, 2, 2, 3, 5], [16, 4]]
 PREFIX = [[4, 5], [6, 7], [7, 18]]
 HALVES = SinusoidalPositions(layout="halves", max_wavelength=50)
@@ -62,7 +62,8 @@ def model_of(
     for weight in model.weights:
         weight.assign(gain * weight)
     padding = np.arange(TARGET_SIZE) == PAD
-    model.head.bias.assign(np.where(padding, -60.0, np.linspace(-1, 1, TARGET_SIZE)))
+    bias = np.linspace(-1, 1, TARGET_SIZE) + 5 * (np.arange(TARGET_SIZE) == END)
+    model.head.bias.assign(np.where(padding, -60.0, bias))
     return model
 
 
@@ -108,6 +109,7 @@ def check_same(model, path, search):
     log_probs = result.token_log_probs[..., skipped:].sum(-1)
     lengths = result.lengths - skipped
     np.testing.assert_allclose(scores, log_probs / lengths**penalty, rtol=1e-4)
+    return result
 
 
 MODELS = {
@@ -167,7 +169,8 @@ def test_the_folder_writes_what_generate_writes(kind, tmp_path):
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize("search", [name for name in SEARCHES if name != "long beams"])
 def test_every_search_ends_as_ours_does(search, tmp_path):
-    check_same(model_of(), tmp_path / "written", SEARCHES[search])
+    result = check_same(model_of(), tmp_path / "written", SEARCHES[search])
+    assert result.ended.any(), "some end before the last step"
 
 
 @needs_engine
