@@ -25,7 +25,7 @@ cased = [c for c in characters if unicodedata.category(c) == "Lu"]
 accented = [c + "\\u0303\\u0307" for c in cased]
 texts = ["TITLE", *cased, *accented, "\\u03a3\\u0391\\u03a3 I"]
 words = Vocabulary("character", lowercase=True).adapt(texts)
-ids = words.encode(texts)
+ids = list(words.encode(texts))
 print(json.dumps([words.tokens, ids, words.decode(ids)]))
 """
 
