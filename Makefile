@@ -13,7 +13,8 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 RUN := .venv/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check -q -q
 # The tests run side by side, one more than there are cores, since some wait for programs
-# that they run; four at most, each of up to 5 GB.
+# that they run; four at most, each of up to 5 GB. What XLA has compiled stays in memory,
+# so the tests of `PORTABLE` run apart from the others.
 WORKERS := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); \
 	echo $$((cores < 4 ? cores + 1 : 4)))
 PYTEST := $(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile
@@ -48,7 +49,8 @@ demo: .venv/recipes.stamp
 
 test test-thorough: export XLA_FLAGS ?= $(QUICKLY)
 test: lint
-	$(PYTEST) -m "not thorough"
+	$(PYTEST) -m "not thorough" $(PORTABLE)
+	$(PYTEST) -m "not thorough" $(addprefix --ignore ,$(PORTABLE))
 	KERAS_BACKEND=jax $(PYTEST) -m "not thorough" $(BRIEFLY) $(EXAMPLES)
 
 test-thorough: .venv/test.stamp

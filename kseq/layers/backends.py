@@ -38,17 +38,6 @@ def compiled(function):
     return function
 
 
-def compiled_for_cpu(function):
-    """Compiles where `available` says so at a call, and else runs as it is."""
-    fast = compiled(function)
-
-    @functools.wraps(function)
-    def run(*arguments):
-        return (fast if available() else function)(*arguments)
-
-    return run
-
-
 @contextlib.contextmanager
 def sharing():
     """Make what does the same inside, and so compile it, once; see `once`."""

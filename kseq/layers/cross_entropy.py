@@ -12,6 +12,9 @@ from keras import ops
 
 from kseq.layers import backends, torch_kernels
 
+# Fewer words are not worth what XLA takes to compile for each shape of a batch.
+SMALLEST_VOCABULARY = 256
+
 
 def cross_entropy(token_ids, logits, is_real, smoothing=0.0):
     """Returns `logsumexp(z) - (1 - e) z[y] - e mean(z)` for logits `z` of each step.
@@ -34,7 +37,7 @@ def cross_entropy(token_ids, logits, is_real, smoothing=0.0):
     @ops.custom_gradient
     def differentiable(logits):
         detached = ops.stop_gradient(logits)
-        losses, normalizer = _forward(smoothing)(token_ids, detached, is_real)
+        losses, normalizer = _forward(smoothing)(token_ids, is_real, detached)
 
         def gradient(upstream):
             @ops.custom_gradient
@@ -53,7 +56,7 @@ def cross_entropy(token_ids, logits, is_real, smoothing=0.0):
 def _forward(smoothing):
     """The losses, and `logsumexp(z)`: `(B, T)` each."""
 
-    def forward(token_ids, logits, is_real):
+    def forward(token_ids, is_real, logits):
         normalizer = ops.logsumexp(logits, axis=-1)  # B T
         places = ops.expand_dims(token_ids, -1)  # B T 1
         of_true = ops.take_along_axis(logits, places, axis=-1)[..., 0]  # B T
@@ -62,7 +65,7 @@ def _forward(smoothing):
             losses = losses - smoothing * ops.mean(logits, axis=-1)
         return ops.where(is_real, losses, 0.0), normalizer
 
-    return backends.compiled_for_cpu(forward)
+    return _compiled(forward)
 
 
 @functools.cache
@@ -77,7 +80,19 @@ def _backward(smoothing):
         slopes = slopes * ops.expand_dims(upstream, -1)
         return ops.where(ops.expand_dims(is_real, -1), slopes, 0.0)
 
-    return backends.compiled_for_cpu(backward)
+    return _compiled(backward)
+
+
+def _compiled(function):
+    """Compiles a function of `(token_ids, is_real, logits, ...)` where it pays."""
+    fast = backends.compiled(function)
+
+    def run(token_ids, is_real, logits, *rest):
+        is_large = logits.shape[-1] >= SMALLEST_VOCABULARY
+        is_fast = is_large and backends.available()
+        return (fast if is_fast else function)(token_ids, is_real, logits, *rest)
+
+    return run
 
 
 def _refuse(*upstream):

@@ -3,10 +3,16 @@ import numpy as np
 import pytest
 from keras import ops
 
+from kseq.layers import cross_entropy
 from kseq.training import ExactMatch, SequenceCrossentropy, TokenAccuracy
 from tests.helpers import gradient
 
 B, T, V = 3, 5, 7
+
+
+@pytest.fixture(autouse=True)
+def small_vocabularies_are_compiled_too(monkeypatch):
+    monkeypatch.setattr(cross_entropy, "SMALLEST_VOCABULARY", 1)
 
 
 @pytest.fixture
