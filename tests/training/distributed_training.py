@@ -11,8 +11,8 @@ import json
 import os
 import sys
 
-BACKEND, KIND = os.environ["KERAS_BACKEND"], sys.argv[1]
-if BACKEND == "jax":
+BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
+if BACKEND == "jax" and __name__ == "__main__":  # doctest imports it too
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=2"
 
@@ -56,10 +56,10 @@ def rows(seed):
     return [random.integers(4, 11, random.integers(2, 9)).tolist() for _ in range(ROWS)]
 
 
-def train(scope, path):
+def train(kind, scope, path):
     with scope:
         keras.utils.set_random_seed(3)
-        model = kseq.encoder_decoder(11, 13, encoder=KIND, decoder=KIND, width=8)
+        model = kseq.encoder_decoder(11, 13, encoder=kind, decoder=kind, width=8)
         data = EvenBatches(teacher_forcing(rows(0), rows(1), batch_size=BATCH), 2)
         model.compile(
             keras.optimizers.SGD(0.5),
@@ -75,7 +75,7 @@ def train(scope, path):
     return model, history, searched, scores
 
 
-def main():
+def main(kind):
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -83,8 +83,8 @@ def main():
         devices = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(cpu, devices)
     assert len(keras.distribution.list_devices()) == 2
-    single = train(one_device(), "one.keras")
-    double = train(two_devices(), "two.keras")
+    single = train(kind, one_device(), "one.keras")
+    double = train(kind, two_devices(), "two.keras")
     saved = keras.saving.load_model("two.keras")
 
     def gap(found, expected):
@@ -107,4 +107,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
