@@ -45,9 +45,9 @@ class CosineSimilarity(Layer):
     >>> import numpy as np
     >>> from kseq.layers import CosineSimilarity
     >>> similarity = CosineSimilarity(temperature=0.1)
-    >>> logits = similarity(np.array([[3.0, 4.0]]), np.array([[6.0, 8.0], [4.0, -3.0]]))
+    >>> logits = similarity(np.array([[3.0, 4.0]]), np.array([[6.0, 8.0], [0.0, 5.0]]))
     >>> np.array(logits).round(3).tolist()
-    [[10.0, 0.0]]
+    [[10.0, 8.0]]
 
     References:
         - [Radford et al., 2021](https://arxiv.org/abs/2103.00020), 2.3, 2.5
