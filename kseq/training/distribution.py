@@ -79,9 +79,13 @@ class EvenBatches(BatchDataset):
     def position(self):
         return self.data.position()
 
-    def _start_epoch(self, epoch):
-        super()._start_epoch(epoch)
-        self.data._start_epoch(epoch)
+    def start_at(self, position, first=0):
+        self._first = first
+        self.data.start_at(position)
+
+    def on_epoch_end(self):
+        self._first = 0
+        self.data.on_epoch_end()
 
 
 def is_integer(array):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kseq.training import EvenBatches, batches, teacher_forcing
+from kseq.training import EvenBatches, TokenDropout, batches, teacher_forcing
 
 ROOT = Path(__file__).parents[2]
 CLOSE = {"weights": 1e-5, "loss": 1e-5, "scores": 1e-4}
@@ -57,12 +57,28 @@ def test_other_rows_that_are_filled_up_have_no_weight():
         np.testing.assert_array_equal(weights, [*own, *[0] * (4 - len(own))])
 
 
-def test_epochs_are_those_of_the_data():
-    def made():
-        return batches([[4 + i] for i in range(9)], list(range(9)), batch_size=4)
+def nine_rows():
+    return batches([[4 + i] for i in range(9)], list(range(9)), batch_size=4)
 
-    data, filled = made(), EvenBatches(made(), 2)
+
+MADE = [nine_rows, lambda: TokenDropout(nine_rows(), 0.5)]
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_an_epoch_begins_where_that_of_the_data_does(made):
+    data, filled = made(), EvenBatches(made(), 4)
     for _ in range(2):
+        data.on_epoch_end()
+    filled.start_at(data.position(), 1)
+    for (inputs, *_), index in zip(filled, (1, 2), strict=True):
+        expected = data[index][0]
+        np.testing.assert_array_equal(inputs[: len(expected)], expected)
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_epochs_are_those_of_the_data(made):
+    data, filled = made(), EvenBatches(made(), 2)
+    for _ in range(3):
         assert filled.position() == data.position()
         for (inputs, *_), (expected, *_) in zip(filled, data, strict=True):
             np.testing.assert_array_equal(inputs[: len(expected)], expected)
