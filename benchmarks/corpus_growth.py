@@ -85,7 +85,7 @@ def times(options, rows):
 
 
 def bytes_of_plan(pairs):
-    """What the peak of memory grows by for a pair, ids not counted."""
+    """Growth of peak memory in bytes for each pair, ids not counted."""
     import numpy as np
 
     from kseq.token_rows import TokenRows, limits_of

@@ -114,7 +114,7 @@ def in_this_process(options):
 
 
 def clients(port, texts, number):
-    """What the server writes for clients, each of which has every so many-th text."""
+    """The texts written for clients that share them in turn, and milliseconds."""
 
     def client(own):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)

@@ -95,13 +95,9 @@ def main():
             "other_texts": {"graph": others},
         }
         rows = [
-            {
-                "case": "strings",
-                "system": name,
-                "metric": "tokens_per_s",
-                "value": value,
-            }
-            for name, value in figures.items()
+            {"case": "strings", "system": name, "metric": metric, "value": value}
+            for metric, values in figures.items()
+            for name, value in values.items()
         ]
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump({"machine": machine, "rows": rows}, file, indent=1)
@@ -110,7 +106,7 @@ def main():
 
 
 def by_generate(pipeline, texts, search, options):
-    """What `generate` writes, and its seconds."""
+    """The texts that `generate` writes, and its seconds."""
     size = options.batch_size
     batches = [texts[first : first + size] for first in range(0, len(texts), size)]
 
@@ -128,7 +124,7 @@ def by_generate(pipeline, texts, search, options):
 
 
 def by_graph(python, path, texts, options):
-    """What the graph writes in a process of its own, and its seconds."""
+    """The texts that the graph writes in its own process, and its seconds."""
     asked = [str(path), "texts", texts, options.batch_size, options.rounds]
     done = subprocess.run(
         [python, "-c", SERVE], input=json.dumps(asked), capture_output=True, text=True

@@ -22,9 +22,7 @@ QUANTIZATIONS = (
 )
 NUM_POSITIONS = 1024
 OPTIONS_FILE = "generation.json"
-WITHOUT_PENALTY = (
-    1e-30  # which makes no difference, and CTranslate2 does not stop early
-)
+WITHOUT_PENALTY = 1e-30  # no difference to a score, but CTranslate2 stops no sooner
 
 
 def export_to_ctranslate2(

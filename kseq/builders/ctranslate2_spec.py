@@ -59,7 +59,7 @@ def transformer_spec(model, num_positions):
 
 
 def check_model(model):
-    """Refuses a model that CTranslate2 cannot run, with the reason."""
+    """Raise unless CTranslate2 can run a model, with the reason."""
     if type(model) is not EncoderDecoder:
         refuse("a model of `kseq.encoder_decoder` or `kseq.one_to_many`", model)
     source, encoder, decoder = model.source, model.encoder, model.decoder
@@ -94,7 +94,7 @@ def check_model(model):
 
 
 def check_stack(stack):
-    """Refuses what the stacks of CTranslate2 lack."""
+    """Raise if a stack does what those of CTranslate2 cannot."""
     if stack.relative_bias is not None:
         refuse(
             "positions by rotation, or added to the embedding",
@@ -113,7 +113,7 @@ def check_stack(stack):
 
 
 def check_positions(stack, embedding):
-    """Refuses positions that CTranslate2 does not add."""
+    """Raise unless CTranslate2 can add the positions of an embedding."""
     positions = embedding.positions_layer
     if positions is None:
         return

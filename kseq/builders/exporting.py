@@ -51,7 +51,7 @@ def check_export(path, format, search):
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise ValueError(
-            f'A search is exported by TensorFlow, but for format="ctranslate2". '
+            'A search is exported by TensorFlow, but for format="ctranslate2". '
             f"Received: the backend {backend}. Save the model, and load and export it "
             "in a process with KERAS_BACKEND=tensorflow."
         )
@@ -73,7 +73,7 @@ def check_export(path, format, search):
 
 
 def refuse_arguments(format, **arguments):
-    """Refuses arguments that another format has."""
+    """Raise if an argument is given that only another format takes."""
     for name, value in arguments.items():
         if value is not None:
             raise ValueError(

@@ -5,7 +5,8 @@ import gzip
 import os
 import zlib
 
-GZIP = b"\x1f\x8b"  # how every such file begins
+from kseq.text.files import opened
+
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -58,11 +59,9 @@ class Lines:
 
 def lines_of(path):
     """An iterator of the lines of one file, which may be packed."""
-    with open(path, "rb") as file:
-        start = file.read(len(GZIP))
     number = 0
     try:
-        with (gzip.open if start == GZIP else open)(path, "rb") as file:
+        with opened(path) as file:
             for number, line in enumerate(file, 1):
                 if number == 1:
                     line = line.removeprefix(BYTE_ORDER_MARK)

@@ -1,8 +1,18 @@
-"""Vocabularies as JSON files, readable in any script."""
+"""Files of text: vocabularies as JSON, readable in any script, and what gzip packs."""
 
+import gzip
 import json
 import os
 import pathlib
+
+GZIP = b"\x1f\x8b"  # how every such file begins
+
+
+def opened(path):
+    """A file to read bytes from, unpacked if it is packed with gzip."""
+    with open(path, "rb") as file:
+        is_packed = file.read(len(GZIP)) == GZIP
+    return gzip.open(path) if is_packed else open(path, "rb")
 
 
 def write_json(path, content):

@@ -10,9 +10,10 @@ import zlib
 
 import numpy as np
 
+from kseq.text.files import opened
 from kseq.text.validation import shortened
 
-GZIP, FASTTEXT = b"\x1f\x8b", b"\xba\x16\x4f\x2f"  # how such files begin
+FASTTEXT = b"\xba\x16\x4f\x2f"  # how such files begin
 LONGEST_LINE, LONGEST_WORD = 1 << 20, 1 << 12  # bytes
 
 
@@ -29,7 +30,7 @@ def read_words(path, is_wanted):
         ValueError: The file is of another kind, is damaged, or ends too early.
     """
     try:
-        with _opened(path) as file:
+        with opened(path) as file:
             yield from _read(file, path, is_wanted)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise _damaged(path, f"gzip that is cut short or damaged: {error}") from error
@@ -39,12 +40,6 @@ def is_fasttext(path):
     """Tell whether a file is a whole model of fastText, which `.bin` may mean too."""
     with open(path, "rb") as file:
         return file.read(len(FASTTEXT)) == FASTTEXT
-
-
-def _opened(path):
-    with open(path, "rb") as file:
-        is_packed = file.read(len(GZIP)) == GZIP
-    return gzip.open(path) if is_packed else open(path, "rb")
 
 
 def _read(file, path, is_wanted):

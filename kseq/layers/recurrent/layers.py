@@ -219,14 +219,13 @@ class LSTM(FastLoop, keras.layers.LSTM):
 
     On a CPU a wide layer trains faster than Keras' (`benchmarks/recurrent.py`; twice as
     fast where most steps are padding in every row; of 64 units there is no difference),
-    on TensorFlow and JAX: the inputs are
-    multiplied before the loop, the loop is compiled by XLA whether or not the model
-    is, and the gradient has a closed form, so that each weight gets its own in one
-    product. On PyTorch it is a call of torch's own kernel (oneDNN, on a GPU cuDNN),
-    whatever the mask. Arguments, weights and files are those of Keras. The loop is left
-    to Keras with `unroll=True` or other activations, on TensorFlow and JAX on other
-    devices (a GPU has cuDNN), on TensorFlow below 32 units, and on PyTorch with
-    recurrent dropout or `use_cudnn=False`.
+    on TensorFlow and JAX: the loop is compiled by XLA whether or not the model is, and
+    the gradient has a closed form, so that each weight gets its own in one product; on
+    TensorFlow the inputs are multiplied before the loop. On PyTorch it is a call of
+    torch's own kernel (oneDNN, on a GPU cuDNN), whatever the mask. Arguments, weights
+    and files are those of Keras. The loop is left to Keras with `unroll=True` or other
+    activations, on TensorFlow and JAX on other devices (a GPU has cuDNN), on TensorFlow
+    below 32 units, and on PyTorch with recurrent dropout or `use_cudnn=False`.
 
     Args:
         units: Size U of the state.
@@ -280,14 +279,14 @@ class GRU(FastLoop, keras.layers.GRU):
 
     On a CPU a wide layer trains faster than Keras' (`benchmarks/recurrent.py`; twice as
     fast where most steps are padding in every row; of 64 units there is no difference),
-    on TensorFlow and JAX: the inputs are
-    multiplied before the loop, the loop is compiled by XLA whether or not the model
-    is, and the gradient has a closed form, so that each weight gets its own in one
-    product. On PyTorch it is a call of torch's own kernel (on a GPU cuDNN), whatever
-    the mask. Arguments, weights and files are those of Keras. The loop is left to Keras
-    with `unroll=True`, other activations or `reset_after=False`, on TensorFlow and JAX
-    on other devices (a GPU has cuDNN), on TensorFlow below 32 units, and on PyTorch
-    with recurrent dropout or `use_cudnn=False`.
+    on TensorFlow and JAX: the loop is compiled by XLA whether or not the model is, and
+    the gradient has a closed form, so that each weight gets its own in one product; on
+    TensorFlow the inputs are multiplied before the loop. On PyTorch it is a call of
+    torch's own kernel (on a GPU cuDNN), whatever the mask. Arguments, weights and files
+    are those of Keras. The loop is left to Keras with `unroll=True`, other activations
+    or `reset_after=False`, on TensorFlow and JAX on other devices (a GPU has cuDNN), on
+    TensorFlow below 32 units, and on PyTorch with recurrent dropout or
+    `use_cudnn=False`.
 
     Args:
         units: Size U of the state.
@@ -332,13 +331,13 @@ class SimpleRNN(FastLoop, keras.layers.SimpleRNN):
 
     On a CPU a wide layer trains faster than Keras' (`benchmarks/recurrent.py`; twice as
     fast where most steps are padding in every row; of 64 units there is no difference),
-    on TensorFlow and JAX: the inputs are
-    multiplied before the loop, the loop is compiled by XLA whether or not the model
-    is, and the gradient has a closed form, so that each weight gets its own in one
-    product. On PyTorch it is a call of torch's own kernel (on a GPU cuDNN), whatever
-    the mask. Arguments, weights and files are those of Keras. The loop is left to Keras
-    with `unroll=True` or other activations, on TensorFlow and JAX on other devices, on
-    TensorFlow below 32 units, and on PyTorch with recurrent dropout.
+    on TensorFlow and JAX: the loop is compiled by XLA whether or not the model is, and
+    the gradient has a closed form, so that each weight gets its own in one product; on
+    TensorFlow the inputs are multiplied before the loop. On PyTorch it is a call of
+    torch's own kernel (on a GPU cuDNN), whatever the mask. Arguments, weights and files
+    are those of Keras. The loop is left to Keras with `unroll=True` or other
+    activations, on TensorFlow and JAX on other devices, on TensorFlow below 32 units,
+    and on PyTorch with recurrent dropout.
 
     Args:
         units: Size U of the state.

@@ -23,8 +23,8 @@ def start_cache(attention, num_rows, num_beams, max_length):
 
     What the beams write at one step stands side by side and stays where it is; a
     `lineage` says whose step belongs to whom; LK is one axis, K beams for each of L
-    steps. The steps of the keys are their last
-    axis, which makes the product with a few queries several times as fast.
+    steps. The steps of the keys are their last axis, which makes the product with a few
+    queries several times as fast.
 
     Returns:
         Lists of keys `(B, N, C, LK)` and of values `(B, N, LK, C)`, by name, whose L
@@ -136,7 +136,7 @@ def put_into_block(blocks, values, first, axis):
 
 
 def read_written(read, blocks, axis, newest):
-    """What `read(block, places)` gives of each block, or zeros where it is empty yet.
+    """The results of `read(block, places)`, zeros for a block that is still empty.
 
     The newest step and the places are counted along the axis of all blocks.
     """
