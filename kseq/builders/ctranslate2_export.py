@@ -52,6 +52,12 @@ def export_to_ctranslate2(
             'format="ctranslate2" needs ctranslate2. Install it with '
             "`pip install kseq[export]`."
         )
+    is_bfloat16 = "bfloat16" in (quantization or "")
+    if is_bfloat16 and importlib.util.find_spec("torch") is None:
+        raise ImportError(
+            f'quantization="{quantization}" needs PyTorch, by which CTranslate2 '
+            "converts. Install it with `pip install kseq[torch]`."
+        )
     spec = transformer_spec(model, lengths)
     name_tokens(spec, model, names)
     spec.validate()

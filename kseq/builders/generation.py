@@ -222,7 +222,8 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
                 source and takes no prefix. "ctranslate2" takes one without it.
             quantization: How "ctranslate2" keeps weights: "int8" and "int16", of which
                 the products are quantized too, "float16", "bfloat16", "int8_float16" or
-                "int8_bfloat16"; float32 by default.
+                "int8_bfloat16", which need `pip install kseq[torch]` to be written;
+                float32 by default.
             vocabularies: The text of each token for "ctranslate2": a dictionary of
                 lists, "target" and, where there is one, "source".
 

@@ -177,6 +177,8 @@ def test_every_search_ends_as_ours_does(search, tmp_path):
     "quantization", ["int8", "float16", "int16", "bfloat16", "int8_float16"]
 )
 def test_a_quantized_folder_is_smaller_and_nearly_as_good(quantization, tmp_path):
+    if quantization == "bfloat16":
+        pytest.importorskip("torch")
     model = model_of(width=64)
     sizes = []
     for name, kind in (("exact", None), ("small", quantization)):

@@ -149,3 +149,13 @@ def test_an_engine_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"ctranslate2.*pip install kseq\[export\]"):
         model_of().export_generation("written", format="ctranslate2")
+
+
+@pytest.mark.parametrize("quantization", ["bfloat16", "int8_bfloat16"])
+def test_bfloat16_without_pytorch_is_refused(quantization, monkeypatch, tmp_path):
+    found = {"ctranslate2": True, "torch": None}
+    monkeypatch.setattr(importlib.util, "find_spec", found.get)
+    options = {"format": "ctranslate2", "quantization": quantization}
+    with pytest.raises(ImportError, match=r"PyTorch.*pip install kseq\[torch\]"):
+        model_of().export_generation(tmp_path / "written", **options)
+    assert not any(tmp_path.iterdir())
