@@ -615,10 +615,10 @@ def gradient_of_a_slope(function, x):
     return gradient(squares, x)
 
 
-def recurrent_gradient(layer, sequences, states, mask, training):
+def recurrent_gradient(layer, sequences, states, mask, training, all_outputs=False):
     """The gradient of all that a recurrent layer reads, in one flat array.
 
-    It returns sequences and states; outputs that are masked count for nothing.
+    It returns sequences and states; outputs that are masked count only if all do.
     """
     arrays = [sequences, *states, *(array(w) for w in layer.weights)]
     places = np.cumsum([x.size for x in arrays])[:-1]
@@ -635,7 +635,7 @@ def recurrent_gradient(layer, sequences, states, mask, training):
             outputs, *last = layer(
                 parts[0], mask=given, initial_state=first, training=training
             )
-        if mask is not None:
+        if mask is not None and not all_outputs:
             real = mask[:, ::-1] if layer.go_backwards else mask
             outputs = outputs * ops.convert_to_tensor(real[..., None], "float32")
         return sum(ops.sum(ops.sin(3 * y)) for y in (outputs, *last))

@@ -205,23 +205,20 @@ def _forward_loop(formula, reverse, saving):
             return ops.zeros((batch, steps, size), dtype)
 
         histories, sizes = [buffer(steps, units)], carried_sizes(formula, units)
+        begin, end = real_numbers(masks, length, steps, reverse)
         if saving:
-            first = length if reverse else 0
+            first = length - begin if reverse else begin
             histories = [write(buffer(steps + 1, units), s, first) for s in states]
             sizes = [n * units for n in formula.saved]
         saved = [buffer(steps, size) for size in sizes] if saving else []
         gates = [ops.zeros((batch, size), dtype) for size in sizes]
 
-        def body(t, states, gates, histories, saved):
+        def body(t, old, gates, histories, saved):
             step, _, after = places(t, length, reverse)
-
-            def advance():
-                product = times(states[0], kernels, kept) + bias
-                new, gates = formula.advance(read_input(inputs, step), product, states)
-                gates = shaped(gates[: len(sizes)], batch, sizes)
-                return choose(masks, step, new, states), gates
-
-            new, gates = unless_padding(masks, step, advance, (states, gates))
+            product = times(old[0], kernels, kept) + bias
+            new, gates = formula.advance(read_input(inputs, step), product, old)
+            gates = shaped(gates[: len(sizes)], batch, sizes)
+            new = choose(masks, step, new, old)
             place = after if saving else step
             histories = [
                 write(h, s, place)
@@ -232,10 +229,16 @@ def _forward_loop(formula, reverse, saving):
             return t + 1, new, gates, histories, saved
 
         _, last, gates, histories, saved = ops.while_loop(
-            lambda t, *_: t < length,
+            lambda t, *_: t < end,
             body,
-            (ops.zeros((), "int32"), list(states), gates, histories, saved),
+            (begin, list(states), gates, histories, saved),
         )
+        if masks:
+            numbers = numbers_of_places(histories[0], length, reverse, saving)
+            outside = [states[0], last[0]]
+            first, after = [ops.expand_dims(state, 1) for state in outside]
+            outputs = ops.where(numbers < begin, first, histories[0])
+            histories[0] = ops.where(numbers >= end, after, outputs)
         return histories, saved, last, gates
 
     return compiled(forward)
@@ -249,33 +252,37 @@ def _backward_loop(formula, reverse):
         batch, steps = ops.shape(d_outputs)[:2]
         turned = [ops.transpose(k) for k in split_gates(kernel, kept)]
         d_projected = ops.zeros((batch, steps, kernel.shape[1]), d_outputs.dtype)
+        begin, end = real_numbers(masks, length, steps, reverse)
+        d_states = list(d_last)
+        if masks:  # before the first real step and after the last the output stays
+            numbers = numbers_of_places(d_outputs, length, reverse)
+            is_after = (numbers >= end) & (numbers < length)
+            d_states[0] += total(ops.where(is_after, d_outputs, 0), axis=1)
 
         def body(t, d_states, d_projected):
-            step, begin, end = places(t, length, reverse)
+            step, before, after = places(t, length, reverse)
             d_states = [d_states[0] + read(d_outputs, step), *d_states[1:]]
-
-            def step_back():
-                before = [read(h, begin) for h in histories]
-                after = [read(h, end) for h in histories]
-                gates = [read(buffer, step) for buffer in saved]
-                moved = choose(masks, step, d_states, [0 * d for d in d_states])
-                d_inputs, d_before = formula.backward(moved, before, after, gates)
-                d_product = formula.gradient_of_product(d_inputs, gates)
-                d_before[0] = d_before[0] + times_turned(d_product, turned, kept)
-                if masks:
-                    stayed = [d - m for d, m in zip(d_states, moved, strict=True)]
-                    d_before = [d + s for d, s in zip(d_before, stayed, strict=True)]
-                return d_before, d_inputs
-
-            nothing = ops.zeros_like(read(d_projected, step))
-            d_before, d_inputs = unless_padding(
-                masks, step, step_back, (d_states, nothing)
+            gates = [read(buffer, step) for buffer in saved]
+            moved = choose(masks, step, d_states, [0 * d for d in d_states])
+            d_inputs, d_before = formula.backward(
+                moved,
+                [read(h, before) for h in histories],
+                [read(h, after) for h in histories],
+                gates,
             )
+            d_product = formula.gradient_of_product(d_inputs, gates)
+            d_before[0] = d_before[0] + times_turned(d_product, turned, kept)
+            if masks:
+                stayed = [d - m for d, m in zip(d_states, moved, strict=True)]
+                d_before = [d + s for d, s in zip(d_before, stayed, strict=True)]
             return t - 1, d_before, write(d_projected, d_inputs, step)
 
         _, d_states, d_projected = ops.while_loop(
-            lambda t, *_: t >= 0, body, (length - 1, list(d_last), d_projected)
+            lambda t, *_: t >= begin, body, (end - 1, d_states, d_projected)
         )
+        if masks:
+            is_before = (numbers >= 0) & (numbers < begin)
+            d_states[0] += total(ops.where(is_before, d_outputs, 0), axis=1)
         d_product = formula.gradient_of_product(d_projected, saved)
         return d_projected, d_product, d_states
 
@@ -297,15 +304,29 @@ def choose(masks, step, new, old):
     return [ops.where(real, n, o) for n, o in zip(new, old, strict=True)]
 
 
-def unless_padding(masks, step, run, stay):
-    """What `run` returns, or `stay` where the step is padding in every row.
+def real_numbers(masks, length, steps, reverse):
+    """Which steps the loop takes, `begin <= t < end`: those that are real in some row.
 
     So a batch that is filled up on either side costs what is real in it.
     """
     if not masks:
-        return run()
-    is_real = ops.any(read(masks[0], step))
-    return ops.cond(is_real, run, lambda: stay)
+        return ops.zeros_like(length), length
+    numbers = ops.arange(steps, dtype="int32")
+    is_real = ops.any(masks[0], axis=0) & (numbers < length)  # T
+    first = ops.min(ops.where(is_real, numbers, steps))
+    last = ops.max(ops.where(is_real, numbers, -1))
+    return (length - 1 - last, length - first) if reverse else (first, last + 1)
+
+
+def numbers_of_places(sequence, length, reverse, is_after=False):
+    """Which step of the loop is at each place of `(B, T, U)`: `(T, 1)`.
+
+    With `is_after`, which one has left there what comes after it.
+    """
+    places = ops.arange(ops.shape(sequence)[1], dtype="int32")[:, None]
+    if reverse:
+        return length - 1 - places
+    return places - 1 if is_after else places
 
 
 def read(sequence, step):

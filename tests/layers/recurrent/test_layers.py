@@ -292,10 +292,38 @@ def test_whichever_loop_runs_the_numbers_are_the_same(
     layer = layer_class(UNITS, **options)
     layer.build((None, None, D))
     randomize(layer)
-    for mask in (None, LEFT, RIGHT, MIXED):
+    for mask in (None, LEFT, RIGHT, MIXED, SPARSE):
         expected = by_the_cell_alone(layer, SEQUENCES, mask)
         mask = None if mask is None else ops.convert_to_tensor(mask)
         assert_close(layer(SEQUENCES, mask=mask), expected)
+
+
+@where_it_is_fast
+@pytest.mark.parametrize("go_backwards", [False, True])
+@pytest.mark.parametrize("mask", [MIXED, SPARSE], ids=["mixed", "sparse"])
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_outputs_that_stay_at_padding_have_the_gradient_of_their_step(
+    layer_class, mask, go_backwards
+):
+    fast, slow = (
+        layer_class(
+            UNITS,
+            return_sequences=True,
+            return_state=True,
+            go_backwards=go_backwards,
+            unroll=unroll,
+        )
+        for unroll in (False, True)
+    )
+    for layer in (fast, slow):
+        layer.build((None, T, D))
+        randomize(layer)
+    states = [random_array(B, UNITS, seed=9 + i) for i in range(number_of_states(fast))]
+    found, expected = (
+        recurrent_gradient(layer, SEQUENCES, states, mask, True, all_outputs=True)
+        for layer in (fast, slow)
+    )
+    assert_close(found, expected, atol=2e-5)
 
 
 def by_the_cell_alone(layer, sequences, mask):
