@@ -138,6 +138,8 @@ class Worker:
             return json.loads(line)
         code = self.process.wait()
         self.errors.seek(0)
+        if code == -9:
+            raise Failed("it was killed; perhaps there was not enough memory")
         raise Failed(last_words(self.errors.read()) or f"ended with code {code}")
 
 
