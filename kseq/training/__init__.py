@@ -2,7 +2,7 @@ from kseq.training import cli
 from kseq.training.batches import batches
 from kseq.training.callbacks import SaveBest, StopOnInterrupt
 from kseq.training.contrastive import ContrastiveLoss
-from kseq.training.distribution import EvenBatches
+from kseq.training.distribution import EvenBatches, layout_map
 from kseq.training.generation_scores import GenerationScores
 from kseq.training.length_batches import LengthBatches
 from kseq.training.losses import SequenceCrossentropy
@@ -39,6 +39,7 @@ __all__ = [
     "batches",
     "cli",
     "edit_distance",
+    "layout_map",
     "span_scores",
     "spans",
     "teacher_forcing",

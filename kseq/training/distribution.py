@@ -1,4 +1,4 @@
-"""Batches that divide among several devices.
+"""Training on several devices: batches that divide among them, and weights that do.
 
 Axes in shape comments: B batch, T target steps.
 """
@@ -86,6 +86,59 @@ class EvenBatches(BatchDataset):
     def on_epoch_end(self):
         self._first = 0
         self.data.on_epoch_end()
+
+
+def layout_map(device_mesh, axis="model"):
+    """Say which weights of a model are cut, and how, among the devices of an axis.
+
+    For `keras.distribution.ModelParallel`, which Keras has on JAX, and models that one
+    device cannot hold. Of a Transformer each device has some heads, some of the hidden
+    features of each feed-forward network, and of each token some features; sums of what
+    the devices have are taken once for each attention and network. The axis must divide
+    the width, the heads and `intermediate_dim`. All other weights, recurrent ones too,
+    are whole on each device.
+
+    Args:
+        device_mesh: A `keras.distribution.DeviceMesh`.
+        axis: The name of its axis along which weights are cut.
+
+    Returns:
+        A `keras.distribution.LayoutMap`, to which further rules can be added.
+
+    Raises:
+        ValueError: The mesh has no such axis.
+
+    Example:
+
+    >>> import keras
+    >>> from kseq.training import layout_map
+    >>> devices = keras.distribution.list_devices()[:1]
+    >>> mesh = keras.distribution.DeviceMesh((1, 1), ["batch", "model"], devices)
+    >>> layouts = layout_map(mesh)
+    >>> layouts["transformer_encoder/block_0/attention/query/kernel"].axes
+    (None, 'model')
+    >>> layouts["transformer_encoder/block_0/attention/output/kernel"].axes
+    ('model', None)
+
+    References:
+        - [Shoeybi et al., 2019](https://arxiv.org/abs/1909.08053), 3
+    """
+    if axis not in device_mesh.axis_names:
+        raise ValueError(
+            f"`axis` must be one of the mesh: {list(device_mesh.axis_names)}. "
+            f"Received: axis={axis!r}. Make the mesh with it: "
+            '`keras.distribution.DeviceMesh((1, 2), ["batch", "model"])`.'
+        )
+    layouts = keras.distribution.LayoutMap(device_mesh)
+    widening = ".*attention/(query|key|value)", ".*feed_forward/widen"
+    narrowing = ".*attention/output", ".*feed_forward/narrow", ".*head"
+    for path in widening:
+        layouts[f"{path}/kernel"] = (None, axis)
+        layouts[f"{path}/bias"] = (axis,)
+    for path in narrowing:
+        layouts[f"{path}/kernel"] = (axis, None)
+    layouts[".*embedding/embeddings"] = (None, axis)
+    return layouts
 
 
 def is_integer(array):

@@ -1,6 +1,7 @@
 """Trains a model on one virtual device and on two; prints by how much they differ.
 
     KERAS_BACKEND=jax python tests/training/distributed_training.py gru
+    KERAS_BACKEND=jax python tests/training/distributed_training.py transformer model
 
 Two processes for each backend would not be the same program, so both trainings are in
 one, which must have made its devices before Keras is imported.
@@ -27,14 +28,19 @@ from kseq.training import (  # noqa: E402
     SaveBest,
     SequenceCrossentropy,
     TokenAccuracy,
+    layout_map,
     teacher_forcing,
 )
 
 ROWS, BATCH = 21, 8  # the last batch has five rows
 
 
-def two_devices():
-    """The scope in which a model is on two devices."""
+def two_devices(divided):
+    """The scope in which two devices have the batches, or a model, between them."""
+    if divided == "model":
+        mesh = keras.distribution.DeviceMesh((1, 2), ["batch", "model"])
+        layouts = layout_map(mesh)
+        return keras.distribution.ModelParallel(layout_map=layouts).scope()
     if BACKEND == "jax":
         return keras.distribution.DataParallel().scope()
     import tensorflow as tf
@@ -75,7 +81,7 @@ def train(kind, scope, path):
     return model, history, searched, scores
 
 
-def main(kind):
+def main(kind, divided="data"):
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -84,7 +90,9 @@ def main(kind):
         tf.config.set_logical_device_configuration(cpu, devices)
     assert len(keras.distribution.list_devices()) == 2
     single = train(kind, one_device(), "one.keras")
-    double = train(kind, two_devices(), "two.keras")
+    double = train(kind, two_devices(divided), "two.keras")
+    if divided == "model":
+        assert is_cut(double[0].encoder), "each device has a part of the weights"
     saved = keras.saving.load_model("two.keras")
 
     def gap(found, expected):
@@ -104,6 +112,11 @@ def main(kind):
             }
         )
     )
+
+
+def is_cut(layer):
+    [kernel] = [w for w in layer.weights if w.path.endswith("0/attention/query/kernel")]
+    return kernel.value.addressable_shards[0].data.shape != kernel.shape
 
 
 if __name__ == "__main__":

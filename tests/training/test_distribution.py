@@ -1,15 +1,24 @@
 """Training on several devices is training on one."""
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
-from kseq.training import EvenBatches, TokenDropout, batches, teacher_forcing
+from kseq.training import (
+    EvenBatches,
+    TokenDropout,
+    batches,
+    layout_map,
+    teacher_forcing,
+)
 
 ROOT = Path(__file__).parents[2]
 CLOSE = {"weights": 1e-5, "loss": 1e-5, "scores": 1e-4}
@@ -17,13 +26,23 @@ CLOSE = {"weights": 1e-5, "loss": 1e-5, "scores": 1e-4}
 
 @pytest.mark.any_backend
 @pytest.mark.sampled(3)
-@pytest.mark.parametrize("kind", ["gru", "lstm", "transformer"])
-@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
-def test_two_devices_learn_what_one_learns(backend, kind, tmp_path):
+@pytest.mark.parametrize(
+    ("backend", "kind", "divided"),
+    [
+        ("jax", "gru", "data"),
+        ("jax", "lstm", "data"),
+        ("jax", "transformer", "data"),
+        ("tensorflow", "transformer", "data"),
+        ("tensorflow", "gru", "data"),
+        ("tensorflow", "lstm", "data"),
+        ("jax", "transformer", "model"),
+    ],
+)
+def test_two_devices_learn_what_one_learns(backend, kind, divided, tmp_path):
     pytest.importorskip(backend)
     script = ROOT / "tests/training/distributed_training.py"
     done = subprocess.run(
-        [sys.executable, str(script), kind],
+        [sys.executable, str(script), kind, divided],
         cwd=tmp_path,
         env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -35,6 +54,48 @@ def test_two_devices_learn_what_one_learns(backend, kind, tmp_path):
     assert gaps.keys() >= {"weights", "saved", "loss", "token_accuracy", "token_ids"}
     too_much = {k: v for k, v in gaps.items() if v > CLOSE.get(k, 1e-6)}
     assert not too_much
+
+
+@pytest.mark.thorough
+def test_two_processes_learn_what_one_learns(tmp_path):
+    pytest.importorskip("jax")
+    script = ROOT / "tests/training/one_of_two_processes.py"
+    ports = [str(port) for port in free_ports(2)]
+    each = [["first.npz", "0", *ports], ["second.npz", "1", *ports], ["alone.npz"]]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for arguments in each
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=500)
+        assert process.returncode == 0, errors
+    first, second, alone = (
+        list(np.load(tmp_path / name).values()) for name, *_ in each
+    )
+    for one, other, expected in zip(first, second, alone, strict=True):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_allclose(one, expected, atol=1e-5)
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def test_a_layout_needs_its_axis():
+    devices = keras.distribution.list_devices()[:1]
+    mesh = keras.distribution.DeviceMesh((1, 1), ["batch", "model"], devices)
+    with pytest.raises(ValueError, match="`axis` must be one of the mesh"):
+        layout_map(mesh, "models")
 
 
 def test_rows_of_ids_are_filled_up_by_padding():
