@@ -1,4 +1,4 @@
-"""What README.md shows is run, and the commands it names exist."""
+"""What README.md and the guides show is run, and the commands they name exist."""
 
 import ast
 import builtins
@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GUARD = 'if __name__ == "__main__":'
+GUIDES = sorted((ROOT / "docs/guides").glob("*.md"))
 
 
 def blocks(markdown):
@@ -66,6 +67,29 @@ def test_the_examples_run_in_order_without_a_warning(readme, tmp_path, monkeypat
     assert program.strip(), "README.md has no ```python block to run"
     monkeypatch.chdir(tmp_path)
     exec(compile(program, "README.md", "exec"), {"__name__": "README"})
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
+def test_the_examples_of_a_guide_run_and_can_be_copied_alone(
+    path, tmp_path, monkeypatch
+):
+    page = path.read_text(encoding="utf-8")
+    for block in blocks(page):
+        assert unbound_names(block) == set(), block
+    monkeypatch.chdir(tmp_path)
+    exec(compile(python_blocks(page), path.name, "exec"), {"__name__": path.stem})
+
+
+def test_every_line_of_the_table_from_tfa_runs(tmp_path, monkeypatch):
+    [path] = (path for path in GUIDES if path.stem == "from_tfa_seq2seq")
+    page = path.read_text(encoding="utf-8")
+    namespace = {"__name__": path.stem}
+    monkeypatch.chdir(tmp_path)
+    exec(compile(python_blocks(page), path.name, "exec"), namespace)
+    rows = re.findall(r"^\| [^|]* \| [^|]* \| `([^|]+)` \|$", page, re.M)
+    assert len(rows) > 20
+    for line in rows:
+        exec(compile(line, line, "exec"), namespace)
 
 
 @pytest.mark.thorough
