@@ -93,13 +93,13 @@ def test_every_line_of_the_table_from_tfa_runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("path", [ROOT / "README.md", *GUIDES], ids=lambda p: p.stem)
 def test_an_example_that_starts_processes_runs_as_a_script(
-    readme, tmp_path, pytestconfig
+    path, tmp_path, pytestconfig
 ):
-    guarded = [block for block in blocks(readme) if GUARD in block]
-    assert guarded
+    page = path.read_text(encoding="utf-8")
     warnings = [f"-W{rule}" for rule in pytestconfig.getini("filterwarnings")]
-    for block in guarded:
+    for block in (block for block in blocks(page) if GUARD in block):
         (tmp_path / "script.py").write_text(block, encoding="utf-8")
         done = subprocess.run(
             [sys.executable, *warnings, "script.py"],
