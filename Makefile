@@ -29,7 +29,7 @@ BRIEFLY := tests/layers tests/decoding $(addprefix tests/builders/test_,every_sh
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-thorough test-torch bench lint format clean
+.PHONY: help demo test test-thorough test-torch docs bench lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo "make test        lint, all tests on TensorFlow, the portable ones on JAX"
 	@echo "make test-thorough  the cases of the same tests that make test leaves out"
 	@echo "make test-torch  the portable tests on PyTorch: layers, builders, decoding"
+	@echo "make docs        builds the documentation site in build/docs"
 	@echo "make bench       times kseq beside its peers (Keras, KerasHub, PyTorch)"
 	@echo "make lint        check style and format"
 	@echo "make format      mend style and format"
@@ -60,6 +61,10 @@ test-thorough: .venv/test.stamp
 
 test-torch: .venv/test.stamp .venv/torch.stamp
 	KERAS_BACKEND=torch $(PYTEST) $(PORTABLE) $(EXAMPLES)
+
+docs: .venv/docs.stamp
+	$(RUN) -m sphinx -b html --fail-on-warning --keep-going -q docs build/docs
+	@echo "Open build/docs/index.html"
 
 bench: .venv/benchmarks.stamp
 	$(RUN) benchmarks/overview.py

@@ -30,6 +30,7 @@ The others come with `import kseq`, so that Keras knows every class of a saved m
 """
 
 from importlib import import_module, metadata
+from typing import TYPE_CHECKING
 
 from kseq import decoding, layers, text, training
 from kseq.builders import (
@@ -45,6 +46,9 @@ from kseq.builders import (
     text_to_image,
     vision_transformer,
 )
+
+if TYPE_CHECKING:  # so that type checkers and editors know what is loaded later
+    from kseq import corpora, datasets, plots, tuning
 
 try:
     __version__ = metadata.version("kseq")

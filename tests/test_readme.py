@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GUARD = 'if __name__ == "__main__":'
-GUIDES = sorted((ROOT / "docs/guides").glob("*.md"))
+GUIDES = sorted([ROOT / "docs/start.md", *(ROOT / "docs/guides").glob("*.md")])
 
 
 def blocks(markdown):

@@ -20,3 +20,19 @@ from kseq.datasets.pairs import read_pairs
 from kseq.datasets.pictures import read_pictures
 from kseq.datasets.series import read_series
 from kseq.datasets.tagged import read_tagged
+
+__all__ = [
+    "DataSet",
+    "describe",
+    "disjoint",
+    "hold_out",
+    "load",
+    "names",
+    "read_columns",
+    "read_labelled",
+    "read_pairs",
+    "read_pictures",
+    "read_series",
+    "read_tagged",
+    "read_text",
+]

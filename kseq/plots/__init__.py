@@ -1,4 +1,17 @@
+"""Pictures of what a model does: attention, training curves, highlighted texts.
+
+Needs matplotlib: `pip install kseq[plots]`.
+"""
+
 from kseq.plots.attention import attention_heads, attention_heatmap
 from kseq.plots.figures import legible
 from kseq.plots.highlights import highlighted_texts
 from kseq.plots.history import training_curve
+
+__all__ = [
+    "attention_heads",
+    "attention_heatmap",
+    "highlighted_texts",
+    "legible",
+    "training_curve",
+]

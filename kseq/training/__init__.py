@@ -1,3 +1,15 @@
+"""Batches, losses, metrics and callbacks for Keras' own `compile` and `fit`.
+
+- Batches: `teacher_forcing` for models that write, `batches` for classifiers and
+  taggers, `windows` for long texts; `LengthBatches` and `TokenDropout` around them,
+  `EvenBatches` and `layout_map` for several devices.
+- Losses: `SequenceCrossentropy`, `ContrastiveLoss`.
+- Metrics: `TokenAccuracy`, `ExactMatch`, `EditDistanceRate`; `span_scores` of taggers,
+  `text_scores` (BLEU, chrF, error rates).
+- Callbacks: `SaveBest`, `Resume`, `StopOnInterrupt`, `Unfreeze`, `GenerationScores`.
+- `cli` has the argument types that the recipes share.
+"""
+
 from kseq.training import cli
 from kseq.training.batches import batches
 from kseq.training.callbacks import SaveBest, StopOnInterrupt

@@ -25,6 +25,7 @@ def text_scores(
         written: N texts.
         references: For each its reference, or a list of them.
         scores: Which of these, by name:
+
             - `"bleu"`, `"chrf"`, `"ter"`: sacrebleu's, 0 to 100, as it has them where
               told nothing else. Of TER less is better.
             - `"wer"`, `"cer"`: jiwer's share of words between white space, or of

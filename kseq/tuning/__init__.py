@@ -1,3 +1,14 @@
+"""Search spaces for hyperparameters, and a search over them, on KerasTuner.
+
+- Spaces: `Space` wraps a call, `Choice`, `Int`, `Float`, `Boolean` and `Fixed` stand in
+  for values, `Training` and `Decoding` add how a model is trained and decoded;
+  `spaces` has one for each builder.
+- `search` runs trials, each a process of its own, on this machine or on an executor.
+- `Results` is what it returns: the best models, a table, a report.
+- `MedianStopping` and `SuccessiveHalving` end trials early; `objective` names what is
+  searched for.
+"""
+
 from kseq.tuning import spaces
 from kseq.tuning.decoding import Decoding
 from kseq.tuning.dimensions import Boolean, Choice, Fixed, Float, Int

@@ -1,0 +1,76 @@
+"""Settings of the documentation site, which `make docs` builds."""
+
+import importlib.metadata
+import inspect
+import re
+
+project = "kseq"
+copyright = "the authors of kseq"
+release = importlib.metadata.version("kseq")
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+templates_path = ["templates"]
+exclude_patterns = ["templates", "design/README.md"]
+html_theme = "furo"
+html_title = "kseq"
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+autosummary_imported_members = True
+autosummary_ignore_module_all = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+napoleon_numpy_docstring = False
+napoleon_custom_sections = [("Call arguments", "params_style")]
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+
+SECTION = re.compile(r"(Args|Attributes|Call arguments|Returns|Raises|References):")
+
+
+def as_restructured_text(app, what, name, obj, options, lines):
+    """Rewrite what the docstrings have in the form of Markdown: code and links."""
+    written, prose = [], []
+    is_code = in_section = False
+
+    def finish_prose():
+        written.extend(without_markdown("\n".join(prose)).split("\n") if prose else [])
+        prose.clear()
+
+    for line, before in zip(lines, ["", *lines], strict=False):
+        in_section = in_section or bool(SECTION.match(line))
+        starts = line.startswith("    ") and not before.strip() and not in_section
+        if starts and not is_code:
+            finish_prose()
+            written.extend([".. code-block:: text", ""])
+            is_code = True
+        elif is_code and line.strip() and not line.startswith("    "):
+            is_code = False
+        (written if is_code else prose).append(line)
+    finish_prose()
+    lines[:] = written
+
+
+def signature_of_layer(app, what, name, obj, options, signature, return_annotation):
+    """Show the arguments of `__init__`, which Keras hides behind `*args, **kwargs`."""
+    if what != "class" or signature != "(*args, **kwargs)":
+        return None
+    parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
+    return str(inspect.Signature(parameters)), return_annotation
+
+
+def without_markdown(text):
+    text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``\\ ", text)
+    text = re.sub(r"\[([^]\n]+)\]\s?\((https?://[^)\s]+)\)", r"`\1 <\2>`__", text)
+    return text.replace("**kwargs", r"\*\*kwargs")
+
+
+def setup(app):
+    app.connect("autodoc-process-signature", signature_of_layer)
+    app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
