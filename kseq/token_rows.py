@@ -19,7 +19,7 @@ class TokenRows(collections.abc.Sequence):
 
     Args:
         flat: The ids of all rows, one behind the other, integers `(L,)`, in memory or
-            mapped from a file.
+            mapped from a file; or `(L, K)`, where each step has several.
         limits: Where each row begins and the last one ends, integers `(N + 1,)`.
 
     Example:

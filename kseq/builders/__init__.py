@@ -4,7 +4,7 @@ from kseq.builders.encoder_decoder import EncoderDecoder, encoder_decoder
 from kseq.builders.ensemble import ensemble
 from kseq.builders.generation import GenerativeModel
 from kseq.builders.image_tokenizer import ImageTokenizer, image_tokenizer
-from kseq.builders.many_to_many import many_to_many
+from kseq.builders.many_to_many import ManyToMany, many_to_many
 from kseq.builders.many_to_one import many_to_one
 from kseq.builders.mask_report import MaskReport, MaskRow, mask_report
 from kseq.builders.one_to_many import one_to_many
@@ -18,6 +18,7 @@ __all__ = [
     "EncoderDecoder",
     "GenerativeModel",
     "ImageTokenizer",
+    "ManyToMany",
     "MaskReport",
     "MaskRow",
     "TextToImageModel",

@@ -105,6 +105,12 @@ def check_models(models):
                 "`models` must hold functional models, or Sequential ones with a "
                 f"`keras.Input`. Received: {model!r}."
             )
+        if getattr(model, "crf", None) is not None:
+            raise ValueError(
+                "A model of an ensemble must give logits, of which probabilities are "
+                f"made. Received: {model.name}, which ends with a CRF, and so gives "
+                "potentials. Build it without `head`."
+            )
         if len(model.outputs) != 1:
             raise ValueError(
                 "A model of an ensemble must have one output, the logits. Received: "

@@ -5,10 +5,11 @@ Axes in shape comments: B batch, S steps, D features, U units.
 
 import keras
 
+from kseq.builders.crf import CRFOutputs
 from kseq.builders.shorthands import (
     as_embedding,
     as_encoder,
-    as_head,
+    as_step_head,
     checked_answers,
     checked_steps,
 )
@@ -51,7 +52,10 @@ def many_to_many(
         dropout: Share of the encoded features to drop in training, the same ones at
             every step.
         head: Layer `(B, S, U) -> (B, S, num_outputs)`. Defaults to a dense layer that
-            gives float32 logits.
+            gives float32 logits. `"crf"` is short for `kseq.layers.CRF(num_outputs)`,
+            which knows which labels go together, and has a loss of its own: compile
+            without one. Then a call gives potentials, and `predict` the scores of the
+            best paths, whose highest are the best labels (`ManyToMany`).
         name: Name of the model.
 
     Returns:
@@ -75,12 +79,22 @@ def many_to_many(
     >>> words, tags = np.array([[4, 5, 6], [7, 0, 0]]), np.array([[2, 1, 2], [1, 0, 0]])
     >>> history = model.fit(words, tags, verbose=0)
 
+    With a CRF, which here knows that no `I-` follows `O`:
+
+    >>> crf = kseq.layers.CRF(labels=["O", "B-city", "I-city"])
+    >>> model = kseq.many_to_many(source=11, num_outputs=3, width=8, head=crf)
+    >>> model.compile("adam", metrics=[kseq.training.TokenAccuracy(-1)])
+    >>> history = model.fit(words, tags, verbose=0)
+    >>> model.predict(words, verbose=0).argmax(axis=-1).shape  # the best paths
+    (2, 3)
+
     References:
         - [Graves, 2012](https://doi.org/10.1007/978-3-642-24797-2)
+        - [Huang et al., 2015](https://arxiv.org/abs/1508.01991) (with a CRF)
     """
     encoder = as_encoder(encoder, width, name="encoder")
     embedding = as_embedding(source, width, name="embedding", reader=encoder)
-    head = as_head(head, num_outputs)
+    head = as_step_head(head, num_outputs)
     dropout = keras.layers.Dropout(
         rate("dropout", dropout), noise_shape=(None, 1, None), name="dropout"
     )
@@ -92,5 +106,36 @@ def many_to_many(
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ManyToMany(TokenInputs, StepLabels, WholeFiles, keras.Model):
-    """The functional model that `kseq.many_to_many` returns."""
+class ManyToMany(CRFOutputs, TokenInputs, StepLabels, WholeFiles, keras.Model):
+    """The functional model that `kseq.many_to_many` returns.
+
+    Called with inputs and outputs it makes one of layers of your own. Where the last is
+    a `kseq.layers.CRF`, the model trains by the likelihood of paths, over the number of
+    real steps of a batch; `compile` takes no loss. A row counts by its weight, or by
+    the mean weight of its steps. A call gives potentials; metrics, `predict` and
+    `export` have the scores of the best paths, of which the highest of each step is the
+    best label.
+
+    Args:
+        inputs: Symbolic inputs, as for `keras.Model`.
+        outputs: Symbolic outputs.
+        name: Name of the model.
+
+    Raises:
+        ValueError: A CRF stands elsewhere than at the end.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from kseq.builders import ManyToMany
+    >>> from kseq.layers import CRF
+    >>> words = keras.Input((None,), dtype="int32")
+    >>> x = keras.layers.Embedding(11, 8, mask_zero=True)(words)
+    >>> x = keras.layers.Bidirectional(keras.layers.LSTM(8, return_sequences=True))(x)
+    >>> model = ManyToMany(words, CRF(num_labels=3)(x))
+    >>> model.compile("adam")
+    >>> ids, tags = np.array([[4, 5, 6], [7, 0, 0]]), np.array([[2, 1, 2], [1, 0, 0]])
+    >>> history = model.fit(ids, tags, verbose=0)
+    >>> potentials = model(ids)
+    >>> probabilities = model.crf.marginals(potentials)
+    """

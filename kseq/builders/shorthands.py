@@ -5,6 +5,7 @@ import numbers
 import keras
 
 from kseq.layers import (
+    CRF,
     AttentionPooling,
     ClassTokenPooling,
     Decoder,
@@ -129,6 +130,15 @@ def as_head(part, num_outputs):
     if part is None:
         return keras.layers.Dense(num_outputs, dtype="float32", name="head")
     return checked(part, "A head", "None for a dense one")
+
+
+def as_step_head(part, num_outputs):
+    """`"crf"` is short for `CRF(num_outputs)` in float32; else as `as_head`."""
+    num_outputs = positive_integer("num_outputs", num_outputs)
+    if isinstance(part, str):
+        one_of("head", part, ("crf",))
+        return CRF(num_outputs, dtype="float32", name="head")
+    return as_head(part, num_outputs)
 
 
 def checked(part, role, short):

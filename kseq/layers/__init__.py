@@ -3,6 +3,7 @@
 from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.caption_loss import CaptionLoss
 from kseq.layers.conditions import ClassEmbedding, VectorEmbedding
+from kseq.layers.crf import CRF
 from kseq.layers.decoder import Decoder
 from kseq.layers.dropout import Dropout, SourceDropout
 from kseq.layers.embeddings import FeatureEmbedding, TokenEmbedding
@@ -53,11 +54,13 @@ from kseq.layers.transformer.encoder import TransformerEncoder
 from kseq.layers.transformer.encoder_block import TransformerEncoderBlock
 from kseq.layers.transformer.feed_forward import FeedForward
 from kseq.layers.transformer.multi_head_attention import MultiHeadAttention
+from kseq.layers.word_characters import WordCharacterEmbedding
 
 __all__ = [
     "AttentionPooling",
     "BahdanauAttention",
     "Bidirectional",
+    "CRF",
     "CaptionLoss",
     "ClassEmbedding",
     "ClassToken",
@@ -103,6 +106,7 @@ __all__ = [
     "TransformerEncoderBlock",
     "VectorEmbedding",
     "VectorQuantizer",
+    "WordCharacterEmbedding",
     "Zoneout",
     "as_boolean_mask",
     "combine_masks",

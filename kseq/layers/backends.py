@@ -110,6 +110,11 @@ def multiplies_as_fast_in_loops():
     return keras.backend.backend() == "jax"
 
 
+def has_loops():
+    """Tell whether a `while_loop` is one of a graph; PyTorch takes step after step."""
+    return keras.backend.backend() != "torch"
+
+
 def is_traced(tensor):
     """Tell whether a tensor stands for those of many calls, of a graph or of `jit`."""
     if keras.backend.backend() == "jax":

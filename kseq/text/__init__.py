@@ -20,6 +20,7 @@ from kseq.text.loading import load
 from kseq.text.pipeline import Hypothesis, TextToText
 from kseq.text.vectors import TokenVectors, read_vectors
 from kseq.text.vocabulary import Vocabulary
+from kseq.text.word_characters import WordCharacterVocabulary
 from kseq.text.writer import TextWriter
 
 __all__ = [

@@ -83,7 +83,10 @@ class Continued(keras.Model):
 
 
 class Labelling(keras.Model):
-    """The probabilities that a model of logits gives, and which ids were read."""
+    """The best labels, their probabilities, and which ids were read.
+
+    The model within gives logits, or the "best_scores" and the "marginals" of a CRF.
+    """
 
     def __init__(self, reading):
         super().__init__(name="labelling", autocast=False)
@@ -93,8 +96,12 @@ class Labelling(keras.Model):
     def call(self, inputs):
         ids = inputs["source"]  # B S
         with portable():
-            logits = keras.ops.cast(self.reading(ids, training=False), "float32")
-        return {"ids": ids, "probabilities": keras.ops.softmax(logits)}
+            outputs = self.reading(ids, training=False)
+        if not isinstance(outputs, dict):
+            logits = keras.ops.cast(outputs, "float32")
+            outputs = {"best_scores": logits, "marginals": keras.ops.softmax(logits)}
+        best = keras.ops.argmax(outputs["best_scores"], axis=-1)
+        return {"ids": ids, "best": best, "probabilities": outputs["marginals"]}
 
 
 def labelled(vocabulary, labels, is_tagger, texts, outputs):
@@ -102,11 +109,11 @@ def labelled(vocabulary, labels, is_tagger, texts, outputs):
     import tensorflow as tf
 
     ids, probabilities = outputs["ids"], outputs["probabilities"]  # B S, B S L or B L
-    names = tf.gather(labels, tf.argmax(probabilities, axis=-1))
+    names = tf.gather(labels, outputs["best"])
     if not is_tagger:
         return {"labels": names, "probabilities": probabilities}
     options = vocabulary.split, vocabulary.normalization, vocabulary.lowercase
-    is_token = ids != vocabulary.pad_token_id
+    is_token = first_ids(ids) != vocabulary.pad_token_id
     return {
         "labels": tf.where(is_token, names, ""),
         "probabilities": tf.where(is_token[..., None], probabilities, 0.0),
@@ -127,10 +134,14 @@ def token_ids(vocabulary, texts, name, check=True):
         ids = vocabulary(texts)  # B S
     if not check:
         return ids
-    with all_of(
-        tf.reduce_any(ids != 0, axis=1), f"`{name}` must have at least one token each."
-    ):
+    has_tokens = tf.reduce_any(first_ids(ids) != 0, axis=1)
+    with all_of(has_tokens, f"`{name}` must have at least one token each."):
         return tf.identity(ids)
+
+
+def first_ids(ids):
+    """The ids `(B, S)`, of words that have their characters those of the words."""
+    return ids[..., 0] if len(ids.shape) == 3 else ids
 
 
 def all_of(are_right, message):

@@ -4,6 +4,7 @@ Axes in shape comments: B texts, S tokens, L labels.
 """
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from kseq.text.exporting import Labelling, export_from_texts, labelled
 from kseq.text.loading import Loadable
 from kseq.text.parts import checked, deserialize_parts, encode_some, serialize_parts
 from kseq.text.validation import at_least, shortened, strings
+from kseq.text.word_characters import WordCharacterVocabulary
 
 PARTS = ("model", "vocabulary")
 LENGTH_MULTIPLE = 16  # so that a compiled model meets few shapes
@@ -22,7 +24,7 @@ class Label:
     """What a model calls a text or a token.
 
     Attributes:
-        name: The most probable label.
+        name: The most probable label; of a model with a CRF that of the best path.
         probability: Its probability.
         probabilities: `(L,)`, those of all labels in their order.
 
@@ -45,7 +47,8 @@ class TextToLabels(Loadable, keras.Model):
 
     A model that gives one answer for each text, as those of `kseq.many_to_one`, is a
     classifier; one that gives an answer for each token, as those of
-    `kseq.many_to_many`, is a tagger.
+    `kseq.many_to_many`, is a tagger. One that ends with a `kseq.layers.CRF` gives each
+    token its label on the best path, and the probability of that label over all paths.
 
     Args:
         model: A model that maps token ids `(B, S)` to logits, `(B, L)` or `(B, S, L)`.
@@ -62,7 +65,7 @@ class TextToLabels(Loadable, keras.Model):
     Raises:
         ValueError: The model does not give a logit for each label, or knows fewer
             tokens than the vocabulary has; the vocabulary is none; the labels are not
-            different strings.
+            different strings, or not those of the model's CRF.
 
     Example:
 
@@ -85,10 +88,31 @@ class TextToLabels(Loadable, keras.Model):
         self.vocabulary = checked("vocabulary", vocabulary)
         self.labels = checked_labels(labels)
         self.model = checked_model(model, self.labels, vocabulary)
+        # What decodes potentials has the weights of the model, and is saved with it.
+        self.__dict__["decoding"] = decoding_of(model, self.labels)
         self.built = True
 
     def call(self, inputs, training=None):
         return self.model(inputs, training=training)
+
+    @functools.wraps(keras.Model.predict)
+    def predict(self, *args, **kwargs):
+        return self.model.predict(*args, **kwargs)
+
+    @functools.wraps(keras.Model.predict_on_batch)
+    def predict_on_batch(self, x):
+        return self.model.predict_on_batch(x)
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        if self.decoding is not None:
+            raise ValueError(
+                "A model with a CRF must be trained by itself, for it is its own loss. "
+                f"Received: {self.name}, which holds one. Compile and fit the model "
+                "within, `pipeline.model`."
+            )
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def label(self, texts, batch_size=64, allow_blank=False):
         """Finds the most probable label of each text, or of each of its tokens.
@@ -119,11 +143,11 @@ class TextToLabels(Loadable, keras.Model):
         )
         for first in range(0, len(order), size):
             chosen = order[first : first + size]
-            probabilities = self._probabilities(
+            best, probabilities = self._read(
                 [rows[i] for i in chosen], longest=len(rows[order[-1]])
             )
-            for i, row in zip(chosen, probabilities, strict=True):
-                results[i] = self._labels(row, len(rows[i]))
+            for i, numbers, row in zip(chosen, best, probabilities, strict=True):
+                results[i] = self._labels(numbers, row, len(rows[i]))
         return results
 
     def export_labels(self, path):
@@ -163,7 +187,7 @@ class TextToLabels(Loadable, keras.Model):
         ...     outputs = served(texts=tf.constant(["Anna works"]))
         ...     assert outputs["offsets"].numpy().tolist() == [[[0, 4], [5, 10]]]
         """
-        labelling = Labelling(self.model)
+        labelling = Labelling(self.decoding or self.model)
         is_tagger = len(self.model.output_shape) == 3
 
         def finish(texts, outputs):
@@ -202,21 +226,30 @@ class TextToLabels(Loadable, keras.Model):
             strings("names", names)  # which says how to mend it
         return find(list(names))
 
-    def _probabilities(self, rows, longest):
+    def _read(self, rows, longest):
+        """The numbers of the labels, B or B S, and probabilities, B L or B S L."""
         length = -(-len(rows[-1]) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-        ids = np.full((len(rows), min(length, longest)), self.vocabulary.pad_token_id)
+        columns = np.shape(rows[0][0])  # several where words have their characters
+        shape = len(rows), min(length, longest), *columns
+        ids = np.full(shape, self.vocabulary.pad_token_id)
         for row, tokens in zip(ids, rows, strict=True):
             row[: len(tokens)] = tokens
-        logits = self.model.predict_on_batch(ids.astype("int32"))
-        logits = np.asarray(keras.ops.convert_to_numpy(logits), "float64")
+        model = self.decoding or self.model
+        outputs = model.predict_on_batch(ids.astype("int32"))
+        if self.decoding is not None:
+            found = {k: keras.ops.convert_to_numpy(x) for k, x in outputs.items()}
+            return found["best_scores"].argmax(axis=-1), found["marginals"]
+        logits = np.asarray(keras.ops.convert_to_numpy(outputs), "float64")
         exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return exponents / exponents.sum(axis=-1, keepdims=True)  # B L or B S L
+        probabilities = exponents / exponents.sum(axis=-1, keepdims=True)
+        return probabilities.argmax(axis=-1), probabilities
 
-    def _labels(self, probabilities, length):
+    def _labels(self, best, probabilities, length):
         if probabilities.ndim == 2:
-            return [self._labels(step, length) for step in probabilities[:length]]
-        best = int(probabilities.argmax())
-        return Label(self.labels[best], float(probabilities[best]), probabilities)
+            steps = zip(best[:length], probabilities[:length], strict=True)
+            return [self._labels(number, step, length) for number, step in steps]
+        name = self.labels[int(best)]
+        return Label(name, float(probabilities[best]), probabilities)
 
     def get_config(self):
         parts = serialize_parts(self, PARTS)
@@ -251,11 +284,15 @@ def checked_model(model, labels, vocabulary):
             f"it with num_outputs={len(labels)}."
         )
     inputs = getattr(model, "inputs", None)
-    if inputs and len(inputs[0].shape) != 2:
+    has_characters = isinstance(vocabulary, WordCharacterVocabulary)
+    if inputs and len(inputs[0].shape) != 2 + has_characters:
+        source, axes = "`vocabulary.size`", "(B, S)"
+        if has_characters:
+            source, axes = "a `kseq.layers.WordCharacterEmbedding`", "(B, S, 1 + C)"
         raise ValueError(
-            "`model` must read token ids, of shape (B, S). Received: "
+            f"`model` must read token ids, of shape {axes}. Received: "
             f"{model!r}, which reads {inputs[0].shape}. Build it with "
-            "`vocabulary.size` as its source."
+            f"{source} as its source."
         )
     sizes = [layer.vocabulary_size for layer in model.layers if is_embedding(layer)]
     is_loading = not vocabulary.tokens  # its tokens are read after its config
@@ -266,6 +303,26 @@ def checked_model(model, labels, vocabulary):
             "`vocabulary.size`."
         )
     return model
+
+
+def decoding_of(model, labels):
+    """What decodes the potentials of a model that ends with a CRF; else None."""
+    crf = next((x for x in model.layers if hasattr(x, "best_scores")), None)
+    if crf is None:
+        return None
+    if not hasattr(model, "decoding_model"):
+        raise ValueError(
+            "A `model` with a CRF must be a `kseq.builders.ManyToMany`, which decodes "
+            f"what it gives. Received: model={model!r}. Make it of the same inputs and "
+            "outputs: `kseq.builders.ManyToMany(inputs, outputs)`."
+        )
+    if crf.labels not in (None, labels):
+        raise ValueError(
+            "`labels` must be those of the model's CRF, in their order. Received: "
+            f"{shortened(labels)} with a CRF of {shortened(crf.labels)}. Give "
+            "both the same list."
+        )
+    return model.decoding_model()
 
 
 def is_embedding(layer):

@@ -44,7 +44,8 @@ def batches(
 
     Args:
         inputs: N rows of token ids, as lists, arrays or one padded integer array
-            `(N, S)`, whose padding behind the last id is cut off; or of features, as
+            `(N, S)`, whose padding behind the last id is cut off; or what a
+            `kseq.text.WordCharacterVocabulary` encodes; or of features, as
             arrays `(S, D)` or one array `(N, S, D)`. Or what is no sequence and never
             padded: vectors, floats `(N, D)`; pictures `(N, H, W, C)`. Or a function of
             the number of an epoch, from 0, that gives them, so that each epoch may have
@@ -137,7 +138,7 @@ def batches(
         inputs,
         labels,
         label_weights(labels, sample_weight, class_weight),
-        pad_token_id if kind_of(inputs[0]) == "ids" else number("padding", padding),
+        padding_of(inputs, pad_token_id, padding),
         batch_size,
         shuffle,
         seed,
@@ -148,6 +149,12 @@ def batches(
         max_length,
         **kwargs,
     )
+
+
+def padding_of(inputs, pad_token_id, padding):
+    """What fills up rows: an id, also of words with their characters, or a number."""
+    is_ids = isinstance(inputs, FlatRows) or kind_of(inputs[0]) == "ids"
+    return pad_token_id if is_ids else number("padding", padding)
 
 
 def _cut_to_inputs(inputs, labels):

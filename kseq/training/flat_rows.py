@@ -15,8 +15,10 @@ PIECE = 1 << 22  # ids that are looked at together, where there may be very many
 class FlatRows(collections.abc.Sequence):
     """Rows of token ids as arrays, int32, that lie in one flat array.
 
+    A word with its characters is a row of ids itself.
+
     Args:
-        flat: The ids, integers `(L,)`, in memory or mapped from a file.
+        flat: The ids, integers `(L,)`, in memory or mapped from a file; or `(L, K)`.
         starts: Where each row begins, integers `(N,)` that never fall.
         lengths: How long each is, integers `(N,)`.
     """
@@ -35,7 +37,7 @@ class FlatRows(collections.abc.Sequence):
             limits = limits_of([len(row) for row in rows])
             flat = np.concatenate([row.astype("int32") for row in rows])
         starts, lengths = limits[:-1], np.diff(limits)
-        if pad_token_id is not None:
+        if pad_token_id is not None and flat.ndim == 1:
             filled = np.flatnonzero(lengths)
             ends = starts[filled] + lengths[filled] - 1
             for row in filled[flat[ends] == pad_token_id]:
@@ -67,10 +69,10 @@ class FlatRows(collections.abc.Sequence):
         return None
 
     def stacked(self, rows, length, padding):
-        """One array `(B, length)` of the rows with these numbers, filled up."""
+        """One array `(B, length, ...)` of the rows with these numbers, filled up."""
         lengths = self.lengths[rows, None]  # B 1
         places = np.arange(length)  # S
         inside = places < lengths  # B S
-        padded = np.full(inside.shape, padding, "int32")
+        padded = np.full((*inside.shape, *self.flat.shape[1:]), padding, "int32")
         padded[inside] = self.flat[(self.starts[rows, None] + places)[inside]]
         return padded

@@ -14,10 +14,13 @@ class TokenDropout(BatchDataset):
     one with the same probability; labels are let be.
 
     With `name="target"`, tokens that a decoder reads are dropped: it cannot count on
-    what it has written, and attends to its source.
+    what it has written, and attends to its source. Of words with their characters, as a
+    `kseq.text.WordCharacterVocabulary` encodes them, the words are dropped, and the
+    characters stay.
 
     Args:
-        data: A `keras.utils.PyDataset` of batches `(token_ids (B, S), labels)`, such as
+        data: A `keras.utils.PyDataset` of batches `(token_ids (B, S), labels)`, or with
+            ids `(B, S, 1 + C)` of words and their characters, such as
             `kseq.training.batches` gives, or with several inputs by name, as
             `teacher_forcing` does. Two threads ask for its batches, so each must follow
             from its index and the epoch alone.
@@ -80,12 +83,17 @@ class TokenDropout(BatchDataset):
                 f"{type(token_ids).__name__}. Of several inputs name one: "
                 '`name="target"`.'
             )
+        has_characters = token_ids.ndim == 3
+        words = token_ids[..., 0] if has_characters else token_ids  # B S
         random = np.random.default_rng([self.seed, self._epoch, index])
-        dropped = random.random(token_ids.shape) < self.dropout  # B S
-        dropped &= token_ids != self.pad_token_id
+        dropped = random.random(words.shape) < self.dropout
+        dropped &= words != self.pad_token_id
         if self.name == "target":
             dropped[:, 0] = False
-        token_ids = np.where(dropped, self._unknown(token_ids), token_ids)
+        words = np.where(dropped, self._unknown(words), words)
+        if has_characters:
+            words = np.concatenate([words[..., None], token_ids[..., 1:]], axis=-1)
+        token_ids = words
         if self.name is not None:
             token_ids = {**inputs, self.name: token_ids}
         return token_ids, *rest

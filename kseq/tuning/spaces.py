@@ -91,10 +91,19 @@ def many_to_many(source, num_outputs, network="both", **fixed):
     """Networks that read a sequence and give an answer at each step.
 
     Args:
-        source: As for `many_to_one`, and so are the arguments after it.
+        source: As for `many_to_one`, and so are the arguments after it. Labels may be
+            searched with and without a CRF: `head=Choice(None, "crf")`.
 
     Returns:
         A `Space` of `kseq.many_to_many`.
+
+    Example:
+
+    >>> from kseq.tuning import Choice, spaces
+    >>> space = spaces.many_to_many(2_000, 17, head=Choice(None, "crf"))
+    >>> model = space.build({"width": 64, "head": "crf"})
+    >>> type(model.crf).__name__
+    'CRF'
     """
     searched = {
         "encoder": _encoder(network),

@@ -44,7 +44,8 @@ class Training(Space):
             `fit` as it is.
         **options: What Keras' `compile` and `fit` take: `optimizer`, `loss`, `metrics`,
             `epochs`, `callbacks`, ... A layer, optimizer, metric or callback is a
-            Space, for it is made anew for each trial.
+            Space, for it is made anew for each trial. A model that ends with a CRF,
+            which is its own loss, is compiled without the `loss`.
 
     Raises:
         ValueError: An option is one of neither `compile` nor `fit`.
@@ -100,7 +101,10 @@ class Training(Space):
         """The compiled model."""
         build = self.builder(values)
         model = build(self.model)
-        model.compile(**build(self.compile_options))
+        options = build(self.compile_options)
+        if getattr(model, "crf", None) is not None:
+            options.pop("loss", None)  # that of the other heads
+        model.compile(**options)
         if model.built:  # else weights that are loaded leave the optimizer's behind
             model.optimizer.build(model.trainable_variables)
         return model

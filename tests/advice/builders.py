@@ -44,6 +44,11 @@ def tagger(source=11, num_outputs=2, **options):
     return kseq.many_to_many(source, num_outputs, encoder="rnn", width=3, **options)
 
 
+def behind_a_crf():
+    steps = keras.Input((None, 3))
+    return steps, 2 * kseq.layers.CRF(2)(steps)
+
+
 def write(model=None, source=IDS, search=None, max_length=3, **options):
     model = plain_writer() if model is None else model
     with eagerly():
@@ -544,6 +549,21 @@ ADVICE = {
             ),
             write(search=GreedySearch()),
         ),
+    ),
+    "a loss beside that of a CRF": (
+        lambda: tagger(head="crf").compile("adam", "mse"),
+        'Leave it out: `model.compile("adam")`.',
+        lambda: tagger(head="crf").compile("adam"),
+    ),
+    "a CRF within a model": (
+        lambda: kseq.builders.ManyToMany(*behind_a_crf()),
+        "Take a `keras.Model`, and train it with `crf.negative_log_likelihood`.",
+        lambda: keras.Model(*behind_a_crf()),
+    ),
+    "an ensemble of potentials": (
+        lambda: kseq.ensemble([tagger(head="crf")]),
+        "Build it without `head`.",
+        lambda: kseq.ensemble([tagger()]),
     ),
     "towers of two widths": (
         lambda: kseq.text_image_matcher(classifier(), reader_of_pictures()),

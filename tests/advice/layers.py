@@ -1,11 +1,14 @@
 """Layers: bad calls, what their messages advise, and calls that do it."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
 
 import kseq
 from kseq.layers import (
+    CRF,
     GRU,
     RNN,
     BahdanauAttention,
@@ -26,10 +29,11 @@ from kseq.layers import (
     TransformerDecoder,
     VectorEmbedding,
     VectorQuantizer,
+    WordCharacterEmbedding,
     Zoneout,
     as_boolean_mask,
 )
-from kseq.text import Vocabulary
+from kseq.text import Vocabulary, WordCharacterVocabulary
 from tests.advice.eagerly import eagerly
 from tests.helpers import array, compiled, gradient, gradient_of_a_slope, random_array
 
@@ -42,6 +46,20 @@ ADDITIVE = np.array([[0, -1e9, 0]], "float32")
 WORDS, OTHERS = Vocabulary("word"), Vocabulary("word")
 WORDS.adapt(["Anna works here"])
 OTHERS.adapt(["Anna works and sings here"])
+
+
+@functools.cache
+def crf():
+    layer = CRF(K)
+    layer(MEMORY)
+    return layer
+
+
+def likelihood(labels, potentials, mask=None):
+    return crf().negative_log_likelihood(labels, potentials, mask)
+
+
+TAGS = np.array([[0, 1, 2], [2, 1, 9]])
 
 
 def embed(vocabulary):
@@ -421,6 +439,48 @@ ADVICE = {
                 Zoneout(keras.layers.LSTMCell(U), return_sequences=True)
                 for _ in range(2)
             )(INPUTS, training=True),
+        ),
+    ),
+    "the gradient of what a CRF decodes": (
+        lambda: gradient(lambda x: ops.sum(crf().marginals(x)), LOGITS),
+        "Train with `crf.negative_log_likelihood(labels, potentials)`.",
+        lambda: gradient(lambda x: ops.sum(likelihood(TAGS % K, x)), LOGITS),
+    ),
+    "what a CRF did not give": (
+        lambda: crf().marginals(MEMORY),
+        "Call it first: `potentials = crf(inputs)`.",
+        lambda: crf().marginals(crf()(MEMORY)),
+    ),
+    "labels of a CRF as vectors": (
+        lambda: likelihood(LOGITS, LOGITS),
+        "Of one-hot vectors take `labels.argmax(-1)`.",
+        lambda: likelihood(LOGITS.argmax(-1), LOGITS),
+    ),
+    "a label that a CRF lacks": (
+        lambda: likelihood(TAGS, LOGITS),
+        "Mask the steps that have no label.",
+        lambda: likelihood(TAGS, LOGITS, TAGS != 9),
+    ),
+    "a number for names of labels": (
+        lambda: CRF(labels=K),
+        "A number of labels is `num_labels`.",
+        lambda: CRF(num_labels=K),
+    ),
+    "two numbers of labels": (
+        lambda: CRF(2, labels=["a", "b", "c"]),
+        "Leave it out.",
+        lambda: CRF(labels=["a", "b", "c"]),
+    ),
+    "labels without a path": (
+        lambda: CRF(2, allowed=[[0, 1], [0, 0]]),
+        "Allow more, by `allowed`, `allowed_first` or `allowed_last`.",
+        lambda: CRF(2, allowed=[[0, 1], [1, 0]]),
+    ),
+    "words without their characters": (
+        lambda: WordCharacterEmbedding(11, 300, D, U)(NEWEST_IDS),
+        "Encode texts by `kseq.text.WordCharacterVocabulary`.",
+        lambda: WordCharacterEmbedding(11, 300, D, U)(
+            WordCharacterVocabulary(spelling="byte").adapt(["Anna works"])(["Anna"])
         ),
     ),
     "vectors of two widths": (

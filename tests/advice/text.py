@@ -3,6 +3,7 @@
 import functools
 
 import keras
+import numpy as np
 
 import kseq
 from kseq.decoding import Sampling
@@ -23,6 +24,23 @@ def classifier(size=WORDS.size, num_outputs=2):
 def tagger(labels=("name", "verb")):
     model = kseq.many_to_many(SYMBOLS.size, len(labels), "rnn", width=3)
     return TextToLabels(model, SYMBOLS, labels)
+
+
+def ending_with_a_crf(model_class):
+    ids = keras.Input((None,), dtype="int32")
+    vectors = keras.layers.Embedding(WORDS.size, 3, mask_zero=True)(ids)
+    return model_class(ids, kseq.layers.CRF(2)(vectors))
+
+
+def with_a_crf(labels):
+    head = kseq.layers.CRF(labels=["name", "verb"])
+    model = kseq.many_to_many(WORDS.size, 2, "rnn", width=3, head=head)
+    return TextToLabels(model, WORDS, labels)
+
+
+def train_by_paths(model):
+    model.compile("sgd", run_eagerly=True, jit_compile=False)
+    model.train_on_batch(np.array([[4, 5]]), np.array([[0, 1]]))
 
 
 def label(*args, **options):
@@ -303,6 +321,24 @@ ADVICE = {
         lambda: short_writer().export_generation("writer", max_length=5),
         "Export it with `max_length=4`.",
         lambda: exported(short_writer()),
+    ),
+    "a model that does not decode": (
+        lambda: TextToLabels(ending_with_a_crf(keras.Model), WORDS, ["a", "b"]),
+        "Make it of the same inputs and outputs: `kseq.builders.ManyToMany(inputs, "
+        "outputs)`.",
+        lambda: TextToLabels(
+            ending_with_a_crf(kseq.builders.ManyToMany), WORDS, ["a", "b"]
+        ),
+    ),
+    "labels of another CRF": (
+        lambda: with_a_crf(["a", "b"]),
+        "Give both the same list.",
+        lambda: with_a_crf(["name", "verb"]),
+    ),
+    "a pipeline compiled in place of its model": (
+        lambda: train_by_paths(with_a_crf(["name", "verb"])),
+        "Compile and fit the model within, `pipeline.model`.",
+        lambda: train_by_paths(with_a_crf(["name", "verb"]).model),
     ),
     "words cut by chance": (
         lambda: WORDS.sampler(["Anna"]),

@@ -152,7 +152,14 @@ def served(tmp_path_factory):
         model = kseq.many_to_many(words.size, 2, "rnn", width=3)
         pipelines[name] = TextToLabels(model, words, ["name", "verb"])
         calls[name] = [{"texts": TAGGED if options[0] else ROWS}]
-    for name in ("critic", *TAGGERS):
+    head = kseq.layers.CRF(labels=["O", "B-a", "I-a"])
+    words = vocabulary_of("word")
+    model = kseq.many_to_many(words.size, 3, "rnn", width=3, head=head)
+    for weight in model.weights:
+        weight.assign(3 * keras.random.normal(weight.shape, seed=5))
+    pipelines["paths"] = TextToLabels(model, words, head.labels)
+    calls["paths"] = [{"texts": TEXTS}]
+    for name in ("critic", "paths", *TAGGERS):
         pipelines[name].export_labels(folder / name)
     outputs = serve([(folder / name, calls[name]) for name in pipelines])
     return pipelines, dict(zip(pipelines, outputs, strict=True))
@@ -203,6 +210,18 @@ def test_a_graph_continues_prompts(served, tmp_path):
     assert "`prompts` must be texts in UTF-8 without a NUL" in nul
     with pytest.raises(ValueError, match="`max_length=16`"):
         writer.export_generation(tmp_path / "writer", max_length=17)
+
+
+def test_a_graph_names_the_best_path(served):
+    pipelines, outputs = served
+    [found] = outputs["paths"]
+    labels = pipelines["paths"].label(TEXTS)
+    for row, shares, expected in zip(
+        found["labels"], found["probabilities"], labels, strict=True
+    ):
+        assert [name for name in row if name] == [label.name for label in expected]
+        probabilities = np.array([label.probabilities for label in expected])
+        assert_close(np.array(shares)[: len(expected)], probabilities)
 
 
 def test_a_graph_labels_texts(served):

@@ -41,6 +41,15 @@ def copying(numbers):
     return TextToLabels(keras.Model(ids, scores), words, LABELS)
 
 
+def tagger_by_paths():
+    words = vocabulary()
+    head = kseq.layers.CRF(labels=["O", "B-a", "I-a"])
+    model = kseq.many_to_many(words.size, 3, "rnn", width=6, head=head)
+    for weight in model.weights:
+        weight.assign(3 * keras.random.normal(weight.shape, seed=len(weight.shape)))
+    return TextToLabels(model, words, ["O", "B-a", "I-a"])
+
+
 def plain(results):
     if isinstance(results, Label):
         return [results.name, round(results.probability, 4)]
@@ -145,13 +154,37 @@ def test_what_was_labelled_can_be_trained_on():
     assert [[label.name for label in row] for row in reader.label(TEXTS)] == names
 
 
-@pytest.mark.parametrize("make", [classifier, tagger])
+@pytest.mark.parametrize("make", [classifier, tagger, tagger_by_paths])
 def test_one_file_gives_the_same_labels(make, tmp_path):
     reader = make()
     reader.save(tmp_path / "reader.keras")
     loaded = keras.saving.load_model(tmp_path / "reader.keras")
     assert plain(loaded.label(TEXTS)) == plain(reader.label(TEXTS))
-    assert loaded.labels == loaded.get_config()["labels"] == LABELS
+    assert loaded.labels == loaded.get_config()["labels"] == reader.labels
+    assert len(loaded.weights) == len(reader.weights)
+
+
+def test_a_crf_names_the_best_path_and_gives_probabilities_of_labels():
+    reader = tagger_by_paths()
+    crf = reader.model.crf
+    for text, labels in zip(TEXTS, reader.label(TEXTS, batch_size=2), strict=True):
+        potentials = reader(np.array(reader.vocabulary.encode([text])))
+        paths, _ = crf.best_paths(potentials)
+        path = keras.ops.convert_to_numpy(paths)[0, 0]
+        assert [label.name for label in labels] == [reader.labels[i] for i in path]
+        expected = keras.ops.convert_to_numpy(crf.marginals(potentials))[0]
+        for label, number, probabilities in zip(labels, path, expected, strict=True):
+            np.testing.assert_allclose(label.probabilities, probabilities, atol=1e-5)
+            assert label.probability == label.probabilities[number]
+
+
+def test_a_pipeline_predicts_what_its_model_does():
+    reader = tagger_by_paths()
+    ids = np.array(reader.vocabulary.encode([TEXTS[0]]))
+    expected = reader.model.predict(ids, verbose=0)
+    np.testing.assert_array_equal(reader.predict(ids, verbose=0), expected)
+    found = keras.ops.convert_to_numpy(reader.predict_on_batch(ids))
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.thorough

@@ -36,6 +36,8 @@ CLOSE = {"weights": 1e-5, "loss": 1e-5, "scores": 1e-4}
         ("tensorflow", "gru", "data"),
         ("tensorflow", "lstm", "data"),
         ("jax", "transformer", "model"),
+        ("jax", "crf", "data"),
+        ("tensorflow", "crf", "data"),
     ],
 )
 def test_two_devices_learn_what_one_learns(backend, kind, divided, tmp_path):

@@ -278,3 +278,14 @@ def test_bad_options_are_refused(options, message):
 def test_a_limit_must_be_a_positive_number(limit):
     with pytest.raises(ValueError, match="`max_memory` must be a"):
         training().limited(max_memory=limit)
+
+
+def test_a_head_is_searched_and_a_crf_takes_no_loss():
+    heads = Choice(None, "crf")
+    model = Space(kseq.many_to_many, 7, 2, "rnn", width=3, head=heads)
+    space = training(model=model, optimizer="sgd")
+    for head in heads.labels:
+        compiled = space.build({"model/head": head})
+        assert (compiled.loss is None) == (head == "crf")
+        loss, _ = compiled.train_on_batch(np.array([[4, 5]]), np.array([[0, 1]]))
+        assert np.isfinite(loss)

@@ -1,0 +1,213 @@
+"""Models that end with a CRF: their loss, and what they predict.
+
+Axes in shape comments: B batch, S steps, L labels.
+"""
+
+import functools
+
+import keras
+from keras import ops
+
+from kseq.layers import CRF, backends
+from kseq.layers.masking import mask_of
+from kseq.layers.validation import shapes_compatible
+
+
+class CRFOutputs:
+    """A base of functional models whose last layer may be a `kseq.layers.CRF`.
+
+    Such a model gives potentials when it is called, from which the CRF computes all
+    else. It is its own loss: the negative log-likelihood of the labels, over the number
+    of real steps. Metrics, `predict` and `export` have the scores of the best paths, so
+    that the highest of each step is the best path.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        within = [x for x in self.operations[:-1] if isinstance(x, CRF)]
+        if within or (self.crf is not None and len(self.outputs) > 1):
+            names = [x.name for x in self.operations[-3:]]
+            raise ValueError(
+                "A CRF must be the last layer of a model, and its only output. "
+                f"Received: a model that ends with {names}, {len(self.outputs)} "
+                "outputs. Take a `keras.Model`, and train it with "
+                "`crf.negative_log_likelihood`."
+            )
+
+    @property
+    def crf(self):
+        """The CRF that the model ends with, or None."""
+        last = self.operations[-1]
+        return last if isinstance(last, CRF) else None
+
+    @functools.wraps(keras.Model.compile)
+    def compile(self, optimizer="rmsprop", loss=None, *args, **kwargs):
+        if self.crf is not None and loss is not None:
+            raise ValueError(
+                "`loss` must be None for a model that ends with a CRF, which has its "
+                f"own. Received: loss={loss!r}. Leave it out: "
+                '`model.compile("adam")`.'
+            )
+        super().compile(optimizer, loss, *args, **kwargs)
+
+    def compile_from_config(self, config):
+        # Keras leaves it to a class whose `compile` is its own.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        if self.crf is None:
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        loss = mean_loss(self.crf, y, y_pred, sample_weight)
+        if self.losses:
+            loss = loss + super().compute_loss(x, y, y_pred, sample_weight, training)
+        return loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        if self.crf is not None and len(self.metrics) > 1:  # more than the loss
+            is_decoded = isinstance(y_pred, dict)
+            y_pred = Masked()(y_pred) if is_decoded else BestScores(self.crf)(y_pred)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def compute_loss_and_updates(self, *args, **kwargs):
+        # JAX alone has it. There metrics know neither mask nor weights.
+        loss, (unscaled, y_pred, *rest) = super().compute_loss_and_updates(
+            *args, **kwargs
+        )
+        if self.crf is not None and len(self.metrics) > 1:
+            mask, y_pred = mask_of(y_pred), ops.stop_gradient(y_pred)
+            with self._with_weights(*args[:2]):
+                scores = self.crf.best_scores(y_pred, mask)
+            y_pred = {"scores": scores} | ({} if mask is None else {"mask": mask})
+        return loss, (unscaled, y_pred, *rest)
+
+    def predict_step(self, *args):
+        outputs = super().predict_step(*args)
+        if self.crf is None:
+            return outputs
+        if len(args) == 1:
+            return BestScores(self.crf)(outputs)
+        (weights, _), (potentials, others) = args, outputs  # JAX
+        with self._with_weights(*weights):
+            return BestScores(self.crf)(potentials), others
+
+    def _with_weights(self, trainable, others):
+        """Inside, the model has these weights in place of its own."""
+        variables = [*self.trainable_variables, *self.non_trainable_variables]
+        pairs = zip(variables, [*trainable, *others], strict=True)
+        return keras.StatelessScope(state_mapping=list(pairs))
+
+    @functools.wraps(keras.Model.export)
+    def export(self, *args, **kwargs):
+        if self.crf is None:
+            return super().export(*args, **kwargs)
+        scores = BestScores(self.crf)(self.output)
+        with backends.portable():
+            return keras.Model(self.input, scores).export(*args, **kwargs)
+
+    def decoding_model(self):
+        """Returns a model with the same weights that decodes what this one gives.
+
+        Returns:
+            A functional `keras.Model` that gives by name "best_scores", whose highest
+            are the best path, and "marginals", the probability of each label, both
+            `(B, S, L)`. None for a model without a CRF.
+        """
+        if self.crf is None:
+            return None
+        outputs = {
+            "best_scores": BestScores(self.crf)(self.output),
+            "marginals": Marginals(self.crf)(self.output),
+        }
+        return keras.Model(self.input, outputs, name="decoding")
+
+
+class Decoding(keras.layers.Layer):
+    """The base of what a CRF computes of its potentials, with their mask."""
+
+    def __init__(self, crf, name):
+        super().__init__(autocast=False, dtype="float32", name=name)
+        self.crf = crf
+        self.supports_masking = True
+
+    def compute_output_spec(self, potentials, mask=None):
+        dtype = keras.backend.result_type(self.crf.variable_dtype, "float32")
+        return keras.KerasTensor(potentials.shape, dtype)
+
+
+class BestScores(Decoding):
+    """The scores of the best paths."""
+
+    def __init__(self, crf):
+        super().__init__(crf, "best_scores")
+
+    def call(self, potentials, mask=None):
+        return self.crf.best_scores(potentials, mask)
+
+
+class Marginals(Decoding):
+    """The probabilities of labels."""
+
+    def __init__(self, crf):
+        super().__init__(crf, "marginals")
+
+    def call(self, potentials, mask=None):
+        return self.crf.marginals(potentials, mask)
+
+
+class Masked(keras.layers.Layer):
+    """Puts the "mask" of "scores" on them, where there is one."""
+
+    def __init__(self):
+        super().__init__(autocast=False, name="masked")
+        self.supports_masking = True
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return inputs.get("mask")
+
+    def call(self, inputs):
+        return ops.copy(inputs["scores"])
+
+
+class Given(keras.losses.Loss):
+    """The mean of losses that are given."""
+
+    def __init__(self, dtype):
+        super().__init__(reduction="mean_with_sample_weight", dtype=dtype)
+
+    def call(self, y_true, y_pred):
+        return y_pred
+
+
+def mean_loss(crf, labels, potentials, sample_weight):
+    """The sum of the losses of rows over that of their real steps, both weighted."""
+    mask = mask_of(potentials)
+    losses = crf.negative_log_likelihood(labels, potentials, mask)  # B
+    if mask is None:
+        mask = ops.ones(ops.shape(potentials)[:2], "bool")
+    is_real = ops.cast(mask, losses.dtype)  # B S
+    counts = ops.maximum(ops.sum(is_real, axis=1), 1.0)  # B
+    weights = ops.sum(is_real * step_weights(sample_weight, is_real), axis=1)
+    dtype = keras.backend.standardize_dtype(losses.dtype)
+    # Keras scales it for a strategy of TensorFlow.
+    loss = Given(dtype)(losses, losses / counts, weights)
+    return loss * backends.share_of_replica(ops.sum(weights))
+
+
+def step_weights(sample_weight, is_real):
+    """A weight for each step, `(B, S)` or `(B, 1)`, from those of rows or of steps."""
+    if sample_weight is None:
+        return 1.0
+    weights = ops.convert_to_tensor(sample_weight, is_real.dtype)
+    rows, steps = is_real.shape
+    shapes = [(rows,), (rows, 1), (rows, steps)]
+    if not any(shapes_compatible(tuple(weights.shape), shape) for shape in shapes):
+        raise ValueError(
+            "`sample_weight` must be a weight for each row, shape (B,), or for each "
+            f"step, shape (B, S) = {(rows, steps)}. Received: sample_weight of shape "
+            f"{tuple(weights.shape)}."
+        )
+    return ops.expand_dims(weights, 1) if len(weights.shape) == 1 else weights

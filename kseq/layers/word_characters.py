@@ -1,0 +1,194 @@
+"""Words by their characters, beside a vector for each word.
+
+Axes in shape comments: B batch, S steps, C characters of a word, N = B * S words,
+D width, U units.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers.composition import freeze_parts
+from kseq.layers.dropout import sequence_dropout
+from kseq.layers.initializers import initializer_of
+from kseq.layers.masking import apply_mask, padding_mask
+from kseq.layers.pooling import MaxPooling
+from kseq.layers.recurrent.encoder import RecurrentEncoder
+from kseq.layers.sequence_embedding import SequenceEmbedding
+from kseq.layers.validation import known_ids, one_of, positive_integer, rate
+
+NETWORKS = ("convolution", "rnn", "lstm", "gru")
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class WordCharacterEmbedding(SequenceEmbedding):
+    """A learned vector for each word, beside one that its characters are read into.
+
+    A word that is rare or new has little of its own, but it is spelled like others: by
+    its characters a tagger knows endings, capitals, digits and parts of compounds, in
+    any script. A network reads the characters of each word by themselves, and the
+    greatest of each feature over them is kept.
+
+    The ids come from a `kseq.text.WordCharacterVocabulary`. Drop some words in training
+    (`kseq.training.TokenDropout`), so that characters are relied on.
+
+    Args:
+        vocabulary_size: Number of word ids, the special ones included.
+        num_characters: Number of character ids, likewise.
+        width: Size D of the vectors, both parts together.
+        character_units: Size U of the part that is read from characters.
+        character_width: Size of the vector of each character.
+        network: What reads the characters: `"convolution"`, or `"rnn"`, `"lstm"` or
+            `"gru"`, in both directions.
+        kernel_size: Number of characters that a convolution sees at a time.
+        dropout: Share of each sequence's features to drop in training, the same ones
+            at every step.
+        embeddings_initializer: Initializer of the two tables.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        token_ids: Integers `(B, S, 1 + C)`: of each word its id, and those of its
+            characters, filled up with 0.
+
+    Returns:
+        Vectors `(B, S, D)`, with the Keras mask of the words whose id is not 0.
+
+    Raises:
+        ValueError: A size is not a positive integer, or leaves no room for words; the
+            network is unknown; `dropout` is not in [0, 1); or the ids have another
+            shape, or are none of the vocabulary.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import WordCharacterEmbedding
+    >>> embedding = WordCharacterEmbedding(11, 7, width=9, character_units=5)
+    >>> token_ids = np.array([[[4, 5, 6, 4], [1, 6, 0, 0]]])  # the second word is new
+    >>> tuple(embedding(token_ids).shape)
+    (1, 2, 9)
+
+    References:
+        - [Ma and Hovy, 2016](https://arxiv.org/abs/1603.01354), 2.1 (convolution)
+        - [Lample et al., 2016](https://arxiv.org/abs/1603.01360), 4.1 (recurrent)
+    """
+
+    padding = 0
+
+    def __init__(
+        self,
+        vocabulary_size,
+        num_characters,
+        width,
+        character_units=64,
+        character_width=32,
+        network="convolution",
+        kernel_size=3,
+        dropout=0.0,
+        embeddings_initializer="uniform",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.vocabulary_size = positive_integer("vocabulary_size", vocabulary_size)
+        self.num_characters = positive_integer("num_characters", num_characters)
+        self.width = positive_integer("width", width)
+        self.character_units = positive_integer("character_units", character_units)
+        if self.character_units >= self.width:
+            raise ValueError(
+                "`width` must be greater than `character_units`, which are a part of "
+                f"it. Received: width={width}, character_units={character_units}."
+            )
+        self.character_width = positive_integer("character_width", character_width)
+        self.network = one_of("network", network, NETWORKS)
+        self.kernel_size = positive_integer("kernel_size", kernel_size)
+        self.dropout = rate("dropout", dropout)
+        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
+        own_width = self.width - self.character_units
+        self.words = self._table("words", self.vocabulary_size, own_width)
+        self.characters = self._table(
+            "characters", self.num_characters, self.character_width
+        )
+        self.reader = self._reader()
+        self.pooling = MaxPooling(dtype=self.dtype_policy, name="pooling")
+        self.dropout_layer = sequence_dropout(self.dropout, self.dtype_policy)
+        self.supports_masking = True
+
+    def _table(self, name, size, width):
+        initializer = initializer_of(name, self.embeddings_initializer)
+        return keras.layers.Embedding(
+            size,
+            width,
+            embeddings_initializer=initializer,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def _reader(self):
+        options = {"dtype": self.dtype_policy, "name": "reader"}
+        if self.network == "convolution":
+            return keras.layers.Conv1D(
+                self.character_units,
+                self.kernel_size,
+                padding="same",
+                activation="tanh",
+                **options,
+            )
+        return RecurrentEncoder(
+            self.network,
+            self.character_units,
+            bidirectional=True,
+            merge_mode="ave",
+            **options,
+        )
+
+    def symbolic_input(self, name):
+        return keras.Input((None, None), dtype="int32", name=name)
+
+    def build(self, token_ids_shape):
+        self.words.build((None, None))
+        self.characters.build((None, None))
+        self.reader.build((None, None, self.character_width))
+        freeze_parts(self)
+
+    def compute_output_shape(self, token_ids_shape):
+        return (*token_ids_shape[:-1], self.width)
+
+    def compute_mask(self, token_ids, previous_mask=None):
+        return padding_mask(token_ids[..., 0])
+
+    def call(self, token_ids, training=False):
+        if len(token_ids.shape) != 3 or token_ids.shape[-1] in (0, 1):
+            raise ValueError(
+                "`token_ids` must be a row of ids for each word, shape (B, S, 1 + C). "
+                f"Received: token_ids of shape {tuple(token_ids.shape)}. Encode texts "
+                "by `kseq.text.WordCharacterVocabulary`."
+            )
+        words, characters = token_ids[..., 0], token_ids[..., 1:]
+        words = known_ids("token_ids", words, self.vocabulary_size)
+        vectors = self.words(words)  # B S D-U
+        characters = known_ids("token_ids", characters, self.num_characters)
+        characters = ops.reshape(characters, (-1, ops.shape(characters)[-1]))  # N C
+        is_real = padding_mask(characters)
+        spelled = apply_mask(self.characters(characters), is_real)
+        if self.network == "convolution":
+            spelled = self.reader(spelled)  # N C U
+        else:
+            spelled = self.reader(spelled, mask=is_real)
+        spelled = self.pooling(spelled, mask=is_real)  # N U
+        spelled = ops.reshape(spelled, (*ops.shape(words), self.character_units))
+        vectors = ops.concatenate([vectors, spelled], axis=-1)
+        return self.dropout_layer(vectors, training=training)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "num_characters": self.num_characters,
+            "width": self.width,
+            "character_units": self.character_units,
+            "character_width": self.character_width,
+            "network": self.network,
+            "kernel_size": self.kernel_size,
+            "dropout": self.dropout,
+            "embeddings_initializer": keras.initializers.serialize(
+                self.embeddings_initializer
+            ),
+        }
