@@ -10,8 +10,10 @@ A network that reads sentences from both ends learns the slots of requests about
 
 A file of your own has a line `word label` for each word and a blank line after each
 sentence, or is a `.conllu` of Universal Dependencies. What is read is split at spaces.
-Words that are rare or new are read by their form: capitals, digits, how they end. Where
-published parts share sentences, those are left out of the earlier part.
+Words that are rare or new are read by their form: capitals, digits, how they end; with
+--characters every word is read by its characters, in any script, Hangul by its jamo.
+With --head crf the labels of a sentence are chosen together. Where published parts
+share sentences, those are left out of the earlier part.
 """
 
 import argparse
@@ -63,21 +65,40 @@ def main(argv=None):
 
 
 def build(options, train, validation):
-    """A tagger, with the words and forms that it reads and the labels it gives."""
-    words = kseq.text.Vocabulary(split=None, min_count=2)
-    try:
-        words.adapt(train[0] + [forms(word) for row in train[0] for word in row])
-    except ValueError as error:
-        sys.exit(f"{error} Give more sentences to learn from, by --train.")
+    """A tagger, with the words that it reads and the labels it gives."""
+    words = vocabulary(options, train[0])
     labels = sorted({*itertools.chain(*train[1], *validation[1])})
     layers, size = kseq.layers, (options.width, options.layers)
     if options.encoder == "transformer":
         encoder = layers.TransformerEncoder(size[1], 4, rotary=True, dropout=0.1)
     else:
         encoder = layers.RecurrentEncoder(options.encoder, *size, bidirectional=True)
-    embedding = layers.TokenEmbedding(words.size, options.width, options.dropout)
-    model = kseq.many_to_many(embedding, len(labels), encoder, dropout=options.dropout)
+    dropout = {"dropout": options.dropout}
+    if options.characters:
+        sizes = words.size, words.num_characters, options.width
+        units = options.width // 2
+        embedding = layers.WordCharacterEmbedding(*sizes, units, **dropout)
+    else:
+        embedding = layers.TokenEmbedding(words.size, options.width, **dropout)
+    head = None
+    if options.head == "crf":
+        head = layers.CRF(labels=labels, dtype="float32", name="head")
+    model = kseq.many_to_many(embedding, len(labels), encoder, head=head, **dropout)
     return kseq.text.TextToLabels(model, words, labels)
+
+
+def vocabulary(options, sentences):
+    """The words that are seen twice, with their characters or with forms of others."""
+    if options.characters:
+        words = kseq.text.WordCharacterVocabulary(None, min_count=2, spelling="jamo")
+        texts = sentences
+    else:
+        words = kseq.text.Vocabulary(split=None, min_count=2)
+        texts = sentences + [forms(word) for row in sentences for word in row]
+    try:
+        return words.adapt(texts)
+    except ValueError as error:
+        sys.exit(f"{error} Give more sentences to learn from, by --train.")
 
 
 def forms(word):
@@ -90,6 +111,8 @@ def forms(word):
 
 def readable(pipeline, sentences, known=None):
     """The sentences, with the form of each word that the model does not know."""
+    if isinstance(pipeline.vocabulary, kseq.text.WordCharacterVocabulary):
+        return sentences  # which it reads by its characters
     known = known or set(pipeline.vocabulary.tokens)
     return [
         [next((x for x in [word, *forms(word)] if x in known), word) for word in row]
@@ -111,15 +134,21 @@ def fit(pipeline, options, train, validation):
         )
         for sentences, labels, is_training in ((*train, True), (*validation, False))
     )
-    known_forms = {token for token in words.tokens if token.startswith("<")}
-    [ids] = words.encode(readable(pipeline, [words.tokens], known_forms))
-    dropout = options.word_dropout, options.seed, np.array([0, 1, 2, 3, *ids])
+    instead = words.unknown_token_id
+    if not options.characters:
+        known_forms = {token for token in words.tokens if token.startswith("<")}
+        [ids] = words.encode(readable(pipeline, [words.tokens], known_forms))
+        instead = np.array([0, 1, 2, 3, *ids])
+    dropout = options.word_dropout, options.seed, instead
     batches = kseq.training.TokenDropout(batches, *dropout)
     steps = len(batches) * options.epochs
     schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
+    loss = None  # a CRF has its own
+    if options.head == "softmax":
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     pipeline.model.compile(
         keras.optimizers.Adam(schedule, global_clipnorm=1.0),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=loss,
         metrics=[kseq.training.TokenAccuracy(-1, "accuracy")],  # no label is padding
     )
     path, stop = options.output / "model.keras", kseq.training.StopOnInterrupt()
@@ -238,7 +267,9 @@ def parse_arguments(argv):
     add("--encoder", choices=["lstm", "gru", "transformer"], default="lstm")
     add("--width", type=count, default=192, help="of each layer")
     add("--layers", type=count, default=1, help="of the encoder")
-    add("--word-dropout", type=share, default=0.05, help="share of words read by form")
+    add("--head", choices=["softmax", "crf"], default="softmax")
+    add("--characters", action="store_true", help="read words by their characters")
+    add("--word-dropout", type=share, default=0.05, help="share of words read so alone")
     add("--dropout", type=share, default=0.5)
     add("--epochs", type=count, help="20, or more for few sentences")
     add("--batch-size", type=count, default=16)

@@ -20,6 +20,7 @@ CITIES = ["rome", "oslo", "lima", "new york", "san jose"]
 DAYS = ["monday", "friday", "may 3rd"]
 SMALL = ["--width", "16", "--batch-size", "8", "--learning-rate", "0.03"]
 SMALL += ["--dropout", "0.1"]
+THOROUGH = pytest.mark.thorough
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,21 @@ def test_it_learns_the_labels_of_words_that_stand_alike(trained, recipe, files):
         p for a, b in zip(found, test[1], strict=True) for p in zip(a, b, strict=True)
     ]
     assert sum(a == b for a, b in pairs) / len(pairs) > 0.9
+
+
+@pytest.mark.parametrize("encoder", ["lstm", pytest.param("gru", marks=THOROUGH)])
+def test_it_learns_by_characters_and_by_paths(recipe, files, tmp_path, encoder):
+    keras.utils.set_random_seed(7)
+    options = ["--head", "crf", "--characters", "--encoder", encoder]
+    recipe.main([*files, *SMALL, *options, "--epochs", "9", "--output", str(tmp_path)])
+    pipeline = recipe.load_model(tmp_path / "model.keras")
+    assert pipeline.model.crf.labels == pipeline.labels
+    parts = recipe.load_parts(recipe.parse_arguments(files))
+    found = recipe.evaluate(pipeline, parts[0], parts[2], "test")
+    pairs = zip(itertools.chain(*found), itertools.chain(*parts[2][1]), strict=True)
+    assert sum(one == other for one, other in pairs) > 0.9 * sum(map(len, found))
+    [labels] = pipeline.label([["from", "lima", "to", "oslo"]])
+    assert [label.name for label in labels] == ["O", "B-from", "O", "B-to"]
 
 
 def test_it_writes_a_model_and_two_pictures(trained):
