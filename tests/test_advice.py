@@ -20,7 +20,7 @@ from tests.helpers import random_array
 
 ROOT = Path(__file__).parents[1]
 ROOMS = "builders corpora datasets decoding images layers plots text training".split()
-ROOMS += ["tuning"]
+ROOMS += ["numbers", "tuning"]
 TABLES = {
     room: importlib.import_module(f"tests.advice.{room}").ADVICE for room in ROOMS
 }

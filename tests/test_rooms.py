@@ -63,6 +63,7 @@ MAY_IMPORT = {
         "numpy",
         "kseq.layers.backends",
         "kseq.layers.cross_entropy",
+        "kseq.layers.distributions",
         "kseq.layers.masking",
         "kseq.layers.validation",
         "kseq.token_rows",

@@ -58,10 +58,19 @@ def wholes():
     translator = kseq.encoder_decoder(size, size, "rnn", "rnn", width=4)
     tokenizer = kseq.image_tokenizer((4, 4, 1), (2, 3), 4, width=4, num_blocks=1)
     artist = kseq.text_to_image(size, tokenizer, "rnn", "rnn", width=4)
+    forecaster = kseq.encoder_decoder(
+        layers.FeatureEmbedding(2, 4),
+        layers.FeatureEmbedding(1, 4),
+        "rnn",
+        "rnn",
+        width=4,
+        covariates=layers.FeatureEmbedding(2, 4),
+    )
     both = kseq.ensemble([translator])
     readers = kseq.ensemble([reader])
     return [
         readers.members,
+        forecaster,
         TextToLabels(readers, words(), ["bad", "good"]),
         TextWriter(writer, words()),
         TextToText(both, words(), words()),

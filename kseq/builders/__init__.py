@@ -2,6 +2,8 @@
 
 from kseq.builders.encoder_decoder import EncoderDecoder, encoder_decoder
 from kseq.builders.ensemble import ensemble
+from kseq.builders.forecast import Forecast
+from kseq.builders.forecaster import Forecaster
 from kseq.builders.generation import GenerativeModel
 from kseq.builders.image_tokenizer import ImageTokenizer, image_tokenizer
 from kseq.builders.many_to_many import ManyToMany, many_to_many
@@ -16,6 +18,8 @@ from kseq.builders.vision_transformer import vision_transformer
 __all__ = [
     "Drawings",
     "EncoderDecoder",
+    "Forecast",
+    "Forecaster",
     "GenerativeModel",
     "ImageTokenizer",
     "ManyToMany",

@@ -7,6 +7,7 @@ V vocabulary.
 import keras
 from keras import ops
 
+from kseq.builders.forecaster import Forecaster, is_of_numbers
 from kseq.builders.generation import GenerativeModel
 from kseq.builders.shorthands import (
     as_decoder,
@@ -14,7 +15,7 @@ from kseq.builders.shorthands import (
     as_encoder,
     as_head,
     checked_answers,
-    checked_steps,
+    encode,
 )
 from kseq.builders.target_tokens import (
     PARTS,
@@ -22,7 +23,7 @@ from kseq.builders.target_tokens import (
     check_graph,
     check_tokens,
 )
-from kseq.layers import RecurrentEncoder, SequenceEmbedding, SourceDropout, TiedHead
+from kseq.layers import SequenceEmbedding, SourceDropout, TiedHead
 from kseq.layers.masking import mask_of
 from kseq.layers.validation import one_of, rate
 
@@ -38,6 +39,7 @@ def encoder_decoder(
     start_token_id=2,
     end_token_id=3,
     source_dropout=0.0,
+    covariates=None,
     name="encoder_decoder",
 ):
     """A model that reads a source sequence and writes a target sequence.
@@ -52,7 +54,8 @@ def encoder_decoder(
         source: Embedding of the source, or its vocabulary size, short for
             `TokenEmbedding(size, width)`, with sinusoidal positions and scaled under a
             Transformer. A `PatchEmbedding` reads pictures, which makes captions.
-        target: Embedding of the target, or its vocabulary size.
+        target: Embedding of the target, or its vocabulary size. A `FeatureEmbedding`
+            writes numbers, step by step.
         encoder: Layer `(B, S, D) -> (B, S, U)`, or `"rnn"`, `"lstm"`, `"gru"`, short
             for `RecurrentEncoder(name, width)`, or `"transformer"`, short for
             `TransformerEncoder(num_heads=width // 64, width=width)`.
@@ -61,7 +64,8 @@ def encoder_decoder(
             with Bahdanau's attention, or `"transformer"`.
         width: Size of the parts that are given by name or number.
         head: Layer `(B, T, U) -> (B, T, V)`. Defaults to a dense layer that gives
-            float32 logits.
+            float32 logits. Of a target of numbers `"mean"`, the default, `"gaussian"`,
+            `"student_t"`, `"negative_binomial"`, `"quantiles"`, or a `ForecastHead`.
         tie_embeddings: `"target"` lets the head use the table of the target's
             embedding, `"all"` that of the one embedding of source and target, which
             must be one layer, or one vocabulary size.
@@ -70,12 +74,16 @@ def encoder_decoder(
         source_dropout: Share of the sources that are taken away in training, so that
             the model also learns to write without one, as `kseq.decoding.Guidance`
             needs it.
+        covariates: `FeatureEmbedding` of what is known of each step of a target of
+            numbers before it is written, such as its hour and weekday; added to what
+            the decoder reads.
         name: Name of the model.
 
     Returns:
         An uncompiled `keras.Model` that maps `{"source": (B, S), "target": (B, T)}`,
         the target shifted right (see `kseq.training.teacher_forcing`), to logits
-        `(B, T, V)`, and that has `generate` and `score`.
+        `(B, T, V)`, and that has `generate` and `score`. Of a target of numbers a
+        `Forecaster`, whose `generate` returns a `Forecast` of draws or means.
 
     Raises:
         ValueError: A part is unknown or does not fit its neighbour.
@@ -90,26 +98,47 @@ def encoder_decoder(
     >>> result.token_ids.shape
     (2, 1, 5)
 
+    Two days of three series in, the next day of one out, in nine draws:
+
+    >>> import numpy as np
+    >>> past, future = np.ones((2, 48, 3)), np.ones((2, 24, 1))
+    >>> model = kseq.encoder_decoder(
+    ...     source=kseq.layers.FeatureEmbedding(3, 8),
+    ...     target=kseq.layers.FeatureEmbedding(1, 8),
+    ...     head="gaussian",
+    ... )
+    >>> model.compile("adam", loss=kseq.training.ForecastLoss("gaussian"))
+    >>> history = model.fit(kseq.training.teacher_forcing(past, future), verbose=0)
+    >>> forecast = model.generate(past, num_steps=24, num_draws=9, seed=1)
+    >>> forecast.draws.shape, forecast.mean.shape, forecast.quantile(0.9).shape
+    ((2, 9, 24, 1), (2, 24, 1), (2, 24, 1))
+
     References:
         - [Sutskever et al., 2014](https://arxiv.org/abs/1409.3215)
         - [Cho et al., 2014](https://arxiv.org/abs/1406.1078)
         - [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473)
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.1, 3.4 (tied)
+        - [Salinas et al., 2020](https://arxiv.org/abs/1704.04110), 3 (numbers)
     """
     encoder, decoder = as_encoder(encoder, width), as_decoder(decoder, width)
     shared = tie_embeddings == "all" and source == target
     target = as_embedding(target, width, reader=decoder)
+    parts = {
+        "source": target if shared else as_embedding(source, width, reader=encoder),
+        "target": target,
+        "encoder": encoder,
+        "decoder": decoder,
+        "head": head,
+        "source_dropout": source_dropout,
+        "name": name,
+    }
+    if is_of_numbers(target, tie_embeddings, covariates):
+        return Forecaster(covariates=covariates, **parts)
     return EncoderDecoder(
-        source=target if shared else as_embedding(source, width, reader=encoder),
-        target=target,
-        encoder=encoder,
-        decoder=decoder,
-        head=head,
         tie_embeddings=tie_embeddings,
         start_token_id=start_token_id,
         end_token_id=end_token_id,
-        source_dropout=source_dropout,
-        name=name,
+        **parts,
     )
 
 
@@ -148,10 +177,9 @@ class EncoderDecoder(GenerativeModel):
         if not is_of_tokens(target):
             raise ValueError(
                 "`target` must be an embedding of tokens, or the size of their "
-                f"vocabulary. Received: target={target}. A series of numbers is not "
-                "written token by token; forecast it with "
-                "`kseq.many_to_one(kseq.layers.FeatureEmbedding(num_features, 64), "
-                "num_outputs=steps)`."
+                "vocabulary, or a `FeatureEmbedding` of numbers. Received: target="
+                f"{target}. A series of numbers is written by a model with "
+                "`target=kseq.layers.FeatureEmbedding(num_features, 64)`."
             )
         if is_of_tokens(source) and source.padding != target.padding:
             raise ValueError(
@@ -324,15 +352,6 @@ class EncoderDecoder(GenerativeModel):
         if not is_head_trainable:
             model.head.trainable = False
         return model
-
-
-def encode(encoder, embedded):
-    """Runs any encoder, or none: `(memory (B, S, U), states or None)`."""
-    if encoder is None:
-        return embedded, None
-    if isinstance(encoder, RecurrentEncoder):
-        return encoder(embedded, return_state=True)
-    return checked_steps(encoder, encoder(embedded)), None
 
 
 def over_heads(weights):

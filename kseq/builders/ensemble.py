@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kseq.builders.encoder_decoder import check_graph, over_heads
+from kseq.builders.forecaster import Forecaster
 from kseq.builders.generation import GenerativeModel
 from kseq.builders.sharing import check_shared, deserialize_models, serialize_models
 from kseq.layers import MeanProbability, backends
@@ -110,6 +111,13 @@ def check_models(models):
                 "A model of an ensemble must give logits, of which probabilities are "
                 f"made. Received: {model.name}, which ends with a CRF, and so gives "
                 "potentials. Build it without `head`."
+            )
+        if isinstance(model, Forecaster):
+            raise ValueError(
+                "An ensemble takes the mean of probabilities, which models that write "
+                f"numbers do not give. Received: {model.name}. Put the draws of each "
+                "together: `np.concatenate([one.draws, other.draws], axis=1)` of two "
+                "forecasts."
             )
         if len(model.outputs) != 1:
             raise ValueError(

@@ -7,6 +7,7 @@ V vocabulary.
 import numbers
 
 from kseq.builders.encoder_decoder import EncoderDecoder
+from kseq.builders.forecaster import Forecaster, is_of_numbers
 from kseq.builders.shorthands import as_decoder, as_embedding, as_encoder
 from kseq.layers import ClassEmbedding
 
@@ -22,6 +23,7 @@ def one_to_many(
     start_token_id=2,
     end_token_id=3,
     condition_dropout=0.0,
+    covariates=None,
     name="one_to_many",
 ):
     """A model that writes a sequence, from a condition or from nothing.
@@ -37,7 +39,7 @@ def one_to_many(
     Args:
         target: Embedding of the target, or its vocabulary size, short for
             `TokenEmbedding(size, width)`, with sinusoidal positions and scaled under a
-            Transformer.
+            Transformer. A `FeatureEmbedding` writes numbers, step by step.
         condition: A number of classes, short for `ClassEmbedding(number, width)`, or a
             layer that makes a memory `(B, S, D)`: `VectorEmbedding`, `PatchEmbedding`
             and so on; or None.
@@ -49,19 +51,20 @@ def one_to_many(
             as a prefix (`cross_attention=False`).
         width: Size of the parts that are given by name or number.
         head: Layer `(B, T, U) -> (B, T, V)`. Defaults to a dense layer that gives
-            float32 logits.
+            float32 logits. Of a target of numbers as for `kseq.encoder_decoder`.
         tie_embeddings: `"target"` lets the head use the table of the target's
             embedding.
         start_token_id: The token that the decoder reads first.
         end_token_id: The token that ends a sequence.
         condition_dropout: Share of the conditions that are taken away in training, as
             `source_dropout` of `kseq.encoder_decoder`.
+        covariates: As for `kseq.encoder_decoder`.
         name: Name of the model.
 
     Returns:
         An uncompiled `keras.Model` that maps `{"source": condition, "target": (B, T)}`,
         or `{"target": (B, T)}` without a condition, to logits `(B, T, V)`, and that has
-        `generate` and `score`.
+        `generate` and `score`. Of a target of numbers a `Forecaster`.
 
     Raises:
         ValueError: A part is unknown or does not fit its neighbour.
@@ -75,6 +78,16 @@ def one_to_many(
     >>> language_model = kseq.one_to_many(target=17, decoder="transformer", width=8)
     >>> language_model.generate(2, max_length=5).token_ids.shape
     (2, 1, 5)
+
+    A model of series that goes on from a past, as DeepAR does:
+
+    >>> import numpy as np
+    >>> model = kseq.one_to_many(
+    ...     kseq.layers.FeatureEmbedding(1, 8), decoder="lstm", width=8, head="gaussian"
+    ... )
+    >>> past = np.ones((2, 5, 1))
+    >>> model.generate(prefix=past, num_steps=3, num_draws=9, seed=1).draws.shape
+    (2, 9, 3, 1)
 
     References:
         - [Vinyals et al., 2015](https://arxiv.org/abs/1411.4555), 3 (from a picture)
@@ -93,15 +106,20 @@ def one_to_many(
         condition = as_embedding(condition, width)
     has_memory = condition is not None and decoder != "transformer"
     decoder = as_decoder(decoder, width, cross_attention=has_memory)
+    parts = {
+        "source": condition,
+        "target": as_embedding(target, width, reader=decoder),
+        "encoder": encoder,
+        "decoder": decoder,
+        "head": head,
+        "source_dropout": condition_dropout,
+        "name": name,
+    }
+    if is_of_numbers(target, tie_embeddings, covariates):
+        return Forecaster(covariates=covariates, **parts)
     return EncoderDecoder(
-        source=condition,
-        target=as_embedding(target, width, reader=decoder),
-        encoder=encoder,
-        decoder=decoder,
-        head=head,
         tie_embeddings=tie_embeddings,
         start_token_id=start_token_id,
         end_token_id=end_token_id,
-        source_dropout=condition_dropout,
-        name=name,
+        **parts,
     )

@@ -86,14 +86,7 @@ class GenerateRequest(Request):
         source = rows_of_batches(source)
         if not callable(max_length):
             check_max_length(max_length)
-        if jit_compile is not None:
-            one_of("jit_compile", jit_compile, (True, False))
-        if jit_compile and keras.backend.backend() == "torch":
-            raise ValueError(
-                "On PyTorch nothing compiles a search, which would take minutes; its "
-                "steps are recorded and replayed instead. Received: jit_compile=True. "
-                "Leave it out."
-            )
+        check_jit_compile(jit_compile)
         self.max_length, self.jit_compile = max_length, jit_compile
         self.search = as_search(search, constraints)
         rows = {"source": source_rows(model, source)}
@@ -208,6 +201,18 @@ class Batch:
             )
             for name, rows in self.rows.items()
         }
+
+
+def check_jit_compile(jit_compile):
+    """Refuses what is no choice, and to compile where nothing compiles."""
+    if jit_compile is not None:
+        one_of("jit_compile", jit_compile, (True, False))
+    if jit_compile and keras.backend.backend() == "torch":
+        raise ValueError(
+            "On PyTorch nothing compiles a search, which would take minutes; its "
+            "steps are recorded and replayed instead. Received: jit_compile=True. "
+            "Leave it out."
+        )
 
 
 def max_lengths(model, sources, max_length):

@@ -1,4 +1,7 @@
-"""What a name or a number is short for in a builder's call, and whether parts fit."""
+"""What a name or a number is short for in a builder's call, and whether parts fit.
+
+Axes in shape comments: B batch, S steps, U units.
+"""
 
 import numbers
 
@@ -158,6 +161,15 @@ def checked_steps(encoder, outputs):
             "layer needs `return_sequences=True`, and no `return_state`."
         )
     return outputs
+
+
+def encode(encoder, embedded):
+    """Runs any encoder, or none: `(memory (B, S, U), states or None)`."""
+    if encoder is None:
+        return embedded, None
+    if isinstance(encoder, RecurrentEncoder):
+        return encoder(embedded, return_state=True)
+    return checked_steps(encoder, encoder(embedded)), None
 
 
 def checked_vectors(pooling, outputs):

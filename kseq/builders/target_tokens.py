@@ -79,9 +79,8 @@ def check_tokens(model, options):
                 f"`{option}` must be a token of the target vocabulary, which has "
                 f"{size}, and not its padding, {model.pad_token_id}. Received: "
                 f"{option}={token_id!r}. A vocabulary counts its special tokens "
-                "too. A series of numbers has none: forecast it with "
-                "`kseq.many_to_one(kseq.layers.FeatureEmbedding(num_features, 64), "
-                "num_outputs=steps)`."
+                "too. A series of numbers has none; it is written by a model with "
+                "`target=kseq.layers.FeatureEmbedding(num_features, 64)`."
             )
     if ids[0] == ids[1]:
         raise ValueError(

@@ -35,6 +35,22 @@ def uniform(seeds, num_draws, step):
     return ops.cast(shifted(bits, 8), "float32") * 2.0**-24
 
 
+def uniforms(seeds, num_draws, step, count, first_draw):
+    """So many numbers in [0, 1) for a step of each draw: `(B, K, count)`.
+
+    Args:
+        seeds: Seeds of rows, `(B,)`.
+        num_draws: Number of draws K.
+        step: Number of the step.
+        count: How many numbers.
+        first_draw: Which of all draws of a row the first one is, integers `(B,)`.
+    """
+    draws = first_draw[:, None] + ops.arange(num_draws, dtype="int32")  # B K
+    streams = mix(seeds[:, None] + draws * GOLDEN_RATIO)[..., None]  # B K 1
+    places = ops.cast(step, "int32") * count + ops.arange(count, dtype="int32") + 1
+    return ops.cast(shifted(mix(streams + mix(places)), 8), "float32") * 2.0**-24
+
+
 def mix(x):
     """A bijection of 32-bit integers in which each bit depends on all.
 

@@ -8,6 +8,7 @@ from kseq.layers.decoder import Decoder
 from kseq.layers.dropout import Dropout, SourceDropout
 from kseq.layers.embeddings import FeatureEmbedding, TokenEmbedding
 from kseq.layers.factorized_head import FactorizedHead
+from kseq.layers.forecast_head import ForecastHead
 from kseq.layers.grid_positions import GridPositions
 from kseq.layers.images import ImageDecoder, ImageEncoder, ResidualBlock
 from kseq.layers.masking import (
@@ -72,6 +73,7 @@ __all__ = [
     "FeatureEmbedding",
     "FeedForward",
     "FiniteScalarQuantizer",
+    "ForecastHead",
     "GRU",
     "GridPositions",
     "ImageDecoder",

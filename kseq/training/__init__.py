@@ -15,6 +15,8 @@ from kseq.training.batches import batches
 from kseq.training.callbacks import SaveBest, StopOnInterrupt
 from kseq.training.contrastive import ContrastiveLoss
 from kseq.training.distribution import EvenBatches, layout_map
+from kseq.training.forecast_loss import ForecastLoss
+from kseq.training.forecast_metrics import CRPS, IntervalCoverage, crps
 from kseq.training.generation_scores import GenerationScores
 from kseq.training.length_batches import LengthBatches
 from kseq.training.losses import SequenceCrossentropy
@@ -33,11 +35,14 @@ from kseq.training.unfreeze import Unfreeze
 from kseq.training.windows import windows
 
 __all__ = [
+    "CRPS",
     "ContrastiveLoss",
     "EditDistanceRate",
     "EvenBatches",
     "ExactMatch",
+    "ForecastLoss",
     "GenerationScores",
+    "IntervalCoverage",
     "LengthBatches",
     "Resume",
     "SaveBest",
@@ -50,6 +55,7 @@ __all__ = [
     "Unfreeze",
     "batches",
     "cli",
+    "crps",
     "edit_distance",
     "layout_map",
     "span_scores",

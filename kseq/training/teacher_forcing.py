@@ -27,6 +27,7 @@ def teacher_forcing(
     steps=None,
     shard=None,
     max_length=None,
+    covariates=None,
     **kwargs,
 ):
     """Batches in which a decoder reads the true tokens and predicts the next ones.
@@ -39,6 +40,11 @@ def teacher_forcing(
     and put back only as far as its batch needs. The model tells padding by that id
     alone, as do `kseq.training`'s loss and metrics, so weights come with a batch,
     third, only where some are given.
+
+    A target of numbers has no start: `({"source": source, "target": before}, target)`,
+    where `before` is the target one step earlier, and NaN, which is what is not known,
+    at the first step. Short targets are filled up with NaN too. `ForecastLoss` and the
+    metrics of numbers leave NaN out.
 
     Rows of like length share a batch, as `LengthBatches` describes, and the lengths
     that the model sees are rounded up to a multiple, so that a compiled model meets few
@@ -54,8 +60,9 @@ def teacher_forcing(
             number of an epoch, from 0, that gives any of these, so that each epoch may
             have others, as many: texts cut by chance (`Vocabulary.sampler`), noise.
         target: Rows of token ids that hold their start and end tokens, as lists,
-            arrays or one padded integer array `(N, T)`; or a function of the number of
-            an epoch.
+            arrays or one padded integer array `(N, T)`; or of numbers, as arrays
+            `(T, F)` or one array `(N, T, F)`, NaN where one is missing; or a function
+            of the number of an epoch.
         batch_size: As for `batches`.
         shuffle: As for `batches`.
         seed: As for `batches`.
@@ -76,6 +83,8 @@ def teacher_forcing(
         shard: As for `batches`.
         max_length: As for `batches`; what counts is the longer of source and target,
             of which one token is not predicted.
+        covariates: Of a target of numbers, what is known of its steps before: rows of
+            numbers as long, `(T, C)`, which go under "covariates" into the inputs.
         **kwargs: As for `batches`.
 
     Returns:
@@ -124,18 +133,28 @@ def teacher_forcing(
             "steps": steps,
             "shard": shard,
             "max_length": max_length,
+            "covariates": covariates,
         }
         return EpochBatches(teacher_forcing, (source, target), options, **kwargs)
     if source is not None:
         kinds = ["ids", "features", "class", "vector", "picture"]
         source = checked_rows("source", source, kinds, pad_token_id)
-    target = checked_rows("target", target, ["ids"], pad_token_id)
+    target = checked_rows("target", target, ["ids", "features"], pad_token_id)
     if source is not None and len(source) != len(target):
         raise ValueError(
             "`source` and `target` must have the same number of rows. Received: "
             f"{len(source)} rows in source, {len(target)} in target."
         )
-    check_targets(target, pad_token_id)
+    is_numbers = kind_of(target[0]) == "features"
+    if covariates is not None:
+        covariates = checked_covariates(covariates, target, is_numbers)
+    if is_numbers:
+        check_numbers(target)
+        weights = label_weights(target, sample_weight, class_weight)
+        target = [np.pad(row, START, constant_values=np.nan) for row in target]
+    else:
+        check_targets(target, pad_token_id)
+        weights = target_weights(target, sample_weight, class_weight, pad_token_id)
     return TeacherForcing(
         source,
         target,
@@ -149,9 +168,44 @@ def teacher_forcing(
         max_length,
         pad_token_id=pad_token_id,
         source_padding=source_padding,
-        weights=target_weights(target, sample_weight, class_weight, pad_token_id),
+        weights=weights,
+        covariates=covariates,
         **kwargs,
     )
+
+
+START = ((1, 0), (0, 0))  # of numbers a step of which nothing is known
+
+
+def check_numbers(target):
+    """Raises if a target of numbers has nothing to predict, or what is no number."""
+    for index, row in enumerate(target):
+        if not len(row) or np.isinf(row).any():
+            raise ValueError(
+                "A target of numbers must hold a step at least, of finite numbers or "
+                f"NaN, which is what is not known. Received: target[{index}] of shape "
+                f"{row.shape}, the greatest of it {row.max(initial=0)}. Leave such "
+                "rows out, or put NaN where nothing was measured."
+            )
+
+
+def checked_covariates(covariates, target, is_numbers):
+    """Rows of numbers, as long as those of a target of numbers."""
+    if not is_numbers:
+        raise ValueError(
+            "`covariates` go with a target of numbers, shape (T, F). Received: "
+            "covariates with a target of token ids. Leave them out."
+        )
+    covariates = checked_rows("covariates", covariates, ["features"])
+    lengths = [len(row) for row in covariates]
+    if lengths != [len(row) for row in target]:
+        raise ValueError(
+            "`covariates` must have a step for each step of each target. Received: "
+            f"covariates of {lengths[:3]} steps, targets of "
+            f"{[len(row) for row in target[:3]]}, the first of {len(lengths)} and "
+            f"{len(target)} rows. Cut both from the same stretches."
+        )
+    return covariates
 
 
 def check_targets(target, pad_token_id):
@@ -191,12 +245,14 @@ class TeacherForcing(LengthBatches):
     Args:
         source: List of arrays, as `teacher_forcing` describes them, no padding; or
             None.
-        target: List of as many integer arrays `(T,)`, no padding.
+        target: List of as many integer arrays `(T,)`, no padding; or of arrays of
+            numbers `(T, F)`, a step of NaN in front.
         *args: `batch_size` and the other arguments of `LengthBatches`.
         pad_token_id: As for `teacher_forcing`.
         source_padding: As for `teacher_forcing`.
         weights: List of as many arrays `(T - 1,)`, how much each token counts where it
-            is to be predicted; or None.
+            is to be predicted; or None. Of numbers `(T,)`.
+        covariates: List of as many arrays `(T, C)`, of a target of numbers; or None.
         **kwargs: The arguments of `LengthBatches`, where they have names.
     """
 
@@ -208,11 +264,13 @@ class TeacherForcing(LengthBatches):
         pad_token_id=0,
         source_padding=0.0,
         weights=None,
+        covariates=None,
         **kwargs,
     ):
         self.source = source
         self.target = target
         self.weights = weights
+        self.covariates = covariates
         self.pad_token_id = integer("pad_token_id", pad_token_id)
         self.source_padding = number("source_padding", source_padding)
         # The model sees all of a source, and all of a target but one token.
@@ -225,8 +283,12 @@ class TeacherForcing(LengthBatches):
 
     def make_batch(self, rows, lengths):
         source_length, target_length = lengths
-        target = stacked(self.target, rows, target_length + 1, self.pad_token_id)
+        is_ids = kind_of(self.target[0]) == "ids"
+        padding = self.pad_token_id if is_ids else np.nan
+        target = stacked(self.target, rows, target_length + 1, padding)
         inputs = {"target": target[:, :-1]}  # of B T+1
+        if self.covariates is not None:
+            inputs["covariates"] = stacked(self.covariates, rows, target_length, 0.0)
         if self.source is not None:
             is_ids = kind_of(self.source[0]) == "ids"
             padding = self.pad_token_id if is_ids else self.source_padding

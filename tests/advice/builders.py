@@ -207,17 +207,6 @@ def of_pictures():
 
 
 PICTURES = random_array(2, 4, 4, 1)
-FORECAST = (
-    "A series of numbers is not written token by token; forecast it with "
-    "`kseq.many_to_one(kseq.layers.FeatureEmbedding(num_features, 64), "
-    "num_outputs=steps)`."
-)
-
-
-def forecaster():
-    return kseq.many_to_one(kseq.layers.FeatureEmbedding(3, 64), num_outputs=7)(SERIES)
-
-
 NO_IDS = (
     'Ids that are floats become integers by `.astype("int32")`; a series of numbers '
     "needs a model with `source=kseq.layers.FeatureEmbedding(num_features, width)`."
@@ -264,17 +253,6 @@ ADVICE = {
         lambda: all_tied(words := embedding(), words, head=keras.layers.Dense(11)),
         "Leave `head` out, and pass the same layer twice.",
         lambda: all_tied(words := embedding(), words),
-    ),
-    "a target of numbers": (
-        lambda: writer(target=FeatureEmbedding(3, 8)),
-        FORECAST,
-        forecaster,
-    ),
-    "sizes that are no vocabularies": (
-        lambda: writer(3, 1),
-        "A vocabulary counts its special tokens too. A series of numbers has none: "
-        + FORECAST.partition("; ")[2],
-        lambda: (writer(3 + 4, 1 + 4), forecaster()),
     ),
     "more tokens than positions": (
         lambda: write(writer(target=with_positions(3)), max_length=4),

@@ -21,6 +21,8 @@ from tests.helpers import random_array
 SOURCE = np.array([[4, 5, 6, 7, 2], [8, 2, 0, 0, 0], [9, 1, 3, 0, 0]], "int32")  # B S
 TARGET = np.array([[2, 5, 6, 4], [2, 4, 0, 0], [2, 3, 0, 0]], "int32")  # B T
 SERIES = random_array(3, 5, 2)
+NUMBERS = random_array(3, 4, 3, seed=1)
+NUMBERS[:, 0] = np.nan  # nothing is known before the first step
 PICTURES = random_array(3, 4, 6, 1)
 
 
@@ -78,6 +80,17 @@ def conditional_writer():
     return kseq.one_to_many(TokenEmbedding(13, 8), condition=5, decoder=decoder)
 
 
+def writer_of_numbers():
+    return kseq.encoder_decoder(
+        source=FeatureEmbedding(2, 6),
+        target=FeatureEmbedding(3, 6),
+        encoder=RecurrentEncoder("gru", 5),
+        decoder=RecurrentDecoder("gru", 6, attention="luong"),
+        covariates=FeatureEmbedding(2, 6),
+        head="student_t",
+    )
+
+
 def vision():
     return kseq.vision_transformer((4, 6, 1), patch_size=2, num_outputs=3, width=8)
 
@@ -114,6 +127,10 @@ MODELS = {  # a function that makes the model, and what it reads
     "one_to_many of a class": (
         conditional_writer,
         {"source": CLASSES, "target": TARGET},
+    ),
+    "encoder_decoder of numbers": (
+        writer_of_numbers,
+        {"source": SERIES, "target": NUMBERS, "covariates": SERIES[:, :4]},
     ),
     "vision_transformer": (vision, PICTURES),
     "text_to_image": (artist, PAIR),

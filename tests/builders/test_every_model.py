@@ -9,6 +9,7 @@ import pytest
 from keras import tree
 
 from kseq.builders.generate_loop import GenerateLoop
+from kseq.builders.generation import GenerativeModel
 from tests.builders.small_models import MODELS, SOURCE, transformer_translator
 from tests.helpers import (
     array,
@@ -100,7 +101,7 @@ def own_matrices(layer):
 def outputs_of(model, inputs, writes=True):
     """The logits, and of a model that writes the scores and what it writes."""
     outputs = [array(model(inputs, training=False))]
-    if hasattr(model, "generate") and writes:
+    if isinstance(model, GenerativeModel) and writes:
         source = inputs.get("source", len(inputs["target"]))
         is_picture = hasattr(model, "num_tokens")  # of a fixed length, without an end
         length, target = (model.num_tokens, [5, 6]) if is_picture else (3, [5, 3])

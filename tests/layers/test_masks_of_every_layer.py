@@ -43,6 +43,11 @@ MASKS = {  # of each layer what it is called with, and the masks that it takes
         {"inputs": SEQUENCES},
         {"mask": S},
     ),
+    "ForecastHead": (
+        lambda: layers.ForecastHead("mean", 3),
+        {"inputs": SEQUENCES},
+        {"mask": S},
+    ),
     "FeatureEmbedding": (
         lambda: layers.FeatureEmbedding(D, 4, positions="sinusoidal"),
         {"features": SEQUENCES},

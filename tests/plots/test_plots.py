@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from kseq.plots import (
     attention_heads,
     attention_heatmap,
+    fan_chart,
     figures,
     highlighted_texts,
     legible,
@@ -295,3 +296,24 @@ def test_a_figure_of_ones_own_becomes_legible(tmp_path):
         warnings.simplefilter("error")
         figure.savefig(tmp_path / "own.png")
     assert ax.get_ylabel() == "해_$x$_\N{BLACK CHESS KING}"
+
+
+def test_a_fan_has_a_band_for_each_level_around_the_median():
+    draws = np.random.default_rng(0).normal(size=(50, 6))
+    ax = fan_chart(draws, seen=np.arange(4), truth=np.zeros(6), levels=(0.5, 0.8))
+    lines = {line.get_label(): line.get_xydata() for line in ax.lines}
+    np.testing.assert_array_equal(lines["seen"][:, 0], [-4, -3, -2, -1])
+    np.testing.assert_array_equal(lines["seen"][:, 1], np.arange(4))
+    np.testing.assert_array_equal(lines["what came"][:, 1], np.zeros(6))
+    np.testing.assert_allclose(lines["median"][:, 1], np.median(draws, axis=0))
+    bands = {band.get_label(): band.get_paths()[0].vertices for band in ax.collections}
+    assert list(bands) == ["80 %", "50 %"]
+    for label, level in (("50 %", 0.5), ("80 %", 0.8)):
+        ends = np.quantile(draws[:, 2], [0.5 - level / 2, 0.5 + level / 2])
+        at_two = bands[label][bands[label][:, 0] == 2]
+        np.testing.assert_allclose(np.sort(np.unique(at_two[:, 1])), ends)
+
+
+def test_the_truth_must_have_the_steps_of_the_draws():
+    with pytest.raises(ValueError, match=r"truth of shape \(5,\), draws of shape"):
+        fan_chart(np.zeros((3, 6)), truth=np.zeros(5))

@@ -246,3 +246,69 @@ def test_quick_runs_on_real_data(recipe, data_set, tmp_path):
         recipe.main(["--data", str(folder), "--quick", "--output", str(tmp_path)])
     assert "this model" in printed.get()
     assert (tmp_path / "model.keras").exists()
+
+
+SEQ2SEQ = "--model seq2seq --horizon 4 --context 14 --patch 2 --width 11".split()
+
+
+@pytest.fixture(scope="module")
+def trained_writer(recipe, series, tmp_path_factory):
+    output = tmp_path_factory.mktemp("fans")
+    arguments = ["--series", str(series), "--output", str(output), *SEQ2SEQ]
+    more = ["--epochs", "5", "--learning-rate", "0.02", "--draws", "20"]
+    with recipe.console.capture() as printed:
+        recipe.main([*arguments, *more, "--batch-size", "16", "--dropout", "0.1"])
+    return output, printed.get()
+
+
+def test_seq2seq_says_how_sure_it_is(trained_writer):
+    output, printed = trained_writer
+    names = sorted(path.name for path in output.iterdir())
+    assert names == ["forecasts.png", "model.keras", "training.png"]
+    rows = {}
+    for line in printed.splitlines():
+        cells = [cell.strip() for cell in line.split("│")]
+        if len(cells) == 4 and cells[2][0].isdigit():
+            rows[cells[1]] = float(cells[2].removesuffix(" %"))
+    assert rows["mean squared error of the mean"] < 1
+    assert 0 < rows["CRPS"] < rows["mean absolute error of the mean"]
+    assert rows["in the interval of 90 %"] > 50
+
+
+def test_draws_are_put_back_where_they_came_from(recipe, trained_writer, values):
+    model = keras.saving.load_model(trained_writer[0] / "model.keras")
+    options = recipe.parse_arguments([*SEQ2SEQ, "--draws", "20"])
+    seen = np.stack([values[:14], values[50:64]])  # B L C
+    draws = recipe.forecast_draws(model, seen, options)
+    assert draws.shape == (2, 20, 4, 2)
+    assert abs(draws[..., 1] - 100).max() < 200
+    moved = recipe.forecast_draws(model, 3 * seen + 7, options)
+    np.testing.assert_allclose(moved, 3 * draws + 7, rtol=1e-3, atol=1e-2)
+
+
+def test_training_rows_are_every_stretch_in_patches(recipe):
+    options = recipe.parse_arguments(SEQ2SEQ)
+    values = np.arange(60.0).reshape(30, 2)
+    past, future = recipe.training_rows(values, options)
+    assert past.shape == (26, 7, 2) and future.shape == (26, 2, 2)
+    whole = np.concatenate([past[5].ravel(), future[5].ravel()])
+    size = np.mean(np.arange(14) * 2)
+    np.testing.assert_allclose(whole, (np.arange(18) - 13) * 2 / size, rtol=1e-5)
+
+
+@pytest.mark.thorough
+def test_seq2seq_goes_on_where_the_file_ends(recipe, trained_writer, series, tmp_path):
+    arguments = ["--load", str(trained_writer[0] / "model.keras"), *SEQ2SEQ]
+    recipe.main([*arguments, "--series", str(series), "--output", str(tmp_path)])
+    head, *lines = (tmp_path / "next.csv").read_text("utf-8").splitlines()
+    assert head == "sine mean,größer mean,sine 5 %,größer 5 %,sine 95 %,größer 95 %"
+    steps = np.array([line.split(",") for line in lines], float)
+    assert steps.shape == (4, 6)
+    assert (steps[:, 2:4] <= steps[:, 4:]).all()
+
+
+@pytest.mark.parametrize("encoder", ["lstm", "transformer"])
+def test_other_networks_write_too(recipe, encoder):
+    arguments = [*SEQ2SEQ, "--encoder", encoder, "--width", "12"]
+    model = recipe.build_writer(recipe.parse_arguments(arguments))
+    assert model.output_shape == (None, None, 2, 2)

@@ -2,7 +2,8 @@ import keras
 import pytest
 
 import kseq
-from kseq.tuning import Choice, Decoding, Int, spaces
+from kseq.layers import FeatureEmbedding
+from kseq.tuning import Choice, Decoding, Int, Space, spaces
 
 SMALL = {"width": 64}
 
@@ -115,3 +116,17 @@ def test_ready_beam_searches_decode():
     space = Decoding(model, spaces.beam_search(), [0, 1], [[5, 3], [4, 3]])
     search = space.best_search({"search/num_beams": 2, "search/length_penalty": 0.6})
     assert search == kseq.decoding.BeamSearch(2, 0.6)
+
+
+def test_models_that_write_numbers_are_searched_too():
+    space = spaces.encoder_decoder(
+        Space(FeatureEmbedding, 3, 8),
+        Space(FeatureEmbedding, 1, 8),
+        "recurrent",
+        head=Choice("gaussian", "student_t"),
+        **SMALL,
+    )
+    heads = ("gaussian", "student_t")
+    shapes = [space.build({"head": head}).output_shape for head in heads]
+    assert shapes == [(None, None, 1, 2), (None, None, 1, 3)]
+    assert "head" in space.hyperparameters()

@@ -1,0 +1,143 @@
+"""A call of `generate` of numbers: its arguments, checked.
+
+Axes in shape comments: B rows, P steps of a prefix, T steps, F features, C covariates.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq.builders.requests import Request, check_jit_compile
+from kseq.builders.row_checks import rows_of_batches, source_rows
+from kseq.decoding import randomness
+from kseq.layers.validation import integer, positive_integer
+
+
+class ForecastRequest(Request):
+    """A call of `generate` of a `Forecaster`, with its arguments."""
+
+    def __init__(
+        self, model, source, num_steps, num_draws, seed, covariates, prefix, jit_compile
+    ):
+        if num_steps is None:
+            raise ValueError(
+                "`num_steps` must say how many steps to write. Received: None. A "
+                "series has no end of its own: `model.generate(past, num_steps=24)`."
+            )
+        self.num_steps = positive_integer("num_steps", num_steps)
+        check_jit_compile(jit_compile)
+        if num_draws is not None:
+            positive_integer("num_draws", num_draws)
+            check_draws(model)
+        if seed is not None:
+            integer("seed", seed)
+        features = model.target.num_features
+        prefix = None if prefix is None else series("prefix", prefix, features)
+        source = rows_of_batches(source)
+        rows = {
+            "source": source_rows(
+                model, source, None if prefix is None else len(prefix)
+            )
+        }
+        check_no_gaps(model, rows["source"])
+        num_rows, self.num_known = len(rows["source"]), 0
+        if prefix is not None:
+            check_rows("prefix", prefix, num_rows)
+            rows["prefix"], self.num_known = prefix, prefix.shape[1]
+        length = self.num_known + self.num_steps
+        check_positions(model, length)
+        if (covariates is None) != (model.covariates is None):
+            raise ValueError(
+                "`covariates` must be given to a model that was built with them, and "
+                f"to no other. Received: covariates={type(covariates).__name__} for "
+                f"{model.name}, built with covariates={model.covariates}. Build it "
+                "with `covariates=kseq.layers.FeatureEmbedding(num_covariates, width)`."
+            )
+        if covariates is not None:
+            given = series("covariates", covariates, model.covariates.num_features)
+            check_rows("covariates", given, num_rows)
+            check_covariates(given, length, self.num_steps)
+            rows["covariates"] = given
+        if num_draws is not None:
+            seeds = randomness.row_seeds(seed, num_rows)
+            rows["row_seeds"] = ops.convert_to_numpy(seeds)
+        super().__init__(model, source, rows)
+
+
+def series(name, values, num_features):
+    """Features of steps as an array `(B, T, F)`."""
+    try:
+        values = np.asarray(ops.convert_to_numpy(values), keras.backend.floatx())
+    except (TypeError, ValueError):
+        values = np.empty(0)  # rows of different lengths
+    if values.ndim != 3 or values.shape[-1] != num_features:
+        raise ValueError(
+            f"`{name}` must be an array of shape (B, steps, {num_features}). Received: "
+            f"{name} of shape {values.shape}. One feature has an axis too: "
+            f"`{name}[..., None]`."
+        )
+    return values
+
+
+def check_rows(name, values, num_rows):
+    if len(values) != num_rows:
+        raise ValueError(
+            f"`{name}` must have a row for each source. Received: {num_rows} rows of "
+            f"source, {len(values)} of {name}."
+        )
+
+
+def check_draws(model):
+    if not model.head.num_uniforms:
+        raise ValueError(
+            "Draws need a distribution. Received: `num_draws` for a model with "
+            'head="mean", which says one number. Build it with head="gaussian", or '
+            "leave `num_draws` out."
+        )
+
+
+def check_positions(model, length):
+    longest = model.target.num_positions
+    if longest is not None and length > longest:
+        raise ValueError(
+            "A target with learned positions can have as many steps as there are "
+            f"positions. Received: {length} steps with a target of "
+            f"max_length={longest}. Write less, or train with more positions."
+        )
+
+
+def check_covariates(covariates, length, num_steps):
+    """Refuses covariates of other steps, or that are not known."""
+    if covariates.shape[1] != length:
+        raise ValueError(
+            "`covariates` must be of the steps to be written, behind those of a "
+            f"prefix. Received: covariates of {covariates.shape[1]} steps, with "
+            f"num_steps={num_steps} and a prefix of {length - num_steps} steps. Give "
+            f"{length} steps of each series."
+        )
+    if not np.isfinite(covariates).all():
+        raise ValueError(
+            "`covariates` must be known for every step. Received: covariates with "
+            f"{covariates[~np.isfinite(covariates)][0]}. Leave out what is not known "
+            "of the future, or fill the gaps."
+        )
+
+
+def check_no_gaps(model, rows):
+    """Refuses a source in which a number is missing, but for whole steps of padding."""
+    padding = model.source_padding
+    takes_nan = padding is not None and padding != padding
+    for index, row in enumerate(rows):
+        row = np.asarray(row)
+        if row.dtype.kind != "f" or not row.size:
+            continue
+        is_missing = np.isnan(row)
+        if takes_nan and row.ndim == 2:
+            is_missing = is_missing & ~is_missing.all(axis=-1, keepdims=True)
+        if is_missing.any():
+            raise ValueError(
+                "`source` must hold numbers; with `mask_value=float('nan')` a whole "
+                f"step may be missing. Received: NaN in source[{index}]. Fill the "
+                "gaps, `numpy.nan_to_num(source)`, and say where they were by features "
+                "of their own."
+            )

@@ -1,0 +1,124 @@
+"""The head of models that write numbers: a distribution of each.
+
+Axes in shape comments: B batch, T steps, U units, F features, P parameters.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers.composition import Composite, freeze_parts
+from kseq.layers.distributions import distribution_of
+from kseq.layers.initializers import initializer_of
+from kseq.layers.masking import apply_mask
+from kseq.layers.validation import positive_integer
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class ForecastHead(Composite):
+    """What a model says of each number of a step: its mean, or a distribution.
+
+    | distribution | parameters P of each number |
+    |---|---|
+    | `"mean"` | none but the number itself |
+    | `"gaussian"` | mean, standard deviation |
+    | `"student_t"` | location, scale, degrees of freedom above 2: for rare leaps |
+    | `"negative_binomial"` | mean m, dispersion a, for counts of variance `m + a m^2` |
+    | `"quantiles"` | a quantile for each of the levels, which never cross |
+
+    The numbers of a step are independent, given the steps before it. A distribution of
+    quantiles has straight lines between them, and beyond the outer ones.
+
+    Args:
+        distribution: One of these names.
+        num_features: Number of features F of a step.
+        quantiles: The levels of `"quantiles"`. Defaults to .05, .1, .2 and so on to .9,
+            .95.
+        kernel_initializer: Initializer of the kernel.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: `(B, T, U)`, what a decoder puts out.
+        mask: Boolean `(B, T)`, True where a step is real; elsewhere zeros are read.
+            Defaults to the Keras mask of `inputs`, which the parameters keep.
+
+    Returns:
+        Parameters `(B, T, F, P)`; of `"mean"` the means, `(B, T, F)`.
+
+    Raises:
+        ValueError: The distribution is none of these, a size is no positive integer, or
+            the levels do not rise between 0 and 1.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import ForecastHead
+    >>> head = ForecastHead("gaussian", num_features=3)
+    >>> parameters = head(np.ones((2, 5, 8)))
+    >>> tuple(parameters.shape), tuple(head.mean(parameters).shape)
+    ((2, 5, 3, 2), (2, 5, 3))
+
+    References:
+        - [Salinas et al., 2020](https://arxiv.org/abs/1704.04110), 3.1, 3.2
+        - [Wen et al., 2017](https://arxiv.org/abs/1711.11053), 3 (quantiles)
+    """
+
+    def __init__(
+        self,
+        distribution="gaussian",
+        num_features=1,
+        quantiles=None,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.distribution, self.quantiles = distribution, quantiles
+        self.formulas = distribution_of(distribution, quantiles)
+        self.num_features = positive_integer("num_features", num_features)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.projection = keras.layers.Dense(
+            self.num_features * self.formulas.num_parameters,
+            kernel_initializer=initializer_of("kernel", self.kernel_initializer),
+            dtype=self.dtype_policy,
+            name="projection",
+        )
+        self.supports_masking = True
+
+    @property
+    def num_uniforms(self):
+        """How many random numbers make a draw of one number; 0 where nothing can be."""
+        return self.formulas.num_uniforms
+
+    def build(self, inputs_shape):
+        self.projection.build(inputs_shape)
+        freeze_parts(self)
+
+    def call(self, inputs, mask=None):
+        outputs = self.projection(apply_mask(inputs, mask))  # B T FP
+        axes = self.num_features, self.formulas.num_parameters
+        shape = (*ops.shape(outputs)[:-1], *axes)
+        return self.formulas.parameters(ops.reshape(outputs, shape))
+
+    def mean(self, parameters):
+        """The means of distributions, `(..., F)`."""
+        return self.formulas.mean(parameters)
+
+    def draw(self, parameters, uniforms):
+        """Draws from distributions.
+
+        Args:
+            parameters: `(..., F, P)`.
+            uniforms: Random numbers, even between 0 and 1, `(..., F, num_uniforms)`.
+
+        Returns:
+            Numbers `(..., F)`.
+        """
+        return self.formulas.draw(parameters, uniforms)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "distribution": self.distribution,
+            "num_features": self.num_features,
+            "quantiles": self.quantiles,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }

@@ -1,0 +1,245 @@
+"""Metrics of models that write numbers: how near, and how sure with reason.
+
+Axes in shape comments: B batch, N draws, T steps, F features, P parameters.
+"""
+
+import keras
+from keras import ops
+
+from kseq.layers.distributions import distribution_of
+from kseq.layers.masking import mask_of
+from kseq.layers.validation import number, shapes_compatible
+from kseq.training.forecast_loss import (
+    check_has_crps,
+    check_parameters,
+    known_numbers,
+    number_weights,
+)
+
+
+def crps(y_true, draws):
+    """The continuous ranked probability score of draws, of each number.
+
+    The area between the distribution function of the draws, F, and that of a number
+    that was known before, `integral (F(x) - (x >= y)) ** 2 dx`, in the unit of the
+    numbers; of a single draw its absolute error. With draws `x`, it is
+
+        mean |x_i - y| - mean |x_i - x_j| / 2
+
+    Args:
+        y_true: Numbers `(B, T, F)`.
+        draws: `(B, N, T, F)`, such as `forecast.draws`.
+
+    Returns:
+        Tensor `(B, T, F)`, NaN where `y_true` is.
+
+    Raises:
+        ValueError: The shapes do not fit.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.training import crps
+    >>> draws = np.array([0.0, 1.0]).reshape(1, 2, 1, 1)
+    >>> float(crps(np.ones((1, 1, 1)), draws)[0, 0, 0])  # 1 / 2 - 1 / 4
+    0.25
+
+    References:
+        - [Gneiting and Raftery, 2007](https://doi.org/10.1198/016214506000001437), (21)
+    """
+    y_true, draws = as_draws(y_true, draws)
+    count = draws.shape[1]
+    errors = ops.mean(ops.abs(draws - ops.expand_dims(y_true, 1)), axis=1)  # B T F
+    places = ops.arange(count, dtype="int32")
+    ranks = ops.cast(2 * places + 1 - count, draws.dtype) / count**2
+    ranks = ops.reshape(ranks, (1, count, 1, 1))
+    return errors - ops.sum(ranks * ops.sort(draws, axis=1), axis=1)
+
+
+def as_draws(y_true, draws):
+    """Both as tensors of one dtype, if they fit."""
+    dtype = keras.backend.floatx()
+    y_true = ops.convert_to_tensor(y_true, dtype)
+    draws = ops.convert_to_tensor(draws, dtype)
+    shape = tuple(y_true.shape)
+    if len(shape) != 3 or not shapes_compatible(
+        tuple(draws.shape), (*shape[:1], None, *shape[1:])
+    ):
+        raise ValueError(
+            "`y_true` must be numbers, shape (B, T, F), and the draws of them of shape "
+            f"(B, N, T, F). Received: y_true of shape {shape}, draws of shape "
+            f"{tuple(draws.shape)}. Take `forecast.draws`; numbers of one feature have "
+            "an axis for it, `y_true[..., None]`."
+        )
+    return y_true, draws
+
+
+class _NumberMean(keras.metrics.Metric):
+    """The mean over all numbers that are known.
+
+    Args:
+        distribution: The name of the model's `head`, or None for draws.
+        quantiles: The levels of `"quantiles"`, as for the head.
+        name: Name of the metric.
+        dtype: Dtype of the sums. Less than float32 becomes float32.
+    """
+
+    def __init__(self, distribution=None, quantiles=None, name=None, dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.distribution, self.quantiles = distribution, quantiles
+        self.formulas = distribution and distribution_of(distribution, quantiles)
+        # Half precision does not count beyond 2048.
+        self.sum_dtype = keras.backend.result_type(self.dtype, "float32")
+        self.total = self.add_variable((), "zeros", dtype=self.sum_dtype, name="total")
+        self.count = self.add_variable((), "zeros", dtype=self.sum_dtype, name="count")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        mask = None if self.formulas is None else mask_of(y_pred)
+        if self.formulas is None:
+            y_true, y_pred = as_draws(y_true, y_pred)
+        else:
+            y_true = ops.convert_to_tensor(y_true, self.sum_dtype)
+            y_pred = ops.convert_to_tensor(y_pred, self.sum_dtype)
+            check_parameters(y_true, y_pred, self.distribution, self.formulas)
+        is_known = known_numbers(y_true, mask)
+        weights = number_weights(is_known, sample_weight, self.sum_dtype)
+        values = self.values(ops.where(is_known, y_true, 0.0), y_pred)  # B T F
+        values = ops.cast(values, self.sum_dtype)
+        self.total.assign_add(ops.sum(values * weights))
+        self.count.assign_add(ops.sum(weights))
+
+    def result(self):
+        return ops.divide_no_nan(self.total, self.count)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "distribution": self.distribution,
+            "quantiles": self.quantiles,
+        }
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class CRPS(_NumberMean):
+    """Mean continuous ranked probability score: 0 where all was known before.
+
+    Of draws as `crps` computes it. In `fit` and `evaluate`, where a model says the next
+    step after the true ones, of its head: in closed form.
+
+    Args:
+        distribution: None for draws; or the name of the model's `head`, `"mean"`,
+            `"gaussian"` or `"quantiles"`.
+        quantiles: The levels of `"quantiles"`, as for the head.
+        name: Name of the metric.
+        dtype: Dtype of the sums. Less than float32 becomes float32.
+
+    Call arguments:
+        y_true: Numbers `(B, T, F)`; NaN counts for nothing.
+        y_pred: Draws `(B, N, T, F)`, or parameters `(B, T, F, P)`.
+        sample_weight: Weights, as for `ForecastLoss`.
+
+    Returns:
+        Scalar from `result()`, 0 before the first number.
+
+    Raises:
+        ValueError: There is no closed form, or the shapes do not fit.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.training import CRPS
+    >>> draws = np.array([0.0, 1.0]).reshape(1, 2, 1, 1)
+    >>> float(CRPS()(np.ones((1, 1, 1)), draws))
+    0.25
+
+    References:
+        - [Gneiting and Raftery, 2007](https://doi.org/10.1198/016214506000001437), 4.2
+    """
+
+    def __init__(self, distribution=None, quantiles=None, name="crps", dtype=None):
+        super().__init__(distribution, quantiles, name, dtype)
+        if self.formulas is not None:
+            check_has_crps(distribution, self.formulas)
+
+    def values(self, y_true, y_pred):
+        if self.formulas is None:
+            return crps(y_true, y_pred)
+        return self.formulas.crps(y_true, y_pred)
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class IntervalCoverage(_NumberMean):
+    """Share of the numbers that lie in the interval that was said to hold them.
+
+    A model that knows how sure it is has a coverage near the level: less means that it
+    was too sure. The interval leaves out as much of the distribution below as above.
+
+    Args:
+        level: Share of the distribution in the interval, between 0 and 1.
+        distribution: None for draws; or the name of the model's `head`, `"gaussian"` or
+            `"quantiles"`, for what it says of the next step after the true ones.
+        quantiles: The levels of `"quantiles"`, as for the head.
+        name: Name of the metric.
+        dtype: Dtype of the sums. Less than float32 becomes float32.
+
+    Call arguments:
+        y_true: Numbers `(B, T, F)`; NaN counts for nothing.
+        y_pred: Draws `(B, N, T, F)`, or parameters `(B, T, F, P)`.
+        sample_weight: Weights, as for `ForecastLoss`.
+
+    Returns:
+        Scalar from `result()`, 0 before the first number.
+
+    Raises:
+        ValueError: The level is not between 0 and 1, the distribution has no inverse in
+            closed form, or the shapes do not fit.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.training import IntervalCoverage
+    >>> draws = np.linspace(0, 1, 101).reshape(1, 101, 1, 1)
+    >>> y_true = np.array([0.01, 0.5, 0.94, 1.5]).reshape(4, 1, 1)
+    >>> float(IntervalCoverage(0.9)(y_true, np.repeat(draws, 4, axis=0)))
+    0.5
+    """
+
+    def __init__(
+        self,
+        level=0.9,
+        distribution=None,
+        quantiles=None,
+        name="interval_coverage",
+        dtype=None,
+    ):
+        super().__init__(distribution, quantiles, name, dtype)
+        self.level = number("level", level)
+        if not 0 < level < 1:
+            raise ValueError(
+                f"`level` must be a number between 0 and 1. Received: level={level!r}. "
+                "Ninety percent are 0.9."
+            )
+        if self.formulas is not None and self.formulas.num_uniforms != 1:
+            raise ValueError(
+                'The interval of "gaussian" and "quantiles" is known in closed form. '
+                f"Received: distribution={distribution!r}. Take draws: "
+                "`IntervalCoverage()(future, forecast.draws)`."
+            )
+
+    def values(self, y_true, y_pred):
+        low, high = (self.quantile(y_pred, q) for q in self.ends)
+        return ops.logical_and(low <= y_true, y_true <= high)
+
+    @property
+    def ends(self):
+        """The two levels between which the interval is."""
+        return 0.5 - 0.5 * self.level, 0.5 + 0.5 * self.level
+
+    def quantile(self, y_pred, level):
+        if self.formulas is None:
+            return ops.quantile(y_pred, level, axis=1)  # B T F
+        uniforms = ops.full((1, 1, 1, 1), level, y_pred.dtype)
+        return self.formulas.draw(y_pred, uniforms)
+
+    def get_config(self):
+        return {**super().get_config(), "level": self.level}

@@ -1,0 +1,309 @@
+"""Models that write numbers: what `generate` writes is what the model says.
+
+Axes in shape comments: B batch, N draws, T target steps, S source steps, F features.
+"""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.builders import forecaster
+from kseq.layers import (
+    FeatureEmbedding,
+    ForecastHead,
+    RecurrentDecoder,
+    RecurrentEncoder,
+    TokenEmbedding,
+    TransformerDecoder,
+    TransformerEncoder,
+)
+from kseq.training import ForecastLoss, teacher_forcing
+from tests.helpers import array, assert_close, random_array, randomize
+
+B, S, T, FEATURES, TARGETS, COVARIATES, WIDTH = 3, 7, 5, 3, 2, 4, 6
+PAST, FUTURE = random_array(B, S, FEATURES), random_array(B, T, TARGETS, seed=1)
+CALENDAR = random_array(B, T, COVARIATES, seed=2)
+HEADS = ["mean", "gaussian", "student_t", "negative_binomial", "quantiles"]
+POSITIONS = {"positions": "sinusoidal"}
+
+
+def recurrent(attention):
+    return {
+        "encoder": RecurrentEncoder("gru", 5, bidirectional=True),
+        "decoder": RecurrentDecoder("lstm", 6, 2, attention=attention),
+    }
+
+
+DECODERS = {
+    "bahdanau": lambda: recurrent("bahdanau"),
+    "luong": lambda: recurrent("luong"),
+    "no attention": lambda: recurrent(None),
+    "transformer": lambda: {
+        "encoder": TransformerEncoder(1, 2),
+        "decoder": TransformerDecoder(2, 2),
+    },
+    "prefix": lambda: {
+        "encoder": TransformerEncoder(1, 2),
+        "decoder": TransformerDecoder(1, 3, cross_attention=False, rotary=True),
+    },
+}
+
+
+def made(decoder="bahdanau", head="gaussian", covariates=True, **options):
+    source, target, known = FEATURES, TARGETS, COVARIATES
+    model = kseq.encoder_decoder(
+        source=FeatureEmbedding(source, WIDTH, **POSITIONS),
+        target=FeatureEmbedding(target, WIDTH, **POSITIONS),
+        covariates=FeatureEmbedding(known, WIDTH) if covariates else None,
+        head=head,
+        **DECODERS[decoder](),
+        **options,
+    )
+    randomize(model)
+    return model
+
+
+def inputs_of(before, rows=slice(None), covariates=True):
+    inputs = {"source": PAST[rows], "target": before}
+    return {**inputs, "covariates": CALENDAR[rows, : before.shape[1]]}
+
+
+def shifted(target):
+    """The numbers before each step; before the first nothing is known."""
+    return np.concatenate([np.full_like(target[:, :1], np.nan), target[:, :-1]], axis=1)
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_step_says_what_all_steps_say(decoder, head):
+    model = made(decoder, head)
+    target = FUTURE.copy()
+    target[1, 2, 0] = np.nan  # a gap
+    whole = array(model(inputs_of(shifted(target))))
+    state, constants = model.start(PAST, num_draws=2, num_steps=T)
+    for t, before in enumerate(np.moveaxis(shifted(target), 1, 0)):
+        read = {
+            "target": np.stack([before, before], axis=1),
+            "covariates": CALENDAR[:, t : t + 1],
+        }
+        said, state = model.step(read, state, constants)
+        for draw in (0, 1):
+            assert_close(array(said)[:, draw], whole[:, t], atol=1e-5)
+
+
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_without_draws_the_means_are_fed_back(decoder, head):
+    model = made(decoder, head)
+    forecast = model.generate(PAST, T, covariates=CALENDAR)
+    assert forecast.draws.shape == (B, 1, T, TARGETS)
+    written = np.zeros((B, 0, TARGETS), "float32")
+    for _ in range(T):
+        unknown = np.full((B, 1, TARGETS), np.nan, "float32")
+        before = np.concatenate([unknown, written], axis=1)
+        said = model.head.mean(model(inputs_of(before)))
+        written = np.concatenate([written, array(said)[:, -1:]], axis=1)
+    assert_close(forecast.mean, written, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("decoder", ["bahdanau", "transformer"])
+def test_a_seed_gives_the_same_draws_whatever_is_beside_them(decoder, monkeypatch):
+    model = made(decoder)
+    options = {"num_steps": T, "seed": 3}
+    draws = model.generate(PAST, num_draws=5, covariates=CALENDAR, **options).draws
+    assert draws.shape == (B, 5, T, TARGETS)
+    assert np.unique(draws[..., 0, 0]).size == B * 5
+
+    def again(rows=slice(None), num_draws=5, **more):
+        return model.generate(
+            PAST[rows],
+            num_draws=num_draws,
+            covariates=CALENDAR[rows],
+            **{**options, **more},
+        ).draws
+
+    assert_close(again(batch_size=2), draws, atol=1e-5)
+    assert_close(again(slice(2)), draws[:2], atol=1e-5)
+    assert_close(again(num_draws=2), draws[:, :2], atol=1e-5)
+    assert (again(seed=4) != draws).all()
+    monkeypatch.setattr(forecaster, "DRAWS_AT_A_TIME", 2)
+    assert_close(again(), draws, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", HEADS[1:])
+def test_draws_have_the_mean_that_is_said(head):
+    model = made(head=head, covariates=False)
+    forecast = model.generate(PAST, num_steps=1, num_draws=2000, seed=0)
+    said = model({"source": PAST, "target": np.full((B, 1, TARGETS), np.nan)})
+    means, deviations = array(model.head.mean(said)), forecast.draws.std(axis=1)
+    assert (abs(forecast.mean - means) < 4 * deviations / 2000**0.5).all()
+
+
+def test_what_is_drawn_is_fed_back():
+    model = made(covariates=False)
+    draws = model.generate(PAST, num_steps=2, num_draws=3, seed=1).draws
+    for draw in range(3):
+        said = model({"source": PAST, "target": shifted(draws[:, draw])})
+        means, deviations = array(said)[:, 1, :, 0], array(said)[:, 1, :, 1]
+        z = (draws[:, draw, 1] - means) / deviations
+        assert (abs(z) < 4.5).all()
+
+
+def test_a_batch_is_written_as_its_rows_are():
+    model = made(covariates=False)
+    whole = model.generate(PAST, num_steps=T).draws
+    for row in range(B):
+        alone = model.generate(PAST[row : row + 1], num_steps=T).draws
+        assert_close(alone, whole[row : row + 1], atol=1e-5)
+
+
+def test_sources_of_different_lengths_are_filled_up():
+    source = FeatureEmbedding(FEATURES, WIDTH, mask_value=np.nan)
+    target = FeatureEmbedding(TARGETS, WIDTH)
+    model = kseq.encoder_decoder(source, target, width=6, head="gaussian")
+    randomize(model)
+    rows = [PAST[0], PAST[1, :4], PAST[2, :5]]
+    options = {"num_steps": T, "num_draws": 2, "seed": 1}
+    whole = model.generate(rows, **options).draws
+    for index in range(B):
+        alone = model.generate(rows[: index + 1], **options).draws
+        assert_close(alone[index], whole[index], atol=1e-5)
+
+
+@pytest.mark.parametrize("decoder", ["lstm", "transformer"])
+def test_a_model_without_a_source_goes_on_from_a_prefix(decoder):
+    target = FeatureEmbedding(TARGETS, WIDTH, **POSITIONS)
+    model = kseq.one_to_many(target, decoder=decoder, width=6, head="gaussian")
+    randomize(model)
+    path = model.generate(B, num_steps=T).draws
+    assert_close(path, np.broadcast_to(path[:1], path.shape))
+    prefix = FUTURE[:, :3].copy()
+    forecast = model.generate(prefix=prefix, num_steps=2)
+    said = model({"target": shifted(np.concatenate([prefix, forecast.mean], axis=1))})
+    assert_close(forecast.mean, array(model.head.mean(said))[:, 3:], atol=1e-4)
+    # What is not known of a prefix is written.
+    prefix[:, 1, 0] = np.nan
+    partly = model.generate(prefix=prefix, num_steps=2)
+    said = model({"target": shifted(prefix)})
+    prefix[:, 1, 0] = array(model.head.mean(said))[:, 1, 0]
+    filled = model.generate(prefix=prefix, num_steps=2)
+    assert_close(partly.mean, filled.mean, atol=1e-4)
+
+
+def test_a_class_is_a_source_too():
+    target = FeatureEmbedding(TARGETS, WIDTH)
+    model = kseq.one_to_many(target, condition=5, width=6, head="gaussian")
+    draws = model.generate([4, 0], num_steps=T, num_draws=3, seed=1).draws
+    assert draws.shape == (2, 3, T, TARGETS)
+
+
+def test_words_are_a_source_too():
+    target = FeatureEmbedding(TARGETS, WIDTH)
+    model = kseq.encoder_decoder(11, target, width=6)
+    assert model.generate([[4, 5, 6], [7]], num_steps=T).mean.shape == (2, T, TARGETS)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_one_step_of_training_reaches_every_weight(head):
+    model = made(head=head)
+    model.compile(keras.optimizers.SGD(0.1), ForecastLoss(head))
+    before = [array(weight) for weight in model.trainable_weights]
+    counts = np.random.default_rng(0).poisson(3, FUTURE.shape).astype("float32")
+    target = counts if head == "negative_binomial" else FUTURE.copy()
+    target[0, 1, 1] = np.nan
+    batches = teacher_forcing(PAST, target, covariates=CALENDAR)
+    history = model.fit(batches, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    for weight, old in zip(model.trainable_weights, before, strict=True):
+        assert np.isfinite(array(weight)).all()
+        if not weight.path.endswith("key/bias"):
+            assert (array(weight) != old).any(), weight.path
+
+
+def test_padding_of_targets_changes_no_loss():
+    model = made(covariates=False)
+    model.compile("sgd", ForecastLoss("gaussian"))
+    [(inputs, labels)] = teacher_forcing(PAST, FUTURE, shuffle=False)
+    expected = model.evaluate(inputs, labels, verbose=0)
+    more = [(0, 0), (0, 3), (0, 0)]
+    inputs["target"] = np.pad(inputs["target"], more, constant_values=np.nan)
+    labels = np.pad(labels, more, constant_values=np.nan)
+    assert model.evaluate(inputs, labels, verbose=0) == pytest.approx(expected, 1e-5)
+
+
+SCRIPT = """
+import sys
+import keras, kseq, numpy as np
+model = keras.saving.load_model(sys.argv[1])
+past, calendar = np.load(sys.argv[2]), np.load(sys.argv[3])
+forecast = model.generate(past, 5, num_draws=3, seed=1, covariates=calendar)
+np.save(sys.argv[4], forecast.draws)
+"""
+
+
+@pytest.mark.parametrize(
+    "decoder", ["bahdanau", pytest.param("transformer", marks=pytest.mark.thorough)]
+)
+def test_a_new_process_writes_what_was_saved(decoder, tmp_path):
+    head = ForecastHead("quantiles", TARGETS, quantiles=(0.1, 0.5, 0.9), name="head")
+    model = made(decoder, head)
+    model.compile("adam", ForecastLoss("quantiles", quantiles=(0.1, 0.5, 0.9)))
+    model.save(tmp_path / "model.keras")
+    paths = [str(tmp_path / name) for name in ("past.npy", "calendar.npy", "draws.npy")]
+    np.save(paths[0], PAST)
+    np.save(paths[1], CALENDAR)
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "model.keras"), *paths]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    forecast = model.generate(PAST, T, num_draws=3, seed=1, covariates=CALENDAR)
+    assert_close(np.load(paths[2]), forecast.draws, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("decoder", ["bahdanau", "transformer"])
+def test_half_precision_writes_nearly_the_same(decoder, policy):
+    if policy == "mixed_bfloat16" and keras.backend.backend() == "jax":
+        pytest.skip("takes seconds, and does the same")
+    model = made(decoder)
+    expected = model.generate(PAST, T, covariates=CALENDAR).mean
+    keras.config.set_dtype_policy(policy)
+    try:
+        half = made(decoder)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    half.set_weights(model.get_weights())
+    found = half.generate(PAST, T, covariates=CALENDAR).mean
+    assert found.dtype == "float32"
+    assert abs(found - expected).max() < 0.1 * expected.std()
+    draws = half.generate(PAST, T, num_draws=3, seed=1, covariates=CALENDAR).draws
+    assert np.isfinite(draws).all()
+
+
+def test_a_loop_is_compiled_once_for_a_shape():
+    model = made(covariates=False)
+    model.generate(PAST, T, num_draws=2, seed=1)
+    [loop] = model._compiled_loops.models.values()
+    model.generate(PAST, T, num_draws=2, seed=2)
+    model.generate(PAST + 1, T, num_draws=2)
+    assert list(model._compiled_loops.models.values()) == [loop]
+
+
+def test_a_frozen_part_stays_frozen_in_a_loaded_model(tmp_path):
+    model = made()
+    model.numbers.trainable = False
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert not loaded.numbers.trainable_weights
+    assert len(loaded.trainable_weights) == len(model.trainable_weights)
+
+
+def test_a_model_of_tokens_knows_no_covariates():
+    with pytest.raises(ValueError, match="`covariates` are for a target of numbers"):
+        kseq.encoder_decoder(11, 13, covariates=FeatureEmbedding(2, 3), width=3)
+    assert kseq.encoder_decoder(11, TokenEmbedding(13, 3), width=3).end_token_id == 3
