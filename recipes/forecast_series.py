@@ -13,7 +13,8 @@ as in the literature: 12 months to learn from, 4 to choose by, 4 held out.
 
 With `--model seq2seq` a decoder writes the steps day by day, as distributions, and
 reads what it has written. A hundred draws show how sure it is. Each stretch is read in
-a unit of its own, as DeepAR does: how far it goes from its last value.
+a unit of its own, as DeepAR does: how far it goes from its last value. For ETTh1 add
+`--width 128 --dropout 0.3 --epochs 5`, for it learns in half of the time.
 
 The first line of a CSV file names its columns: each is a series, but for a first one of
 dates. The other lines are the steps. With `--load` the forecast begins where they end.
@@ -250,8 +251,9 @@ def draw_fans(model, names, stretches, path, options):
         seen = steps[first:context]
         kseq.plots.fan_chart(draws[column, :, :, row], seen, truth, ax=ax)
         ax.set_ylabel("" if column else names[row], size=9)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
     style = {"frameon": False, "fontsize": 8, "ncols": 5}
-    panels[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 1), **style)
+    figure.legend(handles, labels, loc="outside upper left", **style)
     panels[-1, 0].set_xlabel("steps from now", size=8, color="0.4")
     kseq.plots.legible(figure).savefig(path)
     return draws

@@ -60,11 +60,13 @@ def fan_chart(draws, seen=None, truth=None, levels=(0.5, 0.9), title=None, ax=No
     is_new = ax is None
     if is_new:
         ax = new_figure(figsize=(7, 2.6), layout="constrained").subplots()
-    steps = np.arange(draws.shape[1])
-    for level in sorted(levels, reverse=True):
+    steps, look = np.arange(draws.shape[1]), {"color": FORECAST, "lw": 0}
+    for place, level in enumerate(sorted(levels, reverse=True)):
         low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2], axis=0)
         label = f"{100 * level:g} %"
-        ax.fill_between(steps, low, high, color=FORECAST, alpha=0.25, lw=0, label=label)
+        ax.fill_between(
+            steps, low, high, alpha=0.2 + 0.2 * min(place, 2), **look, label=label
+        )
     if seen is not None:
         seen = np.asarray(seen)
         ax.plot(np.arange(-len(seen), 0), seen, color=SEEN, lw=1, label="seen")

@@ -22,6 +22,7 @@ from kseq.layers import (
     TransformerEncoder,
 )
 from kseq.training import ForecastLoss, teacher_forcing
+from tests.advice.eagerly import eagerly
 from tests.helpers import array, assert_close, random_array, randomize
 
 B, S, T, FEATURES, TARGETS, COVARIATES, WIDTH = 3, 7, 5, 3, 2, 4, 6
@@ -53,6 +54,13 @@ DECODERS = {
 }
 
 
+@pytest.fixture
+def untraced():
+    """Runs what is called as it is written, where compiling takes longer."""
+    with eagerly():
+        yield
+
+
 def made(decoder="bahdanau", head="gaussian", covariates=True, **options):
     source, target, known = FEATURES, TARGETS, COVARIATES
     model = kseq.encoder_decoder(
@@ -77,6 +85,7 @@ def shifted(target):
     return np.concatenate([np.full_like(target[:, :1], np.nan), target[:, :-1]], axis=1)
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -96,6 +105,7 @@ def test_a_step_says_what_all_steps_say(decoder, head):
             assert_close(array(said)[:, draw], whole[:, t], atol=1e-5)
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -145,6 +155,7 @@ def test_draws_have_the_mean_that_is_said(head):
     assert (abs(forecast.mean - means) < 4 * deviations / 2000**0.5).all()
 
 
+@pytest.mark.usefixtures("untraced")
 def test_what_is_drawn_is_fed_back():
     model = made(covariates=False)
     draws = model.generate(PAST, num_steps=2, num_draws=3, seed=1).draws
@@ -155,6 +166,7 @@ def test_what_is_drawn_is_fed_back():
         assert (abs(z) < 4.5).all()
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_batch_is_written_as_its_rows_are():
     model = made(covariates=False)
     whole = model.generate(PAST, num_steps=T).draws
@@ -163,6 +175,7 @@ def test_a_batch_is_written_as_its_rows_are():
         assert_close(alone, whole[row : row + 1], atol=1e-5)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_sources_of_different_lengths_are_filled_up():
     source = FeatureEmbedding(FEATURES, WIDTH, mask_value=np.nan)
     target = FeatureEmbedding(TARGETS, WIDTH)
@@ -176,6 +189,7 @@ def test_sources_of_different_lengths_are_filled_up():
         assert_close(alone[index], whole[index], atol=1e-5)
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("decoder", ["lstm", "transformer"])
 def test_a_model_without_a_source_goes_on_from_a_prefix(decoder):
     target = FeatureEmbedding(TARGETS, WIDTH, **POSITIONS)
@@ -196,6 +210,7 @@ def test_a_model_without_a_source_goes_on_from_a_prefix(decoder):
     assert_close(partly.mean, filled.mean, atol=1e-4)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_class_is_a_source_too():
     target = FeatureEmbedding(TARGETS, WIDTH)
     model = kseq.one_to_many(target, condition=5, width=6, head="gaussian")
@@ -203,6 +218,7 @@ def test_a_class_is_a_source_too():
     assert draws.shape == (2, 3, T, TARGETS)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_words_are_a_source_too():
     target = FeatureEmbedding(TARGETS, WIDTH)
     model = kseq.encoder_decoder(11, target, width=6)
@@ -212,7 +228,8 @@ def test_words_are_a_source_too():
 @pytest.mark.parametrize("head", HEADS)
 def test_one_step_of_training_reaches_every_weight(head):
     model = made(head=head)
-    model.compile(keras.optimizers.SGD(0.1), ForecastLoss(head))
+    eager = keras.backend.backend() == "tensorflow"  # tracing takes longer
+    model.compile(keras.optimizers.SGD(0.1), ForecastLoss(head), run_eagerly=eager)
     before = [array(weight) for weight in model.trainable_weights]
     counts = np.random.default_rng(0).poisson(3, FUTURE.shape).astype("float32")
     target = counts if head == "negative_binomial" else FUTURE.copy()
@@ -265,6 +282,7 @@ def test_a_new_process_writes_what_was_saved(decoder, tmp_path):
     assert_close(np.load(paths[2]), forecast.draws, atol=1e-5)
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("decoder", ["bahdanau", "transformer"])
 def test_half_precision_writes_nearly_the_same(decoder, policy):
