@@ -92,6 +92,11 @@ class ForecastHead(Composite):
         self.projection.build(inputs_shape)
         freeze_parts(self)
 
+    def compute_output_shape(self, inputs_shape):
+        shape = (*inputs_shape[:-1], self.num_features)
+        is_mean = self.distribution == "mean"
+        return shape if is_mean else (*shape, self.formulas.num_parameters)
+
     def call(self, inputs, mask=None):
         outputs = self.projection(apply_mask(inputs, mask))  # B T FP
         axes = self.num_features, self.formulas.num_parameters
