@@ -101,7 +101,8 @@ class ForecastHead(Composite):
         outputs = self.projection(apply_mask(inputs, mask))  # B T FP
         axes = self.num_features, self.formulas.num_parameters
         shape = (*ops.shape(outputs)[:-1], *axes)
-        return self.formulas.parameters(ops.reshape(outputs, shape))
+        parameters = self.formulas.parameters(ops.reshape(outputs, shape))
+        return ops.cast(parameters, self.compute_dtype)  # on PyTorch it may be wider
 
     def mean(self, parameters):
         """The means of distributions, `(..., F)`."""
