@@ -12,6 +12,7 @@ from kseq.plots.history import training_curve
 __all__ = [
     "attention_heads",
     "attention_heatmap",
+    "fan_chart",
     "highlighted_texts",
     "legible",
     "training_curve",

@@ -3,8 +3,9 @@
 - Batches: `teacher_forcing` for models that write, `batches` for classifiers and
   taggers, `windows` for long texts; `LengthBatches` and `TokenDropout` around them,
   `EvenBatches` and `layout_map` for several devices.
-- Losses: `SequenceCrossentropy`, `ContrastiveLoss`.
-- Metrics: `TokenAccuracy`, `ExactMatch`, `EditDistanceRate`; `span_scores` of taggers,
+- Losses: `SequenceCrossentropy`, `ContrastiveLoss`, `ForecastLoss`.
+- Metrics: `TokenAccuracy`, `ExactMatch`, `EditDistanceRate`; `CRPS` and
+  `IntervalCoverage` of forecasts; `span_scores` of taggers,
   `text_scores` (BLEU, chrF, error rates).
 - Callbacks: `SaveBest`, `Resume`, `StopOnInterrupt`, `Unfreeze`, `GenerationScores`.
 - `cli` has the argument types that the recipes share.
