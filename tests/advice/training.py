@@ -15,6 +15,7 @@ from kseq.training import (
     TokenDropout,
     Unfreeze,
     batches,
+    layout_map,
     teacher_forcing,
     text_scores,
     windows,
@@ -82,7 +83,19 @@ def resume_another(directory="first"):
     resume(batches(X, Y[:, 0], batch_size=2), directory=directory)
 
 
+def layouts(*axes):
+    devices = keras.distribution.list_devices()[:1]
+    shape = [1] * len(axes)
+    layout_map(keras.distribution.DeviceMesh(shape, list(axes), devices))
+
+
 ADVICE = {
+    "a mesh without an axis for the model": (
+        lambda: layouts("batch"),
+        'Make the mesh with it: `keras.distribution.DeviceMesh((1, 2), ["batch", '
+        '"model"])`.',
+        lambda: layouts("batch", "model"),
+    ),
     "arrays for a training that goes on": (
         lambda: resume(X),
         "Use `kseq.training.batches`, `teacher_forcing` or `windows`.",
