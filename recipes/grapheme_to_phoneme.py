@@ -44,7 +44,7 @@ def main(argv=None):
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     keras.utils.set_random_seed(options.seed)
     train, dev, test = load_splits(options)
-    letters = kseq.text.Vocabulary("character", normalization="NFC").adapt(list(train))
+    letters = letters_of(train, options.jamo)
     phonemes = kseq.text.Vocabulary("word").adapt([*itertools.chain(*train.values())])
     sizes = "{:,} words to learn from, {:,} to choose the best epoch by, {:,} held out"
     console.print(sizes.format(len(train), len(dev), len(test)))
@@ -67,6 +67,18 @@ def main(argv=None):
     console.print(f"Model and pictures lie in {options.output}/.")
     if options.quick:
         console.print("This was --quick, a look at the way: the figures mean nothing.")
+
+
+def letters_of(words, jamo=None):
+    """The letters that the model reads; None for jamo where most of them are Hangul."""
+    if jamo is None:
+        letters = "".join(words)
+        syllables = [letter for letter in letters if "가" <= letter <= "힣"]
+        jamo = len(syllables) > len(letters) / 2
+        if jamo:
+            console.print("Hangul is read by its jamo; --no-jamo reads syllables.")
+    form = "NFD" if jamo else "NFC"
+    return kseq.text.Vocabulary("character", normalization=form).adapt(list(words))
 
 
 def build(options, letters, phonemes):
@@ -183,6 +195,13 @@ def parse_arguments(argv):
     add("--train", type=path, help="a split of its own: the words to learn from")
     add("--dev", type=path, help="... to choose the best epoch by")
     add("--test", type=path, help="... to be tested on")
+    add(
+        "--jamo",
+        action=argparse.BooleanOptionalAction,
+        help="read Hangul by its jamo, best for it, and letters with accents in"
+        " parts; --no-jamo, best for all other scripts, reads each as one. Without"
+        " either: jamo where most letters are Hangul",
+    )
     add("--say", nargs="+", metavar="WORD", help="pronounce words with a saved model")
     add("--load", type=path, metavar="FILE", help="... this one; else that in --output")
     add("--output", type=folder, default="g2p", help="directory of what is made")

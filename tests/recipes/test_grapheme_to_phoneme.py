@@ -101,6 +101,46 @@ def test_two_forms_of_a_word_are_one(recipe, tmp_path):
     assert recipe.read_lexicon(tmp_path / "words.tsv") == {"가é": ["NFC", "NFD"]}
 
 
+@pytest.mark.parametrize(
+    "words, jamo, form",
+    [
+        (["가나", "한글"], None, "NFD"),
+        (["가나", "한글"], False, "NFC"),
+        (["가ab"], None, "NFC"),
+        (["café"], None, "NFC"),
+        (["café"], True, "NFD"),
+    ],
+)
+def test_hangul_is_read_by_its_jamo_unless_told_otherwise(recipe, words, jamo, form):
+    with recipe.console.capture() as printed:
+        letters = recipe.letters_of(words, jamo)
+    expected = set(unicodedata.normalize(form, "".join(words)))
+    assert sorted(letters.tokens) == sorted(expected)
+    is_guessed = jamo is None and form == "NFD"
+    assert ("--no-jamo reads syllables" in printed.get()) == is_guessed
+
+
+@pytest.mark.parametrize("flags, jamo", [([], None), (["--jamo"], True)])
+def test_jamo_can_be_asked_for(recipe, flags, jamo):
+    assert recipe.parse_arguments(flags).jamo is jamo
+    assert recipe.parse_arguments([*flags, "--no-jamo"]).jamo is False
+
+
+@pytest.mark.thorough
+def test_words_of_jamo_are_learned_said_and_drawn(recipe, tmp_path):
+    path = tmp_path / "words.tsv"
+    syllables = [chr(ord("가") + 29 * number) for number in range(8)]
+    words = [a + b for a in syllables for b in syllables]
+    path.write_text("\n".join(f"{word}\t{' '.join(word)}" for word in words), "utf-8")
+    output = tmp_path / "out"
+    with recipe.console.capture() as printed:
+        recipe.main(["--lexicon", str(path), "--output", str(output), *SMALL])
+    assert "Hangul is read by its jamo" in printed.get()
+    with recipe.console.capture() as printed:
+        recipe.main(["--output", str(output), "--say", words[0]])
+    assert words[0] in printed.get()
+
+
 def test_it_writes_a_model_and_two_pictures(trained):
     output, _ = trained
     names = sorted(path.name for path in output.iterdir())
