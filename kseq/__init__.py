@@ -14,7 +14,8 @@ engine that serves every model, on TensorFlow, JAX and PyTorch:
 - `kseq.image_tokenizer`, `kseq.text_to_image`: pictures as tokens, and a caption in,
   such tokens out: a small DALL-E.
 - `kseq.text_image_matcher`: which text belongs to which picture.
-- `kseq.ensemble`: several models that decide together.
+- `kseq.ensemble`: several models that decide together; `kseq.average`: the mean of
+  their weights, where they are of one training.
 - `kseq.mask_report`: where a model makes, uses and loses its padding mask.
 - `kseq.decoding`: greedy search, beam search and sampling over any step function, and
   constraints on what they write.
@@ -34,6 +35,7 @@ from typing import TYPE_CHECKING
 
 from kseq import decoding, layers, text, training
 from kseq.builders import (
+    average,
     encoder_decoder,
     ensemble,
     image_tokenizer,

@@ -1,5 +1,6 @@
 """Builders: functions that wire layers into Keras models."""
 
+from kseq.builders.average import average
 from kseq.builders.encoder_decoder import EncoderDecoder, encoder_decoder
 from kseq.builders.ensemble import ensemble
 from kseq.builders.forecast import Forecast
@@ -27,6 +28,7 @@ __all__ = [
     "MaskRow",
     "TextToImageModel",
     "TextImageMatcher",
+    "average",
     "encoder_decoder",
     "ensemble",
     "image_tokenizer",

@@ -77,7 +77,7 @@ def best_of(generation, scores, n=1):
     )
 
 
-def expected_utility(generation, utility, by_probability=False):
+def expected_utility(generation, utility, by_probability=False, decode=None):
     """Return the agreement of each hypothesis with the others: minimum Bayes risk.
 
     `sum_j w_j utility(h_i, h_j)` over the other hypotheses `j`, with weights that sum
@@ -87,10 +87,14 @@ def expected_utility(generation, utility, by_probability=False):
     Args:
         generation: A `Generation` of NumPy arrays, or tensors.
         utility: Function of a hypothesis and a reference, both lists of token ids
-            without what stands behind the end, that returns a number: how good the one
-            is if the other is right.
+            without what stands behind the end, or what `decode` makes of them, that
+            returns a number: how good the one is if the other is right. Any metric
+            of which more is better is one.
         by_probability: Whether a hypothesis weighs as much as it is probable, as it
             should where a beam search found it. What was sampled weighs the same.
+        decode: Function of a list of lists of token ids that returns what the
+            utility compares, such as `decode` of a vocabulary, for a utility of
+            texts. None for the ids.
 
     Returns:
         Numbers `(B, N)`, minus infinity for a hypothesis that could not be formed, and
@@ -108,6 +112,17 @@ def expected_utility(generation, utility, by_probability=False):
     >>> kseq.decoding.best_of(drawn, agreement).token_ids.shape
     (1, 1, 4)
 
+    The same of texts, by any metric of two strings:
+
+    >>> import difflib
+    >>> letters = kseq.text.Vocabulary("character").adapt(["abcdefghi"])
+    >>> def overlap(hypothesis, reference):
+    ...     return difflib.SequenceMatcher(None, hypothesis, reference).ratio()
+    >>> agreement = kseq.decoding.expected_utility(
+    ...     drawn, overlap, decode=letters.decode)
+    >>> best = kseq.decoding.best_of(drawn, agreement)
+    >>> [text] = letters.decode(best.token_ids[:, 0])
+
     References:
         - [Kumar and Byrne, 2004](https://aclanthology.org/N04-1022/), 2
         - [Eikema and Aziz, 2020](https://arxiv.org/abs/2005.10283), 6 (samples)
@@ -121,6 +136,7 @@ def expected_utility(generation, utility, by_probability=False):
         formed(generation).tolist(), token_ids, lengths, log_probs, strict=True
     ):
         texts = [row[:size] for row, size in zip(ids, sizes, strict=True)]
+        texts = texts if decode is None else decode(texts)
         there = [i for i, is_there in enumerate(is_formed) if is_there]
         scores.append([-math.inf] * len(texts))
         for i in there:

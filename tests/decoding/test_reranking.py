@@ -128,3 +128,20 @@ def test_improbable_hypotheses_are_weighed_too():
         expected_utility(DRAWN, overlap, True)[:, :3],
         rtol=1e-4,
     )
+
+
+def test_a_utility_may_compare_texts():
+    letters = {5: "a", 6: "b", 7: "c", 8: "d", 9: "e"}
+
+    def decode(rows):
+        return ["".join(letters[i] for i in row if i != 3) for row in rows]
+
+    compared = []
+
+    def utility(hypothesis, reference):
+        compared.append((hypothesis, reference))
+        return len(set(hypothesis) & set(reference))
+
+    scores = expected_utility(DRAWN, utility, decode=decode)
+    assert compared[:3] == [("a", "bc"), ("a", "d"), ("bc", "a")]
+    assert scores[1].tolist() == [0, 0, 0, 0] and scores[0, 3] == -math.inf
