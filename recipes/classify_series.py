@@ -8,6 +8,9 @@ Without `--train` and `--test` the series are 24 hours of electricity demand in 
     python recipes/classify_series.py --train my_train.csv --test my_test.csv
     python recipes/classify_series.py --load classes/model.keras --read my_days.csv
 
+`--encoder conv` reads by dilated convolutions, which find a shape wherever it stands;
+`lstm-fcn` lets an LSTM and convolutions read side by side (Karim et al., 2018).
+
 Few series are learned by heart at once. So noise is added to each, drawn anew every
 time it is read, and the learning rate falls to zero. With series to watch, `--dev`, the
 best epoch is kept; 67 days can spare none.
@@ -36,6 +39,7 @@ try:
 except ImportError as error:
     sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
 
+ENCODERS = ["gru", "lstm", "rnn", "transformer", "conv", "lstm-fcn"]
 RIGHT, WRONG = "0.8", "#f1605d"
 console = Console(markup=False, emoji=False, highlight=False)
 
@@ -67,20 +71,55 @@ def build(options, series, classes):
     Both take series as they were measured, and see features of mean 0 and variance 1.
     """
     steps = np.concatenate(series)
-    mean, variance = steps.mean(axis=0), steps.var(axis=0)
+    mean = steps.mean(axis=0)
+    variance = steps.var(axis=0)
     variance[variance == 0] = 1.0  # a feature that stands still
-    width, layers = options.width, kseq.layers
-    embedding = layers.FeatureEmbedding(len(mean), width, mask_value=math.nan)
-    encoder = layers.RecurrentEncoder(options.encoder, width, bidirectional=True)
-    reader = kseq.many_to_one(
-        embedding, len(classes), encoder, pooling="max", dropout=options.dropout
-    )
+    reader = build_reader(options, len(mean), len(classes))
     values = keras.Input((None, len(mean)))
     scaled = keras.layers.Normalization(mean=mean.tolist(), variance=variance)(values)
     logits = reader(keras.layers.GaussianNoise(options.noise)(scaled))
     probabilities = ops.softmax(logits)
     named = {name: probabilities[:, i] for i, name in enumerate(classes)}
     return keras.Model(values, logits), keras.Model(values, named)
+
+
+def build_reader(options, num_features, num_classes):
+    """A network from series, filled up with NaN, to logits."""
+    width = options.width
+    positions = "sinusoidal" if options.encoder == "transformer" else None
+    embedding = kseq.layers.FeatureEmbedding(
+        num_features, width, mask_value=math.nan, positions=positions
+    )
+    if options.encoder == "lstm-fcn":
+        return build_two_branches(options, embedding, num_classes)
+    if options.encoder in ("transformer", "conv"):
+        encoder = options.encoder  # which kseq.many_to_one makes of this width
+    else:
+        encoder = kseq.layers.RecurrentEncoder(
+            options.encoder, width, bidirectional=True
+        )
+    return kseq.many_to_one(
+        embedding,
+        num_classes,
+        encoder,
+        pooling="max",
+        width=width,
+        dropout=options.dropout,
+    )
+
+
+def build_two_branches(options, embedding, num_classes):
+    """LSTM-FCN: the last step of an LSTM beside the mean of convolutions."""
+    series = embedding.symbolic_input("series")
+    vectors = embedding(series)
+    lstm = kseq.layers.RecurrentEncoder("lstm", options.width)
+    last = kseq.layers.LastStepPooling()(lstm(vectors))
+    convolutions = kseq.layers.ConvEncoder(options.width)
+    mean = kseq.layers.MeanPooling()(convolutions(vectors))
+    both = keras.layers.Concatenate()([last, mean])
+    dropped = keras.layers.Dropout(options.dropout)(both)
+    logits = keras.layers.Dense(num_classes, name="head")(dropped)
+    return keras.Model(series, logits, name="lstm_fcn")
 
 
 def fit(model, whole, options, train, watched):
@@ -236,7 +275,7 @@ def parse_arguments(argv):
     add("--load", type=path, metavar="FILE", help="a saved model, for --read")
     add("--read", type=path, metavar="FILE", help="series to sort into classes")
     add("--output", type=folder, default="classes", help="directory for results")
-    add("--encoder", choices=["gru", "lstm", "rnn"], default="gru")
+    add("--encoder", choices=ENCODERS, default="gru", help="what reads")
     add("--width", type=count, default=64, help="width of every layer")
     add("--noise", type=float, default=0.3, help="in standard deviations")
     add("--dropout", type=share, default=0.3)

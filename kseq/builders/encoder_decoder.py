@@ -48,7 +48,8 @@ def encoder_decoder(
                                                        │
         target ids ──target──> (B,T,D) ─────────────decoder──> head ──> logits (B,T,V)
 
-    Any encoder goes with any decoder: recurrent or Transformer, or one of each.
+    Encoders are recurrent, convolutional or Transformers, decoders recurrent or
+    Transformers; any goes with any.
 
     Args:
         source: Embedding of the source, or its vocabulary size, short for
@@ -58,7 +59,8 @@ def encoder_decoder(
             writes numbers, step by step.
         encoder: Layer `(B, S, D) -> (B, S, U)`, or `"rnn"`, `"lstm"`, `"gru"`, short
             for `RecurrentEncoder(name, width)`, or `"transformer"`, short for
-            `TransformerEncoder(num_heads=width // 64, width=width)`.
+            `TransformerEncoder(num_heads=width // 64, width=width)`, or `"conv"`, short
+            for `ConvEncoder(width)`.
         decoder: A `kseq.layers.Decoder`, such as `RecurrentDecoder` and
             `TransformerDecoder`, or `"rnn"`, `"lstm"`, `"gru"`, short for a decoder
             with Bahdanau's attention, or `"transformer"`.

@@ -47,7 +47,7 @@ def many_to_many(
         num_outputs: Number of classes, or of values, for each step.
         encoder: Layer `(B, S, D) -> (B, S, U)` that keeps the mask, or `"rnn"`,
             `"lstm"`, `"gru"`, short for `RecurrentEncoder(name, width)`, or
-            `"transformer"`.
+            `"transformer"`, or `"conv"`, short for `ConvEncoder(width)`.
         width: Size of the parts that are given by name or number.
         dropout: Share of the encoded features to drop in training, the same ones at
             every step.

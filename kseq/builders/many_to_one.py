@@ -43,7 +43,7 @@ def many_to_one(
         num_outputs: Number of classes, or of values; 1 for a regression.
         encoder: Layer `(B, S, D) -> (B, S, U)` that keeps the mask, or `"rnn"`,
             `"lstm"`, `"gru"`, short for `RecurrentEncoder(name, width)`, or
-            `"transformer"`.
+            `"transformer"`, or `"conv"`, short for `ConvEncoder(width)`.
         pooling: Layer `(B, S, U) -> (B, U)`, or `"mean"`, `"max"`, `"last"`,
             `"attention"`, short for one of `kseq.layers`, or `"class_token"`, which
             puts a `ClassToken` in front of what the encoder reads, and reads what the

@@ -11,6 +11,7 @@ from kseq.layers import (
     CRF,
     AttentionPooling,
     ClassTokenPooling,
+    ConvEncoder,
     Decoder,
     LastStepPooling,
     MaxPooling,
@@ -25,6 +26,8 @@ from kseq.layers import (
 from kseq.layers.validation import one_of, positive_integer
 
 NETWORKS = ("rnn", "lstm", "gru", "transformer")
+ENCODERS = (*NETWORKS, "conv")
+CONVOLUTIONAL = ("cnn", "tcn", "conv1d", "convolution", "convolutional", "wavenet")
 POOLINGS = {
     "mean": MeanPooling,
     "max": MaxPooling,
@@ -60,15 +63,18 @@ def as_embedding(part, width, name=None, reader=None):
 
 
 def as_encoder(part, width, name=None):
-    """`"gru"` is short for `RecurrentEncoder("gru", width)`."""
+    """`"gru"` is short for `RecurrentEncoder("gru", width)`, and so on."""
     if isinstance(part, str):
         known_network("encoder", part)
         positive_integer("width", width)
     if part == "transformer":
         return TransformerEncoder(num_heads=heads_of(width), width=width, name=name)
+    if part == "conv":
+        return ConvEncoder(width, name=name)
     if isinstance(part, str):
         return RecurrentEncoder(part, width, name=name)
-    return checked(part, "An encoder", 'the name of its cell, or "transformer"')
+    names = 'the name of its cell, "transformer" or "conv"'
+    return checked(part, "An encoder", names)
 
 
 def as_decoder(part, width, cross_attention=True):
@@ -96,18 +102,21 @@ def as_decoder(part, width, cross_attention=True):
 
 def known_network(name, part):
     """Refuse an unknown name of a network, and tell what was most likely meant."""
-    cell = part.lower().removeprefix("bi").removeprefix("directional").strip("-_ ")
-    if part in NETWORKS:
+    known = ENCODERS if name == "encoder" else NETWORKS
+    if part in known:
         return
-    if name == "encoder" and part.lower().startswith("bi"):
+    lower = part.lower()
+    if name == "encoder" and lower.startswith("bi"):
+        cell = lower.removeprefix("bi").removeprefix("directional").strip("-_ ")
         cell = cell if cell in NETWORKS[:3] else "lstm"
         raise ValueError(
             "A network that reads in both directions is a layer. Received: "
             f"{name}={part!r}. Take "
             f'`{name}=kseq.layers.RecurrentEncoder("{cell}", 64, bidirectional=True)`.'
         )
-    meant = f' Take `{name}="{part.lower()}"`.' if part.lower() in NETWORKS else ""
-    listed = ", ".join(f'"{network}"' for network in NETWORKS)
+    likely = "conv" if lower in CONVOLUTIONAL else lower
+    meant = f' Take `{name}="{likely}"`.' if likely in known else ""
+    listed = ", ".join(f'"{network}"' for network in known)
     raise ValueError(
         f"`{name}` must be one of {listed}, or a layer. Received: {name}={part!r}."
         f"{meant}"
@@ -201,6 +210,12 @@ def check_reads_both_ways(encoder):
 
     Its class token would be the same for every sequence, and so the model's answer.
     """
+    if isinstance(encoder, ConvEncoder):
+        raise ValueError(
+            'pooling="class_token" needs an encoder whose first step reads all others. '
+            f"Received: encoder={encoder.name}, a ConvEncoder, of which a step reads "
+            f'{encoder.receptive_field} at most. Use pooling="attention" or "max".'
+        )
     if isinstance(encoder, RecurrentEncoder):
         forwards = not encoder.bidirectional
     else:

@@ -3,6 +3,7 @@
 from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.caption_loss import CaptionLoss
 from kseq.layers.conditions import ClassEmbedding, VectorEmbedding
+from kseq.layers.convolution import ConvEncoder
 from kseq.layers.crf import CRF
 from kseq.layers.decoder import Decoder
 from kseq.layers.dropout import Dropout, SourceDropout
@@ -66,6 +67,7 @@ __all__ = [
     "ClassEmbedding",
     "ClassToken",
     "ClassTokenPooling",
+    "ConvEncoder",
     "CosineSimilarity",
     "Decoder",
     "Dropout",

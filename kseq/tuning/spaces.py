@@ -15,6 +15,8 @@ minutes to hours on one machine:
   and more dropout are better: [van Biljon et al., 2020](
   https://arxiv.org/abs/2004.04418), [Araabi and Monz, 2020](
   https://arxiv.org/abs/2011.02266).
+- convolutional: kernels of 3 to 7 steps in layers whose dilation doubles, [Bai et al.,
+  2018](https://arxiv.org/abs/1803.01271), appendix A, table 2.
 - vision: [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929), table 1 and
   appendix D.4, cut to small pictures.
 
@@ -28,6 +30,7 @@ import kseq.builders as builders
 from kseq.decoding import BeamSearch
 from kseq.layers import (
     BahdanauAttention,
+    ConvEncoder,
     LuongAttention,
     RecurrentDecoder,
     RecurrentEncoder,
@@ -41,7 +44,8 @@ from kseq.tuning.dimensions import Choice, Float, Int
 from kseq.tuning.space import Space
 from kseq.tuning.training import Training, training_steps
 
-NETWORKS = ("recurrent", "transformer", "both")
+WRITERS = ("recurrent", "transformer", "both")
+NETWORKS = (*WRITERS, "conv", "all")
 
 
 def many_to_one(source, num_outputs, network="both", **fixed):
@@ -51,7 +55,7 @@ def many_to_one(source, num_outputs, network="both", **fixed):
         source: As for `kseq.many_to_one`: a vocabulary size, or a Space of an
             embedding.
         num_outputs: Number of classes, or of values.
-        network: "recurrent", "transformer" or "both".
+        network: "recurrent", "transformer" or "both" of these, "conv", or "all" three.
         **fixed: Further arguments of the builder, in place of what is searched:
             values, dimensions or Spaces.
 
@@ -117,7 +121,8 @@ def encoder_decoder(source, target, network="both", **fixed):
     """Networks that read a sequence and write another.
 
     With "both", encoder and decoder are chosen each for itself, for every encoder goes
-    with every decoder.
+    with every decoder. No decoder is convolutional: with "conv" and "all" it is one of
+    both others.
 
     Args:
         source: As for `kseq.encoder_decoder`: a vocabulary size, or a Space of an
@@ -152,7 +157,8 @@ def one_to_many(target, condition=None, network="both", **fixed):
         target: As for `kseq.one_to_many`: a vocabulary size, or a Space of an
             embedding.
         condition: A number of classes, a Space of an embedding, or None.
-        network: As for `many_to_one`, and so are the arguments after it.
+        network: "recurrent", "transformer" or "both"; what comes after it is as for
+            `many_to_one`.
 
     Returns:
         A `Space` of `kseq.one_to_many`.
@@ -209,6 +215,22 @@ def recurrent_encoder(**fixed):
         "dropout": _dropout(),
     }
     return Space(RecurrentEncoder, **{**searched, **fixed})
+
+
+def conv_encoder(**fixed):
+    """Convolutional encoders of two to six layers; as `recurrent_encoder`.
+
+    Returns:
+        A `Space` of `kseq.layers.ConvEncoder`.
+    """
+    searched = {
+        "units": _units(),
+        "num_layers": Int(2, 6, default=4),
+        "kernel_size": Choice(3, 5, 7),
+        "gated": Choice(False, True),
+        "dropout": _dropout(),
+    }
+    return Space(ConvEncoder, **{**searched, **fixed})
 
 
 def transformer_encoder(**fixed):
@@ -331,17 +353,28 @@ def beam_search():
 
 
 def _encoder(network):
-    return _one_of(network, recurrent_encoder(), transformer_encoder())
+    one_of("network", network, NETWORKS)
+    kinds = {
+        "recurrent": recurrent_encoder(),
+        "transformer": transformer_encoder(),
+        "conv": conv_encoder(),
+    }
+    return Choice(*kinds.values()) if network == "all" else _one_of(network, kinds)
 
 
 def _decoder(network):
-    return _one_of(network, recurrent_decoder(), transformer_decoder())
+    is_none = network in ("conv", "all")  # of decoders
+    kinds = {"recurrent": recurrent_decoder(), "transformer": transformer_decoder()}
+    return _one_of("both" if is_none else network, kinds)
 
 
 def _writer(network):
     """A decoder that has nothing to read."""
-    recurrent = recurrent_decoder(attention=None)
-    return _one_of(network, recurrent, transformer_decoder(cross_attention=False))
+    kinds = {
+        "recurrent": recurrent_decoder(attention=None),
+        "transformer": transformer_decoder(cross_attention=False),
+    }
+    return _one_of(one_of("network", network, WRITERS), kinds)
 
 
 def _transformer():
@@ -352,10 +385,10 @@ def _transformer():
     }
 
 
-def _one_of(network, recurrent, transformer):
-    if one_of("network", network, NETWORKS) == "both":
-        return Choice(recurrent, transformer)
-    return recurrent if network == "recurrent" else transformer
+def _one_of(network, kinds):
+    if network == "both":
+        return Choice(kinds["recurrent"], kinds["transformer"])
+    return kinds[network]
 
 
 def _units():

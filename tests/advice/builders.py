@@ -222,6 +222,11 @@ def eager_score(target):
         kseq.one_to_many(11, decoder="rnn", width=3).score(len(target), target)
 
 
+def called(model):
+    model(SERIES)
+    return model
+
+
 ADVICE = {
     "floats in place of ids": (
         lambda: classify(np.array([[4.0, 5.0]], "float32")),
@@ -277,6 +282,21 @@ ADVICE = {
         lambda: kseq.ensemble([classifier(11, 2), classifier(11, 3)]),
         "Build them on the same vocabularies, labels or features.",
         lambda: kseq.ensemble([classifier(11, 2), classifier(11, 2)])(IDS),
+    ),
+    "the mean of a model that is not built": (
+        lambda: kseq.average([keras.Sequential([keras.layers.Dense(2)])]),
+        "Call a model on a batch to build it.",
+        lambda: kseq.average([called(keras.Sequential([keras.layers.Dense(2)]))]),
+    ),
+    "the mean of models of two kinds": (
+        lambda: kseq.average([classifier(encoder="rnn"), classifier(encoder="gru")]),
+        "Models of several kinds decide together by `kseq.ensemble`.",
+        lambda: kseq.ensemble([classifier(encoder="rnn"), classifier(encoder="gru")]),
+    ),
+    "the mean of quantized models": (
+        lambda: kseq.average([quantized(classifier()), quantized(classifier())]),
+        "Average the models before they are quantized.",
+        lambda: quantized(kseq.average([classifier(), classifier()])),
     ),
     "a model of two outputs": (
         lambda: kseq.ensemble([two_outputs()]),
@@ -364,6 +384,19 @@ ADVICE = {
             ),
             classifier(encoder="gru", pooling="last"),
         ),
+    ),
+    "a class token that few steps reach": (
+        lambda: classifier(encoder="conv", pooling="class_token"),
+        'Use pooling="attention" or "max".',
+        lambda: (
+            classifier(encoder="conv", pooling="attention"),
+            classifier(encoder="conv", pooling="max"),
+        ),
+    ),
+    "a convolutional network by another name": (
+        lambda: classifier(encoder="tcn"),
+        'Take `encoder="conv"`.',
+        lambda: classifier(encoder="conv"),
     ),
     "a data set without an end": (
         lambda: write(source=data_set().batch(2).repeat()),

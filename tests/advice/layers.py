@@ -14,6 +14,7 @@ from kseq.layers import (
     BahdanauAttention,
     Bidirectional,
     ClassEmbedding,
+    ConvEncoder,
     CosineSimilarity,
     FeatureEmbedding,
     GridPositions,
@@ -101,6 +102,12 @@ def last_states():
     return states
 
 
+def read_on(rows):
+    encoder = ConvEncoder(U, causal=True)
+    _, states = encoder(MEMORY[:rows], return_state=True)
+    encoder(MEMORY, initial_state=states)
+
+
 def read_codes():
     called, built = VectorQuantizer(5, D), VectorQuantizer(5, D)
     called(INPUTS)
@@ -185,6 +192,16 @@ ADVICE = {
         lambda: RecurrentDecoder("gru", U)(
             MEMORY[:, :1], inputs_mask=np.zeros((B, 1), "bool")
         ),
+    ),
+    "states of an encoder that is not causal": (
+        lambda: ConvEncoder(U)(MEMORY, return_state=True),
+        "Make it with `causal=True`.",
+        lambda: ConvEncoder(U, causal=True)(MEMORY, return_state=True),
+    ),
+    "states of other rows": (
+        lambda: read_on(rows=1),
+        "Get them with `return_state=True` from the steps before.",
+        lambda: read_on(rows=B),
     ),
     "features of another size than a code": (
         lambda: VectorQuantizer(7, width=U)(MEMORY),

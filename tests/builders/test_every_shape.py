@@ -10,6 +10,7 @@ import kseq
 from kseq.decoding import BeamSearch
 from kseq.layers import (
     ClassEmbedding,
+    ConvEncoder,
     FeatureEmbedding,
     PatchEmbedding,
     RecurrentDecoder,
@@ -52,7 +53,10 @@ ENCODERS = {
     "2 bi-lstm": lambda: RecurrentEncoder("lstm", 5, 2, bidirectional=True),
     "transformer": lambda: TransformerEncoder(2, 2),
     "rotary transformer": lambda: TransformerEncoder(1, 2, width=8, rotary=True),
+    "conv": lambda: ConvEncoder(5, 2),
+    "causal conv": lambda: ConvEncoder(6, 2, causal=True, gated=True),
 }
+READ_NOTHING_AT_FIRST = ("gru", "conv", "causal conv")
 DECODERS = {
     "gru, bahdanau": lambda: RecurrentDecoder("gru", 5, attention="bahdanau"),
     "lstm, luong": lambda: RecurrentDecoder("lstm", 5, 2, attention="luong"),
@@ -116,8 +120,8 @@ ANSWERING = [
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("source, encoder, pooling", portable(ANSWERING))
 def test_many_to_one(source, encoder, pooling, tmp_path):
-    if encoder == "gru" and pooling == "class_token":
-        pooling = "last"  # it would have read nothing at the class token
+    if encoder in READ_NOTHING_AT_FIRST and pooling == "class_token":
+        pooling = "last"
     embedding, inputs = SOURCES[source]
     model = kseq.many_to_one(embedding(), OUTPUTS, ENCODERS[encoder](), pooling)
     assert model.output_shape == (None, OUTPUTS)
@@ -352,7 +356,12 @@ def test_a_class_that_there_is_not_is_refused(label):
             {"start_token_id": 3},
             "must be different[\\s\\S]*start_token_id=3, end_token_",
         ),
-        ({"encoder": "foo"}, '`encoder` must be .*"gru", "transformer".*encoder=.foo'),
+        (
+            {"encoder": "foo"},
+            '`encoder` must be .*"transformer", "conv", or.*encoder=.foo',
+        ),
+        ({"encoder": "CNN"}, "Received: encoder='CNN'. Take `encoder=\"conv\"`."),
+        ({"decoder": "conv"}, '`decoder` must be .*"transformer", or.*=.conv.\\.$'),
         ({"decoder": "foo"}, '`decoder` must be .*"gru", "transformer".*decoder=.foo'),
         ({"tie_embeddings": True}, '`tie_embed.*"target", "all".*tie_embeddings=True'),
         ({"start_token_id": "<s>"}, "`start_token_id` must be a token[\\s\\S]*'<s>'"),

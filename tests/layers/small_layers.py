@@ -138,4 +138,10 @@ RECURRENT = {
         lambda: layers.RecurrentDecoder("rnn", 4)
     ),
 }
-LAYERS = POSITION_WISE | POOLINGS | ATTENTIONS | RECURRENT
+CONVOLUTIONAL = {
+    "ConvEncoder": of_steps(lambda: layers.ConvEncoder(4, 2)),
+    "ConvEncoder, causal": of_steps(
+        lambda: layers.ConvEncoder(6, 2, causal=True, gated=True)
+    ),
+}
+LAYERS = POSITION_WISE | POOLINGS | ATTENTIONS | RECURRENT | CONVOLUTIONAL

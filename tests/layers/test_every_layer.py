@@ -16,6 +16,7 @@ from tests.helpers import (
 )
 from tests.layers.small_layers import (
     ATTENTIONS,
+    CONVOLUTIONAL,
     LAYERS,
     POOLINGS,
     POSITION_WISE,
@@ -58,7 +59,7 @@ def test_padding_has_no_gradient(kind):
 
 
 @pytest.mark.any_backend
-@pytest.mark.parametrize("kind", POOLINGS | ATTENTIONS | POSITION_WISE)
+@pytest.mark.parametrize("kind", POOLINGS | ATTENTIONS | POSITION_WISE | CONVOLUTIONAL)
 def test_many_steps_lose_nothing_in_half_precision(kind):
     """A sum of bfloat16, added up in bfloat16, stands still at 256 equal numbers."""
     case = LAYERS[kind]
@@ -146,7 +147,7 @@ def test_the_mean_of_probabilities_tells_its_output_shape():
 
 OF_ONE_SEQUENCE = [
     name
-    for name, case in (POOLINGS | ATTENTIONS | RECURRENT).items()
+    for name, case in (POOLINGS | ATTENTIONS | RECURRENT | CONVOLUTIONAL).items()
     if list(case.widths) == ["sequences"]
 ]
 

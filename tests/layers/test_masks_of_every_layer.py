@@ -23,6 +23,11 @@ MASKS = {  # of each layer what it is called with, and the masks that it takes
         {"sequences": SEQUENCES},
         {"mask": S},
     ),
+    "ConvEncoder": (
+        lambda: layers.ConvEncoder(2, 1),
+        {"sequences": SEQUENCES},
+        {"mask": S},
+    ),
     "FeedForward": (
         lambda: layers.FeedForward(4),
         {"inputs": SEQUENCES},

@@ -202,11 +202,14 @@ def test_arguments_that_go_together_are_asked_for(recipe, arguments, capsys):
     assert arguments[0] in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("encoder", ["lstm", "rnn"])
+@pytest.mark.parametrize("encoder", ["lstm", "rnn", "transformer", "conv", "lstm-fcn"])
 def test_other_encoders_fit_too(recipe, encoder):
     options = recipe.parse_arguments(["--width", "8", "--encoder", encoder])
     model, whole = recipe.build(options, [np.ones((4, 3))], list("abcde"))
     assert model.output_shape == (None, 5) and sorted(whole.output) == list("abcde")
+    series = np.random.default_rng(0).normal(size=(2, 5, 3))
+    longer = np.pad(series, [(0, 0), (0, 4), (0, 0)], constant_values=np.nan)
+    np.testing.assert_allclose(model(longer), model(series), rtol=1e-4, atol=1e-5)
 
 
 def test_the_nearest_neighbour_is_as_good_as_published(recipe, data_set):

@@ -29,6 +29,8 @@ def corners(space):
         (lambda: spaces.many_to_one(11, 3, **SMALL), (None, 3)),
         (lambda: spaces.many_to_many(11, 3, **SMALL), (None, None, 3)),
         (lambda: spaces.encoder_decoder(11, 13, **SMALL), (None, None, 13)),
+        (lambda: spaces.many_to_one(11, 3, "conv", **SMALL), (None, 3)),
+        (lambda: spaces.encoder_decoder(11, 13, "conv", **SMALL), (None, None, 13)),
         (lambda: spaces.one_to_many(13, 5, **SMALL), (None, None, 13)),
         (lambda: spaces.one_to_many(13, None, **SMALL), (None, None, 13)),
     ],
@@ -60,6 +62,22 @@ def test_what_is_given_is_not_searched():
         spaces.many_to_one(11, 2, "cnn")
     with pytest.raises(ValueError, match="those of its function: many_to_one"):
         spaces.many_to_one(11, 2, depth=3)
+
+
+def test_convolutions_are_asked_for_alone_or_with_the_others():
+    def kinds(space, name):
+        return space.hyperparameters()[name].labels
+
+    three = ["RecurrentEncoder", "TransformerEncoder", "ConvEncoder"]
+    assert kinds(spaces.many_to_many(11, 3, "all"), "encoder") == three
+    assert kinds(spaces.many_to_many(11, 3), "encoder") == three[:2]
+    writing = spaces.encoder_decoder(11, 13, "conv")
+    assert "encoder/kernel_size" in writing.hyperparameters()
+    decoders = ["RecurrentDecoder", "TransformerDecoder"]
+    assert kinds(writing, "decoder") == decoders
+    assert kinds(spaces.encoder_decoder(11, 13, "all"), "encoder") == three
+    with pytest.raises(ValueError, match='"both". Received: network=.conv'):
+        spaces.one_to_many(13, 5, "conv")
 
 
 def test_parts_of_ready_spaces_are_searched_as_one_says():
