@@ -146,6 +146,7 @@ class WordCharacterEmbedding(SequenceEmbedding):
         self.words.build((None, None))
         self.characters.build((None, None))
         self.reader.build((None, None, self.character_width))
+        self.pooling.build((None, None, self.character_units))
         freeze_parts(self)
 
     def compute_output_shape(self, token_ids_shape):
