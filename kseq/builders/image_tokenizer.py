@@ -5,6 +5,8 @@ G columns of the grid, D width of a code.
 """
 
 import functools
+import math
+import numbers
 
 import keras
 import numpy as np
@@ -16,7 +18,8 @@ from kseq.layers import (
     ImageEncoder,
 )
 from kseq.layers.saving import WholeFiles
-from kseq.layers.validation import positive_integer
+
+MOST_CODES = 2**24
 
 
 def image_tokenizer(
@@ -62,12 +65,14 @@ def image_tokenizer(
 
     Returns:
         An uncompiled functional `keras.Model` that maps pictures `(B, H, W, C)` from 0
-        to 1 to a dictionary of `"images"`, the same pictures as far as the ids tell,
-        and `"ids"` `(B, R * G)`, row by row. It has `encode` and `decode`.
+        to 1 to a dictionary of `"images"`, the same pictures as far as the codes tell,
+        and `"codes"` `(B, R, G, D)`. It has `encode`, from pictures to ids, and
+        `decode`, from ids to pictures.
 
     Raises:
         ValueError: A size is not a positive integer, the pictures do not divide into
-            patches, or a part does not fit its neighbour.
+            patches, there are more than 2^24 codes, or a part does not fit its
+            neighbour.
 
     Example:
 
@@ -83,13 +88,13 @@ def image_tokenizer(
         - [Ramesh et al., 2021](https://arxiv.org/abs/2102.12092), 2.1
         - [Mentzer et al., 2023](https://arxiv.org/abs/2309.15505), 3.1
     """
-    if not isinstance(image_shape, (list, tuple)) or len(image_shape) != 3:
+    is_shape = isinstance(image_shape, (list, tuple)) and len(image_shape) == 3
+    if not is_shape or not all(map(is_size, image_shape)):
         raise ValueError(
-            "`image_shape` must be (height, width, channels). Received: image_shape="
-            f"{image_shape!r}. Pictures in grey have one channel: (28, 28, 1)."
+            "`image_shape` must be (height, width, channels), positive integers. "
+            f"Received: image_shape={image_shape!r}. Pictures in grey have one channel:"
+            " (28, 28, 1)."
         )
-    for size in image_shape:
-        positive_integer("image_shape", size)
     channels = image_shape[-1]
     options = {"width": width, "num_blocks": num_blocks}
     if encoder is None:
@@ -157,6 +162,8 @@ class ImageTokenizer(WholeFiles, keras.Model):
             ValueError: The pictures have another shape, or other numbers.
         """
         images = self.checked_images(images)
+        if not len(images):
+            return np.zeros((0, math.prod(self.grid)), "int32")
         codes = self._part("reader").predict(images, batch_size, verbose=0)
         ids = ops.convert_to_numpy(self.quantizer.codes_to_ids(codes))  # B R G
         return ids.reshape(len(ids), -1)
@@ -184,6 +191,8 @@ class ImageTokenizer(WholeFiles, keras.Model):
                 f"{ids.dtype} of shape {ids.shape}{between(ids)}. `encode(images)` "
                 "gives such ids."
             )
+        if not ids.size:
+            return np.zeros((*ids.shape[:-1], *self.input.shape[1:]), "float32")
         grids = ids.reshape(-1, rows, columns)
         codes = ops.convert_to_numpy(self.quantizer.ids_to_codes(grids))
         images = self._part("drawer").predict(codes, batch_size, verbose=0)
@@ -225,10 +234,11 @@ class ImageTokenizer(WholeFiles, keras.Model):
         return parts[name]
 
     @functools.wraps(keras.Model.fit)
-    def fit(self, x=None, *args, **kwargs):
-        if isinstance(x, np.ndarray):
-            check_scale(x)
-        return super().fit(x, *args, **kwargs)
+    def fit(self, x=None, y=None, *args, **kwargs):
+        for images in (x, y, *(kwargs.get("validation_data") or ())[:2]):
+            if isinstance(images, np.ndarray):
+                check_scale(images)
+        return super().fit(x, y, *args, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, *args, **kwargs):
         return super().compute_loss(x, y, y_pred["images"], *args, **kwargs)
@@ -298,6 +308,17 @@ def check_quantizer(quantizer):
             f"{quantizer!r}, without {', '.join(missing)}. Take "
             "`kseq.layers.FiniteScalarQuantizer` or `VectorQuantizer`."
         )
+    if quantizer.num_codes > MOST_CODES:
+        raise ValueError(
+            f"`quantizer` must have {MOST_CODES:,} codes at most. Received: "
+            f"{quantizer.num_codes:,}. Take fewer levels, such as (8, 5, 5, 5), 1,000 "
+            "codes."
+        )
+
+
+def is_size(value):
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_integer and value > 0
 
 
 def check_scale(images):

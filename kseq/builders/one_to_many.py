@@ -10,6 +10,7 @@ from kseq.builders.encoder_decoder import EncoderDecoder
 from kseq.builders.forecaster import Forecaster, is_of_numbers
 from kseq.builders.shorthands import as_decoder, as_embedding, as_encoder
 from kseq.layers import ClassEmbedding
+from kseq.layers.validation import rate
 
 
 def one_to_many(
@@ -67,7 +68,8 @@ def one_to_many(
         `generate` and `score`. Of a target of numbers a `Forecaster`.
 
     Raises:
-        ValueError: A part is unknown or does not fit its neighbour.
+        ValueError: A part is unknown or does not fit its neighbour, or
+            `condition_dropout` is not in [0, 1).
 
     Example:
 
@@ -98,6 +100,7 @@ def one_to_many(
             "An encoder needs a condition to read. Received: condition=None with "
             f"encoder={encoder}. Leave `encoder` out."
         )
+    rate("condition_dropout", condition_dropout)
     encoder = None if encoder is None else as_encoder(encoder, width)
     is_number = isinstance(condition, numbers.Integral)
     if is_number and not isinstance(condition, bool):

@@ -65,10 +65,25 @@ def alike_rows(source, symbol, size, longest):
 
 def prefix_rows(model, prefix, num_rows):
     """The rows of a prefix, checked, one for each source."""
-    prefix = check_ids("prefix", token_rows("prefix", prefix), model.target_size)
+    prefix, drawable = token_rows("prefix", prefix), getattr(model, "drawable", None)
+    if drawable is not None:
+        check_drawable(prefix, drawable, model.pad_token_id)
+    prefix = check_ids("prefix", prefix, model.target_size)
     check_ends("prefix", prefix, model.end_token_id, model.pad_token_id)
     check_pairs("prefix", prefix, num_rows)
     return prefix
+
+
+def check_drawable(prefix, drawable, pad_token_id):
+    """Refuse the beginning of a picture with tokens that no picture has."""
+    for row in map(np.ravel, prefix):
+        wrong = [x for x in row.tolist() if x != pad_token_id and x not in drawable]
+        if wrong:
+            raise ValueError(
+                f"`prefix` must hold tokens of a picture, from {drawable.start} to "
+                f"{drawable.stop - 1}. Received: prefix with {wrong[0]}. Leave out the "
+                "start token: `image_tokens(images)[:, 1:]`."
+            )
 
 
 def check_target(model, target):
@@ -129,9 +144,9 @@ def token_rows(name, ids):
     if isinstance(first_of(ids), (str, bytes)):
         raise ValueError(
             f"`{name}` must be token ids. Received: {name}={reprlib.repr(ids)}, which "
-            "is text. A pipeline takes texts, such as `kseq.text.TextToText(model, "
-            "vocabulary, vocabulary)`; a model takes what `vocabulary.encode(texts)` "
-            "makes of them."
+            "is text. A model takes what `vocabulary.encode(texts)` makes of texts; a "
+            "pipeline takes texts, such as `kseq.text.TextToText(model, vocabulary, "
+            "vocabulary)`, or `kseq.text.TextToImage(model, vocabulary)` to draw."
         )
     if not is_filled(ids) or not is_sized(ids[0]):
         raise ValueError(

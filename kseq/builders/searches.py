@@ -36,6 +36,7 @@ def check_guidance(search, model):
         raise ValueError(
             "Guidance needs a model that has learned with and without its source. "
             f"Received: guidance={search.guidance} with {model.name}. Build and train "
-            "it with `source_dropout=0.1`, of `kseq.one_to_many` with "
-            "`condition_dropout=0.1`, or search without guidance."
+            "it with `source_dropout=0.1`, `kseq.one_to_many` with "
+            "`condition_dropout=0.1`, `kseq.text_to_image` with "
+            "`caption_dropout=0.1`, or search without guidance."
         )

@@ -121,8 +121,9 @@ class TextImageMatcher(TokenInputs, WholeFiles, keras.Model):
             `kseq.decoding.best_of` takes.
 
         Raises:
-            ValueError: There is not a picture, or N, for each text, or `batch_size` is
-                not a positive integer.
+            ValueError: There is not a picture, or N, for each text, of the size and
+                the floats that the model was made for, or `batch_size` is not a
+                positive integer.
         """
         positive_integer("batch_size", batch_size)
         texts, images = padded("texts", texts), ops.convert_to_numpy(images)
@@ -133,6 +134,7 @@ class TextImageMatcher(TokenInputs, WholeFiles, keras.Model):
                 f"shape (B, N, H, W, C). Received: images of shape {images.shape} for "
                 f"{len(texts)} texts."
             )
+        check_pictures(images, self.image_tower)
         pictures = images.reshape(-1, *images.shape[1 - axes :])  # B*N H W C
         x = self.text_tower.predict(texts, batch_size=batch_size, verbose=0)
         y = self.image_tower.predict(pictures, batch_size=batch_size, verbose=0)
@@ -153,6 +155,23 @@ def checked_tower(role, model):
             "`num_outputs=` the width E."
         )
     return model
+
+
+def check_pictures(images, tower):
+    """Refuse pictures that a tower cannot have learned from."""
+    shape = tuple(tower.input_shape[1:])
+    own = images.shape[images.ndim - len(shape) :]
+    is_other = any(a not in (None, b) for a, b in zip(shape, own, strict=True))
+    is_float = "float" in images.dtype.name
+    is_finite = not is_float or np.isfinite(images.astype("float32")).all()
+    if is_other or not is_float or not is_finite:
+        raise ValueError(
+            f"`images` must be pictures of shape {shape}, of finite floats on the "
+            f"scale of training. Received: images of {images.dtype} of shape "
+            f"{images.shape}{'' if is_finite else ', some not finite'}. Resize them, "
+            "or make floats of them as for training, such as "
+            '`images.astype("float32") / 255`.'
+        )
 
 
 def input_like(model, name):

@@ -30,7 +30,7 @@ from kseq.layers import (
     TokenEmbedding,
     TransformerDecoder,
 )
-from kseq.layers.validation import positive_integer
+from kseq.layers.validation import not_negative, positive_integer, rate
 
 START, END = 2, 3  # which no picture has; 0 is padding and 1 the unknown token
 FIRST_CODE = 4  # the token of code 0
@@ -67,6 +67,8 @@ def text_to_image(
         model.compile("adam", kseq.training.SequenceCrossentropy())
         model.fit(data, epochs=20)
 
+    These are the tokens of `model.image_tokens`; `tokenizer.encode` counts from 0.
+
     Args:
         vocabulary_size: Number of token ids of captions, or an embedding of them.
         tokenizer: A trained `kseq.image_tokenizer`, of which the model keeps a frozen
@@ -92,8 +94,8 @@ def text_to_image(
         a picture.
 
     Raises:
-        ValueError: The tokenizer is none, or a part is unknown or does not fit its
-            neighbour.
+        ValueError: The tokenizer is none, a number is out of its range, or a part is
+            unknown or does not fit its neighbour.
 
     Example:
 
@@ -117,6 +119,8 @@ def text_to_image(
             f"{tokenizer!r}. Load one with `keras.saving.load_model(path)`, or make it "
             "by `kseq.image_tokenizer((32, 32, 3))`, and train it first."
         )
+    rate("caption_dropout", caption_dropout)
+    not_negative("text_weight", text_weight)
     if encoder is None and decoder == "transformer":
         decoder = TransformerDecoder(
             num_heads=heads_of(positive_integer("width", width)),
@@ -215,6 +219,11 @@ class TextToImageModel(EncoderDecoder):
         return next((x for x in self.operations if isinstance(x, kind)), None)
 
     @property
+    def drawable(self):
+        """The tokens that pictures have, a range."""
+        return range(FIRST_CODE, self.target_size)
+
+    @property
     def num_tokens(self):
         """The number of tokens of a picture."""
         rows, columns = self.tokenizer.grid
@@ -242,7 +251,8 @@ class TextToImageModel(EncoderDecoder):
         Args:
             captions: Token ids `(B, S)`, padded, or a list of lists.
             search: As for `generate`: `Sampling(num_draws=4)` draws four pictures of
-                each caption.
+                each caption. With a seed, a caption in another place of the list gets
+                other draws.
             batch_size: Most captions to work on at a time.
             **options: What else `generate` takes. A `prefix` of tokens is the beginning
                 of the picture, as `image_tokens(images)[:, 1:33]` gives it: the model
@@ -252,7 +262,7 @@ class TextToImageModel(EncoderDecoder):
             `Drawings`.
 
         Raises:
-            ValueError: As for `generate`.
+            ValueError: As for `generate`, or a prefix holds no tokens of a picture.
         """
         result = self.generate(captions, search, batch_size=batch_size, **options)
         exists = result.lengths > 0  # where constraints leave nothing there is none

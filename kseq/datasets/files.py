@@ -1,5 +1,6 @@
 """Files that are known by their checksum: found on disk, or downloaded and kept."""
 
+import codecs
 import dataclasses
 import gzip
 import hashlib
@@ -183,11 +184,12 @@ def decoded(content, where):
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         raise ValueError(
             f"A text file must be in UTF-8. Received: {where}, with the byte "
             f"0x{content[error.start]:02x} at position {error.start:,}, in line "
             f"{content.count(NEW_LINE, 0, error.start) + 1}. Convert it: "
-            f"{iconv('ITS_ENCODING', where)}."
+            f"{iconv('UTF-16' if is_wide else 'ITS_ENCODING', where)}."
         ) from error
 
 

@@ -26,8 +26,10 @@ class Guidance:
     these logits.
 
     A search takes it as `guidance`. A model of kseq must have been built with
-    `source_dropout`, the share of the sources that it learned without; each row is then
-    read and written twice, side by side in one loop.
+    `source_dropout`, the share of the sources that it learned without
+    (`condition_dropout` of `kseq.one_to_many`, `caption_dropout` of
+    `kseq.text_to_image`); each row is then read and written twice, side by side in one
+    loop.
 
     Args:
         scale: A number; 2 to 5 is usual for pictures.

@@ -31,8 +31,9 @@ def best_of(generation, scores, n=1):
         whatever their scores.
 
     Raises:
-        ValueError: There is not a score for each hypothesis, a score of one that was
-            formed is NaN, or `n` is not an integer from 1 to N.
+        ValueError: `generation` is no result of a search, there is not a score for each
+            hypothesis, a score of one that was formed is NaN, or `n` is not an integer
+            from 1 to N.
 
     Example:
 
@@ -46,6 +47,12 @@ def best_of(generation, scores, n=1):
     >>> bool(longest.lengths[0, 0] == drawn.lengths.max())
     True
     """
+    if not dataclasses.is_dataclass(generation):
+        raise ValueError(
+            "`generation` must be what a search has found. Received: generation of "
+            f"type {type(generation).__name__}. Take what `model.generate(...)`, or "
+            "`model.draw(...)`, returns."
+        )
     scores = scores(generation) if callable(scores) else scores
     scores = ops.convert_to_numpy(scores).astype("float64")
     is_missing = ~formed(generation)  # B N

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from kseq.layers.composition import Composite, freeze_parts
-from kseq.layers.validation import number, positive_integer
+from kseq.layers.validation import not_negative, positive_integer
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -32,7 +32,8 @@ class CaptionLoss(Composite):
         `outputs`.
 
     Raises:
-        ValueError: `vocabulary_size` is not a positive integer, or `weight` no number.
+        ValueError: `vocabulary_size` is not a positive integer, or `weight` not a
+            number of at least 0.
 
     Example:
 
@@ -52,7 +53,7 @@ class CaptionLoss(Composite):
     def __init__(self, vocabulary_size, weight, **kwargs):
         super().__init__(**kwargs)
         self.vocabulary_size = positive_integer("vocabulary_size", vocabulary_size)
-        self.weight = float(number("weight", weight))
+        self.weight = not_negative("weight", weight)
         self.head = keras.layers.Dense(
             self.vocabulary_size, dtype=self.dtype_policy, name="head"
         )

@@ -364,5 +364,6 @@ def check_divides(images_shape, patch_size):
         raise ValueError(
             "Images must have a shape (B, H, W, C) with sides that divide by "
             f"`patch_size`. Received: shape {tuple(images_shape)} with "
-            f"patch_size={patch_size}. Pad or resize them."
+            f"patch_size={patch_size}. Pad or resize them, or take a smaller "
+            "`patch_size`."
         )

@@ -268,8 +268,8 @@ def check_even(width):
     """Refuses features that do not go in pairs."""
     if width % 2:
         raise ValueError(
-            "Positions go into pairs of features, so the last axis must be even. "
-            f"Received: size {width}."
+            "Positions go into pairs of features, so the last axis, the `width` of a "
+            f"model, must be even. Received: size {width}."
         )
 
 

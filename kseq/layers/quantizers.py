@@ -8,6 +8,7 @@ Axes in shape comments: M vectors, N codes, D size of a code. Dots stand for any
 """
 
 import math
+import numbers
 
 import keras
 from keras import ops
@@ -15,7 +16,12 @@ from keras import ops
 from kseq.layers.backends import matmul
 from kseq.layers.initializers import initializer_of
 from kseq.layers.layer import Layer
-from kseq.layers.validation import number, positive_integer, rate
+from kseq.layers.validation import (
+    concrete_values,
+    not_negative,
+    positive_integer,
+    rate,
+)
 
 MARGIN = 1e-3  # of the outermost levels, so that rounding reaches them
 
@@ -92,6 +98,7 @@ class FiniteScalarQuantizer(Layer):
     def ids_to_codes(self, ids):
         """The codes `(..., D)` of these numbers, integers `(...)`."""
         steps, places = self._digits()
+        ids = checked_ids(ids, self.num_codes)
         digits = ops.expand_dims(ops.cast(ids, "int32"), -1) // places % steps
         halves = ops.cast(steps // 2, "float32")
         codes = ops.cast(digits, "float32") / halves - 1
@@ -247,6 +254,7 @@ class VectorQuantizer(Layer):
     def ids_to_codes(self, ids):
         """The codes `(..., D)` of these numbers, integers `(...)`."""
         self._check_built()
+        ids = checked_ids(ids, self.num_codes)
         return ops.cast(ops.take(self.codebook, ids, axis=0), self.compute_dtype)
 
     def _check_built(self):
@@ -276,16 +284,33 @@ def straight_through(x, code):
 
 def checked_levels(levels):
     """The levels as a tuple of integers of at least 2."""
-    if isinstance(levels, (list, tuple)) and levels:
-        levels = tuple(positive_integer("levels", level) for level in levels)
-    else:
-        levels = ()
-    if not levels or min(levels) < 2:
+    is_list = isinstance(levels, (list, tuple)) and levels
+    if not is_list or not all(map(is_level, levels)):
         raise ValueError(
             "`levels` must be a list of integers of at least 2, one for each feature, "
-            f"such as (8, 5, 5, 5). Received: levels={levels}."
+            f"such as (8, 5, 5, 5). Received: levels={levels!r}."
         )
-    return levels
+    return tuple(int(level) for level in levels)
+
+
+def is_level(value):
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_integer and value >= 2
+
+
+def checked_ids(ids, num_codes):
+    """Returns ids unless it can be seen that some are not from 0 to below the number.
+
+    In a compiled function nothing can be seen.
+    """
+    ids = ops.convert_to_tensor(ids)
+    seen = concrete_values(ids)
+    if seen is not None and ((seen < 0) | (seen >= num_codes)).any():
+        raise ValueError(
+            f"`ids` must be from 0 to {num_codes - 1}. Received: ids from {seen.min()} "
+            f"to {seen.max()}. `codes_to_ids(codes)` gives such ids."
+        )
+    return ids
 
 
 def check_width(shape, width, given):
@@ -296,11 +321,3 @@ def check_width(shape, width, given):
             f"features of shape {tuple(shape)} with {given}. A dense layer before this "
             "one makes it so."
         )
-
-
-def not_negative(name, value):
-    if not 0 <= number(name, value) < math.inf:
-        raise ValueError(
-            f"`{name}` must be a number of at least 0. Received: {name}={value!r}."
-        )
-    return float(value)

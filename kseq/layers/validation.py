@@ -54,6 +54,15 @@ def positive_number(name, value):
     return float(value)
 
 
+def not_negative(name, value):
+    """Returns the value if it is a finite number of at least 0."""
+    if not 0 <= number(name, value) < math.inf:
+        raise ValueError(
+            f"`{name}` must be a number of at least 0. Received: {name}={value!r}."
+        )
+    return float(value)
+
+
 def known_ids(name, ids, size):
     """Returns ids unless it can be seen that some are not from 0 to below the size.
 

@@ -91,10 +91,11 @@ class TextToImage(Loadable, keras.Model):
         """Writes all of it, from texts to pixels, to a SavedModel that needs no kseq.
 
         The file needs TensorFlow, and tensorflow-text where the vocabulary normalizes
-        or cuts into pieces. It is called with "captions", strings `(B,)`, and "seed",
-        `(1,)`, for a `Sampling` without one. It gives "images", integers from 0 to 255
-        `(B, N, H, W, C)`, and "log_probs", `(B, N)`. A caption without a token, or one
-        that is not UTF-8, ends the call with an error that names its place.
+        or cuts into pieces. It is called with "captions", strings `(B,)`, one or more,
+        and "seed", `(1,)`, for a `Sampling` without one. It gives "images", integers
+        from 0 to 255 `(B, N, H, W, C)`, and "log_probs", `(B, N)`. A caption without a
+        token, or one that is not UTF-8, ends the call with an error that names its
+        place.
 
         Args:
             path: The folder.

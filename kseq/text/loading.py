@@ -74,9 +74,11 @@ def _loaded(path, kind, name=None):
             f"Received: {path}, which cannot be read: {_problem(path, error)}"
         ) from error
     if not isinstance(whole, kind):
+        found = type(whole).__name__
+        found = f"{'an' if found[0] in 'AEIOU' else 'a'} {found}"
         raise ValueError(
             f"`path` must be a file that a {name} was saved in. "
-            f"Received: {path}, with a {type(whole).__name__}."
+            f"Received: {path}, with {found}."
         )
     return whole
 

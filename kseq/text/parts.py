@@ -5,14 +5,18 @@ import keras
 from kseq.text.vocabulary import Vocabulary
 
 
-def encode_some(vocabulary, texts, allow_blank=False):
-    """Token ids of texts, each of which has a token unless a blank one is allowed."""
+def encode_some(vocabulary, texts, allow_blank=None):
+    """Token ids of texts, each of which has a token unless a blank one is allowed.
+
+    None is for callers that cannot allow it.
+    """
     ids = vocabulary.encode(texts)
     if [] in ids and not allow_blank:
+        more = ", or give `allow_blank=True` for a result in its place"
         raise ValueError(
             "`texts` must have at least one token each. Received: "
-            f"texts[{ids.index([])}], which has none. Leave it out, or give "
-            "`allow_blank=True` for a result in its place."
+            f"texts[{ids.index([])}], which has none. Leave it out"
+            f"{'' if allow_blank is None else more}."
         )
     return ids
 

@@ -105,6 +105,27 @@ def positive(text):
     return _number(text, float, "a number above 0", lambda x: 0 < x < math.inf)
 
 
+def not_negative(text):
+    """A number of at least 0: a scale of guidance, a weight.
+
+    Args:
+        text: What was typed.
+
+    Returns:
+        `float`, finite.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no such number.
+
+    Example:
+
+    >>> from kseq.training import cli
+    >>> cli.not_negative("0")
+    0.0
+    """
+    return _number(text, float, "a number of at least 0", lambda x: 0 <= x < math.inf)
+
+
 def share(text):
     """A number from 0 to below 1: a dropout.
 
@@ -198,6 +219,8 @@ def folder(path):
     >>> cli.folder("made/here").name
     'here'
     """
+    if not str(path):  # which `Path` takes for the folder at hand
+        raise argparse.ArgumentTypeError("must be a folder. Received: nothing.")
     path = pathlib.Path(path)
     missing = [p for p in (path, *path.parents) if not os.path.lexists(p)]
     try:

@@ -25,6 +25,11 @@ from tests.layers.test_decoder import BagDecoder
 IDS = np.array([[4, 5, 6], [7, 8, 0]])
 SMALL, LARGE = (4, 6, 1), (6, 8, 1)
 SERIES = random_array(2, 5, 3)
+TEXTS_FOR_IDS = (
+    "A model takes what `vocabulary.encode(texts)` makes of texts; a pipeline takes "
+    "texts, such as `kseq.text.TextToText(model, vocabulary, vocabulary)`, or "
+    "`kseq.text.TextToImage(model, vocabulary)` to draw."
+)
 UNTRAINED = {"optimizer": "sgd", "run_eagerly": True}  # tracing takes longer
 
 
@@ -34,6 +39,11 @@ def writer(source=11, target=13, **options):
 
 
 plain_writer = functools.cache(writer)  # what trains no weights can share it
+
+
+def small_drawer(**options):
+    tokenizer = kseq.image_tokenizer((4, 4, 3), (3, 4), width=4)
+    return kseq.text_to_image(11, tokenizer, width=4, **options)
 
 
 def classifier(source=11, num_outputs=2, encoder="rnn", **options):
@@ -427,9 +437,7 @@ ADVICE = {
     **{
         f"{kind} for ids": (
             functools.partial(write, source=texts),
-            "A pipeline takes texts, such as `kseq.text.TextToText(model, vocabulary, "
-            "vocabulary)`; a model takes what `vocabulary.encode(texts)` makes of "
-            "them.",
+            TEXTS_FOR_IDS,
             functools.partial(write_texts, ["abc"]),
         )
         for kind, texts in {
@@ -442,14 +450,12 @@ ADVICE = {
     },
     "texts for a target": (
         lambda: plain_writer().score([[4]], ["abc"]),
-        "A pipeline takes texts, such as `kseq.text.TextToText(model, vocabulary, "
-        "vocabulary)`; a model takes what `vocabulary.encode(texts)` makes of them.",
+        TEXTS_FOR_IDS,
         lambda: plain_writer().score([[4]], letters().encode(["abc"], end=True)),
     ),
     "texts for a prefix": (
         lambda: write(source=[[4]], prefix=["ab"]),
-        "A pipeline takes texts, such as `kseq.text.TextToText(model, vocabulary, "
-        "vocabulary)`; a model takes what `vocabulary.encode(texts)` makes of them.",
+        TEXTS_FOR_IDS,
         lambda: write(source=[[4]], prefix=letters().encode(["ab"])),
     ),
     **{
@@ -549,8 +555,9 @@ ADVICE = {
     ),
     "guidance without source dropout": (
         lambda: write(search=GreedySearch(guidance=2.0)),
-        "Build and train it with `source_dropout=0.1`, of `kseq.one_to_many` with "
-        "`condition_dropout=0.1`, or search without guidance.",
+        "Build and train it with `source_dropout=0.1`, `kseq.one_to_many` with "
+        "`condition_dropout=0.1`, `kseq.text_to_image` with `caption_dropout=0.1`, or "
+        "search without guidance.",
         lambda: (
             write(writer(source_dropout=0.1), search=GreedySearch(guidance=2.0)),
             write(
@@ -558,6 +565,7 @@ ADVICE = {
                 [1, 4],
                 GreedySearch(guidance=2.0),
             ),
+            small_drawer(caption_dropout=0.1).draw([[4]], GreedySearch(guidance=2.0)),
             write(search=GreedySearch()),
         ),
     ),

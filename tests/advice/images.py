@@ -40,8 +40,31 @@ def read_pictures(captions):
         datasets.read_pictures(folder)
 
 
+def read_one(picture):
+    with tempfile.TemporaryDirectory() as folder:
+        picture.save(f"{folder}/it.png")
+        Path(folder, "captions.tsv").write_text("it.png\tit")
+        datasets.read_pictures(folder)
+
+
 def drawer(**options):
     return kseq.text_to_image(11, **{"tokenizer": tokenizer(), "width": 8, **options})
+
+
+def matcher():
+    tower = kseq.vision_transformer(SHAPE, 4, 5, width=6, num_layers=1)
+    return kseq.text_image_matcher(11, tower, width=8)
+
+
+def pipeline():
+    words = kseq.text.Vocabulary("word").adapt(["a"])
+    return kseq.text.TextToImage(drawer(), words)
+
+
+def built_vectors():
+    quantizer = VectorQuantizer(7, 2)
+    quantizer.build((None, 2))
+    return quantizer
 
 
 def loaded():
@@ -50,6 +73,10 @@ def loaded():
         return drawer(tokenizer=keras.saving.load_model(f"{folder}/tokenizer.keras"))
 
 
+WHITE_ON_NOTHING = Image.fromarray(
+    np.array([[[255, 255, 255, 0], [255, 255, 255, 255]]], "uint8")
+)
+VECTORS = np.array([[0.0, 0.5]], "float32")
 BYTES = (255 * PICTURES).astype("uint8")
 ADVICE = {
     "a patch of three pixels": (
@@ -59,8 +86,9 @@ ADVICE = {
     ),
     "pictures that do not divide": (
         lambda: ImageEncoder(8, 8)(PICTURES),
-        "Pad or resize them.",
+        "Pad or resize them, or take a smaller `patch_size`.",
         lambda: (
+            ImageEncoder(4, 8)(PICTURES),
             ImageEncoder(8, 8)(keras.ops.image.resize(PICTURES, (8, 8))),
             ImageEncoder(8, 8)(np.pad(PICTURES, [(0, 0), (0, 4), (0, 0), (0, 0)])),
         ),
@@ -108,6 +136,18 @@ ADVICE = {
         "Write one line for each picture there, such as `heart.png TAB a red heart`.",
         lambda: read_pictures("heart.png\ta red heart"),
     ),
+    "a picture of one row": (
+        lambda: read_one(Image.new("RGB", (99, 1))),
+        "Cut it.",
+        lambda: read_one(Image.new("RGB", (99, 1)).crop((0, 0, 9, 1))),
+    ),
+    "white on nothing": (
+        lambda: read_one(WHITE_ON_NOTHING),
+        "Leave it out, or put what it shows on another colour.",
+        lambda: read_one(
+            Image.alpha_composite(Image.new("RGBA", (2, 1), "red"), WHITE_ON_NOTHING)
+        ),
+    ),
     "a tokenizer by its path": (
         lambda: drawer(tokenizer="tokenizer.keras"),
         "Load one with `keras.saving.load_model(path)`, or make it by "
@@ -127,6 +167,58 @@ ADVICE = {
             ),
             drawer(encoder="gru", decoder="gru"),
         ),
+    ),
+    "too many codes": (
+        lambda: tokenizer((100,) * 5),
+        "Take fewer levels, such as (8, 5, 5, 5), 1,000 codes.",
+        lambda: tokenizer((8, 5, 5, 5)),
+    ),
+    **{
+        f"{name} of no code": (
+            lambda layer=layer: layer().ids_to_codes(np.array([12])),
+            "`codes_to_ids(codes)` gives such ids.",
+            lambda layer=layer: (x := layer()).ids_to_codes(x.codes_to_ids(VECTORS)),
+        )
+        for name, layer in {
+            "digits": lambda: FiniteScalarQuantizer((3, 4)),
+            "a vector": built_vectors,
+        }.items()
+    },
+    **{
+        f"{name} to score": (
+            lambda images=images: matcher().score([[4], [5]], images),
+            "Resize them, or make floats of them as for training, such as "
+            '`images.astype("float32") / 255`.',
+            lambda: matcher().score([[4], [5]], BYTES.astype("float32") / 255),
+        )
+        for name, images in {
+            "bytes": BYTES,
+            "pictures of another size": PICTURES[:, :2],
+            "pictures with NaN": np.full_like(PICTURES, np.nan),
+        }.items()
+    },
+    "pictures to choose from without their scores": (
+        lambda: kseq.decoding.best_of(PICTURES[:, None], [[0], [0]]),
+        "Take what `model.generate(...)`, or `model.draw(...)`, returns.",
+        lambda: (
+            kseq.decoding.best_of(drawer().draw([[4]]), [[0]]),
+            kseq.decoding.best_of(drawer().generate([[4]]), [[0]]),
+        ),
+    ),
+    **{
+        f"a prefix with {name}": (
+            lambda token=token: drawer().draw([[4]], prefix=[[token]]),
+            "Leave out the start token: `image_tokens(images)[:, 1:]`.",
+            lambda: (x := drawer()).draw(
+                [[4], [5]], prefix=x.image_tokens(PICTURES)[:, 1:2]
+            ),
+        )
+        for name, token in {"the start": 2, "the end": 3, "no code": 9999}.items()
+    },
+    "a caption without a word": (
+        lambda: pipeline().draw(["a", ""]),
+        "Leave it out",
+        lambda: pipeline().draw(["a"]),
     ),
     "a part of a picture": (
         lambda: drawer().generate([[4]], max_length=1),

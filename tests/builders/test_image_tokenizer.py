@@ -41,6 +41,14 @@ def test_decoded_ids_are_the_pictures_that_the_model_gives(quantizer):
     assert_close(some[:, 1], tokenizer.decode(ids)[::-1], atol=1e-4)
 
 
+def test_no_pictures_have_no_ids():
+    tokenizer = make()
+    ids = tokenizer.encode(PICTURES[:0])
+    assert ids.shape == (0, 8) and ids.dtype == "int32"
+    assert tokenizer.decode(ids).shape == (0, H, W, C)
+    assert tokenizer.decode(np.zeros((2, 0, 8), int)).shape == (2, 0, H, W, C)
+
+
 def test_ids_stand_row_by_row():
     tokenizer = make()
     codes = array(tokenizer(PICTURES)["codes"])  # B R G D
@@ -142,6 +150,15 @@ def test_perplexity_counts_over_batches():
     [
         (lambda: kseq.image_tokenizer(28), r"image_shape=28.*\(28, 28, 1\)"),
         (lambda: kseq.image_tokenizer((28, 28)), "height, width, channels"),
+        (lambda: kseq.image_tokenizer((None, None, 3)), r"image_shape=\(None, None"),
+        (lambda: make(5), "quantizer=5"),
+        (lambda: FiniteScalarQuantizer(5), "levels=5"),
+        (lambda: FiniteScalarQuantizer((2.5, 3)), r"levels=\(2.5, 3\)"),
+        (lambda: make().fit(PICTURES, 255 * PICTURES), "Divide them by 255"),
+        (
+            lambda: make().fit(PICTURES, PICTURES, validation_data=(-PICTURES,) * 2),
+            "Divide them by 255",
+        ),
         (lambda: kseq.image_tokenizer((6, 6, 3)), "divide by `patch_size`"),
         (lambda: make(quantizer="vq"), "quantizer='vq', without width"),
         (

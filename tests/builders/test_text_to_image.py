@@ -203,6 +203,12 @@ def test_attention_is_over_the_words():
             lambda: make("one stream", decoder="gru"),
             "causal prefix.*encoder=None.*causal_prefix=False",
         ),
+        (lambda: make(caption_dropout=1.5), "`caption_dropout` must be"),
+        (
+            lambda: make("one stream", text_weight=-1),
+            "`text_weight` must be.*at least 0",
+        ),
+        (lambda: kseq.text_to_image(11, make_tokenizer(), width=7), "`width`.*size 7"),
         (lambda: make().generate(CAPTIONS, max_length=5), "6 tokens, always.*=5"),
         (lambda: make().image_tokens(PICTURES * 255), "from 0 to 1"),
     ],

@@ -78,14 +78,65 @@ def test_pictures_of_any_kind_become_squares_on_white(folder):
     assert (clear == 255).all() and (deep == 255).all() and (dot == 0).all()
 
 
+def test_letters_of_a_name_may_be_composed_or_not(tmp_path):
+    name = "\u1112\u1161.png"  # 하, as two letters
+    Image.new("RGB", (2, 2), "red").save(tmp_path / name)
+    (tmp_path / "captions.tsv").write_text("하.png\t빨강\n하.png\tred\n", "utf-8")
+    pictures, captions = datasets.read_pictures(tmp_path, size=2)
+    assert captions == ["빨강", "red"] and (pictures == [255, 0, 0]).all()
+    with pytest.raises(ValueError, match="3 lines or more. Received: 2"):
+        datasets.read_pictures(tmp_path, at_least=3)
+
+
+def test_pictures_without_a_caption_are_counted(folder):
+    (folder / "captions.tsv").write_text("red.png\tred\n", "utf-8")
+    with pytest.warns(UserWarning, match="3 pictures of .* have no caption, such as"):
+        pictures, _ = datasets.read_pictures(folder)
+    assert len(pictures) == 1
+
+
+def grey(numbers, kind):
+    return Image.fromarray(np.resize(numbers, (4, 4)).astype(kind))
+
+
+@pytest.mark.parametrize(
+    "picture, message",
+    [
+        (Image.new("RGB", (1000, 1), "red"), "of 1000 x 1"),
+        (grey([0, 4095], "uint16"), "black, 4095 of 65535"),
+        (grey([0, np.nan], "float32"), "from nan to nan"),
+        (grey([-1, 1], "float32"), "from -1 to 1"),
+        (
+            Image.fromarray(np.array([[[255] * 3 + [x] for x in (0, 255)]], "uint8")),
+            "one colour",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_what_would_come_out_blank_is_refused(tmp_path, picture, message):
+    picture.save(tmp_path / "it.tif")
+    (tmp_path / "captions.tsv").write_text("it.tif\tit\n", "utf-8")
+    with pytest.raises(ValueError, match=rf"(?s)it\.tif.*{message}|{message}.*it\.tif"):
+        datasets.read_pictures(tmp_path)
+
+
+def test_floats_up_to_255_are_grey(tmp_path):
+    grey([0, 200], "float32").save(tmp_path / "it.tif")
+    (tmp_path / "captions.tsv").write_text("it.tif\tit\n", "utf-8")
+    pictures, _ = datasets.read_pictures(tmp_path, size=4)
+    assert set(np.unique(pictures)) == {0, 200}
+
+
 @pytest.mark.parametrize(
     "name, content, message",
     [
         ("captions.tsv", b"", "must hold lines `file TAB caption`"),
         ("captions.tsv", b"red.png a heart\n", "line 1 of .*red.png a heart"),
         ("captions.tsv", b"red.png\tred\nblue.png\t \n", "line 2"),
-        ("captions.tsv", b"blue.png\tblue\n", "blue.png"),
+        ("captions.tsv", b"red.png\tred\nblue.png\tblue\n", "line 2 of.*blue.png"),
+        ("captions.tsv", b"red.png\tred\n" * 2, "line 2 of.*same as line 1"),
         ("captions.tsv", b"red.png\t\xff\n", "UTF-8"),
+        ("captions.tsv", "red.png\tred\n".encode("utf-16"), "iconv -f UTF-16"),
         ("red.png", b"no picture", "red.png.*cannot identify"),
         ("red.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 9, "red.png"),
     ],

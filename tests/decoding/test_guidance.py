@@ -210,6 +210,10 @@ def test_source_dropout_takes_whole_rows_and_keeps_the_mask():
             ),
             "`source_dropout=0.1`",
         ),
+        (
+            lambda: kseq.one_to_many(13, 5, width=3, condition_dropout=1.5),
+            "`condition_dropout` must be",
+        ),
     ],
 )
 def test_wrong_uses_are_refused_with_words(call, message):

@@ -69,6 +69,9 @@ def test_a_pipeline_of_another_kind_is_refused(tmp_path):
     writer().save(tmp_path / "whole.keras")
     with pytest.raises(ValueError, match="with a TextWriter"):
         TextToText.load(tmp_path / "whole.keras")
+    kseq.image_tokenizer((4, 4, 3), (3, 4), width=4).save(tmp_path / "whole.keras")
+    with pytest.raises(ValueError, match="with an ImageTokenizer"):
+        TextToText.load(tmp_path / "whole.keras")
 
 
 @pytest.mark.parametrize("make", [translator, classifier, writer])
