@@ -31,7 +31,16 @@ import numpy as np
 from keras import ops
 
 import kseq
-from kseq.training.cli import Help, count, folder, positive, require, seed, share
+from kseq.training.cli import (
+    Help,
+    count,
+    folder,
+    not_negative,
+    positive,
+    require,
+    seed,
+    share,
+)
 
 try:
     from rich.console import Console
@@ -277,7 +286,7 @@ def parse_arguments(argv):
     add("--output", type=folder, default="classes", help="directory for results")
     add("--encoder", choices=ENCODERS, default="gru", help="what reads")
     add("--width", type=count, default=64, help="width of every layer")
-    add("--noise", type=float, default=0.3, help="in standard deviations")
+    add("--noise", type=not_negative, default=0.3, help="in standard deviations")
     add("--dropout", type=share, default=0.3)
     add("--epochs", type=count, default=200)
     add("--batch-size", type=count, default=16)

@@ -21,6 +21,7 @@ drawing is right is judged without a model, by which of all real pictures is nea
 import argparse
 import pathlib
 import sys
+import textwrap
 import time
 
 import keras
@@ -31,6 +32,7 @@ from kseq.training.cli import (
     Help,
     count,
     folder,
+    not_negative,
     positive,
     probability,
     require,
@@ -54,6 +56,18 @@ DIGITS = {
     "ko": "영 일 이 삼 사 오 육 칠 팔 구".split(),
     "fr": "zéro un deux trois quatre cinq six sept huit neuf".split(),
 }
+QUICK = {
+    "epochs": 1,
+    "tokenizer_epochs": 1,
+    "matcher_epochs": 1,
+    "width": 32,
+    "tokenizer_width": 16,
+    "layers": 1,
+    "candidates": 2,
+}
+# What only drawing reads, and what drawing reads too.
+FOR_LOAD = ("captions", "draws")
+FOR_BOTH = ("load", "output", "temperature", "top_p", "guidance", "seed")
 console = Console(markup=False, emoji=False, highlight=False)
 
 
@@ -63,7 +77,7 @@ def main(argv=None):
     keras.utils.set_random_seed(options.seed)
     if options.load:
         drawer = load_drawer(options.load)
-        return show(drawer, options.captions, options)
+        return show(drawer, options)
     train, test = load_data(options)
     console.print(
         f"{len(train['captions']):,} pictures to learn from, "
@@ -78,6 +92,9 @@ def main(argv=None):
         tokenizer = build_tokenizer(train, options)
         fit_tokenizer(tokenizer, train, options)
     report_tokenizer(tokenizer, train, test, options)
+    console.print(
+        f"Kept: --tokenizer {options.output / TOKENIZER} takes it another time."
+    )
 
     console.print("Stage 2: captions to tokens")
     began = time.time()
@@ -91,6 +108,7 @@ def main(argv=None):
     kseq.plots.training_curve(history).savefig(options.output / CURVE)
     drawer = kseq.text.TextToImage(model, vocabulary)
     drawer.save(options.output / DRAWER)
+    console.print(f"Kept: --load {options.output / DRAWER} draws with it.")
 
     console.print("Stage 3: which caption belongs to which picture")
     matcher = build_matcher(vocabulary, train)
@@ -138,14 +156,22 @@ def fit_tokenizer(tokenizer, train, options):
     )
     tokenizer.compile(optimizer, loss="mse")
     began = time.time()
+    stop = kseq.training.StopOnInterrupt()
     tokenizer.fit(
         pictures,
         pictures,
         batch_size=16,
         epochs=options.tokenizer_epochs,
-        callbacks=[kseq.training.StopOnInterrupt()],
+        callbacks=[stop],
     )
+    say_what_follows(stop)
     console.print(f"Trained the tokenizer in {time.time() - began:.0f} s.")
+
+
+def say_what_follows(stop):
+    """Tells whoever has pressed Ctrl-C that only a stage has ended."""
+    if stop.interrupted:
+        console.print("The next stage follows. To end all, press Ctrl-C twice.")
 
 
 def report_tokenizer(tokenizer, train, test, options):
@@ -160,7 +186,8 @@ def report_tokenizer(tokenizer, train, test, options):
     console.print(f"{used:,} of {tokenizer.num_codes:,} codes are used.")
     tokenizer.save(options.output / TOKENIZER)
     some = test["pictures"][:12]
-    rows = {"real": some, "from tokens": tokenizer.decode(tokenizer.encode(some))}
+    again = tokenizer.decode(tokenizer.encode(some))
+    rows = [("real", some), ("from tokens", again)]
     sheet(rows).savefig(options.output / RECONSTRUCTED, bbox_inches="tight")
 
 
@@ -204,7 +231,11 @@ def fit_model(model, vocabulary, train, options):
     captions = vocabulary.encode(train["captions"])
     tokens = model.image_tokens(train["pictures"])
     data = kseq.training.teacher_forcing(
-        captions, tokens, options.batch_size, seed=options.seed
+        captions,
+        tokens,
+        options.batch_size,
+        seed=options.seed,
+        length_multiple=16,  # few lengths of captions, as each is compiled anew
     )
     data = kseq.training.TokenDropout(
         data, options.token_dropout, seed=options.seed, name="target"
@@ -216,14 +247,19 @@ def fit_model(model, vocabulary, train, options):
         warmup_target=options.learning_rate,
         warmup_steps=steps,
     )
+    # On a CPU not Keras' default; for few steps it takes longer than it saves.
+    is_compiled = keras.backend.backend() != "torch" and not options.quick
+    if is_compiled:
+        console.print("Compiling: the first step takes a minute or so.")
     model.compile(
         keras.optimizers.AdamW(learning_rate, weight_decay=0.01, global_clipnorm=1.0),
         loss=kseq.training.SequenceCrossentropy(),
-        jit_compile=True,  # which on a CPU is not Keras' default
+        jit_compile=is_compiled,
     )
-    return model.fit(
-        data, epochs=options.epochs, callbacks=[kseq.training.StopOnInterrupt()]
-    )
+    stop = kseq.training.StopOnInterrupt()
+    history = model.fit(data, epochs=options.epochs, callbacks=[stop])
+    say_what_follows(stop)
+    return history
 
 
 def count_trained(model):
@@ -279,15 +315,9 @@ def evaluate(drawer, matcher, train, test, options):
     model = drawer.model
     captions = drawer.vocabulary.encode(test["captions"])
     real = np.concatenate([train["pictures"], test["pictures"]])
-    bases = np.array([*train["bases"], *test["bases"]])
-    tones = np.array([*train["tones"], *test["tones"]])
-    first = len(train["captions"])  # of the pictures that are held out
-
-    table = Table("held out", "exact", "base", "tone", "dB")
     again = model.tokenizer.decode(model.tokenizer.encode(test["pictures"]))
     rows = {"tokens of the true picture": again}
-    has_tones = bool(test["tones"][0])
-    if has_tones:
+    if has_tones(test):
         rows["the base in another tone"] = others(train, test)
     began = time.time()
     greedy = model.draw(captions).images[:, 0]
@@ -310,13 +340,12 @@ def evaluate(drawer, matcher, train, test, options):
     best = kseq.decoding.best_of(drawn, scores)
     rows[f"most probable of {options.candidates} draws"] = drawn.images[:, 0]
     rows[f"best of {options.candidates} draws, says the matcher"] = best.images[:, 0]
+    table = None
     for name, pictures in rows.items():
-        near = nearest(pictures, real)
-        shares = [near == first + np.arange(len(captions))]
-        if has_tones:
-            shares.append(bases[near] == np.array(test["bases"]))
-            shares.append(tones[near] == np.array(test["tones"]))
-        cells = [f"{part.mean():.1%}" for part in shares] + [""] * (3 - len(shares))
+        shares = right_shares(nearest(pictures, real), train, test)
+        if table is None:
+            table = Table("held out", *shares, "dB")
+        cells = [f"{value:.1%}" for value in shares.values()]
         table.add_row(
             name, *cells, f"{decibels(pictures, test['pictures']).mean():.2f}"
         )
@@ -326,17 +355,43 @@ def evaluate(drawer, matcher, train, test, options):
     )
 
     some = slice(0, 12)
-    sheet(
-        {
-            "real": test["pictures"][some],
-            "from its tokens": again[some],
-            "drawn": greedy[some],
-        }
-    ).savefig(options.output / SHEET, bbox_inches="tight")
+    rows = [
+        ("real", test["pictures"][some]),
+        ("from its tokens", again[some]),
+        ("drawn, greedy", greedy[some]),
+        (f"best of {options.candidates}", best.images[some, 0]),
+    ]
+    figure = sheet(rows, titles=test["captions"][some])
+    figure.savefig(options.output / SHEET, bbox_inches="tight")
     one = model.draw(captions[:1], return_attention_scores=True)
     filling(model.tokenizer, one.ids[0, 0], options.output / FILLING)
     words = drawer.vocabulary.spell(captions[0])
-    over_picture(one, words).savefig(options.output / ATTENTION)
+    figure = over_picture(one, words)
+    figure.savefig(options.output / ATTENTION, bbox_inches="tight")
+
+
+def has_tones(test):
+    return bool(test["tones"][0])
+
+
+def right_shares(near, train, test):
+    """By name, how often the nearest real picture is the one that was asked for.
+
+    Of several pictures with one caption, such as digits, any is.
+    """
+    first = len(train["captions"])  # of the pictures that are held out
+    if not has_tones(test):
+        captions = np.array([*train["captions"], *test["captions"]])
+        is_same = captions[near] == captions[first:]
+        return {"same caption": is_same.mean()}
+    bases = np.array([*train["bases"], *test["bases"]])
+    tones = np.array([*train["tones"], *test["tones"]])
+    is_exact = near == first + np.arange(len(near))
+    return {
+        "exact": is_exact.mean(),
+        "base": (bases[near] == bases[first:]).mean(),
+        "tone": (tones[near] == tones[first:]).mean(),
+    }
 
 
 def nearest(pictures, real):
@@ -356,7 +411,7 @@ def others(train, test):
     return train["pictures"][[places[base] for base in test["bases"]]]
 
 
-def show(drawer, captions, options):
+def show(drawer, options):
     """Draws captions of one's own, and writes them as a sheet."""
     search = kseq.decoding.Sampling(
         options.temperature,
@@ -365,33 +420,48 @@ def show(drawer, captions, options):
         seed=options.seed,
         guidance=options.guidance or None,
     )
-    rows = {
-        caption: np.array([np.asarray(picture) for picture in pictures]) / 255
-        for caption, pictures in zip(
-            captions, drawer.draw(captions, search), strict=True
-        )
-    }
+    try:
+        drawn = drawer.draw(options.captions, search)
+    except ValueError as error:  # a caption without a word, or guidance not learned
+        sys.exit(str(error))
+    rows = []
+    for caption, pictures in zip(options.captions, drawn, strict=True):
+        pixels = np.array([np.asarray(picture) for picture in pictures])
+        pixels = pixels.reshape(*pixels.shape[:3], -1)  # in grey there is one channel
+        rows.append((caption, pixels / 255))
     options.output.mkdir(parents=True, exist_ok=True)
     sheet(rows).savefig(options.output / DRAWN, bbox_inches="tight")
     console.print(f"The pictures lie in {options.output / DRAWN}.")
 
 
-def sheet(rows):
-    """Rows of pictures, each with its name on the left."""
+def sheet(rows, titles=()):
+    """Rows of pictures, each with its name on the left, titles above the columns."""
     from matplotlib.figure import Figure
 
-    columns = max(len(pictures) for pictures in rows.values())
+    columns = max(len(pictures) for _, pictures in rows)
     figure = Figure(dpi=150, figsize=(0.7 * columns + 2, 0.75 * len(rows) + 0.2))
     panels = figure.subplots(len(rows), columns, squeeze=False)
-    for axes, (name, pictures) in zip(panels, rows.items(), strict=True):
+    for ax, title in zip(panels[0], titles, strict=False):
+        lines = textwrap.fill(title, 14)
+        kseq.plots.legible(ax.set_title(lines, size=5))
+    for axes, (name, pictures) in zip(panels, rows, strict=True):
         for ax in axes:
             ax.axis("off")
         for ax, picture in zip(axes, pictures, strict=False):
             ax.imshow(
                 picture if picture.shape[-1] == 3 else picture[..., 0], cmap="gray"
             )
+        lines = textwrap.shorten(name, 120, placeholder=" ...")
+        lines = textwrap.fill(lines, 30)
+        size = 10 if lines.count("\n") < 2 else 6
         label = axes[0].text(
-            -0.2, 0.5, name, ha="right", va="center", transform=axes[0].transAxes
+            -0.2,
+            0.5,
+            lines,
+            ha="right",
+            va="center",
+            size=size,
+            transform=axes[0].transAxes,
         )
         kseq.plots.legible(label)
     return figure
@@ -428,6 +498,7 @@ def over_picture(drawn, words):
         ax.imshow(attention[:, place].reshape(side, side), cmap="viridis")
         ax.axis("off")
         kseq.plots.legible(ax.set_title(word, size=9))
+    figure.text(0.5, 0, "Each word has a scale of its own.", ha="center", size=7)
     return figure
 
 
@@ -470,15 +541,14 @@ def few(train, test):
 
 
 def load_folder(options):
-    """A folder of one's own, of which a tenth is held out."""
-    pictures, captions = kseq.datasets.read_pictures(options.folder, SIDE)
-    order = np.random.default_rng(0).permutation(len(captions))
-    held_out = max(len(captions) // 10, 1)
-    if len(captions) < 20:
-        raise ValueError(
-            f"{options.folder} must hold 20 pictures or more, to learn from some and "
-            f"judge by others. Received: {len(captions)}."
-        )
+    """A folder of one's own, of which a tenth is held out, no picture of it seen."""
+    pictures, captions = kseq.datasets.read_pictures(options.folder, SIDE, at_least=20)
+    flat = pictures.reshape(len(pictures), -1)
+    different, same = np.unique(flat, axis=0, return_inverse=True)
+    if len(different) < 2:
+        raise ValueError(f"{options.folder} must hold pictures that differ.")
+    places = np.random.default_rng(0).permutation(len(different))
+    is_held_out = places[same.ravel()] < max(len(different) // 10, 1)
     return [
         (
             pictures[part],
@@ -486,7 +556,7 @@ def load_folder(options):
             [None] * len(part),
             [""] * len(part),
         )
-        for part in (order[held_out:], order[:held_out])
+        for part in (np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out))
     ]
 
 
@@ -503,10 +573,14 @@ def load_digits(options):
 def load_tokenizer(path, train):
     """The image tokenizer that an earlier run has saved, for pictures of this size."""
     advice = "Leave out --tokenizer, and one is trained."
+    if not path.is_file():
+        sys.exit(f"There is no file {path}. {advice}")
     try:
         tokenizer = keras.saving.load_model(path)
-    except ValueError as error:
-        sys.exit(f"{error} {advice}")
+    except (ValueError, TypeError, KeyError, OSError):
+        sys.exit(
+            f"{path} is no model that Keras has saved, or not a whole one. {advice}"
+        )
     shape = train["pictures"].shape[1:]
     if not hasattr(tokenizer, "encode") or tokenizer.input.shape[1:] != shape:
         sys.exit(f"{path} is not an image tokenizer for pictures {shape}. {advice}")
@@ -526,40 +600,53 @@ def parse_arguments(argv):
     add, path = parser.add_argument, pathlib.Path
     add("--output", type=folder, default="pictures", help="folder of what is made")
     add("--language", choices=sorted(DIGITS), default="en", help="of the captions")
-    add("--folder", type=path, metavar="DIR", help="pictures of your own")
-    add("--mnist", action="store_true", help="learn from handwritten digits")
-    add("--load", type=path, metavar="FILE", help="draw with a saved drawer")
-    add("--captions", nargs="+", default=["red heart"], help="what to draw")
-    add("--draws", type=count, default=4, help="of each caption")
-    add("--temperature", type=positive, default=0.7)
+    pictures = parser.add_mutually_exclusive_group()
+    pictures.add_argument(
+        "--folder", type=path, metavar="DIR", help="pictures of your own"
+    )
+    pictures.add_argument(
+        "--mnist", action="store_true", help="learn from handwritten digits"
+    )
+    pictures.add_argument(
+        "--load", type=path, metavar="FILE", help="draw with a saved drawer"
+    )
+    add(
+        "--captions",
+        nargs="+",
+        default=["red heart"],
+        help="what to draw with --load",
+    )
+    add("--draws", type=count, default=4, help="of each caption, with --load")
+    add("--temperature", type=positive, default=0.7, help="of what is drawn")
     add("--top-p", type=probability, help="draw from the most probable tokens only")
-    add("--guidance", type=float, default=0.0, help="scale, 0 for none")
+    add("--guidance", type=not_negative, default=0.0, help="scale, 0 for none")
     add("--tokenizer", type=path, metavar="FILE", help="that of an earlier run")
-    add("--tokenizer-epochs", type=count, default=20)
-    add("--tokenizer-width", type=count, default=128)
-    add("--matcher-epochs", type=count, default=30)
+    add("--tokenizer-epochs", type=count, default=20, help="of stage 1")
+    add("--tokenizer-width", type=count, default=128, help="features inside of it")
+    add("--matcher-epochs", type=count, default=30, help="of stage 3")
     add("--candidates", type=count, default=8, help="draws that the matcher chooses of")
     add("--stream", action="store_true", help="DALL-E's own form, without an encoder")
-    add("--width", type=count, default=128)
+    add("--width", type=count, default=128, help="features inside the drawer")
     add("--layers", type=count, default=3, help="of the decoder")
-    add("--dropout", type=share, default=0.0)
+    add("--dropout", type=share, default=0.0, help="of numbers inside the drawer")
     add("--token-dropout", type=share, default=0.3, help="of tokens that are drawn")
     add(
         "--caption-dropout",
         type=share,
         default=0.1,
-        help="share that is taken away",
+        help="share that is taken away, as --guidance needs it",
     )
-    add("--epochs", type=count, default=40)
-    add("--batch-size", type=count, default=16)
-    add("--learning-rate", type=positive, default=3e-3)
-    add("--seed", type=seed, default=0)
+    add("--epochs", type=count, default=40, help="of stage 2")
+    add("--batch-size", type=count, default=16, help="pictures a step, in stage 2")
+    add("--learning-rate", type=positive, default=3e-3, help="highest, in stage 2")
+    add("--seed", type=seed, default=0, help="of all that is drawn at random")
     add("--quick", action="store_true", help="see all of it work, on little data")
+    if parser.parse_args(argv).quick:
+        parser.set_defaults(**QUICK)  # what is given stays as it is
     options = parser.parse_args(argv)
-    if options.quick:
-        options.epochs, options.tokenizer_epochs, options.width = 1, 1, 32
-        options.tokenizer_width, options.layers = 16, 1
-        options.matcher_epochs, options.candidates = 1, 2
+    refuse_what_is_not_read(parser, options)
+    if options.guidance and not options.load and not options.caption_dropout:
+        parser.error("--guidance needs a --caption-dropout above 0, such as 0.1")
     if options.width % 32:
         parser.error("--width must be a multiple of 32, one part for each head")
     if options.tokenizer_width % PATCH:
@@ -567,8 +654,27 @@ def parse_arguments(argv):
     return options
 
 
+def refuse_what_is_not_read(parser, options):
+    """Ends the program for an option that would change nothing."""
+    given = [
+        name
+        for name, value in vars(options).items()
+        if name != "output" and value != parser.get_default(name)
+    ]
+    for name in given:
+        flag = "--" + name.replace("_", "-")
+        if options.load and name not in FOR_LOAD + FOR_BOTH:
+            parser.error(f"{flag} is for training; leave it out with --load")
+        if not options.load and name in FOR_LOAD:
+            parser.error(f"{flag} needs --load FILE, a drawer that is trained")
+        if options.tokenizer and name in ("tokenizer_epochs", "tokenizer_width"):
+            parser.error(f"{flag} is for a new tokenizer; leave it or --tokenizer out")
+    if options.folder and "language" in given:
+        parser.error("--language is not for --folder, whose captions are your own")
+
+
 if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("Stopped by Ctrl-C.")
+        sys.exit("Stopped by Ctrl-C. What is kept stands above, behind `Kept:`.")

@@ -4,10 +4,14 @@ import contextlib
 import importlib.util
 import io
 import pathlib
+import re
+import textwrap
 
 import numpy as np
 import pytest
 from PIL import Image
+
+import kseq
 
 ROOT = pathlib.Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "draw_pictures.py"
@@ -78,6 +82,83 @@ def test_a_saved_drawer_draws_captions_of_ones_own(recipe, trained):
     assert (output / "drawn.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_lines_of_the_readme_draw(trained, tmp_path, monkeypatch):
+    output, _ = trained
+    (tmp_path / "pictures").symlink_to(output)
+    monkeypatch.chdir(tmp_path)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    [block] = re.findall(r"(?m)^    drawer = .*\n(?:    .*\n)+", readme)
+    exec(textwrap.dedent(block), {"kseq": kseq})
+    with Image.open("heart.png") as picture:
+        assert picture.size == (256, 256)
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        ("--guidance nan", "at least 0. Received: nan"),
+        ("--guidance 2 --caption-dropout 0", "needs a --caption-dropout above 0"),
+        ("--captions cat", "--captions needs --load"),
+        ("--folder a --mnist", "not allowed with"),
+        ("--load a --mnist", "not allowed with"),
+        ("--load a --epochs 3", "--epochs is for training"),
+        ("--folder a --language ko", "captions are your own"),
+        ("--tokenizer a --tokenizer-width 8", "for a new tokenizer"),
+        ("--output=", "must be a folder. Received: nothing"),
+    ],
+)
+def test_what_would_change_nothing_is_refused_at_once(recipe, capsys, command, message):
+    with pytest.raises(SystemExit):
+        recipe.parse_arguments(command.split())
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_given_to_quick_stays(recipe):
+    options = recipe.parse_arguments("--quick --epochs 9 --width 256".split())
+    assert (options.epochs, options.width, options.layers) == (9, 256, 1)
+
+
+def test_a_drawer_that_cannot_ends_in_words(recipe, trained):
+    output, _ = trained
+    command = ["--load", str(output / "drawer.keras"), "--output", str(output)]
+    with pytest.raises(SystemExit, match="at least one token"):
+        recipe.main([*command, "--captions", ""])
+
+
+def test_a_sheet_shows_long_captions_and_equal_ones(recipe):
+    pictures = np.zeros((2, 4, 4, 1))
+    rows = [
+        ("a very long caption " * 9, pictures),
+        ("red", pictures),
+        ("red", pictures),
+    ]
+    figure = recipe.sheet(rows, titles=["one", "two"])
+    assert len(figure.axes) == 6 and figure.axes[1].get_title() == "two"
+    names = [figure.axes[place].texts[0].get_text() for place in (0, 2, 4)]
+    assert max(map(len, names[0].split("\n"))) <= 30 and names[1:] == ["red", "red"]
+
+
+def test_pictures_with_one_caption_are_equally_right(recipe):
+    train = {"captions": ["zero", "one"], "tones": ["", ""]}
+    test = {"captions": ["one", "zero"], "tones": ["", ""]}
+    assert recipe.right_shares(np.array([1, 2]), train, test) == {"same caption": 0.5}
+
+
+def test_a_picture_that_is_held_out_is_not_learned_under_another_caption(
+    recipe, folder, tmp_path
+):
+    own = tmp_path / "own"
+    own.mkdir()
+    lines = []
+    for place, path in enumerate(sorted(folder.glob("*.png"))):
+        (own / path.name).write_bytes(path.read_bytes())
+        lines += [f"{path.name}\t{place} {word}" for word in ("a", "b")]
+    (own / "captions.tsv").write_text("\n".join(lines), "utf-8")
+    train, test = recipe.load_data(recipe.parse_arguments(["--folder", str(own)]))
+    numbers = [{x.split()[0] for x in part["captions"]} for part in (train, test)]
+    assert len(test["captions"]) == 4 and not numbers[0] & numbers[1]
+
+
 def test_pictures_are_judged_by_the_nearest_real_one(recipe):
     real = np.random.default_rng(0).random((7, 4, 4, 3), "float32")
     near = recipe.nearest(real[[5, 2]] + 0.01, real)
@@ -89,8 +170,13 @@ def test_pictures_are_judged_by_the_nearest_real_one(recipe):
     "lines, message",
     [
         (None, "captions.tsv"),
-        ("a.png\tx\n", "a.png"),
-        ("red8.png\tx\n" * 3, "20 pictures or more"),
+        ("a.png\tx\n" + "red8.png\t{}\n" * 20, "same as line 2"),
+        (
+            "a.png\tx\n" + "".join(f"red8.png\t{i}\n" for i in range(20)),
+            "line 1 of .*a.png",
+        ),
+        ("red8.png\tx\nred8.png\ty\n", "20 lines or more"),
+        ("".join(f"red8.png\t{i}\n" for i in range(20)), "pictures that differ"),
     ],
 )
 def test_a_bad_folder_ends_in_words_and_writes_nothing(
