@@ -498,7 +498,7 @@ def over_picture(drawn, words):
         ax.imshow(attention[:, place].reshape(side, side), cmap="viridis")
         ax.axis("off")
         kseq.plots.legible(ax.set_title(word, size=9))
-    figure.text(0.5, 0, "Each word has a scale of its own.", ha="center", size=7)
+    figure.text(0.5, 0.08, "Each word has a scale of its own.", ha="center", size=7)
     return figure
 
 
