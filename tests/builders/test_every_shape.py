@@ -380,9 +380,9 @@ def test_more_tokens_than_learned_positions_are_refused():
         model.generate([3], max_length=9)
 
 
-def test_a_target_must_be_tokens():
+def test_a_target_must_be_tokens_or_numbers():
     with pytest.raises(ValueError, match="`target` must be an embedding of tokens"):
-        kseq.encoder_decoder(VOCABULARY, FeatureEmbedding(2, 4), width=4)
+        kseq.encoder_decoder(VOCABULARY, PatchEmbedding((4, 4, 1), 2, 4), width=4)
 
 
 @pytest.mark.parametrize(
