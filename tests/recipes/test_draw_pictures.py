@@ -86,8 +86,8 @@ def test_the_lines_of_the_readme_draw(trained, tmp_path, monkeypatch):
     output, _ = trained
     (tmp_path / "pictures").symlink_to(output)
     monkeypatch.chdir(tmp_path)
-    readme = (ROOT / "README.md").read_text("utf-8")
-    [block] = re.findall(r"(?m)^    drawer = .*\n(?:    .*\n)+", readme)
+    page = (ROOT / "docs/recipes.md").read_text("utf-8")
+    [block] = re.findall(r"(?m)^    drawer = .*\n(?:    .*\n)+", page)
     exec(textwrap.dedent(block), {"kseq": kseq})
     with Image.open("heart.png") as picture:
         assert picture.size == (256, 256)
