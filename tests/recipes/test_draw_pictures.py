@@ -82,7 +82,7 @@ def test_a_saved_drawer_draws_captions_of_ones_own(recipe, trained):
     assert (output / "drawn.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_lines_of_the_readme_draw(trained, tmp_path, monkeypatch):
+def test_the_lines_of_the_page_of_recipes_draw(trained, tmp_path, monkeypatch):
     output, _ = trained
     (tmp_path / "pictures").symlink_to(output)
     monkeypatch.chdir(tmp_path)
