@@ -9,7 +9,6 @@ from keras import ops
 
 from kseq.layers.composition import freeze_parts
 from kseq.layers.dropout import sequence_dropout
-from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import apply_mask, padding_mask
 from kseq.layers.pooling import MaxPooling
 from kseq.layers.recurrent.encoder import RecurrentEncoder
@@ -42,7 +41,6 @@ class WordCharacterEmbedding(SequenceEmbedding):
         kernel_size: Number of characters that a convolution sees at a time.
         dropout: Share of each sequence's features to drop in training, the same ones
             at every step.
-        embeddings_initializer: Initializer of the two tables.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -83,7 +81,6 @@ class WordCharacterEmbedding(SequenceEmbedding):
         network="convolution",
         kernel_size=3,
         dropout=0.0,
-        embeddings_initializer="uniform",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -100,7 +97,6 @@ class WordCharacterEmbedding(SequenceEmbedding):
         self.network = one_of("network", network, NETWORKS)
         self.kernel_size = positive_integer("kernel_size", kernel_size)
         self.dropout = rate("dropout", dropout)
-        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         own_width = self.width - self.character_units
         self.words = self._table("words", self.vocabulary_size, own_width)
         self.characters = self._table(
@@ -112,11 +108,9 @@ class WordCharacterEmbedding(SequenceEmbedding):
         self.supports_masking = True
 
     def _table(self, name, size, width):
-        initializer = initializer_of(name, self.embeddings_initializer)
         return keras.layers.Embedding(
             size,
             width,
-            embeddings_initializer=initializer,
             dtype=self.dtype_policy,
             name=name,
         )
@@ -189,7 +183,4 @@ class WordCharacterEmbedding(SequenceEmbedding):
             "network": self.network,
             "kernel_size": self.kernel_size,
             "dropout": self.dropout,
-            "embeddings_initializer": keras.initializers.serialize(
-                self.embeddings_initializer
-            ),
         }

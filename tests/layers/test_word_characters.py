@@ -42,7 +42,6 @@ def test_it_keeps_the_contract_of_layers(network):
         "network": network,
         "kernel_size": 2,
         "dropout": 0.2,
-        "embeddings_initializer": lambda: keras.initializers.HeNormal(),
     }
     if network == "convolution":  # which is the default
         check_layer_runs(WordCharacterEmbedding, options, {"token_ids": IDS})
