@@ -45,13 +45,15 @@ def as_restructured_text(app, what, name, obj, options, lines):
 
     for line, before in zip(lines, ["", *lines], strict=False):
         in_section = in_section or bool(SECTION.match(line))
-        starts = line.startswith("    ") and not before.strip() and not in_section
+        is_literal = line.startswith(("    ", "|"))  # a formula, or a table
+        starts = is_literal and not before.strip() and not in_section
         if starts and not is_code:
             finish_prose()
             written.extend([".. code-block:: text", ""])
             is_code = True
-        elif is_code and line.strip() and not line.startswith("    "):
+        elif is_code and line.strip() and not is_literal:
             is_code = False
+        line = f"    {line}" if is_code and line.startswith("|") else line
         (written if is_code else prose).append(line)
     finish_prose()
     lines[:] = written

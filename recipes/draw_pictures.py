@@ -413,6 +413,7 @@ def others(train, test):
 
 def show(drawer, options):
     """Draws captions of one's own, and writes them as a sheet."""
+    captions = options.captions or ["red heart"]
     search = kseq.decoding.Sampling(
         options.temperature,
         top_p=options.top_p,
@@ -421,11 +422,11 @@ def show(drawer, options):
         guidance=options.guidance or None,
     )
     try:
-        drawn = drawer.draw(options.captions, search)
+        drawn = drawer.draw(captions, search)
     except ValueError as error:  # a caption without a word, or guidance not learned
         sys.exit(str(error))
     rows = []
-    for caption, pictures in zip(options.captions, drawn, strict=True):
+    for caption, pictures in zip(captions, drawn, strict=True):
         pixels = np.array([np.asarray(picture) for picture in pictures])
         pixels = pixels.reshape(*pixels.shape[:3], -1)  # in grey there is one channel
         rows.append((caption, pixels / 255))
@@ -613,8 +614,7 @@ def parse_arguments(argv):
     add(
         "--captions",
         nargs="+",
-        default=["red heart"],
-        help="what to draw with --load",
+        help="what to draw with --load ('red heart')",
     )
     add("--draws", type=count, default=4, help="of each caption, with --load")
     add("--temperature", type=positive, default=0.7, help="of what is drawn")
@@ -677,4 +677,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("Stopped by Ctrl-C. What is kept stands above, behind `Kept:`.")
+        sys.exit("Stopped by Ctrl-C.")
