@@ -616,7 +616,7 @@ def parse_arguments(argv):
         nargs="+",
         help="what to draw with --load ('red heart')",
     )
-    add("--draws", type=count, default=4, help="of each caption, with --load")
+    add("--draws", type=count, default=4, help="of each caption, by a saved drawer")
     add("--temperature", type=positive, default=0.7, help="of what is drawn")
     add("--top-p", type=probability, help="draw from the most probable tokens only")
     add("--guidance", type=not_negative, default=0.0, help="scale, 0 for none")
@@ -634,7 +634,7 @@ def parse_arguments(argv):
         "--caption-dropout",
         type=share,
         default=0.1,
-        help="share that is taken away, as --guidance needs it",
+        help="share taken away in training, for guidance",
     )
     add("--epochs", type=count, default=40, help="of stage 2")
     add("--batch-size", type=count, default=16, help="pictures a step, in stage 2")

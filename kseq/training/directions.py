@@ -4,6 +4,7 @@ DIRECTIONS = {
     "loss": "min",
     "error": "min",
     "perplexity": "min",
+    "crps": "min",
     "edit_distance_rate": "min",
     "accuracy": "max",
     "f1": "max",

@@ -3,7 +3,7 @@ import keras_tuner
 import pytest
 
 import kseq
-from kseq.training import EditDistanceRate, SaveBest
+from kseq.training import CRPS, EditDistanceRate, IntervalCoverage, SaveBest
 from kseq.tuning.fingerprint import fingerprint
 from kseq.tuning.trials.oracles import Proposer, hyperparameters_from, make_oracle
 
@@ -99,7 +99,10 @@ def test_an_objective_and_its_direction_may_be_given_as_a_pair():
 METRICS = [
     metric
     for metric in vars(kseq.training).values()
-    if isinstance(metric, type) and issubclass(metric, keras.metrics.Metric)
+    if isinstance(metric, type)
+    and issubclass(metric, keras.metrics.Metric)
+    # A coverage is best at the share of its interval: neither more nor less is better.
+    and metric is not IntervalCoverage
 ]
 
 
@@ -112,7 +115,8 @@ def test_the_direction_of_every_metric_of_kseq_is_known(metric, tmp_path):
         assert found.direction == told.direction == SaveBest("x.keras", name).mode
     both = make_oracle("random", ["val_loss", names[1]], 3, None).objective
     assert [part.name for part in both.objectives] == ["val_loss", names[1]]
-    assert found.direction == ("min" if metric is EditDistanceRate else "max")
+    is_error = metric in (EditDistanceRate, CRPS)
+    assert found.direction == ("min" if is_error else "max")
 
 
 @pytest.mark.parametrize(
