@@ -113,7 +113,7 @@ def checked_model(model):
 
 
 def architecture(model):
-    """What models have in common whose weights have a mean: facts by their places."""
+    """The facts, by their places, that models must share for a mean of weights."""
     facts = {("class",): type(model).__name__}
     facts.update(facts_of(model.get_config(), names={}))
     vocabularies = [x for x in model._flatten_layers() if hasattr(x, "tokens")]
@@ -125,7 +125,7 @@ def architecture(model):
 
 
 def facts_of(config, names, place=()):
-    """What a config says by where it says so; a name is the number of its first use."""
+    """The values of a config by their places; a name is the number of its first use."""
     if isinstance(config, dict):
         for key, value in config.items():
             if key not in IGNORED:

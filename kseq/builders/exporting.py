@@ -46,7 +46,7 @@ class Exported(keras.Model):
 
 
 def check_export(path, format, search):
-    """Refuses what cannot be exported, with how to mend it."""
+    """Raise if a search cannot be exported, with how to mend it."""
     one_of("format", format, FORMATS)
     backend = keras.backend.backend()
     if backend != "tensorflow":

@@ -1,4 +1,4 @@
-"""What a model that writes numbers returns.
+"""The result of a model that writes numbers.
 
 Axes in shape comments: B batch, N draws, T steps, F features.
 """

@@ -68,7 +68,7 @@ class ForecastLoop(keras.Model):
         return {"draws": written[:, :, self.num_known :]}
 
     def known(self, inputs, rows):
-        """What is given of each step, `(B, L, F)`, NaN where it is to be written."""
+        """The given numbers of each step, `(B, L, F)`, NaN where there is none."""
         shape = (rows, self.num_steps, self.writer.target.num_features)
         unknown = ops.full(shape, float("nan"), keras.backend.floatx())
         if not self.num_known:

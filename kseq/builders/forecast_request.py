@@ -107,7 +107,7 @@ def check_positions(model, length):
 
 
 def check_covariates(covariates, length, num_steps):
-    """Refuses covariates of other steps, or that are not known."""
+    """Raise unless there are known covariates for every step."""
     if covariates.shape[1] != length:
         raise ValueError(
             "`covariates` must be of the steps to be written, behind those of a "
@@ -124,7 +124,7 @@ def check_covariates(covariates, length, num_steps):
 
 
 def check_no_gaps(model, rows):
-    """Refuses a source in which a number is missing, but for whole steps of padding."""
+    """Raise if a source lacks a number, except in whole steps of padding."""
     padding = model.source_padding
     takes_nan = padding is not None and padding != padding
     for index, row in enumerate(rows):

@@ -304,7 +304,7 @@ def as_forecast_head(head, target):
 
 
 def check_embeddings(source, target, covariates):
-    """Refuses embeddings that do not go together at a step."""
+    """Raise unless the embeddings of a step fit together."""
     if source is target:
         raise ValueError(
             "`source` and `target` of numbers must be embeddings of their own. "

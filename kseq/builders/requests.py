@@ -204,7 +204,7 @@ class Batch:
 
 
 def check_jit_compile(jit_compile):
-    """Refuses what is no choice, and to compile where nothing compiles."""
+    """Raise unless it is None or a boolean, and if PyTorch is to compile."""
     if jit_compile is not None:
         one_of("jit_compile", jit_compile, (True, False))
     if jit_compile and keras.backend.backend() == "torch":

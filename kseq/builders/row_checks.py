@@ -207,7 +207,7 @@ def check_lengths(name, lengths, longest):
 
 
 def check_rank(name, rows, shape):
-    """Refuses rows that have other axes than `(B, ...)`, such as `(B, S)`."""
+    """Raise if rows have other axes than `(B, ...)`, such as `(B, S)`."""
     for row in rows:
         if len(row) and np.ndim(row) != len(shape) - 1:
             raise ValueError(
@@ -217,7 +217,7 @@ def check_rank(name, rows, shape):
 
 
 def check_room(prefix, max_lengths, pad_token_id):
-    """Refuses a prefix for which its row has no room."""
+    """Raise if a row has no room for its prefix."""
     for row, length in zip(prefix, max_lengths, strict=True):
         written = np.flatnonzero(np.asarray(row) != pad_token_id)
         if len(written) and written[-1] >= length:
@@ -252,7 +252,7 @@ def check_ends(name, rows, end_token_id, pad_token_id):
 
 
 def check_pairs(name, rows, num_sources):
-    """Refuses a target, or a prefix, for other than every source."""
+    """Require one target, or prefix, per source."""
     if len(rows) != num_sources:
         raise ValueError(
             f"Every source needs its {name}. Received: {num_sources} rows of "

@@ -206,7 +206,7 @@ def checked_answers(head, outputs, num_outputs, name="num_outputs"):
 
 
 def check_reads_both_ways(encoder):
-    """Refuses an encoder whose first step cannot know the others.
+    """Raise if the first step of an encoder cannot know the others.
 
     Its class token would be the same for every sequence, and so the model's answer.
     """
