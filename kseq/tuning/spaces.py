@@ -28,24 +28,34 @@ import keras
 
 import kseq.builders as builders
 from kseq.decoding import BeamSearch
-from kseq.layers import (
-    BahdanauAttention,
-    ConvEncoder,
-    LuongAttention,
-    RecurrentDecoder,
-    RecurrentEncoder,
-    TransformerDecoder,
-    TransformerEncoder,
-)
-from kseq.layers.validation import one_of
 from kseq.training import SequenceCrossentropy
 from kseq.training import batches as reading_batches
+from kseq.tuning import part_spaces as parts
 from kseq.tuning.dimensions import Choice, Float, Int
+from kseq.tuning.part_spaces import (
+    conv_encoder,
+    recurrent_decoder,
+    recurrent_encoder,
+    transformer_decoder,
+    transformer_encoder,
+)
 from kseq.tuning.space import Space
 from kseq.tuning.training import Training, training_steps
 
-WRITERS = ("recurrent", "transformer", "both")
-NETWORKS = (*WRITERS, "conv", "all")
+__all__ = [
+    "beam_search",
+    "conv_encoder",
+    "encoder_decoder",
+    "many_to_many",
+    "many_to_one",
+    "one_to_many",
+    "recurrent_decoder",
+    "recurrent_encoder",
+    "training",
+    "transformer_decoder",
+    "transformer_encoder",
+    "vision_transformer",
+]
 
 
 def many_to_one(source, num_outputs, network="both", **fixed):
@@ -83,10 +93,10 @@ def many_to_one(source, num_outputs, network="both", **fixed):
       dropout: 0.0 to 0.5, step 0.1
     """
     searched = {
-        "encoder": _encoder(network),
+        "encoder": parts.encoder_of(network),
         "pooling": Choice("attention", "mean", "max"),
-        "width": _width(),
-        "dropout": _dropout(),
+        "width": parts.width(),
+        "dropout": parts.dropout(),
     }
     return Space(builders.many_to_one, source, num_outputs, **{**searched, **fixed})
 
@@ -110,9 +120,9 @@ def many_to_many(source, num_outputs, network="both", **fixed):
     'CRF'
     """
     searched = {
-        "encoder": _encoder(network),
-        "width": _width(),
-        "dropout": _dropout(),
+        "encoder": parts.encoder_of(network),
+        "width": parts.width(),
+        "dropout": parts.dropout(),
     }
     return Space(builders.many_to_many, source, num_outputs, **{**searched, **fixed})
 
@@ -143,9 +153,9 @@ def encoder_decoder(source, target, network="both", **fixed):
     (None, None, 40)
     """
     searched = {
-        "encoder": _encoder(network),
-        "decoder": _decoder(network),
-        "width": _width(),
+        "encoder": parts.encoder_of(network),
+        "decoder": parts.decoder_of(network),
+        "width": parts.width(),
     }
     return Space(builders.encoder_decoder, source, target, **{**searched, **fixed})
 
@@ -163,7 +173,7 @@ def one_to_many(target, condition=None, network="both", **fixed):
     Returns:
         A `Space` of `kseq.one_to_many`.
     """
-    searched = {"decoder": _writer(network), "width": _width()}
+    searched = {"decoder": parts.writer_of(network), "width": parts.width()}
     return Space(builders.one_to_many, target, condition, **{**searched, **fixed})
 
 
@@ -188,88 +198,6 @@ def vision_transformer(image_shape, patch_size, num_outputs, **fixed):
     }
     sizes = image_shape, patch_size, num_outputs
     return Space(builders.vision_transformer, *sizes, **{**searched, **fixed})
-
-
-def recurrent_encoder(**fixed):
-    """Recurrent encoders: one to three layers of LSTM or GRU that read both ways.
-
-    Args:
-        **fixed: Further arguments of `kseq.layers.RecurrentEncoder`, in place of what
-            is searched: values, or dimensions of your own.
-
-    Returns:
-        A `Space` of `kseq.layers.RecurrentEncoder`, for a builder's `encoder`.
-
-    Example:
-
-    >>> from kseq.tuning import Choice, Int, spaces
-    >>> small = spaces.recurrent_encoder(units=64, num_layers=Int(1, 2))
-    >>> flat = spaces.transformer_encoder(num_layers=1)
-    >>> space = spaces.many_to_one(20_000, 2, encoder=Choice(small, flat))
-    """
-    searched = {
-        "cell": Choice("lstm", "gru"),
-        "units": _units(),
-        "num_layers": Int(1, 3),
-        "bidirectional": True,
-        "dropout": _dropout(),
-    }
-    return Space(RecurrentEncoder, **{**searched, **fixed})
-
-
-def conv_encoder(**fixed):
-    """Convolutional encoders of two to six layers; as `recurrent_encoder`.
-
-    Returns:
-        A `Space` of `kseq.layers.ConvEncoder`.
-    """
-    searched = {
-        "units": _units(),
-        "num_layers": Int(2, 6, default=4),
-        "kernel_size": Choice(3, 5, 7),
-        "gated": Choice(False, True),
-        "dropout": _dropout(),
-    }
-    return Space(ConvEncoder, **{**searched, **fixed})
-
-
-def transformer_encoder(**fixed):
-    """Transformer encoders of one to six layers; as `recurrent_encoder`.
-
-    Returns:
-        A `Space` of `kseq.layers.TransformerEncoder`.
-    """
-    return Space(TransformerEncoder, **{**_transformer(), **fixed})
-
-
-def recurrent_decoder(**fixed):
-    """Recurrent decoders of one to three layers with attention; as `recurrent_encoder`.
-
-    The attention is Bahdanau's, as wide as the decoder, or Luong's.
-
-    Returns:
-        A `Space` of `kseq.layers.RecurrentDecoder`.
-    """
-    units = fixed.get("units", _units())
-    searched = {
-        "cell": Choice("lstm", "gru"),
-        "units": units,
-        "num_layers": Int(1, 3),
-        "dropout": _dropout(),
-        "attention": Choice(
-            Space(BahdanauAttention, units), Space(LuongAttention, "general")
-        ),
-    }
-    return Space(RecurrentDecoder, **{**searched, **fixed})
-
-
-def transformer_decoder(**fixed):
-    """Transformer decoders of one to six layers; as `recurrent_encoder`.
-
-    Returns:
-        A `Space` of `kseq.layers.TransformerDecoder`.
-    """
-    return Space(TransformerDecoder, **{**_transformer(), **fixed})
 
 
 def training(
@@ -350,54 +278,3 @@ def beam_search():
         num_beams=Int(1, 10, default=4),
         length_penalty=Float(0.0, 1.0, step=0.2),
     )
-
-
-def _encoder(network):
-    one_of("network", network, NETWORKS)
-    kinds = {
-        "recurrent": recurrent_encoder(),
-        "transformer": transformer_encoder(),
-        "conv": conv_encoder(),
-    }
-    return Choice(*kinds.values()) if network == "all" else _one_of(network, kinds)
-
-
-def _decoder(network):
-    is_none = network in ("conv", "all")  # of decoders
-    kinds = {"recurrent": recurrent_decoder(), "transformer": transformer_decoder()}
-    return _one_of("both" if is_none else network, kinds)
-
-
-def _writer(network):
-    """A decoder that has nothing to read."""
-    kinds = {
-        "recurrent": recurrent_decoder(attention=None),
-        "transformer": transformer_decoder(cross_attention=False),
-    }
-    return _one_of(one_of("network", network, WRITERS), kinds)
-
-
-def _transformer():
-    return {
-        "num_layers": Int(1, 6, default=2),
-        "num_heads": Choice(2, 4, 8, default=4),
-        "dropout": Float(0.0, 0.3, step=0.1, default=0.1),
-    }
-
-
-def _one_of(network, kinds):
-    if network == "both":
-        return Choice(kinds["recurrent"], kinds["transformer"])
-    return kinds[network]
-
-
-def _units():
-    return Int(32, 256, step=2, scale="log", default=128)
-
-
-def _width():
-    return Int(64, 256, step=2, scale="log", default=128)
-
-
-def _dropout():
-    return Float(0.0, 0.5, step=0.1, default=0.2)
