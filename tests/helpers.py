@@ -605,6 +605,11 @@ def gradient_of_a_slope(function, x):
             import jax
 
             return ops.sum(jax.grad(function)(x) ** 2)
+        if keras.backend.backend() == "torch":
+            import torch
+
+            [slopes] = torch.autograd.grad(function(x), x, create_graph=True)
+            return ops.sum(slopes**2)
         import tensorflow as tf
 
         with tf.GradientTape() as tape:

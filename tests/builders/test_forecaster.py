@@ -295,8 +295,6 @@ def test_a_new_process_writes_what_was_saved(decoder, tmp_path):
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("decoder", ["bahdanau", "transformer"])
 def test_half_precision_writes_nearly_the_same(decoder, policy):
-    if policy == "mixed_bfloat16" and keras.backend.backend() == "jax":
-        pytest.skip("takes seconds, and does the same")
     model = made(decoder)
     expected = model.generate(PAST, T, covariates=CALENDAR).mean
     keras.config.set_dtype_policy(policy)
