@@ -17,7 +17,7 @@ from keras import ops
 from kseq.builders.forecast import Forecast
 from kseq.builders.forecast_loop import ForecastLoop
 from kseq.builders.forecast_request import ForecastRequest
-from kseq.builders.generate_loop import LoopCache, run
+from kseq.builders.generate_loop import kept, run
 from kseq.builders.shorthands import encode
 from kseq.builders.target_numbers import PARTS, TargetNumbers
 from kseq.builders.target_tokens import check_graph
@@ -209,7 +209,8 @@ class Forecaster(TokenInputs, WholeFiles, keras.Model):
         )
         count = num_draws or 1
         at_a_time = min(count, DRAWS_AT_A_TIME)
-        loop = self._compiled(
+        loop = kept(
+            self,
             ForecastLoop,
             request.num_steps,
             request.num_known,
@@ -225,11 +226,6 @@ class Forecaster(TokenInputs, WholeFiles, keras.Model):
             draws = np.concatenate(draws, axis=1)[:, :count]  # B N T F
             results.append({"draws": draws})
         return Forecast(**request.outputs(results))
-
-    def _compiled(self, kind, *options):
-        """The Keras model that runs a loop, kept so that it is compiled only once."""
-        cache = self.__dict__.setdefault("_compiled_loops", LoopCache())
-        return cache.get(self, kind, options)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -45,6 +45,12 @@ class LoopCache:
         return self.models[key]
 
 
+def kept(writer, kind, *options):
+    """The Keras model that runs a loop, kept with its writer and compiled only once."""
+    cache = writer.__dict__.setdefault("_compiled_loops", LoopCache())
+    return cache.get(writer, kind, options)
+
+
 class SearchingModel(keras.Model):
     """A search over a writing model, or a part of one, as a Keras model."""
 

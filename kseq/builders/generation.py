@@ -20,7 +20,7 @@ from kseq.builders.exporting import (
     input_shapes,
     refuse_arguments,
 )
-from kseq.builders.generate_loop import GenerateLoop, LoopCache, ScoreLoop, run
+from kseq.builders.generate_loop import GenerateLoop, ScoreLoop, kept, run
 from kseq.builders.requests import GenerateRequest, ScoreRequest
 from kseq.builders.searches import as_search, refuse_options
 from kseq.builders.streaming import StreamStart, StreamStep, stream
@@ -300,7 +300,7 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
         """
         search = as_search(search)
         check_max_length(max_length)
-        return Exported(self._compiled(GenerateLoop, search, max_length, None))
+        return Exported(kept(self, GenerateLoop, search, max_length, None))
 
     def score(self, source, target, batch_size=128):
         """The log-probability that the model gives to each target.
@@ -327,7 +327,7 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
 
     def _score(self, source, target, batch_size, return_attention_scores=False):
         request = ScoreRequest(self, source, target)
-        loop = self._compiled(ScoreLoop, return_attention_scores)
+        loop = kept(self, ScoreLoop, return_attention_scores)
         batches = request.batches(batch_size)
         return request.outputs([run(loop, batch) for batch in batches])
 
@@ -339,9 +339,4 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
 
     def _search_loop(self, kind, request, batch):
         options = request.search, batch.max_length, request.jit_compile
-        return self._compiled(kind, *options)
-
-    def _compiled(self, kind, *options):
-        """The Keras model that runs a loop, kept so that it is compiled only once."""
-        cache = self.__dict__.setdefault("_compiled_loops", LoopCache())
-        return cache.get(self, kind, options)
+        return kept(self, kind, *options)
