@@ -95,7 +95,7 @@ class RepetitionPenalty:
         hypotheses: `kseq.decoding.Hypotheses`, what has been written.
 
     Returns:
-        `(B, K, V)`, on log-probabilities not normalised.
+        `(B, K, V)`, on log-probabilities not normalized.
 
     Raises:
         ValueError: `penalty` is not a positive number, or `on` is neither.

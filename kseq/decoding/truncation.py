@@ -15,7 +15,7 @@ def truncated(log_probs, top_k=None, top_p=None, min_p=None, typical_p=None):
     """Applies each rule to what the one before has left.
 
     Args:
-        log_probs: `(B, K, V)`, not necessarily normalised.
+        log_probs: `(B, K, V)`, not necessarily normalized.
         top_k: Number of the most probable tokens to keep, or None.
         top_p: Keeps the fewest most probable tokens that have this share, or None.
         min_p: Keeps what has this share of the most probable token's probability.

@@ -31,7 +31,7 @@ class ConvEncoder(Composite):
     and `activation(a) sigmoid(b)` goes on: gated linear units for
     `activation="linear"`, WaveNet's for `"tanh"`.
 
-    Kernels are normalised, `W = g v / |v|`, with a length `g` for each output. Layer
+    Kernels are normalized, `W = g v / |v|`, with a length `g` for each output. Layer
     normalization would forget how large a step is, and so the shape of a series.
 
     An output reads `receptive_field` steps. Beyond the ends of a sequence, and behind
@@ -49,7 +49,7 @@ class ConvEncoder(Composite):
         residual: Whether to add each layer's input to its output, projected where it
             has another width.
         activation: Activation of the convolutions.
-        weight_normalization: Whether the kernels are normalised.
+        weight_normalization: Whether the kernels are normalized.
         dropout: Share of the features of each convolution's output to drop in training,
             the same ones at every step.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
@@ -242,7 +242,7 @@ class ConvEncoder(Composite):
 class Convolution(Layer):
     """A convolution over steps that lie `dilation` apart: `sum_j W_j x[s + j d] + b`.
 
-    Beyond the ends are zeros, or what stood before. A normalised kernel is `g v / |v|`,
+    Beyond the ends are zeros, or what stood before. A normalized kernel is `g v / |v|`,
     where `g` is 1 at first, so that an output is about as large as an input.
 
     Call arguments:
@@ -253,11 +253,11 @@ class Convolution(Layer):
         `(B, S, U)`, and the last P inputs, `(B, P, D)`.
     """
 
-    def __init__(self, units, kernel_size, dilation, causal, is_normalised, **kwargs):
+    def __init__(self, units, kernel_size, dilation, causal, is_normalized, **kwargs):
         super().__init__(**kwargs)
         self.units, self.kernel_size = units, kernel_size
         self.dilation, self.causal = dilation, causal
-        self.is_normalised = is_normalised
+        self.is_normalized = is_normalized
 
     @property
     def num_before(self):
@@ -273,10 +273,10 @@ class Convolution(Layer):
         sizes = {"shape": (self.units,)}
         self.bias = self.add_weight(**sizes, initializer="zeros", name="bias")
         self.scale = None
-        if self.is_normalised:
+        if self.is_normalized:
             self.scale = self.add_weight(**sizes, initializer="ones", name="scale")
 
-    def normalised_kernel(self):
+    def normalized_kernel(self):
         kernel = ops.convert_to_tensor(self.kernel)
         if self.scale is None:
             return kernel
@@ -301,7 +301,7 @@ class Convolution(Layer):
             ), last_inputs
         outputs = ops.conv(
             x,
-            self.normalised_kernel(),
+            self.normalized_kernel(),
             padding="valid",
             dilation_rate=self.dilation,
             data_format="channels_last",

@@ -51,8 +51,8 @@ W2_W1_W2_END = [W2, W1, W2, END], [0.1, 0.9, 0.9, 1]
 W1_W2_END = [W1, W2, END], [0.7, 0.4, 0.6]
 W1_W2_W1_END = [W1, W2, W1, END], [0.7, 0.4, 0.4, 1]
 PUBLISHED = {
-    "normalised": (1, 7, [W1_END, W2_W1_W2_END], [W1_W2_W1_END, W1_W2_END]),
-    "not normalised": (0, 7, [W1_END, W2_W1_W2_END], [W1_W2_END, W1_W2_W1_END]),
+    "normalized": (1, 7, [W1_END, W2_W1_W2_END], [W1_W2_W1_END, W1_W2_END]),
+    "not normalized": (0, 7, [W1_END, W2_W1_W2_END], [W1_W2_END, W1_W2_W1_END]),
     "short is better": (0.6, 7, [W1_END, W2_W1_W2_END], [W1_W2_END, W1_W2_W1_END]),
     "long is better": (5, 7, [W2_W1_W2_END, W1_END], [W1_W2_W1_END, W1_W2_END]),
     "three tokens at most": (

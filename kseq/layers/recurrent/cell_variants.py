@@ -65,7 +65,7 @@ def times(inputs, kernel):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class LayerNormLSTMCell(Variant, keras.layers.LSTMCell):
-    """One step of an LSTM whose products and memory are normalised over the units.
+    """One step of an LSTM whose products and memory are normalized over the units.
 
     `i, f, g, o = n(W x) + n(R h) + b`, `c' = s(f) c + s(i) tanh(g)`,
     `h' = s(o) tanh(n(c'))`, where `n` is layer normalization with a gain of its own in
@@ -130,7 +130,7 @@ class LayerNormLSTMCell(Variant, keras.layers.LSTMCell):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class LayerNormGRUCell(Variant, keras.layers.GRUCell):
-    """One step of a GRU whose products are normalised over the units.
+    """One step of a GRU whose products are normalized over the units.
 
     `z, r = s(n(W x) + n(R h) + b)`, `h' = z h + (1 - z) tanh(n(W_h x) + b_h +
     r (n(R_h h) + d_h))`, where `n` is layer normalization with a gain of its own in
@@ -171,7 +171,7 @@ class LayerNormGRUCell(Variant, keras.layers.GRUCell):
         super().__init__(units, **kwargs)
         if not self.reset_after:
             raise ValueError(
-                "`reset_after` must be True: what is normalised is the product with "
+                "`reset_after` must be True: what is normalized is the product with "
                 "the state, which the gate comes after. Received: reset_after=False."
             )
         self.gate_sizes = [2 * units]  # what `advance` gives after the state

@@ -29,7 +29,7 @@ class RecurrentEncoder(Composite):
     """A deep, optionally bidirectional, recurrent network that keeps every step.
 
     Each layer gives `y = rnn(dropout(x))`; with `layer_normalization` it reads the
-    normalised `x`. Where `x` and `y` have the same width, `residual=True` gives `x + y`
+    normalized `x`. Where `x` and `y` have the same width, `residual=True` gives `x + y`
     and `residual="highway"` gives `t y + (1 - t) x`, with a gate `t = sigmoid(W x + b)`
     whose bias `b` begins at -1, so that most of `x` goes past the layer at first.
 

@@ -38,7 +38,7 @@ def states_of(cell):
     return [random_array(B, U, seed=7 + i) for i in range(np.size(cell.state_size))]
 
 
-def normalised(layer, x):
+def normalized(layer, x):
     """Layer normalization of (B, N), from its definition."""
     mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
     scaled = (x - mean) / np.sqrt(variance + layer.epsilon) * array(layer.gamma)
@@ -53,23 +53,23 @@ def next_lstm(cell, x, h, c):
         c_new = sigmoid(f + p_f * c) * c + sigmoid(i + p_i * c) * np.tanh(g)
         return [sigmoid(o + p_o * c_new) * np.tanh(c_new), c_new]
     layers = cell.input_normalization, cell.recurrent_normalization
-    gates = sum(map(normalised, layers, products)) + array(cell.bias)
+    gates = sum(map(normalized, layers, products)) + array(cell.bias)
     i, f, g, o = np.split(gates, 4, axis=-1)
     c_new = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return [sigmoid(o) * np.tanh(normalised(cell.state_normalization, c_new)), c_new]
+    return [sigmoid(o) * np.tanh(normalized(cell.state_normalization, c_new)), c_new]
 
 
 def next_gru(cell, x, h):
     x_z, x_r, x_h = np.split(x @ array(cell.kernel), 3, axis=-1)
     h_z, h_r, h_h = np.split(h @ array(cell.recurrent_kernel), 3, axis=-1)
     (b_z, b_r, b_h), (d_z, d_r, d_h) = (np.split(b, 3) for b in array(cell.bias))
-    x_zr = normalised(cell.input_normalization, np.concatenate([x_z, x_r], -1))
-    h_zr = normalised(cell.recurrent_normalization, np.concatenate([h_z, h_r], -1))
+    x_zr = normalized(cell.input_normalization, np.concatenate([x_z, x_r], -1))
+    h_zr = normalized(cell.recurrent_normalization, np.concatenate([h_z, h_r], -1))
     z, r = np.split(
         sigmoid(x_zr + h_zr + np.concatenate([b_z + d_z, b_r + d_r])), 2, axis=-1
     )
-    reset = r * (normalised(cell.recurrent_normalization_h, h_h) + d_h)
-    new = np.tanh(normalised(cell.input_normalization_h, x_h) + b_h + reset)
+    reset = r * (normalized(cell.recurrent_normalization_h, h_h) + d_h)
+    new = np.tanh(normalized(cell.input_normalization_h, x_h) + b_h + reset)
     return [z * h + (1 - z) * new]
 
 
@@ -99,7 +99,7 @@ def test_without_peepholes_it_is_the_lstm_of_keras():
 
 
 @pytest.mark.parametrize("cell_class", [LayerNormLSTMCell, LayerNormGRUCell])
-def test_the_size_of_the_inputs_does_not_matter_where_they_are_normalised(cell_class):
+def test_the_size_of_the_inputs_does_not_matter_where_they_are_normalized(cell_class):
     cell = made(cell_class)
     states = states_of(cell)
     large = cell(SEQUENCES[:, 0] * 1000, states)[0]
