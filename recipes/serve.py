@@ -127,12 +127,11 @@ class Answers:
 
     def scores(self, rows):
         """The log-probabilities of targets."""
-        texts = [text for text, _ in rows]
-        targets = self.target_vocabulary.encode([x for _, x in rows], end=True)
-        source = len(texts)  # for a writer, which reads nothing
-        if self.kind is kseq.text.TextToText:
-            source = self.vocabulary.encode(texts)
-        log_probs = self.pipeline.model.score(source, targets)
+        texts, targets = map(list, zip(*rows, strict=True))
+        if self.kind is kseq.text.TextWriter:  # which reads nothing
+            log_probs = self.pipeline.score(targets)
+        else:
+            log_probs = self.pipeline.score(texts, targets)
         return [{"log_prob": number(log_prob)} for log_prob in log_probs]
 
     def stream(self, text, search):

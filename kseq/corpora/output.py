@@ -10,11 +10,11 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True)
 class WrittenFile:
-    """The report of a file that `generate_file` has written.
+    """The report of a file that was written line by line.
 
     Attributes:
         lines: The number of lines.
-        tokens: The number of tokens in them.
+        tokens: The number of tokens in them, or of labels or scores.
         bad: What was wrong with lines for which nothing could be written, by their
             number; the first line is 1. They are empty in the file.
 

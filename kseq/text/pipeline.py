@@ -3,10 +3,7 @@
 Axes in shape comments: B texts, N hypotheses, T target tokens, S source tokens.
 """
 
-import dataclasses
-
 import keras
-import numpy as np
 
 from kseq.text.detokenizing import check_split
 from kseq.text.exporting import (
@@ -14,6 +11,7 @@ from kseq.text.exporting import (
     export_from_texts,
     written_texts,
 )
+from kseq.text.hypothesis import Hypothesis
 from kseq.text.loading import Loadable
 from kseq.text.parts import (
     check_can,
@@ -31,37 +29,6 @@ from kseq.text.unknown import without_unknown
 from kseq.text.validation import one_of, shortened
 
 PARTS = ("model", "source_vocabulary", "target_vocabulary")
-
-
-@dataclasses.dataclass(frozen=True)
-class Hypothesis:
-    """One text that a model wrote, with its score.
-
-    Attributes:
-        text: The text, as the target vocabulary decodes it; a list of symbols if that
-            vocabulary has `split=None`.
-        tokens: Its T tokens, without the end token.
-        log_prob: Its log-probability, the end token counted.
-        source_tokens: The S tokens of the source as the model read them; an unknown
-            one is U+FFFD.
-        attention: What each token paid attention to: `(T, S)`, of a Transformer
-            `(layers, heads, T, S)`, or None.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from kseq.text import Hypothesis
-    >>> Hypothesis("ho", ["h", "o"], -0.5, ["h", "i"], np.eye(2)).text
-    'ho'
-    """
-
-    text: str
-    tokens: list
-    log_prob: float
-    source_tokens: list
-    attention: np.ndarray | None = dataclasses.field(
-        default=None, repr=False, compare=False
-    )
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -235,6 +202,41 @@ class TextToText(Loadable, keras.Model):
         )
         pieces = text_pieces(self.target_vocabulary, tokens, len(source_ids))
         return self._in_place(pieces, rows)
+
+    def score(self, texts, targets, batch_size=128):
+        """The log-probability that the model gives to a target text for each text.
+
+        Args:
+            texts: List of B texts, as for `generate`.
+            targets: List of B texts, as the target vocabulary takes them.
+            batch_size: Most texts to work on at a time.
+
+        Returns:
+            NumPy array `(B,)` of natural logarithms, of the tokens of each target and
+            the end token behind them. A token that the vocabulary lacks counts as the
+            unknown token.
+
+        Raises:
+            ValueError: A text has no token at all, or there is not one target for each.
+
+        Example:
+
+        >>> import kseq
+        >>> letters = kseq.text.Vocabulary("character").adapt(["hello"])
+        >>> model = kseq.encoder_decoder(letters.size, letters.size, width=8)
+        >>> writer = kseq.text.TextToText(model, letters, letters)
+        >>> writer.score(["he", "hell"], ["lo", "o"]).shape
+        (2,)
+        """
+        source_ids = encode_some(self.source_vocabulary, texts)
+        target_ids = self.target_vocabulary.encode(targets, end=True)
+        if len(source_ids) != len(target_ids):
+            raise ValueError(
+                "There must be a target for each text. Received: "
+                f"{len(source_ids)} texts, {len(target_ids)} targets."
+            )
+        model = check_can(self.model, "score")
+        return model.score(source_ids, target_ids, batch_size)
 
     def export_generation(
         self,

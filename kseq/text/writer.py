@@ -148,6 +148,40 @@ class TextWriter(Loadable, keras.Model):
         check_can(self.model, "generate_stream")
         return self._stream(rows, search, max_length, ban_unknown)
 
+    def score(self, texts, batch_size=128):
+        """The log-probability that the model gives to each text.
+
+        Args:
+            texts: List of B texts, each of fewer tokens than the window.
+            batch_size: Most texts to work on at a time.
+
+        Returns:
+            NumPy array `(B,)` of natural logarithms, of the tokens of each text and the
+            end token behind them. A token that the vocabulary lacks counts as the
+            unknown token.
+
+        Raises:
+            ValueError: A text has as many tokens as the window, or more.
+
+        Example:
+
+        >>> import kseq
+        >>> letters = kseq.text.Vocabulary("character").adapt(["hello"])
+        >>> writer = kseq.text.TextWriter(kseq.one_to_many(letters.size, width=8),
+        ...     letters)
+        >>> writer.score(["hell", ""]).shape
+        (2,)
+        """
+        rows = self.vocabulary.encode(texts, end=True)
+        longest = max(rows, key=len, default=[])
+        if not self._fits(len(longest)):
+            raise ValueError(
+                f"`texts` must be shorter than the window, {self.window} tokens. "
+                f"Received: one of {len(longest) - 1} tokens. Cut it into several."
+            )
+        model = check_can(self.model, "score")
+        return model.score(len(rows), rows, batch_size)
+
     def export_generation(self, path, search=None, max_length=200):
         """Writes all of it, from texts to texts, to a SavedModel that needs no kseq.
 

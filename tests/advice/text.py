@@ -147,6 +147,12 @@ def dataset():
     return tf.data.Dataset.from_tensor_slices(["Anna works"])
 
 
+def score_in_a_window(texts):
+    model = short_writer()
+    with eagerly():
+        return model.score(texts)
+
+
 ADVICE = {
     "a class weight of a tagger": (
         lambda: train(tagger(), step_batches(), {0: 2.0}),
@@ -349,6 +355,11 @@ ADVICE = {
         lambda: read_vectors({"ANNA": [1.0, 2.0]}, WORDS),
         "If they are spelled otherwise there, give `spelling`.",
         lambda: read_vectors({"ANNA": [1.0, 2.0]}, WORDS, spelling=str.upper),
+    ),
+    "a score of more than a window": (
+        lambda: score_in_a_window(["Anna works here works"]),
+        "Cut it into several.",
+        lambda: score_in_a_window(["Anna works", "here works"]),
     ),
     "a seed for more than a window": (
         lambda: draw(seed=3),

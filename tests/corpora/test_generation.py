@@ -10,7 +10,7 @@ import keras
 import pytest
 
 import kseq
-from kseq.corpora import generate_file, generation
+from kseq.corpora import generate_file, writing
 from kseq.decoding import BeamSearch
 from kseq.text import TextToText, Vocabulary
 from tests.forking import forkserver
@@ -118,7 +118,7 @@ def test_an_executor_that_takes_no_more_is_named_and_the_call_goes_on(
 def test_a_call_that_was_stopped_goes_on_where_it_was(
     pipeline, source, expected, monkeypatch
 ):
-    begun, run = [], generation.run
+    begun, run = [], writing.run
 
     def run_two(packed):
         begun.append(packed)
@@ -126,7 +126,7 @@ def test_a_call_that_was_stopped_goes_on_where_it_was(
             raise KeyboardInterrupt
         return run(packed)
 
-    monkeypatch.setattr(generation, "run", run_two)
+    monkeypatch.setattr(writing, "run", run_two)
     with pytest.raises(KeyboardInterrupt):
         write(pipeline, source)
     assert len(blocks(source)) == 2 and not source.with_name("target.txt").exists()
@@ -191,14 +191,14 @@ def test_a_kill_loses_and_doubles_no_line(pipeline, source, expected):
 
 def write_two_blocks(pipeline, source):
     """Waits to be killed when two blocks are written."""
-    tell = generation.News.tell
+    tell = writing.News.tell
 
     def wait(self, number, tokens):
         tell(self, number, tokens)
         if number == 1:
             signal.pause()
 
-    generation.News.tell = wait
+    writing.News.tell = wait
     write(pipeline, source)
 
 

@@ -1,0 +1,140 @@
+"""Files of labels and of scores, beside what the pipelines give line by line."""
+
+import keras
+import pytest
+
+import kseq
+from kseq.corpora import label_file, score_file
+from kseq.text import TextToLabels, TextToText, TextWriter, Vocabulary
+from tests.corpora.test_generation import LINES
+
+TARGETS = ["he", "", "o", "hell", "a", "", "eel", "all", "hoe", "h", "leah"]
+OPTIONS = {"block_size": 3, "batch_size": 2, "verbose": False}
+LETTERS = Vocabulary("character").adapt(["".join(LINES)])
+WORDS = Vocabulary("word").adapt(["a good day", "the bad end"])
+TEXTS = ["a day", "", "the good end", "bad", "the the day"]
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "source.txt"
+    path.write_text("".join(f"{line}\n" for line in TEXTS), "utf-8", newline="\n")
+    return path
+
+
+@pytest.fixture
+def told(tmp_path):
+    """The files of sources and of targets."""
+    paths = tmp_path / "in.txt", tmp_path / "told.txt"
+    for path, lines in zip(paths, (LINES, TARGETS), strict=True):
+        text = "".join(f"{line}\n" for line in lines)
+        path.write_text(text, "utf-8", newline="\n")
+    return paths
+
+
+def saved(folder, kind):
+    """A pipeline of some kind that has learned nothing, and its file."""
+    keras.utils.set_random_seed(3)
+    if kind is TextToLabels:
+        model = kseq.many_to_one(WORDS.size, num_outputs=3, width=4)
+        pipeline = TextToLabels(model, WORDS, ["so so", "bad", "good"])
+    elif kind is TextToText:
+        model = kseq.encoder_decoder(LETTERS.size, LETTERS.size, "rnn", "rnn", width=5)
+        pipeline = TextToText(model, LETTERS, LETTERS)
+    else:
+        pipeline = TextWriter(kseq.one_to_many(LETTERS.size, width=4), LETTERS)
+    path = folder / "pipeline.keras"
+    pipeline.save(path)
+    return pipeline, path
+
+
+def test_a_classifier_gives_each_line_a_label(source, tmp_path):
+    pipeline, path = saved(tmp_path, TextToLabels)
+    found = pipeline.label(TEXTS, allow_blank=True)
+    result = label_file(path, source, tmp_path / "labels.txt", **OPTIONS)
+    lines = (tmp_path / "labels.txt").read_text("utf-8").split("\n")
+    assert lines == [label.name if label else "" for label in found] + [""]
+    assert (result.lines, result.tokens, result.bad) == (5, 4, {})
+    assert len(set(lines)) > 2
+
+
+def test_a_tagger_gives_each_token_a_label(source, tmp_path):
+    keras.utils.set_random_seed(3)
+    model = kseq.many_to_many(WORDS.size, num_outputs=2, width=4)
+    pipeline = TextToLabels(model, WORDS, ["NAME", "VERB"])
+    pipeline.save(tmp_path / "pipeline.keras")
+    target = tmp_path / "labels.txt"
+    result = label_file(tmp_path / "pipeline.keras", source, target, **OPTIONS)
+    found = pipeline.label(TEXTS, allow_blank=True)
+    expected = [" ".join(label.name for label in labels) for labels in found]
+    assert target.read_text("utf-8").split("\n") == [*expected, ""]
+    assert result.tokens == sum(map(len, found)) == 9
+
+
+def test_scores_are_those_of_the_pipeline(told, tmp_path):
+    pipeline, path = saved(tmp_path, TextToText)
+    target = tmp_path / "scores.txt"
+    result = score_file(path, *told, target, **OPTIONS)
+    assert set(result.bad) == {2}  # the source has no letter there
+    lines = target.read_text("utf-8").split("\n")
+    assert lines[1] == lines[-1] == ""
+    rows = [n for n, line in enumerate(LINES) if line]
+    found = pipeline.score([LINES[n] for n in rows], [TARGETS[n] for n in rows])
+    for n, expected in zip(rows, found, strict=True):
+        assert float(lines[n]) == pytest.approx(expected, abs=2e-4)
+    assert len({lines[n] for n in rows}) == len(rows)
+
+
+def test_a_writer_scores_lines_by_themselves(told, tmp_path):
+    pipeline, path = saved(tmp_path, TextWriter)
+    score_file(path, None, told[1], tmp_path / "scores.txt", **OPTIONS)
+    lines = (tmp_path / "scores.txt").read_text("utf-8").split()
+    assert [float(line) for line in lines] == pytest.approx(
+        list(pipeline.score(TARGETS)), abs=2e-4
+    )
+
+
+def test_scores_are_those_of_generate(tmp_path):
+    pipeline, _ = saved(tmp_path, TextToText)
+    [[best]] = pipeline.generate(["hello"], max_length=5)
+    ids = pipeline.target_vocabulary.encode([best.text], end=True)
+    scored = pipeline.model.score(LETTERS.encode(["hello"]), ids)
+    assert pipeline.score(["hello"], [best.text]) == pytest.approx(scored, rel=1e-6)
+    with pytest.raises(ValueError, match="each text. Received: 1 texts, 2"):
+        pipeline.score(["hello"], ["he", "o"])
+    with pytest.raises(ValueError, match="at least one token each"):
+        pipeline.score([""], ["he"])
+
+
+def test_texts_beyond_the_window_cannot_be_scored():
+    model = kseq.one_to_many(LETTERS.size, width=4)
+    writer = TextWriter(model, LETTERS, window=5)
+    assert writer.score(["hell"]).shape == (1,)
+    with pytest.raises(ValueError, match="than the window, 5 tokens.* 5 tokens"):
+        writer.score(["he", "hello"])
+
+
+def test_the_pipeline_must_be_able_to_do_it(told, tmp_path):
+    target = tmp_path / "target.txt"
+    _, writer = saved(tmp_path, TextWriter)
+    with pytest.raises(ValueError, match="file of a TextToLabels to label.*TextWriter"):
+        label_file(writer, told[0], target, **OPTIONS)
+    with pytest.raises(ValueError, match="None for a TextWriter.*with `source` a file"):
+        score_file(writer, *told, target, overwrite=True, **OPTIONS)
+    _, translator = saved(tmp_path, TextToText)
+    with pytest.raises(ValueError, match="`source` must be a file .*`source` None"):
+        score_file(translator, None, told[1], target, overwrite=True, **OPTIONS)
+    assert not target.exists()
+
+
+def test_files_must_have_as_many_lines(told, tmp_path):
+    _, path = saved(tmp_path, TextToText)
+    told[1].write_text("he\n")
+    message = "as many lines. Received: source of 11 lines and texts of 1 lines"
+    with pytest.raises(ValueError, match=message):
+        score_file(path, *told, tmp_path / "scores.txt", **OPTIONS)
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "in.txt",
+        "told.txt",
+        "pipeline.keras",
+    }
