@@ -117,6 +117,7 @@ MAY_IMPORT = {
         "sentencepiece",
         "tensorflow",
     },
+    "kseq/text/labels.py": {"keras", "kseq.layers.backends", "kseq.text", "numpy"},
     "kseq/text/exporting.py": {
         "keras",
         "kseq.layers.backends",

@@ -13,7 +13,7 @@ from keras import ops
 from kseq.builders.searches import check_guidance
 from kseq.builders.snapshots import snapshot
 from kseq.decoding.guidance import PARTS, WITHOUT
-from kseq.layers.backends import overwriting, recorder
+from kseq.layers.backends import overwriting, predict_on_batch, recorder
 
 
 class LoopCache:
@@ -137,7 +137,7 @@ class ScoreLoop(keras.Model):
 def run(loop, batch):
     """The outputs of a loop by name, a row for each of a `Batch`."""
     with quietly():
-        outputs = loop.predict_on_batch(batch.arrays(loop.jit_compile))
+        outputs = predict_on_batch(loop, batch.arrays(loop.jit_compile))
     return {name: value[: len(batch)] for name, value in outputs.items()}
 
 

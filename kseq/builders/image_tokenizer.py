@@ -17,6 +17,7 @@ from kseq.layers import (
     ImageDecoder,
     ImageEncoder,
 )
+from kseq.layers.backends import predict
 from kseq.layers.saving import WholeFiles
 
 MOST_CODES = 2**24
@@ -164,7 +165,7 @@ class ImageTokenizer(WholeFiles, keras.Model):
         images = self.checked_images(images)
         if not len(images):
             return np.zeros((0, math.prod(self.grid)), "int32")
-        codes = self._part("reader").predict(images, batch_size, verbose=0)
+        codes = predict(self._part("reader"), images, batch_size)
         ids = ops.convert_to_numpy(self.quantizer.codes_to_ids(codes))  # B R G
         return ids.reshape(len(ids), -1)
 
@@ -195,7 +196,7 @@ class ImageTokenizer(WholeFiles, keras.Model):
             return np.zeros((*ids.shape[:-1], *self.input.shape[1:]), "float32")
         grids = ids.reshape(-1, rows, columns)
         codes = ops.convert_to_numpy(self.quantizer.ids_to_codes(grids))
-        images = self._part("drawer").predict(codes, batch_size, verbose=0)
+        images = predict(self._part("drawer"), codes, batch_size)
         return images.reshape(*ids.shape[:-1], *images.shape[1:])
 
     def pictures(self, ids):

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from kseq.builders.generate_loop import SearchingModel, quietly
+from kseq.layers.backends import predict_on_batch
 
 INPUTS = ("prefix", "max_lengths", "row_seeds")
 
@@ -77,10 +78,10 @@ def unpacked(carried):
 def stream(beginning, stepping, batch, count):
     """Yields the tokens of the first rows, `(B,)`, until all have ended."""
     with quietly():
-        tree = beginning.predict_on_batch(batch)
+        tree = predict_on_batch(beginning, batch)
     for _ in range(beginning.max_length):
         with quietly():
-            tree = {**tree, **stepping.predict_on_batch(tree)}
+            tree = {**tree, **predict_on_batch(stepping, tree)}
         yield np.array(tree["carried"]["last"][:count, 0])
         if tree["carried"]["written"]["finished"][:count].all():
             return

@@ -13,6 +13,7 @@ from kseq.builders.many_to_one import many_to_one
 from kseq.builders.row_checks import token_rows
 from kseq.builders.token_inputs import TokenInputs
 from kseq.layers import CosineSimilarity
+from kseq.layers.backends import predict
 from kseq.layers.saving import WholeFiles
 from kseq.layers.validation import positive_integer
 
@@ -136,8 +137,8 @@ class TextImageMatcher(TokenInputs, WholeFiles, keras.Model):
             )
         check_pictures(images, self.image_tower)
         pictures = images.reshape(-1, *images.shape[1 - axes :])  # B*N H W C
-        x = self.text_tower.predict(texts, batch_size=batch_size, verbose=0)
-        y = self.image_tower.predict(pictures, batch_size=batch_size, verbose=0)
+        x = predict(self.text_tower, texts, batch_size)
+        y = predict(self.image_tower, pictures, batch_size)
         x, y = (unit_length(vectors.astype("float32")) for vectors in (x, y))
         y = y.reshape(*images.shape[: 1 - axes], -1)  # B E, or B N E
         return (x.reshape(len(x), *[1] * (y.ndim - 2), -1) * y).sum(-1)

@@ -150,21 +150,54 @@ def matmul(x, y):
     return torch.matmul(x, y)
 
 
-def num_replicas():
+def num_replicas(model=None):
     """Return among how many replicas of a model a batch is divided.
 
-    Those of a `tf.distribute` strategy, or the devices along the batch axis of a
-    distribution of Keras, which is JAX's.
+    Those of a `tf.distribute` strategy, of the model's own if it has one, or the
+    devices along the batch axis of a distribution of Keras, which is JAX's.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.distribute.get_strategy().num_replicas_in_sync
+        strategy = model.distribute_strategy if model else tf.distribute.get_strategy()
+        return strategy.num_replicas_in_sync
     distribution = keras.distribution.distribution()
     if distribution is None or distribution.batch_dim_name is None:
         return 1
     mesh = distribution.device_mesh
     return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
+
+
+def array_of(variable):
+    """What a variable holds, as an array; the sum of what replicas add to a metric."""
+    if keras.backend.backend() == "tensorflow":
+        return variable.numpy()
+    return ops.convert_to_numpy(variable.value)
+
+
+def predict_on_batch(model, inputs):
+    """What `model.predict_on_batch` returns, a row for each row of the inputs.
+
+    A strategy of TensorFlow runs the whole batch on every replica, and Keras joins what
+    they return.
+    """
+    outputs = model.predict_on_batch(inputs)
+    count = num_replicas(model) if keras.backend.backend() == "tensorflow" else 1
+    return keras.tree.map_structure(lambda x: x[: len(x) // count], outputs)
+
+
+def predict(model, rows, batch_size):
+    """What `model.predict` returns for an array of rows, of which there is one or more.
+
+    Every replica gets as many rows as the others, which JAX needs, and on TensorFlow
+    those of convolutions; some are filled up for it.
+    """
+    count, replicas = len(rows), num_replicas(model)
+    batch_size = -(-batch_size // replicas) * replicas
+    if more := -count % replicas:
+        more = ops.repeat(rows[:1], more, axis=0)
+        rows = ops.convert_to_numpy(ops.concatenate([rows, more]))
+    return model.predict(rows, batch_size=batch_size, verbose=0)[:count]
 
 
 def is_building_replicas():

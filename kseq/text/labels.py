@@ -9,6 +9,7 @@ import functools
 import keras
 import numpy as np
 
+from kseq.layers.backends import predict_on_batch
 from kseq.text.exporting import Labelling, export_from_texts, labelled
 from kseq.text.loading import Loadable
 from kseq.text.parts import checked, deserialize_parts, encode_some, serialize_parts
@@ -235,7 +236,7 @@ class TextToLabels(Loadable, keras.Model):
         for row, tokens in zip(ids, rows, strict=True):
             row[: len(tokens)] = tokens
         model = self.decoding or self.model
-        outputs = model.predict_on_batch(ids.astype("int32"))
+        outputs = predict_on_batch(model, ids.astype("int32"))
         if self.decoding is not None:
             found = {k: keras.ops.convert_to_numpy(x) for k, x in outputs.items()}
             return found["best_scores"].argmax(axis=-1), found["marginals"]

@@ -3,8 +3,9 @@
 import inspect
 import json
 
-import keras
 import numpy as np
+
+from kseq.layers import backends
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -23,7 +24,7 @@ def values_of(variables):
     """What variables hold, as arrays, by the names of the variables."""
     arrays = {}
     for name, variable in variables.items():
-        array = keras.ops.convert_to_numpy(variable.value)
+        array = backends.array_of(variable)
         # NumPy's files know no bfloat16; float32 holds it exactly.
         arrays[name] = array.astype("float32") if array.dtype.kind == "V" else array
     return arrays

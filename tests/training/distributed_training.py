@@ -13,9 +13,23 @@ import os
 import sys
 
 BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
-if BACKEND == "jax" and __name__ == "__main__":  # doctest imports it too
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=2"
+
+
+def two_cpus():
+    """Makes two devices of the processor, before any backend has found one."""
+    if BACKEND == "jax":
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=2"
+        return
+    import tensorflow as tf
+
+    [cpu] = tf.config.list_physical_devices("CPU")
+    devices = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, devices)
+
+
+if __name__ == "__main__":  # doctest imports it too
+    two_cpus()
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
@@ -25,6 +39,7 @@ from kseq.training import (  # noqa: E402
     EditDistanceRate,
     EvenBatches,
     ExactMatch,
+    Resume,
     SaveBest,
     SequenceCrossentropy,
     TokenAccuracy,
@@ -33,6 +48,7 @@ from kseq.training import (  # noqa: E402
 )
 
 ROWS, BATCH = 21, 8  # the last batch has five rows
+KILLED_AT = 4  # of 9 steps, in the second epoch
 
 
 def two_devices(divided):
@@ -83,40 +99,63 @@ def tagger():
     return model, kseq.training.batches(rows(0), labels, **options)
 
 
-def train(kind, scope, path):
+def killed(count):
+    """A callback that ends the training as a kill would, at a step that is counted."""
+    steps = iter(range(count))
+
+    def step(batch, logs):
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+
+    return keras.callbacks.LambdaCallback(on_train_batch_end=step)
+
+
+def train(kind, scope, path, *callbacks):
+    """The model, its history, and what it writes, with which scores, and streams."""
     with scope:
         keras.utils.set_random_seed(3)
         model, data = tagger() if kind == "crf" else writer(kind)
         data = EvenBatches(data, 2)
         best = SaveBest(path, monitor="loss")
         # Keras' own shuffling of batches draws other numbers under a strategy.
-        options = {"epochs": 3, "verbose": 0, "shuffle": False, "callbacks": [best]}
+        options = {
+            "epochs": 3,
+            "verbose": 0,
+            "shuffle": False,
+            "callbacks": [best, *callbacks],
+        }
         history = model.fit(data, **options).history
         if kind == "crf":
             scores = model.predict(np.array([rows(2)[0]] * 4), verbose=0)
-            return model, history, scores.argmax(axis=-1), scores
+            return model, history, scores.argmax(axis=-1), scores, []
         searched = model.generate(rows(2)[:3], kseq.decoding.BeamSearch(2), 5)
         scores = model.score(rows(2)[:3], searched)
-    return model, history, searched.token_ids, scores
+        streamed = list(model.generate_stream(rows(2)[:3], max_length=5))
+    return model, history, searched.token_ids, scores, streamed
+
+
+def train_with_a_kill(kind, divided):
+    """What `train` gives in the second of two attempts."""
+    for count in (KILLED_AT, 1000):
+        callbacks = killed(count), Resume("attempts", seconds=0)
+        with contextlib.suppress(KeyboardInterrupt):
+            return train(kind, two_devices(divided), "three.keras", *callbacks)
 
 
 def main(kind, divided="data"):
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        [cpu] = tf.config.list_physical_devices("CPU")
-        devices = [tf.config.LogicalDeviceConfiguration()] * 2
-        tf.config.set_logical_device_configuration(cpu, devices)
     assert len(keras.distribution.list_devices()) == 2
     single = train(kind, one_device(), "one.keras")
     double = train(kind, two_devices(divided), "two.keras")
+    resumed = train_with_a_kill(kind, divided)
     if divided == "model":
-        assert is_cut(double[0].encoder), "each device has a part of the weights"
+        for model in (double[0], resumed[0]):
+            assert is_cut(model.encoder), "each device has a part of the weights"
     saved = keras.saving.load_model("two.keras")
 
     def gap(found, expected):
         pairs = zip(found, expected, strict=True)
-        return max(float(np.abs(np.array(x) - np.array(y)).max()) for x, y in pairs)
+        gaps = (float(np.abs(np.array(x) - np.array(y)).max()) for x, y in pairs)
+        return max(gaps, default=0.0)
 
     weights = [model.get_weights() for model in (single[0], double[0])]
     print(
@@ -124,10 +163,13 @@ def main(kind, divided="data"):
             {
                 "weights": gap(*weights),
                 "saved": gap(saved.get_weights(), weights[1]),
+                "resumed": gap(resumed[0].get_weights(), weights[1]),
+                "resumed_loss": gap([resumed[1]["loss"]], [double[1]["loss"]]),
                 "moved": float(single[1]["loss"][0] - single[1]["loss"][-1]),
                 **{k: gap([double[1][k]], [single[1][k]]) for k in single[1]},
                 "token_ids": gap([double[2]], [single[2]]),
                 "scores": gap([double[3]], [single[3]]),
+                "streamed": gap(double[4], single[4]),
             }
         )
     )

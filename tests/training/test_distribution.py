@@ -41,21 +41,34 @@ CLOSE = {"weights": 1e-5, "loss": 1e-5, "scores": 1e-4}
     ],
 )
 def test_two_devices_learn_what_one_learns(backend, kind, divided, tmp_path):
+    gaps = gaps_of("distributed_training.py", backend, tmp_path, kind, divided)
+    assert gaps.pop("moved") > 0.1, "something was learned"
+    assert gaps.keys() >= {"weights", "saved", "loss", "token_accuracy", "token_ids"}
+    assert gaps.keys() >= {"resumed", "resumed_loss", "streamed"}
+    too_much = {k: v for k, v in gaps.items() if v > CLOSE.get(k, 1e-6)}
+    assert not too_much
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_two_devices_read_and_write_what_one_does(backend, tmp_path):
+    gaps = gaps_of("distributed_pipelines.py", backend, tmp_path)
+    assert gaps.keys() >= {"labels", "tags", "texts", "tokens", "cosines", "forecasts"}
+    assert max(gaps.values()) < 1e-5
+
+
+def gaps_of(script, backend, folder, *arguments):
+    """What a script of this folder has measured."""
     pytest.importorskip(backend)
-    script = ROOT / "tests/training/distributed_training.py"
     done = subprocess.run(
-        [sys.executable, str(script), kind, divided],
-        cwd=tmp_path,
+        [sys.executable, str(ROOT / "tests/training" / script), *arguments],
+        cwd=folder,
         env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    gaps = json.loads(done.stdout.splitlines()[-1])
-    assert gaps.pop("moved") > 0.1, "something was learned"
-    assert gaps.keys() >= {"weights", "saved", "loss", "token_accuracy", "token_ids"}
-    too_much = {k: v for k, v in gaps.items() if v > CLOSE.get(k, 1e-6)}
-    assert not too_much
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.thorough
