@@ -7,18 +7,26 @@ that kill a search run it as a program, and so from nothing.
 
 import contextlib
 import functools
+import json
 import multiprocessing
 import os
 from unittest import mock
 
-from kseq.tuning.trials import supervision
+from kseq.tuning.trials import supervision, warm_server
 
 
 @contextlib.contextmanager
 def forked_trials():
     """Lets the tasks of executors of this process start trials at once too."""
-    with mock.patch.object(supervision.subprocess, "Popen", ForkedTrial):
+    with mock.patch.object(supervision.subprocess, "Popen", ForkedServer):
         yield
+    close_idle_servers()
+
+
+def close_idle_servers():
+    for server in list(supervision.idle_servers()):
+        if server.wake():
+            server.close()
 
 
 class Forking:
@@ -41,24 +49,35 @@ def forkserver():
     return context
 
 
-class ForkedTrial:
-    """What `supervise` takes of a `subprocess.Popen`."""
+class ForkedServer:
+    """What `supervise` takes of the `subprocess.Popen` of a `warm_server`."""
 
     def __init__(self, command, env, **options):
-        *_, folder, _ = command
-        context = forkserver()
-        arguments = env, run_attempt, folder
-        self.process = context.Process(target=in_environment, args=arguments)
+        self.env, self.folder = env, None
+        self.stdin = self.stdout = self
+
+    def write(self, line):
+        self.folder = json.loads(line)
+        arguments = self.env, run_attempt, self.folder
+        self.process = forkserver().Process(target=in_environment, args=arguments)
         self.process.start()
         self.pid = self.process.pid
         self.kill = self.process.kill
 
+    def readline(self):
+        warm_server.watch(self.process, self.folder, os.getppid())
+        return "\n"
+
     def poll(self):
+        return None
+
+    def wait(self, timeout=None):
         return self.process.exitcode
 
-    def wait(self):
-        self.process.join()
-        return self.process.exitcode
+    def flush(self):
+        pass
+
+    close = flush
 
 
 def run_attempt(folder):

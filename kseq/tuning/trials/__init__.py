@@ -17,7 +17,8 @@ Between the processes:
 - `job`: the job of a process, and every message
 - `server`: starts processes on this host
 - `executor_engine`: has an executor start them
-- `supervision`: watches over a process
+- `supervision`: watches over a process, on a worker of an executor
+- `warm_server`: forks processes there
 - `payload`: what processes are given
 - `layout`, `files`: which files there are, and how they are written
 

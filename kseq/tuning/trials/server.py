@@ -141,7 +141,7 @@ def serve(connection):
         from kseq.tuning.trials.attempt_process import main
 
         load = Loader(receive_packed(connection))
-        context = multiprocessing.get_context("fork" if can_fork() else "spawn")
+        context = forking_context()
         while True:
             ends = [process.sentinel for process in children.values()]
             if connection in wait([connection, *ends], BREATH if children else None):
@@ -176,6 +176,11 @@ def in_own_group(main, *arguments):
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     main(*arguments)
+
+
+def forking_context():
+    """What starts processes of `multiprocessing`: by forks where that is safe."""
+    return multiprocessing.get_context("fork" if can_fork() else "spawn")
 
 
 def can_fork():

@@ -34,9 +34,15 @@ from kseq.tuning.trials.job import (
 from kseq.tuning.trials.layout import SearchDirectory
 from kseq.tuning.trials.stopping import MedianStopping
 from kseq.tuning.trials.table import LiveTable
-from tests.forking import forked_trials
+from tests.forking import close_idle_servers, forked_trials
 from tests.tuning.searches import Instant, Small, Waiting, X, Y, settings
 from tests.tuning.test_search import facts, is_alive, wait_until
+
+
+@pytest.fixture(autouse=True)
+def no_idle_servers():
+    yield
+    close_idle_servers()
 
 
 @pytest.fixture
@@ -155,6 +161,27 @@ def test_a_process_that_cannot_begin_says_why(tmp_path, monkeypatch):
     with concurrent.futures.ThreadPoolExecutor() as executor:
         with pytest.raises(SearchFailed, match="exit code 1\n(.|\n)*no kseq here"):
             search(Instant(), **arguments, executor=executor)
+
+
+def test_a_worker_keeps_a_server_that_has_keras(tmp_path, monkeypatch):
+    started, popen = [], subprocess.Popen
+
+    def noted(command, **options):
+        started.append(popen(command, **options))
+        return started[-1]
+
+    monkeypatch.setattr(supervision.subprocess, "Popen", noted)
+    monkeypatch.setattr(supervision, "IDLE_SECONDS", 0.2)
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        attempt = attempt_at(folder)
+        supervision.supervise(str(attempt.files.path), {})
+        *_, last = attempt.messages()
+        assert isinstance(last, Exit)
+    [server] = started
+    wait_until(lambda: server.poll() is not None)
+    assert supervision.idle_servers() == []
 
 
 class Losing(concurrent.futures.Executor):
