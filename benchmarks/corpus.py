@@ -56,7 +56,9 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         # By another process, as the peak of a process counts that of its parent.
-        run("pairs", folder)
+        written = run("pairs", folder)
+        if written.returncode:
+            sys.exit(written.stderr.strip().splitlines()[-1])
         size = sum(os.path.getsize(f"{folder}/train.{x}") for x in ("de", "en"))
         print(f"{options.pairs:,} pairs, {size / 1e6:,.0f} MB of text", flush=True)
         for name in options.systems or SYSTEMS:
