@@ -29,7 +29,7 @@ BRIEFLY := tests/layers tests/decoding $(addprefix tests/builders/test_,every_sh
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-thorough test-torch docs bench lint format clean
+.PHONY: help demo test test-thorough test-torch docs bench dist lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -38,6 +38,7 @@ help:
 	@echo "make test-thorough  the cases of the same tests that make test leaves out"
 	@echo "make test-torch  the portable tests on PyTorch: layers, builders, decoding"
 	@echo "make docs        builds the documentation site in build/docs"
+	@echo "make dist        builds wheel and sdist in dist, and tries each in a bare environment"
 	@echo "make bench       times kseq beside its peers (Keras, KerasHub, PyTorch)"
 	@echo "make lint        check style and format"
 	@echo "make format      mend style and format"
@@ -66,6 +67,17 @@ docs: .venv/docs.stamp
 	$(RUN) -m sphinx -b html --fail-on-warning --keep-going -q docs build/docs
 	@echo "Open build/docs/index.html"
 
+# Each file is installed by itself, and runs what a package index shows of kseq.
+dist: .venv/dist.stamp
+	rm -rf dist build/bare
+	$(RUN) -m build --outdir dist
+	$(RUN) -m twine check --strict dist/*
+	for file in dist/*; do \
+		"$(PYTHON)" -m venv --clear build/bare && \
+		build/bare/bin/python -m pip install -q -q "$$file" && \
+		(cd build && bare/bin/python -W error::UserWarning ../tests/smoke.py) || exit 1; \
+	done
+
 bench: .venv/benchmarks.stamp
 	$(RUN) benchmarks/overview.py
 
@@ -78,7 +90,7 @@ format: .venv/test.stamp
 	$(RUN) -m ruff format
 
 clean:
-	rm -rf .venv demo build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv demo build dist *.egg-info .pytest_cache .ruff_cache
 	find kseq recipes tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 .venv/created:

@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GUARD = 'if __name__ == "__main__":'
-GUIDES = sorted([ROOT / "docs/start.md", *(ROOT / "docs/guides").glob("*.md")])
+PAGES = [*(ROOT / "docs/guides").glob("*.md"), *(ROOT / "docs/ko").glob("*.md")]
+PACKAGE = ROOT / "docs/package.md"  # what a package index shows
+GUIDES = sorted([ROOT / "docs/start.md", PACKAGE, *PAGES])
 
 
 def blocks(markdown):
@@ -78,6 +80,9 @@ def test_the_examples_of_a_guide_run_and_can_be_copied_alone(
         assert unbound_names(block) == set(), block
     monkeypatch.chdir(tmp_path)
     exec(compile(python_blocks(page), path.name, "exec"), {"__name__": path.stem})
+    for picture in re.findall(r"!\[.*?\]\(images/(.*?)\)", page):
+        assert (path.parent / "images" / picture).exists()
+        assert (tmp_path / picture).stat().st_size, "the page draws what it shows"
 
 
 def test_every_line_of_the_table_from_tfa_runs(tmp_path, monkeypatch):
@@ -119,6 +124,10 @@ def test_each_example_can_be_copied_alone(readme):
 def test_a_name_that_another_block_makes_is_unbound():
     block = "import a.b\nx = a.b(y)\n[z for z in x if len(z)]\ndef f(v):\n  f(v)\n"
     assert unbound_names(block) == {"y"}
+
+
+def test_what_a_package_index_shows_has_no_link_into_the_repository():
+    assert re.findall(r"\]\((?!https://)", PACKAGE.read_text(encoding="utf-8")) == []
 
 
 def test_the_make_targets_named_exist(readme):
