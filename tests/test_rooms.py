@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "kseq/builders/ctranslate2_spec.py": {
         "ctranslate2",
         "keras",
-        "kseq.builders.encoder_decoder",
+        "kseq.builders.encoder_decoder_model",
         "kseq.layers",
         "numpy",
     },

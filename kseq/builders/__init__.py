@@ -1,7 +1,8 @@
 """Builders: functions that wire layers into Keras models."""
 
 from kseq.builders.average import average
-from kseq.builders.encoder_decoder import EncoderDecoder, encoder_decoder
+from kseq.builders.encoder_decoder import encoder_decoder
+from kseq.builders.encoder_decoder_model import EncoderDecoder
 from kseq.builders.ensemble import ensemble
 from kseq.builders.forecast import Forecast
 from kseq.builders.forecaster import Forecaster

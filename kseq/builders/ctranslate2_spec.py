@@ -7,7 +7,7 @@ H heads, N key heads, C size of a head.
 import keras
 import numpy as np
 
-from kseq.builders.encoder_decoder import EncoderDecoder
+from kseq.builders.encoder_decoder_model import EncoderDecoder
 from kseq.layers import (
     LearnedPositions,
     SinusoidalPositions,

@@ -6,10 +6,11 @@ Axes in shape comments: B batch, K beams, S source steps, T target steps, V voca
 import keras
 from keras import ops
 
-from kseq.builders.encoder_decoder import check_graph, over_heads
+from kseq.builders.encoder_decoder_model import over_heads
 from kseq.builders.forecaster import Forecaster
 from kseq.builders.generation import GenerativeModel
 from kseq.builders.sharing import check_shared, deserialize_models, serialize_models
+from kseq.builders.target_tokens import check_graph
 from kseq.layers import MeanProbability, backends
 from kseq.layers.saving import WholeFiles
 from kseq.layers.step_labels import StepLabels

@@ -6,7 +6,7 @@ V vocabulary.
 
 import numbers
 
-from kseq.builders.encoder_decoder import EncoderDecoder
+from kseq.builders.encoder_decoder_model import EncoderDecoder
 from kseq.builders.forecaster import Forecaster, is_of_numbers
 from kseq.builders.shorthands import as_decoder, as_embedding, as_encoder
 from kseq.layers import ClassEmbedding

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.builders.encoder_decoder import EncoderDecoder
+from kseq.builders.encoder_decoder_model import EncoderDecoder
 from kseq.builders.exporting import Exported
 from kseq.builders.image_tokenizer import ImageTokenizer
 from kseq.builders.shorthands import (

@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 import kseq
-from kseq.builders.encoder_decoder import encode
+from kseq.builders.shorthands import encode
 from kseq.decoding import BeamSearch, GreedySearch, Guidance, Sampling
 from kseq.layers import SourceDropout
 from kseq.layers.masking import mask_of

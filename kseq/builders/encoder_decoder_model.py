@@ -1,0 +1,263 @@
+"""The model of an encoder-decoder: its graph, its steps and its config.
+
+Axes in shape comments: B batch, S source steps, T target steps, K beams, D features,
+V vocabulary.
+"""
+
+import keras
+from keras import ops
+
+from kseq.builders.generation import GenerativeModel
+from kseq.builders.shorthands import as_head, checked_answers, encode
+from kseq.builders.target_tokens import (
+    PARTS,
+    TargetTokens,
+    check_graph,
+    check_tokens,
+)
+from kseq.layers import SequenceEmbedding, SourceDropout, TiedHead
+from kseq.layers.masking import mask_of
+from kseq.layers.validation import one_of, rate
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class EncoderDecoder(GenerativeModel):
+    """The model that `kseq.encoder_decoder` and `kseq.one_to_many` return.
+
+    Without `encoder` the decoder reads the embedded source itself; without `source` it
+    writes from nothing. Two arguments by position are the inputs and outputs of a graph
+    of such a model: `keras.models.clone_model` calls the class with them. A subclass
+    may give a `TargetTokens` of its own as `tokens`, and as `decode` a function of
+    `(decoder, embedded, memory, inputs)` that calls the decoder in the graph.
+    """
+
+    def __init__(
+        self,
+        *graph,
+        source=None,
+        target=None,
+        encoder=None,
+        decoder=None,
+        head=None,
+        tie_embeddings=None,
+        start_token_id=2,
+        end_token_id=3,
+        source_dropout=0.0,
+        tokens=None,
+        decode=None,
+        name="encoder_decoder",
+        **kwargs,
+    ):
+        if graph:
+            super().__init__(*graph, name=name, **kwargs)
+            self._find_parts()
+            return
+        if not is_of_tokens(target):
+            raise ValueError(
+                "`target` must be an embedding of tokens, or the size of their "
+                "vocabulary, or a `FeatureEmbedding` of numbers. Received: target="
+                f"{target}. A series of numbers is written by a model with "
+                "`target=kseq.layers.FeatureEmbedding(num_features, 64)`."
+            )
+        if is_of_tokens(source) and source.padding != target.padding:
+            raise ValueError(
+                "`source` and `target` must have the same padding. Received: source "
+                f"with pad_token_id={source.padding}, target with "
+                f"pad_token_id={target.padding}."
+            )
+        head = make_head(head, source, target, tie_embeddings)
+        if tokens is None:
+            tokens = TargetTokens(start_token_id, end_token_id, tie_embeddings)
+        inputs = {"target": target.symbolic_input("target")}
+        memory = states = None
+        if source is not None:
+            inputs = {"source": source.symbolic_input("source"), **inputs}
+            read = source(inputs["source"])
+            if rate("source_dropout", source_dropout):
+                read = SourceDropout(source_dropout, name="source_dropout")(read)
+            memory, states = encode(encoder, read)
+        embedded = target(tokens(inputs["target"]))
+        if decode is None:
+            outputs = decoder(embedded, memory, initial_state=states)
+        else:
+            outputs = decode(decoder, embedded, memory, inputs)
+        logits = checked_answers(
+            head, head(outputs), target.vocabulary_size, "vocabulary_size"
+        )
+        super().__init__(inputs=inputs, outputs=logits, name=name, **kwargs)
+        tokens.note_places((source, target, encoder, decoder, head), self.operations)
+        self._find_parts()
+
+    def _find_parts(self):
+        """Sets what the model writes with, from the layers of its graph."""
+        kinds = (x for x in self.operations if isinstance(x, TargetTokens))
+        tokens = next(kinds, None)
+        check_graph(self, tokens and tokens.num_operations == len(self.operations))
+        for part, place in tokens.places.items():
+            setattr(self, part, None if place is None else self.operations[place])
+        source, target = self.source, self.target
+        dropouts = (x for x in self.operations if isinstance(x, SourceDropout))
+        self.source_dropout = next(dropouts, None)
+        self.tie_embeddings = tokens.tie_embeddings
+        self.start_token_id = tokens.start_token_id
+        self.end_token_id = tokens.end_token_id
+        self.pad_token_id = target.padding
+        self.target_size = target.vocabulary_size
+        self.target_length = target.num_positions
+        if source is not None:
+            self.source_size = source.vocabulary_size
+            self.source_length = source.num_positions
+        check_tokens(self, ("start_token_id", "end_token_id"))
+
+    @property
+    def can_be_guided(self):
+        return self.source_dropout is not None
+
+    @property
+    def source_padding(self):
+        return self.pad_token_id if self.source is None else self.source.padding
+
+    def start(
+        self,
+        source,
+        num_beams=1,
+        max_length=None,
+        with_coverage=False,
+        without_source=False,
+    ):
+        longest = self.target_length
+        if longest is not None and max_length is not None and max_length > longest:
+            raise ValueError(
+                "A target with learned positions can have as many tokens as there are "
+                f"positions. Received: max_length={max_length} with a target of "
+                f"max_length={longest}. Write less, or train with more positions."
+            )
+        if with_coverage and not self.decoder.attends:
+            raise ValueError(
+                "A coverage penalty needs a decoder with attention to the source. "
+                f"Received: `coverage_penalty` with {type(self.decoder).__name__} "
+                f"'{self.decoder.name}', which has none. Search without the penalty, "
+                "or give the decoder attention."
+            )
+        memory, mask, states = self._encode(source, without_source)
+        state, constants = self.decoder.start(
+            memory, mask, states, num_beams, max_length
+        )
+        first = ops.zeros((ops.shape(source)[0], num_beams), "int32")  # B K
+        state = {"positions": first, "decoder": state}
+        if with_coverage:  # nothing is covered but padding
+            shape = ops.shape(memory)[:2]
+            is_real = ops.ones(shape, "bool") if mask is None else mask
+            padding = ops.cast(ops.logical_not(is_real), "float32")[:, None]  # B 1 S
+            state["coverage"] = ops.repeat(padding, num_beams, axis=1)  # B K S
+        return state, constants
+
+    def step(self, token_ids, state, constants):
+        positions = state["positions"]  # B K
+        options = {"positions": positions} if self.target.takes_positions else {}
+        inputs = self.target(token_ids, **options)  # B K D
+        has_coverage = "coverage" in state
+        options = {"return_attention_scores": True} if has_coverage else {}
+        outputs, new, *weights = self.decoder.step(
+            inputs, state["decoder"], constants, **options
+        )
+        state = {**state, "positions": positions + 1, "decoder": new}
+        if has_coverage:
+            [weights] = weights  # B ... K S
+            weights = over_heads(ops.cast(weights, "float32"))  # B K S
+            state["coverage"] = state["coverage"] + weights
+        return self.head(outputs), state
+
+    def read(self, source, target, return_attention_scores=False):
+        memory, mask, states = self._encode(source)
+        options = {"return_attention_scores": True} if return_attention_scores else {}
+        outputs = self.decoder(
+            self.target(target),
+            memory,
+            memory_mask=mask,
+            initial_state=states,
+            **options,
+        )
+        if not return_attention_scores:
+            return self.head(outputs)
+        # A prefix decoder reads its own steps besides, behind those of the memory.
+        return self.head(outputs[0]), outputs[1][..., : ops.shape(memory)[1]]
+
+    def _encode(self, source, without_source=False):
+        if self.source is None:  # an empty memory says how many rows there are
+            shape = (ops.shape(source)[0], 0, self.target.width)
+            return ops.zeros(shape, self.compute_dtype), None, None
+        embedded = self.source(source)
+        if without_source:
+            embedded = self.source_dropout(embedded, without_source=True)
+        memory, states = encode(self.encoder, embedded)
+        return memory, mask_of(memory), states  # the mask that the decoder trains with
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        parts = {name: getattr(self, name) for name in PARTS}
+        if self.tie_embeddings is not None:
+            parts["head"] = None  # made anew, on the embedding of the target
+        if self.source is self.target:
+            parts["source"] = None
+        return {
+            **{name: part and serialize(part) for name, part in parts.items()},
+            "one_embedding": self.source is self.target,
+            "tie_embeddings": self.tie_embeddings,
+            "start_token_id": self.start_token_id,
+            "end_token_id": self.end_token_id,
+            "source_dropout": getattr(self.source_dropout, "dropout", 0.0),
+            "name": self.name,
+            "trainable": self.trainable,
+            "head_trainable": self.head.trainable,  # a tied one is made anew
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        parts = {
+            part: config[part]
+            and keras.saving.deserialize_keras_object(
+                config[part], custom_objects=custom_objects
+            )
+            for part in PARTS
+        }
+        options = {name: value for name, value in config.items() if name not in PARTS}
+        is_tied = options["tie_embeddings"] == "all"
+        if options.pop("one_embedding", is_tied):
+            parts["source"] = parts["target"]
+        is_head_trainable = options.pop("head_trainable")
+        model = cls(**options, **parts)
+        if not is_head_trainable:
+            model.head.trainable = False
+        return model
+
+
+def over_heads(weights):
+    """Attention `(B, ..., T, S)` as its mean over layers and heads, `(B, T, S)`."""
+    while len(weights.shape) > 3:
+        weights = ops.mean(weights, axis=1)
+    return weights
+
+
+def is_of_tokens(embedding):
+    """Tell whether an embedding reads token ids, short rows filled up."""
+    return (
+        isinstance(embedding, SequenceEmbedding)
+        and embedding.vocabulary_size is not None
+        and embedding.padding is not None
+    )
+
+
+def make_head(head, source, target, tie_embeddings):
+    """The head that was given, or a dense one, or one with the table of the target."""
+    if tie_embeddings is None:
+        return as_head(head, target.vocabulary_size)
+    one_of("tie_embeddings", tie_embeddings, ("target", "all"))
+    if head is not None or (tie_embeddings == "all" and source is not target):
+        raise ValueError(
+            "With tied embeddings the head is that of the target's table, and "
+            '"all" needs one embedding for source and target. Received: '
+            f"tie_embeddings={tie_embeddings!r} with head={head}, source={source}, "
+            f"target={target}. Leave `head` out, and pass the same layer twice."
+        )
+    return TiedHead(target, dtype="float32", name="head")
