@@ -21,6 +21,7 @@ from kseq.layers.masking import (
 )
 from kseq.layers.mean_probability import MeanProbability
 from kseq.layers.patches import PatchEmbedding
+from kseq.layers.pointer_generator import PointerGenerator
 from kseq.layers.pooling import (
     AttentionPooling,
     ClassToken,
@@ -92,6 +93,7 @@ __all__ = [
     "MultiHeadAttention",
     "PatchEmbedding",
     "PeepholeLSTMCell",
+    "PointerGenerator",
     "RNN",
     "RecurrentDecoder",
     "RecurrentEncoder",

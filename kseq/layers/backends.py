@@ -312,6 +312,31 @@ def put(buffer, values, first, axis):
     return ops.where(is_there, ops.tile(values, repeats), buffer)
 
 
+def sum_by_id(weights, token_ids, size):
+    """The sum of the weights of each id, `(B, T, size)`, where few of many ids occur.
+
+    Args:
+        weights: `(B, T, S)`.
+        token_ids: Integers `(B, S)`, below 0 where a weight counts for nothing.
+        size: How many ids there are.
+    """
+    is_id = ops.expand_dims(token_ids >= 0, 1)  # B 1 S
+    weights = ops.where(is_id, weights, 0.0)
+    token_ids = ops.maximum(token_ids, 0)
+    if _IS_PORTABLE.get():
+        return matmul(weights, ops.one_hot(token_ids, size, dtype=weights.dtype))
+    rows, steps = ops.shape(weights)[:2]
+    if keras.backend.backend() == "torch":
+        sums = weights.new_zeros((rows, steps, size))
+        places = token_ids[:, None].expand(weights.shape).long()
+        return sums.scatter_add(2, places, weights)
+    places = token_ids + size * ops.arange(rows, dtype="int32")[:, None]  # B S
+    count = rows * ops.shape(weights)[2]
+    each = ops.reshape(ops.swapaxes(weights, 1, 2), (count, steps))  # BS T
+    sums = ops.segment_sum(each, ops.reshape(places, (count,)), rows * size)
+    return ops.swapaxes(ops.reshape(sums, (rows, size, steps)), 1, 2)
+
+
 def random_states():
     """The states of generators that Keras does not keep, byte tensors by device.
 

@@ -23,6 +23,7 @@ from kseq.layers import (
     LuongAttention,
     MeanProbability,
     MultiHeadAttention,
+    PointerGenerator,
     RecurrentDecoder,
     RecurrentEncoder,
     TiedHead,
@@ -152,6 +153,11 @@ def additive_mask_becomes_boolean(mask):
     assert (array(as_boolean_mask(mask)) == [[True, False, True]]).all()
 
 
+def copied(token_ids):
+    weights = np.ones((B, T, S)) / S
+    return PointerGenerator()(LOGITS, INPUTS, INPUTS, MEMORY, token_ids, weights)
+
+
 def tied_head(width):
     return TiedHead(TokenEmbedding(11, width))(INPUTS)
 
@@ -176,6 +182,17 @@ UNROLLED = (
     "`RecurrentEncoder` or `RecurrentDecoder` such a cell."
 )
 ADVICE = {
+    "an alignment of words": (
+        lambda: PointerGenerator(["the", "a"]),
+        "For two vocabularies take `kseq.text.alignment(source_vocabulary, "
+        "target_vocabulary)`.",
+        lambda: PointerGenerator(kseq.text.alignment(WORDS, OTHERS)),
+    ),
+    "a source of other steps than its memory": (
+        lambda: copied(np.ones((B, S - 1), "int32")),
+        "Take an encoder that keeps the steps.",
+        lambda: copied(np.ones((B, S), "int32")),
+    ),
     "a layer in place of a cell": (
         lambda: RNN(Zoneout(keras.layers.LSTMCell(U)))(MEMORY),
         "Take it in place of `RNN`.",

@@ -36,6 +36,7 @@ ELSEWHERE = {  # what reads no sequence of vectors, or is tested as a part of a 
     "MeanProbability",
     "PatchEmbedding",
     "PeepholeLSTMCell",
+    "PointerGenerator",
     "ResidualBlock",
     "RotaryPositions",
     "SequenceEmbedding",

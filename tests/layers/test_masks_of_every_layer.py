@@ -106,6 +106,18 @@ MASKS = {  # of each layer what it is called with, and the masks that it takes
         {"sequences": SEQUENCES},
         {"mask": S},
     ),
+    "PointerGenerator": (
+        lambda: layers.PointerGenerator(),
+        {
+            "logits": random_array(B, T, 7),
+            "outputs": INPUTS,
+            "inputs": INPUTS,
+            "memory": SEQUENCES,
+            "token_ids": np.array([[4, 5, 6, 4, 2], [5, 1, 4, 3, 6]]),
+            "weights": abs(random_array(B, T, S)),
+        },
+        {"memory_mask": S, "inputs_mask": T},
+    ),
     "MultiHeadAttention": (
         lambda: layers.MultiHeadAttention(2),
         {"query": INPUTS, "value": SEQUENCES},

@@ -1,0 +1,259 @@
+"""The pointer-generator: a decoder writes words of its vocabulary, or copies others.
+
+Axes in shape comments: B batch, T target steps or hypotheses, S source steps,
+D features, U units, V vocabulary.
+"""
+
+import numbers
+
+import keras
+from keras import ops
+
+from kseq.layers import backends
+from kseq.layers.attention import add_kernel
+from kseq.layers.backends import matmul
+from kseq.layers.layer import Layer
+from kseq.layers.masking import apply_mask, as_boolean_mask, step_mask
+from kseq.layers.sums import precise
+from kseq.layers.validation import not_negative
+
+# A smaller probability is none: so its logarithm, and the gradient of it, are finite.
+LEAST = 1e-30
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class PointerGenerator(Layer):
+    """A mixture of writing a word of the vocabulary and copying one of the source.
+
+    What a decoder attends to is also a distribution over the words of its source. With
+    the weights `a` of a step, the memory `m`, the decoder's output `s` and input `x`,
+
+        p_gen = sigmoid(w_c . sum_i a_i m_i + w_s . s + w_x . x + b)
+        P(word) = p_gen softmax(logits)[word] + (1 - p_gen) sum_{i: word_i = word} a_i
+
+    so names, numbers and rare words need not be learned to be written. As logarithms
+    the result can stand wherever logits do: in losses, searches and ensembles.
+
+    With `coverage`, each step in training adds to the loss what it attends to again,
+
+        coverage * sum_i min(a_i, c_i),    c = the sum of the weights of earlier steps
+
+    averaged over the steps, so that the decoder does not write the same twice.
+
+    Args:
+        alignment: Integers, for each token id of the source the id that is written when
+            it is copied, or -1 where it never is. None where source and target have the
+            same ids.
+        coverage: The weight of the coverage loss. See et al. take 1, and begin with it
+            when the model has been trained without.
+        kernel_initializer: Initializer of the three kernels.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        logits: `(B, T, V)`, what the head makes of the outputs.
+        outputs: `(B, T, U)`, of the decoder.
+        inputs: `(B, T, D)`, of the decoder.
+        memory: `(B, S, D_m)`, of the encoder.
+        token_ids: Integers `(B, S)`, the source; -1 where nothing is copied.
+        weights: The attention of the decoder, `(B, T, S)`; or of a Transformer, `(B,
+            layers, H, T, S)`, of which that of the last layer counts, the mean of its
+            heads.
+        memory_mask: Boolean `(B, S)`, True where the source may be copied. Defaults to
+            the Keras mask of `memory`.
+        inputs_mask: Boolean `(B, T)`, True where a step counts for the coverage loss.
+            Defaults to the Keras mask of `inputs`.
+
+    Returns:
+        Natural logarithms of `P`, `(B, T, V)`, computed in float32 and given in the
+        layer's dtype, with the Keras mask of `logits`. As far as attention lies on
+        steps that cannot be copied `P` sums to less than 1, and its softmax counts.
+
+    Raises:
+        ValueError: `alignment` holds no ids, `coverage` is not a number of at least 0,
+            memory, source and weights differ in their steps, or a mask is neither
+            boolean nor of 0 and 1.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from kseq.layers import PointerGenerator
+    >>> steps, memory = np.zeros((1, 1, 3)), np.zeros((1, 2, 3))
+    >>> source, weights = np.array([[4, 2]]), np.array([[[0.8, 0.2]]])
+    >>> log_probs = PointerGenerator()(
+    ...     np.zeros((1, 1, 5)), steps, steps, memory, source, weights)
+    >>> keras.ops.convert_to_numpy(keras.ops.exp(log_probs)).round(2)  # p_gen = 0.5
+    array([[[0.1, 0.1, 0.2, 0.1, 0.5]]], dtype=float32)
+
+    References:
+        - [See et al., 2017](https://arxiv.org/abs/1704.04368), 2.2 (equations 8, 9),
+          2.3 (10, 12, 13)
+    """
+
+    def __init__(
+        self,
+        alignment=None,
+        coverage=0.0,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.alignment = None if alignment is None else checked_ids(alignment)
+        self.coverage = not_negative("coverage", coverage)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.supports_masking = True
+
+    def build(
+        self,
+        logits_shape,
+        outputs_shape,
+        inputs_shape,
+        memory_shape,
+        token_ids_shape,
+        weights_shape,
+    ):
+        check_steps(memory_shape, token_ids_shape, weights_shape)
+        self.context_kernel = add_kernel(self, "context", memory_shape[-1], 1)
+        self.output_kernel = add_kernel(self, "output", outputs_shape[-1], 1)
+        self.input_kernel = add_kernel(self, "input", inputs_shape[-1], 1)
+        self.bias = self.add_weight(shape=(1,), initializer="zeros", name="bias")
+
+    def compute_output_shape(self, logits_shape, *other_shapes):
+        return logits_shape
+
+    def compute_output_spec(self, logits, *others, **options):
+        return keras.KerasTensor(logits.shape, self.compute_dtype)
+
+    def call(
+        self,
+        logits,
+        outputs,
+        inputs,
+        memory,
+        token_ids,
+        weights,
+        memory_mask=None,
+        inputs_mask=None,
+        training=False,
+    ):
+        check_steps(memory.shape, token_ids.shape, weights.shape)
+        constants = self.start(memory, token_ids, memory_mask)
+        if training and self.coverage:
+            self._add_coverage_loss(copy_attention(weights), inputs_mask)
+        return self.mix(logits, outputs, inputs, weights, constants)
+
+    def start(self, memory, token_ids, memory_mask=None):
+        """Prepares what stays the same at every step.
+
+        Args:
+            memory: `(B, S, D_m)`.
+            token_ids: Integers `(B, S)`, the source.
+            memory_mask: Boolean `(B, S)`.
+
+        Returns:
+            A dictionary of `(B, S)`: "read", what each step of the memory says for
+            `p_gen`, and "token_ids", the ids to be written, -1 where there is none.
+        """
+        memory_mask = step_mask(memory_mask, memory)
+        memory = apply_mask(memory, memory_mask)
+        read = matmul(precise(memory), precise(self.context_kernel))  # B S 1
+        token_ids = ops.cast(token_ids, "int32")
+        if self.alignment is not None:
+            aligned = ops.convert_to_tensor(self.alignment, "int32")
+            aligned = ops.take(aligned, ops.maximum(token_ids, 0), axis=0)
+            token_ids = ops.where(token_ids < 0, -1, aligned)
+        if memory_mask is not None:
+            token_ids = ops.where(memory_mask, token_ids, -1)
+        return {"read": ops.squeeze(read, -1), "token_ids": token_ids}
+
+    def mix(self, logits, outputs, inputs, weights, constants):
+        """The logarithms of `P`, `(B, T, V)`, for any number of steps.
+
+        Args:
+            logits: As for a call, and so are the next three.
+            outputs: `(B, T, U)`.
+            inputs: `(B, T, D)`.
+            weights: `(B, T, S)`, or of a Transformer `(B, layers, H, T, S)`.
+            constants: From `start`.
+        """
+        weights = precise(copy_attention(weights))  # B T S
+        # In a search no scope casts the kernels.
+        gate = (
+            matmul(weights, ops.expand_dims(constants["read"], -1))
+            + matmul(precise(outputs), precise(self.output_kernel))
+            + matmul(precise(inputs), precise(self.input_kernel))
+            + precise(self.bias)
+        )  # B T 1, equation 8
+        written = ops.log_softmax(precise(logits), axis=-1) + ops.log_sigmoid(gate)
+        copied = backends.sum_by_id(weights, constants["token_ids"], logits.shape[-1])
+        log_probs = log_of_sum(written, ops.log_sigmoid(-gate), copied)  # B T V
+        return ops.cast(log_probs, self.compute_dtype)
+
+    def _add_coverage_loss(self, weights, inputs_mask):
+        weights = precise(weights)  # B T S
+        is_real = ops.ones_like(weights[..., :1])  # B T 1
+        if inputs_mask is not None:
+            mask = ops.expand_dims(as_boolean_mask(inputs_mask), -1)
+            weights, is_real = (ops.where(mask, x, 0.0) for x in (weights, is_real))
+        covered = ops.cumsum(weights, axis=1) - weights  # equation 10
+        losses = ops.minimum(weights, covered)  # equation 12
+        count = ops.sum(is_real)
+        mean = ops.sum(losses) / ops.maximum(count, 1.0)
+        mean = mean * backends.share_of_replica(count)
+        self.add_loss(ops.cast(self.coverage * mean, keras.config.floatx()))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "alignment": self.alignment and list(self.alignment),
+            "coverage": self.coverage,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+
+def log_of_sum(log_x, log_factor, share):
+    """`log(x + factor * share)`, equation 9; where the share is 0 exactly `log(x)`."""
+    is_some = share > LEAST
+    highest = ops.where(is_some, ops.maximum(log_x, log_factor), log_x)
+    highest = ops.stop_gradient(highest)  # it cancels
+    factor = ops.exp(ops.where(is_some, log_factor - highest, 0.0))
+    added = ops.where(is_some, share * factor, 0.0)
+    return highest + ops.log(ops.exp(log_x - highest) + added)
+
+
+def copy_attention(weights):
+    """The attention `(B, T, S)` by which words are copied."""
+    if len(weights.shape) == 5:
+        weights = weights[:, -1]  # B H T S
+    if len(weights.shape) == 4:
+        weights = ops.cast(ops.mean(precise(weights), axis=1), weights.dtype)
+    return weights
+
+
+def checked_ids(alignment):
+    """Returns an alignment as a tuple of integers, if it is one."""
+    ids = alignment.tolist() if hasattr(alignment, "tolist") else alignment
+    is_list = isinstance(ids, list | tuple) and len(ids) > 0
+    if not is_list or not all(is_id(x) for x in ids):
+        raise ValueError(
+            "`alignment` must be integers, for each token id of the source that of the "
+            f"target, or -1. Received: alignment={alignment!r}. For two vocabularies "
+            "take `kseq.text.alignment(source_vocabulary, target_vocabulary)`."
+        )
+    return tuple(int(x) for x in ids)
+
+
+def is_id(value):
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_integer and value >= -1
+
+
+def check_steps(memory_shape, token_ids_shape, weights_shape):
+    """Raise if memory, source and attention are known to differ in their steps."""
+    steps = memory_shape[1], token_ids_shape[1], weights_shape[-1]
+    if len({size for size in steps if isinstance(size, int)}) > 1:
+        raise ValueError(
+            "What is copied needs a vector of the memory and a weight for each token "
+            f"of the source. Received: memory of shape {tuple(memory_shape)}, token "
+            f"ids of shape {tuple(token_ids_shape)}, weights of shape "
+            f"{tuple(weights_shape)}. Take an encoder that keeps the steps."
+        )
