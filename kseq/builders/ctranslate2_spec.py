@@ -79,6 +79,8 @@ def check_model(model):
     if encoder is not None and encoder.epsilon != decoder.epsilon:
         received = f"has {decoder.epsilon}, where the encoder has {encoder.epsilon}"
         refuse("one `epsilon` of all norms", decoder, received)
+    if model.pointer_generator is not None:
+        refuse("a model that copies nothing", model.pointer_generator)
     is_dense = type(model.head) is keras.layers.Dense
     if not is_dense and type(model.head) is not TiedHead:
         refuse("a dense head or a tied one", model.head)

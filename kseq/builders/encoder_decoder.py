@@ -4,6 +4,7 @@ Axes in shape comments: B batch, S source steps, T target steps, D features,
 V vocabulary.
 """
 
+from kseq.builders.copying import as_pointer_generator
 from kseq.builders.encoder_decoder_model import EncoderDecoder
 from kseq.builders.forecaster import Forecaster, is_of_numbers
 from kseq.builders.shorthands import as_decoder, as_embedding, as_encoder
@@ -21,6 +22,7 @@ def encoder_decoder(
     end_token_id=3,
     source_dropout=0.0,
     covariates=None,
+    copy=None,
     name="encoder_decoder",
 ):
     """A model that reads a source sequence and writes a target sequence.
@@ -60,13 +62,20 @@ def encoder_decoder(
         covariates: `FeatureEmbedding` of what is known of each step of a target of
             numbers before it is written, such as its hour and weekday; added to what
             the decoder reads.
+        copy: `True` lets the model copy what its decoder attends to in the source, so
+            that it writes names, numbers and other words that it has not learned, as
+            `kseq.text.TextToText` does; source and target have one vocabulary. Or for
+            two vocabularies the target's id of each id of the source,
+            `kseq.text.alignment(source, target)`. Short for a
+            `kseq.layers.PointerGenerator`, which may also add a coverage loss.
         name: Name of the model.
 
     Returns:
         An uncompiled `keras.Model` that maps `{"source": (B, S), "target": (B, T)}`,
         the target shifted right (see `kseq.training.teacher_forcing`), to logits
-        `(B, T, V)`, and that has `generate` and `score`. Of a target of numbers a
-        `Forecaster`, whose `generate` returns a `Forecast` of draws or means.
+        `(B, T, V)`, and that has `generate` and `score`; one that copies to natural
+        logarithms of probabilities, which stand wherever logits do. Of a target of
+        numbers a `Forecaster`, whose `generate` returns a `Forecast`.
 
     Raises:
         ValueError: A part is unknown or does not fit its neighbour.
@@ -102,6 +111,7 @@ def encoder_decoder(
         - [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473)
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.1, 3.4 (tied)
         - [Salinas et al., 2020](https://arxiv.org/abs/1704.04110), 3 (numbers)
+        - [See et al., 2017](https://arxiv.org/abs/1704.04368), 2.2 (copies)
     """
     encoder, decoder = as_encoder(encoder, width), as_decoder(decoder, width)
     shared = tie_embeddings == "all" and source == target
@@ -115,9 +125,11 @@ def encoder_decoder(
         "source_dropout": source_dropout,
         "name": name,
     }
-    if is_of_numbers(target, tie_embeddings, covariates):
+    copy = as_pointer_generator(copy)
+    if is_of_numbers(target, tie_embeddings, covariates, copy):
         return Forecaster(covariates=covariates, **parts)
     return EncoderDecoder(
+        copy=copy,
         tie_embeddings=tie_embeddings,
         start_token_id=start_token_id,
         end_token_id=end_token_id,

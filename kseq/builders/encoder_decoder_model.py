@@ -7,6 +7,7 @@ V vocabulary.
 import keras
 from keras import ops
 
+from kseq.builders.copying import check_copying
 from kseq.builders.generation import GenerativeModel
 from kseq.builders.shorthands import as_head, checked_answers, encode
 from kseq.builders.target_tokens import (
@@ -15,7 +16,7 @@ from kseq.builders.target_tokens import (
     check_graph,
     check_tokens,
 )
-from kseq.layers import SequenceEmbedding, SourceDropout, TiedHead
+from kseq.layers import PointerGenerator, SequenceEmbedding, SourceDropout, TiedHead
 from kseq.layers.masking import mask_of
 from kseq.layers.validation import one_of, rate
 
@@ -43,6 +44,7 @@ class EncoderDecoder(GenerativeModel):
         start_token_id=2,
         end_token_id=3,
         source_dropout=0.0,
+        copy=None,
         tokens=None,
         decode=None,
         name="encoder_decoder",
@@ -65,6 +67,7 @@ class EncoderDecoder(GenerativeModel):
                 f"with pad_token_id={source.padding}, target with "
                 f"pad_token_id={target.padding}."
             )
+        check_copying(copy, source, target, decoder, source_dropout)
         head = make_head(head, source, target, tie_embeddings)
         if tokens is None:
             tokens = TargetTokens(start_token_id, end_token_id, tie_embeddings)
@@ -77,13 +80,20 @@ class EncoderDecoder(GenerativeModel):
                 read = SourceDropout(source_dropout, name="source_dropout")(read)
             memory, states = encode(encoder, read)
         embedded = target(tokens(inputs["target"]))
-        if decode is None:
+        if decode is not None:
+            outputs = decode(decoder, embedded, memory, inputs)
+        elif copy is None:
             outputs = decoder(embedded, memory, initial_state=states)
         else:
-            outputs = decode(decoder, embedded, memory, inputs)
+            outputs, weights = decoder(
+                embedded, memory, initial_state=states, return_attention_scores=True
+            )
         logits = checked_answers(
             head, head(outputs), target.vocabulary_size, "vocabulary_size"
         )
+        if copy is not None:
+            given = (outputs, embedded, memory, inputs["source"], weights)
+            logits = copy(logits, *given)
         super().__init__(inputs=inputs, outputs=logits, name=name, **kwargs)
         tokens.note_places((source, target, encoder, decoder, head), self.operations)
         self._find_parts()
@@ -98,6 +108,8 @@ class EncoderDecoder(GenerativeModel):
         source, target = self.source, self.target
         dropouts = (x for x in self.operations if isinstance(x, SourceDropout))
         self.source_dropout = next(dropouts, None)
+        copying = (x for x in self.operations if isinstance(x, PointerGenerator))
+        self.pointer_generator = next(copying, None)
         self.tie_embeddings = tokens.tie_embeddings
         self.start_token_id = tokens.start_token_id
         self.end_token_id = tokens.end_token_id
@@ -145,6 +157,9 @@ class EncoderDecoder(GenerativeModel):
         )
         first = ops.zeros((ops.shape(source)[0], num_beams), "int32")  # B K
         state = {"positions": first, "decoder": state}
+        if self.pointer_generator is not None:
+            copied = self.pointer_generator.start(memory, source, mask)
+            constants = {"decoder": constants, "copied": copied}
         if with_coverage:  # nothing is covered but padding
             shape = ops.shape(memory)[:2]
             is_real = ops.ones(shape, "bool") if mask is None else mask
@@ -156,32 +171,45 @@ class EncoderDecoder(GenerativeModel):
         positions = state["positions"]  # B K
         options = {"positions": positions} if self.target.takes_positions else {}
         inputs = self.target(token_ids, **options)  # B K D
-        has_coverage = "coverage" in state
-        options = {"return_attention_scores": True} if has_coverage else {}
-        outputs, new, *weights = self.decoder.step(
-            inputs, state["decoder"], constants, **options
+        has_coverage, copies = "coverage" in state, self.pointer_generator is not None
+        options = {"return_attention_scores": True} if has_coverage or copies else {}
+        outputs, new, *weights = self.decoder.step(  # the weights B ... K S
+            inputs,
+            state["decoder"],
+            constants["decoder"] if copies else constants,
+            **options,
         )
         state = {**state, "positions": positions + 1, "decoder": new}
         if has_coverage:
-            [weights] = weights  # B ... K S
-            weights = over_heads(ops.cast(weights, "float32"))  # B K S
-            state["coverage"] = state["coverage"] + weights
-        return self.head(outputs), state
+            covered = over_heads(ops.cast(weights[0], "float32"))  # B K S
+            state["coverage"] = state["coverage"] + covered
+        logits = self.head(outputs)  # B K V
+        if copies:
+            given = (outputs, inputs, *weights, constants["copied"])
+            logits = self.pointer_generator.mix(logits, *given)
+        return logits, state
 
     def read(self, source, target, return_attention_scores=False):
         memory, mask, states = self._encode(source)
-        options = {"return_attention_scores": True} if return_attention_scores else {}
+        copies = self.pointer_generator is not None
+        needs_weights = return_attention_scores or copies
+        embedded = self.target(target)
         outputs = self.decoder(
-            self.target(target),
+            embedded,
             memory,
             memory_mask=mask,
             initial_state=states,
-            **options,
+            **({"return_attention_scores": True} if needs_weights else {}),
         )
+        outputs, weights = outputs if needs_weights else (outputs, None)
+        logits = self.head(outputs)
+        if copies:
+            given = (outputs, embedded, memory, source, weights)
+            logits = self.pointer_generator(logits, *given, memory_mask=mask)
         if not return_attention_scores:
-            return self.head(outputs)
+            return logits
         # A prefix decoder reads its own steps besides, behind those of the memory.
-        return self.head(outputs[0]), outputs[1][..., : ops.shape(memory)[1]]
+        return logits, weights[..., : ops.shape(memory)[1]]
 
     def _encode(self, source, without_source=False):
         if self.source is None:  # an empty memory says how many rows there are
@@ -207,6 +235,7 @@ class EncoderDecoder(GenerativeModel):
             "start_token_id": self.start_token_id,
             "end_token_id": self.end_token_id,
             "source_dropout": getattr(self.source_dropout, "dropout", 0.0),
+            "copy": self.pointer_generator and serialize(self.pointer_generator),
             "name": self.name,
             "trainable": self.trainable,
             "head_trainable": self.head.trainable,  # a tied one is made anew
@@ -214,14 +243,15 @@ class EncoderDecoder(GenerativeModel):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        made = (*PARTS, "copy")
         parts = {
-            part: config[part]
+            part: config.get(part)
             and keras.saving.deserialize_keras_object(
                 config[part], custom_objects=custom_objects
             )
-            for part in PARTS
+            for part in made
         }
-        options = {name: value for name, value in config.items() if name not in PARTS}
+        options = {name: value for name, value in config.items() if name not in made}
         is_tied = options["tie_embeddings"] == "all"
         if options.pop("one_embedding", is_tied):
             parts["source"] = parts["target"]

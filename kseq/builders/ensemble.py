@@ -269,6 +269,14 @@ class WritingEnsemble(Ensemble, GenerativeModel):
     def can_be_guided(self):
         return all(model.can_be_guided for model in self.models)
 
+    @property
+    def pointer_generator(self):
+        """That of the first, where all copy by the same alignment; else None."""
+        copying = [getattr(model, "pointer_generator", None) for model in self.models]
+        if None in copying or len({each.alignment for each in copying}) > 1:
+            return None
+        return copying[0]
+
     def start(self, source, num_beams=1, max_length=None, **options):
         begun = [m.start(source, num_beams, max_length, **options) for m in self.models]
         states, constants = map(list, zip(*begun, strict=True))

@@ -253,7 +253,7 @@ def with_first_draw(batch, first):
     return dataclasses.replace(batch, rows=rows)
 
 
-def is_of_numbers(target, tie_embeddings=None, covariates=None):
+def is_of_numbers(target, tie_embeddings=None, covariates=None, copy=None):
     """Tell whether a target is numbers; options of the other kind are refused."""
     if isinstance(target, FeatureEmbedding):
         if tie_embeddings is not None:
@@ -261,6 +261,11 @@ def is_of_numbers(target, tie_embeddings=None, covariates=None):
                 "`tie_embeddings` is for a target of tokens, whose head can use their "
                 f"table. Received: tie_embeddings={tie_embeddings!r} with a "
                 "`FeatureEmbedding`. Leave it out."
+            )
+        if copy is not None:
+            raise ValueError(
+                "`copy` is for a target of tokens, which are words of the source. "
+                f"Received: copy={copy} with a `FeatureEmbedding`. Leave it out."
             )
         return True
     if covariates is not None:

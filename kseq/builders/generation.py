@@ -302,7 +302,7 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
         check_max_length(max_length)
         return Exported(kept(self, GenerateLoop, search, max_length, None))
 
-    def score(self, source, target, batch_size=128):
+    def score(self, source, target, batch_size=128, return_attention_scores=False):
         """The log-probability that the model gives to each target.
 
         Args:
@@ -311,19 +311,27 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
                 token: `(B, T)`, padded, or a list of lists; or N hypotheses for each
                 source, `(B, N, T)`, padded, or as lists, or a `Generation`.
             batch_size: Most rows to work on at a time.
+            return_attention_scores: Whether to return what the model attends to while
+                it reads the target as well.
 
         Returns:
-            NumPy array `(B,)`, or `(B, N)`, of natural logarithms.
+            NumPy array `(B,)`, or `(B, N)`, of natural logarithms; or these and the
+            attention `(B, T, S)`, or `(B, N, T, S)`, with the layers and heads of a
+            Transformer before T.
 
         Raises:
             ValueError: Source and target have different numbers of rows, an id is none
                 of the vocabulary, or a token stands behind the end token or padding.
         """
-        if not isinstance(target, Generation):
-            return self._score(source, target, batch_size)["log_probs"]
-        outputs = self._score(source, target.token_ids, batch_size)
-        exists = target.lengths > 0  # B N
-        return np.where(exists, outputs["log_probs"], -np.inf)
+        is_result = isinstance(target, Generation)
+        token_ids = target.token_ids if is_result else target
+        outputs = self._score(source, token_ids, batch_size, return_attention_scores)
+        log_probs = outputs["log_probs"]
+        if is_result:
+            log_probs = np.where(target.lengths > 0, log_probs, -np.inf)  # B N
+        if return_attention_scores:
+            return log_probs, outputs["attention"]
+        return log_probs
 
     def _score(self, source, target, batch_size, return_attention_scores=False):
         request = ScoreRequest(self, source, target)

@@ -138,7 +138,8 @@ def encoder_decoder(source, target, network="both", **fixed):
         source: As for `kseq.encoder_decoder`: a vocabulary size, or a Space of an
             embedding.
         target: The same.
-        network: As for `many_to_one`, and so are the arguments after it.
+        network: As for `many_to_one`, and so are the arguments after it. Whether to
+            copy may be searched too: `copy=Choice(False, True)`.
 
     Returns:
         A `Space` of `kseq.encoder_decoder`.

@@ -41,6 +41,15 @@ def writer(source=11, target=13, **options):
 plain_writer = functools.cache(writer)  # what trains no weights can share it
 
 
+def copier(source=13, target=13, **options):
+    return writer(source, target, **{"copy": True, **options})
+
+
+def aligned_copier(target):
+    copy = kseq.text.alignment(letters(), letters())
+    return copier(letters().size, target, copy=copy)
+
+
 def small_drawer(**options):
     tokenizer = kseq.image_tokenizer((4, 4, 3), (3, 4), width=4)
     return kseq.text_to_image(11, tokenizer, width=4, **options)
@@ -238,6 +247,38 @@ def called(model):
 
 
 ADVICE = {
+    "a copy without attention": (
+        lambda: copier(decoder=RecurrentDecoder("gru", 3)),
+        'Take `decoder="gru"`, a `RecurrentDecoder` with `attention="bahdanau"`, or a '
+        "`TransformerDecoder` with `cross_attention=True`.",
+        lambda: (
+            copier(decoder="gru"),
+            copier(decoder=RecurrentDecoder("gru", 3, attention="bahdanau")),
+            copier(decoder=TransformerDecoder(1, 1, cross_attention=True), width=4),
+        ),
+    ),
+    "a copy of a picture": (
+        lambda: copier(PatchEmbedding((4, 4, 1), 2, 3)),
+        "Take a `TokenEmbedding`, or its vocabulary size, or leave `copy` out.",
+        lambda: (copier(TokenEmbedding(13, 3)), copier(13), of_pictures()),
+    ),
+    "a copy from another vocabulary": (
+        lambda: copier(11),
+        "Say which id is written for each id of the source: `copy=kseq.text.alignment("
+        "source_vocabulary, target_vocabulary)`.",
+        lambda: aligned_copier(7),
+    ),
+    "a copy by the ids of another vocabulary": (
+        lambda: copier(11, copy=[0, 1]),
+        "Make it of the vocabularies that the model is made for: `kseq.text.alignment("
+        "source_vocabulary, target_vocabulary)`.",
+        lambda: aligned_copier(7),
+    ),
+    "a copy of a source that is dropped": (
+        lambda: copier(source_dropout=0.1),
+        "Leave one of them out.",
+        lambda: (copier(), copier(copy=None, source_dropout=0.1)),
+    ),
     "floats in place of ids": (
         lambda: classify(np.array([[4.0, 5.0]], "float32")),
         NO_IDS,

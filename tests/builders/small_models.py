@@ -9,6 +9,7 @@ import kseq
 from kseq.layers import (
     FeatureEmbedding,
     LuongAttention,
+    PointerGenerator,
     RecurrentDecoder,
     RecurrentEncoder,
     RotaryPositions,
@@ -62,6 +63,18 @@ def transformer_translator():
         target=TokenEmbedding(13, 8, positions="sinusoidal", scale=True),
         decoder=TransformerDecoder(2, 2),
         tie_embeddings="target",
+    )
+
+
+def copier():
+    copy = PointerGenerator([0, 1, 2, 3, 7, 6, 5, 4, 1, 1, -1], coverage=0.5)
+    return kseq.encoder_decoder(11, 13, encoder="gru", copy=copy, width=8)
+
+
+def copying_transformer():
+    parts = {"encoder": "transformer", "decoder": TransformerDecoder(2, 2)}
+    return kseq.encoder_decoder(
+        13, 13, **parts, copy=True, tie_embeddings="all", width=8
     )
 
 
@@ -123,6 +136,8 @@ MODELS = {  # a function that makes the model, and what it reads
     "encoder_decoder, bahdanau": (translator, PAIR),
     "encoder_decoder, luong": (luong_translator, PAIR),
     "encoder_decoder, transformer": (transformer_translator, PAIR),
+    "encoder_decoder that copies": (copier, PAIR),
+    "encoder_decoder that copies, transformer": (copying_transformer, PAIR),
     "one_to_many": (language_model, {"target": TARGET}),
     "one_to_many of a class": (
         conditional_writer,

@@ -41,6 +41,14 @@ def test_ready_spaces_build_at_every_choice(make, shape):
         assert space.build(values).output_shape == shape
 
 
+def test_whether_to_copy_may_be_searched():
+    options = {"encoder": "gru", "decoder": "gru", **SMALL}
+    space = spaces.encoder_decoder(13, 13, copy=Choice(False, True), **options)
+    assert list(space.hyperparameters()) == ["copy"]
+    copies = [space.build({"copy": x}).pointer_generator for x in (False, True)]
+    assert copies[0] is None and copies[1] is not None
+
+
 def test_pictures_have_a_ready_space():
     space = spaces.vision_transformer(
         (4, 4, 1), Choice(2, 4), 3, width=64, num_layers=1
