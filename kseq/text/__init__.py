@@ -10,10 +10,12 @@ its vocabularies in one `.keras` file:
 - `TextToImage`: a `kseq.text_to_image` model; `draw` gives pictures of captions.
 - `load` reads any pipeline that was saved.
 - `read_vectors` reads word2vec, GloVe and fastText files.
+- `alignment`: the ids of one vocabulary in another, for models that copy.
 
 `Hypothesis` and `Label` are what pipelines return, `TokenVectors` what is read.
 """
 
+from kseq.text.copying import alignment
 from kseq.text.images import TextToImage
 from kseq.text.labels import Label, TextToLabels
 from kseq.text.loading import load
@@ -32,6 +34,7 @@ __all__ = [
     "TextWriter",
     "TokenVectors",
     "Vocabulary",
+    "alignment",
     "load",
     "read_vectors",
 ]

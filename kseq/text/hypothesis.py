@@ -15,7 +15,8 @@ class Hypothesis:
     Attributes:
         text: The text, as the target vocabulary decodes it; a list of symbols if that
             vocabulary has `split=None`.
-        tokens: Its T tokens, without the end token.
+        tokens: Its T tokens, without the end token; a word that was copied, and has no
+            token, as it stands in the source.
         log_prob: Its log-probability, the end token counted.
         source_tokens: The S tokens of the source as the model read them; an unknown
             one is U+FFFD.

@@ -5,6 +5,7 @@ Axes in shape comments: B texts, N hypotheses, T target tokens, S source tokens.
 
 import keras
 
+from kseq.text.copying import copied_words, copiers, readable_twice, spelled
 from kseq.text.detokenizing import check_split
 from kseq.text.exporting import (
     check_backend,
@@ -107,8 +108,9 @@ class TextToText(Loadable, keras.Model):
             max_length: Greatest number of tokens of a hypothesis.
             allow_blank: Whether a text may have no token. Nothing is written for it: it
                 has one hypothesis, "" of log-probability 0, so lines stay aligned.
-            ban_unknown: Whether never to write the unknown token, which reads U+FFFD.
-                The model then takes what it finds most probable besides.
+            ban_unknown: Whether never to write the unknown token, which reads U+FFFD,
+                or with `copy=True` as the unknown word of the source that the model
+                attends to most. The model then takes what else it finds most probable.
             **options: What else the model's `generate` takes, such as
                 `return_attention_scores=True`.
 
@@ -120,6 +122,7 @@ class TextToText(Loadable, keras.Model):
 
         Example: see the class.
         """
+        texts = readable_twice(texts)
         rows = encode_some(self.source_vocabulary, texts, allow_blank)
         source_ids = [row for row in rows if row]
         if not source_ids:
@@ -137,6 +140,8 @@ class TextToText(Loadable, keras.Model):
                 result.attention,  # B N ... T S
             )
         )
+        numbers = [number for number, row in enumerate(rows) if row]
+        words = copied_words(self, texts, numbers, source_ids, token_ids, attention)
         written = (
             [
                 self._hypothesis(
@@ -144,6 +149,7 @@ class TextToText(Loadable, keras.Model):
                     token_ids[b, n, : lengths[b, n]],
                     log_probs[b, n],
                     None if attention is None else attention[b, n],
+                    words[b][n],
                 )
                 for n in range(token_ids.shape[1])
             ]
@@ -192,6 +198,7 @@ class TextToText(Loadable, keras.Model):
         ...     ["he"], max_length=5)[0][0].text
         True
         """
+        texts = readable_twice(texts)
         rows = encode_some(self.source_vocabulary, texts, allow_blank)
         source_ids = [row for row in rows if row]
         if not source_ids:
@@ -200,7 +207,9 @@ class TextToText(Loadable, keras.Model):
         tokens = check_can(self.model, "generate_stream").generate_stream(
             source_ids, search=search, max_length=max_length, **options
         )
-        pieces = text_pieces(self.target_vocabulary, tokens, len(source_ids))
+        numbers = [number for number, row in enumerate(rows) if row]
+        copies = copiers(self, texts, numbers, source_ids)
+        pieces = text_pieces(self.target_vocabulary, tokens, copies)
         return self._in_place(pieces, rows)
 
     def score(self, texts, targets, batch_size=128):
@@ -254,7 +263,8 @@ class TextToText(Loadable, keras.Model):
         It gives "texts", `(B, N)`, and "log_probs", `(B, N)`, those of `generate`, the
         best first. A source vocabulary with `split=None` takes symbols, `(B, S)`, rows
         filled up with "". A text without a token, with a NUL or one that is not UTF-8
-        ends the call with an error that names its place.
+        ends the call with an error that names its place. What the target vocabulary
+        lacks reads U+FFFD there, copied or not.
 
         With `format="ctranslate2"` it is a folder of CTranslate2, from tokens to tokens
         as the vocabularies spell them; a token that they lack is `"<unk>"`, as is any
@@ -342,13 +352,14 @@ class TextToText(Loadable, keras.Model):
     def _blank(self):
         return [Hypothesis(self._nothing(), [], 0.0, [])]
 
-    def _hypothesis(self, source_ids, token_ids, log_prob, attention):
+    def _hypothesis(self, source_ids, token_ids, log_prob, attention, words):
         if attention is not None:
             chosen = text_positions(token_ids)
             attention = attention[..., chosen, : len(source_ids)]  # ... T S
+        tokens = spelled(self.target_vocabulary, token_ids, words)
         return Hypothesis(
-            text=self.target_vocabulary.decode([token_ids])[0],
-            tokens=self.target_vocabulary.spell(token_ids),
+            text=self.target_vocabulary.join(tokens),
+            tokens=tokens,
             log_prob=float(log_prob),
             source_tokens=self.source_vocabulary.spell(source_ids),
             attention=attention,

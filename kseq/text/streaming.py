@@ -3,8 +3,9 @@
 import functools
 import unicodedata
 
+from kseq.text.copying import spelled
 from kseq.text.pieces import CONTINUED
-from kseq.text.token_ids import REPLACEMENT
+from kseq.text.token_ids import REPLACEMENT, UNKNOWN
 from kseq.text.tokenizers import COMPOSED
 
 JAMO = (("\u1160", "\u11ff"), ("\ud7b0", "\ud7fb"))  # vowels and final consonants
@@ -20,6 +21,8 @@ class TextStream:
     Args:
         vocabulary: The `Vocabulary` that decodes. With `split=None` the pieces are
             lists of symbols.
+        copy: A function of the ids so far, of which the last is unknown, that gives the
+            word which stands in its place; None where nothing does.
 
     Example:
 
@@ -31,17 +34,21 @@ class TextStream:
     (['', '', '한', '', '', '국'], '')
     """
 
-    def __init__(self, vocabulary):
+    def __init__(self, vocabulary, copy=None):
         self.vocabulary, self.ids, self.given = vocabulary, [], 0
+        self.copy, self.words = copy, {}  # by their places
         self.form = COMPOSED[vocabulary.normalization] or "NFC"
         self.has_bytes = "<0xE2>" in vocabulary.tokens
         self.joining = joining_characters(vocabulary.tokens)
-        if self.has_bytes and vocabulary.normalization:
+        if copy or self.has_bytes and vocabulary.normalization:
             self.joining = every_joining_character()
 
     def push(self, ids):
         """Takes the next tokens; returns what is certain now and was not before."""
-        self.ids += ids
+        for token_id in ids:
+            self.ids.append(token_id)
+            if self.copy and token_id == UNKNOWN:
+                self.words[len(self.ids) - 1] = self.copy(self.ids)
         text = self._text()
         return self._give(text, self._certain(text))
 
@@ -51,7 +58,7 @@ class TextStream:
         return self._give(text, len(text))
 
     def _text(self):
-        return self.vocabulary.decode([self.ids])[0]
+        return self.vocabulary.join(spelled(self.vocabulary, self.ids, self.words))
 
     def _give(self, text, end):
         piece, self.given = text[self.given : end], max(end, self.given)
@@ -75,9 +82,12 @@ class TextStream:
         return len(text) if is_certain else first
 
 
-def text_pieces(vocabulary, tokens, count):
-    """Pieces of B texts, a list of B, for each `(B,)` of a stream that brings some."""
-    streams = [TextStream(vocabulary) for _ in range(count)]
+def text_pieces(vocabulary, tokens, copiers):
+    """Pieces of B texts, a list of B, for each `(B,)` of a stream that brings some.
+
+    For each text there is a function that copies, or None, as for `TextStream`.
+    """
+    streams = [TextStream(vocabulary, copy) for copy in copiers]
     for ids in tokens:
         pieces = [s.push([i]) for s, i in zip(streams, ids.tolist(), strict=True)]
         if any(pieces):

@@ -285,7 +285,7 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
         >>> vocabulary.size, vocabulary.decode(vocabulary.encode(["한국어"]))
         (12, ['한국어'])
         """
-        return [self._tokenizer.join(self.spell(row)) for row in rows_of(ids)]
+        return [self.join(self.spell(row)) for row in rows_of(ids)]
 
     def detokenize(self, ids):
         """Turns token ids back into texts as `decode` does, in a graph of TensorFlow.
@@ -320,6 +320,10 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
         ['b', '�', 'a']
         """
         return self._known().spell(ids)
+
+    def join(self, symbols):
+        """Puts symbols together to a text, as `decode` does."""
+        return self._tokenizer.join(symbols)
 
     def unknown(self, text):
         """Lists the different symbols of one text that the vocabulary lacks.
