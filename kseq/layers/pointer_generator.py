@@ -13,7 +13,7 @@ from kseq.layers import backends
 from kseq.layers.attention import add_kernel
 from kseq.layers.backends import matmul
 from kseq.layers.layer import Layer
-from kseq.layers.masking import apply_mask, as_boolean_mask, step_mask
+from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.sums import precise
 from kseq.layers.validation import not_negative
 
@@ -136,6 +136,7 @@ class PointerGenerator(Layer):
         training=False,
     ):
         check_steps(memory.shape, token_ids.shape, weights.shape)
+        inputs_mask = step_mask(inputs_mask, inputs)
         constants = self.start(memory, token_ids, memory_mask)
         if training and self.coverage:
             self._add_coverage_loss(copy_attention(weights), inputs_mask)
@@ -192,7 +193,7 @@ class PointerGenerator(Layer):
         weights = precise(weights)  # B T S
         is_real = ops.ones_like(weights[..., :1])  # B T 1
         if inputs_mask is not None:
-            mask = ops.expand_dims(as_boolean_mask(inputs_mask), -1)
+            mask = ops.expand_dims(inputs_mask, -1)
             weights, is_real = (ops.where(mask, x, 0.0) for x in (weights, is_real))
         covered = ops.cumsum(weights, axis=1) - weights  # equation 10
         losses = ops.minimum(weights, covered)  # equation 12
