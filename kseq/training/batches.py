@@ -34,6 +34,7 @@ def batches(
     steps=None,
     shard=None,
     max_length=None,
+    aligned=True,
     **kwargs,
 ):
     """Batches for a model that reads sequences: `kseq.many_to_one`, `many_to_many`.
@@ -80,6 +81,9 @@ def batches(
             and `batch_tokens` are of all parts together. The parts have as many rows:
             of those that are left over, `count - 1` at most, an epoch does without.
         max_length: Longer rows are left out. None leaves none out.
+        aligned: Whether rows of labels have one for each step of the inputs. False for
+            rows of their own lengths, ids that are filled up with 0, from which a model
+            with `head="ctc"` learns; a weight is then of a whole row.
         **kwargs: `workers` (2 threads), `use_multiprocessing` and `max_queue_size` of
             `keras.utils.PyDataset`.
 
@@ -120,24 +124,32 @@ def batches(
             "steps": steps,
             "shard": shard,
             "max_length": max_length,
+            "aligned": aligned,
         }
         return EpochBatches(batches, (inputs, labels), options, **kwargs)
     pad_token_id = integer("pad_token_id", pad_token_id)
     kinds = ["ids", "features", "vector", "picture"]
     inputs = checked_rows("inputs", inputs, kinds, pad_token_id)
-    kinds = ["class", "number", "vector", "ids", "features"]
-    labels = checked_rows("labels", labels, kinds)
+    kinds = ["class", "number", "vector", "ids", "features"] if aligned else ["ids"]
+    labels = checked_rows("labels", labels, kinds, None if aligned else 0)
     if len(inputs) != len(labels):
         raise ValueError(
             "`inputs` and `labels` must have the same number of rows. Received: "
             f"{len(inputs)} rows of inputs, {len(labels)} of labels."
         )
-    if is_sequence(labels[0]):
+    if aligned and is_sequence(labels[0]):
         labels = _cut_to_inputs(inputs, labels)
+    if not aligned and class_weight is not None:
+        raise ValueError(
+            "`class_weight` needs a label for each row, or for each step. Received: "
+            f"class_weight={class_weight!r} with aligned=False. Give a `sample_weight`."
+        )
+    weighed = labels if aligned else np.zeros(len(labels), "int32")
     return _Batches(
         inputs,
         labels,
-        label_weights(labels, sample_weight, class_weight),
+        aligned,
+        label_weights(weighed, sample_weight, class_weight),
         padding_of(inputs, pad_token_id, padding),
         batch_size,
         shuffle,
@@ -166,7 +178,8 @@ def _cut_to_inputs(inputs, labels):
         raise ValueError(
             "`labels` must be one label for each step of the inputs, or one for "
             f"each row. Received: labels[{index}] with {len(labels[index])} labels, "
-            f"inputs[{index}] of shape {inputs[index].shape}."
+            f"inputs[{index}] of shape {inputs[index].shape}. Shorter rows, from which "
+            "CTC learns, come with `aligned=False`."
         )
     if isinstance(labels, FlatRows):
         return labels.cut(lengths)
@@ -220,17 +233,18 @@ class EpochBatches(BatchDataset):
 
 
 class _Batches(LengthBatches):
-    def __init__(self, inputs, labels, weights, padding, *args, **kwargs):
+    def __init__(self, inputs, labels, aligned, weights, padding, *args, **kwargs):
         self.inputs = inputs
         self.labels = labels
         self.weights = weights
         self.padding = padding
-        super().__init__([steps_of(inputs)], *args, **kwargs)
+        own = [] if aligned else [lengths_of(labels)]
+        super().__init__([*own, steps_of(inputs)], *args, **kwargs)
 
     def make_batch(self, rows, lengths):
-        [length] = lengths
+        length = lengths[-1]
         inputs = stacked(self.inputs, rows, length, self.padding)
-        labels = stacked(self.labels, rows, length, 0)
+        labels = stacked(self.labels, rows, lengths[0], 0)
         if self.weights is None:
             return inputs, labels  # B S ..., B ... or B S ...
         return inputs, labels, stacked_weights(self.weights, rows, length)  # B or B S

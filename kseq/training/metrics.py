@@ -138,6 +138,7 @@ class TokenAccuracy(_Rate):
 class ExactMatch(_Rate):
     """Fraction of the sequences whose every real token the logits put first.
 
+    Or of those that are read as they are, where ids are given, as for a model with CTC.
     A row without a real token is no sequence and does not count.
 
     Args:
@@ -150,6 +151,7 @@ class ExactMatch(_Rate):
         y_true: Integer token ids, `(B, T)`.
         y_pred: Logits, `(B, T, V)`. A Keras mask on them, True where a step counts,
             leaves out further tokens.
+            Or integer token ids of a hypothesis, `(B, H)`, without its padding.
         sample_weight: Weights of the sequences, `(B,)`.
 
     Returns:
@@ -176,8 +178,12 @@ class ExactMatch(_Rate):
         super().__init__(pad_token_id, name, dtype)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        best, real = _best_tokens(y_true, y_pred, self.pad_token_id)
-        wrong = ops.any(real & (best != ops.cast(y_true, "int32")), axis=1)  # B
+        if _is_ids(y_pred):
+            real = y_true != self.pad_token_id
+            wrong = edit_distance(y_true, y_pred, self.pad_token_id) > 0  # B
+        else:
+            best, real = _best_tokens(y_true, y_pred, self.pad_token_id)
+            wrong = ops.any(real & (best != ops.cast(y_true, "int32")), axis=1)  # B
         sequences = ops.any(real, axis=1)  # B
         weights = _row_weights(sample_weight, self.sum_dtype)
         self.add(sequences & ~wrong, sequences, weights)
@@ -258,6 +264,12 @@ def _counts(token_ids, pad_token_id, end_token_id):
         return real
     ends = ops.cumsum(ops.cast(token_ids == end_token_id, "int32"), axis=1)
     return real & (ends == 0)
+
+
+def _is_ids(y_pred):
+    """Whether these are integers `(B, H)`."""
+    is_integer = "int" in keras.backend.standardize_dtype(y_pred.dtype)
+    return is_integer and len(y_pred.shape) == 2
 
 
 def _best_tokens(y_true, y_pred, pad_token_id):

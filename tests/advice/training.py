@@ -212,6 +212,11 @@ ADVICE = {
         "Put the start and end tokens around every target.",
         lambda: teacher_forcing(SOURCE, [[2, 4, 3], [2, 5, 3]])[0],
     ),
+    "a row of labels shorter than its steps": (
+        lambda: batches([[4, 5, 6]], [[1, 2]]),
+        "Shorter rows, from which CTC learns, come with `aligned=False`.",
+        lambda: batches([[4, 5, 6]], [[1, 2]], aligned=False)[0],
+    ),
     "the weight of a number": (
         lambda: batches(SOURCE, [0.5, 1.5], class_weight={0: 2.0}),
         "Give a `sample_weight`.",

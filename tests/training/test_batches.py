@@ -161,3 +161,35 @@ def test_a_model_learns_from_rows_that_each_epoch_has_anew():
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(batches(rows, [0, 1] * 4, 4), epochs=3, verbose=0)
     assert seen[:3] == [0, 1, 2]
+
+
+def test_rows_of_labels_may_have_lengths_of_their_own():
+    words, _ = sentences()
+    rows = [[1 + row] * (row % 4) for row in range(53)]
+    rows[3] = np.array([4, 4, 4, 0, 0])  # padded already
+    data = batches(words, rows, 7, length_multiple=1, aligned=False)
+    seen = {}
+    for inputs, labels in data:
+        assert labels.dtype == "int32" and labels.shape[1] <= 4  # of 3
+        for source, label in zip(inputs, labels, strict=True):
+            seen[int(source[0]) - 7] = [x for x in label.tolist() if x]
+    assert seen == {row: [1 + row] * (row % 4) for row in range(53)}
+    weights = np.arange(53)
+    for inputs, _, found in batches(
+        words, rows, 7, aligned=False, sample_weight=weights
+    ):
+        assert (found == inputs[:, 0] - 7).all()
+    pictures = random_array(3, 4, 6, 1)
+    data = batches(pictures, [[1, 2], [3], []], shuffle=False, aligned=False)
+    [(_, labels)] = data
+    assert labels.tolist() == [[1, 2], [3, 0], [0, 0]]
+    assert len(batches(lambda epoch: words, lambda epoch: rows, 7, aligned=False)) == 8
+
+
+def test_what_weighs_labels_one_by_one_is_refused_for_rows_of_their_own():
+    with pytest.raises(ValueError, match="class_weight={1: 2.0} with aligned=False"):
+        batches([[5, 6]], [[1]], aligned=False, class_weight={1: 2.0})
+    with pytest.raises(ValueError, match=r"`sample_weight` must be .*\[0\] of shape"):
+        batches([[5, 6]], [[1]], aligned=False, sample_weight=[[1.0, 2.0]])
+    with pytest.raises(ValueError, match="`labels` must be rows of token ids"):
+        batches([[5, 6]], [1.5], aligned=False)

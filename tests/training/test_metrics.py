@@ -220,8 +220,8 @@ def test_an_end_that_is_no_id_is_an_error():
         EditDistanceRate(end_token_id="</s>")
 
 
-@pytest.mark.parametrize("metric", [TokenAccuracy(), ExactMatch()])
-def test_token_ids_in_place_of_logits_are_an_error(metric):
+def test_token_ids_in_place_of_logits_are_an_error():
+    metric = TokenAccuracy()
     with pytest.raises(ValueError, match=r"y_pred of shape \(11, 7\)"):
         metric.update_state(sequences(2, B, T), sequences(2, B, T))
 
