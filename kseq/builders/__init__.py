@@ -1,6 +1,7 @@
 """Builders: functions that wire layers into Keras models."""
 
 from kseq.builders.average import average
+from kseq.builders.ctc import CTCModel
 from kseq.builders.encoder_decoder import encoder_decoder
 from kseq.builders.encoder_decoder_model import EncoderDecoder
 from kseq.builders.ensemble import ensemble
@@ -18,6 +19,7 @@ from kseq.builders.text_to_image import Drawings, TextToImageModel, text_to_imag
 from kseq.builders.vision_transformer import vision_transformer
 
 __all__ = [
+    "CTCModel",
     "Drawings",
     "EncoderDecoder",
     "Forecast",

@@ -8,12 +8,13 @@ import functools
 import keras
 from keras import ops
 
-from kseq.layers import CRF, backends
+from kseq.builders.own_loss import Given, OwnLoss
+from kseq.layers import CRF, CTC, backends
 from kseq.layers.masking import mask_of
 from kseq.layers.validation import shapes_compatible
 
 
-class CRFOutputs:
+class CRFOutputs(OwnLoss):
     """A base of functional models whose last layer may be a `kseq.layers.CRF`.
 
     Such a model gives potentials when it is called, from which the CRF computes all
@@ -24,6 +25,13 @@ class CRFOutputs:
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        if any(isinstance(x, CTC) for x in self.operations):
+            raise ValueError(
+                "A model that ends with a CTC must be a `kseq.builders.CTCModel`, "
+                f"which reads labels. Received: a {type(self).__name__} with a CTC. "
+                "Make it of the same inputs and outputs: "
+                "`kseq.builders.CTCModel(inputs, outputs)`."
+            )
         within = [x for x in self.operations[:-1] if isinstance(x, CRF)]
         if within or (self.crf is not None and len(self.outputs) > 1):
             names = [x.name for x in self.operations[-3:]]
@@ -40,31 +48,12 @@ class CRFOutputs:
         last = self.operations[-1]
         return last if isinstance(last, CRF) else None
 
-    @functools.wraps(keras.Model.compile)
-    def compile(self, optimizer="rmsprop", loss=None, *args, **kwargs):
-        if self.crf is not None and loss is not None:
-            raise ValueError(
-                "`loss` must be None for a model that ends with a CRF, which has its "
-                f"own. Received: loss={loss!r}. Leave it out: "
-                '`model.compile("adam")`.'
-            )
-        super().compile(optimizer, loss, *args, **kwargs)
+    @property
+    def loss_head(self):
+        return self.crf
 
-    def compile_from_config(self, config):
-        # Keras leaves it to a class whose `compile` is its own.
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.optimizer is not None and self.built:
-            self.optimizer.build(self.trainable_variables)
-
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        if self.crf is None:
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
-        loss = mean_loss(self.crf, y, y_pred, sample_weight)
-        if self.losses:
-            loss = loss + super().compute_loss(x, y, y_pred, sample_weight, training)
-        return loss
+    def own_loss(self, y, y_pred, sample_weight):
+        return mean_loss(self.crf, y, y_pred, sample_weight)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if self.crf is not None and len(self.metrics) > 1:  # more than the loss
@@ -170,16 +159,6 @@ class Masked(keras.layers.Layer):
 
     def call(self, inputs):
         return ops.copy(inputs["scores"])
-
-
-class Given(keras.losses.Loss):
-    """The mean of losses that are given."""
-
-    def __init__(self, dtype):
-        super().__init__(reduction="mean_with_sample_weight", dtype=dtype)
-
-    def call(self, y_true, y_pred):
-        return y_pred
 
 
 def mean_loss(crf, labels, potentials, sample_weight):

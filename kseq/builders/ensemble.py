@@ -107,11 +107,12 @@ def check_models(models):
                 "`models` must hold functional models, or Sequential ones with a "
                 f"`keras.Input`. Received: {model!r}."
             )
-        if getattr(model, "crf", None) is not None:
+        head = getattr(model, "loss_head", None)
+        if head is not None:
             raise ValueError(
                 "A model of an ensemble must give logits, of which probabilities are "
-                f"made. Received: {model.name}, which ends with a CRF, and so gives "
-                "potentials. Build it without `head`."
+                f"made, and learn by a loss. Received: {model.name}, which ends with a "
+                f"{type(head).__name__}, and has its own. Build it without `head`."
             )
         if isinstance(model, Forecaster):
             raise ValueError(

@@ -6,6 +6,7 @@ Axes in shape comments: B batch, S steps, D features, U units.
 import keras
 
 from kseq.builders.crf import CRFOutputs
+from kseq.builders.ctc import CTCModel
 from kseq.builders.shorthands import (
     as_embedding,
     as_encoder,
@@ -14,6 +15,7 @@ from kseq.builders.shorthands import (
     checked_steps,
 )
 from kseq.builders.token_inputs import TokenInputs
+from kseq.layers import CTC
 from kseq.layers.saving import WholeFiles
 from kseq.layers.step_labels import StepLabels
 from kseq.layers.validation import rate
@@ -55,7 +57,10 @@ def many_to_many(
             gives float32 logits. `"crf"` is short for `kseq.layers.CRF(num_outputs)`,
             which knows which labels go together, and has a loss of its own: compile
             without one. Then a call gives potentials, and `predict` the scores of the
-            best paths, whose highest are the best labels (`ManyToMany`).
+            best paths, whose highest are the best labels (`ManyToMany`). `"ctc"` is
+            short for `kseq.layers.CTC(num_outputs)`, which reads a row of labels that
+            is shorter than the sequence: then the model is a `CTCModel`, which has a
+            loss of its own too, `generate` and `score`; id 0 is the blank, and padding.
         name: Name of the model.
 
     Returns:
@@ -88,9 +93,23 @@ def many_to_many(
     >>> model.predict(words, verbose=0).argmax(axis=-1).shape  # the best paths
     (2, 3)
 
+    With CTC, letters are read from the columns of a line that nobody has cut:
+
+    >>> columns = kseq.layers.FeatureEmbedding(num_features=4, width=8)
+    >>> model = kseq.many_to_many(columns, num_outputs=27, width=8, head="ctc")
+    >>> model.compile("adam", metrics=[kseq.training.EditDistanceRate()])
+    >>> lines, letters = np.ones((2, 9, 4)), np.array([[3, 1, 2], [20, 15, 0]])
+    >>> history = model.fit(lines, letters, verbose=0)
+    >>> model.generate(lines).token_ids.shape[:2]  # the best path of each
+    (2, 1)
+    >>> found = model.generate(lines, kseq.decoding.BeamSearch(4), max_length=5)
+    >>> bool(np.allclose(model.score(lines, found), found.log_probs, atol=1e-4))
+    True
+
     References:
         - [Graves, 2012](https://doi.org/10.1007/978-3-642-24797-2)
         - [Huang et al., 2015](https://arxiv.org/abs/1508.01991) (with a CRF)
+        - [Graves et al., 2006](https://doi.org/10.1145/1143844.1143891) (with CTC)
     """
     encoder = as_encoder(encoder, width, name="encoder")
     embedding = as_embedding(source, width, name="embedding", reader=encoder)
@@ -102,7 +121,8 @@ def many_to_many(
     source = embedding.symbolic_input("source")
     steps = checked_steps(encoder, encoder(embedding(source)))  # B S U
     answers = checked_answers(head, head(dropout(steps)), num_outputs)
-    return ManyToMany(source, answers, name=name)
+    kind = CTCModel if isinstance(head, CTC) else ManyToMany
+    return kind(source, answers, name=name)
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -18,11 +18,11 @@ def source_rows(model, source, num_rows=None):
     A model without a source takes the number of rows; it may be left out where another
     input says it.
     """
-    if "source" not in model.input:
+    symbol = source_symbol(model)
+    if symbol is None:
         if source is not None or num_rows is None:
             num_rows = number_of_rows(source)
         return [[]] * num_rows
-    symbol = model.input["source"]
     if model.source_padding is None:
         return alike_rows(source, symbol, model.source_size, model.source_length)
     rows = token_rows("source", source)
@@ -31,6 +31,12 @@ def source_rows(model, source, num_rows=None):
         lengths = num_steps(rows, model.source_padding)
         check_lengths("source", lengths, model.source_length)
     return check_ids("source", rows, model.source_size)
+
+
+def source_symbol(model):
+    """The symbolic input that is the source, or None."""
+    inputs = model.input
+    return inputs.get("source") if isinstance(inputs, dict) else inputs
 
 
 def number_of_rows(source):

@@ -9,6 +9,7 @@ import keras
 
 from kseq.layers import (
     CRF,
+    CTC,
     AttentionPooling,
     ClassTokenPooling,
     ConvEncoder,
@@ -28,6 +29,7 @@ from kseq.layers.validation import one_of, positive_integer
 NETWORKS = ("rnn", "lstm", "gru", "transformer")
 ENCODERS = (*NETWORKS, "conv")
 CONVOLUTIONAL = ("cnn", "tcn", "conv1d", "convolution", "convolutional", "wavenet")
+STEP_HEADS = {"crf": CRF, "ctc": CTC}
 POOLINGS = {
     "mean": MeanPooling,
     "max": MaxPooling,
@@ -145,11 +147,11 @@ def as_head(part, num_outputs):
 
 
 def as_step_head(part, num_outputs):
-    """`"crf"` is short for `CRF(num_outputs)` in float32; else as `as_head`."""
+    """`"crf"` is short for `CRF(num_outputs)` in float32, and so is `"ctc"`."""
     num_outputs = positive_integer("num_outputs", num_outputs)
     if isinstance(part, str):
-        one_of("head", part, ("crf",))
-        return CRF(num_outputs, dtype="float32", name="head")
+        head = STEP_HEADS[one_of("head", part, tuple(STEP_HEADS))]
+        return head(num_outputs, dtype="float32", name="head")
     return as_head(part, num_outputs)
 
 

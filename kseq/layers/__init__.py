@@ -5,6 +5,7 @@ from kseq.layers.caption_loss import CaptionLoss
 from kseq.layers.conditions import ClassEmbedding, VectorEmbedding
 from kseq.layers.convolution import ConvEncoder
 from kseq.layers.crf import CRF
+from kseq.layers.ctc import CTC
 from kseq.layers.decoder import Decoder
 from kseq.layers.dropout import Dropout, SourceDropout
 from kseq.layers.embeddings import FeatureEmbedding, TokenEmbedding
@@ -64,6 +65,7 @@ __all__ = [
     "BahdanauAttention",
     "Bidirectional",
     "CRF",
+    "CTC",
     "CaptionLoss",
     "ClassEmbedding",
     "ClassToken",

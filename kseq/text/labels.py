@@ -275,6 +275,13 @@ def checked_labels(labels):
 
 def checked_model(model, labels, vocabulary):
     """Returns the model, if it fits the labels and the vocabulary."""
+    if hasattr(model, "ctc"):
+        raise ValueError(
+            "`model` must give a label for each text, or for each of its tokens. "
+            f"Received: {model.name}, which ends with a CTC, whose labels belong to no "
+            "token. Take `kseq.text.TextToText(model, vocabulary, labels)`, where the "
+            "labels are a vocabulary."
+        )
     shape = getattr(model, "output_shape", None)
     is_shape = isinstance(shape, tuple) and len(shape) in (2, 3)
     if not is_shape or shape[-1] != len(labels):

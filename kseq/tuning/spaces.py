@@ -106,7 +106,8 @@ def many_to_many(source, num_outputs, network="both", **fixed):
 
     Args:
         source: As for `many_to_one`, and so are the arguments after it. Labels may be
-            searched with and without a CRF: `head=Choice(None, "crf")`.
+            searched with and without a CRF: `head=Choice(None, "crf")`. With
+            `head="ctc"` they are shorter rows than the source.
 
     Returns:
         A `Space` of `kseq.many_to_many`.

@@ -44,8 +44,8 @@ class Training(Space):
             `fit` as it is.
         **options: What Keras' `compile` and `fit` take: `optimizer`, `loss`, `metrics`,
             `epochs`, `callbacks`, ... A layer, optimizer, metric or callback is a
-            Space, for it is made anew for each trial. A model that ends with a CRF,
-            which is its own loss, is compiled without the `loss`.
+            Space, for it is made anew for each trial. A model that ends with a CRF or
+            a CTC, which is its own loss, is compiled without the `loss`.
 
     Raises:
         ValueError: An option is one of neither `compile` nor `fit`.
@@ -102,7 +102,7 @@ class Training(Space):
         build = self.builder(values)
         model = build(self.model)
         options = build(self.compile_options)
-        if getattr(model, "crf", None) is not None:
+        if getattr(model, "loss_head", None) is not None:
             options.pop("loss", None)  # that of the other heads
         model.compile(**options)
         if model.built:  # else weights that are loaded leave the optimizer's behind

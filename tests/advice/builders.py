@@ -68,6 +68,22 @@ def behind_a_crf():
     return steps, 2 * kseq.layers.CRF(2)(steps)
 
 
+def ending_with_ctc():
+    steps = keras.Input((None, 3))
+    return steps, kseq.layers.CTC(2)(steps)
+
+
+def behind_a_ctc():
+    steps, logits = ending_with_ctc()
+    return steps, 2 * logits
+
+
+def train_reader(sample_weight):
+    model = tagger(head="ctc")
+    model.compile(**UNTRAINED)
+    model.train_on_batch(IDS, np.array([[1, 0], [1, 0]]), sample_weight=sample_weight)
+
+
 def write(model=None, source=IDS, search=None, max_length=3, **options):
     model = plain_writer() if model is None else model
     with eagerly():
@@ -619,6 +635,32 @@ ADVICE = {
         lambda: kseq.builders.ManyToMany(*behind_a_crf()),
         "Take a `keras.Model`, and train it with `crf.negative_log_likelihood`.",
         lambda: keras.Model(*behind_a_crf()),
+    ),
+    "a CTC within a model": (
+        lambda: kseq.builders.CTCModel(*behind_a_ctc()),
+        "Take a `keras.Model`, and train it with `ctc.negative_log_likelihood`.",
+        lambda: keras.Model(*behind_a_ctc()),
+    ),
+    "a CTC at the end of a tagger": (
+        lambda: kseq.builders.ManyToMany(*ending_with_ctc()),
+        "Make it of the same inputs and outputs: "
+        "`kseq.builders.CTCModel(inputs, outputs)`.",
+        lambda: kseq.builders.CTCModel(*ending_with_ctc()),
+    ),
+    "a weight for each label of CTC": (
+        lambda: train_reader(np.ones((2, 2))),
+        "Take the mean over the labels.",
+        lambda: train_reader(np.ones((2, 2)).mean(axis=1)),
+    ),
+    "rules for the best path": (
+        lambda: write(tagger(head="ctc"), prefix=[[1], [1]]),
+        "Take `search=kseq.decoding.BeamSearch(8)`.",
+        lambda: write(tagger(head="ctc"), search=BeamSearch(8), prefix=[[1], [1]]),
+    ),
+    "attention of CTC": (
+        lambda: write(tagger(head="ctc"), search=BeamSearch(2, coverage_penalty=1.0)),
+        "Leave it out.",
+        lambda: write(tagger(head="ctc"), search=BeamSearch(2)),
     ),
     "an ensemble of potentials": (
         lambda: kseq.ensemble([tagger(head="crf")]),

@@ -9,6 +9,7 @@ from keras import ops
 import kseq
 from kseq.layers import (
     CRF,
+    CTC,
     GRU,
     RNN,
     BahdanauAttention,
@@ -59,6 +60,10 @@ def crf():
 
 def likelihood(labels, potentials, mask=None):
     return crf().negative_log_likelihood(labels, potentials, mask)
+
+
+def spell(labels):
+    return CTC(K).negative_log_likelihood(np.array(labels), LOGITS)
 
 
 TAGS = np.array([[0, 1, 2], [2, 1, 9]])
@@ -494,6 +499,26 @@ ADVICE = {
         lambda: likelihood(TAGS, LOGITS),
         "Mask the steps that have no label.",
         lambda: likelihood(TAGS, LOGITS, TAGS != 9),
+    ),
+    "labels of CTC without room": (
+        lambda: CTC(K).negative_log_likelihood(
+            np.array([[1, 1, 1], [2, 0, 0]]), LOGITS
+        ),
+        "Leave such rows out, or let the encoder keep more steps.",
+        lambda: CTC(K).negative_log_likelihood(
+            np.array([[1, 2, 1], [2, 0, 0]]), LOGITS
+        ),
+    ),
+    "a label that CTC lacks": (
+        lambda: CTC(K).log_likelihood(TAGS + 1, LOGITS),
+        "Make the head for one label more than the greatest: "
+        "`num_labels=int(labels.max()) + 1`.",
+        lambda: CTC(11).log_likelihood(TAGS + 1, random_array(B, T, 11)),
+    ),
+    "what a CTC did not give": (
+        lambda: CTC(K).best_path(MEMORY),
+        "Call it first: `logits = ctc(inputs)`.",
+        lambda: CTC(K).best_path(CTC(K)(MEMORY)),
     ),
     "a number for names of labels": (
         lambda: CRF(labels=K),

@@ -38,6 +38,10 @@ def with_a_crf(labels):
     return TextToLabels(model, WORDS, labels)
 
 
+def reader_with_ctc():
+    return kseq.many_to_many(WORDS.size, WORDS.size, "rnn", width=3, head="ctc")
+
+
 def train_by_paths(model):
     model.compile("sgd", run_eagerly=True, jit_compile=False)
     model.train_on_batch(np.array([[4, 5]]), np.array([[0, 1]]))
@@ -340,6 +344,12 @@ ADVICE = {
         lambda: with_a_crf(["a", "b"]),
         "Give both the same list.",
         lambda: with_a_crf(["name", "verb"]),
+    ),
+    "labels of texts by CTC": (
+        lambda: TextToLabels(reader_with_ctc(), WORDS, ["a", "b"]),
+        "Take `kseq.text.TextToText(model, vocabulary, labels)`, where the labels are "
+        "a vocabulary.",
+        lambda: TextToText(reader_with_ctc(), WORDS, WORDS),
     ),
     "a pipeline compiled in place of its model": (
         lambda: train_by_paths(with_a_crf(["name", "verb"])),

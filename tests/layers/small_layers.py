@@ -71,6 +71,7 @@ POSITION_WISE = {
     "TiedHead": of_inputs(lambda: layers.TiedHead(layers.TokenEmbedding(11, 6))),
     "FactorizedHead": of_inputs(lambda: layers.FactorizedHead((4, 3), rank=2)),
     "CRF": of_inputs(lambda: layers.CRF(5)),
+    "CTC": of_inputs(lambda: layers.CTC(5)),
     "ForecastHead": of_inputs(lambda: layers.ForecastHead("mean", 3)),
     "ForecastHead, quantiles": of_inputs(lambda: layers.ForecastHead("quantiles", 3)),
     "Dropout": Case(lambda: layers.Dropout(0.2), {"inputs": 6}),

@@ -280,12 +280,12 @@ def test_a_limit_must_be_a_positive_number(limit):
         training().limited(max_memory=limit)
 
 
-def test_a_head_is_searched_and_a_crf_takes_no_loss():
-    heads = Choice(None, "crf")
+def test_a_head_is_searched_and_one_with_a_loss_takes_none():
+    heads = Choice(None, "crf", "ctc")
     model = Space(kseq.many_to_many, 7, 2, "rnn", width=3, head=heads)
     space = training(model=model, optimizer="sgd")
     for head in heads.labels:
         compiled = space.build({"model/head": head})
-        assert (compiled.loss is None) == (head == "crf")
+        assert (compiled.loss is None) == (head in ("crf", "ctc"))
         loss, _ = compiled.train_on_batch(np.array([[4, 5]]), np.array([[0, 1]]))
         assert np.isfinite(loss)

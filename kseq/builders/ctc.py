@@ -1,0 +1,351 @@
+"""Models that end with CTC: a sequence in, a shorter row of labels out.
+
+Axes in shape comments: B batch, N hypotheses, S steps, T labels of a row, V labels with
+the blank.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq.builders.generate_loop import GenerateLoop, kept, run
+from kseq.builders.own_loss import Given, OwnLoss
+from kseq.builders.requests import GenerateRequest, Request, ScoreRequest, rounded_up
+from kseq.builders.row_checks import rows_of_batches, source_rows
+from kseq.builders.searches import as_search, refuse_options
+from kseq.builders.token_inputs import TokenInputs
+from kseq.decoding import Generation, MaximumLength
+from kseq.decoding.loop import check_max_length
+from kseq.layers import CTC, SequenceEmbedding, backends
+from kseq.layers.masking import mask_of
+from kseq.layers.saving import WholeFiles
+from kseq.layers.step_labels import StepLabels
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
+    """The functional model that `kseq.many_to_many(..., head="ctc")` returns.
+
+    Called with inputs and outputs it makes one of layers of your own, of which the last
+    is a `kseq.layers.CTC`. It is trained on rows of labels, padded with 0, that are
+    shorter than its steps or as long, `(B, T)`. Its loss is minus the logarithm of the
+    probability of a row, the mean over the rows of a batch, each by its weight;
+    `compile` takes no loss. A call, `predict` and `export` give logits for each step,
+    metrics have what the best path spells: `kseq.training.EditDistanceRate()`, the
+    label error rate, and `ExactMatch()`.
+
+    Args:
+        inputs: Symbolic input, as for `keras.Model`.
+        outputs: Symbolic output, of the CTC.
+        name: Name of the model.
+
+    Raises:
+        ValueError: The last layer is no CTC, or not the only output.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from kseq.builders import CTCModel
+    >>> from kseq.layers import CTC
+    >>> columns = keras.Input((None, 4))
+    >>> steps = keras.layers.GRU(8, return_sequences=True)(columns)
+    >>> model = CTCModel(columns, CTC(num_labels=5)(steps))
+    >>> model.compile("adam")
+    >>> lines, labels = np.ones((2, 7, 4)), np.array([[1, 4, 4], [3, 0, 0]])
+    >>> history = model.fit(lines, labels, verbose=0)
+    >>> model.generate(lines).token_ids.shape[:2]  # one row for each line
+    (2, 1)
+    >>> model.score(lines, labels).shape
+    (2,)
+    """
+
+    start_token_id = pad_token_id = 0
+    target_length = None
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.operations[-1], CTC) or len(self.outputs) > 1:
+            names = [x.name for x in self.operations[-3:]]
+            raise ValueError(
+                "A CTC must be the last layer of a `CTCModel`, and its only output. "
+                f"Received: a model that ends with {names}, {len(self.outputs)} "
+                "outputs. Take a `keras.Model`, and train it with "
+                "`ctc.negative_log_likelihood`."
+            )
+
+    @property
+    def ctc(self):
+        """The CTC that the model ends with."""
+        return self.operations[-1]
+
+    loss_head = ctc
+
+    @property
+    def source(self):
+        """The embedding that reads the input, or None where none of kseq does."""
+        kinds = (x for x in self.operations if isinstance(x, SequenceEmbedding))
+        return next(kinds, None)
+
+    @property
+    def source_size(self):
+        return getattr(self.source, "vocabulary_size", None)
+
+    @property
+    def source_length(self):
+        return getattr(self.source, "num_positions", None)
+
+    @property
+    def source_padding(self):
+        return getattr(self.source, "padding", None)
+
+    @property
+    def target_size(self):
+        return self.ctc.num_labels
+
+    @property
+    def end_token_id(self):
+        return self.ctc.end_token_id
+
+    def own_loss(self, y, y_pred, sample_weight):
+        losses = self.ctc.negative_log_likelihood(y, y_pred)  # B
+        weights = row_weights(sample_weight, losses)
+        dtype = keras.backend.standardize_dtype(losses.dtype)
+        # Keras scales it for a strategy of TensorFlow.
+        loss = Given(dtype)(losses, losses, weights)
+        return loss * backends.share_of_replica(ops.sum(weights))
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        if len(self.metrics) > 1 and len(y_pred.shape) == 3:  # more than the loss
+            y_pred = BestPath(self.ctc)(y_pred)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def compute_loss_and_updates(self, *args, **kwargs):
+        # JAX alone has it. There metrics do not know the mask.
+        loss, (unscaled, y_pred, *rest) = super().compute_loss_and_updates(
+            *args, **kwargs
+        )
+        if len(self.metrics) > 1:
+            mask, y_pred = mask_of(y_pred), ops.stop_gradient(y_pred)
+            y_pred = self.ctc.best_path(y_pred, mask)
+        return loss, (unscaled, y_pred, *rest)
+
+    def generate(
+        self,
+        source,
+        search=None,
+        max_length=None,
+        batch_size=128,
+        prefix=None,
+        jit_compile=None,
+        constraints=(),
+        **options,
+    ):
+        """Reads the labels of each source.
+
+        Without a search they are what the best path spells, of which `log_probs` has
+        the exact probability. With one they are written label by label, each by its
+        exact probability given those before it, summed over all paths: any search of
+        `kseq.decoding` serves. `BeamSearch(8)` is prefix search: what it finds has its
+        exact probability, and with enough beams it is the most probable row of all;
+        with fewer a better one may have been dropped on the way.
+
+        Constraints are on labels, and all of them serve; where one counts tokens, the
+        end is one: `MinimumLength(4)` is three labels at least. `RepetitionPenalty`
+        takes log-probabilities for logits. What needs attention (a coverage penalty) or
+        a model without its source (guidance) is refused.
+
+        Args:
+            source: What the model reads, `(B, S, ...)`, or rows of different lengths
+                where its embedding says what fills them up; or batches of these, as
+                for `kseq.encoder_decoder`.
+            search: A search of `kseq.decoding`, or None for the best path.
+            max_length: Most labels that a search may write; None for as many as there
+                are steps. The best path is as long as it is.
+            batch_size: Most rows to work on at a time.
+            prefix: What the labels of each source must begin with, for a search: ids
+                `(B, P)`, padded behind, or a list of lists.
+            jit_compile: As for `generate` of `kseq.encoder_decoder`.
+            constraints: Constraints on the labels, behind those of the search.
+            **options: None. An option of a search is refused with the search to take.
+
+        Returns:
+            A `kseq.decoding.Generation` of NumPy arrays, every hypothesis, best first.
+            `token_ids (B, N, T)` are labels, padded with 0, without an end, and
+            `lengths` their number. `token_log_probs (B, N, T + 1)` has the end's behind
+            that of the last label; it is None for the best path. A hypothesis that
+            could not be formed has a log-probability of minus infinity.
+
+        Raises:
+            ValueError: There is no source, or one that the model does not read; a
+                number is not a positive integer; a search cannot be done here, or the
+                best path is asked to follow a prefix or constraints.
+        """
+        refuse_options(options)
+        rows = source_rows(self, rows_of_batches(source))
+        if search is None:
+            refuse_rules(prefix=prefix, constraints=constraints)
+            request, kind, how = Request(self, rows, {"source": rows}), BestPathLoop, ()
+        else:
+            most = self._most_labels(rows, max_length)
+            search = checked_search(as_search(search, constraints))
+            ending = (MaximumLength(most + 1),)
+            request = GenerateRequest(
+                self, rows, search, most + 1, prefix, jit_compile, ending
+            )
+            how = request.search, most + 1, jit_compile
+            kind = GenerateLoop
+        loop = kept(self, kind, *how)
+        results = [run(loop, batch) for batch in request.batches(batch_size)]
+        return as_labels(request.outputs(results), self.end_token_id)
+
+    def score(self, source, target, batch_size=128):
+        """The log-probability of rows of labels, summed over all paths.
+
+        Args:
+            source: As for `generate`.
+            target: Labels `(B, T)`, padded with 0, or a list of lists; or N rows for
+                each source, `(B, N, T)`, padded, or as lists, or a `Generation`.
+            batch_size: Most rows to work on at a time.
+
+        Returns:
+            NumPy array `(B,)`, or `(B, N)`, of natural logarithms; minus infinity for a
+            row that needs more steps than its source has.
+
+        Raises:
+            ValueError: Source and target have different numbers of rows, a label is
+                none of the model's, or stands behind padding.
+        """
+        is_written = isinstance(target, Generation)
+        rows = target.token_ids if is_written else target
+        request = ScoreRequest(self, source, rows)
+        loop = kept(self, LabelScoreLoop)
+        results = [run(loop, batch) for batch in request.batches(batch_size)]
+        found = request.outputs(results)["log_probs"]
+        return (
+            np.where(np.isfinite(target.log_probs), found, -np.inf)
+            if is_written
+            else found
+        )
+
+    def start(self, source, num_beams=1, max_length=None):
+        logits = self(source)
+        return self.ctc.start(logits, mask_of(logits), num_beams)
+
+    def step(self, token_ids, state, constants):
+        return self.ctc.step(token_ids, state, constants)
+
+    def _most_labels(self, rows, max_length):
+        """Most labels of a row: what was asked for, or as many as there are steps."""
+        if max_length is not None:
+            check_max_length(max_length)
+            return max_length
+        steps = self.output_shape[1]
+        if steps is None:
+            longest = max(rows, key=len)
+            length = len(longest)
+            if self.source_padding is not None:
+                length = rounded_up(length, to_power_of_two=True)  # one of few
+            shape = 1, length, *self.input.shape[2:]
+            steps = self.compute_output_shape(shape)[1]
+        return max(steps, 1)
+
+
+class BestPathLoop(keras.Model):
+    """What the best paths spell, as a Keras model, which Keras compiles."""
+
+    def __init__(self, writer):
+        super().__init__(name="best_path_loop", autocast=False)
+        self.writer = writer
+        self.built = True
+
+    def call(self, inputs):
+        ctc, logits = self.writer.ctc, self.writer(inputs["source"])
+        labels = ctc.best_path(logits)  # B S
+        log_probs = ctc.log_likelihood(labels, logits)
+        result = {"token_ids": labels, "log_probs": log_probs}
+        return {name: ops.expand_dims(x, 1) for name, x in result.items()}
+
+
+class LabelScoreLoop(BestPathLoop):
+    """The log-probabilities of given labels."""
+
+    def call(self, inputs):
+        ctc, logits = self.writer.ctc, self.writer(inputs["source"])
+        return {"log_probs": ctc.log_likelihood(inputs["target"], logits)}
+
+
+class BestPath(keras.layers.Layer):
+    """What the best path spells, for metrics."""
+
+    def __init__(self, ctc):
+        super().__init__(autocast=False, name="best_path")
+        self.ctc = ctc
+        self.supports_masking = True
+
+    def compute_mask(self, logits, previous_mask=None):
+        return None  # labels do not stand where steps do
+
+    def compute_output_spec(self, logits, mask=None):
+        return keras.KerasTensor(logits.shape[:2], "int32")
+
+    def call(self, logits, mask=None):
+        return self.ctc.best_path(logits, mask)
+
+
+def row_weights(sample_weight, losses):
+    """A weight for each row, `(B,)`."""
+    if sample_weight is None:
+        return ops.ones_like(losses)
+    weights = ops.convert_to_tensor(sample_weight, losses.dtype)
+    if len(weights.shape) == 2 and weights.shape[1] == 1:
+        weights = weights[:, 0]
+    if len(weights.shape) != 1:
+        raise ValueError(
+            "`sample_weight` must be a weight for each row, shape (B,), as a row of "
+            "labels has one probability. Received: sample_weight of shape "
+            f"{tuple(weights.shape)}. Take the mean over the labels."
+        )
+    return weights
+
+
+def refuse_rules(prefix, constraints):
+    """Refuse rules without a search that follows them."""
+    if prefix is not None or constraints:
+        raise ValueError(
+            "The best path follows neither a prefix nor constraints. Received: "
+            f"prefix={prefix!r}, constraints={constraints!r} with search=None. Take "
+            "`search=kseq.decoding.BeamSearch(8)`."
+        )
+
+
+def checked_search(search):
+    """Returns the search unless it needs what CTC has not."""
+    for name, value in (
+        ("guidance", search.guidance),
+        ("coverage_penalty", getattr(search, "coverage_penalty", None)),
+    ):
+        if value:
+            raise ValueError(
+                "CTC has no attention that could cover the source, and does not write "
+                f"without one, as guidance needs. Received: {name}={value!r}. Leave it "
+                "out."
+            )
+    return search
+
+
+def as_labels(outputs, end_token_id):
+    """The `Generation` of what loops gave by name, without end tokens."""
+    token_ids = outputs["token_ids"]  # B N L
+    is_label = (token_ids != 0) & (token_ids != end_token_id)
+    lengths = is_label.sum(axis=-1).astype("int32")
+    longest = max(int(lengths.max()), 1)
+    token_log_probs = outputs.get("token_log_probs")
+    if token_log_probs is not None:
+        token_log_probs = token_log_probs[..., : longest + 1]
+    return Generation(
+        token_ids=np.where(is_label, token_ids, 0)[..., :longest],
+        log_probs=outputs["log_probs"],
+        token_log_probs=token_log_probs,
+        lengths=lengths,
+        ended=np.isfinite(outputs["log_probs"]),
+    )

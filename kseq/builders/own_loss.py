@@ -1,0 +1,55 @@
+"""Models whose last layer knows their loss, so that `compile` takes none."""
+
+import functools
+
+import keras
+
+
+class OwnLoss:
+    """A base of functional models whose last layer may have a loss of its own.
+
+    A subclass gives that layer as `loss_head`, or None, and says in `own_loss` what the
+    loss of a batch is.
+    """
+
+    loss_head = None
+
+    def own_loss(self, y, y_pred, sample_weight):
+        """The loss of a batch, a scalar."""
+        raise NotImplementedError
+
+    @functools.wraps(keras.Model.compile)
+    def compile(self, optimizer="rmsprop", loss=None, *args, **kwargs):
+        if self.loss_head is not None and loss is not None:
+            raise ValueError(
+                "`loss` must be None for a model that ends with a "
+                f"{type(self.loss_head).__name__}, which has its own. Received: "
+                f'loss={loss!r}. Leave it out: `model.compile("adam")`.'
+            )
+        super().compile(optimizer, loss, *args, **kwargs)
+
+    def compile_from_config(self, config):
+        # Keras leaves it to a class whose `compile` is its own.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        if self.loss_head is None:
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        loss = self.own_loss(y, y_pred, sample_weight)
+        if self.losses:
+            loss = loss + super().compute_loss(x, y, y_pred, sample_weight, training)
+        return loss
+
+
+class Given(keras.losses.Loss):
+    """The mean of losses that are given."""
+
+    def __init__(self, dtype):
+        super().__init__(reduction="mean_with_sample_weight", dtype=dtype)
+
+    def call(self, y_true, y_pred):
+        return y_pred
