@@ -48,6 +48,11 @@ MASKS = {  # of each layer what it is called with, and the masks that it takes
         {"inputs": SEQUENCES},
         {"mask": S},
     ),
+    "CTC": (
+        lambda: layers.CTC(3),
+        {"inputs": SEQUENCES},
+        {"mask": S},
+    ),
     "ForecastHead": (
         lambda: layers.ForecastHead("mean", 3),
         {"inputs": SEQUENCES},
