@@ -193,27 +193,27 @@ def drawn(number, symbols, seed, length=(2, 6)):
     return ["".join(random.choice(list(symbols), n)) for n in lengths]
 
 
-@pytest.fixture(scope="module", params=["recurrent", "transformer"])
+TRAINED = {"gru": (8, 3e-3), "transformer": (14, 2e-3)}  # epochs and learning rate
+KINDS_OF_MODELS = ["gru", pytest.param("transformer", marks=pytest.mark.thorough)]
+
+
+@pytest.fixture(scope="module", params=KINDS_OF_MODELS)
 def trained(request):
     """A pipeline that has learned to write a text backwards, of other symbols."""
     texts = drawn(3000, KNOWN, seed=0)
     letters = Vocabulary("character", max_tokens=19).adapt(texts)
-    if request.param == "recurrent":
-        model = kseq.encoder_decoder(letters.size, letters.size, width=64, copy=True)
-    else:
-        parts = "transformer", "transformer"
-        model = kseq.encoder_decoder(
-            letters.size, letters.size, *parts, width=64, copy=True
-        )
     keras.utils.set_random_seed(1)
+    sizes, parts = (letters.size, letters.size), (request.param, request.param)
+    model = kseq.encoder_decoder(*sizes, *parts, width=64, copy=True)
     source = letters.encode(texts)
     target = letters.encode([text[::-1] for text in texts], start=True, end=True)
     batches = kseq.training.teacher_forcing(source, target, 64, seed=1)
+    epochs, learning_rate = TRAINED[request.param]
     model.compile(
-        keras.optimizers.Adam(3e-3, global_clipnorm=1.0),
+        keras.optimizers.Adam(learning_rate, global_clipnorm=1.0),
         kseq.training.SequenceCrossentropy(label_smoothing=0.02),
     )
-    model.fit(batches, epochs=8, verbose=0)
+    model.fit(batches, epochs=epochs, verbose=0)
     return TextToText(model, letters, letters)
 
 
@@ -224,7 +224,7 @@ def test_unseen_symbols_are_written(trained):
         results = trained.generate(texts, search)
         written = [best.text for best, *_ in results]
         right = [a == b[::-1] for a, b in zip(written, texts, strict=True)]
-        assert np.mean(right) > 0.8
+        assert np.mean(right) > 0.9
 
 
 def test_streams_and_files_of_it_are_the_same(trained, tmp_path):
