@@ -5,8 +5,8 @@ Each is known by its public address, its licence and its checksum:
 - `load(name)` reads one, and downloads it first where that is needed.
 - `describe(name)` says what it holds, and `names()` which there are.
 - `hold_out` splits pairs that were published in one piece.
-- `read_labelled`, `read_tagged`, `read_pairs`, `read_series`, `read_columns` and
-  `read_text` read files of your own, `read_pictures` a folder.
+- `read_labelled`, `read_tagged`, `read_pairs`, `read_inflections`, `read_series`,
+  `read_columns` and `read_text` read files of your own, `read_pictures` a folder.
 - `disjoint` leaves out of each part what a later one has too.
 """
 
@@ -14,6 +14,7 @@ from kseq.datasets.catalogue import DataSet, describe, load, names
 from kseq.datasets.characters import read_text
 from kseq.datasets.columns import read_columns
 from kseq.datasets.holding_out import hold_out
+from kseq.datasets.inflections import read_inflections
 from kseq.datasets.labelled import read_labelled
 from kseq.datasets.overlap import disjoint
 from kseq.datasets.pairs import read_pairs
@@ -29,6 +30,7 @@ __all__ = [
     "load",
     "names",
     "read_columns",
+    "read_inflections",
     "read_labelled",
     "read_pairs",
     "read_pictures",

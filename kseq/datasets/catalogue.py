@@ -9,6 +9,7 @@ from kseq.datasets import (
     columns,
     emoji,
     files,
+    inflections,
     labelled,
     pairs,
     pictures,
@@ -54,6 +55,7 @@ def load(name, directory=None, **options):
         directory: Folder that has one folder for each data set. With it, nothing is
             downloaded.
         **options: `language="eng_us"`, `"fre"` or `"ice"` for `sigmorphon2021_g2p`;
+            `language="eng"`, `"spa"` or `"tur"` for `sigmorphon2023_inflection`;
             `language="en"`, `"ko"` or `"fr"` for `emoji`.
 
     Returns:
@@ -259,6 +261,16 @@ DATA_SETS = {
             "Ashby et al., 2021, https://aclanthology.org/2021.sigmorphon-1.13/",
             pairs.SIGMORPHON_FILES,
             pairs.load_sigmorphon,
+        ),
+        DataSet(
+            "sigmorphon2023_inflection",
+            "Words and their forms: eng, spa and tur, each 10,000, 1,000 and 1,000. No "
+            "lemma is in two parts.",
+            "(lemmas, features, forms): lists of strings; features as `V;NOM(3,SG)`",
+            "none stated; UniMorph, where the words are from, is under CC BY-SA 3.0",
+            "Goldman et al., 2023, SIGMORPHON workshop, pages 117 to 125",
+            inflections.INFLECTION_FILES,
+            inflections.load_inflection,
         ),
     )
 }

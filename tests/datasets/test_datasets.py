@@ -335,3 +335,14 @@ def test_a_real_file_cut_short_is_named(data_set, tmp_path):
     assert not zipfile.is_zipfile(path)
     with pytest.raises(ValueError, match="fra-eng.zip must have the SHA-256"):
         datasets.load("tatoeba_fra_eng", tmp_path)
+
+
+@pytest.mark.parametrize("language", ["eng", "spa", "tur"])
+def test_real_forms_come_by_language_and_share_no_lemma(language, data_set):
+    splits = loaded("sigmorphon2023_inflection", data_set, language=language)
+    rows = {part: len(forms) for part, (_, _, forms) in splits.items()}
+    assert rows == {"train": 10_000, "validation": 1_000, "test": 1_000}
+    lemmas = [set(lemmas) for lemmas, _, _ in splits.values()]
+    assert not lemmas[0] & lemmas[1] and not lemmas[0] & lemmas[2]
+    with pytest.raises(ValueError, match="one of eng, spa, tur.*'fin'"):
+        datasets.load("sigmorphon2023_inflection", language="fin")
