@@ -40,6 +40,9 @@ ONLY_ON = {  # where others take what is wrong here, or have nothing like it
 
 # What needs downloads, processes or packages: the advice, and the test that follows it.
 ELSEWHERE = {
+    'Take format="tf_saved_model".': (
+        "tests/text/test_sources.py::test_an_export_takes_texts_by_name"
+    ),
     "Get it from ..., or leave out the folder, and it is downloaded.": (
         "tests/datasets/test_datasets.py::test_a_folder_that_lacks_the_set_is_named"
     ),

@@ -124,6 +124,7 @@ MAY_IMPORT = {
         "kseq.text",
         "tensorflow",
     },
+    "kseq/text/sources.py": {"keras", "kseq.layers.named_parts", "kseq.text"},
     "kseq/text/vectors.py": {"gensim", "kseq.text", "numpy"},
     "kseq/text/loading.py": {
         "keras",

@@ -11,8 +11,8 @@ from keras import ops
 from kseq.builders.generate_loop import GenerateLoop, kept, run
 from kseq.builders.own_loss import Given, OwnLoss
 from kseq.builders.requests import GenerateRequest, Request, ScoreRequest, rounded_up
-from kseq.builders.row_checks import rows_of_batches, source_rows
 from kseq.builders.searches import as_search, refuse_options
+from kseq.builders.source_rows import rows_of_batches, source_rows
 from kseq.builders.token_inputs import TokenInputs
 from kseq.decoding import Generation, MaximumLength
 from kseq.decoding.loop import check_max_length

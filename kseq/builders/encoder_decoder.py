@@ -7,7 +7,12 @@ V vocabulary.
 from kseq.builders.copying import as_pointer_generator
 from kseq.builders.encoder_decoder_model import EncoderDecoder
 from kseq.builders.forecaster import Forecaster, is_of_numbers
-from kseq.builders.shorthands import as_decoder, as_embedding, as_encoder
+from kseq.builders.shorthands import (
+    as_decoder,
+    as_embedding,
+    as_embeddings,
+    as_encoders,
+)
 
 
 def encoder_decoder(
@@ -37,13 +42,15 @@ def encoder_decoder(
     Args:
         source: Embedding of the source, or its vocabulary size, short for
             `TokenEmbedding(size, width)`, with sinusoidal positions and scaled under a
-            Transformer. A `PatchEmbedding` reads pictures, which makes captions.
+            Transformer. A `PatchEmbedding` reads pictures, which makes captions. A
+            dictionary is several sources by name, `{"lemma": 40, "tags": 30}`, and the
+            decoder attends to all of them at a time.
         target: Embedding of the target, or its vocabulary size. A `FeatureEmbedding`
             writes numbers, step by step.
         encoder: Layer `(B, S, D) -> (B, S, U)`, or `"rnn"`, `"lstm"`, `"gru"`, short
             for `RecurrentEncoder(name, width)`, or `"transformer"`, short for
             `TransformerEncoder(num_heads=width // 64, width=width)`, or `"conv"`, short
-            for `ConvEncoder(width)`.
+            for `ConvEncoder(width)`. Of several sources one for all, or a dictionary.
         decoder: A `kseq.layers.Decoder`, such as `RecurrentDecoder` and
             `TransformerDecoder`, or `"rnn"`, `"lstm"`, `"gru"`, short for a decoder
             with Bahdanau's attention, or `"transformer"`.
@@ -113,11 +120,11 @@ def encoder_decoder(
         - [Salinas et al., 2020](https://arxiv.org/abs/1704.04110), 3 (numbers)
         - [See et al., 2017](https://arxiv.org/abs/1704.04368), 2.2 (copies)
     """
-    encoder, decoder = as_encoder(encoder, width), as_decoder(decoder, width)
+    encoder, decoder = as_encoders(encoder, width, source), as_decoder(decoder, width)
     shared = tie_embeddings == "all" and source == target
     target = as_embedding(target, width, reader=decoder)
     parts = {
-        "source": target if shared else as_embedding(source, width, reader=encoder),
+        "source": target if shared else as_embeddings(source, width, encoder),
         "target": target,
         "encoder": encoder,
         "decoder": decoder,

@@ -4,6 +4,8 @@ Axes in shape comments: B batch, S source steps, T target steps, K beams, D feat
 V vocabulary.
 """
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -16,8 +18,15 @@ from kseq.builders.target_tokens import (
     check_graph,
     check_tokens,
 )
-from kseq.layers import PointerGenerator, SequenceEmbedding, SourceDropout, TiedHead
+from kseq.layers import (
+    JoinedEncoders,
+    PointerGenerator,
+    SequenceEmbedding,
+    SourceDropout,
+    TiedHead,
+)
 from kseq.layers.masking import mask_of
+from kseq.layers.named_embeddings import each_embedding
 from kseq.layers.validation import one_of, rate
 
 
@@ -61,12 +70,13 @@ class EncoderDecoder(GenerativeModel):
                 f"{target}. A series of numbers is written by a model with "
                 "`target=kseq.layers.FeatureEmbedding(num_features, 64)`."
             )
-        if is_of_tokens(source) and source.padding != target.padding:
-            raise ValueError(
-                "`source` and `target` must have the same padding. Received: source "
-                f"with pad_token_id={source.padding}, target with "
-                f"pad_token_id={target.padding}."
-            )
+        for part in each_embedding(source):
+            if is_of_tokens(part) and part.padding != target.padding:
+                raise ValueError(
+                    "`source` and `target` must have the same padding. Received: "
+                    f"source with pad_token_id={part.padding}, target with "
+                    f"pad_token_id={target.padding}."
+                )
         check_copying(copy, source, target, decoder, source_dropout)
         head = make_head(head, source, target, tie_embeddings)
         if tokens is None:
@@ -155,7 +165,7 @@ class EncoderDecoder(GenerativeModel):
         state, constants = self.decoder.start(
             memory, mask, states, num_beams, max_length
         )
-        first = ops.zeros((ops.shape(source)[0], num_beams), "int32")  # B K
+        first = ops.zeros((ops.shape(memory)[0], num_beams), "int32")  # B K
         state = {"positions": first, "decoder": state}
         if self.pointer_generator is not None:
             copied = self.pointer_generator.start(memory, source, mask)
@@ -209,7 +219,10 @@ class EncoderDecoder(GenerativeModel):
         if not return_attention_scores:
             return logits
         # A prefix decoder reads its own steps besides, behind those of the memory.
-        return logits, weights[..., : ops.shape(memory)[1]]
+        weights = weights[..., : ops.shape(memory)[1]]
+        if isinstance(self.encoder, JoinedEncoders):
+            weights = self.encoder.split(weights, self.source(source))
+        return logits, weights
 
     def _encode(self, source, without_source=False):
         if self.source is None:  # an empty memory says how many rows there are
@@ -273,7 +286,7 @@ def is_of_tokens(embedding):
     """Tell whether an embedding reads token ids, short rows filled up."""
     return (
         isinstance(embedding, SequenceEmbedding)
-        and embedding.vocabulary_size is not None
+        and isinstance(embedding.vocabulary_size, numbers.Integral)
         and embedding.padding is not None
     )
 

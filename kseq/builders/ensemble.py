@@ -260,7 +260,7 @@ class WritingEnsemble(Ensemble, GenerativeModel):
             setattr(self, attribute, getattr(self.models[0], attribute))
         for attribute in ("source_length", "target_length"):
             lengths = [getattr(model, attribute) for model in self.models]
-            setattr(self, attribute, min(filter(None, lengths), default=None))
+            setattr(self, attribute, least(lengths))
 
     @property
     def source_padding(self):
@@ -294,7 +294,10 @@ class WritingEnsemble(Ensemble, GenerativeModel):
         if not return_attention_scores:
             return self.members.merge(each)
         logits, weights = map(list, zip(*each, strict=True))
-        return self.members.merge(logits), mean([over_heads(w) for w in weights])
+        weights = keras.tree.map_structure(
+            lambda *same: mean([over_heads(w) for w in same]), *weights
+        )  # by name, where there are several sources
+        return self.members.merge(logits), weights
 
 
 def each_reads(models, inputs, training):
@@ -313,3 +316,11 @@ def together(states):
 
 def mean(tensors):
     return ops.mean(ops.stack(tensors), axis=0)
+
+
+def least(lengths):
+    """The least length of those that are not None; of several sources by name."""
+    if isinstance(lengths[0], dict):
+        first = lengths[0]
+        return {name: least([each[name] for each in lengths]) for name in first}
+    return min(filter(None, lengths), default=None)

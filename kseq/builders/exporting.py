@@ -8,10 +8,11 @@ import importlib.util
 import warnings
 
 import keras
-from keras import ops
 
+from kseq.builders.generate_loop import num_rows
 from kseq.decoding.randomness import seeds_of_rows
 from kseq.layers.backends import choices_as_choices, portable
+from kseq.layers.named_parts import check_names
 from kseq.layers.validation import one_of
 
 FORMATS = ("tf_saved_model", "onnx", "litert", "ctranslate2")
@@ -39,8 +40,8 @@ class Exported(keras.Model):
         if "source" not in inputs:  # a row for each prefix
             inputs["source"] = inputs["prefix"][:, :0]
         if "seed" in inputs:
-            seed, num_rows = inputs.pop("seed")[0], ops.shape(inputs["source"])[0]
-            inputs["row_seeds"] = seeds_of_rows(seed, num_rows)
+            seed, rows = inputs.pop("seed")[0], num_rows(inputs["source"])
+            inputs["row_seeds"] = seeds_of_rows(seed, rows)
         with portable():
             return self.writing(inputs)
 
@@ -82,21 +83,32 @@ def refuse_arguments(format, **arguments):
             )
 
 
-def input_shapes(model, search, source_shape, prefix_shape):
-    """The shape and dtype of each input of an export by name; None for any size."""
-    shapes = {}
+def input_specs(model, search, source_shape, prefix_shape):
+    """The `keras.InputSpec` of each input of an export by name; None for any size."""
+    specs = {}
     if "source" in model.input:
-        symbol = model.input["source"]
-        shape = symbol.shape if source_shape is None else source_shape
-        shape = checked_shape("source_shape", shape, symbol.shape)
-        shapes["source"] = shape, symbol.dtype
+        specs["source"] = source_specs("source", model.input["source"], source_shape)
     if prefix_shape is not None or "source" not in model.input:
         shape = (None, None) if prefix_shape is None else prefix_shape
         shape = checked_shape("prefix_shape", shape, (None, None))
-        shapes["prefix"] = shape, "int32"
+        specs["prefix"] = keras.InputSpec(shape=shape, dtype="int32", name="prefix")
     if search.is_random and search.seed is None:
-        shapes["seed"] = (1,), "int32"
-    return shapes
+        specs["seed"] = keras.InputSpec(shape=(1,), dtype="int32", name="seed")
+    return specs
+
+
+def source_specs(name, symbol, shape):
+    """The `keras.InputSpec` of a source, of several inputs by name."""
+    if isinstance(symbol, dict):
+        shapes = dict.fromkeys(symbol) if shape is None else shape
+        check_names("source_shape", shapes, symbol)
+        return {
+            key: source_specs(f"{name}_{key}", each, shapes[key])
+            for key, each in symbol.items()
+        }
+    shape = symbol.shape if shape is None else shape
+    shape = checked_shape("source_shape", shape, symbol.shape)
+    return keras.InputSpec(shape=shape, dtype=symbol.dtype, name=name)
 
 
 def checked_shape(name, shape, expected):
@@ -118,26 +130,22 @@ def is_size(size):
     return size is None or (isinstance(size, int) and not isinstance(size, bool))
 
 
-def export(generation, path, format, shapes):
+def export(generation, path, format, specs):
     """Writes a search over a model to a file, or for a SavedModel to a folder.
 
     Args:
         generation: What `generation_model` returns.
         path: Where to.
         format: One of `FORMATS`.
-        shapes: What `input_shapes` returns.
+        specs: What `input_specs` returns.
     """
-    if format == "litert" and any(None in shape for shape, _ in shapes.values()):
-        received = {name: shape for name, (shape, _) in shapes.items()}
+    shapes = keras.tree.map_structure(lambda spec: spec.shape, specs)
+    if format == "litert" and None in keras.tree.flatten(shapes):
         raise ValueError(
             'format="litert" needs every size, such as `source_shape=(1, 30)`, to '
-            f"which sources are then padded. Received: {received}."
+            f"which sources are then padded. Received: {shapes}."
         )
-    signature = {
-        name: keras.InputSpec(shape=shape, dtype=dtype, name=name)
-        for name, (shape, dtype) in shapes.items()
-    }
     exact = choices_as_choices() if format == "onnx" else contextlib.nullcontext()
     with exact, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the converters' own, of their own future
-        generation.export(path, format, verbose=False, input_signature=[signature])
+        generation.export(path, format, verbose=False, input_signature=[specs])

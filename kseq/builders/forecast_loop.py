@@ -7,6 +7,7 @@ are written, F features, C covariates or random numbers.
 import keras
 from keras import ops
 
+from kseq.builders.generate_loop import num_rows
 from kseq.decoding.loop import with_shape_of
 from kseq.decoding.randomness import uniforms
 from kseq.layers.backends import overwriting, put, recorder
@@ -36,7 +37,7 @@ class ForecastLoop(keras.Model):
 
     def call(self, inputs):
         writer, count = self.writer, self.num_draws or 1
-        rows, features = ops.shape(inputs["source"])[0], writer.target.num_features
+        rows, features = num_rows(inputs["source"]), writer.target.num_features
         known = self.known(inputs, rows)  # B L F
         length = self.num_known + self.num_steps
         state, constants = writer.start(inputs["source"], count, length)

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from kseq.builders.requests import Request, check_jit_compile
-from kseq.builders.row_checks import rows_of_batches, source_rows
+from kseq.builders.source_rows import rows_of_batches, source_rows, source_symbol
 from kseq.decoding import randomness
 from kseq.layers.validation import integer, positive_integer
 
@@ -33,13 +33,13 @@ class ForecastRequest(Request):
             integer("seed", seed)
         features = model.target.num_features
         prefix = None if prefix is None else series("prefix", prefix, features)
-        source = rows_of_batches(source)
+        source = rows_of_batches(source, source_symbol(model))
         rows = {
             "source": source_rows(
                 model, source, None if prefix is None else len(prefix)
             )
         }
-        check_no_gaps(model, rows["source"])
+        check_no_gaps("source", rows["source"], model.source_padding)
         num_rows, self.num_known = len(rows["source"]), 0
         if prefix is not None:
             check_rows("prefix", prefix, num_rows)
@@ -123,9 +123,13 @@ def check_covariates(covariates, length, num_steps):
         )
 
 
-def check_no_gaps(model, rows):
+def check_no_gaps(name, rows, padding):
     """Raise if a source lacks a number, except in whole steps of padding."""
-    padding = model.source_padding
+    if isinstance(rows[0], dict):
+        for key in rows[0]:
+            own = [row[key] for row in rows]
+            check_no_gaps(f'{name}["{key}"]', own, padding[key])
+        return
     takes_nan = padding is not None and padding != padding
     for index, row in enumerate(rows):
         row = np.asarray(row)
@@ -136,8 +140,8 @@ def check_no_gaps(model, rows):
             is_missing = is_missing & ~is_missing.all(axis=-1, keepdims=True)
         if is_missing.any():
             raise ValueError(
-                "`source` must hold numbers; with `mask_value=float('nan')` a whole "
-                f"step may be missing. Received: NaN in source[{index}]. Fill the "
-                "gaps, `numpy.nan_to_num(source)`, and say where they were by features "
-                "of their own."
+                f"`{name}` must hold numbers; with `mask_value=float('nan')` a whole "
+                f"step may be missing. Received: NaN in {name}[{index}]. Fill the "
+                f"gaps, `numpy.nan_to_num({name})`, and say where they were by "
+                "features of their own."
             )

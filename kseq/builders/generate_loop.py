@@ -88,7 +88,7 @@ class GenerateLoop(SearchingModel):
     def call(self, inputs):
         source, writer = inputs["source"], self.writer
         state, constants = self.start(source)
-        rows = (ops.shape(source)[0],)
+        rows = (num_rows(source),)
         start_token_ids = ops.full(rows, writer.start_token_id, "int32")
         step = self.recorder.steps_of(writer.step) if self.recorder else writer.step
         with overwriting():  # no one else has the state
@@ -126,19 +126,31 @@ class ScoreLoop(keras.Model):
         log_probs = ops.take_along_axis(log_probs, target[..., None], axis=-1)[..., 0]
         # Padding may be impossible, with a logarithm of minus infinity.
         result = {"log_probs": ops.sum(ops.where(is_real, log_probs, 0.0), axis=-1)}
-        is_real = ops.cast(is_real, "float32")
         if self.with_scores:
-            attention = ops.cast(outputs[1], "float32")  # B ... T S
-            axes = list(range(1, len(attention.shape) - 2))
-            result["attention"] = attention * ops.expand_dims(is_real[..., None], axes)
+            result["attention"] = keras.tree.map_structure(
+                lambda attention: of_real_steps(attention, is_real), outputs[1]
+            )
         return result
+
+
+def of_real_steps(attention, is_real):
+    """Attention `(B, ..., T, S)` in float32, zeros behind the target."""
+    attention = ops.cast(attention, "float32")
+    axes = list(range(1, len(attention.shape) - 2))
+    is_real = ops.cast(is_real, "float32")[..., None]  # B T 1
+    return attention * ops.expand_dims(is_real, axes)
+
+
+def num_rows(source):
+    """The number of rows of a source, also of one of several inputs by name."""
+    return ops.shape(keras.tree.flatten(source)[0])[0]
 
 
 def run(loop, batch):
     """The outputs of a loop by name, a row for each of a `Batch`."""
     with quietly():
         outputs = predict_on_batch(loop, batch.arrays(loop.jit_compile))
-    return {name: value[: len(batch)] for name, value in outputs.items()}
+    return keras.tree.map_structure(lambda value: value[: len(batch)], outputs)
 
 
 @contextlib.contextmanager

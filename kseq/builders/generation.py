@@ -17,7 +17,7 @@ from kseq.builders.exporting import (
     Exported,
     check_export,
     export,
-    input_shapes,
+    input_specs,
     refuse_arguments,
 )
 from kseq.builders.generate_loop import GenerateLoop, ScoreLoop, kept, run
@@ -78,7 +78,8 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
                 batches of any of these, as a `tf.data.Dataset`, a
                 `keras.utils.PyDataset` or a generator, also those of training, of
                 which the sources are read. A source without a step, `[]` or all
-                padding, is a source like any other: its memory is empty.
+                padding, is a source like any other: its memory is empty. Of several
+                sources a dictionary by name, `{"lemma": rows, "tags": rows}`.
             search: A search object of `kseq.decoding`. Defaults to `GreedySearch()`.
             max_length: Most tokens to write, the end token counted. Or a function of
                 the number of steps of a source, padding not counted, that gives this
@@ -215,9 +216,9 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
                 `pip install kseq[export]`, run by ONNX Runtime; "litert"; or, for
                 Transformers and any backend, "ctranslate2", which needs
                 `pip install kseq[export]` too.
-            source_shape: Shape of the source, with None for any size, which is the
-                default. "litert" needs every size. "ctranslate2" takes sources of up to
-                1,024 steps, or as long as is said here.
+            source_shape: Shape of the source, of several sources by name, with None for
+                any size, which is the default. "litert" needs every size. "ctranslate2"
+                takes sources of up to 1,024 steps, or as long as is said here.
             prefix_shape: Shape `(B, P)` of a prefix, or None for a model that has a
                 source and takes no prefix. "ctranslate2" takes one without it.
             quantization: How "ctranslate2" keeps weights: "int8" and "int16", of which
@@ -272,8 +273,8 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
             return export_to_ctranslate2(self, path, search, max_length, *own)
         refuse_arguments(format, quantization=quantization, vocabularies=vocabularies)
         check_export(path, format, search)
-        shapes = input_shapes(self, search, source_shape, prefix_shape)
-        export(self.generation_model(search, max_length), path, format, shapes)
+        specs = input_specs(self, search, source_shape, prefix_shape)
+        export(self.generation_model(search, max_length), path, format, specs)
 
     def generation_model(self, search=None, max_length=40):
         """The whole of `generate`, from padded token ids on, as a model of tensors.

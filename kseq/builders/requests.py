@@ -16,13 +16,17 @@ from kseq.builders.row_checks import (
     check_pairs,
     check_room,
     check_target,
-    num_steps,
     prefix_rows,
-    rows_of_batches,
-    source_rows,
     token_rows,
 )
 from kseq.builders.searches import as_search
+from kseq.builders.source_rows import (
+    real_steps,
+    row_length,
+    rows_of_batches,
+    source_rows,
+    source_symbol,
+)
 from kseq.decoding.loop import check_max_length
 from kseq.layers.validation import one_of, positive_integer
 
@@ -43,7 +47,7 @@ class Request:
 
     def __init__(self, model, source, rows):
         self.model, self.source, self.rows = model, source, rows
-        lengths = [len(row) if np.ndim(row) else 0 for row in rows["source"]]
+        lengths = list(map(row_length, rows["source"]))
         self.order = np.lexsort((rows.get("max_lengths", lengths), lengths))
 
     def batches(self, batch_size):
@@ -72,7 +76,7 @@ class Request:
         order = np.argsort(self.order, kind="stable")
         paddings = {"token_ids": self.model.pad_token_id}
         return {
-            name: joined([r[name] for r in results], paddings.get(name, 0))[order]
+            name: joined([r[name] for r in results], paddings.get(name, 0), order)
             for name in results[0]
         }
 
@@ -83,7 +87,7 @@ class GenerateRequest(Request):
     def __init__(
         self, model, source, search, max_length, prefix, jit_compile, constraints
     ):
-        source = rows_of_batches(source)
+        source = rows_of_batches(source, source_symbol(model))
         if not callable(max_length):
             check_max_length(max_length)
         check_jit_compile(jit_compile)
@@ -136,7 +140,7 @@ class ScoreRequest(Request):
 
     def __init__(self, model, source, target):
         target = token_rows("target", target)
-        source = rows_of_batches(source)
+        source = rows_of_batches(source, source_symbol(model))
         sources = source_rows(model, source, len(target))
         check_pairs("target", target, len(sources))
         self.axes = (len(target),)
@@ -154,17 +158,17 @@ class ScoreRequest(Request):
 
     def outputs(self, results):
         outputs = super().outputs(results)
-        if "attention" in outputs:
+        if "attention" in outputs:  # BN ... T S
             steps = max(len(row) for row in self.rows["target"])
-            attention = outputs["attention"][..., :steps, :]  # BN ... T S
-            if self.model.source_padding is not None:
-                longest = max(len(row) for row in self.rows["source"])
-                attention = attention[..., :longest]
-            outputs["attention"] = attention
-        return {
-            name: value.reshape(*self.axes, *value.shape[1:])
-            for name, value in outputs.items()
-        }
+            outputs["attention"] = cut(
+                outputs["attention"],
+                steps,
+                self.rows["source"],
+                self.model.source_padding,
+            )
+        return keras.tree.map_structure(
+            lambda value: value.reshape(*self.axes, *value.shape[1:]), outputs
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,17 +221,14 @@ def check_jit_compile(jit_compile):
 
 def max_lengths(model, sources, max_length):
     """The most tokens for each source, by its length: integers `(B,)`."""
-    if model.source_padding is not None:
-        steps = num_steps(sources, model.source_padding)
-    else:
-        shape = model.input["source"].shape
-        if len(shape) != 3:
-            raise ValueError(
-                "`max_length` can be relative to sources that have a length. "
-                f"Received: max_length as a function, with sources {shape}. "
-                "Give it as a number."
-            )
-        steps = [len(row) for row in sources]
+    symbol = source_symbol(model)
+    if model.source_padding is None and len(symbol.shape) != 3:
+        raise ValueError(
+            "`max_length` can be relative to sources that have a length. "
+            f"Received: max_length as a function, with sources {symbol.shape}. "
+            "Give it as a number."
+        )
+    steps = real_steps(sources, symbol, model.source_padding)
     lengths = [max_length(n) for n in steps]
     for length in lengths:
         check_max_length(length)
@@ -241,7 +242,12 @@ def rounded_up(length, to_power_of_two):
 
 
 def padded(rows, padding, to_power_of_two):
-    """Rows of different lengths as one array, filled up behind."""
+    """Rows of different lengths as one array, filled up behind; several by name."""
+    if isinstance(rows[0], dict):
+        return {
+            name: padded([row[name] for row in rows], padding[name], to_power_of_two)
+            for name in rows[0]
+        }
     if padding is None:
         return np.stack(rows)
     length = rounded_up(max(len(row) for row in rows), to_power_of_two)
@@ -255,11 +261,29 @@ def padded(rows, padding, to_power_of_two):
     return array
 
 
-def joined(arrays, padding):
-    """Arrays of batches, which may differ in length, along the first axis."""
+def cut(attention, steps, sources, padding):
+    """Attention without what is padding in all rows; of several sources by name."""
+    if isinstance(attention, dict):
+        return {
+            name: cut(each, steps, [row[name] for row in sources], padding[name])
+            for name, each in attention.items()
+        }
+    attention = attention[..., :steps, :]
+    if padding is None:
+        return attention
+    return attention[..., : max(map(row_length, sources))]
+
+
+def joined(arrays, padding, order):
+    """Arrays of batches, which may differ in length, along the first axis, in order."""
+    if isinstance(arrays[0], dict):
+        return {
+            name: joined([each[name] for each in arrays], padding, order)
+            for name in arrays[0]
+        }
     sizes = np.max([array.shape[1:] for array in arrays], axis=0)
     filled = []
     for array in arrays:
         widths = [(0, 0), *((0, size) for size in sizes - array.shape[1:])]
         filled.append(np.pad(array, widths, constant_values=padding))
-    return np.concatenate(filled)
+    return np.concatenate(filled)[order]

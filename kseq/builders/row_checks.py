@@ -5,68 +5,8 @@ Axes in shape comments: B rows, S source steps, T target steps, F features.
 
 import reprlib
 
-import keras
 import numpy as np
 from keras import ops
-
-from kseq.layers.validation import positive_integer
-
-
-def source_rows(model, source, num_rows=None):
-    """The rows of a source, checked, whatever a model that writes takes for one.
-
-    A model without a source takes the number of rows; it may be left out where another
-    input says it.
-    """
-    symbol = source_symbol(model)
-    if symbol is None:
-        if source is not None or num_rows is None:
-            num_rows = number_of_rows(source)
-        return [[]] * num_rows
-    if model.source_padding is None:
-        return alike_rows(source, symbol, model.source_size, model.source_length)
-    rows = token_rows("source", source)
-    check_rank("source", rows, symbol.shape)
-    if model.source_length is not None:
-        lengths = num_steps(rows, model.source_padding)
-        check_lengths("source", lengths, model.source_length)
-    return check_ids("source", rows, model.source_size)
-
-
-def source_symbol(model):
-    """The symbolic input that is the source, or None."""
-    inputs = model.input
-    return inputs.get("source") if isinstance(inputs, dict) else inputs
-
-
-def number_of_rows(source):
-    """Returns how many rows to write, all that a model without a source is given."""
-    if hasattr(source, "__len__"):
-        raise ValueError(
-            "`source` must be the number of sequences to write, a positive integer, as "
-            f"the model has no source. Received: source={reprlib.repr(source)}. What "
-            "sequences begin with is their prefix: `generate(2, prefix=[[4, 5], [6]])`."
-        )
-    return positive_integer("source", source)
-
-
-def alike_rows(source, symbol, size, longest):
-    """Rows that must all have the shape of a symbolic input, as one array."""
-    try:
-        source = ops.convert_to_numpy(source)
-    except ValueError:
-        source = np.empty((len(source), 0))  # rows of different shapes
-    if source.ndim != len(symbol.shape) or not len(source):
-        raise ValueError(
-            "`source` must have at least one row, shape (B, ...) = "
-            f"{symbol.shape}, all of one shape. Received: source of shape "
-            f"{source.shape}. A `FeatureEmbedding` with a `mask_value` takes rows "
-            "of different lengths."
-        )
-    if len(symbol.shape) == 3:
-        check_lengths("source", [source.shape[1]], longest)
-    check_ids("source", source, size)
-    return np.asarray(source, symbol.dtype)
 
 
 def prefix_rows(model, prefix, num_rows):
@@ -98,47 +38,6 @@ def check_target(model, target):
     check_ids("target", target, model.target_size)
     check_ends("target", target, model.end_token_id, model.pad_token_id)
     check_lengths("target", num_steps(target, model.pad_token_id), model.target_length)
-
-
-def rows_of_batches(source):
-    """The rows of all batches, where the source comes in batches; else as it is.
-
-    Batches are what a `tf.data.Dataset`, a `keras.utils.PyDataset`, a loader or a
-    generator gives. One for training, `(inputs, targets, ...)` with the inputs under
-    "source", gives its sources, and so do such inputs by themselves.
-    """
-    if isinstance(source, dict):  # the inputs of training
-        return rows_of_batch(source)
-    if isinstance(source, keras.utils.PyDataset):
-        number = source.num_batches
-        batches = None if number is None else (source[i] for i in range(number))
-    elif hasattr(source, "__iter__") and not hasattr(source, "__getitem__"):
-        is_endless = getattr(source, "cardinality", lambda: 0)() == -1
-        batches = None if is_endless else source
-    else:
-        return source
-    if batches is None:
-        raise ValueError(
-            "A source in batches must come to an end. Received: "
-            f"{source!r}, which has none. Take a part: `dataset.take(10)`, or of a "
-            "`PyDataset` `(dataset[i] for i in range(10))`."
-        )
-    return [row for batch in batches for row in rows_of_batch(batch)]
-
-
-def rows_of_batch(batch):
-    if isinstance(batch, tuple):
-        batch = batch[0]
-    if isinstance(batch, dict):
-        if "source" not in batch:
-            raise ValueError(
-                'A batch of several inputs must have one called "source". Received: '
-                f"a batch of {sorted(batch)}."
-            )
-        batch = batch["source"]
-    if hasattr(batch, "to_list"):  # ragged
-        return batch.to_list()
-    return ops.convert_to_numpy(batch) if hasattr(batch, "shape") else batch
 
 
 def token_rows(name, ids):

@@ -14,9 +14,11 @@ from kseq.layers import (
     ClassTokenPooling,
     ConvEncoder,
     Decoder,
+    JoinedEncoders,
     LastStepPooling,
     MaxPooling,
     MeanPooling,
+    NamedEmbeddings,
     RecurrentDecoder,
     RecurrentEncoder,
     SequenceEmbedding,
@@ -24,6 +26,7 @@ from kseq.layers import (
     TransformerDecoder,
     TransformerEncoder,
 )
+from kseq.layers.named_parts import check_names
 from kseq.layers.validation import one_of, positive_integer
 
 NETWORKS = ("rnn", "lstm", "gru", "transformer")
@@ -64,6 +67,18 @@ def as_embedding(part, width, name=None, reader=None):
     return part
 
 
+def as_embeddings(part, width, reader):
+    """As `as_embedding`, and a dictionary is short for `NamedEmbeddings`."""
+    if not isinstance(part, dict):
+        return as_embedding(part, width, reader=reader)
+    return NamedEmbeddings(
+        {
+            key: as_embedding(each, width, key_name(key), reader.encoders.get(key))
+            for key, each in part.items()
+        }
+    )
+
+
 def as_encoder(part, width, name=None):
     """`"gru"` is short for `RecurrentEncoder("gru", width)`, and so on."""
     if isinstance(part, str):
@@ -77,6 +92,53 @@ def as_encoder(part, width, name=None):
         return RecurrentEncoder(part, width, name=name)
     names = 'the name of its cell, "transformer" or "conv"'
     return checked(part, "An encoder", names)
+
+
+def as_encoders(part, width, source):
+    """`"gru"` is short for one encoder, and where a source is several for one each.
+
+    Args:
+        part: What `as_encoder` takes; of several sources a name, which is for all, a
+            dictionary of what `as_encoder` takes, or None, or a `JoinedEncoders`.
+        width: As for `as_encoder`.
+        source: As for `kseq.encoder_decoder`.
+    """
+    names = names_of(source)
+    if names is None:
+        return as_encoder(part, width)
+    if isinstance(part, JoinedEncoders):
+        check_names("encoder", part.encoders, names)
+        return part
+    if isinstance(part, str):
+        part = dict.fromkeys(names, part)
+    if not isinstance(part, dict):
+        example = ", ".join(f'"{key}": ...' for key in names)
+        raise ValueError(
+            "Of several sources `encoder` must be a name, which is for all, or a "
+            f"dictionary with an encoder for each. Received: encoder={part!r} with the "
+            f"sources {list(names)}. Take `encoder={{{example}}}`."
+        )
+    check_names("encoder", part, names)
+    return JoinedEncoders(
+        {
+            key: part[key]
+            if part[key] is None
+            else as_encoder(part[key], width, key_name(key))
+            for key in names
+        }
+    )
+
+
+def names_of(source):
+    """The names of several sources in their order; None where there is one source."""
+    if isinstance(source, NamedEmbeddings):
+        source = source.embeddings
+    return tuple(source) if isinstance(source, dict) else None
+
+
+def key_name(key):
+    """The name of a source as that of a layer, or None where it cannot be one."""
+    return key if isinstance(key, str) and key.isidentifier() else None
 
 
 def as_decoder(part, width, cross_attention=True):
@@ -178,7 +240,7 @@ def encode(encoder, embedded):
     """Runs any encoder, or none: `(memory (B, S, U), states or None)`."""
     if encoder is None:
         return embedded, None
-    if isinstance(encoder, RecurrentEncoder):
+    if isinstance(encoder, RecurrentEncoder | JoinedEncoders):
         return encoder(embedded, return_state=True)
     return checked_steps(encoder, encoder(embedded)), None
 

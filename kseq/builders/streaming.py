@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.builders.generate_loop import SearchingModel, quietly
+from kseq.builders.generate_loop import SearchingModel, num_rows, quietly
 from kseq.layers.backends import predict_on_batch
 
 INPUTS = ("prefix", "max_lengths", "row_seeds")
@@ -32,7 +32,7 @@ class StreamStart(SearchingModel):
         state, constants = self.start(source)
         others = {name: value for name, value in inputs.items() if name in INPUTS}
         loop = search_loop(self, constants, others)
-        start = ops.full((ops.shape(source)[0],), writer.start_token_id, "int32")
+        start = ops.full((num_rows(source),), writer.start_token_id, "int32")
         carried = loop.begin(start, state)
         return {"carried": packed(*carried), "constants": constants, "inputs": others}
 

@@ -4,6 +4,7 @@ import keras
 from keras import ops, tree
 
 from kseq.layers import backends
+from kseq.layers.named_parts import check_names
 
 
 class TokenInputs:
@@ -29,7 +30,8 @@ def check_token_ids(model, inputs):
         tree.assert_same_structure(model.input, inputs)
     except (TypeError, ValueError):
         if len(model.inputs) > 1 or tree.is_nested(inputs):
-            return  # Keras says what is missing
+            check_source_names(model, inputs)
+            return  # Keras says what else is missing
     for symbol, given in zip(model.inputs, tree.flatten(inputs), strict=True):
         if not is_integer(symbol) or not hasattr(given, "dtype"):
             continue
@@ -42,6 +44,14 @@ def check_token_ids(model, inputs):
             f'`.astype("int32")`; a series of numbers needs a model with '
             f"`{symbol.name}=kseq.layers.FeatureEmbedding(num_features, width)`."
         )
+
+
+def check_source_names(model, inputs):
+    """Raises if a source of several inputs lacks some, or has unknown ones."""
+    is_by_name = isinstance(model.input, dict) and isinstance(inputs, dict)
+    symbols = model.input.get("source") if is_by_name else None
+    if isinstance(symbols, dict) and "source" in inputs:
+        check_names("source", inputs["source"], symbols)
 
 
 def ids_of_replicas(model, inputs):

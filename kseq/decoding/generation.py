@@ -25,7 +25,8 @@ class Generation:
             was cut off at the greatest length, or earlier, where a search could no
             longer use it.
         attention: `(B, N, T, S)`, the weights of the source steps at each step, of a
-            Transformer `(B, N, layers, heads, T, S)`; None unless they were asked for.
+            Transformer `(B, N, layers, heads, T, S)`; of several sources by name. None
+            unless they were asked for.
             What a decoder without cross-attention gives to the steps it has written is
             left out: its weights sum to less than 1, and from nothing S is 0.
     """

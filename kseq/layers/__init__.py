@@ -13,6 +13,7 @@ from kseq.layers.factorized_head import FactorizedHead
 from kseq.layers.forecast_head import ForecastHead
 from kseq.layers.grid_positions import GridPositions
 from kseq.layers.images import ImageDecoder, ImageEncoder, ResidualBlock
+from kseq.layers.joined_encoders import JoinedEncoders
 from kseq.layers.masking import (
     as_boolean_mask,
     combine_masks,
@@ -21,6 +22,7 @@ from kseq.layers.masking import (
     padding_mask,
 )
 from kseq.layers.mean_probability import MeanProbability
+from kseq.layers.named_embeddings import NamedEmbeddings, SummedEmbedding
 from kseq.layers.patches import PatchEmbedding
 from kseq.layers.pointer_generator import PointerGenerator
 from kseq.layers.pooling import (
@@ -83,6 +85,7 @@ __all__ = [
     "GridPositions",
     "ImageDecoder",
     "ImageEncoder",
+    "JoinedEncoders",
     "LSTM",
     "LastStepPooling",
     "LayerNormGRUCell",
@@ -93,6 +96,7 @@ __all__ = [
     "MeanPooling",
     "MeanProbability",
     "MultiHeadAttention",
+    "NamedEmbeddings",
     "PatchEmbedding",
     "PeepholeLSTMCell",
     "PointerGenerator",
@@ -106,6 +110,7 @@ __all__ = [
     "SinusoidalPositions",
     "SourceDropout",
     "StateBridge",
+    "SummedEmbedding",
     "TiedHead",
     "TokenEmbedding",
     "TransformerDecoder",

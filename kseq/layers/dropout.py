@@ -6,7 +6,7 @@ Axes in shape comments: B batch, S steps, D features.
 import math
 
 import keras
-from keras import ops
+from keras import ops, tree
 
 from kseq.layers import backends, torch_kernels
 from kseq.layers.layer import Layer
@@ -91,11 +91,12 @@ class SourceDropout(Layer):
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
-        sequences: `(B, S, D)`, the embedded source.
+        sequences: `(B, S, D)`, the embedded source; or several of them by name, which
+            a row loses together.
         without_source: Whether to take it away from all rows, training or not.
 
     Returns:
-        `(B, S, D)`, with the Keras mask of `sequences`.
+        As `sequences`, with their Keras masks.
 
     Raises:
         ValueError: `dropout` is not in [0, 1).
@@ -125,12 +126,15 @@ class SourceDropout(Layer):
 
     def call(self, sequences, without_source=False, training=False):
         if without_source:
-            return ops.zeros_like(sequences)
+            return tree.map_structure(ops.zeros_like, sequences)
         if not training or not self.dropout:
             return sequences
-        rows = (ops.shape(sequences)[0], *[1] * (len(sequences.shape) - 1))
+        first = tree.flatten(sequences)[0]
+        rows = (ops.shape(first)[0], *[1] * (len(first.shape) - 1))
         numbers = keras.random.uniform(rows, seed=self.seed_generator)  # B 1 1
-        return ops.where(numbers < self.dropout, ops.zeros_like(sequences), sequences)
+        return tree.map_structure(
+            lambda x: ops.where(numbers < self.dropout, ops.zeros_like(x), x), sequences
+        )
 
     def get_config(self):
         return {**super().get_config(), "dropout": self.dropout, "seed": self.seed}

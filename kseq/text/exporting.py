@@ -18,7 +18,8 @@ def export_from_texts(
     Args:
         path: The folder.
         name: What the texts are called in the signature.
-        vocabulary: The vocabulary of the texts.
+        vocabulary: The vocabulary of the texts; of several sources a dictionary, whose
+            names the texts have then.
         model: Maps `{"source": (B, S)}`, and "seed" `(1,)`, to tensors by name.
         search: The search in the model. One that draws without a seed of its own makes
             "seed" an input.
@@ -33,20 +34,29 @@ def export_from_texts(
     check_backend()
     import tensorflow as tf
 
-    shape = (None,) if vocabulary.split else (None, None)
-    signature = {name: tf.TensorSpec(shape, "string", name=name)}
+    vocabularies = vocabulary if isinstance(vocabulary, dict) else {name: vocabulary}
+    signature = {
+        key: tf.TensorSpec((None,) if each.split else (None, None), "string", name=key)
+        for key, each in vocabularies.items()
+    }
     if search is not None and search.is_random and search.seed is None:
         signature["seed"] = tf.TensorSpec((1,), "int32", name="seed")
 
     def serve(inputs):
         inputs = dict(inputs)
-        texts = inputs.pop(name)
-        outputs = model({"source": token_ids(vocabulary, texts, name, check), **inputs})
+        texts = {key: inputs.pop(key) for key in vocabularies}
+        if isinstance(vocabulary, dict):
+            source = source_ids(vocabulary, texts)
+        else:
+            texts = texts[name]
+            source = token_ids(vocabulary, texts, name, check)
+        outputs = model({"source": source, **inputs})
         return outputs if finish is None else finish(texts, outputs)
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    for table in [*vocabulary.resources(), *resources]:
+    tables = [table for each in vocabularies.values() for table in each.resources()]
+    for table in [*tables, *resources]:
         archive.track(table)
     archive.add_endpoint("serve", serve, [signature])
     archive.write_out(path, verbose=False)
@@ -137,6 +147,20 @@ def token_ids(vocabulary, texts, name, check=True):
     has_tokens = tf.reduce_any(first_ids(ids) != 0, axis=1)
     with all_of(has_tokens, f"`{name}` must have at least one token each."):
         return tf.identity(ids)
+
+
+def source_ids(vocabularies, texts):
+    """Token ids `(B, S)` of texts by name, of which each row has a token somewhere."""
+    import tensorflow as tf
+
+    ids = {
+        key: token_ids(each, texts[key], key, check=False)
+        for key, each in vocabularies.items()
+    }
+    has_tokens = [tf.reduce_any(first_ids(x) != 0, axis=1) for x in ids.values()]
+    message = f"`{'`, `'.join(ids)}` must have at least one token each, of some source."
+    with all_of(tf.reduce_any(tf.stack(has_tokens), axis=0), message):
+        return {key: tf.identity(x) for key, x in ids.items()}
 
 
 def first_ids(ids):

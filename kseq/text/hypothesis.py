@@ -18,10 +18,10 @@ class Hypothesis:
         tokens: Its T tokens, without the end token; a word that was copied, and has no
             token, as it stands in the source.
         log_prob: Its log-probability, the end token counted.
-        source_tokens: The S tokens of the source as the model read them; an unknown
-            one is U+FFFD.
+        source_tokens: The S tokens of the source as the model read them, of several
+            sources by name; an unknown one is U+FFFD.
         attention: What each token paid attention to: `(T, S)`, of a Transformer
-            `(layers, heads, T, S)`, or None.
+            `(layers, heads, T, S)`, of several sources by name; or None.
 
     Example:
 

@@ -83,7 +83,11 @@ def check_has_source(model):
 
 def check_size(model, role, vocabulary):
     """Raises if a model is known to have fewer ids than the vocabulary."""
-    size = getattr(model, f"{role}_size", None)
+    check_least(getattr(model, f"{role}_size", None), role, vocabulary)
+
+
+def check_least(size, role, vocabulary):
+    """Raises if ids are known to be fewer than the vocabulary has."""
     is_loading = not vocabulary.tokens  # its tokens are read after its config
     if isinstance(size, int) and not is_loading and size < vocabulary.size:
         raise ValueError(

@@ -16,13 +16,20 @@ from kseq.text.hypothesis import Hypothesis
 from kseq.text.loading import Loadable
 from kseq.text.parts import (
     check_can,
-    check_has_source,
     check_size,
     checked,
     deserialize_parts,
-    encode_some,
     serialize_parts,
     spelled_out,
+)
+from kseq.text.sources import (
+    as_numpy,
+    as_source,
+    attention_of,
+    check_one_source,
+    checked_sources,
+    encode_sources,
+    spelled_source,
 )
 from kseq.text.streaming import text_pieces
 from kseq.text.token_ids import text_positions
@@ -39,7 +46,8 @@ class TextToText(Loadable, keras.Model):
     Args:
         model: A model with `generate(source_ids, search=None, max_length=40)`, such as
             `kseq.encoder_decoder` builds.
-        source_vocabulary: The `Vocabulary` of what the model reads.
+        source_vocabulary: The `Vocabulary` of what the model reads; of a model of
+            several sources a dictionary of them.
         target_vocabulary: The `Vocabulary` of what it writes.
         **kwargs: `name` and the other arguments of `keras.Model`.
 
@@ -80,10 +88,8 @@ class TextToText(Loadable, keras.Model):
                 f"`kseq.encoder_decoder` have. Received: model={model!r}."
             )
         self.model = model
-        self.source_vocabulary = checked("source_vocabulary", source_vocabulary)
+        self.source_vocabulary = checked_sources(model, source_vocabulary)
         self.target_vocabulary = checked("target_vocabulary", target_vocabulary)
-        check_has_source(model)
-        check_size(model, "source", source_vocabulary)
         check_size(model, "target", target_vocabulary)
         self.built = True
 
@@ -102,7 +108,8 @@ class TextToText(Loadable, keras.Model):
         """Writes a text for each text.
 
         Args:
-            texts: List of texts, as the source vocabulary takes them.
+            texts: List of texts, as the source vocabulary takes them; of several
+                sources a dictionary of lists, `{"lemma": [...], "tags": [...]}`.
             search: How to search: `kseq.decoding.BeamSearch(5)` and the like. None for
                 the way of the model.
             max_length: Greatest number of tokens of a hypothesis.
@@ -123,22 +130,22 @@ class TextToText(Loadable, keras.Model):
         Example: see the class.
         """
         texts = readable_twice(texts)
-        rows = encode_some(self.source_vocabulary, texts, allow_blank)
+        rows = encode_sources(self.source_vocabulary, texts, allow_blank)
         source_ids = [row for row in rows if row]
         if not source_ids:
             return [self._blank() for _ in rows]
         options = without_unknown(self._for_some(options, rows), ban_unknown)
         result = self.model.generate(
-            source_ids, search=search, max_length=max_length, **options
+            as_source(source_ids), search=search, max_length=max_length, **options
         )
-        token_ids, log_probs, lengths, attention = (
-            None if value is None else keras.ops.convert_to_numpy(value)
-            for value in (
+        token_ids, log_probs, lengths, attention = map(
+            as_numpy,
+            (
                 result.token_ids,  # B N T
                 result.log_probs,  # B N
                 result.lengths,  # B N
                 result.attention,  # B N ... T S
-            )
+            ),
         )
         numbers = [number for number, row in enumerate(rows) if row]
         words = copied_words(self, texts, numbers, source_ids, token_ids, attention)
@@ -148,7 +155,8 @@ class TextToText(Loadable, keras.Model):
                     source_ids[b],
                     token_ids[b, n, : lengths[b, n]],
                     log_probs[b, n],
-                    None if attention is None else attention[b, n],
+                    attention,
+                    (b, n),
                     words[b][n],
                 )
                 for n in range(token_ids.shape[1])
@@ -199,13 +207,13 @@ class TextToText(Loadable, keras.Model):
         True
         """
         texts = readable_twice(texts)
-        rows = encode_some(self.source_vocabulary, texts, allow_blank)
+        rows = encode_sources(self.source_vocabulary, texts, allow_blank)
         source_ids = [row for row in rows if row]
         if not source_ids:
             return iter(())
         options = without_unknown(self._for_some(options, rows), ban_unknown)
         tokens = check_can(self.model, "generate_stream").generate_stream(
-            source_ids, search=search, max_length=max_length, **options
+            as_source(source_ids), search=search, max_length=max_length, **options
         )
         numbers = [number for number, row in enumerate(rows) if row]
         copies = copiers(self, texts, numbers, source_ids)
@@ -237,7 +245,7 @@ class TextToText(Loadable, keras.Model):
         >>> writer.score(["he", "hell"], ["lo", "o"]).shape
         (2,)
         """
-        source_ids = encode_some(self.source_vocabulary, texts)
+        source_ids = encode_sources(self.source_vocabulary, texts)
         target_ids = self.target_vocabulary.encode(targets, end=True)
         if len(source_ids) != len(target_ids):
             raise ValueError(
@@ -245,7 +253,7 @@ class TextToText(Loadable, keras.Model):
                 f"{len(source_ids)} texts, {len(target_ids)} targets."
             )
         model = check_can(self.model, "score")
-        return model.score(source_ids, target_ids, batch_size)
+        return model.score(as_source(source_ids), target_ids, batch_size)
 
     def export_generation(
         self,
@@ -262,9 +270,10 @@ class TextToText(Loadable, keras.Model):
         with "texts", strings `(B,)`, and "seed", `(1,)`, for a `Sampling` without one.
         It gives "texts", `(B, N)`, and "log_probs", `(B, N)`, those of `generate`, the
         best first. A source vocabulary with `split=None` takes symbols, `(B, S)`, rows
-        filled up with "". A text without a token, with a NUL or one that is not UTF-8
-        ends the call with an error that names its place. What the target vocabulary
-        lacks reads U+FFFD there, copied or not.
+        filled up with "". Several sources are called by their names instead of "texts".
+        A text without a token, with a NUL or one that is not UTF-8 ends the call with
+        an error that names its place. What the target vocabulary lacks reads U+FFFD
+        there, copied or not.
 
         With `format="ctranslate2"` it is a folder of CTranslate2, from tokens to tokens
         as the vocabularies spell them; a token that they lack is `"<unk>"`, as is any
@@ -299,6 +308,7 @@ class TextToText(Loadable, keras.Model):
         """
         one_of("format", format, ("tf_saved_model", "ctranslate2"))
         if format == "ctranslate2":
+            check_one_source(self.source_vocabulary)
             options = {"quantization": quantization, "vocabularies": spelled_out(self)}
             model = check_can(self.model, "export_generation")
             return model.export_generation(path, search, max_length, format, **options)
@@ -350,19 +360,18 @@ class TextToText(Loadable, keras.Model):
         return self.target_vocabulary.decode([[]])[0]
 
     def _blank(self):
-        return [Hypothesis(self._nothing(), [], 0.0, [])]
+        source_tokens = spelled_source(self.source_vocabulary, [])
+        return [Hypothesis(self._nothing(), [], 0.0, source_tokens)]
 
-    def _hypothesis(self, source_ids, token_ids, log_prob, attention, words):
-        if attention is not None:
-            chosen = text_positions(token_ids)
-            attention = attention[..., chosen, : len(source_ids)]  # ... T S
+    def _hypothesis(self, source_ids, token_ids, log_prob, attention, place, words):
+        chosen = text_positions(token_ids)
         tokens = spelled(self.target_vocabulary, token_ids, words)
         return Hypothesis(
             text=self.target_vocabulary.join(tokens),
             tokens=tokens,
             log_prob=float(log_prob),
-            source_tokens=self.source_vocabulary.spell(source_ids),
-            attention=attention,
+            source_tokens=spelled_source(self.source_vocabulary, source_ids),
+            attention=attention_of(attention, place, chosen, source_ids),  # ... T S
         )
 
     def get_config(self):

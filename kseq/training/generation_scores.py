@@ -5,6 +5,7 @@ import numpy as np
 
 from kseq.layers.validation import positive_integer
 from kseq.training.metrics import EditDistanceRate
+from kseq.training.named_rows import each_input
 from kseq.training.text_scores import PACKAGES, checked_scores, text_scores
 
 OF_IDS = ("exact_match", "edit_distance_rate")
@@ -139,7 +140,7 @@ def _cut(row, ends):
 
 
 def _check_rows(source, target):
-    rows = source if isinstance(source, int) else len(source)
+    rows = source if isinstance(source, int) else len(each_input(source)[0])
     if not len(target) or rows != len(target):
         raise ValueError(
             "Every source needs its reference, and there must be one at least. "

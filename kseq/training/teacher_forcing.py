@@ -8,6 +8,7 @@ import numpy as np
 from kseq.layers.validation import integer, number
 from kseq.training.batches import EpochBatches, steps_of
 from kseq.training.length_batches import LengthBatches
+from kseq.training.named_rows import by_name, each_input, names_of
 from kseq.training.row_kinds import checked_rows, kind_of, lengths_of, stacked
 from kseq.training.weights import label_weights, stacked_weights
 
@@ -58,7 +59,8 @@ def teacher_forcing(
             `(N, H, W, C)`. Or None, for a model that writes from nothing: its batches
             are `({"target": target[:, :-1]}, target[:, 1:])`. Or a function of the
             number of an epoch, from 0, that gives any of these, so that each epoch may
-            have others, as many: texts cut by chance (`Vocabulary.sampler`), noise.
+            have others, as many: texts cut by chance (`Vocabulary.sampler`), noise. Or
+            a dictionary of any of these by name, for a model of several sources.
         target: Rows of token ids that hold their start and end tokens, as lists,
             arrays or one padded integer array `(N, T)`; or of numbers, as arrays
             `(T, F)` or one array `(N, T, F)`, NaN where one is missing; or a function
@@ -137,14 +139,9 @@ def teacher_forcing(
         }
         return EpochBatches(teacher_forcing, (source, target), options, **kwargs)
     if source is not None:
-        kinds = ["ids", "features", "class", "vector", "picture"]
-        source = checked_rows("source", source, kinds, pad_token_id)
+        source = checked_source(source, pad_token_id)
     target = checked_rows("target", target, ["ids", "features"], pad_token_id)
-    if source is not None and len(source) != len(target):
-        raise ValueError(
-            "`source` and `target` must have the same number of rows. Received: "
-            f"{len(source)} rows in source, {len(target)} in target."
-        )
+    check_counts(source, target)
     is_numbers = kind_of(target[0]) == "features"
     if covariates is not None:
         covariates = checked_covariates(covariates, target, is_numbers)
@@ -175,6 +172,36 @@ def teacher_forcing(
 
 
 START = ((1, 0), (0, 0))  # of numbers a step of which nothing is known
+
+
+def checked_source(source, pad_token_id):
+    """The rows of a source, of several inputs by name."""
+    kinds = ["ids", "features", "class", "vector", "picture"]
+    if isinstance(source, dict) and not source:
+        raise ValueError(
+            "`source` must have rows, or a dictionary of rows by name. Received: {}."
+        )
+    names = names_of("source", source)
+    return by_name(
+        source,
+        [
+            checked_rows(name, rows, kinds, pad_token_id)
+            for name, rows in zip(names, each_input(source), strict=True)
+        ],
+    )
+
+
+def check_counts(source, target):
+    """Raise unless there is a target for each row of each source."""
+    if source is None:
+        return
+    names = names_of("source", source)
+    for name, rows in zip(names, each_input(source), strict=True):
+        if len(rows) != len(target):
+            raise ValueError(
+                f"`{name}` and `target` must have the same number of rows. Received: "
+                f"{len(rows)} rows in {name}, {len(target)} in target."
+            )
 
 
 def check_numbers(target):
@@ -273,16 +300,15 @@ class TeacherForcing(LengthBatches):
         self.covariates = covariates
         self.pad_token_id = integer("pad_token_id", pad_token_id)
         self.source_padding = number("source_padding", source_padding)
+        lengths = [] if source is None else map(steps_of, each_input(source))
         # The model sees all of a source, and all of a target but one token.
-        target_lengths = lengths_of(target) - 1
+        lengths = [*lengths, lengths_of(target) - 1]
         if source is None:
-            source_lengths = np.ones(len(target), "int32")
-        else:
-            source_lengths = steps_of(source)
-        super().__init__([source_lengths, target_lengths], *args, **kwargs)
+            lengths = [np.ones(len(target), "int32"), *lengths]
+        super().__init__(lengths, *args, **kwargs)
 
     def make_batch(self, rows, lengths):
-        source_length, target_length = lengths
+        *source_lengths, target_length = lengths
         is_ids = kind_of(self.target[0]) == "ids"
         padding = self.pad_token_id if is_ids else np.nan
         target = stacked(self.target, rows, target_length + 1, padding)
@@ -290,11 +316,15 @@ class TeacherForcing(LengthBatches):
         if self.covariates is not None:
             inputs["covariates"] = stacked(self.covariates, rows, target_length, 0.0)
         if self.source is not None:
-            is_ids = kind_of(self.source[0]) == "ids"
-            padding = self.pad_token_id if is_ids else self.source_padding
-            source = stacked(self.source, rows, source_length, padding)
-            inputs = {"source": source, **inputs}
+            pairs = zip(each_input(self.source), source_lengths, strict=True)
+            arrays = [self._stacked(source, rows, length) for source, length in pairs]
+            inputs = {"source": by_name(self.source, arrays), **inputs}
         if self.weights is None:
             return inputs, target[:, 1:]
         weights = stacked_weights(self.weights, rows, target_length)
         return inputs, target[:, 1:], weights
+
+    def _stacked(self, source, rows, length):
+        is_ids = kind_of(source[0]) == "ids"
+        padding = self.pad_token_id if is_ids else self.source_padding
+        return stacked(source, rows, length, padding)

@@ -137,7 +137,7 @@ def encoder_decoder(source, target, network="both", **fixed):
 
     Args:
         source: As for `kseq.encoder_decoder`: a vocabulary size, or a Space of an
-            embedding.
+            embedding; or a dictionary of these, each of which has an encoder then.
         target: The same.
         network: As for `many_to_one`, and so are the arguments after it. Whether to
             copy may be searched too: `copy=Choice(False, True)`.
@@ -154,8 +154,11 @@ def encoder_decoder(source, target, network="both", **fixed):
     >>> space.build({"encoder": "TransformerEncoder", "width": 64}).output_shape
     (None, None, 40)
     """
+    encoder = parts.encoder_of(network)
+    if isinstance(source, dict):
+        encoder = {name: parts.encoder_of(network) for name in source}
     searched = {
-        "encoder": parts.encoder_of(network),
+        "encoder": encoder,
         "decoder": parts.decoder_of(network),
         "width": parts.width(),
     }

@@ -295,6 +295,14 @@ ADVICE = {
         "Leave one of them out.",
         lambda: (copier(), copier(copy=None, source_dropout=0.1)),
     ),
+    "one encoder for several sources": (
+        lambda: writer({"lemma": 11, "tags": 7}, encoder=RecurrentEncoder("rnn", 3)),
+        'Take `encoder={"lemma": ..., "tags": ...}`.',
+        lambda: writer(
+            {"lemma": 11, "tags": 7},
+            encoder={"lemma": RecurrentEncoder("rnn", 3), "tags": "rnn"},
+        ),
+    ),
     "floats in place of ids": (
         lambda: classify(np.array([[4.0, 5.0]], "float32")),
         NO_IDS,

@@ -19,14 +19,17 @@ from kseq.layers import (
     CosineSimilarity,
     FeatureEmbedding,
     GridPositions,
+    JoinedEncoders,
     LayerNormGRUCell,
     LearnedPositions,
     LuongAttention,
     MeanProbability,
     MultiHeadAttention,
+    NamedEmbeddings,
     PointerGenerator,
     RecurrentDecoder,
     RecurrentEncoder,
+    SummedEmbedding,
     TiedHead,
     TokenEmbedding,
     TransformerDecoder,
@@ -49,6 +52,15 @@ ADDITIVE = np.array([[0, -1e9, 0]], "float32")
 WORDS, OTHERS = Vocabulary("word"), Vocabulary("word")
 WORDS.adapt(["Anna works here"])
 OTHERS.adapt(["Anna works and sings here"])
+
+OF_OTHER_LENGTHS = {
+    "lemma": np.array([[4, 5, 6]], "int32"),
+    "tags": np.array([[4, 5]], "int32"),
+}
+
+
+def two_embeddings():
+    return {"lemma": TokenEmbedding(11, 3), "tags": TokenEmbedding(7, 3)}
 
 
 @functools.cache
@@ -197,6 +209,31 @@ ADVICE = {
         lambda: copied(np.ones((B, S - 1), "int32")),
         "Take an encoder that keeps the steps.",
         lambda: copied(np.ones((B, S), "int32")),
+    ),
+    "encoders that are no layers": (
+        lambda: JoinedEncoders({"lemma": "gru"}),
+        "Write `JoinedEncoders({'lemma': RecurrentEncoder('gru', 64)})`.",
+        lambda: JoinedEncoders({"lemma": RecurrentEncoder("gru", 64)}),
+    ),
+    "an embedding with a name that is none": (
+        lambda: SummedEmbedding({"the word": TokenEmbedding(8_000, 64)}),
+        "Write `SummedEmbedding({'word': TokenEmbedding(8_000, 64)})`.",
+        lambda: SummedEmbedding({"word": TokenEmbedding(8_000, 64)}),
+    ),
+    "sources within sources": (
+        lambda: NamedEmbeddings({"all": NamedEmbeddings(two_embeddings())}),
+        "Name all sources in one dictionary; `SummedEmbedding` makes one sequence of "
+        "several inputs.",
+        lambda: (
+            NamedEmbeddings(two_embeddings()),
+            NamedEmbeddings({"all": SummedEmbedding(two_embeddings())}),
+        ),
+    ),
+    "a sum of other steps": (
+        lambda: SummedEmbedding(two_embeddings())(OF_OTHER_LENGTHS),
+        'Sources of their own lengths are `source={"lemma": ..., "tags": ...}`, with '
+        "an encoder each.",
+        lambda: kseq.encoder_decoder(two_embeddings(), 7, "rnn", "rnn", width=3),
     ),
     "a layer in place of a cell": (
         lambda: RNN(Zoneout(keras.layers.LSTMCell(U)))(MEMORY),

@@ -59,6 +59,19 @@ def translator():
     return TextToText(model, WORDS, WORDS)
 
 
+@functools.cache
+def inflector():
+    sizes = {"lemma": WORDS.size, "tags": WORDS.size}
+    model = kseq.encoder_decoder(sizes, WORDS.size, "rnn", "rnn", width=3)
+    return TextToText(model, {"lemma": WORDS, "tags": WORDS}, WORDS)
+
+
+def inflect(texts, **options):
+    model = inflector()
+    with eagerly():
+        return model.generate(texts, max_length=2, **options)
+
+
 def translate(texts, **options):
     model = translator()
     with eagerly():
@@ -158,6 +171,19 @@ def score_in_a_window(texts):
 
 
 ADVICE = {
+    "several vocabularies for one source": (
+        lambda: TextToText(translator().model, {"lemma": WORDS}, WORDS),
+        "A model of several is `kseq.encoder_decoder(source={...}, ...)`.",
+        lambda: inflector(),
+    ),
+    "a row of several sources that is blank": (
+        lambda: inflect({"lemma": ["Anna", ""], "tags": ["works", ""]}),
+        "Leave them out, or give `allow_blank=True` for a result in its place.",
+        lambda: (
+            inflect({"lemma": ["Anna"], "tags": ["works"]}),
+            inflect({"lemma": ["Anna", ""], "tags": ["", ""]}, allow_blank=True),
+        ),
+    ),
     "a class weight of a tagger": (
         lambda: train(tagger(), step_batches(), {0: 2.0}),
         "Give it to `kseq.training.batches`, or `teacher_forcing` for a model that "

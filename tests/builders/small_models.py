@@ -13,6 +13,7 @@ from kseq.layers import (
     RecurrentDecoder,
     RecurrentEncoder,
     RotaryPositions,
+    SummedEmbedding,
     TokenEmbedding,
     TransformerDecoder,
     TransformerEncoder,
@@ -21,6 +22,7 @@ from tests.helpers import random_array
 
 SOURCE = np.array([[4, 5, 6, 7, 2], [8, 2, 0, 0, 0], [9, 1, 3, 0, 0]], "int32")  # B S
 TARGET = np.array([[2, 5, 6, 4], [2, 4, 0, 0], [2, 3, 0, 0]], "int32")  # B T
+TAGS = np.array([[2, 3, 4], [6, 0, 0], [5, 3, 0]], "int32")
 SERIES = random_array(3, 5, 2)
 NUMBERS = random_array(3, 4, 3, seed=1)
 NUMBERS[:, 0] = np.nan  # nothing is known before the first step
@@ -76,6 +78,25 @@ def copying_transformer():
     return kseq.encoder_decoder(
         13, 13, **parts, copy=True, tie_embeddings="all", width=8
     )
+
+
+def inflector():
+    return kseq.encoder_decoder(
+        source={"lemma": TokenEmbedding(11, 6), "tags": 7},
+        target=13,
+        encoder={
+            "lemma": RecurrentEncoder("gru", 5, bidirectional=True),
+            "tags": TransformerEncoder(1, 2, width=6),
+        },
+        decoder=RecurrentDecoder("lstm", 6, attention="bahdanau"),
+        width=6,
+    )
+
+
+def reader_of_features():
+    words = {"word": TokenEmbedding(11, 6), "numbers": FeatureEmbedding(2, 6)}
+    source = SummedEmbedding(words)
+    return kseq.encoder_decoder(source, 13, RecurrentEncoder("gru", 5), width=6)
 
 
 def language_model():
@@ -138,6 +159,14 @@ MODELS = {  # a function that makes the model, and what it reads
     "encoder_decoder, transformer": (transformer_translator, PAIR),
     "encoder_decoder that copies": (copier, PAIR),
     "encoder_decoder that copies, transformer": (copying_transformer, PAIR),
+    "encoder_decoder of several sources": (
+        inflector,
+        {"source": {"lemma": SOURCE, "tags": TAGS}, "target": TARGET},
+    ),
+    "encoder_decoder of words and features": (
+        reader_of_features,
+        {"source": {"word": SOURCE, "numbers": SERIES}, "target": TARGET},
+    ),
     "one_to_many": (language_model, {"target": TARGET}),
     "one_to_many of a class": (
         conditional_writer,

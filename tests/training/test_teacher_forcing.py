@@ -303,3 +303,33 @@ def test_a_function_gives_each_epoch_its_targets():
     assert inputs["target"].tolist() == [[2, 6]] * 2
     assert labels.tolist() == [[6, 3]] * 2
     assert found.tolist() == [[1.0, 2.0], [1.5, 3.0]]
+
+
+def test_a_source_of_several_inputs_has_rows_by_name():
+    source = {
+        "lemma": [[5, 6, 7], [8]],
+        "tags": {"pos": [[4], [5, 6]], "numbers": [np.ones((1, 2)), np.ones((2, 2))]},
+        "speaker": [1, 0],
+    }
+    target = [[1, 4, 2], [1, 3, 3, 2]]
+    batches = teacher_forcing(source, target, shuffle=False, length_multiple=1)
+    inputs, _ = batches[0]
+    assert inputs["source"]["lemma"].tolist() == [[5, 6, 7], [8, 0, 0]]
+    assert inputs["source"]["tags"]["pos"].tolist() == [[4, 0], [5, 6]]
+    numbers = inputs["source"]["tags"]["numbers"]
+    assert numbers.tolist() == [[[1.0, 1.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]]]
+    assert inputs["source"]["speaker"].tolist() == [1, 0]
+    few = teacher_forcing(source, target, shuffle=False, max_length=3)
+    assert few[0][0]["target"].shape == (2, 3)
+    with pytest.raises(ValueError, match="no longer than `max_length`"):
+        teacher_forcing(source, target, max_length=1)
+
+
+def test_each_epoch_may_have_other_rows_of_several_inputs():
+    def source(epoch):
+        return {"lemma": [[5 + epoch]], "tags": [[4]]}
+
+    batches = teacher_forcing(source, [[1, 4, 2]], shuffle=False)
+    batches.on_epoch_end()
+    inputs, _ = batches[0]
+    assert inputs["source"]["lemma"].tolist() == [[6]]

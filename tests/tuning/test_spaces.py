@@ -2,7 +2,7 @@ import keras
 import pytest
 
 import kseq
-from kseq.layers import FeatureEmbedding
+from kseq.layers import FeatureEmbedding, TokenEmbedding
 from kseq.tuning import Choice, Decoding, Int, Space, spaces
 
 SMALL = {"width": 64}
@@ -156,3 +156,23 @@ def test_models_that_write_numbers_are_searched_too():
     shapes = [space.build({"head": head}).output_shape for head in heads]
     assert shapes == [(None, None, 1, 2), (None, None, 1, 3)]
     assert "head" in space.hyperparameters()
+
+
+def test_each_of_several_sources_has_an_encoder_that_is_searched():
+    space = spaces.encoder_decoder({"lemma": 11, "tags": 7}, 13, "recurrent")
+    names = list(space.hyperparameters())
+    assert {"encoder/lemma/units", "encoder/tags/units"} <= set(names)
+    model = space.build({"encoder/lemma/units": 32, "encoder/tags/units": 64})
+    units = {name: x.units for name, x in model.encoder.encoders.items()}
+    assert units == {"lemma": 32, "tags": 64}
+
+
+def test_the_embedding_of_each_source_may_be_searched():
+    source = {
+        "lemma": Space(TokenEmbedding, 11, Int(4, 8, step=4)),
+        "tags": Space(TokenEmbedding, 7, 4),
+    }
+    space = Space(kseq.encoder_decoder, source, 13, width=4)
+    [name] = space.hyperparameters()
+    model = space.build({name: 8})
+    assert model.source.width == {"lemma": 8, "tags": 4}

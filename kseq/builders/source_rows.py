@@ -1,0 +1,231 @@
+"""Rows of a source as a user may give them, of one input or of several by name.
+
+Axes in shape comments: B rows, S source steps.
+"""
+
+import reprlib
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq.builders.row_checks import (
+    check_ids,
+    check_lengths,
+    check_rank,
+    num_steps,
+    token_rows,
+)
+from kseq.layers import SummedEmbedding
+from kseq.layers.named_parts import check_names
+from kseq.layers.validation import positive_integer
+
+
+def source_rows(model, source, num_rows=None):
+    """The rows of a source, checked, whatever a model that writes takes for one.
+
+    Where a source has several inputs each row is a dictionary of them. A model without
+    a source takes the number of rows; it may be left out where another input says it.
+    """
+    symbol = source_symbol(model)
+    if symbol is None:
+        if source is not None or num_rows is None:
+            num_rows = number_of_rows(source)
+        return [[]] * num_rows
+    rows = rows_of_input(
+        "source",
+        source,
+        symbol,
+        model.source_padding,
+        model.source_size,
+        model.source_length,
+    )
+    check_summed(getattr(model, "source", None), rows)
+    return rows
+
+
+def source_symbol(model):
+    """The symbolic input that is the source, of several a dictionary; or None."""
+    inputs = model.input
+    return inputs.get("source") if isinstance(inputs, dict) else inputs
+
+
+def rows_of_input(name, source, symbol, padding, size, longest):
+    """The rows of one input, or of several by name, checked.
+
+    Args:
+        name: What the argument is called.
+        source: What was given.
+        symbol: The symbolic input; of several a dictionary, and so is what follows.
+        padding: What fills up short rows, or None.
+        size: How many ids there are, or None.
+        longest: Most steps of a row, or None.
+    """
+    if isinstance(symbol, dict):
+        check_names(name, source, symbol)
+        columns = {
+            key: rows_of_input(
+                f'{name}["{key}"]',
+                source[key],
+                symbol[key],
+                padding[key],
+                size[key],
+                longest[key],
+            )
+            for key in symbol
+        }
+        return rows_by_name(name, columns)
+    if padding is None:
+        return alike_rows(name, source, symbol, size, longest)
+    rows = token_rows(name, source)
+    check_rank(name, rows, symbol.shape)
+    if longest is not None:
+        check_lengths(name, num_steps(rows, padding), longest)
+    return check_ids(name, rows, size)
+
+
+def rows_by_name(name, columns):
+    """A dictionary for each row, of columns that have as many rows."""
+    counts = {key: len(rows) for key, rows in columns.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(
+            f"`{name}` must have as many rows under each name. Received: {counts} rows."
+        )
+    return [
+        dict(zip(columns, row, strict=True))
+        for row in zip(*columns.values(), strict=True)
+    ]
+
+
+def check_summed(embedding, rows):
+    """Raise if inputs of which the vectors are summed have different steps."""
+    if not isinstance(rows[0], dict) or not hasattr(embedding, "embeddings"):
+        return
+    if isinstance(embedding, SummedEmbedding):
+        for index, row in enumerate(rows):
+            steps = {key: row_length(each) for key, each in row.items()}
+            if len(set(steps.values())) > 1:
+                raise ValueError(
+                    "`source` must have a step of each input for each step of the "
+                    f"others, as their vectors are summed. Received: row {index} with "
+                    f"{steps} steps."
+                )
+    for key, part in embedding.embeddings.items():
+        check_summed(part, [row[key] for row in rows])
+
+
+def row_length(row):
+    """The number of steps of a row, padding counted; of several inputs the most."""
+    if isinstance(row, dict):
+        return max(map(row_length, row.values()))
+    return len(row) if np.ndim(row) else 0
+
+
+def real_steps(rows, symbol, padding):
+    """How many steps of each row are not padding; of several inputs the most."""
+    if isinstance(symbol, dict):
+        each = [
+            real_steps([row[key] for row in rows], symbol[key], padding[key])
+            for key in symbol
+        ]
+        return list(map(max, zip(*each, strict=True)))
+    if padding is not None:
+        return num_steps(rows, padding)
+    return [len(row) if len(symbol.shape) == 3 else 0 for row in rows]
+
+
+def number_of_rows(source):
+    """Returns how many rows to write, all that a model without a source is given."""
+    if hasattr(source, "__len__"):
+        raise ValueError(
+            "`source` must be the number of sequences to write, a positive integer, as "
+            f"the model has no source. Received: source={reprlib.repr(source)}. What "
+            "sequences begin with is their prefix: `generate(2, prefix=[[4, 5], [6]])`."
+        )
+    return positive_integer("source", source)
+
+
+def alike_rows(name, source, symbol, size, longest):
+    """Rows that must all have the shape of a symbolic input, as one array."""
+    try:
+        source = ops.convert_to_numpy(source)
+    except ValueError:
+        source = np.empty((len(source), 0))  # rows of different shapes
+    if source.ndim != len(symbol.shape) or not len(source):
+        raise ValueError(
+            f"`{name}` must have at least one row, shape (B, ...) = "
+            f"{symbol.shape}, all of one shape. Received: {name} of shape "
+            f"{source.shape}. A `FeatureEmbedding` with a `mask_value` takes rows "
+            "of different lengths."
+        )
+    if len(symbol.shape) == 3:
+        check_lengths(name, [source.shape[1]], longest)
+    check_ids(name, source, size)
+    return np.asarray(source, symbol.dtype)
+
+
+def rows_of_batches(source, symbol=None):
+    """The rows of all batches, where the source comes in batches; else as it is.
+
+    Batches are what a `tf.data.Dataset`, a `keras.utils.PyDataset`, a loader or a
+    generator gives. One for training, `(inputs, targets, ...)` with the inputs under
+    "source", gives its sources, and so do such inputs by themselves.
+
+    Args:
+        source: What the user gave.
+        symbol: The symbolic input of the model, of several a dictionary; or None.
+    """
+    if isinstance(source, dict):  # the inputs of training, or several inputs by name
+        return rows_of_batch(source, symbol)
+    if isinstance(source, keras.utils.PyDataset):
+        number = source.num_batches
+        batches = None if number is None else (source[i] for i in range(number))
+    elif hasattr(source, "__iter__") and not hasattr(source, "__getitem__"):
+        is_endless = getattr(source, "cardinality", lambda: 0)() == -1
+        batches = None if is_endless else source
+    else:
+        return source
+    if batches is None:
+        raise ValueError(
+            "A source in batches must come to an end. Received: "
+            f"{source!r}, which has none. Take a part: `dataset.take(10)`, or of a "
+            "`PyDataset` `(dataset[i] for i in range(10))`."
+        )
+    return put_together([rows_of_batch(batch, symbol) for batch in batches])
+
+
+def rows_of_batch(batch, symbol=None):
+    if isinstance(batch, tuple):
+        batch = batch[0]
+    is_several = isinstance(symbol, dict)
+    if isinstance(batch, dict) and is_several:
+        # One of the sources may be called "source", too.
+        is_training = isinstance(batch.get("source"), dict)
+        return as_arrays(batch["source"] if is_training else batch)
+    if isinstance(batch, dict):
+        if "source" not in batch:
+            raise ValueError(
+                'A batch of several inputs must have one called "source". Received: '
+                f"a batch of {sorted(batch)}."
+            )
+        batch = batch["source"]
+    return as_arrays(batch)
+
+
+def as_arrays(batch):
+    """A batch as rows or as an array; of several inputs by name."""
+    if isinstance(batch, dict):
+        return {name: as_arrays(each) for name, each in batch.items()}
+    if hasattr(batch, "to_list"):  # ragged
+        return batch.to_list()
+    return ops.convert_to_numpy(batch) if hasattr(batch, "shape") else batch
+
+
+def put_together(batches):
+    """The rows of all batches, by name where a batch has several inputs."""
+    if batches and isinstance(batches[0], dict):
+        return {
+            name: put_together([batch[name] for batch in batches])
+            for name in batches[0]
+        }
+    return [row for batch in batches for row in batch]
