@@ -37,8 +37,9 @@ def printing_to_its_folder(folder, parent, run):
 def watch(process, folder, parent):
     """Waits for the end of an attempt, or ends it when nobody wants it any more."""
     while process.exitcode is None and os.path.isdir(folder):
-        if os.getppid() != parent:
-            break
+        if os.getppid() != parent:  # the trial is lost, and has not failed
+            end(process)
+            sys.exit()
         time.sleep(BREATH)
     end(process)
     process.join()
