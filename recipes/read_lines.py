@@ -389,7 +389,7 @@ def page_of(path):
     if not len(rows):
         sys.exit(f"--read needs digits in each picture. Received: {path}, without ink.")
     ink = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    height, width = 22, max(round(22 * ink.shape[1] / ink.shape[0]), 1)
+    height, width = 24, max(round(24 * ink.shape[1] / ink.shape[0]), 1)
     if width > WIDTH:
         sys.exit(
             f"--read needs lines of up to {WIDTH / height:.0f} times their height. "

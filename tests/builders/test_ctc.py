@@ -232,7 +232,7 @@ def test_what_a_search_writes_has_the_probability_that_score_gives(name):
 
 def test_loops_of_many_labels_read_as_well():
     """From 8 labels on they are compiled, where rows may be known or not."""
-    encoder = RecurrentEncoder("gru", WIDTH, bidirectional=True)
+    encoder = RecurrentEncoder("gru", 32, bidirectional=True)
     model = kseq.many_to_many(FeatureEmbedding(3, WIDTH), 9, encoder, head="ctc")
     randomize(model)
     series = random_array(3, 7, 3)
