@@ -276,6 +276,12 @@ REFUSED = {
         ),
         "copies token ids, one for each step. Received: .*PatchEmbedding",
     ),
+    "several sources": (
+        lambda: kseq.encoder_decoder(
+            {"lemma": SIZE, "tags": 7}, SIZE, width=6, copy=True
+        ),
+        "copies token ids, one for each step. Received: .*NamedEmbeddings",
+    ),
     "two vocabularies": (
         lambda: kseq.encoder_decoder(SIZE, 7, width=6, copy=True),
         "one vocabulary .*Received: 11 token ids in the source, 7",
