@@ -45,7 +45,8 @@ def test_whether_to_copy_may_be_searched():
     options = {"encoder": "gru", "decoder": "gru", **SMALL}
     space = spaces.encoder_decoder(13, 13, copy=Choice(False, True), **options)
     assert list(space.hyperparameters()) == ["copy"]
-    copies = [space.build({"copy": x}).pointer_generator for x in (False, True)]
+    models = [space.build({"copy": label}) for label in ("False", "True")]
+    copies = [model.pointer_generator for model in models]
     assert copies[0] is None and copies[1] is not None
 
 
