@@ -194,6 +194,10 @@ def pronounced(rows, part):
     return [f"{text[:500]}{part}\t{label} {text[0]}" for label, text in rows]
 
 
+def inflected(rows, part):
+    return [f"{part}{text[:500]}\t{label}\t{text[:9]}" for label, text in rows]
+
+
 def series(rows, part):
     return [
         f"{label},{i},{len(text)},{len(part)}" for i, (label, text) in enumerate(rows)
@@ -219,6 +223,7 @@ TINY = {
         "--width 8 --epochs 1 --context 2 --patch 1 --horizon 1",
     ),
     "grapheme_to_phoneme": (pronounced, PARTS, "--units 4 --epochs 1 --beams 2"),
+    "inflect": (inflected, PARTS, "--units 4 --epochs 1 --beams 2"),
     "tag_words": (tagged, PARTS, "--width 8 --epochs 1"),
     "translate": (
         paired,
@@ -278,7 +283,8 @@ class Built(Exception):
 
 
 @pytest.mark.parametrize(
-    "name", ["classify_text", "grapheme_to_phoneme", "tag_words", "translate"]
+    "name",
+    ["classify_text", "grapheme_to_phoneme", "inflect", "tag_words", "translate"],
 )
 def test_few_rows_are_learned_from_more_often(name, tmp_path, monkeypatch):
     [path] = [path for path in RECIPES if path.stem == name]

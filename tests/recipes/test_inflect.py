@@ -1,0 +1,161 @@
+import importlib.util
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+
+ROOT = pathlib.Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "inflect.py"
+SMALL = "--quick --units 8 --epochs 1 --beams 2 --batch-size 16".split()
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    spec = importlib.util.spec_from_file_location("inflect", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """A language in which the plural ends with s and the genitive with n."""
+    folder = tmp_path_factory.mktemp("forms")
+    lemmas = [a + b + c for c in "[mr" for a in "abk" for b in "eiéo"]
+    paths = []
+    for number, name in enumerate(("train", "dev", "test")):
+        lines = [
+            f"{lemma}\tN;{features}\t{lemma}{end}"
+            for lemma in lemmas[number::3]
+            for features, end in (("NOM(PL)", "s"), ("GEN(SG;PSS(1,PL))", "n"))
+        ]
+        path = folder / name
+        path.write_text("\n".join(lines), "utf-8")
+        paths += [f"--{name}", str(path)]
+    return paths
+
+
+@pytest.fixture(scope="module", params=["lstm", "transformer"])
+def trained(request, recipe, parts, tmp_path_factory):
+    output = tmp_path_factory.mktemp("output")
+    flags = [*parts, *SMALL, "--output", str(output), "--model", request.param]
+    with recipe.console.capture() as printed:
+        recipe.main(flags)
+    return output, printed.get()
+
+
+def test_it_prints_how_many_forms_are_right_and_some_of_them(trained):
+    _, printed = trained
+    for expected in ("24 held out", "greedy", "beam, 2 beams", "forms right"):
+        assert expected in printed
+    assert "N;GEN(SG;PSS(1,PL))" in printed
+
+
+def test_it_writes_a_model_and_pictures(trained):
+    output, printed = trained
+    names = {"model.keras", "training.png"}
+    if "No picture" not in printed:
+        names.add("attention.png")
+    assert {path.name for path in output.iterdir()} == names
+
+
+def test_a_saved_model_inflects(trained, recipe):
+    output, _ = trained
+    with recipe.console.capture() as printed:
+        recipe.main(["--output", str(output), "--inflect", "bem", "N;NOM(PL)"])
+    assert "bem" in printed.get() and "N;NOM(PL)" in printed.get()
+
+
+@pytest.mark.parametrize(
+    "asked, complaint",
+    [
+        (["xem", "N"], "lemma must be of .*'xem', with .'x'"),
+        (["bem", "V"], "tags must be of .*'V', with .'V'"),
+        (["bem", ";()"], "tags must be of"),
+        (["", "N"], "lemma must be of"),
+    ],
+)
+def test_what_was_never_seen_is_named(trained, recipe, asked, complaint):
+    output, _ = trained
+    with pytest.raises(SystemExit, match=complaint):
+        recipe.main(["--output", str(output), "--inflect", *asked])
+
+
+def test_a_model_of_another_kind_and_a_missing_one_are_refused(recipe, tmp_path):
+    asked = ["--inflect", "bem", "N"]
+    with pytest.raises(SystemExit, match="a file that a TextToText was saved in"):
+        recipe.main(["--output", str(tmp_path), *asked])
+    letters = kseq.text.Vocabulary("character").adapt(["ab"])
+    model = kseq.encoder_decoder(letters.size, letters.size, width=4)
+    path = tmp_path / "model.keras"
+    kseq.text.TextToText(model, letters, letters).save(path)
+    with pytest.raises(SystemExit, match="must be a model of this recipe"):
+        recipe.main(["--load", str(path), *asked])
+
+
+@pytest.mark.parametrize(
+    "features, tags",
+    [
+        ("V;PRS;NOM(3,SG)", "V PRS NOM 3 SG"),
+        ("N;ABL(PL;PSS(1,PL))", "N ABL PL PSS 1 PL"),
+        ("V; PST", "V PST"),
+    ],
+)
+def test_features_come_one_by_one(recipe, features, tags):
+    assert recipe.tags_of(features) == tags
+
+
+def test_a_form_in_two_parts_is_named(recipe, parts):
+    flags = [*parts[:4], "--test", parts[1]]
+    with pytest.raises(SystemExit, match="one of --train, --dev and --test only"):
+        recipe.load_splits(recipe.parse_arguments(flags))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--train", "a"], ["--load", "a"], ["--language", "fin"]]
+)
+def test_wrong_arguments_are_refused(recipe, arguments, capsys):
+    with pytest.raises(SystemExit) as error:
+        recipe.main(arguments)
+    assert error.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_it_says_so_when_no_form_is_right(recipe):
+    class Fixed:
+        def generate(self, texts, search, max_length):
+            hypothesis = kseq.text.Hypothesis("x", ["x"], -1.0, {})
+            return [[hypothesis] for _ in texts["lemma"]]
+
+    for form in ("x", "y"):
+        with recipe.console.capture() as printed:
+            recipe.evaluate(Fixed(), (["a"], ["N"], [form]), 2)
+        assert ("Not one form is right" in printed.get()) == (form == "y")
+
+
+def test_a_form_is_right_in_training_where_greedy_search_gets_it_right(
+    recipe, trained, parts
+):
+    pipeline = keras.saving.load_model(trained[0] / "model.keras", compile=False)
+    lemmas, features, forms = kseq.datasets.read_inflections(parts[1])
+    part = lemmas, features, forms
+    data = kseq.training.teacher_forcing(*recipe.rows(part, pipeline))
+    pipeline.model.compile(metrics=[kseq.training.ExactMatch(name="forms_right")])
+    right = pipeline.model.evaluate(data, verbose=0, return_dict=True)["forms_right"]
+    results = pipeline.generate(recipe.texts_of(lemmas, features))
+    written = [best.text for [best] in results]
+    assert right == pytest.approx(np.mean(np.array(written) == np.array(forms)))
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+def test_english_is_learned_from_real_words(recipe, data_set, tmp_path):
+    folder = data_set("sigmorphon2023_inflection")
+    flags = ["--data", str(folder.parent), "--units", "64", "--epochs", "12"]
+    with recipe.console.capture() as printed:
+        recipe.main([*flags, "--output", str(tmp_path)])
+    greedy = next(x for x in printed.get().splitlines() if "greedy" in x)
+    assert float(greedy.split("│")[2].strip(" %")) > 60
