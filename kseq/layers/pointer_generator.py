@@ -156,7 +156,9 @@ class PointerGenerator(Layer):
         """
         memory_mask = step_mask(memory_mask, memory)
         memory = apply_mask(memory, memory_mask)
-        read = matmul(precise(memory), precise(self.context_kernel))  # B S 1
+        read = matmul(
+            self._precise(memory), self._precise(self.context_kernel)
+        )  # B S 1
         token_ids = ops.cast(token_ids, "int32")
         if self.alignment is not None:
             aligned = ops.convert_to_tensor(self.alignment, "int32")
@@ -176,18 +178,25 @@ class PointerGenerator(Layer):
             weights: `(B, T, S)`, or of a Transformer `(B, layers, H, T, S)`.
             constants: From `start`.
         """
-        weights = precise(copy_attention(weights))  # B T S
+        weights = self._precise(copy_attention(weights))  # B T S
         # In a search no scope casts the kernels.
         gate = (
             matmul(weights, ops.expand_dims(constants["read"], -1))
-            + matmul(precise(outputs), precise(self.output_kernel))
-            + matmul(precise(inputs), precise(self.input_kernel))
-            + precise(self.bias)
+            + matmul(self._precise(outputs), self._precise(self.output_kernel))
+            + matmul(self._precise(inputs), self._precise(self.input_kernel))
+            + self._precise(self.bias)
         )  # B T 1, equation 8
-        written = ops.log_softmax(precise(logits), axis=-1) + ops.log_sigmoid(gate)
+        written = ops.log_softmax(self._precise(logits), axis=-1) + ops.log_sigmoid(
+            gate
+        )
         copied = backends.sum_by_id(weights, constants["token_ids"], logits.shape[-1])
         log_probs = log_of_sum(written, ops.log_sigmoid(-gate), copied)  # B T V
         return ops.cast(log_probs, self.compute_dtype)
+
+    def _precise(self, x):
+        """The tensor in float32 at least; in a search none is cast to the layer's."""
+        dtype = keras.backend.result_type(self.compute_dtype, "float32")
+        return ops.cast(x, dtype)
 
     def _add_coverage_loss(self, weights, inputs_mask):
         weights = precise(weights)  # B T S
