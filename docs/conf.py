@@ -16,7 +16,7 @@ extensions = [
     "sphinx_copybutton",
 ]
 templates_path = ["templates"]
-exclude_patterns = ["templates", "design/README.md"]
+exclude_patterns = ["templates", "design/README.md", "package.md"]
 html_theme = "furo"
 html_title = "kseq"
 myst_enable_extensions = ["dollarmath"]

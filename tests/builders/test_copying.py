@@ -193,6 +193,7 @@ np.save(sys.argv[2], result.log_probs)
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["luong, aligned", "ensemble"])
 def test_a_saved_model_copies_in_a_new_process(kind, tmp_path):
     model = made(kind)
@@ -206,6 +207,7 @@ def test_a_saved_model_copies_in_a_new_process(kind, tmp_path):
     assert_close(np.load(paths[1]), expected)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it exports")
 @pytest.mark.parametrize("format", ["tf_saved_model", "onnx", "litert"])
 @pytest.mark.parametrize("kind", ["luong, aligned", "transformer"])

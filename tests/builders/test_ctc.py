@@ -230,6 +230,7 @@ def test_what_a_search_writes_has_the_probability_that_score_gives(name):
     assert_close(found.log_probs[:, 0], losses, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_loops_of_many_labels_read_as_well():
     """From 8 labels on they are compiled, where rows may be known or not."""
     encoder = RecurrentEncoder("gru", 32, bidirectional=True)

@@ -405,7 +405,7 @@ def test_allowed_tokens_must_be_a_mask(model, allowed):
         model.generate(SOURCES, search, LENGTH)
 
 
-@pytest.mark.any_backend
+@pytest.mark.thorough
 def test_the_fifth_model_writes_without_a_warning_too():
     heard = []
     listener = logging.Handler()

@@ -122,6 +122,7 @@ def test_a_frozen_embedding_stays_frozen():
     assert len(large.trainable_weights) == len(model.trainable_weights)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("tie_embeddings", [None, "target"])
 def test_a_captioner_of_other_pictures_writes(tie_embeddings, tmp_path):
     model = captioner(tie_embeddings=tie_embeddings)
@@ -203,6 +204,7 @@ def test_other_weights_that_depend_on_the_size_are_refused():
         kseq.resize_positions(model, LARGE)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")  # of what cannot be quantized
 def test_a_quantized_model_is_refused():
     model = classifier(pooling="mean")

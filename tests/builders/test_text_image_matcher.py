@@ -60,6 +60,7 @@ def test_texts_may_be_lists_and_padding_changes_nothing():
     assert_close(model.score(padded, PICTURES), expected, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_it_learns_from_pairs_which_belong_together(tmp_path):
     random = np.random.default_rng(0)
     colours = random.integers(0, 8, 64)

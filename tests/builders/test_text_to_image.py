@@ -43,6 +43,7 @@ def batches(model, **options):
     return kseq.training.teacher_forcing(CAPTIONS, tokens, batch_size=2, **options)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     "search", [GreedySearch(), BeamSearch(3), Sampling(num_draws=2, seed=3)]
@@ -105,6 +106,7 @@ def test_image_tokens_are_the_codes_behind_a_start():
     assert (tokens[:, 1:] - 4 == model.tokenizer.encode(PICTURES)).all()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("form", FORMS)
 def test_training_leaves_the_tokenizer_as_it_is(form):
     model = make(form)
@@ -151,6 +153,7 @@ def test_a_caption_of_one_stream_sees_no_later_word():
     assert abs(read[0, 2] - read[1, 2]).max() > 1e-3
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("form", FORMS)
 def test_saved_models_and_clones_draw_the_same(form, tmp_path):
     model = make(form, caption_dropout=0.2)
