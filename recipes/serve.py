@@ -51,6 +51,7 @@ def main(argv=None):
     keras.utils.set_random_seed(options.seed)
     try:
         pipeline = kseq.text.load(options.load)
+        check_one_source(pipeline)
         listener = socket.create_server((options.host, options.port))
     except (ValueError, OSError, OverflowError) as error:
         sys.exit(str(error))
@@ -68,6 +69,16 @@ def main(argv=None):
     console.print(f"{type(pipeline).__name__} at http://{host}:{port}/")
     uvicorn.Server(settings).run(sockets=[listener])
     console.print("Ended, with every answer given.")
+
+
+def check_one_source(pipeline):
+    """Raises if a pipeline reads several sources, which no request can give."""
+    vocabulary = getattr(pipeline, "source_vocabulary", None)
+    if isinstance(vocabulary, dict):
+        raise ValueError(
+            "--load must be a pipeline of one source. Received: one of "
+            f"{', '.join(vocabulary)}."
+        )
 
 
 # What the model does ------------------------------------------------------------------

@@ -72,6 +72,19 @@ def pytest_runtest_teardown(item, nextitem):
         gc.collect()  # the models and compiled functions of this file
 
 
+@pytest.fixture
+def untraced():
+    """Lets TensorFlow run without tracing, where that takes most of the time."""
+    if BACKEND != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def graphs_as_they_are():
     """Saves a fifth of what a graph costs: few of them run longer than that takes."""

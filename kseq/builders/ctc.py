@@ -251,7 +251,7 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
 
 
 class BestPathLoop(keras.Model):
-    """What the best paths spell, as a Keras model, which Keras compiles."""
+    """The best paths of a model with CTC, as a Keras model, which Keras compiles."""
 
     def __init__(self, writer):
         super().__init__(name="best_path_loop", autocast=False)
@@ -275,7 +275,7 @@ class LabelScoreLoop(BestPathLoop):
 
 
 class BestPath(keras.layers.Layer):
-    """What the best path spells, for metrics."""
+    """The labels that the best path spells, for metrics."""
 
     def __init__(self, ctc):
         super().__init__(autocast=False, name="best_path")

@@ -17,7 +17,7 @@ from kseq.builders.row_checks import (
     token_rows,
 )
 from kseq.layers import SummedEmbedding
-from kseq.layers.named_parts import check_names
+from kseq.layers.named_parts import check_names, rows_by_name
 from kseq.layers.validation import positive_integer
 
 
@@ -84,19 +84,6 @@ def rows_of_input(name, source, symbol, padding, size, longest):
     return check_ids(name, rows, size)
 
 
-def rows_by_name(name, columns):
-    """A dictionary for each row, of columns that have as many rows."""
-    counts = {key: len(rows) for key, rows in columns.items()}
-    if len(set(counts.values())) > 1:
-        raise ValueError(
-            f"`{name}` must have as many rows under each name. Received: {counts} rows."
-        )
-    return [
-        dict(zip(columns, row, strict=True))
-        for row in zip(*columns.values(), strict=True)
-    ]
-
-
 def check_summed(embedding, rows):
     """Raise if inputs of which the vectors are summed have different steps."""
     if not isinstance(rows[0], dict) or not hasattr(embedding, "embeddings"):
@@ -122,7 +109,7 @@ def row_length(row):
 
 
 def real_steps(rows, symbol, padding):
-    """How many steps of each row are not padding; of several inputs the most."""
+    """The number of real steps of each row; of several inputs the greatest."""
     if isinstance(symbol, dict):
         each = [
             real_steps([row[key] for row in rows], symbol[key], padding[key])

@@ -91,9 +91,9 @@ def write_block(work, pipeline, sources, starts, count, target, batch_size, opti
                 tokens += result[1]
     if len(bad) == count > 1:
         raise ValueError(
-            "`source` must have lines that the pipeline can read. Received: "
-            f"source={sources[0]!r}, with none of {count} lines from byte {starts[0]} "
-            f"on that it can, one because of {bad.popitem()[1]}."
+            "A file must have lines that the pipeline can read. Received: "
+            f"{' and '.join(sources)}, with none of {count} lines from byte "
+            f"{starts[0]} on that it can, one because of {bad.popitem()[1]}."
         )
     write_json(target, {"texts": texts, "tokens": tokens, "bad": bad})
     return tokens
@@ -136,7 +136,7 @@ def read_rows(paths, starts, count):
 
 
 def attempted(do, model, rows, options):
-    """What the work gives for each row, or the error in its place."""
+    """Do the work for all rows, with the error in the place of a row that raises."""
     try:
         return do(model, rows, options)
     except Exception as error:

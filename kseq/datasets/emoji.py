@@ -5,18 +5,14 @@ import io
 
 import numpy as np
 
-from kseq.datasets.files import File, decoded
+from kseq.datasets.files import File, check_language, decoded
 
 LANGUAGES = ("en", "ko", "fr")
 TONES = ("1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF")  # of the skin, light to dark
 
 
 def load_emoji(content, language="en"):
-    if language not in LANGUAGES:
-        raise ValueError(
-            f"`language` must be one of {', '.join(LANGUAGES)}. Received: "
-            f"language={language!r}."
-        )
+    check_language(language, LANGUAGES)
     table = decoded(content("emoji.tsv"), "emoji.tsv")
     rows = csv.DictReader(table.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
     rows = list(rows)

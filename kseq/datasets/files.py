@@ -179,6 +179,15 @@ def write_whole(path, content):
         pathlib.Path(temporary).unlink(missing_ok=True)
 
 
+def check_language(language, languages):
+    """Raise unless a language is one of those of a data set."""
+    if language not in languages:
+        raise ValueError(
+            f"`language` must be one of {', '.join(languages)}. Received: "
+            f"language={language!r}."
+        )
+
+
 def decoded(content, where):
     """The text of a file in UTF-8."""
     try:

@@ -1,6 +1,13 @@
 """Words and their forms: a lemma, what the form is to say, and the form."""
 
-from kseq.datasets.files import decoded, lines_of, not_empty, pinned, read_own
+from kseq.datasets.files import (
+    check_language,
+    decoded,
+    lines_of,
+    not_empty,
+    pinned,
+    read_own,
+)
 
 INFLECTION = (
     "https://raw.githubusercontent.com/sigmorphon/2023InflectionST/"
@@ -56,11 +63,7 @@ def parse(text, where):
 
 
 def load_inflection(content, language="eng"):
-    if language not in LANGUAGES:
-        raise ValueError(
-            f"`language` must be one of {', '.join(LANGUAGES)}. "
-            f"Received: language={language!r}."
-        )
+    check_language(language, LANGUAGES)
     return {
         part: parse(decoded(content(f"{language}.{end}"), end), end)
         for part, end in PARTS.items()

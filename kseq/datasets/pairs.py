@@ -4,7 +4,14 @@ import csv
 import io
 import zipfile
 
-from kseq.datasets.files import decoded, lines_of, not_empty, pinned, read_own
+from kseq.datasets.files import (
+    check_language,
+    decoded,
+    lines_of,
+    not_empty,
+    pinned,
+    read_own,
+)
 
 G2P = "https://raw.githubusercontent.com/sigmorphon/2021-task1/"
 G2P_COMMIT = "821bcdece5a47820872215969f275004b0abe80c"
@@ -74,11 +81,7 @@ def load_korean_chatbot(content):
 
 
 def load_sigmorphon(content, language="eng_us"):
-    if language not in G2P_LANGUAGES:
-        raise ValueError(
-            f"`language` must be one of {', '.join(G2P_LANGUAGES)}. "
-            f"Received: language={language!r}."
-        )
+    check_language(language, G2P_LANGUAGES)
     return {
         part: parse(decoded(content(f"{language}_{end}.tsv"), end), end)
         for part, end in PARTS.items()

@@ -169,14 +169,14 @@ def num_replicas(model=None):
 
 
 def array_of(variable):
-    """What a variable holds, as an array; the sum of what replicas add to a metric."""
+    """Return the value of a variable as an array; of a metric the sum over replicas."""
     if keras.backend.backend() == "tensorflow":
         return variable.numpy()
     return ops.convert_to_numpy(variable.value)
 
 
 def predict_on_batch(model, inputs):
-    """What `model.predict_on_batch` returns, a row for each row of the inputs.
+    """Predict one batch, with one row of outputs for each row of inputs.
 
     A strategy of TensorFlow runs the whole batch on every replica, and Keras joins what
     they return.
@@ -187,10 +187,10 @@ def predict_on_batch(model, inputs):
 
 
 def predict(model, rows, batch_size):
-    """What `model.predict` returns for an array of rows, of which there is one or more.
+    """Predict an array of one or more rows, a batch at a time.
 
-    Every replica gets as many rows as the others, which JAX needs, and on TensorFlow
-    those of convolutions; some are filled up for it.
+    The last batch is filled up so that every replica has as many rows: JAX divides no
+    other, and convolutions of TensorFlow fail without a row.
     """
     count, replicas = len(rows), num_replicas(model)
     batch_size = -(-batch_size // replicas) * replicas

@@ -7,11 +7,10 @@ import keras
 from keras import ops
 
 from kseq.layers import best_paths, linear_chain
-from kseq.layers.backends import matmul
 from kseq.layers.initializers import initializer_of
 from kseq.layers.label_rules import allowed_labels
 from kseq.layers.layer import Layer
-from kseq.layers.masking import apply_mask, mask_of, step_mask
+from kseq.layers.step_scores import checked_scores, dense_scores
 from kseq.layers.validation import (
     concrete_values,
     positive_integer,
@@ -132,10 +131,7 @@ class CRF(Layer):
         return (*inputs_shape[:-1], self.num_labels)
 
     def call(self, inputs, mask=None):
-        inputs = apply_mask(inputs, mask)
-        rows = ops.reshape(inputs, (-1, inputs.shape[-1]))  # BS U
-        potentials = matmul(rows, self.kernel) + self.bias
-        return ops.reshape(potentials, (*ops.shape(inputs)[:-1], self.num_labels))
+        return dense_scores(inputs, mask, self.kernel, self.bias)
 
     def negative_log_likelihood(self, labels, potentials, mask=None):
         """Minus the logarithm of the probability of labels, row by row.
@@ -157,7 +153,9 @@ class CRF(Layer):
 
         Example: see the class.
         """
-        potentials, mask = self._read(potentials, mask)
+        potentials, mask = checked_scores(
+            self, "potentials", potentials, mask, self.built
+        )
         labels = self._known_labels(labels, mask)
         is_known = ops.logical_and(labels >= 0, labels < self.num_labels)
         is_wrong = ops.logical_and(mask, ops.logical_not(is_known))
@@ -186,7 +184,9 @@ class CRF(Layer):
         >>> round(float(np.asarray(crf.marginals(potentials))[0, 1].sum()), 4)
         1.0
         """
-        potentials, mask = self._read(potentials, mask)
+        potentials, mask = checked_scores(
+            self, "potentials", potentials, mask, self.built
+        )
         return linear_chain.marginals(potentials, self._weights(allowed=True), mask)
 
     def best_scores(self, potentials, mask=None):
@@ -205,7 +205,9 @@ class CRF(Layer):
 
         Example: see the class.
         """
-        potentials, mask = self._read(potentials, mask)
+        potentials, mask = checked_scores(
+            self, "potentials", potentials, mask, self.built
+        )
         return best_paths.best_scores(potentials, self._weights(allowed=True), mask)
 
     def best_paths(self, potentials, num_paths=1, mask=None):
@@ -226,28 +228,14 @@ class CRF(Layer):
         Example: see the class.
         """
         num_paths = positive_integer("num_paths", num_paths)
-        potentials, mask = self._read(potentials, mask)
+        potentials, mask = checked_scores(
+            self, "potentials", potentials, mask, self.built
+        )
         weights = self._weights(allowed=True)
         return best_paths.best_paths(potentials, weights, mask, num_paths)
 
     def _read(self, potentials, mask):
-        """The potentials, in float32 at least, and their mask."""
-        given = mask_of(potentials) if mask is None else mask
-        potentials = ops.convert_to_tensor(potentials)
-        shape = tuple(potentials.shape)
-        if len(shape) != 3 or shape[-1] != self.num_labels or not self.built:
-            state = "" if self.built else ", before the layer was called"
-            raise ValueError(
-                "`potentials` must be what the layer returned, shape (B, S, "
-                f"{self.num_labels}). Received: potentials of shape {shape}{state}. "
-                "Call it first: `potentials = crf(inputs)`."
-            )
-        dtype = keras.backend.result_type(self.variable_dtype, "float32")
-        potentials = ops.cast(potentials, dtype)
-        mask = step_mask(given, potentials)
-        if mask is None:
-            mask = ops.ones(ops.shape(potentials)[:-1], "bool")
-        return potentials, mask
+        return checked_scores(self, "potentials", potentials, mask, self.built)
 
     def _known_labels(self, labels, mask):
         """The labels, unless it can be seen that they are none."""

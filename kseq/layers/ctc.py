@@ -8,10 +8,9 @@ import keras
 from keras import ops
 
 from kseq.layers import backends, ctc_paths
-from kseq.layers.backends import matmul
 from kseq.layers.initializers import initializer_of
 from kseq.layers.layer import Layer
-from kseq.layers.masking import apply_mask, mask_of, step_mask
+from kseq.layers.step_scores import checked_scores, dense_scores
 from kseq.layers.validation import (
     concrete_values,
     positive_integer,
@@ -96,7 +95,7 @@ class CTC(Layer):
 
     @property
     def end_token_id(self):
-        """What ends a row in a search: V, behind all labels."""
+        """The id that ends a row in a search: V, behind all labels."""
         return self.num_labels
 
     def build(self, inputs_shape):
@@ -113,10 +112,7 @@ class CTC(Layer):
         return (*inputs_shape[:-1], self.num_labels)
 
     def call(self, inputs, mask=None):
-        inputs = apply_mask(inputs, mask)
-        rows = ops.reshape(inputs, (-1, inputs.shape[-1]))  # BS U
-        logits = matmul(rows, self.kernel) + self.bias
-        return ops.reshape(logits, (*ops.shape(inputs)[:-1], self.num_labels))
+        return dense_scores(inputs, mask, self.kernel, self.bias)
 
     def negative_log_likelihood(self, labels, logits, mask=None):
         """Minus the logarithm of the probability of labels, row by row.
@@ -238,22 +234,7 @@ class CTC(Layer):
         return ctc_paths.step(token_ids, state, constants)
 
     def _read(self, logits, mask):
-        """The logits, in float32 at least, and their mask."""
-        given = mask_of(logits) if mask is None else mask
-        logits = ops.convert_to_tensor(logits)
-        shape = tuple(logits.shape)
-        if len(shape) != 3 or shape[-1] != self.num_labels:
-            raise ValueError(
-                "`logits` must be what the layer returned, shape (B, S, "
-                f"{self.num_labels}). Received: logits of shape {shape}. Call it "
-                "first: `logits = ctc(inputs)`."
-            )
-        dtype = keras.backend.result_type(self.variable_dtype, "float32")
-        logits = ops.cast(logits, dtype)
-        mask = step_mask(given, logits)
-        if mask is None:
-            mask = ops.ones(ops.shape(logits)[:-1], "bool")
-        return logits, mask
+        return checked_scores(self, "logits", logits, mask)
 
     def _known_labels(self, labels, logits):
         """The labels, unless it can be seen that they are none."""

@@ -47,6 +47,29 @@ def check_names(name, given, expected):
         )
 
 
+def rows_by_name(name, columns, unit="rows"):
+    """A dictionary for each row, of columns by name that have as many rows.
+
+    Args:
+        name: What the argument is called.
+        columns: Lists by name.
+        unit: What the rows are called.
+
+    Raises:
+        ValueError: The columns have different numbers of rows.
+    """
+    counts = {key: len(rows) for key, rows in columns.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(
+            f"`{name}` must have as many {unit} under each name. Received: {counts} "
+            f"{unit}."
+        )
+    return [
+        dict(zip(columns, row, strict=True))
+        for row in zip(*columns.values(), strict=True)
+    ]
+
+
 def serialize_parts(parts):
     """The config of layers by name; of a layer that stands there before, its name."""
     configs, names = {}, {}

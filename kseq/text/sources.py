@@ -5,7 +5,7 @@ Axes in shape comments: B texts, N hypotheses, T target tokens, S source tokens.
 
 import keras
 
-from kseq.layers.named_parts import check_names
+from kseq.layers.named_parts import check_names, rows_by_name
 from kseq.text.parts import check_has_source, check_least, checked, encode_some
 
 
@@ -53,15 +53,7 @@ def encode_sources(vocabulary, texts, allow_blank=None):
         return encode_some(vocabulary, texts, allow_blank)
     check_names("texts", texts, vocabulary)
     columns = {name: each.encode(texts[name]) for name, each in vocabulary.items()}
-    counts = {name: len(rows) for name, rows in columns.items()}
-    if len(set(counts.values())) > 1:
-        raise ValueError(
-            f"`texts` must be as many under each name. Received: {counts} texts."
-        )
-    rows = [
-        dict(zip(columns, row, strict=True))
-        for row in zip(*columns.values(), strict=True)
-    ]
+    rows = rows_by_name("texts", columns, "texts")
     rows = [row if any(row.values()) else {} for row in rows]
     if {} in rows and not allow_blank:
         more = ", or give `allow_blank=True` for a result in its place"

@@ -65,20 +65,8 @@ DECODERS = {
     "prefix": lambda: TransformerDecoder(1, 3, cross_attention=False, rotary=True),
 }
 WITHOUT_MEMORY = ["gru, no attention", "prefix"]
+pytestmark = pytest.mark.usefixtures("untraced")
 POOLINGS = ["mean", "max", "last", "class_token", "attention"]
-
-
-@pytest.fixture(autouse=True)
-def untraced():
-    """Lets TensorFlow run without tracing, which here takes most of the time."""
-    if keras.backend.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 def portable(cases):

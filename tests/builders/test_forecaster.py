@@ -57,7 +57,7 @@ DECODERS = {
 
 
 @pytest.fixture
-def untraced():
+def eager():
     """Runs what is called as it is written, where compiling takes longer."""
     with eagerly():
         yield
@@ -87,7 +87,7 @@ def shifted(target):
     return np.concatenate([np.full_like(target[:, :1], np.nan), target[:, :-1]], axis=1)
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.usefixtures("eager")
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -107,7 +107,7 @@ def test_a_step_says_what_all_steps_say(decoder, head):
             assert_close(array(said)[:, draw], whole[:, t], atol=1e-5)
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.usefixtures("eager")
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -157,7 +157,7 @@ def test_draws_have_the_mean_that_is_said(head):
     assert (abs(forecast.mean - means) < 4 * deviations / 2000**0.5).all()
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.usefixtures("eager")
 def test_what_is_drawn_is_fed_back():
     model = made(head="student_t", covariates=False)
     found = model.generate(PAST, num_steps=3, num_draws=2, seed=1).draws
@@ -175,7 +175,7 @@ def test_what_is_drawn_is_fed_back():
     assert_close(found, drawn, atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.usefixtures("eager")
 def test_a_batch_is_written_as_its_rows_are():
     model = made(covariates=False)
     whole = model.generate(PAST, num_steps=T).draws
@@ -184,7 +184,7 @@ def test_a_batch_is_written_as_its_rows_are():
         assert_close(alone, whole[row : row + 1], atol=1e-5)
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.usefixtures("eager")
 def test_sources_of_different_lengths_are_filled_up():
     source = FeatureEmbedding(FEATURES, WIDTH, mask_value=np.nan)
     target = FeatureEmbedding(TARGETS, WIDTH)
@@ -198,7 +198,7 @@ def test_sources_of_different_lengths_are_filled_up():
         assert_close(alone[index], whole[index], atol=1e-5)
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("decoder", ["lstm", "transformer"])
 def test_a_model_without_a_source_goes_on_from_a_prefix(decoder):
     target = FeatureEmbedding(TARGETS, WIDTH, **POSITIONS)
@@ -219,7 +219,7 @@ def test_a_model_without_a_source_goes_on_from_a_prefix(decoder):
     assert_close(partly.mean, filled.mean, atol=1e-4)
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.usefixtures("eager")
 def test_a_class_is_a_source_too():
     target = FeatureEmbedding(TARGETS, WIDTH)
     model = kseq.one_to_many(target, condition=5, width=6, head="gaussian")
@@ -227,7 +227,7 @@ def test_a_class_is_a_source_too():
     assert draws.shape == (2, 3, T, TARGETS)
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.usefixtures("eager")
 def test_words_are_a_source_too():
     target = FeatureEmbedding(TARGETS, WIDTH)
     model = kseq.encoder_decoder(11, target, width=6)
@@ -291,7 +291,7 @@ def test_a_new_process_writes_what_was_saved(decoder, tmp_path):
     assert_close(np.load(paths[2]), forecast.draws, atol=1e-5)
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("decoder", ["bahdanau", "transformer"])
 def test_half_precision_writes_nearly_the_same(decoder, policy):

@@ -31,19 +31,7 @@ on_tensorflow = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
-def untraced():
-    """Lets TensorFlow run without tracing, which here takes most of the time."""
-    if keras.backend.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
+pytestmark = pytest.mark.usefixtures("untraced")
 LENGTH = 5
 SOURCE = {
     "lemma": [[4, 5, 6, 7, 2, 9, 9, 4, 3], [8, 2], [9, 1, 3], []],

@@ -401,3 +401,13 @@ def test_a_model_or_a_port_that_cannot_be_had_is_named(recipe, tmp_path):
         port = str(taken.getsockname()[1])
         with pytest.raises(SystemExit, match="in use"):
             recipe.main(["--load", str(tmp_path / "model.keras"), "--port", port])
+
+
+def test_a_pipeline_of_several_sources_is_refused(recipe, tmp_path):
+    letters = Vocabulary("character").adapt([LETTERS])
+    size = letters.size
+    model = kseq.encoder_decoder({"a": size, "b": size}, size, "rnn", "rnn", width=4)
+    several = TextToText(model, {"a": letters, "b": letters}, letters)
+    several.save(tmp_path / "model.keras")
+    with pytest.raises(SystemExit, match="one source. Received: one of a, b"):
+        recipe.main(["--load", str(tmp_path / "model.keras"), "--port", "0"])

@@ -7,44 +7,46 @@ Three rows, which two devices cannot divide, go through whatever reads rows besi
 """
 
 import contextlib
+import functools
 import json
 
+import keras
+import numpy as np
+
+import kseq
+from kseq.decoding import BannedTokens, Sampling
+from kseq.layers import FeatureEmbedding
+from kseq.text import TextToLabels, TextToText, TextWriter, Vocabulary
 from tests.training.distributed_training import two_cpus, two_devices
 
-if __name__ == "__main__":  # doctest imports it too
-    two_cpus()
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-
-import kseq  # noqa: E402
-from kseq.decoding import BannedTokens, Sampling  # noqa: E402
-from kseq.layers import FeatureEmbedding  # noqa: E402
-from kseq.text import TextToLabels, TextToText, TextWriter, Vocabulary  # noqa: E402
-
-WORDS = Vocabulary("word").adapt(["what a joy", "what a bore"])
 TEXTS = ["what a joy", "what", "a bore"]
 PICTURES = np.random.default_rng(0).random((3, 8, 8, 3)).astype("float32")
 
 
+@functools.cache
+def words():
+    """The vocabulary, made when there are two devices, as TensorFlow learns it."""
+    return Vocabulary("word").adapt(["what a joy", "what a bore"])
+
+
 def labels():
-    model = kseq.many_to_one(WORDS.size, num_outputs=2, width=8)
-    found = TextToLabels(model, WORDS, ["bad", "good"]).label(TEXTS)
+    model = kseq.many_to_one(words().size, num_outputs=2, width=8)
+    found = TextToLabels(model, words(), ["bad", "good"]).label(TEXTS)
     return [label.probabilities for label in found]
 
 
 def tags():
-    model = kseq.many_to_many(WORDS.size, num_outputs=2, width=8, head="crf")
-    found = TextToLabels(model, WORDS, ["bad", "good"]).label(TEXTS)
+    model = kseq.many_to_many(words().size, num_outputs=2, width=8, head="crf")
+    found = TextToLabels(model, words(), ["bad", "good"]).label(TEXTS)
     return [label.probabilities for row in found for label in row]
 
 
 def texts():
-    model = kseq.encoder_decoder(WORDS.size, WORDS.size, width=8)
-    pipeline = TextToText(model, WORDS, WORDS)
-    words = {"max_length": 4, "constraints": [BannedTokens([0, 1, 2, 3])]}
-    pieces = list(pipeline.generate_stream(TEXTS, **words))
-    written = [best.text for [best] in pipeline.generate(TEXTS, **words)]
+    model = kseq.encoder_decoder(words().size, words().size, width=8)
+    pipeline = TextToText(model, words(), words())
+    rules = {"max_length": 4, "constraints": [BannedTokens([0, 1, 2, 3])]}
+    pieces = list(pipeline.generate_stream(TEXTS, **rules))
+    written = [best.text for [best] in pipeline.generate(TEXTS, **rules)]
     assert ["".join(each) for each in zip(*pieces, strict=True)] == written
     assert all(written)
     drawn = pipeline.generate(TEXTS, Sampling(num_draws=2, seed=1), 5)
@@ -53,8 +55,8 @@ def texts():
 
 
 def continued():
-    writer = TextWriter(kseq.one_to_many(WORDS.size, width=8), WORDS)
-    ids = WORDS.encode(writer.generate(TEXTS, max_length=6))
+    writer = TextWriter(kseq.one_to_many(words().size, width=8), words())
+    ids = words().encode(writer.generate(TEXTS, max_length=6))
     return [*writer.score(TEXTS), *(len(row) for row in ids)]
 
 
@@ -67,8 +69,8 @@ def tokens():
 
 def cosines():
     image = kseq.vision_transformer((8, 8, 3), 4, num_outputs=6, width=8)
-    matcher = kseq.text_image_matcher(WORDS.size, image, width=8)
-    return [matcher.score(WORDS.encode(TEXTS), PICTURES)]
+    matcher = kseq.text_image_matcher(words().size, image, width=8)
+    return [matcher.score(words().encode(TEXTS), PICTURES)]
 
 
 def forecasts():
@@ -81,6 +83,7 @@ USES = [labels, tags, texts, continued, tokens, cosines, forecasts]
 
 
 def main():
+    two_cpus()
     gaps = {}
     for use in USES:
         found = []

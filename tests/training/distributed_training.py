@@ -4,7 +4,7 @@
     KERAS_BACKEND=jax python tests/training/distributed_training.py transformer model
 
 Two processes for each backend would not be the same program, so both trainings are in
-one, which must have made its devices before Keras is imported.
+one, which makes its devices before anything is computed.
 """
 
 import contextlib
@@ -12,7 +12,25 @@ import json
 import os
 import sys
 
-BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
+import keras
+import numpy as np
+
+import kseq
+from kseq.training import (
+    EditDistanceRate,
+    EvenBatches,
+    ExactMatch,
+    Resume,
+    SaveBest,
+    SequenceCrossentropy,
+    TokenAccuracy,
+    layout_map,
+    teacher_forcing,
+)
+
+BACKEND = keras.backend.backend()
+ROWS, BATCH = 21, 8  # the last batch has five rows
+KILLED_AT = 4  # of 9 steps, in the second epoch
 
 
 def two_cpus():
@@ -26,29 +44,6 @@ def two_cpus():
     [cpu] = tf.config.list_physical_devices("CPU")
     devices = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, devices)
-
-
-if __name__ == "__main__":  # doctest imports it too
-    two_cpus()
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-
-import kseq  # noqa: E402
-from kseq.training import (  # noqa: E402
-    EditDistanceRate,
-    EvenBatches,
-    ExactMatch,
-    Resume,
-    SaveBest,
-    SequenceCrossentropy,
-    TokenAccuracy,
-    layout_map,
-    teacher_forcing,
-)
-
-ROWS, BATCH = 21, 8  # the last batch has five rows
-KILLED_AT = 4  # of 9 steps, in the second epoch
 
 
 def two_devices(divided):
@@ -143,6 +138,7 @@ def train_with_a_kill(kind, divided):
 
 
 def main(kind, divided="data"):
+    two_cpus()
     assert len(keras.distribution.list_devices()) == 2
     single = train(kind, one_device(), "one.keras")
     double = train(kind, two_devices(divided), "two.keras")
