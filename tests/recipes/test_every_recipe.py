@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from rich.table import Table
 
 from kseq.training import cli
 
-RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.py"))
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(ROOT.glob("recipes/*.py"))
 LEARNERS = [path for path in RECIPES if path.stem != "serve"]
 
 
@@ -62,6 +64,29 @@ def test_help_shows_the_story_and_the_common_flags(recipe, capsys):
 
 
 NUMBERS = (cli.count, cli.positive, cli.share)
+
+
+def commands(name):
+    """The arguments of every command of a recipe that a page or its help shows."""
+    pages = [
+        ROOT / "README.md",
+        *ROOT.glob("docs/**/*.md"),
+        ROOT / f"recipes/{name}.py",
+    ]
+    # In code within a sentence a line may end anywhere; elsewhere it ends the command.
+    form = rf"`python recipes/{name}\.py([^`]*)`|^ +python recipes/{name}\.py(.*)$"
+    for page in pages:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for pair in re.findall(form, text, re.M):
+            yield shlex.split("".join(pair), comments=True)
+
+
+def test_every_command_that_a_page_shows_is_understood(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = list(commands(recipe.__name__))
+    assert shown
+    for arguments in shown:
+        recipe.parse_arguments(arguments)
 
 
 def test_help_shows_every_default(recipe, parser):
