@@ -1,0 +1,36 @@
+"""Types that the annotations of kseq share.
+
+Shapes are not part of them: they stand in docstrings and at line ends.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import keras
+
+
+class SupportsArray(Protocol):
+    """Anything that NumPy can read: an array, or a tensor of any backend."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+# What layers compute with: a tensor of the backend, or a symbolic one.
+Tensor: TypeAlias = keras.KerasTensor
+
+# What a function takes that is called with data: tensors, arrays, lists, numbers.
+TensorLike: TypeAlias = Tensor | SupportsArray | Sequence[Any] | float
+
+# A nested structure of tensors: dictionaries, lists and tuples.
+Tree: TypeAlias = Any
+
+Shape: TypeAlias = tuple[int | None, ...]
+Config: TypeAlias = dict[str, Any]
+PathLike: TypeAlias = str | os.PathLike[str]
+Seed: TypeAlias = int | keras.random.SeedGenerator | None
+Activation: TypeAlias = str | Callable[[Tensor], Tensor] | None
+Initializer: TypeAlias = str | keras.initializers.Initializer
+
+# A layer, or its shorthand: a name such as "gru", or a number such as a vocabulary size.
+LayerLike: TypeAlias = keras.layers.Layer | str | int
