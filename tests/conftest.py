@@ -2,6 +2,7 @@
 
 import collections
 import gc
+import math
 import os
 import zlib
 from pathlib import Path
@@ -34,30 +35,48 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(config, items):
-    """Leaves cases to `make test-thorough`: all but every n-th of a test `sampled(n)`.
+    """Leave cases to `make test-thorough`, by marking them `thorough`.
 
-    Of other tests with several cases, in the rooms that run on every backend, it leaves
-    two thirds, which the checksum of their names picks; on JAX and PyTorch all but
-    every twelfth of every test, two thirds of the doctests, and all of `any_backend`.
-    What hypothesis draws is run by both, briefly and long.
+    - Of a test marked `thorough(all_but=n)`, all cases after the first n.
+    - Of any other test of layers, builders and decoding with n >= 4 cases, all but the
+      square root of n. The checksum of their names picks them, so that two laws of all
+      layers pick different layers. JAX and PyTorch take a third of them.
+    - On JAX and PyTorch, two thirds of the doctests.
+
+    Both runs take the tests of hypothesis: one with few examples, one with many.
     """
-    tests = [item.nodeid.partition("[")[0] for item in items]
-    counts, cases = collections.Counter(tests), collections.Counter()
-    for item, test in zip(items, tests, strict=True):
-        sampled = item.get_closest_marker("sampled")
-        step = sampled.args[0] if sampled else 1
-        is_elsewhere = BACKEND != "tensorflow"
-        is_left = cases[test] % (max(step, 12) if is_elsewhere else step)
-        is_picked = zlib.crc32(item.nodeid.encode()) % 3 == 0
-        if step == 1 and test.startswith(PORTABLE) and counts[test] >= SEVERAL:
-            is_left = is_left or cases[test] and not is_picked
-        if is_elsewhere and isinstance(item, pytest.DoctestItem):
-            is_left = not is_picked
-        if is_left or is_elsewhere and item.get_closest_marker("any_backend"):
+    cases = collections.defaultdict(list)
+    for item in items:
+        cases[item.nodeid.partition("[")[0]].append(item)
+    for test, group in cases.items():
+        marker = group[0].get_closest_marker("thorough")
+        if marker and "all_but" in marker.kwargs:
+            left = group[marker.kwargs["all_but"] :]
+            for item in group:
+                item.own_markers.remove(marker)
+        elif test.startswith(PORTABLE):
+            left = sorted(group, key=checksum)[number_of_cases(len(group)) :]
+        elif BACKEND != "tensorflow" and isinstance(group[0], pytest.DoctestItem):
+            left = [item for item in group if checksum(item) % 3]
+        else:
+            left = []
+        for item in left:
             item.add_marker("thorough")
-        elif is_thorough(config) and hypothesis.is_hypothesis_test(item.obj):
-            item.add_marker("thorough")
-        cases[test] += 1
+        for item in group if is_thorough(config) else ():
+            if hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
+                item.add_marker("thorough")
+
+
+def number_of_cases(count):
+    """How many of a test's cases `make test` runs."""
+    if count < SEVERAL:
+        return count
+    root = math.sqrt(count)
+    return math.ceil(root if BACKEND == "tensorflow" else root / 3)
+
+
+def checksum(item):
+    return zlib.crc32(item.nodeid.encode())
 
 
 def pytest_collection_finish(session):

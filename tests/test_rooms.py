@@ -379,7 +379,6 @@ assert "tensorflow" not in sys.modules
 """
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "backend", ["jax", pytest.param("torch", marks=pytest.mark.thorough)]
 )

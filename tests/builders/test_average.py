@@ -58,8 +58,6 @@ def test_the_average_of_one_is_its_copy():
     assert_close(averaged.predict(IDS, verbose=0), model.predict(IDS, verbose=0))
 
 
-@pytest.mark.any_backend
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_builder_makes_models_that_have_a_mean(name):
     make, inputs = MODELS[name]

@@ -47,7 +47,6 @@ def test_a_clone_is_what_it_was_cloned_from(name):
     check_copy(keras.models.clone_model(model), model, inputs)
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ALL)
 def test_a_config_makes_the_same_model(name):
     make, inputs = ALL[name]
@@ -56,7 +55,7 @@ def test_a_config_makes_the_same_model(name):
     check_copy(type(model).from_config(model.get_config()), model, inputs)
 
 
-@pytest.mark.sampled(11)
+@pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize("name", ALL)
 def test_a_clone_is_saved_as_the_model_is(name, tmp_path):
     make, inputs = ALL[name]
@@ -73,7 +72,7 @@ def test_a_clone_is_saved_as_the_model_is(name, tmp_path):
 WRITERS = ["encoder_decoder, all tied", "one_to_many", "ensemble of writers"]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_clone_writes(name):
     make, inputs = ALL[name]

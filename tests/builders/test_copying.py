@@ -168,6 +168,7 @@ def test_targets_are_scored_with_what_they_attend_to(simple):
     assert_close(attention, result.attention)
 
 
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("kind", ["bahdanau", "transformer"])
 def test_half_precision_gives_what_single_gives(kind, policy):
@@ -193,7 +194,7 @@ np.save(sys.argv[2], result.log_probs)
 """
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["luong, aligned", "ensemble"])
 def test_a_saved_model_copies_in_a_new_process(kind, tmp_path):
     model = made(kind)
@@ -207,7 +208,7 @@ def test_a_saved_model_copies_in_a_new_process(kind, tmp_path):
     assert_close(np.load(paths[1]), expected)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it exports")
 @pytest.mark.parametrize("format", ["tf_saved_model", "onnx", "litert"])
 @pytest.mark.parametrize("kind", ["luong, aligned", "transformer"])
@@ -248,6 +249,7 @@ def test_without_a_copy_a_model_is_as_it_was():
         assert bahdanau(copy=copy).pointer_generator is None
 
 
+@pytest.mark.thorough
 def test_an_ensemble_copies_where_all_its_models_do_so_alike():
     assert ensemble().pointer_generator.alignment is None
     assert kseq.ensemble([bahdanau(), bahdanau(copy=None)]).pointer_generator is None
@@ -316,7 +318,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_copy_is_refused_in_words(case):
     call, message = REFUSED[case]

@@ -29,7 +29,6 @@ def made(decoder):
     return model
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_beams_are_ranked_by_the_attention_that_generate_returns(decoder):
     model = made(DECODERS[decoder]())
@@ -55,7 +54,7 @@ def test_beams_are_ranked_by_the_attention_that_generate_returns(decoder):
     np.testing.assert_array_equal(result.token_ids[3, 0], plain.token_ids[3, 0])
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize(
     "decoder",
     [RecurrentDecoder("gru", 5), TransformerDecoder(1, 3, cross_attention=False)],

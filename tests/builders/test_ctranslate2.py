@@ -157,7 +157,6 @@ SEARCHES = {
 
 
 @needs_engine
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_folder_writes_what_generate_writes(kind, tmp_path):
     model = model_of(**MODELS[kind])
@@ -165,7 +164,6 @@ def test_the_folder_writes_what_generate_writes(kind, tmp_path):
 
 
 @needs_engine
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("search", [name for name in SEARCHES if name != "long beams"])
 def test_every_search_ends_as_ours_does(search, tmp_path):
     result = check_same(model_of(), tmp_path / "written", SEARCHES[search])

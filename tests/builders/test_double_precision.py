@@ -57,7 +57,6 @@ def double_precision():
     keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", MODELS)
 def test_every_model_trains_and_writes(kind):
     make, inputs = MODELS[kind]
@@ -78,7 +77,6 @@ def test_every_model_trains_and_writes(kind):
     assert_close(model.score(source, result), result.log_probs, atol=1e-4)
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", SEARCHES)
 def test_every_search_writes(kind):
     make, inputs = MODELS["encoder_decoder, bahdanau"]

@@ -79,7 +79,6 @@ def assert_same(result, expected):
     assert_close(result.log_probs, expected.log_probs)
 
 
-@pytest.mark.sampled(7)
 def test_every_combination_scores_its_hypotheses_as_it_wrote_them(written):
     model, result = written
     assert result.token_ids.shape == (len(SOURCES), 3, 5)
@@ -87,7 +86,6 @@ def test_every_combination_scores_its_hypotheses_as_it_wrote_them(written):
     assert_close(model.score(SOURCES, result), result.log_probs)
 
 
-@pytest.mark.sampled(7)
 def test_every_combination_is_the_same_after_loading(written, tmp_path):
     model, result = written
     model.save(tmp_path / "model.keras")
@@ -97,7 +95,6 @@ def test_every_combination_is_the_same_after_loading(written, tmp_path):
     assert_same(loaded.generate(SOURCES, SEARCH, max_length=5), result)
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("combination", TRAINED, ids=sentence)
 def test_a_step_of_training_reaches_every_weight_and_is_saved(combination, tmp_path):
     model = make(*combination)
@@ -221,7 +218,7 @@ def test_attention_scores_of_a_model_without_attention_are_an_error():
 # Half precision ---------------------------------------------------------------------
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize(
     "dtype, decoder, attention, tolerance",
     [

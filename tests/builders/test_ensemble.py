@@ -44,7 +44,7 @@ def inputs():
     return {"source": IDS, "target": target}
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("build", [kseq.many_to_one, kseq.many_to_many])
 def test_readers_say_the_mean_of_their_probabilities(build, tmp_path):
     models = [build(SOURCE_SIZE, 3, encoder=e, width=8) for e in ("gru", "transformer")]
@@ -76,7 +76,6 @@ def test_writers_read_the_mean_of_their_probabilities(models):
     assert all_of_them.output_shape == (None, None, TARGET_SIZE)
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "search",
     [
@@ -192,7 +191,7 @@ def classifier(**options):
     return model
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("is_trained", [False, True])
 def test_the_metrics_of_compiled_members_are_not_those_of_the_ensemble(is_trained):
     def compiled(model):

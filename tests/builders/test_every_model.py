@@ -37,7 +37,6 @@ def trained(model):
     return [id(weight) in ids for weight in model.weights]
 
 
-@pytest.mark.sampled(3)
 def test_frozen_layers_are_frozen_in_a_loaded_model(model, tmp_path):
     parts = [layer for layer in model.layers if layer.trainable_weights]
     for part in (parts[0], parts[-1], model):
@@ -111,7 +110,7 @@ def outputs_of(model, inputs, writes=True):
     return outputs
 
 
-@pytest.mark.sampled(11)
+@pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_quantized_model_works_and_is_the_same_when_loaded(name, tmp_path):
     make, inputs = MODELS[name]

@@ -105,7 +105,6 @@ ANSWERING = [
 ]
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("source, encoder, pooling", portable(ANSWERING))
 def test_many_to_one(source, encoder, pooling, tmp_path):
     if encoder in READ_NOTHING_AT_FIRST and pooling == "class_token":
@@ -116,7 +115,6 @@ def test_many_to_one(source, encoder, pooling, tmp_path):
     check_fits_and_survives_saving(model, inputs, np.array([0, 2, 1]), tmp_path)
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "source, encoder", portable(list(itertools.product(SOURCES, ENCODERS)))
 )
@@ -134,7 +132,7 @@ WRITING = [
 ]
 
 
-@pytest.mark.sampled(11)
+@pytest.mark.thorough(all_but=3)
 @pytest.mark.parametrize("source, encoder, decoder", portable(WRITING))
 def test_encoder_decoder(source, encoder, decoder, tmp_path):
     embedding, inputs = SOURCES[source]
@@ -153,7 +151,6 @@ def test_encoder_decoder(source, encoder, decoder, tmp_path):
 CONDITIONED = list(itertools.product(CONDITIONS, DECODERS))
 
 
-@pytest.mark.sampled(7)
 @pytest.mark.parametrize("condition, decoder", portable(CONDITIONED))
 def test_one_to_many(condition, decoder, tmp_path):
     embedding, inputs = CONDITIONS[condition]
@@ -169,7 +166,7 @@ def test_one_to_many(condition, decoder, tmp_path):
     check_writes(model, loaded, inputs)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("decoder", WITHOUT_MEMORY)
 def test_one_to_many_from_nothing(decoder, tmp_path):
     model = kseq.one_to_many(
@@ -185,7 +182,6 @@ def test_one_to_many_from_nothing(decoder, tmp_path):
     assert_close(loaded.score(None, result), result.log_probs, atol=1e-4)
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("pooling", portable(POOLINGS))
 def test_vision_transformer(pooling, tmp_path):
     model = kseq.vision_transformer(
@@ -195,8 +191,7 @@ def test_vision_transformer(pooling, tmp_path):
     check_fits_and_survives_saving(model, inputs, np.array([0, 2, 1]), tmp_path)
 
 
-@pytest.mark.any_backend
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("tied", portable(["all", "target"]))
 def test_tied_embeddings_stay_one_table(tied, tmp_path):
     model = kseq.encoder_decoder(
@@ -216,7 +211,6 @@ def test_tied_embeddings_stay_one_table(tied, tmp_path):
     check_writes(model, loaded, TARGET)
 
 
-@pytest.mark.any_backend
 def test_attention_has_the_positions_of_the_source():
     source, decoder = SOURCES["tokens"], DECODERS["transformer"]
     model = kseq.encoder_decoder(
@@ -247,7 +241,6 @@ def test_an_encoder_that_shortens_the_source_is_read_as_in_training():
     assert_close(gained.sum(axis=-1), result.log_probs[:, 0], atol=1e-4)
 
 
-@pytest.mark.any_backend
 def test_series_of_different_lengths_are_padded():
     embedding = FeatureEmbedding(FEATURES, WIDTH, mask_value=-1.0)
     model = kseq.encoder_decoder(embedding, TARGET_SIZE, width=WIDTH)
@@ -257,7 +250,6 @@ def test_series_of_different_lengths_are_padded():
         assert_close(model.generate([row], SEARCH, T).log_probs[0], log_probs)
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "condition, source, steps",
     [

@@ -133,7 +133,6 @@ def assert_same(outputs, result):
         assert_close(outputs[name], expected[name])
 
 
-@pytest.mark.sampled(6)
 @on_tensorflow
 @pytest.mark.parametrize(
     "kind, search, format",

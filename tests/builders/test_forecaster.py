@@ -88,7 +88,6 @@ def shifted(target):
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_step_says_what_all_steps_say(decoder, head):
@@ -108,7 +107,6 @@ def test_a_step_says_what_all_steps_say(decoder, head):
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_without_draws_the_means_are_fed_back(decoder, head):
@@ -273,6 +271,7 @@ np.save(sys.argv[4], forecast.draws)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "decoder", ["bahdanau", pytest.param("transformer", marks=pytest.mark.thorough)]
 )

@@ -97,7 +97,6 @@ def test_what_is_generated_has_the_score_it_was_given(model, search):
     assert_close(result.token_log_probs.sum(axis=-1), result.log_probs)
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "name, batch_size", list(itertools.product(SEARCHES, [128, 2]))
 )
@@ -161,7 +160,7 @@ def test_small_batches_keep_the_order(model, beams, batch_size):
     assert_close(result.attention, beams.attention)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_small_batches_draw_the_same(model, batch_size):
     search = Sampling(2.0, num_draws=3, seed=1)
@@ -244,7 +243,6 @@ def counted(calls, function):
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch compiles nothing")
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 def test_a_shape_is_compiled_once(model, search, monkeypatch):
     traced = []
@@ -420,7 +418,7 @@ def test_the_fifth_model_writes_without_a_warning_too():
     assert not heard
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="others build the optimizer first"
 )

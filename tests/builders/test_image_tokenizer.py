@@ -62,7 +62,7 @@ def test_bytes_are_read_as_shares_of_255():
     assert (ids == tokenizer.encode(pictures / np.float32(255))).all()
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("quantizer", [(5, 5, 5), vectors])
 def test_fit_learns_pictures_and_tells_the_perplexity(quantizer):
     keras.utils.set_random_seed(0)

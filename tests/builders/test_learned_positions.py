@@ -42,7 +42,6 @@ def as_arrays(source, target):
     }
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.parametrize("positions", ["learned", "a layer"])
 @pytest.mark.parametrize(
     "source, target", [(LONG, FITTING), (FITTING, LONG)], ids=["source", "target"]
@@ -69,7 +68,6 @@ def test_every_method_refuses_a_long_sequence(source, target, positions):
             method(batch, verbose=0)
 
 
-@pytest.mark.any_backend
 def test_a_series_of_one_length_is_refused_by_every_method():
     series = FeatureEmbedding(2, 8, positions="learned", max_length=MOST)
     model = kseq.encoder_decoder(series, 13, "transformer", "gru", width=8)
@@ -115,7 +113,6 @@ def test_every_embedding_takes_positions_on_a_grid(make, inputs):
     assert_close(on_a_grid(inputs), expected)
 
 
-@pytest.mark.any_backend
 def test_padding_is_not_counted():
     model = translator()
     targets = [[5, 6, 7, 3], [5, 3]]

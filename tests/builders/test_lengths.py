@@ -46,7 +46,7 @@ def assert_same(result, expected):
     assert_close(result.log_probs, expected.log_probs)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=2)
 @each_search
 def test_every_row_is_as_long_as_its_source_allows(model, search):
     result = model.generate(SOURCES, search, LENGTH)
@@ -68,7 +68,7 @@ def values(result):
     return {k: v for k, v in vars(result).items() if v is not None}
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=2)
 @each_search
 def test_neither_padding_nor_batches_change_a_length(model, search):
     expected = model.generate(SOURCES, search, LENGTH)
@@ -185,7 +185,6 @@ class Batches(keras.utils.PyDataset):
 FORMS = [as_generator, as_lists, as_training, as_tf_data, as_ragged_tf_data, Batches]
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
 def test_batches_give_what_their_rows_give(model, form):
     search, options = BeamSearch(3, 0.6), {"return_attention_scores": True}

@@ -50,7 +50,6 @@ def compile_model(model, **options):
     )
 
 
-@pytest.mark.sampled(3)
 def test_a_step_of_training_reaches_every_weight_and_is_saved(model, tmp_path):
     before = [array(weight) for weight in model.trainable_weights]
     compile_model(model)

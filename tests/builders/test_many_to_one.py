@@ -71,7 +71,6 @@ def model(request):
     return model
 
 
-@pytest.mark.sampled(3)
 def test_a_step_of_training_reaches_every_weight_and_is_saved(model, tmp_path):
     before = [array(weight) for weight in model.trainable_weights]
     model.compile(

@@ -134,7 +134,6 @@ STEPS_STAY = {
 }
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", STEPS_STAY)
 def test_the_last_row_says_whether_the_loss_of_keras_leaves_out_the_padding(case):
     """The oracle: whether labels behind the mask change what `evaluate` returns."""
@@ -233,7 +232,6 @@ BUILT = {
 }
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", BUILT)
 def test_the_builders_of_kseq_lose_no_mask(case):
     report = mask_report(BUILT[case]())

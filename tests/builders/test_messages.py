@@ -82,7 +82,7 @@ EMPTY = [[4, 5, 6], [], [7], [0, 0]]
 PARTS = [("gru", "gru"), ("transformer", "transformer"), ("lstm", "transformer")]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize("encoder, decoder", PARTS)
 def test_a_source_without_a_step_is_a_source_like_any_other(encoder, decoder):
     model = kseq.encoder_decoder(11, 7, encoder, decoder, width=64)

@@ -10,7 +10,6 @@ SEARCHES = [GreedySearch(), BeamSearch(1), BeamSearch(3, 0.5), Sampling(seed=1)]
 PAIRS = [("lstm", "bahdanau"), ("gru", "bahdanau"), ("gru", "luong"), ("lstm", "luong")]
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("cell, attention", PAIRS)
 def test_one_row_is_written_by_layers_that_are_compiled(cell, attention):
     decoder = kseq.layers.RecurrentDecoder(cell, 64, 2, attention=attention)

@@ -70,7 +70,6 @@ def test_it_is_saved(tmp_path):
     assert_close(loaded.score(SOURCES, targets), model.score(SOURCES, targets))
 
 
-@pytest.mark.any_backend
 def test_what_it_says_of_itself_is_checked():
     model = writer(num_positions=4)
     with pytest.raises(ValueError, match="`source` must hold integers from 0 to 10"):
@@ -81,19 +80,16 @@ def test_what_it_says_of_itself_is_checked():
         model.generate(SOURCES, max_length=5)
 
 
-@pytest.mark.any_backend
 def test_other_builders_take_it():
     classifier = kseq.many_to_one(OneHotEmbedding(11), 2, encoder="rnn", width=3)
     assert classifier(np.array([[4, 5, 0]])).shape == (1, 2)
 
 
-@pytest.mark.any_backend
 def test_a_target_needs_padding_as_well_as_ids():
     with pytest.raises(ValueError, match="`target` must be an embedding of tokens"):
         kseq.encoder_decoder(11, ClassEmbedding(13, 5), width=5)
 
 
-@pytest.mark.any_backend
 def test_one_without_a_symbolic_input_is_refused():
     with pytest.raises(NotImplementedError, match="no method `symbolic_input`"):
         kseq.many_to_one(SequenceEmbedding(), 2, width=3)

@@ -34,7 +34,6 @@ CASES = {
 }
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", CASES)
 def test_a_model_learns_the_same_whatever_marks_padding(kind):
     make, labels = CASES[kind]

@@ -122,7 +122,7 @@ def test_a_frozen_embedding_stays_frozen():
     assert len(large.trainable_weights) == len(model.trainable_weights)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("tie_embeddings", [None, "target"])
 def test_a_captioner_of_other_pictures_writes(tie_embeddings, tmp_path):
     model = captioner(tie_embeddings=tie_embeddings)

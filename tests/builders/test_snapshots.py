@@ -145,7 +145,6 @@ def model():
     return model
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("make", CHANGES, ids=lambda make: make.__name__)
 def test_a_constraint_that_has_changed_is_obeyed(model, make):
     rule, change = make()

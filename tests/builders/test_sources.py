@@ -73,7 +73,6 @@ def padded(rows, left=0, right=0):
     return np.array(rows, "int32")
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_every_encoder_of_each_source_goes_with_every_decoder(encoder, decoder):

@@ -36,6 +36,7 @@ def test_it_learns_what_both_sources_say_together():
     assert (written == [row[1] for row in target[:50]]).mean() > 0.95
 
 
+@pytest.mark.thorough
 @on_tensorflow
 def test_it_is_trained_on_a_tensorflow_data_set():
     import tensorflow as tf
@@ -51,6 +52,7 @@ def test_it_is_trained_on_a_tensorflow_data_set():
     assert_close(model.generate(data, max_length=LENGTH).log_probs, expected)
 
 
+@pytest.mark.thorough
 def test_a_series_is_forecast_from_its_past_and_its_kind():
     model = kseq.encoder_decoder(
         source={"past": FeatureEmbedding(2, 6), "shop": ClassEmbedding(3, 6)},

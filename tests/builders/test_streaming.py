@@ -79,7 +79,6 @@ def assert_is_generated(tokens, result):
     assert steps == result.lengths.max(), "ends when all rows have"
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_tokens_of_a_stream_are_those_of_generate(kind):
     model, source = made(kind), INPUTS.get(kind, SOURCES)
@@ -143,8 +142,6 @@ def test_without_a_seed_keras_seeds_a_stream(model):
     assert tokens.shape != again.shape or (tokens != again).any()
 
 
-@pytest.mark.any_backend
-@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     "policy, name",
     [(f"mixed_{x}", y) for x in ("bfloat16", "float16") for y in SEARCHES],

@@ -95,6 +95,7 @@ def test_towers_may_be_any_models_of_one_width():
     assert copy.text_tower is not text and copy.text_tower.name == text.name
 
 
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_gives_float32_logits(policy):
     model = matcher()

@@ -43,7 +43,7 @@ def batches(model, **options):
     return kseq.training.teacher_forcing(CAPTIONS, tokens, batch_size=2, **options)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     "search", [GreedySearch(), BeamSearch(3), Sampling(num_draws=2, seed=3)]
@@ -62,6 +62,7 @@ def first_tokens():
     return [[4 + code] for code in range(CODES)]
 
 
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("form", FORMS)
 def test_drawings_are_the_decoded_codes(form):
     model = make(form)
@@ -106,7 +107,7 @@ def test_image_tokens_are_the_codes_behind_a_start():
     assert (tokens[:, 1:] - 4 == model.tokenizer.encode(PICTURES)).all()
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("form", FORMS)
 def test_training_leaves_the_tokenizer_as_it_is(form):
     model = make(form)
@@ -153,7 +154,7 @@ def test_a_caption_of_one_stream_sees_no_later_word():
     assert abs(read[0, 2] - read[1, 2]).max() > 1e-3
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("form", FORMS)
 def test_saved_models_and_clones_draw_the_same(form, tmp_path):
     model = make(form, caption_dropout=0.2)
@@ -171,6 +172,7 @@ def test_saved_models_and_clones_draw_the_same(form, tmp_path):
         assert copy.text_weight == model.text_weight
 
 
+@pytest.mark.thorough
 def test_a_tokenizer_that_has_been_trained_is_copied(tmp_path):
     tokenizer = make_tokenizer()
     tokenizer.compile("adam", "mse")

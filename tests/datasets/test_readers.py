@@ -157,7 +157,6 @@ SEPARATORS = st.sampled_from("\t ,:#@\n\r\0\"'1-") | st.characters(max_codepoint
 FILES = st.text(SEPARATORS, max_size=60).map(str.encode) | st.binary(max_size=60)
 
 
-@pytest.mark.any_backend
 @given(FILES, st.sampled_from([".txt", ".ts", ".conllu", ".txt.gz"]))
 def test_every_reader_reads_any_file_or_says_what_is_wrong_with_it(content, ending):
     with tempfile.TemporaryDirectory() as folder:
@@ -180,7 +179,6 @@ WORDS = st.text(
 CELLS = st.lists(WORDS, min_size=1).map(" ".join)
 
 
-@pytest.mark.any_backend
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1))
 def test_rows_that_were_written_with_tabs_come_back(rows):
     first, second = map(list, zip(*rows, strict=True))

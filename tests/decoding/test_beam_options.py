@@ -47,7 +47,6 @@ def test_the_forms_differ():
 # Groups -----------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("num_groups, num_beams", [(2, 2), (2, 6), (3, 6), (4, 4)])
 @pytest.mark.parametrize("strength", [0.5, 3.0])
 @pytest.mark.parametrize("form, length_penalty", [("power", 0), ("gnmt", 0.8)])
@@ -134,7 +133,6 @@ def test_padding_may_have_another_number():
 # Early ends -------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(5)
 @each_form
 @pytest.mark.parametrize("length_penalty", [0, 0.6, 2.5, -0.7])
 @pytest.mark.parametrize("num_results", [1, 2, 4])
@@ -147,7 +145,6 @@ def test_a_row_that_ends_early_has_lost_nothing(form, length_penalty, num_result
         assert_close(getattr(best, name), getattr(every, name)[:, :num_results])
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.parametrize("length_penalty", [0, 0.6, 2.5])
 @pytest.mark.parametrize("num_results", [1, 2])
 def test_early_stopping_takes_the_first_that_end(length_penalty, num_results):

@@ -136,7 +136,6 @@ each_constraint = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.sampled(5)
 @each_constraint
 @pytest.mark.parametrize("length_penalty", [0, 1.3])
 def test_enough_beams_find_every_sequence_that_keeps_it(
@@ -167,7 +166,6 @@ def greedy_by_hand(table, may_write):
     return tokens, gained, None
 
 
-@pytest.mark.sampled(3)
 @each_constraint
 def test_greedy_search_takes_the_best_token_that_keeps_it(constraints, may_write):
     script = random_script(rows=7, seed=9)
@@ -190,7 +188,6 @@ def number_of(tokens):
     return prefix
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("penalty", [1.7, 0.6])
 @pytest.mark.parametrize("length_penalty", [0, 0.6])
 @pytest.mark.parametrize("on", ["logits", "log_probs"])

@@ -119,7 +119,6 @@ def test_the_penalty_changes_what_is_best():
     )
 
 
-@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     "num_results, length_penalty",
     [(1, 0.6), (2, 0), (2, 0.6), (2, -0.7), (1, 0), (1, -0.7)],

@@ -4,7 +4,6 @@ Axes in shape comments: B batch, V vocabulary.
 """
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -116,7 +115,6 @@ def best_by_hand(table, prefix, rules, penalty):
     return written, gained, None
 
 
-@pytest.mark.any_backend  # JAX takes each step as slowly as Python
 @given(
     rules=st.lists(RULES, max_size=3),
     prefix=prefixes,

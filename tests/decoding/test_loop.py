@@ -91,7 +91,6 @@ def assert_same(result, expected):
         assert_close(result[name], expected[name])
 
 
-@pytest.mark.sampled(3)
 @each_search
 def test_a_state_of_nested_lists_and_dicts_follows_its_hypothesis(how):
     table = random_table()
@@ -145,7 +144,6 @@ def test_reorder_leaves_what_is_shared_where_it_is():
     assert array(new["shared"][0]["x"]).tolist() == list(range(6))
 
 
-@pytest.mark.sampled(3)
 @each_search
 def test_constants_are_neither_tiled_nor_reordered(how):
     table, rows = random_table(), 3
@@ -180,7 +178,6 @@ def test_constants_are_neither_tiled_nor_reordered(how):
         assert_same({k: v[row : row + 1] for k, v in result.items()}, alone(row))
 
 
-@pytest.mark.sampled(3)
 @each_search
 def test_half_precision_logits_get_float32_scores(how):
     table = random_table().astype("float16")
@@ -239,7 +236,6 @@ def test_it_stops_when_every_beam_has_ended():
 COMPILED = {"tensorflow": ["graph", "xla"], "jax": ["jit"]}
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.parametrize("mode", COMPILED.get(keras.backend.backend(), []))
 @each_search
 def test_compiled_searches_find_the_same(how, mode):

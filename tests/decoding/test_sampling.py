@@ -71,7 +71,6 @@ RULES = [
 ]
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("rules", RULES, ids=str)
 def test_two_words_in_a_row_follow_the_distribution(rules):
     expected = PROBABILITIES ** (1 / rules.get("temperature", 1))

@@ -127,7 +127,6 @@ def test_beam_search_is_that_of_two_pools_in_plain_loops(num_beams, length_penal
         assert_is(result, row, two_pools(table, num_beams, power(length_penalty)))
 
 
-@pytest.mark.any_backend
 def test_two_pools_are_not_worse_than_one():
     worse, better = [], []
     for num_beams, length_penalty in OPTIONS:

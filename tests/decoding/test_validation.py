@@ -50,7 +50,6 @@ WRONG = {
 }
 
 
-@pytest.mark.sampled(5)
 @each_search
 @pytest.mark.parametrize("name, value", [(k, v) for k in WRONG for v in WRONG[k]])
 def test_what_is_none_of_these_is_named(how, name, value):

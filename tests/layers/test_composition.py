@@ -15,7 +15,6 @@ def first_parts(model):
         yield from [x for x in layer._flatten_layers(False) if x.weights][:1]
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "ensemble"])
 def test_a_frozen_part_is_frozen_in_copies_and_files(name, tmp_path):
     model = MODELS[name][0]()

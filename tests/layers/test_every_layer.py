@@ -62,7 +62,6 @@ def test_padding_has_no_gradient(kind):
     check_padding_has_no_gradient(case.make(), case.inputs(), case.real())
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("kind", POOLINGS | ATTENTIONS | POSITION_WISE | CONVOLUTIONAL)
 def test_many_steps_lose_nothing_in_half_precision(kind):
     """A sum of bfloat16, added up in bfloat16, stands still at 256 equal numbers."""
@@ -92,7 +91,6 @@ def test_many_steps_lose_nothing_in_half_precision(kind):
         assert error < 0.05
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("kind", ["MeanPooling", "AttentionPooling", "StateBridge"])
 @pytest.mark.parametrize("is_masked", [False, True])
 def test_a_mean_of_float16_may_have_a_sum_beyond_its_range(kind, is_masked):
@@ -141,7 +139,6 @@ def test_other_layers_tell_their_output_shape(make, inputs):
     assert make().compute_output_shape(inputs.shape) == tuple(make()(inputs).shape)
 
 
-@pytest.mark.any_backend
 def test_the_mean_of_probabilities_tells_its_output_shape():
     shape = layers.MeanProbability().compute_output_shape([(2, 5, 3), (2, 5, 3)])
     assert shape == (2, 5, 3)
@@ -193,7 +190,6 @@ def test_a_layer_takes_more_axes_or_refuses_them_in_words(kind):
     assert_close(outputs, np.stack([expected] * more, axis=1))
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned", None])
 def test_embeddings_take_sequences_of_sequences(positions):
     length = 5 if positions == "learned" else None

@@ -32,7 +32,6 @@ def compiled(function, ids):
     return array(jax.jit(function)(ops.convert_to_tensor(ids)))
 
 
-@pytest.mark.sampled(5)
 @each_reader
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("dtype", ["int32", "int64", "float32"])

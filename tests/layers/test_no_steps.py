@@ -11,7 +11,6 @@ B, T, S, D = 2, 3, 5, 8
 NOTHING = random_array(B, 0, D)
 STEPS, MEMORY = random_array(B, T, D), random_array(B, S, D)
 DEAD = np.zeros((B, S), bool)
-pytestmark = pytest.mark.any_backend
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

@@ -166,7 +166,6 @@ def test_an_autoencoder_learns_through_it(make):
     assert losses[-1] < 0.6 * losses[0]
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "make, message",
     [

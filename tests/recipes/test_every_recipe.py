@@ -330,7 +330,6 @@ def test_few_rows_are_learned_from_more_often(name, tmp_path, monkeypatch):
     assert error.value.args[0] >= 50
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("name, kind", list(cases()))
 def test_a_hostile_file_is_learned_from_or_refused_in_one_line(
     name, kind, tmp_path, capsys, monkeypatch

@@ -25,7 +25,6 @@ from tests.text.hostile import HOSTILE
 
 ROOT = pathlib.Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "serve.py"
-pytestmark = pytest.mark.any_backend
 LETTERS = "abcdefgh"
 LIMITS = ["--texts", "3", "--characters", "50", "--bytes", "4000"]
 LIMITS += ["--max-length", "9", "--streams", "2", "--patience", "3", "--wait", "20"]

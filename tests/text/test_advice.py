@@ -39,7 +39,6 @@ IN_CODE = [
 ]
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("call, name, wrong, advice, result", IN_CODE)
 def test_code_in_a_message_mends_what_was_wrong(call, name, wrong, advice, result):
     with pytest.raises(ValueError, match=f"`{name}` must be") as error:
@@ -49,7 +48,6 @@ def test_code_in_a_message_mends_what_was_wrong(call, name, wrong, advice, resul
         assert call(eval(advice, {name: wrong})) == result
 
 
-@pytest.mark.any_backend
 def test_a_text_that_was_split_gets_a_label_for_each_word():
     with pytest.raises(ValueError, match=r"texts\[0\]='Anna works'") as error:
         LABELS.label(["Anna works"])

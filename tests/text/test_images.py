@@ -91,6 +91,7 @@ for captions in json.loads(sys.argv[2]):
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow exports"
 )

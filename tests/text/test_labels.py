@@ -72,7 +72,7 @@ def test_huge_logits_give_probabilities():
     assert label.probabilities.tolist() == [0.5, 0, 0.5]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize("make", [classifier, tagger])
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_any_number_of_texts_gets_the_labels_of_each_alone(make, batch_size):

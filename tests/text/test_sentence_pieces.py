@@ -215,7 +215,6 @@ def test_what_is_no_model_is_not_taken_over(proto, tmp_path):
         Vocabulary.from_sentence_piece(tmp_path / "x.model")
 
 
-@pytest.mark.any_backend
 def test_each_epoch_cuts_anew_and_the_seed_decides(vocabulary):
     rows = vocabulary.sampler(TEXTS[:3], True, True, alpha=0.3, seed=5)
     again = vocabulary.sampler(TEXTS[:3], True, True, alpha=0.3, seed=5)

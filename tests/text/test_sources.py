@@ -84,6 +84,7 @@ print(json.dumps([best.log_prob for [best] in result]))
 """
 
 
+@pytest.mark.thorough
 def test_a_new_process_reads_all_vocabularies(tmp_path):
     whole, path = pipeline(), tmp_path / "inflector.keras"
     whole.save(path)

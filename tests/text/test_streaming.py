@@ -127,7 +127,7 @@ def joined(stream, count):
     return ["".join(column) for column in zip(*steps, strict=True)]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize(
     "search", [GreedySearch([BannedTokens([3])]), Sampling(3.0, seed=4)]
 )
@@ -137,7 +137,7 @@ def test_pieces_of_a_pipeline_are_what_it_generates(writer, search):
     assert joined(writer.generate_stream(texts, search, 12), 3) == expected
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("window", [7, None])
 @pytest.mark.parametrize("decoder", ["gru", "transformer"])
 def test_pieces_of_a_text_writer_are_what_it_generates(window, decoder):

@@ -39,8 +39,7 @@ def in_lower_case(language):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.any_backend
-@pytest.mark.sampled(3)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("language", ["tr_TR.UTF-8", "lt_LT.UTF-8", "az_AZ"])
 def test_lower_case_is_the_same_in_every_locale(language):
     here = {"__name__": "here"}
@@ -68,7 +67,6 @@ def encoding(vocabulary, texts):
     vocabulary.encode(texts)
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("use", [learning, encoding])
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("kind", NO_TEXTS)
@@ -90,7 +88,6 @@ def test_what_is_no_text_is_refused_with_its_number(use, split, kind):
     use(vocabulary, texts)
 
 
-@pytest.mark.any_backend
 def test_what_is_no_text_is_refused_in_arrays_and_tensors_and_far_into_a_stream():
     letters = Vocabulary("character").adapt(["ab"])
     for texts in (np.array([b"a", b"\xff"]), tf.constant(["a", "\0"])):
@@ -118,7 +115,6 @@ STRANGE = [
 ]
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("form, lowercase", [(None, False), ("NFD", True)])
 @pytest.mark.parametrize("split", [split for split in SPLITS if split])
 def test_calls_equal_encode_for_lists_arrays_tensors_and_datasets(
@@ -158,7 +154,6 @@ def single_spaced(text):
     return " ".join(word for word in words if word)
 
 
-@pytest.mark.any_backend
 @given(
     texts=TEXTS,
     split=st.sampled_from(["character", "word", "word_and_mark", "word_piece"]),
@@ -180,7 +175,6 @@ def normalized(text, split, form, lowercase):
     return unicodedata.normalize(COMPOSED[form], text) if form else text
 
 
-@pytest.mark.any_backend
 @given(st.lists(st.lists(st.text(CHARACTERS, min_size=1)), min_size=1))
 def test_ready_symbols_come_back(rows):
     if any(rows):

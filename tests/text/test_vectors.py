@@ -61,7 +61,6 @@ def check(vectors, words=WORDS):
     assert not vectors.table[0].any() and vectors.table[1:].all(axis=1).sum() >= 5
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("kind", FILES)
 def test_every_form_of_file_gives_the_same_table(kind, tmp_path):
     path = tmp_path / "vectors"
@@ -74,14 +73,12 @@ def test_every_form_of_file_gives_the_same_table(kind, tmp_path):
     assert (read_vectors(VECTORS, WORDS, seed=1).table != again.table).any()
 
 
-@pytest.mark.any_backend
 def test_the_first_of_equal_words_counts(tmp_path):
     path = tmp_path / "vectors"
     path.write_bytes(lines(VECTORS) + lines({"a": [0, 0, 0]}))
     check(read_vectors(path, WORDS))
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_a_vocabulary_of_either_form_finds_its_words(form, tmp_path):
     words = Vocabulary("word", form).adapt(["한국어 abc"])
@@ -97,7 +94,6 @@ def jamo(token):
     return "".join(letters.get(letter, letter) for letter in token)
 
 
-@pytest.mark.any_backend
 def test_vectors_that_are_spelled_otherwise_are_found_by_a_function(tmp_path):
     path = tmp_path / "vectors"
     path.write_text("ㅎㅏㄴㄱㅜㄱㅇㅓ 1 2\na 3 4\n", encoding="utf-8")
@@ -109,7 +105,6 @@ def test_vectors_that_are_spelled_otherwise_are_found_by_a_function(tmp_path):
     assert read_vectors(decomposed, WORDS, spelling="NFD").num_found == 1
 
 
-@pytest.mark.any_backend
 def test_gensim_and_whole_models_of_fasttext_are_read(tmp_path):
     gensim = pytest.importorskip("gensim.models")
     texts = [["한국어", "a"], ["a", "dog"]] * 3
@@ -128,7 +123,6 @@ def test_gensim_and_whole_models_of_fasttext_are_read(tmp_path):
     assert read_vectors(keyed, WORDS).num_found == 3
 
 
-@pytest.mark.any_backend
 def test_fasttext_without_gensim_says_what_to_install(tmp_path, monkeypatch):
     path = tmp_path / "model.bin"
     path.write_bytes(b"\xba\x16\x4f\x2f")
@@ -151,7 +145,6 @@ DAMAGED = {
 }
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_a_file_that_is_damaged_or_foreign_is_refused(kind, tmp_path):
     content, message = DAMAGED[kind]
@@ -161,7 +154,6 @@ def test_a_file_that_is_damaged_or_foreign_is_refused(kind, tmp_path):
         read_vectors(path, WORDS)
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "vectors, options, message",
     [

@@ -80,7 +80,7 @@ def test_no_prompts_give_no_texts(letters):
     )
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("decoder", ["gru", "transformer"])
 def test_a_saved_writer_writes_the_same(decoder, tmp_path):
     words = Vocabulary("character", normalization="NFD").adapt(["한국어", "나라"])

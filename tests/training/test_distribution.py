@@ -24,8 +24,7 @@ ROOT = Path(__file__).parents[2]
 CLOSE = {"weights": 1e-5, "loss": 1e-5, "scores": 1e-4}
 
 
-@pytest.mark.any_backend
-@pytest.mark.sampled(3)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize(
     ("backend", "kind", "divided"),
     [
@@ -49,7 +48,7 @@ def test_two_devices_learn_what_one_learns(backend, kind, divided, tmp_path):
     assert not too_much
 
 
-@pytest.mark.any_backend
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_two_devices_read_and_write_what_one_does(backend, tmp_path):
     gaps = gaps_of("distributed_pipelines.py", backend, tmp_path)

@@ -227,7 +227,6 @@ def test_logits_of_other_steps_or_rows_are_refused(shape):
             measure(y_true, logits)
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -1.0, float(V), 1.5])
 def test_what_is_no_id_is_refused_or_makes_the_loss_nan(wrong, logits, y_true):
     labels = y_true.astype("float32")
@@ -249,7 +248,6 @@ def test_what_is_no_id_is_refused_or_makes_the_loss_nan(wrong, logits, y_true):
         assert np.isnan(loss)
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "int16", "int64"])
 @pytest.mark.parametrize("mask", [np.ones((1, 4), "bool"), np.arange(4)[None] < 3])
 def test_labels_of_any_integer_type_count_alike(dtype, mask, random):

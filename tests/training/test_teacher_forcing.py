@@ -238,7 +238,7 @@ def copier(words):
     )
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.filterwarnings("error")
 def test_fit_and_evaluate_take_the_batches_without_a_warning(workers):

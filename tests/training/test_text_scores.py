@@ -17,7 +17,6 @@ REFERENCES = [
 ]
 
 
-@pytest.mark.any_backend
 def test_bleu_chrf_and_ter_are_those_of_sacrebleu_with_any_number_of_references():
     scores = text_scores(WRITTEN, REFERENCES, ["bleu", "chrf", "ter"])
     columns = [
@@ -46,7 +45,6 @@ def distance(a, b):
     return rest(0, 0)
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("name, parts", [("wer", str.split), ("cer", str)])
 def test_error_rates_count_edits_against_the_nearest_reference(name, parts):
     edits = lengths = 0
@@ -57,21 +55,18 @@ def test_error_rates_count_edits_against_the_nearest_reference(name, parts):
     assert text_scores(WRITTEN, REFERENCES, name) == {name: edits / lengths}
 
 
-@pytest.mark.any_backend
 def test_white_space_is_one_space_to_error_rates():
     written, references = ["a  b\tc\n"], [" a b c"]
     assert text_scores(written, references, ["wer", "cer"]) == {"wer": 0, "cer": 0}
     assert text_scores(written, references, "exact_match") == {"exact_match": 0}
 
 
-@pytest.mark.any_backend
 def test_exact_matches_are_with_any_reference():
     written = ["a dog runs .", "two men", "b c", "한국"]
     assert text_scores(written, REFERENCES, "exact_match") == {"exact_match": 2 / 4}
     assert text_scores(["a", "b"], ["a", "c"], "exact_match") == {"exact_match": 1 / 2}
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -91,7 +86,6 @@ def test_what_cannot_be_scored_is_refused(arguments, message):
         text_scores(*arguments)
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("name, package", [("bleu", "sacrebleu"), ("wer", "jiwer")])
 def test_a_package_that_is_missing_is_named(name, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)

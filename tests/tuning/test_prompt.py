@@ -18,7 +18,7 @@ for cell in sys.stdin.read().split("#" * 20):  # as a kernel runs them
 """
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("way", ["notebook", "pipe", "command"])
 def test_a_search_needs_no_file(way, tmp_path):
     program = "\n".join(CODE)

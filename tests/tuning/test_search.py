@@ -95,7 +95,7 @@ def test_a_trial_killed_in_the_middle_goes_on_where_it_was(tmp_path, straight):
     assert [row["attempts"] for row in results.table()] == [2, 1, 1]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("space", [Phases(), Phases("second"), Phases("score")])
 def test_score_and_weights_are_the_best_of_several_fits(tmp_path, space):
     arguments = settings(tmp_path) | {"max_trials": 2, "epochs": 2}
@@ -269,7 +269,7 @@ def begin_and_find_trial(tmp_path):
     return process, int((tmp_path / "pid").read_text())
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("kill", [os.kill, os.killpg])  # the parent alone, and all
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_search_that_is_killed_goes_on_where_it_was(tmp_path, straight, kill):
@@ -368,7 +368,7 @@ def test_the_memory_of_the_parent_does_not_grow(tmp_path, monkeypatch):
     assert pages[-1] <= 1.1 * pages[2]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("tuner", ["hyperband", "bayesian"])
 def test_the_tuners_of_keras_tuner_run(tmp_path, tuner):
     arguments = settings(tmp_path) | {"max_trials": 5, "epochs": 3}
@@ -388,7 +388,7 @@ def test_the_tuners_of_keras_tuner_run(tmp_path, tuner):
             assert b"_hparams_/session_end_info" in content
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("tuner", ["random", "hyperband"])
 def test_what_is_known_to_be_good_is_tried_first(tmp_path, tuner):
     first = [{"deep": True, "units": 5}, {"rate": 0.02}]

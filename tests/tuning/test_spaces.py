@@ -22,7 +22,7 @@ def corners(space):
             yield values
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize(
     "make, shape",
     [

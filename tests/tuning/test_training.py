@@ -83,7 +83,7 @@ class EveryDraw(keras_tuner.Tuner):
         return self.hypermodel.fit(hp, model, *args, **kwargs)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize(
     "tuner, options",
     [

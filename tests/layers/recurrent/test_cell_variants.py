@@ -125,7 +125,7 @@ def test_an_encoder_of_it_keeps_the_laws(cell_class):
     check_batch_equals_rows(lambda x: encoder(x), SEQUENCES)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize("cell_class", CELLS)
 def test_a_decoder_of_it_agrees_step_by_step(cell_class):
     decoder = RecurrentDecoder(cell_class(U), num_layers=2, attention="bahdanau")

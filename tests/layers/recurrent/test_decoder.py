@@ -93,7 +93,7 @@ def test_recurrent_decoder_keeps_the_contract_of_layers():
     )
 
 
-@pytest.mark.any_backend
+@pytest.mark.thorough
 def test_a_decoder_with_input_feeding_keeps_the_contract_of_layers():
     check_layer_runs(
         RecurrentDecoder,
@@ -102,7 +102,7 @@ def test_a_decoder_with_input_feeding_keeps_the_contract_of_layers():
     )
 
 
-@pytest.mark.any_backend
+@pytest.mark.thorough
 def test_a_decoder_in_bahdanaus_order_keeps_the_contract_of_layers():
     check_layer_runs(
         RecurrentDecoder,
@@ -209,7 +209,6 @@ def test_the_decoder_equals_a_loop(cell, options):
 # The laws ---------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(5)
 @each_way
 @pytest.mark.parametrize("num_beams", [1, K])
 @pytest.mark.parametrize("cell, num_layers", [("gru", 1), ("lstm", 2)])

@@ -152,7 +152,6 @@ def graph_slopes(decoder, run, static):
     return graph(INPUTS, MEMORY, STATES[0][0])
 
 
-@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     "name, masked", list(itertools.product(DECODERS, [False, True]))
 )
@@ -226,7 +225,6 @@ def test_half_precision_is_that_of_keras(dtype):
     assert abs(array(difference)).max() < 0.05
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("name", ["bahdanau 2 lstm", "luong gru"])
 def test_half_precision_trains(name, dtype):

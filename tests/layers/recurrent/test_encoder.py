@@ -200,7 +200,6 @@ def test_returning_the_states_does_not_change_the_outputs():
     assert_close(encoder(SEQUENCES, mask=MASK), outputs, rtol=0, atol=0)
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_padding_changes_nothing(cell, bidirectional):

@@ -92,7 +92,7 @@ def run(layer, sequences, mask=None, states=None):
     return [outputs, *last]
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.thorough(all_but=4)
 @where_it_is_fast
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 @pytest.mark.parametrize(
@@ -272,7 +272,6 @@ def test_before_the_first_real_step_the_output_is_the_first_state(
     assert_close(found, outputs[:, -1])
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "options",
     [

@@ -118,7 +118,7 @@ def run(layer, mask=None, states=None):
     return [outputs, *last]
 
 
-@pytest.mark.sampled(9)
+@pytest.mark.thorough(all_but=4)
 @on_tensorflow
 @pytest.mark.parametrize(
     "cell_class, go_backwards, mask",
@@ -136,7 +136,6 @@ def test_the_numbers_and_gradients_are_those_of_keras(cell_class, go_backwards, 
     assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.sampled(3)
 @on_tensorflow
 @pytest.mark.parametrize("cell_class", [keras.layers.SimpleRNNCell, *VARIANTS])
 def test_dropout_of_the_inputs_and_the_state_is_that_of_keras(cell_class):
@@ -152,7 +151,6 @@ def test_dropout_of_the_inputs_and_the_state_is_that_of_keras(cell_class):
     assert abs(expected - plain).max() > 1e-2
 
 
-@pytest.mark.sampled(5)
 @on_tensorflow
 @pytest.mark.parametrize("cell_class", CELLS)
 @pytest.mark.parametrize(
@@ -239,7 +237,6 @@ def test_integers_are_read_as_in_keras():
     assert_close(fast(integers), slow(integers))
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("cell_class", CELLS)
 def test_it_keeps_the_laws(cell_class):
     init_args = {
@@ -267,7 +264,6 @@ def test_an_unknown_length_is_filled_up_without_a_trace(go_backwards):
         assert_close(run_model(cut), layer(cut))
 
 
-@pytest.mark.sampled(3)
 @on_tensorflow
 @pytest.mark.parametrize("cell_class", CELLS)
 def test_zoneout_is_the_same_in_both_loops(cell_class, monkeypatch):
@@ -292,7 +288,6 @@ def test_zoneout_is_the_same_in_both_loops(cell_class, monkeypatch):
     assert_close(*layers, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.sampled(7)
 @on_tensorflow
 @pytest.mark.parametrize("cell_class", CELLS)
 def test_the_loop_trains_under_half_precision(cell_class):

@@ -75,7 +75,7 @@ def test_the_same_seed_draws_the_same_and_the_next_call_something_else():
     assert_close(first(SEQUENCES), second(SEQUENCES))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize("cell_class", CELLS)
 def test_it_keeps_the_laws(cell_class):
     arrays = {"sequences": SEQUENCES, "mask": MASK}

@@ -127,7 +127,6 @@ def test_multi_head_attention_keeps_the_contract_of_layers():
     )
 
 
-@pytest.mark.any_backend
 def test_self_attention_keeps_the_contract_of_layers():
     check_layer_runs(
         MultiHeadAttention,

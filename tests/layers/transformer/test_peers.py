@@ -12,7 +12,6 @@ SEQUENCES, INPUTS = random_array(B, S, D), random_array(B, T, D)
 MASK = length_mask(7, 4, size=S)
 REAL = MASK[..., None]
 
-pytestmark = pytest.mark.any_backend
 each_order = pytest.mark.parametrize("norm_first", [True, False], ids=["pre", "post"])
 
 
@@ -124,7 +123,7 @@ def torch_layer(torch, name, norm_first):
     return layer
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=1)
 @each_order
 def test_the_encoder_layer_of_torch_has_the_same_numbers(norm_first):
     torch = pytest.importorskip("torch")

@@ -95,7 +95,6 @@ def test_the_encoder_keeps_the_contract_of_layers():
     )
 
 
-@pytest.mark.any_backend
 @pytest.mark.thorough
 def test_the_encoder_block_keeps_the_contract_of_layers():
     check_layer(
@@ -106,7 +105,6 @@ def test_the_encoder_block_keeps_the_contract_of_layers():
     )
 
 
-@pytest.mark.any_backend
 def test_the_decoder_with_a_prefix_keeps_the_contract_of_layers():
     check_layer(
         TransformerDecoder,
@@ -135,7 +133,6 @@ def test_the_decoder_with_cross_attention_keeps_the_contract_of_layers():
     )
 
 
-@pytest.mark.any_backend
 @pytest.mark.thorough
 def test_the_decoder_block_keeps_the_contract_of_layers():
     check_layer(
@@ -291,7 +288,6 @@ def test_padding_changes_nothing_in_the_encoder(positions):
     )
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("cross_attention", [True, False])
 @each_position
 def test_padding_of_the_memory_changes_nothing(cross_attention, positions):
@@ -347,7 +343,6 @@ def test_rows_with_nothing_to_read_are_finite(cross_attention):
     )
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("cross_attention", [True, False])
 @pytest.mark.parametrize(
     "shared, positions",

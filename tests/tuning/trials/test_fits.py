@@ -61,7 +61,7 @@ def plateau():
     return ReduceLROnPlateau("val_loss", factor=0.3, patience=1, min_delta=0.5)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize(
     "kill_after, callbacks, data",
     [
@@ -205,7 +205,7 @@ def phases(directory, monkeypatch, train_phases, kill_after=None):
     return [weights, histories, last.history, numbers, rows], reported, fits
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize(
     "train_phases, kill_after",
     [(two_phases, 4), (folds, 5), (folds, 6), (two_phases, 2), (folds, 3), (folds, 7)],
@@ -235,7 +235,7 @@ def test_a_fit_within_a_fit_is_not_watched(tmp_path):
     assert len(fits.calls) == 1 and len(fits.logs()) == 2
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("freq, scored", [(2, [1, 3]), ([1, 4], [0, 3]), (3, [2])])
 def test_a_curve_may_lack_epochs(tmp_path, monkeypatch, freq, scored):
     sparse = {"validation_freq": freq, "epochs": 5}

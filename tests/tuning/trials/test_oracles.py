@@ -41,7 +41,7 @@ def advance(proposer, journal, trials):
         journal.append({**event, "epoch": 0, "space": None})
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize("tuner", ["random", "bayesian", "hyperband", "grid"])
 def test_an_oracle_that_lives_through_the_journal_goes_on_as_if_never_stopped(tuner):
     straight, stopped = [], []
