@@ -32,5 +32,8 @@ Seed: TypeAlias = int | keras.random.SeedGenerator | None
 Activation: TypeAlias = str | Callable[[Tensor], Tensor] | None
 Initializer: TypeAlias = str | keras.initializers.Initializer
 
+# A decoding step: (token_ids (B, K), state, constants) -> (logits (B, K, V), state).
+StepFunction: TypeAlias = Callable[[Tensor, Tree, Tree], tuple[Tensor, Tree]]
+
 # A layer, or its shorthand: a name such as "gru", or a number such as a vocabulary size.
 LayerLike: TypeAlias = keras.layers.Layer | str | int

@@ -1,4 +1,7 @@
-"""Searches: how a step function becomes finished sequences; they know no model."""
+"""Searches that turn a step function into sequences: greedy, beam search, sampling.
+
+They work on the step function alone and do not depend on any model.
+"""
 
 from kseq.decoding.allowed import AllowedSequences
 from kseq.decoding.beam import BeamSearch

@@ -1,4 +1,4 @@
-"""A constraint to a list of sequences, as an automaton that compiles.
+"""Constraint to a list of sequences, as an automaton that can be compiled.
 
 Axes in shape comments: B batch, K beams, C children, E edges, V vocabulary.
 """
@@ -6,39 +6,42 @@ Axes in shape comments: B batch, K beams, C children, E edges, V vocabulary.
 import dataclasses
 import functools
 import itertools
+from collections.abc import Sequence
 
 from keras import ops
 
 from kseq.decoding.constraints import only_where
-from kseq.decoding.hypotheses import occurs
+from kseq.decoding.hypotheses import Hypotheses, occurs
 from kseq.decoding.validation import check_vocabulary, token_sequences
+from kseq.typing import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
 class AllowedSequences:
-    """Writes one of the given sequences, and then the end token.
+    """Constraint to one of the given sequences, followed by the end token.
 
-    The sequences form a trie: its nodes are their prefixes, its edges the tokens that
-    may follow. A hypothesis walks along it at every step, and compares each token with
-    those that may stand there; how many sequences there are does not matter otherwise.
+    The sequences form a trie. Its nodes are prefixes of the sequences, and its edges
+    are the tokens that may follow. At every step each hypothesis walks through the trie
+    from the root and compares its tokens with the allowed ones. The number
+    of sequences affects the cost only through the largest number of edges of a node.
 
     Args:
-        sequences: Lists of token ids, without the end token or with it.
+        sequences: Lists of token ids, with or without the end token.
 
     Call arguments:
         log_probs: `(B, K, V)`.
-        hypotheses: `kseq.decoding.Hypotheses`, what has been written.
+        hypotheses: The `kseq.decoding.Hypotheses` so far.
 
     Returns:
         `(B, K, V)`, minus infinity for all tokens that lead to none of the sequences.
 
     Raises:
-        ValueError: There is no sequence, one is empty, or one has a token that the
-            model lacks.
+        ValueError: There are no sequences, one is empty, or one has a token that is not
+            in the model's vocabulary.
 
     Example:
 
-    A classifier by words: which of three names does the model find most probable?
+    Classification by words. Which of three names is most probable?
 
     >>> import keras, numpy as np
     >>> from kseq.decoding import AllowedSequences, BeamSearch
@@ -55,13 +58,13 @@ class AllowedSequences:
         - [De Cao et al., 2021](https://arxiv.org/abs/2010.00904), 3.2
     """
 
-    sequences: tuple
+    sequences: Sequence[Sequence[int]]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         sequences = token_sequences("sequences", self.sequences)
         object.__setattr__(self, "sequences", sequences)
 
-    def __call__(self, log_probs, hypotheses):
+    def __call__(self, log_probs: Tensor, hypotheses: Hypotheses) -> Tensor:
         vocabulary_size = log_probs.shape[-1]
         for sequence in self.sequences:
             check_vocabulary(self, sequence, vocabulary_size)
@@ -72,13 +75,13 @@ class AllowedSequences:
 
 
 class Trie:
-    """Prefixes as numbered nodes, and their edges in one list, node by node.
+    """A trie with numbered nodes, and the edges of all nodes in one list.
 
-    Node 0 is the empty prefix. The last node has no edges: it stands for an ended
-    sequence and for one that has left the trie.
+    Node 0 is the empty prefix. The last node has no edges. It stands for a sequence
+    that has ended or has left the trie.
     """
 
-    def __init__(self, sequences, end_token_id):
+    def __init__(self, sequences: Sequence[Sequence[int]], end_token_id: int) -> None:
         edges = edges_of(sequences, end_token_id)
         self.nowhere = len(edges)
         counts = [len(node) for node in edges] + [0]
@@ -92,8 +95,13 @@ class Trie:
         targets = [self.nowhere if node is None else node for _, node in listed]
         self.targets = ops.convert_to_tensor(targets, "int32")
 
-    def children(self, node):
-        """The edges of nodes `(B, K)`: tokens, nodes, and which exist, `(B, K, C)`."""
+    def children(self, node: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the edges of nodes `(B, K)`.
+
+        Returns:
+            The tokens, the target nodes, and a mask of the edges that exist, each
+            `(B, K, C)`.
+        """
         places = ops.arange(self.most, dtype="int32")  # C
         exists = places < ops.take(self.counts, node, axis=0)[..., None]
         places = places + ops.take(self.firsts, node, axis=0)[..., None]
@@ -101,8 +109,8 @@ class Trie:
         tokens = ops.take(self.tokens, places, axis=0)
         return tokens, ops.take(self.targets, places, axis=0), exists
 
-    def walk(self, hypotheses):
-        """The node of each hypothesis, `(B, K)`."""
+    def walk(self, hypotheses: Hypotheses) -> Tensor:
+        """Return the node of each hypothesis, `(B, K)`."""
         positions = ops.arange(hypotheses.token_ids.shape[-1], dtype="int32")  # L
 
         def go_on(t, node):
@@ -119,9 +127,14 @@ class Trie:
 
 
 @functools.lru_cache(maxsize=8)
-def edges_of(sequences, end_token_id):
-    """For each prefix of the sequences a dict from token to prefix, None at the end."""
-    edges = [{}]
+def edges_of(
+    sequences: Sequence[Sequence[int]], end_token_id: int
+) -> list[dict[int, int | None]]:
+    """Return the edges of each node: a dictionary from token to node.
+
+    Node 0 is the empty prefix. The end token leads to None.
+    """
+    edges: list[dict[int, int | None]] = [{}]
     for sequence in sequences:
         node = 0
         for token in sequence:
@@ -130,6 +143,7 @@ def edges_of(sequences, end_token_id):
             if token not in edges[node]:
                 edges[node][token] = len(edges)
                 edges.append({})
-            node = edges[node][token]
+            # Only the end token leads to None.
+            node = edges[node][token]  # type: ignore[assignment]
         edges[node][end_token_id] = None
     return edges

@@ -1,10 +1,12 @@
-"""Beam search: the most probable sequences that a bounded number of beams can find.
+"""Beam search: the most probable sequences, with a fixed number of open hypotheses.
 
 Axes in shape comments: B batch, K beams, G beams of a group, W successors of a beam,
 C candidates of a group, V vocabulary.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Literal
 
 from keras import ops
 
@@ -12,6 +14,7 @@ from kseq.decoding.allowed import AllowedSequences
 from kseq.decoding.constraints import (
     AllowedTokens,
     BannedTokens,
+    Constraint,
     ForcedTokens,
     MaximumLength,
     MinimumLength,
@@ -19,7 +22,8 @@ from kseq.decoding.constraints import (
 )
 from kseq.decoding.generation import Generation
 from kseq.decoding.guidance import Guidance
-from kseq.decoding.loop import best_first
+from kseq.decoding.hypotheses import Hypotheses
+from kseq.decoding.loop import Fields, SearchLoop, Selection, best_first
 from kseq.decoding.repetition import (
     BannedSequences,
     NoRepeatNGrams,
@@ -27,11 +31,12 @@ from kseq.decoding.repetition import (
 )
 from kseq.decoding.search import Search
 from kseq.decoding.validation import is_integer, number, positive_integer
+from kseq.typing import Tensor
 
 LENGTH_PENALTY_FORMS = ("power", "gnmt")
-UNSEEN = 1e-37  # the least coverage of a source step, of which there is a logarithm
-# Constraints under which no gain is above 0, so that scores only fall.
-LOWERING = {
+MIN_COVERAGE = 1e-37  # of a source step, so that its logarithm is finite
+# Constraints that never give a gain above 0, so that scores never rise.
+LOWERING: set[type] = {
     AllowedSequences,
     AllowedTokens,
     BannedSequences,
@@ -40,76 +45,75 @@ LOWERING = {
     MaximumLength,
     MinimumLength,
     NoRepeatNGrams,
-    RepetitionPenalty,  # one alone
+    RepetitionPenalty,  # only if there is one
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class BeamSearch(Search):
-    """Keeps the best `num_beams` open hypotheses of each row at every step.
+    """Beam search: the best `num_beams` open hypotheses of each example at every step.
 
-    Hypotheses are ranked by `log_prob / penalty(length)`, the end token counted, where
+    Hypotheses are ranked by `log_prob / penalty(length)`, including the end token.
     `penalty(n)` is `n ** length_penalty` or, in the form "gnmt",
-    `((5 + n) / 6) ** length_penalty`. Of a prefix, and of what `ForcedTokens` demands,
-    nothing counts in the rank: neither its length nor its log-probability.
+    `((5 + n) / 6) ** length_penalty`. The tokens of a prefix and of `ForcedTokens` do
+    not affect the rank: neither their number nor their log-probability counts.
 
-    At every step the best `num_beams` continuations of the open hypotheses are found.
-    Those that end go to a pool, which keeps the best `num_beams` of all that have
-    ended, whatever becomes of the others; the best that do not end, `num_beams` again,
-    stay open. With one beam this is greedy search; with as many beams as there are
-    sequences it is exhaustive.
+    Every step finds the best `num_beams` continuations of the open hypotheses. Those
+    that end go to a pool, which keeps the best `num_beams` ended hypotheses. The best
+    `num_beams` continuations that do not end stay open. With one beam this is greedy
+    search. With as many beams as there are sequences it is exhaustive.
 
-    A row is done when no open hypothesis can still become better than the last of the
-    `num_results` best that have ended, had it `max_length` tokens. With a positive
-    length penalty that is late: a longer hypothesis may always win. `early_stopping`
-    is quicker: a row is done when its `num_results` best of all have ended, or
-    `num_beams` of any rank. Own constraints may raise scores, so with them a row is
-    done when its `num_beams` best have ended. One beam stops at its end token.
+    An example is done when no open hypothesis, even at `max_length` tokens, can beat
+    the last of the `num_results` best ended ones. With a positive length penalty this
+    takes long, since a longer hypothesis may always win. `early_stopping` is faster: an
+    example is done when its `num_results` best hypotheses have ended, or `num_beams` of
+    any rank. Custom constraints may raise scores, so with them an example is done when
+    its `num_beams` best hypotheses have ended. A single beam stops at its end token.
 
-    With `coverage_penalty`, a rank is increased by
+    `coverage_penalty` adds to a rank
 
         coverage_penalty * sum_i log(min(sum_j attention_ji, 1))
 
-    over the source steps i and the written tokens j, which is 0 where every source step
-    has been attended to by 1 in all and negative else, so that a hypothesis that leaves
-    out a part of the source falls behind. A model of kseq tells the attention, a
-    Transformer the mean over layers and heads. A step function of one's own adds it up
-    in its state, which is then a dictionary, under "coverage".
+    over the source steps i and the generated tokens j. This is 0 if every source step
+    has received a total attention of 1, and negative otherwise. So hypotheses that
+    leave out a part of the source rank lower. A model of kseq provides the attention; a
+    Transformer uses the mean over layers and heads. A custom step function must use a
+    dictionary as its state and add up the attention under "coverage".
 
-    With `num_groups`, each group of beams searches by itself, but a token that groups
-    before it have written at the same step loses `diversity_strength` for each beam
-    that wrote it. These losses decide what a group keeps. The hypotheses of all groups
-    are then ranked by what the model gives. A hypothesis may be found by two groups.
+    With `num_groups`, each group of beams searches on its own. A token loses
+    `diversity_strength` for each beam of an earlier group that generated it at the same
+    step. These losses only decide which hypotheses a group keeps. The final ranking of
+    all groups uses the scores of the model. Two groups may find the same hypothesis.
 
     Args:
-        num_beams: Number of hypotheses K that are kept. It may exceed the vocabulary.
+        num_beams: Number of open hypotheses K. It may exceed the vocabulary size.
         length_penalty: Exponent of the penalty. 0 ranks by probability, which favours
-            short sequences; 1 in the form "power" by the mean per token.
+            short sequences. 1 in the form "power" ranks by the mean per token.
         num_results: Number of hypotheses N to return. Defaults to `num_beams`.
-        constraints: Constraints on what may be written, in their order.
+        constraints: Constraints on the generated tokens, applied in this order.
         length_penalty_form: "power" or "gnmt".
-        early_stopping: Whether to end a row before it is certain that no open
-            hypothesis becomes better: when `num_results` of the best or `num_beams` of
-            any rank have ended.
-        num_groups: Number of groups, which divides `num_beams`.
-        diversity_strength: What a token loses for each beam of other groups that wrote
-            it. The paper uses .2 to .8.
+        early_stopping: Whether to finish an example when its `num_results` best
+            hypotheses or `num_beams` of any rank have ended, although an open
+            hypothesis may still become better.
+        num_groups: Number of groups. It must divide `num_beams`.
+        diversity_strength: Loss of a token for each beam of an earlier group that
+            generated it. The paper uses .2 to .8.
         coverage_penalty: Weight of the coverage penalty, 0 for none. The paper uses .2.
-        guidance: As for `GreedySearch`. It does not go with a coverage penalty.
+        guidance: As for `GreedySearch`. Not supported with a coverage penalty.
 
-    Call arguments: those of `Search`. With a coverage penalty the state is a dictionary
-        with "coverage".
+    Call arguments: those of `Search`. With a coverage penalty, the state is a
+        dictionary with "coverage".
 
     Returns:
-        A `Generation` with N hypotheses for each row, best first.
+        A `Generation` with N hypotheses for each example, best first.
 
     Raises:
-        ValueError: An argument is out of its range, or the state does not tell what
-            has been covered.
+        ValueError: An argument is out of range, or the state lacks "coverage" although
+            there is a coverage penalty.
 
     Example:
 
-    Greedy search would begin with token 2 (.5); the best sequence begins with 3.
+    Greedy search would begin with token 2 (.5). The best sequence begins with 3.
 
     >>> import keras, numpy as np
     >>> from kseq.decoding import BeamSearch
@@ -133,15 +137,15 @@ class BeamSearch(Search):
     num_beams: int = 4
     length_penalty: float = 0.0
     num_results: int | None = None
-    constraints: tuple = ()
-    length_penalty_form: str = "power"
+    constraints: Sequence[Constraint] = ()
+    length_penalty_form: Literal["power", "gnmt"] = "power"
     early_stopping: bool = False
     num_groups: int = 1
     diversity_strength: float = 0.5
     coverage_penalty: float = 0.0
-    guidance: Guidance | None = None
+    guidance: Guidance | float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         positive_integer("num_beams", self.num_beams)
         what = "a number, 0 for none"
         number("length_penalty", self.length_penalty, what, lambda x: True)
@@ -176,28 +180,32 @@ class BeamSearch(Search):
             number(name, getattr(self, name), what, lambda x: x >= 0)
         if self.guidance is not None and self.needs_coverage:
             raise ValueError(
-                "Guidance writes with two states, of which only one attends to the "
-                f"source. Received: guidance={self.guidance} with coverage_penalty="
+                "Guidance and a coverage penalty must not be combined: of the two "
+                "states of guidance only one attends to the source. Received: "
+                f"guidance={self.guidance} with coverage_penalty="
                 f"{self.coverage_penalty}. Leave one of them out."
             )
 
     @property
-    def num_ended(self):
+    def num_ended(self) -> int:
+        """Number of places in the pool of ended hypotheses."""
         return self.num_beams
 
     @property
-    def needs_coverage(self):
+    def needs_coverage(self) -> bool:
+        """True if there is a coverage penalty."""
         return self.coverage_penalty > 0
 
-    def select(self, gains, hypotheses):
-        """The next step, one group after the other."""
+    def select(self, gains: Tensor, hypotheses: Hypotheses) -> Selection:
+        """Choose the next hypotheses, one group after the other."""
         size = self.num_beams // self.num_groups  # G
         names = ["scores", "lengths", "finished", "ended_ranks"]
         names += ["coverage"] * (hypotheses.coverage is not None)
-        # What is forced loses nothing.
+        # A forced token has no diversity loss.
         before, after = (num_chosen(hypotheses, hypotheses.step + n) for n in (0, 1))
         is_chosen = ops.cast(after > before, "float32")[..., None]  # B 1 1
-        losses, groups = 0.0, []
+        losses: Tensor = 0.0
+        groups: list[tuple[Fields, Fields]] = []
         for first in range(0, self.num_beams, size):
             own = {n: getattr(hypotheses, n)[:, first : first + size] for n in names}
             group = dataclasses.replace(hypotheses, **own)
@@ -207,17 +215,17 @@ class BeamSearch(Search):
                 own_gains = own_gains - losses * is_chosen
             groups.append(self._select_in_group(own_gains, group))
         for place, (opened, pooled) in enumerate(groups):
-            first = place * size  # what parents are counted from
+            first = place * size  # parents are counted from the group's first beam
             opened["parents"] = opened["parents"] + first
             in_pool = ops.cast(pooled["parents"] >= size, "int32")
             first = first + in_pool * (self.num_beams - size)
             pooled["parents"] = pooled["parents"] + first
-        opened, pooled = zip(*groups, strict=True)
-        fields = joined(*opened, *pooled)  # B 2K
+        all_opened, all_pooled = zip(*groups, strict=True)
+        fields = joined(*all_opened, *all_pooled)  # B 2K
         return fields.pop("parents"), fields.pop("token_ids"), fields
 
-    def finish(self, loop, written):
-        """The best of those that have ended."""
+    def finish(self, loop: SearchLoop, written: dict[str, Tensor]) -> Generation:
+        """Return the best of the ended hypotheses."""
         written = {name: value[:, self.num_beams :] for name, value in written.items()}
         result = loop.result(written)
         num_results = self.num_results or self.num_beams
@@ -226,10 +234,12 @@ class BeamSearch(Search):
         values = {k: v for k, v in vars(result).items() if v is not None}
         return Generation(**{k: v[:, :num_results] for k, v in values.items()})
 
-    def _select_in_group(self, gains, hypotheses):
-        """The open hypotheses and the pool of a group at its next step.
+    def _select_in_group(
+        self, gains: Tensor, hypotheses: Hypotheses
+    ) -> tuple[Fields, Fields]:
+        """Return the open hypotheses and the pool of a group after the next step.
 
-        Each is a dictionary of tensors `(B, G)`. Parents below G are open hypotheses,
+        Each is a dictionary of tensors `(B, G)`. Parents below G are open hypotheses;
         from G on they are in the pool.
         """
         size = gains.shape[1]
@@ -239,7 +249,8 @@ class BeamSearch(Search):
             hypotheses.step + 1 >= longest(hypotheses),
         )
         ranks = candidates["ranks"]
-        # At most G of the best 2 G end, one of each hypothesis: G others stay open.
+        # At most G of the best 2 G end, one for each hypothesis, so at least G stay
+        # open.
         opened = best({**candidates, "ranks": only_where(~is_over, ranks)}, size)
         ended = {**candidates, "ranks": only_where(is_over, ranks)}
         ended = {name: value[:, :size] for name, value in ended.items()}
@@ -253,10 +264,11 @@ class BeamSearch(Search):
             opened[name] = only_where(is_open, opened[name])
         return opened, pooled
 
-    def _candidates(self, gains, hypotheses):
-        """The best continuations of all open hypotheses, best first."""
+    def _candidates(self, gains: Tensor, hypotheses: Hypotheses) -> Fields:
+        """Return the best continuations of all open hypotheses, best first."""
         size, vocabulary_size = gains.shape[1:]
-        # Beside the end no hypothesis has more than G successors among the best G.
+        # Apart from the end token, a hypothesis has at most G successors among the
+        # best G.
         width = min(size + 1, vocabulary_size)
         gains, token_ids = ops.top_k(gains, width)  # B G W
         scores = hypotheses.scores[..., None] + gains
@@ -264,7 +276,9 @@ class BeamSearch(Search):
         length = num_chosen(hypotheses, hypotheses.step + 1)  # B 1
         ranks = self._by_length(scores, length[..., None])
         if self.coverage_penalty:
-            covered = ops.clip(ops.cast(hypotheses.coverage, "float32"), UNSEEN, 1.0)
+            covered = ops.clip(
+                ops.cast(hypotheses.coverage, "float32"), MIN_COVERAGE, 1.0
+            )
             covered = ops.sum(ops.log(covered), axis=-1)  # B G
             ranks = ranks + self.coverage_penalty * covered[..., None]
         token_ids = ops.cast(token_ids, "int32")
@@ -274,8 +288,8 @@ class BeamSearch(Search):
         fields = {k: ops.reshape(v, (-1, size * width)) for k, v in fields.items()}
         return best(fields, min(2 * size, size * width))
 
-    def _by_length(self, scores, lengths):
-        """Scores by the penalty of the number of tokens, both broadcast."""
+    def _by_length(self, scores: Tensor, lengths: Tensor) -> Tensor:
+        """Return scores divided by the penalty of their lengths, broadcast."""
         if not self.length_penalty:
             return scores
         lengths = ops.cast(ops.maximum(lengths, 1), "float32")
@@ -283,8 +297,10 @@ class BeamSearch(Search):
             lengths = (5 + lengths) / 6
         return scores / lengths**self.length_penalty
 
-    def _is_done(self, opened, pooled, hypotheses):
-        """Tell whether the open hypotheses of a group are of no more use: `(B,)`."""
+    def _is_done(
+        self, opened: Fields, pooled: Fields, hypotheses: Hypotheses
+    ) -> Tensor:
+        """Return a mask `(B,)` of examples whose open hypotheses cannot win."""
         pool = pooled["ranks"]  # B G, best first
         size = pool.shape[1]
         num_results = self.num_results if self.num_groups == 1 else None
@@ -295,15 +311,15 @@ class BeamSearch(Search):
         kinds = [type(constraint) for constraint in self.constraints]
         if not LOWERING.issuperset(kinds) or kinds.count(RepetitionPenalty) > 1:
             return now <= pool[:, -1]
-        # Scores only fall. A rank is best at the least length or at the greatest; and
-        # at best a hypothesis covers all that it has left out.
+        # Scores never rise. The best possible rank is that of the minimum or the
+        # maximum length, with a coverage penalty of 0.
         least = num_chosen(hypotheses, hypotheses.step + 2)
         most = num_chosen(hypotheses, longest(hypotheses))  # B 1
         bounds = [self._by_length(opened["scores"], n) for n in (least, most)]
         return ops.max(ops.maximum(*bounds), axis=1) <= worst
 
-    def _losses(self, opened, pooled, vocabulary_size):
-        """Return what each word loses, as a group has just written it: `(B, 1, V)`."""
+    def _losses(self, opened: Fields, pooled: Fields, vocabulary_size: int) -> Tensor:
+        """Return each token's loss from the last choice of a group: `(B, 1, V)`."""
         written = joined(opened, pooled)  # B 2G
         is_new = written["parents"] < opened["parents"].shape[1]
         is_new = ops.logical_and(is_new, written["scores"] > -float("inf"))
@@ -313,8 +329,8 @@ class BeamSearch(Search):
         is_word = ops.cast(ops.logical_and(is_word, is_new[..., None]), "float32")
         return self.diversity_strength * ops.sum(is_word, axis=1, keepdims=True)
 
-    def _model_ranks(self, loop, written):
-        """The ranks of those that have ended by what the model gives: `(B, K)`."""
+    def _model_ranks(self, loop: SearchLoop, written: dict[str, Tensor]) -> Tensor:
+        """Return the ranks of ended hypotheses by the model's scores: `(B, K)`."""
         lengths = loop.forced.num_chosen(written["lengths"])
         log_probs = loop.forced.chosen_part(written["token_log_probs"])
         others = written["ranks"] - self._by_length(written["scores"], lengths)
@@ -322,8 +338,8 @@ class BeamSearch(Search):
         return only_where(written["ranks"] > -float("inf"), ranks)
 
 
-def best(fields, size):
-    """The fields `(B, C)` of those of greatest rank, `(B, G)`, best first."""
+def best(fields: Fields, size: int) -> Fields:
+    """Select from fields `(B, C)` those of highest rank, `(B, G)`, best first."""
     ranks, places = ops.top_k(fields["ranks"], size)
     places = ops.cast(places, "int32")
     fields = {k: ops.take_along_axis(v, places, axis=1) for k, v in fields.items()}
@@ -331,19 +347,19 @@ def best(fields, size):
     return {**fields, "ranks": ranks, "scores": scores}
 
 
-def joined(*parts):
-    """The fields of several parts side by side."""
+def joined(*parts: Fields) -> Fields:
+    """Concatenate the fields of several groups of hypotheses along the beams."""
     names = parts[0]
     return {n: ops.concatenate([part[n] for part in parts], axis=1) for n in names}
 
 
-def longest(hypotheses):
-    """The most tokens of each row: `(B, 1)`, or one number for all."""
+def longest(hypotheses: Hypotheses) -> Tensor | int:
+    """Return the maximum length of each example: `(B, 1)`, or a number for all."""
     limits = hypotheses.max_lengths
     return hypotheses.token_ids.shape[-1] if limits is None else limits
 
 
-def num_chosen(hypotheses, length):
-    """Return the number of chosen ones among so many tokens: `(B, 1)`."""
+def num_chosen(hypotheses: Hypotheses, length: Tensor | int) -> Tensor:
+    """Return the number of chosen tokens among the first `length`: `(B, 1)`."""
     length = ops.reshape(ops.convert_to_tensor(length, "int32"), (-1, 1))
     return hypotheses.forced.num_chosen(length)

@@ -1,25 +1,28 @@
-"""Constraints: what a search may write next.
+"""Constraints on the next token of a search.
 
-A constraint is a function `(log_probs (B, K, V), Hypotheses) -> (B, K, V)`. One that
-needs the logits of the model finds them in `hypotheses.logits`. Every search takes any
-number of constraints, applied in their order. What they return decides what is chosen
-and how hypotheses are ranked. What a search reports stays the log-probability that the
-model gives, so `model.score` agrees with it. A hypothesis to which constraints leave
-nothing is dead: its length is 0 and its log-probability minus infinity.
+A constraint is a function `(log_probs (B, K, V), Hypotheses) -> (B, K, V)`. The model's
+logits are in `hypotheses.logits`. Every search takes any number of constraints and
+applies them in order. The log-probabilities that they return decide the choice of
+tokens and the ranking of hypotheses. A search reports the log-probabilities of the
+model, so `model.score` agrees with it. A hypothesis without any allowed token is dead:
+its length is 0 and its log-probability minus infinity.
 
-A constraint is hashable, as a frozen dataclass is. How to add one: CONTRIBUTING.md.
+A constraint must be hashable, like a frozen dataclass. CONTRIBUTING.md explains how to
+add one.
 
-A compiled search is used again until a constraint would read something else: another
-attribute, array, or variable outside of its function.
+A compiled search is reused until a constraint would use a different attribute, array,
+or variable outside of its function.
 
 Axes in shape comments: B batch, K beams, V vocabulary.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeAlias
 
 from keras import ops
 
+from kseq.decoding.hypotheses import Hypotheses
 from kseq.decoding.validation import (
     check_vocabulary,
     is_among,
@@ -27,10 +30,13 @@ from kseq.decoding.validation import (
     positive_integer,
     token_tuple,
 )
+from kseq.typing import Tensor
+
+Constraint: TypeAlias = Callable[[Tensor, Hypotheses], Tensor]
 
 
-def constraint_tuple(constraints):
-    """Returns constraints as a tuple, which can be a key of compiled searches."""
+def constraint_tuple(constraints: Any) -> tuple[Constraint, ...]:
+    """Return constraints as a hashable tuple, a key of compiled searches."""
     is_single = callable(constraints) or not hasattr(constraints, "__iter__")
     items = () if is_single else tuple(constraints)
     if is_single or not all(callable(x) and not isinstance(x, type) for x in items):
@@ -45,28 +51,28 @@ def constraint_tuple(constraints):
             hash(item)
         except TypeError:
             raise ValueError(
-                "A constraint must be hashable, since compiled searches are kept by "
-                "it: a function, or a dataclass with `frozen=True` and tuples inside. "
-                f"Received: {item!r}."
+                "A constraint must be hashable, since it is part of the key of a "
+                "compiled search: a function, or a dataclass with `frozen=True` that "
+                f"holds tuples, not lists. Received: {item!r}."
             ) from None
     return items
 
 
-def only_where(is_allowed, log_probs):
-    """Makes all else impossible."""
+def only_where(is_allowed: Tensor, log_probs: Tensor) -> Tensor:
+    """Set the log-probabilities of all other tokens to minus infinity."""
     return ops.where(is_allowed, log_probs, -float("inf"))
 
 
 @dataclasses.dataclass(frozen=True)
 class MinimumLength:
-    """Lets no hypothesis end before it has a number of tokens.
+    """Minimum length: no end token before a number of tokens.
 
     Args:
-        length: Fewest tokens, the end token counted.
+        length: Minimum number of tokens, including the end token.
 
     Call arguments:
         log_probs: `(B, K, V)`.
-        hypotheses: `kseq.decoding.Hypotheses`, what has been written.
+        hypotheses: The `kseq.decoding.Hypotheses` so far.
 
     Returns:
         `(B, K, V)`, minus infinity for the end token while it comes too early.
@@ -89,10 +95,10 @@ class MinimumLength:
 
     length: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         positive_integer("length", self.length)
 
-    def __call__(self, log_probs, hypotheses):
+    def __call__(self, log_probs: Tensor, hypotheses: Hypotheses) -> Tensor:
         is_end = (
             ops.arange(log_probs.shape[-1], dtype="int32") == hypotheses.end_token_id
         )  # V
@@ -102,19 +108,19 @@ class MinimumLength:
 
 @dataclasses.dataclass(frozen=True)
 class MaximumLength:
-    """Makes every hypothesis end, by the end token, within a number of tokens.
+    """Maximum length: the end token within a number of tokens.
 
-    The `max_length` of a search cuts off instead what has not ended by then.
+    In contrast, the `max_length` of a search cuts off hypotheses that have not ended.
 
     Args:
-        length: Most tokens, the end token counted.
+        length: Maximum number of tokens, including the end token.
 
     Call arguments:
         log_probs: `(B, K, V)`.
-        hypotheses: `kseq.decoding.Hypotheses`, what has been written.
+        hypotheses: The `kseq.decoding.Hypotheses` so far.
 
     Returns:
-        `(B, K, V)`, minus infinity for all but the end token at the last place.
+        `(B, K, V)`, minus infinity for all but the end token at the last position.
 
     Raises:
         ValueError: `length` is not a positive integer.
@@ -134,10 +140,10 @@ class MaximumLength:
 
     length: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         positive_integer("length", self.length)
 
-    def __call__(self, log_probs, hypotheses):
+    def __call__(self, log_probs: Tensor, hypotheses: Hypotheses) -> Tensor:
         is_end = (
             ops.arange(log_probs.shape[-1], dtype="int32") == hypotheses.end_token_id
         )  # V
@@ -147,20 +153,21 @@ class MaximumLength:
 
 @dataclasses.dataclass(frozen=True)
 class BannedTokens:
-    """Never writes some tokens.
+    """Tokens that are never generated.
 
     Args:
-        token_ids: The tokens.
+        token_ids: The banned tokens.
 
     Call arguments:
         log_probs: `(B, K, V)`.
-        hypotheses: `kseq.decoding.Hypotheses`, what has been written.
+        hypotheses: The `kseq.decoding.Hypotheses` so far.
 
     Returns:
         `(B, K, V)`, minus infinity for these tokens.
 
     Raises:
-        ValueError: `token_ids` is empty or names a token that the model lacks.
+        ValueError: `token_ids` is empty or has a token that is not in the model's
+            vocabulary.
 
     Example:
 
@@ -175,12 +182,12 @@ class BannedTokens:
     [[[3, 3, 3]]]
     """
 
-    token_ids: tuple
+    token_ids: Collection[int]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "token_ids", token_tuple("token_ids", self.token_ids))
 
-    def __call__(self, log_probs, hypotheses):
+    def __call__(self, log_probs: Tensor, hypotheses: Hypotheses) -> Tensor:
         return only_where(
             ~is_among(self, self.token_ids, log_probs.shape[-1]), log_probs
         )
@@ -188,26 +195,27 @@ class BannedTokens:
 
 @dataclasses.dataclass(frozen=True)
 class ForcedTokens:
-    """Writes given tokens at given places, for example at the beginning.
+    """Given tokens at given positions, for example at the beginning.
 
-    A hypothesis does not end before the last of them. Each search also takes a `prefix`
-    when it is called, which is another one for each row. Neither is chosen, so neither
-    counts in the rank of a hypothesis: its log-probability and length are those of the
-    other tokens. What is reported is of all tokens.
+    A hypothesis does not end before the last of them. For a prefix that differs between
+    examples, pass `prefix` when you call the search. Forced tokens are not chosen, so
+    the rank of a hypothesis ignores them: it uses the log-probability and length of the
+    other tokens. The reported numbers include all tokens.
 
     Args:
-        token_ids: For each place, from the first, its token, or None where any may
-            stand.
+        token_ids: The token of each position, starting with the first. None where any
+            token may come.
 
     Call arguments:
         log_probs: `(B, K, V)`.
-        hypotheses: `kseq.decoding.Hypotheses`, what has been written.
+        hypotheses: The `kseq.decoding.Hypotheses` so far.
 
     Returns:
-        `(B, K, V)`, minus infinity for all but the token that is due.
+        `(B, K, V)`, minus infinity for all but the forced token.
 
     Raises:
-        ValueError: `token_ids` names no token, or one that the model lacks.
+        ValueError: `token_ids` has no token, or one that is not in the model's
+            vocabulary.
 
     Example:
 
@@ -222,36 +230,37 @@ class ForcedTokens:
     [[[3, 2, 3, 1, 0]]]
     """
 
-    token_ids: tuple
+    token_ids: Sequence[int | None]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         given = self.token_ids
         has_order = hasattr(given, "__iter__") and not isinstance(given, (dict, set))
         given = tuple(given) if has_order else ()
         tokens = [token for token in given if token is not None]
         if not tokens or not all(map(is_token, tokens)):
             raise ValueError(
-                "`token_ids` must be a list that holds for each place a token id or "
-                "None, and at least one token, such as [5, None, 7]. Received: "
+                "`token_ids` must be a list that holds a token id or None for each "
+                "position, and at least one token, such as [5, None, 7]. Received: "
                 f"{self.token_ids!r}."
             )
         while given[-1] is None:
             given = given[:-1]
         object.__setattr__(self, "token_ids", given)
 
-    def check_padding(self, pad_token_id):
-        """Refuse to write padding, which is nothing that a search may write."""
+    def check_padding(self, pad_token_id: int) -> None:
+        """Raise if a forced token is padding, which a search never generates."""
         if pad_token_id in self.token_ids:
             raise ValueError(
-                f"`token_ids` must not hold padding, {pad_token_id}. Received: {self}. "
-                "Put None where any token may stand."
+                f"`token_ids` must not contain the padding token, {pad_token_id}. "
+                f"Received: {self}. Use None where any token may come."
             )
 
     @property
-    def forced_places(self):
+    def forced_places(self) -> tuple[int, ...]:
+        """The positions that have a forced token, from 0."""
         return tuple(i for i, token in enumerate(self.token_ids) if token is not None)
 
-    def __call__(self, log_probs, hypotheses):
+    def __call__(self, log_probs: Tensor, hypotheses: Hypotheses) -> Tensor:
         vocabulary_size = log_probs.shape[-1]
         words = ops.arange(vocabulary_size, dtype="int32")  # V
         tokens = [token for token in self.token_ids if token is not None]
@@ -266,27 +275,27 @@ class ForcedTokens:
 
 @dataclasses.dataclass(frozen=True)
 class AllowedTokens:
-    """Writes only what a function of the hypothesis allows.
+    """Constraint to the tokens that a function of the hypothesis allows.
 
     Args:
-        function: Function `(token_ids (B, K, L), lengths (B, K)) -> (B, K, V)` of
-            `keras.ops`, True for the tokens that may come next. `(V,)` is enough where
-            all hypotheses may go on alike. It is compiled, so L is the `max_length` of
-            the search; behind the length stands padding.
+        function: Function `(token_ids (B, K, L), lengths (B, K)) -> (B, K, V)` made of
+            `keras.ops`, True for the tokens that may come next. It may return `(V,)`
+            if the same tokens are allowed for all hypotheses. It is compiled, so L is
+            the `max_length` of the search. Positions after the length are padding.
 
     Call arguments:
         log_probs: `(B, K, V)`.
-        hypotheses: `kseq.decoding.Hypotheses`, what has been written.
+        hypotheses: The `kseq.decoding.Hypotheses` so far.
 
     Returns:
         `(B, K, V)`, minus infinity for all other tokens.
 
     Raises:
-        ValueError: `function` is no function, or returns no mask.
+        ValueError: `function` is not a function, or does not return a mask.
 
     Example:
 
-    Even and odd tokens in turn, and no end:
+    Even and odd tokens in turn, without an end:
 
     >>> import keras, numpy as np
     >>> from kseq.decoding import AllowedTokens, GreedySearch
@@ -301,17 +310,17 @@ class AllowedTokens:
     [[[6, 5, 6, 5]]]
     """
 
-    function: Callable
+    function: Callable[[Tensor, Tensor], Tensor]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not callable(self.function) or isinstance(self.function, type):
             raise ValueError(
                 "`function` must be a function `(token_ids (B, K, L), lengths (B, K)) "
-                "-> (B, K, V)`; a list of sequences goes to `AllowedSequences`. "
+                "-> (B, K, V)`; for a list of sequences use `AllowedSequences`. "
                 f"Received: function={self.function!r}."
             )
 
-    def __call__(self, log_probs, hypotheses):
+    def __call__(self, log_probs: Tensor, hypotheses: Hypotheses) -> Tensor:
         is_allowed = self.function(hypotheses.token_ids, hypotheses.lengths)
         shape = tuple(getattr(is_allowed, "shape", ()))
         if shape[-1:] != log_probs.shape[-1:]:

@@ -1,47 +1,64 @@
-"""Tokens that a search writes without a choice.
+"""Tokens that a search must generate.
 
 Axes in shape comments: B batch, K beams, N counts, P places of a prefix, V vocabulary.
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from keras import ops
+
+from kseq.typing import Tensor
+
+if TYPE_CHECKING:
+    from kseq.decoding.constraints import Constraint
+    from kseq.decoding.hypotheses import Hypotheses
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Forced:
-    """The tokens that a prefix and `ForcedTokens` demand.
+    """The tokens that are forced by a prefix and by `ForcedTokens`.
 
-    They are written and reported like all others, but nothing is ranked by them: their
-    gain is 0, and they do not count in the length that a length penalty looks at.
+    They are generated and reported like all others, but do not affect the ranking:
+    their gain is 0, and they do not count in the length of a length penalty.
 
     Args:
-        prefix: Integers `(B, P)`, padding where any token may stand; or None.
-        places: Numbers of the places at which constraints leave one token.
+        prefix: Integers `(B, P)`, padding where any token may come; or None.
+        places: The positions at which constraints leave one token.
         pad_token_id: The padding of the prefix.
     """
 
-    prefix: Any
-    places: tuple
+    prefix: Tensor | None
+    places: tuple[int, ...]
     pad_token_id: int
 
     @classmethod
-    def of(cls, prefix, constraints, pad_token_id):
-        """Those of a prefix and of constraints, each with its `forced_places`."""
-        forcing = [each for each in constraints if hasattr(each, "forced_places")]
+    def of(
+        cls,
+        prefix: Tensor | None,
+        constraints: "Sequence[Constraint]",
+        pad_token_id: int,
+    ) -> Self:
+        """Return the tokens forced by a prefix and by constraints.
+
+        A constraint that forces tokens has an attribute `forced_places`.
+        """
+        forcing: list[Any] = [x for x in constraints if hasattr(x, "forced_places")]
         for constraint in forcing:
             constraint.check_padding(pad_token_id)
         places = {place for each in forcing for place in each.forced_places}
         return cls(prefix, tuple(sorted(places)), pad_token_id)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self.prefix is not None or bool(self.places)
 
-    def impose(self, token_log_probs, gains, hypotheses):
-        """The gains `(B, K, V)` of the next token; of one that is forced 0.
+    def impose(
+        self, token_log_probs: Tensor, gains: Tensor, hypotheses: "Hypotheses"
+    ) -> Tensor:
+        """Return the gains `(B, K, V)` of the next token, 0 for a forced token.
 
-        Nothing ends before the last token of the prefix.
+        No hypothesis ends before the last token of the prefix.
         """
         step, words = hypotheses.step, ops.arange(gains.shape[-1], dtype="int32")  # V
         is_forced = ops.any(ops.convert_to_tensor(self.places, "int32") == step)
@@ -62,12 +79,12 @@ class Forced:
         unranked = ops.cast(unranked, gains.dtype)
         return ops.where(is_forced, unranked, gains)
 
-    def num_chosen(self, lengths):
-        """Return the number of chosen ones among the first tokens, `(B, N)`."""
-        return lengths - self._count(lengths) if self else lengths
+    def num_chosen(self, lengths: Tensor) -> Tensor:
+        """Return the number of chosen tokens among the first `lengths`, `(B, N)`."""
+        return lengths - self._num_forced(lengths) if self else lengths
 
-    def chosen_part(self, values):
-        """The sum of numbers `(B, K, L)`, one for each token, over those chosen."""
+    def chosen_part(self, values: Tensor) -> Tensor:
+        """Return the sum `(B, K)` of values `(B, K, L)` over the chosen tokens."""
         if not self:
             return ops.sum(values, axis=-1)
         lengths = ops.arange(values.shape[-1] + 1, dtype="int32")[None]  # 1 L+1
@@ -75,7 +92,7 @@ class Forced:
         is_chosen = counts[:, 1:] > counts[:, :-1]  # B L
         return ops.sum(ops.where(is_chosen[:, None], values, 0.0), axis=-1)
 
-    def _count(self, lengths):
+    def _num_forced(self, lengths: Tensor) -> Tensor:
         places = ops.convert_to_tensor(self.places, "int32")  # F
         counts = ops.sum(ops.cast(places < lengths[..., None], "int32"), axis=-1)  # B N
         if self.prefix is None:

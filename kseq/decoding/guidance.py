@@ -1,4 +1,4 @@
-"""Guidance: what a condition adds to the next token, more than once.
+"""Classifier-free guidance.
 
 Axes in shape comments: B batch, K beams, V vocabulary.
 """
@@ -8,31 +8,32 @@ import dataclasses
 import keras
 
 from kseq.decoding.validation import number
+from kseq.typing import StepFunction, Tensor, Tree
 
 WITH, WITHOUT = PARTS = ("conditional", "unconditional")
 
 
 @dataclasses.dataclass(frozen=True)
 class Guidance:
-    """Classifier-free guidance: the difference that a condition makes, enlarged.
+    """Classifier-free guidance.
 
-    A model that has learned with and without its source tells at every step what the
-    source adds. The logits become
+    A model that was trained with and without its source predicts the next token both
+    ways at every step. The logits become
 
         without + scale * (with - without)
 
-    so 1 is the model as it is, 0 leaves the source out, and more than 1 writes what
-    fits the source better, with less variety. The log-probabilities of a result are of
-    these logits.
+    A scale of 1 is the model as it is, and 0 ignores the source. A scale above 1 gives
+    outputs that fit the source better but vary less. The log-probabilities of a result
+    are those of the guided logits.
 
-    A search takes it as `guidance`. A model of kseq must have been built with
-    `source_dropout`, the share of the sources that it learned without
+    Pass it to a search as `guidance`. A model of kseq must have been built with
+    `source_dropout`, the fraction of sources left out in training
     (`condition_dropout` of `kseq.one_to_many`, `caption_dropout` of
-    `kseq.text_to_image`); each row is then read and written twice, side by side in one
-    loop.
+    `kseq.text_to_image`). Each example is then encoded and decoded twice, side by side
+    in one loop.
 
     Args:
-        scale: A number; 2 to 5 is usual for pictures.
+        scale: A number. 2 to 5 is usual for images.
 
     Raises:
         ValueError: The scale is not a finite number.
@@ -53,19 +54,19 @@ class Guidance:
 
     scale: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         what = "a finite number"
         number("scale", self.scale, what, lambda x: abs(x) < float("inf"))
 
-    def guided(self, step):
-        """A step function of both, `{"conditional": ..., "unconditional": ...}`.
+    def guided(self, step: StepFunction) -> StepFunction:
+        """Return a step function of both states, with and without the condition.
 
         Args:
             step: Function of `(token_ids, state, constants)`, as a search takes it.
 
         Returns:
-            A function of the same, whose state and constants are dictionaries of those
-            with and without the condition.
+            A function of the same arguments. Its state and its constants are
+            dictionaries `{"conditional": ..., "unconditional": ...}`.
         """
 
         def guided_step(token_ids, state, constants):
@@ -77,31 +78,34 @@ class Guidance:
 
         return guided_step
 
-    def mixed(self, conditional, unconditional):
-        """The guided logits; what is impossible under the condition stays so."""
+    def mixed(self, conditional: Tensor, unconditional: Tensor) -> Tensor:
+        """Return the guided logits.
+
+        Tokens that are impossible under the condition stay impossible.
+        """
         ops = keras.ops
         is_possible = conditional > -float("inf")
         difference = ops.where(is_possible, conditional - unconditional, 0.0)
-        # What only the model without a source rules out counts as with it.
+        # A token that is impossible only without the condition keeps its logit.
         difference = ops.where(unconditional > -float("inf"), difference, 0.0)
         base = ops.where(unconditional > -float("inf"), unconditional, conditional)
         guided = base + self.scale * difference
         return ops.where(is_possible, guided, -float("inf"))
 
 
-def as_guidance(guidance):
-    """The guidance that was given; a number is short for `Guidance(number)`."""
+def as_guidance(guidance: Guidance | float | None) -> Guidance | None:
+    """Return a `Guidance` from a `Guidance` or its scale. None stays None."""
     if guidance is None or isinstance(guidance, Guidance):
         return guidance
     return Guidance(guidance)
 
 
-def check_parts(name, tree):
-    """Refuse a state, or constants, that are not those of both ways."""
+def check_parts(name: str, tree: Tree) -> None:
+    """Raise unless a state, or constants, have one part with and one without source."""
     if not isinstance(tree, dict) or set(tree) != set(PARTS):
         raise ValueError(
-            f'With guidance `{name}` must be a dictionary of "conditional" and '
-            f'"unconditional", as two calls of `start` give them. Received: {name} of '
-            f"type {type(tree).__name__}. A model of kseq makes them: "
+            f'With guidance, `{name}` must be a dictionary with "conditional" and '
+            f'"unconditional", one from each of two calls of `start`. Received: {name} '
+            f"of type {type(tree).__name__}. A model of kseq creates them: "
             "`model.generate(source, search)`."
         )

@@ -1,4 +1,4 @@
-"""How long a target may become, by the length of its source."""
+"""Maximum length of a target, from the length of its source."""
 
 import dataclasses
 import math
@@ -8,21 +8,22 @@ from kseq.decoding.validation import number
 
 @dataclasses.dataclass(frozen=True)
 class RelativeLength:
-    """A greatest length that grows with the source: `factor * S + extra`, cut down.
+    """Maximum length that grows with the source: `floor(factor * S + extra)`.
 
-    `model.generate` takes it, or any other function of the number of source steps, as
-    its `max_length`. S is the number of steps of each source without padding, so a row
-    is cut off at the same place whatever stands beside it in a batch.
+    Pass it, or any other function of the number of source steps, to `model.generate` as
+    `max_length`. S is the number of source steps without padding, so the limit of an
+    example does not depend on the rest of its batch.
 
     Args:
-        factor: Tokens for each step of the source.
-        extra: Tokens besides, for a source of any length.
+        factor: Number of tokens for each source step.
+        extra: Number of tokens added for every source.
 
     Call arguments:
         source_length: Integer S, the number of steps of a source.
 
     Returns:
-        The most tokens to write, an integer of at least 1, the end token counted.
+        The maximum number of tokens to generate, including the end token: an integer
+        of at least 1.
 
     Raises:
         ValueError: A number is negative, or both are 0.
@@ -42,15 +43,15 @@ class RelativeLength:
     factor: float = 1.0
     extra: float = 50
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("factor", "extra"):
             what = "a number of at least 0"
             number(name, getattr(self, name), what, lambda x: x >= 0)
         if not self.factor and not self.extra:
             raise ValueError(
-                "`factor` and `extra` must not both be 0, for then nothing may be "
-                f"written. Received: {self!r}."
+                "`factor` and `extra` must not both be 0, since no token could then be "
+                f"generated. Received: {self!r}."
             )
 
-    def __call__(self, source_length):
+    def __call__(self, source_length: int) -> int:
         return max(math.floor(self.factor * source_length + self.extra), 1)

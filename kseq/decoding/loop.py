@@ -1,67 +1,82 @@
-"""The decoder loop that every search shares.
+"""Decoding loop that all searches share.
 
-Axes in shape comments: B batch, K beams, M beams and places for what has ended,
+Axes in shape comments: B batch, K beams, M beams and places for ended hypotheses,
 L maximum length, V vocabulary.
 """
 
 import dataclasses
 import numbers
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
 
+from kseq.decoding.constraints import Constraint
 from kseq.decoding.forced import Forced
 from kseq.decoding.generation import Generation
 from kseq.decoding.hypotheses import Hypotheses
 from kseq.decoding.states import begun_state, check_form
 from kseq.decoding.validation import check_ends, check_prefix, concrete_values, integers
+from kseq.typing import StepFunction, Tensor, TensorLike, Tree
+
+# Tensors (B, M, ...) of hypotheses by name.
+Fields: TypeAlias = dict[str, Tensor]
+
+# The choice of a step: parents (B, M) or None, token ids (B, M), fields (B, M).
+Selection: TypeAlias = tuple[Tensor | None, Tensor, Fields]
+
+# The loop variables `(t, last, written, state)`.
+Carry: TypeAlias = tuple[Tensor, Tensor, Fields, Tree]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SearchLoop:
-    """Writes tokens until every hypothesis has ended or `max_length` is reached.
+    """Decoding loop until every hypothesis has ended or `max_length` is reached.
 
-    Buffers have a fixed size and a token is written by `where`, so the loop compiles
-    under `tf.function`, XLA and `jax.jit`, and can be exported. `run` takes all steps;
-    who wants to see each token calls `begin`, and `advance` while `is_going_on`.
+    Buffers have a fixed size and tokens are stored by `where`, so the loop compiles
+    under `tf.function`, XLA and `jax.jit`, and can be exported. `run` takes all steps.
+    To observe each token, call `begin`, then `advance` while `is_going_on`.
 
-    What goes from step to step is a tuple `(t, last, written, state)`: the number of
-    the step, the newest tokens `(B, K)`, the fields of M hypotheses, and the state. The
-    first K of them are the beams. The others, if a search keeps any, have ended.
+    The loop variables are a tuple `(t, last, written, state)`: the number of the step,
+    the newest tokens `(B, K)`, the fields of M hypotheses, and the state. The first K
+    hypotheses are the beams. The others, if a search keeps any, have ended.
 
     Args:
         step: As for a call of a `Search`, and so are `constants`, `max_length`,
             `end_token_id`, `pad_token_id`, `prefix`, `max_lengths` and `row_seeds`.
         select: Function `(gains (B, K, V), Hypotheses) -> (parents (B, M) or None,
-            token_ids (B, M), fields)` that chooses how to go on. The gains are the
-            model's log-probabilities after the constraints. No parents means that every
-            hypothesis goes on by itself. The fields are a dictionary of tensors
-            `(B, M)`, "scores" among them: minus infinity where there is no hypothesis.
-        num_beams: Number of hypotheses K of a row that go on.
+            token_ids (B, M), fields)` that chooses the next tokens. The gains are the
+            model's log-probabilities after the constraints. Without parents every
+            hypothesis continues itself. The fields are a dictionary of tensors
+            `(B, M)`. It includes "scores", minus infinity where there is no hypothesis.
+        num_beams: Number of open hypotheses K of each example.
         constraints: Functions `(gains (B, K, V), Hypotheses) -> gains`.
-        num_groups: Number of groups of neighbouring beams; the first beam of each is
-            open at the beginning.
-        num_ended: Number of places M - K for hypotheses that have ended. Where there
-            are any, `select` gives them "ranks" among its fields, and fills them.
+        num_groups: Number of groups of neighbouring beams. The first beam of each group
+            is open at the beginning.
+        num_ended: Number of places M - K for ended hypotheses. If there are any,
+            `select` fills them and adds "ranks" to its fields.
+
+    Attributes:
+        forced: The tokens forced by the prefix and the constraints.
     """
 
-    step: Callable
-    constants: Any
-    select: Callable
+    step: StepFunction
+    constants: Tree
+    select: Callable[[Tensor, Hypotheses], Selection]
     num_beams: int
     max_length: int
     end_token_id: int
     pad_token_id: int = 0
-    constraints: tuple = ()
-    prefix: Any = None
-    max_lengths: Any = None
+    constraints: Sequence[Constraint] = ()
+    prefix: TensorLike | None = None
+    max_lengths: TensorLike | None = None
     num_groups: int = 1
     num_ended: int = 0
-    row_seeds: Any = None
+    row_seeds: TensorLike | None = None
+    forced: Forced = dataclasses.field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_max_length(self.max_length)
         check_ends(self.end_token_id, self.pad_token_id)
         if self.prefix is not None:
@@ -78,8 +93,8 @@ class SearchLoop:
             seeds = integers("row_seeds", self.row_seeds, "(B,)", least=-(2**31))
             object.__setattr__(self, "row_seeds", seeds)
 
-    def run(self, start_token_ids, state):
-        """Takes all steps; returns what the last one leaves."""
+    def run(self, start_token_ids: TensorLike, state: Tree) -> Carry:
+        """Take all steps and return the loop variables after the last one."""
         return ops.while_loop(
             self.is_going_on,
             self.advance,
@@ -87,8 +102,13 @@ class SearchLoop:
             maximum_iterations=self.max_length,
         )
 
-    def begin(self, start_token_ids, state):
-        """What the first step begins with, from start tokens `(B,)` and a state."""
+    def begin(self, start_token_ids: TensorLike, state: Tree) -> Carry:
+        """Return the loop variables before the first step.
+
+        Args:
+            start_token_ids: Integers `(B,)`.
+            state: The state of the step function, tensors `(B, K, ...)`.
+        """
         start = integers("start_token_ids", start_token_ids, "(B,)")
         for name in ("prefix", "max_lengths", "row_seeds"):
             check_rows(name, getattr(self, name), start.shape[0])
@@ -99,12 +119,14 @@ class SearchLoop:
         )
         return ops.convert_to_tensor(0, "int32"), last, written, state
 
-    def is_going_on(self, t, last, written, state):
-        """Whether a hypothesis is open."""
+    def is_going_on(
+        self, t: Tensor, last: Tensor, written: Fields, state: Tree
+    ) -> Tensor:
+        """Return True while a hypothesis is open: a boolean scalar."""
         return ops.logical_not(ops.all(written["finished"]))
 
-    def advance(self, t, last, written, state):
-        """One step: a token more for each hypothesis that is open."""
+    def advance(self, t: Tensor, last: Tensor, written: Fields, state: Tree) -> Carry:
+        """Take one step, which adds a token to each open hypothesis."""
         begun = last, written, state
         logits, state = self.step(last, state, self.constants)  # B K V
         self._check_logits(logits, last)
@@ -129,7 +151,15 @@ class SearchLoop:
         ended = token_ids[:, : self.num_beams], written, state
         return t + 1, *keras.tree.map_structure(with_shape_of, begun, ended)
 
-    def _write(self, t, written, is_open, token_ids, gained, fields):
+    def _write(
+        self,
+        t: Tensor,
+        written: Fields,
+        is_open: Tensor,
+        token_ids: Tensor,
+        gained: Tensor,
+        fields: Fields,
+    ) -> Fields:
         gained = ops.where(is_open, gained, 0.0)
         scores = ops.where(is_open, fields["scores"], written["scores"])
         exists = scores > -float("inf")  # B M
@@ -155,7 +185,9 @@ class SearchLoop:
             "scores": scores,
         }
 
-    def _hypotheses(self, written, t, state, logits):
+    def _hypotheses(
+        self, written: Fields, t: Tensor, state: Tree, logits: Tensor
+    ) -> Hypotheses:
         own = {name: value[:, : self.num_beams] for name, value in written.items()}
         own.pop("ranks", None)
         if self.num_ended:
@@ -171,8 +203,8 @@ class SearchLoop:
             row_seeds=self.row_seeds,
         )
 
-    def _check_logits(self, logits, last):
-        """Refuse logits of another shape, and tokens that they do not have."""
+    def _check_logits(self, logits: Tensor, last: Tensor) -> None:
+        """Raise unless the logits are `(B, K, V)` and have all given tokens."""
         shape = tuple(getattr(logits, "shape", ()))
         if len(shape) != 3 or shape[1] not in (None, self.num_beams):
             raise ValueError(
@@ -187,14 +219,14 @@ class SearchLoop:
         for name, token_id in ids.items():
             if token_id >= shape[2]:
                 raise ValueError(
-                    f"`{name}` must name tokens of the model, which are below "
+                    f"`{name}` must be token ids of the model, which are below "
                     f"{shape[2]}. Received: {name} with {token_id}."
                 )
 
-    def result(self, written):
-        """A `Generation` of hypotheses in their order.
+    def result(self, written: Fields) -> Generation:
+        """Return hypotheses as a `Generation`, in the given order.
 
-        Its log-probabilities are the model's, whatever the constraints did.
+        Its log-probabilities are those of the model, without the constraints.
         """
         exists = ops.isfinite(written["log_probs"])  # B K
         token_ids = ops.where(
@@ -210,13 +242,13 @@ class SearchLoop:
         )
 
 
-def coverage_of(state):
-    """How much each source step has been attended to, `(B, K, S)`, or None."""
+def coverage_of(state: Tree) -> Tensor | None:
+    """Return the attention received by each source step, `(B, K, S)`, or None."""
     return state.get("coverage") if isinstance(state, dict) else None
 
 
-def check_rows(name, values, num_rows):
-    """Refuse another number of rows than there are start tokens, where it is known."""
+def check_rows(name: str, values: Tensor | None, num_rows: int | None) -> None:
+    """Raise if values are known to have another number of rows than start tokens."""
     if values is not None and None not in (values.shape[0], num_rows):
         if values.shape[0] != num_rows:
             raise ValueError(
@@ -225,20 +257,20 @@ def check_rows(name, values, num_rows):
             )
 
 
-def check_max_length(max_length):
-    """Refuses what is no length."""
+def check_max_length(max_length: Any) -> None:
+    """Raise unless `max_length` is a positive integer."""
     is_integer = isinstance(max_length, numbers.Integral)
     if not is_integer or isinstance(max_length, bool) or max_length < 1:
         raise ValueError(
-            "`max_length` must be a positive integer, the most tokens to write. "
+            "`max_length` must be a positive integer, the maximum number of tokens. "
             f"Received: max_length={max_length!r}."
         )
 
 
-def with_shape_of(before, after):
-    """What comes after, with the shape of before where TensorFlow has forgotten it.
+def with_shape_of(before: Tensor, after: Tensor) -> Tensor:
+    """Return `after` with the static shape of `before`, if TensorFlow has lost it.
 
-    A loop whose batch is one row may not hand on rows of unknown number.
+    A loop over a batch of one example must keep the known batch size.
     """
     shape = tuple(before.shape)
     if tuple(after.shape) == shape or None in shape:
@@ -246,8 +278,10 @@ def with_shape_of(before, after):
     return ops.reshape(after, shape)
 
 
-def nothing_written(last, max_length, pad_token_id, num_groups, num_ended):
-    """Empty hypotheses: the first of each group is open, the others not there yet."""
+def nothing_written(
+    last: Tensor, max_length: int, pad_token_id: int, num_groups: int, num_ended: int
+) -> Fields:
+    """Return empty hypotheses. Only the first of each group is open and exists."""
     num_beams = last.shape[1]
     places = ops.arange(num_beams + num_ended, dtype="int32")  # M
     is_first = places % (num_beams // num_groups) == 0
@@ -267,10 +301,12 @@ def nothing_written(last, max_length, pad_token_id, num_groups, num_ended):
     return {**written, "ranks": log_probs} if num_ended else written
 
 
-def constrained(token_log_probs, hypotheses, constraints):
-    """The log-probabilities after all constraints: `(B, K, V)`.
+def constrained(
+    token_log_probs: Tensor, hypotheses: Hypotheses, constraints: Sequence[Constraint]
+) -> Tensor:
+    """Return the log-probabilities after all constraints: `(B, K, V)`.
 
-    What the model gives no probability to, and padding, stays impossible.
+    Padding, and tokens of probability 0, stay impossible.
     """
     gains = token_log_probs
     for constraint in constraints:
@@ -288,8 +324,13 @@ def constrained(token_log_probs, hypotheses, constraints):
     return gains
 
 
-def chosen(token_log_probs, parents, token_ids):
-    """The entry `[parents, token_ids]` of each row: `(B, M)`, any where no beam is."""
+def chosen(
+    token_log_probs: Tensor, parents: Tensor | None, token_ids: Tensor
+) -> Tensor:
+    """Return the entries `[parents, token_ids]` of each example: `(B, M)`.
+
+    The entry of a parent that is not a beam is arbitrary.
+    """
     if parents is None:
         return ops.take_along_axis(token_log_probs, token_ids[..., None], -1)[..., 0]
     num_beams, vocabulary_size = token_log_probs.shape[1:]
@@ -298,10 +339,10 @@ def chosen(token_log_probs, parents, token_ids):
     return ops.take_along_axis(flat, parents * vocabulary_size + token_ids, axis=1)
 
 
-def reorder(tree, parents):
-    """Lets hypothesis `k` of every tensor `(B, K, ...)` go on from `parents[:, k]`.
+def reorder(tree: Tree, parents: Tensor) -> Tree:
+    """Reorder every tensor `(B, K, ...)` so that row `k` is that of `parents[:, k]`.
 
-    What stands under a key `"shared"` is `(B, ...)` and stays as it is.
+    Tensors under a key `"shared"` are `(B, ...)` and unchanged.
     """
     batch, num_beams = ops.shape(parents)[0], parents.shape[1]
     rows = ops.arange(batch, dtype="int32")[:, None] * num_beams + parents  # B K
@@ -316,8 +357,8 @@ def reorder(tree, parents):
     return keras.tree.pack_sequence_as(tree, leaves)
 
 
-def best_first(generation, ranks, num_results):
-    """The hypotheses of greatest rank `(B, N)`, so many of them, in that order."""
+def best_first(generation: Generation, ranks: Tensor, num_results: int) -> Generation:
+    """Return the `num_results` hypotheses of highest rank `(B, N)`, best first."""
     _, order = ops.top_k(ranks, num_results)
     order = ops.cast(order, "int32")
 

@@ -1,35 +1,38 @@
-"""Constraints against repetition, and against given sequences.
+"""Constraints against repetition and against given sequences.
 
 Axes in shape comments: B batch, K beams, L maximum length, C candidates, V vocabulary.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Literal
 
 from keras import ops
 
 from kseq.decoding.constraints import only_where
-from kseq.decoding.hypotheses import occurs
+from kseq.decoding.hypotheses import Hypotheses, occurs
 from kseq.decoding.validation import (
     check_vocabulary,
     number,
     positive_integer,
     token_sequences,
 )
+from kseq.typing import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
 class NoRepeatNGrams:
-    """Writes no n-gram twice.
+    """Constraint that no n-gram occurs twice in a hypothesis.
 
     Args:
-        n: Number of tokens of an n-gram. 1 writes no token twice.
+        n: Number of tokens of an n-gram. With 1, no token is generated twice.
 
     Call arguments:
         log_probs: `(B, K, V)`.
-        hypotheses: `kseq.decoding.Hypotheses`, what has been written.
+        hypotheses: The `kseq.decoding.Hypotheses` so far.
 
     Returns:
-        `(B, K, V)`, minus infinity for tokens that would end an n-gram that the
+        `(B, K, V)`, minus infinity for tokens that would complete an n-gram that the
         hypothesis already has.
 
     Raises:
@@ -53,10 +56,10 @@ class NoRepeatNGrams:
 
     n: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         positive_integer("n", self.n)
 
-    def __call__(self, log_probs, hypotheses):
+    def __call__(self, log_probs: Tensor, hypotheses: Hypotheses) -> Tensor:
         token_ids = hypotheses.token_ids  # B K L
         num_ngrams = token_ids.shape[-1] - self.n + 1  # C
         if num_ngrams < 1:
@@ -72,30 +75,32 @@ class NoRepeatNGrams:
 
 @dataclasses.dataclass(frozen=True)
 class RepetitionPenalty:
-    """Makes less probable what the hypothesis has already written.
+    """Penalty for tokens that the hypothesis already has.
 
-    With `on="logits"`, the rule of the paper: before the softmax the logit of such a
-    token is divided by `penalty`, or multiplied where it is negative, so that it falls
-    either way. A token of which the model is as good as certain falls like any other.
-    What is added is the change of the log-probability,
+    With `on="logits"`, the rule of the paper, the logit of a repeated token is divided
+    by `penalty`, or multiplied if it is negative, so that it always falls. This also
+    works for tokens that the model is nearly certain of. The constraint adds the change
+    of the log-probability,
 
         log softmax(penalised logits) - log softmax(logits)
 
-    With `on="log_probs"` its log-probability is multiplied by `penalty`. That is the
-    same whatever a model adds to all of its logits, but hardly touches a token of which
-    the model is sure: .98 with a penalty of 2 becomes .96. The two rules choose alike
-    where logits are log-probabilities, as those of `kseq.ensemble` are.
+    With `on="log_probs"`, the log-probability of a repeated token is multiplied by
+    `penalty`. A constant added to all logits then has no effect, but a token that the
+    model is certain of hardly changes: a probability of .98 with a penalty of 2 becomes
+    .96. Both rules choose the same tokens if the logits are log-probabilities, as those
+    of `kseq.ensemble` are.
 
     Args:
-        penalty: 1 changes nothing; the paper uses 1.2. Below 1 it favours repetition.
+        penalty: A positive number. 1 has no effect, and less than 1 favours repetition.
+            The paper uses 1.2.
         on: "logits" or "log_probs".
 
     Call arguments:
         log_probs: `(B, K, V)`.
-        hypotheses: `kseq.decoding.Hypotheses`, what has been written.
+        hypotheses: The `kseq.decoding.Hypotheses` so far.
 
     Returns:
-        `(B, K, V)`, on log-probabilities not normalized.
+        `(B, K, V)`, not normalized if `on="log_probs"`.
 
     Raises:
         ValueError: `penalty` is not a positive number, or `on` is neither.
@@ -119,9 +124,9 @@ class RepetitionPenalty:
     """
 
     penalty: float
-    on: str = "logits"
+    on: Literal["logits", "log_probs"] = "logits"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         number("penalty", self.penalty, "a positive number", lambda x: x > 0)
         if self.on not in ("logits", "log_probs"):
             raise ValueError(
@@ -129,7 +134,7 @@ class RepetitionPenalty:
                 f"Received: on={self.on!r}."
             )
 
-    def __call__(self, log_probs, hypotheses):
+    def __call__(self, log_probs: Tensor, hypotheses: Hypotheses) -> Tensor:
         token_ids = hypotheses.token_ids  # B K L
         is_written = ops.logical_and(
             hypotheses.is_written, ops.ones_like(token_ids, "bool")
@@ -142,31 +147,31 @@ class RepetitionPenalty:
         factor = ops.cast(factor, logits.dtype)
         penalised = ops.where(is_repeated, logits * factor, logits)
         change = ops.log_softmax(penalised) - ops.log_softmax(logits)
-        is_possible = logits > -float("inf")  # else the difference is no number
+        is_possible = logits > -float("inf")  # otherwise the difference is NaN
         return log_probs + ops.where(is_possible, change, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class BannedSequences:
-    """Writes none of the given sequences, at no place ("bad words").
+    """Sequences that are never generated at any position ("bad words").
 
-    The end token is like any other: `[4, end_token_id]` lets nothing end behind a 4,
-    and `[end_token_id]` lets nothing end at all, so that all is cut off at the greatest
-    length. Leave the end token out to ban a sequence wherever it stands.
+    The end token is a token like any other. With `[4, end_token_id]` no hypothesis ends
+    after a 4. With `[end_token_id]` no hypothesis ends at all, and each is cut off at
+    the maximum length. To ban a sequence everywhere, leave out the end token.
 
     Args:
         sequences: Lists of token ids.
 
     Call arguments:
         log_probs: `(B, K, V)`.
-        hypotheses: `kseq.decoding.Hypotheses`, what has been written.
+        hypotheses: The `kseq.decoding.Hypotheses` so far.
 
     Returns:
-        `(B, K, V)`, minus infinity for tokens that would complete one of them.
+        `(B, K, V)`, minus infinity for tokens that would complete one of the sequences.
 
     Raises:
-        ValueError: There is no sequence, one is empty, or one has a token that the
-            model lacks.
+        ValueError: There are no sequences, one is empty, or one has a token that is not
+            in the model's vocabulary.
 
     Example:
 
@@ -181,13 +186,13 @@ class BannedSequences:
     [[[2, 3, 3, 2, 3]]]
     """
 
-    sequences: tuple
+    sequences: Sequence[Sequence[int]]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         sequences = token_sequences("sequences", self.sequences)
         object.__setattr__(self, "sequences", sequences)
 
-    def __call__(self, log_probs, hypotheses):
+    def __call__(self, log_probs: Tensor, hypotheses: Hypotheses) -> Tensor:
         for sequence in self.sequences:
             check_vocabulary(self, sequence, log_probs.shape[-1])
         num_recent = max(map(len, self.sequences)) - 1
@@ -195,8 +200,8 @@ class BannedSequences:
         last = ops.zeros_like(hypotheses.lengths)[..., None] + last  # B K C
         is_banned = ops.ones_like(last, "bool")
         for back, recent in enumerate(reversed(hypotheses.recent(num_recent)), 2):
-            # The token of each sequence at this place from its end; -2 where it has
-            # none, so that any fits.
+            # The token of each sequence at this position from its end. -2 means that
+            # the sequence is shorter, so any token fits.
             tokens = [x[-back] if len(x) >= back else -2 for x in self.sequences]
             tokens = ops.convert_to_tensor(tokens, "int32")  # C
             fits = ops.logical_or(tokens == -2, recent[..., None] == tokens)

@@ -1,39 +1,50 @@
-"""Reranking: which of the hypotheses of a search to take.
+"""Reranking of the hypotheses of a search by other scores.
 
 Axes in shape comments: B batch, N hypotheses.
 """
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from keras import ops
 
+from kseq.decoding.generation import Generation
 from kseq.decoding.validation import positive_integer
+from kseq.typing import TensorLike
+
+if TYPE_CHECKING:
+    import numpy as np
+    from _typeshed import DataclassInstance
+
+Result = TypeVar("Result", bound="DataclassInstance")  # a `Generation`, or `Drawings`
 
 
-def best_of(generation, scores, n=1):
-    """Return the hypotheses that someone else scores best, best first.
+def best_of(
+    generation: Result, scores: TensorLike | Callable[[Result], TensorLike], n: int = 1
+) -> Result:
+    """Return the hypotheses with the best scores, best first.
 
-    Whatever knows more than the model that wrote can choose among its hypotheses:
-    another model, a matcher of texts and pictures, or what the hypotheses have in
-    common (`expected_utility`).
+    The scores may come from another model, from a text and image matcher, or from the
+    agreement of the hypotheses with each other (`expected_utility`).
 
     Args:
-        generation: A `Generation` of NumPy arrays, or tensors; or the `Drawings` of
+        generation: A `Generation` of NumPy arrays or tensors, or the `Drawings` of
             `kseq.text_to_image`.
-        scores: Numbers `(B, N)`, one for each hypothesis, the higher the better; or a
+        scores: Numbers `(B, N)`, one for each hypothesis, higher is better; or a
             function of the generation that returns them.
-        n: Number of hypotheses to keep of each row, at most N.
+        n: Number of hypotheses to keep for each example, at most N.
 
     Returns:
-        The same of NumPy arrays, with `n` hypotheses in each row. Equal scores
-        leave the order as it was. Hypotheses that could not be formed stay last,
-        whatever their scores.
+        The same type with NumPy arrays and `n` hypotheses for each example. Hypotheses
+        with equal scores keep their order. Missing hypotheses stay last, whatever
+        their scores.
 
     Raises:
-        ValueError: `generation` is no result of a search, there is not a score for each
-            hypothesis, a score of one that was formed is NaN, or `n` is not an integer
-            from 1 to N.
+        ValueError: `generation` is not the result of a search, the scores are not one
+            for each hypothesis, the score of an existing hypothesis is NaN, or `n` is
+            not an integer from 1 to N.
 
     Example:
 
@@ -49,26 +60,26 @@ def best_of(generation, scores, n=1):
     """
     if not dataclasses.is_dataclass(generation):
         raise ValueError(
-            "`generation` must be what a search has found. Received: generation of "
-            f"type {type(generation).__name__}. Take what `model.generate(...)`, or "
-            "`model.draw(...)`, returns."
+            "`generation` must be the result of a search. Received: generation of "
+            f"type {type(generation).__name__}. Pass the result of "
+            "`model.generate(...)` or `model.draw(...)`."
         )
     scores = scores(generation) if callable(scores) else scores
     scores = ops.convert_to_numpy(scores).astype("float64")
     is_missing = ~formed(generation)  # B N
     if scores.shape != is_missing.shape:
         raise ValueError(
-            "`scores` must be a number for each hypothesis, shape (B, N) = "
+            "`scores` must have one number for each hypothesis, shape (B, N) = "
             f"{is_missing.shape}. Received: scores of shape {scores.shape}."
         )
     if (scores != scores)[~is_missing].any():
         raise ValueError(
-            "`scores` must be numbers. Received: NaN for a hypothesis that was formed."
+            "`scores` must be numbers. Received: NaN for a hypothesis that exists."
         )
     if positive_integer("n", n) > scores.shape[1]:
         raise ValueError(
             f"`n` must be at most the number of hypotheses. Received: n={n} with "
-            f"{scores.shape[1]} hypotheses. Search for more."
+            f"{scores.shape[1]} hypotheses. Use a search that returns more."
         )
     rows = ops.convert_to_numpy(ops.arange(len(scores), dtype="int32"))[:, None]  # B 1
     order = (-scores).argsort(axis=1, kind="stable")  # B N
@@ -84,28 +95,33 @@ def best_of(generation, scores, n=1):
     )
 
 
-def expected_utility(generation, utility, by_probability=False, decode=None):
+def expected_utility(
+    generation: Generation,
+    utility: Callable[[Any, Any], float],
+    by_probability: bool = False,
+    decode: Callable[[list[list[int]]], Sequence[Any]] | None = None,
+) -> "np.ndarray":
     """Return the agreement of each hypothesis with the others: minimum Bayes risk.
 
-    `sum_j w_j utility(h_i, h_j)` over the other hypotheses `j`, with weights that sum
-    to 1. `best_of(generation, ...)` of it takes the hypothesis that would lose least if
-    any of the others was the truth.
+    The value of hypothesis `i` is `sum_j w_j utility(h_i, h_j)` over the other
+    hypotheses `j`, with weights that sum to 1. Passed to `best_of` as scores, it
+    selects the hypothesis with the lowest expected loss if one of the others is right.
 
     Args:
-        generation: A `Generation` of NumPy arrays, or tensors.
-        utility: Function of a hypothesis and a reference, both lists of token ids
-            without what stands behind the end, or what `decode` makes of them, that
-            returns a number: how good the one is if the other is right. Any metric
-            of which more is better is one.
-        by_probability: Whether a hypothesis weighs as much as it is probable, as it
-            should where a beam search found it. What was sampled weighs the same.
-        decode: Function of a list of lists of token ids that returns what the
-            utility compares, such as `decode` of a vocabulary, for a utility of
-            texts. None for the ids.
+        generation: A `Generation` of NumPy arrays or tensors.
+        utility: Function of a hypothesis and a reference that returns the quality of
+            the hypothesis, a number, higher is better. Both are lists of token ids
+            without padding, or the results of `decode`. Any metric for which higher is
+            better can be used.
+        by_probability: Whether to weight hypotheses by their probability. Use True for
+            the results of a beam search. Samples should have equal weights.
+        decode: Function from a list of lists of token ids to a list of texts, such as
+            `decode` of a vocabulary, if the utility compares texts. None to compare
+            token ids.
 
     Returns:
-        Numbers `(B, N)`, minus infinity for a hypothesis that could not be formed, and
-        0 where there is no other.
+        Numbers `(B, N)`: minus infinity for a missing hypothesis, and 0 for the only
+        hypothesis of an example.
 
     Example:
 
@@ -119,7 +135,7 @@ def expected_utility(generation, utility, by_probability=False, decode=None):
     >>> kseq.decoding.best_of(drawn, agreement).token_ids.shape
     (1, 1, 4)
 
-    The same of texts, by any metric of two strings:
+    The same for texts, with any metric of two strings:
 
     >>> import difflib
     >>> letters = kseq.text.Vocabulary("character").adapt(["abcdefghi"])
@@ -138,12 +154,12 @@ def expected_utility(generation, utility, by_probability=False, decode=None):
         ops.convert_to_numpy(x).tolist()
         for x in (generation.token_ids, generation.lengths, generation.log_probs)
     )
-    scores = []
+    scores: list[list[float]] = []
     for is_formed, ids, sizes, logs in zip(
         formed(generation).tolist(), token_ids, lengths, log_probs, strict=True
     ):
-        texts = [row[:size] for row, size in zip(ids, sizes, strict=True)]
-        texts = texts if decode is None else decode(texts)
+        trimmed = [row[:size] for row, size in zip(ids, sizes, strict=True)]
+        texts = trimmed if decode is None else decode(trimmed)
         there = [i for i, is_there in enumerate(is_formed) if is_there]
         scores.append([-math.inf] * len(texts))
         for i in there:
@@ -158,10 +174,10 @@ def expected_utility(generation, utility, by_probability=False, decode=None):
     return ops.convert_to_numpy(scores)
 
 
-def formed(generation):
-    """Tell which hypotheses could be formed: booleans `(B, N)`."""
+def formed(generation: Any) -> "np.ndarray":
+    """Return a mask of the hypotheses that exist: booleans `(B, N)`."""
     is_formed = ops.convert_to_numpy(generation.log_probs) > -math.inf
     lengths = getattr(generation, "lengths", None)
-    if lengths is None:  # all have one length
+    if lengths is None:  # all have the same length
         return is_formed
     return is_formed & (ops.convert_to_numpy(lengths) > 0)

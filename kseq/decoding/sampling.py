@@ -1,60 +1,66 @@
-"""Sampling: sequences drawn at random from what the model finds probable.
+"""Sampling: random sequences from the model's distribution.
 
 Axes in shape comments: B batch, K draws, C candidates, V vocabulary.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 from keras import ops
 
+from kseq.decoding.constraints import Constraint
+from kseq.decoding.generation import Generation
 from kseq.decoding.guidance import Guidance
-from kseq.decoding.loop import best_first, chosen
+from kseq.decoding.hypotheses import Hypotheses
+from kseq.decoding.loop import SearchLoop, Selection, best_first, chosen
 from kseq.decoding.search import Search
 from kseq.decoding.truncation import draw, truncated
 from kseq.decoding.validation import is_integer, number, positive_integer
+from kseq.typing import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling(Search):
-    """Draws each token at random from the distribution of the model.
+    """Sampling of each token from the distribution of the model.
 
     The probabilities, after the constraints, are raised to the power of
-    `1 / temperature`. Of the result, each of the following rules that is given keeps
-    a part, in this order, and the token is drawn from what is left:
+    `1 / temperature`. Then the following rules, if set, truncate the distribution in
+    this order, and the token is sampled from the rest:
 
-    - `top_k`: the k most probable tokens,
-    - `top_p`: the fewest most probable tokens whose probabilities sum up to p,
-    - `min_p`: the tokens with at least this share of the greatest probability,
-    - `typical_p`: the fewest tokens whose probabilities sum up to p, those first whose
-      information `-log p` is nearest to the entropy.
+    - `top_k` keeps the k most probable tokens.
+    - `top_p` keeps the fewest most probable tokens whose probabilities sum to p.
+    - `min_p` keeps the tokens with at least this fraction of the highest probability.
+    - `typical_p` keeps the fewest tokens whose probabilities sum to p, starting with
+      those whose information `-log p` is nearest to the entropy.
 
-    Draws of a row are independent and may be the same. A number is a function of the
-    seed, the row's number, the draw's number and the step. So the same seed gives the
-    same draws, compiled or not, with more draws beside them, and for `model.generate`
-    with any `batch_size` and with more rows behind. Rounding apart, they are the same
-    on every backend.
+    The draws of an example are independent and may be equal. The random numbers depend
+    only on the seed, the number of the row, the number of the draw, and the step. So
+    the same seed gives the same draws, compiled or not, whatever `num_draws` is; and
+    in `model.generate` with any `batch_size` and any number of further sources. Apart
+    from rounding, they are the same on every backend.
 
     Args:
-        temperature: Below 1 probable tokens become more probable; above, less.
+        temperature: A positive number. Below 1, probable tokens become more probable;
+            above 1, less.
         top_k: Positive integer, or None for all tokens.
         top_p: Number in (0, 1], or None.
         min_p: Number in [0, 1], or None.
         typical_p: Number in (0, 1], or None.
-        num_draws: Number of sequences K to draw for each row.
-        seed: Integer, of which 32 bits count. With None every call draws anew,
-            following Python's `random`, which `keras.utils.set_random_seed` seeds. If
-            you compile a call yourself, give a seed, or `row_seeds`.
-        constraints: Constraints on what may be written, in their order.
+        num_draws: Number of sequences K to sample for each example.
+        seed: Integer, of which 32 bits are used. With None, each call draws new numbers
+            from Python's `random`, which `keras.utils.set_random_seed` seeds. If you
+            compile a call yourself, pass a seed or `row_seeds`.
+        constraints: Constraints on the generated tokens, applied in this order.
         guidance: As for `GreedySearch`.
 
     Call arguments: those of `Search`.
 
     Returns:
-        A `Generation` with N = K hypotheses for each row, the most probable first. Its
-        log-probabilities are the model's, whatever the temperature.
+        A `Generation` with N = K hypotheses for each example, most probable first. Its
+        log-probabilities are those of the model, without the temperature.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: A number is out of range.
 
     Example:
 
@@ -86,15 +92,15 @@ class Sampling(Search):
     typical_p: float | None = None
     num_draws: int = 1
     seed: int | None = None
-    constraints: tuple = ()
-    guidance: Guidance | None = None
+    constraints: Sequence[Constraint] = ()
+    guidance: Guidance | float | None = None
     is_random = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.temperature, bool) and self.temperature == 0:
             raise ValueError(
-                "`temperature` must be a positive number. Received: temperature=0. The "
-                "most probable token always is what `GreedySearch()` writes."
+                "`temperature` must be a positive number. Received: temperature=0. To "
+                "always take the most probable token, use `GreedySearch()`."
             )
         number("temperature", self.temperature, "a positive number", lambda x: x > 0)
         if self.top_k is not None:
@@ -114,28 +120,31 @@ class Sampling(Search):
         super().__post_init__()
 
     @property
-    def num_beams(self):
+    def num_beams(self) -> int:
+        """Number of draws."""
         return self.num_draws
 
     @property
-    def num_groups(self):  # each is open from the beginning
+    def num_groups(self) -> int:
+        """Number of draws, so that each draw is open from the beginning."""
         return self.num_draws
 
     @property
-    def can_stream(self):
+    def can_stream(self) -> bool:
+        """True for a single draw."""
         return self.num_draws == 1
 
-    def select(self, gains, hypotheses):
+    def select(self, gains: Tensor, hypotheses: Hypotheses) -> Selection:
         token_ids = self._draw(gains, hypotheses.random_numbers())  # B K
         gained = chosen(gains, None, token_ids)
         gained = ops.where(hypotheses.finished, 0.0, gained)
         return None, token_ids, {"scores": hypotheses.scores + gained}
 
-    def finish(self, loop, written):
+    def finish(self, loop: SearchLoop, written: dict[str, Tensor]) -> Generation:
         result = loop.result(written)
         return best_first(result, result.log_probs, self.num_draws)
 
-    def _draw(self, gains, numbers):
+    def _draw(self, gains: Tensor, numbers: Tensor) -> Tensor:
         shares = {"top_p": self.top_p, "typical_p": self.typical_p}
         shares = {name: share for name, share in shares.items() if share != 1}
         log_probs, token_ids = truncated(

@@ -1,84 +1,90 @@
-"""The protocol of searches: what every search has, and its one call.
+"""Base class of searches.
 
-Axes in shape comments: B batch, K beams, M beams and places for what has ended,
+Axes in shape comments: B batch, K beams, M beams and places for ended hypotheses,
 V vocabulary.
 """
 
 import copy
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from keras import ops
 
 from kseq.decoding import randomness
-from kseq.decoding.constraints import constraint_tuple
-from kseq.decoding.guidance import as_guidance, check_parts
-from kseq.decoding.loop import SearchLoop, coverage_of
+from kseq.decoding.constraints import Constraint, constraint_tuple
+from kseq.decoding.generation import Generation
+from kseq.decoding.guidance import Guidance, as_guidance, check_parts
+from kseq.decoding.hypotheses import Hypotheses
+from kseq.decoding.loop import Fields, SearchLoop, Selection, coverage_of
 from kseq.decoding.validation import integers
+from kseq.typing import StepFunction, Tensor, TensorLike, Tree
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """The base of all searches: a rule by which hypotheses go on, and its options.
+    """Base class of all searches: a rule that chooses the next tokens, and its options.
 
-    A search of one's own is a frozen dataclass, with its options as fields, that says
-    in `select` which tokens the hypotheses take at a step. The rest stands here: the
-    loop, which compiles on every backend, prefixes, lengths, constraints, and the
-    log-probabilities of the model. A model takes such a search wherever it takes one
-    of kseq: in `generate`, `generate_stream` and `export_generation`.
+    A custom search is a frozen dataclass with its options as fields. Its method
+    `select` chooses the next tokens of the hypotheses. This class provides the rest:
+    the loop, which compiles on every backend, prefixes, lengths, constraints, and the
+    log-probabilities of the model. Custom searches work in `generate`,
+    `generate_stream` and `export_generation`, like those of kseq.
 
     Attributes:
-        num_beams: Number of hypotheses K of a row that go on, 1.
-        constraints: Constraints on what may be written, in their order. None by
-            default; a search that takes some has a field of this name.
-        guidance: How much more than once the source counts, a `Guidance` or its scale;
-            None by default. A search that takes one has a field of this name.
-        is_random: Whether `select` calls `hypotheses.random_numbers()`; False.
-        seed: Integer that decides the random numbers, of which 32 bits count. With
-            None, the default, every call draws anew, following Python's `random`, which
+        num_beams: Number of open hypotheses K of each example. Defaults to 1.
+        constraints: Constraints on the generated tokens, applied in this order. Empty
+            by default. A search that takes constraints has a field of this name.
+        guidance: A `Guidance` or its scale, or None, the default. A search that takes
+            guidance has a field of this name.
+        is_random: Whether `select` calls `hypotheses.random_numbers()`. Defaults to
+            False.
+        seed: Integer seed of the random numbers, of which 32 bits are used. With None,
+            the default, each call draws new numbers from Python's `random`, which
             `keras.utils.set_random_seed` seeds.
-        can_stream: Whether a token that has been written stays, and there is one
-            hypothesis, so that tokens may be given out as they come; False.
-        needs_coverage: Whether `select` reads `hypotheses.coverage`, to which a model
-            of kseq then adds its attention; False.
-        num_groups: Number of groups of neighbouring beams, 1. The first beam of each
-            is open at the beginning; hypotheses that never meet are as many groups.
-        num_ended: Number of places M - K for hypotheses that have ended, 0. A search
-            that has some fills them, and ranks all M by a field "ranks".
+        can_stream: Whether there is one hypothesis and a generated token never changes,
+            so that tokens can be streamed as they are generated. Defaults to False.
+        needs_coverage: Whether `select` reads `hypotheses.coverage`. A model of kseq
+            then adds up its attention there. Defaults to False.
+        num_groups: Number of groups of neighbouring beams. The first beam of each group
+            is open at the beginning. For independent hypotheses use one group for each.
+            Defaults to 1.
+        num_ended: Number of places M - K for ended hypotheses. A search that has some
+            fills them, and ranks all M hypotheses by a field "ranks". Defaults to 0.
 
     Call arguments:
         step: Function `(token_ids (B, K), state, constants) -> (logits (B, K, V),
             state)`.
-        state: Tree of tensors `(B, K, ...)`, of the same shapes at every step,
-            reordered with the hypotheses, except what stands under a key `"shared"`,
-            tensors `(B, ...)` that they keep in common. A search that needs
-            coverage takes a dictionary with "coverage", `(B, K, S)`: how much each
-            source step has been attended to, 0 at the beginning, and 1 where there is
-            padding. With guidance a dictionary of two states, "conditional" and
-            "unconditional".
-        constants: Tree of tensors `(B, ...)`, never touched; with guidance two, by the
-            same names.
-        start_token_ids: Integers `(B,)`, the first token that each row reads: a list,
-            an array or a tensor.
+        state: Tree of tensors `(B, K, ...)`, with the same shapes at every step. They
+            are reordered with the hypotheses, except tensors `(B, ...)` under a key
+            `"shared"`, which all hypotheses share. A search that needs coverage takes a
+            dictionary with "coverage", `(B, K, S)`: the attention that each source step
+            has received, 0 at the beginning, and 1 for padding. With guidance, a
+            dictionary of two states, "conditional" and "unconditional".
+        constants: Tree of tensors `(B, ...)`, never changed. With guidance, a
+            dictionary of two, with the same keys.
+        start_token_ids: Integers `(B,)`, the start token of each example: a list, an
+            array or a tensor.
         end_token_id: The token that ends a sequence.
-        max_length: Most tokens L to write, the end token counted.
-        pad_token_id: What is written behind the end, and nowhere else.
-        prefix: Integers `(B, P)`, what each row must begin with whatever constraints
-            say; padding where any token but the end may stand. Or None.
-        max_lengths: Integers `(B,)`, where a row is cut off before `max_length`; or
-            None.
-        row_seeds: Integers `(B,)` of a search that is random, for rows that are not the
-            first B rows. Defaults to `row_seeds(B)` of the search.
+        max_length: Maximum number of tokens L, including the end token.
+        pad_token_id: The token after the end. It is never generated.
+        prefix: Integers `(B, P)`, the first tokens of each example, regardless of the
+            constraints. Padding where any token but the end may come. Or None.
+        max_lengths: Integers `(B,)`, the maximum length of each example, if less than
+            `max_length`; or None.
+        row_seeds: Integers `(B,)`, the seeds of a random search, for rows other than
+            the first B. Defaults to `row_seeds(B)` of the search.
 
     Returns:
-        A `Generation` with the hypotheses of each row.
+        A `Generation` with the hypotheses of each example.
 
     Raises:
-        ValueError: An argument is out of its range, or the state does not tell what
-            has been covered.
+        ValueError: An argument is out of range, or the search needs coverage and the
+            state lacks it.
 
     Example:
 
-    The most probable token, but now and then the second:
+    The most probable token, but sometimes the second:
 
     >>> import dataclasses
     >>> from keras import ops
@@ -112,54 +118,77 @@ class Search:
     True
     """
 
-    num_beams = 1
-    constraints = ()
-    guidance = None
-    is_random = False
-    seed = None
-    can_stream = False
-    needs_coverage = False
-    num_groups = 1
-    num_ended = 0
+    if TYPE_CHECKING:  # properties, which a field, an attribute or a property overrides
 
-    def __post_init__(self):
+        @property
+        def num_beams(self) -> int: ...
+        @property
+        def constraints(self) -> Sequence[Constraint]: ...
+        @property
+        def guidance(self) -> Guidance | float | None: ...
+        @property
+        def is_random(self) -> bool: ...
+        @property
+        def seed(self) -> int | None: ...
+        @property
+        def can_stream(self) -> bool: ...
+        @property
+        def needs_coverage(self) -> bool: ...
+        @property
+        def num_groups(self) -> int: ...
+        @property
+        def num_ended(self) -> int: ...
+
+    else:
+        num_beams = 1
+        constraints = ()
+        guidance = None
+        is_random = False
+        seed = None
+        can_stream = False
+        needs_coverage = False
+        num_groups = 1
+        num_ended = 0
+
+    def __post_init__(self) -> None:
         object.__setattr__(self, "constraints", constraint_tuple(self.constraints))
         if self.guidance is not None:
             object.__setattr__(self, "guidance", as_guidance(self.guidance))
 
-    def select(self, gains, hypotheses):
-        """Chooses how the hypotheses go on at a step.
+    def select(self, gains: Tensor, hypotheses: Hypotheses) -> Selection:
+        """Choose the next tokens of the hypotheses.
 
         Args:
-            gains: `(B, K, V)`, the log-probabilities that the model gives to the next
-                token, after the constraints.
-            hypotheses: The `Hypotheses` so far. What is chosen for one that has ended
-                counts for nothing.
+            gains: `(B, K, V)`, the model's log-probabilities of the next token, after
+                the constraints.
+            hypotheses: The `Hypotheses` so far. The choice for an ended hypothesis is
+                ignored.
 
         Returns:
-            `(parents, token_ids, fields)`: integers `(B, M)`, which of the hypotheses
-            goes on there, or None where each goes on by itself; integers `(B, M)`; and
-            a dictionary of tensors `(B, M)`, "scores" among them, by which hypotheses
-            are ranked, minus infinity where there is none.
+            `(parents, token_ids, fields)`. Parents are integers `(B, M)`, the number of
+            the hypothesis that each new one continues, or None if each continues
+            itself. Token ids are integers `(B, M)`. Fields are a dictionary of tensors
+            `(B, M)`, which includes the "scores" that rank the hypotheses, minus
+            infinity where there is no hypothesis.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method `select`.")
 
-    def finish(self, loop, written):
-        """The `Generation` of what has been written, when no hypothesis is open.
+    def finish(self, loop: SearchLoop, written: Fields) -> Generation:
+        """Return the `Generation` when no hypothesis is open any more.
 
         Args:
-            loop: The `SearchLoop` that has written.
+            loop: The `SearchLoop` that generated the tokens.
             written: Tensors `(B, M, ...)` of all hypotheses by name: those of the
-                result, "scores", and what `select` has added.
+                result, "scores", and the fields that `select` has added.
         """
         return loop.result(written)
 
-    def row_seeds(self, num_rows):
-        """Seeds `(B,)` of random numbers, one for each row; None if there are none."""
+    def row_seeds(self, num_rows: int | Tensor) -> Tensor | None:
+        """Return a seed for each row, `(B,)`; None if the search is not random."""
         return randomness.row_seeds(self.seed, num_rows) if self.is_random else None
 
-    def with_constraints(self, constraints):
-        """The same search with more constraints, behind its own."""
+    def with_constraints(self, constraints: Sequence[Constraint]) -> Self:
+        """Return the same search with more constraints after its own."""
         more = constraint_tuple(constraints)
         if not more:
             return self
@@ -167,8 +196,15 @@ class Search:
         object.__setattr__(search, "constraints", (*self.constraints, *more))
         return search
 
-    def loop(self, step, constants, end_token_id, max_length, **options):
-        """The loop of a call, to be run, or advanced step by step.
+    def loop(
+        self,
+        step: StepFunction,
+        constants: Tree,
+        end_token_id: int,
+        max_length: int,
+        **options: Any,
+    ) -> SearchLoop:
+        """Return the loop of a call, to run it, or to advance it step by step.
 
         Args:
             step: As for a call.
@@ -178,8 +214,9 @@ class Search:
             **options: `pad_token_id`, `prefix`, `max_lengths` and `row_seeds`, as for a
                 call. A random search needs `row_seeds`.
         """
+        guidance = as_guidance(self.guidance)
         return SearchLoop(
-            step if self.guidance is None else self.guidance.guided(step),
+            step if guidance is None else guidance.guided(step),
             constants,
             self.select,
             num_beams=self.num_beams,
@@ -193,23 +230,23 @@ class Search:
 
     def __call__(
         self,
-        step,
-        state,
-        constants,
-        start_token_ids,
-        end_token_id,
-        max_length,
-        pad_token_id=0,
-        prefix=None,
-        max_lengths=None,
-        row_seeds=None,
-    ):
+        step: StepFunction,
+        state: Tree,
+        constants: Tree,
+        start_token_ids: TensorLike,
+        end_token_id: int,
+        max_length: int,
+        pad_token_id: int = 0,
+        prefix: TensorLike | None = None,
+        max_lengths: TensorLike | None = None,
+        row_seeds: TensorLike | None = None,
+    ) -> Generation:
         if self.guidance is not None:
             check_parts("state", state)
             check_parts("constants", constants)
         if self.needs_coverage and coverage_of(state) is None:
             raise ValueError(
-                "With a coverage penalty the state must be a dictionary that has "
+                "With a coverage penalty, the state must be a dictionary that has "
                 '"coverage", (B, K, S), to which each step adds its attention. '
                 f"Received: {self} with a state of {type(state).__name__}."
             )

@@ -1,29 +1,39 @@
-"""The parts of a distribution that sampling keeps.
+"""Truncation of a distribution for sampling: top-k, top-p, min-p and typical-p.
 
 Axes in shape comments: B batch, K draws, C candidates, V vocabulary.
 """
 
 from keras import ops
 
-# Sums of probabilities are compared with this allowance for rounding, so that two
-# probabilities of .5 and .3 do reach .8, on every backend.
+from kseq.typing import Tensor
+
+# Tolerance for rounding in comparisons of summed probabilities, so that .5 and .3 reach
+# .8 on every backend.
 ROUNDING = 1e-6
 BLOCK = 128
 
 
-def truncated(log_probs, top_k=None, top_p=None, min_p=None, typical_p=None):
-    """Applies each rule to what the one before has left.
+def truncated(
+    log_probs: Tensor,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    typical_p: float | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Apply the rules one after the other.
 
     Args:
         log_probs: `(B, K, V)`, not necessarily normalized.
-        top_k: Number of the most probable tokens to keep, or None.
-        top_p: Keeps the fewest most probable tokens that have this share, or None.
-        min_p: Keeps what has this share of the most probable token's probability.
-        typical_p: Keeps the fewest most typical tokens that have this share.
+        top_k: Number of most probable tokens to keep, or None.
+        top_p: Total probability of the fewest most probable tokens to keep, or None.
+        min_p: Minimum probability of a token to keep, as a fraction of the highest
+            probability, or None.
+        typical_p: Total probability of the fewest most typical tokens to keep, or None.
 
     Returns:
-        `(log_probs (B, K, C), token_ids (B, K, C))`, minus infinity for what is not
-        kept. Token ids are None where the candidates are the vocabulary in its order.
+        `(log_probs (B, K, C), token_ids (B, K, C))`, minus infinity for tokens that are
+        not kept. Token ids are None if the candidates are the whole vocabulary in its
+        order.
     """
     token_ids = None
     if top_k is not None:
@@ -40,23 +50,24 @@ def truncated(log_probs, top_k=None, top_p=None, min_p=None, typical_p=None):
     return log_probs, token_ids
 
 
-def first_share(log_probs, keys, share):
-    """Keeps the fewest candidates, those of greatest key first, that have a share.
+def first_share(log_probs: Tensor, keys: Tensor, share: float) -> Tensor:
+    """Keep the fewest candidates, highest keys first, that sum to a probability.
 
-    Sorting a vocabulary takes an XLA compiler on a CPU many times as long as all else.
-    So the key of the last candidate is found by bisection, down to rounding; of the
-    candidates that share this key the first are kept, as many as are needed.
+    With XLA on a CPU, sorting the vocabulary would take many times as long as all the
+    rest. Instead, bisection finds the key of the last candidate, down to rounding. If
+    several candidates have this key, the first ones are kept, as many as needed.
     """
     probs = probabilities(log_probs)
     is_possible = probs > 0
     share = max(share - ROUNDING, 1e-9)
     keys = ops.where(is_possible, keys, -float("inf"))
     best = ops.max(keys, axis=-1, keepdims=True)  # B K 1
-    # What lies e ** -50 below has no share worth a search.
+    # Candidates more than a factor of e ** 50 below the best are negligible.
     worst = ops.min(ops.where(is_possible, keys, float("inf")), axis=-1, keepdims=True)
     worst = ops.maximum(worst, best - 50.0)
 
-    def halve(_, bounds):  # at `low` and above is enough, at `high` and above is not
+    # Keys from `low` up have enough probability, keys from `high` up do not.
+    def halve(_, bounds):
         low, high = bounds
         middle = (low + high) / 2
         mass = ops.sum(ops.where(keys >= middle, probs, 0.0), axis=-1, keepdims=True)
@@ -74,25 +85,32 @@ def first_share(log_probs, keys, share):
     return ops.where(ops.logical_or(is_above, at_border), log_probs, -float("inf"))
 
 
-def typicality(log_probs):
-    """How near a candidate's information is to the entropy, which is its mean."""
+def typicality(log_probs: Tensor) -> Tensor:
+    """Return minus the distance of each candidate's information to the entropy."""
     probs = probabilities(log_probs)
     information = -ops.log(ops.where(probs > 0, probs, 1.0))
     entropy = ops.sum(probs * information, axis=-1, keepdims=True)
     return -ops.abs(information - entropy)
 
 
-def draw(log_probs, numbers):
-    """The candidates `(B, K)` at which the cumulative sum passes `numbers (B, K)`."""
+def draw(log_probs: Tensor, numbers: Tensor) -> Tensor:
+    """Sample candidates `(B, K)` by random numbers in [0, 1), `(B, K)`."""
     probs = probabilities(log_probs)
     return place_of(probs, numbers * ops.sum(probs, axis=-1))
 
 
-def place_of(weights, amounts):
-    """Where the running sum of `weights (B, K, C)` passes `amounts (B, K)`.
+def place_of(weights: Tensor, amounts: Tensor) -> Tensor:
+    """Return the index at which the cumulative sum of weights exceeds an amount.
 
-    Always a place with a weight, if there is any. First the block of candidates is
-    found, then the place in it, so that only short running sums are needed.
+    The weight there is positive, if any weight is. The block of candidates is found
+    first, then the index in the block, so that only short cumulative sums are needed.
+
+    Args:
+        weights: `(B, K, C)`.
+        amounts: `(B, K)`.
+
+    Returns:
+        Integers `(B, K)`.
     """
     num_draws, size = weights.shape[1:]
     num_blocks = -(-size // BLOCK)
@@ -105,11 +123,11 @@ def place_of(weights, amounts):
     return block[..., 0] * BLOCK + first_passing(inside, amounts - before[..., 0])
 
 
-def first_passing(weights, amounts):
-    """The same by one running sum."""
+def first_passing(weights: Tensor, amounts: Tensor) -> Tensor:
+    """Return the same as `place_of`, by a single cumulative sum."""
     size = weights.shape[-1]
     places = ops.arange(size, dtype="int32")
-    # Rounding may let sums fall a little, so that what has no weight is passed at.
+    # Rounding may decrease a cumulative sum, so an index without weight could be hit.
     has_weight = weights > 0
     is_passed = ops.cumsum(weights, axis=-1) > amounts[..., None]
     is_passed = ops.logical_and(is_passed, has_weight)
@@ -118,12 +136,13 @@ def first_passing(weights, amounts):
     return ops.cast(ops.minimum(first, last), "int32")
 
 
-def probabilities(log_probs):
-    """The softmax, zeros where nothing is possible."""
+def probabilities(log_probs: Tensor) -> Tensor:
+    """Return the softmax, or zeros if no candidate is possible."""
     best = ops.max(log_probs, axis=-1, keepdims=True)
     probs = ops.exp(log_probs - finite(best))
     return probs / ops.maximum(ops.sum(probs, axis=-1, keepdims=True), 1e-30)
 
 
-def finite(log_probs):
+def finite(log_probs: Tensor) -> Tensor:
+    """Replace minus infinity by 0."""
     return ops.where(log_probs > -float("inf"), log_probs, 0.0)

@@ -1,14 +1,21 @@
-"""Checks of arguments, so that every search and constraint complains alike."""
+"""Checks of arguments that searches and constraints share."""
 
 import math
 import numbers
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
 
+from kseq.typing import Tensor, TensorLike
 
-def positive_integer(name, value):
-    """Returns the value if it is an integer of at least 1."""
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """Return a positive integer. Raise for any other value."""
     if not is_integer(value) or value < 1:
         raise ValueError(
             f"`{name}` must be a positive integer. Received: {name}={value!r}."
@@ -16,24 +23,33 @@ def positive_integer(name, value):
     return int(value)
 
 
-def number(name, value, what, is_in_range):
-    """Returns the value if it is a finite number that is in the range; else says so."""
+def number(
+    name: str, value: Any, what: str, is_in_range: Callable[[float], bool]
+) -> float:
+    """Return a finite number in a range. Raise otherwise.
+
+    Args:
+        name: Name of the argument.
+        value: The value to check.
+        what: Description of valid values for the message, such as "a positive number".
+        is_in_range: Function that returns True for a number in the range.
+    """
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not is_in_range(value):
         raise ValueError(f"`{name}` must be {what}. Received: {name}={value!r}.")
     return float(value)
 
 
-def is_integer(value):
+def is_integer(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def is_token(value):
+def is_token(value: Any) -> bool:
     return is_integer(value) and value >= 0
 
 
-def token_tuple(name, token_ids):
-    """Returns token ids as a tuple, at least one."""
+def token_tuple(name: str, token_ids: Any) -> tuple[int, ...]:
+    """Return token ids as a tuple. Raise unless there is at least one."""
     ids = _listed(token_ids)
     if not ids or not all(is_token(token) for token in ids):
         raise ValueError(
@@ -43,8 +59,8 @@ def token_tuple(name, token_ids):
     return tuple(int(token) for token in ids)
 
 
-def token_sequences(name, sequences):
-    """Returns lists of token ids as a tuple of tuples."""
+def token_sequences(name: str, sequences: Any) -> tuple[tuple[int, ...], ...]:
+    """Return lists of token ids as a tuple of tuples. Raise if one is empty."""
     rows = [_listed(row) for row in _listed(sequences)]
     if not rows or not all(row and all(map(is_token, row)) for row in rows):
         raise ValueError(
@@ -54,43 +70,50 @@ def token_sequences(name, sequences):
     return tuple(tuple(int(token) for token in row) for row in rows)
 
 
-def _listed(values):
-    """The values of a list, tuple, array or set as a list; else nothing."""
+def _listed(values: Any) -> list[Any]:
+    """Return the values of a list, tuple, array, set or range; else an empty list."""
     if hasattr(values, "tolist"):
         values = values.tolist()
     is_listed = isinstance(values, list | tuple | set | frozenset | range)
     return list(values) if is_listed else []
 
 
-def is_among(constraint, token_ids, vocabulary_size):
-    """Which words of the vocabulary are among fixed tokens: boolean `(V,)`."""
+def is_among(
+    constraint: object, token_ids: Collection[int], vocabulary_size: int
+) -> Tensor:
+    """Return a mask of fixed tokens in the vocabulary: booleans `(V,)`."""
     check_vocabulary(constraint, token_ids, vocabulary_size)
     found = set(token_ids)
     return ops.convert_to_tensor([v in found for v in range(vocabulary_size)], "bool")
 
 
-def check_vocabulary(constraint, token_ids, vocabulary_size):
-    """Refuses a token that the model does not have."""
+def check_vocabulary(
+    constraint: object, token_ids: Collection[int], vocabulary_size: int
+) -> None:
+    """Raise if a token is not in the model's vocabulary."""
     if max(token_ids) >= vocabulary_size:
         raise ValueError(
-            "A constraint must name tokens of the model, which are below "
+            "A constraint must use token ids of the model, which are below "
             f"{vocabulary_size}. Received: token {max(token_ids)} in {constraint}."
         )
 
 
-def concrete_values(tensor):
-    """The values as a NumPy array, or None while a function is being compiled."""
+def concrete_values(tensor: TensorLike) -> "np.ndarray | None":
+    """Return a tensor as a NumPy array, or None while a function is compiled."""
     try:
         return ops.convert_to_numpy(tensor)
-    except Exception:  # each backend has its own way to refuse a symbolic tensor
+    except Exception:  # each backend raises its own error for a symbolic tensor
         return None
 
 
-def integers(name, values, axes, least=0):
-    """Returns numbers as a tensor of int32, with these axes, such as "(B, P)".
+def integers(name: str, values: TensorLike, axes: str, least: int = 0) -> Tensor:
+    """Return integers as a tensor of int32. Raise for other values or axes.
 
-    Values that can be seen, which are all but those of a compiled function, must not be
-    below the least.
+    Args:
+        name: Name of the argument.
+        values: The integers.
+        axes: The required axes, such as "(B, P)".
+        least: Minimum of the integers. It is not checked while a function is compiled.
     """
     rank = axes.count(",") + (axes[-2] != ",")  # "(B,)", "(B, P)"
     try:
@@ -109,13 +132,13 @@ def integers(name, values, axes, least=0):
     )
 
 
-def check_ends(end_token_id, pad_token_id):
-    """Refuse an end that is no token, or that cannot be told from padding."""
+def check_ends(end_token_id: Any, pad_token_id: Any) -> None:
+    """Raise unless the end token and padding are different token ids."""
     if not is_token(end_token_id):
         raise ValueError(
             "`end_token_id` must be a token id, an integer of at least 0. Received: "
-            f"end_token_id={end_token_id!r}. To write up to `max_length` always, ban "
-            "the end: `BannedTokens([end_token_id])`."
+            f"end_token_id={end_token_id!r}. To always generate up to `max_length`, "
+            "ban the end: `BannedTokens([end_token_id])`."
         )
     if not is_token(pad_token_id):
         raise ValueError(
@@ -125,12 +148,17 @@ def check_ends(end_token_id, pad_token_id):
     if end_token_id == pad_token_id:
         raise ValueError(
             "`end_token_id` and `pad_token_id` must be different tokens, since padding "
-            f"is never written. Received: {end_token_id} for both."
+            f"is never generated. Received: {end_token_id} for both."
         )
 
 
-def check_prefix(prefix, end_token_id, pad_token_id, max_length):
-    """Refuse a prefix that no hypothesis can begin with, where its values are seen."""
+def check_prefix(
+    prefix: Tensor, end_token_id: int, pad_token_id: int, max_length: int
+) -> None:
+    """Raise if no hypothesis can begin with a prefix.
+
+    The prefix is not checked while a function is compiled.
+    """
     seen = concrete_values(prefix)
     if seen is None:
         return
@@ -139,11 +167,11 @@ def check_prefix(prefix, end_token_id, pad_token_id, max_length):
             row.pop()
         if len(row) > max_length:
             raise ValueError(
-                "`max_length` must leave room for the prefix. Received: max_length="
-                f"{max_length} for a prefix of {len(row)} tokens."
+                "`max_length` must be at least the length of the prefix. Received: "
+                f"max_length={max_length} for a prefix of {len(row)} tokens."
             )
         if end_token_id in row[:-1]:
             raise ValueError(
-                f"Nothing but padding may stand behind the end token, {end_token_id}, "
-                f"of a prefix. Received: {row}."
+                f"Only padding may follow the end token, {end_token_id}, in a prefix. "
+                f"Received: {row}."
             )

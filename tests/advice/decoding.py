@@ -74,35 +74,36 @@ class Undeclared(EpsilonGreedy):
 ADVICE = {
     "random numbers of a search that is none": (
         lambda: search(Undeclared(seed=3)),
-        "A search that calls `random_numbers` says `is_random = True`.",
+        "Set `is_random = True` in a search that calls `random_numbers`.",
         lambda: search(EpsilonGreedy(seed=3)),
     ),
     "padding that is forced": (
         lambda: search(GreedySearch([ForcedTokens([2, 0])])),
-        "Put None where any token may stand.",
+        "Use None where any token may come.",
         lambda: search(GreedySearch([ForcedTokens([2, None, 2])])),
     ),
     "an end that is no token": (
         lambda: search(GreedySearch(), end_token_id=-1),
-        "To write up to `max_length` always, ban the end: "
+        "To always generate up to `max_length`, ban the end: "
         "`BannedTokens([end_token_id])`.",
         write_up_to_the_end,
     ),
     "a temperature of zero": (
         lambda: Sampling(temperature=0),
-        "The most probable token always is what `GreedySearch()` writes.",
+        "To always take the most probable token, use `GreedySearch()`.",
         lambda: search(GreedySearch()),
     ),
     "a state of too few beams": (
         decode,
-        "A decoder of kseq starts with as many beams: `start(..., num_beams=3)`.",
+        "Start a decoder of kseq with this number of beams: `start(..., num_beams=3)`.",
         lambda: decode(num_beams=3),
     ),
     "a state that grows": (
         lambda: search(
             GreedySearch(), step=growing, state=np.zeros((1, 1, 0), "int32")
         ),
-        "What grows needs all its room from the beginning, and the number of the step.",
+        "Allocate a growing tensor at its full size, and keep the step number in the "
+        "state.",
         lambda: search(
             GreedySearch(),
             step=with_room,
@@ -111,12 +112,12 @@ ADVICE = {
     ),
     "more of the best than there are": (
         lambda: best_of(search(BeamSearch(2)), [[0, 1]], n=3),
-        "Search for more.",
+        "Use a search that returns more.",
         lambda: best_of(search(BeamSearch(3)), [[0, 1, 2]], n=3),
     ),
     "guidance of one state": (
         lambda: search(GreedySearch(guidance=2.0)),
-        "A model of kseq makes them: `model.generate(source, search)`.",
+        "A model of kseq creates them: `model.generate(source, search)`.",
         lambda: write_guided(GreedySearch(guidance=2.0)),
     ),
     "guidance and coverage": (

@@ -199,7 +199,7 @@ ADVICE = {
     },
     "pictures to choose from without their scores": (
         lambda: kseq.decoding.best_of(PICTURES[:, None], [[0], [0]]),
-        "Take what `model.generate(...)`, or `model.draw(...)`, returns.",
+        "Pass the result of `model.generate(...)` or `model.draw(...)`.",
         lambda: (
             kseq.decoding.best_of(drawer().draw([[4]]), [[0]]),
             kseq.decoding.best_of(drawer().generate([[4]]), [[0]]),

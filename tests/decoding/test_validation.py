@@ -71,7 +71,7 @@ def test_what_is_none_of_these_is_named(how, name, value):
         ({"prefix": [[4], [2]]}, "which are below 4. Received: prefix with 4"),
         ({"prefix": [[2]]}, "1 rows of prefix and 2 start tokens"),
         ({"max_lengths": [1, 1, 1]}, "3 rows of max_lengths and 2 start tokens"),
-        ({"prefix": [[2, 1, 2], [2, 2, 2]]}, r"behind the end token, 1.*: \[2, 1, 2\]"),
+        ({"prefix": [[2, 1, 2], [2, 2, 2]]}, r"follow the end token, 1.*: \[2, 1, 2\]"),
         ({"prefix": [[2] * 4] * 2}, "max_length=3 for a prefix of 4 tokens"),
     ],
 )
@@ -123,7 +123,7 @@ def test_a_state_keeps_its_form(how, change):
         return ops.take(TABLE, token_ids, axis=0), change(state)
 
     state = {"h": state_of(how), "c": state_of(how, 3)}
-    message = "A state must keep its shape and dtype|in the structure in which it came"
+    message = "A state must keep its shapes and dtypes|state in the same structure"
     with pytest.raises(ValueError, match=message):
         search(how, step=grow, state=state)
 
