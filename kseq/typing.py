@@ -35,5 +35,5 @@ Initializer: TypeAlias = str | keras.initializers.Initializer
 # A decoding step: (token_ids (B, K), state, constants) -> (logits (B, K, V), state).
 StepFunction: TypeAlias = Callable[[Tensor, Tree, Tree], tuple[Tensor, Tree]]
 
-# A layer, or its shorthand: a name such as "gru", or a number such as a vocabulary size.
+# A layer, or its shorthand: a name such as "gru", or a size.
 LayerLike: TypeAlias = keras.layers.Layer | str | int
