@@ -1,18 +1,27 @@
-"""Executors: engines that run tasks, on this host or on others."""
+"""Executors, which run tasks on this host or on others."""
 
 import concurrent.futures
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import distributed
 
 
-def as_executor(executor, **options):
-    """Returns a `concurrent.futures.Executor` as it is, or that of a client of Dask.
+def as_executor(
+    executor: "concurrent.futures.Executor | distributed.Client", **options: Any
+) -> concurrent.futures.Executor:
+    """Return a `concurrent.futures.Executor` as it is, or that of a Dask client.
 
     Args:
         executor: The executor, or a `distributed.Client` that is not asynchronous.
-        **options: What the client's `get_executor` is given.
+        **options: Options of the client's `get_executor`.
+
+    Returns:
+        A `concurrent.futures.Executor`.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: `executor` is neither of them.
 
     Example:
 
@@ -29,6 +38,6 @@ def as_executor(executor, **options):
     raise ValueError(
         "`executor` must be None, a `concurrent.futures.Executor`, or a "
         "`distributed.Client` that is not asynchronous. Received: executor="
-        f"{executor!r}. Pass distributed.Client(address), or put another engine into "
-        "an Executor, of which `submit` alone is used."
+        f"{executor!r}. Pass distributed.Client(address), or wrap another engine in an "
+        "Executor with a method `submit`."
     )

@@ -43,17 +43,17 @@ ELSEWHERE = {
     'Take format="tf_saved_model".': (
         "tests/text/test_sources.py::test_an_export_takes_texts_by_name"
     ),
-    "Get it from ..., or leave out the folder, and it is downloaded.": (
+    "Download it from ..., or use no folder of your own: kseq then downloads it.": (
         "tests/datasets/test_datasets.py::test_a_folder_that_lacks_the_set_is_named"
     ),
-    "It is damaged, cut short or another version. Delete it, and get it again.": (
+    "It is damaged, incomplete or another version. Delete it, and download it again.": (
         "tests/datasets/test_datasets.py::test_a_damaged_file_in_the_cache_is_refused"
     ),
     "Nothing was kept. Try again when there is a connection, or ...": (
         "tests/datasets/test_datasets.py"
         "::test_a_file_in_the_place_that_a_message_names_is_read"
     ),
-    "Set KSEQ_DATA_DIR to a folder of yours, and put the file into its folder ....": (
+    "Set KSEQ_DATA_DIR to your own folder, and put the file into its subfolder ....": (
         "tests/datasets/test_pictures.py"
         "::test_a_set_without_an_address_says_where_its_files_go"
     ),

@@ -1,13 +1,14 @@
-"""Named data sets: plain strings or NumPy arrays, split as published.
+"""Named data sets as plain strings or NumPy arrays, with their published splits.
 
-Each is known by its public address, its licence and its checksum:
+Each data set has a licence and files with a checksum. Most are downloaded from a public
+address.
 
-- `load(name)` reads one, and downloads it first where that is needed.
-- `describe(name)` says what it holds, and `names()` which there are.
-- `hold_out` splits pairs that were published in one piece.
+- `load(name)` loads a data set, and downloads it first if necessary.
+- `describe(name)` describes a data set, and `names()` lists all of them.
+- `hold_out` splits pairs that were published without a split.
 - `read_labelled`, `read_tagged`, `read_pairs`, `read_inflections`, `read_series`,
-  `read_columns` and `read_text` read files of your own, `read_pictures` a folder.
-- `disjoint` leaves out of each part what a later one has too.
+  `read_columns` and `read_text` read your own files, `read_pictures` a folder.
+- `disjoint` removes from each part the rows that a later part has too.
 """
 
 from kseq.datasets.catalogue import DataSet, describe, load, names

@@ -1,8 +1,9 @@
-"""The data sets by name: what they hold, whose they are, and how they are read."""
+"""Catalogue of the data sets by name: contents, licences, files and readers."""
 
-import collections.abc
 import dataclasses
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 from kseq.datasets import (
     characters,
@@ -16,20 +17,22 @@ from kseq.datasets import (
     series,
     tagged,
 )
+from kseq.datasets.files import File
+from kseq.typing import PathLike
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """What is known of a data set before it is read.
+    """Description of a data set.
 
     Attributes:
-        name: Its name for `load`.
-        about: What it is.
-        parts: What `load` returns for each part.
-        licence: The licence it is under, as far as one is stated.
-        citation: Where it was published.
-        files: Its files, each with `path`, `url` and `sha256`.
-        reader: Function that makes the parts of what is in the files.
+        name: Name for `load`.
+        about: Short description.
+        parts: The value that `load` returns for each part.
+        licence: Licence, if one is stated.
+        citation: Publication.
+        files: The files, each with `path`, `url` and `sha256`.
+        reader: Function that returns the parts from the contents of the files.
     """
 
     name: str
@@ -37,35 +40,37 @@ class DataSet:
     parts: str
     licence: str
     citation: str
-    files: tuple = dataclasses.field(repr=False)
-    reader: collections.abc.Callable = dataclasses.field(repr=False)
+    files: tuple[File, ...] = dataclasses.field(repr=False)
+    reader: Callable[..., dict[str, Any]] = dataclasses.field(repr=False)
 
 
-def load(name, directory=None, **options):
-    """Loads a data set as plain strings or NumPy arrays, split as published.
+def load(
+    name: str, directory: PathLike | None = None, **options: str
+) -> dict[str, Any]:
+    """Load a data set as plain strings or NumPy arrays, with its published split.
 
-    The files are looked for in the folder `name` of `directory`, if that is given;
-    otherwise in that of the environment variable KSEQ_DATA_DIR, if it has one;
-    otherwise each is downloaded once from its public address to `~/.keras`, where Keras
-    keeps its own. Wherever it comes from, a file must have the SHA-256 it is known by.
-    A download that is cut short leaves nothing behind.
+    The files are read from the folder `name` in `directory`, if `directory` is given;
+    otherwise from the folder `name` in the environment variable KSEQ_DATA_DIR, if that
+    folder exists. Otherwise each file is downloaded once from its public address to
+    `~/.keras`, the cache of Keras. The SHA-256 checksum of every file is verified. An
+    interrupted download leaves no file behind.
 
     Args:
         name: One of `names()`.
-        directory: Folder that has one folder for each data set. With it, nothing is
+        directory: Folder with one folder for each data set. If given, nothing is
             downloaded.
         **options: `language="eng_us"`, `"fre"` or `"ice"` for `sigmorphon2021_g2p`;
             `language="eng"`, `"spa"` or `"tur"` for `sigmorphon2023_inflection`;
             `language="en"`, `"ko"` or `"fr"` for `emoji`.
 
     Returns:
-        A dictionary with those of the parts `"train"`, `"validation"` and `"test"` that
-        were published. `describe(name).parts` says what a part is.
+        A dictionary with the published parts among `"train"`, `"validation"` and
+        `"test"`. `describe(name).parts` describes the value of a part.
 
     Raises:
-        ValueError: The name or an option is unknown, the folder lacks a file, or a file
-            has another checksum than it must have: it is damaged, cut short or another
-            version.
+        ValueError: The name or an option is unknown, a file is missing in the folder,
+            or a file has the wrong checksum because it is damaged, incomplete or
+            another version.
         OSError: A file could not be downloaded.
 
     Example:
@@ -91,8 +96,11 @@ def load(name, directory=None, **options):
     return data_set.reader(content, **options)
 
 
-def describe(name):
-    """What is known of a data set: contents, licence, citation, addresses, checksums.
+def describe(name: str) -> DataSet:
+    """Return the contents, licence, citation, addresses and checksums of a data set.
+
+    Args:
+        name: One of `names()`.
 
     Returns:
         A `DataSet`, with `about`, `parts`, `licence`, `citation` and `files`.
@@ -115,8 +123,8 @@ def describe(name):
     return DATA_SETS[name]
 
 
-def names():
-    """The names of all data sets.
+def names() -> list[str]:
+    """Return the names of all data sets.
 
     Example:
 
@@ -142,7 +150,7 @@ DATA_SETS = {
         ),
         DataSet(
             "trec",
-            "Questions by what they ask for, six classes: 5,452 and 500. "
+            "Questions with one of six classes of answers: 5,452 and 500. "
             "There is no validation part.",
             "(texts, labels): lists of strings",
             "none stated for the texts; the repository is under MIT",
@@ -155,7 +163,7 @@ DATA_SETS = {
             "Spoken requests about flights, with a slot for each word (B-, I-, O) and "
             "an intent: 4,478, 500 and 893.",
             "(sentences, slots, intents): lists of lists of strings, and of strings",
-            "none stated: use it, do not pass it on",
+            "none stated: you may use it, but not redistribute it",
             "Hemphill et al., 1990, https://aclanthology.org/H90-1021/; split of Goo "
             "et al., 2018, https://aclanthology.org/N18-2118/",
             tagged.ATIS_FILES,
@@ -164,7 +172,7 @@ DATA_SETS = {
         DataSet(
             "ud_english_ewt",
             "English from the web with parts of speech, 17 tags: 12,544, 2,001 and "
-            "2,077 sentences. Contractions come apart into their words.",
+            "2,077 sentences. Contractions are split into their words.",
             "(sentences, tags): lists of lists of strings",
             "CC BY-SA 4.0",
             "Silveira et al., 2014, https://aclanthology.org/L14-1067/",
@@ -173,9 +181,8 @@ DATA_SETS = {
         ),
         DataSet(
             "ett",
-            "ETTh1, oil temperature and load of a transformer, hour by hour: 12, 4 and "
-            "4 months of 30 days, as they follow each other. The last 3,020 hours are "
-            "in no part.",
+            "ETTh1, hourly oil temperature and load of a transformer: 12, 4 and 4 "
+            "consecutive months of 30 days. The last 3,020 hours are in no part.",
             "(values, columns): raw values as float64 (hours, 7), names of the columns",
             "CC BY-ND 4.0",
             "Zhou et al., 2021, https://arxiv.org/abs/2012.07436",
@@ -184,7 +191,8 @@ DATA_SETS = {
         ),
         DataSet(
             "tiny_shakespeare",
-            "1,115,394 characters of Shakespeare's plays; the last tenth to validate.",
+            "1,115,394 characters of Shakespeare's plays. The last tenth is the "
+            "validation part.",
             "one string",
             "public domain",
             "Karpathy, 2015, https://karpathy.github.io/2015/05/21/rnn-effectiveness/",
@@ -193,8 +201,8 @@ DATA_SETS = {
         ),
         DataSet(
             "mnist",
-            "Handwritten digits: 60,000 and 10,000. In one of the two packings that "
-            "are known they are sorted by digit: shuffle before a part is cut off.",
+            "Handwritten digits: 60,000 and 10,000. One of the two known files is "
+            "sorted by digit: shuffle before you split off a part.",
             "(images, labels): uint8 (N, 28, 28) and int64 (N,)",
             "CC BY-SA 3.0",
             "LeCun et al., 1998, https://doi.org/10.1109/5.726791",
@@ -203,11 +211,12 @@ DATA_SETS = {
         ),
         DataSet(
             "emoji",
-            "3,786 emoji with names in English, Korean and French. 158 are held out: a "
-            "skin tone of every second emoji that has five, each of which is seen in "
-            "its other tones. A file of these pictures has no public address.",
+            "3,786 emoji with names in English, Korean and French. 158 are held out: "
+            "one skin tone of every second emoji that has five. Its other tones are in "
+            "the training part. The files of this data set have no public address.",
             "(pictures, names, bases, tones): uint8 (N, 32, 32, 3) and lists of "
-            "strings; an emoji without its tone, and the tone, as code points",
+            "strings; bases are emoji without their tone; bases and tones are code "
+            "points",
             "pictures CC BY 4.0 (Twitter), names MIT (emojibase)",
             "emoji-datasource-twitter 16.0.0 and emojibase-data 17.0.0, on npm",
             emoji.EMOJI_FILES,
@@ -218,15 +227,15 @@ DATA_SETS = {
             "Captions of pictures in German and English: 29,000, 1,014 and 1,000 "
             "(test 2016).",
             "(german, english): lists of strings",
-            "none stated: use it, do not pass it on",
+            "none stated: you may use it, but not redistribute it",
             "Elliott et al., 2016, https://aclanthology.org/W16-3210/",
             pairs.MULTI30K_FILES,
             pairs.load_multi30k,
         ),
         DataSet(
             "tatoeba_fra_eng",
-            "142,787 sentences in English and French, the short ones first. One text "
-            "may come with several translations: keep them in one part.",
+            "142,787 sentences in English and French, short ones first. A sentence may "
+            "have several translations: keep them in the same part.",
             "(english, french): lists of strings",
             "CC BY 2.0 FR, from tatoeba.org and manythings.org/anki",
             "Tatoeba, https://tatoeba.org",
@@ -244,8 +253,8 @@ DATA_SETS = {
         ),
         DataSet(
             "italy_power_demand",
-            "Power demand of a day, hour by hour: October to March (0) or April to "
-            "September (1), published as 1 and 2. 67 and 1,029 days, standardized.",
+            "Hourly power demand of a day, in October to March (0) or April to "
+            "September (1), published as 1 and 2: 67 and 1,029 days, standardized.",
             "(series, labels): float64 (N, 24) and int64 (N,)",
             "BSD-3-Clause, as a part of sktime",
             "Keogh et al., 2006, Intelligent Icons, ICDM; taken from sktime 1.2.0",
@@ -254,9 +263,9 @@ DATA_SETS = {
         ),
         DataSet(
             "sigmorphon2021_g2p",
-            "Words and their sounds: eng_us 33,344, 4,168 and 4,168; fre 8,000, 1,000 "
-            "and 1,000; ice 800, 100 and 100.",
-            "(words, phonemes): lists of strings, spaces between the phonemes",
+            "Words and their pronunciations: eng_us 33,344, 4,168 and 4,168; fre "
+            "8,000, 1,000 and 1,000; ice 800, 100 and 100.",
+            "(words, phonemes): lists of strings, phonemes separated by spaces",
             "CC BY-SA 3.0",
             "Ashby et al., 2021, https://aclanthology.org/2021.sigmorphon-1.13/",
             pairs.SIGMORPHON_FILES,
@@ -264,10 +273,10 @@ DATA_SETS = {
         ),
         DataSet(
             "sigmorphon2023_inflection",
-            "Words and their forms: eng, spa and tur, each 10,000, 1,000 and 1,000. No "
-            "lemma is in two parts.",
+            "Inflected forms of words: eng, spa and tur, each 10,000, 1,000 and 1,000. "
+            "No lemma is in two parts.",
             "(lemmas, features, forms): lists of strings; features as `V;NOM(3,SG)`",
-            "none stated; UniMorph, where the words are from, is under CC BY-SA 3.0",
+            "none stated; the words are from UniMorph, which is under CC BY-SA 3.0",
             "Goldman et al., 2023, SIGMORPHON workshop, pages 117 to 125",
             inflections.INFLECTION_FILES,
             inflections.load_inflection,

@@ -1,19 +1,20 @@
-"""Running text, for models of characters."""
+"""Running text for character models."""
 
-from kseq.datasets.files import decoded, pinned, read_own
+from kseq.datasets.files import Content, decoded, pinned, read_own
+from kseq.typing import PathLike
 
 
-def read_text(path):
-    """Reads a text file of one's own in UTF-8.
+def read_text(path: PathLike) -> str:
+    """Read your own text file in UTF-8.
 
     Args:
-        path: The file, which may be packed with gzip.
+        path: The file, which may be compressed with gzip.
 
     Returns:
-        `str`, in which each line ends with a line feed alone.
+        `str`, in which each line ends with a line feed only.
 
     Raises:
-        ValueError: The file cannot be read, or is in another encoding.
+        ValueError: The file cannot be read, or is not in UTF-8.
 
     Example:
 
@@ -27,7 +28,7 @@ def read_text(path):
     return read_own(path)
 
 
-def load_tiny_shakespeare(content):
+def load_tiny_shakespeare(content: Content) -> dict[str, str]:
     text = decoded(content("input.txt"), "input.txt")
     limit = len(text) * 9 // 10
     return {"train": text[:limit], "validation": text[limit:]}

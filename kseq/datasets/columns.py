@@ -1,37 +1,40 @@
-"""Tables of numbers: a column for each series, a line for each step."""
+"""Tables of numbers, with one column for each series and one line for each step."""
 
 import csv
 import io
 import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 
-from kseq.datasets.files import decoded, pinned, read_own
+from kseq.datasets.files import Content, decoded, pinned, read_own
+from kseq.typing import PathLike
 
 MONTH = 30 * 24  # hours
-LARGEST = 1e18  # of which float32 can hold the square, and so the variance
+LARGEST = 1e18  # its square, and so a variance, fits into float32
 MISSING = {"na", "n/a", "null", "none", "-", "?"}
 
 
-def read_columns(path):
-    """Reads series of one and the same time from a CSV file in UTF-8.
+def read_columns(path: PathLike) -> tuple[np.ndarray, list[str]]:
+    """Read several series with common time steps from a CSV file in UTF-8.
 
-    Commas stand between columns, and a number has none inside. The first line names the
-    columns, and each other line is a step. A first column is left out if it has no
-    name, as an index, or holds no number at all, as one of dates; one of numbers with
-    units or commas, or of marks as `NA`, is not left out but refused.
+    Columns are separated by commas, and numbers must not contain commas. The first line
+    holds the names of the columns, and each further line is a step. The first column is
+    left out if it has no name, such as an index, or holds no numbers at all, such as
+    dates. If it holds numbers with units or commas, or only marks for missing values
+    such as `NA`, it counts as a series, and an error is raised.
 
     Args:
-        path: The file, which may be packed with gzip.
+        path: The file, which may be compressed with gzip.
 
     Returns:
         `(values, names)`: float64 `(N, C)`, N steps of C columns, and a list of C
         strings.
 
     Raises:
-        ValueError: The file cannot be read, is empty or in another encoding, has no
-            line of names or no commas, or a step lacks a number, has one too many, one
-            with commas inside, or one that is too large for float32 to square.
+        ValueError: The file cannot be read, is empty or is not in UTF-8; it has no line
+            of names or no commas; or a step has too few or too many numbers, a number
+            with commas, or a number whose square is too large for float32.
 
     Example:
 
@@ -46,7 +49,7 @@ def read_columns(path):
     return parse(read_own(path), path)
 
 
-def parse(text, where):
+def parse(text: str, where: PathLike) -> tuple[np.ndarray, list[str]]:
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
         rows = [(reader.line_num, row) for row in reader if row]
@@ -57,7 +60,7 @@ def parse(text, where):
         ) from error
     if len(rows) < 2:
         raise ValueError(
-            "A table must have a line of names and lines of numbers. Received: "
+            "A table must have a line of names, then lines of numbers. Received: "
             f"{where}, with {len(rows)} lines."
         )
     (_, header), *lines = rows
@@ -65,7 +68,7 @@ def parse(text, where):
     names, steps = [name.strip() for name in header[first:]], []
     if not names or not all(names) or None not in map(number, names):
         raise ValueError(
-            "The first line must name the columns of numbers, commas between them. "
+            "The first line must name the columns, separated by commas. "
             f"Received: {where}, which begins with {','.join(header)[:60]!r}, "
             f"{','.join(lines[0][1])[:60]!r}."
         )
@@ -74,25 +77,26 @@ def parse(text, where):
         steps.append([number(cell) for cell in row[first:]])
         if None in steps[-1] or len(steps[-1]) != len(names):
             raise ValueError(
-                f"Each step must be {len(names)} numbers of at most {LARGEST:g}, "
+                f"Each step must have {len(names)} numbers of at most {LARGEST:g}, "
                 f"without commas or units. Received: line {line} of {where}: "
                 f"{given[line - 1][:60]!r}."
             )
     return np.array(steps, "float64"), names
 
 
-def is_left_out(name, cells):
-    """Tell whether a first column is no series: an index without a name, or dates.
+def is_left_out(name: str, cells: Sequence[str]) -> bool:
+    """Return True if a first column is not a series: an index without a name, or dates.
 
-    What is a number but for its commas and units was meant as a number, and a column
-    of marks for missing ones as one of them.
+    Numbers with commas or units, and a column of marks for missing values, count as a
+    series.
     """
     marks = {cell.strip().lower() for cell in cells} - {""}
     was_meant = (marks and marks <= MISSING) or any(map(was_meant_as_number, cells))
     return not name.strip() or not was_meant
 
 
-def was_meant_as_number(cell):
+def was_meant_as_number(cell: str) -> bool:
+    """Return True if a cell is a number, apart from commas and units."""
     bare = "".join(x for x in cell if not is_unit(x))
     try:
         float(bare.replace("\N{MINUS SIGN}", "-"))
@@ -101,13 +105,13 @@ def was_meant_as_number(cell):
     return True
 
 
-def is_unit(character):
-    """Tell whether a character is a sign of money, a space or a mark around numbers."""
+def is_unit(character: str) -> bool:
+    """Return True for a currency sign, a space, or a mark in or around numbers."""
     return unicodedata.category(character) in ("Sc", "Zs") or character in ",'%()"
 
 
-def number(text):
-    """The number that a text is, or None if it is no number, or too large a one."""
+def number(text: str) -> float | None:
+    """Return a text as a number, or None if it is not a number or too large."""
     try:
         value = None if "_" in text else float(text)
     except ValueError:
@@ -115,7 +119,7 @@ def number(text):
     return value if value is not None and abs(value) <= LARGEST else None
 
 
-def load_ett(content):
+def load_ett(content: Content) -> dict[str, tuple[np.ndarray, list[str]]]:
     values, names = parse(decoded(content("ETTh1.csv"), "ETTh1.csv"), "ETTh1.csv")
     train, validation, test = 12 * MONTH, 16 * MONTH, 20 * MONTH
     return {

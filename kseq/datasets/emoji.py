@@ -1,21 +1,24 @@
-"""Emoji: small pictures with their names in three languages."""
+"""Emoji: small pictures with names in three languages."""
 
 import csv
 import io
+from collections.abc import Sequence
 
 import numpy as np
 
-from kseq.datasets.files import File, check_language, decoded
+from kseq.datasets.files import Content, File, check_language, decoded
 
 LANGUAGES = ("en", "ko", "fr")
 TONES = ("1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF")  # of the skin, light to dark
 
 
-def load_emoji(content, language="en"):
+def load_emoji(
+    content: Content, language: str = "en"
+) -> dict[str, tuple[np.ndarray, list[str], list[str], list[str]]]:
     check_language(language, LANGUAGES)
     table = decoded(content("emoji.tsv"), "emoji.tsv")
-    rows = csv.DictReader(table.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    rows = list(rows)
+    lines = table.splitlines()
+    rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     with np.load(io.BytesIO(content("emoji32.npz")), allow_pickle=False) as arrays:
         pictures = arrays["x"]
     tones = [row["skin"] for row in rows]
@@ -38,19 +41,19 @@ def load_emoji(content, language="en"):
     }
 
 
-def base_of(code_points, tone):
-    """The code points of an emoji without its tones and variation selectors."""
+def base_of(code_points: str, tone: str) -> str:
+    """Return the code points of an emoji without tones and variation selectors."""
     without = {*tone.split("-"), "FE0F"}
     return "-".join(code for code in code_points.split("-") if code not in without)
 
 
-def held_out_tones(bases, tones):
-    """The rows to test on: a tone of every second emoji that has all five.
+def held_out_tones(bases: Sequence[str], tones: Sequence[str]) -> list[int]:
+    """Return the rows of the test part: one tone of every second emoji that has five.
 
-    The emoji are taken in the order of their code points, and the tones in turn; so
-    each base is learned in four other tones, and each tone on other bases.
+    Emoji are ordered by code points, and the held-out tone rotates. So the training
+    part has each base in four other tones, and each tone on other bases.
     """
-    places = {}
+    places: dict[str, dict[str, int]] = {}
     for row, (base, tone) in enumerate(zip(bases, tones, strict=True)):
         if tone in TONES:
             places.setdefault(base, {})[tone] = row

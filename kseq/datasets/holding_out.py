@@ -1,25 +1,29 @@
-"""Parts of pairs that were published in one piece."""
+"""Split of pairs into training, validation and test parts."""
 
 import numbers
 import random
+from collections.abc import Sequence
 
 
-def hold_out(sources, targets, number, seed=0):
-    """Splits pairs so that no source stands in two parts, however often it comes.
+def hold_out(
+    sources: Sequence[str], targets: Sequence[str], number: int, seed: int = 0
+) -> dict[str, tuple[list[str], list[str]]]:
+    """Split pairs so that no source is in two parts, even if it occurs several times.
 
     Args:
         sources: List of strings, such as questions.
-        targets: List of as many strings, such as their answers.
-        number: How many different sources to watch, and how many to test on.
-        seed: Integer that the choice follows from, whatever the order of the pairs.
+        targets: List of strings of the same length, such as the answers.
+        number: Number of different sources in the validation part, and in the test
+            part.
+        seed: Integer seed of the choice. The order of the pairs does not affect it.
 
     Returns:
-        As `load` does, `{"train": (sources, targets), "validation": ..., "test": ...}`,
+        `{"train": (sources, targets), "validation": ..., "test": ...}`, like `load`,
         each in the order of the pairs.
 
     Raises:
-        ValueError: There are not as many targets as sources, or no source would be left
-            to learn from.
+        ValueError: The numbers of sources and targets differ, or no source would be
+            left for training.
 
     Example:
 
@@ -36,13 +40,14 @@ def hold_out(sources, targets, number, seed=0):
     different = sorted(set(sources))
     if not isinstance(number, numbers.Integral) or not 0 < 2 * number < len(different):
         raise ValueError(
-            "`number` must be positive and less than half of the different sources. "
-            f"Received: number={number!r} with {len(different)} of them."
+            "`number` must be positive and less than half the number of different "
+            f"sources. Received: number={number!r} with {len(different)} of them."
         )
     random.Random(seed).shuffle(different)
     part_of = dict.fromkeys(different, "train")
     part_of.update(dict.fromkeys(different[:number], "test"))
     part_of.update(dict.fromkeys(different[number : 2 * number], "validation"))
+    parts: dict[str, tuple[list[str], list[str]]]
     parts = {"train": ([], []), "validation": ([], []), "test": ([], [])}
     for source, target in zip(sources, targets, strict=True):
         for column, text in zip(parts[part_of[source]], (source, target), strict=True):

@@ -1,6 +1,7 @@
-"""Words and their forms: a lemma, what the form is to say, and the form."""
+"""Inflected forms of words: lemma, grammatical features, and form."""
 
 from kseq.datasets.files import (
+    Content,
     check_language,
     decoded,
     lines_of,
@@ -8,6 +9,7 @@ from kseq.datasets.files import (
     pinned,
     read_own,
 )
+from kseq.typing import PathLike
 
 INFLECTION = (
     "https://raw.githubusercontent.com/sigmorphon/2023InflectionST/"
@@ -17,21 +19,21 @@ LANGUAGES = ("eng", "spa", "tur")
 PARTS = {"train": "trn", "validation": "dev", "test": "tst"}
 
 
-def read_inflections(path):
-    """Reads forms of words, from lines of `lemma TAB features TAB form` in UTF-8.
+def read_inflections(path: PathLike) -> tuple[list[str], list[str], list[str]]:
+    """Read inflected forms from lines of `lemma TAB features TAB form` in UTF-8.
 
-    Those are the lines of the shared tasks of SIGMORPHON, and of UniMorph with its last
-    two columns exchanged.
+    This is the format of the SIGMORPHON shared tasks. UniMorph has its last two columns
+    in the other order.
 
     Args:
-        path: The file, which may be packed with gzip.
+        path: The file, which may be compressed with gzip.
 
     Returns:
         `(lemmas, features, forms)`, three lists of strings.
 
     Raises:
-        ValueError: The file cannot be read, is empty or in another encoding, or a line
-            has not these three columns.
+        ValueError: The file cannot be read, is empty or is not in UTF-8, or a line does
+            not have these three columns.
 
     Example:
 
@@ -45,7 +47,7 @@ def read_inflections(path):
     return parse(read_own(path), path)
 
 
-def parse(text, where):
+def parse(text: str, where: PathLike) -> tuple[list[str], list[str], list[str]]:
     lemmas, features, forms = [], [], []
     for number, line in lines_of(text):
         columns = [column.strip() for column in line.split("\t")]
@@ -62,7 +64,9 @@ def parse(text, where):
     return lemmas, features, forms
 
 
-def load_inflection(content, language="eng"):
+def load_inflection(
+    content: Content, language: str = "eng"
+) -> dict[str, tuple[list[str], list[str], list[str]]]:
     check_language(language, LANGUAGES)
     return {
         part: parse(decoded(content(f"{language}.{end}"), end), end)

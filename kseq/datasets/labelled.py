@@ -1,6 +1,9 @@
-"""Texts with one label each: a line is `label TEXT`."""
+"""Texts with one label each, from lines of `label TEXT`."""
+
+from collections.abc import Mapping
 
 from kseq.datasets.files import (
+    Content,
     decoded,
     lines_of,
     not_empty,
@@ -8,6 +11,7 @@ from kseq.datasets.files import (
     read_own,
     separator_of,
 )
+from kseq.typing import PathLike
 
 ADDRESS = (
     "https://raw.githubusercontent.com/harvardnlp/sent-conv-torch/"
@@ -23,21 +27,21 @@ QUESTIONS = dict(
 )
 
 
-def read_labelled(path):
-    """Reads texts with one label each, from lines of `label TEXT` in UTF-8.
+def read_labelled(path: PathLike) -> tuple[list[str], list[str]]:
+    """Read texts with one label each, from lines of `label TEXT` in UTF-8.
 
-    A label ends at the first TAB of its line, and may hold spaces. In a file in which
-    no line has a TAB it ends at the first space.
+    A label ends at the first TAB of its line and may contain spaces. In a file without
+    TABs it ends at the first space.
 
     Args:
-        path: The file, which may be packed with gzip.
+        path: The file, which may be compressed with gzip.
 
     Returns:
         `(texts, labels)`, two lists of strings.
 
     Raises:
-        ValueError: The file cannot be read, is empty or in another encoding, or a line
-            has no label, no text, or no TAB although another one has.
+        ValueError: The file cannot be read, is empty or is not in UTF-8, or a line has
+            no label, no text, or no TAB although another line has one.
 
     Example:
 
@@ -52,7 +56,9 @@ def read_labelled(path):
     return parse(text, path, separator_of(text))
 
 
-def parse(text, where, separator=" "):
+def parse(
+    text: str, where: PathLike, separator: str = " "
+) -> tuple[list[str], list[str]]:
     texts, labels = [], []
     for number, line in lines_of(text):
         label, _, rest = line.strip(" ").partition(separator)
@@ -68,7 +74,7 @@ def parse(text, where, separator=" "):
     return not_empty(texts, "lines of `label TEXT`", where), labels
 
 
-def load_sst2(content):
+def load_sst2(content: Content) -> dict[str, tuple[list[str], list[str]]]:
     parts = {"train": "train", "validation": "dev", "test": "test"}
     return {
         part: named(decoded(content(f"stsa.binary.{end}"), end), SENTIMENTS)
@@ -76,20 +82,20 @@ def load_sst2(content):
     }
 
 
-def load_trec(content):
+def load_trec(content: Content) -> dict[str, tuple[list[str], list[str]]]:
     return {
         part: named(mixed(content(f"TREC.{part}.all")), QUESTIONS)
         for part in ("train", "test")
     }
 
 
-def named(text, names):
+def named(text: str, names: Mapping[str, str]) -> tuple[list[str], list[str]]:
     texts, labels = parse(text, "the data set")
     return texts, [names[label] for label in labels]
 
 
-def mixed(content):
-    """Text in which each line is UTF-8 or else Latin-1."""
+def mixed(content: bytes) -> str:
+    """Decode lines that are in UTF-8 or, failing that, in Latin-1."""
     lines = []
     for line in content.split(b"\n"):
         try:

@@ -1,10 +1,11 @@
-"""Pairs of texts: translations, questions and answers, words and their sounds."""
+"""Pairs of texts: translations, questions and answers, words and pronunciations."""
 
 import csv
 import io
 import zipfile
 
 from kseq.datasets.files import (
+    Content,
     check_language,
     decoded,
     lines_of,
@@ -12,6 +13,7 @@ from kseq.datasets.files import (
     pinned,
     read_own,
 )
+from kseq.typing import PathLike
 
 G2P = "https://raw.githubusercontent.com/sigmorphon/2021-task1/"
 G2P_COMMIT = "821bcdece5a47820872215969f275004b0abe80c"
@@ -19,19 +21,19 @@ G2P_LANGUAGES = ("eng_us", "fre", "ice")
 PARTS = {"train": "train", "validation": "dev", "test": "test"}
 
 
-def read_pairs(path):
-    """Reads pairs of texts, from lines of `source TAB target` in UTF-8.
+def read_pairs(path: PathLike) -> tuple[list[str], list[str]]:
+    """Read pairs of texts from lines of `source TAB target` in UTF-8.
 
     Args:
-        path: The file, which may be packed with gzip. Columns after the second are
-            not read.
+        path: The file, which may be compressed with gzip. Columns after the second are
+            ignored.
 
     Returns:
         `(sources, targets)`, two lists of strings.
 
     Raises:
-        ValueError: The file cannot be read, is empty or in another encoding, or a line
-            has no source or no target.
+        ValueError: The file cannot be read, is empty or is not in UTF-8, or a line has
+            no source or no target.
 
     Example:
 
@@ -45,7 +47,7 @@ def read_pairs(path):
     return parse(read_own(path), path)
 
 
-def parse(text, where):
+def parse(text: str, where: PathLike) -> tuple[list[str], list[str]]:
     sources, targets = [], []
     for number, line in lines_of(text):
         columns = [column.strip() for column in line.split("\t")]
@@ -59,7 +61,7 @@ def parse(text, where):
     return not_empty(sources, "lines of `source TAB target`", where), targets
 
 
-def load_multi30k(content):
+def load_multi30k(content: Content) -> dict[str, tuple[list[str], list[str]]]:
     def lines(name):
         return [line.strip() for _, line in lines_of(decoded(content(name), name))]
 
@@ -69,18 +71,20 @@ def load_multi30k(content):
     }
 
 
-def load_tatoeba(content):
+def load_tatoeba(content: Content) -> dict[str, tuple[list[str], list[str]]]:
     with zipfile.ZipFile(io.BytesIO(content("fra-eng.zip"))) as archive:
         return {"train": parse(decoded(archive.read("fra.txt"), "fra.txt"), "fra.txt")}
 
 
-def load_korean_chatbot(content):
+def load_korean_chatbot(content: Content) -> dict[str, tuple[list[str], list[str]]]:
     text = decoded(content("ChatbotData.csv"), "ChatbotData.csv")
     _, *rows = csv.reader(io.StringIO(text, newline=""))
     return {"train": ([row[0] for row in rows], [row[1] for row in rows])}
 
 
-def load_sigmorphon(content, language="eng_us"):
+def load_sigmorphon(
+    content: Content, language: str = "eng_us"
+) -> dict[str, tuple[list[str], list[str]]]:
     check_language(language, G2P_LANGUAGES)
     return {
         part: parse(decoded(content(f"{language}_{end}.tsv"), end), end)

@@ -1,19 +1,25 @@
-"""Pictures, with a class or with a caption each."""
+"""Pictures with a class or a caption each."""
 
 import io
 import pathlib
 import unicodedata
 import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kseq.datasets.files import File, not_empty, read_own
+from kseq.datasets.files import Content, File, not_empty, read_own
+from kseq.typing import PathLike
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 CAPTIONS = "captions.tsv"
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
-def load_mnist(content):
+def load_mnist(content: Content) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     with np.load(io.BytesIO(content("mnist.npz")), allow_pickle=False) as arrays:
         return {
             part: (arrays[f"x_{part}"], arrays[f"y_{part}"].astype("int64"))
@@ -25,7 +31,7 @@ MNIST_FILES = (
     File(
         "mnist.npz",
         (
-            # As Keras serves it, and packed anew from rasbt/mnist-pngs, by digit.
+            # The file of Keras, and one made from rasbt/mnist-pngs, sorted by digit.
             "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
             "c3b4aadaefe08c5229d60a6d5e39187df38c4f0952536322357dcf401a6a3008",
         ),
@@ -34,31 +40,32 @@ MNIST_FILES = (
 )
 
 
-def read_pictures(folder, size=32, at_least=1):
-    """Reads a folder of your own: pictures of any size, and what each shows.
+def read_pictures(
+    folder: PathLike, size: int = 32, at_least: int = 1
+) -> tuple[np.ndarray, list[str]]:
+    """Read your own folder of pictures of any size, with captions.
 
-    The folder has a text file `captions.tsv`, in UTF-8, of lines `file TAB caption`,
-    with the pictures beside it. Each picture is resized to a square, with a margin in
-    white if it is none itself; what is transparent becomes white. A file may have
-    several captions, a line each. Pictures without a line are left out with a warning.
+    The folder must have a text file `captions.tsv` in UTF-8 next to the pictures, with
+    lines of `file TAB caption`. Each picture is resized to a square, with white margins
+    if it is not square. Transparent areas become white. A file may have several
+    captions, one on each line. Pictures without a caption are left out with a warning.
 
-    Grey pictures of more than 8 bits are scaled so that white is 1 where no number is
-    above 1 and they are floats, 255 where none is above 255, and else 65,535.
+    Grey pictures of more than 8 bits are scaled. White is 1 for floats up to 1, 255 if
+    no value is above 255, and 65,535 otherwise.
 
     Args:
         folder: Path of the folder.
-        size: Height and width of what is returned.
-        at_least: Fewest lines that are enough, counted before a picture is read.
+        size: Height and width of the returned pictures.
+        at_least: Minimum number of lines, checked before any picture is read.
 
     Returns:
         `(pictures, captions)`: uint8 `(N, size, size, 3)`, and a list of strings.
 
     Raises:
         ImportError: Pillow is not installed.
-        ValueError: There is no such folder or no `captions.tsv`, a line has no TAB or
-            no caption or stands there twice, there are too few, or a picture is
-            missing, cannot be read, or would come out in one colour though it has
-            several.
+        ValueError: The folder or `captions.tsv` does not exist; a line has no TAB or no
+            caption, or occurs twice; there are too few lines; or a picture is missing,
+            cannot be read, or would become a single colour although it has several.
 
     Example: `pictures, captions = read_pictures("my_pictures", size=32)`
     """
@@ -66,11 +73,11 @@ def read_pictures(folder, size=32, at_least=1):
     table = folder / CAPTIONS
     if not table.is_file():
         raise ValueError(
-            f"A folder of pictures must have a file {CAPTIONS}, of lines `file TAB "
+            f"A folder of pictures must have a file {CAPTIONS} with lines of `file TAB "
             f"caption`. Received: {folder}, without one. Write one line for each "
-            "picture there, such as `heart.png TAB a red heart`."
+            "picture, such as `heart.png TAB a red heart`."
         )
-    rows = {}
+    rows: dict[tuple[str, str], int] = {}
     for number, line in enumerate(read_own(table).split("\n"), 1):
         if not line.strip():
             continue
@@ -83,14 +90,14 @@ def read_pictures(folder, size=32, at_least=1):
         row = name.strip(), caption.strip()
         if row in rows:
             raise ValueError(
-                "A line must stand there once. Received: line "
+                "A line must not occur twice. Received: line "
                 f"{number} of {table}, the same as line {rows[row]}: {line!r}."
             )
         rows[row] = number
-    not_empty(rows, "lines `file TAB caption`", table)
+    not_empty(rows, "lines of `file TAB caption`", table)
     if len(rows) < at_least:
         raise ValueError(
-            f"{table} must have {at_least} lines or more. Received: {len(rows)}."
+            f"{table} must have at least {at_least} lines. Received: {len(rows)}."
         )
     files = {
         normal(path.relative_to(folder)): path
@@ -102,21 +109,23 @@ def read_pictures(folder, size=32, at_least=1):
         path = files.get(normal(pathlib.Path(name)), folder / name)
         if not path.is_file():
             raise ValueError(
-                "A picture must lie in the folder. Received: line "
-                f"{number} of {table}, which names {name!r}, and no such file."
+                "Each picture must be in the folder. Received: line "
+                f"{number} of {table} with {name!r}, but there is no such file."
             )
         pictures.append(read_picture(path, size))
     warn_of_others(folder, files, [name for name, _ in rows])
     return np.stack(pictures), [caption for _, caption in rows]
 
 
-def normal(path):
-    """A path as text in which equal letters are equal, however they are composed."""
+def normal(path: pathlib.Path) -> str:
+    """Return a path as text in Unicode's composed form, NFC."""
     return unicodedata.normalize("NFC", path.as_posix())
 
 
-def warn_of_others(folder, files, names):
-    """Says how many pictures of a folder have no caption."""
+def warn_of_others(
+    folder: pathlib.Path, files: Iterable[str], names: Iterable[str]
+) -> None:
+    """Warn if pictures of a folder have no caption."""
     captioned = {normal(pathlib.Path(name)) for name in names}
     others = [name for name in files if name not in captioned]
     if others:
@@ -127,54 +136,56 @@ def warn_of_others(folder, files, names):
         )
 
 
-def read_picture(path, size):
-    """One picture as uint8 `(size, size, 3)`, or a `ValueError` that names the file."""
+def read_picture(path: pathlib.Path, size: int) -> np.ndarray:
+    """Return a picture as uint8 `(size, size, 3)`. An error names the file."""
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
         raise ImportError(
-            "Pictures are read by Pillow. Install it with `pip install kseq[plots]`."
+            "Pictures need Pillow. Install it with `pip install kseq[plots]`."
         ) from error
     try:
         with Image.open(path) as image:
-            picture = ImageOps.exif_transpose(image)
+            picture: Image.Image = ImageOps.exif_transpose(image)
             if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
                 picture = eight_bits(picture)
             picture = picture.convert("RGBA")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"A picture must be a file that can be read. Received: {path}: {error}."
+            f"A picture must be a readable file. Received: {path}: {error}."
         ) from error
     white = Image.new("RGBA", picture.size, "white")
     flat = Image.alpha_composite(white, picture).convert("RGB")
     if max(flat.size) > size * min(flat.size):
         raise ValueError(
-            f"A picture must keep a row and a column when it is resized to {size} x "
-            f"{size}. Received: {path}, of {flat.width} x {flat.height}. Cut it."
+            f"A picture must not be too long or too wide to be resized to {size} x "
+            f"{size}. Received: {path}, of {flat.width} x {flat.height}. Crop it."
         )
     square = ImageOps.pad(flat, (size, size), color="white")
     if has_one_colour(square) and not has_one_colour(picture):
         raise ValueError(
-            "A picture must show something when it is small and stands on white. "
-            f"Received: {path}, which comes out in one colour though it has several. "
-            "Leave it out, or put what it shows on another colour."
+            "A picture must be visible at the small size, on a white background. "
+            f"Received: {path}, which becomes a single colour although it has several. "
+            "Leave it out, or give it a background of another colour."
         )
     return np.asarray(square, "uint8")
 
 
-def has_one_colour(picture):
-    return all(low == high for low, high in picture.getextrema())
+def has_one_colour(picture: "Image") -> bool:
+    """Return True if all pixels of an RGB or RGBA picture are equal."""
+    extrema: Any = picture.getextrema()  # a pair for each channel
+    return all(low == high for low, high in extrema)
 
 
-def eight_bits(image):
-    """A grey picture of 16 bits, whole numbers or floats as one of 8 bits."""
+def eight_bits(image: "Image") -> "Image":
+    """Return a grey picture of 16 bits, integers or floats as one of 8 bits."""
     from PIL import Image
 
     numbers = np.asarray(image, "float64")
     lowest, highest = numbers.min(), numbers.max()
-    if not 0 <= lowest <= highest <= 65535:  # nor where one is NaN
+    if not 0 <= lowest <= highest <= 65535:  # also True for NaN
         raise ValueError(
-            f"its numbers go from {lowest:g} to {highest:g}, not 0 to 65535"
+            f"its values range from {lowest:g} to {highest:g}, not 0 to 65535"
         )
     most = 65535.0
     if image.mode == "F" and highest <= 1:
@@ -182,5 +193,7 @@ def eight_bits(image):
     elif image.mode in ("F", "I") and highest <= 255:
         most = 255.0
     if 0 < highest < most / 16:  # such as 12 bits in 16
-        raise ValueError(f"it would be black, {highest:g} of {most:g} at its brightest")
+        raise ValueError(
+            f"it would be black, with a maximum of {highest:g} of {most:g}"
+        )
     return Image.fromarray((255 * numbers / most).astype("uint8"))

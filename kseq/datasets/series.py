@@ -1,11 +1,12 @@
-"""Series of numbers with a class each: was this day of power demand a winter's?"""
+"""Series of numbers with a class each, such as the power demand of days by season."""
 
 import csv
 
 import numpy as np
 
 from kseq.datasets.columns import number
-from kseq.datasets.files import File, decoded, lines_of, not_empty, read_own
+from kseq.datasets.files import Content, File, decoded, lines_of, not_empty, read_own
+from kseq.typing import PathLike
 
 ITALY = (
     "https://raw.githubusercontent.com/sktime/sktime/v1.2.0/"
@@ -13,25 +14,25 @@ ITALY = (
 )
 
 
-def read_series(path):
-    """Reads series with a class each, from a `.ts` or a CSV file in UTF-8.
+def read_series(path: PathLike) -> tuple[list[np.ndarray], list[str]]:
+    """Read series with a class each from a `.ts` or a CSV file in UTF-8.
 
-    A `.ts` file is one of the UCR and UEA archives: a line is `values:CLASS`, with one
-    list of values for each feature. A line of a CSV file is its class, then the values
-    of its one feature, with commas between; a class that holds commas is quoted.
+    `.ts` is the format of the UCR and UEA archives. A line is `values:CLASS`, with one
+    list of values for each feature. A line of a CSV file is the class, then the values
+    of a single feature, separated by commas. A class that contains commas is quoted.
 
     Args:
-        path: The file, which may be packed with gzip: `.ts`, `.ts.gz`, or another name
-            for a CSV file.
+        path: The file, which may be compressed with gzip: `.ts`, `.ts.gz`, or any other
+            name for a CSV file.
 
     Returns:
         `(series, labels)`: a list of float64 arrays `(S, F)`, S steps of F features,
         and a list of strings.
 
     Raises:
-        ValueError: The file cannot be read, is empty or in another encoding; a line has
-            no class, or values that are not finite numbers; or the lines differ in the
-            number of features.
+        ValueError: The file cannot be read, is empty or is not in UTF-8; a line has no
+            class, or values that are not finite numbers; or the number of features
+            differs between lines.
 
     Example:
 
@@ -47,23 +48,25 @@ def read_series(path):
     return parse(read_own(path), path, is_ts)
 
 
-def parse(text, where, is_ts=True):
+def parse(
+    text: str, where: PathLike, is_ts: bool = True
+) -> tuple[list[np.ndarray], list[str]]:
     series, labels = [], []
     for place, line in lines_of(text):
         if is_ts and line[0] in "#@":
             continue
         if is_ts:
-            *features, label = line.split(":")
-            features = [feature.split(",") for feature in features]
+            *lists, label = line.split(":")
+            features = [values.split(",") for values in lists]
         else:
-            label, *values = cells_of(line)
-            features = [values]
+            label, *cells = cells_of(line)
+            features = [cells]
         try:
-            features = [[number(cell) for cell in row] for row in features]
-            steps = np.array(features, "float64").T  # NaN for what is no number
+            numbers = [[number(cell) for cell in row] for row in features]
+            steps = np.array(numbers, "float64").T  # NaN for cells without a number
         except ValueError:
             steps = np.array([])
-        has_label = label.strip() and not (is_ts and "," in label)  # which are values
+        has_label = label.strip() and not (is_ts and "," in label)  # a list of values
         if not steps.size or not np.isfinite(steps).all() or not has_label:
             form = "numbers:CLASS" if is_ts else "CLASS,numbers"
             raise ValueError(
@@ -75,20 +78,23 @@ def parse(text, where, is_ts=True):
     sizes = {steps.shape[1] for steps in not_empty(series, "series", where)}
     if len(sizes) > 1:
         raise ValueError(
-            "All series must have one and the same number of features. Received: "
+            "All series must have the same number of features. Received: "
             f"{where}, with {' and '.join(map(str, sorted(sizes)))}."
         )
     return series, labels
 
 
-def cells_of(line):
+def cells_of(line: str) -> list[str]:
+    """Return the cells of a CSV line, or the whole line if it cannot be parsed."""
     try:
         return next(csv.reader([line]))
     except csv.Error:  # a cell of more than 131,072 characters
         return [line]
 
 
-def load_italy_power_demand(content):
+def load_italy_power_demand(
+    content: Content,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     def part(name):
         series, labels = parse(decoded(content(name), name), name)
         return np.stack(series)[..., 0], np.array(labels, "int64") - 1

@@ -1,8 +1,21 @@
-"""Sentences with a label for each word: slots, parts of speech."""
+"""Sentences with a label for each word, such as slots or parts of speech."""
 
 import re
+from collections.abc import Callable
+from typing import TypeAlias
 
-from kseq.datasets.files import decoded, not_empty, pinned, read_own, separator_of
+from kseq.datasets.files import (
+    Content,
+    decoded,
+    not_empty,
+    pinned,
+    read_own,
+    separator_of,
+)
+from kseq.typing import PathLike
+
+# The words and the labels of sentences.
+Sentences: TypeAlias = tuple[list[list[str]], list[list[str]]]
 
 ATIS = (
     "https://raw.githubusercontent.com/MiuLab/SlotGated-SLU/"
@@ -14,23 +27,24 @@ EWT = (
 )
 
 
-def read_tagged(path):
-    """Reads sentences with a label for each word, one word a line.
+def read_tagged(path: PathLike) -> Sentences:
+    """Read sentences with a label for each word, from lines of one word each.
 
-    A line holds a word first and its label last, with TABs between, or spaces in a file
-    in which no line has a TAB; only beside TABs may a word hold spaces. A blank line
-    ends a sentence. Of a file whose name ends in `.conllu` or `.conllu.gz`, as those of
-    Universal Dependencies, the words and their parts of speech are read.
+    The first column of a line is the word, and the last is its label. Columns are
+    separated by TABs or, in a file without TABs, by spaces. Words may contain spaces
+    only in a file with TABs. A blank line ends a sentence. If the name of the file ends
+    in `.conllu` or `.conllu.gz`, the format of Universal Dependencies, the labels are
+    the parts of speech.
 
     Args:
-        path: The file, in UTF-8, which may be packed with gzip.
+        path: The file in UTF-8, which may be compressed with gzip.
 
     Returns:
         `(sentences, labels)`: two lists of lists of strings.
 
     Raises:
-        ValueError: The file cannot be read, is empty or in another encoding, or a line
-            has no word, no label, or no TAB although another one has.
+        ValueError: The file cannot be read, is empty or is not in UTF-8, or a line has
+            no word, no label, or no TAB although another line has one.
 
     Example:
 
@@ -46,7 +60,7 @@ def read_tagged(path):
     return (parse_conllu if is_conllu else parse)(text, path)
 
 
-def parse(text, where):
+def parse(text: str, where: PathLike) -> Sentences:
     separator = separator_of(text)
 
     def columns(line):
@@ -56,24 +70,27 @@ def parse(text, where):
     return sentences(text, where, columns)
 
 
-def parse_conllu(text, where):
+def parse_conllu(text: str, where: PathLike) -> Sentences:
     def word_and_tag(line):
         columns = line.split("\t")
         if line.startswith("#") or re.fullmatch(r"\d+[-.]\d+", columns[0]):
-            return None  # a comment; a contraction, 3-4, or an unspoken word, 3.1
+            return None  # a comment; a contraction, 3-4; an empty node, 3.1
         is_word = len(columns) == 10 and columns[0].isdecimal()
         return [columns[1], columns[3]] if is_word else [line]
 
     return sentences(text, where, word_and_tag)
 
 
-def sentences(text, where, split):
-    """Sentences and their labels.
+def sentences(
+    text: str, where: PathLike, split: Callable[[str], list[str] | None]
+) -> Sentences:
+    """Return sentences and their labels.
 
-    `split` gives the columns of a line, of which the first and the last are read, or
-    None for a line that says nothing.
+    `split` returns the columns of a line, of which the first and the last are used, or
+    None for a line to skip.
     """
-    words, labels = [[]], [[]]
+    words: list[list[str]] = [[]]
+    labels: list[list[str]] = [[]]
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             words.append([])
@@ -85,9 +102,9 @@ def sentences(text, where, split):
         word, label = columns[0].strip(), columns[-1].strip()
         if len(columns) < 2 or not word or not label:
             raise ValueError(
-                "A line must hold a word and its label, with TABs between them or, in "
-                "a file without TABs, spaces; or nothing between sentences. Received: "
-                f"line {number} of {where}: {line[:60]!r}."
+                "A line must hold a word and its label, separated by TABs or, in a "
+                "file without TABs, by spaces. Lines between sentences must be blank. "
+                f"Received: line {number} of {where}: {line[:60]!r}."
             )
         words[-1].append(word)
         labels[-1].append(label)
@@ -95,7 +112,9 @@ def sentences(text, where, split):
     return not_empty(words, "words with their labels", where), labels
 
 
-def load_atis(content):
+def load_atis(
+    content: Content,
+) -> dict[str, tuple[list[list[str]], list[list[str]], list[str]]]:
     folders = {"train": "train", "validation": "valid", "test": "test"}
     splits = {}
     for part, folder in folders.items():
@@ -111,7 +130,7 @@ def load_atis(content):
     return splits
 
 
-def load_english_ewt(content):
+def load_english_ewt(content: Content) -> dict[str, Sentences]:
     parts = {"train": "train", "validation": "dev", "test": "test"}
     return {
         part: parse_conllu(decoded(content(f"en_ewt-ud-{end}.conllu"), end), end)

@@ -1,6 +1,6 @@
-"""Pictures of what a model does: attention, training curves, highlighted texts.
+"""Plots: attention maps, training curves, highlighted texts and fan charts.
 
-Needs matplotlib: `pip install kseq[plots]`.
+They need matplotlib: `pip install kseq[plots]`.
 """
 
 from kseq.plots.attention import attention_heads, attention_heatmap

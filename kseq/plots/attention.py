@@ -1,7 +1,10 @@
-"""Attention maps: which source token each target token looked at.
+"""Attention maps: the weights of the source tokens for each target token.
 
 Axes in shape comments: T target tokens, S source tokens.
 """
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,27 +15,38 @@ from kseq.plots.figures import (
     require_matplotlib,
     visible,
 )
+from kseq.typing import TensorLike
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
-def attention_heatmap(weights, source_tokens, target_tokens, title=None, ax=None):
-    """Draws attention weights as a heat map, the source across, the target down.
+def attention_heatmap(
+    weights: TensorLike,
+    source_tokens: Sequence[str],
+    target_tokens: Sequence[str],
+    title: str | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Plot attention weights as a heat map, with source columns and target rows.
 
-    Spaces and control characters are made visible. A character that no installed font
-    has is written as its code point: install a font for its script, such as Noto Sans
+    Spaces and control characters are made visible. A character that is in no installed
+    font is shown as its code point. Install a font for its script, such as Noto Sans
     CJK for Korean, Chinese and Japanese.
 
     Args:
-        weights: `(T, S)`, what each target token paid attention to.
-        source_tokens: The S tokens that were read.
-        target_tokens: The T tokens that were written.
+        weights: `(T, S)`, the attention weights of each target token.
+        source_tokens: The S source tokens.
+        target_tokens: The T target tokens.
         title: Text above the map, or None.
-        ax: Matplotlib axes to draw on. None for a new figure of a fitting size.
+        ax: Matplotlib axes to draw on. None for a new figure of suitable size.
 
     Returns:
-        The axes; `axes.figure.savefig("attention.png")` writes the picture.
+        The axes. Save the image by `axes.figure.savefig("attention.png")`.
 
     Raises:
-        ValueError: The tokens do not fit the shape of the weights.
+        ValueError: The number of tokens does not match the shape of the weights.
         ImportError: matplotlib is not installed.
 
     Example:
@@ -49,7 +63,7 @@ def attention_heatmap(weights, source_tokens, target_tokens, title=None, ax=None
         raise ValueError(
             "`weights` must have one row for each target token and one column for each "
             f"source token. Received: weights of shape {weights.shape}, {rows} target "
-            f"tokens and {columns} source tokens. Cut off what is padding."
+            f"tokens and {columns} source tokens. Remove the weights of padding."
         )
     labels = [visible(token) for token in (*target_tokens, *source_tokens)]
     fonts, labels = drawable([*labels, title or ""])
@@ -59,9 +73,9 @@ def attention_heatmap(weights, source_tokens, target_tokens, title=None, ax=None
     cell = min(0.36, 10 / max(shape))  # inches
     size = min(10, 38 * cell)  # points
     is_new = ax is None
-    ax = new_figure().subplots() if is_new else ax
-    text = {"parse_math": False, "fontfamily": fonts}
-    turn = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"}
+    ax = new_figure().subplots() if ax is None else ax
+    text: dict[str, Any] = {"parse_math": False, "fontfamily": fonts}
+    turn: dict[str, Any] = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"}
     image = ax.imshow(weights, cmap="magma_r", vmin=0, vmax=weights.max() or 1)
     ax.set_xticks(
         range(columns), across, size=size, **text, **({} if is_short else turn)
@@ -73,7 +87,7 @@ def attention_heatmap(weights, source_tokens, target_tokens, title=None, ax=None
     ax.tick_params(labeltop=True, labelbottom=False)
     ax.grid(which="minor", color="white", linewidth=3 * cell)
     ax.spines[:].set_visible(False)
-    place = ax.inset_axes([1 + 0.4 / columns, 0, 0.4 / columns, 1])
+    place = ax.inset_axes((1 + 0.4 / columns, 0, 0.4 / columns, 1))
     bar = ax.figure.colorbar(image, cax=place)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, labelcolor="0.4")
@@ -84,21 +98,28 @@ def attention_heatmap(weights, source_tokens, target_tokens, title=None, ax=None
     return ax
 
 
-def attention_heads(weights, source_tokens, target_tokens, title=None, columns=4):
-    """Draws the attention of several heads side by side, a heat map for each.
+def attention_heads(
+    weights: TensorLike,
+    source_tokens: Sequence[str],
+    target_tokens: Sequence[str],
+    title: str | None = None,
+    columns: int = 4,
+) -> "Figure":
+    """Plot the attention weights of several heads side by side, one heat map each.
 
     Args:
-        weights: `(H, T, S)`, what each target token paid attention to, by head.
-        source_tokens: The S tokens that were read.
-        target_tokens: The T tokens that were written.
+        weights: `(H, T, S)`, the attention weights of each target token, by head.
+        source_tokens: The S source tokens.
+        target_tokens: The T target tokens.
         title: Text above all maps, or None.
-        columns: Most maps in a row.
+        columns: Maximum number of maps in a row.
 
     Returns:
-        The figure; `figure.savefig("heads.png")` writes the picture.
+        The figure. Save it by `figure.savefig("heads.png")`.
 
     Raises:
-        ValueError: The tokens do not fit the shape of the weights.
+        ValueError: The weights do not have three axes, or the number of tokens does not
+            match their shape.
         ImportError: matplotlib is not installed.
 
     Example:
@@ -114,14 +135,14 @@ def attention_heads(weights, source_tokens, target_tokens, title=None, columns=4
     if weights.ndim != 3 or not len(weights):
         raise ValueError(
             "`weights` must have three axes, (heads, target, source). Received: "
-            f"weights of shape {weights.shape}. One head has `weights[None]`."
+            f"weights of shape {weights.shape}. For one head pass `weights[None]`."
         )
     columns = min(columns, len(weights))
     rows = -(-len(weights) // columns)
     cell = min(0.22, 8 / max(weights.shape[1:]))  # inches
     width, height = (cell * n + 1.3 for n in (len(source_tokens), len(target_tokens)))
     figure = new_figure(figsize=(columns * width, rows * height), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title or "")
     for head, head_weights in enumerate(weights):
         ax = figure.add_subplot(rows, columns, head + 1)
         name = f"head {head + 1}" if len(weights) > 1 else None

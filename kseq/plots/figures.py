@@ -1,10 +1,16 @@
-"""What every plot needs: matplotlib, a figure, and labels that can be drawn."""
+"""Figures, fonts and labels for all plots."""
 
 import functools
 import importlib.util
 import pathlib
 import unicodedata
 import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BASE_FONT = "DejaVu Sans"  # comes with matplotlib
 PREFERRED_FONTS = (
@@ -20,8 +26,8 @@ NO_TEXT_FONTS = ("Last Resort", "STIX", "cm", "Noto Color", "Apple Color")
 SPACE, DOTTED_CIRCLE = "\N{OPEN BOX}", "\N{DOTTED CIRCLE}"
 
 
-def require_matplotlib():
-    """Fails early, and says what to install."""
+def require_matplotlib() -> None:
+    """Raise an error with an install command if matplotlib is missing."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
@@ -30,34 +36,33 @@ def require_matplotlib():
         ) from error
 
 
-def new_figure(**options):
-    """A figure of its own: no display, no state of pyplot."""
+def new_figure(**options: Any) -> "Figure":
+    """Return a new figure without a display and without the state of pyplot."""
     from matplotlib.figure import Figure
 
     return Figure(dpi=150, **options)
 
 
-def fit_figure(ax, width, height, margin=0.1):
-    """Gives axes a size in inches, and their figure the size that shows all of them."""
-    figure = ax.figure
+def fit_figure(ax: "Axes", width: float, height: float, margin: float = 0.1) -> None:
+    """Set the size of axes in inches, and fit the figure around them."""
+    figure: Any = ax.figure  # not a subfigure
     figure.set_size_inches(width, height)
-    ax.set_position([0, 0, 1, 1])
-    box = (
-        ax.get_tightbbox().transformed(figure.dpi_scale_trans.inverted()).padded(margin)
-    )
+    ax.set_position((0, 0, 1, 1))
+    bounds: Any = ax.get_tightbbox()
+    box = bounds.transformed(figure.dpi_scale_trans.inverted()).padded(margin)
     figure.set_size_inches(box.width, box.height)
     ax.set_position(
-        [
+        (
             -box.x0 / box.width,
             -box.y0 / box.height,
             width / box.width,
             height / box.height,
-        ]
+        )
     )
 
 
-def visible(token):
-    """A token in which spaces, control characters and lone accents can be seen."""
+def visible(token: str) -> str:
+    """Return a token with visible spaces, control characters and single accents."""
     if token and unicodedata.combining(token[0]):
         token = DOTTED_CIRCLE + token
     return "".join(
@@ -66,17 +71,17 @@ def visible(token):
     )
 
 
-def legible(figure):
-    """Gives the texts of a figure fonts that have their characters, Korean ones too.
+def legible(figure: "Figure") -> "Figure":
+    """Set fonts that have all characters in the texts of a figure, such as Korean.
 
-    A dollar sign is then a dollar sign, and no formula. Call it on a figure of your own
-    when it is ready; those of `kseq.plots` are legible.
+    Dollar signs are shown as they are and do not start a formula. Call this function on
+    your own figure when it is complete. The figures of `kseq.plots` do not need it.
 
     Args:
         figure: A `matplotlib.figure.Figure`.
 
     Returns:
-        The figure.
+        The same figure.
 
     Example:
 
@@ -97,12 +102,12 @@ def legible(figure):
     return figure
 
 
-def drawable(texts):
-    """Finds fonts for the texts.
+def drawable(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Find fonts for texts.
 
     Returns:
-        The font families, and the texts with a code point, such as U+D55C, in place of
-        each character that no installed font has, of which a warning tells.
+        The font families, and the texts. A character that is in no installed font is
+        replaced by its code point, such as U+D55C, with a warning.
     """
     import matplotlib
 
@@ -116,8 +121,8 @@ def drawable(texts):
     if lacking:
         some = "".join(sorted(lacking)[:10])
         warnings.warn(
-            f"No installed font has {some!r}, so code points are drawn. Install a font "
-            "that has, such as Noto Sans CJK, and delete matplotlib's cache in "
+            f"No installed font has {some!r}, so code points are shown. Install a font "
+            "that has them, such as Noto Sans CJK, and delete matplotlib's cache in "
             f"{matplotlib.get_cachedir()}.",
             stacklevel=3,
         )
@@ -125,8 +130,8 @@ def drawable(texts):
     return families, ["".join(points.get(c, c) for c in text) for text in texts]
 
 
-def installed_fonts():
-    """Font families for text, the preferred ones first, with a file of each."""
+def installed_fonts() -> dict[str, str]:
+    """Return the font families for text with a file of each, preferred ones first."""
     from matplotlib import font_manager
 
     manager = font_manager.fontManager
@@ -140,18 +145,18 @@ def installed_fonts():
 
 
 @functools.cache
-def packaged_hangul():
-    """The file of NanumGothic that `kseq[plots]` brings with it, or None."""
+def packaged_hangul() -> str | None:
+    """Return the file of NanumGothic that `kseq[plots]` installs, or None."""
     package = importlib.util.find_spec("koreanize_matplotlib")  # is not imported
     if package is None:
         return None
-    [folder] = package.submodule_search_locations
+    [folder] = list(package.submodule_search_locations or ())
     return str(pathlib.Path(folder, "fonts", "NanumGothic.ttf"))
 
 
 @functools.cache
-def characters(file):
-    """The characters that a font file can draw."""
+def characters(file: str) -> frozenset[str]:
+    """Return the characters of a font file."""
     from matplotlib import font_manager
 
     try:

@@ -1,32 +1,46 @@
-"""Highlighted texts: which words a model has read."""
+"""Highlighted texts: the weight of each word as its colour."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kseq.plots.figures import drawable, new_figure, require_matplotlib, visible
+from kseq.typing import TensorLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WIDTH, LINE, GAP, MARGIN = 9.0, 0.3, 0.09, 0.15  # inches
 SIZE, TITLE_SIZE = 11, 9  # points
-CAPTION = "The darker a word, the more it was read."
+CAPTION = "Darker words have a higher weight."
 
 
-def highlighted_texts(texts, weights, titles=None, caption=CAPTION):
-    """Draws texts whose tokens are the darker, the more a model has read them.
+def highlighted_texts(
+    texts: Sequence[Sequence[str]],
+    weights: Sequence[TensorLike],
+    titles: Sequence[str] | None = None,
+    caption: str | None = CAPTION,
+) -> "Figure":
+    """Plot texts with tokens that are darker the higher their weight is.
 
-    The colours of a text span from nothing to its own largest weight.
+    The colours of each text range from 0 to its own highest weight.
 
     Args:
         texts: List of texts, each a list of its tokens.
-        weights: For each text the weights of its tokens, none negative, such as
-            `kseq.layers.AttentionPooling` returns with `return_attention_scores=True`.
-        titles: A line above each text, such as what the model called it. None for none.
-        caption: A line below all texts that says what the colours mean. None for none.
+        weights: For each text the non-negative weights of its tokens, such as those
+            that `kseq.layers.AttentionPooling` returns with
+            `return_attention_scores=True`.
+        titles: A line above each text, such as the predicted class, or None.
+        caption: A line below all texts that explains the colours, or None.
 
     Returns:
-        The figure; `figure.savefig("words.png")` writes the picture.
+        The figure. Save it by `figure.savefig("words.png")`.
 
     Raises:
-        ValueError: There are no texts, or not as many weights as tokens or titles as
-            texts, or a weight is negative or no number.
+        ValueError: There are no texts, the number of weights differs from that of the
+            tokens, the number of titles differs from that of the texts, or a weight is
+            negative or NaN.
         ImportError: matplotlib is not installed.
 
     Example:
@@ -34,7 +48,7 @@ def highlighted_texts(texts, weights, titles=None, caption=CAPTION):
     >>> from kseq.plots import highlighted_texts
     >>> figure = highlighted_texts([["what", "a", "joy"]], [[0.1, 0.0, 0.9]], ["good"])
     >>> [text.get_text() for text in figure.texts]
-    ['good', 'what', 'a', 'joy', 'The darker a word, the more it was read.']
+    ['good', 'what', 'a', 'joy', 'Darker words have a higher weight.']
     """
     require_matplotlib()
     from matplotlib import colormaps
@@ -46,7 +60,8 @@ def highlighted_texts(texts, weights, titles=None, caption=CAPTION):
     renderer = FigureCanvasAgg(figure).get_renderer()
     words = [visible(token) for tokens in texts for token in tokens]
     fonts, labels = drawable([*words, *titles, caption or ""])
-    words, titles, caption = iter(labels), labels[len(words) : -1], labels[-1]
+    titles, caption = labels[len(words) : -1], labels[-1]
+    remaining = iter(labels)
     colors = colormaps["magma_r"]
 
     def write(word, **options):
@@ -65,7 +80,7 @@ def highlighted_texts(texts, weights, titles=None, caption=CAPTION):
         row = row / (row.max(initial=0) or 1)
         for shade in 0.75 * row:
             text = write(
-                next(words),
+                next(remaining),
                 size=SIZE,
                 color="white" if shade > 0.4 else "black",
                 bbox={"facecolor": colors(shade), "lw": 0, "pad": 2},
@@ -87,8 +102,10 @@ def highlighted_texts(texts, weights, titles=None, caption=CAPTION):
     return figure
 
 
-def _checked(texts, weights, titles):
-    """The weights as arrays, if they fit."""
+def _checked(
+    texts: Sequence[Sequence[str]], weights: Sequence[TensorLike], titles: Sequence[str]
+) -> list[np.ndarray]:
+    """Return the weights as arrays. Raise unless they fit the texts and titles."""
     rows = [np.asarray(row, "float64") for row in weights]
     lengths = [len(tokens) for tokens in texts]
     if not texts or [row.shape for row in rows] != [(n,) for n in lengths]:
@@ -102,5 +119,9 @@ def _checked(texts, weights, titles):
             f"{len(texts)} texts."
         )
     if any(not (row >= 0).all() for row in rows):
-        raise ValueError("`weights` must be numbers from 0 on. Received: another.")
+        lowest = min(row.min(initial=0.0) for row in rows)
+        raise ValueError(
+            "`weights` must be numbers of at least 0. Received: weights with a minimum "
+            f"of {lowest:g}."
+        )
     return rows

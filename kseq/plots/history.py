@@ -1,23 +1,34 @@
-"""Training curves: what `fit` wrote down, epoch by epoch."""
+"""Training curves: the history of `fit` by epoch."""
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from kseq.plots.figures import new_figure, require_matplotlib
+
+if TYPE_CHECKING:
+    import keras
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TRAINING, VALIDATION = "#51127c", "#f1605d"
 MOST_COLUMNS = 3
 
 
-def training_curve(history, metrics=None, figure=None):
-    """Draws the loss and each further metric by epoch, a panel for each.
+def training_curve(
+    history: "keras.callbacks.History | dict[str, list[float]]",
+    metrics: Sequence[str] | None = None,
+    figure: "Figure | None" = None,
+) -> "Figure":
+    """Plot the loss and each metric by epoch, one panel each.
 
     Args:
-        history: What `fit` returns, or its dictionary.
+        history: The `History` that `fit` returns, or its dictionary.
         metrics: Names of the panels, such as `["loss", "accuracy"]`. None for all.
-        figure: Matplotlib figure to draw on. None for a new one of a fitting size.
+        figure: Matplotlib figure to draw on. None for a new one of suitable size.
 
     Returns:
-        The figure; `figure.savefig("history.png")` writes the picture.
+        The figure. Save it by `figure.savefig("history.png")`.
 
     Raises:
         ValueError: The history is empty, or a metric is not in it.
@@ -39,8 +50,8 @@ def training_curve(history, metrics=None, figure=None):
     unknown = [name for name in metrics if name not in names]
     if unknown or not metrics or not len(values[metrics[0]]):
         raise ValueError(
-            "`metrics` must name at least one metric of a history with one epoch or "
-            f"more. Received: metrics={metrics}; the history has {names}."
+            "`metrics` must name at least one metric of a history of at least one "
+            f"epoch. Received: metrics={metrics}; the history has {names}."
         )
     epochs = [epoch + 1 for epoch in getattr(history, "epoch", ())]
     epochs = epochs or list(range(1, len(values[metrics[0]]) + 1))
@@ -68,8 +79,10 @@ def training_curve(history, metrics=None, figure=None):
     return figure
 
 
-def draw(ax, epochs, values, label, color):
-    """One line; with `validation_freq` it has a value for every so many epochs."""
+def draw(
+    ax: "Axes", epochs: Sequence[int], values: Sequence[float], label: str, color: str
+) -> None:
+    """Draw a line. With `validation_freq` it has values for some epochs only."""
     step = max(1, len(epochs) // len(values))
     epochs = epochs[step - 1 :: step][: len(values)]
     marker = "o" if len(values) <= 30 else None

@@ -29,8 +29,8 @@ ADVICE = {
     ),
     "a file in UTF-16": (
         lambda: read("good".encode("utf-16-le")),
-        "Is the file in UTF-16, or no text? Convert it to UTF-8: iconv -f UTF-16 -t "
-        "UTF-8 'my own.txt' > 'my own.txt.utf8'.",
+        "If the file is in UTF-16, convert it to UTF-8: iconv -f UTF-16 -t UTF-8 "
+        "'my own.txt' > 'my own.txt.utf8'.",
         lambda: read("good 좋다".encode("utf-16-le"), "UTF-16"),
     ),
 }

@@ -133,17 +133,17 @@ ADVICE = {
     ),
     "a folder without captions": (
         lambda: read_pictures(captions=None),
-        "Write one line for each picture there, such as `heart.png TAB a red heart`.",
+        "Write one line for each picture, such as `heart.png TAB a red heart`.",
         lambda: read_pictures("heart.png\ta red heart"),
     ),
     "a picture of one row": (
         lambda: read_one(Image.new("RGB", (99, 1))),
-        "Cut it.",
+        "Crop it.",
         lambda: read_one(Image.new("RGB", (99, 1)).crop((0, 0, 9, 1))),
     ),
     "white on nothing": (
         lambda: read_one(WHITE_ON_NOTHING),
-        "Leave it out, or put what it shows on another colour.",
+        "Leave it out, or give it a background of another colour.",
         lambda: read_one(
             Image.alpha_composite(Image.new("RGBA", (2, 1), "red"), WHITE_ON_NOTHING)
         ),

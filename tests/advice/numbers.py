@@ -263,7 +263,7 @@ ADVICE = {
     ),
     "a fan of many series": (
         lambda: fan_chart(DRAWS),
-        "Of the first row's first feature they are `forecast.draws[0, :, :, 0]`.",
+        "For the first feature of the first series pass `forecast.draws[0, :, :, 0]`.",
         lambda: fan_chart(gaussian().draws[0, :, :, 0]),
     ),
     "a fan in percent": (

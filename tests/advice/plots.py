@@ -9,12 +9,12 @@ SOURCE, TARGET = ["a", "b", "c"], ["X", "Y"]
 ADVICE = {
     "the weights of padding": (
         lambda: attention_heatmap(WEIGHTS, SOURCE, TARGET),
-        "Cut off what is padding.",
+        "Remove the weights of padding.",
         lambda: attention_heatmap(WEIGHTS[:, :3], SOURCE, TARGET),
     ),
     "the weights of one head": (
         lambda: attention_heads(WEIGHTS[:, :3], SOURCE, TARGET),
-        "One head has `weights[None]`.",
+        "For one head pass `weights[None]`.",
         lambda: attention_heads(WEIGHTS[:, :3][None], SOURCE, TARGET),
     ),
 }

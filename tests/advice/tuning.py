@@ -222,8 +222,8 @@ ADVICE = {
     ),
     "the address of a cluster": (
         lambda: try_one(executor="tcp://127.0.0.1:8786"),
-        "Pass distributed.Client(address), or put another engine into an Executor, of "
-        "which `submit` alone is used.",
+        "Pass distributed.Client(address), or wrap another engine in an Executor with "
+        "a method `submit`.",
         lambda: run_on(Own()),
     ),
     "a directory that workers do not have": (

@@ -97,7 +97,7 @@ def test_a_connection_that_breaks_leaves_nothing_and_the_next_load_begins_anew(
     toy, server
 ):
     server.answers["/reviews.txt"] = GOOD[:7], len(GOOD)
-    with pytest.raises(OSError, match="7 of 26 bytes came"):
+    with pytest.raises(OSError, match="7 of 26 bytes received"):
         datasets.load("toy")
     assert everything_in(toy.parents[2]) == []
     server.answers["/reviews.txt"] = GOOD, len(GOOD)
@@ -193,14 +193,14 @@ def test_a_truncated_file_in_a_folder_is_named(toy, tmp_path, end, content):
 
 
 def test_a_folder_that_lacks_the_set_is_named(toy, server, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="Received: nowhere, which is no folder"):
+    with pytest.raises(ValueError, match="Received: nowhere, which is not a folder"):
         datasets.load("toy", "nowhere")
-    with pytest.raises(ValueError, match="'toy' must lie in .*without reviews.txt"):
+    with pytest.raises(ValueError, match="'toy' must be in .*without reviews.txt"):
         datasets.load("toy", tmp_path)
     monkeypatch.setenv("KSEQ_DATA_DIR", str(tmp_path))  # it may have other sets
     assert datasets.load("toy") == LINES
     (tmp_path / "toy").mkdir()
-    with pytest.raises(ValueError, match="Get it from .*/reviews.txt, or leave out"):
+    with pytest.raises(ValueError, match="from .*/reviews.txt, or use no folder"):
         datasets.load("toy")
     (tmp_path / "toy" / "reviews.txt").write_bytes(GOOD)
     assert datasets.load("toy") == datasets.load("toy", tmp_path) == LINES

@@ -53,7 +53,7 @@ def test_a_set_without_an_address_says_where_its_files_go(tmp_path, monkeypatch)
     ):
         datasets.load("emoji")
     (tmp_path / "emoji").mkdir()
-    with pytest.raises(ValueError, match="emoji.tsv.*into its folder emoji"):
+    with pytest.raises(ValueError, match="emoji.tsv.*into its subfolder emoji"):
         datasets.load("emoji", directory=tmp_path)
 
 
@@ -84,7 +84,7 @@ def test_letters_of_a_name_may_be_composed_or_not(tmp_path):
     (tmp_path / "captions.tsv").write_text("하.png\t빨강\n하.png\tred\n", "utf-8")
     pictures, captions = datasets.read_pictures(tmp_path, size=2)
     assert captions == ["빨강", "red"] and (pictures == [255, 0, 0]).all()
-    with pytest.raises(ValueError, match="3 lines or more. Received: 2"):
+    with pytest.raises(ValueError, match="at least 3 lines. Received: 2"):
         datasets.read_pictures(tmp_path, at_least=3)
 
 
@@ -103,7 +103,7 @@ def grey(numbers, kind):
     "picture, message",
     [
         (Image.new("RGB", (1000, 1), "red"), "of 1000 x 1"),
-        (grey([0, 4095], "uint16"), "black, 4095 of 65535"),
+        (grey([0, 4095], "uint16"), "black, with a maximum of 4095 of 65535"),
         (grey([0, np.nan], "float32"), "from nan to nan"),
         (grey([-1, 1], "float32"), "from -1 to 1"),
         (
@@ -130,7 +130,7 @@ def test_floats_up_to_255_are_grey(tmp_path):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("captions.tsv", b"", "must hold lines `file TAB caption`"),
+        ("captions.tsv", b"", "must hold lines of `file TAB caption`"),
         ("captions.tsv", b"red.png a heart\n", "line 1 of .*red.png a heart"),
         ("captions.tsv", b"red.png\tred\nblue.png\t \n", "line 2"),
         ("captions.tsv", b"red.png\tred\nblue.png\tblue\n", "line 2 of.*blue.png"),

@@ -242,7 +242,7 @@ def test_words_are_the_darker_the_larger_their_weight():
     a, b, c = (sum(text.get_bbox_patch().get_facecolor()[:3]) for text in words)
     assert a > c > b
     assert [text.get_color() for text in words] == ["black", "white", "black"]
-    assert caption.get_text() == "The darker a word, the more it was read."
+    assert caption.get_text() == "Darker words have a higher weight."
 
 
 def test_a_long_text_goes_on_in_the_next_line_within_the_picture():
@@ -274,8 +274,8 @@ def test_a_text_without_any_weight_is_drawn(base_font_only):
     [
         ([[1.0, 2.0, 3.0]], None, "one number for each token"),
         ([[1.0, 2.0], [1.0]], None, "one number for each token"),
-        ([[1.0, -2.0]], None, "numbers from 0 on"),
-        ([[1.0, float("nan")]], None, "numbers from 0 on"),
+        ([[1.0, -2.0]], None, "numbers of at least 0"),
+        ([[1.0, float("nan")]], None, "numbers of at least 0"),
         ([[1.0, 2.0]], ["a", "b"], "`titles` must be one for each text"),
     ],
 )
@@ -304,7 +304,7 @@ def test_a_fan_has_a_band_for_each_level_around_the_median():
     lines = {line.get_label(): line.get_xydata() for line in ax.lines}
     np.testing.assert_array_equal(lines["seen"][:, 0], [-4, -3, -2, -1])
     np.testing.assert_array_equal(lines["seen"][:, 1], np.arange(4))
-    np.testing.assert_array_equal(lines["what came"][:, 1], np.zeros(6))
+    np.testing.assert_array_equal(lines["truth"][:, 1], np.zeros(6))
     np.testing.assert_allclose(lines["median"][:, 1], np.median(draws, axis=0))
     bands = {band.get_label(): band.get_paths()[0].vertices for band in ax.collections}
     assert list(bands) == ["80 %", "50 %"]

@@ -157,7 +157,7 @@ def test_wrong_arguments_are_refused(recipe, arguments, capsys):
 
 
 def test_a_folder_without_the_data_is_named(recipe, tmp_path):
-    with pytest.raises(SystemExit, match="must lie in"):
+    with pytest.raises(SystemExit, match="must be in"):
         recipe.main(["--data", str(tmp_path)])
 
 

@@ -175,7 +175,7 @@ def test_pictures_are_judged_by_the_nearest_real_one(recipe):
             "a.png\tx\n" + "".join(f"red8.png\t{i}\n" for i in range(20)),
             "line 1 of .*a.png",
         ),
-        ("red8.png\tx\nred8.png\ty\n", "20 lines or more"),
+        ("red8.png\tx\nred8.png\ty\n", "at least 20 lines"),
         ("".join(f"red8.png\t{i}\n" for i in range(20)), "pictures that differ"),
     ],
 )

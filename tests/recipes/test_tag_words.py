@@ -204,7 +204,7 @@ def test_a_bad_file_is_named_before_anything_is_done(
 def test_a_missing_file_and_a_missing_data_set_are_named(recipe, files, tmp_path):
     with pytest.raises(SystemExit, match="nowhere.txt"):
         recipe.main([*files, "--test", "nowhere.txt"])
-    with pytest.raises(SystemExit, match="'atis' must lie in"):
+    with pytest.raises(SystemExit, match="'atis' must be in"):
         recipe.main(["--data", str(tmp_path)])
 
 

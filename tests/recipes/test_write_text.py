@@ -197,7 +197,7 @@ def test_control_c_ends_training_and_keeps_the_best_model(text, tmp_path):
 
 
 def test_a_folder_without_the_data_is_named(recipe, tmp_path):
-    with pytest.raises(SystemExit, match="must lie in"):
+    with pytest.raises(SystemExit, match="must be in"):
         recipe.main(["--data", str(tmp_path)])
 
 
