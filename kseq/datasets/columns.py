@@ -68,7 +68,7 @@ def parse(text: str, where: PathLike) -> tuple[np.ndarray, list[str]]:
     names, steps = [name.strip() for name in header[first:]], []
     if not names or not all(names) or None not in map(number, names):
         raise ValueError(
-            "The first line must name the columns, separated by commas. "
+            "The first line must name the columns with commas between them. "
             f"Received: {where}, which begins with {','.join(header)[:60]!r}, "
             f"{','.join(lines[0][1])[:60]!r}."
         )

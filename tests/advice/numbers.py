@@ -268,7 +268,7 @@ ADVICE = {
     ),
     "a fan in percent": (
         lambda: fan_chart(DRAWS[0, :, :, 0], levels=(50, 90)),
-        "Ninety percent are 0.9.",
+        "For 90 percent pass 0.9.",
         lambda: fan_chart(DRAWS[0, :, :, 0], levels=(0.5, 0.9)),
     ),
 }

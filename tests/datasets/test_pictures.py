@@ -108,7 +108,7 @@ def grey(numbers, kind):
         (grey([-1, 1], "float32"), "from -1 to 1"),
         (
             Image.fromarray(np.array([[[255] * 3 + [x] for x in (0, 255)]], "uint8")),
-            "one colour",
+            "single colour",
         ),
     ],
 )
