@@ -15,8 +15,7 @@ from keras import ops
 
 from kseq.layers import backends
 from kseq.layers.backends import matmul
-from kseq.layers.recurrent.formula_loop import read, rows, write
-from kseq.layers.recurrent.layers import fill_up
+from kseq.layers.recurrent.steps import fill_up, read, rows, write
 
 # Fewer labels are not worth what XLA takes to compile for each shape of a batch.
 SMALLEST_LABELS = 8

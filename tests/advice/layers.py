@@ -194,9 +194,9 @@ class OwnAttention(keras.layers.Layer):
 
 
 UNROLLED = (
-    "Build the layer with `unroll=True`, which leaves its loop to Keras, over a length "
-    "that is known, or `keras.layers.RNN(keras.layers.GRUCell(64))`; give a "
-    "`RecurrentEncoder` or `RecurrentDecoder` such a cell."
+    "Build the layer with `unroll=True` and a known length, so that Keras runs its "
+    "loop, or use `keras.layers.RNN(keras.layers.GRUCell(64))`. Pass such a cell to a "
+    "`RecurrentEncoder` or `RecurrentDecoder`."
 )
 ADVICE = {
     "an alignment of words": (
@@ -237,17 +237,17 @@ ADVICE = {
     ),
     "a layer in place of a cell": (
         lambda: RNN(Zoneout(keras.layers.LSTMCell(U)))(MEMORY),
-        "Take it in place of `RNN`.",
+        "Use it in place of `RNN`.",
         lambda: Zoneout(keras.layers.LSTMCell(U))(MEMORY),
     ),
     "a sequence without steps": (
         lambda: GRU(U)(MEMORY[:, :0]),
-        "A step that is masked is skipped, so pad what is empty.",
+        "Pad empty sequences with masked steps, which are skipped.",
         lambda: GRU(U)(MEMORY[:, :1], mask=np.zeros((B, 1), "bool")),
     ),
     "a decoder without steps": (
         lambda: RecurrentDecoder("gru", U)(MEMORY[:, :0]),
-        "A step that is masked is skipped, so pad what is empty.",
+        "Pad empty sequences with masked steps, which are skipped.",
         lambda: RecurrentDecoder("gru", U)(
             MEMORY[:, :1], inputs_mask=np.zeros((B, 1), "bool")
         ),
@@ -316,13 +316,13 @@ ADVICE = {
     ),
     "both directions of no recurrent layer": (
         lambda: Bidirectional(keras.layers.Dense(U)),
-        "Pass for example `keras.layers.GRU(64, return_sequences=True)`.",
+        "Pass, for example, `keras.layers.GRU(64, return_sequences=True)`.",
         lambda: Bidirectional(keras.layers.GRU(64, return_sequences=True))(INPUTS),
     ),
     "both directions of the last step": (
         lambda: Bidirectional(keras.layers.GRU(U)),
-        "Build it with `return_sequences=True`; the last states come with "
-        "`return_state=True`.",
+        "Build it with `return_sequences=True`, and with `return_state=True` for the "
+        "final states.",
         lambda: Bidirectional(
             keras.layers.GRU(U, return_sequences=True, return_state=True)
         )(INPUTS)[1],
@@ -337,40 +337,40 @@ ADVICE = {
     ),
     "a state as it is": (
         lambda: decode("gru", STATE),
-        "Wrap them: `initial_state=[[initial_state]]`.",
+        "Use `initial_state=[[initial_state]]`.",
         lambda: decode("gru", [[STATE]]),
     ),
     "the states of one layer": (
         lambda: decode("lstm", [STATE, STATE]),
-        "Wrap them: `initial_state=[initial_state]`.",
+        "Use `initial_state=[initial_state]`.",
         lambda: decode("lstm", [[STATE, STATE]]),
     ),
     "the implementation of a cell": (
         lambda: LayerNormGRUCell(U, implementation=1),
-        "Leave it out.",
+        "Omit it.",
         lambda: RecurrentEncoder(LayerNormGRUCell(U))(INPUTS),
     ),
     "a layer as a cell": (
         lambda: RecurrentEncoder(keras.layers.LSTM(U)),
-        "Pass for example `keras.layers.LSTMCell(64)`.",
+        "Pass, for example, `keras.layers.LSTMCell(64)`.",
         lambda: RecurrentEncoder(keras.layers.LSTMCell(64))(INPUTS),
     ),
     "stacked cells": (
         lambda: RecurrentEncoder(
             keras.layers.StackedRNNCells([keras.layers.GRUCell(U) for _ in range(2)])
         ),
-        "Give one of them and `num_layers=2`.",
+        "Pass a single cell and `num_layers=2`.",
         lambda: RecurrentEncoder(keras.layers.GRUCell(U), num_layers=2)(INPUTS),
     ),
     "units beside a cell": (
         lambda: RecurrentEncoder(keras.layers.GRUCell(U), 7),
-        "Leave `units` out.",
+        "Omit `units`.",
         lambda: RecurrentEncoder(keras.layers.GRUCell(U))(INPUTS),
     ),
     "states of another cell": (
         lambda: GRU(U)(INPUTS, initial_state=[STATE, STATE]),
-        "A layer of the same cell with `return_state=True` returns its last states "
-        "after the output.",
+        "A layer with the same cell and `return_state=True` returns such states after "
+        "its output.",
         lambda: GRU(U)(INPUTS, initial_state=last_states()),
     ),
     "sequences of classes": (
@@ -466,7 +466,7 @@ ADVICE = {
     ),
     "recurrent dropout beside a cell": (
         lambda: RecurrentEncoder(keras.layers.GRUCell(U), recurrent_dropout=0.1),
-        "Give it to the cell.",
+        "Pass it to the cell.",
         lambda: RecurrentEncoder(keras.layers.GRUCell(U, recurrent_dropout=0.1))(
             INPUTS, training=True
         ),
@@ -497,7 +497,7 @@ ADVICE = {
     ),
     "attention without a memory": (
         lambda: recurrent_decoder()(INPUTS),
-        "Build a language model with `attention=None`.",
+        "Use `attention=None` for a language model.",
         lambda: recurrent_decoder(attention=None)(INPUTS),
     ),
     "cross-attention without a memory": (
@@ -507,7 +507,7 @@ ADVICE = {
     ),
     "one zoneout of many cells": (
         lambda: Zoneout([keras.layers.LSTMCell(U)] * 2),
-        "Take one layer for each, `Zoneout(cell, return_sequences=True)`, or "
+        "Use one layer for each cell, `Zoneout(cell, return_sequences=True)`, or "
         '`RecurrentEncoder("lstm", 64, 2, zoneout=0.1)`.',
         lambda: (
             RecurrentEncoder("lstm", 64, 2, zoneout=0.1)(INPUTS, training=True),

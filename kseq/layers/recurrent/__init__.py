@@ -1,1 +1,1 @@
-"""Recurrent layers: cells, encoder and decoder, and the loops that run them fast."""
+"""Recurrent layers: cells, encoder, decoder, and the fast loops that run them."""

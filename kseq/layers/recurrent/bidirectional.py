@@ -1,7 +1,10 @@
-"""Reading a sequence from both ends, with states that a decoder can take.
+"""Bidirectional recurrent layer whose states fit a decoder.
 
 Axes in shape comments: B batch, S steps, D features, U units.
 """
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
 import keras
 from keras import ops
@@ -10,6 +13,7 @@ from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.initializers import reseeded
 from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.validation import one_of, sequence_shape
+from kseq.typing import Config, Shape, Tensor, Tree
 
 MERGES = {
     "concat": lambda forward, backward: ops.concatenate([forward, backward], axis=-1),
@@ -21,18 +25,18 @@ MERGES = {
 
 @keras.saving.register_keras_serializable(package="kseq")
 class Bidirectional(Composite):
-    """Runs a recurrent layer in both directions and merges outputs and states.
+    """A recurrent layer run in both directions, with merged outputs and states.
 
-    Unlike `keras.layers.Bidirectional`, which returns the states of the directions
-    apart, it merges them like the outputs. So it hands over as many states as the
-    layer has, in the form that a decoder takes. At masked steps the output repeats the
-    last state; with `zero_output_for_mask=True` on the layer it is zero, as Keras'
-    always is.
+    `keras.layers.Bidirectional` returns the states of each direction separately. This
+    layer merges them like the outputs, so it returns as many states as the wrapped
+    layer, in the form that a decoder takes. At masked steps the output repeats the last
+    state; with `zero_output_for_mask=True` on the layer it is zero, as it always is in
+    Keras' layer.
 
     Args:
         layer: A `keras.layers.RNN`, `LSTM`, `GRU` or `SimpleRNN` that runs forwards
             and has `return_sequences=True`. It becomes the forward direction; a copy
-            reads backwards.
+            of it becomes the backward direction.
         merge_mode: `"concat"`, `"sum"`, `"mul"` or `"ave"` (the mean).
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
@@ -40,19 +44,19 @@ class Bidirectional(Composite):
         sequences: `(B, S, D)`.
         mask: Boolean `(B, S)`; masked steps are skipped in both directions. Defaults
             to the Keras mask of `sequences`.
-        initial_state: A list of states `(B, U)`, first those of the direction that
-            reads forwards, then as many for the other, as in Keras. Defaults to zeros.
+        initial_state: A list of states `(B, U)`: those of the forward direction, then
+            those of the backward direction, as in Keras. Defaults to zeros.
         training: Whether to apply the dropout of the layer.
 
     Returns:
         Outputs `(B, S, U)`, or `(B, S, 2U)` for `"concat"`. With `return_state=True` on
-        the layer: `[outputs, *states]`, each merged state `(B, U)` or `(B, 2U)`; of
-        stacked cells a list for each cell, as from the layer.
+        the layer: `[outputs, *states]`, each merged state `(B, U)` or `(B, 2U)`.
+        Stacked cells have a list of states for each cell, as in the layer.
 
     Raises:
         ValueError: The layer returns one vector, runs backwards or is not recurrent,
-            the merge mode is unknown, a mask is neither boolean nor of 0 and 1, or
-            there are not as many first states as the two directions have.
+            the merge mode is unknown, a mask is neither boolean nor made of 0 and 1, or
+            the number of initial states is not that of both directions.
 
     Example:
 
@@ -67,21 +71,26 @@ class Bidirectional(Composite):
         - [Schuster and Paliwal, 1997](https://doi.org/10.1109/78.650093), II.B
     """
 
-    def __init__(self, layer, merge_mode="concat", **kwargs):
+    def __init__(
+        self,
+        layer: keras.layers.RNN,
+        merge_mode: Literal["concat", "sum", "mul", "ave"] = "concat",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.merge_mode = one_of("merge_mode", merge_mode, tuple(MERGES))
         if not isinstance(layer, keras.layers.RNN) or layer.go_backwards:
             raise ValueError(
                 "`layer` must be a recurrent Keras layer that runs forwards. Received: "
-                f"layer={layer}. Pass for example "
+                f"layer={layer}. Pass, for example, "
                 "`keras.layers.GRU(64, return_sequences=True)`."
             )
         if not layer.return_sequences:
             raise ValueError(
                 "`layer` must return one vector for each step. Received: "
                 f"layer={layer.name} with return_sequences=False. Build it with "
-                "`return_sequences=True`; the last states come with "
-                "`return_state=True`."
+                "`return_sequences=True`, and with `return_state=True` for the final "
+                "states."
             )
         self.forward_layer = layer
         config = reseeded(layer.get_config(), "backward")
@@ -90,20 +99,28 @@ class Bidirectional(Composite):
         self.backward_layer = layer.__class__.from_config(config)
         self.supports_masking = True
 
-    def build(self, sequences_shape):
+    def build(self, sequences_shape: Shape) -> None:
         sequence_shape("sequences", sequences_shape)
         self.forward_layer.build(sequences_shape)
         self.backward_layer.build(sequences_shape)
         freeze_parts(self)
 
-    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
+    def compute_output_shape(
+        self, sequences_shape: Shape, initial_state_shape: Tree = None
+    ) -> Tree:
         shapes = self.forward_layer.compute_output_shape(sequences_shape)
         times = 2 if self.merge_mode == "concat" else 1
         return keras.tree.map_shape_structure(
             lambda shape: (*shape[:-1], times * shape[-1]), shapes
         )
 
-    def call(self, sequences, mask=None, initial_state=None, training=False):
+    def call(
+        self,
+        sequences: Tensor,
+        mask: Tensor | None = None,
+        initial_state: Tree = None,
+        training: bool = False,
+    ) -> Tensor | list[Tensor]:
         sequences = apply_mask(sequences, mask)
         options = {"mask": step_mask(mask, sequences), "training": training}
         ahead, back = self._first_states(initial_state)
@@ -117,27 +134,27 @@ class Bidirectional(Composite):
         states = [merge(f, b) for f, b in pairs]
         return [outputs, *keras.tree.pack_sequence_as(list(forward[1:]), states)]
 
-    def _first_states(self, initial_state):
-        """The first states of each direction, or None."""
+    def _first_states(self, initial_state: Tree) -> Sequence[Tree]:
+        """Return the initial states of each direction, or None for both."""
         if initial_state is None:
             return None, None
         states = keras.tree.flatten(initial_state)
-        sizes = self.forward_layer.cell.state_size  # of stacked cells a list for each
+        sizes = self.forward_layer.cell.state_size  # stacked cells: a list for each
         count = len(keras.tree.flatten(sizes))
         if len(states) != 2 * count:
             raise ValueError(
                 f"`initial_state` must be a list of {2 * count} states, {count} for "
-                "each direction, that which reads forwards first. Received: "
+                "each direction, those of the forward direction first. Received: "
                 f"{len(states)} states."
             )
         if count == 1:
             return states[:1], states[1:]
-        # JAX does not know the lists that Keras makes of those that a cell holds.
+        # Keras wraps the lists that a cell holds, and JAX does not know the wrappers.
         sizes = [list(size) if isinstance(size, list) else size for size in sizes]
         halves = states[:count], states[count:]
         return [keras.tree.pack_sequence_as(sizes, half) for half in halves]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "layer": keras.saving.serialize_keras_object(self.forward_layer),
@@ -145,6 +162,6 @@ class Bidirectional(Composite):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         layer = keras.saving.deserialize_keras_object(config["layer"])
         return cls(**{**config, "layer": layer})

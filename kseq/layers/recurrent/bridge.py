@@ -1,7 +1,10 @@
-"""The bridge: how an encoder's final states become a decoder's first ones.
+"""State bridge: a decoder's initial states, made from an encoder's final states.
 
 Axes in shape comments: B batch, S source steps, D features, U units.
 """
+
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -10,37 +13,39 @@ from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.sums import mean_of_steps
 from kseq.layers.validation import one_of, sequence_shape, shapes_compatible
+from kseq.typing import Config, Shape, Tensor, Tree
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class StateBridge(Composite):
-    """Adapts the final states of any encoder to the first states of a decoder.
+    """Adapter from the final states of any encoder to a decoder's initial states.
 
-    - `"copy"` hands them over as they are; layers, cells and sizes must agree.
-    - `"dense"` gives each state as `tanh(W s + b)`, where `s` holds the states of the
-      encoder layer at the same height, counted from the top. An LSTM can so feed a
-      GRU, a deep stack a shallow one and the reverse. Without states (an encoder that
-      is not recurrent), `s` is the mean of the memory.
-    - `"zero"` starts from zeros.
+    - `"copy"` passes the states on unchanged. Number of layers, cell and sizes must
+      match.
+    - `"dense"` computes each state as `tanh(W s + b)`, where `s` is the concatenation
+      of the states of the encoder layer at the same depth, counted from the top. So an
+      LSTM can feed a GRU, a deep stack a shallow one, and the reverse. If the encoder
+      has no states (it is not recurrent), `s` is the mean of the memory.
+    - `"zero"` uses zeros.
 
     Args:
-        state_sizes: For each decoder layer, the first at the bottom, the list of its
-            state sizes: `[[64]]` for a GRU, `[[64, 64]]` for an LSTM.
+        state_sizes: A list of state sizes for each decoder layer, from the bottom up:
+            `[[64]]` for a GRU, `[[64, 64]]` for an LSTM.
         kind: `"copy"`, `"dense"` or `"zero"`.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         memory: `(B, S, D)`, the encoder's outputs.
-        states: For each encoder layer a list of states `(B, U)`, or None.
+        states: A list of states `(B, U)` for each encoder layer, or None.
         memory_mask: Boolean `(B, S)`, True where the memory is real.
 
     Returns:
-        For each decoder layer a list of states `(B, size)`.
+        A list of states `(B, size)` for each decoder layer.
 
     Raises:
-        ValueError: The kind is unknown, the states are not a list for each layer or of
-            other sizes than at the build, `"copy"` meets states that do not fit, or a
-            mask is neither boolean nor of 0 and 1.
+        ValueError: The kind is unknown, the states are not one list per layer, their
+            sizes differ from those at build time or do not fit `"copy"`, or a mask is
+            neither boolean nor made of 0 and 1.
 
     Example:
 
@@ -55,7 +60,12 @@ class StateBridge(Composite):
         - [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473), A.2.2
     """
 
-    def __init__(self, state_sizes, kind="dense", **kwargs):
+    def __init__(
+        self,
+        state_sizes: Sequence[Sequence[int]],
+        kind: Literal["copy", "dense", "zero"] = "dense",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.state_sizes = [list(sizes) for sizes in state_sizes]
         self.kind = one_of("kind", kind, ("copy", "dense", "zero"))
@@ -73,7 +83,7 @@ class StateBridge(Composite):
         ]
         self.supports_masking = True
 
-    def build(self, memory_shape, states_shape=None):
+    def build(self, memory_shape: Shape, states_shape: Tree = None) -> None:
         sequence_shape("memory", memory_shape)
         check_nesting(states_shape)
         if self.kind == "copy":
@@ -82,8 +92,8 @@ class StateBridge(Composite):
             ]
             if received != self.state_sizes:
                 raise ValueError(
-                    "A copying bridge needs encoder states like the decoder's, which "
-                    f"has sizes {self.state_sizes} (a list for each layer). Received: "
+                    'bridge="copy" needs encoder states of the same sizes as the '
+                    f"decoder's, {self.state_sizes} (a list for each layer). Received: "
                     f'states of sizes {received}. Use bridge="dense", which adapts '
                     'them, or, with attention, bridge="zero".'
                 )
@@ -97,17 +107,24 @@ class StateBridge(Composite):
                 projection.build((memory_shape[0], width))
         freeze_parts(self)
 
-    def compute_output_shape(self, memory_shape, states_shape=None):
+    def compute_output_shape(
+        self, memory_shape: Shape, states_shape: Tree = None
+    ) -> list[list[Shape]]:
         return [[(memory_shape[0], size) for size in x] for x in self.state_sizes]
 
-    def compute_mask(self, memory, previous_mask=None):
+    def compute_mask(self, memory: Tensor, previous_mask: Tree = None) -> None:
         return None
 
-    def call(self, memory, states=None, memory_mask=None):
+    def call(
+        self,
+        memory: Tensor,
+        states: Sequence[Sequence[Tensor]] | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> list[list[Tensor]]:
         if states is not None and self.kind != "zero":
             self._check_states(states, memory.shape[0])
         if self.kind == "copy":
-            return [list(layer) for layer in states]
+            return [list(layer) for layer in states or ()]
         if self.kind == "zero":
             batch = ops.shape(memory)[0]
             return [
@@ -125,13 +142,15 @@ class StateBridge(Composite):
             )
         ]
 
-    def _check_states(self, states, rows):
-        """Refuse states of other rows or widths than those of the build."""
+    def _check_states(
+        self, states: Sequence[Sequence[Tensor]], rows: int | None
+    ) -> None:
+        """Raise unless states have the widths of the build and the batch size."""
         shapes = keras.tree.map_structure(lambda state: tuple(state.shape), states)
         check_nesting(shapes)
         received = [[shape[-1] for shape in layer] for layer in shapes]
         expected = self.state_sizes
-        if self.kind == "dense":  # which joins the states of a layer
+        if self.kind == "dense":  # the states of a layer are concatenated
             received = [sum(received[i]) for i in self._source_layers(len(shapes))]
             expected = [layer[0].kernel.shape[0] for layer in self.projections]
         is_for_rows = all(
@@ -140,16 +159,19 @@ class StateBridge(Composite):
         if received != expected or not is_for_rows:
             raise ValueError(
                 "`initial_state` must have the sizes that the decoder was built with, "
-                f"for each layer {expected} in all, and {rows} rows, as `memory`. "
+                f"{expected} in total for each layer, and {rows} rows, like `memory`. "
                 f"Received: states of the shapes {shapes}."
             )
 
-    def _source_layers(self, num_sources):
-        """Return for each decoder layer the encoder layer as far below the top."""
+    def _source_layers(self, num_sources: int) -> list[int]:
+        """Return the index of the encoder layer that feeds each decoder layer.
+
+        Layers are aligned at the top.
+        """
         offset = num_sources - len(self.state_sizes)
         return [max(index + offset, 0) for index in range(len(self.state_sizes))]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "state_sizes": self.state_sizes,
@@ -157,16 +179,16 @@ class StateBridge(Composite):
         }
 
 
-def check_nesting(shapes):
-    """Refuse states that are not a list for each layer."""
+def check_nesting(shapes: Tree) -> None:
+    """Raise unless states are a list of lists, one for each layer."""
     depth, inner = 0, shapes
     while isinstance(inner, (list, tuple)) and inner:
         depth, inner = depth + 1, inner[0]
     if shapes is not None and depth != 3:  # layers, states, axes
         advice = {1: "[[initial_state]]", 2: "[initial_state]"}.get(depth)
         raise ValueError(
-            "`initial_state` must be a list of the states of each encoder layer, "
-            "[[h]] of one GRU and [[h, c]] of one LSTM, each (B, U). Received: states "
+            "`initial_state` must be a list of states for each encoder layer: [[h]] "
+            "for one GRU, [[h, c]] for one LSTM, each state (B, U). Received: states "
             f"of the shapes {shapes}."
-            + (f" Wrap them: `initial_state={advice}`." if advice else "")
+            + (f" Use `initial_state={advice}`." if advice else "")
         )

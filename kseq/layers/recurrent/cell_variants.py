@@ -1,37 +1,48 @@
-"""Cells that Keras lacks: LSTM and GRU with layer normalization, LSTM with peepholes.
+"""Cells missing in Keras: LSTM and GRU with layer normalization, LSTM with peepholes.
 
-Axes in shape comments: B batch, D features, U units.
+Axes in shape comments: B batch, D features, U units, G gates.
 """
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import keras
 from keras import ops
 
 from kseq.layers.backends import matmul
 from kseq.layers.composition import freeze_parts
+from kseq.typing import Shape, Tensor
+
+if TYPE_CHECKING:  # each cell inherits from `Variant` and then from a cell of Keras
+    KerasCell: TypeAlias = keras.layers.Layer
+else:
+    KerasCell = object
 
 
-class Variant:
-    """What the cells share: a step in two halves, with Keras' dropout.
+class Variant(KerasCell):
+    """Base of the cells below: a step in two halves, with Keras' dropout.
 
-    `project` takes the inputs alone, so that `kseq.layers.RNN` does it for all steps at
-    once; `advance` is the rest. Dropout is Gal and Ghahramani's: what is dropped is the
-    same at every step.
+    `project` depends on the inputs alone, so `kseq.layers.RNN` calls it once for all
+    steps; `advance` is the rest of the step. Dropout follows Gal and Ghahramani: the
+    same features are dropped at every step.
     """
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs: Any) -> None:
         if kwargs.get("implementation", 2) != 2:
             raise ValueError(
                 "`implementation` must be 2, one product for all gates. Received: "
-                f"implementation={kwargs['implementation']}. Leave it out."
+                f"implementation={kwargs['implementation']}. Omit it."
             )
         super().__init__(units, **kwargs)
-        # Under recurrent dropout Keras would take a product, and a mask, for each gate.
+        # With recurrent dropout Keras would use a product and a mask for each gate.
         self.implementation, self.dropout_mask_count = 2, None
         self._dropout_mask = self._recurrent_dropout_mask = (
-            None  # as Keras between calls
+            None  # as in Keras between calls
         )
 
-    def call(self, inputs, states, training=False):
+    def call(
+        self, inputs: Tensor, states: Sequence[Tensor], training: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
         states = list(states) if isinstance(states, (list, tuple)) else [states]
         h, inputs = states[0], ops.cast(inputs, self.compute_dtype)
         if training and self.dropout:
@@ -42,42 +53,49 @@ class Variant:
         advanced = self.advance(self.project(inputs), product, states)
         return advanced[0], advanced[: len(states)]
 
-    def _normalization(self, name, center=False):
+    def _normalization(self, name: str, center: bool = False) -> "Normalization":
         return Normalization(center=center, dtype=self.dtype_policy, name=name)
 
 
 class Normalization(keras.layers.LayerNormalization):
-    """The normalization of a cell, which says what `Model.quantize` leaves as it is.
+    """Normalization of a cell, whose error tells that the cell is not quantized.
 
-    Keras asks parts that have none themselves; of the cell around them it says nothing.
+    `Model.quantize` calls `quantize` only on layers without sublayers, and would skip
+    the cell around them silently.
     """
 
-    def quantize(self, mode=None, type_check=True, config=None):
+    def quantize(
+        self,
+        mode: str | None = None,
+        type_check: bool = True,
+        config: Any = None,
+    ) -> None:
         raise NotImplementedError(
-            "A cell with layer normalization cannot be quantized, and keeps its "
-            f"kernels as they are. Received: {self.path}."
+            "A cell with layer normalization cannot be quantized; its kernels stay "
+            f"unchanged. Received: {self.path}."
         )
 
 
-def times(inputs, kernel):
+def times(inputs: Tensor, kernel: Tensor) -> Tensor:
     return matmul(inputs, ops.cast(kernel, inputs.dtype))
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class LayerNormLSTMCell(Variant, keras.layers.LSTMCell):
-    """One step of an LSTM whose products and memory are normalized over the units.
+    """An LSTM cell with layer normalization of the products and the cell state.
 
     `i, f, g, o = n(W x) + n(R h) + b`, `c' = s(f) c + s(i) tanh(g)`,
-    `h' = s(o) tanh(n(c'))`, where `n` is layer normalization with a gain of its own in
-    each place (and a shift in the last; elsewhere `b` is one) and `s` the sigmoid.
+    `h' = s(o) tanh(n(c'))`, where `s` is the sigmoid and `n` is layer normalization.
+    Each `n` has its own gain; the last also has a shift, and `b` is the shift of the
+    others.
 
-    A cell for `kseq.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the
-    weights of `keras.layers.LSTMCell` and those of the three normalizations. `quantize`
-    leaves them as they are.
+    For `kseq.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the weights
+    of `keras.layers.LSTMCell` and those of the three normalizations. `quantize` leaves
+    them unchanged.
 
     Args:
         units: Size U of the states.
-        **kwargs: As for `keras.layers.LSTMCell`, but for `implementation`.
+        **kwargs: As for `keras.layers.LSTMCell`, except `implementation`.
 
     Call arguments:
         inputs: `(B, D)`.
@@ -102,24 +120,26 @@ class LayerNormLSTMCell(Variant, keras.layers.LSTMCell):
         - [Ba et al., 2016](https://arxiv.org/abs/1607.06450), supplement, (20) to (22)
     """
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         self.input_normalization = self._normalization("input_normalization")
         self.recurrent_normalization = self._normalization("recurrent_normalization")
         self.state_normalization = self._normalization("state_normalization", True)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.input_normalization.build((None, 4 * self.units))
         self.recurrent_normalization.build((None, 4 * self.units))
         self.state_normalization.build((None, self.units))
         freeze_parts(self)
 
-    def project(self, inputs):
+    def project(self, inputs: Tensor) -> Tensor:
         gates = self.input_normalization(times(inputs, self.kernel))  # B 4U
         return gates + ops.cast(self.bias, gates.dtype) if self.use_bias else gates
 
-    def advance(self, projected, product, states):
+    def advance(
+        self, projected: Tensor, product: Tensor, states: Sequence[Tensor]
+    ) -> list[Tensor]:
         _, c = states
         gates = projected + self.recurrent_normalization(product)
         i, f, g, o = ops.split(gates, 4, axis=-1)
@@ -130,19 +150,19 @@ class LayerNormLSTMCell(Variant, keras.layers.LSTMCell):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class LayerNormGRUCell(Variant, keras.layers.GRUCell):
-    """One step of a GRU whose products are normalized over the units.
+    """A GRU cell with layer normalization of the products.
 
     `z, r = s(n(W x) + n(R h) + b)`, `h' = z h + (1 - z) tanh(n(W_h x) + b_h +
-    r (n(R_h h) + d_h))`, where `n` is layer normalization with a gain of its own in
-    each place and `s` the sigmoid; `z` keeps the old state, as in Keras.
+    r (n(R_h h) + d_h))`, where `s` is the sigmoid and `n` is layer normalization, each
+    with its own gain. `z` keeps the old state, as in Keras.
 
-    A cell for `kseq.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the
-    weights of `keras.layers.GRUCell` and those of the four normalizations. `quantize`
-    leaves them as they are.
+    For `kseq.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the weights
+    of `keras.layers.GRUCell` and those of the four normalizations. `quantize` leaves
+    them unchanged.
 
     Args:
         units: Size U of the state.
-        **kwargs: As for `keras.layers.GRUCell`, but for `implementation` and
+        **kwargs: As for `keras.layers.GRUCell`, except `implementation` and
             `reset_after`.
 
     Call arguments:
@@ -167,14 +187,14 @@ class LayerNormGRUCell(Variant, keras.layers.GRUCell):
         - [Ba et al., 2016](https://arxiv.org/abs/1607.06450), supplement, (23) to (25)
     """
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         if not self.reset_after:
             raise ValueError(
-                "`reset_after` must be True: what is normalized is the product with "
-                "the state, which the gate comes after. Received: reset_after=False."
+                "`reset_after` must be True: the product with the state is normalized "
+                "before the gate is applied. Received: reset_after=False."
             )
-        self.gate_sizes = [2 * units]  # what `advance` gives after the state
+        self.gate_sizes = [2 * units]  # of what `advance` returns after the state
         self.input_normalization = self._normalization("input_normalization")
         self.recurrent_normalization = self._normalization("recurrent_normalization")
         self.input_normalization_h = self._normalization("input_normalization_h")
@@ -182,7 +202,7 @@ class LayerNormGRUCell(Variant, keras.layers.GRUCell):
             "recurrent_normalization_h"
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.input_normalization.build((None, 2 * self.units))
         self.recurrent_normalization.build((None, 2 * self.units))
@@ -190,7 +210,7 @@ class LayerNormGRUCell(Variant, keras.layers.GRUCell):
         self.recurrent_normalization_h.build((None, self.units))
         freeze_parts(self)
 
-    def project(self, inputs):
+    def project(self, inputs: Tensor) -> Tensor:
         x_zr, x_h = ops.split(times(inputs, self.kernel), [2 * self.units], axis=-1)
         projected = ops.concatenate(
             [self.input_normalization(x_zr), self.input_normalization_h(x_h)], axis=-1
@@ -198,7 +218,9 @@ class LayerNormGRUCell(Variant, keras.layers.GRUCell):
         bias = ops.cast(self.bias[0], projected.dtype) if self.use_bias else 0
         return projected + bias
 
-    def advance(self, projected, product, states):
+    def advance(
+        self, projected: Tensor, product: Tensor, states: Sequence[Tensor]
+    ) -> list[Tensor]:
         [h] = states
         x_zr, x_h = ops.split(projected, [2 * self.units], axis=-1)
         p_zr, p_h = ops.split(product, [2 * self.units], axis=-1)
@@ -214,19 +236,19 @@ class LayerNormGRUCell(Variant, keras.layers.GRUCell):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class PeepholeLSTMCell(Variant, keras.layers.LSTMCell):
-    """One step of an LSTM whose gates also look at the memory.
+    """An LSTM cell whose gates also read the cell state.
 
     `i = s(W_i x + R_i h + p_i c + b_i)`, `f` likewise with `p_f c`,
     `c' = f c + i tanh(W_g x + R_g h + b_g)`, `o = s(W_o x + R_o h + p_o c' + b_o)`,
     `h' = o tanh(c')`, where the peepholes `p` are vectors and `s` is the sigmoid.
 
-    A cell for `kseq.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the
-    weights of `keras.layers.LSTMCell` and `peepholes` `(3, U)`, those of `i`, `f` and
-    `o`, which begin at zero.
+    For `kseq.layers.RNN`, `RecurrentEncoder` and `RecurrentDecoder`. It has the weights
+    of `keras.layers.LSTMCell`, and `peepholes` `(3, U)` for `i`, `f` and `o`, which
+    start at zero.
 
     Args:
         units: Size U of the states.
-        **kwargs: As for `keras.layers.LSTMCell`, but for `implementation`.
+        **kwargs: As for `keras.layers.LSTMCell`, except `implementation`.
 
     Call arguments:
         inputs: `(B, D)`.
@@ -251,17 +273,19 @@ class PeepholeLSTMCell(Variant, keras.layers.LSTMCell):
         - [Graves, 2013](https://arxiv.org/abs/1308.0850), (7) to (11)
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.peepholes = self.add_weight(
             shape=(3, self.units), initializer="zeros", name="peepholes"
         )
 
-    def project(self, inputs):
+    def project(self, inputs: Tensor) -> Tensor:
         gates = times(inputs, self.kernel)  # B 4U
         return gates + ops.cast(self.bias, gates.dtype) if self.use_bias else gates
 
-    def advance(self, projected, product, states):
+    def advance(
+        self, projected: Tensor, product: Tensor, states: Sequence[Tensor]
+    ) -> list[Tensor]:
         _, before = states
         i, f, g, o = ops.split(projected + product, 4, axis=-1)
         sigmoid, tanh = self.recurrent_activation, self.activation

@@ -1,15 +1,17 @@
-"""The recurrent decoder: writes a sequence step by step, reading a memory.
+"""Recurrent decoder: generates a sequence step by step while it reads a memory.
 
 Axes in shape comments: B batch, T target steps, S source steps, K beams, D features,
 U units.
 """
 
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
 import keras
 from keras import ops
 
 from kseq.layers.attention import BahdanauAttention, resolve_attention
-from kseq.layers.composition import Composite, freeze_parts
-from kseq.layers.decoder import Decoder
+from kseq.layers.composition import freeze_parts
 from kseq.layers.dropout import sequence_dropout
 from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.recurrent.bridge import StateBridge
@@ -21,9 +23,9 @@ from kseq.layers.recurrent.cells import (
     resolve_cell,
     serialize_cell,
     state_sizes,
-    step_cell,
 )
 from kseq.layers.recurrent.decoder_loop import all_steps, top_hidden_state
+from kseq.layers.recurrent.decoder_step import RecurrentDecoderStep
 from kseq.layers.validation import (
     check_hypotheses,
     one_of,
@@ -32,11 +34,12 @@ from kseq.layers.validation import (
     same_rows,
     sequence_shape,
 )
+from kseq.typing import Config, Shape, Tensor, TensorLike, Tree
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class RecurrentDecoder(Composite, Decoder):
-    """A recurrent network that reads an encoded source while it writes.
+class RecurrentDecoder(RecurrentDecoderStep):
+    """A recurrent decoder, with or without attention to an encoded source.
 
     With attention, one step is, in Bahdanau's order (from the previous state),
 
@@ -48,26 +51,25 @@ class RecurrentDecoder(Composite, Decoder):
         h_t = cell([y_t; a_{t-1}], h_{t-1});  c_t = attention(h_t);
         output = a_t = tanh(W [h_t; c_t])
 
-    Without attention the source is seen through the first state alone, the context
-    vector of the first sequence-to-sequence networks, and the output is `h_t`. Then the
-    memory may be left out too, as in a language model.
+    Without attention the decoder sees the source only through its initial state, the
+    context vector of the first sequence-to-sequence networks, and the output is `h_t`.
+    Then the memory is optional, as in a language model.
 
     Args:
-        cell: `"rnn"`, `"lstm"`, `"gru"`, or a Keras cell, which becomes the first
-            layer's and is copied for the others.
-        units: Size U of the state and of the outputs. Must be left out, or agree, with
-            a cell object.
-        num_layers: Number of cells on top of each other; the attention belongs to the
-            top one.
+        cell: `"rnn"`, `"lstm"`, `"gru"`, or a Keras cell. The first layer uses the cell
+            itself, the others use copies.
+        units: Size U of the state and of the outputs. With a cell object, omit it or
+            pass the same size.
+        num_layers: Number of stacked cells; the attention belongs to the top one.
         attention: `"bahdanau"`, `"luong"`, an attention layer, or None.
         attention_order: `"bahdanau"` or `"luong"`. Defaults to Bahdanau's order for
-            `BahdanauAttention` and to Luong's for every other attention.
-        input_feeding: Whether, in Luong's order, a step also reads the last output.
-            Without it the attention is computed for all steps at once.
-        bridge: How the encoder's final states become the first ones: `"copy"`,
-            `"dense"` or `"zero"`, see `StateBridge`.
-        dropout: Share of the features to drop in training, the same ones at every
-            step: of the inputs, of what one cell hands to the next and of the outputs.
+            `BahdanauAttention` and to Luong's for any other attention.
+        input_feeding: Whether, in Luong's order, a step also reads the previous output.
+            Without it, attention is computed for all steps at once.
+        bridge: Way to make the initial states from the encoder's final states:
+            `"copy"`, `"dense"` or `"zero"`, see `StateBridge`.
+        dropout: Fraction of the features to drop in training, the same ones at every
+            step: of the inputs, between the cells and of the outputs.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -76,17 +78,17 @@ class RecurrentDecoder(Composite, Decoder):
         memory_mask: Boolean `(B, S)`, True where the memory may be read. Defaults to
             the Keras mask of `memory`.
         initial_state: The encoder's final states, a list for each layer, or None.
-        inputs_mask: Boolean `(B, T)`; masked steps leave the state as it was, and what
-            they put out is nothing to rely on. Defaults to the Keras mask of `inputs`.
+        inputs_mask: Boolean `(B, T)`; masked steps leave the state unchanged, and their
+            outputs are undefined. Defaults to the Keras mask of `inputs`.
         return_attention_scores: Whether to return the weights as well.
 
     Returns:
         Outputs `(B, T, U)`, or `(outputs, weights)` with weights `(B, T, S)`.
 
     Raises:
-        ValueError: A name is unknown, a size does not fit, attention scores are asked
-            of a decoder without attention, or a decoder has neither attention nor a
-            state to see the source through.
+        ValueError: A name is unknown, a size does not fit, attention scores are
+            requested from a decoder without attention, or a decoder has neither
+            attention nor an initial state to see the source.
 
     Example:
 
@@ -98,7 +100,7 @@ class RecurrentDecoder(Composite, Decoder):
     >>> tuple(outputs.shape), tuple(weights.shape)
     ((2, 4, 3), (2, 4, 7))
 
-    The same, one step at a time, as a search does:
+    The same, one step at a time, as in a search:
 
     >>> state, constants = decoder.start(memory)
     >>> output, state = decoder.step(inputs[:, :1], state, constants)
@@ -114,16 +116,16 @@ class RecurrentDecoder(Composite, Decoder):
 
     def __init__(
         self,
-        cell="gru",
-        units=None,
-        num_layers=1,
-        attention=None,
-        attention_order=None,
-        input_feeding=True,
-        bridge="dense",
-        dropout=0.0,
-        **kwargs,
-    ):
+        cell: keras.layers.Layer | Literal["rnn", "lstm", "gru"] = "gru",
+        units: int | None = None,
+        num_layers: int = 1,
+        attention: keras.layers.Layer | Literal["bahdanau", "luong"] | None = None,
+        attention_order: Literal["bahdanau", "luong"] | None = None,
+        input_feeding: bool = True,
+        bridge: Literal["copy", "dense", "zero"] = "dense",
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.cell, self.units = resolve_cell(cell, units)
         self.num_layers = positive_integer("num_layers", num_layers)
@@ -138,16 +140,17 @@ class RecurrentDecoder(Composite, Decoder):
         self.bridge = one_of("bridge", bridge, ("copy", "dense", "zero"))
         if self.attention is None and bridge == "zero":
             raise ValueError(
-                "A decoder needs attention or a first state to see the source. "
+                "A decoder needs attention or an initial state to see the source. "
                 'Received: attention=None with bridge="zero". Use bridge="dense" or '
                 'attention="bahdanau".'
             )
         self.dropout = rate("dropout", dropout)
 
         if getattr(cell, "dropout", 0) or getattr(cell, "recurrent_dropout", 0):
+            name = cell.name  # type: ignore[union-attr]
             raise ValueError(
-                "The cell of a decoder cannot drop by itself. Received: "
-                f"cell={cell.name} with dropout. Use the decoder's own `dropout`."
+                "The cell of a decoder must have no dropout. Received: "
+                f"cell={name} with dropout. Use the decoder's own `dropout`."
             )
 
         self.cells = [self._make_cell(i) for i in range(self.num_layers)]
@@ -164,51 +167,37 @@ class RecurrentDecoder(Composite, Decoder):
             )
         self.dropout_layer = sequence_dropout(self.dropout, self.dtype_policy)
 
-    def _make_cell(self, index):
+    def _make_cell(self, index: int) -> keras.layers.Layer:
         if isinstance(self.cell, str):
             return CELLS[self.cell](
                 self.units, dtype=self.dtype_policy, name=f"cell_{index}"
             )
         return self.cell if index == 0 else copy_cell(self.cell, index)
 
-    @property
-    def attends(self):
-        return self.attention is not None
-
-    @property
-    def attends_before(self):
-        """True if a step begins with the attention, from the state before it."""
-        return self.attends and self.attention_order == "bahdanau"
-
-    @property
-    def attends_after(self):
-        """True if a step ends with the attention, from its new state."""
-        return self.attends and self.attention_order == "luong"
-
-    @property
-    def feeds_output(self):
-        """True if a step also reads what the last one has put out."""
-        return self.attends_after and self.input_feeding
-
-    def build(self, inputs_shape, memory_shape=None, initial_state_shape=None):
+    def build(
+        self,
+        inputs_shape: Shape,
+        memory_shape: Shape | None = None,
+        initial_state_shape: Tree = None,
+    ) -> None:
         batch, _, width = sequence_shape("inputs", inputs_shape)
         if memory_shape is None:
             if self.attention is not None:
                 raise ValueError(
                     "A decoder with attention needs a memory, shape (B, S, D). "
-                    "Received: memory=None. Build a language model with "
-                    "`attention=None`."
+                    "Received: memory=None. Use `attention=None` for a language model."
                 )
             memory_shape = (batch, 0, width)
         self.state_bridge.build(memory_shape, initial_state_shape)
+        memory_width = sequence_shape("memory", memory_shape)[-1]
         if self.attends_before:
-            fed = memory_shape[-1]
-            readout_width = self.units + memory_shape[-1] + width
+            fed = memory_width
+            readout_width = self.units + memory_width + width
         else:
             fed = self.units if self.feeds_output else 0
-            readout_width = self.units + memory_shape[-1]
+            readout_width = self.units + memory_width
         if self.attention is not None:
-            if not self.attention.built:  # a loaded one is
+            if not self.attention.built:  # it is built if it was loaded
                 self.attention.build((batch, None, self.units), memory_shape)
             self.readout.build((batch, None, readout_width))
         for index, cell in enumerate(self.cells):
@@ -217,21 +206,24 @@ class RecurrentDecoder(Composite, Decoder):
         freeze_parts(self)
 
     def compute_output_shape(
-        self, inputs_shape, memory_shape=None, initial_state_shape=None
-    ):
+        self,
+        inputs_shape: Shape,
+        memory_shape: Shape | None = None,
+        initial_state_shape: Tree = None,
+    ) -> Shape:
         sequence_shape("inputs", inputs_shape)
         return (*inputs_shape[:-1], self.units)
 
     def call(
         self,
-        inputs,
-        memory=None,
-        memory_mask=None,
-        initial_state=None,
-        inputs_mask=None,
-        return_attention_scores=False,
-        training=False,
-    ):
+        inputs: Tensor,
+        memory: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        initial_state: Sequence[Sequence[Tensor]] | None = None,
+        inputs_mask: Tensor | None = None,
+        return_attention_scores: bool = False,
+        training: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         self._check_attends(return_attention_scores)
         memory = inputs[:, :0] if memory is None else memory
         same_rows("memory", memory.shape, "inputs", inputs.shape)
@@ -252,21 +244,21 @@ class RecurrentDecoder(Composite, Decoder):
 
     def start(
         self,
-        memory,
-        memory_mask=None,
-        initial_state=None,
-        num_beams=1,
-        max_length=None,
-    ):
-        """Prepares the first state and what stays the same at every step.
+        memory: TensorLike,
+        memory_mask: TensorLike | None = None,
+        initial_state: Tree = None,
+        num_beams: int = 1,
+        max_length: int | None = None,
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Prepare the initial state and the constants of all steps.
 
         Args:
             memory: `(B, S, D_m)`, the encoder's outputs.
             memory_mask: Boolean `(B, S)`, True where the memory may be read.
             initial_state: The encoder's final states, a list for each layer, or None.
-            num_beams: Number of hypotheses K that ride on each row.
-            max_length: Most steps that will be taken. A recurrent state has one size,
-                so this decoder does not need it.
+            num_beams: Number of hypotheses K for each source.
+            max_length: Maximum number of steps. Not used, since the size of a recurrent
+                state does not depend on it.
 
         Returns:
             `(state, constants)`: trees of tensors `(B, K, ...)` and `(B, ...)`.
@@ -285,7 +277,7 @@ class RecurrentDecoder(Composite, Decoder):
             state = keras.tree.map_structure(
                 lambda s: ops.repeat(s, num_beams, axis=1), state
             )
-        constants = {}
+        constants: dict[str, Tensor] = {}
         if self.attention is not None:
             constants["memory"] = memory
             constants["keys"] = self.attention.project_keys(memory)
@@ -293,12 +285,18 @@ class RecurrentDecoder(Composite, Decoder):
                 constants["mask"] = memory_mask
         return state, constants
 
-    def step(self, inputs, state, constants, return_attention_scores=False):
-        """Writes one step for every hypothesis.
+    def step(
+        self,
+        inputs: TensorLike,
+        state: dict[str, Any],
+        constants: dict[str, Tensor],
+        return_attention_scores: bool = False,
+    ) -> tuple[Any, ...]:
+        """Compute one step of every hypothesis.
 
         Args:
             inputs: `(B, K, D)`, the embedded last token of each hypothesis.
-            state: Tree of tensors `(B, K, ...)`, from `start` or the last step.
+            state: Tree of tensors `(B, K, ...)`, from `start` or the previous step.
             constants: Tree of tensors `(B, ...)`, from `start`.
             return_attention_scores: Whether to return the weights as well.
 
@@ -307,7 +305,7 @@ class RecurrentDecoder(Composite, Decoder):
 
         Raises:
             ValueError: The inputs are not one vector for each hypothesis of the state,
-                or attention scores are asked of a decoder without attention.
+                or attention scores are requested from a decoder without attention.
         """
         self._check_attends(return_attention_scores)
         inputs = ops.convert_to_tensor(inputs, self.compute_dtype)
@@ -320,63 +318,7 @@ class RecurrentDecoder(Composite, Decoder):
         query = before if self.attends_before else top_hidden_state(state)  # B K U
         return outputs, state, self.attend(query, constants)[1]
 
-    def _check_attends(self, return_attention_scores):
-        if return_attention_scores and self.attention is None:
-            raise ValueError(
-                "Attention scores need attention. Received: "
-                "return_attention_scores=True on a decoder with attention=None."
-            )
-
-    def features(self, state):
-        """The state of the top cell, and what the last step has read or said."""
-        others = [state[k] for k in ("context", "output") if k in state]
-        hidden = top_hidden_state(state)
-        return ops.concatenate([hidden, *others], axis=-1) if others else hidden
-
-    def advance(self, inputs, state, constants, between=None):
-        """One step of the cells: `(B, K, D)` and the last state give the next state."""
-        if self.attends_before:
-            context, _ = self.attend(top_hidden_state(state), constants)  # B K D_m
-            inputs = ops.concatenate([inputs, context], axis=-1)
-        elif self.feeds_output:
-            inputs = ops.concatenate([inputs, state["output"]], axis=-1)
-        cells = []
-        for index, (cell, cell_state) in enumerate(
-            zip(self.cells, state["cells"], strict=True)
-        ):
-            if index > 0:
-                inputs = cells[-1][0]
-                if between is not None:
-                    inputs = inputs * between[index - 1]
-            cells.append(step_cell(cell, inputs, cell_state))
-        new_state = {"cells": cells}
-        if self.attends_before:
-            new_state["context"] = context
-        if self.feeds_output:
-            new_state["output"] = self._attentional_vector(cells[-1][0], constants)
-        return new_state
-
-    def _outputs(self, inputs, features, constants):
-        """What the decoder says; axis 1 may be the beams or all T steps."""
-        if self.attends_before:
-            return self.readout(ops.concatenate([features, inputs], axis=-1))
-        if self.feeds_output:
-            return ops.split(features, [self.units], axis=-1)[1]
-        if self.attends_after:
-            return self._attentional_vector(features, constants)
-        return features
-
-    def _attentional_vector(self, hidden, constants):
-        context, _ = self.attend(hidden, constants)
-        return self.readout(ops.concatenate([hidden, context], axis=-1))  # B K U
-
-    def attend(self, query, constants):
-        """What the queries `(B, T, U)` read in the memory, and by which weights."""
-        return self.attention.attend(
-            query, constants["keys"], constants["memory"], constants.get("mask")
-        )
-
-    def get_config(self):
+    def get_config(self) -> Config:
         attention = keras.saving.serialize_keras_object(self.attention)
         return {
             **super().get_config(),
@@ -391,7 +333,7 @@ class RecurrentDecoder(Composite, Decoder):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         attention = keras.saving.deserialize_keras_object(config["attention"])
         cell = deserialize_cell(config["cell"])
         return cls(**{**config, "cell": cell, "attention": attention})

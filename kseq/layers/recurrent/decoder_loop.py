@@ -1,8 +1,10 @@
-"""All steps of a recurrent decoder, in a loop of formulas or of Keras.
+"""All steps of a recurrent decoder, in a loop of formulas or in Keras' loop.
 
-Axes in shape comments: B batch, T target steps, S source steps, D features, U units,
-G gates.
+Axes in shape comments: B batch, T target steps, S source steps, D features, F features
+of a state, U units.
 """
+
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -13,27 +15,38 @@ from kseq.layers.composition import is_quantized
 from kseq.layers.masking import step_mask
 from kseq.layers.recurrent import formulas
 from kseq.layers.recurrent.cells import loop_over_time
-from kseq.layers.recurrent.formula_loop import first_steps, project
-from kseq.layers.recurrent.layers import fill_up
+from kseq.layers.recurrent.formula_loop import project
 from kseq.layers.recurrent.step_loop import run_steps
+from kseq.layers.recurrent.steps import fill_up, first_steps
+from kseq.typing import Tensor, Tree
 
-FORMULAS = {
+if TYPE_CHECKING:
+    from kseq.layers.recurrent.decoder import RecurrentDecoder
+
+FORMULAS: dict[str, formulas.Formula] = {
     "rnn": formulas.SimpleRNNFormula,
     "lstm": formulas.LSTMFormula,
     "gru": formulas.GRUFormula,
 }
 
 
-def all_steps(decoder, inputs, state, constants, inputs_mask, training):
-    """Takes all steps, where it pays by formulas, else in a loop of Keras.
+def all_steps(
+    decoder: "RecurrentDecoder",
+    inputs: Tensor,
+    state: Tree,
+    constants: dict[str, Tensor],
+    inputs_mask: Tensor | None,
+    training: bool,
+) -> Tensor:
+    """Run all steps with formulas where that is faster, else in Keras' loop.
 
     Args:
         decoder: The `RecurrentDecoder`.
         inputs: `(B, T, D)`.
-        state: The first state, a tree of `(B, 1, U)`, from `decoder.start`.
+        state: Initial state, a tree of `(B, 1, U)`, from `decoder.start`.
         constants: From `decoder.start`.
         inputs_mask: Boolean `(B, T)`, or None.
-        training: Whether a gradient will be asked for.
+        training: Whether a gradient will be requested.
 
     Returns:
         The decoder's features after each step, `(B, T, F)`.
@@ -46,8 +59,8 @@ def all_steps(decoder, inputs, state, constants, inputs_mask, training):
     return run(decoder, inputs, state, constants, inputs_mask, between, training)
 
 
-def is_covered(decoder, inputs):
-    """Whether the loop may be one of formulas, of XLA or of PyTorch."""
+def is_covered(decoder: "RecurrentDecoder", inputs: Tensor) -> bool:
+    """Return True if formulas can run the loop, compiled by XLA or on PyTorch."""
     if not isinstance(decoder.cell, str):
         return False
     if decoder.feeds_output and is_quantized(decoder.readout):
@@ -56,10 +69,18 @@ def is_covered(decoder, inputs):
     return is_compiled and backends.is_traced(inputs) or torch_kernels.available()
 
 
-def keras_steps(decoder, inputs, state, constants, inputs_mask, between, training):
-    """The steps in a loop of Keras, for every cell and backend."""
+def keras_steps(
+    decoder: "RecurrentDecoder",
+    inputs: Tensor,
+    state: Tree,
+    constants: dict[str, Tensor],
+    inputs_mask: Tensor | None,
+    between: list[Tensor],
+    training: bool,
+) -> Tensor:
+    """Run the steps in Keras' loop, for any cell and backend."""
 
-    # Not `x[:, None]` and `x[:, 0]`, whose gradients on TensorFlow copy `x`.
+    # `x[:, None]` and `x[:, 0]` would copy `x` in their gradients on TensorFlow.
     def advance(step_inputs, states):
         states = [ops.expand_dims(s, 1) for s in states]  # B 1 U
         step_inputs = ops.expand_dims(step_inputs, 1)  # B 1 D
@@ -72,7 +93,7 @@ def keras_steps(decoder, inputs, state, constants, inputs_mask, between, trainin
     if inputs_mask is None:
         return loop_over_time(advance, inputs, states)
 
-    # What is put out at a masked step is the first state.
+    # The first state of the loop is its output at masked steps.
     def advance_and_keep(step_inputs, states):
         features, new_states = advance(step_inputs, states[1:])
         return features, [features, *new_states]
@@ -82,11 +103,19 @@ def keras_steps(decoder, inputs, state, constants, inputs_mask, between, trainin
     return loop_over_time(advance_and_keep, inputs, states, mask)
 
 
-def formula_steps(decoder, inputs, state, constants, inputs_mask, between, training):
-    """The steps by the formulas of the cells, with the products of the inputs before.
+def formula_steps(
+    decoder: "RecurrentDecoder",
+    inputs: Tensor,
+    state: Tree,
+    constants: dict[str, Tensor],
+    inputs_mask: Tensor | None,
+    between: list[Tensor],
+    training: bool,
+) -> Tensor:
+    """Run the steps with the formulas of the cells; multiply the inputs before.
 
-    `between` is what each layer's output is multiplied with, `(B, 1, U)`, but the last
-    one's; the cell is known by its name.
+    `between` holds the dropout mask `(B, 1, U)` of each layer's output, except the
+    last layer's. The decoder's `cell` must be a name.
     """
     formula = FORMULAS[decoder.cell]
     length = ops.shape(inputs)[1]
@@ -138,17 +167,17 @@ def formula_steps(decoder, inputs, state, constants, inputs_mask, between, train
         [] if mask is None else [mask],
         ops.cast(length, "int32"),
         training=training,
-        key=work_of(decoder),
+        key=loop_key(decoder),
         gate_sizes=len(decoder.cells) * formulas.carried_sizes(formula, decoder.units),
     )
     histories = [first_steps(h, length) for h in histories]
     return decoder.features(keras.tree.pack_sequence_as(state, histories))
 
 
-def work_of(decoder):
-    """What is equal where decoders do the same, whatever their weights and names.
+def loop_key(decoder: "RecurrentDecoder") -> str | None:
+    """Return a key that is equal for decoders that differ only in weights and names.
 
-    None where the attention does not say what it does.
+    It is None if the attention has no `loop_key`, or a `loop_key` of None.
     """
     key = None
     if decoder.attention is not None:
@@ -158,8 +187,8 @@ def work_of(decoder):
     return repr({**nameless_config(decoder), "attention": key})
 
 
-def products_of(decoder):
-    """What multiplies a matrix: the matrices by name, each with its bias."""
+def products_of(decoder: "RecurrentDecoder") -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the matrices that a step multiplies with, by name, each with its bias."""
     products = {}
     for index, cell in enumerate(decoder.cells):
         bias, recurrent_bias = formulas.split_bias(cell)
@@ -173,8 +202,8 @@ def products_of(decoder):
     }
 
 
-def fill_up_memory(constants):
-    """The memory and what belongs to it, with masked steps up to few lengths."""
+def fill_up_memory(constants: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Pad a memory of unknown length, and its keys and mask, as `fill_up` does."""
     memory, mask = constants["memory"], constants.get("mask")
     if memory.shape[1] is not None:
         return constants
@@ -184,6 +213,6 @@ def fill_up_memory(constants):
     return {"memory": memory, "keys": keys, "mask": mask}
 
 
-def top_hidden_state(state):
-    """The hidden state of the top cell, `(B, K, U)`."""
+def top_hidden_state(state: dict[str, Any]) -> Tensor:
+    """Return the hidden state of the top cell, `(B, K, U)`."""
     return state["cells"][-1][0]

@@ -1,7 +1,9 @@
-"""Recurrent encoders: stacks of SimpleRNN, LSTM or GRU layers that read a sequence.
+"""Recurrent encoder: a stack of SimpleRNN, LSTM or GRU layers.
 
 Axes in shape comments: B batch, S steps, D features, U units.
 """
+
+from typing import Any, Literal, Self
 
 import keras
 
@@ -20,37 +22,38 @@ from kseq.layers.recurrent.layers import GRU, LSTM, SimpleRNN
 from kseq.layers.recurrent.rnn import RNN
 from kseq.layers.recurrent.zoneout import Zoneout
 from kseq.layers.validation import one_of, positive_integer, rate, sequence_shape
+from kseq.typing import Config, Shape, Tensor
 
 LAYERS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class RecurrentEncoder(Composite):
-    """A deep, optionally bidirectional, recurrent network that keeps every step.
+    """A deep, optionally bidirectional, recurrent encoder that returns every step.
 
-    Each layer gives `y = rnn(dropout(x))`; with `layer_normalization` it reads the
-    normalized `x`. Where `x` and `y` have the same width, `residual=True` gives `x + y`
-    and `residual="highway"` gives `t y + (1 - t) x`, with a gate `t = sigmoid(W x + b)`
-    whose bias `b` begins at -1, so that most of `x` goes past the layer at first.
+    Each layer computes `y = rnn(dropout(x))`; with `layer_normalization`, `x` is
+    normalized first. If `x` and `y` have the same width, `residual=True` returns
+    `x + y` and `residual="highway"` returns `t y + (1 - t) x`, with a gate
+    `t = sigmoid(W x + b)` whose bias `b` starts at -1, so that `x` dominates at first.
 
     Args:
         cell: `"rnn"`, `"lstm"`, `"gru"`, or a Keras cell such as
-            `keras.layers.LSTMCell(64)`, which becomes the first layer's and is copied
-            for the others.
-        units: Size U of the state. Must be left out, or agree, with a cell object.
-        num_layers: Number of layers on top of each other.
-        bidirectional: Whether each layer also reads from the end.
-        merge_mode: How the directions are merged: `"concat"` (width 2U), `"sum"`,
+            `keras.layers.LSTMCell(64)`. The first layer uses the cell itself, the
+            others use copies.
+        units: Size U of the state. With a cell object, omit it or pass the same size.
+        num_layers: Number of stacked layers.
+        bidirectional: Whether each layer also reads backwards.
+        merge_mode: Way to merge the directions: `"concat"` (width 2U), `"sum"`,
             `"mul"` or `"ave"` (width U).
-        dropout: Share of the features of each layer's input to drop in training, the
-            same ones at every step.
-        recurrent_dropout: Share of the recurrent state to drop in training. A cell
-            object brings its own.
+        dropout: Fraction of the features of each layer's input to drop in training, the
+            same features at every step.
+        recurrent_dropout: Fraction of the recurrent state to drop in training. For a
+            cell object, set it on the cell.
         zoneout: Probability that a unit keeps its old state in training, or a list with
-            one for each state: see `Zoneout`.
-        residual: Whether to add each layer's input to its output; `"highway"` for a
+            one probability for each state, see `Zoneout`.
+        residual: Whether to add each layer's input to its output, or `"highway"` for a
             gate that mixes the two.
-        layer_normalization: Whether to normalise each layer's input.
+        layer_normalization: Whether to normalize each layer's input.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -61,13 +64,13 @@ class RecurrentEncoder(Composite):
 
     Returns:
         Outputs `(B, S, U)` (`(B, S, 2U)` for concatenated directions), or
-        `(outputs, states)`: for each layer, the first at the bottom, a list of its
-        final states, `[h]` or for an LSTM `[h, c]`, the directions merged.
+        `(outputs, states)`. The states are a list for each layer, from the bottom up:
+        `[h]`, or `[h, c]` for an LSTM, with the directions merged.
 
     Raises:
-        ValueError: The cell or the merge mode is unknown, a size is not positive, a
-            rate is not in [0, 1), `residual` is something else, or a mask is
-            neither boolean nor of 0 and 1.
+        ValueError: The cell, the merge mode or `residual` is unknown, a size is not
+            positive, a rate is not in [0, 1), or a mask is neither boolean nor made of
+            0 and 1.
 
     Example:
 
@@ -89,18 +92,18 @@ class RecurrentEncoder(Composite):
 
     def __init__(
         self,
-        cell="gru",
-        units=None,
-        num_layers=1,
-        bidirectional=False,
-        merge_mode="concat",
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        zoneout=0.0,
-        residual=False,
-        layer_normalization=False,
-        **kwargs,
-    ):
+        cell: keras.layers.Layer | Literal["rnn", "lstm", "gru"] = "gru",
+        units: int | None = None,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        merge_mode: Literal["concat", "sum", "mul", "ave"] = "concat",
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | list[float] | tuple[float, ...] = 0.0,
+        residual: bool | Literal["highway"] = False,
+        layer_normalization: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.cell, self.units = resolve_cell(cell, units)
         self.num_layers = positive_integer("num_layers", num_layers)
@@ -110,8 +113,8 @@ class RecurrentEncoder(Composite):
         self.recurrent_dropout = rate("recurrent_dropout", recurrent_dropout)
         if self.recurrent_dropout and not isinstance(cell, str):
             raise ValueError(
-                "A cell object drops by its own `recurrent_dropout`. Received: "
-                f"recurrent_dropout={recurrent_dropout} with cell={cell.name}. Give it "
+                "A cell object uses its own `recurrent_dropout`. Received: "
+                f"recurrent_dropout={recurrent_dropout} with cell={cell.name}. Pass it "
                 "to the cell."
             )
         self.zoneout = zoneout
@@ -127,7 +130,7 @@ class RecurrentEncoder(Composite):
         ]
         self.supports_masking = True
 
-    def _make_layer(self, index):
+    def _make_layer(self, index: int) -> keras.layers.Layer:
         options = {
             "return_sequences": True,
             "return_state": True,
@@ -146,7 +149,7 @@ class RecurrentEncoder(Composite):
             return layer
         return Bidirectional(layer, self.merge_mode, name=f"bidirectional_{index}")
 
-    def _make_cell(self, index):
+    def _make_cell(self, index: int) -> keras.layers.Layer:
         if isinstance(self.cell, str):
             return CELLS[self.cell](
                 self.units,
@@ -157,12 +160,13 @@ class RecurrentEncoder(Composite):
         return self.cell if index == 0 else copy_cell(self.cell, index)
 
     @property
-    def output_width(self):
+    def output_width(self) -> int:
+        """The size of the last axis of the outputs."""
         concatenated = self.bidirectional and self.merge_mode == "concat"
         return self.units * 2 if concatenated else self.units
 
-    def build(self, sequences_shape):
-        self.gates = []  # None for a layer that has none
+    def build(self, sequences_shape: Shape) -> None:
+        self.gates: list[keras.layers.Dense | None] = []  # None for a layer without
         shape = sequence_shape("sequences", sequences_shape)
         for index, layer in enumerate(self.recurrent_layers):
             if self.layer_normalization:
@@ -172,7 +176,7 @@ class RecurrentEncoder(Composite):
             shape = (*sequences_shape[:2], self.output_width)
         freeze_parts(self)
 
-    def _build_gate(self, index, shape):
+    def _build_gate(self, index: int, shape: Shape) -> keras.layers.Dense | None:
         if self.residual != "highway" or shape[-1] != self.output_width:
             return None
         gate = keras.layers.Dense(
@@ -185,11 +189,17 @@ class RecurrentEncoder(Composite):
         gate.build(shape)
         return gate
 
-    def compute_output_shape(self, sequences_shape):
+    def compute_output_shape(self, sequences_shape: Shape) -> Shape:
         sequence_shape("sequences", sequences_shape)
         return (*sequences_shape[:-1], self.output_width)
 
-    def call(self, sequences, mask=None, return_state=False, training=False):
+    def call(
+        self,
+        sequences: Tensor,
+        mask: Tensor | None = None,
+        return_state: bool = False,
+        training: bool = False,
+    ) -> Tensor | tuple[Tensor, list[list[Tensor]]]:
         mask = step_mask(mask, sequences)
         sequences, states = apply_mask(sequences, mask), []
         for index, layer in enumerate(self.recurrent_layers):
@@ -199,19 +209,19 @@ class RecurrentEncoder(Composite):
             inputs = self.dropout_layer(inputs, training=training)
             outputs, *state = layer(inputs, mask=mask, training=training)  # B S U
             if outputs.shape[-1] == sequences.shape[-1]:
-                outputs = self._pass_by(index, sequences, outputs)
+                outputs = self._add_residual(index, sequences, outputs)
             sequences = outputs
             states.append(list(state))
         return (sequences, states) if return_state else sequences
 
-    def _pass_by(self, index, inputs, outputs):
-        """What comes out of a layer together with what went past it, `(B, S, U)`."""
+    def _add_residual(self, index: int, inputs: Tensor, outputs: Tensor) -> Tensor:
+        """Combine the outputs of a layer with its inputs, `(B, S, U)`."""
         gate = self.gates[index]
         if gate is not None:
             return inputs + gate(inputs) * (outputs - inputs)
         return inputs + outputs if self.residual else outputs
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "cell": serialize_cell(self.cell),
@@ -227,5 +237,5 @@ class RecurrentEncoder(Composite):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return cls(**{**config, "cell": deserialize_cell(config["cell"])})

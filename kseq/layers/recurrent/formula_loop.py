@@ -1,63 +1,79 @@
-"""The loop of a formula over a whole sequence, made to be fast.
+"""Fast loop of a formula over a whole sequence, with its own gradient.
 
-On TensorFlow the inputs are multiplied before the loop, all steps at once, and in the
-loop stands the product with the state alone. The gradient gives the weights theirs in
-one product after a loop of its own.
+On TensorFlow the inputs of all steps are multiplied before the loop, so the loop holds
+only the product with the state. The gradient is a second loop; after it, the gradient
+of each weight is a single product.
 
-Axes in shape comments: B batch, T steps, U units, G gates.
+Axes in shape comments: B batch, T steps, D features, U units, G gates.
 """
 
 import functools
 import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeAlias
 
 import keras
 from keras import ops
 
 from kseq.layers import backends
-from kseq.layers.backends import beginning, compiled, matmul
-from kseq.layers.recurrent.formulas import carried_sizes
+from kseq.layers.backends import compiled, matmul
+from kseq.layers.recurrent.formulas import Formula, carried_sizes
+from kseq.layers.recurrent.steps import (
+    choose,
+    loop_step_of_each,
+    places,
+    read,
+    real_range,
+    rows,
+    write,
+)
 from kseq.layers.sums import total
+from kseq.typing import Tensor, Tree
+
+# The dropout masks of a tensor that is multiplied: none, one, or one for each gate.
+DropoutMasks: TypeAlias = Sequence[Tensor]
 
 
 def run(
-    formula,
-    sequences,
-    states,
-    input_weights,
-    state_weights,
-    mask,
-    length,
-    kept=((), ()),
-    reverse=False,
-    training=False,
-):
-    """Runs a formula over all steps.
+    formula: Formula,
+    sequences: Tensor,
+    states: Sequence[Tensor],
+    input_weights: Sequence[Tensor],
+    state_weights: Sequence[Tensor],
+    mask: Tensor | None,
+    length: Tensor,
+    kept: tuple[DropoutMasks, DropoutMasks] = ((), ()),
+    reverse: bool = False,
+    training: bool = False,
+) -> tuple[Tensor, list[Tensor]]:
+    """Run a formula over all steps.
 
     Args:
         formula: A class of `formulas`.
         sequences: `(B, T, D)`.
-        states: The first states, each `(B, U)`; the first is the output.
-        input_weights: The kernel `(D, GU)` of the inputs and its bias `(GU,)`.
-        state_weights: The kernel `(U, GU)` of the output and its bias `(GU,)`.
-        mask: Boolean `(B, T)`, or None; a masked step leaves the states as they are.
+        states: Initial states, each `(B, U)`; the first is the output.
+        input_weights: Kernel `(D, GU)` and bias `(GU,)` of the inputs.
+        state_weights: Kernel `(U, GU)` and bias `(GU,)` of the output.
+        mask: Boolean `(B, T)`, or None; a masked step leaves the states unchanged.
         length: Integer tensor, the number of steps to run, at most T.
-        kept: What the inputs and the output are multiplied with before their products,
-            `(B, D)` and `(B, U)`: for each nothing, one, or one for each gate.
-            Dropout's, which has no gradient.
-        reverse: Whether to begin with step `length - 1`.
-        training: Whether to keep what the gradient needs, rather than to compute it
-            again if a gradient is asked for.
+        kept: Dropout masks of the inputs `(B, D)` and of the output `(B, U)`, which
+            multiply them before their products: none, one, or one for each gate. They
+            get no gradient.
+        reverse: Whether to start at step `length - 1`.
+        training: Whether to save what the gradient needs. If False, it is computed
+            again when a gradient is requested.
 
     Returns:
-        `(outputs (B, T, U), states)`: the state after each step, at its place whichever
-        end the loop began with, and the states after the last.
+        `(outputs (B, T, U), states)`: the output of each step at its own position, in
+        either direction, and the states after the last step.
     """
     weights = [*input_weights, *state_weights]
-    weights = [ops.reshape(w, w.shape) for w in weights]  # no variables to TensorFlow
+    # Tensors, which TensorFlow does not treat as variables.
+    weights = [ops.reshape(w, w.shape) for w in weights]
     masks = [] if mask is None else [mask]
-    kept = [list(each) for each in kept]
-    arguments = (sequences, weights, list(states), masks, kept, length)
-    num_constants = len(masks) + len(kept[0]) + len(kept[1]) + 1
+    kept_lists = [list(each) for each in kept]
+    arguments = (sequences, weights, list(states), masks, kept_lists, length)
+    num_constants = len(masks) + len(kept_lists[0]) + len(kept_lists[1]) + 1
     after = slice(None, -1) if reverse else slice(1, None)
 
     @ops.custom_gradient
@@ -75,7 +91,7 @@ def run(
             def backward(*flat):
                 given, *rest = detached(known, flat)
                 given = keras.tree.pack_sequence_as(arguments, given)
-                return _gradients(formula, reverse, given, *rest), refuse
+                return _gradients(formula, reverse, given, *rest), no_second_gradient
 
             slopes = backward(*keras.tree.flatten(known))
             return *slopes, *(None for _ in range(num_constants))
@@ -87,20 +103,37 @@ def run(
     return outputs, last
 
 
-def _forward(formula, reverse, saving, sequences, weights, states, masks, kept, length):
-    """What the loop gives: the states, what the gradient needs, the last states."""
+def _forward(
+    formula: Formula,
+    reverse: bool,
+    saving: bool,
+    sequences: Tensor,
+    weights: list[Tensor],
+    states: list[Tensor],
+    masks: list[Tensor],
+    kept: list[list[Tensor]],
+    length: Tensor,
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Run the loop: return all states, the tensors to save, and the final states."""
     kernel, bias, *state_weights = weights
     inputs = [sequences, kernel, bias, kept[0]]
     if not backends.multiplies_as_fast_in_loops():
         inputs = [project(*inputs)]
-    loop = _forward_loop(formula, reverse, saving)
+    loop = _forward_loop(formula, reverse, saving)  # type: ignore[arg-type]
     return loop(inputs, state_weights, states, masks, kept[1], length)[:3]
 
 
-def _gradients(formula, reverse, given, histories, saved, upstream):
-    """The gradients of the sequences, the four weights and the first states."""
+def _gradients(
+    formula: Formula,
+    reverse: bool,
+    given: Tree,
+    histories: list[Tensor],
+    saved: list[Tensor],
+    upstream: list[Tensor],
+) -> tuple[Tensor, ...]:
+    """Return the gradients of the sequences, four weights and initial states."""
     sequences, (kernel, _, state_kernel, _), _, masks, kept, length = given
-    backward = _backward_loop(formula, reverse)
+    backward = _backward_loop(formula, reverse)  # type: ignore[arg-type]
     d_projected, d_product, d_states = backward(
         state_kernel, masks, kept[1], length, histories, saved, *upstream
     )
@@ -113,86 +146,88 @@ def _gradients(formula, reverse, given, histories, saved, upstream):
     )
 
 
-def _gradient_of_inputs(kernel, kept, upstream):
-    """That of `(B, T, D)`, times the kernel, from that of the products."""
+def _gradient_of_inputs(kernel: Tensor, kept: DropoutMasks, upstream: Tensor) -> Tensor:
+    """Return the gradient of the inputs `(B, T, D)` from that of their products."""
     batch, steps, _ = ops.shape(upstream)
-    turned = [ops.transpose(k) for k in split_gates(kernel, kept)]
-    pairs = zip(split_gates(rows(upstream), kept), turned, strict=True)
+    transposed = [ops.transpose(k) for k in split_gates(kernel, kept)]
+    pairs = zip(split_gates(rows(upstream), kept), transposed, strict=True)
     slopes = [ops.reshape(matmul(d, k), (batch, steps, -1)) for d, k in pairs]
     kept = [ops.expand_dims(share, 1) for share in kept]
     return sum(map(operator.mul, slopes, kept)) if kept else slopes[0]
 
 
-def _gradients_of_weights(factors, kept, upstream):
-    """Those of the kernel of `(B, T, D)`, and of the bias, each in one go."""
-    factors = dropped(factors, [ops.expand_dims(share, 1) for share in kept])
-    pairs = zip(factors, split_gates(upstream, kept), strict=True)
+def _gradients_of_weights(
+    factors: Tensor, kept: DropoutMasks, upstream: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of the kernel that multiplies `(B, T, D)`, and its bias."""
+    each = dropped(factors, [ops.expand_dims(share, 1) for share in kept])
+    pairs = zip(each, split_gates(upstream, kept), strict=True)
     d_kernel = [matmul(ops.transpose(rows(x)), rows(d)) for x, d in pairs]
     return ops.concatenate(d_kernel, axis=1), total(rows(upstream), axis=0)
 
 
-def shaped(gates, batch, sizes):
-    """Gates as `(batch, size)`; TensorFlow may not know the rows of the states."""
+def shaped(gates: Sequence[Tensor], batch: Any, sizes: Sequence[int]) -> list[Tensor]:
+    """Reshape gates to `(batch, size)`; TensorFlow may not know the states' batch."""
     pairs = zip(gates, sizes, strict=True)
     return [ops.reshape(gate, (batch, size)) for gate, size in pairs]
 
 
-def times(state, kernels, kept):
-    """The state times the recurrent kernel, which is whole, or cut into its gates."""
+def times(state: Tensor, kernels: Sequence[Tensor], kept: DropoutMasks) -> Tensor:
+    """Return the product of a tensor and its kernel, given whole or split by gate."""
     pairs = zip(dropped(state, kept), kernels, strict=True)
     return ops.concatenate([matmul(h, k) for h, k in pairs], axis=-1)
 
 
-def times_turned(d_product, turned, kept):
-    """The gradient of the state from that of `times`, with the kernels transposed."""
-    pairs = zip(split_gates(d_product, kept), turned, strict=True)
+def times_transposed(
+    d_product: Tensor, transposed: Sequence[Tensor], kept: DropoutMasks
+) -> Tensor:
+    """Return the gradient of the state from that of `times` and transposed kernels."""
+    pairs = zip(split_gates(d_product, kept), transposed, strict=True)
     slopes = [matmul(d, k) for d, k in pairs]
     return sum(map(operator.mul, slopes, kept)) if kept else slopes[0]
 
 
-def split_gates(tensor, kept):
-    """What belongs to each mask of dropout, along the last axis: all, without any."""
+def split_gates(tensor: Tensor, kept: DropoutMasks) -> list[Tensor]:
+    """Split the last axis by dropout mask; without masks, or with one, not at all."""
     return ops.split(tensor, max(len(kept), 1), axis=-1)
 
 
-def dropped(state, kept):
-    """The state, or what dropout leaves of it for each gate."""
+def dropped(state: Tensor, kept: DropoutMasks) -> list[Tensor]:
+    """Return the state times each dropout mask, or without masks the state itself."""
     return [state * share for share in kept] or [state]
 
 
-def rows(tensor):
-    """`(B, T, N)` as `(BT, N)`."""
-    return ops.reshape(tensor, (-1, tensor.shape[-1]))
-
-
-def detached(structure, flat):
-    """Packs tensors so that TensorFlow does not look for the gradient of the loop."""
+def detached(structure: Tree, flat: Sequence[Tensor]) -> Tree:
+    """Pack tensors without gradients: TensorFlow shall not differentiate the loop."""
     flat = [ops.stop_gradient(x) for x in flat]
     return keras.tree.pack_sequence_as(structure, flat)
 
 
-def unpacked(upstream):
-    """The gradients of several results, which JAX hands over as one tuple."""
+def unpacked(upstream: Sequence[Any]) -> list[Tensor]:
+    """Return the gradients of several results, which JAX passes as one tuple."""
     if len(upstream) == 1 and isinstance(upstream[0], (list, tuple)):
         [upstream] = upstream
     return list(upstream)
 
 
-def refuse(*upstream):
+def no_second_gradient(*upstream: Any) -> NoReturn:
     raise NotImplementedError(
         "The fast recurrent layers have no second gradient. Build the layer with "
-        "`unroll=True`, which leaves its loop to Keras, over a length that is known, "
-        "or `keras.layers.RNN(keras.layers.GRUCell(64))`; give a `RecurrentEncoder` or "
-        "`RecurrentDecoder` such a cell."
+        "`unroll=True` and a known length, so that Keras runs its loop, or use "
+        "`keras.layers.RNN(keras.layers.GRUCell(64))`. Pass such a cell to a "
+        "`RecurrentEncoder` or `RecurrentDecoder`."
     )
 
 
 @functools.cache
-def _forward_loop(formula, reverse, saving):
-    """The loop: the states around the steps, `(B, T + 1, U)` each, gates, and the last.
+def _forward_loop(
+    formula: Formula, reverse: bool, saving: bool
+) -> Callable[..., tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]]:
+    """Return the compiled loop, which returns `(histories, saved, last, gates)`.
 
-    Without `saving` it gives the output after each step alone, `(B, T, U)`, and nothing
-    of the gates.
+    With `saving`, the histories are the states before, between and after the steps,
+    `(B, T + 1, U)` each. Without, they are only the outputs, `(B, T, U)`, and nothing
+    is saved.
     """
 
     def forward(inputs, state_weights, states, masks, kept, length):
@@ -205,7 +240,7 @@ def _forward_loop(formula, reverse, saving):
             return ops.zeros((batch, steps, size), dtype)
 
         histories, sizes = [buffer(steps, units)], carried_sizes(formula, units)
-        begin, end = real_numbers(masks, length, steps, reverse)
+        begin, end = real_range(masks, length, steps, reverse)
         if saving:
             first = length - begin if reverse else begin
             histories = [write(buffer(steps + 1, units), s, first) for s in states]
@@ -234,7 +269,7 @@ def _forward_loop(formula, reverse, saving):
             (begin, list(states), gates, histories, saved),
         )
         if masks:
-            numbers = numbers_of_places(histories[0], length, reverse, saving)
+            numbers = loop_step_of_each(histories[0], length, reverse, saving)
             outside = [states[0], last[0]]
             first, after = [ops.expand_dims(state, 1) for state in outside]
             outputs = ops.where(numbers < begin, first, histories[0])
@@ -245,17 +280,23 @@ def _forward_loop(formula, reverse, saving):
 
 
 @functools.cache
-def _backward_loop(formula, reverse):
-    """The loop back through the steps, for the gradients of all but the kernel."""
+def _backward_loop(
+    formula: Formula, reverse: bool
+) -> Callable[..., tuple[Tensor, Tensor, list[Tensor]]]:
+    """Return the compiled loop of the gradient, from the last step to the first.
+
+    It returns the gradients of the inputs' products, the states' products and the
+    initial states.
+    """
 
     def backward(kernel, masks, kept, length, histories, saved, d_outputs, *d_last):
         batch, steps = ops.shape(d_outputs)[:2]
-        turned = [ops.transpose(k) for k in split_gates(kernel, kept)]
+        transposed = [ops.transpose(k) for k in split_gates(kernel, kept)]
         d_projected = ops.zeros((batch, steps, kernel.shape[1]), d_outputs.dtype)
-        begin, end = real_numbers(masks, length, steps, reverse)
+        begin, end = real_range(masks, length, steps, reverse)
         d_states = list(d_last)
-        if masks:  # before the first real step and after the last the output stays
-            numbers = numbers_of_places(d_outputs, length, reverse)
+        if masks:  # outputs are constant before the first real step and after the last
+            numbers = loop_step_of_each(d_outputs, length, reverse)
             is_after = (numbers >= end) & (numbers < length)
             d_states[0] += total(ops.where(is_after, d_outputs, 0), axis=1)
 
@@ -271,7 +312,7 @@ def _backward_loop(formula, reverse):
                 gates,
             )
             d_product = formula.gradient_of_product(d_inputs, gates)
-            d_before[0] = d_before[0] + times_turned(d_product, turned, kept)
+            d_before[0] = d_before[0] + times_transposed(d_product, transposed, kept)
             if masks:
                 stayed = [d - m for d, m in zip(d_states, moved, strict=True)]
                 d_before = [d + s for d, s in zip(d_before, stayed, strict=True)]
@@ -289,84 +330,30 @@ def _backward_loop(formula, reverse):
     return compiled(backward)
 
 
-def places(t, length, reverse):
-    """Where step `t` of the loop is, and the states before and after it."""
-    if reverse:
-        return length - 1 - t, length - t, length - 1 - t
-    return t, t, t + 1
+def read_input(inputs: list[Any], step: Tensor | int) -> Tensor:
+    """Return the product of a step's input.
 
-
-def choose(masks, step, new, old):
-    """The new tensors where the step is real, and elsewhere the old."""
-    if not masks:
-        return new
-    real = ops.expand_dims(read(masks[0], step), -1)  # B 1
-    return [ops.where(real, n, o) for n, o in zip(new, old, strict=True)]
-
-
-def real_numbers(masks, length, steps, reverse):
-    """Which steps the loop takes, `begin <= t < end`: those that are real in some row.
-
-    So a batch that is filled up on either side costs what is real in it.
+    `inputs` is either the products of all steps, or the arguments of `project`.
     """
-    if not masks:
-        return ops.zeros_like(length), length
-    numbers = ops.arange(steps, dtype="int32")
-    is_real = ops.any(masks[0], axis=0) & (numbers < length)  # T
-    first = ops.min(ops.where(is_real, numbers, steps))
-    last = ops.max(ops.where(is_real, numbers, -1))
-    return (length - 1 - last, length - first) if reverse else (first, last + 1)
-
-
-def numbers_of_places(sequence, length, reverse, is_after=False):
-    """Which step of the loop is at each place of `(B, T, U)`: `(T, 1)`.
-
-    With `is_after`, which one has left there what comes after it.
-    """
-    places = ops.arange(ops.shape(sequence)[1], dtype="int32")[:, None]
-    if reverse:
-        return length - 1 - places
-    return places - 1 if is_after else places
-
-
-def read(sequence, step):
-    """Step `step` of `(B, T, ...)`."""
-    batch, _, *rest = ops.shape(sequence)
-    start = beginning(len(rest) + 2, 1, step)
-    return ops.squeeze(ops.slice(sequence, start, (batch, 1, *rest)), 1)
-
-
-def read_input(inputs, step):
-    """The product of a step's input: it is known, or made of `project`'s arguments."""
     if len(inputs) == 1:
         return read(inputs[0], step)
     sequences, kernel, bias, kept = inputs
     return times(read(sequences, step), split_gates(kernel, kept), kept) + bias
 
 
-def first_steps(sequence, length):
-    """The first steps of `(B, T, U)`; the gradient of `[:, :length]` would be slow."""
-    batch, _, width = ops.shape(sequence)
-    return ops.slice(sequence, (0, 0, 0), (batch, length, width))
+def project(
+    inputs: Tensor, kernel: Tensor, bias: Tensor, kept: DropoutMasks = ()
+) -> Tensor:
+    """Return the products of all inputs `(B, T, D)` with a kernel, `(B, T, GU)`.
 
-
-def write(sequence, value, step):
-    """`(B, T, ...)` with `value (B, ...)` at step `step`."""
-    start = beginning(len(value.shape) + 1, 1, step)
-    return ops.slice_update(sequence, start, ops.expand_dims(value, 1))
-
-
-def project(inputs, kernel, bias, kept=()):
-    """The inputs of all steps times a matrix: `(B, T, D)` gives `(B, T, GU)`.
-
-    `kept` is as in `run`, `(B, D)` each.
+    `kept` holds dropout masks `(B, D)`, as in `run`.
     """
     batch, steps, _ = ops.shape(inputs)
     kept = [ops.expand_dims(share, 1) for share in kept]
-    # One product of matrices: Keras' of `(B, T, D)` has a slow gradient.
-    inputs = [rows(each) for each in dropped(inputs, kept)]
-    projected = [
-        matmul(x, k) for x, k in zip(inputs, split_gates(kernel, kept), strict=True)
+    # A product of matrices, since that of `(B, T, D)` in Keras has a slow gradient.
+    each = [rows(dropped_input) for dropped_input in dropped(inputs, kept)]
+    products = [
+        matmul(x, k) for x, k in zip(each, split_gates(kernel, kept), strict=True)
     ]
-    projected = ops.concatenate(projected, axis=-1) + bias
+    projected = ops.concatenate(products, axis=-1) + bias
     return ops.reshape(projected, (batch, steps, kernel.shape[1]))

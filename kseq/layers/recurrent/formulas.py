@@ -1,41 +1,69 @@
-"""The formulas of SimpleRNN, LSTM and GRU: a step, and the way back over it.
+"""Formulas of SimpleRNN, LSTM and GRU: one step, and its gradient in closed form.
 
-The inputs and the state have been multiplied with their kernels already: what is left
-is what stands between the products, and its gradient in closed form.
+A formula starts from the products of the inputs and of the state with their kernels, so
+it covers only the element-wise operations. Each class has the same members:
+
+- `advance` takes the products of a step and the states before it, and returns the new
+  states and the tensors to save for the gradient.
+- `backward` takes the gradients of the new states, the states before and after the step
+  and the saved tensors. It returns the gradient of the inputs' product and the
+  gradients of the states before the step, without the part through the state's product.
+- `gradient_of_product` returns the gradient of the state's product, from that of the
+  inputs' product.
+- `saved` lists the widths of the saved tensors, in units. The loop carries the first
+  `num_carried` of them even if it saves none, see `carried_sizes`.
 
 Axes in shape comments: B batch, T steps, U units, G gates.
 """
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import keras
 from keras import ops
+
+from kseq.typing import Tensor
+
+Tensors: TypeAlias = Sequence[Tensor]
 
 
 class SimpleRNNFormula:
     """`h' = tanh(x + h R)`."""
 
-    num_states, saved, num_carried = 1, (), 0
+    num_states: int = 1
+    saved: tuple[int, ...] = ()
+    num_carried: int = 0
 
     @staticmethod
-    def advance(inputs, product, states):
+    def advance(
+        inputs: Tensor, product: Tensor, states: Tensors
+    ) -> tuple[list[Tensor], list[Tensor]]:
         return [ops.tanh(inputs + product)], []
 
     @staticmethod
-    def backward(gradients, before, after, saved):
+    def backward(
+        gradients: Tensors, before: Tensors, after: Tensors, saved: Tensors
+    ) -> tuple[Tensor, list[Tensor]]:
         [gradient], [output] = gradients, after
         return gradient * (1 - output * output), [0.0]
 
     @staticmethod
-    def gradient_of_product(gradient, saved):
+    def gradient_of_product(gradient: Tensor, saved: Tensors) -> Tensor:
         return gradient
 
 
 class LSTMFormula:
     """`i, f, g, o = x + h R; c' = f c + i g; h' = o tanh(c')`, the gates activated."""
 
-    num_states, saved, num_carried = 2, (4,), 0
+    num_states: int = 2
+    saved: tuple[int, ...] = (4,)
+    num_carried: int = 0
     are_sigmoid = (True, True, False, True)
 
     @staticmethod
-    def advance(inputs, product, states):
+    def advance(
+        inputs: Tensor, product: Tensor, states: Tensors
+    ) -> tuple[list[Tensor], list[Tensor]]:
         _, c = states
         gates = activated(inputs + product, LSTMFormula.are_sigmoid)  # B 4U
         i, f, g, o = ops.split(gates, 4, axis=-1)
@@ -43,19 +71,21 @@ class LSTMFormula:
         return [o * ops.tanh(c), c], [gates]
 
     @staticmethod
-    def backward(gradients, before, after, saved):
+    def backward(
+        gradients: Tensors, before: Tensors, after: Tensors, saved: Tensors
+    ) -> tuple[Tensor, list[Tensor]]:
         (dh, dc), (_, c_before), (_, c), [gates] = gradients, before, after, saved
         i, f, g, o = ops.split(gates, 4, axis=-1)
-        bent = ops.tanh(c)
-        dc = dc + dh * o * (1 - bent * bent)
-        upstream = ops.concatenate([dc * g, dc * c_before, dc * i, dh * bent], axis=-1)
-        return upstream * slope_of_activated(gates, LSTMFormula.are_sigmoid), [
-            0.0,
-            dc * f,
-        ]
+        tanh_c = ops.tanh(c)
+        dc = dc + dh * o * (1 - tanh_c * tanh_c)
+        upstream = ops.concatenate(
+            [dc * g, dc * c_before, dc * i, dh * tanh_c], axis=-1
+        )
+        slope = slope_of_activated(gates, LSTMFormula.are_sigmoid)
+        return upstream * slope, [0.0, dc * f]
 
     @staticmethod
-    def gradient_of_product(gradient, saved):
+    def gradient_of_product(gradient: Tensor, saved: Tensors) -> Tensor:
         return gradient
 
 
@@ -65,11 +95,15 @@ class GRUFormula:
     This is the form of cuDNN, and Keras' default (`reset_after=True`).
     """
 
-    num_states, saved, num_carried = 1, (2, 1, 1), 1
+    num_states: int = 1
+    saved: tuple[int, ...] = (2, 1, 1)
+    num_carried: int = 1
     are_sigmoid = (True, True)
 
     @staticmethod
-    def advance(inputs, product, states):
+    def advance(
+        inputs: Tensor, product: Tensor, states: Tensors
+    ) -> tuple[list[Tensor], list[Tensor]]:
         [h] = states
         units = h.shape[-1]
         x_zr, x_h = ops.split(inputs, [2 * units], axis=-1)
@@ -80,58 +114,63 @@ class GRUFormula:
         return [new + z * (h - new)], [zr, new, p_h]
 
     @staticmethod
-    def backward(gradients, before, after, saved):
+    def backward(
+        gradients: Tensors, before: Tensors, after: Tensors, saved: Tensors
+    ) -> tuple[Tensor, list[Tensor]]:
         [gradient], [h], (zr, new, p_h) = gradients, before, saved
         z, _ = ops.split(zr, 2, axis=-1)
-        bent = gradient * (1 - z) * (1 - new * new)
-        upstream = ops.concatenate([gradient * (h - new), bent * p_h], axis=-1)
+        d_new = gradient * (1 - z) * (1 - new * new)
+        upstream = ops.concatenate([gradient * (h - new), d_new * p_h], axis=-1)
         d_zr = upstream * slope_of_activated(zr, GRUFormula.are_sigmoid)
-        return ops.concatenate([d_zr, bent], axis=-1), [gradient * z]
+        return ops.concatenate([d_zr, d_new], axis=-1), [gradient * z]
 
     @staticmethod
-    def gradient_of_product(gradient, saved):
+    def gradient_of_product(gradient: Tensor, saved: Tensors) -> Tensor:
         zr, _, _ = saved
         units = zr.shape[-1] // 2
         d_zr, d_new = ops.split(gradient, [2 * units], axis=-1)
         return ops.concatenate([d_zr, d_new * zr[..., units:]], axis=-1)
 
 
-def activated(gates, are_sigmoid):
-    """Gates `(B, GU)`, each through the sigmoid or through tanh.
+Formula: TypeAlias = type[SimpleRNNFormula] | type[LSTMFormula] | type[GRUFormula]
 
-    As one tanh, since the sigmoid is `(1 + tanh(x / 2)) / 2`: XLA makes one loop of it,
-    which takes half the time of one for each gate.
+
+def activated(gates: Tensor, are_sigmoid: Sequence[bool]) -> Tensor:
+    """Apply the sigmoid or tanh to each of the gates `(B, GU)`.
+
+    The sigmoid is computed as `(1 + tanh(x / 2)) / 2`, so all gates share one tanh. XLA
+    makes a single loop of it, which takes half the time of one loop for each gate.
     """
     half = per_gate([0.5 if each else 1.0 for each in are_sigmoid], gates)
     return half * ops.tanh(half * gates) + (1 - half)
 
 
-def slope_of_activated(gates, are_sigmoid):
-    """The derivative of `activated`, by what came out: `y - y y`, or `1 - y y`."""
+def slope_of_activated(gates: Tensor, are_sigmoid: Sequence[bool]) -> Tensor:
+    """Return the slope of `activated` from its output: `y - y y` or `1 - y y`."""
     ones = per_gate([float(each) for each in are_sigmoid], gates)
     return ones * gates + (1 - ones) - gates * gates
 
 
-def per_gate(numbers, gates):
-    """A number for each gate, `(GU,)`."""
+def per_gate(numbers: list[float], gates: Tensor) -> Tensor:
+    """Repeat the number of each gate for its units, `(GU,)`."""
     units = gates.shape[-1] // len(numbers)
     return ops.repeat(ops.convert_to_tensor(numbers, gates.dtype), units)
 
 
-def carried_sizes(formula, units):
-    """Widths of the gates that a loop carries along, and out, unread.
+def carried_sizes(formula: Formula, units: int) -> list[int]:
+    """Return the widths of the gates that a loop carries and returns without use.
 
-    Of a GRU whose gates nobody sees XLA makes one slow kernel, and its loop may take
-    twice as long.
+    If the loop does not return the gates of a GRU, XLA compiles the step into one slow
+    kernel, and the loop may take twice as long.
     """
     return [count * units for count in formula.saved[: formula.num_carried]]
 
 
-def split_bias(cell):
-    """The biases of a cell's inputs and of its state."""
+def split_bias(cell: keras.layers.Layer) -> tuple[Tensor, Tensor]:
+    """Return the bias of a cell's inputs and the bias of its state."""
     if cell.bias is None:
         zeros = ops.zeros((cell.kernel.shape[1],), cell.compute_dtype)
         return zeros, zeros
-    if len(cell.bias.shape) == 2:  # of a GRU
+    if len(cell.bias.shape) == 2:  # a GRU
         return tuple(ops.unstack(ops.convert_to_tensor(cell.bias)))
     return cell.bias, ops.zeros(cell.bias.shape, cell.compute_dtype)

@@ -1,22 +1,24 @@
-"""RNN: a cell of any kind over a sequence, at the speed of the machine where it can be.
+"""RNN: any recurrent cell over a sequence, in a fast loop where possible.
 
 Axes in shape comments: B batch, T steps, D features, P projected features, U units,
 G gates.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from kseq.layers import backends
 from kseq.layers.backends import matmul
-from kseq.layers.recurrent import formula_loop, formulas
-from kseq.layers.recurrent.layers import FastLoop, is_plain
+from kseq.layers.recurrent import formulas
+from kseq.layers.recurrent.fast_loop import FastLoop, is_plain
 from kseq.layers.recurrent.step_loop import run_steps
+from kseq.layers.recurrent.steps import rows
+from kseq.typing import Tensor
 
-PLAIN = {
+PLAIN: dict[type, formulas.Formula] = {
     keras.layers.SimpleRNNCell: formulas.SimpleRNNFormula,
     keras.layers.LSTMCell: formulas.LSTMFormula,
     keras.layers.GRUCell: formulas.GRUFormula,
@@ -30,27 +32,28 @@ KERNELS = {
 
 @keras.saving.register_keras_serializable(package="kseq")
 class RNN(FastLoop, keras.layers.RNN):
-    """Runs a cell over a sequence: `keras.layers.RNN` at the speed of the machine.
+    """A recurrent layer for any cell: `keras.layers.RNN` with a faster loop.
 
-    On a CPU, in `fit` and other graphs, TensorFlow trains Keras' own cells and those of
-    kseq faster than in Keras' loop (`benchmarks/recurrent.py`): the inputs are
-    multiplied before the loop, the loop is compiled by XLA whether or not the model is,
-    and each matrix gets its gradient in one product. A cell of your own takes part if
-    it has a `recurrent_kernel` and
+    On a CPU, in `fit` and other graphs, TensorFlow trains the cells of Keras and kseq
+    faster than in Keras' loop (`benchmarks/recurrent.py`): the inputs are multiplied
+    before the loop, XLA compiles the loop even if it does not compile the model, and
+    the gradient of each matrix is a single product. A custom cell benefits too if it
+    has a `recurrent_kernel` and these methods:
 
-    - `project(inputs (N, D))`, what the inputs alone give, `(N, P)`, for all steps at
-      once;
-    - `advance(projected (B, P), product (B, GU), states)`, the list of new states, the
-      first of which is the output; `product` is the first state times the kernel.
-      Gates may follow, `(B, size)` each, if it lists their `gate_sizes`: of a GRU whose
-      gates nobody sees XLA makes one slow kernel.
+    - `project(inputs (N, D))` returns the part that depends on the inputs alone,
+      `(N, P)`. It is called once for all steps.
+    - `advance(projected (B, P), product (B, GU), states)` returns the list of new
+      states, the first of which is the output. `product` is the first state times the
+      kernel. The list may also end with gates, `(B, size)` each, if the cell lists
+      their `gate_sizes`. Returning the gates of a GRU avoids one slow kernel in XLA.
 
-    Its `call` must do the same: it is not asked in that loop, and is in Keras'.
+    The cell's `call` must compute the same: the fast loop does not call it, but Keras'
+    loop does.
 
-    Every other cell, eager calls, other devices and backends, layers with
-    `unroll=True`, and on TensorFlow those below 32 units have Keras' loop; on PyTorch
-    Keras' own three cells have torch's kernels, as `LSTM`, `GRU` and `SimpleRNN` have,
-    which are faster elsewhere too.
+    Keras' loop runs all other cells, eager calls, other devices and backends, layers
+    with `unroll=True`, and on TensorFlow layers below 32 units. On PyTorch the three
+    cells of Keras use torch's kernels. `LSTM`, `GRU` and `SimpleRNN` do so as well, and
+    are also faster in the other cases.
 
     Args:
         cell: A Keras cell. Its output is its first state.
@@ -59,21 +62,21 @@ class RNN(FastLoop, keras.layers.RNN):
 
     Call arguments:
         sequences: `(B, T, D)`.
-        initial_state: A list of states `(B, U)`, for stacked cells one of each cell's.
-            Defaults to zeros.
-        mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
-            output, as they were. Before the first real step the output is the first
-            state. Defaults to the Keras mask of `sequences`.
+        initial_state: A list of states `(B, U)`; for stacked cells, the states of each
+            cell. Defaults to zeros.
+        mask: Boolean `(B, T)`; a masked step leaves the states, and so the output,
+            unchanged. Before the first real step the output is the initial state.
+            Defaults to the Keras mask of `sequences`.
         training: Whether to apply the cell's dropout.
 
     Returns:
         The last output `(B, U)`, or all `(B, T, U)` with `return_sequences=True`; with
-        `return_state=True` also the last states `(B, U)`.
+        `return_state=True` also the final states `(B, U)`.
 
     Raises:
-        ValueError: `cell` runs over sequences by itself, or the first states or the
-            mask do not fit.
-        NotImplementedError: A gradient of the gradient is asked of a compiled loop.
+        ValueError: `cell` is a recurrent layer, or the initial states or the mask do
+            not fit.
+        NotImplementedError: A second gradient of a compiled loop is requested.
 
     Example:
 
@@ -84,37 +87,50 @@ class RNN(FastLoop, keras.layers.RNN):
     (2, 7, 64)
     """
 
-    def __init__(self, cell, *args, **kwargs):
+    def __init__(
+        self,
+        cell: keras.layers.Layer | Sequence[keras.layers.Layer],
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
         if isinstance(cell, keras.layers.RNN):
             raise ValueError(
                 "`cell` must be one step of a recurrent layer, such as "
                 f"`keras.layers.LSTMCell(64)`. Received: cell={cell}, which runs over "
-                "sequences by itself. Take it in place of `RNN`."
+                "sequences itself. Use it in place of `RNN`."
             )
         super().__init__(cell, *args, **kwargs)
 
     @property
-    def kernel_name(self):
+    def kernel_name(self) -> str | None:
         return KERNELS.get(type(self.cell))
 
-    def _is_covered(self, sequences):
+    def _is_covered(self, sequences: Tensor) -> bool:
         return (
-            backends.is_traced(sequences)  # else each call would compile anew
-            and not backends.multiplies_as_fast_in_loops()  # in which Keras' is as fast
+            backends.is_traced(sequences)  # else each call would compile again
+            and not backends.multiplies_as_fast_in_loops()  # then Keras is as fast
             and not self.unroll
             and halves(self.cell) is not None
             and backends.is_worth_compiling(self.cell.recurrent_kernel.shape[0])
         )
 
-    def _run(self, sequences, states, mask, length, training):
-        cell, parts = self.cell, halves(self.cell)
+    def _run(
+        self,
+        sequences: Tensor,
+        states: list[Tensor],
+        mask: Tensor | None,
+        length: Tensor,
+        training: bool,
+    ) -> tuple[Tensor, list[Tensor]]:
+        cell = self.cell
+        parts: Any = halves(cell)  # not None: `_is_covered` has checked it
         constants = {}
-        if training and getattr(cell, "dropout", 0):
+        if training and getattr(cell, "dropout", False):
             kept = cell.get_dropout_mask(sequences[:, 0])
             sequences = sequences * ops.expand_dims(kept, 1)
-        if training and getattr(cell, "recurrent_dropout", 0):
+        if training and getattr(cell, "recurrent_dropout", False):
             constants["kept"] = cell.get_recurrent_dropout_mask(states[0])
-        projected, advance = self._with_draws(
+        projected, advance = self._with_samples(
             for_all_steps(parts.project, sequences), parts.advance, training
         )
 
@@ -138,30 +154,36 @@ class RNN(FastLoop, keras.layers.RNN):
         last = 0 if self.go_backwards else length - 1
         return histories[0], [history[:, last] for history in histories]
 
-    def _with_draws(self, projected, advance, training):
-        """What `advance` takes of all steps, `(B, T, P)`, and `advance`."""
+    def _with_samples(
+        self,
+        projected: Tensor,
+        advance: Callable[..., list[Tensor]],
+        training: bool,
+    ) -> tuple[Tensor, Callable[..., list[Tensor]]]:
+        """Return projected inputs `(B, T, P)` and `advance`; `Zoneout` adds samples."""
         return projected, advance
 
 
 class Halves(NamedTuple):
-    """A cell as two functions, its recurrent weights, and what else it reads.
+    """A cell as two functions, with its recurrent weights and the other variables.
 
-    After the states `advance` returns gates of `gate_sizes`, for the loop to carry.
+    `advance` returns the new states and then gates of `gate_sizes`, which the loop
+    carries along.
     """
 
-    project: Callable
-    advance: Callable
-    recurrent: tuple
-    variables: list
-    gate_sizes: list
+    project: Callable[[Tensor], Tensor]
+    advance: Callable[..., list[Tensor]]
+    recurrent: tuple[Tensor, Tensor]
+    variables: list[keras.Variable]
+    gate_sizes: list[int]
 
 
-def halves(cell):
-    """The two halves of a built cell, or None where it has none."""
+def halves(cell: keras.layers.Layer) -> Halves | None:
+    """Return the two halves of a built cell, or None if it cannot be split."""
     kernel = getattr(cell, "recurrent_kernel", None)
     if type(cell) in PLAIN:
         if not is_plain(cell) or getattr(cell, "implementation", 2) != 2:
-            return None  # the other implementation has dropout for each gate
+            return None  # other implementations have a dropout mask for each gate
         formula = PLAIN[type(cell)]
         bias, recurrent_bias = formulas.split_bias(cell)
         sizes = formulas.carried_sizes(formula, cell.units)
@@ -184,8 +206,8 @@ def halves(cell):
     return Halves(cell.project, cell.advance, (kernel, nothing), variables, sizes)
 
 
-def for_all_steps(project, sequences):
-    """A function of rows `(N, D)`, of `(B, T, D)`."""
+def for_all_steps(project: Callable[[Tensor], Tensor], sequences: Tensor) -> Tensor:
+    """Apply a function of `(N, D)` to all steps of `(B, T, D)` at once."""
     batch, steps, _ = ops.shape(sequences)
-    projected = project(formula_loop.rows(sequences))  # BT P
+    projected = project(rows(sequences))  # BT P
     return ops.reshape(projected, (batch, steps, projected.shape[-1]))

@@ -1,16 +1,18 @@
-"""A loop over time that XLA compiles by itself, with its gradient.
+"""Loop of any step function, compiled by XLA, with its own gradient.
 
-TensorFlow differentiates a loop by keeping every tensor of every step and by adding up
-the gradient of each weight step by step, and XLA cannot compile that where lengths are
-unknown. Here the gradient is a loop of its own: it takes each step once more from the
-states it began with, but for the products with a matrix, which were kept; and what
-multiplies a matrix is put aside, so that each gets its gradient in one product after
-the loop.
+To differentiate a loop, TensorFlow saves every tensor of every step and sums up the
+gradient of each weight step by step. XLA cannot compile that if lengths are unknown.
+Here the gradient is a second loop. It computes each step again from the states before
+it, except for the products with matrices, which were saved. It also stores the factors
+of these products, so that after the loop the gradient of each matrix is a single
+product.
 
-Axes in shape comments: B batch, T steps, U units.
+Axes in shape comments: B batch, T steps, D features, U units.
 """
 
 import functools
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
@@ -18,68 +20,74 @@ from keras import ops
 from kseq.layers import backends
 from kseq.layers.backends import matmul
 from kseq.layers.recurrent.formula_loop import (
-    choose,
     detached,
-    places,
-    read,
-    refuse,
+    no_second_gradient,
     shaped,
     unpacked,
-    write,
 )
+from kseq.layers.recurrent.steps import choose, places, read, write
 from kseq.layers.sums import precise, total
+from kseq.typing import Tensor
+
+# `(inputs, states, constants, multiply) -> states and gates`, see `run_steps`.
+Step: TypeAlias = Callable[
+    [Tensor, list[Tensor], dict[str, Tensor], Callable[[str, Tensor], Tensor]],
+    list[Tensor],
+]
+# By name: a matrix `(D, U)` and its bias `(U,)`.
+Products: TypeAlias = Mapping[str, tuple[Tensor, Tensor]]
 
 
 def run_steps(
-    step,
-    inputs,
-    states,
-    constants,
-    products,
-    variables,
-    masks,
-    length,
-    reverse=False,
-    training=False,
-    key=None,
-    gate_sizes=(),
-):
-    """Runs a step function over `(B, T, D)`.
+    step: Step,
+    inputs: Tensor,
+    states: list[Tensor],
+    constants: dict[str, Tensor],
+    products: Products,
+    variables: Sequence[keras.Variable],
+    masks: list[Tensor],
+    length: Tensor,
+    reverse: bool = False,
+    training: bool = False,
+    key: Hashable | None = None,
+    gate_sizes: Sequence[int] = (),
+) -> list[Tensor]:
+    """Run a step function over `(B, T, D)`.
 
     Args:
-        step: Function `(inputs (B, D), states, constants, multiply) -> states`, where
-            `multiply(name, x)`, once for each name, gives `x` times the matrix of that
-            name, plus its bias.
+        step: Function `(inputs (B, D), states, constants, multiply) -> states`. It may
+            call `multiply(name, x)` once for each name, which returns `x` times the
+            matrix of that name, plus its bias.
         inputs: `(B, T, D)`.
-        states: List of the first states, `(B, U)` each.
+        states: List of initial states, `(B, U)` each.
         constants: Dictionary of tensors that every step reads.
         products: Dictionary of `(matrix, bias)`.
-        variables: Trainable Keras variables that the step reads besides.
-        masks: Nothing, or a list of one boolean mask `(B, T)`; a masked step leaves
-            the states as they are.
+        variables: The other trainable Keras variables that the step reads.
+        masks: An empty list, or a list of one boolean mask `(B, T)`; a masked step
+            leaves the states unchanged.
         length: Integer tensor, the number of steps to run, at most T.
-        reverse: Whether to begin with step `length - 1`.
-        training: Whether to keep the products, which the gradient needs, rather than
-            to compute them again if a gradient is asked for.
-        key: What is equal where steps do the same to the tensors that they are given,
-            so that inside `backends.sharing` they are compiled once. None for a step
-            that is like no other.
-        gate_sizes: Widths of what `step` returns after the states, each `(B, width)`,
-            which the loop carries unread; see `formulas.carried_sizes`.
+        reverse: Whether to start at step `length - 1`.
+        training: Whether to save the products, which the gradient needs. If False, they
+            are computed again when a gradient is requested.
+        key: A value that is equal for steps that compute the same function of their
+            tensors; inside `backends.sharing` these are compiled once. None for a step
+            that shares with no other.
+        gate_sizes: Widths of the tensors `(B, width)` that `step` returns after the
+            states and that the loop carries without use, see `formulas.carried_sizes`.
 
     Returns:
-        List of the states after each step, `(B, T, U)` each, at its place whichever end
-        the loop began with.
+        List of the states after each step, `(B, T, U)` each; every step is at its own
+        position, in either direction.
     """
     if not backends.available():
         return _run_eagerly(step, inputs, states, constants, products, masks, reverse)
     floats = {k: v for k, v in constants.items() if _is_float(v)}
     others = {k: v for k, v in constants.items() if k not in floats}
-    # Tensors, which TensorFlow does not take for variables.
+    # Tensors, which TensorFlow does not treat as variables.
     weights = [ops.reshape(v, v.shape) for v in variables]
     arguments = (inputs, states, floats, products, weights, others, masks, length)
     make_loops = functools.partial(Loops, step, variables, reverse, gate_sizes)
-    loops = backends.once(key and (key, reverse), make_loops)
+    loops: Loops = backends.once(key and (key, reverse), make_loops)
 
     @ops.custom_gradient
     def differentiable(*given):
@@ -97,11 +105,11 @@ def run_steps(
                 results = loops.backward(tensors, *rest)
                 d_states, d_inputs, d_floats, d_weights, factors, d_products = results
                 d_products = {
-                    name: (_transposed(factors[name], d), total(d, axis=(0, 1)))
+                    name: (_gradient_of_matrix(factors[name], d), total(d, axis=(0, 1)))
                     for name, d in d_products.items()
                 }
                 slopes = (d_inputs, d_states, d_floats, d_products, d_weights)
-                return tuple(keras.tree.flatten(slopes)), refuse
+                return tuple(keras.tree.flatten(slopes)), no_second_gradient
 
             flat = keras.tree.flatten((given, histories, kept, upstream))
             rest = len(others) + len(masks) + 1
@@ -113,15 +121,23 @@ def run_steps(
     return list(differentiable(*keras.tree.flatten(arguments)))
 
 
-def _run_eagerly(step, inputs, states, constants, products, masks, reverse):
-    """All steps one by one, on PyTorch, which differentiates them."""
+def _run_eagerly(
+    step: Step,
+    inputs: Tensor,
+    states: list[Tensor],
+    constants: dict[str, Tensor],
+    products: Products,
+    masks: list[Tensor],
+    reverse: bool,
+) -> list[Tensor]:
+    """Run all steps one by one, on PyTorch, which differentiates them itself."""
 
     def multiply(name, x):
         matrix, bias = products[name]
         return matmul(x, matrix) + bias
 
     steps = ops.unstack(inputs, axis=1)  # B D
-    histories = [None] * len(steps)
+    histories: list[list[Tensor]] = [[] for _ in steps]
     for place in reversed(range(len(steps))) if reverse else range(len(steps)):
         new = step(steps[place], states, constants, multiply)[: len(states)]
         states = histories[place] = choose(masks, place, new, states)
@@ -129,12 +145,18 @@ def _run_eagerly(step, inputs, states, constants, products, masks, reverse):
 
 
 class Loops:
-    """The loops of a step function, compiled: `forward[saving]` and `backward`.
+    """Compiled loops of a step function: `forward[saving]` and `backward`.
 
-    They know no tensor but those that they are given, as `run_steps` orders them.
+    They hold no tensors; all are passed in the order of `run_steps`.
     """
 
-    def __init__(self, step, variables, reverse, gate_sizes):
+    def __init__(
+        self,
+        step: Step,
+        variables: Sequence[keras.Variable],
+        reverse: bool,
+        gate_sizes: Sequence[int],
+    ) -> None:
         self.step, self.variables = step, variables
         self.reverse, self.gate_sizes = reverse, gate_sizes
         self.forward = {
@@ -143,8 +165,10 @@ class Loops:
         }
         self.backward = backends.compiled(self._backward)
 
-    def _forward(self, saving, *tensors):
-        """All steps: the states between them, the products, and the last gates."""
+    def _forward(
+        self, saving: bool, *tensors: Any
+    ) -> tuple[list[Tensor], dict[str, Tensor], list[Tensor]]:
+        """Run all steps: return all states, the products, and the last gates."""
         inputs, states, floats, products, weights, others, masks, length = tensors
         batch, steps = ops.shape(inputs)[:2]
 
@@ -176,10 +200,16 @@ class Loops:
         first = (ops.zeros((), "int32"), states, histories, saved, gates)
         return ops.while_loop(lambda t, *_: t < length, body, first)[2:]
 
-    def _backward(self, tensors, histories, saved, upstream):
-        """All steps, the last first: the gradients, and the factors of each product."""
+    def _backward(
+        self,
+        tensors: Any,
+        histories: list[Tensor],
+        saved: dict[str, Tensor],
+        upstream: list[Tensor],
+    ) -> tuple[Any, ...]:
+        """Run all steps in reverse: return gradients, and the factors of products."""
         _, _, floats, products, weights, _, _, length = tensors
-        turned = {name: ops.transpose(matrix) for name, (matrix, _) in products.items()}
+        transposed = {k: ops.transpose(matrix) for k, (matrix, _) in products.items()}
 
         def body(t, d_states, d_inputs, d_floats, d_weights, factors, d_products):
             place, begin, _ = places(t, length, self.reverse)
@@ -187,7 +217,7 @@ class Loops:
             known = {name: read(v, place) for name, v in saved.items()}
             d_new = [d + read(u, place) for d, u in _zip(d_states, upstream)]
             gradients, multiplied = self._step_back(
-                tensors, turned, place, before, known, d_new
+                tensors, transposed, place, before, known, d_new
             )
             d_read, d_states, d_f, d_w, d_p = gradients
             return (
@@ -200,23 +230,31 @@ class Loops:
                 {k: write(v, d_p[k], place) for k, v in d_products.items()},
             )
 
-        first = (length - 1, *_no_gradients(tensors))
+        first = (length - 1, *_zero_gradients(tensors))
         results = ops.while_loop(lambda t, *_: t >= 0, body, first)[1:]
         d_states, d_inputs, d_floats, d_weights, *of_products = results
         d_floats = {k: ops.cast(v, floats[k].dtype) for k, v in d_floats.items()}
         d_weights = [ops.cast(d, w.dtype) for d, w in _zip(d_weights, weights)]
         return d_states, d_inputs, d_floats, d_weights, *of_products
 
-    def _step_back(self, tensors, turned, place, before, known, d_new):
-        """The gradients of all that one step takes, and what it multiplies.
+    def _step_back(
+        self,
+        tensors: Any,
+        transposed: dict[str, Tensor],
+        place: Tensor,
+        before: list[Tensor],
+        known: dict[str, Tensor],
+        d_new: list[Tensor],
+    ) -> tuple[Any, dict[str, Tensor]]:
+        """Return the gradients of all arguments of a step, and what it multiplies.
 
         Args:
-            tensors: As `run_steps` orders them.
-            turned: The matrices, transposed.
-            place: The number of the step.
-            before: The states before it.
-            known: Its products by name.
-            d_new: The gradients of the states after it.
+            tensors: All tensors, in the order of `run_steps`.
+            transposed: The transposed matrices, by name.
+            place: The position of the step.
+            before: The states before the step.
+            known: The products of the step, by name.
+            d_new: The gradients of the states after the step.
         """
         inputs, _, floats, _, weights, others, masks, _ = tensors
         nothing = {name: ops.zeros_like(product) for name, product in known.items()}
@@ -226,7 +264,7 @@ class Loops:
 
             def multiply(name, x):
                 multiplied[name] = x
-                return _known(known[name], x, turned[name], added[name])
+                return _known(known[name], x, transposed[name], added[name])
 
             new = self._bound(others, multiply)(inputs, states, floats, weights)
             return choose(masks, place, new[: len(states)], states), multiplied
@@ -234,8 +272,12 @@ class Loops:
         arguments = (read(inputs, place), before, floats, weights, nothing)
         return backends.pull_back(take, arguments, d_new)
 
-    def _bound(self, others, multiply):
-        """The step as a function of what it may be differentiated with."""
+    def _bound(
+        self,
+        others: dict[str, Tensor],
+        multiply: Callable[[str, Tensor], Tensor],
+    ) -> Callable[..., list[Tensor]]:
+        """Return the step as a function of the tensors that have gradients."""
 
         def run(inputs, states, floats, weights):
             pairs = list(zip(self.variables, weights, strict=True))
@@ -245,8 +287,8 @@ class Loops:
         return run
 
 
-def _no_gradients(tensors):
-    """Zeros for the gradients that the loop back adds up, or writes step by step."""
+def _zero_gradients(tensors: Any) -> tuple[Any, ...]:
+    """Return zeros, to which the backward loop adds or writes the gradients."""
     inputs, states, floats, products, weights, *_ = tensors
     batch, steps = ops.shape(inputs)[:2]
     zeros = ops.zeros_like
@@ -260,32 +302,32 @@ def _no_gradients(tensors):
     return d_states, zeros(inputs), d_floats, d_weights, factors, d_products
 
 
-def _known(product, x, turned, added):
-    """A product that is known, with the gradient of `x matrix + added`."""
+def _known(product: Tensor, x: Tensor, transposed: Tensor, added: Tensor) -> Tensor:
+    """Return a known product, with the gradient of `x matrix + added`."""
 
     @ops.custom_gradient
     def multiply(x, added):
-        return product, lambda slope: (matmul(slope, turned), slope)
+        return product, lambda slope: (matmul(slope, transposed), slope)
 
     return multiply(x, added)
 
 
-def _transposed(factors, gradients):
-    """`sum over b, t of factors (B, T, D)^T gradients (B, T, U)`, as one product."""
+def _gradient_of_matrix(factors: Tensor, gradients: Tensor) -> Tensor:
+    """Return the sum over b and t of `factors (B, T, D)^T gradients (B, T, U)`."""
     factors = ops.reshape(factors, (-1, factors.shape[-1]))  # BT D
     gradients = ops.reshape(gradients, (-1, gradients.shape[-1]))  # BT U
     return matmul(ops.transpose(factors), gradients)
 
 
-def _buffer(step, steps):
-    """Zeros `(B, T, U)` for `T` steps that look like `(B, U)`."""
+def _buffer(step: Tensor, steps: Any) -> Tensor:
+    """Return zeros `(B, T, U)` for `T` steps like `(B, U)`."""
     batch, width = ops.shape(step)
     return ops.zeros((batch, steps, width), step.dtype)
 
 
-def _is_float(tensor):
+def _is_float(tensor: Tensor) -> bool:
     return "float" in keras.backend.standardize_dtype(tensor.dtype)
 
 
-def _zip(first, second):
+def _zip(first: Iterable[Any], second: Iterable[Any]) -> Iterable[tuple[Any, Any]]:
     return zip(first, second, strict=True)

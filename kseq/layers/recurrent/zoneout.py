@@ -1,7 +1,10 @@
-"""Zoneout: units of a recurrent layer that keep their old state at random.
+"""Zoneout: a recurrent layer whose units keep their old state at random.
 
 Axes in shape comments: B batch, T steps, D features, U units.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -9,39 +12,40 @@ from keras import ops
 from kseq.layers.recurrent.cells import LoopStep, state_sizes
 from kseq.layers.recurrent.rnn import RNN
 from kseq.layers.validation import rate
+from kseq.typing import Config, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class Zoneout(RNN):
-    """Runs a cell over a sequence; in training, units at times keep their old state.
+    """A recurrent layer whose units randomly keep their old state in training.
 
-    `h' = d h + (1 - d) cell(x, h)`, where `d` is drawn for each unit and step: 1 with
-    probability `zoneout`, otherwise 0; outside of training `d` is `zoneout` itself, its
-    mean. Each state of the cell has draws of its own.
+    `h' = d h + (1 - d) cell(x, h)`, where `d` is sampled for each unit and step: 1 with
+    probability `zoneout`, otherwise 0. At inference `d` is its mean, `zoneout`. Each
+    state of the cell has its own samples.
 
     Args:
         cell: A Keras cell whose output is its first state.
-        zoneout: Probability that a unit keeps its old state, or a list with one for
-            each state: `[0.05, 0.5]` for `h` and `c` of an LSTM.
-        seed: Integer that the draws follow from, or None.
+        zoneout: Probability that a unit keeps its old state, or a list with one
+            probability for each state: `[0.05, 0.5]` for `h` and `c` of an LSTM.
+        seed: Integer seed of the samples, or None.
         **kwargs: `return_sequences`, `return_state`, `go_backwards` and the other
             arguments of `kseq.layers.RNN`.
 
     Call arguments:
         sequences: `(B, T, D)`.
         initial_state: A list of states `(B, U)`. Defaults to zeros.
-        mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
-            output, as they were. Before the first real step the output is the first
-            state. Defaults to the Keras mask of `sequences`.
-        training: Whether to draw.
+        mask: Boolean `(B, T)`; a masked step leaves the states, and so the output,
+            unchanged. Before the first real step the output is the initial state.
+            Defaults to the Keras mask of `sequences`.
+        training: Whether to sample `d`.
 
     Returns:
         The last output `(B, U)`, or all `(B, T, U)` with `return_sequences=True`; with
-        `return_state=True` also the last states `(B, U)`.
+        `return_state=True` also the final states `(B, U)`.
 
     Raises:
-        ValueError: A probability is not in [0, 1), there is not one for each state,
-            `cell` is not one cell, or the first states or the mask do not fit.
+        ValueError: A probability is not in [0, 1), the list does not have one for each
+            state, `cell` is not one cell, or the initial states or the mask do not fit.
 
     Example:
 
@@ -55,22 +59,30 @@ class Zoneout(RNN):
         - [Krueger et al., 2017](https://arxiv.org/abs/1606.01305), 3.2
     """
 
-    kernel_name = None  # a kernel draws nothing at a step
+    kernel_name = None  # PyTorch's kernels do not sample at a step
 
-    def __init__(self, cell, zoneout=0.1, seed=None, **kwargs):
+    def __init__(
+        self,
+        cell: keras.layers.Layer,
+        zoneout: float | list[float] | tuple[float, ...] = 0.1,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         many = (list, tuple, keras.layers.StackedRNNCells, keras.layers.RNN)
         if isinstance(cell, many):
             raise ValueError(
-                f"`cell` must be one cell. Received: cell={cell}. Take one layer for "
-                "each, `Zoneout(cell, return_sequences=True)`, or "
+                f"`cell` must be one cell. Received: cell={cell}. Use one layer for "
+                "each cell, `Zoneout(cell, return_sequences=True)`, or "
                 '`RecurrentEncoder("lstm", 64, 2, zoneout=0.1)`.'
             )
         super().__init__(cell, **kwargs)
         self.zoneout, self.seed = zoneout, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._sizes = state_sizes(cell)
-        is_list = isinstance(zoneout, (list, tuple))
-        given = list(zoneout) if is_list else [zoneout] * len(self._sizes)
+        if isinstance(zoneout, (list, tuple)):
+            given = list(zoneout)
+        else:
+            given = [zoneout] * len(self._sizes)
         if len(given) != len(self._sizes):
             raise ValueError(
                 "`zoneout` must be one number, or one for each state of the cell, "
@@ -78,12 +90,18 @@ class Zoneout(RNN):
             )
         self._rates = [rate("zoneout", each) for each in given]
 
-    def _keras_loop(self, sequences, initial_state, mask, training):
+    def _keras_loop(
+        self,
+        sequences: Tensor,
+        initial_state: list[Tensor],
+        mask: Tensor | None,
+        training: bool,
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
         def next_states(inputs, _, states):
             new = self.cell(inputs, states)[1]
             return new if isinstance(new, (list, tuple)) else [new]
 
-        sequences, advance = self._with_draws(sequences, next_states, training)
+        sequences, advance = self._with_samples(sequences, next_states, training)
 
         def step(inputs, states):
             new = advance(inputs, None, states)
@@ -98,7 +116,12 @@ class Zoneout(RNN):
         )
         return loop.inner_loop(sequences, initial_state, mask)
 
-    def _with_draws(self, projected, advance, training):
+    def _with_samples(
+        self,
+        projected: Tensor,
+        advance: Callable[..., list[Tensor]],
+        training: bool,
+    ) -> tuple[Tensor, Callable[..., list[Tensor]]]:
         width = projected.shape[-1]
         places = [width + sum(self._sizes[:i]) for i in range(len(self._sizes))]
         if training:
@@ -115,10 +138,11 @@ class Zoneout(RNN):
 
         return projected, keep_or_advance
 
-    def _draw(self, sequences):
-        """1 where a unit keeps its old state at a step, otherwise 0: `(B, T, U ...)`.
+    def _draw(self, sequences: Tensor) -> Tensor:
+        """Return 1 where a unit keeps its old state, else 0, `(B, T, sum of sizes)`.
 
-        They are drawn before the loop, in which no backend likes to count.
+        All steps are sampled before the loop: a seed that counts up inside a loop is a
+        problem for every backend.
         """
         batch, steps = ops.shape(sequences)[:2]
         drawn = keras.random.uniform(
@@ -130,5 +154,5 @@ class Zoneout(RNN):
         ]
         return ops.cast(drawn < ops.concatenate(thresholds), sequences.dtype)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "zoneout": self.zoneout, "seed": self.seed}

@@ -157,7 +157,7 @@ def test_copy_refuses_states_that_do_not_fit(states):
     message = (
         f"sizes [[2, 3]] (a list for each layer). Received: states of sizes {received}"
     )
-    with pytest.raises(ValueError, match="copying bridge") as caught:
+    with pytest.raises(ValueError, match='bridge="copy" needs') as caught:
         StateBridge([[2, 3]], "copy")(MEMORY, given)
     assert message in str(caught.value)
 

@@ -480,6 +480,6 @@ def test_an_additive_mask_is_refused(way):
 
 def test_stacked_cells_are_refused_in_words():
     cells = keras.layers.StackedRNNCells([keras.layers.GRUCell(UNITS)] * 2)
-    message = "`cell` must be one cell. Received: cell=<Stack.*Give .*`num_layers=2`"
+    message = "`cell` must be one cell. Received: cell=<Stack.*Pass .*`num_layers=2`"
     with pytest.raises(ValueError, match=message):
         RecurrentDecoder(cells)

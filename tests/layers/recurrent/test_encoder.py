@@ -303,7 +303,7 @@ def test_a_layer_is_not_a_cell(cell):
 
 
 def test_units_must_agree_with_a_cell_object():
-    message = r"units=5 with a cell of output size 11\. Leave `units` out"
+    message = r"units=5 with a cell of output size 11\. Omit `units`"
     with pytest.raises(ValueError, match=message):
         RecurrentEncoder(keras.layers.GRUCell(11), units=5)
 
