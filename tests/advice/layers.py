@@ -410,12 +410,12 @@ ADVICE = {
     ),
     "heads that do not divide the width": (
         lambda: MultiHeadAttention(U)(INPUTS),
-        "Or give `key_dim`, the size of a head.",
+        "Or pass `key_dim`, the size of a head.",
         lambda: MultiHeadAttention(U, key_dim=5)(INPUTS),
     ),
     "Keras' name of the look-ahead mask": (
         lambda: MultiHeadAttention(2)(INPUTS, use_causal_mask=True),
-        "Take `look_ahead=True`.",
+        "Use `look_ahead=True`.",
         lambda: MultiHeadAttention(2)(INPUTS, look_ahead=True),
     ),
     "learned positions without a number": (
@@ -502,7 +502,7 @@ ADVICE = {
     ),
     "cross-attention without a memory": (
         lambda: TransformerDecoder(1, 2)(INPUTS),
-        "Build a language model with `cross_attention=False`.",
+        "Use `cross_attention=False` for a language model.",
         lambda: TransformerDecoder(1, 2, cross_attention=False)(INPUTS),
     ),
     "one zoneout of many cells": (
@@ -591,7 +591,7 @@ ADVICE = {
     ),
     "the prefix of cross-attention": (
         lambda: TransformerDecoder(1, 2)(INPUTS, MEMORY, return_prefix=True),
-        "Leave `return_prefix` out, or give a memory to a decoder with "
+        "Omit `return_prefix`, or pass a memory to a decoder with "
         "`cross_attention=False`.",
         lambda: (
             TransformerDecoder(1, 2)(INPUTS, MEMORY),

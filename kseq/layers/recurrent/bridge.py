@@ -92,8 +92,8 @@ class StateBridge(Composite):
             ]
             if received != self.state_sizes:
                 raise ValueError(
-                    'bridge="copy" needs encoder states of the same sizes as the '
-                    f"decoder's, {self.state_sizes} (a list for each layer). Received: "
+                    'bridge="copy" needs encoder states like the decoder\'s, which has '
+                    f"sizes {self.state_sizes} (a list for each layer). Received: "
                     f'states of sizes {received}. Use bridge="dense", which adapts '
                     'them, or, with attention, bridge="zero".'
                 )

@@ -1,1 +1,1 @@
-"""The Transformer: its attention, blocks, encoder and decoder."""
+"""Transformer layers: attention, blocks, encoder and decoder."""

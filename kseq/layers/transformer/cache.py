@@ -1,10 +1,12 @@
-"""A decoder's cache: what multi-head attention keeps to write one step at a time.
+"""Key-value cache of multi-head attention, for decoding one step at a time.
 
 Axes in shape comments: B batch, S prefix steps, K beams, L cached steps, D features,
 H heads, N key heads, G query heads to each key head, C size of a head.
 """
 
 import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from keras import ops
 
@@ -12,23 +14,36 @@ from kseq.layers import backends
 from kseq.layers.backends import put
 from kseq.layers.positions import prefix_positions
 from kseq.layers.transformer.products import join, scores_of, sum_by_weights
+from kseq.typing import Tensor
 
-# A cache is cut into blocks of so many steps at least, of which those that nobody has
-# written yet are not read; more than so many take longer to compile than they save.
+if TYPE_CHECKING:
+    from kseq.layers.transformer.multi_head_attention import MultiHeadAttention
+
+# Lists of blocks by the names "keys" and "values".
+Cache: TypeAlias = dict[str, list[Tensor]]
+
+# A cache is cut into blocks, and blocks without a written step are not read. A block
+# has at least this many steps. With more blocks than this maximum, compilation takes
+# longer than they save.
 STEPS_OF_BLOCK, MOST_BLOCKS = 64, 8
 
 
-def start_cache(attention, num_rows, num_beams, max_length):
-    """An empty cache for `max_length` steps L of rows B with beams K, in blocks.
+def start_cache(
+    attention: "MultiHeadAttention",
+    num_rows: Tensor | int,
+    num_beams: int,
+    max_length: int,
+) -> Cache:
+    """Return an empty cache, in blocks, for L = `max_length` steps, B rows and K beams.
 
-    What the beams write at one step stands side by side and stays where it is; a
-    `lineage` says whose step belongs to whom; LK is one axis, K beams for each of L
-    steps. The steps of the keys are their last axis, which makes the product with a few
-    queries several times as fast.
+    LK is one axis, with K beams for each of L steps. Entries are never moved when beams
+    are reordered; a `lineage` tells which entries belong to which beam. The steps are
+    the last axis of the keys, which makes the product with a few queries several times
+    as fast.
 
     Returns:
-        Lists of keys `(B, N, C, LK)` and of values `(B, N, LK, C)`, by name, whose L
-        add up to `max_length`.
+        Lists of keys `(B, N, C, LK)` and of values `(B, N, LK, C)`, by name. The L of
+        all blocks add up to `max_length`.
     """
     heads, size = attention.key_heads, attention.head_size
     dtype = attention.compute_dtype
@@ -39,8 +54,11 @@ def start_cache(attention, num_rows, num_beams, max_length):
     }
 
 
-def block_lengths(max_length):
-    """The steps of each block: all in one where a graph cannot leave out the others."""
+def block_lengths(max_length: int) -> list[int]:
+    """Return the number of steps of each block.
+
+    There is only one block where a graph cannot skip the empty blocks.
+    """
     if not backends.available():
         return [max_length]
     length = max(STEPS_OF_BLOCK, -(-max_length // MOST_BLOCKS))
@@ -48,18 +66,26 @@ def block_lengths(max_length):
     return [min(length, max_length - first) for first in firsts]
 
 
-def attend_step(attention, query, cache, lineage, positions, prefix, prefix_mask=None):
-    """Reads, for each beam, a prefix and the steps written so far.
+def attend_step(
+    attention: "MultiHeadAttention",
+    query: Tensor,
+    cache: Cache,
+    lineage: Tensor,
+    positions: Tensor,
+    prefix: dict[str, Tensor],
+    prefix_mask: Tensor | None = None,
+) -> tuple[Tensor, Cache]:
+    """Write the newest step of each beam; read the prefix and all steps so far.
 
     Args:
         attention: The `MultiHeadAttention`.
         query: `(B, K, D)`, the newest step of each beam.
-        cache: From `start_cache` or the last step.
-        lineage: Integers `(B, K, L)`: which beam has written each step of each
-            hypothesis, the newest by itself; -1 for steps to come.
-        positions: Integers `(B, K)`, the same in every row: the newest step.
-        prefix: Keys and values `(B, N, S, C)` that stand before step 0 and are shared
-            by the beams, or empty.
+        cache: From `start_cache` or the previous step.
+        lineage: Integers `(B, K, L)`: the beam that wrote each step of each hypothesis.
+            The newest step is the hypothesis' own; future steps are -1.
+        positions: Integers `(B, K)`, the number of the newest step, equal in every row.
+        prefix: Keys and values `(B, N, S, C)` before step 0, shared by the beams, or
+            empty.
         prefix_mask: Boolean `(B, S)`.
 
     Returns:
@@ -70,7 +96,7 @@ def attend_step(attention, query, cache, lineage, positions, prefix, prefix_mask
     newest = positions[0, 0] * beams
     steps = ops.expand_dims(ops.arange(steps, dtype="int32"), 0)  # 1 L
     mask = own_steps(lineage)
-    bias = by_beam(attention.bias_between(positions, steps), beams)
+    bias = repeat_for_beams(attention.bias_between(positions, steps), beams)
     scores = read_written(
         lambda keys, _: scores_of(queries, keys), cache["keys"], 3, newest
     )
@@ -103,8 +129,10 @@ def attend_step(attention, query, cache, lineage, positions, prefix, prefix_mask
     return attention.join_heads(context), cache
 
 
-def write_newest(attention, query, cache, positions):
-    """Queries `(B, K, N, G, C)` of the newest step, and the cache with that step."""
+def write_newest(
+    attention: "MultiHeadAttention", query: Tensor, cache: Cache, positions: Tensor
+) -> tuple[Tensor, Cache]:
+    """Return queries `(B, K, N, G, C)` of the newest step, and the cache with it."""
     beams, width = query.shape[1:]
     alone = ops.reshape(query, (-1, 1, width))  # BK 1 D
     queries, key, value = attention.project(alone, ops.reshape(positions, (-1, 1)))
@@ -119,8 +147,13 @@ def write_newest(attention, query, cache, positions):
     }
 
 
-def put_into_block(blocks, values, first, axis):
-    """The blocks with these values from step `first` on, which one of them holds."""
+def put_into_block(
+    blocks: list[Tensor], values: Tensor, first: Tensor, axis: int
+) -> list[Tensor]:
+    """Write values at index `first` of the axis of all blocks; return the new blocks.
+
+    One block holds all of them.
+    """
     if len(blocks) == 1:
         return [put(blocks[0], values, first, axis)]
     new, size = [], values.shape[axis]
@@ -135,10 +168,15 @@ def put_into_block(blocks, values, first, axis):
     return new
 
 
-def read_written(read, blocks, axis, newest):
-    """The results of `read(block, places)`, zeros for a block that is still empty.
+def read_written(
+    read: Callable[[Tensor, slice], Tensor],
+    blocks: list[Tensor],
+    axis: int,
+    newest: Tensor,
+) -> list[Tensor]:
+    """Return `read(block, places)` of each block, or zeros for an empty block.
 
-    The newest step and the places are counted along the axis of all blocks.
+    `newest` and `places` are indices along the axis of all blocks together.
     """
     results, first = [], 0
     for block in blocks:
@@ -152,12 +190,12 @@ def read_written(read, blocks, axis, newest):
     return results
 
 
-def _zeros_like_result_of(run):
-    return lambda: ops.zeros_like(run())  # of which only the shape is computed
+def _zeros_like_result_of(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    return lambda: ops.zeros_like(run())  # only the shape of `run()` is computed
 
 
-def own_steps(lineage):
-    """What each beam may read of a cache: from `(B, K, L)`, boolean `(B, K, LK)`."""
+def own_steps(lineage: Tensor) -> Tensor:
+    """Return the mask `(B, K, LK)` of a cache's entries that each beam may read."""
     beams, steps = lineage.shape[1:]
     numbers = ops.arange(beams, dtype="int32")
     return ops.reshape(
@@ -165,6 +203,6 @@ def own_steps(lineage):
     )
 
 
-def by_beam(bias, beams):
-    """From a bias of each step, `(..., L)`, to one of each in a cache, `(..., LK)`."""
+def repeat_for_beams(bias: Tensor | None, beams: int) -> Tensor | None:
+    """Repeat the bias of each step `(..., L)` for the beams, `(..., LK)`."""
     return None if bias is None else ops.repeat(bias, beams, axis=-1)

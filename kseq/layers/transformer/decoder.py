@@ -1,8 +1,10 @@
-"""The Transformer's decoder: a stack of blocks that write a sequence.
+"""Transformer decoder: a stack of blocks that generates a sequence step by step.
 
 Axes in shape comments: B batch, T target steps, S source steps, K beams, L cached
 steps, H heads, N key heads, C size of a head, D features, U width.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
@@ -10,6 +12,7 @@ from keras import ops
 from kseq.layers.composition import freeze_parts
 from kseq.layers.decoder import Decoder
 from kseq.layers.masking import apply_mask, step_mask
+from kseq.layers.rotary_positions import RotaryPositions
 from kseq.layers.transformer.decoder_block import TransformerDecoderBlock
 from kseq.layers.transformer.stack import TransformerStack
 from kseq.layers.validation import (
@@ -18,41 +21,43 @@ from kseq.layers.validation import (
     same_rows,
     sequence_shape,
 )
+from kseq.typing import Activation, Config, Shape, Tensor, TensorLike, Tree
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class TransformerDecoder(TransformerStack, Decoder):
-    """A stack of Transformer blocks that write a sequence step by step.
+    """A stack of Transformer blocks that generates a sequence step by step.
 
-    A step sees itself, the steps before it and the memory. With `cross_attention` the
-    blocks read the memory by an attention of its own, as in the paper. Without, the
-    decoder is a language model; a memory then stands before its inputs as a prefix,
-    every step of which sees the whole prefix, or with `causal_prefix` what comes before
-    it, as if prefix and inputs were one text.
+    Each step sees itself, the previous steps and the memory. With `cross_attention` the
+    blocks read the memory by a separate attention, as in the paper. Without it the
+    decoder is a language model, and a memory becomes a prefix of its inputs. Each step
+    of the prefix sees the whole prefix; with `causal_prefix` it sees only itself and
+    what comes before it, as if prefix and inputs were one text.
 
     Args:
-        num_layers: Number of blocks on top of each other.
+        num_layers: Number of stacked blocks.
         num_heads: Number of attention heads H.
-        width: Size U of the vectors. Defaults to that of the input, which is projected
-            where it has another.
+        width: Size U of the vectors. Defaults to that of the input; an input of another
+            size is projected.
         intermediate_dim: Width inside the feed-forward networks. Defaults to four times
             the width.
         cross_attention: Whether the blocks read the memory by cross-attention.
-        norm_first: Whether to normalise the input of each part (pre-norm, which trains
-            without warm-up), or its sum with the output (post-norm, as in the paper).
-        final_norm: Whether to normalise the last output. Defaults to `norm_first`.
+        norm_first: Whether to normalize the input of each sublayer (pre-norm, which
+            trains without warm-up), or else the sum of its input and output (post-norm,
+            as in the paper).
+        final_norm: Whether to normalize the last output. Defaults to `norm_first`.
         activation: Activation of the feed-forward networks.
-        dropout: Share of the features to drop in training: of the input, of the output
-            of each part and inside the feed-forward networks.
-        attention_dropout: Share of the attention weights to drop in training.
+        dropout: Fraction of the features to drop in training: of the input, of the
+            output of each sublayer and inside the feed-forward networks.
+        attention_dropout: Fraction of the attention weights to drop in training.
         num_key_value_heads: Number of heads of keys and values, see
-            `MultiHeadAttention`. Few make the cache of a search small.
-        rotary: Whether self-attention rotates queries and keys by position, or the
-            layer `RotaryPositions` that does it, as on a grid.
-        relative_bias: Layer that gives a bias of self-attention by distance, shared by
-            the blocks, see `MultiHeadAttention`.
-        epsilon: Added to the variance by the norms.
-        causal_prefix: Whether a step of a prefix sees no later one.
+            `MultiHeadAttention`. A small number makes the cache of a search small.
+        rotary: Whether self-attention rotates queries and keys by position, or a
+            `RotaryPositions` layer that does it, for example on a grid.
+        relative_bias: Layer that returns a bias of self-attention for each distance,
+            shared by the blocks, see `MultiHeadAttention`.
+        epsilon: Number that the norms add to the variance.
+        causal_prefix: Whether a step of a prefix sees no later steps.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -61,24 +66,22 @@ class TransformerDecoder(TransformerStack, Decoder):
             `cross_attention`.
         memory_mask: Boolean `(B, S)`, True where the memory may be read. Defaults to
             the Keras mask of `memory`.
-        initial_state: The final states of a recurrent encoder, of which a Transformer
-            makes no use.
+        initial_state: The final states of a recurrent encoder. Not used.
         inputs_mask: Boolean `(B, T)`, True where an input may be read. Defaults to the
             Keras mask of `inputs`.
         return_attention_scores: Whether to return the weights as well.
-        return_prefix: Whether to return the outputs at the steps of the prefix as well,
-            last.
+        return_prefix: Whether to return the outputs of the prefix as well, last.
 
     Returns:
-        `(B, T, U)`, or `(outputs, weights)` with the weights over the memory
-        `(B, num_layers, H, T, S)`; without cross-attention over memory and inputs
-        `(B, num_layers, H, T, S + T)`, of which a model's `generate` returns the first
-        S. Of the prefix `(B, S, U)`.
+        `(B, T, U)`, or `(outputs, weights)` with the weights of the memory
+        `(B, num_layers, H, T, S)`. Without cross-attention the weights are those of
+        memory and inputs, `(B, num_layers, H, T, S + T)`, of which a model's `generate`
+        returns the first S. The outputs of the prefix are `(B, S, U)`.
 
     Raises:
-        ValueError: The width does not divide by `num_heads`, a size is not positive, a
-            rate is not in [0, 1), cross-attention lacks a memory, or there is
-            cross-attention, or no memory, where a prefix is needed.
+        ValueError: The width is not divisible by `num_heads`, a size is not positive, a
+            rate is not in [0, 1), cross-attention has no memory, or a prefix is
+            requested with cross-attention or without a memory.
 
     Example:
 
@@ -90,7 +93,7 @@ class TransformerDecoder(TransformerStack, Decoder):
     >>> tuple(outputs.shape)
     (2, 4, 6)
 
-    The same, one step at a time, as a search does:
+    The same, one step at a time, as in a search:
 
     >>> state, constants = decoder.start(memory, max_length=4)
     >>> output, state = decoder.step(inputs[:, :1], state, constants)
@@ -106,23 +109,23 @@ class TransformerDecoder(TransformerStack, Decoder):
 
     def __init__(
         self,
-        num_layers=2,
-        num_heads=8,
-        width=None,
-        intermediate_dim=None,
-        cross_attention=True,
-        norm_first=True,
-        final_norm=None,
-        activation="relu",
-        dropout=0.0,
-        attention_dropout=0.0,
-        num_key_value_heads=None,
-        rotary=False,
-        relative_bias=None,
-        epsilon=1e-5,
-        causal_prefix=False,
-        **kwargs,
-    ):
+        num_layers: int = 2,
+        num_heads: int = 8,
+        width: int | None = None,
+        intermediate_dim: int | None = None,
+        cross_attention: bool = True,
+        norm_first: bool = True,
+        final_norm: bool | None = None,
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        num_key_value_heads: int | None = None,
+        rotary: bool | RotaryPositions = False,
+        relative_bias: keras.layers.Layer | None = None,
+        epsilon: float = 1e-5,
+        causal_prefix: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             num_layers,
             width,
@@ -143,21 +146,21 @@ class TransformerDecoder(TransformerStack, Decoder):
         self.causal_prefix = bool(causal_prefix)
         if self.causal_prefix and self.cross_attention:
             raise ValueError(
-                "A memory is a prefix where the decoder has no attention of its own "
-                "for it. Received: causal_prefix=True with cross_attention=True. Add "
-                "`cross_attention=False`."
+                "`causal_prefix` needs a decoder without cross-attention, which reads "
+                "the memory as a prefix. Received: causal_prefix=True with "
+                "cross_attention=True. Add `cross_attention=False`."
             )
 
     @property
-    def attends(self):
+    def attends(self) -> bool:  # type: ignore[override]
         return self.cross_attention
 
-    def build(self, inputs_shape, memory_shape=None):
+    def build(self, inputs_shape: Shape, memory_shape: Shape | None = None) -> None:
         if self.cross_attention and memory_shape is None:
             raise ValueError(
                 "A decoder with cross-attention needs a memory, shape (B, S, D). "
-                "Received: memory=None. Build a language model with "
-                "`cross_attention=False`."
+                "Received: memory=None. Use `cross_attention=False` for a language "
+                "model."
             )
 
         def make_block(name):
@@ -182,31 +185,34 @@ class TransformerDecoder(TransformerStack, Decoder):
         freeze_parts(self)
 
     def compute_output_shape(
-        self, inputs_shape, memory_shape=None, initial_state_shape=None
-    ):
+        self,
+        inputs_shape: Shape,
+        memory_shape: Shape | None = None,
+        initial_state_shape: Tree = None,
+    ) -> Shape:
         width = self.width or sequence_shape("inputs", inputs_shape)[-1]
         return (*inputs_shape[:-1], width)
 
     def call(
         self,
-        inputs,
-        memory=None,
-        memory_mask=None,
-        initial_state=None,
-        inputs_mask=None,
-        return_attention_scores=False,
-        return_prefix=False,
-        training=False,
-    ):
+        inputs: Tensor,
+        memory: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        initial_state: Tree = None,
+        inputs_mask: Tensor | None = None,
+        return_attention_scores: bool = False,
+        return_prefix: bool = False,
+        training: bool = False,
+    ) -> Tensor | tuple[Tensor, ...]:
         if memory is not None:
             same_rows("memory", memory.shape, "inputs", inputs.shape)
         constants, prefix = self._constants(memory, memory_mask, training)
         if return_prefix and prefix is None:
             raise ValueError(
-                "A prefix is a memory that a decoder reads without cross-attention. "
+                "`return_prefix` needs a memory and a decoder without cross-attention. "
                 "Received: return_prefix=True with cross_attention="
-                f"{self.cross_attention}, memory={memory}. Leave `return_prefix` out, "
-                "or give a memory to a decoder with `cross_attention=False`."
+                f"{self.cross_attention}, memory={memory}. Omit `return_prefix`, or "
+                "pass a memory to a decoder with `cross_attention=False`."
             )
         mask = step_mask(inputs_mask, inputs)
         x = self.enter(inputs, mask, training)  # B T U
@@ -225,27 +231,27 @@ class TransformerDecoder(TransformerStack, Decoder):
 
     def start(
         self,
-        memory,
-        memory_mask=None,
-        initial_state=None,
-        num_beams=1,
-        max_length=None,
-    ):
-        """Prepares the caches and what stays the same at every step.
+        memory: TensorLike,
+        memory_mask: TensorLike | None = None,
+        initial_state: Tree = None,
+        num_beams: int = 1,
+        max_length: int | None = None,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Prepare the caches and the constants of all steps.
 
         Args:
             memory: `(B, S, D_m)`, the encoder's outputs. S may be 0 without
                 cross-attention.
             memory_mask: Boolean `(B, S)`, True where the memory may be read.
             initial_state: Not used.
-            num_beams: Number of hypotheses K that ride on each row.
-            max_length: Most steps L that will be taken.
+            num_beams: Number of hypotheses K for each source.
+            max_length: Maximum number of steps L.
 
         Returns:
             `(state, constants)`: trees of tensors `(B, K, ...)` and `(B, ...)`. The
-            caches stand under the key `"shared"` of the state: their shape is
-            `(B, ...)`, and they are not reordered with the hypotheses, whose `lineage`
-            says where in them to read.
+            caches are under the key `"shared"` of the state. Their shape is `(B, ...)`,
+            and they are not reordered with the hypotheses: the `lineage` of a
+            hypothesis tells which entries it reads.
 
         Raises:
             ValueError: `max_length` is not a positive integer.
@@ -264,14 +270,20 @@ class TransformerDecoder(TransformerStack, Decoder):
         constants, _ = self._constants(memory, memory_mask)
         return state, constants
 
-    def step(self, inputs, state, constants, return_attention_scores=False):
-        """Writes one step for every hypothesis.
+    def step(
+        self,
+        inputs: TensorLike,
+        state: dict[str, Any],
+        constants: dict[str, Any],
+        return_attention_scores: bool = False,
+    ) -> tuple[Any, ...]:
+        """Compute one step of every hypothesis.
 
         Args:
             inputs: `(B, K, D)`, the embedded last token of each hypothesis.
-            state: Tree of tensors, from `start` or the last step.
+            state: Tree of tensors, from `start` or the previous step.
             constants: Tree of tensors `(B, ...)`, from `start`.
-            return_attention_scores: Whether to return what each beam has read of the
+            return_attention_scores: Whether to return the attention weights of the
                 memory as well, which needs cross-attention.
 
         Returns:
@@ -280,11 +292,12 @@ class TransformerDecoder(TransformerStack, Decoder):
 
         Raises:
             ValueError: The inputs are not one vector for each hypothesis of the state,
-                or attention scores are asked of a decoder without cross-attention.
+                or attention scores are requested from a decoder without
+                cross-attention.
         """
         if return_attention_scores and not self.cross_attention:
             raise ValueError(
-                "The attention of a step needs cross-attention. Received: "
+                "The attention scores of a step need cross-attention. Received: "
                 "return_attention_scores=True on a decoder with cross_attention=False."
             )
         inputs = ops.convert_to_tensor(inputs, self.compute_dtype)
@@ -311,14 +324,19 @@ class TransformerDecoder(TransformerStack, Decoder):
             return self.leave(x), state
         return self.leave(x), state, ops.stack(weights, axis=1)
 
-    def _constants(self, memory, memory_mask, training=False):
-        """The memory's keys and values `(B, N, S, C)` of each block, and its mask.
+    def _constants(
+        self,
+        memory: Tensor | None,
+        memory_mask: Tensor | None,
+        training: bool = False,
+    ) -> tuple[dict[str, Any], Tensor | None]:
+        """Return the memory's mask and each block's keys and values `(B, N, S, C)`.
 
-        What the last block makes of a prefix, `(B, S, U)`, comes second, or None.
+        The second result is the last block's output for a prefix, `(B, S, U)`, or None.
         """
         if memory is None or (memory.shape[1] == 0 and not self.cross_attention):
             return {"layers": [{} for _ in self.blocks]}, None
-        constants = {"layers": []}
+        constants: dict[str, Any] = {"layers": []}
         if memory_mask is not None:
             constants["mask"] = step_mask(memory_mask, memory)
             memory = apply_mask(memory, memory_mask)
@@ -334,7 +352,7 @@ class TransformerDecoder(TransformerStack, Decoder):
             constants["layers"].append(own)
         return constants, memory
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "cross_attention": self.cross_attention,

@@ -1,8 +1,11 @@
-"""The block of a Transformer's decoder: two attentions and a feed-forward network.
+"""Block of a Transformer decoder: two attentions and a feed-forward network.
 
 Axes in shape comments: B batch, T target steps, S source steps, K beams, L cached
 steps, H heads, N key heads, C size of a head, D features.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -10,16 +13,19 @@ from keras import ops
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import apply_mask, combine_masks, look_ahead_mask
 from kseq.layers.positions import prefix_positions, step_positions
+from kseq.layers.rotary_positions import RotaryPositions
+from kseq.layers.transformer.cache import Cache
 from kseq.layers.transformer.stack import TransformerLayer
 from kseq.layers.validation import same_rows, sequence_shape
+from kseq.typing import Activation, Config, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class TransformerDecoderBlock(TransformerLayer):
-    """One layer of a Transformer's decoder.
+    """One Transformer decoder layer.
 
-    Self-attention that sees no later step, attention to a memory, and a small network,
-    each with a residual and a norm, as in `TransformerEncoderBlock`. Without
+    It has causal self-attention, attention to a memory, and a feed-forward network,
+    each with a residual connection and a norm, as in `TransformerEncoderBlock`. Without
     `cross_attention` there is no memory, as in a language model.
 
     Args:
@@ -27,18 +33,18 @@ class TransformerDecoderBlock(TransformerLayer):
         num_heads: Number of attention heads H.
         intermediate_dim: Width inside the feed-forward network. Defaults to four times
             the width D.
-        norm_first: Whether to normalise the input of each part, or its sum with the
-            output.
+        norm_first: Whether to normalize the input of each sublayer, or else the sum of
+            its input and output.
         activation: Activation of the feed-forward network.
-        dropout: Share of the features to drop in training, of the output of each part
-            and inside the feed-forward network.
-        attention_dropout: Share of the attention weights to drop in training.
+        dropout: Fraction of the features to drop in training: of the output of each
+            sublayer and inside the feed-forward network.
+        attention_dropout: Fraction of the attention weights to drop in training.
         num_key_value_heads: Number of key heads, see `MultiHeadAttention`.
-        rotary: Whether self-attention rotates queries and keys by position, or the
-            layer `RotaryPositions` that does it, as on a grid.
-        relative_bias: Layer that gives the bias of self-attention by distance, see
-            `MultiHeadAttention`.
-        epsilon: Added to the variance by the norms.
+        rotary: Whether self-attention rotates queries and keys by position, or a
+            `RotaryPositions` layer that does it, for example on a grid.
+        relative_bias: Layer that returns the bias of self-attention for each distance,
+            see `MultiHeadAttention`.
+        epsilon: Number that the norms add to the variance.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -51,11 +57,11 @@ class TransformerDecoderBlock(TransformerLayer):
         return_attention_scores: Whether to return the weights as well.
 
     Returns:
-        `(B, T, D)`, or `(outputs, weights)` with the weights over the memory
-        `(B, H, T, S)`, or without memory over the inputs `(B, H, T, T)`.
+        `(B, T, D)`, or `(outputs, weights)` with the weights of the memory
+        `(B, H, T, S)`, or without a memory those of the inputs `(B, H, T, T)`.
 
     Raises:
-        ValueError: There is cross-attention and no memory, or the reverse.
+        ValueError: There is cross-attention but no memory, or the reverse.
 
     Example:
 
@@ -71,19 +77,19 @@ class TransformerDecoderBlock(TransformerLayer):
 
     def __init__(
         self,
-        cross_attention=True,
-        num_heads=8,
-        intermediate_dim=None,
-        norm_first=True,
-        activation="relu",
-        dropout=0.0,
-        attention_dropout=0.0,
-        num_key_value_heads=None,
-        rotary=False,
-        relative_bias=None,
-        epsilon=1e-5,
-        **kwargs,
-    ):
+        cross_attention: bool = True,
+        num_heads: int = 8,
+        intermediate_dim: int | None = None,
+        norm_first: bool = True,
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        num_key_value_heads: int | None = None,
+        rotary: bool | RotaryPositions = False,
+        relative_bias: keras.layers.Layer | None = None,
+        epsilon: float = 1e-5,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             num_heads,
             intermediate_dim,
@@ -99,10 +105,10 @@ class TransformerDecoderBlock(TransformerLayer):
         )
         self.cross_attention = bool(cross_attention)
 
-    def build(self, inputs_shape, memory_shape=None):
+    def build(self, inputs_shape: Shape, memory_shape: Shape | None = None) -> None:
         if self.cross_attention != (memory_shape is not None):
             raise ValueError(
-                "A block reads a memory if, and only if, it has cross-attention. "
+                "A block needs a memory if, and only if, it has cross-attention. "
                 f"Received: cross_attention={self.cross_attention} with "
                 f"memory_shape={memory_shape}."
             )
@@ -120,20 +126,22 @@ class TransformerDecoderBlock(TransformerLayer):
             self.memory_norm.build(inputs_shape)
         freeze_parts(self)
 
-    def compute_output_shape(self, inputs_shape, memory_shape=None):
+    def compute_output_shape(
+        self, inputs_shape: Shape, memory_shape: Shape | None = None
+    ) -> Shape:
         return sequence_shape("inputs", inputs_shape)
 
     def call(
         self,
-        inputs,
-        memory=None,
-        memory_mask=None,
-        inputs_mask=None,
-        return_attention_scores=False,
-        training=False,
-    ):
+        inputs: Tensor,
+        memory: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        return_attention_scores: bool = False,
+        training: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         inputs = apply_mask(inputs, inputs_mask)
-        constants = {}
+        constants: dict[str, Tensor] = {}
         if memory is not None:
             same_rows("memory", memory.shape, "inputs", inputs.shape)
             constants = self.project_memory(apply_mask(memory, memory_mask))
@@ -147,35 +155,35 @@ class TransformerDecoderBlock(TransformerLayer):
         )
         return (x, weights) if return_attention_scores else x
 
-    def project_memory(self, memory):
-        """What stays the same at every step: keys and values, each `(B, N, S, C)`."""
+    def project_memory(self, memory: Tensor) -> dict[str, Tensor]:
+        """Return the memory's keys and values, each `(B, N, S, C)`, for all steps."""
         keys, values = self.memory_attention.project_memory(memory)
         return {"keys": keys, "values": values}
 
     def run(
         self,
-        inputs,
-        memory,
-        memory_mask=None,
-        inputs_mask=None,
-        training=False,
-        return_attention_scores=False,
-    ):
-        """All steps at once.
+        inputs: Tensor,
+        memory: dict[str, Tensor],
+        memory_mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        training: bool = False,
+        return_attention_scores: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run all steps at once.
 
         Args:
             inputs: `(B, T, D)`.
-            memory: Keys and values `(B, N, S, C)`: of the memory with cross-attention,
-                else of a prefix that stands before the inputs, or empty.
+            memory: Keys and values `(B, N, S, C)`: with cross-attention those of the
+                memory, else those of a prefix before the inputs, or empty.
             memory_mask: Boolean `(B, S)`.
             inputs_mask: Boolean `(B, T)`.
-            training: Whether to drop.
-            return_attention_scores: Whether the weights are asked for.
+            training: Whether to apply dropout.
+            return_attention_scores: Whether to return the weights, else None.
 
         Returns:
-            `(outputs (B, T, D), weights)`: those over the memory `(B, H, T, S)`, or
-            without cross-attention over prefix and inputs `(B, H, T, S + T)`. None for
-            the weights if they were not asked for.
+            `(outputs (B, T, D), weights)`. The weights are those of the memory
+            `(B, H, T, S)`, or without cross-attention those of prefix and inputs
+            `(B, H, T, S + T)`.
         """
         prefix = {} if self.cross_attention else memory or {}
         length = ops.shape(inputs)[1]
@@ -214,14 +222,20 @@ class TransformerDecoderBlock(TransformerLayer):
             inputs, read_inputs, memory, memory_mask, training, return_attention_scores
         )
 
-    def run_prefix(self, prefix, mask=None, training=False, is_causal=False):
-        """Reads what stands before the inputs.
+    def run_prefix(
+        self,
+        prefix: Tensor,
+        mask: Tensor | None = None,
+        training: bool = False,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the prefix, which comes before the inputs.
 
         Args:
-            prefix: `(B, S, D)`, what the block below makes of it.
+            prefix: `(B, S, D)`, the output of the block below for the prefix.
             mask: Boolean `(B, S)`.
-            training: Whether to drop.
-            is_causal: Whether a step sees no later one, or all.
+            training: Whether to apply dropout.
+            is_causal: Whether a step sees no later steps, or else all steps.
 
         Returns:
             `(outputs (B, S, D), {"keys", "values"})`, the latter `(B, N, S, C)`.
@@ -244,29 +258,29 @@ class TransformerDecoderBlock(TransformerLayer):
 
     def step(
         self,
-        inputs,
-        cache,
-        lineage,
-        positions,
-        memory,
-        memory_mask=None,
-        return_attention_scores=False,
-    ):
-        """One step for every beam.
+        inputs: Tensor,
+        cache: Cache,
+        lineage: Tensor,
+        positions: Tensor,
+        memory: dict[str, Tensor],
+        memory_mask: Tensor | None = None,
+        return_attention_scores: bool = False,
+    ) -> tuple[Tensor, Tensor | None, Cache]:
+        """Compute one step of every beam.
 
         Args:
             inputs: `(B, K, D)`.
-            cache: Keys and values of the steps before, from
+            cache: Keys and values of the previous steps, from
                 `MultiHeadAttention.start_cache`.
             lineage: Integers `(B, K, L)`, as for `MultiHeadAttention.step`.
-            positions: Integers `(B, K)`, the number of steps before.
+            positions: Integers `(B, K)`, the number of previous steps.
             memory: As for `run`.
             memory_mask: Boolean `(B, S)`.
-            return_attention_scores: Whether the weights are asked for.
+            return_attention_scores: Whether to return the weights.
 
         Returns:
-            `(outputs (B, K, D), weights, cache)`, with the weights over the memory
-            `(B, H, K, S)` of cross-attention, or None.
+            `(outputs (B, K, D), weights, cache)`, with the cross-attention weights of
+            the memory `(B, H, K, S)`, or None.
         """
         prefix = {} if self.cross_attention else memory
 
@@ -286,14 +300,14 @@ class TransformerDecoderBlock(TransformerLayer):
 
     def _run(
         self,
-        x,
-        read_itself,
-        memory,
-        memory_mask,
-        training=False,
-        return_attention_scores=False,
-    ):
-        """The parts of the block; axis 1 is the steps, or the beams."""
+        x: Tensor,
+        read_itself: Callable[[Tensor], tuple[Any, ...]],
+        memory: dict[str, Tensor],
+        memory_mask: Tensor | None,
+        training: bool = False,
+        return_attention_scores: bool = False,
+    ) -> tuple[Any, ...]:
+        """Run the sublayers of the block; axis 1 is the steps or the beams."""
         readable = None if memory_mask is None else ops.expand_dims(memory_mask, 1)
 
         def read_memory(y):
@@ -318,11 +332,11 @@ class TransformerDecoderBlock(TransformerLayer):
         )
         return x, *read
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "cross_attention": self.cross_attention}
 
 
-def _join(first, second):
-    """Side by side on the last axis, with the rows of the first."""
+def _join(first: Tensor, second: Tensor) -> Tensor:
+    """Concatenate on the last axis, with the second broadcast to the first's rows."""
     rows = (ops.shape(first)[0], *ops.shape(second)[1:])
     return ops.concatenate([first, ops.broadcast_to(second, rows)], axis=-1)

@@ -1,45 +1,51 @@
-"""The Transformer's encoder: a stack of blocks that read a sequence.
+"""Transformer encoder: a stack of blocks.
 
 Axes in shape comments: B batch, S steps, H heads, D features, U width.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
 
 from kseq.layers.composition import freeze_parts
 from kseq.layers.masking import step_mask
+from kseq.layers.rotary_positions import RotaryPositions
 from kseq.layers.transformer.encoder_block import TransformerEncoderBlock
 from kseq.layers.transformer.stack import TransformerStack
 from kseq.layers.validation import sequence_shape
+from kseq.typing import Activation, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class TransformerEncoder(TransformerStack):
-    """A stack of Transformer blocks that read a sequence, every step all others.
+    """A stack of Transformer blocks, in which every step reads all others.
 
-    It knows no order by itself: give the embedding `positions`, or set `rotary`.
+    The encoder does not know the order of the steps: use an embedding with `positions`,
+    or set `rotary`.
 
     Args:
-        num_layers: Number of blocks on top of each other.
+        num_layers: Number of stacked blocks.
         num_heads: Number of attention heads H.
-        width: Size U of the vectors. Defaults to that of the input, which is projected
-            where it has another.
+        width: Size U of the vectors. Defaults to that of the input; an input of another
+            size is projected.
         intermediate_dim: Width inside the feed-forward networks. Defaults to four times
             the width.
-        norm_first: Whether to normalise the input of each part (pre-norm, which trains
-            without warm-up), or its sum with the output (post-norm, as in the paper).
-        final_norm: Whether to normalise the last output. Defaults to `norm_first`.
+        norm_first: Whether to normalize the input of each sublayer (pre-norm, which
+            trains without warm-up), or else the sum of its input and output (post-norm,
+            as in the paper).
+        final_norm: Whether to normalize the last output. Defaults to `norm_first`.
         activation: Activation of the feed-forward networks.
-        dropout: Share of the features to drop in training: of the input, of the output
-            of each part and inside the feed-forward networks.
-        attention_dropout: Share of the attention weights to drop in training.
+        dropout: Fraction of the features to drop in training: of the input, of the
+            output of each sublayer and inside the feed-forward networks.
+        attention_dropout: Fraction of the attention weights to drop in training.
         num_key_value_heads: Number of heads of keys and values, see
             `MultiHeadAttention`.
-        rotary: Whether attention rotates queries and keys by position, or the
-            layer `RotaryPositions` that does it, as on a grid.
-        relative_bias: Layer that gives a bias of the scores by distance, shared by the
-            blocks, see `MultiHeadAttention`.
-        epsilon: Added to the variance by the norms.
+        rotary: Whether attention rotates queries and keys by position, or a
+            `RotaryPositions` layer that does it, for example on a grid.
+        relative_bias: Layer that returns a bias of the scores for each distance, shared
+            by the blocks, see `MultiHeadAttention`.
+        epsilon: Number that the norms add to the variance.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -65,26 +71,26 @@ class TransformerEncoder(TransformerStack):
 
     References:
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3
-        - [Xiong et al., 2020](https://arxiv.org/abs/2002.04745), 3 (where to normalise)
+        - [Xiong et al., 2020](https://arxiv.org/abs/2002.04745), 3 (where to normalize)
     """
 
     def __init__(
         self,
-        num_layers=2,
-        num_heads=8,
-        width=None,
-        intermediate_dim=None,
-        norm_first=True,
-        final_norm=None,
-        activation="relu",
-        dropout=0.0,
-        attention_dropout=0.0,
-        num_key_value_heads=None,
-        rotary=False,
-        relative_bias=None,
-        epsilon=1e-5,
-        **kwargs,
-    ):
+        num_layers: int = 2,
+        num_heads: int = 8,
+        width: int | None = None,
+        intermediate_dim: int | None = None,
+        norm_first: bool = True,
+        final_norm: bool | None = None,
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        num_key_value_heads: int | None = None,
+        rotary: bool | RotaryPositions = False,
+        relative_bias: keras.layers.Layer | None = None,
+        epsilon: float = 1e-5,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             num_layers,
             width,
@@ -102,7 +108,7 @@ class TransformerEncoder(TransformerStack):
             **kwargs,
         )
 
-    def build(self, sequences_shape):
+    def build(self, sequences_shape: Shape) -> None:
         def make_block(name):
             return TransformerEncoderBlock(
                 **self.options(), dtype=self.dtype_policy, name=name
@@ -111,11 +117,17 @@ class TransformerEncoder(TransformerStack):
         self.build_stack(sequences_shape, make_block)
         freeze_parts(self)
 
-    def compute_output_shape(self, sequences_shape):
+    def compute_output_shape(self, sequences_shape: Shape) -> Shape:
         width = self.width or sequence_shape("sequences", sequences_shape)[-1]
         return (*sequences_shape[:-1], width)
 
-    def call(self, sequences, mask=None, return_attention_scores=False, training=False):
+    def call(
+        self,
+        sequences: Tensor,
+        mask: Tensor | None = None,
+        return_attention_scores: bool = False,
+        training: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         mask = step_mask(mask, sequences)
         x = self.enter(sequences, mask, training)  # B S U
         weights = []

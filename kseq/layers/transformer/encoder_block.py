@@ -1,4 +1,4 @@
-"""The block of a Transformer's encoder: self-attention and a feed-forward network.
+"""Block of a Transformer encoder: self-attention and a feed-forward network.
 
 Axes in shape comments: B batch, S source steps, H heads, D features.
 """
@@ -11,11 +11,12 @@ from kseq.layers.masking import apply_mask, check_attention_mask, combine_masks
 from kseq.layers.positions import step_positions
 from kseq.layers.transformer.stack import TransformerLayer
 from kseq.layers.validation import sequence_shape
+from kseq.typing import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class TransformerEncoderBlock(TransformerLayer):
-    """One layer of a Transformer's encoder: self-attention, then a small network.
+    """One Transformer encoder layer: self-attention, then a feed-forward network.
 
     With `norm_first`, `x + attention(norm(x))` and then `x + feed_forward(norm(x))`;
     without, `norm(x + attention(x))` and then `norm(x + feed_forward(x))`.
@@ -24,26 +25,26 @@ class TransformerEncoderBlock(TransformerLayer):
         num_heads: Number of attention heads H.
         intermediate_dim: Width inside the feed-forward network. Defaults to four times
             the width D.
-        norm_first: Whether to normalise the input of each part, or its sum with the
-            output.
+        norm_first: Whether to normalize the input of each sublayer, or else the sum of
+            its input and output.
         activation: Activation of the feed-forward network.
-        dropout: Share of the features to drop in training, of the output of each part
-            and inside the feed-forward network.
-        attention_dropout: Share of the attention weights to drop in training.
+        dropout: Fraction of the features to drop in training: of the output of each
+            sublayer and inside the feed-forward network.
+        attention_dropout: Fraction of the attention weights to drop in training.
         num_key_value_heads: Number of key heads, see `MultiHeadAttention`.
-        rotary: Whether self-attention rotates queries and keys by position, or the
-            layer `RotaryPositions` that does it, as on a grid.
-        relative_bias: Layer that gives the bias of self-attention by distance, see
-            `MultiHeadAttention`.
-        epsilon: Added to the variance by the norms.
+        rotary: Whether self-attention rotates queries and keys by position, or a
+            `RotaryPositions` layer that does it, for example on a grid.
+        relative_bias: Layer that returns the bias of self-attention for each distance,
+            see `MultiHeadAttention`.
+        epsilon: Number that the norms add to the variance.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         sequences: `(B, S, D)`.
         mask: Boolean `(B, S)`, True where a step may be read. Defaults to the Keras
             mask of `sequences`, which the outputs keep.
-        attention_mask: Boolean `(B, S, S)` or `(S, S)`, True where a step (on the
-            second axis from the right) may read another.
+        attention_mask: Boolean `(B, S, S)` or `(S, S)`, True where a step (the second
+            axis from the right) may read another (the last axis).
         return_attention_scores: Whether to return the weights as well.
 
     Returns:
@@ -62,10 +63,10 @@ class TransformerEncoderBlock(TransformerLayer):
 
     References:
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.1
-        - [Xiong et al., 2020](https://arxiv.org/abs/2002.04745), 3 (where to normalise)
+        - [Xiong et al., 2020](https://arxiv.org/abs/2002.04745), 3 (where to normalize)
     """
 
-    def build(self, sequences_shape):
+    def build(self, sequences_shape: Shape) -> None:
         self.attention = self.make_attention("attention")
         self.attention_norm = self.make_norm("attention_norm")
         self.feed_forward = self.make_feed_forward(sequences_shape[-1])
@@ -75,17 +76,17 @@ class TransformerEncoderBlock(TransformerLayer):
         self.feed_forward_norm.build(sequences_shape)
         freeze_parts(self)
 
-    def compute_output_shape(self, sequences_shape):
+    def compute_output_shape(self, sequences_shape: Shape) -> Shape:
         return sequence_shape("sequences", sequences_shape)
 
     def call(
         self,
-        sequences,
-        mask=None,
-        attention_mask=None,
-        return_attention_scores=False,
-        training=False,
-    ):
+        sequences: Tensor,
+        mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        return_attention_scores: bool = False,
+        training: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         positions = step_positions(mask, ops.shape(sequences)[1])
         sequences = apply_mask(sequences, mask)
         check_attention_mask(attention_mask, sequences, sequences)

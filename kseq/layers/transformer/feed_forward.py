@@ -1,7 +1,9 @@
-"""The position-wise feed-forward network of a Transformer.
+"""Position-wise feed-forward network of a Transformer.
 
 Axes in shape comments: B batch, S steps, D features.
 """
+
+from typing import Any
 
 import keras
 
@@ -10,23 +12,25 @@ from kseq.layers.dropout import Dropout
 from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import apply_mask
 from kseq.layers.validation import positive_integer, rate
+from kseq.typing import Activation, Config, Initializer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class FeedForward(Composite):
-    """The position-wise network of a Transformer: `W_2 activation(W_1 x + b_1) + b_2`.
+    """Position-wise network of a Transformer: `W_2 activation(W_1 x + b_1) + b_2`.
 
     Args:
         intermediate_dim: Width between the two products.
-        activation: Activation between them, a name of Keras such as `"relu"`, `"gelu"`.
-        dropout: Share of the intermediate features to drop in training.
+        activation: Activation between them: a Keras name such as `"relu"` or `"gelu"`,
+            a function, or None.
+        dropout: Fraction of the intermediate features to drop in training.
         kernel_initializer: Initializer of the kernels.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: `(B, S, D)`.
-        mask: Boolean `(B, S)`, True where a step is real; elsewhere zeros are read.
-            Defaults to the Keras mask of `inputs`, which the outputs keep.
+        mask: Boolean `(B, S)`, True where a step is real; other steps are read as
+            zeros. Defaults to the Keras mask of `inputs`, which the outputs keep.
 
     Returns:
         `(B, S, D)`.
@@ -48,12 +52,12 @@ class FeedForward(Composite):
 
     def __init__(
         self,
-        intermediate_dim,
-        activation="relu",
-        dropout=0.0,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        intermediate_dim: int,
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.intermediate_dim = positive_integer("intermediate_dim", intermediate_dim)
         self.activation = keras.activations.get(activation)
@@ -63,7 +67,9 @@ class FeedForward(Composite):
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
         self.supports_masking = True
 
-    def _dense(self, name, units, activation=None):
+    def _dense(
+        self, name: str, units: int | None, activation: Activation = None
+    ) -> keras.layers.Dense:
         return keras.layers.Dense(
             units,
             activation=activation,
@@ -72,20 +78,22 @@ class FeedForward(Composite):
             name=name,
         )
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         self.narrow = self._dense("narrow", inputs_shape[-1])
         self.widen.build(inputs_shape)
         self.narrow.build((*inputs_shape[:-1], self.intermediate_dim))
         freeze_parts(self)
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: Shape) -> Shape:
         return inputs_shape
 
-    def call(self, inputs, mask=None, training=False):
+    def call(
+        self, inputs: Tensor, mask: Tensor | None = None, training: bool = False
+    ) -> Tensor:
         hidden = self.widen(apply_mask(inputs, mask))  # B S intermediate_dim
         return self.narrow(self.dropout_layer(hidden, training=training))  # B S D
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "intermediate_dim": self.intermediate_dim,

@@ -1,19 +1,21 @@
-"""Multi-head attention: several scaled dot-product attentions side by side.
+"""Multi-head attention: several scaled dot-product attentions in parallel.
 
-Called like any layer, or in parts: `project` and `attend` for whole sequences. A
-decoder that writes one step at a time keeps keys and values in a cache (`cache.py`).
+The layer is called like any other, or in two parts for whole sequences: `project` and
+`attend`. A decoder that generates one step at a time keeps keys and values in a cache
+(`cache.py`).
 
 Axes in shape comments: B batch, T query steps, S key steps, D features, H heads, N key
 heads, G query heads to each key head, C size of a head.
 """
 
+from typing import Any, Self
+
 import keras
 from keras import ops
 
 from kseq.layers import torch_kernels
-from kseq.layers.composition import Composite, freeze_parts, is_quantized
+from kseq.layers.composition import freeze_parts
 from kseq.layers.dropout import Dropout
-from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import (
     apply_mask,
     as_boolean_mask,
@@ -24,13 +26,13 @@ from kseq.layers.masking import (
     step_mask,
 )
 from kseq.layers.positions import serialize_positions, step_positions
-from kseq.layers.rotary_positions import make_rotary
-from kseq.layers.transformer.cache import attend_step, start_cache
+from kseq.layers.rotary_positions import RotaryPositions, make_rotary
+from kseq.layers.transformer.cache import Cache, attend_step, start_cache
+from kseq.layers.transformer.head_projections import HeadProjections
 from kseq.layers.transformer.products import (
     by_head,
     rows_of,
     scores_of,
-    side_by_side,
     sum_by_weights,
 )
 from kseq.layers.validation import (
@@ -40,15 +42,16 @@ from kseq.layers.validation import (
     same_rows,
     sequence_shape,
 )
+from kseq.typing import Config, Initializer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class MultiHeadAttention(Composite):
-    """Scaled dot-product attention, by several heads side by side.
+class MultiHeadAttention(HeadProjections):
+    """Scaled dot-product attention with several heads in parallel.
 
-    Each head has projections of its own and reads
-    `softmax(Q K^T / sqrt(key_dim)) V`; what they read is joined and projected back to
-    the width of the query. In self-attention query, key and value are one product.
+    Each head has its own projections and computes `softmax(Q K^T / sqrt(key_dim)) V`.
+    The results are concatenated and projected back to the width of the query. In
+    self-attention, query, key and value are computed as one product.
 
     Args:
         num_heads: Number of heads H.
@@ -56,37 +59,37 @@ class MultiHeadAttention(Composite):
         num_key_value_heads: Number of heads of the keys and values, each shared by an
             equal group of query heads, which makes caches smaller; 1 is multi-query
             attention. Defaults to `num_heads`.
-        dropout: Share of the attention weights to drop in training.
+        dropout: Fraction of the attention weights to drop in training.
         use_bias: Whether the projections have a bias.
-        rotary: Whether queries and keys are rotated by their positions, or the layer
-            `RotaryPositions` that does it, as on a grid.
+        rotary: Whether queries and keys are rotated by position, or a `RotaryPositions`
+            layer that does it, for example on a grid.
         relative_bias: Layer that is called with integers `(1, T, S)` or `(B, T, S)`,
-            the position of the key minus that of the query, and returns what is added
-            to the scores of each head, `(..., T, S, H)`.
+            the position of the key minus that of the query, and returns the number to
+            add to the scores of each head, `(..., T, S, H)`.
         kernel_initializer: Initializer of the kernels.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         query: `(B, T, D)`.
-        value: `(B, S, D_v)`, what is summed up. Defaults to `query`.
-        key: `(B, S, D_k)`, what is compared with the query. Defaults to `value`.
+        value: `(B, S, D_v)`, the vectors to sum up. Defaults to `query`.
+        key: `(B, S, D_k)`, the vectors to compare with the query. Defaults to `value`.
         query_mask: Boolean `(B, T)`; where it is False the output is zeros. Defaults
             to the Keras mask of `query`.
         value_mask: Boolean `(B, S)`, True where a value may be read. Defaults to the
             Keras mask of `value`; in self-attention to `query_mask`.
         attention_mask: Boolean `(B, T, S)` or `(T, S)`, True where that query may read
             that value.
-        look_ahead: Whether each query sees its own step and those before it only.
+        look_ahead: Whether each query sees only its own step and those before it.
         return_attention_scores: Whether to return the weights as well.
-        use_causal_mask: Keras' name for `look_ahead`, which an error tells.
+        use_causal_mask: Keras' name for `look_ahead`; raises an error that says so.
 
     Returns:
-        `(B, T, D)`, or `(outputs, weights)` with weights `(B, H, T, S)`, those before
+        `(B, T, D)`, or `(outputs, weights)` with the weights `(B, H, T, S)` before
         dropout. A query with nothing to read has weights of zero.
 
     Raises:
-        ValueError: The width does not divide by `num_heads`, or the heads by
-            `num_key_value_heads`, or a mask is neither boolean nor of 0 and 1.
+        ValueError: The width is not divisible by `num_heads`, or `num_heads` by
+            `num_key_value_heads`, or a mask is neither boolean nor made of 0 and 1.
 
     Example:
 
@@ -108,16 +111,16 @@ class MultiHeadAttention(Composite):
 
     def __init__(
         self,
-        num_heads,
-        key_dim=None,
-        num_key_value_heads=None,
-        dropout=0.0,
-        use_bias=True,
-        rotary=False,
-        relative_bias=None,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        num_heads: int,
+        key_dim: int | None = None,
+        num_key_value_heads: int | None = None,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        rotary: bool | RotaryPositions = False,
+        relative_bias: keras.layers.Layer | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_heads = positive_integer("num_heads", num_heads)
         self.key_dim = optional_positive_integer("key_dim", key_dim)
@@ -137,8 +140,8 @@ class MultiHeadAttention(Composite):
             relative_bias, keras.layers.Layer
         ):
             raise ValueError(
-                "`relative_bias` must be a layer that gives a bias for each distance. "
-                f"Received: relative_bias={relative_bias!r}."
+                "`relative_bias` must be a layer that returns a bias for each "
+                f"distance. Received: relative_bias={relative_bias!r}."
             )
         self.relative_bias = relative_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -146,16 +149,21 @@ class MultiHeadAttention(Composite):
         self.rotary_positions = make_rotary(rotary, self.dtype_policy)
         self.supports_masking = True
 
-    def build(self, query_shape, value_shape=None, key_shape=None):
+    def build(
+        self,
+        query_shape: Shape,
+        value_shape: Shape | None = None,
+        key_shape: Shape | None = None,
+    ) -> None:
         width = sequence_shape("query", query_shape)[-1]
         value_shape = query_shape if value_shape is None else value_shape
         sequence_shape("value", value_shape)
         key_shape = value_shape if key_shape is None else key_shape
         if self.key_dim is None and width % self.num_heads:
             raise ValueError(
-                "The width of the query must divide by `num_heads`. Received: width "
-                f"{width} with num_heads={self.num_heads}. Or give `key_dim`, the size "
-                "of a head."
+                "The width of the query must be divisible by `num_heads`. Received: "
+                f"width {width} with num_heads={self.num_heads}. Or pass `key_dim`, "
+                "the size of a head."
             )
         self.head_size = self.key_dim or width // self.num_heads
         whole = self.num_heads * self.head_size
@@ -170,53 +178,31 @@ class MultiHeadAttention(Composite):
             self.relative_bias.build((None, None, None))
         freeze_parts(self)
 
-    def _projection(self, name, inputs, outputs):
-        projection = keras.layers.Dense(
-            outputs,
-            use_bias=self.use_bias,
-            kernel_initializer=initializer_of(name, self.kernel_initializer),
-            dtype=self.dtype_policy,
-            name=name,
-        )
-        projection.build((None, inputs))
-        return projection
-
-    @property
-    def query_kernel(self):
-        return self.query_projection.kernel
-
-    @property
-    def key_kernel(self):
-        return self.key_projection.kernel
-
-    @property
-    def value_kernel(self):
-        return self.value_projection.kernel
-
-    @property
-    def output_kernel(self):
-        return self.output_projection.kernel
-
-    def compute_output_shape(self, query_shape, value_shape=None, key_shape=None):
+    def compute_output_shape(
+        self,
+        query_shape: Shape,
+        value_shape: Shape | None = None,
+        key_shape: Shape | None = None,
+    ) -> Shape:
         return query_shape
 
     def call(
         self,
-        query,
-        value=None,
-        key=None,
-        query_mask=None,
-        value_mask=None,
-        attention_mask=None,
-        look_ahead=False,
-        return_attention_scores=False,
-        training=False,
-        use_causal_mask=False,
-    ):
+        query: Tensor,
+        value: Tensor | None = None,
+        key: Tensor | None = None,
+        query_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        look_ahead: bool = False,
+        return_attention_scores: bool = False,
+        training: bool = False,
+        use_causal_mask: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         if use_causal_mask:
             raise ValueError(
-                "The mask that hides later steps is called `look_ahead`. Received: "
-                "use_causal_mask=True. Take `look_ahead=True`."
+                "The option that hides later steps is called `look_ahead`. Received: "
+                "use_causal_mask=True. Use `look_ahead=True`."
             )
         positions = step_positions(query_mask, ops.shape(query)[1])
         query = apply_mask(query, query_mask)
@@ -247,44 +233,17 @@ class MultiHeadAttention(Composite):
             outputs = ops.where(is_real, outputs, ops.zeros_like(outputs))
         return (outputs, weights) if return_attention_scores else outputs
 
-    def project(self, sequence, positions=None):
-        """Projects a sequence `(B, T, D)` that reads itself, in one product.
-
-        Returns:
-            Queries `(B, T, N, G, C)`, keys and values `(B, N, T, C)`.
-        """
-        query, key, value = self._side_by_side(
-            sequence, self.query_projection, self.key_projection, self.value_projection
-        )
-        queries = self._query_heads(query, positions)
-        return queries, self._key_heads(key, positions), self._key_heads(value)
-
-    def project_query(self, query, positions=None):
-        """Projects `(B, T, D)` to queries `(B, T, N, G, C)`."""
-        [query] = self._side_by_side(query, self.query_projection)
-        return self._query_heads(query, positions)
-
-    def project_memory(self, value, key=None, positions=None):
-        """Projects `(B, S, D_v)` to keys and values, each `(B, N, S, C)`."""
-        projections = self.key_projection, self.value_projection
-        if key is None:
-            keys, values = self._side_by_side(value, *projections)
-        else:
-            [keys] = self._side_by_side(key, projections[0])
-            [values] = self._side_by_side(value, projections[1])
-        return self._key_heads(keys, positions), self._key_heads(values)
-
     def attend(
         self,
-        queries,
-        keys,
-        values,
-        mask=None,
-        bias=None,
-        training=False,
-        return_attention_scores=True,
-    ):
-        """What the queries read in the values, and how much of each.
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        return_attention_scores: bool = True,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Read the values by the queries: return the outputs and the weights.
 
         Args:
             queries: `(B, T, N, G, C)`.
@@ -293,10 +252,10 @@ class MultiHeadAttention(Composite):
             mask: Boolean, broadcasts to `(B, T, S)`.
             bias: Float, broadcasts to `(B, N, G, T, S)`.
             training: Whether to drop weights.
-            return_attention_scores: Whether to return the weights, or None.
+            return_attention_scores: Whether to return the weights, else None.
 
         Returns:
-            `(outputs (B, T, D), weights (B, H, T, S))`.
+            `(outputs (B, T, D), weights (B, H, T, S) or None)`.
         """
         needs_weights = return_attention_scores or (training and self.dropout)
         if torch_kernels.available() and not needs_weights:
@@ -309,16 +268,31 @@ class MultiHeadAttention(Composite):
         weights = by_head(weights) if return_attention_scores else None
         return self.join_heads(context), weights
 
-    def start_cache(self, num_rows, num_beams, max_length):
-        """An empty cache, see `kseq.layers.transformer.cache.start_cache`."""
+    def start_cache(
+        self, num_rows: Tensor | int, num_beams: int, max_length: int
+    ) -> Cache:
+        """Return an empty cache, see `kseq.layers.transformer.cache.start_cache`."""
         return start_cache(self, num_rows, num_beams, max_length)
 
-    def step(self, query, cache, lineage, positions, prefix, prefix_mask=None):
-        """One step for each beam, see `kseq.layers.transformer.cache.attend_step`."""
+    def step(
+        self,
+        query: Tensor,
+        cache: Cache,
+        lineage: Tensor,
+        positions: Tensor,
+        prefix: dict[str, Tensor],
+        prefix_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Cache]:
+        """Compute a step of each beam, see `transformer.cache.attend_step`."""
         return attend_step(self, query, cache, lineage, positions, prefix, prefix_mask)
 
-    def bias_between(self, query_positions, key_positions):
-        """The relative bias `(B, N, G, T, S)` of positions `(B, T)` and `(B, S)`."""
+    def bias_between(
+        self, query_positions: Tensor, key_positions: Tensor
+    ) -> Tensor | None:
+        """Return the relative bias `(B, N, G, T, S)`, or None if there is none.
+
+        The positions are `(B, T)` and `(B, S)`.
+        """
         if self.relative_bias is None:
             return None
         distance = ops.expand_dims(key_positions, 1) - ops.expand_dims(
@@ -329,42 +303,10 @@ class MultiHeadAttention(Composite):
             bias, (rows_of(bias), self.key_heads, self._group, *ops.shape(bias)[2:])
         )
 
-    @property
-    def _group(self):
-        return self.num_heads // self.key_heads
-
-    def _side_by_side(self, x, *projections):
-        """Return what each projection makes of `x`, in one product of their kernels."""
-        if any(is_quantized(dense) for dense in projections):
-            return [dense(x) for dense in projections]
-        # In a search no scope casts the weights to half precision.
-        return side_by_side(x, projections, self.compute_dtype)
-
-    def _query_heads(self, query, positions):
-        heads = self._split_heads(query, self.num_heads)  # B T H C
-        heads = self._rotate(heads, positions)
-        groups = (self.key_heads, self._group, self.head_size)
-        shape = (rows_of(heads), ops.shape(heads)[1], *groups)
-        scale = ops.cast(self.head_size**-0.5, self.compute_dtype)
-        return ops.reshape(heads, shape) * scale  # B T N G C
-
-    def _key_heads(self, key, positions=None):
-        heads = self._split_heads(key, self.key_heads)  # B S N C
-        if positions is not None:
-            heads = self._rotate(heads, positions)
-        return ops.swapaxes(heads, 1, 2)  # B N S C
-
-    def _rotate(self, heads, positions):
-        if self.rotary_positions is None:
-            return heads
-        # A layer that was given may compute in another precision.
-        return ops.cast(self.rotary_positions(heads, positions), heads.dtype)
-
-    def _split_heads(self, x, num_heads):
-        return ops.reshape(x, (rows_of(x), ops.shape(x)[1], num_heads, self.head_size))
-
-    def attention_weights(self, scores, mask, bias):
-        """The weights `(B, N, G, T, S)`, from scores, a mask `(B, T, S)` and a bias."""
+    def attention_weights(
+        self, scores: Tensor, mask: Tensor | None, bias: Tensor | None
+    ) -> Tensor:
+        """Return the weights `(B, N, G, T, S)` of scores, with a mask `(B, T, S)`."""
         scores = scores if bias is None else scores + ops.cast(bias, scores.dtype)
         if mask is not None:
             rows = rows_of(mask) if len(mask.shape) > 2 else 1
@@ -372,14 +314,7 @@ class MultiHeadAttention(Composite):
             mask = ops.reshape(mask, shape)  # B 1 1 T S
         return masked_softmax(scores, mask)
 
-    def join_heads(self, context):
-        """What is put out, `(B, T, D)`, of what the heads read, `(B, T, N, G, C)`."""
-        steps, width = ops.shape(context)[1], self.num_heads * self.head_size
-        joined = ops.reshape(context, (rows_of(context), steps, width))  # B T HC
-        [outputs] = self._side_by_side(joined, self.output_projection)
-        return outputs
-
-    def get_config(self):
+    def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
@@ -394,7 +329,7 @@ class MultiHeadAttention(Composite):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         restore = keras.saving.deserialize_keras_object
         layers = {name: restore(config[name]) for name in ("rotary", "relative_bias")}
         return cls(**{**config, **layers})

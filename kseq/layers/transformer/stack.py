@@ -1,7 +1,10 @@
-"""What the blocks and stacks of a Transformer have in common.
+"""Base classes of the blocks and stacks of a Transformer.
 
 Axes in shape comments: B batch, S steps, H heads, D features.
 """
+
+from collections.abc import Callable
+from typing import Any, Self
 
 import keras
 
@@ -9,7 +12,7 @@ from kseq.layers.composition import Composite
 from kseq.layers.dropout import Dropout
 from kseq.layers.masking import apply_mask
 from kseq.layers.positions import serialize_positions
-from kseq.layers.rotary_positions import make_rotary
+from kseq.layers.rotary_positions import RotaryPositions, make_rotary
 from kseq.layers.transformer.feed_forward import FeedForward
 from kseq.layers.transformer.multi_head_attention import MultiHeadAttention
 from kseq.layers.validation import (
@@ -19,28 +22,29 @@ from kseq.layers.validation import (
     rate,
     sequence_shape,
 )
+from kseq.typing import Activation, Config, Shape, Tensor
 
 
 class TransformerLayer(Composite):
-    """What the blocks and stacks of the Transformer have in common: their options.
+    """Base of the blocks and stacks, with the options that they share.
 
     The arguments are those of `TransformerEncoder`.
     """
 
     def __init__(
         self,
-        num_heads=8,
-        intermediate_dim=None,
-        norm_first=True,
-        activation="relu",
-        dropout=0.0,
-        attention_dropout=0.0,
-        num_key_value_heads=None,
-        rotary=False,
-        relative_bias=None,
-        epsilon=1e-5,
-        **kwargs,
-    ):
+        num_heads: int = 8,
+        intermediate_dim: int | None = None,
+        norm_first: bool = True,
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        num_key_value_heads: int | None = None,
+        rotary: bool | RotaryPositions = False,
+        relative_bias: keras.layers.Layer | None = None,
+        epsilon: float = 1e-5,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_heads = positive_integer("num_heads", num_heads)
         self.intermediate_dim = optional_positive_integer(
@@ -53,15 +57,15 @@ class TransformerLayer(Composite):
         self.num_key_value_heads = optional_positive_integer(
             "num_key_value_heads", num_key_value_heads
         )
-        make_rotary(rotary, self.dtype_policy)  # refuses what is none
+        make_rotary(rotary, self.dtype_policy)  # raises unless it is valid
         self.rotary = rotary
         self.relative_bias = relative_bias
         self.epsilon = positive_number("epsilon", epsilon)
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
         self.supports_masking = True
 
-    def options(self):
-        """The arguments, for the blocks of a stack, as they were given."""
+    def options(self) -> dict[str, Any]:
+        """Return the arguments as they were given, for the blocks of a stack."""
         return {
             "num_heads": self.num_heads,
             "intermediate_dim": self.intermediate_dim,
@@ -75,7 +79,7 @@ class TransformerLayer(Composite):
             "epsilon": self.epsilon,
         }
 
-    def get_config(self):
+    def get_config(self) -> Config:
         bias = self.relative_bias
         return {
             **super().get_config(),
@@ -86,14 +90,23 @@ class TransformerLayer(Composite):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         restore = keras.saving.deserialize_keras_object
         layers = {name: restore(config[name]) for name in ("rotary", "relative_bias")}
         return cls(**{**config, **layers})
 
-    def make_attention(self, name, reads_itself=True):
-        """Multi-head attention with the options that concern it."""
-        own = {"rotary": self.rotary, "relative_bias": self.relative_bias}
+    def make_attention(
+        self, name: str, reads_itself: bool = True
+    ) -> MultiHeadAttention:
+        """Return multi-head attention with the options that apply to it.
+
+        Rotary positions and relative bias apply only to self-attention, that is, with
+        `reads_itself`.
+        """
+        own: dict[str, Any] = {
+            "rotary": self.rotary,
+            "relative_bias": self.relative_bias,
+        }
         return MultiHeadAttention(
             self.num_heads,
             num_key_value_heads=self.num_key_value_heads,
@@ -103,38 +116,65 @@ class TransformerLayer(Composite):
             **(own if reads_itself else {}),
         )
 
-    def make_norm(self, name):
+    def make_norm(self, name: str) -> keras.layers.LayerNormalization:
         return keras.layers.LayerNormalization(
             epsilon=self.epsilon, dtype=self.dtype_policy, name=name
         )
 
-    def make_feed_forward(self, width):
+    def make_feed_forward(self, width: int | None) -> FeedForward:
         return FeedForward(
-            self.intermediate_dim or 4 * width,
+            self.intermediate_dim or 4 * width,  # type: ignore[operator]
             self.activation,
             self.dropout,
             dtype=self.dtype_policy,
             name="feed_forward",
         )
 
-    def residual(self, norm, x, part, training=False):
-        """`x + part(norm(x))`, or `norm(x + part(x))`, and what else `part` returns."""
+    def residual(
+        self,
+        norm: keras.layers.Layer,
+        x: Tensor,
+        part: Callable[[Tensor], tuple[Any, ...]],
+        training: bool = False,
+    ) -> tuple[Any, ...]:
+        """Return `x + part(norm(x))` or `norm(x + part(x))`, a residual connection.
+
+        `part` returns a tuple, of which the rest is returned as well.
+        """
         y, *more = part(norm(x) if self.norm_first else x)
         x = x + self.dropout_layer(y, training=training)
         return (x if self.norm_first else norm(x)), *more
 
 
 class TransformerStack(TransformerLayer):
-    """What encoder and decoder have in common: width, blocks, and the last norm."""
+    """Base of encoder and decoder: width, blocks, and the final norm."""
 
-    def __init__(self, num_layers, width, final_norm, *options, **kwargs):
+    def __init__(
+        self,
+        num_layers: int,
+        width: int | None,
+        final_norm: bool | None,
+        *options: Any,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*options, **kwargs)
         self.num_layers = positive_integer("num_layers", num_layers)
         self.width = optional_positive_integer("width", width)
         self.final_norm = final_norm
 
-    def build_stack(self, inputs_shape, make_block, *other_shapes):
-        """Builds the projection to the width, where it is needed, blocks and norm."""
+    def build_stack(
+        self,
+        inputs_shape: Shape,
+        make_block: Callable[[str], keras.layers.Layer],
+        *other_shapes: Shape | None,
+    ) -> None:
+        """Build the projection to the width, if it is needed, the blocks and the norm.
+
+        Args:
+            inputs_shape: `(B, S, D)`.
+            make_block: Function that returns a block of the given name.
+            *other_shapes: The other shapes that a block is built with.
+        """
         sequence_shape("inputs", inputs_shape)
         width = self.width or inputs_shape[-1]
         self.projection = None
@@ -144,7 +184,7 @@ class TransformerStack(TransformerLayer):
             )
             self.projection.build(inputs_shape)
         shape = (*inputs_shape[:-1], width)
-        self.blocks = [make_block(name=f"block_{i}") for i in range(self.num_layers)]
+        self.blocks = [make_block(f"block_{i}") for i in range(self.num_layers)]
         for block in self.blocks:
             block.build(shape, *other_shapes)
         self.norm = None
@@ -152,18 +192,20 @@ class TransformerStack(TransformerLayer):
             self.norm = self.make_norm("final_norm")
             self.norm.build(shape)
 
-    def enter(self, inputs, mask=None, training=False):
-        """What the first block reads."""
+    def enter(
+        self, inputs: Tensor, mask: Tensor | None = None, training: bool = False
+    ) -> Tensor:
+        """Return the input of the first block: masked, projected, with dropout."""
         inputs = apply_mask(inputs, mask)
         if self.projection is not None:
             inputs = self.projection(inputs)
         return self.dropout_layer(inputs, training=training)
 
-    def leave(self, x):
-        """What the stack returns, from what the last block says."""
+    def leave(self, x: Tensor) -> Tensor:
+        """Return the output of the last block, normalized if there is a final norm."""
         return x if self.norm is None else self.norm(x)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "num_layers": self.num_layers,
