@@ -1,4 +1,4 @@
-"""Files of data sets, which are downloaded, cached and verified, and of users."""
+"""Files: those of data sets, which are downloaded and verified, and those of users."""
 
 import codecs
 import dataclasses
@@ -103,7 +103,7 @@ def read(file: File, name: str, directory: PathLike | None = None) -> bytes:
 
 
 def cache_folder() -> pathlib.Path:
-    """Return the cache folder of kseq in that of Keras, which has no public name."""
+    """Return the folder of kseq in the cache of Keras, which has no public name."""
     home = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"
     return pathlib.Path(home, "datasets", "kseq")
 

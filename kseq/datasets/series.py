@@ -1,4 +1,4 @@
-"""Series of numbers with a class each, such as the power demand of days by season."""
+"""Series of numbers with a class each, such as daily power demand by season."""
 
 import csv
 

@@ -74,9 +74,9 @@ class BeamSearch(Search):
 
         coverage_penalty * sum_i log(min(sum_j attention_ji, 1))
 
-    over the source steps i and the generated tokens j. This is 0 if every source step
-    has received a total attention of 1, and negative otherwise. So hypotheses that
-    leave out a part of the source rank lower. A model of kseq provides the attention; a
+    over the source steps i and the generated tokens j. This is 0 if each source step
+    has received a total attention of at least 1, and negative otherwise. So hypotheses
+    that leave out a part of the source rank lower. A model of kseq provides the attention; a
     Transformer uses the mean over layers and heads. A custom step function must use a
     dictionary as its state and add up the attention under "coverage".
 

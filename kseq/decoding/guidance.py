@@ -101,7 +101,7 @@ def as_guidance(guidance: Guidance | float | None) -> Guidance | None:
 
 
 def check_parts(name: str, tree: Tree) -> None:
-    """Raise unless a state, or constants, have one part with and one without source."""
+    """Raise unless a state, or constants, are a dictionary with both parts."""
     if not isinstance(tree, dict) or set(tree) != set(PARTS):
         raise ValueError(
             f'With guidance, `{name}` must be a dictionary with "conditional" and '

@@ -35,9 +35,9 @@ class Sampling(Search):
 
     The draws of an example are independent and may be equal. The random numbers depend
     only on the seed, the number of the row, the number of the draw, and the step. So
-    the same seed gives the same draws, compiled or not, whatever `num_draws` is; and
-    in `model.generate` with any `batch_size` and any number of further sources. Apart
-    from rounding, they are the same on every backend.
+    the same seed gives the same draws, compiled or not. More draws, another
+    `batch_size` of `model.generate`, or more sources at the end do not change them.
+    Apart from rounding, they are the same on every backend.
 
     Args:
         temperature: A positive number. Below 1, probable tokens become more probable;

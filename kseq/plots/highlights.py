@@ -119,7 +119,7 @@ def _checked(
             f"{len(texts)} texts."
         )
     if any(not (row >= 0).all() for row in rows):
-        lowest = min(row.min(initial=0.0) for row in rows)
+        lowest = np.concatenate(rows).min()
         raise ValueError(
             "`weights` must be numbers of at least 0. Received: weights with a minimum "
             f"of {lowest:g}."

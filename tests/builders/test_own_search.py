@@ -149,5 +149,5 @@ def test_what_an_own_search_lacks_is_named(model):
     class Unannounced(EpsilonGreedy):
         is_random = False
 
-    with pytest.raises(ValueError, match="`random_numbers` says `is_random = True`"):
+    with pytest.raises(ValueError, match="Set `is_random = True` in a search"):
         model.generate(SOURCES, Unannounced())

@@ -147,11 +147,11 @@ def test_a_second_process_goes_on_where_the_file_ends(
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"a,b\n1,2\n3,x\n", "Each step must be 2 numbers .* Received: line 3 of"),
+        (b"a,b\n1,2\n3,x\n", "Each step must have 2 numbers .* Received: line 3 of"),
         (b"a,b\n1,2\n3\n", "line 3"),
         (b"a,b\n1,2\n3,nan\n", "line 3"),
-        (b"a,b\n", "line of names and lines"),
-        (b"", "line of names and lines"),
+        (b"a,b\n", "line of names, then lines"),
+        (b"", "line of names, then lines"),
         (b"caf\xe9\n1\n", "UTF-8"),
         (b"a,b\n1,2\n3,4\n", "need .* steps to learn from, .* Received: "),
     ],
