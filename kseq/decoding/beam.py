@@ -76,9 +76,9 @@ class BeamSearch(Search):
 
     over the source steps i and the generated tokens j. This is 0 if each source step
     has received a total attention of at least 1, and negative otherwise. So hypotheses
-    that leave out a part of the source rank lower. A model of kseq provides the attention; a
-    Transformer uses the mean over layers and heads. A custom step function must use a
-    dictionary as its state and add up the attention under "coverage".
+    that leave out a part of the source rank lower. A model of kseq provides the
+    attention; a Transformer uses the mean over layers and heads. A custom step function
+    must use a dictionary as its state and add up the attention under "coverage".
 
     With `num_groups`, each group of beams searches on its own. A token loses
     `diversity_strength` for each beam of an earlier group that generated it at the same
