@@ -1,14 +1,14 @@
 """Batches, losses, metrics and callbacks for Keras' own `compile` and `fit`.
 
-- Batches: `teacher_forcing` for models that write, `batches` for classifiers and
-  taggers, `windows` for long texts; `LengthBatches` and `TokenDropout` around them,
-  `EvenBatches` and `layout_map` for several devices.
+- Batches: `teacher_forcing` for models that generate, `batches` for classifiers and
+  taggers, `windows` for long texts. `LengthBatches` is their base class. `TokenDropout`
+  wraps a data set; `EvenBatches` and `layout_map` are for several devices.
 - Losses: `SequenceCrossentropy`, `ContrastiveLoss`, `ForecastLoss`.
 - Metrics: `TokenAccuracy`, `ExactMatch`, `EditDistanceRate`; `CRPS` and
-  `IntervalCoverage` of forecasts; `span_scores` of taggers,
-  `text_scores` (BLEU, chrF, error rates).
+  `IntervalCoverage` for forecasts; `span_scores` for taggers; `text_scores` (BLEU,
+  chrF, error rates).
 - Callbacks: `SaveBest`, `Resume`, `StopOnInterrupt`, `Unfreeze`, `GenerationScores`.
-- `cli` has the argument types that the recipes share.
+- `cli`: the argument types that the recipes share.
 """
 
 from kseq.training import cli

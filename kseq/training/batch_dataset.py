@@ -1,23 +1,26 @@
-"""What all data sets of kseq are: Keras' own, read ahead by more than one thread."""
+"""The base class of kseq's data sets: batches loaded by several threads."""
 
 import sys
+from typing import Any
 
 import keras
 
 
 class BatchDataset(keras.utils.PyDataset):
-    """A `keras.utils.PyDataset` that is read by two threads, and begins anywhere.
+    """A `keras.utils.PyDataset` that uses two threads and can start at any batch.
 
-    On TensorFlow, Keras hands what one thread reads to a pipeline that TensorFlow tunes
-    as it runs. When an epoch ends, the next one often waits until that tuning wakes up
-    again: for a second where the epoch took one, for five where it took five. With two
-    threads Keras reads ahead by itself. `docs/design/0019` has the figures.
+    On TensorFlow, Keras passes the batches of a single thread to a pipeline that
+    TensorFlow tunes as it runs. At the end of an epoch, the next one often waits until
+    that tuning wakes up again: about as long as the epoch took, measured for epochs of
+    one and of five seconds. With two threads, Keras loads the batches itself. See
+    `docs/design/0019` for figures.
 
-    So a batch must follow from its index and the epoch alone, whoever asks first. And
-    so a training that was killed can go on at any batch (`kseq.training.Resume`).
+    Therefore a batch must follow from its index and the epoch alone, whichever thread
+    asks first. This also lets an interrupted training continue at any batch
+    (`kseq.training.Resume`).
 
-    Subclasses say how many batches an epoch has, `count()`, what is in each,
-    `batch(index)`, and what changes with the epoch, `_start_epoch(epoch)`.
+    Subclasses define `count()`, the number of batches in an epoch; `batch(index)`, one
+    batch; and `_start_epoch(epoch)`, what changes with the epoch.
 
     Args:
         workers: Number of threads.
@@ -25,52 +28,52 @@ class BatchDataset(keras.utils.PyDataset):
     """
 
     _epoch = 0
-    _first = 0  # the first batch of this epoch that is left
+    _first = 0  # number of batches of this epoch that are skipped
 
-    def __init__(self, workers=2, **kwargs):
+    def __init__(self, workers: int = 2, **kwargs: Any) -> None:
         super().__init__(workers=workers, **kwargs)
 
-    def count(self):
+    def count(self) -> int:
         raise NotImplementedError
 
-    def batch(self, index):
+    def batch(self, index: int) -> tuple[Any, ...]:
         raise NotImplementedError
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.count() - self._first
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         return self.batch(self._first + index)
 
-    def on_epoch_begin(self):
-        """Drops what Keras has read ahead in an epoch before this one.
+    def on_epoch_begin(self) -> None:
+        """Drop the batches that Keras loaded before this epoch.
 
-        On JAX and PyTorch `fit` reads some batches to build the model. Keras keeps what
-        its threads have read besides, and gives it out first when the epoch begins, in
-        place of as many batches of that epoch, which nobody sees.
+        On JAX and PyTorch, `fit` loads some batches to build the model. Keras keeps the
+        other batches that its threads have loaded, and returns them at the start of the
+        epoch in place of as many batches of that epoch, which are then never used.
         """
-        adapter = sys._getframe(1).f_locals.get("self")  # of Keras, which calls this
+        adapter = sys._getframe(1).f_locals.get("self")  # Keras' adapter, the caller
         enqueuer = getattr(adapter, "enqueuer", None)
         while enqueuer is not None and not enqueuer.ready_queue.empty():
             enqueuer.ready_queue.get()
 
-    def position(self):
-        """Which epoch this is, for `start_at`; JSON can hold it."""
+    def position(self) -> Any:
+        """Return the position of this epoch, for `start_at`. JSON can hold it."""
         return self._epoch
 
-    def start_at(self, position, first=0):
-        """Leaves out the first batches of an epoch, that of the position.
+    def start_at(self, position: Any, first: int = 0) -> None:
+        """Start in the epoch of a position and skip its first batches.
 
         Args:
-            position: What `position` gave in that epoch.
-            first: The number of batches to leave out. The epoch after has all.
+            position: The value that `position` returned in that epoch.
+            first: Number of batches to skip. The next epoch has all batches.
         """
         self._start_epoch(position)
         self._first = first
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         self._first = 0
         self._start_epoch(self._epoch + 1)
 
-    def _start_epoch(self, epoch):
+    def _start_epoch(self, epoch: int) -> None:
         self._epoch = epoch

@@ -1,7 +1,10 @@
-"""Batches of rows of like length, padded no further than they need.
+"""Batches of rows of similar length, with as little padding as possible.
 
 Axes in shape comments: N rows, B batch, S steps, D features.
 """
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +13,7 @@ from kseq.training.batch_dataset import BatchDataset
 from kseq.training.flat_rows import FlatRows
 from kseq.training.length_batches import LengthBatches
 from kseq.training.row_kinds import (
+    Rows,
     checked_rows,
     is_sequence,
     kind_of,
@@ -20,82 +24,86 @@ from kseq.training.weights import label_weights, stacked_weights
 
 
 def batches(
-    inputs,
-    labels,
-    batch_size=64,
-    shuffle=True,
-    seed=0,
-    length_multiple=4,
-    pad_token_id=0,
-    padding=0.0,
-    sample_weight=None,
-    class_weight=None,
-    batch_tokens=None,
-    steps=None,
-    shard=None,
-    max_length=None,
-    aligned=True,
-    **kwargs,
-):
-    """Batches for a model that reads sequences: `kseq.many_to_one`, `many_to_many`.
+    inputs: Rows | Callable[[int], Rows],
+    labels: Rows | Callable[[int], Rows],
+    batch_size: int = 64,
+    shuffle: bool = True,
+    seed: int = 0,
+    length_multiple: int = 4,
+    pad_token_id: int = 0,
+    padding: float = 0.0,
+    sample_weight: Rows | None = None,
+    class_weight: Mapping[int, float] | None = None,
+    batch_tokens: int | None = None,
+    steps: int | None = None,
+    shard: Sequence[int] | None = None,
+    max_length: int | None = None,
+    aligned: bool = True,
+    **kwargs: Any,
+) -> BatchDataset:
+    """Make batches for models such as `kseq.many_to_one` and `many_to_many`.
 
-    Each batch is `(inputs, labels)`, or `(inputs, labels, weights)` where weights are
-    given. Rows of like length share a batch, as `LengthBatches` describes; for models
-    that write, see `teacher_forcing`.
+    Each batch is `(inputs, labels)`, or `(inputs, labels, weights)` if weights are
+    given. Rows of similar length share a batch; see `LengthBatches`. For models that
+    generate, use `teacher_forcing`.
 
     Args:
-        inputs: N rows of token ids, as lists, arrays or one padded integer array
-            `(N, S)`, whose padding behind the last id is cut off; or what a
-            `kseq.text.WordCharacterVocabulary` encodes; or of features, as
-            arrays `(S, D)` or one array `(N, S, D)`. Or what is no sequence and never
-            padded: vectors, floats `(N, D)`; pictures `(N, H, W, C)`. Or a function of
-            the number of an epoch, from 0, that gives them, so that each epoch may have
-            others, as many.
-        labels: N answers: classes, integers `(N,)`; numbers, floats `(N,)`; vectors
-            `(N, D)`. Or one answer for each step: rows of classes or of vectors, as
-            long as those of the inputs, filled up with 0 where the inputs are padded.
-            Or a function of the number of an epoch.
-        batch_size: Number of rows in a batch. The batch of those left over is kept.
-        shuffle: False keeps the rows in their order, whatever their length.
-        seed: Non-negative integer that the orders of all epochs follow from.
-        length_multiple: What the number of steps of a batch is a multiple of, except
-            that it never exceeds the longest row.
+        inputs: N rows of one kind, or a function that takes the number of an epoch,
+            from 0, and returns as many rows for each epoch. The kinds are:
+
+            - token ids: lists, arrays, or one padded integer array `(N, S)`, whose
+              padding at the end of rows is removed; or the output of a
+              `kseq.text.WordCharacterVocabulary`
+            - features: arrays `(S, D)`, or one array `(N, S, D)`
+            - inputs that are not sequences and never padded: vectors, floats `(N, D)`,
+              or pictures `(N, H, W, C)`
+        labels: One label per row: classes, integers `(N,)`; numbers, floats `(N,)`; or
+            vectors `(N, D)`. Or one label per step: rows of classes or vectors, as long
+            as the inputs, padded with 0 where the inputs are padded. Or a function of
+            the number of an epoch.
+        batch_size: Number of rows in a batch. A smaller last batch is kept.
+        shuffle: Whether to shuffle. False keeps the order of the rows and does not
+            group them by length.
+        seed: Non-negative integer. Determines the order of every epoch.
+        length_multiple: The number of steps of a batch is rounded up to a multiple of
+            this, but never beyond the longest row.
         pad_token_id: The id of padding.
-        padding: The number that fills up rows of features: the `mask_value` of the
-            `FeatureEmbedding` that reads them, NaN too, without which padding counts
+        padding: The number that pads features. Pass the `mask_value` of the
+            `FeatureEmbedding` in the model, which may be NaN; otherwise padding counts
             as data.
-        sample_weight: N numbers of at least 0, how much each row counts in the loss; or
-            N rows of numbers, one for each step, where there is a label for each. What
-            is padded counts 0.
-        class_weight: Dictionary of numbers by class, where the labels are classes: how
-            much a label counts, 1 if the dictionary lacks its class. With
-            `sample_weight`, the two are multiplied. (In `fit`, Keras' `class_weight`
-            is for one label to a row.)
-        batch_tokens: Number of tokens, padding counted, that a batch has room for, in
-            place of `batch_size`: many short rows, or few long ones. None for batches
-            of so many rows.
-        steps: Number of batches in an epoch, where it shall not be all of the rows: the
-            next epoch goes on with those that are left.
-        shard: `(number, count)`: which of how many processes this is, from 0, where
-            several train one model. Each gets its part of every batch; `batch_size`
-            and `batch_tokens` are of all parts together. The parts have as many rows:
-            of those that are left over, `count - 1` at most, an epoch does without.
-        max_length: Longer rows are left out. None leaves none out.
-        aligned: Whether rows of labels have one for each step of the inputs. False for
-            rows of their own lengths, ids that are filled up with 0, from which a model
-            with `head="ctc"` learns; a weight is then of a whole row.
+        sample_weight: Weights in the loss, at least 0: one per row, or one per step
+            where there is one label per step. Padding has weight 0.
+        class_weight: Dictionary from class to weight, for labels that are classes.
+            Classes that are not in it have weight 1. It is multiplied with
+            `sample_weight`. (Keras' `class_weight` of `fit` works only with one label
+            per row.)
+        batch_tokens: Maximum number of tokens in a batch, padding included, instead of
+            `batch_size`: many short rows or few long ones. None for batches of
+            `batch_size` rows.
+        steps: Number of batches in an epoch. The next epoch continues with the
+            remaining rows. None for all rows.
+        shard: `(number, count)`, if several processes train one model: the number of
+            this process, from 0, and the number of processes. Each process gets its
+            share of every batch; `batch_size` and `batch_tokens` are for all processes
+            together. All processes get the same number of rows, so an epoch may drop up
+            to `count - 1` rows.
+        max_length: Longer rows are left out. None keeps all rows.
+        aligned: Whether rows of labels have one label per step of the inputs. False if
+            rows of labels have lengths of their own, as for a model with `head="ctc"`:
+            token ids, padded with 0. A weight is then for a whole row.
         **kwargs: `workers` (2 threads), `use_multiprocessing` and `max_queue_size` of
             `keras.utils.PyDataset`.
 
     Returns:
-        A `LengthBatches` data set for `fit`, `evaluate` and, unshuffled, `predict`.
+        A `LengthBatches` data set for `fit`, `evaluate` and, without shuffling,
+        `predict`.
 
     Raises:
-        ValueError: There are no rows, or not as many inputs as labels, or not a label
-            for each step where there is one for some; rows are nothing that a model
-            reads; a number is less than 1; `pad_token_id` is no integer, or `padding`
-            no number; weights do not fit the labels; a row has more than
-            `batch_tokens`; `batch_size` does not divide by the number of processes.
+        ValueError: There are no rows; the numbers of inputs and labels differ; some
+            steps have no label; rows are of an unknown kind; a number is less than 1;
+            `pad_token_id` is not an integer, or `padding` not a number; weights do not
+            fit the labels; a row has more than `batch_tokens`; `batch_size` is not
+            divisible by the number of processes.
 
     Example:
 
@@ -141,8 +149,8 @@ def batches(
         labels = _cut_to_inputs(inputs, labels)
     if not aligned and class_weight is not None:
         raise ValueError(
-            "`class_weight` needs a label for each row, or for each step. Received: "
-            f"class_weight={class_weight!r} with aligned=False. Give a `sample_weight`."
+            "`class_weight` needs one label per row or one per step. Received: "
+            f"class_weight={class_weight!r} with aligned=False. Use `sample_weight`."
         )
     weighed = labels if aligned else np.zeros(len(labels), "int32")
     return _Batches(
@@ -163,23 +171,27 @@ def batches(
     )
 
 
-def padding_of(inputs, pad_token_id, padding):
-    """What fills up rows: an id, also of words with their characters, or a number."""
+def padding_of(
+    inputs: Sequence[np.ndarray], pad_token_id: int, padding: float
+) -> float:
+    """Return the value that pads the inputs: an id for token ids, or a number."""
     is_ids = isinstance(inputs, FlatRows) or kind_of(inputs[0]) == "ids"
     return pad_token_id if is_ids else number("padding", padding)
 
 
-def _cut_to_inputs(inputs, labels):
-    """A label for each step of the inputs, without those of padding that was cut."""
+def _cut_to_inputs(
+    inputs: Sequence[np.ndarray], labels: Sequence[np.ndarray]
+) -> Sequence[np.ndarray]:
+    """Return one label per step of the inputs, without those of removed padding."""
     lengths, are_steps = lengths_of(inputs), is_sequence(inputs[0])
     short = lengths_of(labels) < lengths if are_steps else [True]
     if np.any(short):
         index = int(np.argmax(short))
         raise ValueError(
-            "`labels` must be one label for each step of the inputs, or one for "
-            f"each row. Received: labels[{index}] with {len(labels[index])} labels, "
-            f"inputs[{index}] of shape {inputs[index].shape}. Shorter rows, from which "
-            "CTC learns, come with `aligned=False`."
+            "`labels` must have one label per step of the inputs, or one per row. "
+            f"Received: labels[{index}] with {len(labels[index])} labels, "
+            f"inputs[{index}] of shape {inputs[index].shape}. For shorter rows of "
+            "labels, as CTC uses, pass `aligned=False`."
         )
     if isinstance(labels, FlatRows):
         return labels.cut(lengths)
@@ -187,13 +199,13 @@ def _cut_to_inputs(inputs, labels):
 
 
 class EpochBatches(BatchDataset):
-    """Batches of rows that each epoch has anew, such as texts that are cut by chance.
+    """Batches whose rows change each epoch, such as texts split at random.
 
     Args:
         make: `batches` or `teacher_forcing`.
-        rows: Its two kinds of rows, or functions of the number of an epoch that give
-            them.
-        options: Its other arguments.
+        rows: The two arguments with rows. Each may be a function of the number of an
+            epoch that returns rows.
+        options: The other arguments of `make`.
         **kwargs: `workers` and the other arguments of `PyDataset`.
 
     Example:
@@ -205,27 +217,34 @@ class EpochBatches(BatchDataset):
     [[[6]]]
     """
 
-    def __init__(self, make, rows, options, **kwargs):
+    def __init__(
+        self,
+        make: Callable[..., BatchDataset],
+        rows: tuple[Any, Any],
+        options: dict[str, Any],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.make, self.rows, self.options = make, rows, options
         self._start_epoch(0)
 
-    def count(self):
+    def count(self) -> int:
         return len(self._data)
 
-    def batch(self, index):
+    def batch(self, index: int) -> tuple[Any, ...]:
         return self._data[index]
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         before = self.count()
         super().on_epoch_end()
         if self.count() != before:
             raise ValueError(
-                "A function must give as many rows for each epoch. Received: "
-                f"{self.count()} batches for epoch {self._epoch}, {before} before."
+                "A function of the epoch must return the same number of rows for each "
+                f"epoch. Received: {self.count()} batches for epoch {self._epoch}, "
+                f"{before} before."
             )
 
-    def _start_epoch(self, epoch):
+    def _start_epoch(self, epoch: int) -> None:
         super()._start_epoch(epoch)
         rows = [rows(epoch) if callable(rows) else rows for rows in self.rows]
         self._data = self.make(*rows, **self.options)
@@ -233,7 +252,16 @@ class EpochBatches(BatchDataset):
 
 
 class _Batches(LengthBatches):
-    def __init__(self, inputs, labels, aligned, weights, padding, *args, **kwargs):
+    def __init__(
+        self,
+        inputs: Sequence[np.ndarray],
+        labels: Sequence[np.ndarray],
+        aligned: bool,
+        weights: list[np.ndarray] | None,
+        padding: float,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
         self.inputs = inputs
         self.labels = labels
         self.weights = weights
@@ -241,7 +269,7 @@ class _Batches(LengthBatches):
         own = [] if aligned else [lengths_of(labels)]
         super().__init__([*own, steps_of(inputs)], *args, **kwargs)
 
-    def make_batch(self, rows, lengths):
+    def make_batch(self, rows: np.ndarray, lengths: np.ndarray) -> tuple[Any, ...]:
         length = lengths[-1]
         inputs = stacked(self.inputs, rows, length, self.padding)
         labels = stacked(self.labels, rows, lengths[0], 0)
@@ -250,6 +278,6 @@ class _Batches(LengthBatches):
         return inputs, labels, stacked_weights(self.weights, rows, length)  # B or B S
 
 
-def steps_of(rows):
-    """How many steps each row has when it is padded: one at least."""
+def steps_of(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the number of steps of each row after padding, which is at least 1."""
     return np.maximum(lengths_of(rows), 1)

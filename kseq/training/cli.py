@@ -1,6 +1,6 @@
-"""What a program that trains takes from its command line: a `type` for `argparse` each.
+"""Argument types for the command line of training programs, to use with `argparse`.
 
-Bad values end the program in one sentence, before hours of training and not after them.
+A bad value ends the program with one sentence before training begins.
 """
 
 import argparse
@@ -11,13 +11,17 @@ import os
 import pathlib
 import sys
 import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from kseq.typing import PathLike
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
-    """A help that shows the description as it is written, and every default.
+    """A help formatter that keeps the description as written and shows all defaults.
 
-    Give it as `formatter_class` to `argparse.ArgumentParser`. A default stands in
-    brackets behind the help of its flag, unless that shows it already.
+    Pass it as `formatter_class` to `argparse.ArgumentParser`. The default of a flag is
+    added to its help in parentheses, unless the help shows it already.
 
     Example:
 
@@ -29,20 +33,20 @@ class Help(argparse.RawDescriptionHelpFormatter):
     --epochs EPOCHS  of a training (3)
     """
 
-    def add_argument(self, action):
+    def add_argument(self, action: argparse.Action) -> None:
         has_default = action.default not in (None, False, argparse.SUPPRESS)
         if has_default and "%(default)" not in (action.help or ""):
             action.help = f"{action.help or ''} (%(default)s)".strip()
         super().add_argument(action)
 
 
-def require(*packages):
-    """End the program in one line if a package is not installed.
+def require(*packages: str) -> None:
+    """Exit with a one-line message if a package is not installed.
 
-    Call it before what takes long, so that nothing is lost for a picture.
+    Call it before long computations, so that no result is lost for want of a package.
 
     Args:
-        *packages: Names of packages that the extra `recipes` brings.
+        *packages: Names of packages that the extra `recipes` installs.
 
     Raises:
         SystemExit: A package is not installed.
@@ -55,22 +59,22 @@ def require(*packages):
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(
-            f"This program needs {' and '.join(missing)}. Get what recipes need: "
-            "pip install kseq[recipes]"
+            f"This program needs {' and '.join(missing)}. Install the packages of the "
+            "recipes: pip install kseq[recipes]"
         )
 
 
-def count(text):
-    """A whole number of at least 1: units, layers, epochs, rows of a batch.
+def count(text: str) -> int:
+    """Parse an integer of at least 1: units, layers, epochs, rows of a batch.
 
     Args:
-        text: What was typed.
+        text: The argument.
 
     Returns:
         `int`.
 
     Raises:
-        argparse.ArgumentTypeError: It is no such number.
+        argparse.ArgumentTypeError: The argument is not such a number.
 
     Example:
 
@@ -84,17 +88,17 @@ def count(text):
     return _number(text, int, "a whole number of at least 1", lambda x: x >= 1)
 
 
-def positive(text):
-    """A number above 0: a learning rate, a temperature.
+def positive(text: str) -> float:
+    """Parse a number above 0: a learning rate, a temperature.
 
     Args:
-        text: What was typed.
+        text: The argument.
 
     Returns:
         `float`, finite.
 
     Raises:
-        argparse.ArgumentTypeError: It is no such number.
+        argparse.ArgumentTypeError: The argument is not such a number.
 
     Example:
 
@@ -105,17 +109,17 @@ def positive(text):
     return _number(text, float, "a number above 0", lambda x: 0 < x < math.inf)
 
 
-def not_negative(text):
-    """A number of at least 0: a scale of guidance, a weight.
+def not_negative(text: str) -> float:
+    """Parse a number of at least 0: a guidance scale, a weight.
 
     Args:
-        text: What was typed.
+        text: The argument.
 
     Returns:
         `float`, finite.
 
     Raises:
-        argparse.ArgumentTypeError: It is no such number.
+        argparse.ArgumentTypeError: The argument is not such a number.
 
     Example:
 
@@ -126,17 +130,17 @@ def not_negative(text):
     return _number(text, float, "a number of at least 0", lambda x: 0 <= x < math.inf)
 
 
-def share(text):
-    """A number from 0 to below 1: a dropout.
+def share(text: str) -> float:
+    """Parse a number of at least 0 and below 1: a dropout rate.
 
     Args:
-        text: What was typed.
+        text: The argument.
 
     Returns:
         `float`.
 
     Raises:
-        argparse.ArgumentTypeError: It is no such number.
+        argparse.ArgumentTypeError: The argument is not such a number.
 
     Example:
 
@@ -147,17 +151,17 @@ def share(text):
     return _number(text, float, "a number from 0 to below 1", lambda x: 0 <= x < 1)
 
 
-def probability(text):
-    """A number above 0 and up to 1: the share of the likeliest tokens to draw from.
+def probability(text: str) -> float:
+    """Parse a number above 0 and up to 1: the `p` of top-p sampling.
 
     Args:
-        text: What was typed.
+        text: The argument.
 
     Returns:
         `float`.
 
     Raises:
-        argparse.ArgumentTypeError: It is no such number.
+        argparse.ArgumentTypeError: The argument is not such a number.
 
     Example:
 
@@ -168,17 +172,17 @@ def probability(text):
     return _number(text, float, "a number above 0, up to 1", lambda x: 0 < x <= 1)
 
 
-def seed(text):
-    """A seed that Python, NumPy and Keras all take: 0 to 2^32 - 1.
+def seed(text: str) -> int:
+    """Parse a seed that Python, NumPy and Keras all accept: 0 to 2^32 - 1.
 
     Args:
-        text: What was typed.
+        text: The argument.
 
     Returns:
         `int`.
 
     Raises:
-        argparse.ArgumentTypeError: It is no such number.
+        argparse.ArgumentTypeError: The argument is not such a number.
 
     Example:
 
@@ -190,7 +194,12 @@ def seed(text):
     return _number(text, int, what, lambda x: 0 <= x < 2**32)
 
 
-def _number(text, kind, what, is_right):
+def _number(
+    text: str,
+    kind: Callable[[str], Any],
+    what: str,
+    is_right: Callable[[float], bool],
+) -> Any:
     try:
         number = kind(text)
     except ValueError:
@@ -200,8 +209,10 @@ def _number(text, kind, what, is_right):
     return number
 
 
-def folder(path):
-    """A path that is a folder, or may become one. Nothing that is made here stays.
+def folder(path: PathLike) -> pathlib.Path:
+    """Check a path of a folder that exists or can be created.
+
+    Folders that are created for the check are removed again.
 
     Args:
         path: A string or a path.
@@ -210,8 +221,8 @@ def folder(path):
         `pathlib.Path`.
 
     Raises:
-        argparse.ArgumentTypeError: Something else has this name, or nothing can be
-            written there.
+        argparse.ArgumentTypeError: The path is a file, or the folder cannot be written
+            to.
 
     Example:
 
@@ -219,7 +230,7 @@ def folder(path):
     >>> cli.folder("made/here").name
     'here'
     """
-    if not str(path):  # which `Path` takes for the folder at hand
+    if not str(path):  # `Path("")` would be the current folder
         raise argparse.ArgumentTypeError("must be a folder. Received: nothing.")
     path = pathlib.Path(path)
     missing = [p for p in (path, *path.parents) if not os.path.lexists(p)]
@@ -228,7 +239,7 @@ def folder(path):
         with tempfile.TemporaryFile(dir=path):
             return path
     except OSError as error:
-        problem = f"nothing can be written there: {error.strerror}"
+        problem = f"it cannot be written to: {error.strerror}"
         for there in (path, *path.parents):
             if os.path.lexists(there) and not there.is_dir():
                 problem = f"{there} is a file"
@@ -237,5 +248,5 @@ def folder(path):
             with contextlib.suppress(OSError):
                 made.rmdir()
     raise argparse.ArgumentTypeError(
-        f"must be a folder, or be free for a new one. Received: {path}, but {problem}."
+        f"must be a folder, or a path for a new one. Received: {path}, but {problem}."
     )

@@ -1,4 +1,4 @@
-"""The loss of models that tell which of a batch belong together.
+"""Contrastive loss, which matches the texts and pictures of a batch.
 
 Axes in shape comments: B batch, T token ids of a caption.
 """
@@ -8,40 +8,41 @@ import numpy as np
 from keras import ops
 
 from kseq.layers.validation import shapes_compatible
+from kseq.typing import Config, Tensor, TensorLike
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ContrastiveLoss(keras.losses.Loss):
-    """Symmetric cross-entropy of a batch of pairs, as CLIP learns by.
+    """Symmetric cross-entropy of a batch of pairs, as in CLIP.
 
-    Each row is to find its column among those of the batch, and each column its row:
-    with logits `z` the pair `i` costs
+    Each row must find its column among those of the batch, and each column its row.
+    With logits `z`, the pair `i` costs
 
         (logsumexp(z[i, :]) - z[i, i] + logsumexp(z[:, i]) - z[i, i]) / 2
 
-    A batch may hold the same thing twice, two pictures of one caption, which the
-    diagonal alone would call wrong. So rows of `y_true` that are equal are equally
-    right for each other: give the captions' token ids, or a number for each caption;
-    the true probability is then spread evenly over them. Where all rows are equal, as
-    zeros are, they say nothing, and the diagonal is right. Computed in float32 at
-    least.
+    A batch may contain duplicates, such as two pictures with the same caption, which
+    the diagonal alone would count as wrong. Therefore equal rows of `y_true` are all
+    correct for each other: the true probability is spread evenly over them. Pass the
+    token ids of the captions, or one number per caption. If all rows are equal, such as
+    zeros, they carry no information, and only the diagonal is correct. Computed in at
+    least float32.
 
     Args:
         name: Name of the loss.
-        dtype: Precision of the computation, float32 or wider. Less becomes float32.
+        dtype: Precision of the computation. Types smaller than float32 become float32.
 
     Call arguments:
-        y_true: Numbers `(B,)` or `(B, T)`, of which only is read which rows are equal.
-        y_pred: Logits `(B, B)`: how well each row, a text, goes with each column, a
+        y_true: Numbers `(B,)` or `(B, T)`. Only the equality of rows matters.
+        y_pred: Logits `(B, B)`: the match of each row, a text, with each column, a
             picture.
-        sample_weight: Weights of the pairs, `(B,)`. A pair of weight 0 still is a wrong
-            answer to the others.
+        sample_weight: Weights of the pairs, `(B,)`. A pair of weight 0 is still a wrong
+            answer for the others.
 
     Returns:
-        Scalar: the weighted mean of the pairs' losses.
+        Scalar: the weighted mean of the losses of the pairs.
 
     Raises:
-        ValueError: `y_pred` is not square, or does not have the rows of `y_true`.
+        ValueError: `y_pred` is not square, or has not as many rows as `y_true`.
 
     Example:
 
@@ -56,38 +57,45 @@ class ContrastiveLoss(keras.losses.Loss):
         - [Yang et al., 2022](https://arxiv.org/abs/2204.03610), 3.2 (several are right)
     """
 
-    def __init__(self, name="contrastive_loss", dtype=None):
+    def __init__(
+        self, name: str = "contrastive_loss", dtype: str | None = None
+    ) -> None:
         super().__init__(name=name, reduction="mean_with_sample_weight", dtype=dtype)
 
     @property
-    def dtype(self):
+    def dtype(self) -> str:
         dtype = super().dtype
         return "float32" if dtype in ("float16", "bfloat16") else dtype
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+    ) -> Tensor:
         rows, shape = np.shape(y_true)[:1], np.shape(y_pred)
         is_square = len(shape) == 2 and shapes_compatible(shape[:1], shape[1:])
         if not is_square or not shapes_compatible(rows, shape[:1]):
             raise ValueError(
-                "`y_pred` must be logits of each row with each of a batch, shape (B, "
-                f"B), and `y_true` have B rows. Received: y_true of shape "
+                "`y_pred` must be logits of each row with each column, shape (B, B), "
+                "and `y_true` must have B rows. Received: y_true of shape "
                 f"{np.shape(y_true)}, y_pred of shape {shape}."
             )
         y_true = ops.convert_to_tensor(y_true)
         return super().__call__(equal_rows(y_true), y_pred, sample_weight)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         right = y_true / ops.sum(y_true, axis=1, keepdims=True)  # B B
         by_row = ops.sum(right * ops.log_softmax(y_pred, axis=1), axis=1)  # B
         by_column = ops.sum(right * ops.log_softmax(ops.transpose(y_pred), 1), axis=1)
         return -(by_row + by_column) / 2
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"name": self.name, "dtype": self.dtype}
 
 
-def equal_rows(values):
-    """Which rows are equal, boolean `(B, B)`; the diagonal alone where all are."""
+def equal_rows(values: Tensor) -> Tensor:
+    """Return which rows are equal, boolean `(B, B)`; the diagonal if all are equal."""
     count = ops.shape(values)[0]
     flat = ops.reshape(values, (count, -1))  # B T
     are_equal = ops.all(flat[:, None] == flat[None], axis=-1)  # B B

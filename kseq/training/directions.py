@@ -1,6 +1,10 @@
-"""The direction of a metric: whether less or more of it is better."""
+"""Directions of metrics: whether lower or higher is better."""
 
-DIRECTIONS = {
+from typing import Literal
+
+Direction = Literal["min", "max"]
+
+DIRECTIONS: dict[str, Direction] = {
     "loss": "min",
     "error": "min",
     "perplexity": "min",
@@ -17,14 +21,14 @@ DIRECTIONS = {
 }
 
 
-def known_direction(name):
-    """Return the direction of a metric by the end of its name.
+def known_direction(name: str) -> Direction | None:
+    """Return the direction of a metric, known from the end of its name.
 
     Args:
         name: A name as `fit` reports it, such as `"val_token_accuracy"`.
 
     Returns:
-        `"min"`, `"max"`, or None for a name that says nothing.
+        `"min"`, `"max"`, or None for an unknown name.
 
     Example:
 

@@ -1,7 +1,9 @@
-"""Training on several devices: batches that divide among them, and weights that do.
+"""Training on several devices: batches of even size, and layouts of weights.
 
 Axes in shape comments: B batch, T target steps.
 """
+
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,29 +14,30 @@ from kseq.training.batch_dataset import BatchDataset
 
 
 class EvenBatches(BatchDataset):
-    """The batches of a data set, each filled up so that it divides among devices.
+    """The batches of a data set, filled up to a multiple of the number of devices.
 
-    JAX refuses a batch that does not divide by the devices of a
-    `keras.distribution.DataParallel`, which the last one of an epoch rarely does, and
-    TensorFlow may fail on parts of unequal size. The rows that are added weigh nothing.
-    Where inputs and labels are rows of token ids, as `kseq.training.teacher_forcing`
-    makes them, they are padding. Elsewhere each batch has weights `(B,)` besides, which
-    are 0 there, and a loss of Keras must divide by them:
+    With `keras.distribution.DataParallel`, JAX rejects a batch that is not divisible by
+    the number of devices, as the last one of an epoch rarely is. TensorFlow may fail on
+    parts of unequal size. The added rows have no weight. If inputs and labels are rows
+    of token ids, such as from `kseq.training.teacher_forcing`, the added rows are
+    padding. Otherwise each batch also gets weights `(B,)`, which are 0 for added rows.
+    A Keras loss must then divide by the weights:
     `reduction="mean_with_sample_weight"`.
 
     Args:
-        data: The data set, such as `kseq.training.batches` makes.
-        multiple: What the rows of a batch are a multiple of. Defaults to the number of
-            parts into which a batch is divided: that of the distribution of Keras, or
-            of the strategy of TensorFlow, in whose scope this is made.
+        data: A data set such as `kseq.training.batches` returns.
+        multiple: Multiple to which the rows of a batch are filled up. Defaults to the
+            number of parts into which a batch is divided: by Keras' distribution, or by
+            the TensorFlow strategy in whose scope this object is created.
         pad_token_id: The id of padding.
         **kwargs: `workers` and the other arguments of `keras.utils.PyDataset`.
 
     Returns:
-        A `keras.utils.PyDataset` of as many batches.
+        A `keras.utils.PyDataset` with the same number of batches.
 
     Raises:
-        ValueError: The data set is none of kseq, or `multiple` is no positive integer.
+        ValueError: `data` is not a data set of kseq, or `multiple` is not a positive
+            integer.
 
     Example:
 
@@ -47,21 +50,27 @@ class EvenBatches(BatchDataset):
     [1.0, 1.0, 1.0, 0.0]
     """
 
-    def __init__(self, data, multiple=None, pad_token_id=0, **kwargs):
+    def __init__(
+        self,
+        data: BatchDataset,
+        multiple: int | None = None,
+        pad_token_id: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if not isinstance(data, BatchDataset):
             raise ValueError(
                 "`data` must be a data set of kseq, such as `kseq.training.batches` "
-                f"makes. Received: data={data!r}."
+                f"returns. Received: data={data!r}."
             )
         self.data, self.pad_token_id = data, integer("pad_token_id", pad_token_id)
         multiple = backends.num_replicas() if multiple is None else multiple
         self.multiple = positive_integer("multiple", multiple)
 
-    def count(self):
+    def count(self) -> int:
         return self.data.count()
 
-    def batch(self, index):
+    def batch(self, index: int) -> tuple[Any, ...]:
         inputs, labels, *weights = self.data.batch(index)
         rows = len(keras.tree.flatten(labels)[0])
         more = -rows % self.multiple
@@ -76,31 +85,33 @@ class EvenBatches(BatchDataset):
             weights = [np.ones(rows, "float32")]
         return keras.tree.map_structure(filled, (inputs, labels, *weights))
 
-    def position(self):
+    def position(self) -> Any:
         return self.data.position()
 
-    def start_at(self, position, first=0):
+    def start_at(self, position: Any, first: int = 0) -> None:
         self._first = first
         self.data.start_at(position)
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         self._first = 0
         self.data.on_epoch_end()
 
 
-def layout_map(device_mesh, axis="model"):
-    """Say which weights of a model are cut, and how, among the devices of an axis.
+def layout_map(
+    device_mesh: keras.distribution.DeviceMesh, axis: str = "model"
+) -> keras.distribution.LayoutMap:
+    """Make the layout that splits the weights of a model among devices.
 
-    For `keras.distribution.ModelParallel`, which Keras has on JAX, and models that one
-    device cannot hold. Of a Transformer each device has some heads, some of the hidden
-    features of each feed-forward network, and of each token some features; sums of what
-    the devices have are taken once for each attention and network. The axis must divide
-    the width, the heads and `intermediate_dim`. All other weights, recurrent ones too,
-    are whole on each device.
+    It is for `keras.distribution.ModelParallel`, which Keras supports on JAX, and for
+    models that do not fit on one device. Each device has some heads of a Transformer's
+    attention, some hidden features of each feed-forward network, and some features of
+    each token embedding. The devices sum their results once per attention and per
+    network. The size of the axis must divide the width, the heads and
+    `intermediate_dim`. All other weights, including recurrent ones, are replicated.
 
     Args:
         device_mesh: A `keras.distribution.DeviceMesh`.
-        axis: The name of its axis along which weights are cut.
+        axis: Name of the axis of the mesh along which weights are split.
 
     Returns:
         A `keras.distribution.LayoutMap`, to which further rules can be added.
@@ -125,8 +136,8 @@ def layout_map(device_mesh, axis="model"):
     """
     if axis not in device_mesh.axis_names:
         raise ValueError(
-            f"`axis` must be one of the mesh: {list(device_mesh.axis_names)}. "
-            f"Received: axis={axis!r}. Make the mesh with it: "
+            f"`axis` must be an axis of the mesh: {list(device_mesh.axis_names)}. "
+            f"Received: axis={axis!r}. Create the mesh with it: "
             '`keras.distribution.DeviceMesh((1, 2), ["batch", "model"])`.'
         )
     layouts = keras.distribution.LayoutMap(device_mesh)
@@ -141,10 +152,10 @@ def layout_map(device_mesh, axis="model"):
     return layouts
 
 
-def is_integer(array):
+def is_integer(array: np.ndarray) -> bool:
     return np.issubdtype(array.dtype, np.integer)
 
 
-def is_ids(array):
-    """Tell whether an array is rows of token ids, `(B, T)`."""
+def is_ids(array: np.ndarray) -> bool:
+    """Return whether an array is rows of token ids, `(B, T)`."""
     return array.ndim == 2 and is_integer(array)

@@ -1,7 +1,10 @@
-"""The loss of models that write numbers, in which what is not known does not count.
+"""Loss of models that forecast numbers, which ignores unknown numbers.
 
 Axes in shape comments: B batch, T steps, F features, P parameters.
 """
+
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -11,11 +14,12 @@ from kseq.layers import backends
 from kseq.layers.distributions import distribution_of
 from kseq.layers.masking import mask_of
 from kseq.layers.validation import concrete_values, one_of, shapes_compatible
+from kseq.typing import Config, Tensor, TensorLike
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ForecastLoss(keras.losses.Loss):
-    """How badly the head of a model that writes numbers foresaw them.
+    """Loss of a model that forecasts numbers, chosen by the distribution of its head.
 
     | distribution | `score="likelihood"` | `score="crps"` |
     |---|---|---|
@@ -25,32 +29,32 @@ class ForecastLoss(keras.losses.Loss):
     | `"negative_binomial"` | negative log-likelihood | none |
     | `"quantiles"` | pinball loss, mean over the levels | twice the pinball loss |
 
-    The result is the mean over all numbers that are known: NaN in `y_true`, a gap or
-    the padding of `teacher_forcing`, counts for nothing. Computed in float32 at least.
+    The result is the mean over all known numbers. NaN in `y_true`, which marks a gap or
+    the padding of `teacher_forcing`, is ignored. Computed in at least float32.
 
     Args:
-        distribution: The name of the model's `head`.
+        distribution: Name of the model's `head`.
         score: `"likelihood"`, or `"crps"` for the continuous ranked probability score,
-            which a rare leap sways less.
+            which is less sensitive to outliers.
         quantiles: The levels of `"quantiles"`, as for the head.
         name: Name of the loss.
-        dtype: Precision of the computation, float32 or wider. Less becomes float32.
+        dtype: Precision of the computation. Types smaller than float32 become float32.
 
     Call arguments:
-        y_true: Numbers `(B, T, F)`; of `"negative_binomial"` counts.
-        y_pred: Parameters `(B, T, F, P)`, of `"mean"` `(B, T, F)`. A Keras mask on
-            them, True where a step counts, leaves out further steps.
+        y_true: Numbers `(B, T, F)`; counts for `"negative_binomial"`.
+        y_pred: Parameters `(B, T, F, P)`, or `(B, T, F)` for `"mean"`. A Keras mask on
+            them, True where a step counts, excludes further steps.
         sample_weight: Weights of the series, `(B,)`, of their steps, `(B, T)`, or of
-            each number, `(B, T, F)`.
+            the numbers, `(B, T, F)`.
 
     Returns:
-        Scalar: the weighted sum of the losses over the sum of their weights, or 0 where
-        no number is known.
+        Scalar: the weighted sum of the losses over the sum of their weights, or 0 if no
+        number is known.
 
     Raises:
-        ValueError: A name is unknown, there is no closed form, the shapes do not fit,
-            or a count is negative or no whole number. Compiled, such a count makes the
-            loss NaN.
+        ValueError: A name is unknown; the score has no closed form; the shapes do not
+            fit; a count is negative or not a whole number. In compiled code, such a
+            count makes the loss NaN.
 
     Example:
 
@@ -70,12 +74,12 @@ class ForecastLoss(keras.losses.Loss):
 
     def __init__(
         self,
-        distribution="gaussian",
-        score="likelihood",
-        quantiles=None,
-        name="forecast_loss",
-        dtype=None,
-    ):
+        distribution: str = "gaussian",
+        score: Literal["likelihood", "crps"] = "likelihood",
+        quantiles: Sequence[float] | None = None,
+        name: str = "forecast_loss",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, reduction="mean_with_sample_weight", dtype=dtype)
         self.distribution, self.quantiles = distribution, quantiles
         self.formulas = distribution_of(distribution, quantiles)
@@ -84,11 +88,16 @@ class ForecastLoss(keras.losses.Loss):
             check_has_crps(distribution, self.formulas)
 
     @property
-    def dtype(self):
+    def dtype(self) -> str:
         dtype = super().dtype
         return "float32" if dtype in ("float16", "bfloat16") else dtype
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+    ) -> Tensor:
         mask = mask_of(y_pred)
         y_true = ops.convert_to_tensor(y_true, self.dtype)
         y_pred = ops.convert_to_tensor(y_pred, self.dtype)
@@ -103,7 +112,7 @@ class ForecastLoss(keras.losses.Loss):
         loss = ops.divide_no_nan(ops.sum(losses * weights), total)
         return loss * backends.share_of_replica(total)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         formula = self.formulas.crps if self.score == "crps" else self.formulas.loss
         losses = formula(y_true, y_pred)
         if self.distribution == "negative_binomial":
@@ -111,7 +120,7 @@ class ForecastLoss(keras.losses.Loss):
             losses = ops.where(is_count, losses, float("nan"))
         return losses
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "distribution": self.distribution,
             "score": self.score,
@@ -121,17 +130,19 @@ class ForecastLoss(keras.losses.Loss):
         }
 
 
-def check_has_crps(distribution, formulas):
+def check_has_crps(distribution: str | None, formulas: Any) -> None:
     if formulas.crps is None:
         raise ValueError(
-            'The CRPS has a closed form for "mean", "gaussian" and "quantiles". '
-            f"Received: distribution={distribution!r}. Take the likelihood, and "
-            "`kseq.training.crps(future, forecast.draws)` of what is drawn."
+            'The CRPS has a closed form only for "mean", "gaussian" and "quantiles". '
+            f"Received: distribution={distribution!r}. Use the likelihood, and "
+            "`kseq.training.crps(future, forecast.draws)` for samples."
         )
 
 
-def check_parameters(y_true, y_pred, distribution, formulas):
-    """Raises unless there are the parameters of a distribution for each number."""
+def check_parameters(
+    y_true: Tensor, y_pred: Tensor, distribution: str | None, formulas: Any
+) -> None:
+    """Raise unless there are the parameters of a distribution for each number."""
     shape = tuple(y_true.shape)
     has_axis = distribution != "mean"
     expected = (*shape, formulas.num_parameters) if has_axis else shape
@@ -139,15 +150,15 @@ def check_parameters(y_true, y_pred, distribution, formulas):
         return
     axes = f"(B, T, F, {formulas.num_parameters})" if has_axis else "(B, T, F)"
     raise ValueError(
-        "`y_true` must be numbers, shape (B, T, F), and `y_pred` what a model with "
-        f"head={distribution!r} says of each, {axes}. Received: y_true of shape "
-        f"{shape}, y_pred of shape {tuple(y_pred.shape)}. Name the distribution of the "
-        "head; numbers of one feature have an axis for it, `y_true[..., None]`."
+        "`y_true` must be numbers, shape (B, T, F), and `y_pred` the predictions of a "
+        f"model with head={distribution!r}, {axes}. Received: y_true of shape "
+        f"{shape}, y_pred of shape {tuple(y_pred.shape)}. Pass the distribution of the "
+        "head; numbers of one feature need an axis for it, `y_true[..., None]`."
     )
 
 
-def check_counts(values):
-    """Raises if it can be seen that a value is no count."""
+def check_counts(values: Tensor) -> None:
+    """Raise if the values can be read and one is not a count."""
     seen = concrete_values(values)
     if seen is None:
         return
@@ -155,21 +166,23 @@ def check_counts(values):
     if not is_count.all():
         raise ValueError(
             'Values of "negative_binomial" must be counts: 0, 1, 2 and so on. '
-            f"Received: {seen[~is_count].flat[0]}. Give them as they were counted, "
-            'not scaled; other numbers need "gaussian" or "student_t".'
+            f"Received: {seen[~is_count].flat[0]}. Pass counts without scaling; for "
+            'other numbers, use "gaussian" or "student_t".'
         )
 
 
-def known_numbers(y_true, mask=None):
-    """Marks the numbers that count, `(B, T, F)`, under a mask of steps or without."""
+def known_numbers(y_true: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the mask of the numbers that count, `(B, T, F)`, given a mask of steps."""
     is_known = ops.logical_not(ops.isnan(y_true))
     if mask is None:
         return is_known
     return ops.logical_and(is_known, ops.expand_dims(ops.cast(mask, "bool"), -1))
 
 
-def number_weights(is_known, sample_weight, dtype):
-    """The weight of each number, `(B, T, F)`: zero where it is not known."""
+def number_weights(
+    is_known: Tensor, sample_weight: TensorLike | None, dtype: str
+) -> Tensor:
+    """Return the weight of each number, `(B, T, F)`, which is 0 if it is unknown."""
     known = ops.cast(is_known, dtype)
     if sample_weight is None:
         return known

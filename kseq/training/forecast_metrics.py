@@ -1,7 +1,10 @@
-"""Metrics of models that write numbers: how near, and how sure with reason.
+"""Metrics of forecasts: the CRPS, and the coverage of intervals.
 
 Axes in shape comments: B batch, N draws, T steps, F features, P parameters.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -15,23 +18,24 @@ from kseq.training.forecast_loss import (
     known_numbers,
     number_weights,
 )
+from kseq.typing import Config, Tensor, TensorLike
 
 
-def crps(y_true, draws):
-    """The continuous ranked probability score of draws, of each number.
+def crps(y_true: TensorLike, draws: TensorLike) -> Tensor:
+    """Compute the continuous ranked probability score of samples, for each number.
 
-    The area between the distribution function of the draws, F, and that of a number
-    that was known before, `integral (F(x) - (x >= y)) ** 2 dx`, in the unit of the
-    numbers; of a single draw its absolute error. With draws `x`, it is
+    It is the area between the distribution function F of the samples and the step
+    function at the true number `y`, `integral (F(x) - (x >= y)) ** 2 dx`, in the unit
+    of the numbers. For a single sample, it is the absolute error. For samples `x`:
 
         mean |x_i - y| - mean |x_i - x_j| / 2
 
     Args:
         y_true: Numbers `(B, T, F)`.
-        draws: `(B, N, T, F)`, such as `forecast.draws`.
+        draws: Samples `(B, N, T, F)`, such as `forecast.draws`.
 
     Returns:
-        Tensor `(B, T, F)`, NaN where `y_true` is.
+        Tensor `(B, T, F)`, NaN where `y_true` is NaN.
 
     Raises:
         ValueError: The shapes do not fit.
@@ -56,8 +60,8 @@ def crps(y_true, draws):
     return errors - ops.sum(ranks * ops.sort(draws, axis=1), axis=1)
 
 
-def as_draws(y_true, draws):
-    """Both as tensors of one dtype, if they fit."""
+def as_draws(y_true: TensorLike, draws: TensorLike) -> tuple[Tensor, Tensor]:
+    """Return both as tensors of one dtype, after checking their shapes."""
     dtype = keras.backend.floatx()
     y_true = ops.convert_to_tensor(y_true, dtype)
     draws = ops.convert_to_tensor(draws, dtype)
@@ -66,34 +70,45 @@ def as_draws(y_true, draws):
         tuple(draws.shape), (*shape[:1], None, *shape[1:])
     ):
         raise ValueError(
-            "`y_true` must be numbers, shape (B, T, F), and the draws of them of shape "
-            f"(B, N, T, F). Received: y_true of shape {shape}, draws of shape "
-            f"{tuple(draws.shape)}. Take `forecast.draws`; numbers of one feature have "
+            "`y_true` must be numbers, shape (B, T, F), and their draws of shape (B, "
+            f"N, T, F). Received: y_true of shape {shape}, draws of shape "
+            f"{tuple(draws.shape)}. Use `forecast.draws`; numbers of one feature need "
             "an axis for it, `y_true[..., None]`."
         )
     return y_true, draws
 
 
 class _NumberMean(keras.metrics.Metric):
-    """The mean over all numbers that are known.
+    """Mean over all known numbers.
 
     Args:
-        distribution: The name of the model's `head`, or None for draws.
+        distribution: Name of the model's `head`, or None for samples.
         quantiles: The levels of `"quantiles"`, as for the head.
         name: Name of the metric.
-        dtype: Dtype of the sums. Less than float32 becomes float32.
+        dtype: Dtype of the sums. Types smaller than float32 become float32.
     """
 
-    def __init__(self, distribution=None, quantiles=None, name=None, dtype=None):
+    def __init__(
+        self,
+        distribution: str | None = None,
+        quantiles: Sequence[float] | None = None,
+        name: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, dtype=dtype)
         self.distribution, self.quantiles = distribution, quantiles
-        self.formulas = distribution and distribution_of(distribution, quantiles)
-        # Half precision does not count beyond 2048.
+        self.formulas: Any = distribution and distribution_of(distribution, quantiles)
+        # Half precision cannot count beyond 2048.
         self.sum_dtype = keras.backend.result_type(self.dtype, "float32")
         self.total = self.add_variable((), "zeros", dtype=self.sum_dtype, name="total")
         self.count = self.add_variable((), "zeros", dtype=self.sum_dtype, name="count")
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+    ) -> None:
         mask = None if self.formulas is None else mask_of(y_pred)
         if self.formulas is None:
             y_true, y_pred = as_draws(y_true, y_pred)
@@ -108,10 +123,10 @@ class _NumberMean(keras.metrics.Metric):
         self.total.assign_add(ops.sum(values * weights))
         self.count.assign_add(ops.sum(weights))
 
-    def result(self):
+    def result(self) -> Tensor:
         return ops.divide_no_nan(self.total, self.count)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "distribution": self.distribution,
@@ -121,21 +136,22 @@ class _NumberMean(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class CRPS(_NumberMean):
-    """Mean continuous ranked probability score: 0 where all was known before.
+    """Mean continuous ranked probability score, which is 0 for a perfect forecast.
 
-    Of draws as `crps` computes it. In `fit` and `evaluate`, where a model says the next
-    step after the true ones, of its head: in closed form.
+    Samples are scored as by `crps`. In `fit` and `evaluate`, where a model predicts the
+    next step from the true ones, pass the name of its head: the score is then computed
+    in closed form.
 
     Args:
-        distribution: None for draws; or the name of the model's `head`, `"mean"`,
+        distribution: None for samples, or the name of the model's `head`: `"mean"`,
             `"gaussian"` or `"quantiles"`.
         quantiles: The levels of `"quantiles"`, as for the head.
         name: Name of the metric.
-        dtype: Dtype of the sums. Less than float32 becomes float32.
+        dtype: Dtype of the sums. Types smaller than float32 become float32.
 
     Call arguments:
-        y_true: Numbers `(B, T, F)`; NaN counts for nothing.
-        y_pred: Draws `(B, N, T, F)`, or parameters `(B, T, F, P)`.
+        y_true: Numbers `(B, T, F)`. NaN is ignored.
+        y_pred: Samples `(B, N, T, F)`, or parameters `(B, T, F, P)`.
         sample_weight: Weights, as for `ForecastLoss`.
 
     Returns:
@@ -156,12 +172,18 @@ class CRPS(_NumberMean):
         - [Gneiting and Raftery, 2007](https://doi.org/10.1198/016214506000001437), 4.2
     """
 
-    def __init__(self, distribution=None, quantiles=None, name="crps", dtype=None):
+    def __init__(
+        self,
+        distribution: str | None = None,
+        quantiles: Sequence[float] | None = None,
+        name: str = "crps",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(distribution, quantiles, name, dtype)
         if self.formulas is not None:
             check_has_crps(distribution, self.formulas)
 
-    def values(self, y_true, y_pred):
+    def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         if self.formulas is None:
             return crps(y_true, y_pred)
         return self.formulas.crps(y_true, y_pred)
@@ -169,30 +191,30 @@ class CRPS(_NumberMean):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class IntervalCoverage(_NumberMean):
-    """Share of the numbers that lie in the interval that was said to hold them.
+    """Share of the numbers that lie in their prediction interval.
 
-    A model that knows how sure it is has a coverage near the level: less means that it
-    was too sure. The interval leaves out as much of the distribution below as above.
+    A well-calibrated model has a coverage near the level. A lower coverage means that
+    the model is overconfident. The interval is central: it leaves out as much of the
+    distribution below as above.
 
     Args:
         level: Share of the distribution in the interval, between 0 and 1.
-        distribution: None for draws; or the name of the model's `head`, `"gaussian"` or
-            `"quantiles"`, for what it says of the next step after the true ones.
+        distribution: None for samples, or the name of the model's `head`, `"gaussian"`
+            or `"quantiles"`, for its predictions of the next step from the true ones.
         quantiles: The levels of `"quantiles"`, as for the head.
         name: Name of the metric.
-        dtype: Dtype of the sums. Less than float32 becomes float32.
-
+        dtype: Dtype of the sums. Types smaller than float32 become float32.
     Call arguments:
-        y_true: Numbers `(B, T, F)`; NaN counts for nothing.
-        y_pred: Draws `(B, N, T, F)`, or parameters `(B, T, F, P)`.
+        y_true: Numbers `(B, T, F)`. NaN is ignored.
+        y_pred: Samples `(B, N, T, F)`, or parameters `(B, T, F, P)`.
         sample_weight: Weights, as for `ForecastLoss`.
 
     Returns:
         Scalar from `result()`, 0 before the first number.
 
     Raises:
-        ValueError: The level is not between 0 and 1, the distribution has no inverse in
-            closed form, or the shapes do not fit.
+        ValueError: `level` is not between 0 and 1; the inverse of the distribution has
+            no closed form; the shapes do not fit.
 
     Example:
 
@@ -206,40 +228,40 @@ class IntervalCoverage(_NumberMean):
 
     def __init__(
         self,
-        level=0.9,
-        distribution=None,
-        quantiles=None,
-        name="interval_coverage",
-        dtype=None,
-    ):
+        level: float = 0.9,
+        distribution: str | None = None,
+        quantiles: Sequence[float] | None = None,
+        name: str = "interval_coverage",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(distribution, quantiles, name, dtype)
         self.level = number("level", level)
         if not 0 < level < 1:
             raise ValueError(
                 f"`level` must be a number between 0 and 1. Received: level={level!r}. "
-                "Ninety percent are 0.9."
+                "Use 0.9 for ninety percent."
             )
         if self.formulas is not None and self.formulas.num_uniforms != 1:
             raise ValueError(
-                'The interval of "gaussian" and "quantiles" is known in closed form. '
-                f"Received: distribution={distribution!r}. Take draws: "
+                'The interval has a closed form only for "gaussian" and "quantiles". '
+                f"Received: distribution={distribution!r}. Use samples: "
                 "`IntervalCoverage()(future, forecast.draws)`."
             )
 
-    def values(self, y_true, y_pred):
+    def values(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         low, high = (self.quantile(y_pred, q) for q in self.ends)
         return ops.logical_and(low <= y_true, y_true <= high)
 
     @property
-    def ends(self):
-        """The two levels between which the interval is."""
+    def ends(self) -> tuple[float, float]:
+        """The levels of the two ends of the interval."""
         return 0.5 - 0.5 * self.level, 0.5 + 0.5 * self.level
 
-    def quantile(self, y_pred, level):
+    def quantile(self, y_pred: Tensor, level: float) -> Tensor:
         if self.formulas is None:
             return ops.quantile(y_pred, level, axis=1)  # B T F
         uniforms = ops.full((1, 1, 1, 1), level, y_pred.dtype)
         return self.formulas.draw(y_pred, uniforms)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "level": self.level}

@@ -1,4 +1,7 @@
-"""Scores of what a model writes, measured after each epoch by decoding."""
+"""Scores of generated sequences, measured by decoding after each epoch."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -6,6 +9,7 @@ import numpy as np
 from kseq.layers.validation import positive_integer
 from kseq.training.metrics import EditDistanceRate
 from kseq.training.named_rows import each_input
+from kseq.training.row_kinds import Rows
 from kseq.training.text_scores import PACKAGES, checked_scores, text_scores
 
 OF_IDS = ("exact_match", "edit_distance_rate")
@@ -13,37 +17,38 @@ SCORES = (*OF_IDS, *(name for name in PACKAGES if name not in OF_IDS))
 
 
 class GenerationScores(keras.callbacks.Callback):
-    """Measures a model on what it writes, after each epoch.
+    """Scores of what the model generates, measured after each epoch.
 
-    Loss and accuracy under teacher forcing say how well a model goes on from the truth;
-    this decodes, and adds to the values of the epoch, so that every later callback, the
-    history and any tuner see them:
+    Loss and accuracy under teacher forcing measure how well a model continues the
+    truth. This callback generates sequences, and adds their scores to the values of the
+    epoch, where later callbacks, the history and any tuner see them:
 
-    - `val_written_exact_match`: share of the sources whose target is written as it is
+    - `val_written_exact_match`: share of the sources whose target is generated exactly
     - `val_written_edit_distance_rate`: edit distance over tokens of the references
     - `val_written_bleu`, `val_written_chrf`, `val_written_ter`, `val_written_wer`,
-      `val_written_cer`: those of `text_scores`, of texts
+      `val_written_cer`: scores of texts, from `text_scores`
 
-    In a search, give it to `tuner.search(callbacks=[...])`, or as a Space to
-    `Training`. Callbacks that read its values must stand behind it.
+    In a search, pass it to `tuner.search(callbacks=[...])`, or as a Space to
+    `Training`. Place callbacks that use its values after it.
 
     Args:
-        source: N sources, as the model's `generate` takes them.
-        target: N references: rows of token ids up to and including the end token,
-            padded or not; a start token in front, as `teacher_forcing` wants it, is
-            left out.
-        scores: Which of these, without `val_written_`.
-        to_text: For scores of texts: function from rows of token ids to texts, such as
-            a vocabulary's `decode`.
+        source: N sources, in the form that the model's `generate` takes.
+        target: N references: rows of token ids up to and including the end token, with
+            or without padding. A start token, as `teacher_forcing` needs, is ignored.
+        scores: Names of the scores, without `val_written_`.
+        to_text: Function from rows of token ids to texts, such as a vocabulary's
+            `decode`. Needed for scores of texts.
         search: A search of `kseq.decoding`. None for greedy search.
-        max_length: Most tokens to write. None for the longest reference and a half.
-        batch_size: Most sources to decode at a time.
-        every: Decode after every so many epochs; between, the last values stand.
+        max_length: Maximum number of tokens to generate. None for 1.5 times the longest
+            reference.
+        batch_size: Maximum number of sources to decode at a time.
+        every: Number of epochs between measurements. In between, the last values are
+            repeated.
 
     Raises:
-        ValueError: There are no rows, or not as many targets as sources; a score is
-            unknown, or has no `to_text`; a number is not a positive integer.
-        ImportError: The package of a score is not installed: `kseq[metrics]`.
+        ValueError: There are no rows; the numbers of sources and targets differ; a
+            score is unknown or needs `to_text`; a number is not a positive integer.
+        ImportError: The package of a score is not installed. Install `kseq[metrics]`.
 
     Example:
 
@@ -63,15 +68,15 @@ class GenerationScores(keras.callbacks.Callback):
 
     def __init__(
         self,
-        source,
-        target,
-        scores=("exact_match", "edit_distance_rate"),
-        to_text=None,
-        search=None,
-        max_length=None,
-        batch_size=128,
-        every=1,
-    ):
+        source: Any,
+        target: Rows,
+        scores: str | Iterable[str] = ("exact_match", "edit_distance_rate"),
+        to_text: Callable[[list[list[int]]], Iterable[str]] | None = None,
+        search: Any = None,
+        max_length: int | None = None,
+        batch_size: int = 128,
+        every: int = 1,
+    ) -> None:
         super().__init__()
         _check_rows(source, target)
         self.scores = _checked_scores(scores, to_text)
@@ -80,19 +85,20 @@ class GenerationScores(keras.callbacks.Callback):
         longest = max(map(len, self.target))
         self.max_length = max_length or longest + longest // 2 + 1
         self.every = positive_integer("every", every)
-        self._last = {}
+        self._last: dict[str, float] = {}
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         is_last = epoch + 1 == (self.params or {}).get("epochs")
         if not self._last or is_last or (epoch + 1) % self.every == 0:
             self._last = {
                 f"val_written_{name}": value
                 for name, value in self.measure(self.model, self.search).items()
             }
-        logs.update(self._last)
+        if logs is not None:
+            logs.update(self._last)
 
-    def measure(self, model, search=None):
-        """The scores of a model by name, without `val_written_`."""
+    def measure(self, model: Any, search: Any = None) -> dict[str, float]:
+        """Return the scores of a model by name, without `val_written_`."""
         result = model.generate(
             self.source, search, max_length=self.max_length, batch_size=self.batch_size
         )
@@ -104,18 +110,21 @@ class GenerationScores(keras.callbacks.Callback):
         ]
         return {name: self._score(name, wanted, written) for name in self.scores}
 
-    def _score(self, name, wanted, written):
+    def _score(
+        self, name: str, wanted: list[list[int]], written: list[list[int]]
+    ) -> float:
         if name == "exact_match":
             pairs = zip(wanted, written, strict=True)
             return float(np.mean([a == b for a, b in pairs]))
         if name == "edit_distance_rate":
             return _edit_distance_rate(wanted, written)
-        texts = list(self.to_text(written)), list(self.to_text(wanted))
+        to_text: Any = self.to_text  # not None, since `__init__` checks it
+        texts = list(to_text(written)), list(to_text(wanted))
         return text_scores(*texts, name)[name]
 
 
-def _edit_distance_rate(wanted, written):
-    """Padded with an id of its own, for 0 may be a token."""
+def _edit_distance_rate(wanted: list[list[int]], written: list[list[int]]) -> float:
+    """Return the edit distance rate. Pads with -1, because 0 may be a token."""
     rate, padding = EditDistanceRate(pad_token_id=-1), -1
     longest = max(len(row) for row in (*wanted, *written))
     padded = [
@@ -125,13 +134,13 @@ def _edit_distance_rate(wanted, written):
     return float(rate(*padded)) if longest else 0.0
 
 
-def _ids(row):
+def _ids(row: Any) -> np.ndarray:
     return np.asarray(row, "int32")
 
 
-def _cut(row, ends):
-    """The token ids before the first that ends the row."""
-    ids = []
+def _cut(row: Any, ends: set[int]) -> list[int]:
+    """Return the token ids before the first one that ends the row."""
+    ids: list[int] = []
     for token_id in np.asarray(row).tolist():
         if token_id in ends:
             break
@@ -139,22 +148,22 @@ def _cut(row, ends):
     return ids
 
 
-def _check_rows(source, target):
+def _check_rows(source: Any, target: Rows) -> None:
     rows = source if isinstance(source, int) else len(each_input(source)[0])
     if not len(target) or rows != len(target):
         raise ValueError(
-            "Every source needs its reference, and there must be one at least. "
+            "`target` must have one reference per source, and at least one. "
             f"Received: {rows} rows of source and {len(target)} of target."
         )
 
 
-def _checked_scores(scores, to_text):
+def _checked_scores(scores: str | Iterable[str], to_text: Any) -> list[str]:
     scores = checked_scores(scores, SCORES)
     of_texts = [name for name in scores if name not in OF_IDS]
     if of_texts and to_text is None:
         raise ValueError(
-            f"`to_text` must be given for {', '.join(of_texts)}, which compare texts. "
-            f"Received: to_text=None with scores={scores}. A vocabulary's `decode` is "
-            "such a function."
+            f"`to_text` is needed for {', '.join(of_texts)}, which compare texts. "
+            f"Received: to_text=None with scores={scores}. Pass a function from token "
+            "ids to texts, such as a vocabulary's `decode`."
         )
     return scores

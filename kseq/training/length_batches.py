@@ -1,4 +1,7 @@
-"""Batches of rows of like length: by their number, or by their tokens."""
+"""Batches of rows of similar length, by number of rows or of tokens."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,28 +12,28 @@ from kseq.layers.validation import (
 )
 from kseq.training.batch_dataset import BatchDataset
 from kseq.training.plans import by_rows, by_tokens, cut, in_order
+from kseq.typing import TensorLike
 
 
 class LengthBatches(BatchDataset):
-    """A data set whose batches hold rows of like length, so that little is padded.
+    """A data set that batches rows of similar length, which saves padding.
 
-    All rows are shuffled and cut into pools, each pool is sorted by length and cut into
-    batches, and the batches are shuffled. With `batch_tokens` there is one pool of all
-    rows. Every row comes once an epoch, in an order that `seed` and the number of the
-    epoch decide. `fit` shuffles the batches once more unless it is told
-    `shuffle=False`.
+    All rows are shuffled and cut into pools. Each pool is sorted by length and cut into
+    batches, and the batches are shuffled. With `batch_tokens`, all rows are one pool.
+    Every row comes once per epoch, in an order that follows from `seed` and the number
+    of the epoch. `fit` shuffles the batches once more unless `shuffle=False`.
 
-    Lengths are rounded up to a multiple, so that a compiled model meets few shapes,
-    but where possible not beyond the longest row; a limit on positions must leave room
-    for one multiple more.
+    Lengths are rounded up to a multiple, so that a compiled model sees few shapes, but
+    where possible not beyond the longest row. A limit on positions must leave room for
+    one more multiple.
 
-    Subclasses say what is in a batch: `make_batch(rows, lengths)` gets the numbers of
-    its rows, and how many steps of each kind to pad them to.
+    Subclasses define `make_batch(rows, lengths)`: the batch of the rows with these
+    numbers, padded to these numbers of steps, one per kind.
 
     Args:
-        lengths: Integers `(kinds, N)`: how many steps each row has of each kind (such
-            as source and target). Rows are sorted by the last kind first.
-        batch_size: As for `batches`, and so are the arguments after it.
+        lengths: Number of steps of each row, integers `(kinds, N)`; kinds are, for
+            example, source and target. Rows are sorted by the last kind first.
+        batch_size: See `batches` for this and the following arguments.
 
     Example:
 
@@ -47,17 +50,17 @@ class LengthBatches(BatchDataset):
 
     def __init__(
         self,
-        lengths,
-        batch_size=64,
-        shuffle=True,
-        seed=0,
-        length_multiple=4,
-        batch_tokens=None,
-        steps=None,
-        shard=None,
-        max_length=None,
-        **kwargs,
-    ):
+        lengths: TensorLike,
+        batch_size: int = 64,
+        shuffle: bool = True,
+        seed: int = 0,
+        length_multiple: int = 4,
+        batch_tokens: int | None = None,
+        steps: int | None = None,
+        shard: Sequence[int] | None = None,
+        max_length: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.batch_size = positive_integer("batch_size", batch_size)
         self.shuffle = shuffle
@@ -70,25 +73,26 @@ class LengthBatches(BatchDataset):
         self.steps = optional_positive_integer("steps", steps)
         self.shard = checked_shard(shard)
         self.max_length = optional_positive_integer("max_length", max_length)
-        self._rows = np.arange(self._lengths.shape[1])  # those that are not left out
+        self._rows = np.arange(self._lengths.shape[1])  # rows up to `max_length`
         if max_length is not None:
             self._rows = np.flatnonzero(self._lengths.max(axis=0) <= max_length)
         self._check_rows()
-        self._passes = {}  # the batches of the last times through all rows
+        # The batches of the most recent passes over all rows, by number.
+        self._passes: dict[int, list[np.ndarray]] = {}
         self._start_epoch(0)
 
-    def make_batch(self, rows, lengths):
+    def make_batch(self, rows: np.ndarray, lengths: np.ndarray) -> tuple[Any, ...]:
         raise NotImplementedError
 
-    def count(self):
+    def count(self) -> int:
         return len(self._batches)
 
-    def batch(self, index):
+    def batch(self, index: int) -> tuple[Any, ...]:
         number, parts = self.shard
         rows = self._batches[index][number::parts]
         return self.make_batch(rows, self._padded_lengths[index])
 
-    def _start_epoch(self, epoch):
+    def _start_epoch(self, epoch: int) -> None:
         super()._start_epoch(epoch)
         self._batches = self._batches_of(epoch)
         rows = np.concatenate(self._batches)
@@ -96,20 +100,20 @@ class LengthBatches(BatchDataset):
         lengths = np.maximum.reduceat(self._lengths[:, rows], firsts, axis=1)
         lengths = self._rounded(lengths).T  # batches kinds
         if len(lengths) > 1:
-            # On TensorFlow, Keras takes an axis on which the first two batches agree
-            # for one that never changes, and stops at the first batch that differs.
+            # On TensorFlow, Keras assumes that an axis on which the first two batches
+            # agree never changes, and fails at the first batch that differs.
             varies = self._lengths[:, self._rows].min(axis=1) < self._longest
             lengths[1] += self.length_multiple * (varies & (lengths[0] == lengths[1]))
         self._padded_lengths = lengths
 
-    def _rounded(self, lengths):
-        """The lengths `(kinds, ...)` to which rows are padded."""
+    def _rounded(self, lengths: np.ndarray) -> np.ndarray:
+        """Return the lengths `(kinds, ...)` to which rows are padded."""
         multiple = self.length_multiple
         longest = self._longest[:, None]
         return np.minimum(-(-lengths // multiple) * multiple, longest)
 
-    def _batches_of(self, epoch):
-        """Arrays of row numbers, one for each batch of an epoch."""
+    def _batches_of(self, epoch: int) -> list[np.ndarray]:
+        """Return the row numbers of each batch of an epoch."""
         if self.steps is None:
             return self._pass(epoch)
         each = len(self._pass(0))
@@ -119,8 +123,8 @@ class LengthBatches(BatchDataset):
         batches = [rows for number in passes for rows in self._passes[number]]
         return batches[start % each :][: self.steps]
 
-    def _pass(self, number):
-        """Arrays of row numbers, one for each batch of all rows."""
+    def _pass(self, number: int) -> list[np.ndarray]:
+        """Return the row numbers of each batch of one pass over all rows."""
         if number in self._passes:
             return self._passes[number]
         parts, tokens = self.shard[1], self.batch_tokens
@@ -136,38 +140,39 @@ class LengthBatches(BatchDataset):
             return by_rows(self._lengths, rows, self.batch_size, pool, random)
         return by_tokens(self._rounded(self._lengths), rows, tokens, parts, random)
 
-    def _check_rows(self):
-        """Raises if some row, or some process, finds no room in a batch."""
+    def _check_rows(self) -> None:
+        """Raise if a row does not fit in a batch, or a process gets no rows."""
         parts = self.shard[1]
         if len(self._rows) < parts:
             raise ValueError(
-                "There must be a row for each process, no longer than `max_length`. "
+                "Each process needs a row that is no longer than `max_length`. "
                 f"Received: {len(self._rows)} such rows, shard={self.shard}, "
                 f"max_length={self.max_length}."
             )
         self._longest = self._lengths[:, self._rows].max(axis=1)  # kinds
         if self.batch_tokens is None and self.batch_size % parts:
             raise ValueError(
-                "`batch_size` must divide by the number of processes. Received: "
+                "`batch_size` must be divisible by the number of processes. Received: "
                 f"batch_size={self.batch_size}, shard={self.shard}."
             )
         needed = int(self._longest.max()) * parts
         if self.batch_tokens is not None and self.batch_tokens < needed:
             raise ValueError(
-                f"`batch_tokens` must be at least {needed}, so that the longest row "
-                f"finds room on each of {parts} processes. Received: batch_tokens="
-                f"{self.batch_tokens}. Longer rows are left out by `max_length`."
+                f"`batch_tokens` must be at least {needed} to fit the longest row on "
+                f"each of {parts} processes. Received: batch_tokens="
+                f"{self.batch_tokens}. Use `max_length` to leave out longer rows."
             )
 
 
-def checked_shard(shard):
-    """The number of this process and the number of all, `(0, 1)` where it is alone."""
+def checked_shard(shard: Sequence[int] | None) -> tuple[int, int]:
+    """Return `(number, count)` of this process, which is `(0, 1)` for None."""
     if shard is None:
         return 0, 1
     is_pair = isinstance(shard, tuple | list) and len(shard) == 2
     if not is_pair or not 0 <= integer("shard", shard[0]) < integer("shard", shard[1]):
         raise ValueError(
             "`shard` must be the number of this process, from 0, and the number of "
-            f"all: `(0, 2)` and `(1, 2)`. Received: shard={shard!r}."
+            f"processes, such as `(0, 2)` and `(1, 2)`. Received: shard={shard!r}."
         )
-    return tuple(shard)
+    number, count = shard
+    return number, count

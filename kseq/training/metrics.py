@@ -1,7 +1,9 @@
-"""Metrics of models that write sequences.
+"""Metrics of models that generate sequences.
 
 Axes in shape comments: B batch, T reference steps, H hypothesis steps, V vocabulary.
 """
+
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,24 +11,30 @@ from keras import ops
 
 from kseq.layers.validation import integer
 from kseq.training.losses import check_logits, real_tokens, token_weights
+from kseq.typing import Config, Tensor, TensorLike
 
 
-def edit_distance(reference, hypothesis, pad_token_id=0, end_token_id=None):
-    """Levenshtein distance of token sequences, row by row.
+def edit_distance(
+    reference: TensorLike,
+    hypothesis: TensorLike,
+    pad_token_id: int = 0,
+    end_token_id: int | None = None,
+) -> Tensor:
+    """Compute the Levenshtein distance of token sequences, row by row.
 
-    The least number of tokens to insert, delete or replace that turns one sequence
-    into the other. Padding, wherever it stands, is not part of a sequence, nor is
-    anything from the first end token on. Takes time `O(H T^2)` for all rows at once,
-    and compiles on every backend.
+    It is the least number of tokens to insert, delete or replace that turns one
+    sequence into the other. Padding, at any position, is not part of a sequence;
+    neither are the first end token and everything after it. All rows together take time
+    `O(H T^2)`. Compiles on every backend.
 
     Args:
         reference: Integer token ids, `(B, T)`.
         hypothesis: Integer token ids, `(B, H)`.
-        pad_token_id: The id that marks padding in both.
-        end_token_id: The id that ends a sequence in both. None: only padding does.
+        pad_token_id: The id of padding in both.
+        end_token_id: The id that ends a sequence in both. None if only padding does.
 
     Returns:
-        Integer tensor `(B,)`: a distance for each row.
+        Integer tensor `(B,)`: one distance per row.
 
     Example:
 
@@ -43,11 +51,11 @@ def edit_distance(reference, hypothesis, pad_token_id=0, end_token_id=None):
     reference = ops.cast(reference, "int32")
     hypothesis = ops.cast(hypothesis, "int32")
     in_reference = _counts(reference, pad_token_id, end_token_id)  # B T
-    # One more step that is never taken: JAX compiles no look into an empty axis.
+    # One extra step that is never reached: JAX cannot compile indexing an empty axis.
     hypothesis = ops.pad(hypothesis, [(0, 0), (0, 1)], constant_values=pad_token_id)
     in_hypothesis = _counts(hypothesis, pad_token_id, end_token_id)  # B H+1
     # Number of tokens before each of the T + 1 places in the reference: the distance
-    # of that beginning from an empty hypothesis, and the first row of the table.
+    # between that prefix and an empty hypothesis, which is the first row of the table.
     places = ops.pad(ops.cumsum(ops.cast(in_reference, "int32"), 1), [(0, 0), (1, 0)])
     order = ops.arange(ops.shape(reference)[1] + 1, dtype="int32")
     comes_before = order <= order[:, None]  # T+1 T+1
@@ -60,7 +68,7 @@ def edit_distance(reference, hypothesis, pad_token_id=0, end_token_id=None):
         inserted = row + 1  # B T+1
         best = ops.minimum(inserted[:, 1:], replaced)
         best = ops.concatenate([inserted[:, :1], best], axis=1)  # B T+1
-        # Deleting reference tokens leads from an earlier place to each later one:
+        # Deleting reference tokens moves from an earlier place to a later one:
         # min over i <= j of best[i] + places[j] - places[i].
         earlier = ops.where(comes_before, (best - places)[:, None], far)  # B T+1 T+1
         best = ops.min(earlier, axis=-1) + places
@@ -70,50 +78,55 @@ def edit_distance(reference, hypothesis, pad_token_id=0, end_token_id=None):
 
 
 class _Rate(keras.metrics.Metric):
-    """A sum over a sum, both kept over all batches."""
+    """Ratio of two sums over all batches."""
 
-    def __init__(self, pad_token_id=0, name=None, dtype=None):
+    def __init__(
+        self,
+        pad_token_id: int = 0,
+        name: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(name=name, dtype=dtype)
         self.pad_token_id = integer("pad_token_id", pad_token_id)
-        # Half precision does not count beyond 2048.
+        # Half precision cannot count beyond 2048.
         self.sum_dtype = keras.backend.result_type(self.dtype, "float32")
         self.total = self.add_variable((), "zeros", dtype=self.sum_dtype, name="total")
         self.count = self.add_variable((), "zeros", dtype=self.sum_dtype, name="count")
 
-    def add(self, values, possible, weights):
+    def add(self, values: Tensor, possible: Tensor, weights: Tensor) -> None:
         self.total.assign_add(ops.sum(ops.cast(values, self.sum_dtype) * weights))
         self.count.assign_add(ops.sum(ops.cast(possible, self.sum_dtype) * weights))
 
-    def result(self):
+    def result(self) -> Tensor:
         return ops.divide_no_nan(self.total, self.count)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "pad_token_id": self.pad_token_id}
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class TokenAccuracy(_Rate):
-    """Fraction of the real tokens that the logits put first.
+    """Share of the real tokens whose logit is the highest.
 
-    Every token weighs the same, in whatever batch it comes.
+    Every token has the same weight, whatever batch it is in.
 
     Args:
-        pad_token_id: The id that marks padding in `y_true`. With an id that never
-            occurs, such as -1, only a Keras mask says what is padding.
+        pad_token_id: The id of padding in `y_true`. With an id that never occurs, such
+            as -1, only a Keras mask marks padding.
         name: Name of the metric.
-        dtype: Dtype of the sums. Less than float32 becomes float32.
+        dtype: Dtype of the sums. Types smaller than float32 become float32.
 
     Call arguments:
         y_true: Integer token ids, `(B, T)`.
         y_pred: Logits, `(B, T, V)`. A Keras mask on them, True where a step counts,
-            leaves out further tokens.
+            excludes further tokens.
         sample_weight: Weights of the sequences, `(B,)`, or of the tokens, `(B, T)`.
 
     Returns:
         Scalar from `result()`, 0 before the first real token.
 
     Raises:
-        ValueError: `pad_token_id` is no integer, or `y_pred` is not `(B, T, V)`.
+        ValueError: `pad_token_id` is not an integer, or `y_pred` is not `(B, T, V)`.
 
     Example:
 
@@ -125,10 +138,20 @@ class TokenAccuracy(_Rate):
     0.75
     """
 
-    def __init__(self, pad_token_id=0, name="token_accuracy", dtype=None):
+    def __init__(
+        self,
+        pad_token_id: int = 0,
+        name: str = "token_accuracy",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(pad_token_id, name, dtype)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+    ) -> None:
         best, real = _best_tokens(y_true, y_pred, self.pad_token_id)
         weights = token_weights(real, sample_weight, self.sum_dtype)  # B T
         self.add(best == ops.cast(y_true, "int32"), real, weights)
@@ -136,30 +159,31 @@ class TokenAccuracy(_Rate):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ExactMatch(_Rate):
-    """Fraction of the sequences whose every real token the logits put first.
+    """Share of the sequences predicted without any error.
 
-    Or of those that are read as they are, where ids are given, as for a model with CTC.
-    A row without a real token is no sequence and does not count.
+    With logits, the highest logit must be right at every real token. With token ids,
+    as from a model with CTC, the ids must equal the reference. A row without a real
+    token does not count.
 
     Args:
-        pad_token_id: The id that marks padding in `y_true`. With an id that never
-            occurs, such as -1, only a Keras mask says what is padding.
+        pad_token_id: The id of padding in `y_true`. With an id that never occurs, such
+            as -1, only a Keras mask marks padding.
         name: Name of the metric.
-        dtype: Dtype of the sums. Less than float32 becomes float32.
+        dtype: Dtype of the sums. Types smaller than float32 become float32.
 
     Call arguments:
         y_true: Integer token ids, `(B, T)`.
         y_pred: Logits, `(B, T, V)`. A Keras mask on them, True where a step counts,
-            leaves out further tokens.
-            Or integer token ids of a hypothesis, `(B, H)`, without its padding.
+            excludes further tokens. Or integer token ids of a hypothesis, `(B, H)`,
+            whose padding is ignored.
         sample_weight: Weights of the sequences, `(B,)`.
 
     Returns:
         Scalar from `result()`, 0 before the first sequence.
 
     Raises:
-        ValueError: `pad_token_id` is no integer, `y_pred` is not `(B, T, V)`, or
-            `sample_weight` not `(B,)`.
+        ValueError: `pad_token_id` is not an integer; `y_pred` is not `(B, T, V)`;
+            `sample_weight` is not `(B,)`.
 
     Example:
 
@@ -174,10 +198,20 @@ class ExactMatch(_Rate):
         - [Rajpurkar et al., 2016](https://arxiv.org/abs/1606.05250) (exact match)
     """
 
-    def __init__(self, pad_token_id=0, name="exact_match", dtype=None):
+    def __init__(
+        self,
+        pad_token_id: int = 0,
+        name: str = "exact_match",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(pad_token_id, name, dtype)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+    ) -> None:
         if _is_ids(y_pred):
             real = y_true != self.pad_token_id
             wrong = edit_distance(y_true, y_pred, self.pad_token_id) > 0  # B
@@ -193,31 +227,31 @@ class ExactMatch(_Rate):
 class EditDistanceRate(_Rate):
     """Sum of edit distances over sum of reference lengths.
 
-    The phoneme, character or word error rate, by what a token stands for. It exceeds
-    1 where hypotheses are much longer than their references. For generated ids all of
-    `edit_distance` applies. Logits come from teacher forcing and answer step by step,
-    so steps where `y_true` is padding do not count as insertions.
+    This is the phoneme, character or word error rate, depending on what a token is. It
+    exceeds 1 if hypotheses are much longer than their references. Generated ids are
+    compared as by `edit_distance`. Logits come from teacher forcing and predict step by
+    step, so steps where `y_true` is padding do not count as insertions.
 
     Args:
-        pad_token_id: The id that marks padding in `y_true` and in a hypothesis.
-        end_token_id: The id that ends a sequence: from the first one on nothing
-            counts, itself included. None: only padding ends a sequence, and an end
-            token counts as any other.
+        pad_token_id: The id of padding in `y_true` and in a hypothesis.
+        end_token_id: The id that ends a sequence. The first one and everything after it
+            do not count. None if only padding ends a sequence; an end token then counts
+            like any other.
         name: Name of the metric.
-        dtype: Dtype of the sums. Less than float32 becomes float32.
+        dtype: Dtype of the sums. Types smaller than float32 become float32.
 
     Call arguments:
         y_true: Integer token ids, `(B, T)`.
-        y_pred: Integer token ids of a hypothesis, `(B, H)`, or logits, `(B, T, V)`,
-            of which the best token is taken. A Keras mask on logits, True where a
-            step counts, leaves out further tokens.
+        y_pred: Integer token ids of a hypothesis, `(B, H)`. Or logits, `(B, T, V)`, of
+            which the best token is used. A Keras mask on logits, True where a step
+            counts, excludes further tokens.
         sample_weight: Weights of the sequences, `(B,)`.
 
     Returns:
         Scalar from `result()`, 0 before the first reference token.
 
     Raises:
-        ValueError: A token id is no integer, or `sample_weight` is not `(B,)`.
+        ValueError: A token id is not an integer, or `sample_weight` is not `(B,)`.
 
     Example:
 
@@ -235,14 +269,23 @@ class EditDistanceRate(_Rate):
     """
 
     def __init__(
-        self, pad_token_id=0, end_token_id=None, name="edit_distance_rate", dtype=None
-    ):
+        self,
+        pad_token_id: int = 0,
+        end_token_id: int | None = None,
+        name: str = "edit_distance_rate",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(pad_token_id, name, dtype)
         if end_token_id is not None:
             end_token_id = integer("end_token_id", end_token_id)
         self.end_token_id = end_token_id
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+    ) -> None:
         reference, hypothesis = ops.cast(y_true, "int32"), y_pred
         if np.ndim(y_pred) == 3:
             best, real = _best_tokens(y_true, y_pred, self.pad_token_id)
@@ -253,12 +296,12 @@ class EditDistanceRate(_Rate):
         lengths = ops.sum(ops.cast(_counts(reference, *ends), "int32"), axis=1)  # B
         self.add(distances, lengths, _row_weights(sample_weight, self.sum_dtype))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "end_token_id": self.end_token_id}
 
 
-def _counts(token_ids, pad_token_id, end_token_id):
-    """True where a token is part of its sequence."""
+def _counts(token_ids: Tensor, pad_token_id: int, end_token_id: int | None) -> Tensor:
+    """Return a mask that is True where a token is part of its sequence."""
     real = token_ids != pad_token_id
     if end_token_id is None:
         return real
@@ -266,22 +309,24 @@ def _counts(token_ids, pad_token_id, end_token_id):
     return real & (ends == 0)
 
 
-def _is_ids(y_pred):
-    """Whether these are integers `(B, H)`."""
+def _is_ids(y_pred: Any) -> bool:
+    """Return whether predictions are integers `(B, H)`."""
     is_integer = "int" in keras.backend.standardize_dtype(y_pred.dtype)
     return is_integer and len(y_pred.shape) == 2
 
 
-def _best_tokens(y_true, y_pred, pad_token_id):
-    """The most likely token of each step, and whether the step counts."""
+def _best_tokens(
+    y_true: TensorLike, y_pred: Any, pad_token_id: int
+) -> tuple[Tensor, Tensor]:
+    """Return the most likely token of each step, and a mask of the steps that count."""
     check_logits(y_true, y_pred)
     real = real_tokens(y_true, y_pred, pad_token_id)  # B T
     # Not `argmax`, whose lowering on TensorFlow breaks exported graphs.
     return ops.top_k(y_pred, 1)[1][..., 0], real
 
 
-def _row_weights(sample_weight, dtype):
-    """One weight for each row, `(B,)`, or 1 for all."""
+def _row_weights(sample_weight: TensorLike | None, dtype: str) -> Tensor:
+    """Return one weight per row, `(B,)`, or 1 for all rows."""
     if sample_weight is None:
         return ops.ones((), dtype)
     weights = ops.convert_to_tensor(sample_weight, dtype)
@@ -289,9 +334,9 @@ def _row_weights(sample_weight, dtype):
         weights = weights[:, 0]
     if len(weights.shape) != 1:
         raise ValueError(
-            "`sample_weight` of a metric of whole sequences must hold one weight for "
-            f"each row, shape (B,). Received: shape {tuple(weights.shape)}. Weights of "
-            "tokens go with `TokenAccuracy`; list this metric under `metrics`, not "
-            "`weighted_metrics`."
+            "`sample_weight` of a metric of whole sequences must have one weight per "
+            f"row, shape (B,). Received: shape {tuple(weights.shape)}. Use "
+            "`TokenAccuracy` with weights of tokens; pass this metric under `metrics`, "
+            "not `weighted_metrics`."
         )
     return weights

@@ -1,15 +1,18 @@
-"""Rows of several inputs by name, as dictionaries that may stand in each other."""
+"""Several inputs by name, as dictionaries that may be nested."""
+
+from collections.abc import Iterable
+from typing import Any
 
 
-def each_input(data):
-    """What stands under each name, in order; of one input what it is."""
+def each_input(data: Any) -> list[Any]:
+    """List the inputs in order. A single input gives a list of one."""
     if isinstance(data, dict):
         return [rows for part in data.values() for rows in each_input(part)]
     return [data]
 
 
-def by_name(data, values):
-    """The values, one for each input, under the names of the data."""
+def by_name(data: Any, values: Iterable[Any]) -> Any:
+    """Return the values, one per input, under the names of the data."""
     values = iter(values)
 
     def filled(part):
@@ -20,8 +23,8 @@ def by_name(data, values):
     return filled(data)
 
 
-def names_of(name, data):
-    """What each input is called in a message: `source["tags"]`."""
+def names_of(name: str, data: Any) -> list[str]:
+    """List the names of the inputs for messages, such as `source["tags"]`."""
     if isinstance(data, dict):
         return [
             label

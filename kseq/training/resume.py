@@ -1,4 +1,4 @@
-"""A training that goes on where it was killed, and ends as if it had not been."""
+"""A callback that resumes an interrupted training exactly where it stopped."""
 
 import json
 import math
@@ -7,42 +7,46 @@ import pathlib
 import random
 import sys
 import time
+from types import FrameType
+from typing import Any
 
 import keras
 import numpy as np
 
 from kseq.layers import backends
 from kseq.training.states import plain_attributes, tracked, values_of
+from kseq.typing import PathLike
 
 FILE = "state.npz"
 
 
 class Resume(keras.callbacks.Callback):
-    """Lets the same `fit` go on at the batch where it was killed.
+    """Resumes a `fit` at the batch where it was killed.
 
-    Every now and then it writes a file with all that the rest of the training follows
-    from: weights, optimizer, metrics, the states of the seed generators of dropout and
-    the like and of Python, NumPy and PyTorch, the place in the data, and what the other
-    callbacks have learnt, such as the patience of `EarlyStopping` and the best weights
-    of `SaveBest`. The same command, run again, begins there. As every step after that
-    is what it would have been, the final weights are those of a training that nothing
-    has stopped, to the last bit where the steps themselves are exact: on a CPU, and on
-    a GPU with `keras.utils.set_random_seed` and deterministic kernels. What has ended
-    is not trained again, only loaded.
+    At intervals, it saves everything that the rest of the training depends on: weights,
+    optimizer, metrics, the states of seed generators (dropout, for example) and of the
+    random generators of Python, NumPy and PyTorch, the position in the data, and what
+    the other callbacks have recorded, such as the patience of `EarlyStopping` and the
+    best weights of `SaveBest`. Run the same command again to continue from there. The
+    final weights equal those of an uninterrupted training, bit for bit if the steps
+    themselves are deterministic: on a CPU, and on a GPU with
+    `keras.utils.set_random_seed` and deterministic kernels. A finished training is not
+    repeated, only loaded.
 
-    The file is whole or that of before, whenever the process is killed. Ctrl-C, with
-    `StopOnInterrupt`, writes it too. A callback that writes files of its own begins
-    them as it always does, `CSVLogger` by `append=True`.
+    If the process is killed at any time, the file is either complete or the previous
+    one. With `StopOnInterrupt`, Ctrl-C saves it too. Callbacks that write files of
+    their own start those as usual; use `append=True` for `CSVLogger`.
 
     Args:
-        directory: Where the file lies, `state.npz`; one training has one directory.
-        seconds: How often it is written, beside the beginning and the end.
+        directory: Directory of the file, `state.npz`. Use one directory per training.
+        seconds: Time between saves. The file is also saved at the beginning and the
+            end.
 
     Raises:
-        ValueError: The data are no data set of `kseq.training`, which begins at any
-            batch; `fit` shuffles their batches once more, or has `steps_per_epoch`;
-            this is not the last of the callbacks, or they are others; the directory is
-            that of another model or of other data.
+        ValueError: The data is not a data set of `kseq.training`, which can start at
+            any batch; `fit` shuffles the batches once more, or has `steps_per_epoch`;
+            this is not the last callback, or the callbacks have changed; the directory
+            belongs to another model or other data.
 
     Example:
 
@@ -61,13 +65,15 @@ class Resume(keras.callbacks.Callback):
     [2, 2, 3]
     """
 
-    def __init__(self, directory, seconds=300):
+    def __init__(self, directory: PathLike, seconds: float = 300) -> None:
         super().__init__()
         self.path = pathlib.Path(directory, FILE)
         self.seconds = seconds
-        self._past = None
+        self._past: Any = None
+        self._fit: Any = None
+        self._data: Any = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._fit = fit = checked_fit(self.model, self)
         self._data, self._count = fit["x"], len(fit["x"])
         self._epoch = self._first = 0
@@ -76,7 +82,8 @@ class Resume(keras.callbacks.Callback):
             self.model.optimizer.build(self.model.trainable_variables)
         self._past = past = self._load()
         if past is None:
-            return self._save(self._epoch, 0)
+            self._save(self._epoch, 0)
+            return
         meta = past["meta"]
         self._restore_variables()
         self._epoch, self._first = meta["epoch"], meta["first"]
@@ -87,9 +94,9 @@ class Resume(keras.callbacks.Callback):
         fit["epoch_iterator"]._num_batches = len(self._data)
         self._saved = time.monotonic()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._past is not None:
-            if not self._first:  # what begins to read the data may draw
+            if not self._first:  # starting to read the data may use random numbers
                 self._restore_random()
             return
         if epoch != self._epoch:
@@ -97,12 +104,16 @@ class Resume(keras.callbacks.Callback):
             self._fit["epoch_iterator"]._num_batches = self._count
             self._save_if_due(0)
 
-    def on_train_batch_begin(self, batch, logs=None):
-        if self._past is not None:  # the others have begun training and epoch
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        if self._past is not None:  # the other callbacks have begun training and epoch
             self._restore_metrics()
             self._restore_rest()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         done = self._first + batch + 1
         if done >= self._count:
             return
@@ -112,19 +123,19 @@ class Resume(keras.callbacks.Callback):
             self._is_stopped = True
             self._save(self._epoch, done)
 
-    def on_train_end(self, logs=None):
-        if self._past is not None:  # nothing was left to do
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self._past is not None:  # no batch was left
             self._restore_rest()
         elif not self._is_stopped:
             self._save(self.params["epochs"], 0)
         self.model._initial_epoch = None
         self._fit = self._data = None
 
-    def _save_if_due(self, done):
+    def _save_if_due(self, done: int) -> None:
         if time.monotonic() - self._saved >= self.seconds:
             self._save(self._epoch, done)
 
-    def _save(self, epoch, first):
+    def _save(self, epoch: int, first: int) -> None:
         states = [plain_attributes(callback) for callback in self._others()]
         arrays = {
             f"callback/{number}/{name}/{i}": array
@@ -132,6 +143,7 @@ class Resume(keras.callbacks.Callback):
             for name, value in state["arrays"].items()
             for i, array in enumerate(value)
         }
+        numpy_state: Any
         name, *numpy_state = np.random.get_state()
         meta = {
             "epoch": epoch,
@@ -158,7 +170,7 @@ class Resume(keras.callbacks.Callback):
             temporary.unlink(missing_ok=True)
         self._saved = time.monotonic()
 
-    def _load(self):
+    def _load(self) -> dict[str, Any] | None:
         if not self.path.exists():
             return None
         with np.load(self.path, allow_pickle=False) as file:
@@ -172,36 +184,36 @@ class Resume(keras.callbacks.Callback):
         )
         if not is_same or (meta["count"], meta["kinds"]) != (self._count, kinds):
             raise ValueError(
-                "`directory` must be new, or that of the same training. Received: "
+                "`directory` must be new or belong to the same training. Received: "
                 f"directory={str(self.path.parent)!r}, of another model, of "
                 f"{meta['count']} batches (here {self._count}), or of the callbacks "
-                f"{meta['kinds']} (here {kinds}). Name another directory for another "
+                f"{meta['kinds']} (here {kinds}). Use another directory for another "
                 "training."
             )
         return {"meta": meta, "arrays": arrays}
 
-    def _restore_variables(self):
+    def _restore_variables(self) -> None:
         for name, variable in tracked(self.model).items():
             variable.assign(self._past["arrays"][name])
 
-    def _restore_metrics(self):
-        """The metrics of the part of an epoch that is left out."""
+    def _restore_metrics(self) -> None:
+        """Restore the metrics of the skipped part of the epoch."""
         if not self._first:
             return
         saved = [name for name in self._past["arrays"] if name.startswith("metric/")]
-        if len(self._metrics()) < len(saved):  # they are made as they are first used
+        if len(self._metrics()) < len(saved):  # metrics are created at their first use
             x, y, *weights = self._data[0]
             outputs = self.model(x, training=False)
             self.model.compute_metrics(x, y, outputs, *(weights or [None]))
         for name, variable in self._metrics().items():
             variable.assign(self._past["arrays"][name])
 
-    def _restore_rest(self):
+    def _restore_rest(self) -> None:
         meta, arrays = self._past["meta"], self._past["arrays"]
         self._restore_variables()
         for number, callback in enumerate(self._others()):
             vars(callback).update(meta["callbacks"][number])
-            lists = {}
+            lists: dict[str, list[np.ndarray]] = {}
             for key, array in arrays.items():
                 if key.startswith(f"callback/{number}/"):
                     lists.setdefault(key.split("/")[2], []).append(array)
@@ -210,7 +222,7 @@ class Resume(keras.callbacks.Callback):
             self._restore_random()
         self._past = None
 
-    def _restore_random(self):
+    def _restore_random(self) -> None:
         meta, arrays = self._past["meta"], self._past["arrays"]
         version, state, gauss = meta["python"]
         random.setstate((version, tuple(state), gauss))
@@ -218,28 +230,30 @@ class Resume(keras.callbacks.Callback):
         drawn = {n: array for n, array in arrays.items() if n.startswith("random/")}
         backends.set_random_states({n[len("random/") :]: drawn[n] for n in drawn})
 
-    def _metrics(self):
+    def _metrics(self) -> dict[str, Any]:
         variables = self.model.metrics_variables
         return {f"metric/{number}": each for number, each in enumerate(variables)}
 
-    def _others(self):
-        """The callbacks that have something to keep."""
+    def _others(self) -> list[keras.callbacks.Callback]:
+        """Return the callbacks whose state is saved."""
         left_out = Resume | keras.callbacks.ProgbarLogger
         found = self._fit["callbacks"].callbacks
         return [each for each in found if not isinstance(each, left_out)]
 
-    def _data_sets(self):
-        """The data to learn from, and to validate with where they have a place."""
+    def _data_sets(self) -> list[Any]:
+        """Return the training data, and the validation data if it has a position."""
         validation = self._fit["validation_data"]
         return [self._data, *([validation] if hasattr(validation, "start_at") else [])]
 
 
-def checked_fit(model, callback):
-    """The variables of Keras' `fit` that trains this model, by name, if they will do.
+def checked_fit(
+    model: keras.Model, callback: keras.callbacks.Callback
+) -> dict[str, Any]:
+    """Return the local variables of the `fit` that trains this model, if they suit.
 
-    No callback is given the data or the other callbacks.
+    Keras passes neither the data nor the other callbacks to a callback.
     """
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         found = frame.f_locals
         is_fit = frame.f_code.co_name == "fit" and "epoch_iterator" in found
@@ -250,23 +264,22 @@ def checked_fit(model, callback):
         raise ValueError("`Resume` must be a callback of Keras' own `fit`.")
     if not hasattr(found["x"], "start_at"):
         raise ValueError(
-            "`Resume` needs data that can begin at any batch. Received: "
+            "`Resume` needs data that can start at any batch. Received: "
             f"{type(found['x']).__name__}. Use `kseq.training.batches`, "
             "`teacher_forcing` or `windows`."
         )
     if found["shuffle"] or found["steps_per_epoch"] is not None:
         raise ValueError(
-            "`Resume` needs batches in the order of their data set, which shuffles "
-            f"them itself, and all of them. Received: shuffle={found['shuffle']}, "
+            "`Resume` needs all batches, in the order of their data set, which "
+            f"shuffles them itself. Received: shuffle={found['shuffle']}, "
             f"steps_per_epoch={found['steps_per_epoch']}. Pass `shuffle=False` to "
-            "`fit`, and give `steps` to the data set."
+            "`fit`, and `steps` to the data set."
         )
     given = found["callbacks"].callbacks
     own = (keras.callbacks.History, keras.callbacks.ProgbarLogger)
     if [each for each in given if not isinstance(each, own)][-1] is not callback:
         raise ValueError(
-            "`Resume` must be the last of the callbacks, so that it keeps what the "
-            f"others did. Received: {[type(each).__name__ for each in given]}. Put it "
-            "at the end."
+            "`Resume` must be the last callback, so that it saves what the others did. "
+            f"Received: {[type(each).__name__ for each in given]}. Move it to the end."
         )
     return dict(found)

@@ -1,12 +1,19 @@
-"""Rows of data: what kinds there are, and how a batch of them becomes one array.
+"""Kinds of rows of data, and their padded arrays.
 
 Axes in shape comments: N rows, B batch, L steps, D features.
 """
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from kseq.token_rows import TokenRows
 from kseq.training.flat_rows import FlatRows
+from kseq.typing import Tensor
+
+# Rows of data as users pass them: lists, arrays or tensors.
+Rows: TypeAlias = Sequence[Any] | np.ndarray | Tensor
 
 FORMS = {
     "class": "classes, integers",
@@ -18,17 +25,19 @@ FORMS = {
 }
 
 
-def checked_rows(name, data, kinds, pad_token_id=None):
-    """Rows of one of the kinds: ids and classes as int32, other numbers as float32.
+def checked_rows(
+    name: str, data: Rows, kinds: Sequence[str], pad_token_id: int | None = None
+) -> Sequence[np.ndarray]:
+    """Return rows of one of the kinds: ids and classes as int32, others as float32.
 
-    Ids are `FlatRows`, other rows a list of arrays. Padding behind the ids is cut off
-    if `pad_token_id` says which id that is.
+    Ids become `FlatRows`, other rows a list of arrays. If `pad_token_id` is given,
+    padding at the end of rows of ids is removed.
     """
     if isinstance(data, TokenRows) and len(data) and "ids" in kinds:
         return FlatRows.of(data, pad_token_id)
-    if hasattr(data, "to_list"):  # ragged
+    if hasattr(data, "to_list"):  # a ragged tensor
         data = data.to_list()
-    has_rows = hasattr(data, "__len__") and getattr(data, "ndim", 1)
+    has_rows = hasattr(data, "__len__") and getattr(data, "ndim", 1) != 0
     if not has_rows or not len(data):
         raise ValueError(
             f"`{name}` must have at least one row. Received: {name}={data!r}."
@@ -50,8 +59,8 @@ def checked_rows(name, data, kinds, pad_token_id=None):
     return [row.astype("int32" if kind == "class" else "float32") for row in rows]
 
 
-def kind_of(row):
-    """What a row is, or None if it is nothing that a model reads."""
+def kind_of(row: np.ndarray) -> str | None:
+    """Return the kind of a row, or None if it is of no known kind."""
     if row.dtype.kind not in "biuf":
         return None
     is_integer = row.dtype.kind in "iu" or not row.size
@@ -60,23 +69,28 @@ def kind_of(row):
     return {0: "number", 1: "vector", 2: "features", 3: "picture"}.get(row.ndim)
 
 
-def is_sequence(row):
-    """Whether rows like this one may have different lengths."""
+def is_sequence(row: np.ndarray) -> bool:
+    """Return whether rows of this kind may have different lengths."""
     return kind_of(row) in ("ids", "features")
 
 
-def lengths_of(rows):
-    """The number of steps of each row, as an array; one where rows are no sequences."""
+def lengths_of(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the number of steps of each row, which is 1 for rows without steps."""
     if isinstance(rows, FlatRows):
         return rows.lengths
     is_steps = is_sequence(rows[0])
     return np.array([len(row) if is_steps else 1 for row in rows], "int32")
 
 
-def stacked(rows, numbers, length, padding):
-    """One array of the B rows with these numbers.
+def stacked(
+    rows: Sequence[np.ndarray],
+    numbers: Iterable[int] | np.ndarray,
+    length: int,
+    padding: float,
+) -> np.ndarray:
+    """Return the B rows with these numbers as one array.
 
-    Sequences are filled up with `padding` to `length` steps.
+    Sequences are padded with `padding` to `length` steps.
     """
     if isinstance(rows, FlatRows):
         return rows.stacked(np.asarray(numbers), length, padding)

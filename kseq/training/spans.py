@@ -1,15 +1,16 @@
-"""Spans: what the labels B-, I- and O of single words mark together, and its scores."""
+"""Labeled spans and their scores: precision, recall, F1 (B-, I- and O labels)."""
 
 import typing
+from collections.abc import Iterable, Sequence
 
 
 class SpanScores(typing.NamedTuple):
-    """How well spans were found.
+    """Precision, recall and F1 of predicted spans.
 
     Attributes:
-        precision: Share of the spans found that are right.
-        recall: Share of the right spans that were found.
-        f1: Their harmonic mean.
+        precision: Share of the predicted spans that are correct.
+        recall: Share of the true spans that were found.
+        f1: Harmonic mean of precision and recall.
 
     Example:
 
@@ -23,18 +24,19 @@ class SpanScores(typing.NamedTuple):
     f1: float
 
 
-def spans(labels):
-    """Lists the spans that the labels of one sentence mark.
+def spans(labels: Iterable[str]) -> list[tuple[str, int, int]]:
+    """List the spans that the labels of one sentence mark.
 
-    A span begins at `B-kind`, goes on with `I-kind` of the same kind, and ends before
-    anything else. An `I-kind` that continues no span of its kind begins one, as in the
-    scorer of the CoNLL shared tasks; a label without `B-` or `I-` is in no span.
+    A span begins with `B-kind`, continues with `I-kind` of the same kind, and ends
+    before any other label. An `I-kind` that continues no span of its kind begins one,
+    as in the scorer of the CoNLL shared tasks. A label without `B-` or `I-` is outside
+    all spans.
 
     Args:
-        labels: List of labels, one for each word.
+        labels: The labels, one per word.
 
     Returns:
-        A list of `(kind, first, end)`: the span holds the words `first` to `end - 1`.
+        A list of `(kind, first, end)`: the span covers the words `first` to `end - 1`.
 
     Example:
 
@@ -45,7 +47,9 @@ def spans(labels):
     References:
         - [Tjong Kim Sang and De Meulder, 2003](https://aclanthology.org/W03-0419/), 2.2
     """
-    found, open_kind, first = [], None, 0
+    found: list[tuple[str, int, int]] = []
+    open_kind: str | None = None
+    first = 0
     for place, label in enumerate([*labels, "O"]):
         mark, _, kind = label.partition("-")
         if open_kind is not None and (mark != "I" or kind != open_kind):
@@ -56,20 +60,22 @@ def spans(labels):
     return found
 
 
-def span_scores(labels, predicted):
-    """Scores predicted labels by the spans they mark, over all sentences together.
+def span_scores(
+    labels: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
+) -> SpanScores:
+    """Score predicted labels by the spans they mark, over all sentences together.
 
-    A span is right if its kind, its first and its last word are.
+    A span is correct if its kind, its first word and its last word are correct.
 
     Args:
-        labels: The right labels: a list of lists, one label for each word.
-        predicted: The predicted ones, in the same form.
+        labels: The true labels: a list of lists, one label per word.
+        predicted: The predicted labels, in the same form.
 
     Returns:
-        `SpanScores`: precision, recall and F1, each 0 where it has nothing to count.
+        `SpanScores`: precision, recall and F1, each 0 if there is nothing to count.
 
     Raises:
-        ValueError: There are not as many predicted labels as right ones.
+        ValueError: The numbers of predicted and true labels differ.
 
     Example:
 
@@ -84,7 +90,7 @@ def span_scores(labels, predicted):
     lengths = [len(row) for row in labels], [len(row) for row in predicted]
     if lengths[0] != lengths[1]:
         raise ValueError(
-            "`predicted` must have one label for each of `labels`. Received: "
+            "`predicted` must have one label for each label of `labels`. Received: "
             f"{len(lengths[0])} sentences of {sum(lengths[0])} labels, and "
             f"{len(lengths[1])} of {sum(lengths[1])}."
         )

@@ -1,8 +1,11 @@
-"""The state of a training: variables, and what callbacks have learnt."""
+"""The state of a training: variables, and what callbacks have recorded."""
 
 import inspect
 import json
+from collections.abc import Mapping
+from typing import Any
 
+import keras
 import numpy as np
 
 from kseq.layers import backends
@@ -10,8 +13,8 @@ from kseq.layers import backends
 PLAIN = (bool, int, float, str, type(None))
 
 
-def tracked(model):
-    """The variables that a checkpoint holds, with a name for each."""
+def tracked(model: keras.Model) -> dict[str, Any]:
+    """Return the variables that a checkpoint contains, by name."""
     owned = {"model": model.variables, "optimizer": model.optimizer.variables}
     return {
         f"{owner}/{number}": variable
@@ -20,23 +23,24 @@ def tracked(model):
     }
 
 
-def values_of(variables):
-    """What variables hold, as arrays, by the names of the variables."""
+def values_of(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the values of variables as arrays, by the names of the variables."""
     arrays = {}
     for name, variable in variables.items():
         array = backends.array_of(variable)
-        # NumPy's files know no bfloat16; float32 holds it exactly.
+        # NumPy's files cannot hold bfloat16; float32 holds it exactly.
         arrays[name] = array.astype("float32") if array.dtype.kind == "V" else array
     return arrays
 
 
-def plain_attributes(callback):
-    """What a callback has learnt, of plain values and lists of arrays.
+def plain_attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    """Return what a callback has recorded: plain values and lists of arrays.
 
-    Its settings are not among it: the new callback has them, and those of Keras turn
-    the sign of `min_delta` when they first see a metric.
+    Its settings are left out. The new callback has them, and Keras' callbacks flip the
+    sign of `min_delta` when they first see a metric.
     """
-    values, arrays = {}, {}
+    values: dict[str, Any] = {}
+    arrays: dict[str, list[np.ndarray]] = {}
     settings = inspect.signature(type(callback).__init__).parameters
     for name, value in vars(callback).items():
         if name in settings or name == "params":
@@ -50,8 +54,8 @@ def plain_attributes(callback):
     return {"values": values, "arrays": arrays}
 
 
-def is_plain(value):
-    """Tell whether JSON gives a list or a dictionary back as it was."""
+def is_plain(value: Any) -> bool:
+    """Return whether a list or dictionary survives a round trip through JSON."""
     try:
         return json.loads(json.dumps(value)) == value
     except (TypeError, ValueError):

@@ -3,102 +3,109 @@
 Axes in shape comments: N rows, B batch, S source steps, T target steps, D features.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from kseq.layers.validation import integer, number
+from kseq.training.batch_dataset import BatchDataset
 from kseq.training.batches import EpochBatches, steps_of
+from kseq.training.flat_rows import FlatRows
 from kseq.training.length_batches import LengthBatches
 from kseq.training.named_rows import by_name, each_input, names_of
-from kseq.training.row_kinds import checked_rows, kind_of, lengths_of, stacked
+from kseq.training.row_kinds import Rows, checked_rows, kind_of, lengths_of, stacked
 from kseq.training.weights import label_weights, stacked_weights
 
 
 def teacher_forcing(
-    source,
-    target,
-    batch_size=64,
-    shuffle=True,
-    seed=0,
-    length_multiple=4,
-    pad_token_id=0,
-    source_padding=0.0,
-    sample_weight=None,
-    class_weight=None,
-    batch_tokens=None,
-    steps=None,
-    shard=None,
-    max_length=None,
-    covariates=None,
-    **kwargs,
-):
-    """Batches in which a decoder reads the true tokens and predicts the next ones.
+    source: Rows | dict[str, Any] | Callable[[int], Any] | None,
+    target: Rows | Callable[[int], Rows],
+    batch_size: int = 64,
+    shuffle: bool = True,
+    seed: int = 0,
+    length_multiple: int = 4,
+    pad_token_id: int = 0,
+    source_padding: float = 0.0,
+    sample_weight: Rows | None = None,
+    class_weight: Mapping[int, float] | None = None,
+    batch_tokens: int | None = None,
+    steps: int | None = None,
+    shard: Sequence[int] | None = None,
+    max_length: int | None = None,
+    covariates: Rows | None = None,
+    **kwargs: Any,
+) -> BatchDataset:
+    """Make batches for teacher forcing: true tokens in, next tokens as labels.
 
-    Each batch is `({"source": source, "target": target[:, :-1]}, target[:, 1:])`: at
-    every step the model sees the target up to there, start token first, and its label
-    is the token that follows, end token last.
+    Each batch is `({"source": source, "target": target[:, :-1]}, target[:, 1:])`. At
+    every step, the model sees the target up to that step, beginning with the start
+    token. The label is the next token, up to and including the end token.
 
-    A row ends at its last id that is not `pad_token_id`; padding behind it is cut off
-    and put back only as far as its batch needs. The model tells padding by that id
-    alone, as do `kseq.training`'s loss and metrics, so weights come with a batch,
-    third, only where some are given.
+    A row ends at its last id that is not `pad_token_id`. Padding after it is removed,
+    and each batch is padded only as far as it needs. The model recognizes padding by
+    that id alone, as do the loss and metrics of `kseq.training`. Therefore a batch has
+    weights, as its third item, only if weights are given.
 
-    A target of numbers has no start: `({"source": source, "target": before}, target)`,
-    where `before` is the target one step earlier, and NaN, which is what is not known,
-    at the first step. Short targets are filled up with NaN too. `ForecastLoss` and the
-    metrics of numbers leave NaN out.
+    A numeric target has no start token: batches are
+    `({"source": source, "target": before}, target)`, where `before` is the target one
+    step earlier. Its first step is NaN, which means unknown. Short targets are padded
+    with NaN too. `ForecastLoss` and the metrics of numbers ignore NaN.
 
-    Rows of like length share a batch, as `LengthBatches` describes, and the lengths
-    that the model sees are rounded up to a multiple, so that a compiled model meets few
-    shapes.
+    Rows of similar length share a batch; see `LengthBatches`. The lengths that the
+    model sees are rounded up to a multiple, so that a compiled model sees few shapes.
 
     Args:
-        source: Rows of token ids, as lists, arrays or one padded integer array
-            `(N, S)`; or of features, as arrays `(S, D)` or one array `(N, S, D)`.
-            Features are padded with `source_padding`. Or what is no sequence and never
-            padded: classes, integers `(N,)`; vectors, floats `(N, D)`; pictures
-            `(N, H, W, C)`. Or None, for a model that writes from nothing: its batches
-            are `({"target": target[:, :-1]}, target[:, 1:])`. Or a function of the
-            number of an epoch, from 0, that gives any of these, so that each epoch may
-            have others, as many: texts cut by chance (`Vocabulary.sampler`), noise. Or
-            a dictionary of any of these by name, for a model of several sources.
-        target: Rows of token ids that hold their start and end tokens, as lists,
-            arrays or one padded integer array `(N, T)`; or of numbers, as arrays
-            `(T, F)` or one array `(N, T, F)`, NaN where one is missing; or a function
-            of the number of an epoch.
-        batch_size: As for `batches`.
-        shuffle: As for `batches`.
-        seed: As for `batches`.
-        length_multiple: What the numbers of steps that the model sees, of the source
-            and of the target, are multiples of.
+        source: N rows of one kind, or a dictionary of rows by name, for a model with
+            several sources. Or a function that takes the number of an epoch, from 0,
+            and returns as many rows for each epoch, such as texts that are split at
+            random (`Vocabulary.sampler`) or noise. The kinds are:
+
+            - token ids: lists, arrays, or one padded integer array `(N, S)`
+            - features: arrays `(S, D)`, or one array `(N, S, D)`; padded with
+              `source_padding`
+            - sources that are not sequences and never padded: classes, integers
+              `(N,)`; vectors, floats `(N, D)`; pictures `(N, H, W, C)`
+            - None, for a model without a source: its batches are
+              `({"target": target[:, :-1]}, target[:, 1:])`
+        target: Rows of token ids with start and end tokens: lists, arrays, or one
+            padded integer array `(N, T)`. Or numbers: arrays `(T, F)`, or one array
+            `(N, T, F)`, with NaN for missing numbers. Or a function of the number of an
+            epoch.
+        batch_size: See `batches`.
+        shuffle: See `batches`.
+        seed: See `batches`.
+        length_multiple: The numbers of steps that the model sees, of source and of
+            target, are rounded up to multiples of this.
         pad_token_id: The id of padding.
-        source_padding: The number that fills up rows of features: the `mask_value` of
-            the `FeatureEmbedding` that reads them, NaN too, without which padding
-            counts as data.
-        sample_weight: N numbers of at least 0, how much each row counts in the loss; or
-            N rows of numbers, one for each token of the target. That of the first,
-            which is not predicted, counts for nothing.
-        class_weight: Dictionary of numbers by token id: how much a token counts where
-            it is to be predicted, 1 if the dictionary lacks it. With `sample_weight`,
-            the two are multiplied.
-        batch_tokens: As for `batches`; what counts is the longer of source and target.
-        steps: As for `batches`.
-        shard: As for `batches`.
-        max_length: As for `batches`; what counts is the longer of source and target,
-            of which one token is not predicted.
-        covariates: Of a target of numbers, what is known of its steps before: rows of
-            numbers as long, `(T, C)`, which go under "covariates" into the inputs.
-        **kwargs: As for `batches`.
+        source_padding: The number that pads features. Pass the `mask_value` of the
+            `FeatureEmbedding` in the model, which may be NaN; otherwise padding counts
+            as data.
+        sample_weight: Weights in the loss, at least 0: one per row, or one per token of
+            the target. The weight of the first token is ignored, because that token is
+            not predicted.
+        class_weight: Dictionary from token id to the weight of that token as a label.
+            Tokens that are not in it have weight 1. It is multiplied with
+            `sample_weight`.
+        batch_tokens: See `batches`. The longer of source and target counts.
+        steps: See `batches`.
+        shard: See `batches`.
+        max_length: See `batches`. The longer of source and target counts, where a
+            target counts without its one token that is not predicted.
+        covariates: For a numeric target: values known in advance for each of its steps,
+            rows `(T, C)` of the same lengths. Inputs get them as "covariates".
+        **kwargs: See `batches`.
 
     Returns:
-        A `TeacherForcing` data set for `fit` and `evaluate`, or one of those for each
-        epoch.
+        A `TeacherForcing` data set for `fit` and `evaluate`. With functions of the
+        epoch, a data set that makes one for each epoch.
 
     Raises:
-        ValueError: There are no rows, or not as many in source and target; rows are
-            neither ids nor features; a target has fewer than 2 tokens; a number is
-            less than 1; `pad_token_id` is no integer, or `source_padding` no number;
-            weights do not fit the target; `batch_tokens` or `shard` do not fit the
-            rows, as for `batches`.
+        ValueError: There are no rows; source and target have different numbers of rows;
+            rows are of an unknown kind; a target has fewer than 2 tokens; a number is
+            less than 1; `pad_token_id` is not an integer, or `source_padding` not a
+            number; weights do not fit the target; `batch_tokens` or `shard` do not fit
+            the rows, as for `batches`.
 
     Example:
 
@@ -142,16 +149,16 @@ def teacher_forcing(
         source = checked_source(source, pad_token_id)
     target = checked_rows("target", target, ["ids", "features"], pad_token_id)
     check_counts(source, target)
-    is_numbers = kind_of(target[0]) == "features"
+    is_numbers = not isinstance(target, FlatRows)
     if covariates is not None:
         covariates = checked_covariates(covariates, target, is_numbers)
-    if is_numbers:
+    if isinstance(target, FlatRows):
+        check_targets(target, pad_token_id)
+        weights = target_weights(target, sample_weight, class_weight, pad_token_id)
+    else:
         check_numbers(target)
         weights = label_weights(target, sample_weight, class_weight)
         target = [np.pad(row, START, constant_values=np.nan) for row in target]
-    else:
-        check_targets(target, pad_token_id)
-        weights = target_weights(target, sample_weight, class_weight, pad_token_id)
     return TeacherForcing(
         source,
         target,
@@ -171,11 +178,11 @@ def teacher_forcing(
     )
 
 
-START = ((1, 0), (0, 0))  # of numbers a step of which nothing is known
+START = ((1, 0), (0, 0))  # pads a numeric target with one unknown step in front
 
 
-def checked_source(source, pad_token_id):
-    """The rows of a source, of several inputs by name."""
+def checked_source(source: Any, pad_token_id: int) -> Any:
+    """Return the rows of the source, by name if there are several."""
     kinds = ["ids", "features", "class", "vector", "picture"]
     if isinstance(source, dict) and not source:
         raise ValueError(
@@ -191,8 +198,8 @@ def checked_source(source, pad_token_id):
     )
 
 
-def check_counts(source, target):
-    """Raise unless there is a target for each row of each source."""
+def check_counts(source: Any, target: Sequence[np.ndarray]) -> None:
+    """Raise unless each source has one row per target."""
     if source is None:
         return
     names = names_of("source", source)
@@ -204,61 +211,68 @@ def check_counts(source, target):
             )
 
 
-def check_numbers(target):
-    """Raises if a target of numbers has nothing to predict, or what is no number."""
+def check_numbers(target: Sequence[np.ndarray]) -> None:
+    """Raise if a numeric target is empty or contains infinity."""
     for index, row in enumerate(target):
         if not len(row) or np.isinf(row).any():
             raise ValueError(
-                "A target of numbers must hold a step at least, of finite numbers or "
-                f"NaN, which is what is not known. Received: target[{index}] of shape "
-                f"{row.shape}, the greatest of it {row.max(initial=0)}. Leave such "
-                "rows out, or put NaN where nothing was measured."
+                "A numeric target must have at least one step, of finite numbers or "
+                f"NaN, which means unknown. Received: target[{index}] of shape "
+                f"{row.shape} with maximum {row.max(initial=0)}. Leave such rows out, "
+                "or use NaN for missing numbers."
             )
 
 
-def checked_covariates(covariates, target, is_numbers):
-    """Rows of numbers, as long as those of a target of numbers."""
+def checked_covariates(
+    covariates: Rows, target: Sequence[np.ndarray], is_numbers: bool
+) -> Sequence[np.ndarray]:
+    """Return covariates with as many steps as the numeric targets."""
     if not is_numbers:
         raise ValueError(
-            "`covariates` go with a target of numbers, shape (T, F). Received: "
-            "covariates with a target of token ids. Leave them out."
+            "`covariates` need a numeric target, shape (T, F). Received: covariates "
+            "with a target of token ids. Leave them out."
         )
     covariates = checked_rows("covariates", covariates, ["features"])
     lengths = [len(row) for row in covariates]
     if lengths != [len(row) for row in target]:
         raise ValueError(
-            "`covariates` must have a step for each step of each target. Received: "
+            "`covariates` must have one step for each step of each target. Received: "
             f"covariates of {lengths[:3]} steps, targets of "
-            f"{[len(row) for row in target[:3]]}, the first of {len(lengths)} and "
-            f"{len(target)} rows. Cut both from the same stretches."
+            f"{[len(row) for row in target[:3]]} steps, the first of {len(lengths)} "
+            f"and {len(target)} rows. Cut both to the same steps."
         )
     return covariates
 
 
-def check_targets(target, pad_token_id):
-    """Raises if a target has nothing to predict, or padding among its tokens."""
+def check_targets(target: FlatRows, pad_token_id: int) -> None:
+    """Raise if a target has nothing to predict, or padding among its tokens."""
     short = np.flatnonzero(target.lengths < 2)
     if short.size:
         raise ValueError(
-            "A target must hold 2 tokens at least, one to start from and one to "
-            f"predict. Received: target[{short[0]}]={target[short[0]].tolist()}. Put "
-            "the start and end tokens around every target."
+            "A target must have at least 2 tokens, one to start from and one to "
+            f"predict. Received: target[{short[0]}]={target[short[0]].tolist()}. Add "
+            "the start and end tokens to every target."
         )
     padded = target.first_with(pad_token_id)
     if padded is not None:
         raise ValueError(
-            f"Padding, {pad_token_id}, must stand behind the tokens of a target, "
-            f"not among or before them. Received: target[{padded}]="
-            f"{target[padded].tolist()}. A vocabulary that gives this id to a word "
-            "needs another `pad_token_id`."
+            f"Padding, {pad_token_id}, must come after the tokens of a target, not "
+            f"before or among them. Received: target[{padded}]="
+            f"{target[padded].tolist()}. If your vocabulary uses this id for a token, "
+            "pass another `pad_token_id`."
         )
 
 
-def target_weights(target, sample_weight, class_weight, pad_token_id):
-    """The weight of each token that is to be predicted, arrays `(T - 1,)`, or None."""
+def target_weights(
+    target: FlatRows,
+    sample_weight: Rows | None,
+    class_weight: Mapping[int, float] | None,
+    pad_token_id: int,
+) -> list[np.ndarray] | None:
+    """Return the weights of the predicted tokens, arrays `(T - 1,)`, or None."""
     if class_weight is not None and pad_token_id in class_weight:
         raise ValueError(
-            "`class_weight` must be of tokens that are predicted, and padding is not. "
+            "`class_weight` must not contain padding, which is never predicted. "
             f"Received: class_weight={class_weight!r}, pad_token_id={pad_token_id}. "
             "Leave the padding out."
         )
@@ -267,52 +281,52 @@ def target_weights(target, sample_weight, class_weight, pad_token_id):
 
 
 class TeacherForcing(LengthBatches):
-    """The data set that `teacher_forcing` makes and describes.
+    """The data set that `teacher_forcing` returns.
 
     Args:
-        source: List of arrays, as `teacher_forcing` describes them, no padding; or
+        source: List of arrays without padding, as `teacher_forcing` describes them, or
             None.
-        target: List of as many integer arrays `(T,)`, no padding; or of arrays of
-            numbers `(T, F)`, a step of NaN in front.
+        target: List of as many integer arrays `(T,)` without padding; or numeric arrays
+            `(T, F)` that begin with a step of NaN.
         *args: `batch_size` and the other arguments of `LengthBatches`.
-        pad_token_id: As for `teacher_forcing`.
-        source_padding: As for `teacher_forcing`.
-        weights: List of as many arrays `(T - 1,)`, how much each token counts where it
-            is to be predicted; or None. Of numbers `(T,)`.
-        covariates: List of as many arrays `(T, C)`, of a target of numbers; or None.
-        **kwargs: The arguments of `LengthBatches`, where they have names.
+        pad_token_id: See `teacher_forcing`.
+        source_padding: See `teacher_forcing`.
+        weights: List of as many arrays `(T - 1,)`, the weights of the predicted tokens;
+            for a numeric target `(T,)`. Or None.
+        covariates: List of as many arrays `(T, C)`, for a numeric target, or None.
+        **kwargs: The arguments of `LengthBatches` by keyword.
     """
 
     def __init__(
         self,
-        source,
-        target,
-        *args,
-        pad_token_id=0,
-        source_padding=0.0,
-        weights=None,
-        covariates=None,
-        **kwargs,
-    ):
+        source: Any,
+        target: Sequence[np.ndarray],
+        *args: Any,
+        pad_token_id: int = 0,
+        source_padding: float = 0.0,
+        weights: list[np.ndarray] | None = None,
+        covariates: Sequence[np.ndarray] | None = None,
+        **kwargs: Any,
+    ) -> None:
         self.source = source
         self.target = target
         self.weights = weights
         self.covariates = covariates
         self.pad_token_id = integer("pad_token_id", pad_token_id)
         self.source_padding = number("source_padding", source_padding)
-        lengths = [] if source is None else map(steps_of, each_input(source))
-        # The model sees all of a source, and all of a target but one token.
-        lengths = [*lengths, lengths_of(target) - 1]
+        sources = [] if source is None else map(steps_of, each_input(source))
+        # The model sees the whole source, and all but one token of the target.
+        lengths = [*sources, lengths_of(target) - 1]
         if source is None:
             lengths = [np.ones(len(target), "int32"), *lengths]
         super().__init__(lengths, *args, **kwargs)
 
-    def make_batch(self, rows, lengths):
+    def make_batch(self, rows: np.ndarray, lengths: np.ndarray) -> tuple[Any, ...]:
         *source_lengths, target_length = lengths
         is_ids = kind_of(self.target[0]) == "ids"
         padding = self.pad_token_id if is_ids else np.nan
         target = stacked(self.target, rows, target_length + 1, padding)
-        inputs = {"target": target[:, :-1]}  # of B T+1
+        inputs: dict[str, Any] = {"target": target[:, :-1]}  # of B T+1
         if self.covariates is not None:
             inputs["covariates"] = stacked(self.covariates, rows, target_length, 0.0)
         if self.source is not None:
@@ -324,7 +338,9 @@ class TeacherForcing(LengthBatches):
         weights = stacked_weights(self.weights, rows, target_length)
         return inputs, target[:, 1:], weights
 
-    def _stacked(self, source, rows, length):
+    def _stacked(
+        self, source: Sequence[np.ndarray], rows: np.ndarray, length: int
+    ) -> np.ndarray:
         is_ids = kind_of(source[0]) == "ids"
         padding = self.pad_token_id if is_ids else self.source_padding
         return stacked(source, rows, length, padding)

@@ -1,10 +1,11 @@
-"""Scores of texts that were written, beside those of people: BLEU, error rates."""
+"""Scores of generated texts against references: BLEU, chrF, TER, error rates."""
 
 import importlib
 import itertools
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-PACKAGES = {  # of each score, the package whose it is
+PACKAGES = {  # the package that computes each score
     "exact_match": None,
     "bleu": "sacrebleu",
     "chrf": "sacrebleu",
@@ -19,27 +20,29 @@ def text_scores(
     references: Iterable[str | Iterable[str]],
     scores: str | Iterable[str] = ("bleu", "chrf"),
 ) -> dict[str, float]:
-    """Scores texts that a model has written, each against one reference or more.
+    """Score generated texts, each against one or more references.
 
     Args:
-        written: N texts.
-        references: For each its reference, or a list of them.
-        scores: Which of these, by name:
+        written: N generated texts.
+        references: One reference, or a list of references, per text.
+        scores: Names of the scores:
 
-            - `"bleu"`, `"chrf"`, `"ter"`: sacrebleu's, 0 to 100, as it has them where
-              told nothing else. Of TER less is better.
-            - `"wer"`, `"cer"`: jiwer's share of words between white space, or of
-              characters, that are wrong, lacking or too many, of those of the
-              references. Of several references the nearest counts. 1 is 100 %.
-            - `"exact_match"`: share of texts that are one of their references.
+            - `"bleu"`, `"chrf"`, `"ter"`: computed by sacrebleu with its defaults,
+              0 to 100. Lower is better for TER.
+            - `"wer"`, `"cer"`: computed by jiwer: substitutions, deletions and
+              insertions of words (separated by white space) or of characters, over the
+              length of the references. Of several references, the nearest counts. 1 is
+              100 %.
+            - `"exact_match"`: share of texts that equal one of their references.
 
     Returns:
-        A number for each score, by name.
+        Dictionary from the name of each score to its value.
 
     Raises:
-        ValueError: There are no texts, not as many references, or a text is no string;
-            a score is unknown; for WER and CER, no reference has a word.
-        ImportError: The package of a score is not installed: `kseq[metrics]`.
+        ValueError: There are no texts; the numbers of texts and references differ; a
+            text is not a string; a score is unknown; for WER and CER, no reference has
+            a word.
+        ImportError: The package of a score is not installed. Install `kseq[metrics]`.
 
     Example:
 
@@ -61,8 +64,10 @@ def text_scores(
     return {name: _score(name, written, references) for name in scores}
 
 
-def checked_scores(scores, names=tuple(PACKAGES)):
-    """Returns the scores as a list, if each is one of the names and has its package."""
+def checked_scores(
+    scores: str | Iterable[str], names: Sequence[str] = tuple(PACKAGES)
+) -> list[str]:
+    """Return the scores as a list, if all are known and their packages installed."""
     scores = [scores] if isinstance(scores, str) else list(scores)
     if not scores or any(name not in names for name in scores):
         raise ValueError(
@@ -74,30 +79,29 @@ def checked_scores(scores, names=tuple(PACKAGES)):
     return scores
 
 
-def _package(name):
+def _package(name: str) -> Any:
     package = PACKAGES.get(name)
     try:
         return package and importlib.import_module(package)
     except ImportError as error:
         raise ImportError(
-            f"The score {name!r} is one of {package}. Install it: "
-            "pip install kseq[metrics]"
+            f"The score {name!r} needs {package}. Install it: pip install kseq[metrics]"
         ) from error
 
 
-def _score(name, written, references):
+def _score(name: str, written: list[str], references: list[list[str]]) -> float:
     if name == "exact_match":
         pairs = zip(written, references, strict=True)
         return sum(text in known for text, known in pairs) / len(written)
     if name in ("wer", "cer"):
         return _error_rate(name, written, references)
     measure = getattr(_package(name), f"corpus_{name}")
-    columns = list(itertools.zip_longest(*references))  # None where there are fewer
+    columns = list(itertools.zip_longest(*references))  # None for missing references
     return float(measure(written, columns).score)
 
 
-def _error_rate(name, written, references):
-    """Edits of all texts over the lengths of their nearest references."""
+def _error_rate(name: str, written: list[str], references: list[list[str]]) -> float:
+    """Return the edits of all texts over the lengths of their nearest references."""
     jiwer = _package(name)
     process = jiwer.process_words if name == "wer" else jiwer.process_characters
     rows = [(i, text) for i, known in enumerate(references) for text in known]
@@ -105,7 +109,7 @@ def _error_rate(name, written, references):
         [" ".join(text.split()) for _, text in rows],
         [" ".join(written[i].split()) for i, _ in rows],
     )
-    nearest = {}
+    nearest: dict[int, tuple[int, int]] = {}
     for (i, _), chunks, reference in zip(
         rows, compared.alignments, compared.references, strict=True
     ):
@@ -114,27 +118,27 @@ def _error_rate(name, written, references):
     edits, lengths = map(sum, zip(*nearest.values(), strict=True))
     if not lengths:
         raise ValueError(
-            f"`references` must have a word for the score {name!r}. Received: empty "
-            'texts alone. Use "exact_match".'
+            f"`references` must have a word for the score {name!r}. Received: only "
+            'empty texts. Use "exact_match".'
         )
     return edits / lengths
 
 
-def _edits(chunk):
+def _edits(chunk: Any) -> int:
     if chunk.type == "equal":
         return 0
     in_reference = chunk.ref_end_idx - chunk.ref_start_idx
     return max(in_reference, chunk.hyp_end_idx - chunk.hyp_start_idx)
 
 
-def _checked_texts(written, references):
+def _checked_texts(written: Any, references: Any) -> tuple[list[str], list[list[str]]]:
     written = _strings("written", written)
     if isinstance(references, str):
-        references = _strings("references", references)  # which says how to mend it
+        references = _strings("references", references)  # raises with advice
     references = [[x] if isinstance(x, str) else list(x) for x in references]
     if not written or len(written) != len(references) or not all(references):
         raise ValueError(
-            "Every text needs one reference at least, and there must be a text. "
+            "There must be at least one text, and at least one reference per text. "
             f"Received: {len(written)} texts, {len(references)} references, of which "
             f"{sum(not known for known in references)} are empty lists."
         )
@@ -143,7 +147,7 @@ def _checked_texts(written, references):
     return written, references
 
 
-def _strings(name, texts):
+def _strings(name: str, texts: Any) -> list[str]:
     if isinstance(texts, str):
         raise ValueError(
             f"`{name}` must be a list of strings. Received: {name}={texts!r}. Wrap it "

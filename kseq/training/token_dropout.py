@@ -1,42 +1,46 @@
-"""Words that a model cannot count on: token dropout."""
+"""Token dropout: a data set whose tokens become unknown at random."""
 
+from typing import Any
+
+import keras
 import numpy as np
 
 from kseq.layers.validation import integer, rate
 from kseq.training.batch_dataset import BatchDataset
+from kseq.typing import TensorLike
 
 
 class TokenDropout(BatchDataset):
-    """Makes some tokens of another data set unknown, others in each epoch.
+    """A data set with random tokens replaced by the unknown token.
 
-    A model that has learned from whole texts has never met an unknown word, and leans
-    on rare words it has learned by heart. Each token but padding becomes the unknown
-    one with the same probability; labels are let be.
+    A model trained on texts without unknown words relies on rare words that it has
+    memorized. With token dropout, each token except padding becomes unknown with the
+    same probability, and other tokens do so in each epoch. Labels are unchanged.
 
-    With `name="target"`, tokens that a decoder reads are dropped: it cannot count on
-    what it has written, and attends to its source. Of words with their characters, as a
-    `kseq.text.WordCharacterVocabulary` encodes them, the words are dropped, and the
-    characters stay.
+    With `name="target"`, the inputs of a decoder are dropped: it cannot rely on the
+    tokens it has generated, and attends to the source. For words with their characters,
+    as encoded by `kseq.text.WordCharacterVocabulary`, the words are dropped and the
+    characters are kept.
 
     Args:
         data: A `keras.utils.PyDataset` of batches `(token_ids (B, S), labels)`, or with
             ids `(B, S, 1 + C)` of words and their characters, such as
-            `kseq.training.batches` gives, or with several inputs by name, as
-            `teacher_forcing` does. Two threads ask for its batches, so each must follow
-            from its index and the epoch alone.
-        dropout: Share of the tokens to make unknown.
-        seed: Non-negative integer that the random numbers follow from.
-        unknown_token_id: The id that stands in their place; or an array with an id for
-            each token of the vocabulary, which says what becomes of it, such as that
-            of all words with the same ending.
-        pad_token_id: The id of padding, which stays.
-        name: The input whose tokens are dropped, where a batch has several. Of
-            "target" the first token stays, with which a decoder starts.
+            `kseq.training.batches` returns; or with several inputs by name, such as
+            `teacher_forcing` returns. Two threads read its batches, so each batch must
+            follow from its index and the epoch alone.
+        dropout: Share of the tokens to drop.
+        seed: Non-negative integer. Determines the random numbers.
+        unknown_token_id: The id that replaces dropped tokens. Or an array with one
+            replacement for each token of the vocabulary, for example the id shared by
+            all words with the same ending.
+        pad_token_id: The id of padding, which is kept.
+        name: The input whose tokens are dropped, if a batch has several. The first
+            token of "target", with which a decoder starts, is kept.
 
     Raises:
-        ValueError: `dropout` is not in [0, 1), an id is no integer, or a batch is not
-            of token ids, or holds one that the array has no place for, or has no input
-            of that name.
+        ValueError: `dropout` is not in [0, 1); an id is not an integer; a batch is not
+            of token ids, contains an id beyond the end of the array, or has no input of
+            that name.
 
     Example:
 
@@ -54,33 +58,33 @@ class TokenDropout(BatchDataset):
 
     def __init__(
         self,
-        data,
-        dropout,
-        seed=0,
-        unknown_token_id=1,
-        pad_token_id=0,
-        name=None,
-    ):
+        data: keras.utils.PyDataset,
+        dropout: float,
+        seed: int = 0,
+        unknown_token_id: TensorLike = 1,
+        pad_token_id: int = 0,
+        name: str | None = None,
+    ) -> None:
         super().__init__()
         self.data = data
         self.dropout = rate("dropout", dropout)
-        self.unknown_token_id = np.asarray(unknown_token_id)
+        self.unknown_token_id: Any = np.asarray(unknown_token_id)
         if self.unknown_token_id.ndim != 1 or self.unknown_token_id.dtype.kind != "i":
             self.unknown_token_id = integer("unknown_token_id", unknown_token_id)
         self.pad_token_id = integer("pad_token_id", pad_token_id)
         self.name, self.seed = name, seed
 
-    def count(self):
+    def count(self) -> int:
         return len(self.data)
 
-    def batch(self, index):
+    def batch(self, index: int) -> tuple[Any, ...]:
         inputs, *rest = self.data[index]
         token_ids = inputs if self.name is None else self._named(inputs)
         if getattr(getattr(token_ids, "dtype", None), "kind", None) != "i":
             raise ValueError(
-                "`data` must give batches (token_ids, labels), the ids as an integer "
-                "array. Received: a batch that begins with "
-                f"{type(token_ids).__name__}. Of several inputs name one: "
+                "`data` must return batches (token_ids, labels) with the ids as an "
+                "integer array. Received: a batch that begins with "
+                f"{type(token_ids).__name__}. If there are several inputs, name one: "
                 '`name="target"`.'
             )
         has_characters = token_ids.ndim == 3
@@ -98,34 +102,34 @@ class TokenDropout(BatchDataset):
             token_ids = {**inputs, self.name: token_ids}
         return token_ids, *rest
 
-    def _named(self, inputs):
+    def _named(self, inputs: Any) -> np.ndarray:
         if not isinstance(inputs, dict) or self.name not in inputs:
             raise ValueError(
-                "`name` must be that of an input of the batches. Received: "
+                "`name` must be the name of an input of the batches. Received: "
                 f"name={self.name!r} with inputs "
                 f"{sorted(inputs) if isinstance(inputs, dict) else 'without names'}."
             )
         return inputs[self.name]
 
-    def _unknown(self, token_ids):
-        """What stands in the place of each token, if it is dropped."""
+    def _unknown(self, token_ids: np.ndarray) -> int | np.ndarray:
+        """Return the id that replaces each token if it is dropped."""
         if isinstance(self.unknown_token_id, int):
             return self.unknown_token_id
         if token_ids.max(initial=0) >= len(self.unknown_token_id):
             raise ValueError(
                 "`unknown_token_id` must have an id for each token. Received: "
-                f"{len(self.unknown_token_id)} ids, and a token {token_ids.max()}."
+                f"{len(self.unknown_token_id)} ids, and the token {token_ids.max()}."
             )
         return self.unknown_token_id[token_ids].astype(token_ids.dtype)
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         super().on_epoch_end()
         self.data.on_epoch_end()
 
-    def position(self):
+    def position(self) -> Any:
         return [self._epoch, self.data.position()]
 
-    def start_at(self, position, first=0):
+    def start_at(self, position: Any, first: int = 0) -> None:
         epoch, inner = position
         super().start_at(epoch, first)
         self.data.start_at(inner)

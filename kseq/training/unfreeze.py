@@ -1,4 +1,7 @@
-"""A callback for Keras' `fit`: a part of a model learns only from some epoch on."""
+"""A callback for Keras' `fit` that unfreezes layers after some epochs."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -6,22 +9,22 @@ from kseq.layers.validation import positive_integer
 
 
 class Unfreeze(keras.callbacks.Callback):
-    """Lets frozen layers learn after some epochs.
+    """Unfreezes layers after some epochs.
 
-    What was learned elsewhere, as word vectors are, is not spoiled by the first steps
-    of a model that knows nothing yet. Freeze the layers before `compile`; when the
-    epochs are over, they become trainable, and the optimizer begins anew with all
-    weights, at the step where it was, so a learning rate schedule goes on. What it had
-    gathered of gradients, and averages of weights, begins anew too.
+    Pretrained weights, such as word vectors, are thus protected from the first steps of
+    an untrained model. Freeze the layers before `compile`. After the given epochs, the
+    layers become trainable, and the optimizer restarts with all weights. It keeps its
+    step number, so a learning rate schedule continues; its moments and averages of
+    weights start over.
 
     Args:
-        layers: A layer, or a list of them, with `trainable = False`.
-        after: After how many epochs they become trainable, counted from the first of
-            the training, also of one that goes on with an `initial_epoch`.
+        layers: A layer, or a list of layers, with `trainable = False`.
+        after: Number of epochs after which they become trainable. Epochs count from the
+            first one of the training, also if it continues with an `initial_epoch`.
 
     Raises:
-        ValueError: `after` is not a positive integer, a layer is none, or one was
-            trainable when `fit` began.
+        ValueError: `after` is not a positive integer; `layers` are not layers; a layer
+            was trainable when `fit` began.
 
     Example:
 
@@ -37,24 +40,28 @@ class Unfreeze(keras.callbacks.Callback):
     True
     """
 
-    def __init__(self, layers, after):
+    def __init__(
+        self, layers: keras.layers.Layer | Sequence[keras.layers.Layer], after: int
+    ) -> None:
         super().__init__()
-        self.layers = layers if isinstance(layers, list | tuple) else [layers]
+        self.layers: Sequence[Any] = (
+            layers if isinstance(layers, list | tuple) else [layers]
+        )
         self.after = positive_integer("after", after)
         for layer in self.layers:
             if not isinstance(layer, keras.layers.Layer):
                 raise ValueError(
-                    "`layers` must be a layer or a list of them. Received: "
+                    "`layers` must be a layer or a list of layers. Received: "
                     f"layers={layers!r}."
                 )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         frozen = [layer for layer in self.layers if not layer.trainable]
         if epoch < self.after and len(frozen) < len(self.layers):
             raise ValueError(
                 "Layers must be frozen before `compile`. Received: "
                 f"{[x.name for x in self.layers if x.trainable]}, which are trainable "
-                f"in epoch {epoch + 1} of {self.after} without them. Set "
+                f"in epoch {epoch + 1}, before epoch {self.after} is over. Set "
                 "`layer.trainable = False`, and compile again."
             )
         if epoch >= self.after and frozen:
@@ -62,8 +69,8 @@ class Unfreeze(keras.callbacks.Callback):
                 layer.trainable = True
             self._begin_anew()
 
-    def _begin_anew(self):
-        """Gives the model an optimizer for all of its weights, and a step with it."""
+    def _begin_anew(self) -> None:
+        """Give the model a new optimizer and train step for all of its weights."""
         old = self.model.optimizer
         optimizer = type(old).from_config(old.get_config())
         optimizer.build(self.model.trainable_variables)

@@ -4,45 +4,48 @@ Axes in shape comments: B batch, T steps of a window.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from kseq.layers.validation import integer, positive_integer
 from kseq.training.batch_dataset import BatchDataset
+from kseq.typing import TensorLike
 
 
 def windows(
-    token_ids,
-    length,
-    batch_size=64,
-    shuffle=True,
-    steps=None,
-    seed=0,
-    start_token_id=2,
-    pad_token_id=0,
-    **kwargs,
-):
-    """Batches of windows cut from one long text, for a model that writes from nothing.
+    token_ids: TensorLike,
+    length: int,
+    batch_size: int = 64,
+    shuffle: bool = True,
+    steps: int | None = None,
+    seed: int = 0,
+    start_token_id: int = 2,
+    pad_token_id: int = 0,
+    **kwargs: Any,
+) -> BatchDataset:
+    """Make batches of windows of one long text, for a model without a source.
 
-    Each batch is `({"target": inputs}, labels)`, both `(B, T)` with T the length: the
-    labels are windows of the text, the inputs the same one step earlier, with the start
-    token in front. So the start token says that nothing is known of what came before,
-    as where a model begins to write.
+    Each batch is `({"target": inputs}, labels)`, both of shape `(B, T)`, where T is the
+    length. The labels are windows of the text. The inputs are the same windows shifted
+    by one step, with the start token in front. The start token thus means that the
+    preceding text is unknown, as it is when generation begins.
 
-    In training the windows begin anywhere, drawn anew in each epoch. With
-    `shuffle=False` they are cut one behind the other, so that each token is predicted
-    once, from `(T - 1) / 2` tokens before it on average.
+    For training, windows begin at random positions, which are sampled anew in each
+    epoch. With `shuffle=False`, consecutive windows are cut, so that each token is
+    predicted once, on average from the `(T - 1) / 2` tokens before it.
 
     Args:
         token_ids: The ids of the text, integers `(N,)`, without padding.
         length: Number of tokens T of a window.
         batch_size: Number of windows in a batch.
-        shuffle: False for all of the text, in order; the last window is padded.
-        steps: Number of batches in an epoch, if windows are drawn. None for as many
-            as cover the length of the text.
-        seed: Non-negative integer that the windows of all epochs follow from.
-        start_token_id: The id that stands in front of each window.
-        pad_token_id: The id that fills up the last window.
+        shuffle: Whether to sample windows. False covers the whole text in order and
+            pads the last window.
+        steps: Number of batches in an epoch of sampled windows. None for as many as
+            cover the length of the text.
+        seed: Non-negative integer. Determines the windows of every epoch.
+        start_token_id: The first id of the inputs of each window.
+        pad_token_id: The id that pads the last window.
         **kwargs: `workers` (2 threads), `use_multiprocessing` and `max_queue_size` of
             `keras.utils.PyDataset`.
 
@@ -50,9 +53,9 @@ def windows(
         A `keras.utils.PyDataset` for `fit` and `evaluate`.
 
     Raises:
-        ValueError: The ids are not integers `(N,)`, fewer than a window, or hold the
-            padding; a number is not a positive integer; `steps` is given for windows
-            that are not drawn.
+        ValueError: `token_ids` are not integers `(N,)`, are fewer than one window, or
+            contain padding; a number is not a positive integer; `steps` is given with
+            `shuffle=False`.
 
     Example:
 
@@ -66,35 +69,31 @@ def windows(
     References:
         - [Graves, 2013](https://arxiv.org/abs/1308.0850), 2
     """
-    token_ids, pad_token_id = (
-        np.asarray(token_ids),
-        integer("pad_token_id", pad_token_id),
-    )
+    token_ids = np.asarray(token_ids)
+    pad_token_id = integer("pad_token_id", pad_token_id)
     is_row = token_ids.ndim == 1 and token_ids.dtype.kind in "iu"
     if not is_row or len(token_ids) < positive_integer("length", length):
         raise ValueError(
-            "`token_ids` must be the integer ids of one text, shape (N,), at least one "
-            f"window. Received: shape {token_ids.shape} and dtype={token_ids.dtype}, "
-            f"with length={length}."
+            "`token_ids` must be the integer ids of one text, shape (N,), and fill at "
+            f"least one window. Received: shape {token_ids.shape} and "
+            f"dtype={token_ids.dtype}, with length={length}."
         )
     if (token_ids == pad_token_id).any():
         raise ValueError(
-            "`token_ids` must not hold padding, which no model predicts. Received: "
+            "`token_ids` must not contain padding, which no model predicts. Received: "
             f"{pad_token_id} at {np.argmax(token_ids == pad_token_id)}."
         )
     batch_size = positive_integer("batch_size", batch_size)
-    token_ids, start = (
-        token_ids.astype("int32"),
-        integer("start_token_id", start_token_id),
-    )
+    token_ids = token_ids.astype("int32")
+    start = integer("start_token_id", start_token_id)
     if shuffle:
         count = math.ceil(len(token_ids) / (length * batch_size))
         steps = count if steps is None else positive_integer("steps", steps)
         return _Drawn(token_ids, length, batch_size, steps, seed, start, **kwargs)
     if steps is not None:
         raise ValueError(
-            "With `shuffle=False` all of the text makes an epoch. Received: "
-            f"steps={steps}. Leave it out, or draw windows."
+            "With `shuffle=False`, an epoch is the whole text. Received: "
+            f"steps={steps}. Leave `steps` out, or use `shuffle=True`."
         )
     padding = -len(token_ids) % length
     rows = np.pad(token_ids, (0, padding), constant_values=pad_token_id)
@@ -102,16 +101,25 @@ def windows(
 
 
 class _Drawn(BatchDataset):
-    def __init__(self, token_ids, length, batch_size, steps, seed, start, **kwargs):
+    def __init__(
+        self,
+        token_ids: np.ndarray,
+        length: int,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        start: int,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.token_ids, self.start = token_ids, start
         self.length, self.batch_size, self.steps = length, batch_size, steps
         self.seed = seed
 
-    def count(self):
+    def count(self) -> int:
         return self.steps
 
-    def batch(self, index):
+    def batch(self, index: int) -> tuple[Any, ...]:
         random = np.random.default_rng([self.seed, self._epoch, index])
         places = len(self.token_ids) - self.length + 1
         first = random.integers(places, size=(self.batch_size, 1))
@@ -120,21 +128,28 @@ class _Drawn(BatchDataset):
 
 
 class _InOrder(BatchDataset):
-    def __init__(self, rows, batch_size, start, padding, **kwargs):
+    def __init__(
+        self,
+        rows: np.ndarray,
+        batch_size: int,
+        start: int,
+        padding: int,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.rows, self.batch_size = rows, batch_size
         self.start, self.padding = start, padding
 
-    def count(self):
+    def count(self) -> int:
         return math.ceil(len(self.rows) / self.batch_size)
 
-    def batch(self, index):
+    def batch(self, index: int) -> tuple[Any, ...]:
         labels = self.rows[index * self.batch_size :][: self.batch_size]  # B T
         inputs = shifted(labels, self.start)
         inputs = np.where(labels == self.padding, self.padding, inputs)
         return {"target": inputs}, labels
 
 
-def shifted(labels, start_token_id):
-    """What a model has read when it predicts the labels: the token before each."""
+def shifted(labels: np.ndarray, start_token_id: int) -> np.ndarray:
+    """Return the input of the decoder: the token before each label."""
     return np.insert(labels[:, :-1], 0, start_token_id, axis=1)  # B T

@@ -56,11 +56,11 @@ def gaussian(**options):
 OWN_QUANTILES = ForecastHead("quantiles", 1, quantiles=(0.1, 0.5, 0.9))
 OF_NUMBERS = "`target=kseq.layers.FeatureEmbedding(num_features, 64)`."
 CLOSED = (
-    "Take the likelihood, and `kseq.training.crps(future, forecast.draws)` of what is "
-    "drawn."
+    "Use the likelihood, and `kseq.training.crps(future, forecast.draws)` for "
+    "samples."
 )
 EXPLICIT_AXIS = (
-    "Name the distribution of the head; numbers of one feature have an axis for it, "
+    "Pass the distribution of the head; numbers of one feature need an axis for it, "
     "`y_true[..., None]`."
 )
 
@@ -214,8 +214,7 @@ ADVICE = {
     ),
     "counts that are none": (
         lambda: ForecastLoss("negative_binomial")(FUTURE, GAUSSIANS),
-        'Give them as they were counted, not scaled; other numbers need "gaussian" '
-        'or "student_t".',
+        'Pass counts without scaling; for other numbers, use "gaussian" or "student_t".',
         lambda: (
             ForecastLoss("negative_binomial")(np.ones_like(FUTURE), abs(GAUSSIANS)),
             ForecastLoss("gaussian")(FUTURE, GAUSSIANS),
@@ -223,7 +222,7 @@ ADVICE = {
     ),
     "draws of other steps": (
         lambda: crps(FUTURE[..., 0], DRAWS),
-        "Take `forecast.draws`; numbers of one feature have an axis for it, "
+        "Use `forecast.draws`; numbers of one feature need an axis for it, "
         "`y_true[..., None]`.",
         lambda: crps(FUTURE[..., 0][..., None], gaussian().draws),
     ),
@@ -234,12 +233,12 @@ ADVICE = {
     ),
     "an interval without a closed form": (
         lambda: IntervalCoverage(0.9, "student_t"),
-        "Take draws: `IntervalCoverage()(future, forecast.draws)`.",
+        "Use samples: `IntervalCoverage()(future, forecast.draws)`.",
         lambda: IntervalCoverage()(FUTURE, gaussian().draws),
     ),
     "a target that is infinite": (
         lambda: teacher_forcing(PAST, with_gap(FUTURE, np.inf)),
-        "Leave such rows out, or put NaN where nothing was measured.",
+        "Leave such rows out, or use NaN for missing numbers.",
         lambda: (
             teacher_forcing(PAST[:1], FUTURE[:1]),
             teacher_forcing(PAST, with_gap(FUTURE)),
@@ -252,7 +251,7 @@ ADVICE = {
     ),
     "covariates of longer stretches": (
         lambda: teacher_forcing(PAST, FUTURE, covariates=LONG),
-        "Cut both from the same stretches.",
+        "Cut both to the same steps.",
         lambda: teacher_forcing(PAST, FUTURE, covariates=CALENDAR),
     ),
     "an ensemble of numbers": (

@@ -92,7 +92,7 @@ def layouts(*axes):
 ADVICE = {
     "a mesh without an axis for the model": (
         lambda: layouts("batch"),
-        'Make the mesh with it: `keras.distribution.DeviceMesh((1, 2), ["batch", '
+        'Create the mesh with it: `keras.distribution.DeviceMesh((1, 2), ["batch", '
         '"model"])`.',
         lambda: layouts("batch", "model"),
     ),
@@ -103,27 +103,27 @@ ADVICE = {
     ),
     "batches that are shuffled again": (
         lambda: resume(shuffle=True),
-        "Pass `shuffle=False` to `fit`, and give `steps` to the data set.",
+        "Pass `shuffle=False` to `fit`, and `steps` to the data set.",
         lambda: resume(batches(X, Y[:, 0], steps=2, batch_size=3), shuffle=False),
     ),
     "a callback behind the last": (
         lambda: resume(after=[keras.callbacks.TerminateOnNaN()]),
-        "Put it at the end.",
+        "Move it to the end.",
         resume,
     ),
     "the directory of another training": (
         resume_another,
-        "Name another directory for another training.",
+        "Use another directory for another training.",
         lambda: resume_another("second"),
     ),
     "a row of more tokens than a batch has room for": (
         lambda: batches([[4] * 9, [5]], [0, 1], batch_tokens=8),
-        "Longer rows are left out by `max_length`.",
+        "Use `max_length` to leave out longer rows.",
         lambda: batches([[4] * 9, [5]], [0, 1], batch_tokens=8, max_length=8),
     ),
     "scores of texts without texts": (
         lambda: generation_scores(["bleu"]),
-        "A vocabulary's `decode` is such a function.",
+        "Pass a function from token ids to texts, such as a vocabulary's `decode`.",
         lambda: generation_scores(["bleu"], Vocabulary("byte").decode),
     ),
     "a text in place of texts": (
@@ -138,17 +138,17 @@ ADVICE = {
     ),
     "padding among the tokens of a target": (
         lambda: teacher_forcing(None, [[2, 0, 3]]),
-        "A vocabulary that gives this id to a word needs another `pad_token_id`.",
+        "If your vocabulary uses this id for a token, pass another `pad_token_id`.",
         lambda: teacher_forcing(None, [[2, 0, 3]], pad_token_id=7)[0],
     ),
     "a value that may rise or fall": (
         lambda: SaveBest("best.keras", "val_score"),
-        'Pass mode="max" if more of it is better.',
+        'Pass mode="max" if higher is better.',
         lambda: SaveBest("best.keras", "val_score", mode="max"),
     ),
     "a value that is not reported": (
         lambda: train(monitor="val_loss"),
-        "A value that begins with val_ needs `validation_data`.",
+        "Names that begin with val_ need `validation_data`.",
         lambda: train(monitor="val_loss", validation_data=(X, Y)),
     ),
     "layers that are to be frozen": (
@@ -158,7 +158,7 @@ ADVICE = {
     ),
     "a loss that is no number": (
         lambda: train(LARGE, optimizer=descent()),
-        "Lower the learning rate, give the optimizer a `global_clipnorm`, or look for "
+        "Lower the learning rate, pass `global_clipnorm` to the optimizer, or look for "
         "NaN in the data.",
         lambda: (
             train(LARGE, optimizer=descent(1e-15)),
@@ -167,13 +167,13 @@ ADVICE = {
     ),
     "data that are no numbers": (
         lambda: train(NAN),
-        "Lower the learning rate, give the optimizer a `global_clipnorm`, or look for "
+        "Lower the learning rate, pass `global_clipnorm` to the optimizer, or look for "
         "NaN in the data.",
         lambda: train(np.nan_to_num(NAN)),
     ),
     "ids for logits": (
         lambda: SequenceCrossentropy()(IDS, IDS),
-        "Two arrays of token ids are compared by `EditDistanceRate`.",
+        "Use `EditDistanceRate` to compare two arrays of token ids.",
         lambda: EditDistanceRate()(IDS, IDS),
     ),
     "a second gradient of a loss": (
@@ -186,8 +186,8 @@ ADVICE = {
     ),
     "ids without logits": (
         lambda: SequenceCrossentropy()(OTHER_PADDING, LOGITS),
-        "Encode it with the vocabulary that the model was made for, and name other "
-        "padding: `SequenceCrossentropy(pad_token_id=...)`.",
+        "Encode it with the vocabulary that the model was made for. If padding has "
+        "another id, pass it: `SequenceCrossentropy(pad_token_id=...)`.",
         lambda: (
             SequenceCrossentropy()(IDS, LOGITS),
             SequenceCrossentropy(pad_token_id=-1)(OTHER_PADDING, LOGITS),
@@ -195,7 +195,7 @@ ADVICE = {
     ),
     "weights of tokens for whole sequences": (
         lambda: write(weighted_metrics=[ExactMatch()]),
-        "Weights of tokens go with `TokenAccuracy`; list this metric under `metrics`, "
+        "Use `TokenAccuracy` with weights of tokens; pass this metric under `metrics`, "
         "not `weighted_metrics`.",
         lambda: (
             write(weighted_metrics=[TokenAccuracy()]),
@@ -209,27 +209,27 @@ ADVICE = {
     ),
     "a target of one token": (
         lambda: teacher_forcing(SOURCE, [[4], [5]]),
-        "Put the start and end tokens around every target.",
+        "Add the start and end tokens to every target.",
         lambda: teacher_forcing(SOURCE, [[2, 4, 3], [2, 5, 3]])[0],
     ),
     "a row of labels shorter than its steps": (
         lambda: batches([[4, 5, 6]], [[1, 2]]),
-        "Shorter rows, from which CTC learns, come with `aligned=False`.",
+        "For shorter rows of labels, as CTC uses, pass `aligned=False`.",
         lambda: batches([[4, 5, 6]], [[1, 2]], aligned=False)[0],
     ),
     "the weight of a number": (
         lambda: batches(SOURCE, [0.5, 1.5], class_weight={0: 2.0}),
-        "Give a `sample_weight`.",
+        "Use `sample_weight`.",
         lambda: batches(SOURCE, [0.5, 1.5], sample_weight=[2.0, 1.0])[0],
     ),
     "steps of a whole text": (
         lambda: windows(TEXT, 3, shuffle=False, steps=5),
-        "Leave it out, or draw windows.",
+        "Leave `steps` out, or use `shuffle=True`.",
         lambda: (windows(TEXT, 3, shuffle=False)[0], windows(TEXT, 3, steps=5)[0]),
     ),
     "token dropout of several inputs": (
         lambda: TokenDropout(teacher_forcing([[4]], [[2, 3]]), 0.5)[0],
-        'Of several inputs name one: `name="target"`.',
+        'If there are several inputs, name one: `name="target"`.',
         lambda: TokenDropout(teacher_forcing([[4]], [[2, 3]]), 0.5, name="target")[0],
     ),
 }

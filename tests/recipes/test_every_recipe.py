@@ -161,7 +161,7 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(learner, output, ca
         learner.main(["--output", output])
     assert error.value.code == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    assert f"Received: {output}, but nothing can be written there" in message
+    assert f"Received: {output}, but it cannot be written to" in message
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "nan", "few"])

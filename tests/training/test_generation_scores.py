@@ -61,7 +61,7 @@ def test_a_tuner_may_copy_the_callback():
         ({"source": [], "target": []}, "at least|0 rows"),
         ({"scores": ["rouge"]}, "one or more of.*exact_match.*Received.*rouge"),
         ({"scores": []}, "one or more of"),
-        ({"scores": ["bleu"]}, "`to_text` must be given for bleu"),
+        ({"scores": ["bleu"]}, "`to_text` is needed for bleu"),
         ({"every": 0}, "`every` must be a positive integer"),
     ],
 )

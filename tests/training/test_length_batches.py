@@ -161,7 +161,7 @@ def test_flat_rows_give_the_batches_of_their_lists():
         ({"shard": 2}, "Received: shard=2"),
         ({"batch_size": 3, "shard": (0, 2)}, r"divide .*batch_size=3, shard=\(0, 2\)"),
         ({"batch_tokens": 11, "shard": (0, 2)}, "at least 12"),
-        ({"batch_size": 3, "shard": (0, 3)}, "a row for each process"),
+        ({"batch_size": 3, "shard": (0, 3)}, "Each process needs a row"),
         ({"max_length": 1}, "Received: 0 such rows"),
     ],
 )

@@ -165,7 +165,7 @@ def test_a_directory_of_another_training_is_refused(tmp_path):
     wider.add(keras.layers.GlobalAveragePooling1D())
     wider.compile("adam", "sparse_categorical_crossentropy")
     for wrong in ([wider], [model(1), keras.callbacks.TerminateOnNaN()]):
-        with pytest.raises(ValueError, match="must be new, or that of the same"):
+        with pytest.raises(ValueError, match="must be new or belong to the same"):
             fit(*wrong)
 
 

@@ -80,7 +80,7 @@ def test_a_wrong_share_is_refused(dropout):
 
 def test_batches_of_anything_but_ids_are_refused():
     features = batches(np.ones((3, 2, 5)), [0, 1, 0])
-    with pytest.raises(ValueError, match="must give batches"):
+    with pytest.raises(ValueError, match="must return batches"):
         TokenDropout(features, 0.1)[0]
     pairs = kseq.training.teacher_forcing([[4, 5]], [[2, 4, 3]])
     with pytest.raises(ValueError, match="begins with dict"):
@@ -103,7 +103,7 @@ def test_each_token_may_become_a_token_of_its_own():
 
 
 def test_a_token_without_a_place_in_the_array_is_named():
-    with pytest.raises(ValueError, match="Received: 5 ids, and a token 14"):
+    with pytest.raises(ValueError, match="Received: 5 ids, and the token 14"):
         TokenDropout(data(shuffle=False), 0.5, unknown_token_id=np.arange(5))[0]
 
 
@@ -123,5 +123,5 @@ def test_an_input_of_another_name_is_refused():
     data = teacher_forcing([[5]], [[2, 3]])
     with pytest.raises(ValueError, match="name='text'.*'source', 'target'"):
         TokenDropout(data, 0.5, name="text")[0]
-    with pytest.raises(ValueError, match='Of several inputs name one: `name="target"`'):
+    with pytest.raises(ValueError, match='If there are several inputs, name one: `name="target"`'):
         TokenDropout(data, 0.5)[0]

@@ -194,7 +194,7 @@ def test_weights_that_weigh_nothing_are_refused(options, message):
 
 
 def test_weights_of_steps_need_labels_of_steps():
-    with pytest.raises(ValueError, match="one for each row. Received"):
+    with pytest.raises(ValueError, match="one per row. Received"):
         batches(WORDS, [1, 0, 1], sample_weight=STEPS)
 
 
@@ -204,7 +204,7 @@ def test_weights_of_classes_need_classes():
 
 
 def test_padding_has_no_weight():
-    with pytest.raises(ValueError, match="padding is not.*class_weight={0: 2.0}"):
+    with pytest.raises(ValueError, match="must not contain padding.*class_weight={0: 2.0}"):
         teacher_forcing(WORDS, TARGET, class_weight={0: 2.0})
 
 
