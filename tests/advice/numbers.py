@@ -56,8 +56,7 @@ def gaussian(**options):
 OWN_QUANTILES = ForecastHead("quantiles", 1, quantiles=(0.1, 0.5, 0.9))
 OF_NUMBERS = "`target=kseq.layers.FeatureEmbedding(num_features, 64)`."
 CLOSED = (
-    "Use the likelihood, and `kseq.training.crps(future, forecast.draws)` for "
-    "samples."
+    "Use the likelihood, and `kseq.training.crps(future, forecast.draws)` for samples."
 )
 EXPLICIT_AXIS = (
     "Pass the distribution of the head; numbers of one feature need an axis for it, "
@@ -214,7 +213,8 @@ ADVICE = {
     ),
     "counts that are none": (
         lambda: ForecastLoss("negative_binomial")(FUTURE, GAUSSIANS),
-        'Pass counts without scaling; for other numbers, use "gaussian" or "student_t".',
+        'Pass counts without scaling; for other numbers, use "gaussian" or '
+        '"student_t".',
         lambda: (
             ForecastLoss("negative_binomial")(np.ones_like(FUTURE), abs(GAUSSIANS)),
             ForecastLoss("gaussian")(FUTURE, GAUSSIANS),
@@ -228,7 +228,7 @@ ADVICE = {
     ),
     "coverage in percent": (
         lambda: IntervalCoverage(90),
-        "Ninety percent are 0.9.",
+        "Use 0.9 for ninety percent.",
         lambda: IntervalCoverage(0.9),
     ),
     "an interval without a closed form": (

@@ -74,7 +74,10 @@ def test_a_new_training_loses_no_file_of_an_earlier_one(tmp_path, end, capsys):
         kept = keras.saving.load_model(tmp_path / "model-1.keras")
         assert epoch_of(kept) == 2
         assert epoch_of(keras.saving.load_model(path)) == len(values)
-        assert f"earlier training was renamed to model-{number}.keras" in capsys.readouterr().out
+        assert (
+            f"earlier training was renamed to model-{number}.keras"
+            in capsys.readouterr().out
+        )
     assert len(os.listdir(tmp_path)) == 3
 
 

@@ -34,7 +34,9 @@ def test_where_one_may_not_write_is_refused(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(os, "mkdir", forbid)  # root may write anywhere
-    with pytest.raises(argparse.ArgumentTypeError, match="there: Permission denied"):
+    with pytest.raises(
+        argparse.ArgumentTypeError, match="written to: Permission denied"
+    ):
         folder(tmp_path / "new")
 
 

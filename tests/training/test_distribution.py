@@ -108,7 +108,7 @@ def free_ports(count):
 def test_a_layout_needs_its_axis():
     devices = keras.distribution.list_devices()[:1]
     mesh = keras.distribution.DeviceMesh((1, 1), ["batch", "model"], devices)
-    with pytest.raises(ValueError, match="`axis` must be one of the mesh"):
+    with pytest.raises(ValueError, match="`axis` must be an axis of the mesh"):
         layout_map(mesh, "models")
 
 

@@ -154,12 +154,15 @@ def test_flat_rows_give_the_batches_of_their_lists():
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"batch_tokens": 5}, "must be at least 6, .*Received: batch_tokens=5"),
+        ({"batch_tokens": 5}, "must be at least 6 .*Received: batch_tokens=5"),
         ({"batch_tokens": 0}, "`batch_tokens`.*Received: batch_tokens=0"),
         ({"steps": 0}, "`steps`.*Received: steps=0"),
         ({"shard": (2, 2)}, r"Received: shard=\(2, 2\)"),
         ({"shard": 2}, "Received: shard=2"),
-        ({"batch_size": 3, "shard": (0, 2)}, r"divide .*batch_size=3, shard=\(0, 2\)"),
+        (
+            {"batch_size": 3, "shard": (0, 2)},
+            r"divisible .*batch_size=3, shard=\(0, 2\)",
+        ),
         ({"batch_tokens": 11, "shard": (0, 2)}, "at least 12"),
         ({"batch_size": 3, "shard": (0, 3)}, "Each process needs a row"),
         ({"max_length": 1}, "Received: 0 such rows"),

@@ -123,5 +123,7 @@ def test_an_input_of_another_name_is_refused():
     data = teacher_forcing([[5]], [[2, 3]])
     with pytest.raises(ValueError, match="name='text'.*'source', 'target'"):
         TokenDropout(data, 0.5, name="text")[0]
-    with pytest.raises(ValueError, match='If there are several inputs, name one: `name="target"`'):
+    with pytest.raises(
+        ValueError, match='If there are several inputs, name one: `name="target"`'
+    ):
         TokenDropout(data, 0.5)[0]

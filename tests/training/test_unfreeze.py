@@ -76,7 +76,9 @@ def test_a_training_that_goes_on_behind_that_epoch_has_it_trainable_at_once():
 def test_layers_that_are_not_frozen_or_no_layers_are_refused():
     model, first = make()
     first.trainable = True
-    with pytest.raises(ValueError, match=r"frozen before.*\['first'\].*epoch 1 of 2"):
+    with pytest.raises(
+        ValueError, match=r"frozen before.*\['first'\].*epoch 1, before epoch 2"
+    ):
         fit(model, [Unfreeze(first, after=2)])
     with pytest.raises(ValueError, match="`after` must be a positive integer"):
         Unfreeze(first, after=0)

@@ -204,7 +204,9 @@ def test_weights_of_classes_need_classes():
 
 
 def test_padding_has_no_weight():
-    with pytest.raises(ValueError, match="must not contain padding.*class_weight={0: 2.0}"):
+    with pytest.raises(
+        ValueError, match="must not contain padding.*class_weight={0: 2.0}"
+    ):
         teacher_forcing(WORDS, TARGET, class_weight={0: 2.0})
 
 

@@ -74,7 +74,7 @@ def test_a_model_learns_from_windows():
         ({"length": 0}, "`length`"),
         ({"batch_size": 0}, "`batch_size`"),
         ({"steps": 0}, "`steps`"),
-        ({"steps": 3, "shuffle": False}, "Leave it out"),
+        ({"steps": 3, "shuffle": False}, "Leave `steps` out"),
     ],
 )
 def test_a_wrong_argument_is_refused(arguments, complaint):
