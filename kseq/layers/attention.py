@@ -1,11 +1,13 @@
-"""Additive and multiplicative attention: how a decoder reads an encoded sequence.
+"""Attention layers of recurrent decoders: additive and multiplicative.
 
-Each mechanism works in two ways: called like any layer, or in a decoder's loop as
-`project_keys` once for a source and `attend` at each step. The scores of a Transformer
-are in `transformer/products.py`.
+Each layer works in two ways: called like any Keras layer, or in the loop of a decoder,
+with `project_keys` once for a source and `attend` at each step. The scores of a
+Transformer are in `transformer/products.py`.
 
 Axes in shape comments: B batch, T query steps, S key steps, U units, D features.
 """
+
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -16,32 +18,35 @@ from kseq.layers.layer import Layer
 from kseq.layers.masking import apply_mask, masked_softmax
 from kseq.layers.sums import total
 from kseq.layers.validation import one_of, positive_integer, same_rows
+from kseq.typing import Config, Initializer, Shape, Tensor
 
 
 class DecoderAttention(Layer):
-    """The base of the mechanisms: a call, made of the parts that a decoder takes.
+    """The base class of attention layers for decoders.
 
-    A subclass has `project_keys(key (B, S, D_k))`, what the source alone gives, and
-    `attend(query (B, T, D_q), keys, value (B, S, D_v), value_mask)`, which returns the
-    context `(B, T, D_v)` and the weights `(B, T, S)`.
+    A subclass defines `project_keys(key (B, S, D_k))`, which depends on the source
+    alone, and `attend(query (B, T, D_q), keys, value (B, S, D_v), value_mask)`, which
+    returns the context `(B, T, D_v)` and the weights `(B, T, S)`. `call` uses both.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def compute_output_shape(self, query_shape, value_shape, key_shape=None):
+    def compute_output_shape(
+        self, query_shape: Shape, value_shape: Shape, key_shape: Shape | None = None
+    ) -> Shape:
         return (*query_shape[:-1], value_shape[-1])
 
     def call(
         self,
-        query,
-        value,
-        key=None,
-        value_mask=None,
-        return_attention_scores=False,
-        query_mask=None,
-    ):
+        query: Tensor,
+        value: Tensor,
+        key: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        return_attention_scores: bool = False,
+        query_mask: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         same_rows("value", value.shape, "query", query.shape)
         query = apply_mask(query, query_mask)
         value = apply_mask(value, value_mask)
@@ -49,10 +54,10 @@ class DecoderAttention(Layer):
         context, weights = self.attend(query, keys, value, value_mask)
         return (context, weights) if return_attention_scores else context
 
-    def loop_key(self):
-        """Return what is equal where two of them do the same, whatever their names.
+    def loop_key(self) -> Config | None:
+        """Return a key that is equal for layers with equal configs, names aside.
 
-        It is None for a class of another file, whose config may not say all.
+        None for a class from another file, whose config may be incomplete.
         """
         return nameless_config(self) if type(self).__module__ == __name__ else None
 
@@ -72,21 +77,21 @@ class BahdanauAttention(DecoderAttention):
 
     Call arguments:
         query: `(B, T, D_q)`.
-        value: `(B, S, D_v)`, what is summed up.
-        key: `(B, S, D_k)`, what is compared with the query. Defaults to `value`.
+        value: `(B, S, D_v)`, the vectors to sum.
+        key: `(B, S, D_k)`, the vectors to compare with the query. Defaults to `value`.
         value_mask: Boolean `(B, S)`, True where a value may be read. Defaults to the
             Keras mask of `value`.
         return_attention_scores: Whether to return the weights as well.
-        query_mask: Boolean `(B, T)`; where it is False zeros ask, so that what they
-            read is nothing to rely on. Defaults to the Keras mask of `query`.
+        query_mask: Boolean `(B, T)`. A query where it is False is replaced by zeros;
+            ignore its context. Defaults to the Keras mask of `query`.
 
     Returns:
-        The context `(B, T, D_v)`, or `(context, weights)` with weights `(B, T, S)`. A
-        row with nothing to read gives zeros.
+        The context `(B, T, D_v)`, or `(context, weights)` with weights `(B, T, S)`.
+        Both are zeros for an example whose values are all masked.
 
     Raises:
-        ValueError: `units` is not a positive integer, or a mask is neither
-            boolean nor of 0 and 1.
+        ValueError: `units` is not a positive integer, or a mask is neither boolean nor
+            made of 0 and 1.
 
     Example:
 
@@ -102,22 +107,35 @@ class BahdanauAttention(DecoderAttention):
         - [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473), A.1.2
     """
 
-    def __init__(self, units, kernel_initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        units: int,
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.units = positive_integer("units", units)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def build(self, query_shape, value_shape, key_shape=None):
+    def build(
+        self, query_shape: Shape, value_shape: Shape, key_shape: Shape | None = None
+    ) -> None:
         key_shape = value_shape if key_shape is None else key_shape
         self.query_kernel = add_kernel(self, "query", query_shape[-1], self.units)
         self.key_kernel = add_kernel(self, "key", key_shape[-1], self.units)
         self.score_kernel = add_kernel(self, "score", self.units, 1)
 
-    def project_keys(self, key):
+    def project_keys(self, key: Tensor) -> Tensor:
         [key_kernel] = cast_like(key, self.key_kernel)
         return matmul(key, key_kernel)  # B S U
 
-    def attend(self, query, keys, value, value_mask=None):
+    def attend(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        value: Tensor,
+        value_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         kernels = self.query_kernel, self.score_kernel
         query_kernel, score_kernel = cast_like(keys, *kernels)
         queries = ops.expand_dims(matmul(query, query_kernel), 2)  # B T 1 U
@@ -125,7 +143,7 @@ class BahdanauAttention(DecoderAttention):
         scores = times_column(hidden, score_kernel)  # B T S
         return weighted_sum(scores, value, value_mask)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "units": self.units,
@@ -135,7 +153,9 @@ class BahdanauAttention(DecoderAttention):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class LuongAttention(DecoderAttention):
-    """Multiplicative attention, and the concatenating score it was compared with.
+    """Multiplicative attention, or the concatenation score from the same paper.
+
+    The scores are:
 
     - `"dot"`: `query . key`; both must have the same size.
     - `"general"`: `query . W key`.
@@ -143,26 +163,26 @@ class LuongAttention(DecoderAttention):
 
     Args:
         score: `"dot"`, `"general"` or `"concat"`.
-        units: Width U of the hidden layer of `"concat"`; of no use to the others.
+        units: Width U of the hidden layer of `"concat"`; not allowed for the others.
         scaled: Whether to divide the scores by the square root of the key size, as
-            scaled dot-product attention does (Vaswani et al., 2017, 3.2.1). Keeps the
-            softmax soft where vectors are wide.
+            scaled dot-product attention does (Vaswani et al., 2017, 3.2.1). This keeps
+            the softmax from saturating when vectors are wide.
         kernel_initializer: Initializer of the kernels.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         query: `(B, T, D_q)`.
-        value: `(B, S, D_v)`, what is summed up.
-        key: `(B, S, D_k)`, what is compared with the query. Defaults to `value`.
+        value: `(B, S, D_v)`, the vectors to sum.
+        key: `(B, S, D_k)`, the vectors to compare with the query. Defaults to `value`.
         value_mask: Boolean `(B, S)`, True where a value may be read. Defaults to the
             Keras mask of `value`.
         return_attention_scores: Whether to return the weights as well.
-        query_mask: Boolean `(B, T)`; where it is False zeros ask, so that what they
-            read is nothing to rely on. Defaults to the Keras mask of `query`.
+        query_mask: Boolean `(B, T)`. A query where it is False is replaced by zeros;
+            ignore its context. Defaults to the Keras mask of `query`.
 
     Returns:
-        The context `(B, T, D_v)`, or `(context, weights)` with weights `(B, T, S)`. A
-        row with nothing to read gives zeros.
+        The context `(B, T, D_v)`, or `(context, weights)` with weights `(B, T, S)`.
+        Both are zeros for an example whose values are all masked.
 
     Raises:
         ValueError: The score is unknown, `"concat"` has no `units`, or the sizes of
@@ -182,12 +202,12 @@ class LuongAttention(DecoderAttention):
 
     def __init__(
         self,
-        score="general",
-        units=None,
-        scaled=False,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        score: Literal["dot", "general", "concat"] = "general",
+        units: int | None = None,
+        scaled: bool = False,
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.score = one_of("score", score, ("dot", "general", "concat"))
         if score == "concat":
@@ -201,7 +221,9 @@ class LuongAttention(DecoderAttention):
         self.scaled = bool(scaled)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def build(self, query_shape, value_shape, key_shape=None):
+    def build(
+        self, query_shape: Shape, value_shape: Shape, key_shape: Shape | None = None
+    ) -> None:
         query_dim = query_shape[-1]
         key_dim = (value_shape if key_shape is None else key_shape)[-1]
         if self.score == "dot" and query_dim != key_dim:
@@ -210,7 +232,9 @@ class LuongAttention(DecoderAttention):
                 f"query size {query_dim}, key size {key_dim}. "
                 'Use score="general", which learns a matrix between the two.'
             )
-        self.scale = key_dim**-0.5 if self.scaled else 1.0
+        self.scale = 1.0
+        if self.scaled:
+            self.scale = key_dim**-0.5  # type: ignore[operator]
         if self.score == "general":
             self.key_kernel = add_kernel(self, "key", key_dim, query_dim)
         if self.score == "concat":
@@ -218,13 +242,19 @@ class LuongAttention(DecoderAttention):
             self.query_kernel = add_kernel(self, "query", query_dim, self.units)
             self.score_kernel = add_kernel(self, "score", self.units, 1)
 
-    def project_keys(self, key):
+    def project_keys(self, key: Tensor) -> Tensor:
         if self.score == "dot":
             return key
         [key_kernel] = cast_like(key, self.key_kernel)
         return matmul(key, key_kernel)  # B S U
 
-    def attend(self, query, keys, value, value_mask=None):
+    def attend(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        value: Tensor,
+        value_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         if self.score == "concat":
             kernels = self.query_kernel, self.score_kernel
             query_kernel, score_kernel = cast_like(keys, *kernels)
@@ -232,11 +262,11 @@ class LuongAttention(DecoderAttention):
             queries, keys = ops.expand_dims(queries, 2), ops.expand_dims(keys, 1)
             hidden = ops.tanh(queries + keys)  # B T S U
             scores = times_column(hidden, score_kernel) * self.scale  # B T S
-        else:  # first the scale, since in half precision a product may not fit
+        else:  # scale before the product, which may overflow in half precision
             scores = matmul(query * self.scale, ops.swapaxes(keys, 1, 2))  # B T S
         return weighted_sum(scores, value, value_mask)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "score": self.score,
@@ -246,8 +276,12 @@ class LuongAttention(DecoderAttention):
         }
 
 
-def resolve_attention(attention, units, dtype):
-    """Makes an attention layer from its name; layers and None stay as they are."""
+def resolve_attention(
+    attention: str | keras.layers.Layer | None,
+    units: int,
+    dtype: str | keras.DTypePolicy,
+) -> keras.layers.Layer | None:
+    """Make an attention layer from its name; return layers and None unchanged."""
     if isinstance(attention, str):
         one_of("attention", attention, ("bahdanau", "luong"))
         if attention == "bahdanau":
@@ -256,22 +290,24 @@ def resolve_attention(attention, units, dtype):
     if attention is not None and not hasattr(attention, "project_keys"):
         raise ValueError(
             '`attention` must be "bahdanau", "luong", None or an attention layer of '
-            f"kseq. Received: attention={attention}. A layer of one's own needs the "
-            "methods `build(query_shape, value_shape)`, `project_keys` and `attend`, "
-            "see `kseq.layers.BahdanauAttention`."
+            f"kseq. Received: attention={attention}. A custom layer needs the methods "
+            "`build(query_shape, value_shape)`, `project_keys` and `attend`, see "
+            "`kseq.layers.BahdanauAttention`."
         )
     return attention
 
 
-def nameless_config(layer):
-    """A layer's config without its name."""
+def nameless_config(layer: keras.layers.Layer) -> Config:
+    """Return a layer's config without its name."""
     config = layer.get_config()
     del config["name"]
     return config
 
 
-def add_kernel(layer, name, inputs, outputs):
-    """Add a kernel `(inputs, outputs)` by the layer's `kernel_initializer`."""
+def add_kernel(
+    layer: keras.layers.Layer, name: str, inputs: int | None, outputs: int | None
+) -> keras.Variable:
+    """Add a kernel `(inputs, outputs)` with the layer's `kernel_initializer`."""
     return layer.add_weight(
         shape=(inputs, outputs),
         initializer=initializer_of(name, layer.kernel_initializer),
@@ -279,34 +315,37 @@ def add_kernel(layer, name, inputs, outputs):
     )
 
 
-def cast_like(tensor, *weights):
-    """Return weights in the dtype of a tensor.
+def cast_like(tensor: Tensor, *weights: keras.Variable) -> list[Tensor]:
+    """Cast weights to the dtype of a tensor.
 
-    No scope casts them in a loop's gradient, nor where only shapes are computed.
+    Keras' autocast does not reach the gradient of a loop, nor a call that only infers
+    shapes.
     """
     return [ops.cast(weight, tensor.dtype) for weight in weights]
 
 
-def weighted_sum(scores, value, value_mask=None):
-    """Turns scores `(B, T, S)` into `(context (B, T, D), weights (B, T, S))`."""
+def weighted_sum(
+    scores: Tensor, value: Tensor, value_mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Turn scores `(B, T, S)` into `(context (B, T, D), weights (B, T, S))`."""
     mask = None if value_mask is None else ops.expand_dims(value_mask, 1)  # B 1 S
     weights = masked_softmax(scores, mask)
-    # In a search no scope casts the kernels, so half precision meets float32 scores.
+    # In a search Keras does not autocast kernels: scores may be float32, values half.
     return matmul(ops.cast(weights, value.dtype), value), weights
 
 
-def times_column(hidden, column):
-    """`(B, T, S, U)` times `(U, 1)`: `(B, T, S)`.
+def times_column(hidden: Tensor, column: Tensor) -> Tensor:
+    """Multiply `(B, T, S, U)` by a column `(U, 1)`: `(B, T, S)`.
 
-    The gradient of the column is a sum for each row and then one of these: of the one
-    product that it is, XLA makes the slowest part of a decoder's training.
+    The gradient of the column is first summed over S for each query step, then over B
+    and T. As a single product, XLA makes it the slowest part of a decoder's training.
     """
-    column = ops.reshape(column, column.shape)  # on TensorFlow no longer a variable
+    column = ops.reshape(column, column.shape)  # not a variable any more on TensorFlow
 
     @ops.custom_gradient
     def product(hidden, column):
         def gradient(*args, upstream=None):
-            [slope] = args if upstream is None else [upstream]  # as torch hands it over
+            [slope] = args if upstream is None else [upstream]  # torch passes a keyword
             read = matmul(ops.expand_dims(slope, 2), hidden)  # B T 1 U
             d_hidden = ops.expand_dims(slope, -1) * ops.squeeze(column, -1)  # B T S U
             return d_hidden, ops.expand_dims(total(read, axis=(0, 1, 2)), -1)

@@ -1,31 +1,37 @@
-"""Differences between TensorFlow, JAX and PyTorch, and functions that XLA compiles.
+"""Differences between TensorFlow, JAX and PyTorch, and compilation with XLA.
 
-No other file of the layers names a backend, but `torch_kernels.py` and
-`torch_replay.py`, which are PyTorch's. On JAX alone runs what asks for "jax" here.
+No other file in `kseq/layers` names a backend, except `torch_kernels.py` and
+`torch_replay.py`, which are for PyTorch only.
 """
 
 import contextlib
 import contextvars
 import functools
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import keras
 from keras import ops
 
 from kseq.layers import torch_replay
+from kseq.typing import Tensor, TensorLike, Tree
 
-# On TensorFlow, smaller layers are not worth the second that XLA compiles for.
+# On TensorFlow, smaller layers are not worth the second that XLA takes to compile.
 SMALLEST_UNITS = 32
+
+Made = TypeVar("Made")
+Shared: TypeAlias = dict[Hashable, Any]
 
 _IS_PORTABLE = contextvars.ContextVar("is_portable", default=False)
 _OVERWRITES = contextvars.ContextVar("overwrites", default=False)
-_SHARED = contextvars.ContextVar("shared", default=None)
+_SHARED = contextvars.ContextVar[Shared | None]("shared", default=None)
 
 
-def compiled(function):
-    """Lets XLA compile a function of tensors, anew for every shape; not on torch.
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function of tensors with XLA, anew for every shape; not on PyTorch.
 
-    On TensorFlow a model on a CPU is not compiled by XLA unless the user says so, and a
-    loop of small products takes twice as long without it.
+    TensorFlow compiles a model on a CPU only if the user asks for it, and a loop of
+    small products takes twice as long without XLA.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -39,8 +45,8 @@ def compiled(function):
 
 
 @contextlib.contextmanager
-def sharing():
-    """Make what does the same inside, and so compile it, once; see `once`."""
+def sharing() -> Iterator[None]:
+    """Within this context, make and compile equal functions only once; see `once`."""
     token = _SHARED.set({})
     try:
         yield
@@ -48,8 +54,8 @@ def sharing():
         _SHARED.reset(token)
 
 
-def once(key, make):
-    """Return what `make` gives: inside `sharing` once for each key that is not None."""
+def once(key: Hashable, make: Callable[[], Made]) -> Made:
+    """Return `make()`; within `sharing`, call it once for each key but None."""
     shared = _SHARED.get()
     if shared is None or key is None:
         return make()
@@ -58,30 +64,39 @@ def once(key, make):
     return shared[key]
 
 
-def available():
-    """Tell whether `compiled` compiles, for a CPU, which is where it was measured."""
+def available() -> bool:
+    """Return whether `compiled` compiles: on CPUs only, where it was measured."""
     if keras.backend.backend() not in ("tensorflow", "jax") or _IS_PORTABLE.get():
         return False
     return _on_cpu()
 
 
-def is_worth_compiling(units):
-    """Tell whether a loop is compiled: on a CPU, and where it is not over before."""
+def is_worth_compiling(units: int) -> bool:
+    """Return whether compiling a loop of layers this wide pays; on CPUs only."""
     is_small = keras.backend.backend() == "tensorflow" and units < SMALLEST_UNITS
     return available() and not is_small
 
 
 @functools.cache
-def _on_cpu():
+def _on_cpu() -> bool:
     kinds = [device.split(":")[0] for device in keras.distribution.list_devices()]
     return set(kinds) == {"cpu"}
 
 
-def pull_back(function, arguments, gradients):
-    """The gradients of all arguments, from those of what a function returns first.
+def pull_back(
+    function: Callable[..., tuple[Tree, Tree]],
+    arguments: Sequence[Tree],
+    gradients: Tree,
+) -> tuple[Sequence[Tree], Tree]:
+    """Return the gradients of all arguments, given those of a function's results.
+
+    Args:
+        function: Returns `(results, rest)`.
+        arguments: The tensors that it is called with.
+        gradients: The gradients of `results`.
 
     Returns:
-        `(gradients, rest)`, of which the rest is what the function returns second.
+        `(gradients, rest)`: the gradients of the arguments, and the function's `rest`.
     """
     if keras.backend.backend() == "jax":
         import jax
@@ -102,21 +117,21 @@ def pull_back(function, arguments, gradients):
     return slopes, rest
 
 
-def multiplies_as_fast_in_loops():
-    """Tell whether products are as fast inside of `compiled` as outside: on JAX.
+def multiplies_as_fast_in_loops() -> bool:
+    """Return whether products are as fast inside `compiled` as outside: on JAX.
 
-    There what is outside is compiled too, while TensorFlow has the library oneDNN.
+    JAX compiles the code outside too; TensorFlow uses the oneDNN library there.
     """
     return keras.backend.backend() == "jax"
 
 
-def has_loops():
-    """Tell whether a `while_loop` is one of a graph; PyTorch takes step after step."""
+def has_loops() -> bool:
+    """Return whether a `while_loop` runs in the graph; PyTorch runs it in Python."""
     return keras.backend.backend() != "torch"
 
 
-def is_traced(tensor):
-    """Tell whether a tensor stands for those of many calls, of a graph or of `jit`."""
+def is_traced(tensor: Tensor) -> bool:
+    """Return whether a tensor is symbolic: an argument of a graph or of `jit`."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -128,20 +143,20 @@ def is_traced(tensor):
     return not tf.executing_eagerly()
 
 
-def has_cudnn(dtype):
-    """Tell whether cuDNN's recurrent layers take a dtype; JAX's are float32 alone."""
+def has_cudnn(dtype: str) -> bool:
+    """Return whether cuDNN's recurrent layers take a dtype; on JAX only float32."""
     return keras.backend.backend() != "jax" or dtype == "float32"
 
 
-def has_unsigned_integers():
-    """Tell whether there is arithmetic of uint32, which PyTorch lacks."""
+def has_unsigned_integers() -> bool:
+    """Return whether the backend computes with uint32; PyTorch does not."""
     return keras.backend.backend() != "torch"
 
 
-def matmul(x, y):
-    """The matrix product, in the precision of its factors.
+def matmul(x: Tensor, y: Tensor) -> Tensor:
+    """Return the matrix product, in the precision of its factors.
 
-    That of Keras on PyTorch makes float32 of float64.
+    `keras.ops.matmul` turns float64 into float32 on PyTorch.
     """
     if keras.backend.backend() != "torch":
         return ops.matmul(x, y)
@@ -150,11 +165,12 @@ def matmul(x, y):
     return torch.matmul(x, y)
 
 
-def num_replicas(model=None):
-    """Return among how many replicas of a model a batch is divided.
+def num_replicas(model: keras.Model | None = None) -> int:
+    """Return the number of replicas that a batch is divided among.
 
-    Those of a `tf.distribute` strategy, of the model's own if it has one, or the
-    devices along the batch axis of a distribution of Keras, which is JAX's.
+    On TensorFlow these are the replicas of a `tf.distribute` strategy, which is the
+    model's own if it has one. On JAX they are the devices along the batch axis of a
+    Keras distribution.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -168,29 +184,29 @@ def num_replicas(model=None):
     return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
 
 
-def array_of(variable):
-    """Return the value of a variable as an array; of a metric the sum over replicas."""
+def array_of(variable: keras.Variable) -> Any:
+    """Return a variable as a NumPy array; for a metric, the sum over replicas."""
     if keras.backend.backend() == "tensorflow":
         return variable.numpy()
     return ops.convert_to_numpy(variable.value)
 
 
-def predict_on_batch(model, inputs):
-    """Predict one batch, with one row of outputs for each row of inputs.
+def predict_on_batch(model: keras.Model, inputs: Tree) -> Tree:
+    """Predict one batch, with one output for each example.
 
-    A strategy of TensorFlow runs the whole batch on every replica, and Keras joins what
-    they return.
+    A TensorFlow strategy runs the whole batch on every replica, and Keras concatenates
+    their outputs.
     """
     outputs = model.predict_on_batch(inputs)
     count = num_replicas(model) if keras.backend.backend() == "tensorflow" else 1
     return keras.tree.map_structure(lambda x: x[: len(x) // count], outputs)
 
 
-def predict(model, rows, batch_size):
-    """Predict an array of one or more rows, a batch at a time.
+def predict(model: keras.Model, rows: Any, batch_size: int) -> Any:
+    """Predict an array of one or more examples, batch by batch.
 
-    The last batch is filled up so that every replica has as many rows: JAX divides no
-    other, and convolutions of TensorFlow fail without a row.
+    The last batch is padded so that all replicas get the same number of examples. JAX
+    cannot divide a batch otherwise, and TensorFlow's convolutions fail on empty ones.
     """
     count, replicas = len(rows), num_replicas(model)
     batch_size = -(-batch_size // replicas) * replicas
@@ -200,8 +216,8 @@ def predict(model, rows, batch_size):
     return model.predict(rows, batch_size=batch_size, verbose=0)[:count]
 
 
-def is_building_replicas():
-    """Tell whether Keras is building a model under a strategy, outside its replicas."""
+def is_building_replicas() -> bool:
+    """Return whether Keras builds a model under a strategy, outside its replicas."""
     if keras.backend.backend() != "tensorflow" or num_replicas() == 1:
         return False
     import tensorflow as tf
@@ -209,11 +225,11 @@ def is_building_replicas():
     return not tf.executing_eagerly() and tf.distribute.in_cross_replica_context()
 
 
-def share_of_replica(weight):
-    """Return `n w / (w_1 + ... + w_n)` in a replica that has the weight `w`; else 1.
+def share_of_replica(weight: Tensor) -> Tensor | float:
+    """Return `n w / (w_1 + ... + w_n)` in a replica with the weight `w`; otherwise 1.
 
-    Keras takes the mean of what n replicas of `tf.distribute` compute, each on its part
-    of a batch, as if each part weighed the same. On JAX all arrays are whole.
+    Each of the n replicas of `tf.distribute` computes on a part of the batch, and Keras
+    averages the results as if all parts had the same weight. On JAX arrays are whole.
     """
     if keras.backend.backend() != "tensorflow":
         return 1.0
@@ -226,22 +242,25 @@ def share_of_replica(weight):
     return tf.math.divide_no_nan(context.num_replicas_in_sync * weight, total)
 
 
-def require(condition, message):
-    """Stops a compiled function of TensorFlow, unless by XLA, with a message."""
+def require(condition: Tensor, message: str) -> None:
+    """Raise inside a compiled TensorFlow function unless a condition holds.
+
+    XLA ignores the check, and so does a graph that `portable` traces.
+    """
     if keras.backend.backend() == "tensorflow" and not _IS_PORTABLE.get():
         import tensorflow as tf
 
         tf.debugging.Assert(condition, [message])
 
 
-def is_portable():
-    """Tell whether what is traced shall run on other engines too: see `portable`."""
+def is_portable() -> bool:
+    """Return whether to trace for other engines too: see `portable`."""
     return _IS_PORTABLE.get()
 
 
 @contextlib.contextmanager
-def portable():
-    """Trace inside without operations that only XLA and TensorFlow know."""
+def portable() -> Iterator[None]:
+    """Within this context, trace only operations that other engines support too."""
     token = _IS_PORTABLE.set(True)
     try:
         yield
@@ -250,10 +269,11 @@ def portable():
 
 
 @contextlib.contextmanager
-def choices_as_choices():
-    """Makes tf2onnx write `where` as ONNX's Where.
+def choices_as_choices() -> Iterator[None]:
+    """Within this context, let tf2onnx export `where` as the ONNX operator Where.
 
-    It would else multiply what is not chosen by 0, which makes minus infinity NaN.
+    Otherwise it multiplies the values not chosen by 0, which turns minus infinity into
+    NaN.
     """
     from tf2onnx.onnx_opset.controlflow import Select
 
@@ -272,14 +292,17 @@ def choices_as_choices():
         Select.version_7 = by_product
 
 
-def recorder():
-    """Return what replays steps on PyTorch, or None where loops are compiled."""
+def recorder() -> torch_replay.Recorder | None:
+    """Return a recorder that replays steps on PyTorch; None on other backends."""
     return torch_replay.Recorder() if keras.backend.backend() == "torch" else None
 
 
 @contextlib.contextmanager
-def overwriting():
-    """Let `put` write into its buffer on PyTorch: inside, nobody reads the old one."""
+def overwriting() -> Iterator[None]:
+    """Within this context, let `put` change its buffer in place on PyTorch.
+
+    The caller must not need the old buffer.
+    """
     token = _OVERWRITES.set(True)
     try:
         yield
@@ -287,15 +310,18 @@ def overwriting():
         _OVERWRITES.reset(token)
 
 
-def beginning(num_axes, axis, place):
-    """Return the begin of a slice that is whole but for one axis, of one dtype."""
+def beginning(num_axes: int, axis: int, place: Tensor) -> list[Tensor]:
+    """Return the start indices of a slice at `place` of an axis, 0 of the others."""
     start = [ops.zeros_like(place)] * num_axes
     start[axis] = place
     return start
 
 
-def put(buffer, values, first, axis):
-    """The buffer with these values from `first` on, a multiple of their number."""
+def put(buffer: Tensor, values: Tensor, first: Tensor, axis: int) -> Tensor:
+    """Return the buffer with values written from index `first` on along an axis.
+
+    `first` must be a multiple of the number of values.
+    """
     if _OVERWRITES.get() and keras.backend.backend() == "torch":
         places = ops.arange(values.shape[axis], dtype="int64") + first
         return buffer.index_copy_(axis, places, values)
@@ -312,13 +338,15 @@ def put(buffer, values, first, axis):
     return ops.where(is_there, ops.tile(values, repeats), buffer)
 
 
-def sum_by_id(weights, token_ids, size):
-    """The sum of the weights of each id, `(B, T, size)`, where few of many ids occur.
+def sum_by_id(weights: Tensor, token_ids: Tensor, size: int) -> Tensor:
+    """Return the sum of the weights of each id, `(B, T, size)`.
+
+    It is meant for many possible ids of which few occur.
 
     Args:
         weights: `(B, T, S)`.
-        token_ids: Integers `(B, S)`, below 0 where a weight counts for nothing.
-        size: How many ids there are.
+        token_ids: Integers `(B, S)`, below 0 where a weight is ignored.
+        size: Number of ids.
     """
     is_id = ops.expand_dims(token_ids >= 0, 1)  # B 1 S
     weights = ops.where(is_id, weights, 0.0)
@@ -337,10 +365,11 @@ def sum_by_id(weights, token_ids, size):
     return ops.swapaxes(ops.reshape(sums, (rows, size, steps)), 1, 2)
 
 
-def random_states():
-    """The states of generators that Keras does not keep, byte tensors by device.
+def random_states() -> dict[str, Tensor]:
+    """Return the states of generators that Keras does not save: bytes by device.
 
-    PyTorch draws what has no seed from its own generators, as `Dropout` of Keras does.
+    On PyTorch, sampling without a seed uses the generators of PyTorch, in
+    `keras.layers.Dropout` too. Other backends have none.
     """
     if keras.backend.backend() != "torch":
         return {}
@@ -352,8 +381,11 @@ def random_states():
     return states
 
 
-def set_random_states(states):
-    """Sets what `random_states` gave, also as arrays; of devices that are there."""
+def set_random_states(states: Mapping[str, TensorLike]) -> None:
+    """Restore the states from `random_states`, tensors or arrays.
+
+    States of devices that do not exist are skipped.
+    """
     if keras.backend.backend() != "torch":
         return
     import torch

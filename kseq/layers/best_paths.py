@@ -1,12 +1,13 @@
 """The best paths through a linear chain of labels.
 
-What a path and its score are is said in `linear_chain.py`.
+`linear_chain.py` defines a path and its score.
 
-Axes in shape comments: B batch, S steps, K labels of the step before, L labels,
+Axes in shape comments: B batch, S steps, K labels of the previous step, L labels,
 N paths.
 """
 
 import functools
+from collections.abc import Callable, Sequence
 
 from keras import ops
 
@@ -21,21 +22,24 @@ from kseq.layers.linear_chain import (
     run,
     without_gradient,
 )
+from kseq.typing import Tensor
 
 
-def best_scores(potentials, weights, mask):
-    """The best score of a path through each label of each step, `(B, S, L)`.
+def best_scores(potentials: Tensor, weights: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """Return the best score of a path through each label of each step, `(B, S, L)`.
 
-    The highest of a step is that of the best path. Of paths that are equally good one
-    is chosen, and the labels of the others have a little less; 0 where it is masked.
+    The highest score of a step is that of the best path. Among equally good paths one
+    is chosen, and the labels of the others score slightly less. Masked steps have 0.
     """
     return without_gradient(_best_scores, potentials, weights, mask)
 
 
-def best_paths(potentials, weights, mask, num_paths):
-    """The best paths, `(B, N, S)`, and the logarithms of their probabilities, `(B, N)`.
+def best_paths(
+    potentials: Tensor, weights: Sequence[Tensor], mask: Tensor, num_paths: int
+) -> tuple[Tensor, Tensor]:
+    """Return the best paths, `(B, N, S)`, and their log-probabilities, `(B, N)`.
 
-    They are minus infinity where there is no further path.
+    The log-probability is minus infinity where there are fewer than N paths.
     """
     steps = ops.shape(potentials)[1]
     potentials, mask = prepared(potentials, mask)
@@ -45,7 +49,9 @@ def best_paths(potentials, weights, mask, num_paths):
     return labels[:, :, :steps], log_probs
 
 
-def _best_scores(mask, potentials, transitions, starts, ends):
+def _best_scores(
+    mask: Tensor, potentials: Tensor, transitions: Tensor, starts: Tensor, ends: Tensor
+) -> Tensor:
     weights = transitions, starts, ends
     last, (_, arrived, shift) = forward(highest, potentials, weights, mask)
     best = ops.sum(shift, axis=1) + ops.max(last + ends, axis=1)  # B
@@ -53,7 +59,7 @@ def _best_scores(mask, potentials, transitions, starts, ends):
     to_label = ops.transpose(transitions)  # L K
 
     def step(carried, at_step):
-        behind, onward = carried  # what is best from here on; along the best path
+        behind, onward = carried  # best scores of the rest; and after the best path
         potential, arrived, is_real = at_step
         here = arrived + potential  # B L
         scores = here + behind
@@ -73,20 +79,20 @@ def _best_scores(mask, potentials, transitions, starts, ends):
     _, (scores, path) = run(step, carried, sequences, outputs, mask, reverse=True)
     best = ops.reshape(best, (-1, 1, 1))
     is_path = ops.expand_dims(path, -1) == all_labels(potentials)  # B S L
-    less = 1e-6 * (1.0 + ops.abs(best))  # which float32 tells apart
+    less = 1e-6 * (1.0 + ops.abs(best))  # a difference that float32 can represent
     scores = best + ops.where(is_path, 0.0, ops.minimum(scores, -less))
     return ops.where(ops.expand_dims(mask, -1), scores, 0.0)
 
 
-def highest(scores):
-    """The highest over K of scores `(B, K, L)`."""
+def highest(scores: Tensor) -> Tensor:
+    """Return the highest over K of scores `(B, K, L)`."""
     return ops.max(scores, axis=1)
 
 
-def first_highest(scores):
-    """The first place of the highest of `(B, L)`.
+def first_highest(scores: Tensor) -> Tensor:
+    """Return the first index of the highest of `(B, L)`.
 
-    `argmax` on TensorFlow cannot be exported to other engines.
+    TensorFlow's `argmax` cannot be exported to other engines.
     """
     is_highest = scores == ops.max(scores, axis=1, keepdims=True)
     places = ops.where(is_highest, all_labels(scores), scores.shape[-1] - 1)
@@ -94,8 +100,12 @@ def first_highest(scores):
 
 
 @functools.cache
-def _best_paths(num_paths):
-    """A function that keeps the N best paths to each label, and of these the N best."""
+def _best_paths(num_paths: int) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return a function that finds the N best paths.
+
+    It keeps the N best paths to each label of a step. At the end it takes the N best of
+    them all.
+    """
 
     def find(mask, potentials, transitions, starts, ends):
         size, is_first = potentials.shape[-1], first_steps(mask)
@@ -132,7 +142,7 @@ def _best_paths(num_paths):
             places = ops.reshape(places, (-1, size * num_paths))
             moves = ops.logical_and(is_real, ops.logical_not(is_first))
             before = ops.take_along_axis(places, place, axis=1)
-            before = ops.reshape(before, ops.shape(place))  # TensorFlow may forget it
+            before = ops.reshape(before, ops.shape(place))  # TensorFlow may lose it
             label = ops.where(ops.expand_dims(is_real, 1), place // num_paths, 0)
             return [ops.where(ops.expand_dims(moves, 1), before, place)], [label]
 
@@ -141,7 +151,7 @@ def _best_paths(num_paths):
         total = _log_sums(mask, potentials, transitions, starts, ends)  # B
         log_probs = scores + ops.expand_dims(ops.sum(shift, axis=1) - total, 1)
         log_probs = ops.where(scores > FORBIDDEN / 2, log_probs, -float("inf"))
-        # A row without a real step has one path, which is empty.
+        # An example without a real step has one path, the empty one.
         is_only = ops.arange(num_paths, dtype="int32") == 0
         empty = ops.where(is_only, ops.zeros_like(log_probs), -float("inf"))
         has_steps = ops.any(mask, axis=1, keepdims=True)
@@ -151,14 +161,16 @@ def _best_paths(num_paths):
     return find
 
 
-def first_of_each(scores, num_paths):
-    """Scores `(L,)` as those of the first of N paths, of which the others are none."""
+def first_of_each(scores: Tensor, num_paths: int) -> Tensor:
+    """Give scores `(L,)` to the first of N paths; the others are forbidden."""
     first = ops.reshape(scores, (1, -1, 1))
     is_first = ops.arange(num_paths, dtype="int32") == 0
     return ops.where(is_first, first, FORBIDDEN)  # 1 L N
 
 
-def _log_sums(mask, potentials, transitions, starts, ends):
+def _log_sums(
+    mask: Tensor, potentials: Tensor, transitions: Tensor, starts: Tensor, ends: Tensor
+) -> Tensor:
     weights = transitions, starts, ends
     last, (*_, shift) = forward(log_sum, potentials, weights, mask)
     return ops.sum(shift, axis=1) + ops.logsumexp(last + ends, axis=1)  # B

@@ -1,7 +1,9 @@
-"""Conditions: what a sequence is written from when it is no sequence itself.
+"""Embeddings of conditions that are not sequences: a class or a feature vector.
 
 Axes in shape comments: B batch, F features, D width.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
@@ -10,6 +12,7 @@ from kseq.layers.composition import freeze_parts
 from kseq.layers.initializers import initializer_of
 from kseq.layers.sequence_embedding import SequenceEmbedding
 from kseq.layers.validation import known_ids, positive_integer
+from kseq.typing import Config, Initializer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -17,7 +20,7 @@ class ClassEmbedding(SequenceEmbedding):
     """A learned vector for each class, as a memory of one step.
 
     Args:
-        num_classes: Number of classes, which are 0 and up.
+        num_classes: Number of classes, numbered from 0.
         width: Size D of the vectors.
         embeddings_initializer: Initializer of the table.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
@@ -43,7 +46,13 @@ class ClassEmbedding(SequenceEmbedding):
         - [Mirza and Osindero, 2014](https://arxiv.org/abs/1411.1784), 3.2
     """
 
-    def __init__(self, num_classes, width, embeddings_initializer="uniform", **kwargs):
+    def __init__(
+        self,
+        num_classes: int,
+        width: int,
+        embeddings_initializer: Initializer = "uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_classes = positive_integer("num_classes", num_classes)
         self.width = positive_integer("width", width)
@@ -59,29 +68,30 @@ class ClassEmbedding(SequenceEmbedding):
         )
 
     @property
-    def vocabulary_size(self):
+    def vocabulary_size(self) -> int:  # type: ignore[override]
         return self.num_classes
 
-    def symbolic_input(self, name):
+    def symbolic_input(self, name: str) -> Tensor:
         return keras.Input((), dtype="int32", name=name)
 
-    def build(self, labels_shape):
+    def build(self, labels_shape: Shape) -> None:
         self.embedding.build(labels_shape)
         freeze_parts(self)
 
-    def compute_output_shape(self, labels_shape):
+    def compute_output_shape(self, labels_shape: Shape) -> Shape:
         return (*labels_shape, 1, self.width)
 
-    def call(self, labels):
+    def call(self, labels: Tensor) -> Tensor:
         if len(labels.shape) != 1:
             raise ValueError(
-                "`labels` must be one class for each row, shape (B,). Received: labels "
-                f"of shape {tuple(labels.shape)}. A `TokenEmbedding` takes sequences."
+                "`labels` must be one class for each example, shape (B,). Received: "
+                f"labels of shape {tuple(labels.shape)}. Use a `TokenEmbedding` for "
+                "sequences."
             )
         vectors = self.embedding(known_ids("labels", labels, self.num_classes))  # B D
         return ops.expand_dims(vectors, 1)  # B 1 D
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "num_classes": self.num_classes,
@@ -94,7 +104,7 @@ class ClassEmbedding(SequenceEmbedding):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class VectorEmbedding(SequenceEmbedding):
-    """A vector `W x + b`, as a memory of one step: of the features of a picture, say.
+    """A vector `W x + b`, as a memory of one step, for example of image features.
 
     Args:
         num_features: Number of features F.
@@ -123,8 +133,12 @@ class VectorEmbedding(SequenceEmbedding):
     """
 
     def __init__(
-        self, num_features, width, kernel_initializer="glorot_uniform", **kwargs
-    ):
+        self,
+        num_features: int,
+        width: int,
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_features = positive_integer("num_features", num_features)
         self.width = positive_integer("width", width)
@@ -136,26 +150,27 @@ class VectorEmbedding(SequenceEmbedding):
             name="projection",
         )
 
-    def symbolic_input(self, name):
+    def symbolic_input(self, name: str) -> Tensor:
         return keras.Input((self.num_features,), name=name)
 
-    def build(self, features_shape):
+    def build(self, features_shape: Shape) -> None:
         self.projection.build((None, self.num_features))
         freeze_parts(self)
 
-    def compute_output_shape(self, features_shape):
+    def compute_output_shape(self, features_shape: Shape) -> Shape:
         return (features_shape[0], 1, self.width)
 
-    def call(self, features):
+    def call(self, features: Tensor) -> Tensor:
         if len(features.shape) != 2 or features.shape[-1] != self.num_features:
             raise ValueError(
-                "`features` must be one vector for each row, shape (B, num_features). "
-                f"Received: features of shape {tuple(features.shape)} with "
-                f"num_features={self.num_features}. A `FeatureEmbedding` takes series."
+                "`features` must be one vector for each example, shape (B, "
+                "num_features). Received: features of shape "
+                f"{tuple(features.shape)} with num_features={self.num_features}. Use a "
+                "`FeatureEmbedding` for series."
             )
         return ops.expand_dims(self.projection(features), 1)  # B 1 D
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "num_features": self.num_features,

@@ -1,7 +1,9 @@
-"""Convolutional encoders: stacks of dilated convolutions that read a sequence.
+"""Convolutional encoders: stacks of dilated convolutions over a sequence.
 
 Axes in shape comments: B batch, S steps, D features, U units, P steps before the first.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
@@ -17,39 +19,41 @@ from kseq.layers.validation import (
     sequence_shape,
     shapes_compatible,
 )
+from kseq.typing import Activation, Config, Shape, Tensor, Tree
 
-CONVOLUTIONS = 2  # of a layer, as in the paper
+CONVOLUTIONS = 2  # per layer, as in the paper
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ConvEncoder(Composite):
-    """A stack of dilated convolutions with ways past them: a TCN, causal or centred.
+    """A stack of dilated convolutions with residual connections (TCN).
 
-    Each layer gives `x + f(f(x))` with `f(x) = dropout(activation(conv(x)))`, where
-    layer `i` convolves steps that lie `dilation_base ** i` apart. Unlike in the paper
-    there is no activation after the sum. With `gated`, a convolution gives `a` and `b`,
-    and `activation(a) sigmoid(b)` goes on: gated linear units for
-    `activation="linear"`, WaveNet's for `"tanh"`.
+    Each layer computes `x + f(f(x))` with `f(x) = dropout(activation(conv(x)))`, where
+    layer `i` convolves steps that are `dilation_base ** i` apart. Unlike in the paper,
+    there is no activation after the sum. With `gated`, a convolution returns `a` and
+    `b`, and its output is `activation(a) sigmoid(b)`: a gated linear unit for
+    `activation="linear"`, the unit of WaveNet for `"tanh"`.
 
     Kernels are normalized, `W = g v / |v|`, with a length `g` for each output. Layer
-    normalization would forget how large a step is, and so the shape of a series.
+    normalization is not used: it would remove the scale of each step, and so the shape
+    of a series.
 
-    An output reads `receptive_field` steps. Beyond the ends of a sequence, and behind
-    the mask, there are zeros, so a masked step between real ones keeps its place, where
-    a recurrent layer would skip it.
+    An output depends on `receptive_field` steps. Steps beyond the ends of a sequence
+    and masked steps are zeros. So a masked step between real ones keeps its position; a
+    recurrent layer would skip it.
 
     Args:
         units: Size U of the outputs.
         num_layers: Number of layers, of two convolutions each.
         kernel_size: Number of steps that a convolution reads.
         dilation_base: Base of the dilations, 1 for none.
-        causal: Whether an output reads its own step and those before it alone. If not,
-            it stands in the middle of what it reads.
-        gated: Whether a gate is put on what each convolution gives.
-        residual: Whether to add each layer's input to its output, projected where it
-            has another width.
+        causal: Whether an output depends only on its own step and those before it. If
+            False, its step is in the middle of those that it depends on.
+        gated: Whether to gate the output of each convolution.
+        residual: Whether to add each layer's input to its output. If their widths
+            differ, the input is projected.
         activation: Activation of the convolutions.
-        weight_normalization: Whether the kernels are normalized.
+        weight_normalization: Whether to normalize the kernels.
         dropout: Share of the features of each convolution's output to drop in training,
             the same ones at every step.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
@@ -58,20 +62,22 @@ class ConvEncoder(Composite):
         sequences: `(B, S, D)`.
         mask: Boolean `(B, S)`, True where a step may be read. Defaults to the Keras
             mask of `sequences`, which the outputs keep.
-        initial_state: What a call of a causal encoder on the steps before returned as
-            states. None where these are the first steps.
-        return_state: Whether to return the states as well, if it is causal.
+        initial_state: The states that a causal encoder returned for the previous steps.
+            None if these are the first steps.
+        return_state: Whether to return the states as well; for a causal encoder only.
 
     Returns:
-        Outputs `(B, S, U)`, zeros behind the mask, or `(outputs, states)`: for each
-        layer, the first at the bottom, a list of the last inputs of its convolutions,
-        `(B, (kernel_size - 1) * dilation, D)`, the next of them `(..., U)`. Outputs of
-        chunks that hand on their states are those of the whole.
+        Outputs `(B, S, U)`, zeros at masked steps, or `(outputs, states)`. The states
+        are a list for each layer, from the first to the last, of the last inputs of its
+        convolutions: `(B, (kernel_size - 1) * dilation, D)` for the very first
+        convolution, `(..., U)` for the others. If a sequence is encoded in chunks, each
+        with the states of the chunk before, the outputs are those of the whole.
 
     Raises:
-        ValueError: A size is not a positive integer, the dropout is not in [0, 1), a
-            mask is neither boolean nor of 0 and 1, `initial_state` has other shapes, or
-            states are given to or asked of an encoder that is not causal.
+        ValueError: A size is not a positive integer, `dropout` is not in [0, 1), a mask
+            is neither boolean nor made of 0 and 1, `initial_state` has the wrong
+            shapes, or states are passed to or requested from an encoder that is not
+            causal.
 
     Example:
 
@@ -96,18 +102,18 @@ class ConvEncoder(Composite):
 
     def __init__(
         self,
-        units,
-        num_layers=4,
-        kernel_size=3,
-        dilation_base=2,
-        causal=False,
-        gated=False,
-        residual=True,
-        activation="relu",
-        weight_normalization=True,
-        dropout=0.0,
-        **kwargs,
-    ):
+        units: int,
+        num_layers: int = 4,
+        kernel_size: int = 3,
+        dilation_base: int = 2,
+        causal: bool = False,
+        gated: bool = False,
+        residual: bool = True,
+        activation: Activation = "relu",
+        weight_normalization: bool = True,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.units = positive_integer("units", units)
         self.num_layers = positive_integer("num_layers", num_layers)
@@ -136,15 +142,15 @@ class ConvEncoder(Composite):
         self.supports_masking = True
 
     @property
-    def receptive_field(self):
-        """The number of steps that an output reads."""
+    def receptive_field(self) -> int:
+        """The number of steps that an output depends on."""
         return 1 + sum(part.num_before for part in self.convolutions)
 
-    def build(self, sequences_shape):
+    def build(self, sequences_shape: Shape) -> None:
         shape = sequence_shape("sequences", sequences_shape)
-        self.projection = None
+        self.projection: Any = None
         if self.residual and shape[-1] != self.units:
-            # Without a bias, so that what is behind the mask stays zero.
+            # Without a bias, so that masked steps stay zero.
             self.projection = keras.layers.Dense(
                 self.units, use_bias=False, dtype=self.dtype_policy, name="projection"
             )
@@ -154,22 +160,22 @@ class ConvEncoder(Composite):
             shape = (*shape[:2], self.units)
         freeze_parts(self)
 
-    def compute_output_shape(self, sequences_shape):
+    def compute_output_shape(self, sequences_shape: Shape) -> Shape:
         sequence_shape("sequences", sequences_shape)
         return (*sequences_shape[:-1], self.units)
 
     def call(
         self,
-        sequences,
-        mask=None,
-        initial_state=None,
-        return_state=False,
-        training=False,
-    ):
+        sequences: Tensor,
+        mask: Tensor | None = None,
+        initial_state: Tree = None,
+        return_state: bool = False,
+        training: bool = False,
+    ) -> Tensor | tuple[Tensor, list[list[Tensor]]]:
         if mask is None and initial_state is not None:
-            mask = mask_of(sequences)  # which Keras gives to calls on one tensor alone
+            mask = mask_of(sequences)  # Keras passes it only if there is one tensor
         mask = step_mask(mask, sequences)
-        before = self._checked(initial_state, return_state, sequences.shape)
+        before = self._checked_states(initial_state, return_state, sequences.shape)
         x, after = apply_mask(sequences, mask), []
         for layer in range(self.num_layers):
             y, first = x, layer * CONVOLUTIONS
@@ -179,31 +185,33 @@ class ConvEncoder(Composite):
                 y = self.dropout_layer(y, training=training)
                 y = apply_mask(y, mask)  # B S U
                 after.append(last_inputs)
-            x = self._pass_by(x, y)
+            x = self._add_residual(x, y)
         if not return_state:
             return x
         firsts = range(0, len(after), CONVOLUTIONS)
         return x, [after[first : first + CONVOLUTIONS] for first in firsts]
 
-    def _activated(self, y):
+    def _activated(self, y: Tensor) -> Tensor:
         if not self.gated:
             return self.activation(y)
         y, gates = ops.split(y, 2, axis=-1)
         return self.activation(y) * ops.sigmoid(gates)
 
-    def _pass_by(self, x, y):
-        """What comes out of a layer together with what went past it, `(B, S, U)`."""
+    def _add_residual(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add the input of a layer to its output, if it is residual: `(B, S, U)`."""
         if not self.residual:
             return y
         is_projected = self.projection is not None and x.shape[-1] != self.units
         return y + (self.projection(x) if is_projected else x)
 
-    def _checked(self, states, return_state, sequences_shape):
-        """The states of all convolutions in one list, None for zeros."""
+    def _checked_states(
+        self, states: Tree, return_state: bool, sequences_shape: Shape
+    ) -> list[Tensor | None]:
+        """Return the states of all convolutions in one list, None for zeros."""
         if not self.causal and (return_state or states is not None):
             raise ValueError(
-                "`initial_state` and `return_state` are for an encoder that is causal. "
-                f"Received: {self.name} with causal=False. Make it with `causal=True`."
+                "`initial_state` and `return_state` need a causal encoder. Received: "
+                f"{self.name} with causal=False. Create it with `causal=True`."
             )
         if states is None:
             return [None] * len(self.convolutions)
@@ -217,13 +225,14 @@ class ConvEncoder(Composite):
             map(shapes_compatible, received, expected)
         ):
             raise ValueError(
-                "`initial_state` must be the states that the same encoder returned of "
-                f"as many rows, of shapes {expected}. Received: states of {received}. "
-                "Get them with `return_state=True` from the steps before."
+                "`initial_state` must be states that the same encoder returned for as "
+                f"many examples, of shapes {expected}. Received: states of shapes "
+                f"{received}. Call the encoder on the previous steps with "
+                "`return_state=True`."
             )
         return states
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "units": self.units,
@@ -240,31 +249,40 @@ class ConvEncoder(Composite):
 
 
 class Convolution(Layer):
-    """A convolution over steps that lie `dilation` apart: `sum_j W_j x[s + j d] + b`.
+    """A convolution over steps that are `dilation` apart: `sum_j W_j x[s + j d] + b`.
 
-    Beyond the ends are zeros, or what stood before. A normalized kernel is `g v / |v|`,
-    where `g` is 1 at first, so that an output is about as large as an input.
+    The steps beyond the ends are zeros, or `before`. A normalized kernel is
+    `g v / |v|`, where `g` starts at 1, so that outputs are about as large as inputs.
 
     Call arguments:
-        sequences: `(B, S, D)`, zeros behind the mask.
-        before: `(B, P, D)` of a causal convolution, or None for zeros.
+        sequences: `(B, S, D)`, zeros at masked steps.
+        before: `(B, P, D)`, the previous steps for a causal convolution, or None for
+            zeros.
 
     Returns:
         `(B, S, U)`, and the last P inputs, `(B, P, D)`.
     """
 
-    def __init__(self, units, kernel_size, dilation, causal, is_normalized, **kwargs):
+    def __init__(
+        self,
+        units: int,
+        kernel_size: int,
+        dilation: int,
+        causal: bool,
+        is_normalized: bool,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.units, self.kernel_size = units, kernel_size
         self.dilation, self.causal = dilation, causal
         self.is_normalized = is_normalized
 
     @property
-    def num_before(self):
-        """P, the number of steps that an output reads besides its own."""
+    def num_before(self) -> int:
+        """P, the number of steps that an output depends on besides its own."""
         return (self.kernel_size - 1) * self.dilation
 
-    def build(self, sequences_shape):
+    def build(self, sequences_shape: Shape) -> None:
         self.kernel = self.add_weight(
             shape=(self.kernel_size, sequences_shape[-1], self.units),
             initializer="glorot_uniform",
@@ -276,7 +294,7 @@ class Convolution(Layer):
         if self.is_normalized:
             self.scale = self.add_weight(**sizes, initializer="ones", name="scale")
 
-    def normalized_kernel(self):
+    def normalized_kernel(self) -> Tensor:
         kernel = ops.convert_to_tensor(self.kernel)
         if self.scale is None:
             return kernel
@@ -284,7 +302,9 @@ class Convolution(Layer):
         inverse = ops.cast(ops.rsqrt(ops.maximum(squares, 1e-12)), kernel.dtype)
         return kernel * (inverse * self.scale)
 
-    def call(self, sequences, before=None):
+    def call(
+        self, sequences: Tensor, before: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         num_before = self.num_before
         left = num_before
         if not self.causal:
@@ -295,7 +315,7 @@ class Convolution(Layer):
         else:
             x = ops.concatenate([before, sequences], axis=1)
         last_inputs = x[:, -num_before:] if num_before else x[:, :0]
-        if sequences.shape[1] == 0:  # which Keras refuses
+        if sequences.shape[1] == 0:  # Keras raises for an empty sequence
             return ops.zeros(
                 (*ops.shape(sequences)[:2], self.units), x.dtype
             ), last_inputs

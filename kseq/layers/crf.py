@@ -1,7 +1,10 @@
-"""A head that knows which labels go together: the conditional random field.
+"""The conditional random field, a head that scores whole sequences of labels.
 
 Axes in shape comments: B batch, S steps, U units, L labels, N paths.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -17,53 +20,56 @@ from kseq.layers.validation import (
     shapes_compatible,
     whole_numbers,
 )
+from kseq.typing import Config, Initializer, Shape, Tensor, TensorLike
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class CRF(Layer):
     """A linear-chain conditional random field, as the head of a tagger.
 
-    A dense layer gives each label of each step a potential, `W x + b`. The score of a
-    path, which has a label at each real step, is the sum of the potentials of its
-    labels, of a learned weight for each transition from a label to the next, and of one
-    for its first and its last label. The probability of a path is `exp(score)` over the
-    sum of it over all paths. So the best path is not made of the best labels: `I-city`
-    does not follow `B-day`, however likely each is alone.
+    A dense layer computes a potential, `W x + b`, for each label of each step. A path
+    has one label at each real step. Its score is the sum of the potentials of its
+    labels, of a learned weight for each transition from one label to the next, and of
+    one each for its first and its last label. The probability of a path is its
+    `exp(score)`, divided by the sum over all paths. So the best path need not consist
+    of the best labels: `I-city` does not follow `B-day`, however likely each is alone.
 
-    As `head="crf"` of `kseq.many_to_many` it needs nothing more. A functional model of
-    your own that ends with it is a `kseq.builders.ManyToMany(inputs, outputs)`, whose
-    loss, metrics, `predict` and `export` know what to do with potentials. In other
-    models the methods below are what to train with and to decode.
+    `head="crf"` of `kseq.many_to_many` does all of this for you. If your own functional
+    model ends with a CRF, make it a `kseq.builders.ManyToMany(inputs, outputs)`: its
+    loss, metrics, `predict` and `export` handle potentials. In other models, use the
+    methods below to train and to decode.
 
-    Some transitions can be forbidden: with names of labels by the rules of BIO (IOB2),
-    where a span begins with `B-kind` and goes on with `I-kind`. What is forbidden is on
-    no best path, and its probability is 0. The likelihood is over all paths, for in
-    corpora labels are wrong at times, and would then have an infinite loss.
+    Transitions can be forbidden. With label names, the rules of BIO (IOB2) apply: a
+    span begins with `B-kind` and continues with `I-kind`. Best paths never contain what
+    is forbidden, and its probability is 0. The likelihood still sums over all paths,
+    because corpora contain wrong labels, whose loss would otherwise be infinite.
 
     Args:
         num_labels: Number of labels L. Not needed with `labels`.
-        labels: The names of the labels in their order. With them, `I-kind` follows
-            `B-kind` and `I-kind` alone, of each kind that has a `B-kind`.
-        allowed: Booleans `(L, L)`, True where the label of the column may follow that
-            of the row. Defaults to those rules, or without names to all.
+        labels: The names of the labels, in order. With them, `I-kind` may only follow
+            `B-kind` and `I-kind`, for each kind that has a `B-kind`.
+        allowed: Booleans `(L, L)`, True where the label of the column may follow the
+            label of the row. Defaults to the BIO rules, or to all without names.
         allowed_first: Booleans `(L,)`, the labels that a path may begin with. Defaults
             to the same.
-        allowed_last: Booleans `(L,)`, the labels that it may end with. Defaults to all.
-        kernel_initializer: Initializer of `W`. The weights of transitions begin with 0.
+        allowed_last: Booleans `(L,)`, the labels that a path may end with. Defaults to
+            all.
+        kernel_initializer: Initializer of `W`. The weights of transitions start at 0.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: `(B, S, U)`.
-        mask: Boolean `(B, S)`, True where a step is real; elsewhere zeros are read.
-            Defaults to the Keras mask of `inputs`, which the potentials keep.
+        mask: Boolean `(B, S)`, True where a step is real. Masked inputs are replaced by
+            zeros. Defaults to the Keras mask of `inputs`, which the potentials keep.
 
     Returns:
-        Potentials `(B, S, L)`. Their highest are not the best path: that is the highest
-        of `best_scores`.
+        Potentials `(B, S, L)`. Their argmax is not the best path: take the argmax of
+        `best_scores`.
 
     Raises:
-        ValueError: There is no number of labels, or two; labels are not different
-            strings; what is allowed has another shape, or leaves no path of some
+        ValueError: The number of labels is missing, or given twice and different;
+            `labels` are not distinct strings; `allowed`, `allowed_first` or
+            `allowed_last` has the wrong shape, or together they leave no path of some
             length.
 
     Example:
@@ -93,14 +99,14 @@ class CRF(Layer):
 
     def __init__(
         self,
-        num_labels=None,
-        labels=None,
-        allowed=None,
-        allowed_first=None,
-        allowed_last=None,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        num_labels: int | None = None,
+        labels: Sequence[str] | None = None,
+        allowed: TensorLike | None = None,
+        allowed_first: TensorLike | None = None,
+        allowed_last: TensorLike | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.labels = None if labels is None else checked_labels(labels)
         self.num_labels = checked_number(num_labels, self.labels)
@@ -112,7 +118,7 @@ class CRF(Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.supports_masking = True
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         size = self.num_labels
         self.kernel = self.add_weight(
             shape=(inputs_shape[-1], size),
@@ -124,38 +130,38 @@ class CRF(Layer):
         self.starts = self._zeros("starts", size)
         self.ends = self._zeros("ends", size)
 
-    def _zeros(self, name, *shape):
+    def _zeros(self, name: str, *shape: int) -> keras.Variable:
         return self.add_weight(shape=shape, initializer="zeros", name=name)
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: Shape) -> Shape:
         return (*inputs_shape[:-1], self.num_labels)
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         return dense_scores(inputs, mask, self.kernel, self.bias)
 
-    def negative_log_likelihood(self, labels, potentials, mask=None):
-        """Minus the logarithm of the probability of labels, row by row.
+    def negative_log_likelihood(
+        self, labels: TensorLike, potentials: TensorLike, mask: TensorLike | None = None
+    ) -> Tensor:
+        """Return the negative log-probability of the labels of each example.
 
         Args:
-            labels: Integers `(B, S)` from 0 to L - 1. Where a step is masked they do
-                not matter.
-            potentials: Those of a call, `(B, S, L)`, in any precision.
+            labels: Integers `(B, S)` from 0 to L - 1. Labels of masked steps are
+                ignored.
+            potentials: The output of a call, `(B, S, L)`, in any precision.
             mask: Boolean `(B, S)`, the steps of the path. Defaults to the Keras mask of
-                the potentials, or without one to all steps.
+                the potentials, or to all steps without one.
 
         Returns:
-            `(B,)`, in float32 at least, 0 for a row without a real step. It has no
+            `(B,)`, in float32 at least, 0 for an example without a real step. It has no
             second gradient.
 
         Raises:
-            ValueError: A label is none, or the shapes do not fit. Compiled, such a
-                label makes the loss NaN.
+            ValueError: A label is out of range, or the shapes do not fit. In a compiled
+                function, a label out of range makes the loss NaN.
 
         Example: see the class.
         """
-        potentials, mask = checked_scores(
-            self, "potentials", potentials, mask, self.built
-        )
+        potentials, mask = self._checked_scores(potentials, mask)
         labels = self._known_labels(labels, mask)
         is_known = ops.logical_and(labels >= 0, labels < self.num_labels)
         is_wrong = ops.logical_and(mask, ops.logical_not(is_known))
@@ -165,11 +171,14 @@ class CRF(Layer):
         )
         return ops.where(ops.any(is_wrong, axis=1), float("nan"), losses)
 
-    def marginals(self, potentials, mask=None):
-        """The probability of each label at each step, over all allowed paths.
+    def marginals(
+        self, potentials: TensorLike, mask: TensorLike | None = None
+    ) -> Tensor:
+        """Return the probability of each label at each step, over all allowed paths.
 
         Args:
-            potentials: As for `negative_log_likelihood`, as is `mask`.
+            potentials: As in `negative_log_likelihood`.
+            mask: As in `negative_log_likelihood`.
 
         Returns:
             `(B, S, L)`, in float32 at least, 0 where a step is masked; without a
@@ -184,20 +193,21 @@ class CRF(Layer):
         >>> round(float(np.asarray(crf.marginals(potentials))[0, 1].sum()), 4)
         1.0
         """
-        potentials, mask = checked_scores(
-            self, "potentials", potentials, mask, self.built
-        )
+        potentials, mask = self._checked_scores(potentials, mask)
         return linear_chain.marginals(potentials, self._weights(allowed=True), mask)
 
-    def best_scores(self, potentials, mask=None):
-        """The best score of an allowed path through each label of each step.
+    def best_scores(
+        self, potentials: TensorLike, mask: TensorLike | None = None
+    ) -> Tensor:
+        """Return the best score of an allowed path through each label of each step.
 
-        The label with the highest score of each step is that of the best path (Viterbi
-        decoding): `keras.ops.argmax(crf.best_scores(potentials), -1)`. Of paths that
-        are equally good one is chosen.
+        The labels with the highest scores form the best path (Viterbi decoding):
+        `keras.ops.argmax(crf.best_scores(potentials), -1)`. Among equally good paths
+        one is chosen.
 
         Args:
-            potentials: As for `negative_log_likelihood`, as is `mask`.
+            potentials: As in `negative_log_likelihood`.
+            mask: As in `negative_log_likelihood`.
 
         Returns:
             `(B, S, L)`, in float32 at least, 0 where a step is masked; without a
@@ -205,22 +215,23 @@ class CRF(Layer):
 
         Example: see the class.
         """
-        potentials, mask = checked_scores(
-            self, "potentials", potentials, mask, self.built
-        )
+        potentials, mask = self._checked_scores(potentials, mask)
         return best_paths.best_scores(potentials, self._weights(allowed=True), mask)
 
-    def best_paths(self, potentials, num_paths=1, mask=None):
-        """The most probable of all allowed paths, the best first.
+    def best_paths(
+        self, potentials: TensorLike, num_paths: int = 1, mask: TensorLike | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the most probable allowed paths, the best first.
 
         Args:
-            potentials: As for `negative_log_likelihood`, as is `mask`.
-            num_paths: How many, N.
+            potentials: As in `negative_log_likelihood`.
+            num_paths: Number of paths N.
+            mask: As in `negative_log_likelihood`.
 
         Returns:
             `(paths, log_probs)`: labels `(B, N, S)`, 0 where a step is masked, and the
-            logarithm of the probability of each path, `(B, N)`, minus infinity where
-            there is no further path.
+            log-probability of each path, `(B, N)`, minus infinity where there are fewer
+            than N paths.
 
         Raises:
             ValueError: `num_paths` is not a positive integer.
@@ -228,25 +239,25 @@ class CRF(Layer):
         Example: see the class.
         """
         num_paths = positive_integer("num_paths", num_paths)
-        potentials, mask = checked_scores(
-            self, "potentials", potentials, mask, self.built
-        )
+        potentials, mask = self._checked_scores(potentials, mask)
         weights = self._weights(allowed=True)
         return best_paths.best_paths(potentials, weights, mask, num_paths)
 
-    def _read(self, potentials, mask):
+    def _checked_scores(
+        self, potentials: TensorLike, mask: TensorLike | None
+    ) -> tuple[Tensor, Tensor]:
         return checked_scores(self, "potentials", potentials, mask, self.built)
 
-    def _known_labels(self, labels, mask):
-        """The labels, unless it can be seen that they are none."""
+    def _known_labels(self, labels: TensorLike, mask: Tensor) -> Tensor:
+        """Return the labels; raise if their values are known and out of range."""
         if isinstance(labels, (list, tuple)):
             labels = ops.convert_to_tensor(labels)
         shape = tuple(getattr(labels, "shape", ()))
         if not shapes_compatible(shape, tuple(mask.shape)):
             raise ValueError(
                 "`labels` must be an integer for each step, shape (B, S) = "
-                f"{tuple(mask.shape)}. Received: labels of shape {shape}. Of one-hot "
-                "vectors take `labels.argmax(-1)`."
+                f"{tuple(mask.shape)}. Received: labels of shape {shape}. If they are "
+                "one-hot vectors, use `labels.argmax(-1)`."
             )
         labels = whole_numbers("labels", ops.convert_to_tensor(labels))
         seen = concrete_values(ops.where(mask, labels, ops.zeros_like(labels)))
@@ -256,15 +267,15 @@ class CRF(Layer):
         if is_wrong.any():
             raise ValueError(
                 f"`labels` must be from 0 to {self.num_labels - 1} at each real step. "
-                f"Received: labels with {seen[is_wrong].flat[0]}. Mask the steps that "
-                "have no label."
+                f"Received: labels with {seen[is_wrong].flat[0]}. Mask steps without a "
+                "label."
             )
         return labels
 
-    def _weights(self, allowed=False):
-        """The weights of transitions, first and last labels, in float32 at least."""
+    def _weights(self, allowed: bool = False) -> list[Tensor]:
+        """Return the weights of transitions, starts and ends, in float32 at least."""
         dtype = keras.backend.result_type(self.variable_dtype, "float32")
-        # Tensors, which TensorFlow does not take for variables.
+        # Reshaping makes tensors, which TensorFlow does not treat as variables.
         weights = [
             ops.cast(ops.reshape(x, x.shape), dtype)
             for x in (self.transitions, self.starts, self.ends)
@@ -276,7 +287,7 @@ class CRF(Layer):
             for x, rule in zip(weights, self.rules, strict=True)
         ]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "num_labels": self.num_labels,
@@ -288,32 +299,32 @@ class CRF(Layer):
         }
 
 
-def checked_labels(labels):
-    """Returns the names as a list, if they are different strings."""
+def checked_labels(labels: Sequence[str]) -> list[str]:
+    """Return the names as a list; raise unless they are distinct strings."""
     is_list = isinstance(labels, (list, tuple)) and len(labels) > 0
     if not is_list or not all(isinstance(x, str) for x in labels):
         raise ValueError(
-            f"`labels` must be a list of strings. Received: labels={labels!r}. A "
-            "number of labels is `num_labels`."
+            f"`labels` must be a list of strings. Received: labels={labels!r}. Pass a "
+            "number of labels as `num_labels`."
         )
     if len(set(labels)) < len(labels):
         raise ValueError(f"`labels` must be different. Received: labels={labels!r}.")
     return list(labels)
 
 
-def checked_number(num_labels, labels):
-    """Returns how many labels there are."""
+def checked_number(num_labels: int | None, labels: Sequence[str] | None) -> int:
+    """Return the number of labels; raise if it is missing or contradicts `labels`."""
     if num_labels is None and labels is not None:
         return len(labels)
     num_labels = positive_integer("num_labels", num_labels)
     if labels is not None and num_labels != len(labels):
         raise ValueError(
             "`num_labels` must be the number of `labels`. Received: num_labels="
-            f"{num_labels}, and {len(labels)} labels. Leave it out."
+            f"{num_labels} and {len(labels)} labels. Leave out `num_labels`."
         )
     return num_labels
 
 
-def as_lists(values):
-    """What a config can hold."""
+def as_lists(values: Any) -> Any:
+    """Return arrays as nested lists, which a config can hold."""
     return values.tolist() if hasattr(values, "tolist") else values

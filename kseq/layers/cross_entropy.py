@@ -1,30 +1,35 @@
 """The cross-entropy of token ids, with its gradient in closed form.
 
-The logits of a batch are often the largest tensor of a model. Differentiated operation
-by operation they are copied five times; here they are read twice and written once.
+The logits of a batch are often the largest tensor of a model. Automatic differentiation
+copies them five times; here they are read twice and written once.
 
 Axes in shape comments: B batch, T steps, V vocabulary.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from keras import ops
 
 from kseq.layers import backends, torch_kernels
+from kseq.typing import Tensor
 
-# Fewer words are not worth what XLA takes to compile for each shape of a batch.
+# Below this size it does not pay that XLA compiles for each shape of a batch.
 SMALLEST_VOCABULARY = 256
 
 
-def cross_entropy(token_ids, logits, is_real, smoothing=0.0):
-    """Returns `logsumexp(z) - (1 - e) z[y] - e mean(z)` for logits `z` of each step.
+def cross_entropy(
+    token_ids: Tensor, logits: Tensor, is_real: Tensor, smoothing: float = 0.0
+) -> Tensor:
+    """Return `logsumexp(z) - (1 - e) z[y] - e mean(z)` for the logits `z` of each step.
 
     Args:
-        token_ids: The true ids `y`, `(B, T)`; an id outside the vocabulary has a loss
-            that means nothing.
+        token_ids: The true ids `y`, `(B, T)`. The loss of an id outside the vocabulary
+            is meaningless.
         logits: `(B, T, V)`.
-        is_real: Boolean `(B, T)`. Elsewhere the loss and its gradient are 0, whatever
-            the logits, NaN included.
+        is_real: Boolean `(B, T)`. Where it is False, the loss and its gradient are 0,
+            whatever the logits are, even NaN.
         smoothing: The share `e` of label smoothing.
 
     Returns:
@@ -53,8 +58,8 @@ def cross_entropy(token_ids, logits, is_real, smoothing=0.0):
 
 
 @functools.cache
-def _forward(smoothing):
-    """The losses, and `logsumexp(z)`: `(B, T)` each."""
+def _forward(smoothing: float) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return a function for the losses and `logsumexp(z)`: `(B, T)` each."""
 
     def forward(token_ids, is_real, logits):
         normalizer = ops.logsumexp(logits, axis=-1)  # B T
@@ -69,8 +74,8 @@ def _forward(smoothing):
 
 
 @functools.cache
-def _backward(smoothing):
-    """The gradient of the logits, `softmax(z) - (1 - e) onehot(y) - e / V`."""
+def _backward(smoothing: float) -> Callable[..., Tensor]:
+    """Return a function for the gradient, `softmax(z) - (1 - e) onehot(y) - e / V`."""
 
     def backward(token_ids, is_real, logits, normalizer, upstream):
         size = logits.shape[-1]
@@ -83,8 +88,8 @@ def _backward(smoothing):
     return _compiled(backward)
 
 
-def _compiled(function):
-    """Compiles a function of `(token_ids, is_real, logits, ...)` where it pays."""
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function of `(token_ids, is_real, logits, ...)` where it pays."""
     fast = backends.compiled(function)
 
     def run(token_ids, is_real, logits, *rest):
@@ -95,9 +100,9 @@ def _compiled(function):
     return run
 
 
-def _refuse(*upstream):
+def _refuse(*upstream: Tensor) -> NoReturn:
     raise NotImplementedError(
-        "`SequenceCrossentropy` has no second gradient. Take a loss of Keras: "
+        "`SequenceCrossentropy` has no second gradient. Use a loss of Keras: "
         "`keras.losses.SparseCategoricalCrossentropy(from_logits=True, "
         "ignore_class=0)`."
     )

@@ -1,51 +1,56 @@
-"""The contract of decoders: all steps at once, or one step at a time.
+"""The base class of decoders: all steps at once, or one step at a time.
 
 Axes in shape comments: B batch, T target steps, S source steps, K beams, D features,
 U units.
 """
 
+from typing import Any
+
 from kseq.layers.layer import Layer
+from kseq.typing import Tensor, Tree
 
 
 class Decoder(Layer):
-    """The base of all decoders: layers that write a sequence while they read a memory.
+    """The base class of decoders: layers that generate a sequence from a memory.
 
-    A decoder does the same work in two ways, which agree at every position:
+    A decoder computes the same outputs in two ways. A call takes all steps at once, as
+    in training:
 
         outputs = decoder(inputs (B, T, D), memory, memory_mask, initial_state)
 
-    takes all steps, as in training, and for a search
+    A search takes one step for each of K hypotheses at a time:
 
         state, constants = decoder.start(memory, memory_mask, initial_state,
                                          num_beams, max_length)
         outputs, state = decoder.step(inputs (B, K, D), state, constants)
 
-    takes one step of each of K hypotheses. A decoder of one's own has these three
-    methods; the builders take it as they take those of kseq. It stores nothing on
-    itself: what has been written is in the state, and what has been read stands in
+    A custom decoder defines `call`, `start` and `step`; the builders then accept it
+    like those of kseq. It must not store anything on itself. What depends on the
+    generated tokens belongs to the state; what depends on the source belongs to
     `constants`, once for all hypotheses.
 
     Attributes:
-        attends: Whether `call` and `step` take `return_attention_scores=True` and then
-            return weights `(B, ..., T, S)` and `(B, ..., K, S)` besides; False.
+        attends: Whether `call` and `step` accept `return_attention_scores=True`, and
+            then also return weights `(B, ..., T, S)` and `(B, ..., K, S)`. Defaults to
+            False.
 
     Args:
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: `(B, T, D)`, the embedded target, shifted right (teacher forcing).
-        memory: `(B, S, D_m)`, the encoder's outputs; None in a model without a source.
+        memory: `(B, S, D_m)`, the outputs of the encoder; None without a source.
         memory_mask: Boolean `(B, S)`, True where the memory may be read. Defaults to
             the Keras mask of `memory`.
         initial_state: The final states of a recurrent encoder, a list for each layer,
             or None.
 
     Returns:
-        Outputs `(B, T, U)`, of which each knows the inputs up to its own step alone.
+        Outputs `(B, T, U)`. Each depends only on the inputs up to its own step.
 
     Example:
 
-    The sum of what has been written, and the mean of what is read:
+    A decoder that adds up its inputs, and reads the mean of the memory:
 
     >>> import keras
     >>> from keras import ops
@@ -93,47 +98,48 @@ class Decoder(Layer):
     (2, 3, 5)
     """
 
-    attends = False
+    attends: bool = False
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
 
     def start(
         self,
-        memory,
-        memory_mask=None,
-        initial_state=None,
-        num_beams=1,
-        max_length=None,
-    ):
-        """Prepares the first state and what stays the same at every step.
+        memory: Tensor | None,
+        memory_mask: Tensor | None = None,
+        initial_state: Tree = None,
+        num_beams: int = 1,
+        max_length: int | None = None,
+    ) -> tuple[Tree, Tree]:
+        """Return the initial state, and the constants of all steps.
 
         Args:
-            memory: `(B, S, D_m)`, the encoder's outputs. Of a model without a source S
-                is 0.
+            memory: `(B, S, D_m)`, the outputs of the encoder. In a model without a
+                source, S is 0.
             memory_mask: Boolean `(B, S)`, True where the memory may be read.
             initial_state: The final states of a recurrent encoder, or None.
-            num_beams: Number of hypotheses K that ride on each row.
-            max_length: Most steps that will be taken; a state keeps its shape, so what
-                grows needs its room from the beginning.
+            num_beams: Number of hypotheses K for each example.
+            max_length: Maximum number of steps. A state must keep its shape, so a
+                cache that grows must be allocated in full.
 
         Returns:
-            `(state, constants)`: trees of tensors `(B, K, ...)`, which a search
-            reorders with its hypotheses, and `(B, ...)`, which it leaves as they are.
-            So it does with what stands under a key `"shared"` of the state.
+            `(state, constants)`. The state is a tree of tensors `(B, K, ...)`, which a
+            search reorders with its hypotheses. The constants are a tree of tensors
+            `(B, ...)`, which it does not reorder; nor does it reorder what is under a
+            key `"shared"` of the state.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method `start`.")
 
-    def step(self, inputs, state, constants):
-        """Writes one step for every hypothesis.
+    def step(self, inputs: Tensor, state: Tree, constants: Tree) -> tuple[Tensor, Tree]:
+        """Take one step for each hypothesis.
 
         Args:
             inputs: `(B, K, D)`, the embedded last token of each hypothesis.
-            state: Tree of tensors, from `start` or the last step.
+            state: Tree of tensors, from `start` or the previous step.
             constants: Tree of tensors `(B, ...)`, from `start`.
 
         Returns:
-            `(outputs (B, K, U), state)`, the state in the form in which it came.
+            `(outputs (B, K, U), state)`. The state has the same structure as before.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method `step`.")

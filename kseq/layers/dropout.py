@@ -1,9 +1,11 @@
-"""Dropout: of single numbers, cheap on a CPU, and of whole sources.
+"""Dropout layers: of single values, fast on a CPU, and of whole sources.
 
 Axes in shape comments: B batch, S steps, D features.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops, tree
@@ -11,29 +13,30 @@ from keras import ops, tree
 from kseq.layers import backends, torch_kernels
 from kseq.layers.layer import Layer
 from kseq.layers.validation import rate
+from kseq.typing import Config, Shape, Tensor, Tree
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class Dropout(Layer):
-    """Drops numbers in training, as `keras.layers.Dropout`, in a tenth of the time.
+    """Dropout as in `keras.layers.Dropout`, in a tenth of the time.
 
-    Each number of the input is dropped with probability `dropout`, and what is left is
-    divided by `1 - dropout`. Whether the number at place `i` is dropped is decided by a
-    hash of `i` and of the seed, two rounds of a few integer operations, which a
-    compiler fuses with the multiplication. The generators of the backends take longer
-    than the matrix products around them. PyTorch, which has no such compiler at hand,
-    draws one number for four places.
+    In training, each value of the input is dropped with probability `dropout`, and the
+    others are divided by `1 - dropout`. A hash of the index `i` and the seed decides
+    whether value `i` is dropped. It takes two rounds of a few integer operations, which
+    a compiler fuses with the multiplication; the random generators of the backends take
+    longer than the matrix products around them. PyTorch has no such compiler at hand:
+    there, one random number decides for four values.
 
     Args:
-        dropout: Share of the numbers to drop.
-        seed: Integer that the choices follow from, or None.
+        dropout: Share of the values to drop.
+        seed: Integer seed of the choices, or None.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Floats of any shape.
 
     Returns:
-        A tensor like `inputs`; the same tensor outside of training.
+        A tensor like `inputs`; outside of training, `inputs` itself.
 
     Raises:
         ValueError: `dropout` is not in [0, 1).
@@ -49,21 +52,23 @@ class Dropout(Layer):
     References:
         - [Srivastava et al., 2014](https://jmlr.org/papers/v15/srivastava14a.html), 4
         - [Salmon et al., 2011](https://doi.org/10.1145/2063384.2063405) (random numbers
-          that are functions of a counter)
+          from a counter)
     """
 
-    def __init__(self, dropout, seed=None, **kwargs):
+    def __init__(self, dropout: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dropout = rate("dropout", dropout)
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
+        self.seed_generator: Any = None
+        if dropout:
+            self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
         self.built = True
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: Shape) -> Shape:
         return inputs_shape
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         if not training or not self.dropout:
             return inputs
         if not backends.has_unsigned_integers():
@@ -73,30 +78,30 @@ class Dropout(Layer):
         scaled = inputs * ops.cast(1 / (1 - self.dropout), inputs.dtype)
         return ops.where(is_kept, scaled, ops.zeros_like(scaled))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "dropout": self.dropout, "seed": self.seed}
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class SourceDropout(Layer):
-    """Takes the whole source of some rows away in training: zeros stand in its place.
+    """Dropout of whole sources: in training, zeros replace those of some examples.
 
-    A model that now and then has to write without its source learns what is usual, as
-    well as what belongs to the source; `kseq.decoding.Guidance` compares the two. What
-    is left is not scaled.
+    A model that sometimes has to generate without a source learns the distribution
+    without it too; `kseq.decoding.Guidance` compares the two. The sources that are kept
+    are not scaled.
 
     Args:
-        dropout: Share of the rows that lose their source.
-        seed: Integer that the choices follow from, or None.
+        dropout: Share of the examples that lose their source.
+        seed: Integer seed of the choices, or None.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         sequences: `(B, S, D)`, the embedded source; or several of them by name, which
-            a row loses together.
-        without_source: Whether to take it away from all rows, training or not.
+            an example loses together.
+        without_source: Whether to drop the sources of all examples, in training or not.
 
     Returns:
-        As `sequences`, with their Keras masks.
+        Tensors like `sequences`, with their Keras masks.
 
     Raises:
         ValueError: `dropout` is not in [0, 1).
@@ -113,7 +118,7 @@ class SourceDropout(Layer):
         - [Ho and Salimans, 2022](https://arxiv.org/abs/2207.12598), 3.2, algorithm 1
     """
 
-    def __init__(self, dropout, seed=None, **kwargs):
+    def __init__(self, dropout: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dropout = rate("dropout", dropout)
         self.seed = seed
@@ -121,10 +126,12 @@ class SourceDropout(Layer):
         self.supports_masking = True
         self.built = True
 
-    def compute_output_shape(self, sequences_shape):
+    def compute_output_shape(self, sequences_shape: Tree) -> Tree:
         return sequences_shape
 
-    def call(self, sequences, without_source=False, training=False):
+    def call(
+        self, sequences: Tree, without_source: bool = False, training: bool = False
+    ) -> Tree:
         if without_source:
             return tree.map_structure(ops.zeros_like, sequences)
         if not training or not self.dropout:
@@ -136,41 +143,43 @@ class SourceDropout(Layer):
             lambda x: ops.where(numbers < self.dropout, ops.zeros_like(x), x), sequences
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "dropout": self.dropout, "seed": self.seed}
 
 
-def random_bits(shape, seed):
-    """Evenly distributed 32-bit integers, a function of their place and two seeds."""
+def random_bits(shape: Sequence[int | Tensor], seed: Tensor) -> Tensor:
+    """Return uniform 32-bit integers, computed from their indices and two seeds."""
     size = (
         math.prod(shape) if all(isinstance(n, int) for n in shape) else ops.prod(shape)
     )
     first, second = (ops.cast(word, "uint32") for word in (seed[0], seed[1]))
     place = ops.cast(ops.arange(size, dtype="int32"), "uint32")
-    stream = second * ops.cast(0x9E3779B9, "uint32")  # neighbours far apart
+    stream = second * ops.cast(0x9E3779B9, "uint32")  # nearby seeds far apart
     return ops.reshape(mix(mix(place + first) + stream), shape)
 
 
-def mix(x):
-    """A bijection of 32-bit integers in which each bit depends on all."""
+def mix(x: Tensor) -> Tensor:
+    """Hash 32-bit integers one to one, so that each bit depends on all bits."""
     x = ops.bitwise_xor(x, ops.right_shift(x, 16)) * ops.cast(0x7FEB352D, "uint32")
     x = ops.bitwise_xor(x, ops.right_shift(x, 15)) * ops.cast(0x846CA68B, "uint32")
     return ops.bitwise_xor(x, ops.right_shift(x, 16))
 
 
-def sequence_dropout(dropout, dtype):
-    """Dropout of `(B, S, D)` that drops the same features at every step.
+def sequence_dropout(
+    dropout: float, dtype: str | keras.DTypePolicy
+) -> "SequenceDropout":
+    """Return dropout for `(B, S, D)` that drops the same features at every step.
 
-    One mask for a sequence regularises recurrent networks better than a new one at
-    each step, and needs S times fewer random numbers.
+    One dropout mask per sequence regularizes recurrent networks better than a new one
+    at each step, and needs S times fewer random numbers.
     """
     return SequenceDropout(dropout, noise_shape=(None, 1, None), dtype=dtype)
 
 
 class SequenceDropout(keras.layers.Dropout):
-    """Keras' dropout, with any number of axes in front of the steps."""
+    """Keras' dropout, with any number of axes before the steps."""
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         if len(inputs.shape) == 3:
             return super().call(inputs, training=training)
         shape = ops.shape(inputs)

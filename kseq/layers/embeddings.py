@@ -1,9 +1,10 @@
-"""Embeddings: how a model's input becomes a sequence of vectors.
+"""Embedding layers: of token ids, and of the features of a series.
 
 Axes in shape comments: B batch, S steps, F features, D width.
 """
 
 import math
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -20,14 +21,15 @@ from kseq.layers.positions import (
 )
 from kseq.layers.sequence_embedding import SequenceEmbedding
 from kseq.layers.validation import integer, known_ids, positive_integer, rate
+from kseq.typing import Config, Initializer, Shape, Tensor, TensorLike
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class TokenEmbedding(SequenceEmbedding):
     """A learned vector for each token.
 
-    The padding token makes the Keras mask, so every layer behind this one knows which
-    steps are real.
+    The Keras mask marks the padding token, so every following layer knows which steps
+    are real.
 
     Args:
         vocabulary_size: Number of token ids, padding and the other special tokens
@@ -35,28 +37,28 @@ class TokenEmbedding(SequenceEmbedding):
         width: Size D of the vectors.
         dropout: Share of each sequence's features to drop in training, the same ones
             at every step.
-        pad_token_id: The id that fills up short sequences.
+        pad_token_id: The id that pads short sequences.
         embeddings_initializer: Initializer of the table.
-        positions: What tells the steps apart for a model that knows no order:
+        positions: Position embedding, for a model that has no notion of order:
             `"sinusoidal"`, `"learned"`, a layer such as `SinusoidalPositions`, or None.
         max_length: Number of positions of `"learned"`.
-        scale: Whether to multiply the vectors by the square root of the width, before
+        scale: Whether to multiply the vectors by the square root of the width before
             positions are added.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         token_ids: Integers `(B, S)`.
-        positions: Integers `(B, S)`, where each token stands. Counted over the real
-            tokens where not given. Without the argument `positions` they are not read.
+        positions: Integers `(B, S)`, the position of each token. Defaults to counting
+            the real tokens. Ignored if the layer has no `positions`.
 
     Returns:
         Vectors `(B, S, D)`, with the Keras mask `token_ids != pad_token_id`.
 
     Raises:
         ValueError: A size is not a positive integer, `dropout` is not in [0, 1),
-            `pad_token_id` is not in the vocabulary, the positions are unknown, or a
-            token id is none of the vocabulary. What a compiled function cannot see is
-            NaN on JAX.
+            `pad_token_id` is not in the vocabulary, `positions` is unknown, or a token
+            id is not in the vocabulary. In a compiled function ids are not checked; on
+            JAX the vectors of wrong ones are NaN.
 
     Example:
 
@@ -74,16 +76,16 @@ class TokenEmbedding(SequenceEmbedding):
 
     def __init__(
         self,
-        vocabulary_size,
-        width,
-        dropout=0.0,
-        pad_token_id=0,
-        embeddings_initializer="uniform",
-        positions=None,
-        max_length=None,
-        scale=False,
-        **kwargs,
-    ):
+        vocabulary_size: int,
+        width: int,
+        dropout: float = 0.0,
+        pad_token_id: int = 0,
+        embeddings_initializer: Initializer = "uniform",
+        positions: str | keras.layers.Layer | None = None,
+        max_length: int | None = None,
+        scale: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.vocabulary_size = positive_integer("vocabulary_size", vocabulary_size)
         self.width = positive_integer("width", width)
@@ -111,11 +113,11 @@ class TokenEmbedding(SequenceEmbedding):
         self.supports_masking = True
 
     @classmethod
-    def from_vectors(cls, vectors, **options):
-        """Makes an embedding that begins with vectors which were learned elsewhere.
+    def from_vectors(cls, vectors: TensorLike, **options: Any) -> Self:
+        """Create an embedding from pretrained vectors.
 
-        `embedding.trainable = False` leaves them as they are, and
-        `kseq.training.Unfreeze` lets them learn from some epoch on.
+        `embedding.trainable = False` keeps them fixed, and `kseq.training.Unfreeze`
+        trains them from some epoch on.
 
         Args:
             vectors: Floats `(V, D)`, one row for each token id, such as the `table` of
@@ -126,7 +128,7 @@ class TokenEmbedding(SequenceEmbedding):
             A `TokenEmbedding(V, D)`.
 
         Raises:
-            ValueError: The vectors have other than two axes.
+            ValueError: The vectors do not have two axes.
 
         Example:
 
@@ -149,32 +151,36 @@ class TokenEmbedding(SequenceEmbedding):
         return embedding
 
     @property
-    def padding(self):
+    def padding(self) -> int:  # type: ignore[override]
         return self.pad_token_id
 
     @property
-    def num_positions(self):
+    def num_positions(self) -> int | None:  # type: ignore[override]
         return most_positions(self.positions_layer)
 
     @property
-    def takes_positions(self):
+    def takes_positions(self) -> bool:  # type: ignore[override]
         return self.positions is not None
 
-    def symbolic_input(self, name):
+    def symbolic_input(self, name: str) -> Tensor:
         return keras.Input((None,), dtype="int32", name=name)
 
-    def build(self, token_ids_shape):
+    def build(self, token_ids_shape: Shape) -> None:
         self.embedding.build(token_ids_shape)
         build_positions(self.positions_layer, self.width)
         freeze_parts(self)
 
-    def compute_output_shape(self, token_ids_shape):
+    def compute_output_shape(self, token_ids_shape: Shape) -> Shape:
         return (*token_ids_shape, self.width)
 
-    def compute_mask(self, token_ids, previous_mask=None):
+    def compute_mask(
+        self, token_ids: Tensor, previous_mask: Tensor | None = None
+    ) -> Tensor:
         return padding_mask(token_ids, self.pad_token_id)
 
-    def call(self, token_ids, positions=None, training=False):
+    def call(
+        self, token_ids: Tensor, positions: Tensor | None = None, training: bool = False
+    ) -> Tensor:
         token_ids = known_ids("token_ids", token_ids, self.vocabulary_size)
         vectors = self.embedding(token_ids)  # B S D
         if self.scale:
@@ -184,7 +190,7 @@ class TokenEmbedding(SequenceEmbedding):
             vectors = self.positions_layer(vectors, positions=positions, mask=mask)
         return self.dropout_layer(vectors, training=training)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "vocabulary_size": self.vocabulary_size,
@@ -200,7 +206,7 @@ class TokenEmbedding(SequenceEmbedding):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return cls(**deserialize_positions(config))
 
 
@@ -213,26 +219,26 @@ class FeatureEmbedding(SequenceEmbedding):
         width: Size D of the vectors.
         dropout: Share of each sequence's features to drop in training, the same ones
             at every step.
-        mask_value: A step whose features all have this value, NaN too, is padding. None
-            where no step is.
+        mask_value: Value of padding, which may be NaN: a step whose features all have
+            it is masked. None for no padding.
         kernel_initializer: Initializer of `W`.
-        positions: What tells the steps apart for a model that knows no order:
+        positions: Position embedding, for a model that has no notion of order:
             `"sinusoidal"`, `"learned"`, a layer such as `SinusoidalPositions`, or None.
         max_length: Number of positions of `"learned"`.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         features: Floats `(B, S, F)`.
-        positions: Integers `(B, S)`, where each step stands. Counted over the real
-            steps where not given. Without the argument `positions` they are not read.
+        positions: Integers `(B, S)`, the position of each step. Defaults to counting
+            the real steps. Ignored if the layer has no `positions`.
 
     Returns:
-        Vectors `(B, S, D)`, with the Keras mask of the real steps if `mask_value` says
-        which they are.
+        Vectors `(B, S, D)`, with the Keras mask of the real steps if there is a
+        `mask_value`.
 
     Raises:
-        ValueError: A size is not a positive integer, `dropout` is not in [0, 1), or the
-            positions are unknown.
+        ValueError: A size is not a positive integer, `dropout` is not in [0, 1), or
+            `positions` is unknown.
 
     Example:
 
@@ -247,16 +253,16 @@ class FeatureEmbedding(SequenceEmbedding):
 
     def __init__(
         self,
-        num_features,
-        width,
-        dropout=0.0,
-        mask_value=None,
-        kernel_initializer="glorot_uniform",
-        positions=None,
-        max_length=None,
-        **kwargs,
-    ):
-        # Half precision might lose the mask value, so `call` casts by itself.
+        num_features: int,
+        width: int,
+        dropout: float = 0.0,
+        mask_value: float | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        positions: str | keras.layers.Layer | None = None,
+        max_length: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # Half precision may not represent the mask value, so `call` casts after it.
         super().__init__(autocast=False, **kwargs)
         self.num_features = positive_integer("num_features", num_features)
         self.width = positive_integer("width", width)
@@ -275,41 +281,49 @@ class FeatureEmbedding(SequenceEmbedding):
         self.supports_masking = True
 
     @property
-    def padding(self):
+    def padding(self) -> float | None:  # type: ignore[override]
         return self.mask_value
 
     @property
-    def num_positions(self):
+    def num_positions(self) -> int | None:  # type: ignore[override]
         return most_positions(self.positions_layer)
 
     @property
-    def takes_positions(self):
+    def takes_positions(self) -> bool:  # type: ignore[override]
         return self.positions is not None
 
-    def symbolic_input(self, name):
+    def symbolic_input(self, name: str) -> Tensor:
         return keras.Input((None, self.num_features), name=name)
 
-    def build(self, features_shape):
+    def build(self, features_shape: Shape) -> None:
         if features_shape[-1] != self.num_features:
             raise ValueError(
-                "The steps must have `num_features` features. Received: shape "
+                "Each step must have `num_features` features. Received: shape "
                 f"{tuple(features_shape)} with num_features={self.num_features}."
             )
         self.projection.build(features_shape)
         build_positions(self.positions_layer, self.width)
         freeze_parts(self)
 
-    def compute_output_shape(self, features_shape):
+    def compute_output_shape(self, features_shape: Shape) -> Shape:
         return (*features_shape[:-1], self.width)
 
-    def compute_mask(self, features, previous_mask=None):
+    def compute_mask(
+        self, features: Tensor, previous_mask: Tensor | None = None
+    ) -> Tensor | None:
         if self.mask_value is None:
             return previous_mask
         if math.isnan(self.mask_value):
             return ops.any(ops.logical_not(ops.isnan(features)), axis=-1)  # B S
         return ops.any(ops.not_equal(features, self.mask_value), axis=-1)
 
-    def call(self, features, positions=None, mask=None, training=False):
+    def call(
+        self,
+        features: Tensor,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+        training: bool = False,
+    ) -> Tensor:
         mask = self.compute_mask(features, mask)
         features = apply_mask(features, mask)
         vectors = self.projection(ops.cast(features, self.compute_dtype))  # B S D
@@ -317,7 +331,7 @@ class FeatureEmbedding(SequenceEmbedding):
             vectors = self.positions_layer(vectors, positions=positions, mask=mask)
         return self.dropout_layer(vectors, training=training)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "num_features": self.num_features,
@@ -330,11 +344,11 @@ class FeatureEmbedding(SequenceEmbedding):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return cls(**deserialize_positions(config))
 
 
-def build_positions(positions_layer, width):
-    """Builds what adds positions, unless it is None or built."""
+def build_positions(positions_layer: keras.layers.Layer | None, width: int) -> None:
+    """Build a layer of positions unless it is None or already built."""
     if positions_layer is not None and not positions_layer.built:
         positions_layer.build((None, None, width))

@@ -1,9 +1,11 @@
-"""A head for codes that are made of digits.
+"""A head for codes that consist of digits.
 
 Axes in shape comments: B batch, T steps, D features, C codes, V tokens.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -14,35 +16,36 @@ from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import apply_mask
 from kseq.layers.quantizers import checked_levels
 from kseq.layers.validation import count
+from kseq.typing import Config, Initializer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class FactorizedHead(Composite):
-    """The logits of codes, from logits for each of their digits.
+    """A head that computes the logits of codes from logits of their digits.
 
-    A code of `FiniteScalarQuantizer` is one digit for each level. The logit of a code
-    is the sum of the logits of its digits, so what is learned of a digit holds for all
-    codes that have it, and a head for 4,375 codes needs 27 outputs. The sum alone would
-    make the digits independent; a product of two matrices of low rank says how they
-    go together.
+    A code of `FiniteScalarQuantizer` has one digit for each level. The logit of a code
+    is the sum of the logits of its digits. So the codes that share a digit share what
+    is learned about it, and a head for 4,375 codes needs 27 outputs. The sum alone
+    would make the digits independent; a low-rank product of two matrices is added to
+    model their dependence.
 
     Args:
         levels: The levels of the quantizer.
-        rank: Rank of what is added for each code. 0 for independent digits.
+        rank: Rank of the term that is added for each code. 0 for independent digits.
         num_special: Number of tokens before the token of code 0.
         kernel_initializer: Initializer of all kernels.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: `(B, T, D)`.
-        mask: Boolean `(B, T)`, True where a step is real; elsewhere zeros are read.
-            Defaults to the Keras mask of `inputs`, which the logits keep.
+        mask: Boolean `(B, T)`, True where a step is real. Masked inputs are replaced by
+            zeros. Defaults to the Keras mask of `inputs`, which the logits keep.
 
     Returns:
-        Logits `(B, T, V)`, with V the special tokens and one for each code.
+        Logits `(B, T, V)`, where V counts the special tokens and the codes.
 
     Raises:
-        ValueError: The levels are none of a quantizer, or a number is negative.
+        ValueError: The levels are not valid for a quantizer, or a number is negative.
 
     Example:
 
@@ -58,12 +61,12 @@ class FactorizedHead(Composite):
 
     def __init__(
         self,
-        levels,
-        rank=16,
-        num_special=4,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        levels: Sequence[int],
+        rank: int = 16,
+        num_special: int = 4,
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.levels = checked_levels(levels)
         self.rank = count("rank", rank)
@@ -71,11 +74,14 @@ class FactorizedHead(Composite):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.vocabulary_size = self.num_special + math.prod(self.levels)
         self.digits = self._dense("digits", self.num_special + sum(self.levels))
-        self.down = self._dense("down", self.rank, use_bias=False) if rank else None
-        self.up = self._dense("up", self.vocabulary_size) if rank else None
+        self.down: Any = None
+        self.up: Any = None
+        if rank:
+            self.down = self._dense("down", self.rank, use_bias=False)
+            self.up = self._dense("up", self.vocabulary_size)
         self.supports_masking = True
 
-    def _dense(self, name, units, **options):
+    def _dense(self, name: str, units: int, **options: Any) -> keras.layers.Dense:
         return keras.layers.Dense(
             units,
             kernel_initializer=initializer_of(name, self.kernel_initializer),
@@ -84,24 +90,24 @@ class FactorizedHead(Composite):
             **options,
         )
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         self.digits.build(inputs_shape)
         if self.rank:
             self.down.build(inputs_shape)
             self.up.build((*inputs_shape[:-1], self.rank))
         freeze_parts(self)
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: Shape) -> Shape:
         return (*inputs_shape[:-1], self.vocabulary_size)
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         inputs = apply_mask(inputs, mask)
         has_digit = digits_of_tokens(self.levels, self.num_special)
         has_digit = ops.cast(has_digit, self.compute_dtype)
         logits = matmul(self.digits(inputs), has_digit)  # B T V
         return logits + self.up(self.down(inputs)) if self.rank else logits
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "levels": list(self.levels),
@@ -111,8 +117,8 @@ class FactorizedHead(Composite):
         }
 
 
-def digits_of_tokens(levels, num_special):
-    """Tell which digits each token has: booleans `(num_special + sum(levels), V)`."""
+def digits_of_tokens(levels: Sequence[int], num_special: int) -> Tensor:
+    """Return the digits of each token: booleans `(num_special + sum(levels), V)`."""
     tokens = ops.arange(num_special + math.prod(levels), dtype="int32")
     codes, rows = tokens - num_special, [is_each(tokens, num_special)]
     place = 1
@@ -123,6 +129,6 @@ def digits_of_tokens(levels, num_special):
     return ops.concatenate(rows)
 
 
-def is_each(values, count):
+def is_each(values: Tensor, count: int) -> Tensor:
     """Compare values `(V,)` with each number below a count: booleans `(count, V)`."""
     return values == ops.expand_dims(ops.arange(count, dtype="int32"), 1)

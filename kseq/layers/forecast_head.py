@@ -1,7 +1,10 @@
-"""The head of models that write numbers: a distribution of each.
+"""The head of forecasting models: a distribution for each number.
 
 Axes in shape comments: B batch, T steps, U units, F features, P parameters.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,42 +14,43 @@ from kseq.layers.distributions import distribution_of
 from kseq.layers.initializers import initializer_of
 from kseq.layers.masking import apply_mask
 from kseq.layers.validation import positive_integer
+from kseq.typing import Config, Initializer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ForecastHead(Composite):
-    """What a model says of each number of a step: its mean, or a distribution.
+    """The forecast of each number of a step: its mean, or a distribution.
 
     | distribution | parameters P of each number |
     |---|---|
-    | `"mean"` | none but the number itself |
+    | `"mean"` | only the number itself |
     | `"gaussian"` | mean, standard deviation |
-    | `"student_t"` | location, scale, degrees of freedom above 2: for rare leaps |
+    | `"student_t"` | location, scale, degrees of freedom above 2: for rare outliers |
     | `"negative_binomial"` | mean m, dispersion a, for counts of variance `m + a m^2` |
     | `"quantiles"` | a quantile for each of the levels, which never cross |
 
-    The numbers of a step are independent, given the steps before it. A distribution of
-    quantiles has straight lines between them, and beyond the outer ones.
+    The numbers of a step are independent, given the steps before it. The distribution
+    function of quantiles is linear between them, and beyond the outer ones.
 
     Args:
         distribution: One of these names.
         num_features: Number of features F of a step.
-        quantiles: The levels of `"quantiles"`. Defaults to .05, .1, .2 and so on to .9,
-            .95.
+        quantiles: The levels of `"quantiles"`. Defaults to 0.05, then 0.1, 0.2 and so
+            on up to 0.9, then 0.95.
         kernel_initializer: Initializer of the kernel.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: `(B, T, U)`, what a decoder puts out.
-        mask: Boolean `(B, T)`, True where a step is real; elsewhere zeros are read.
-            Defaults to the Keras mask of `inputs`, which the parameters keep.
+        inputs: `(B, T, U)`, the outputs of a decoder.
+        mask: Boolean `(B, T)`, True where a step is real. Masked inputs are replaced by
+            zeros. Defaults to the Keras mask of `inputs`, which the parameters keep.
 
     Returns:
-        Parameters `(B, T, F, P)`; of `"mean"` the means, `(B, T, F)`.
+        Parameters `(B, T, F, P)`; for `"mean"` the means, `(B, T, F)`.
 
     Raises:
-        ValueError: The distribution is none of these, a size is no positive integer, or
-            the levels do not rise between 0 and 1.
+        ValueError: The distribution is unknown, a size is not a positive integer, or
+            the levels do not increase between 0 and 1.
 
     Example:
 
@@ -64,12 +68,12 @@ class ForecastHead(Composite):
 
     def __init__(
         self,
-        distribution="gaussian",
-        num_features=1,
-        quantiles=None,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        distribution: str = "gaussian",
+        num_features: int = 1,
+        quantiles: Sequence[float] | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.distribution, self.quantiles = distribution, quantiles
         self.formulas = distribution_of(distribution, quantiles)
@@ -84,43 +88,43 @@ class ForecastHead(Composite):
         self.supports_masking = True
 
     @property
-    def num_uniforms(self):
-        """How many random numbers make a draw of one number; 0 where nothing can be."""
+    def num_uniforms(self) -> int:
+        """The number of random numbers for one sample; 0 if sampling is impossible."""
         return self.formulas.num_uniforms
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         self.projection.build(inputs_shape)
         freeze_parts(self)
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: Shape) -> Shape:
         shape = (*inputs_shape[:-1], self.num_features)
         is_mean = self.distribution == "mean"
         return shape if is_mean else (*shape, self.formulas.num_parameters)
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         outputs = self.projection(apply_mask(inputs, mask))  # B T FP
         axes = self.num_features, self.formulas.num_parameters
         shape = (*ops.shape(outputs)[:-1], *axes)
         parameters = self.formulas.parameters(ops.reshape(outputs, shape))
-        return ops.cast(parameters, self.compute_dtype)  # on PyTorch it may be wider
+        return ops.cast(parameters, self.compute_dtype)  # PyTorch may widen it
 
-    def mean(self, parameters):
-        """The means of distributions, `(..., F)`."""
+    def mean(self, parameters: Tensor) -> Tensor:
+        """Return the means of distributions, `(..., F)`."""
         return self.formulas.mean(parameters)
 
-    def draw(self, parameters, uniforms):
-        """Draws from distributions.
+    def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
+        """Sample from distributions.
 
         Args:
             parameters: `(..., F, P)`.
-            uniforms: Random numbers, even between 0 and 1, `(..., F, num_uniforms)`.
+            uniforms: Uniform random numbers in [0, 1), `(..., F, num_uniforms)`.
 
         Returns:
-            Numbers `(..., F)`.
+            Samples `(..., F)`.
         """
         return self.formulas.draw(parameters, uniforms)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "distribution": self.distribution,

@@ -254,12 +254,12 @@ ADVICE = {
     ),
     "states of an encoder that is not causal": (
         lambda: ConvEncoder(U)(MEMORY, return_state=True),
-        "Make it with `causal=True`.",
+        "Create it with `causal=True`.",
         lambda: ConvEncoder(U, causal=True)(MEMORY, return_state=True),
     ),
     "states of other rows": (
         lambda: read_on(rows=1),
-        "Get them with `return_state=True` from the steps before.",
+        "Call the encoder on the previous steps with `return_state=True`.",
         lambda: read_on(rows=B),
     ),
     "features of another size than a code": (
@@ -375,12 +375,12 @@ ADVICE = {
     ),
     "sequences of classes": (
         lambda: ClassEmbedding(11, U)(NEWEST_IDS),
-        "A `TokenEmbedding` takes sequences.",
+        "Use a `TokenEmbedding` for sequences.",
         lambda: TokenEmbedding(11, U)(NEWEST_IDS),
     ),
     "series of vectors": (
         lambda: VectorEmbedding(D, U)(INPUTS),
-        "A `FeatureEmbedding` takes series.",
+        "Use a `FeatureEmbedding` for series.",
         lambda: FeatureEmbedding(D, U)(INPUTS),
     ),
     "a tied head of another width": (
@@ -473,7 +473,7 @@ ADVICE = {
     ),
     "an attention of Keras": (
         lambda: recurrent_decoder(attention=keras.layers.AdditiveAttention()),
-        "A layer of one's own needs the methods `build(query_shape, value_shape)`, "
+        "A custom layer needs the methods `build(query_shape, value_shape)`, "
         "`project_keys` and `attend`, see `kseq.layers.BahdanauAttention`.",
         lambda: (
             recurrent_decoder(attention=OwnAttention())(INPUTS, MEMORY),
@@ -529,26 +529,26 @@ ADVICE = {
     ),
     "labels of a CRF as vectors": (
         lambda: likelihood(LOGITS, LOGITS),
-        "Of one-hot vectors take `labels.argmax(-1)`.",
+        "If they are one-hot vectors, use `labels.argmax(-1)`.",
         lambda: likelihood(LOGITS.argmax(-1), LOGITS),
     ),
     "a label that a CRF lacks": (
         lambda: likelihood(TAGS, LOGITS),
-        "Mask the steps that have no label.",
+        "Mask steps without a label.",
         lambda: likelihood(TAGS, LOGITS, TAGS != 9),
     ),
     "labels of CTC without room": (
         lambda: CTC(K).negative_log_likelihood(
             np.array([[1, 1, 1], [2, 0, 0]]), LOGITS
         ),
-        "Leave such rows out, or let the encoder keep more steps.",
+        "Leave out such examples, or let the encoder keep more steps.",
         lambda: CTC(K).negative_log_likelihood(
             np.array([[1, 2, 1], [2, 0, 0]]), LOGITS
         ),
     ),
     "a label that CTC lacks": (
         lambda: CTC(K).log_likelihood(TAGS + 1, LOGITS),
-        "Make the head for one label more than the greatest: "
+        "Create the head with one label more than the highest id: "
         "`num_labels=int(labels.max()) + 1`.",
         lambda: CTC(11).log_likelihood(TAGS + 1, random_array(B, T, 11)),
     ),
@@ -559,12 +559,12 @@ ADVICE = {
     ),
     "a number for names of labels": (
         lambda: CRF(labels=K),
-        "A number of labels is `num_labels`.",
+        "Pass a number of labels as `num_labels`.",
         lambda: CRF(num_labels=K),
     ),
     "two numbers of labels": (
         lambda: CRF(2, labels=["a", "b", "c"]),
-        "Leave it out.",
+        "Leave out `num_labels`.",
         lambda: CRF(labels=["a", "b", "c"]),
     ),
     "labels without a path": (

@@ -180,12 +180,12 @@ ADVICE = {
     ),
     "levels of a Gaussian": (
         lambda: ForecastHead("gaussian", quantiles=(0.1, 0.9)),
-        'Leave them out, or name "quantiles".',
+        'Leave them out, or use "quantiles".',
         lambda: (ForecastHead("gaussian"), ForecastHead("quantiles", 1, (0.1, 0.9))),
     ),
     "levels that do not rise": (
         lambda: ForecastHead("quantiles", quantiles=(0.5, 0.05, 0.95)),
-        "For an interval of 90 % and the median take `quantiles=(0.05, 0.5, 0.95)`.",
+        "For an interval of 90 % and the median, use `quantiles=(0.05, 0.5, 0.95)`.",
         lambda: ForecastHead("quantiles", quantiles=(0.05, 0.5, 0.95)),
     ),
     "a CRPS without a closed form": (

@@ -178,7 +178,7 @@ ADVICE = {
     ),
     "a second gradient of a loss": (
         lambda: curvature(SequenceCrossentropy()),
-        "Take a loss of Keras: `keras.losses.SparseCategoricalCrossentropy("
+        "Use a loss of Keras: `keras.losses.SparseCategoricalCrossentropy("
         "from_logits=True, ignore_class=0)`.",
         lambda: curvature(
             keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)

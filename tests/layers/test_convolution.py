@@ -292,7 +292,7 @@ def test_states_of_another_encoder_are_refused():
         build(causal=True, kernel_size=2)(SEQUENCES, return_state=True)[1],
     )
     for wrong in others:
-        with pytest.raises(ValueError, match="`initial_state` must be the states that"):
+        with pytest.raises(ValueError, match="`initial_state` must be states that"):
             encoder(SEQUENCES, initial_state=wrong)
 
 
