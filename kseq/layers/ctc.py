@@ -314,8 +314,8 @@ def check_num_steps(labels: Tensor, mask: Tensor) -> None:
     seen = concrete_values(is_short)
     if seen is None:
         message = (
-            f"{STEPS_NEEDED} Received: examples with fewer steps. Leave them out, or "
-            "let the encoder keep more steps."
+            f"{STEPS_NEEDED} Received: examples with fewer steps. Leave out such "
+            "examples, or let the encoder keep more steps."
         )
         backends.require(ops.logical_not(ops.any(is_short)), message)
     elif seen.any():

@@ -106,7 +106,7 @@ class Decoder(Layer):
 
     def start(
         self,
-        memory: Tensor | None,
+        memory: Tensor,
         memory_mask: Tensor | None = None,
         initial_state: Tree = None,
         num_beams: int = 1,

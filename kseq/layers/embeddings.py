@@ -4,7 +4,7 @@ Axes in shape comments: B batch, S steps, F features, D width.
 """
 
 import math
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import keras
 from keras import ops
@@ -21,7 +21,7 @@ from kseq.layers.positions import (
 )
 from kseq.layers.sequence_embedding import SequenceEmbedding
 from kseq.layers.validation import integer, known_ids, positive_integer, rate
-from kseq.typing import Config, Initializer, Shape, Tensor, TensorLike
+from kseq.typing import Config, Initializer, Shape, SupportsArray, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -81,7 +81,7 @@ class TokenEmbedding(SequenceEmbedding):
         dropout: float = 0.0,
         pad_token_id: int = 0,
         embeddings_initializer: Initializer = "uniform",
-        positions: str | keras.layers.Layer | None = None,
+        positions: Literal["sinusoidal", "learned"] | keras.layers.Layer | None = None,
         max_length: int | None = None,
         scale: bool = False,
         **kwargs: Any,
@@ -113,7 +113,7 @@ class TokenEmbedding(SequenceEmbedding):
         self.supports_masking = True
 
     @classmethod
-    def from_vectors(cls, vectors: TensorLike, **options: Any) -> Self:
+    def from_vectors(cls, vectors: Tensor | SupportsArray, **options: Any) -> Self:
         """Create an embedding from pretrained vectors.
 
         `embedding.trainable = False` keeps them fixed, and `kseq.training.Unfreeze`
@@ -258,7 +258,7 @@ class FeatureEmbedding(SequenceEmbedding):
         dropout: float = 0.0,
         mask_value: float | None = None,
         kernel_initializer: Initializer = "glorot_uniform",
-        positions: str | keras.layers.Layer | None = None,
+        positions: Literal["sinusoidal", "learned"] | keras.layers.Layer | None = None,
         max_length: int | None = None,
         **kwargs: Any,
     ) -> None:

@@ -4,7 +4,7 @@ Axes in shape comments: B batch, T steps, U units, F features, P parameters.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -68,7 +68,9 @@ class ForecastHead(Composite):
 
     def __init__(
         self,
-        distribution: str = "gaussian",
+        distribution: Literal[
+            "mean", "gaussian", "student_t", "negative_binomial", "quantiles"
+        ] = "gaussian",
         num_features: int = 1,
         quantiles: Sequence[float] | None = None,
         kernel_initializer: Initializer = "glorot_uniform",
