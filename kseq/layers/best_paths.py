@@ -59,7 +59,7 @@ def _best_scores(
     to_label = ops.transpose(transitions)  # L K
 
     def step(carried, at_step):
-        behind, onward = carried  # best scores of the rest; and after the best path
+        behind, onward = carried  # best scores of the rest; into the best path
         potential, arrived, is_real = at_step
         here = arrived + potential  # B L
         scores = here + behind

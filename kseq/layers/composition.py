@@ -83,5 +83,5 @@ def quantization(layer: keras.layers.Layer) -> Any:
 
 
 def is_quantized(layer: keras.layers.Layer) -> bool:
-    """Return whether a layer is quantized, so its weight is not the one it built."""
+    """Return whether a layer is quantized: it then replaced the weight it built."""
     return layer.quantization_mode is not None
