@@ -193,7 +193,7 @@ def _step(
 
     nothing = ops.cast(ops.zeros_like(token_ids), log_probs.dtype)  # B K
     never = nothing + NEVER
-    begun = ops.where(is_label, never, nothing)  # no steps spell no labels
+    begun = ops.where(is_label, never, nothing)  # zero steps spell no label
     never_next = ops.repeat(ops.expand_dims(never, -1), size, axis=-1)
     before = [ops.transpose(x, (0, 2, 1)) for x in (in_label, in_blank)]  # B S K
     (in_label, in_blank, gains), spelled = run(
