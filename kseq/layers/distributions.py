@@ -297,7 +297,7 @@ def gamma(shape: Tensor, uniforms: Tensor) -> Tensor:
 def poisson(rate: Tensor, uniforms: Tensor) -> Tensor:
     """Return the inverse distribution function of the Poisson distribution.
 
-    Up to a rate of 16 it is summed; above, it is the expansion of Giles, 2016, (10).
+    Up to a rate of 16 it is a sum; above, it is the expansion of Giles, 2016, (10).
 
     Args:
         rate: At least 0, `(...)`.

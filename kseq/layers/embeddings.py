@@ -28,8 +28,8 @@ from kseq.typing import Config, Initializer, Shape, SupportsArray, Tensor
 class TokenEmbedding(SequenceEmbedding):
     """A learned vector for each token.
 
-    The Keras mask marks the padding token, so every following layer knows which steps
-    are real.
+    Its Keras mask excludes the padding token, so every following layer knows which
+    steps are real.
 
     Args:
         vocabulary_size: Number of token ids, padding and the other special tokens

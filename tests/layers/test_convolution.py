@@ -279,7 +279,7 @@ def test_states_are_inputs_of_a_functional_model():
 
 def test_only_a_causal_encoder_has_states():
     for options in ({"return_state": True}, {"initial_state": [[SEQUENCES] * 2] * 2}):
-        with pytest.raises(ValueError, match="Received: .* with causal=False. Create it"):
+        with pytest.raises(ValueError, match="with causal=False. Create it"):
             build()(SEQUENCES, **options)
 
 
