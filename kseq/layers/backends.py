@@ -310,7 +310,7 @@ def overwriting() -> Iterator[None]:
         _OVERWRITES.reset(token)
 
 
-def beginning(num_axes: int, axis: int, place: Tensor) -> list[Tensor]:
+def slice_start(num_axes: int, axis: int, place: Tensor) -> list[Tensor]:
     """Return the start indices of a slice at `place` of an axis, 0 of the others."""
     start = [ops.zeros_like(place)] * num_axes
     start[axis] = place
@@ -326,7 +326,7 @@ def put(buffer: Tensor, values: Tensor, first: Tensor, axis: int) -> Tensor:
         places = ops.arange(values.shape[axis], dtype="int64") + first
         return buffer.index_copy_(axis, places, values)
     if not _IS_PORTABLE.get():
-        start = beginning(len(buffer.shape), axis, first)
+        start = slice_start(len(buffer.shape), axis, first)
         return ops.slice_update(buffer, start, values)
     count, length = values.shape[axis], buffer.shape[axis]
     positions = ops.arange(length, dtype="int32")

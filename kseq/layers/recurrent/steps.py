@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from keras import ops
 
-from kseq.layers.backends import beginning
+from kseq.layers.backends import slice_start
 from kseq.typing import Tensor
 
 # Sequences of unknown length are padded to a multiple of this, so that XLA compiles for
@@ -38,13 +38,13 @@ def rows(tensor: Tensor) -> Tensor:
 def read(sequence: Tensor, step: Tensor | int) -> Tensor:
     """Return step `step` of `(B, T, ...)`."""
     batch, _, *rest = ops.shape(sequence)
-    start = beginning(len(rest) + 2, 1, step)
+    start = slice_start(len(rest) + 2, 1, step)
     return ops.squeeze(ops.slice(sequence, start, (batch, 1, *rest)), 1)
 
 
 def write(sequence: Tensor, value: Tensor, step: Tensor | int) -> Tensor:
     """Return `(B, T, ...)` with step `step` replaced by `value (B, ...)`."""
-    start = beginning(len(value.shape) + 1, 1, step)
+    start = slice_start(len(value.shape) + 1, 1, step)
     return ops.slice_update(sequence, start, ops.expand_dims(value, 1))
 
 

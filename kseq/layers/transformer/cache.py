@@ -160,7 +160,7 @@ def put_into_block(
     for block in blocks:
         length = block.shape[axis]
         place = ops.clip(first, 0, length - size)
-        start = backends.beginning(len(block.shape), axis, place)
+        start = backends.slice_start(len(block.shape), axis, place)
         before = ops.slice(block, start, ops.shape(values))
         is_here = (first >= 0) & (first < length)
         new.append(put(block, ops.where(is_here, values, before), place, axis))
