@@ -54,7 +54,7 @@ def resolve_cell(
 def state_sizes(cell: keras.layers.Layer) -> list[Any]:
     """Return the sizes of a cell's states: `[U]`, or `[U, U]` for an LSTM.
 
-    Stacked cells have a list for each cell.
+    Stacked cells have the sizes of each cell instead.
     """
     size = cell.state_size
     return list(size) if isinstance(size, (list, tuple)) else [size]

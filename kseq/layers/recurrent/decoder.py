@@ -197,7 +197,7 @@ class RecurrentDecoder(RecurrentDecoderStep):
             fed = self.units if self.feeds_output else 0
             readout_width = self.units + memory_width
         if self.attention is not None:
-            if not self.attention.built:  # it is built if it was loaded
+            if not self.attention.built:  # a loaded one is built
                 self.attention.build((batch, None, self.units), memory_shape)
             self.readout.build((batch, None, readout_width))
         for index, cell in enumerate(self.cells):

@@ -161,12 +161,12 @@ class RecurrentEncoder(Composite):
 
     @property
     def output_width(self) -> int:
-        """The size of the last axis of the outputs."""
+        """Size of the last axis of the outputs."""
         concatenated = self.bidirectional and self.merge_mode == "concat"
         return self.units * 2 if concatenated else self.units
 
     def build(self, sequences_shape: Shape) -> None:
-        self.gates: list[keras.layers.Dense | None] = []  # None for a layer without
+        self.gates: list[keras.layers.Dense | None] = []  # None: no gate
         shape = sequence_shape("sequences", sequences_shape)
         for index, layer in enumerate(self.recurrent_layers):
             if self.layer_normalization:

@@ -198,7 +198,7 @@ def dropped(state: Tensor, kept: DropoutMasks) -> list[Tensor]:
 
 
 def detached(structure: Tree, flat: Sequence[Tensor]) -> Tree:
-    """Pack tensors without gradients: TensorFlow shall not differentiate the loop."""
+    """Pack tensors without gradients, so that TensorFlow does not differentiate."""
     flat = [ops.stop_gradient(x) for x in flat]
     return keras.tree.pack_sequence_as(structure, flat)
 
