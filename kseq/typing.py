@@ -4,7 +4,7 @@ Shapes are not part of them: they stand in docstrings and at line ends.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import keras
@@ -21,6 +21,10 @@ Tensor: TypeAlias = keras.KerasTensor
 
 # What a function takes that is called with data: tensors, arrays, lists, numbers.
 TensorLike: TypeAlias = Tensor | SupportsArray | Sequence[Any] | float
+
+# Texts, or lists of symbols: in an iterable, an array or a string tensor.
+Text: TypeAlias = str | bytes | Sequence[str | bytes]
+Texts: TypeAlias = Iterable[Text] | SupportsArray | Tensor
 
 # A nested structure of tensors: dictionaries, lists and tuples.
 Tree: TypeAlias = Any

@@ -1,18 +1,27 @@
-"""Text in, text, labels or pictures out: vocabularies and pipelines.
+"""Vocabularies, and pipelines from text to text, labels or images.
 
-A vocabulary turns texts into token ids and back; a pipeline holds a trained model and
-its vocabularies in one `.keras` file:
+A vocabulary converts texts to token ids and back. A pipeline holds a trained model and
+its vocabularies in one `.keras` file.
 
-- `Vocabulary` splits texts into words, characters, pieces, jamo or bytes.
-- `TextToText`: an encoder-decoder; `generate` translates texts.
-- `TextToLabels`: a classifier or a tagger; `label` names each text, or each word.
+Vocabularies:
+
+- `Vocabulary`: words, characters, subword pieces, jamo or bytes.
+- `WordCharacterVocabulary`: words together with the characters of each word.
+
+Pipelines:
+
+- `TextToText`: an encoder-decoder; `generate` translates texts into `Hypothesis`
+  objects.
+- `TextToLabels`: a classifier or a tagger; `label` returns a `Label` for each text
+  (classifier), or for each token (tagger).
 - `TextWriter`: a language model; `generate` continues prompts.
-- `TextToImage`: a `kseq.text_to_image` model; `draw` gives pictures of captions.
-- `load` reads any pipeline that was saved.
-- `read_vectors` reads word2vec, GloVe and fastText files.
-- `alignment`: the ids of one vocabulary in another, for models that copy.
+- `TextToImage`: a `kseq.text_to_image` model; `draw` returns images for captions.
+- `load`: load a saved pipeline of any kind.
 
-`Hypothesis` and `Label` are what pipelines return, `TokenVectors` what is read.
+Pretrained vectors and copying:
+
+- `read_vectors`: read word2vec, GloVe and fastText files into `TokenVectors`.
+- `alignment`: map the ids of one vocabulary to those of another, for models that copy.
 """
 
 from kseq.text.copying import alignment
@@ -34,6 +43,7 @@ __all__ = [
     "TextWriter",
     "TokenVectors",
     "Vocabulary",
+    "WordCharacterVocabulary",
     "alignment",
     "load",
     "read_vectors",

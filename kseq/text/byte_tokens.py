@@ -1,17 +1,24 @@
-"""Tokens that no text need be seen for: the bytes of UTF-8, and the jamo of Hangul.
+"""Fixed tokens that are not learned: the bytes of UTF-8, and the jamo of Hangul.
 
-A syllable of Hangul is its two or three jamo; every other character, a jamo that stands
-alone among them, is its bytes. So each text has one spelling, and it comes back.
+A Hangul syllable is encoded as its two or three jamo. Every other character is encoded
+as its bytes, including a jamo that stands alone. So each text has exactly one encoding,
+from which it is restored.
 
 Axes in shape comments: B texts, N characters of all texts, L tokens of a text. An L in
-brackets is ragged.
+parentheses is ragged.
 """
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from kseq.text.token_ids import END, Ids
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 FIRST_BYTE = END + 1
 FIRST_JAMO = FIRST_BYTE + 256
-LEADS, VOWELS, TAILS = 19, 21, 28  # how many there are; of the last, one is none
+LEADS, VOWELS, TAILS = 19, 21, 28  # numbers of jamo; "no tail" counts as a tail
 FIRST_VOWEL, FIRST_TAIL = FIRST_JAMO + LEADS, FIRST_JAMO + LEADS + VOWELS
 SYLLABLES = "가", "힣"  # the first and the last
 JAMO = [
@@ -22,8 +29,8 @@ JAMO = [
 NUMBERS = {jamo: number for number, jamo in enumerate(JAMO)}
 
 
-def byte_name(byte):
-    """How a byte is spelled: a visible letter of ASCII, or its number."""
+def byte_name(byte: int) -> str:
+    """Return the spelling of a byte: a printable ASCII character, or its number."""
     return chr(byte) if 0x20 <= byte < 0x7F else f"<0x{byte:02X}>"
 
 
@@ -31,19 +38,23 @@ BYTES = {byte_name(byte): bytes([byte]) for byte in range(256)}
 
 
 class ByteIds(Ids):
-    """Bytes to ids and back, for `"byte"`; for `"jamo"`, Hangul by its jamo."""
+    """Ids of bytes (`"byte"`), or of Hangul jamo and bytes (`"jamo"`).
 
-    def __init__(self, split):
+    Args:
+        split: `"byte"` or `"jamo"`.
+    """
+
+    def __init__(self, split: str) -> None:
         self.has_jamo = split == "jamo"
         super().__init__([*BYTES, *(JAMO if self.has_jamo else [])])
 
-    def numbers(self, texts):
-        """Ids `B (L)` of texts `(B,)`."""
+    def numbers(self, texts: "tf.Tensor") -> "tf.RaggedTensor":
+        """Return ids `B (L)` of texts `(B,)`."""
         import tensorflow as tf
 
         characters = tf.strings.unicode_split(texts, "UTF-8")
         raw = tf.io.decode_raw(characters.values, "uint8", fixed_length=4)
-        raw = tf.cast(raw, "int32")  # N 4, filled up with 0, which no text has
+        raw = tf.cast(raw, "int32")  # N 4, padded with 0, which occurs in no text
         ids = tf.where(raw > 0, FIRST_BYTE + raw, 0)
         if self.has_jamo:
             jamo, is_syllable = jamo_ids(raw)
@@ -53,20 +64,20 @@ class ByteIds(Ids):
         lengths = tf.reduce_sum(characters.with_values(lengths), axis=1)  # B
         return tf.RaggedTensor.from_row_lengths(tf.boolean_mask(ids, is_token), lengths)
 
-    def unknown(self, texts):
+    def unknown(self, texts: "tf.Tensor") -> list[bytes]:
         return []
 
-    def join(self, symbols):
-        """The text of symbols; what is no UTF-8, as where it was cut, reads U+FFFD."""
+    def join(self, symbols: Iterable[str]) -> str:
+        """Return the text of symbols; invalid UTF-8, such as a cut one, is U+FFFD."""
         parts = [BYTES.get(symbol) or symbol.encode() for symbol in compose(symbols)]
         return b"".join(parts).decode("utf-8", "replace")
 
 
-def jamo_ids(raw):
-    """The jamo of syllables, `(N, 4)`, and which characters are one, `(N,)`.
+def jamo_ids(raw: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
+    """Return the jamo of syllables, `(N, 4)`, and a mask of the syllables, `(N,)`.
 
     Args:
-        raw: The bytes of each character, `(N, 4)`, filled up with 0.
+        raw: The bytes of each character, `(N, 4)`, padded with 0.
     """
     import tensorflow as tf
 
@@ -82,9 +93,10 @@ def jamo_ids(raw):
     return tf.stack(jamo, axis=1), is_syllable
 
 
-def compose(symbols):
-    """Symbols in which jamo are syllables, as far as they come to one."""
-    composed, last = [], None  # the jamo that the syllable at the end has so far
+def compose(symbols: Iterable[str]) -> list[str]:
+    """Return the symbols with jamo joined into syllables wherever they form one."""
+    composed: list[str] = []
+    last = None  # the last jamo of an unfinished syllable: "lead", "vowel" or None
     for symbol in symbols:
         number = NUMBERS.get(symbol, -1)
         is_vowel = LEADS <= number < LEADS + VOWELS

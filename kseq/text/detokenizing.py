@@ -1,8 +1,11 @@
-"""Texts from token ids in a graph of TensorFlow, as `Vocabulary.decode` reads them.
+"""Decode token ids in a TensorFlow graph, with the results of `Vocabulary.decode`.
 
-Axes in shape comments: R rows, T tokens of a row, L tokens of it that are read. An L in
-brackets is ragged.
+Axes in shape comments: R rows, T tokens of a row, L tokens of its text. An L in
+parentheses is ragged.
 """
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from kseq.text.byte_tokens import (
     BYTES,
@@ -15,21 +18,29 @@ from kseq.text.byte_tokens import (
 )
 from kseq.text.pieces import CONTINUED, tensorflow_text
 from kseq.text.punctuation import CLOSING, INNER, OPENING, SPACE, SPACING, is_mark
-from kseq.text.token_ids import END, PADDING, START
+from kseq.text.sentence_pieces import SentencePieces
+from kseq.text.token_ids import END, PADDING, START, Ids
 from kseq.text.tokenizers import COMPOSED, FIXED, MARKED
 
+if TYPE_CHECKING:
+    import tensorflow as tf
 
-def detokenized(ids, table, split, normalization):
-    """Texts `(R,)` of token ids `(R, T)`.
+    from kseq.text.vocabulary import Vocabulary
+
+
+def detokenized(
+    ids: "tf.Tensor", table: Ids, split: str | None, normalization: str | None
+) -> "tf.Tensor":
+    """Return the texts `(R,)` of token ids `(R, T)`.
 
     Args:
         ids: Integers `(R, T)`.
-        table: The `Ids` of a vocabulary.
-        split: Its split, which is not None.
-        normalization: Its normalization.
+        table: The `Ids` of the vocabulary.
+        split: The split of the vocabulary, which must not be None.
+        normalization: The normalization of the vocabulary.
     """
     form, ids = COMPOSED[normalization], read_ids(ids)
-    if split == "sentence_piece":
+    if isinstance(table, SentencePieces):
         texts = table.joined(ids)
     elif split in FIXED:
         texts = joined_bytes(table.symbols, ids)
@@ -40,8 +51,8 @@ def detokenized(ids, table, split, normalization):
     return texts if form is None else tensorflow_text().normalize_utf8(texts, form)
 
 
-def read_ids(ids):
-    """The ids that are read, `R (L)`: up to the end, no padding and no start."""
+def read_ids(ids: "tf.Tensor") -> "tf.RaggedTensor":
+    """Return the ids of the texts, `R (L)`: before the end, no padding, no start."""
     import tensorflow as tf
 
     has_ended = tf.cumsum(tf.cast(ids == END, "int32"), axis=1) > 0
@@ -49,20 +60,23 @@ def read_ids(ids):
     return tf.ragged.boolean_mask(ids, is_read)
 
 
-def joined_symbols(symbols, ids, separator):
+def joined_symbols(
+    symbols: Sequence[str], ids: "tf.RaggedTensor", separator: str
+) -> "tf.Tensor":
+    """Return texts of symbols with a separator between them."""
     import tensorflow as tf
 
     spelled = tf.ragged.map_flat_values(lambda i: tf.gather(symbols, i), ids)
     return tf.strings.reduce_join(spelled, axis=1, separator=separator)
 
 
-def joined_bytes(symbols, ids):
-    """Texts of bytes and jamo, which come to syllables where they can."""
+def joined_bytes(symbols: Sequence[str], ids: "tf.RaggedTensor") -> "tf.Tensor":
+    """Return texts of bytes and jamo, with jamo joined into syllables if possible."""
     import tensorflow as tf
 
     ids = ids.to_tensor(PADDING)  # R L
-    before, before_that = beside(ids, -1), beside(ids, -2)
-    behind, behind_that = beside(ids, 1), beside(ids, 2)
+    before, two_before = beside(ids, -1), beside(ids, -2)
+    after, two_after = beside(ids, 1), beside(ids, 2)
 
     def is_lead(ids):
         return (ids >= FIRST_JAMO) & (ids < FIRST_VOWEL)
@@ -70,12 +84,12 @@ def joined_bytes(symbols, ids):
     def is_vowel(ids):
         return (ids >= FIRST_VOWEL) & (ids < FIRST_TAIL)
 
-    begins = is_lead(ids) & is_vowel(behind)
-    tail = tf.where(behind_that >= FIRST_TAIL, behind_that - FIRST_TAIL + 1, 0)
-    number = (ids - FIRST_JAMO) * VOWELS + behind - FIRST_VOWEL
+    begins = is_lead(ids) & is_vowel(after)
+    tail = tf.where(two_after >= FIRST_TAIL, two_after - FIRST_TAIL + 1, 0)
+    number = (ids - FIRST_JAMO) * VOWELS + after - FIRST_VOWEL
     number = tf.where(begins, number * TAILS + tail, 0)
     syllables = [chr(code) for code in range(ord(SYLLABLES[0]), ord(SYLLABLES[1]) + 1)]
-    has_begun = is_vowel(before) & is_lead(before_that)
+    has_begun = is_vowel(before) & is_lead(two_before)
     is_inside = is_vowel(ids) & is_lead(before) | (ids >= FIRST_TAIL) & has_begun
     parts = [b""] + [BYTES.get(s) or s.encode() for s in symbols[1:]]
     parts = tf.where(is_inside, "", tf.gather(tf.constant(parts), ids))
@@ -84,11 +98,13 @@ def joined_bytes(symbols, ids):
     return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
 
 
-def joined_marks(symbols, ids, has_pieces):
-    """Texts of words or their pieces, and marks, as `punctuation.join_marks`."""
+def joined_marks(
+    symbols: Sequence[str], ids: "tf.RaggedTensor", has_pieces: bool
+) -> "tf.Tensor":
+    """Return texts of words (or pieces) and marks, as `punctuation.join_marks` does."""
     import tensorflow as tf
 
-    symbols = ["", *symbols[1:]]  # so that padding is nothing
+    symbols = ["", *symbols[1:]]  # padding is the empty string
 
     def where(is_so, ids):
         return tf.gather([bool(symbol) and is_so(symbol) for symbol in symbols], ids)
@@ -113,8 +129,8 @@ def joined_marks(symbols, ids, has_pieces):
     return tf.strings.reduce_join(gaps + parts, axis=1)
 
 
-def beside(ids, distance):
-    """The ids `(R, L)` that stand so far behind each, or before it; 0 at the ends."""
+def beside(ids: "tf.Tensor", distance: int) -> "tf.Tensor":
+    """Return the ids `(R, L)` at a distance after (or before) each; 0 at the ends."""
     import tensorflow as tf
 
     if distance < 0:
@@ -122,11 +138,11 @@ def beside(ids, distance):
     return tf.pad(ids, [[0, 0], [0, distance]])[:, distance:]
 
 
-def check_split(vocabulary):
-    """Raises if a graph cannot write the texts of a vocabulary."""
+def check_split(vocabulary: "Vocabulary") -> None:
+    """Raise if a graph cannot decode ids of the vocabulary to texts."""
     if vocabulary.split is None:
         raise ValueError(
-            "A graph writes texts, so what a model writes needs a `split`. Received: "
+            "A graph returns texts, so the vocabulary needs a `split`. Received: "
             "split=None, with which a text is a list of symbols. Train with "
             'split="word", which puts a space between symbols.'
         )

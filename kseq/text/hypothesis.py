@@ -1,4 +1,4 @@
-"""One text that a model wrote.
+"""The result type of generation.
 
 Axes in shape comments: T target tokens, S source tokens.
 """
@@ -10,18 +10,19 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Hypothesis:
-    """One text that a model wrote, with its score.
+    """A generated text with its score.
 
     Attributes:
-        text: The text, as the target vocabulary decodes it; a list of symbols if that
+        text: The text, decoded by the target vocabulary; a list of symbols if that
             vocabulary has `split=None`.
-        tokens: Its T tokens, without the end token; a word that was copied, and has no
-            token, as it stands in the source.
-        log_prob: Its log-probability, the end token counted.
-        source_tokens: The S tokens of the source as the model read them, of several
-            sources by name; an unknown one is U+FFFD.
-        attention: What each token paid attention to: `(T, S)`, of a Transformer
-            `(layers, heads, T, S)`, of several sources by name; or None.
+        tokens: Its T tokens, without the end token. A copied word that the target
+            vocabulary lacks is spelled as in the source.
+        log_prob: Its log-probability, including the end token.
+        source_tokens: The S tokens of the source, in a dictionary by name if the model
+            has several sources; an unknown token is U+FFFD.
+        attention: The attention of each token to the source, `(T, S)`, or
+            `(layers, heads, T, S)` for a Transformer; a dictionary by name if the model
+            has several sources; None if it was not requested.
 
     Example:
 
@@ -31,10 +32,10 @@ class Hypothesis:
     'ho'
     """
 
-    text: str
-    tokens: list
+    text: str | list[str]
+    tokens: list[str]
     log_prob: float
-    source_tokens: list
-    attention: np.ndarray | None = dataclasses.field(
+    source_tokens: list[str] | dict[str, list[str]]
+    attention: np.ndarray | dict[str, np.ndarray] | None = dataclasses.field(
         default=None, repr=False, compare=False
     )

@@ -1,22 +1,30 @@
-"""Places of words in their texts, in a graph of TensorFlow.
+"""Character offsets of words in their texts, in a TensorFlow graph.
 
-Axes in shape comments: B texts, C characters of a text, S words. An axis in brackets is
-ragged.
+Axes in shape comments: B texts, C characters of a text, S words. An axis in parentheses
+is ragged.
 """
 
-ANY_SPACE = r"[\s\v\pZ\x{85}]"  # as the split into words takes it
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+ANY_SPACE = r"[\s\v\pZ\x{85}]"  # the spaces at which split="word" splits
 ADD_SPACES = ("NFKC", "NFKD")
 
 
-def places(texts, split, normalization, lowercase):
-    """The words of texts `(B,)` and where they stand, by name; or nothing.
+def places(
+    texts: "tf.Tensor", split: str | None, normalization: str | None, lowercase: bool
+) -> dict[str, "tf.Tensor"]:
+    """Return the words of texts `(B,)` and their character offsets.
 
-    Words are cut out of the texts as they came. Characters whose number a normalization
-    may change, and splits that give more or less than words, have no places.
+    The words are cut out of the original texts. The result is empty where offsets are
+    not defined: where a normalization may change the number of characters, and for
+    splits other than words and characters.
 
     Returns:
-        "words", `(B, S)`, and "offsets", `(B, S, 2)`: the number of the first character
-        and that of the one behind the last.
+        "words", `(B, S)`, and "offsets", `(B, S, 2)`: the position of the first
+        character, and the position after the last one.
     """
     import tensorflow as tf
 

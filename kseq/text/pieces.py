@@ -1,34 +1,40 @@
-"""Word pieces: frequent words whole, others in parts that are frequent.
+"""Word pieces: frequent words stay whole, others are split into frequent pieces.
 
-A part that continues a word begins with `##`, which no word does, as `#` is a mark.
-Pieces are learned by merging the most frequent pair of neighbours again and again
-(Sennrich et al., 2016, 3.2), and a word is cut into the longest pieces from the left
-(Wu et al., 2016; Song et al., 2021).
+A piece that continues a word begins with `##`; no word does, as `#` is a mark. Pieces
+are learned by repeatedly merging the most frequent pair of neighbours (Sennrich et al.,
+2016, 3.2). A word is split into the longest pieces, from the left (Wu et al., 2016;
+Song et al., 2021).
 """
 
 import collections
 import heapq
 import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from kseq.text.punctuation import is_mark
 from kseq.text.token_ids import by_frequency
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 CONTINUED, UNKNOWN_WORD = "##", "[UNK]"
 LONGEST_WORD = 1000  # bytes; a longer word is unknown
-LONGEST_PIECE = 256  # bytes, without CONTINUED; what cuts words takes none longer
+LONGEST_PIECE = 256  # bytes, without CONTINUED; the limit of FastWordpieceTokenizer
 
 
-def learn_pieces(counts, size, min_count):
-    """Learns `size` pieces at most, from how often each word and mark is seen.
+def learn_pieces(counts: Mapping[str, int], size: int, min_count: int) -> list[str]:
+    """Learn at most `size` pieces from the counts of words and marks.
 
-    First come marks and letters, each letter alone and continued, which fill no more
-    than a half; then what was merged.
+    Marks and letters come first and fill at most half of the pieces; each letter is
+    present both alone and continued. Merged pieces follow.
     """
-    letters = collections.Counter()
+    letters: collections.Counter[str] = collections.Counter()
     for word, count in counts.items():
         for letter in word:
             letters[letter] += count
-    pieces = {}  # in order, as a dictionary keeps it
+    pieces: dict[str, None] = {}  # an ordered set
     for letter in by_frequency(letters):
         forms = [letter] if is_mark(letter) else [letter, CONTINUED + letter]
         if letters[letter] >= min_count and len(pieces) + len(forms) <= -(-size // 2):
@@ -45,9 +51,10 @@ def learn_pieces(counts, size, min_count):
     return list(pieces)
 
 
-def merges(words, min_count):
-    """Merges the most frequent pair of neighbours, and yields what comes of it."""
-    counts, places = collections.Counter(), collections.defaultdict(set)
+def merges(words: list[tuple[list[str], int]], min_count: int) -> Iterator[str]:
+    """Merge the most frequent pair of neighbours repeatedly; yield each new piece."""
+    counts: collections.Counter[tuple[str, str]] = collections.Counter()
+    places: dict[tuple[str, str], set[int]] = collections.defaultdict(set)
 
     def count_pairs(index, sign):
         parts, count = words[index]
@@ -62,7 +69,7 @@ def merges(words, min_count):
     heapq.heapify(heap)
     while heap:
         count, pair = heapq.heappop(heap)
-        if -count != counts[pair]:  # it has changed since, and is in the heap again
+        if -count != counts[pair]:  # outdated: the new count is in the heap too
             continue
         if -count < max(min_count, 1):
             return
@@ -79,8 +86,9 @@ def merges(words, min_count):
             heapq.heappush(heap, (-counts[other], other))
 
 
-def merge_pair(parts, pair, merged):
-    result = []
+def merge_pair(parts: list[str], pair: tuple[str, str], merged: str) -> list[str]:
+    """Return the parts of a word with each occurrence of a pair merged."""
+    result: list[str] = []
     for part in parts:
         if result and (result[-1], part) == pair:
             result[-1] = merged
@@ -89,8 +97,10 @@ def merge_pair(parts, pair, merged):
     return result
 
 
-def piece_tokenizer(pieces):
-    """A function that cuts ragged words into pieces; an unknown word stays whole."""
+def piece_tokenizer(
+    pieces: list[str],
+) -> "Callable[[tf.RaggedTensor], tf.RaggedTensor]":
+    """Return a function from ragged words to pieces; an unknown word stays whole."""
     import tensorflow as tf
 
     tokenizer = tensorflow_text().FastWordpieceTokenizer(
@@ -112,9 +122,9 @@ def piece_tokenizer(pieces):
     return cut
 
 
-def join_pieces(pieces):
-    """Puts the pieces of one text together to words and marks."""
-    words = []
+def join_pieces(pieces: Iterable[str]) -> list[str]:
+    """Join the pieces of one text into words and marks."""
+    words: list[str] = []
     for piece in pieces:
         continues = piece.startswith(CONTINUED) and words and not is_mark(words[-1])
         before = words.pop() if continues else ""
@@ -122,8 +132,8 @@ def join_pieces(pieces):
     return words
 
 
-def tensorflow_text():
-    """The package that normalizes and cuts; it has no wheel for every system."""
+def tensorflow_text() -> ModuleType:
+    """Return the package tensorflow-text, which has no wheels for some systems."""
     try:
         import tensorflow_text
     except ImportError as error:

@@ -1,45 +1,51 @@
-"""Pieces of texts that the package `sentencepiece` learns and cuts.
+"""Subword pieces that are learned and split by the package `sentencepiece`.
 
-The four special numbers come first in its models too, so its ids are those of kseq. It
-marks spaces by U+2581; where a text has that character itself, it is given a NUL, which
-no text has, and comes back from the byte 0.
+The models of this package begin with the four special ids of kseq, so ids need no
+conversion. `sentencepiece` marks spaces by U+2581. If a text contains that character,
+it is replaced by a NUL, which no text contains, and restored from the byte 0.
 
-Axes in shape comments: B texts, L tokens of a text. An L in brackets is ragged.
+Axes in shape comments: B texts, L tokens of a text. An L in parentheses is ragged.
 """
 
 import functools
 import io
 import re
 import threading
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kseq.text.pieces import tensorflow_text
 from kseq.text.token_ids import END, PADDING, REPLACEMENT, START, UNKNOWN, Ids
 from kseq.text.validation import checked_share, one_of, shortened
+from kseq.typing import Config
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 MODELS = ("unigram", "bpe")
 PIECE_OPTIONS = ("model", "byte_fallback", "character_coverage")
 SPACE, NUL = "\N{LOWER ONE EIGHTH BLOCK}", "\0"
 NUL_PATTERN = r"\x00"
-BORDER = "\N{LOWER FIVE EIGHTHS BLOCK}"  # the trainer's own, whose lines it leaves out
+BORDER = "\N{LOWER FIVE EIGHTHS BLOCK}"  # the trainer skips lines with this character
 UNLEARNED = re.compile(f"[{SPACE}{BORDER}]".encode())
-MOST_TEXTS = 400_000  # to learn from; of more, so many are drawn
+MOST_TEXTS = 400_000  # to learn from; a random sample of more texts
 LONGEST_LINE = 1000  # bytes
 SPECIAL = {"pad": PADDING, "unk": UNKNOWN, "bos": START, "eos": END}
 NAMES = {"pad": "<pad>", "unk": "<unk>", "bos": "<s>", "eos": "</s>"}
-SAMPLING = threading.Lock()  # its random numbers are of the whole process
+SAMPLING = threading.Lock()  # its random generator is shared by the process
 
 
 class SentencePieces(Ids):
-    """Texts to ids of pieces and back.
+    """Ids of the pieces of a `sentencepiece` model.
 
     Args:
-        proto: A model of `sentencepiece` as bytes, in which the special ids are those
-            of kseq.
+        proto: A serialized `sentencepiece` model with the special ids of kseq.
     """
 
-    def __init__(self, proto):
+    def __init__(self, proto: bytes) -> None:
         self.proto = proto
         self.model = parsed(proto)
         self.processor = sentencepiece().SentencePieceProcessor(model_proto=proto)
@@ -47,7 +53,7 @@ class SentencePieces(Ids):
         special = {name: getattr(spec, f"{name}_id") for name in SPECIAL}
         if special != SPECIAL:
             raise ValueError(
-                f"A model that kseq has saved must have the special ids {SPECIAL}. "
+                f"A model that kseq saved must have the special ids {SPECIAL}. "
                 f"Received: {special}."
             )
         super().__init__([piece.piece for piece in self.model.pieces][END + 1 :])
@@ -56,8 +62,8 @@ class SentencePieces(Ids):
         is_identity = self.model.normalizer_spec.name == "identity"
         self.is_exact = has_bytes and is_identity
 
-    def options(self):
-        """The options of a vocabulary by which the model was learned."""
+    def options(self) -> Config:
+        """Return the `Vocabulary` options with which the model was learned."""
         spec = self.model.trainer_spec
         kinds = type(spec).ModelType
         return {
@@ -67,18 +73,18 @@ class SentencePieces(Ids):
         }
 
     @functools.cached_property
-    def operation(self):
-        """The same in graphs of TensorFlow."""
+    def operation(self) -> Any:
+        """The same model as a TensorFlow operation, for graphs."""
         import tensorflow as tf
 
         with tf.init_scope():
             return tensorflow_text().SentencepieceTokenizer(self.proto)
 
-    def resources(self):
+    def resources(self) -> list[Any]:
         return [self.operation]
 
-    def numbers(self, texts):
-        """Ids `B (L)` of texts `(B,)`."""
+    def numbers(self, texts: "tf.Tensor") -> "tf.RaggedTensor":
+        """Return ids `B (L)` of texts `(B,)`."""
         import tensorflow as tf
 
         if tf.executing_eagerly():
@@ -88,14 +94,27 @@ class SentencePieces(Ids):
             texts = tf.strings.regex_replace(texts, SPACE, NUL)
         return self.operation.tokenize(texts)
 
-    def rows(self, texts, start=False, end=False, **options):
-        """Lists of ids of a list of texts in UTF-8."""
+    def rows(
+        self,
+        texts: list[bytes],
+        start: bool = False,
+        end: bool = False,
+        **options: Any,
+    ) -> list[list[int]]:
+        """Return lists of ids for a list of texts in UTF-8."""
         if self.is_exact:
             texts = [text.replace(SPACE.encode(), NUL.encode()) for text in texts]
         return self.processor.encode(texts, add_bos=start, add_eos=end, **options)
 
-    def sampled_rows(self, texts, start, end, alpha, seed):
-        """Lists of ids, of which each text has those of one way to cut it by chance."""
+    def sampled_rows(
+        self,
+        texts: list[bytes],
+        start: bool,
+        end: bool,
+        alpha: float,
+        seed: tuple[int, int],
+    ) -> list[list[int]]:
+        """Return lists of ids for texts in UTF-8, from one sampled split of each."""
         module = sentencepiece()
         [number] = np.random.SeedSequence(seed).generate_state(1) >> 1
         options = {"enable_sampling": True, "alpha": alpha, "nbest_size": -1}
@@ -103,8 +122,8 @@ class SentencePieces(Ids):
             module.set_random_generator_seed(int(number))
             return self.rows(texts, start, end, num_threads=1, **options)
 
-    def unknown(self, texts):
-        """The parts of texts, in UTF-8, that have no id of their own."""
+    def unknown(self, texts: "tf.Tensor") -> list[bytes]:
+        """Return the parts of texts, in UTF-8, that have no id of their own."""
         texts = [text.replace(SPACE.encode(), b" ") for text in texts.numpy().tolist()]
         ids = self.processor.encode(texts)
         pieces = self.processor.encode(texts, out_type=bytes)
@@ -115,31 +134,32 @@ class SentencePieces(Ids):
             if number == UNKNOWN
         ]
 
-    def join(self, symbols):
-        """The text of symbols; bytes that are no UTF-8 read U+FFFD."""
+    def join(self, symbols: list[str]) -> str:
+        """Return the text of symbols; bytes that are not UTF-8 become U+FFFD."""
         if not symbols:
             return ""
         text = self.processor.decode(symbols)
         return text.replace(NUL, SPACE) if self.is_exact else text
 
-    def joined(self, ids):
-        """Texts `(B,)` of ids `B (L)`, in a graph, as `join` reads them."""
+    def joined(self, ids: "tf.RaggedTensor") -> "tf.Tensor":
+        """Return texts `(B,)` of ids `B (L)` in a graph, as `join` does."""
         import tensorflow as tf
 
         spec = self.model.normalizer_spec
         if spec.add_dummy_prefix and not spec.remove_extra_whitespaces:
-            texts = self._joined_but_one_space(ids)
+            texts = self._joined_without_dummy_prefix(ids)
         else:
             texts = self.operation.detokenize(ids)
         if self.is_exact:
             texts = tf.strings.regex_replace(texts, NUL_PATTERN, SPACE)
         return texts
 
-    def _joined_but_one_space(self, ids):
-        """Texts without the space that was put before the first word.
+    def _joined_without_dummy_prefix(self, ids: "tf.RaggedTensor") -> "tf.Tensor":
+        """Return texts without the space that was added before the first word.
 
-        The operation, of an older `sentencepiece`, takes every space away that is the
-        first, the second as well, so something stands before them.
+        The operation contains an older `sentencepiece`, which removes all leading
+        spaces instead of one. So a guard token is put before the text, and then removed
+        together with one space.
         """
         import tensorflow as tf
 
@@ -153,18 +173,22 @@ class SentencePieces(Ids):
         return tf.strings.substr(texts, skipped, tf.strings.length(texts) - skipped)
 
 
-def checked_piece_options(split, *options):
-    """Returns the options as `PIECE_OPTIONS` names them; None is the default of each.
+def checked_piece_options(split: str | None, *options: Any) -> tuple[str, bool, float]:
+    """Return checked options in the order of `PIECE_OPTIONS`.
+
+    Args:
+        split: The split of the vocabulary.
+        *options: The options in the same order; None for the default of each.
 
     Raises:
-        ValueError: An option is given with another split, or is none there is.
+        ValueError: An option is given with another split, or has an invalid value.
     """
     given = dict(zip(PIECE_OPTIONS, options, strict=True))
     given = {name: value for name, value in given.items() if value is not None}
     if given and split != "sentence_piece":
         name, value = next(iter(given.items()))
         raise ValueError(
-            f'`{name}` is for split="sentence_piece" alone. Received: {name}='
+            f'`{name}` is only for split="sentence_piece". Received: {name}='
             f"{value!r} with split={split!r}. Leave it out."
         )
     covered = given.get("character_coverage", 0.9995)
@@ -175,8 +199,14 @@ def checked_piece_options(split, *options):
     )
 
 
-def learn_sentence_pieces(texts, size, model, byte_fallback, character_coverage):
-    """Learns pieces from an iterator of texts in UTF-8.
+def learn_sentence_pieces(
+    texts: Iterable[bytes],
+    size: int,
+    model: str,
+    byte_fallback: bool,
+    character_coverage: float,
+) -> SentencePieces:
+    """Learn pieces from an iterator of texts in UTF-8.
 
     Returns:
         `SentencePieces`.
@@ -184,14 +214,15 @@ def learn_sentence_pieces(texts, size, model, byte_fallback, character_coverage)
     Raises:
         ValueError: No text has a symbol, or `size` is too small for the letters.
     """
-    module, writer, failed = sentencepiece(), io.BytesIO(), []
+    module, writer = sentencepiece(), io.BytesIO()
+    failed: list[Exception] = []
 
     def lines():
         try:
             for text in texts:
                 for part in filter(None, UNLEARNED.split(text)):
                     yield from short_lines(part)
-        except Exception as error:  # which the trainer would make another of
+        except Exception as error:  # the trainer would replace it by its own
             failed.append(error)
 
     try:
@@ -199,7 +230,7 @@ def learn_sentence_pieces(texts, size, model, byte_fallback, character_coverage)
             sentence_iterator=lines(),
             model_writer=writer,
             vocab_size=size,
-            hard_vocab_limit=False,  # fewer where the texts have no more
+            hard_vocab_limit=False,  # fewer if the texts do not have enough
             model_type=model,
             byte_fallback=byte_fallback,
             character_coverage=character_coverage,
@@ -215,8 +246,8 @@ def learn_sentence_pieces(texts, size, model, byte_fallback, character_coverage)
             raise failed[0] from None
         if "sentences_.empty()" in str(error):
             raise ValueError(
-                "`texts` must hold a symbol. Received: none, or such as sentencepiece "
-                "keeps for itself, U+2581 and U+2585."
+                "`texts` must hold a symbol. Received: none, or only U+2581 and "
+                "U+2585, which sentencepiece reserves."
             ) from None
         too_few = re.search(r"required_chars\. \d+ vs (\d+)", str(error))
         if not too_few:
@@ -232,10 +263,10 @@ def learn_sentence_pieces(texts, size, model, byte_fallback, character_coverage)
     return SentencePieces(writer.getvalue())
 
 
-def short_lines(text):
-    """Cuts a text in UTF-8 into lines, at spaces where there are some.
+def short_lines(text: bytes) -> Iterator[bytes]:
+    """Split a text in UTF-8 into short lines, at spaces if possible.
 
-    The trainer is slow with long lines in which much is repeated.
+    The trainer is slow for long lines with many repetitions.
     """
     first = 0
     while len(text) - first > LONGEST_LINE:
@@ -250,31 +281,32 @@ def short_lines(text):
     yield text[first:]
 
 
-def parsed(proto, name="The model"):
-    """A model of `sentencepiece` as a message, if it is one."""
+def parsed(proto: bytes, name: str = "The model") -> Any:
+    """Return a `sentencepiece` model as a protobuf message; raise if it is invalid."""
     sentencepiece()
     from google.protobuf.message import DecodeError
-    from sentencepiece import sentencepiece_model_pb2
+    from sentencepiece import sentencepiece_model_pb2 as messages
 
     try:
-        model = sentencepiece_model_pb2.ModelProto.FromString(proto)
+        model = messages.ModelProto.FromString(proto)  # type: ignore[attr-defined]
     except DecodeError:
         model = None
     if model is None or not model.pieces:
         raise ValueError(
             f"{name} must be one of `sentencepiece`. Received: {shortened(proto)}, "
-            "which is damaged or something else."
+            "which is damaged or of another kind."
         )
     return model
 
 
-def with_special_ids(proto, name):
-    """A model in which the special tokens come first, in the order of kseq.
+def with_special_ids(proto: bytes, name: str) -> bytes:
+    """Return a model in which the special tokens of kseq come first, in their order.
 
-    No other piece and no score is changed, so texts are cut as before.
+    Other pieces and all scores are unchanged, so texts are split as before.
     """
     model, pieces = parsed(proto, name), list(parsed(proto, name).pieces)
-    names, first = {piece.piece for piece in pieces}, []
+    names = {piece.piece for piece in pieces}
+    first: list[Any] = []
     for role, number in SPECIAL.items():
         old = getattr(model.trainer_spec, f"{role}_id")
         if 0 <= old < len(pieces) and pieces[old] not in first:
@@ -293,8 +325,8 @@ def with_special_ids(proto, name):
     return model.SerializeToString()
 
 
-def sentencepiece():
-    """The package that learns and cuts."""
+def sentencepiece() -> ModuleType:
+    """Return the package `sentencepiece`; raise if it is not installed."""
     try:
         import sentencepiece
     except ImportError as error:

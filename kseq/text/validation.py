@@ -1,16 +1,24 @@
-"""Checks of arguments, so that every part of the room complains in the same words."""
+"""Argument checks with uniform error messages for the whole package."""
 
 import collections.abc
 import numbers
+from collections.abc import Iterable
+from typing import Any, TypeGuard, TypeVar
 
-NO_NUL = ('{}.replace(b"\\0", b"")', '{}.replace("\\0", "")')  # of bytes, of a string
+Value = TypeVar("Value")
+
+# Code that removes the problem, for bytes and for a string.
+NO_NUL = ('{}.replace(b"\\0", b"")', '{}.replace("\\0", "")')
 NO_UTF8 = ('{}.decode("latin-1")', '{}.encode("utf-8", "replace").decode()')
 
 
-def strings(name, values, first=0):
-    """Returns the values as a list, if they are several strings.
+def strings(name: str, values: object, first: int = 0) -> list[str | bytes]:
+    """Return the values as a list; raise unless they are a list of strings.
 
-    The first of them has the number `first`.
+    Args:
+        name: The name of the argument.
+        values: The values to check.
+        first: The number of the first value, for error messages.
     """
     is_single = isinstance(values, (str, bytes))
     if is_single or not is_list(values):
@@ -23,7 +31,7 @@ def strings(name, values, first=0):
         if not isinstance(value, (str, bytes)):
             hint = f' Join symbols: `[" ".join(x) for x in {name}]`.' * is_list(value)
             if hasattr(value, "numpy"):
-                hint = f" A data set gives strings by `{name}.as_numpy_iterator()`."
+                hint = f" For a data set, use `{name}.as_numpy_iterator()`."
             raise ValueError(
                 f"`{name}` must be a list of strings. "
                 f"Received: {name}[{i}]={shortened(value)}.{hint}"
@@ -31,39 +39,45 @@ def strings(name, values, first=0):
     return values
 
 
-def is_list(values):
-    """Tell whether values come one after another, and not by names."""
+def is_list(values: object) -> TypeGuard[Iterable[Any]]:
+    """Tell whether values are iterable, and neither a mapping nor a scalar."""
     is_iterable = isinstance(values, collections.abc.Iterable)
     has_names = isinstance(values, collections.abc.Mapping)
     return is_iterable and not has_names and getattr(values, "shape", None) != ()
 
 
-def utf8(name, texts, first=0):
-    """Returns texts as UTF-8, if that is what each can be.
+def utf8(name: str, texts: Iterable[Any], first: int = 0) -> list[bytes]:
+    """Return texts encoded in UTF-8; raise if one is not UTF-8 or holds a NUL.
 
-    A NUL ends a string in some of the functions that texts go through, so none is let
-    in. The first of the texts has the number `first`.
+    Some TensorFlow functions end a string at a NUL, so it is never allowed.
+
+    Args:
+        name: The name of the argument.
+        texts: Strings or bytes.
+        first: The number of the first text, for error messages.
     """
-    encoded = []
+    encoded: list[bytes] = []
     for i, text in enumerate(texts, first):
         is_text = isinstance(text, str)
+        problem = None
         try:
             encoded.append(text.encode() if is_text else text)
-            problem = b"\0" in encoded[-1] and ("a NUL", NO_NUL[is_text])
+            if b"\0" in encoded[-1]:
+                problem = "a NUL", NO_NUL[is_text]
             encoded[-1].decode()
-        except UnicodeError as error:
+        except (UnicodeEncodeError, UnicodeDecodeError) as error:
             problem = error.reason, NO_UTF8[is_text]
         if problem:
             raise ValueError(
                 f"`{name}` must be texts in UTF-8 without a NUL. Received: {name}[{i}]="
-                f"{shortened(text)}, with {problem[0]}. Mend it: `"
+                f"{shortened(text)}, with {problem[0]}. Fix it: `"
                 f"{problem[1].format(f'{name}[{i}]')}`."
             )
     return encoded
 
 
-def one_of(name, value, options):
-    """Returns the value if it is one of the options."""
+def one_of(name: str, value: Value, options: Iterable[object]) -> Value:
+    """Return the value; raise unless it is one of the options."""
     if not isinstance(value, (str, bool, type(None))) or value not in options:
         names = ", ".join(repr(option) for option in options)
         raise ValueError(
@@ -72,8 +86,8 @@ def one_of(name, value, options):
     return value
 
 
-def at_least(name, value, least):
-    """Returns the value if it is an integer that is great enough."""
+def at_least(name: str, value: int, least: int) -> int:
+    """Return the value as an `int`; raise unless it is an integer >= `least`."""
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_integer or value < least:
         raise ValueError(
@@ -83,8 +97,8 @@ def at_least(name, value, least):
     return int(value)
 
 
-def checked_share(name, value, least=0):
-    """Returns the value as a float if it is a number from the least to 1."""
+def checked_share(name: str, value: float, least: float = 0) -> float:
+    """Return the value as a `float`; raise unless it is from `least` to 1."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not least <= value <= 1:
         raise ValueError(
@@ -93,7 +107,7 @@ def checked_share(name, value, least=0):
     return float(value)
 
 
-def shortened(value):
-    """A value for an error message, of a length that can be read."""
+def shortened(value: object) -> str:
+    """Return the `repr` of a value, cut to 60 characters for an error message."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,10 +1,14 @@
 """Vocabularies: texts to token ids and back.
 
-`tokenizers.py` cuts texts into symbols, and `token_ids.py` numbers them;
-`sentence_pieces.py` and `byte_tokens.py` do both. `vocabulary_files.py` saves them.
+`tokenizers.py` splits texts into symbols and `token_ids.py` maps symbols to ids;
+`sentence_pieces.py` and `byte_tokens.py` do both. `detokenizing.py` decodes ids in
+graphs, and `vocabulary_files.py` saves and loads vocabularies.
 
-Axes in shape comments: B texts, L tokens of a text. An L in brackets is ragged.
+Axes in shape comments: B texts, L tokens of a text. An L in parentheses is ragged.
 """
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import keras
 
@@ -16,50 +20,67 @@ from kseq.text.sentence_pieces import (
     checked_piece_options,
     learn_sentence_pieces,
 )
-from kseq.text.token_ids import END, PADDING, START, UNKNOWN, TokenIds, rows_of
-from kseq.text.tokenizers import COMPOSED, FIXED, MARKED, SPLITS, WHOLE, Tokenizer
+from kseq.text.token_ids import END, Ids, TokenIds, rows_of
+from kseq.text.tokenizers import (
+    COMPOSED,
+    FIXED,
+    MARKED,
+    SPLITS,
+    WHOLE,
+    Normalization,
+    Split,
+    Tokenizer,
+)
 from kseq.text.validation import at_least, checked_share, one_of
 from kseq.text.vocabulary_files import VocabularyFiles
+from kseq.token_rows import TokenRows
+from kseq.typing import Config, Tensor, TensorLike, Text, Texts
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 OPTIONS = ("split", "normalization", "lowercase", "max_tokens", "min_count")
-CUT = ("word_piece", "sentence_piece")  # which end where they are told to
+SUBWORDS = ("word_piece", "sentence_piece")  # they need `max_tokens`
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class Vocabulary(VocabularyFiles, keras.layers.Layer):
-    """Texts to token ids and back, for any script.
+    """A vocabulary of any script, which converts texts to token ids and back.
 
     A text is normalized, lowercased and split, in this order, and each symbol becomes
-    a number: 0 is padding, 1 unknown, 2 start, 3 end, and the tokens follow by falling
-    frequency, equals by code point; splits with marks begin with two for spaces, and
-    word pieces are in the order in which they were merged. The four special numbers
-    have no spelling, so no text can be mistaken for them. The words travel with a saved
-    model as an asset.
+    an id. The ids 0 to 3 are padding, unknown, start and end. The tokens follow by
+    falling frequency, ties by code point; two tokens for spaces come first in splits
+    with marks, and word pieces are in the order of their merges. The four special ids
+    have no spelling, so no text can be confused with them. A saved model contains the
+    tokens.
 
     Args:
-        split: `"character"` for one symbol per code point (with `"NFD"`, Hangul comes
-            apart into jamo); `"word"` for symbols between white space, as in words or
-            `"HH AH0 L OW1"`; `"word_and_mark"` for words and punctuation marks, and
-            `"word_piece"` for frequent words and marks whole, other words in pieces:
-            both give the text back with its spaces, runs of white space as one;
-            `"sentence_piece"` for pieces that the package `sentencepiece` learns, of
-            any script and with their spaces, which give every text back exactly;
-            `"byte"` for the bytes of UTF-8 and `"jamo"` for these and the jamo of
-            Hangul, both of which need no `adapt` and give every text back; None if each
-            text is already a list of symbols. An empty symbol is no symbol:
-            rows of a dense tensor may be padded with it.
+        split: The symbols of a text.
+
+            - `"character"`: code points. With `"NFD"`, Hangul is split into jamo.
+            - `"word"`: strings between white space, as in `"HH AH0 L OW1"`.
+            - `"word_and_mark"`: words and punctuation marks.
+            - `"word_piece"`: frequent words and marks; other words in pieces.
+            - None: each text is a list of symbols. Empty symbols are ignored, so rows
+              of a dense tensor may be padded with them.
+            - `"sentence_piece"`: pieces with their spaces, learned by `sentencepiece`.
+            - `"byte"`: bytes of UTF-8. Needs no `adapt`.
+            - `"jamo"`: jamo of Hangul, and bytes for the rest. Needs no `adapt`.
+
+            `decode` restores texts exactly with the last three of these splits. With
+            `"word_and_mark"` and `"word_piece"`, runs of white space become one space.
         normalization: None or the Unicode form `"NFC"`, `"NFD"`, `"NFKC"` or `"NFKD"`.
             Needs tensorflow-text.
-        lowercase: Whether to lowercase the texts, in the same way in every locale.
-        max_tokens: Greatest `size`, the special tokens included. None for no limit;
-            pieces need one.
-        min_count: How often a symbol must be seen to become a token. 1 for splits that
-            do not count: `"sentence_piece"`, `"byte"`, `"jamo"`.
+        lowercase: Whether to lowercase the texts, independent of the locale.
+        max_tokens: Greatest `size`, including the special tokens; None for no limit.
+            Required for `"word_piece"` and `"sentence_piece"`.
+        min_count: Number of occurrences that a symbol needs to become a token. Must be
+            1 for splits that do not count: `"sentence_piece"`, `"byte"`, `"jamo"`.
         model: For `"sentence_piece"`: `"unigram"`, the default, or `"bpe"`.
-        byte_fallback: For `"sentence_piece"`: whether what has no piece is cut into
-            bytes, the default, so that nothing is unknown and texts come back exactly.
-        character_coverage: For `"sentence_piece"`: the share of all letters that have
-            pieces of their own, the rarest left out; 0.98 to 1, 0.9995 by default.
+        byte_fallback: For `"sentence_piece"`: whether to split characters without a
+            piece into bytes, so that no text is unknown; True by default.
+        character_coverage: For `"sentence_piece"`: the share of all letters that are
+            covered by pieces, leaving out the rarest; 0.98 to 1, 0.9995 by default.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -67,15 +88,15 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
             `tf.data.Dataset.map`. With `split=None`, symbols: a list of lists or a
             string tensor `(B, L)`, ragged or dense.
         start: Whether to begin each row with the start token.
-        end: Whether to finish each row with the end token.
+        end: Whether to end each row with the end token.
 
     Returns:
         Token ids `(B, L)`, int32, padded on the right with 0: `encode` as a tensor.
 
     Raises:
-        ValueError: An option is not one of those above, a single string came where a
-            list of texts is needed, a text is no UTF-8 or holds a NUL (which cannot be
-            known inside `Dataset.map`), or the vocabulary has no tokens yet.
+        ValueError: An option is not one of those above, `texts` is a single string, a
+            text is not UTF-8 or holds a NUL (not checked inside `Dataset.map`), or the
+            vocabulary has no tokens yet.
 
     Example:
 
@@ -89,6 +110,12 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
     ['hey']
     >>> tuple(vocabulary(["yo", "yellow"]).shape)
     (2, 6)
+    >>> words = Vocabulary("word_and_mark").adapt(["Hey, yellow!"])
+    >>> words.decode(words.encode(["yellow, Hey, red"]))
+    ['yellow, Hey, �']
+    >>> jamo = Vocabulary("jamo")  # needs no `adapt`
+    >>> jamo.spell(jamo.encode(["한a"])[0]), jamo.size
+    (['ᄒ', 'ᅡ', 'ᆫ', 'a'], 327)
 
     References:
         - [Sutskever et al., 2014](https://arxiv.org/abs/1409.3215), 3.1 (unknown token)
@@ -98,16 +125,16 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
 
     def __init__(
         self,
-        split="character",
-        normalization=None,
-        lowercase=False,
-        max_tokens=None,
-        min_count=1,
-        model=None,
-        byte_fallback=None,
-        character_coverage=None,
-        **kwargs,
-    ):
+        split: Split = "character",
+        normalization: Normalization = None,
+        lowercase: bool = False,
+        max_tokens: int | None = None,
+        min_count: int = 1,
+        model: Literal["unigram", "bpe"] | None = None,
+        byte_fallback: bool | None = None,
+        character_coverage: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.split = one_of("split", split, SPLITS)
         self.normalization = one_of("normalization", normalization, COMPOSED)
@@ -122,32 +149,31 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
                 f"Received: min_count={min_count}."
             )
         self.built = True
+        self._table = None
         self._convert_input_args = False
         self._allow_non_tensor_positional_args = True
         self._tokenizer = Tokenizer(split, normalization, lowercase)
-        self._table = None  # `Ids`, once there are tokens
         if split in FIXED:
             self._use(ByteIds(split))
-        self.max_tokens = None
+        self.max_tokens: int | None = None
         if max_tokens is not None:
-            least = self._least_tokens()
-            self.max_tokens = at_least("max_tokens", max_tokens, least)
-        elif split in CUT:
+            self.max_tokens = at_least("max_tokens", max_tokens, self._least_tokens())
+        elif split in SUBWORDS:
             raise ValueError(
-                "Pieces need `max_tokens`, as there is no end to what can be cut. "
-                "Received: max_tokens=None. 8000 suits many languages."
+                f"`max_tokens` must be an integer with split={split!r}. Received: "
+                "max_tokens=None. 8000 suits many languages."
             )
 
-    def adapt(self, texts):
-        """Learns the tokens from texts, and forgets those it had.
+    def adapt(self, texts: Texts) -> Self:
+        """Learn the tokens from texts, replacing those it had.
 
-        Memory is bounded: `"sentence_piece"` learns from 400,000 texts at most, drawn
-        from all; other splits forget the rarest of more than a million different
-        symbols. `"byte"` and `"jamo"` have their tokens already.
+        Memory is bounded: `"sentence_piece"` learns from a random sample of at most
+        400,000 texts; other splits drop the rarest of more than a million distinct
+        symbols. `"byte"` and `"jamo"` keep their tokens.
 
         Args:
-            texts: Any iterable of texts, or of lists of symbols with `split=None`; a
-                file as `open(path, encoding="utf-8")`, a `tf.data.Dataset` as
+            texts: Any iterable of texts, or of lists of symbols with `split=None`. Pass
+                a file as `open(path, encoding="utf-8")`, and a `tf.data.Dataset` as
                 `dataset.as_numpy_iterator()`.
 
         Returns:
@@ -155,8 +181,8 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
 
         Raises:
             ImportError: `"sentence_piece"` needs `kseq[pieces]`.
-            ValueError: No symbol is left to become a token, `max_tokens` leaves no room
-                for the letters, or a text is no UTF-8 or holds a NUL.
+            ValueError: No symbol can become a token, `max_tokens` is too small for the
+                letters, or a text is invalid.
 
         Example:
 
@@ -171,41 +197,48 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
         if self.split == "sentence_piece":
             options = {name: getattr(self, name) for name in PIECE_OPTIONS}
             lines = self._tokenizer.lines(texts)
-            self._use(learn_sentence_pieces(lines, self.max_tokens, **options))
+            size: Any = self.max_tokens  # never None with this split
+            self._use(learn_sentence_pieces(lines, size, **options))
             return self
         limit = None if self.max_tokens is None else self.max_tokens - END - 1
         tokens, seen = self._tokenizer.learn(texts, limit, self.min_count)
         if not tokens:
-            room = f", max_tokens={self.max_tokens}. Letters need room: 8000 suits many"
-            is_cut = self.split == "word_piece" and seen
+            hint = f", max_tokens={self.max_tokens}. Letters need room: 8000 suits many"
+            has_pieces = self.split == "word_piece" and seen > 0
             raise ValueError(
-                f"`texts` must hold a symbol that is seen at least {self.min_count} "
-                f"times. Received: {seen} different symbols{room * is_cut}."
+                f"`texts` must hold a symbol that occurs at least {self.min_count} "
+                f"times. Received: {seen} different symbols{hint * has_pieces}."
             )
         self._use(TokenIds(tokens))
         return self
 
-    def sampler(self, texts, start=False, end=False, alpha=0.1, seed=0):
-        """Returns a function that cuts texts anew for each epoch, by chance.
+    def sampler(
+        self,
+        texts: Texts,
+        start: bool = False,
+        end: bool = False,
+        alpha: float = 0.1,
+        seed: int = 0,
+    ) -> Callable[[int], list[list[int]]]:
+        """Return a function that splits texts randomly, differently in each epoch.
 
-        A model that sees a text cut in several ways learns what pieces are made of
-        (subword regularization). `kseq.training.teacher_forcing` and `batches` take the
-        function in place of rows.
+        A model that sees several splits of a text learns how pieces are composed
+        (subword regularization). `kseq.training.teacher_forcing` and `batches` accept
+        the function in place of rows.
 
         Args:
             texts: List of texts.
             start: As for `encode`.
             end: As for `encode`.
-            alpha: With `"unigram"`, how much a probable cut is preferred: 0 not at all;
-                with `"bpe"`, the probability with which a merge is left out.
-            seed: Non-negative integer that the cuts of all epochs follow from.
+            alpha: With `"unigram"`, the preference for probable splits, 0 for none.
+                With `"bpe"`, the probability of skipping a merge.
+            seed: Non-negative integer that determines the splits of all epochs.
 
         Returns:
-            A function of the number of an epoch, which gives lists of ids.
+            A function of the epoch number that returns lists of ids.
 
         Raises:
-            ValueError: The split is another than `"sentence_piece"`, or `alpha` is not
-                from 0 to 1.
+            ValueError: Another split, or `alpha` is not from 0 to 1.
 
         Example:
 
@@ -223,27 +256,27 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
         """
         if self.split != "sentence_piece":
             raise ValueError(
-                'Texts are cut by chance with split="sentence_piece" alone. Received: '
+                'Only split="sentence_piece" can split texts randomly. Received: '
                 f"split={self.split!r}. Use `encode`."
             )
         table, alpha = self._known(), checked_share("alpha", alpha)
         seed, encoded = at_least("seed", seed, 0), self._tokenizer.encoded(texts)
-        return lambda epoch: table.sampled_rows(
+        return lambda epoch: table.sampled_rows(  # type: ignore[attr-defined]
             encoded, start, end, alpha, (seed, epoch)
         )
 
-    def encode(self, texts, start=False, end=False):
-        """Turns texts into rows of token ids, without padding.
+    def encode(self, texts: Texts, start: bool = False, end: bool = False) -> TokenRows:
+        """Encode texts as rows of token ids, without padding.
 
         Args:
-            texts: As in a call, or any iterable of texts, such as an open file; few of
-                them are in memory at a time.
-            start: Whether to begin each list with the start token.
-            end: Whether to finish each list with the end token.
+            texts: As in a call, or any iterable of texts, such as an open file, which
+                is read in small chunks.
+            start: Whether to begin each row with the start token.
+            end: Whether to end each row with the end token.
 
         Returns:
-            One list of integers for each text, in a sequence that reads like a list of
-            them, but takes two or four bytes for an id.
+            One list of integers for each text, in a sequence that behaves like a list
+            but stores an id in two or four bytes.
 
         Example:
 
@@ -253,7 +286,7 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
         """
         return encoded_rows(self._known(), self._tokenizer, texts, start, end)
 
-    def call(self, texts, start=False, end=False):
+    def call(self, texts: Texts, start: bool = False, end: bool = False) -> Tensor:
         import tensorflow as tf
 
         ids = self._known().ids(self._split(texts), start, end).to_tensor()  # B L
@@ -261,14 +294,16 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
             return ids
         return keras.ops.convert_to_tensor(ids.numpy())
 
-    def compute_output_spec(self, texts, start=False, end=False):
+    def compute_output_spec(
+        self, texts: Tensor, start: bool = False, end: bool = False
+    ) -> Tensor:
         return keras.KerasTensor((texts.shape[0], None), dtype="int32")
 
-    def decode(self, ids):
-        """Turns token ids back into texts.
+    def decode(self, ids: TensorLike) -> list[str | list[str]]:
+        """Decode token ids to texts.
 
         A text ends at the first end token; padding and start are skipped; an unknown
-        token reads U+FFFD. What was decomposed (NFD, NFKD) comes back composed.
+        token becomes U+FFFD. Decomposed texts (NFD, NFKD) are composed again.
 
         Args:
             ids: Integers `(B, L)`: a list of lists, an array or a tensor.
@@ -277,7 +312,7 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
             One string for each row; one list of symbols with `split=None`.
 
         Raises:
-            ValueError: An id is not one of this vocabulary, or `ids` are no rows.
+            ValueError: An id is not in this vocabulary, or `ids` are not rows.
 
         Example:
 
@@ -287,17 +322,17 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
         """
         return [self.join(self.spell(row)) for row in rows_of(ids)]
 
-    def detokenize(self, ids):
-        """Turns token ids back into texts as `decode` does, in a graph of TensorFlow.
+    def detokenize(self, ids: TensorLike) -> "tf.Tensor":
+        """Decode token ids to texts in a TensorFlow graph, as `decode` does.
 
         Args:
-            ids: Integers `(B, L)`, a tensor, each of them an id of this vocabulary.
+            ids: Tensor of integers `(B, L)`, ids of this vocabulary.
 
         Returns:
             A string tensor `(B,)`.
 
         Raises:
-            ValueError: The vocabulary has `split=None`, so that a text is a list.
+            ValueError: The vocabulary has `split=None`, so a text is a list.
 
         Example:
 
@@ -311,8 +346,8 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
         ids = tf.cast(tf.convert_to_tensor(ids), "int32")
         return detokenized(ids, self._known(), self.split, self.normalization)
 
-    def spell(self, ids):
-        """Lists the symbols that one row of ids stands for, as `decode` reads them.
+    def spell(self, ids: TensorLike) -> list[str]:
+        """Return the symbols of one row of ids, with the rules of `decode`.
 
         Example:
 
@@ -321,12 +356,12 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
         """
         return self._known().spell(ids)
 
-    def join(self, symbols):
-        """Puts symbols together to a text, as `decode` does."""
+    def join(self, symbols: list[str]) -> str | list[str]:
+        """Join symbols into a text, as `decode` does."""
         return self._tokenizer.join(symbols)
 
-    def unknown(self, text):
-        """Lists the different symbols of one text that the vocabulary lacks.
+    def unknown(self, text: Text) -> list[str]:
+        """Return the distinct symbols of one text that the vocabulary lacks.
 
         Example:
 
@@ -336,62 +371,29 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
         symbols = self._known().unknown(self._split([text]))
         return [symbol.decode() for symbol in dict.fromkeys(symbols)]
 
-    @property
-    def tokens(self):
-        """The tokens in the order of their ids, without the special ones."""
-        return [] if self._table is None else self._table.tokens
-
-    @property
-    def size(self):
-        """How many ids there are, the special ones included."""
-        return len(self._known())
-
-    def __len__(self):
-        return self.size
-
-    def __bool__(self):
-        return True  # Keras asks `if layer`, also before there are tokens
-
-    pad_token_id = property(lambda self: PADDING)
-    unknown_token_id = property(lambda self: UNKNOWN)
-    start_token_id = property(lambda self: START)
-    end_token_id = property(lambda self: END)
-
-    def resources(self):
-        """The tables that an exported graph must keep: for `ExportArchive.track`."""
+    def resources(self) -> list[Any]:
+        """Return the tables of an exported graph, for `ExportArchive.track`."""
         return self._known().resources()
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), **self._options()}
 
-    def _options(self):
-        is_sentence_piece = self.split == "sentence_piece"
-        names = OPTIONS + PIECE_OPTIONS * is_sentence_piece
+    def _options(self) -> Config:
+        names = OPTIONS + PIECE_OPTIONS * (self.split == "sentence_piece")
         return {name: getattr(self, name) for name in names}
 
-    def _least_tokens(self):
-        """The least `max_tokens` that can be."""
+    def _least_tokens(self) -> int:
+        """Return the smallest valid `max_tokens`."""
         if self.split in FIXED:
             return self.size
         if self.split == "sentence_piece" and self.byte_fallback:
             return END + 2 + 256
         return END + (4 if self.split in MARKED else 2)
 
-    def _known(self):
-        if self._table is None:
-            raise ValueError(
-                "A vocabulary must have tokens before it is used. Received: "
-                f"{self.name}, which has none. Call `adapt(texts)` first. What "
-                "was made from a config, as a clone is, has none of its own: make "
-                "`TextToText(keras.models.clone_model(old.model), "
-                "old.source_vocabulary, old.target_vocabulary)` and the like."
-            )
-        return self._table
-
-    def _use(self, table):
+    def _use(self, table: Ids) -> None:
         self._table = table
         self._tokenizer.use(table)
 
-    def _split(self, texts):
+    def _split(self, texts: Texts) -> Any:
         self._known()
-        return self._tokenizer.symbols(texts)  # B (L), or B if numbered as they are
+        return self._tokenizer.symbols(texts)  # B (L), or B with a split of `WHOLE`

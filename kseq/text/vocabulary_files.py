@@ -1,23 +1,37 @@
-"""Files of vocabularies: their own, those in saved models, and those of others."""
+"""Save and load vocabularies: JSON files, assets of models, `sentencepiece` models."""
 
 import base64
 import os
 import pathlib
+from typing import TYPE_CHECKING, Any, Self
 
 from kseq.text.files import read_json, replace_json, write_json
 from kseq.text.sentence_pieces import SentencePieces, with_special_ids
-from kseq.text.token_ids import TokenIds
+from kseq.text.token_ids import Ids, TokenIds, VocabularyIds
 from kseq.text.tokenizers import FIXED
 from kseq.text.validation import shortened
+from kseq.typing import Config, PathLike
 
 ASSET, MODEL_ASSET = "tokens.json", "sentencepiece.model"
 
 
-class VocabularyFiles:
-    """What a vocabulary can: be saved, and read from a file."""
+class VocabularyFiles(VocabularyIds):
+    """A mixin of vocabularies that saves and loads them."""
 
-    def save(self, path):
-        """Writes options and tokens to one JSON file, whole or not at all.
+    if TYPE_CHECKING:  # defined by `Vocabulary`
+        split: str | None
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+        def _options(self) -> Config: ...
+
+        def _use(self, table: Ids) -> None: ...
+
+    def save(self, path: PathLike) -> None:
+        """Write options and tokens to one JSON file, atomically.
+
+        Args:
+            path: The file to write.
 
         Example:
 
@@ -29,17 +43,23 @@ class VocabularyFiles:
         [[6, 4, 5]]
         """
         table = self._known()
-        kept = {"tokens": table.tokens}
-        if self.split == "sentence_piece":
+        kept: Config = {"tokens": table.tokens}
+        if isinstance(table, SentencePieces):
             kept = {MODEL_ASSET: base64.b64encode(table.proto).decode()}
         replace_json(path, {"kseq": "Vocabulary", **self._options(), **kept})
 
     @classmethod
-    def load(cls, path):
-        """Reads a vocabulary that `save` wrote.
+    def load(cls, path: PathLike) -> Self:
+        """Load a vocabulary that was written by `save`.
+
+        Args:
+            path: The JSON file.
+
+        Returns:
+            The vocabulary.
 
         Raises:
-            ValueError: The file is damaged, or is no vocabulary.
+            ValueError: The file is damaged, or does not hold a vocabulary.
 
         Example: see `save`.
         """
@@ -59,30 +79,36 @@ class VocabularyFiles:
             raise ValueError(f"The vocabulary in {path} is damaged: {error}") from error
         return vocabulary
 
-    def save_assets(self, directory):
+    def save_assets(self, directory: str) -> None:
         if self.split != "sentence_piece":
             write_json(os.path.join(directory, ASSET), self.tokens)
-        elif self._table is not None:
+        elif isinstance(self._table, SentencePieces):
             pathlib.Path(directory, MODEL_ASSET).write_bytes(self._table.proto)
 
-    def load_assets(self, directory):
+    def load_assets(self, directory: str) -> None:
         if self.split != "sentence_piece":
             tokens = read_json(os.path.join(directory, ASSET))
-            if tokens != []:  # what a vocabulary without tokens leaves
+            if tokens != []:  # saved by a vocabulary without tokens
                 self._set_tokens(tokens)
         elif (path := pathlib.Path(directory, MODEL_ASSET)).exists():
             self._use(SentencePieces(path.read_bytes()))
 
     @classmethod
-    def from_sentence_piece(cls, model, normalization=None, lowercase=False, **kwargs):
-        """Takes over a model that `sentencepiece` has learned elsewhere.
+    def from_sentence_piece(
+        cls,
+        model: PathLike | bytes,
+        normalization: str | None = None,
+        lowercase: bool = False,
+        **kwargs: Any,
+    ) -> Self:
+        """Return a vocabulary for a `sentencepiece` model that was trained elsewhere.
 
-        Texts are cut as its own processor cuts them, by its own normalization; only the
-        ids are others, as the special tokens come first, in the order of kseq.
+        Texts are normalized and split as by the original processor. Only the ids
+        differ: the special tokens come first, in the order of kseq.
 
         Args:
-            model: The path of a `.model` file, or what is in it as bytes.
-            normalization: As for the class; before that of the model.
+            model: The path of a `.model` file, or its content as bytes.
+            normalization: As for the class; applied before that of the model.
             lowercase: As for the class.
             **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
@@ -91,13 +117,14 @@ class VocabularyFiles:
 
         Raises:
             ImportError: `sentencepiece` is not installed.
-            ValueError: The file is none of `sentencepiece`.
+            ValueError: The file is not a `sentencepiece` model.
 
         Example: `Vocabulary.from_sentence_piece("spm.model")`
         """
-        is_read = isinstance(model, bytes)
-        proto = model if is_read else pathlib.Path(model).read_bytes()
-        name = "`model`" if is_read else f"The model in {model}"
+        if isinstance(model, bytes):
+            proto, name = model, "`model`"
+        else:
+            proto, name = pathlib.Path(model).read_bytes(), f"The model in {model}"
         table = SentencePieces(with_special_ids(proto, name))
         options = table.options()
         vocabulary = cls(
@@ -106,7 +133,7 @@ class VocabularyFiles:
         vocabulary._use(table)
         return vocabulary
 
-    def _set_tokens(self, tokens):
+    def _set_tokens(self, tokens: list[str]) -> None:
         if self.split not in FIXED:
             self._use(TokenIds(tokens))
         elif tokens != self.tokens:

@@ -1,16 +1,23 @@
-"""Words with their characters: a row of ids for each word.
+"""Vocabularies of words and their characters, with a row of ids for each word.
 
 Axes in shape comments: B texts, L words of a text, N words of all texts, C characters.
-An axis in brackets is ragged.
+An axis in parentheses is ragged.
 """
+
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
 
-from kseq.text.tokenizers import FIXED, chunks
+from kseq.text.token_ids import Ids
+from kseq.text.tokenizers import FIXED, Normalization, chunks
 from kseq.text.validation import at_least, one_of, shortened
 from kseq.text.vocabulary import OPTIONS, Vocabulary
 from kseq.token_rows import TokenRows, smallest
+from kseq.typing import Config, Tensor, TensorLike, Texts
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 SPELLINGS = ("character", *FIXED)
 SPLITS = ("word", "word_and_mark", None)
@@ -18,35 +25,36 @@ SPLITS = ("word", "word_and_mark", None)
 
 @keras.saving.register_keras_serializable(package="kseq")
 class WordCharacterVocabulary(Vocabulary):
-    """Texts to ids of words and of the characters of each word.
+    """A vocabulary of words and of the characters of each word.
 
-    Each word becomes a row of numbers: its own, which is 1 if the word is unknown, and
-    those of its characters, filled up with 0. So a new word reaches the model by its
-    spelling. `kseq.layers.WordCharacterEmbedding` reads such rows, and `TextToLabels`
-    takes this vocabulary like any other.
+    Each word becomes a row of ids: that of the word, 1 if it is unknown, then those of
+    its characters, padded with 0. So the model sees the spelling of unknown words.
+    `kseq.layers.WordCharacterEmbedding` takes such rows, and `TextToLabels` takes this
+    vocabulary like any other.
 
     Args:
         split: `"word"`, `"word_and_mark"`, or None if each text is already a list of
             words, as for `Vocabulary`.
         normalization: As for `Vocabulary`.
         lowercase: As for `Vocabulary`. The characters are lowercased too.
-        max_tokens: Greatest number of word ids.
-        min_count: How often a word must be seen to have a number of its own. With 2 or
-            more, the model learns to read unknown words.
-        spelling: How words are spelled: `"character"` by the characters of the words
-            that have a number; `"byte"` by the bytes of UTF-8, and `"jamo"` by these
-            and the jamo of Hangul, none of which is ever unknown.
-        max_characters: The greatest C. Of a longer word the middle is left out.
+        max_tokens: Greatest number of word ids, including the special ones.
+        min_count: Number of occurrences that a word needs to have an id. With 2 or
+            more, the model learns to handle unknown words.
+        spelling: Units of the spelling: `"character"`, the characters of the words that
+            have an id; `"byte"`, the bytes of UTF-8; or `"jamo"`, the jamo of Hangul
+            and bytes for the rest. Bytes and jamo are never unknown.
+        max_characters: Greatest number C of characters. The middle of a longer word is
+            left out.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         texts: As for `Vocabulary`.
 
     Returns:
-        Ids `(B, L, 1 + C)`, int32, filled up with 0.
+        Ids `(B, L, 1 + C)`, int32, padded with 0.
 
     Raises:
-        ValueError: An option is not one of those above, or texts are as for
+        ValueError: An option is not one of those above, or the texts are invalid as for
             `Vocabulary`.
 
     Example:
@@ -65,18 +73,18 @@ class WordCharacterVocabulary(Vocabulary):
 
     def __init__(
         self,
-        split="word",
-        normalization=None,
-        lowercase=False,
-        max_tokens=None,
-        min_count=1,
-        spelling="character",
-        max_characters=20,
-        **kwargs,
-    ):
+        split: Literal["word", "word_and_mark"] | None = "word",
+        normalization: Normalization = None,
+        lowercase: bool = False,
+        max_tokens: int | None = None,
+        min_count: int = 1,
+        spelling: Literal["character", "byte", "jamo"] = "character",
+        max_characters: int = 20,
+        **kwargs: Any,
+    ) -> None:
         one_of("split", split, SPLITS)
         spelling = one_of("spelling", spelling, SPELLINGS)
-        # Not a part that is saved, as it follows from the words.
+        # Not tracked, as it is derived from the words and needs no saving.
         self.__dict__["characters"] = Vocabulary(spelling)
         super().__init__(
             split, normalization, lowercase, max_tokens, min_count, **kwargs
@@ -85,20 +93,20 @@ class WordCharacterVocabulary(Vocabulary):
         self.max_characters = at_least("max_characters", max_characters, 2)
 
     @property
-    def num_characters(self):
-        """How many ids of characters there are, the special ones included."""
+    def num_characters(self) -> int:
+        """The number of character ids, including the special ones."""
         self._known()
         return self.characters.size
 
-    def encode(self, texts):
-        """Turns texts into rows of ids for each word, without padding.
+    def encode(self, texts: Texts) -> TokenRows:  # type: ignore[override]
+        """Encode texts as a row of ids for each word, without padding the texts.
 
         Args:
             texts: As in a call, or any iterable of texts.
 
         Returns:
             For each text a list with a list of `1 + C` integers for each word, in a
-            sequence that `kseq.training.batches` takes.
+            sequence that `kseq.training.batches` accepts.
 
         Example: see the class.
         """
@@ -111,7 +119,7 @@ class WordCharacterVocabulary(Vocabulary):
             parts.append(TokenRows(ids.values.numpy().astype(dtype), limits))
         return TokenRows.join(parts)
 
-    def call(self, texts):
+    def call(self, texts: Texts) -> Tensor:  # type: ignore[override]
         import tensorflow as tf
 
         ids = self._rows(texts).to_tensor()  # B L 1+C
@@ -119,12 +127,12 @@ class WordCharacterVocabulary(Vocabulary):
             return ids
         return keras.ops.convert_to_tensor(ids.numpy())
 
-    def compute_output_spec(self, texts):
+    def compute_output_spec(self, texts: Tensor) -> Tensor:  # type: ignore[override]
         shape = (texts.shape[0], None, 1 + self.max_characters)
         return keras.KerasTensor(shape, dtype="int32")
 
-    def spell(self, ids):
-        """Lists the words that one row of ids stands for; an unknown one is U+FFFD.
+    def spell(self, ids: TensorLike) -> list[str]:
+        """Return the words of one row of ids; an unknown one is U+FFFD.
 
         Example:
 
@@ -140,11 +148,11 @@ class WordCharacterVocabulary(Vocabulary):
             )
         return super().spell(ids[:, 0])
 
-    def resources(self):
+    def resources(self) -> list[Any]:
         return [*super().resources(), *self.characters.resources()]
 
-    def _rows(self, texts, first=0):
-        """Ids `B (L) 1+C` of texts, each word with its characters."""
+    def _rows(self, texts: Texts, first: int = 0) -> "tf.RaggedTensor":
+        """Return the ids `B (L) 1+C` of texts, each word with its characters."""
         import tensorflow as tf
 
         table = self._known()
@@ -155,17 +163,17 @@ class WordCharacterVocabulary(Vocabulary):
         ids = table.numbers(words).values[:, None]  # N 1
         return words.with_values(tf.concat([ids, letters], axis=1))
 
-    def _use(self, table):
+    def _use(self, table: Ids) -> None:
         super()._use(table)
         self.characters.adapt(table.tokens)
 
-    def _options(self):
+    def _options(self) -> Config:
         names = (*OPTIONS, "spelling", "max_characters")
         return {name: getattr(self, name) for name in names}
 
 
-def without_middle(rows, most):
-    """Rows `N (C)` as a tensor `(N, most)`; of longer ones both ends are kept."""
+def without_middle(rows: "tf.RaggedTensor", most: int) -> "tf.Tensor":
+    """Return rows `N (C)` as a tensor `(N, most)`; of longer rows keep both ends."""
     import tensorflow as tf
 
     first, last = most - most // 2, most // 2

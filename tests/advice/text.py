@@ -234,7 +234,7 @@ ADVICE = {
     ),
     "a data set of tensors": (
         lambda: Vocabulary("word").adapt(dataset()),
-        "A data set gives strings by `texts.as_numpy_iterator()`.",
+        "For a data set, use `texts.as_numpy_iterator()`.",
         lambda: Vocabulary("word").adapt(dataset().as_numpy_iterator()),
     ),
     "pieces without room for letters": (
@@ -254,27 +254,27 @@ ADVICE = {
     ),
     "texts for symbols": (
         lambda: SYMBOLS.encode(["Anna works"]),
-        "Cut texts: `[x.split() for x in texts]`.",
+        "Split the texts: `[x.split() for x in texts]`.",
         lambda: SYMBOLS.encode([x.split() for x in ["Anna works"]]),
     ),
     "a text with a NUL": (
         lambda: WORDS.encode(["Anna\0 works"]),
-        'Mend it: `texts[0].replace("\\0", "")`.',
+        'Fix it: `texts[0].replace("\\0", "")`.',
         lambda: WORDS.encode(["Anna\0 works".replace("\0", "")]),
     ),
     "bytes with a NUL": (
         lambda: WORDS.encode([b"Anna\0 works"]),
-        'Mend it: `texts[0].replace(b"\\0", b"")`.',
+        'Fix it: `texts[0].replace(b"\\0", b"")`.',
         lambda: WORDS.encode([b"Anna\0 works".replace(b"\0", b"")]),
     ),
     "half a character": (
         lambda: WORDS.encode(["Anna \ud83d"]),
-        'Mend it: `texts[0].encode("utf-8", "replace").decode()`.',
+        'Fix it: `texts[0].encode("utf-8", "replace").decode()`.',
         lambda: WORDS.encode(["Anna \ud83d".encode("utf-8", "replace").decode()]),
     ),
     "bytes of Latin 1": (
         lambda: WORDS.encode([b"caf\xe9"]),
-        'Mend it: `texts[0].decode("latin-1")`.',
+        'Fix it: `texts[0].decode("latin-1")`.',
         lambda: WORDS.encode([b"caf\xe9".decode("latin-1")]),
     ),
     "a label that the model has not": (
@@ -317,9 +317,10 @@ ADVICE = {
     ),
     "a vocabulary without tokens": (
         lambda: Vocabulary("word").encode(["a"]),
-        "Call `adapt(texts)` first. What was made from a config, as a clone is, has "
-        "none of its own: make `TextToText(keras.models.clone_model(old.model), "
-        "old.source_vocabulary, old.target_vocabulary)` and the like.",
+        "Call `adapt(texts)` first. A clone is made from a config, which holds no "
+        "tokens. Clone the model alone: "
+        "`TextToText(keras.models.clone_model(old.model), old.source_vocabulary, "
+        "old.target_vocabulary)`.",
         lambda: (Vocabulary("word").adapt(["a"]).encode(["a"]), clone_by_hand()),
     ),
     "pieces without a number": (
