@@ -1,31 +1,44 @@
-"""Words that a model copies: those of the source, in their own spelling.
+"""Copied words: align two vocabularies, and spell unknown words as in the source.
 
 Axes in shape comments: B texts, N hypotheses, T target tokens, S source tokens, V ids.
 """
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from kseq.text.parts import checked
 from kseq.text.token_ids import END, REPLACEMENT, UNKNOWN, text_positions
 from kseq.text.tokenizers import WHOLE
+from kseq.text.vocabulary import Vocabulary
+from kseq.typing import TensorLike
+
+if TYPE_CHECKING:
+    from kseq.text.pipeline import TextToText
+
+Words: TypeAlias = dict[int, str]  # by their positions
+Copier: TypeAlias = Callable[[list[int]], str | None]
 
 
-def alignment(source_vocabulary, target_vocabulary):
-    """Returns the target's id of each id of a source vocabulary, by their spelling.
+def alignment(
+    source_vocabulary: Vocabulary, target_vocabulary: Vocabulary
+) -> np.ndarray:
+    """Return the target id of the same spelling for each id of a source vocabulary.
 
-    By it a model of two vocabularies copies: `kseq.encoder_decoder(..., copy=ids)`.
-    What the target vocabulary lacks is its unknown token, in the place of which
-    `TextToText` writes the word itself.
+    A model with two vocabularies needs it to copy words:
+    `kseq.encoder_decoder(..., copy=ids)`. Tokens that the target vocabulary lacks map
+    to its unknown token; `TextToText` replaces it by the source word.
 
     Args:
-        source_vocabulary: The `Vocabulary` of what the model reads.
-        target_vocabulary: The `Vocabulary` of what it writes.
+        source_vocabulary: The `Vocabulary` of the source.
+        target_vocabulary: The `Vocabulary` of the target.
 
     Returns:
         Integers `(V,)`, a NumPy array.
 
     Raises:
-        ValueError: A vocabulary is none, or has no tokens yet.
+        ValueError: An argument is not a `Vocabulary`, or has no tokens yet.
 
     Example:
 
@@ -44,25 +57,32 @@ def alignment(source_vocabulary, target_vocabulary):
     return np.array([*range(END + 1), *known][: source.size], "int32")
 
 
-def copied_words(pipeline, texts, numbers, source_ids, token_ids, attention):
-    """The words that stand in the place of unknown tokens.
+def copied_words(
+    pipeline: "TextToText",
+    texts: Any,
+    numbers: Sequence[int],
+    source_ids: list[Any],
+    token_ids: np.ndarray,
+    attention: Any,
+) -> list[list[Words]]:
+    """Return the words that replace unknown tokens.
 
-    Where a model that copies has written the unknown token, it has copied one of the
-    words that the target vocabulary lacks: that to which it attended most.
+    If a model that copies generates the unknown token, it has copied a source word that
+    the target vocabulary lacks: the one with the greatest attention.
 
     Args:
         pipeline: The `TextToText`.
-        texts: All texts, as they were given.
-        numbers: The numbers of the B texts that were read.
+        texts: All texts, as passed by the user.
+        numbers: The indices of the B texts that have tokens.
         source_ids: Their token ids, B lists.
-        token_ids: What was written, `(B, N, T)`.
-        attention: `(B, N, ..., T, S)`, or None where it was not asked for.
+        token_ids: The generated tokens, `(B, N, T)`.
+        attention: `(B, N, ..., T, S)`, or None if it was not requested.
 
     Returns:
-        For each of the B texts and N hypotheses a dictionary of words by their places
-        among the T tokens.
+        For each of the B texts and N hypotheses, a dictionary of words by their
+        positions among the T tokens.
     """
-    nothing = [[{}] * token_ids.shape[1] for _ in source_ids]
+    nothing: list[list[Words]] = [[{}] * token_ids.shape[1] for _ in source_ids]
     if getattr(pipeline.model, "pointer_generator", None) is None:
         return nothing
     found = {}
@@ -84,10 +104,12 @@ def copied_words(pipeline, texts, numbers, source_ids, token_ids, attention):
     return nothing
 
 
-def copiers(pipeline, texts, numbers, source_ids):
-    """For each text a function that gives the word of an unknown token, or None.
+def copiers(
+    pipeline: "TextToText", texts: Any, numbers: Sequence[int], source_ids: list[Any]
+) -> list[Copier | None]:
+    """Return a function for each text that finds the word of an unknown token, or None.
 
-    It takes the token ids written so far, of which the last is the unknown one. The
+    The function takes the token ids generated so far, with the unknown token last. The
     arguments are those of `copied_words`.
     """
     if getattr(pipeline.model, "pointer_generator", None) is None:
@@ -105,15 +127,17 @@ def copiers(pipeline, texts, numbers, source_ids):
     return [copier(*each) for each in zip(numbers, source_ids, strict=True)]
 
 
-def lacking_words(pipeline, texts, number, source_ids):
-    """The words of a text that the target vocabulary lacks, by their places."""
+def lacking_words(
+    pipeline: "TextToText", texts: Any, number: int, source_ids: TensorLike
+) -> Words:
+    """Return the words of a text that the target vocabulary lacks, by position."""
     aligned, ids = pipeline.model.pointer_generator.alignment, np.asarray(source_ids)
     written = ids if aligned is None else np.asarray(aligned)[ids]
     places = np.flatnonzero(written == UNKNOWN).tolist()
-    vocabulary = pipeline.source_vocabulary
+    vocabulary: Any = pipeline.source_vocabulary  # one, in a model that copies
     if not places:
         return {}
-    if vocabulary.split in WHOLE:  # which have no symbols of what is unknown
+    if vocabulary.split in WHOLE:  # texts are not split into symbols first
         words = vocabulary.spell(ids)
     else:
         symbols = vocabulary._split(texts[number : number + 1])
@@ -121,39 +145,43 @@ def lacking_words(pipeline, texts, number, source_ids):
     return {s: words[s] for s in places if words[s] != REPLACEMENT}
 
 
-def attention_of(pipeline, source_ids, token_ids):
-    """What a model attends to in a source where it copies: `(B, N, T, S)`."""
+def attention_of(
+    pipeline: "TextToText", source_ids: list[Any], token_ids: np.ndarray
+) -> np.ndarray:
+    """Return the attention to the source by which a model copies, `(B, N, T, S)`."""
     _, attention = pipeline.model.score(
         source_ids, token_ids, return_attention_scores=True
     )
     return copy_attention(attention)
 
 
-def copy_attention(attention):
-    """The attention `(B, N, T, S)` by which words are copied.
+def copy_attention(attention: np.ndarray) -> np.ndarray:
+    """Return the attention `(B, N, T, S)` by which words are copied.
 
-    Of a Transformer, `(B, N, layers, heads, T, S)`, it is that of the last layer, the
-    mean of its heads, as in `kseq.layers.PointerGenerator`.
+    For a Transformer, `(B, N, layers, heads, T, S)`, it is the mean over the heads of
+    the last layer, as in `kseq.layers.PointerGenerator`.
     """
     return attention[:, :, -1].mean(axis=2) if attention.ndim == 6 else attention
 
 
-def words_at(token_ids, words, weights):
-    """The word of each unknown token, by their places in a row `(T,)`."""
+def words_at(token_ids: np.ndarray, words: Words, weights: np.ndarray) -> Words:
+    """Return the word of each unknown token, by its position in a row `(T,)`."""
     places = np.array(list(words))
     steps = np.flatnonzero(token_ids == UNKNOWN).tolist()
     best = places[weights[steps][:, places].argmax(axis=1)]
     return {t: words[place] for t, place in zip(steps, best.tolist(), strict=True)}
 
 
-def spelled(vocabulary, token_ids, words):
-    """The symbols of a row of ids, with words at some of its places."""
+def spelled(
+    vocabulary: Vocabulary, token_ids: TensorLike, words: Mapping[int, str | None]
+) -> list[Any]:
+    """Return the symbols of a row of ids, with words at some of its positions."""
     places, symbols = text_positions(token_ids), vocabulary.spell(token_ids)
     pairs = zip(places.tolist(), symbols, strict=True)
     return [words.get(place, symbol) for place, symbol in pairs]
 
 
-def readable_twice(texts):
-    """The texts, as a list if they could be read only once."""
+def readable_twice(texts: Any) -> Any:
+    """Return the texts; convert an iterator, which can be read only once, to a list."""
     is_iterator = hasattr(texts, "__iter__") and not hasattr(texts, "__getitem__")
     return list(texts) if is_iterator else texts

@@ -1,9 +1,13 @@
-"""Text in, text out: a model that writes, with the vocabularies it was trained on.
+"""Pipelines from text to text: a generative model with its vocabularies.
 
 Axes in shape comments: B texts, N hypotheses, T target tokens, S source tokens.
 """
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
 import keras
+import numpy as np
 
 from kseq.text.copying import copied_words, copiers, readable_twice, spelled
 from kseq.text.detokenizing import check_split
@@ -23,43 +27,56 @@ from kseq.text.parts import (
     spelled_out,
 )
 from kseq.text.sources import (
+    Attention,
+    SourceRow,
+    SourceTexts,
     as_numpy,
     as_source,
     attention_of,
     check_one_source,
     checked_sources,
     encode_sources,
+    options_without_blank,
     spelled_source,
 )
 from kseq.text.streaming import text_pieces
 from kseq.text.token_ids import text_positions
 from kseq.text.unknown import without_unknown
-from kseq.text.validation import one_of, shortened
+from kseq.text.validation import one_of
+from kseq.text.vocabulary import Vocabulary
+from kseq.typing import Config, PathLike, Texts, Tree
+
+if TYPE_CHECKING:
+    from kseq.decoding import Search
 
 PARTS = ("model", "source_vocabulary", "target_vocabulary")
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class TextToText(Loadable, keras.Model):
-    """A model that writes and its two vocabularies, in one `.keras` file.
+    """A text-to-text model and its two vocabularies, in one `.keras` file.
+
+    `generate` translates texts, `generate_stream` does so token by token, `score`
+    returns log-probabilities of given targets, and `export_generation` exports all of
+    it.
 
     Args:
         model: A model with `generate(source_ids, search=None, max_length=40)`, such as
-            `kseq.encoder_decoder` builds.
-        source_vocabulary: The `Vocabulary` of what the model reads; of a model of
-            several sources a dictionary of them.
-        target_vocabulary: The `Vocabulary` of what it writes.
+            from `kseq.encoder_decoder`.
+        source_vocabulary: The `Vocabulary` of the source; a dictionary by name for a
+            model of several sources.
+        target_vocabulary: The `Vocabulary` of the target.
         **kwargs: `name` and the other arguments of `keras.Model`.
 
     Call arguments:
-        inputs: Whatever the inner model is called with; it goes there unchanged.
+        inputs: The inputs of the inner model, passed on unchanged.
 
     Returns:
-        What the inner model returns.
+        The outputs of the inner model.
 
     Raises:
-        ValueError: The model has no `generate`, or reads no token ids, or knows fewer
-            tokens than a vocabulary has; or a vocabulary is none.
+        ValueError: The model has no `generate`, does not take token ids, or has fewer
+            tokens than a vocabulary; or a vocabulary is not a `Vocabulary`.
 
     Example:
 
@@ -80,7 +97,13 @@ class TextToText(Loadable, keras.Model):
         - [Keras: save, serialize, and export](https://keras.io/guides/serialization_and_saving/)
     """
 
-    def __init__(self, model, source_vocabulary, target_vocabulary, **kwargs):
+    def __init__(
+        self,
+        model: keras.Model,
+        source_vocabulary: Vocabulary | dict[str, Vocabulary],
+        target_vocabulary: Vocabulary,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if not callable(getattr(model, "generate", None)):
             raise ValueError(
@@ -93,39 +116,39 @@ class TextToText(Loadable, keras.Model):
         check_size(model, "target", target_vocabulary)
         self.built = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tree, training: bool | None = None) -> Tree:
         return self.model(inputs, training=training)
 
     def generate(
         self,
-        texts,
-        search=None,
-        max_length=40,
-        allow_blank=False,
-        ban_unknown=False,
-        **options,
-    ):
-        """Writes a text for each text.
+        texts: SourceTexts,
+        search: "Search | None" = None,
+        max_length: int = 40,
+        allow_blank: bool = False,
+        ban_unknown: bool = False,
+        **options: Any,
+    ) -> list[list[Hypothesis]]:
+        """Generate a target text for each source text.
 
         Args:
-            texts: List of texts, as the source vocabulary takes them; of several
-                sources a dictionary of lists, `{"lemma": [...], "tags": [...]}`.
-            search: How to search: `kseq.decoding.BeamSearch(5)` and the like. None for
-                the way of the model.
+            texts: List of texts; for several sources a dictionary of lists,
+                `{"lemma": [...], "tags": [...]}`.
+            search: The search, such as `kseq.decoding.BeamSearch(5)`. None for the
+                default of the model.
             max_length: Greatest number of tokens of a hypothesis.
-            allow_blank: Whether a text may have no token. Nothing is written for it: it
-                has one hypothesis, "" of log-probability 0, so lines stay aligned.
-            ban_unknown: Whether never to write the unknown token, which reads U+FFFD,
-                or with `copy=True` as the unknown word of the source that the model
-                attends to most. The model then takes what else it finds most probable.
-            **options: What else the model's `generate` takes, such as
+            allow_blank: Whether to allow texts without tokens. Such a text gets one
+                hypothesis, "" with log-probability 0, so lines stay aligned.
+            ban_unknown: Whether to ban the unknown token, in favour of the next best
+                token. Otherwise it appears as U+FFFD, or with `copy=True` as the
+                unknown source word with the greatest attention.
+            **options: Further arguments of the model's `generate`, such as
                 `return_attention_scores=True`.
 
         Returns:
             For each text a list of `Hypothesis`, the best first.
 
         Raises:
-            ValueError: A text has no token at all, and `allow_blank` is False.
+            ValueError: A text has no token, and `allow_blank` is False.
 
         Example: see the class.
         """
@@ -134,7 +157,7 @@ class TextToText(Loadable, keras.Model):
         source_ids = [row for row in rows if row]
         if not source_ids:
             return [self._blank() for _ in rows]
-        options = without_unknown(self._for_some(options, rows), ban_unknown)
+        options = without_unknown(options_without_blank(options, rows), ban_unknown)
         result = self.model.generate(
             as_source(source_ids), search=search, max_length=max_length, **options
         )
@@ -167,17 +190,17 @@ class TextToText(Loadable, keras.Model):
 
     def generate_stream(
         self,
-        texts,
-        search=None,
-        max_length=40,
-        allow_blank=False,
-        ban_unknown=False,
-        **options,
-    ):
-        """Writes a text for each text, and gives its pieces as they come.
+        texts: SourceTexts,
+        search: "Search | None" = None,
+        max_length: int = 40,
+        allow_blank: bool = False,
+        ban_unknown: bool = False,
+        **options: Any,
+    ) -> Iterator[list[str | list[str]]]:
+        """Generate a target text for each source text, piece by piece.
 
-        A piece is never a part of a character or of a syllable of Hangul; what a later
-        token could still change waits for it. Joined, the pieces of a text are the text
+        A piece never ends within a character or a Hangul syllable; text that a later
+        token could still change is held back. The joined pieces of a text are the text
         of its best `Hypothesis` from `generate`.
 
         Args:
@@ -186,14 +209,13 @@ class TextToText(Loadable, keras.Model):
             max_length: As for `generate`.
             allow_blank: As for `generate`; all pieces of a blank text are "".
             ban_unknown: As for `generate`.
-            **options: What else the model's `generate_stream` takes.
+            **options: Further arguments of the model's `generate_stream`.
 
         Returns:
-            An iterator of lists, the next piece of each text, "" where there is none.
+            An iterator of lists with the next piece of each text, "" if there is none.
 
         Raises:
-            ValueError: A text has no token at all, or the model or the search cannot
-                stream.
+            ValueError: A text has no token, or the model or the search cannot stream.
 
         Example:
 
@@ -211,30 +233,32 @@ class TextToText(Loadable, keras.Model):
         source_ids = [row for row in rows if row]
         if not source_ids:
             return iter(())
-        options = without_unknown(self._for_some(options, rows), ban_unknown)
+        options = without_unknown(options_without_blank(options, rows), ban_unknown)
         tokens = check_can(self.model, "generate_stream").generate_stream(
             as_source(source_ids), search=search, max_length=max_length, **options
         )
         numbers = [number for number, row in enumerate(rows) if row]
         copies = copiers(self, texts, numbers, source_ids)
         pieces = text_pieces(self.target_vocabulary, tokens, copies)
-        return self._in_place(pieces, rows)
+        return self._with_blank(pieces, rows)
 
-    def score(self, texts, targets, batch_size=128):
-        """The log-probability that the model gives to a target text for each text.
+    def score(
+        self, texts: SourceTexts, targets: Texts, batch_size: int = 128
+    ) -> np.ndarray:
+        """Return the log-probability of a given target text for each source text.
 
         Args:
             texts: List of B texts, as for `generate`.
-            targets: List of B texts, as the target vocabulary takes them.
-            batch_size: Most texts to work on at a time.
+            targets: List of B target texts.
+            batch_size: Number of texts in a batch.
 
         Returns:
-            NumPy array `(B,)` of natural logarithms, of the tokens of each target and
-            the end token behind them. A token that the vocabulary lacks counts as the
-            unknown token.
+            Natural logarithms `(B,)` of the probabilities of the targets, including
+            their end tokens. A token that the vocabulary lacks counts as the unknown
+            token.
 
         Raises:
-            ValueError: A text has no token at all, or there is not one target for each.
+            ValueError: A text has no token, or texts and targets differ in number.
 
         Example:
 
@@ -249,7 +273,7 @@ class TextToText(Loadable, keras.Model):
         target_ids = self.target_vocabulary.encode(targets, end=True)
         if len(source_ids) != len(target_ids):
             raise ValueError(
-                "There must be a target for each text. Received: "
+                "There must be one target for each text. Received: "
                 f"{len(source_ids)} texts, {len(target_ids)} targets."
             )
         model = check_can(self.model, "score")
@@ -257,27 +281,26 @@ class TextToText(Loadable, keras.Model):
 
     def export_generation(
         self,
-        path,
-        search=None,
-        max_length=40,
-        format="tf_saved_model",
-        quantization=None,
-    ):
-        """Writes all of it, from texts to texts, to a SavedModel that needs no kseq.
+        path: PathLike,
+        search: "Search | None" = None,
+        max_length: int = 40,
+        format: Literal["tf_saved_model", "ctranslate2"] = "tf_saved_model",
+        quantization: str | None = None,
+    ) -> None:
+        """Export a SavedModel from texts to texts that runs without kseq.
 
-        The file needs TensorFlow, and tensorflow-text where a vocabulary normalizes or
-        cuts into pieces: `import tensorflow_text` before it is loaded. It is called
-        with "texts", strings `(B,)`, and "seed", `(1,)`, for a `Sampling` without one.
-        It gives "texts", `(B, N)`, and "log_probs", `(B, N)`, those of `generate`, the
-        best first. A source vocabulary with `split=None` takes symbols, `(B, S)`, rows
-        filled up with "". Several sources are called by their names instead of "texts".
-        A text without a token, with a NUL or one that is not UTF-8 ends the call with
-        an error that names its place. What the target vocabulary lacks reads U+FFFD
-        there, copied or not.
+        It needs TensorFlow; if a vocabulary normalizes or has pieces, also
+        `import tensorflow_text` before loading. Inputs: "texts", strings `(B,)`, and
+        "seed", `(1,)`, for a `Sampling` without a seed. Several sources are passed by
+        their names instead of "texts". With `split=None` in the source vocabulary,
+        inputs are symbols `(B, S)`, rows padded with "". Outputs: "texts" and
+        "log_probs", `(B, N)`, those of `generate`, the best first; a token that the
+        target vocabulary lacks is U+FFFD, copied or not. A text that has no token,
+        holds a NUL or is not UTF-8 raises an error with its position.
 
-        With `format="ctranslate2"` it is a folder of CTranslate2, from tokens to tokens
-        as the vocabularies spell them; a token that they lack is `"<unk>"`, as is any
-        other text. See `export_generation` of the model.
+        With `format="ctranslate2"`, export a CTranslate2 folder from tokens to tokens
+        in the spelling of the vocabularies, where `"<unk>"` and other strings are the
+        unknown token. See `export_generation` of the model.
 
         Args:
             path: The folder.
@@ -287,9 +310,9 @@ class TextToText(Loadable, keras.Model):
             quantization: As for the model, for "ctranslate2".
 
         Raises:
-            ValueError: The backend is not TensorFlow, the model is none of kseq, or the
-                target vocabulary has `split=None`; or the model is none that
-                CTranslate2 can run.
+            ValueError: The backend is not TensorFlow, the model is not from kseq, or
+                the target vocabulary has `split=None`; or CTranslate2 cannot run the
+                model.
 
         Example:
 
@@ -333,37 +356,29 @@ class TextToText(Loadable, keras.Model):
             resources=target.resources(),
         )
 
-    def _for_some(self, options, rows):
-        """Options without the prefixes of texts that have no token."""
-        prefix = options.get("prefix")
-        if prefix is None:
-            return options
-        if isinstance(prefix, (list, tuple)) and any(
-            isinstance(p, str) for p in prefix
-        ):
-            raise ValueError(
-                "`prefix` must be rows of token ids. Received: "
-                f"prefix={shortened(prefix)}. Encode it: "
-                "`target_vocabulary.encode(prefix)`."
-            )
-        if all(rows) or len(prefix) != len(rows):
-            return options
-        some = [p for p, row in zip(prefix, rows, strict=True) if row]
-        return {**options, "prefix": some}
-
-    def _in_place(self, pieces, rows):
-        """Pieces of the texts that have tokens, with nothing where one has none."""
+    def _with_blank(
+        self, pieces: Iterable[list[Any]], rows: Sequence[SourceRow]
+    ) -> Iterator[list[Any]]:
+        """Yield the pieces of all texts, given those of texts that have tokens."""
         for some in map(iter, pieces):
             yield [next(some) if row else self._nothing() for row in rows]
 
-    def _nothing(self):
+    def _nothing(self) -> str | list[str]:
         return self.target_vocabulary.decode([[]])[0]
 
-    def _blank(self):
+    def _blank(self) -> list[Hypothesis]:
         source_tokens = spelled_source(self.source_vocabulary, [])
         return [Hypothesis(self._nothing(), [], 0.0, source_tokens)]
 
-    def _hypothesis(self, source_ids, token_ids, log_prob, attention, place, words):
+    def _hypothesis(
+        self,
+        source_ids: SourceRow,
+        token_ids: np.ndarray,
+        log_prob: float,
+        attention: Attention,
+        place: tuple[int, int],
+        words: Mapping[int, str],
+    ) -> Hypothesis:
         chosen = text_positions(token_ids)
         tokens = spelled(self.target_vocabulary, token_ids, words)
         return Hypothesis(
@@ -374,9 +389,11 @@ class TextToText(Loadable, keras.Model):
             attention=attention_of(attention, place, chosen, source_ids),  # ... T S
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), **serialize_parts(self, PARTS)}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: Config, custom_objects: Mapping[str, Any] | None = None
+    ) -> Self:
         return cls(**deserialize_parts(config, PARTS, custom_objects))

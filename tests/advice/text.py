@@ -173,12 +173,13 @@ def score_in_a_window(texts):
 ADVICE = {
     "several vocabularies for one source": (
         lambda: TextToText(translator().model, {"lemma": WORDS}, WORDS),
-        "A model of several is `kseq.encoder_decoder(source={...}, ...)`.",
+        "For several sources, build the model by `kseq.encoder_decoder(source={...}, "
+        "...)`.",
         lambda: inflector(),
     ),
     "a row of several sources that is blank": (
         lambda: inflect({"lemma": ["Anna", ""], "tags": ["works", ""]}),
-        "Leave them out, or give `allow_blank=True` for a result in its place.",
+        "Leave them out, or pass `allow_blank=True` for an empty result in its place.",
         lambda: (
             inflect({"lemma": ["Anna"], "tags": ["works"]}),
             inflect({"lemma": ["Anna", ""], "tags": ["", ""]}, allow_blank=True),
@@ -210,7 +211,7 @@ ADVICE = {
     ),
     "a language model that shall translate": (
         lambda: TextToText(writer().model, WORDS, WORDS),
-        "A language model is for `kseq.text.TextWriter`.",
+        "Use `kseq.text.TextWriter` for a language model.",
         lambda: writer(),
     ),
     "a translator that shall write from nothing": (
@@ -297,12 +298,12 @@ ADVICE = {
     ),
     "a blank text to label": (
         lambda: label([["Anna"], []]),
-        "Leave it out, or give `allow_blank=True` for a result in its place.",
+        "Leave it out, or pass `allow_blank=True` for an empty result in its place.",
         lambda: (label([["Anna"]]), label([["Anna"], []], allow_blank=True)),
     ),
     "a blank text to translate": (
         lambda: translate(["Anna", " "]),
-        "Leave it out, or give `allow_blank=True` for a result in its place.",
+        "Leave it out, or pass `allow_blank=True` for an empty result in its place.",
         lambda: (translate(["Anna"]), translate(["Anna", " "], allow_blank=True)),
     ),
     "a stream of a model without": (

@@ -67,7 +67,7 @@ def test_a_stream_and_scores_are_those_of_generate():
 def test_a_row_without_any_token_is_blank():
     whole = pipeline()
     texts = {"lemma": ["geht", ""], "tags": ["", ""]}
-    with pytest.raises(ValueError, match="of some source. Received: texts 1"):
+    with pytest.raises(ValueError, match="in some source. Received: texts 1"):
         whole.generate(texts)
     written = whole.generate(texts, max_length=5, allow_blank=True)
     assert written[1][0].text == "" and written[1][0].log_prob == 0.0
