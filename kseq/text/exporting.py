@@ -1,31 +1,49 @@
-"""Pipelines as SavedModels: a graph from texts on, which needs no kseq.
+"""Export pipelines as SavedModels: graphs that take texts and run without kseq.
 
-Axes in shape comments: B texts, N hypotheses, S tokens of a text, T of a hypothesis,
-L labels.
+Axes in shape comments: B texts, N hypotheses, S tokens of a text, T tokens of a
+hypothesis, P tokens of a prompt, L labels.
 """
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from kseq.layers.backends import portable
 from kseq.text.offsets import places
+from kseq.typing import PathLike, Tensor, Tree
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from kseq.decoding import Search
+    from kseq.text.vocabulary import Vocabulary
 
 
 def export_from_texts(
-    path, name, vocabulary, model, search=None, finish=None, resources=(), check=True
-):
-    """Writes a model of tensors as a SavedModel that takes texts.
+    path: PathLike,
+    name: str,
+    vocabulary: "Vocabulary | dict[str, Vocabulary]",
+    model: keras.Model,
+    search: "Search | None" = None,
+    finish: Callable[[Any, Any], dict[str, Any]] | None = None,
+    resources: Iterable[Any] = (),
+    check: bool = True,
+) -> None:
+    """Export a model of tensors as a SavedModel that takes texts.
 
     Args:
         path: The folder.
-        name: What the texts are called in the signature.
-        vocabulary: The vocabulary of the texts; of several sources a dictionary, whose
-            names the texts have then.
-        model: Maps `{"source": (B, S)}`, and "seed" `(1,)`, to tensors by name.
-        search: The search in the model. One that draws without a seed of its own makes
-            "seed" an input.
-        finish: Makes the outputs from the texts and from what the model gives; None for
-            those of the model.
-        resources: What `finish` needs besides, for `ExportArchive.track`.
+        name: The name of the texts in the signature.
+        vocabulary: The vocabulary of the texts. For several sources a dictionary, whose
+            names are then the names of the texts.
+        model: A model from `{"source": (B, S)}`, and "seed" `(1,)`, to tensors by name.
+        search: The search in the model. A random search without a seed adds the input
+            "seed".
+        finish: A function from the texts and the outputs of the model to the outputs of
+            the graph. None for the outputs of the model.
+        resources: The resources of `finish`, for `ExportArchive.track`.
         check: Whether each text must have a token.
 
     Raises:
@@ -62,8 +80,10 @@ def export_from_texts(
     archive.write_out(path, verbose=False)
 
 
-def written_texts(vocabulary, outputs):
-    """The texts that a search has written, and their scores, by name."""
+def written_texts(
+    vocabulary: "Vocabulary", outputs: dict[str, Any]
+) -> dict[str, "tf.Tensor"]:
+    """Return the texts that a search generated, and their log-probabilities."""
     import tensorflow as tf
 
     ids = outputs["token_ids"]  # B N T
@@ -74,14 +94,19 @@ def written_texts(vocabulary, outputs):
 
 
 class Continued(keras.Model):
-    """A search that begins with what it is given, in an exported graph."""
+    """A model that continues prompts, in an exported graph.
 
-    def __init__(self, writing, max_length):
+    Args:
+        writing: The generation model.
+        max_length: Greatest number of tokens, including those of the prompt.
+    """
+
+    def __init__(self, writing: keras.Model, max_length: int) -> None:
         super().__init__(name="continued", autocast=False)
         self.writing, self.max_length = writing, max_length
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: dict[str, Tensor]) -> Tree:
         import tensorflow as tf
 
         inputs = dict(inputs)
@@ -93,17 +118,18 @@ class Continued(keras.Model):
 
 
 class Labelling(keras.Model):
-    """The best labels, their probabilities, and which ids were read.
+    """A model that returns ids, their best labels and the probabilities of all labels.
 
-    The model within gives logits, or the "best_scores" and the "marginals" of a CRF.
+    Args:
+        reading: A model that returns logits, or "best_scores" and "marginals" of a CRF.
     """
 
-    def __init__(self, reading):
+    def __init__(self, reading: keras.Model) -> None:
         super().__init__(name="labelling", autocast=False)
         self.reading = reading
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         ids = inputs["source"]  # B S
         with portable():
             outputs = self.reading(ids, training=False)
@@ -114,8 +140,14 @@ class Labelling(keras.Model):
         return {"ids": ids, "best": best, "probabilities": outputs["marginals"]}
 
 
-def labelled(vocabulary, labels, is_tagger, texts, outputs):
-    """What an exported model gives, in a graph of TensorFlow."""
+def labelled(
+    vocabulary: "Vocabulary",
+    labels: list[str],
+    is_tagger: bool,
+    texts: "tf.Tensor",
+    outputs: dict[str, Any],
+) -> dict[str, "tf.Tensor"]:
+    """Return the outputs of an exported classifier or tagger."""
     import tensorflow as tf
 
     ids, probabilities = outputs["ids"], outputs["probabilities"]  # B S, B S L or B L
@@ -131,8 +163,17 @@ def labelled(vocabulary, labels, is_tagger, texts, outputs):
     }
 
 
-def token_ids(vocabulary, texts, name, check=True):
-    """Turn texts `(B,)` into ids `(B, S)`; the graph refuses wrong texts in words."""
+def token_ids(
+    vocabulary: "Vocabulary", texts: "tf.Tensor", name: str, check: bool = True
+) -> "tf.Tensor":
+    """Return the ids `(B, S)` of texts `(B,)`; invalid texts raise in the graph.
+
+    Args:
+        vocabulary: The vocabulary.
+        texts: The texts.
+        name: The name of the texts in error messages.
+        check: Whether each text must have a token.
+    """
     import tensorflow as tf
 
     replaced = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
@@ -149,8 +190,10 @@ def token_ids(vocabulary, texts, name, check=True):
         return tf.identity(ids)
 
 
-def source_ids(vocabularies, texts):
-    """Token ids `(B, S)` of texts by name, of which each row has a token somewhere."""
+def source_ids(
+    vocabularies: "dict[str, Vocabulary]", texts: dict[str, Any]
+) -> dict[str, "tf.Tensor"]:
+    """Return the ids `(B, S)` of texts by name; each example needs a token in one."""
     import tensorflow as tf
 
     ids = {
@@ -158,36 +201,36 @@ def source_ids(vocabularies, texts):
         for key, each in vocabularies.items()
     }
     has_tokens = [tf.reduce_any(first_ids(x) != 0, axis=1) for x in ids.values()]
-    message = f"`{'`, `'.join(ids)}` must have at least one token each, of some source."
+    message = f"`{'`, `'.join(ids)}` must have at least one token each, in some source."
     with all_of(tf.reduce_any(tf.stack(has_tokens), axis=0), message):
         return {key: tf.identity(x) for key, x in ids.items()}
 
 
-def first_ids(ids):
-    """The ids `(B, S)`, of words that have their characters those of the words."""
+def first_ids(ids: "tf.Tensor") -> "tf.Tensor":
+    """Return the ids `(B, S)`; of words with their characters, those of the words."""
     return ids[..., 0] if len(ids.shape) == 3 else ids
 
 
-def all_of(are_right, message):
-    """Compute what stands inside only if every text is right.
+def all_of(are_right: "tf.Tensor", message: str) -> AbstractContextManager[Any]:
+    """Return a context of operations that run only if every text is valid.
 
-    The error names the places of wrong texts and does not show them, since bytes that
-    are not UTF-8 cannot be part of a message.
+    The error shows the positions of invalid texts but not the texts, as a message
+    cannot hold bytes that are not UTF-8.
     """
     import tensorflow as tf
 
     wrong = tf.where(~are_right)[:, 0]
-    told = [message, "Received others at these places, from 0:", wrong]
+    told = [message, "Received others at these positions, from 0:", wrong]
     check = tf.debugging.Assert(tf.reduce_all(are_right), told)
     return tf.control_dependencies([check])
 
 
-def check_backend():
-    """Raises where the backend is not TensorFlow."""
+def check_backend() -> None:
+    """Raise unless the backend is TensorFlow."""
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise ValueError(
-            "A pipeline is exported by TensorFlow. Received: the backend "
-            f"{backend}. Save the model, and load and export it in a process with "
-            "KERAS_BACKEND=tensorflow."
+            "A pipeline can only be exported with the TensorFlow backend. Received: "
+            f"the backend {backend}. Save the model, then load and export it in a "
+            "process with KERAS_BACKEND=tensorflow."
         )

@@ -1,7 +1,11 @@
-"""Text in, pictures out: a model that draws, with the vocabulary of its captions.
+"""Pipelines from text to images: a model with the vocabulary of its captions.
 
-Axes in shape comments: B captions, N pictures, H height, W width, C channels.
+Axes in shape comments: B captions, N images, H height, W width, C channels.
 """
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import numpy as np
@@ -9,28 +13,36 @@ import numpy as np
 from kseq.text.exporting import export_from_texts
 from kseq.text.loading import Loadable
 from kseq.text.parts import checked, deserialize_parts, encode_some, serialize_parts
+from kseq.text.vocabulary import Vocabulary
+from kseq.typing import Config, PathLike, Tensor, Texts, Tree
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from kseq.decoding import Search
 
 PARTS = ("model", "vocabulary")
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class TextToImage(Loadable, keras.Model):
-    """A model that draws, its tokenizer and its vocabulary, in one `.keras` file.
+    """A text-to-image model and the vocabulary of its captions, in one `.keras` file.
+
+    The model contains its image tokenizer.
 
     Args:
-        model: A model with `draw(captions, search)`, such as `kseq.text_to_image`
-            builds.
+        model: A model with `draw(captions, search)`, such as from `kseq.text_to_image`.
         vocabulary: The `Vocabulary` of the captions.
         **kwargs: `name` and the other arguments of `keras.Model`.
 
     Call arguments:
-        inputs: Whatever the inner model is called with; it goes there unchanged.
+        inputs: The inputs of the inner model, passed on unchanged.
 
     Returns:
-        What the inner model returns.
+        The outputs of the inner model.
 
     Raises:
-        ValueError: The model has no `draw`, or the vocabulary is none.
+        ValueError: The model has no `draw`, or `vocabulary` is not a `Vocabulary`.
 
     Example:
 
@@ -46,7 +58,9 @@ class TextToImage(Loadable, keras.Model):
         - [Ramesh et al., 2021](https://arxiv.org/abs/2102.12092), 2
     """
 
-    def __init__(self, model, vocabulary, **kwargs):
+    def __init__(
+        self, model: keras.Model, vocabulary: Vocabulary, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if not callable(getattr(model, "draw", None)):
             raise ValueError(
@@ -57,20 +71,22 @@ class TextToImage(Loadable, keras.Model):
         self.vocabulary = checked("vocabulary", vocabulary)
         self.built = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tree, training: bool | None = None) -> Tree:
         return self.model(inputs, training=training)
 
-    def draw(self, captions, search=None, **options):
-        """Draws what each caption says.
+    def draw(
+        self, captions: Texts, search: "Search | None" = None, **options: Any
+    ) -> "list[list[Image.Image]]":
+        """Generate images for each caption.
 
         Args:
-            captions: List of texts, as the vocabulary takes them.
-            search: How to search: `kseq.decoding.Sampling(num_draws=4)` and the like.
-                None for the way of the model.
-            **options: What else the model's `draw` takes.
+            captions: List of texts.
+            search: The search, such as `kseq.decoding.Sampling(num_draws=4)`. None for
+                the default of the model.
+            **options: Further arguments of the model's `draw`.
 
         Returns:
-            For each caption a list of pictures, `PIL.Image.Image`, the most probable
+            For each caption a list of images, `PIL.Image.Image`, the most probable
             first.
 
         Raises:
@@ -87,15 +103,14 @@ class TextToImage(Loadable, keras.Model):
             pixels = pixels[..., 0]
         return [[image.fromarray(picture) for picture in row] for row in pixels]
 
-    def export_generation(self, path, search=None):
-        """Writes all of it, from texts to pixels, to a SavedModel that needs no kseq.
+    def export_generation(self, path: PathLike, search: "Search | None" = None) -> None:
+        """Export a SavedModel from texts to pixels that runs without kseq.
 
-        The file needs TensorFlow, and tensorflow-text where the vocabulary normalizes
-        or cuts into pieces. It is called with "captions", strings `(B,)`, one or more,
-        and "seed", `(1,)`, for a `Sampling` without one. It gives "images", integers
-        from 0 to 255 `(B, N, H, W, C)`, and "log_probs", `(B, N)`. A caption without a
-        token, or one that is not UTF-8, ends the call with an error that names its
-        place.
+        It needs TensorFlow; if the vocabulary normalizes or has pieces, also
+        `import tensorflow_text` before loading. Inputs: "captions", strings `(B,)`, at
+        least one, and "seed", `(1,)`, for a `Sampling` without a seed. Outputs:
+        "images", integers from 0 to 255 `(B, N, H, W, C)`, and "log_probs", `(B, N)`. A
+        caption that has no token, or is not UTF-8, raises an error with its position.
 
         Args:
             path: The folder.
@@ -122,34 +137,40 @@ class TextToImage(Loadable, keras.Model):
         model = Pixels(self.model.generation_model(search))
         export_from_texts(path, "captions", self.vocabulary, model, search)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), **serialize_parts(self, PARTS)}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: Config, custom_objects: Mapping[str, Any] | None = None
+    ) -> Self:
         return cls(**deserialize_parts(config, PARTS, custom_objects))
 
 
 class Pixels(keras.Model):
-    """The pictures and log-probabilities of what a model of tensors has drawn."""
+    """A model that returns images as integers from 0 to 255, and log-probabilities.
 
-    def __init__(self, drawing):
+    Args:
+        drawing: A model that returns "images" from 0 to 1, and "log_probs".
+    """
+
+    def __init__(self, drawing: keras.Model) -> None:
         super().__init__(name="pixels", autocast=False)
         self.drawing = drawing
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         outputs = self.drawing(inputs)
         images = keras.ops.cast(keras.ops.round(255 * outputs["images"]), "uint8")
         return {"images": images, "log_probs": outputs["log_probs"]}
 
 
-def pillow():
-    """The module `PIL.Image`, or an `ImportError` that says how to get it."""
+def pillow() -> ModuleType:
+    """Return the module `PIL.Image`; raise if Pillow is not installed."""
     try:
         from PIL import Image
     except ImportError as error:
         raise ImportError(
-            "Pictures need Pillow. Install it with `pip install kseq[plots]`."
+            "Images need Pillow. Install it with `pip install kseq[plots]`."
         ) from error
     return Image

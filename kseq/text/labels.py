@@ -1,10 +1,12 @@
-"""Text in, labels out: a classifier or a tagger with its vocabulary and its labels.
+"""Pipelines from text to labels: a classifier or a tagger with its vocabulary.
 
 Axes in shape comments: B texts, S tokens, L labels.
 """
 
 import dataclasses
 import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -14,20 +16,23 @@ from kseq.text.exporting import Labelling, export_from_texts, labelled
 from kseq.text.loading import Loadable
 from kseq.text.parts import checked, deserialize_parts, encode_some, serialize_parts
 from kseq.text.validation import at_least, shortened, strings
+from kseq.text.vocabulary import Vocabulary
 from kseq.text.word_characters import WordCharacterVocabulary
+from kseq.typing import Config, PathLike, Texts, Tree
 
 PARTS = ("model", "vocabulary")
-LENGTH_MULTIPLE = 16  # so that a compiled model meets few shapes
+LENGTH_MULTIPLE = 16  # limits the number of shapes to compile
 
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """What a model calls a text or a token.
+    """The predicted label of a text (classifier) or a token (tagger).
 
     Attributes:
-        name: The most probable label; of a model with a CRF that of the best path.
-        probability: Its probability.
-        probabilities: `(L,)`, those of all labels in their order.
+        name: The most probable label; for a model with a CRF, the label on the best
+            path.
+        probability: The probability of that label.
+        probabilities: The probabilities of all labels in their order, `(L,)`.
 
     Example:
 
@@ -46,91 +51,121 @@ class Label:
 class TextToLabels(Loadable, keras.Model):
     """A classifier or a tagger, its vocabulary and its labels, in one `.keras` file.
 
-    A model that gives one answer for each text, as those of `kseq.many_to_one`, is a
-    classifier; one that gives an answer for each token, as those of
-    `kseq.many_to_many`, is a tagger. One that ends with a `kseq.layers.CRF` gives each
-    token its label on the best path, and the probability of that label over all paths.
+    The output shape of the model decides:
+
+    - Classifier: one label for each text. The model returns logits `(B, L)`, as models
+      of `kseq.many_to_one` do.
+    - Tagger: one label for each token. The model returns logits `(B, S, L)`, as models
+      of `kseq.many_to_many` do.
+    - Tagger with a CRF: the model ends with a `kseq.layers.CRF`. Each token gets its
+      label on the best path, and the probability of that label over all paths.
 
     Args:
-        model: A model that maps token ids `(B, S)` to logits, `(B, L)` or `(B, S, L)`.
-        vocabulary: The `Vocabulary` of what it reads.
+        model: A model from token ids `(B, S)` to logits, `(B, L)` or `(B, S, L)`.
+        vocabulary: The `Vocabulary` of the texts.
         labels: The names of the L labels, in the order of the logits.
         **kwargs: `name` and the other arguments of `keras.Model`.
 
     Call arguments:
-        inputs: Whatever the inner model is called with; it goes there unchanged.
+        inputs: The inputs of the inner model, passed on unchanged.
 
     Returns:
-        What the inner model returns.
+        The outputs of the inner model.
 
     Raises:
-        ValueError: The model does not give a logit for each label, or knows fewer
-            tokens than the vocabulary has; the vocabulary is none; the labels are not
-            different strings, or not those of the model's CRF.
+        ValueError: The model does not return one logit for each label, or has fewer
+            tokens than the vocabulary; `vocabulary` is not a `Vocabulary`; the labels
+            are not distinct strings, or differ from those of the model's CRF.
 
     Example:
+
+    A classifier:
 
     >>> import kseq
     >>> words = kseq.text.Vocabulary("word").adapt(["what a joy", "what a bore"])
     >>> model = kseq.many_to_one(words.size, num_outputs=2, width=8)
     >>> critic = kseq.text.TextToLabels(model, words, ["bad", "good"])
-    >>> critic.label_ids(["good", "bad", "good"])
+    >>> critic.label_ids(["good", "bad", "good"])  # to train with
     [1, 0, 1]
     >>> [label] = critic.label(["what a great joy"])
     >>> label.name in ("bad", "good"), label.probabilities.shape
     (True, (2,))
 
+    A tagger:
+
+    >>> model = kseq.many_to_many(words.size, num_outputs=3, width=8)
+    >>> tagger = kseq.text.TextToLabels(model, words, ["noun", "article", "other"])
+    >>> tagger.label_ids([["other", "article", "noun"]])
+    [[2, 1, 0]]
+    >>> [labels] = tagger.label(["what a joy"])
+    >>> len(labels), labels[0].probabilities.shape
+    (3, (3,))
+
     References:
         - [Keras: save, serialize, and export](https://keras.io/guides/serialization_and_saving/)
     """
 
-    def __init__(self, model, vocabulary, labels, **kwargs):
+    def __init__(
+        self,
+        model: keras.Model,
+        vocabulary: Vocabulary,
+        labels: Sequence[str],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.vocabulary = checked("vocabulary", vocabulary)
         self.labels = checked_labels(labels)
         self.model = checked_model(model, self.labels, vocabulary)
-        # What decodes potentials has the weights of the model, and is saved with it.
+        # Not tracked, as it shares the weights of the model.
         self.__dict__["decoding"] = decoding_of(model, self.labels)
         self.built = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tree, training: bool | None = None) -> Tree:
         return self.model(inputs, training=training)
 
     @functools.wraps(keras.Model.predict)
-    def predict(self, *args, **kwargs):
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
         return self.model.predict(*args, **kwargs)
 
     @functools.wraps(keras.Model.predict_on_batch)
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: Tree) -> Any:
         return self.model.predict_on_batch(x)
 
     def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+        self,
+        x: Tree = None,
+        y: Tree = None,
+        y_pred: Tree = None,
+        sample_weight: Tree = None,
+        training: bool = True,
+    ) -> Any:
         if self.decoding is not None:
             raise ValueError(
-                "A model with a CRF must be trained by itself, for it is its own loss. "
-                f"Received: {self.name}, which holds one. Compile and fit the model "
-                "within, `pipeline.model`."
+                "A model with a CRF must be trained outside the pipeline, as it has "
+                f"its own loss. Received: {self.name}, which has a CRF. Compile and fit "
+                "the inner model, `pipeline.model`."
             )
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
-    def label(self, texts, batch_size=64, allow_blank=False):
-        """Finds the most probable label of each text, or of each of its tokens.
+    def label(
+        self, texts: Texts, batch_size: int = 64, allow_blank: bool = False
+    ) -> list[Label | None] | list[list[Label]]:
+        """Return the label of each text (classifier), or of each token (tagger).
 
-        Texts of like length are read together, so any number may come in any order.
+        Texts of similar length are batched together, so they may come in any order.
 
         Args:
-            texts: List of texts, as the vocabulary takes them.
-            batch_size: How many texts are read together.
-            allow_blank: Whether a text may have no token. A classifier gives None for
-                it, and a tagger an empty list, so lines stay aligned.
+            texts: List of texts.
+            batch_size: Number of texts in a batch.
+            allow_blank: Whether to allow texts without tokens. A classifier returns
+                None for such a text, a tagger an empty list, so lines stay aligned.
 
         Returns:
-            For each text its `Label`; of a tagger a list with one for each token.
+            A list with a `Label` for each text (classifier), or with a list of a
+            `Label` for each token (tagger).
 
         Raises:
-            ValueError: A text has no token at all, and `allow_blank` is False; or
+            ValueError: A text has no token, and `allow_blank` is False; or
                 `batch_size` is less than 1.
 
         Example: see the class.
@@ -138,34 +173,34 @@ class TextToLabels(Loadable, keras.Model):
         rows = encode_some(self.vocabulary, texts, allow_blank)
         size = at_least("batch_size", batch_size, 1)
         is_tagger = len(self.model.output_shape) == 3
-        results = [[] if is_tagger else None for _ in rows]
+        results: list[Any] = [[] if is_tagger else None for _ in rows]
         order = sorted(
             (i for i, row in enumerate(rows) if row), key=lambda i: len(rows[i])
         )
         for first in range(0, len(order), size):
             chosen = order[first : first + size]
-            best, probabilities = self._read(
+            best, probabilities = self._predict(
                 [rows[i] for i in chosen], longest=len(rows[order[-1]])
             )
             for i, numbers, row in zip(chosen, best, probabilities, strict=True):
                 results[i] = self._labels(numbers, row, len(rows[i]))
         return results
 
-    def export_labels(self, path):
-        """Writes all of it, from texts to labels, to a SavedModel that needs no kseq.
+    def export_labels(self, path: PathLike) -> None:
+        """Export a SavedModel from texts to labels that runs without kseq.
 
-        The file needs TensorFlow, and tensorflow-text where the vocabulary normalizes
-        or cuts into pieces: `import tensorflow_text` before it is loaded. It is called
-        with "texts", strings `(B,)`; with `split=None` symbols, `(B, S)`, rows filled
-        up with "". A text without a token, with a NUL or one that is not UTF-8 ends the
-        call with an error that names its place.
+        It needs TensorFlow; if the vocabulary normalizes or has pieces, also
+        `import tensorflow_text` before loading. Input: "texts", strings `(B,)`; with
+        `split=None` symbols `(B, S)`, rows padded with "". A text that has no token,
+        holds a NUL or is not UTF-8 raises an error with its position.
 
-        A classifier gives "labels", `(B,)`, and "probabilities", `(B, L)`. A tagger
-        gives "labels", `(B, S)`, filled up with "", and "probabilities", `(B, S, L)`,
-        filled up with 0. Where words or characters stand in the text besides:
-        "words", `(B, S)`, and "offsets", `(B, S, 2)`, the characters from which and to
-        which each extends; so with `split="word"`, unless a normalization is NFKC or
-        NFKD, and with `split="character"` without normalization.
+        Outputs of a classifier: "labels", `(B,)`, and "probabilities", `(B, L)`.
+
+        Outputs of a tagger: "labels", `(B, S)`, padded with "", and "probabilities",
+        `(B, S, L)`, padded with 0. Also "words", `(B, S)`, and "offsets", `(B, S, 2)`,
+        the positions of the first character of each word and of the one after the last,
+        with `split="word"`, unless the normalization is NFKC or NFKD; and with
+        `split="character"`, unless texts are normalized or lowercased.
 
         Args:
             path: The folder.
@@ -196,17 +231,17 @@ class TextToLabels(Loadable, keras.Model):
 
         export_from_texts(path, "texts", self.vocabulary, labelling, finish=finish)
 
-    def label_ids(self, names):
-        """Turns names of labels into numbers, to train with.
+    def label_ids(self, names: Sequence[Any]) -> list[Any]:
+        """Convert names of labels to integers, for training.
 
         Args:
-            names: List of names, or for a tagger of lists of names.
+            names: List of names, or a list of lists of names for a tagger.
 
         Returns:
             Integers from 0 to L - 1 in lists of the same form.
 
         Raises:
-            ValueError: A name is none of the labels.
+            ValueError: A name is not one of the labels.
 
         Example: see the class.
         """
@@ -218,19 +253,19 @@ class TextToLabels(Loadable, keras.Model):
             if name not in numbers:
                 raise ValueError(
                     f"`names` must be labels of this model: {shortened(self.labels)}. "
-                    f"Received: {name!r}. Make the model with this label, or leave "
-                    "out what has it."
+                    f"Received: {name!r}. Build the model with this label, or leave "
+                    "out the examples that have it."
                 )
             return numbers[name]
 
         if isinstance(names, str):
-            strings("names", names)  # which says how to mend it
+            strings("names", names)  # raises, with a hint
         return find(list(names))
 
-    def _read(self, rows, longest):
-        """The numbers of the labels, B or B S, and probabilities, B L or B S L."""
+    def _predict(self, rows: list[Any], longest: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return label ids, B or B S, and probabilities, B L or B S L."""
         length = -(-len(rows[-1]) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-        columns = np.shape(rows[0][0])  # several where words have their characters
+        columns = np.shape(rows[0][0])  # with characters, several per word
         shape = len(rows), min(length, longest), *columns
         ids = np.full(shape, self.vocabulary.pad_token_id)
         for row, tokens in zip(ids, rows, strict=True):
@@ -245,48 +280,53 @@ class TextToLabels(Loadable, keras.Model):
         probabilities = exponents / exponents.sum(axis=-1, keepdims=True)
         return probabilities.argmax(axis=-1), probabilities
 
-    def _labels(self, best, probabilities, length):
+    def _labels(self, best: Any, probabilities: np.ndarray, length: int) -> Any:
+        """Return the `Label` of a text, or a list with the `Label` of each token."""
         if probabilities.ndim == 2:
             steps = zip(best[:length], probabilities[:length], strict=True)
             return [self._labels(number, step, length) for number, step in steps]
         name = self.labels[int(best)]
         return Label(name, float(probabilities[best]), probabilities)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         parts = serialize_parts(self, PARTS)
         return {**super().get_config(), **parts, "labels": list(self.labels)}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: Config, custom_objects: Mapping[str, Any] | None = None
+    ) -> Self:
         return cls(**deserialize_parts(config, PARTS, custom_objects))
 
 
-def checked_labels(labels):
-    """Returns the labels as a list, if they are different strings."""
+def checked_labels(labels: Any) -> list[str]:
+    """Return the labels as a list; raise unless they are distinct strings."""
     labels = strings("labels", labels)
     is_text = all(isinstance(name, str) for name in labels)
     if not labels or not is_text or len(set(labels)) < len(labels):
         raise ValueError(
-            "`labels` must be different strings, one at least. Received: "
+            "`labels` must be different strings, at least one. Received: "
             f"labels={shortened(labels)}."
         )
     return labels
 
 
-def checked_model(model, labels, vocabulary):
-    """Returns the model, if it fits the labels and the vocabulary."""
+def checked_model(
+    model: keras.Model, labels: list[str], vocabulary: Vocabulary
+) -> keras.Model:
+    """Return the model; raise unless it fits the labels and the vocabulary."""
     if hasattr(model, "ctc"):
         raise ValueError(
-            "`model` must give a label for each text, or for each of its tokens. "
+            "`model` must return a label for each text, or for each of its tokens. "
             f"Received: {model.name}, which ends with a CTC, whose labels belong to no "
-            "token. Take `kseq.text.TextToText(model, vocabulary, labels)`, where the "
+            "token. Use `kseq.text.TextToText(model, vocabulary, labels)`, where the "
             "labels are a vocabulary."
         )
-    shape = getattr(model, "output_shape", None)
+    shape: Any = getattr(model, "output_shape", None)
     is_shape = isinstance(shape, tuple) and len(shape) in (2, 3)
     if not is_shape or shape[-1] != len(labels):
         raise ValueError(
-            "`model` must be a built Keras model that gives a logit for each of the "
+            "`model` must be a built Keras model that returns a logit for each of the "
             f"{len(labels)} labels, of shape (B, {len(labels)}) or for each token "
             f"(B, S, {len(labels)}). Received: {model!r}, output_shape={shape}. Build "
             f"it with num_outputs={len(labels)}."
@@ -298,40 +338,41 @@ def checked_model(model, labels, vocabulary):
         if has_characters:
             source, axes = "a `kseq.layers.WordCharacterEmbedding`", "(B, S, 1 + C)"
         raise ValueError(
-            f"`model` must read token ids, of shape {axes}. Received: "
-            f"{model!r}, which reads {inputs[0].shape}. Build it with "
+            f"`model` must take token ids of shape {axes}. Received: "
+            f"{model!r}, which takes {inputs[0].shape}. Build it with "
             f"{source} as its source."
         )
     sizes = [layer.vocabulary_size for layer in model.layers if is_embedding(layer)]
-    is_loading = not vocabulary.tokens  # its tokens are read after its config
+    is_loading = not vocabulary.tokens  # tokens are loaded after the config
     if sizes and not is_loading and max(sizes) < vocabulary.size:
         raise ValueError(
-            f"`model` must know every token of the vocabulary. Received: a model of "
+            f"`model` must have every token of the vocabulary. Received: a model of "
             f"{max(sizes)} tokens, a vocabulary of {vocabulary.size}. Build it with "
             "`vocabulary.size`."
         )
     return model
 
 
-def decoding_of(model, labels):
-    """What decodes the potentials of a model that ends with a CRF; else None."""
+def decoding_of(model: keras.Model, labels: list[str]) -> keras.Model | None:
+    """Return the decoding model of a model with a CRF, or None without a CRF."""
     crf = next((x for x in model.layers if hasattr(x, "best_scores")), None)
     if crf is None:
         return None
     if not hasattr(model, "decoding_model"):
         raise ValueError(
             "A `model` with a CRF must be a `kseq.builders.ManyToMany`, which decodes "
-            f"what it gives. Received: model={model!r}. Make it of the same inputs and "
-            "outputs: `kseq.builders.ManyToMany(inputs, outputs)`."
+            f"its outputs. Received: model={model!r}. Build it from the same inputs "
+            "and outputs: `kseq.builders.ManyToMany(inputs, outputs)`."
         )
     if crf.labels not in (None, labels):
         raise ValueError(
             "`labels` must be those of the model's CRF, in their order. Received: "
-            f"{shortened(labels)} with a CRF of {shortened(crf.labels)}. Give "
-            "both the same list."
+            f"{shortened(labels)} with a CRF of {shortened(crf.labels)}. Pass "
+            "the same list to both."
         )
     return model.decoding_model()
 
 
-def is_embedding(layer):
+def is_embedding(layer: keras.layers.Layer) -> bool:
+    """Tell whether a layer is an embedding of a known number of tokens."""
     return isinstance(getattr(layer, "vocabulary_size", None), int)

@@ -1,33 +1,41 @@
-"""Saving and reading back a model and its vocabularies, as one file."""
+"""Save and load pipelines: a model and its vocabularies in one file."""
 
 import functools
 import os
 import pathlib
 import zipfile
+from typing import Any, Self
 
 import keras
 
 from kseq.layers.saving import WholeFiles
 from kseq.layers.step_labels import StepLabels
+from kseq.typing import PathLike
 
 
 class Loadable(StepLabels, WholeFiles):
-    """What every pipeline can: be saved in one file, and read from it."""
+    """A mixin of pipelines that are saved in, and loaded from, one file."""
 
     @functools.wraps(keras.Model.save)
-    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+    def save(  # type: ignore[override]
+        self,
+        filepath: PathLike,
+        overwrite: bool = True,
+        zipped: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
         path = str(filepath)
         if path.endswith((".h5", ".hdf5")):
             raise ValueError(
-                "`filepath` must be a `.keras` file, as HDF5 keeps no vocabulary. "
-                f"Received: filepath={path!r}. Name it "
+                "`filepath` must be a `.keras` file, as HDF5 saves no vocabularies. "
+                f"Received: filepath={path!r}. Use "
                 f"{pathlib.Path(path).with_suffix('.keras').name!r}."
             )
-        return super().save(filepath, overwrite, zipped, **kwargs)
+        return super().save(filepath, overwrite, zipped, **kwargs)  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, path):
-        """Reads a pipeline that was saved, vocabularies and all.
+    def load(cls, path: PathLike) -> Self:
+        """Load a saved pipeline, including its vocabularies.
 
         It is ready to use; to train it further, compile its model again.
 
@@ -38,16 +46,16 @@ class Loadable(StepLabels, WholeFiles):
             The pipeline.
 
         Raises:
-            ValueError: There is no such file, it cannot be read, or it holds something
-                else.
+            ValueError: The file does not exist, cannot be read, or does not hold a
+                pipeline of this class.
 
         Example: `kseq.text.TextToText.load("translator.keras")`
         """
         return _loaded(path, cls)
 
 
-def load(path):
-    """Reads a pipeline of any kind that was saved, vocabularies and all.
+def load(path: PathLike) -> Any:
+    """Load a saved pipeline of any kind, including its vocabularies.
 
     Args:
         path: The `.keras` file.
@@ -56,15 +64,15 @@ def load(path):
         A `TextToText`, `TextToLabels`, `TextWriter` or `TextToImage`.
 
     Raises:
-        ValueError: There is no such file, it cannot be read, or it holds something
-            else.
+        ValueError: The file does not exist, cannot be read, or does not hold a
+            pipeline.
 
     Example: `kseq.text.load("translator.keras")`
     """
     return _loaded(path, Loadable, "pipeline of `kseq.text`")
 
 
-def _loaded(path, kind, name=None):
+def _loaded(path: PathLike, kind: type, name: str | None = None) -> Any:
     name = name or kind.__name__
     try:
         whole = keras.saving.load_model(path, compile=False)
@@ -83,8 +91,8 @@ def _loaded(path, kind, name=None):
     return whole
 
 
-def _problem(path, error):
+def _problem(path: PathLike, error: Exception) -> object:
     is_path = isinstance(path, (str, os.PathLike))
     if is_path and os.path.isfile(path) and not zipfile.is_zipfile(path):
-        return "it is another kind of file, or ends too early."  # Keras: "not found"
+        return "it is another kind of file, or is truncated."  # Keras: "not found"
     return error

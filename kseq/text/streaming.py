@@ -1,28 +1,33 @@
-"""Text that comes token by token, in pieces that no later token changes."""
+"""Streaming: convert tokens to text in pieces that later tokens do not change."""
 
 import functools
 import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from kseq.text.copying import spelled
+import numpy as np
+
+from kseq.text.copying import Copier, spelled
 from kseq.text.pieces import CONTINUED
 from kseq.text.token_ids import REPLACEMENT, UNKNOWN
 from kseq.text.tokenizers import COMPOSED
+from kseq.text.vocabulary import Vocabulary
 
 JAMO = (("\u1160", "\u11ff"), ("\ud7b0", "\ud7fb"))  # vowels and final consonants
 
 
 class TextStream:
-    """Turns the tokens of one text into pieces of it, as they come.
+    """A converter of the tokens of one text into pieces of text, as they arrive.
 
-    A piece is given out as soon as no token of the vocabulary could still change it: a
-    syllable of Hangul when its last letter has come, a letter with its accents. The
-    pieces together are what `Vocabulary.decode` makes of all tokens.
+    A piece is returned as soon as no token of the vocabulary can change it: a Hangul
+    syllable after its last jamo, a letter after its accents. The joined pieces are
+    equal to `Vocabulary.decode` of all tokens.
 
     Args:
-        vocabulary: The `Vocabulary` that decodes. With `split=None` the pieces are
+        vocabulary: The `Vocabulary` of the tokens. With `split=None` the pieces are
             lists of symbols.
-        copy: A function of the ids so far, of which the last is unknown, that gives the
-            word which stands in its place; None where nothing does.
+        copy: A function of the ids so far, with an unknown id last, that returns the
+            word in its place. None if words are not copied.
 
     Example:
 
@@ -34,58 +39,67 @@ class TextStream:
     (['', '', '한', '', '', '국'], '')
     """
 
-    def __init__(self, vocabulary, copy=None):
-        self.vocabulary, self.ids, self.given = vocabulary, [], 0
-        self.copy, self.words = copy, {}  # by their places
+    def __init__(self, vocabulary: Vocabulary, copy: Copier | None = None) -> None:
+        self.vocabulary, self.copy = vocabulary, copy
+        self.ids: list[int] = []
+        self.words: dict[int, str | None] = {}  # copied words by position
+        self.given = 0  # length of the text that was returned
         self.form = COMPOSED[vocabulary.normalization] or "NFC"
         self.has_bytes = "<0xE2>" in vocabulary.tokens
         self.joining = joining_characters(vocabulary.tokens)
         if copy or self.has_bytes and vocabulary.normalization:
             self.joining = every_joining_character()
 
-    def push(self, ids):
-        """Takes the next tokens; returns what is certain now and was not before."""
+    def push(self, ids: Iterable[int]) -> Any:
+        """Add the next tokens; return the next piece that is final, or ""."""
         for token_id in ids:
             self.ids.append(token_id)
             if self.copy and token_id == UNKNOWN:
                 self.words[len(self.ids) - 1] = self.copy(self.ids)
         text = self._text()
-        return self._give(text, self._certain(text))
+        return self._next_piece(text, self._final_length(text))
 
-    def close(self):
-        """Returns the rest, when no token comes any more."""
+    def close(self) -> Any:
+        """Return the rest of the text after the last token."""
         text = self._text()
-        return self._give(text, len(text))
+        return self._next_piece(text, len(text))
 
-    def _text(self):
+    def _text(self) -> Any:
         return self.vocabulary.join(spelled(self.vocabulary, self.ids, self.words))
 
-    def _give(self, text, end):
+    def _next_piece(self, text: Any, end: int) -> Any:
         piece, self.given = text[self.given : end], max(end, self.given)
         return piece
 
-    def _certain(self, text):
-        """How much of a text no further token can change."""
+    def _final_length(self, text: Any) -> int:
+        """Return the length of the text that no further token can change."""
         has_ended = self.vocabulary.end_token_id in self.ids
-        if has_ended or not isinstance(text, str):  # symbols, each by itself
+        if has_ended or not isinstance(text, str):  # independent symbols
             return len(text)
-        if self.has_bytes:  # some of which may be the beginning of a character
+        if self.has_bytes:  # the last ones may begin a character
             text = text.rstrip(REPLACEMENT)
         first = len(text) - 1
         while first > 0 and is_joining(text[first]):
             first -= 1
         tail = unicodedata.normalize(self.form, text[max(first, 0) :])
-        is_certain = all(
+        is_final = all(
             unicodedata.normalize(self.form, tail + character).startswith(tail)
             for character in self.joining
         )
-        return len(text) if is_certain else first
+        return len(text) if is_final else first
 
 
-def text_pieces(vocabulary, tokens, copiers):
-    """Pieces of B texts, a list of B, for each `(B,)` of a stream that brings some.
+def text_pieces(
+    vocabulary: Vocabulary,
+    tokens: Iterable[np.ndarray],
+    copiers: Sequence[Copier | None],
+) -> Iterator[list[Any]]:
+    """Yield lists of the next pieces of B texts, skipping steps without any piece.
 
-    For each text there is a function that copies, or None, as for `TextStream`.
+    Args:
+        vocabulary: The `Vocabulary` of the tokens.
+        tokens: The token ids of all texts at each step, `(B,)`.
+        copiers: The `copy` argument of `TextStream` for each text.
     """
     streams = [TextStream(vocabulary, copy) for copy in copiers]
     for ids in tokens:
@@ -97,19 +111,19 @@ def text_pieces(vocabulary, tokens, copiers):
         yield rest
 
 
-def joining_characters(tokens):
-    """The characters by which a token can change what stands before it."""
+def joining_characters(tokens: Iterable[str]) -> list[str]:
+    """Return the first characters of tokens that join to the character before."""
     parts = (token.removeprefix(CONTINUED) for token in tokens)
     return sorted({part[0] for part in parts if part and is_joining(part[0])})
 
 
 @functools.cache
-def every_joining_character():
-    """The characters that belong to the one before, of which bytes can come to any."""
+def every_joining_character() -> list[str]:
+    """Return all joining characters, any of which may be composed of bytes."""
     return [chr(i) for i in range(0x20000) if is_joining(chr(i))]
 
 
-def is_joining(character):
-    """Whether a character belongs to the one before: an accent, or a part of Hangul."""
+def is_joining(character: str) -> bool:
+    """Tell whether a character joins to the one before: an accent, or a jamo."""
     is_jamo = any(first <= character <= last for first, last in JAMO)
     return is_jamo or unicodedata.category(character).startswith("M")

@@ -41,7 +41,13 @@ FIXED = ("byte", "jamo")  # their tokens are fixed, not learned
 WHOLE = ("sentence_piece", *FIXED)  # texts become ids without symbols in between
 SPLITS = ("character", "word", "word_and_mark", "word_piece", *WHOLE, None)
 MARKED = ("word_and_mark", "word_piece")  # marks are symbols; spaces are kept
-COMPOSED = {None: None, "NFC": "NFC", "NFD": "NFC", "NFKC": "NFKC", "NFKD": "NFKC"}
+COMPOSED: dict[str | None, Normalization] = {
+    None: None,
+    "NFC": "NFC",
+    "NFD": "NFC",
+    "NFKC": "NFKC",
+    "NFKD": "NFKC",
+}
 MOST_WORDS = 1_000_000  # counted at the same time
 UNICODE_SPACES = r"[\pZ\x{85}]"  # tf.strings.split does not split at these
 

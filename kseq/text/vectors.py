@@ -1,4 +1,4 @@
-"""Vectors of words that were learned elsewhere, for the tokens of a vocabulary.
+"""Pretrained word vectors for the tokens of a vocabulary.
 
 Axes in shape comments: V tokens, D width.
 """
@@ -7,23 +7,30 @@ import collections
 import dataclasses
 import os
 import unicodedata
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from kseq.text.token_ids import END
 from kseq.text.validation import at_least, shortened
 from kseq.text.vector_files import is_fasttext, read_words
+from kseq.text.vocabulary import Vocabulary
+from kseq.typing import PathLike, TensorLike
+
+if TYPE_CHECKING:
+    from gensim.models import KeyedVectors
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TokenVectors:
-    """A vector for each token of a vocabulary, of which some were learned elsewhere.
+    """A vector for each token of a vocabulary; some of them are pretrained.
 
     Attributes:
         table: Floats `(V, D)`, in the order of the ids.
-        is_found: Booleans `(V,)`: True where a vector was learned elsewhere.
+        is_found: Booleans `(V,)`: True for pretrained vectors.
 
     Example: see `read_vectors`.
     """
@@ -32,46 +39,55 @@ class TokenVectors:
     is_found: np.ndarray
 
     @property
-    def num_found(self):
-        """How many tokens have a vector that was learned elsewhere."""
+    def num_found(self) -> int:
+        """The number of tokens with a pretrained vector."""
         return int(self.is_found.sum())
 
     @property
-    def width(self):
-        """Size D of the vectors."""
+    def width(self) -> int:
+        """The size D of the vectors."""
         return self.table.shape[1]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         tokens = len(self.table) - END - 1
         return f"TokenVectors(found={self.num_found} of {tokens}, width={self.width})"
 
 
-def read_vectors(path_or_vectors, vocabulary, spelling=None, seed=0):
-    """Reads the vectors of a vocabulary's tokens, as word2vec, GloVe or fastText wrote.
+def read_vectors(
+    path_or_vectors: "PathLike | Mapping[str, TensorLike] | KeyedVectors",
+    vocabulary: Vocabulary,
+    spelling: Literal["NFC", "NFD", "NFKC", "NFKD"]
+    | Callable[[str], str]
+    | None = None,
+    seed: int = 0,
+) -> TokenVectors:
+    """Return vectors for the tokens of a vocabulary, from word2vec, GloVe or fastText.
 
-    A token is looked up in its composed form (NFC), and so are the words of a file, so
-    a vocabulary with `"NFD"` reads files of syllables, and one of syllables files of
-    jamo. Of a file only the vectors that are wanted are kept in memory; a whole model
-    of fastText (`.bin`) is loaded, and gives a vector to each token, by its parts.
-    Tokens that are not found get random vectors of the same spread, and padding zeros.
+    Tokens and the words of a file are compared in their composed form (NFC). So the
+    vocabulary and the file may differ in normalization: one may have Hangul syllables
+    and the other jamo. Only the vectors of the tokens are kept in memory. A whole
+    fastText model (`.bin`) is loaded, and computes a vector for every token from its
+    subwords. Tokens that are not found get random vectors with the same mean and
+    standard deviation; padding gets zeros.
 
     Args:
-        path_or_vectors: The path of a text file of word2vec, GloVe or fastText
-            (`.txt`, `.vec`) or of a binary file (`.bin`), packed by gzip or not; or
-            vectors by word: a dictionary, or `KeyedVectors` of gensim.
+        path_or_vectors: The path of a word2vec, GloVe or fastText text file (`.txt`,
+            `.vec`) or binary file (`.bin`), compressed with gzip or not; or vectors by
+            word: a dictionary, or `KeyedVectors` of gensim.
         vocabulary: The `Vocabulary`, after `adapt`.
-        spelling: How the words are written there, if not as the tokens: a Unicode form,
-            such as `"NFD"` for `KeyedVectors` of jamo, or a function of a token, such
-            as one that writes the jamo as letters (`"한"` as `"ㅎㅏㄴ"`).
-        seed: Non-negative integer that the random vectors follow from.
+        spelling: The spelling of the words there, if it differs from that of the
+            tokens: a Unicode form, such as `"NFD"` for `KeyedVectors` of jamo; or a
+            function of a token, such as one that spells jamo as letters (`"한"` as
+            `"ㅎㅏㄴ"`).
+        seed: Non-negative integer, the seed of the random vectors.
 
     Returns:
         `TokenVectors`, whose `table` is for `TokenEmbedding.from_vectors`.
 
     Raises:
         ValueError: The file is damaged or of another kind, no token is found, or a
-            vector is not finite or of another width than the first.
-        ImportError: A whole model of fastText needs gensim: `kseq[vectors]`.
+            vector is not finite or not of the same width as the first.
+        ImportError: A whole fastText model needs gensim: `kseq[vectors]`.
 
     Example:
 
@@ -92,11 +108,12 @@ def read_vectors(path_or_vectors, vocabulary, spelling=None, seed=0):
         - [Bojanowski et al., 2017](https://aclanthology.org/Q17-1010/) (fastText)
     """
     spelled = [_speller(spelling)(token) for token in vocabulary.tokens]
-    is_path = isinstance(path_or_vectors, str | os.PathLike)
-    if is_path and not is_fasttext(path_or_vectors):
-        found = _from_file(path_or_vectors, spelled)
+    given: Any = path_or_vectors
+    is_path = isinstance(given, str | os.PathLike)
+    if is_path and not is_fasttext(given):
+        found = _from_file(given, spelled)
     else:
-        vectors = _fasttext(path_or_vectors) if is_path else path_or_vectors
+        vectors = _fasttext(given) if is_path else given
         found = _from_mapping(vectors, spelled)
     _check(found, vocabulary.tokens, spelled)
     ids = np.array(list(found)) + END + 1
@@ -111,7 +128,8 @@ def read_vectors(path_or_vectors, vocabulary, spelling=None, seed=0):
     return TokenVectors(table, is_found)
 
 
-def _speller(spelling):
+def _speller(spelling: Any) -> Callable[[str], str]:
+    """Return the function of a token that gives its spelling in the vectors."""
     if spelling is None:
         return lambda token: token
     if spelling in FORMS:
@@ -124,29 +142,30 @@ def _speller(spelling):
     )
 
 
-def _from_file(path, spelled):
-    """Vectors of tokens by their place, of the first word that is spelled so."""
+def _from_file(path: PathLike, spelled: list[str]) -> dict[int, np.ndarray]:
+    """Return the vectors of a file by token number; the first of equal words counts."""
     places = collections.defaultdict(list)
-    for place, word in enumerate(spelled):
-        places[_composed(word)].append(place)
+    for place, token in enumerate(spelled):
+        places[_composed(token)].append(place)
 
     def key(word):
         return _composed(word.decode("utf-8", "replace"))
 
-    found = {}
+    found: dict[int, np.ndarray] = {}
     for word, vector in read_words(path, lambda word: key(word) in places):
         for place in places[key(word)]:
             found.setdefault(place, vector)
     return found
 
 
-def _from_mapping(vectors, spelled):
+def _from_mapping(vectors: Any, spelled: list[str]) -> dict[int, np.ndarray]:
+    """Return the vectors of a mapping, by token number."""
     if not hasattr(vectors, "__getitem__") or not hasattr(vectors, "__contains__"):
         raise ValueError(
-            "`path_or_vectors` must be a path, or vectors by word as a dictionary is. "
+            "`path_or_vectors` must be a path, or vectors by word, as in a dictionary. "
             f"Received: path_or_vectors={shortened(vectors)}."
         )
-    found = {}
+    found: dict[int, np.ndarray] = {}
     for place, word in enumerate(spelled):
         for key in (word, _composed(word)):
             if place not in found and key in vectors:
@@ -154,32 +173,37 @@ def _from_mapping(vectors, spelled):
     return found
 
 
-def _fasttext(path):
+def _fasttext(path: PathLike) -> Any:
+    """Load a whole fastText model."""
     try:
         from gensim.models.fasttext import load_facebook_vectors
     except ImportError as error:
         raise ImportError(
-            "A whole model of fastText is read by gensim. Install it with "
+            "A whole fastText model needs gensim. Install it with "
             "`pip install kseq[vectors]`."
         ) from error
     return load_facebook_vectors(os.fspath(path))
 
 
-def _composed(word):
+def _composed(word: str) -> str:
+    """Return a word in its composed form (NFC)."""
     return word if word.isascii() else unicodedata.normalize("NFC", word)
 
 
-def _check(found, tokens, spelled):
+def _check(
+    found: Mapping[int, np.ndarray], tokens: list[str], spelled: list[str]
+) -> None:
+    """Raise if there are no vectors, or if a vector is invalid."""
     if not found:
         raise ValueError(
             "The vectors must be of the language of the vocabulary. Received: none of "
             f"its {len(tokens)} tokens, such as {spelled[0]!r}. If they are spelled "
-            "otherwise there, give `spelling`."
+            "differently there, pass `spelling`."
         )
     width = next(iter(found.values())).shape
     for place, vector in found.items():
         if vector.shape != width or vector.ndim != 1 or not np.isfinite(vector).all():
             raise ValueError(
-                f"A vector must be finite numbers, of shape {width} as the first. "
+                f"A vector must be finite numbers, of shape {width} like the first. "
                 f"Received: {vector.shape} for {tokens[place]!r}, {shortened(vector)}."
             )

@@ -199,7 +199,7 @@ ADVICE = {
     ),
     "a pipeline in HDF5": (
         lambda: saved("translator.h5"),
-        "Name it 'translator.keras'.",
+        "Use 'translator.keras'.",
         lambda: saved("translator.keras"),
     ),
     "a translator with fewer tokens": (
@@ -216,7 +216,7 @@ ADVICE = {
     ),
     "a translator that shall write from nothing": (
         lambda: writer(translator().model),
-        "One that reads texts is for `kseq.text.TextToText`.",
+        "Use `kseq.text.TextToText` for a model from text to text.",
         lambda: TextToText(translator().model, WORDS, WORDS),
     ),
     "a classifier of series for texts": (
@@ -280,7 +280,7 @@ ADVICE = {
     ),
     "a label that the model has not": (
         lambda: tagger().label_ids(["noun"]),
-        "Make the model with this label, or leave out what has it.",
+        "Build the model with this label, or leave out the examples that have it.",
         lambda: (
             tagger(("name", "verb", "noun")).label_ids(["noun"]),
             tagger().label_ids([]),
@@ -362,7 +362,7 @@ ADVICE = {
     ),
     "a model that does not decode": (
         lambda: TextToLabels(ending_with_a_crf(keras.Model), WORDS, ["a", "b"]),
-        "Make it of the same inputs and outputs: `kseq.builders.ManyToMany(inputs, "
+        "Build it from the same inputs and outputs: `kseq.builders.ManyToMany(inputs, "
         "outputs)`.",
         lambda: TextToLabels(
             ending_with_a_crf(kseq.builders.ManyToMany), WORDS, ["a", "b"]
@@ -370,18 +370,18 @@ ADVICE = {
     ),
     "labels of another CRF": (
         lambda: with_a_crf(["a", "b"]),
-        "Give both the same list.",
+        "Pass the same list to both.",
         lambda: with_a_crf(["name", "verb"]),
     ),
     "labels of texts by CTC": (
         lambda: TextToLabels(reader_with_ctc(), WORDS, ["a", "b"]),
-        "Take `kseq.text.TextToText(model, vocabulary, labels)`, where the labels are "
+        "Use `kseq.text.TextToText(model, vocabulary, labels)`, where the labels are "
         "a vocabulary.",
         lambda: TextToText(reader_with_ctc(), WORDS, WORDS),
     ),
     "a pipeline compiled in place of its model": (
         lambda: train_by_paths(with_a_crf(["name", "verb"])),
-        "Compile and fit the model within, `pipeline.model`.",
+        "Compile and fit the inner model, `pipeline.model`.",
         lambda: train_by_paths(with_a_crf(["name", "verb"]).model),
     ),
     "words cut by chance": (
@@ -391,12 +391,12 @@ ADVICE = {
     ),
     "vectors that are spelled otherwise": (
         lambda: read_vectors({"ANNA": [1.0, 2.0]}, WORDS),
-        "If they are spelled otherwise there, give `spelling`.",
+        "If they are spelled differently there, pass `spelling`.",
         lambda: read_vectors({"ANNA": [1.0, 2.0]}, WORDS, spelling=str.upper),
     ),
     "a score of more than a window": (
         lambda: score_in_a_window(["Anna works here works"]),
-        "Cut it into several.",
+        "Split it into several.",
         lambda: score_in_a_window(["Anna works", "here works"]),
     ),
     "a seed for more than a window": (

@@ -107,5 +107,7 @@ def test_what_is_no_path_is_refused(path):
 def test_a_clone_says_where_its_words_come_from(make):
     pipeline = keras.models.clone_model(make())
     use = getattr(pipeline, "label", None) or pipeline.generate
-    with pytest.raises(ValueError, match="A clone is made from a config, which holds no"):
+    with pytest.raises(
+        ValueError, match="A clone is made from a config, which holds no"
+    ):
         use(["hangul"])

@@ -138,7 +138,7 @@ DAMAGED = {
     "a letter": (b"a 1 2 3\ndog 1 2 x\n", "as the line of word 2"),
     "fewer": (b"9 3\n" + FILES["GloVe"], "with 5 words where its first line says 9"),
     "cut": (FILES["binary"][:-9], "with 4 words where its first line says 5"),
-    "packed and cut": (FILES["packed"][:-30], "gzip that is cut short"),
+    "packed and cut": (FILES["packed"][:-30], "gzip that is truncated"),
     "packed and damaged": (FILES["packed"][:20] + b"\xff" * 99, "gzip that is"),
     "foreign": (b"zebra 1 2 3\n", "none of its 4 tokens, such as 'a'. If they are"),
     "NaN": (b"a 1 2 nan\n", r"finite numbers, of shape \(3,\).*for 'a'"),
