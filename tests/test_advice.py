@@ -40,7 +40,7 @@ ONLY_ON = {  # where others take what is wrong here, or have nothing like it
 
 # What needs downloads, processes or packages: the advice, and the test that follows it.
 ELSEWHERE = {
-    'Take format="tf_saved_model".': (
+    'Use format="tf_saved_model".': (
         "tests/text/test_sources.py::test_an_export_takes_texts_by_name"
     ),
     "Download it from ..., or use no folder of your own: kseq then downloads it.": (

@@ -231,6 +231,6 @@ def check_backend() -> None:
     if backend != "tensorflow":
         raise ValueError(
             "A pipeline can only be exported with the TensorFlow backend. Received: "
-            f"the backend {backend}. Save the model, then load and export it in a "
+            f"the backend {backend}. Save the model, and load and export it in a "
             "process with KERAS_BACKEND=tensorflow."
         )

@@ -142,8 +142,8 @@ class TextToLabels(Loadable, keras.Model):
         if self.decoding is not None:
             raise ValueError(
                 "A model with a CRF must be trained outside the pipeline, as it has "
-                f"its own loss. Received: {self.name}, which has a CRF. Compile and fit "
-                "the inner model, `pipeline.model`."
+                f"its own loss. Received: {self.name}, with such a model. Compile and "
+                "fit the inner model, `pipeline.model`."
             )
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
