@@ -1,30 +1,37 @@
-"""Blocks of lines: what one task reads, writes and leaves behind.
+"""Blocks of lines: the unit of work of one task.
 
-A block is a file that is whole or absent, so it does not matter how often it is begun.
+The file of a block is written atomically, so a task can be repeated.
 """
 
 import functools
 import os
 import pickle
 import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 from kseq.corpora.lines import text_of
 from kseq.corpora.output import write_json
 from kseq.text import TextToLabels, TextToText, TextWriter, load
+from kseq.typing import PathLike
 
-# As text, so that nobody on its way, such as the scheduler of Dask, imports Keras.
+# A string, so that intermediaries such as the Dask scheduler do not import Keras.
 TASK = "__import__('kseq.corpora.blocks', fromlist=['run']).run(packed)"
-ONE_AT_A_TIME = threading.Lock()  # in a process, which one model fills
+ONE_AT_A_TIME = threading.Lock()  # per process, as each holds one model
 
 
-def generated(model, rows, options):
-    """The best text for each line, and how many tokens it has."""
+Rows: TypeAlias = list[list[str]]  # for each line, its text in each of the files
+Results: TypeAlias = list[tuple[str, int]]  # texts, and their numbers of tokens
+
+
+def generated(model: Any, rows: Rows, options: dict[str, Any]) -> Results:
+    """Return the best text for each line, and its number of tokens."""
     found = model.generate([text for [text] in rows], **options)
     return [(one_line(best.text), len(best.tokens)) for best, *_ in found]
 
 
-def labelled(model, rows, options):
-    """The name of the label of each line, or those of its tokens, and their number."""
+def labelled(model: Any, rows: Rows, options: dict[str, Any]) -> Results:
+    """Return the label of each line, or those of its tokens, and their number."""
     found = model.label([text for [text] in rows], allow_blank=True, **options)
     names = [
         [label.name for label in (labels if isinstance(labels, list) else [labels])]
@@ -35,44 +42,56 @@ def labelled(model, rows, options):
     return [(one_line(row), len(row)) for row in names]
 
 
-def scored(model, rows, options):
-    """The log-probability of each line, and that it is one number."""
+def scored(model: Any, rows: Rows, options: dict[str, Any]) -> Results:
+    """Return the log-probability of each line, and 1 as its number of scores."""
     columns = [list(column) for column in zip(*rows, strict=True)]
     return [(f"{score:.4f}", 1) for score in model.score(*columns, **options)]
 
 
-WORKS = {  # with the pipelines that can do them, and how many files each reads
+Work: TypeAlias = Callable[[Any, Rows, dict[str, Any]], Results]
+
+# Functions by name, with the pipelines that support them and their number of sources.
+WORKS: dict[str, tuple[Work, dict[type, int]]] = {
     "generate": (generated, {TextToText: 1}),
     "label": (labelled, {TextToLabels: 1}),
     "score": (scored, {TextToText: 2, TextWriter: 1}),
 }
 
 
-def run(packed):
-    """Writes a block for arguments of `write_block` that were pickled."""
+def run(packed: bytes) -> int:
+    """Call `write_block` with pickled arguments."""
     with ONE_AT_A_TIME:
         return write_block(**pickle.loads(packed))
 
 
-def write_block(work, pipeline, sources, starts, count, target, batch_size, options):
-    """Writes a line for each of some lines of one or more files.
+def write_block(
+    work: str,
+    pipeline: str,
+    sources: Sequence[str],
+    starts: Sequence[int],
+    count: int,
+    target: PathLike,
+    batch_size: int,
+    options: dict[str, Any],
+) -> int:
+    """Process one block of lines, and write its results to a file.
 
     Args:
-        work: What to do with them, one of `WORKS`.
+        work: A name in `WORKS`.
         pipeline: The `.keras` file of a pipeline, loaded once in each process.
         sources: The files of lines.
-        starts: The byte of each at which the first line begins.
-        count: How many lines to read.
-        target: The file to write: lines, the tokens in them, and what was wrong with
-            others, by their place in the block.
-        batch_size: How many lines, of like length, to work on at once.
+        starts: The byte of each file at which the first line begins.
+        count: The number of lines.
+        target: The file to write: a text for each line, the number of tokens, and the
+            errors of failed lines by their number in the block.
+        batch_size: Number of lines in a batch, which are of similar length.
         options: Arguments of the pipeline's method.
 
     Returns:
         The number of tokens written.
 
     Raises:
-        ValueError: The pipeline cannot do this work, or no line could be written.
+        ValueError: The pipeline does not support this work, or every line failed.
     """
     do, kinds = WORKS[work]
     model = loaded(pipeline, os.stat(pipeline).st_mtime_ns)
@@ -91,7 +110,7 @@ def write_block(work, pipeline, sources, starts, count, target, batch_size, opti
                 tokens += result[1]
     if len(bad) == count > 1:
         raise ValueError(
-            "A file must have lines that the pipeline can read. Received: "
+            "A file must have lines that the pipeline can process. Received: "
             f"{' and '.join(sources)}, with none of {count} lines from byte "
             f"{starts[0]} on that it can, one because of {bad.popitem()[1]}."
         )
@@ -100,12 +119,15 @@ def write_block(work, pipeline, sources, starts, count, target, batch_size, opti
 
 
 @functools.lru_cache(maxsize=1)
-def loaded(path, modified):
+def loaded(path: str, modified: int) -> Any:
+    """Load a pipeline, or return the last one if the file is unchanged."""
     return load(path)
 
 
-def check_kind(model, kinds, work, path, files):
-    """Raises if a pipeline cannot do this work on so many files."""
+def check_kind(
+    model: Any, kinds: dict[type, int], work: str, path: str, files: int
+) -> None:
+    """Raise unless a pipeline supports this work on this number of files."""
     found = f"{path}, of a {type(model).__name__}"
     wanted = next((n for kind, n in kinds.items() if isinstance(model, kind)), None)
     if wanted is None:
@@ -116,14 +138,17 @@ def check_kind(model, kinds, work, path, files):
     if wanted != files:
         raise ValueError(
             "`source` must be a file for a TextToText, and None for a TextWriter, "
-            f"which reads nothing. Received: {found}, with `source` "
+            f"which has no source. Received: {found}, with `source` "
             f"{'None' if files == 1 else 'a file'}."
         )
 
 
-def read_rows(paths, starts, count):
-    """The lines that belong together by their place, and what is wrong with others."""
-    rows, bad = {number: [] for number in range(count)}, {}
+def read_rows(
+    paths: Sequence[str], starts: Sequence[int], count: int
+) -> tuple[dict[int, list[str]], dict[int, str]]:
+    """Return the lines of each number in all files, and the errors of bad lines."""
+    rows: dict[int, list[str]] = {number: [] for number in range(count)}
+    bad: dict[int, str] = {}
     for path, start in zip(paths, starts, strict=True):
         with open(path, "rb") as file:
             file.seek(start)
@@ -135,10 +160,15 @@ def read_rows(paths, starts, count):
     return {n: row for n, row in rows.items() if n not in bad}, bad
 
 
-def attempted(do, model, rows, options):
-    """Do the work for all rows, with the error in the place of a row that raises."""
+def attempted(
+    do: Work, model: Any, rows: Rows, options: dict[str, Any]
+) -> list[tuple[str, int] | Exception]:
+    """Return the results of all rows, with the exception in place of a failed one.
+
+    If a batch fails, each of its halves is tried.
+    """
     try:
-        return do(model, rows, options)
+        return do(model, rows, options)  # type: ignore[return-value]
     except Exception as error:
         if len(rows) == 1:
             return [error]
@@ -147,6 +177,6 @@ def attempted(do, model, rows, options):
     return first + attempted(do, model, rows[half:], options)
 
 
-def one_line(text):
-    """A text without line breaks; symbols with a space between them."""
+def one_line(text: str | Iterable[str]) -> str:
+    """Return a text without line breaks, or symbols with spaces between them."""
     return " ".join(text.splitlines() if isinstance(text, str) else text)

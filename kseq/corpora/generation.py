@@ -1,55 +1,69 @@
-"""Generation from a file to a file by a saved pipeline."""
+"""Generate a text for each line of a file by a saved pipeline."""
 
+from typing import TYPE_CHECKING, Any
+
+from kseq.corpora.output import WrittenFile
 from kseq.corpora.writing import write_file
+from kseq.typing import PathLike
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from distributed import Client
+
+    from kseq.decoding import Search
 
 
 def generate_file(
-    pipeline,
-    source,
-    target,
-    search=None,
+    pipeline: PathLike,
+    source: PathLike,
+    target: PathLike,
+    search: "Search | None" = None,
     *,
-    max_length=40,
-    batch_size=64,
-    block_size=1024,
-    executor=None,
-    workers=1,
-    overwrite=False,
-    verbose=True,
-    **options,
-):
-    """Writes a text for each line of a file, in the same order.
+    max_length: int = 40,
+    batch_size: int = 64,
+    block_size: int = 1024,
+    executor: "Executor | Client | None" = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    verbose: bool = True,
+    **options: Any,
+) -> WrittenFile:
+    """Generate a text for each line of a file, in the same order.
 
-    Lines are what `generate` of the pipeline gives for each, the best hypothesis. A
-    blank line stays blank, and one that is no UTF-8 or that the model refuses is blank
-    and named in the result. The same call goes on where the last one was stopped or
-    killed: no line is lost or written twice.
+    Each output line is the best hypothesis from `generate` of the pipeline. A blank
+    line stays blank. A line that is not UTF-8, or that the model rejects, becomes blank
+    and is listed in the result. A call that was interrupted can be repeated, and then
+    continues: no line is lost or written twice.
 
     Args:
-        pipeline: The `.keras` file in which a `kseq.text.TextToText` was saved.
-        source: The file to read, UTF-8, a text in each line.
-        target: The file to write, which appears when it is whole. Until then blocks of
-            lines lie in a folder beside it; what was written is in `target.json`.
-        search: How to search, a `kseq.decoding.BeamSearch(5)` and the like; None for
-            the way of the model. What `Sampling` draws differs from `generate`.
+        pipeline: The `.keras` file of a `kseq.text.TextToText`.
+        source: The file to read, UTF-8, with a text in each line.
+        target: The file to write, which appears once it is complete. Until then, blocks
+            of lines are kept in a folder beside it. The report is written to
+            `target.json`.
+        search: The search, such as `kseq.decoding.BeamSearch(5)`; None for the default
+            of the model. Samples of `Sampling` differ from those of `generate`.
         max_length: Greatest number of tokens of a text.
-        batch_size: How many lines are written at once; they are of like length.
-        block_size: How many lines are a task, in which lines of like length are found.
-        executor: What runs the tasks: None is this process; else a
+        batch_size: Number of lines in a batch, which are of similar length.
+        block_size: Number of lines in a block, the unit of work of one task. Batches
+            are formed within a block.
+        executor: The executor of the tasks: None for this process, a
             `distributed.Client` of Dask, or a `concurrent.futures.Executor`. Each of
-            its processes loads the pipeline once; all files are under the same path.
-        workers: How many tasks an executor has at once.
-        overwrite: Whether to replace a target, or to drop blocks, of another call.
-        verbose: Whether to say every ten seconds how far it is.
-        **options: What else the pipeline's `generate` takes.
+            its processes loads the pipeline once, and must see all files under the same
+            paths.
+        workers: Number of tasks that run on an executor at the same time.
+        overwrite: Whether to replace the target, or the blocks, of another call.
+        verbose: Whether to print the progress every ten seconds.
+        **options: Further arguments of the pipeline's `generate`.
 
     Returns:
         A `WrittenFile`.
 
     Raises:
-        ValueError: Another call has made the target or the blocks, a file is missing, a
-            number makes no sense, or no line of a block could be written.
-        RuntimeError: The executor takes no more tasks. Where it loses a block three
+        ValueError: The target or the blocks are from another call, a file is missing, a
+            number is invalid, or every line of a block failed.
+        RuntimeError: The executor accepts no more tasks. If it loses a block three
             times, the last error of that block is raised.
 
     Example:

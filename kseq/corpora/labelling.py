@@ -1,39 +1,48 @@
-"""Labels from a file to a file by a saved pipeline."""
+"""Label each line of a file by a saved pipeline."""
 
+from typing import TYPE_CHECKING
+
+from kseq.corpora.output import WrittenFile
 from kseq.corpora.writing import write_file
+from kseq.typing import PathLike
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from distributed import Client
 
 
 def label_file(
-    pipeline,
-    source,
-    target,
+    pipeline: PathLike,
+    source: PathLike,
+    target: PathLike,
     *,
-    batch_size=64,
-    block_size=1024,
-    executor=None,
-    workers=1,
-    overwrite=False,
-    verbose=True,
-):
-    """Writes the label of each line of a file, or those of its tokens, in its order.
+    batch_size: int = 64,
+    block_size: int = 1024,
+    executor: "Executor | Client | None" = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    verbose: bool = True,
+) -> WrittenFile:
+    """Write the label of each line of a file, or of each token, in the same order.
 
-    A classifier gives a line one label; a tagger gives it a label for each token of its
-    vocabulary, with spaces between them. Blank lines, bad lines, blocks and calls that
-    were stopped are as for `kseq.corpora.generate_file`.
+    A classifier writes one label in a line; a tagger writes a label for each token,
+    with spaces between them. Blank and failed lines, blocks and interrupted calls are
+    handled as by `kseq.corpora.generate_file`.
 
     Args:
-        pipeline: The `.keras` file in which a `kseq.text.TextToLabels` was saved.
-        source: The file to read, UTF-8, a text in each line.
+        pipeline: The `.keras` file of a `kseq.text.TextToLabels`.
+        source: The file to read, UTF-8, with a text in each line.
         target: The file to write.
-        batch_size: How many lines are read at once; they are of like length.
-        block_size: As for `kseq.corpora.generate_file`, and so are all others.
+        batch_size: Number of lines in a batch, which are of similar length.
+        block_size: As for `kseq.corpora.generate_file`, like all that follow.
         executor: See there.
         workers: See there.
         overwrite: See there.
         verbose: See there.
 
     Returns:
-        A `WrittenFile`, whose `tokens` are the labels.
+        A `WrittenFile`, whose `tokens` is the number of labels.
 
     Raises:
         ValueError: As for `kseq.corpora.generate_file`.

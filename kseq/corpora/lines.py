@@ -1,29 +1,30 @@
-"""Lines of files of text, one after another, as often as they are asked for."""
+"""Lines of text files, which can be iterated repeatedly."""
 
 import glob
 import gzip
 import os
 import zlib
+from collections.abc import Iterable, Iterator
 
 from kseq.text.files import opened
+from kseq.typing import PathLike
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Lines:
-    """The lines of text files, UTF-8, read anew whenever one goes through them.
+    """The lines of text files in UTF-8, read from disk in each iteration.
 
-    Few of them are in memory at a time, so they may be many: a vocabulary learns from
-    them, and `encode_file` reads them.
+    Lines are read one by one, so the files may be larger than the memory. Pass them to
+    `Vocabulary.adapt` or `encode_file`.
 
     Args:
-        paths: A path, a pattern such as `"train-*.de.gz"`, whose files come in the
-            order of their names, or a list of paths. What is packed with gzip is
-            unpacked.
+        paths: A path, a list of paths, or a pattern such as `"train-*.de.gz"`, whose
+            files are sorted by name. Files compressed with gzip are decompressed.
 
     Raises:
-        ValueError: There is no such file; while they are read, a line that is not
-            UTF-8, or a damaged file.
+        ValueError: A file does not exist; or, in an iteration, a line is not UTF-8, or
+            a file is damaged.
 
     Example:
 
@@ -37,28 +38,28 @@ class Lines:
     (['Run!', 'Hi.', 'Jump.'], True)
     """
 
-    def __init__(self, paths):
+    def __init__(self, paths: PathLike | Iterable[PathLike]) -> None:
         given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-        self.paths = []
-        for path in map(os.fspath, given):
+        self.paths: list[str] = []
+        for path in [os.fspath(path) for path in given]:
             found = [path] if os.path.isfile(path) else sorted(glob.glob(path))
             if not found or not all(map(os.path.isfile, found)):
                 raise ValueError(
-                    "`paths` must be files, or a pattern that some files have. "
-                    f"Received: {path!r}, which is none."
+                    "`paths` must be files, or a pattern that matches files. "
+                    f"Received: {path!r}, which is neither."
                 )
             self.paths += found
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         for path in self.paths:
             yield from lines_of(path)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Lines({self.paths})"
 
 
-def lines_of(path):
-    """An iterator of the lines of one file, which may be packed."""
+def lines_of(path: str) -> Iterator[str]:
+    """Yield the lines of one file, which may be compressed."""
     number = 0
     try:
         with opened(path) as file:
@@ -72,11 +73,11 @@ def lines_of(path):
         ) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(
-            f"What is packed with gzip must be whole. Received: {path}, of which "
+            f"A file compressed with gzip must be complete. Received: {path}, of which "
             f"{number} lines could be read: {error}."
         ) from error
 
 
-def text_of(line):
-    """The text of a line of bytes, without its end."""
+def text_of(line: bytes) -> str:
+    """Return a line of bytes as text, without its line break."""
     return line.rstrip(b"\r\n").decode("utf-8")

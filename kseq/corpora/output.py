@@ -1,11 +1,15 @@
-"""The output of a call: blocks in a folder, and at last one file with a report."""
+"""The output of a call: a folder of blocks, and finally one file and its report."""
 
 import contextlib
 import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TextIO
+
+from kseq.typing import PathLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,16 +18,16 @@ class WrittenFile:
 
     Attributes:
         lines: The number of lines.
-        tokens: The number of tokens in them, or of labels or scores.
-        bad: What was wrong with lines for which nothing could be written, by their
-            number; the first line is 1. They are empty in the file.
+        tokens: The number of tokens in the lines, or of labels or scores.
+        bad: The errors of failed lines by line number, from 1. Failed lines are empty
+            in the file.
 
     Example: see `generate_file`.
     """
 
     lines: int
     tokens: int
-    bad: dict
+    bad: dict[int, str]
 
 
 class Output:
@@ -31,36 +35,41 @@ class Output:
 
     Args:
         target: The file to write.
-        settings: What makes the call this one, as a dictionary that JSON can hold.
+        settings: The settings that identify the call, a dictionary for JSON.
     """
 
-    def __init__(self, target, settings):
+    def __init__(self, target: PathLike, settings: dict[str, Any]) -> None:
         self.target = Path(target)
         self.settings = settings
         self.file_of_report = Path(f"{target}.json")
         self.folder = Path(f"{target}.blocks")
         self.file_of_settings = self.folder / "settings.json"
 
-    def is_finished(self):
-        """Tell whether this call has been made before, to its end."""
+    def is_finished(self) -> bool:
+        """Tell whether the same call was completed before."""
         found = read_json(self.file_of_report) or {}
         return self.target.exists() and found.get("settings") == self.settings
 
-    def report(self):
+    def report(self) -> WrittenFile:
+        """Return the report, and delete the blocks."""
         shutil.rmtree(self.folder, ignore_errors=True)
         found = read_json(self.file_of_report)
         bad = {int(number): reason for number, reason in found["bad"].items()}
         return WrittenFile(found["lines"], found["tokens"], bad)
 
-    def prepare(self, overwrite):
-        """Makes room, if nothing is lost by that or it may be."""
+    def prepare(self, overwrite: bool) -> None:
+        """Create the folder of blocks.
+
+        If there is a target, or blocks of another call, delete them with `overwrite`,
+        and raise without.
+        """
         found = read_json(self.file_of_settings)
         is_another = found is not None and found != self.settings
         if not overwrite and (is_another or self.target.exists()):
             raise ValueError(
-                "`target` must be new, or what the same call has written. Received: "
+                "`target` must be new, or written by the same call. Received: "
                 f"target={str(self.target)!r}, from another pipeline, source, search "
-                "or option. Name another, or pass `overwrite=True`."
+                "or option. Use another name, or pass `overwrite=True`."
             )
         self.target.unlink(missing_ok=True)
         if is_another:
@@ -68,19 +77,21 @@ class Output:
         self.folder.mkdir(exist_ok=True)
         write_json(self.file_of_settings, self.settings)
 
-    def block(self, number):
+    def block(self, number: int) -> str:
+        """Return the file name of a block."""
         return str(self.folder / f"{number}.json")
 
-    def present(self):
-        """The numbers of the blocks that are there."""
+    def present(self) -> set[int]:
+        """Return the numbers of the blocks that exist."""
         names = (Path(name) for name in os.listdir(self.folder))
         return {
             int(n.stem) for n in names if n.stem.isdecimal() and n.suffix == ".json"
         }
 
-    def assemble(self, number_of_blocks):
-        """Joins the blocks, and deletes them."""
-        lines, tokens, bad = 0, 0, {}
+    def assemble(self, number_of_blocks: int) -> WrittenFile:
+        """Join the blocks to the target, delete them, and return the report."""
+        lines, tokens = 0, 0
+        bad: dict[int, str] = {}
         with replacing(self.target) as file:
             for number in range(number_of_blocks):
                 block = read_json(self.block(number))
@@ -94,8 +105,8 @@ class Output:
 
 
 @contextlib.contextmanager
-def replacing(path):
-    """A text file that takes the place of `path` when it is whole and on the disk."""
+def replacing(path: PathLike) -> Iterator[TextIO]:
+    """Open a temporary text file that replaces `path` once it is complete on disk."""
     temporary = f"{path}.{os.getpid()}.tmp"
     with open(temporary, "w", encoding="utf-8") as file:
         yield file
@@ -104,13 +115,14 @@ def replacing(path):
     os.replace(temporary, path)
 
 
-def write_json(path, value):
+def write_json(path: PathLike, value: Any) -> None:
+    """Write a JSON file atomically."""
     with replacing(path) as file:
         json.dump(value, file)
 
 
-def read_json(path):
-    """Returns what the file holds, or None if there is none."""
+def read_json(path: PathLike) -> Any:
+    """Return the content of a JSON file, or None if the file does not exist."""
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)

@@ -1,46 +1,55 @@
-"""Log-probabilities of the lines of a file, by a saved pipeline."""
+"""Compute log-probabilities of the lines of a file by a saved pipeline."""
 
+from typing import TYPE_CHECKING
+
+from kseq.corpora.output import WrittenFile
 from kseq.corpora.writing import write_file
+from kseq.typing import PathLike
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from distributed import Client
 
 
 def score_file(
-    pipeline,
-    source,
-    texts,
-    target,
+    pipeline: PathLike,
+    source: PathLike | None,
+    texts: PathLike,
+    target: PathLike,
     *,
-    batch_size=64,
-    block_size=1024,
-    executor=None,
-    workers=1,
-    overwrite=False,
-    verbose=True,
-):
-    """Writes the log-probability of each line of a file, given that of another.
+    batch_size: int = 64,
+    block_size: int = 1024,
+    executor: "Executor | Client | None" = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    verbose: bool = True,
+) -> WrittenFile:
+    """Write the log-probability of each line of a file, given the line of another.
 
-    It tells how well the lines of two files fit together, so that pairs that do not can
-    be left out of training. A blank line of the source is a bad line; others, blocks
-    and calls that were stopped are as for `kseq.corpora.generate_file`.
+    The score tells how well the lines of two files match, for example to leave bad
+    pairs out of training. A blank line of the source fails. Other failed lines, blocks
+    and interrupted calls are handled as by `kseq.corpora.generate_file`.
 
     Args:
-        pipeline: The `.keras` file in which a `kseq.text.TextToText` was saved, or a
+        pipeline: The `.keras` file of a `kseq.text.TextToText` or a
             `kseq.text.TextWriter`.
-        source: The file of what is read, UTF-8, a text in each line; None for a
-            `TextWriter`, which reads nothing.
-        texts: The file of what is scored, with as many lines.
+        source: The file of source texts, UTF-8, with a text in each line; None for a
+            `TextWriter`, which has no source.
+        texts: The file of texts to score, with as many lines.
         target: The file to write: natural logarithms with four decimals.
-        batch_size: How many lines are scored at once; they are of like length.
-        block_size: As for `kseq.corpora.generate_file`, and so are all others.
+        batch_size: Number of lines in a batch, which are of similar length.
+        block_size: As for `kseq.corpora.generate_file`, like all that follow.
         executor: See there.
         workers: See there.
         overwrite: See there.
         verbose: See there.
 
     Returns:
-        A `WrittenFile`, whose `tokens` are the scores.
+        A `WrittenFile`, whose `tokens` is the number of scores.
 
     Raises:
-        ValueError: As for `kseq.corpora.generate_file`; or the files differ in their
+        ValueError: As for `kseq.corpora.generate_file`; or the files have different
             numbers of lines.
         RuntimeError: As for `kseq.corpora.generate_file`.
 

@@ -1,4 +1,4 @@
-"""One line of output for each line of files: blocks of lines, as repeatable tasks."""
+"""Process files line by line, in blocks that are repeatable tasks."""
 
 import collections
 import concurrent.futures
@@ -7,40 +7,46 @@ import hashlib
 import os
 import pickle
 import time
-from concurrent.futures import wait
+from collections.abc import Mapping
+from concurrent.futures import Executor, Future, wait
+from typing import TYPE_CHECKING, Any
 
 from kseq.corpora.blocks import TASK, run
-from kseq.corpora.output import Output
+from kseq.corpora.output import Output, WrittenFile
 from kseq.executors import as_executor
+from kseq.typing import PathLike
 
-MOST_TRIES = 3  # of a block that its executor loses
-SECONDS_BETWEEN_NEWS = 10
+if TYPE_CHECKING:
+    from distributed import Client
+
+MOST_TRIES = 3  # for a block that the executor loses
+SECONDS_BETWEEN_UPDATES = 10
 
 
 def write_file(
-    work,
-    pipeline,
-    sources,
-    target,
-    options,
+    work: str,
+    pipeline: PathLike,
+    sources: Mapping[str, PathLike],
+    target: PathLike,
+    options: dict[str, Any],
     *,
-    batch_size,
-    block_size,
-    executor,
-    workers,
-    overwrite,
-    verbose,
-):
-    """Writes a line for each line of one or more files, in the same order.
+    batch_size: int,
+    block_size: int,
+    executor: "Executor | Client | None",
+    workers: int,
+    overwrite: bool,
+    verbose: bool,
+) -> WrittenFile:
+    """Write a line for each line of one or more files, in the same order.
 
     Args:
-        work: What to do with lines, a name in `kseq.corpora.blocks.WORKS`.
+        work: A name in `kseq.corpora.blocks.WORKS`.
         pipeline: The `.keras` file of a pipeline.
-        sources: The files to read, by the names of their arguments. Lines of the same
-            number belong together.
+        sources: The files to read, by argument name. Lines with the same number belong
+            together.
         target: The file to write.
-        options: Keyword arguments of the work.
-        batch_size: As for `kseq.corpora.generate_file`, and so are all others.
+        options: Keyword arguments of the pipeline's method.
+        batch_size: As for `kseq.corpora.generate_file`, like all that follow.
         block_size: See there.
         executor: See there.
         workers: See there.
@@ -51,13 +57,13 @@ def write_file(
         A `WrittenFile`.
 
     Raises:
-        ValueError: As for `kseq.corpora.generate_file`; or the files differ in their
+        ValueError: As for `kseq.corpora.generate_file`; or the files have different
             numbers of lines.
         RuntimeError: As for `kseq.corpora.generate_file`.
     """
-    sources = {name: os.path.abspath(path) for name, path in sources.items()}
+    paths = {name: os.path.abspath(path) for name, path in sources.items()}
     pipeline, target = map(os.path.abspath, (pipeline, target))
-    for name, path in {"pipeline": pipeline, **sources}.items():
+    for name, path in {"pipeline": pipeline, **paths}.items():
         if not os.path.isfile(path):
             raise ValueError(f"`{name}` must be a file. Received: {name}={path!r}.")
     numbers = {"batch_size": batch_size, "block_size": block_size, "workers": workers}
@@ -67,21 +73,24 @@ def write_file(
                 f"`{name}` must be an integer of 1 or more. Received: "
                 f"{name}={number!r}."
             )
-    if executor is not None:
-        executor = as_executor(executor)
+    engine = None if executor is None else as_executor(executor)
     settings = {
         "work": work,
         "pipeline": checksum(pipeline),
-        **{name: checksum(path) for name, path in sources.items()},
+        **{name: checksum(path) for name, path in paths.items()},
         "block_size": block_size,
         "options": repr(sorted(options.items())),
     }
     output = Output(target, settings)
     if not overwrite and output.is_finished():
         return output.report()
-    blocks = aligned_blocks(sources, block_size)
+    blocks = aligned_blocks(paths, block_size)
     output.prepare(overwrite)
-    shared = {"work": work, "pipeline": pipeline, "sources": list(sources.values())}
+    shared: dict[str, Any] = {
+        "work": work,
+        "pipeline": pipeline,
+        "sources": list(paths.values()),
+    }
     shared |= {"batch_size": batch_size, "options": options}
     tasks, sizes = {}, {}
     present = output.present()
@@ -90,17 +99,19 @@ def write_file(
             own = {"starts": starts, "count": count, "target": output.block(number)}
             tasks[number] = pickle.dumps(shared | own)
             sizes[number] = count
-    news = News(sizes, verbose)
-    if executor is None:
+    progress = Progress(sizes, verbose)
+    if engine is None:
         for number, packed in tasks.items():
-            news.tell(number, run(packed))
+            progress.update(number, run(packed))
     else:
-        run_on(executor, tasks, workers, news)
+        run_on(engine, tasks, workers, progress)
     return output.assemble(len(blocks))
 
 
-def aligned_blocks(sources, size):
-    """For each block its first byte in each of the files, and its number of lines."""
+def aligned_blocks(
+    sources: Mapping[str, str], size: int
+) -> list[tuple[list[int], int]]:
+    """Return the first byte in each file, and the number of lines, of each block."""
     found = {name: blocks_of(path, size) for name, path in sources.items()}
     lines = {name: sum(n for _, n in blocks) for name, blocks in found.items()}
     if len(set(lines.values())) > 1:
@@ -112,9 +123,10 @@ def aligned_blocks(sources, size):
     return [([start for start, _ in block], block[0][1]) for block in together]
 
 
-def blocks_of(path, size):
-    """The first byte and the number of lines of each block of a file."""
-    blocks, start, place, count = [], 0, 0, 0
+def blocks_of(path: str, size: int) -> list[tuple[int, int]]:
+    """Return the first byte and the number of lines of each block of a file."""
+    blocks: list[tuple[int, int]] = []
+    start, place, count = 0, 0, 0
     with open(path, "rb") as file:
         for line in file:
             place, count = place + len(line), count + 1
@@ -124,14 +136,19 @@ def blocks_of(path, size):
     return [*blocks, (start, count)] if count else blocks
 
 
-def checksum(path):
+def checksum(path: str) -> str:
+    """Return the SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def run_on(executor, tasks, workers, news):
-    """Has an executor run tasks, as often as it takes, within reason."""
-    waiting, running, tries = collections.deque(tasks), {}, collections.Counter()
+def run_on(
+    executor: Executor, tasks: Mapping[int, bytes], workers: int, progress: "Progress"
+) -> None:
+    """Run tasks on an executor; repeat lost tasks up to `MOST_TRIES` times in all."""
+    waiting = collections.deque(tasks)
+    running: dict[Future[int], int] = {}
+    tries: collections.Counter[int] = collections.Counter()
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -140,11 +157,11 @@ def run_on(executor, tasks, workers, news):
             done, _ = wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in done:
                 number = running.pop(future)
-                error = concurrent.futures.CancelledError()
+                error: BaseException | None = concurrent.futures.CancelledError()
                 if not future.cancelled():
                     error = future.exception()
                 if error is None:
-                    news.tell(number, future.result())
+                    progress.update(number, future.result())
                     continue
                 tries[number] += 1
                 if isinstance(error, ValueError) or tries[number] == MOST_TRIES:
@@ -155,39 +172,40 @@ def run_on(executor, tasks, workers, news):
             future.cancel()
 
 
-def submit(executor, packed):
+def submit(executor: Executor, packed: bytes) -> "Future[int]":
+    """Submit a task; raise a `RuntimeError` if the executor does not accept it."""
     try:
         return executor.submit(eval, TASK, {"packed": packed})
-    except Exception as error:  # whatever an engine may raise
+    except Exception as error:  # executors raise various exceptions
         raise RuntimeError(
-            "`executor` must take tasks until the file is written. Received: "
+            "`executor` must accept tasks until the file is written. Received: "
             f"{type(error).__name__}: {error}. Make the same call with a new one; it "
             "goes on from here."
         ) from error
 
 
-class News:
-    """Says how far it is.
+class Progress:
+    """A printer of the progress.
 
     Args:
-        lines: The number of lines of each task that is left.
-        verbose: False says nothing.
+        lines: The number of lines of each remaining task.
+        verbose: Whether to print anything.
     """
 
-    def __init__(self, lines, verbose):
+    def __init__(self, lines: Mapping[int, int], verbose: bool) -> None:
         self.lines = lines
         self.verbose = verbose
         self.done = self.tokens = 0
-        self.began = self.told = time.monotonic()
+        self.began = self.printed = time.monotonic()
 
-    def tell(self, number, tokens):
-        """A task is done, which has written so many tokens."""
+    def update(self, number: int, tokens: int) -> None:
+        """Add a finished task and its number of tokens; print the progress if due."""
         self.done += self.lines[number]
         self.tokens += tokens
         now, total = time.monotonic(), sum(self.lines.values())
-        is_time = now - self.told >= SECONDS_BETWEEN_NEWS or self.done == total
-        if self.verbose and is_time:
-            self.told = now
+        is_due = now - self.printed >= SECONDS_BETWEEN_UPDATES or self.done == total
+        if self.verbose and is_due:
+            self.printed = now
             took = max(now - self.began, 1e-9)
             left = datetime.timedelta(seconds=round(took * (total / self.done - 1)))
             pace = f"{self.tokens / took:,.0f} tokens/s"

@@ -42,7 +42,8 @@ def encode_another(*args, **options):
 ADVICE = {
     "texts that come once": (
         lambda: encode(iter(["Anna"])),
-        "Use `Lines(paths)`, a list, or an object whose `__iter__` begins anew.",
+        "Use `Lines(paths)`, a list, or an object whose `__iter__` starts from the "
+        "beginning.",
         lambda: (
             saved(pathlib.Path.cwd()),
             encode(Lines(["source.txt"])),
@@ -51,13 +52,13 @@ ADVICE = {
     ),
     "a folder of another call": (
         encode_another,
-        "Name another, or pass `overwrite=True`, which replaces what `encode_file` has "
-        "written.",
+        "Use another name, or pass `overwrite=True`, which replaces a folder that "
+        "`encode_file` has written.",
         lambda: (encode_another("others"), encode_another(overwrite=True)),
     ),
     "a target of another call": (
         write_another,
-        "Name another, or pass `overwrite=True`.",
+        "Use another name, or pass `overwrite=True`.",
         lambda: (write_another(overwrite=True), write("another.txt")),
     ),
 }

@@ -35,7 +35,7 @@ def test_what_is_no_file_or_damaged_is_named(tmp_path, path):
         Lines("nowhere*")
     packed = gzip.compress(path.read_bytes() * 1000)
     (tmp_path / "c.gz").write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(ValueError, match=r"must be whole. Received: .*c.gz"):
+    with pytest.raises(ValueError, match=r"must be complete. Received: .*c.gz"):
         list(Lines(tmp_path / "c.gz"))
 
 
@@ -76,7 +76,9 @@ def test_another_call_is_refused_unless_it_may_overwrite(tmp_path, path):
     encode_file(LETTERS, path, target)
     words = Vocabulary("word").adapt(TEXTS)
     for vocabulary, options in ((words, {}), (LETTERS, {"end": True})):
-        with pytest.raises(ValueError, match="must be new, or what the same call"):
+        with pytest.raises(
+            ValueError, match="must be new, or written by the same call"
+        ):
             encode_file(vocabulary, path, target, **options)
     with pytest.raises(ValueError, match="must be new"):
         encode_file(LETTERS, TEXTS[:3], target)

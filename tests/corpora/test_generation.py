@@ -109,7 +109,7 @@ def test_an_executor_that_takes_no_more_is_named_and_the_call_goes_on(
 ):
     with concurrent.futures.ThreadPoolExecutor() as executor:
         pass
-    with pytest.raises(RuntimeError, match="must take tasks.*Make the same call"):
+    with pytest.raises(RuntimeError, match="must accept tasks.*Make the same call"):
         write(pipeline, source, executor=executor)
     with concurrent.futures.ThreadPoolExecutor() as executor:
         assert write(pipeline, source, executor=executor)[0] == expected
@@ -191,14 +191,14 @@ def test_a_kill_loses_and_doubles_no_line(pipeline, source, expected):
 
 def write_two_blocks(pipeline, source):
     """Waits to be killed when two blocks are written."""
-    tell = writing.News.tell
+    update = writing.Progress.update
 
     def wait(self, number, tokens):
-        tell(self, number, tokens)
+        update(self, number, tokens)
         if number == 1:
             signal.pause()
 
-    writing.News.tell = wait
+    writing.Progress.update = wait
     write(pipeline, source)
 
 
