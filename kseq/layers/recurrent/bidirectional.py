@@ -3,8 +3,8 @@
 Axes in shape comments: B batch, S steps, D features, U units.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal, Self
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Self, TypeAlias
 
 import keras
 from keras import ops
@@ -15,7 +15,8 @@ from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.validation import one_of, sequence_shape
 from kseq.typing import Config, Shape, Tensor, Tree
 
-MERGES = {
+MergeMode: TypeAlias = Literal["concat", "sum", "mul", "ave"]
+MERGES: dict[MergeMode, Callable[[Tensor, Tensor], Tensor]] = {
     "concat": lambda forward, backward: ops.concatenate([forward, backward], axis=-1),
     "sum": lambda forward, backward: forward + backward,
     "mul": lambda forward, backward: forward * backward,
@@ -74,7 +75,7 @@ class Bidirectional(Composite):
     def __init__(
         self,
         layer: keras.layers.RNN,
-        merge_mode: Literal["concat", "sum", "mul", "ave"] = "concat",
+        merge_mode: MergeMode = "concat",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -4,7 +4,7 @@ Axes in shape comments: B batch, S source steps, D features, U units.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import keras
 from keras import ops
@@ -14,6 +14,8 @@ from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.sums import mean_of_steps
 from kseq.layers.validation import one_of, sequence_shape, shapes_compatible
 from kseq.typing import Config, Shape, Tensor, Tree
+
+BridgeKind: TypeAlias = Literal["copy", "dense", "zero"]
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -63,7 +65,7 @@ class StateBridge(Composite):
     def __init__(
         self,
         state_sizes: Sequence[Sequence[int]],
-        kind: Literal["copy", "dense", "zero"] = "dense",
+        kind: BridgeKind = "dense",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -14,7 +14,7 @@ from kseq.layers.attention import BahdanauAttention, resolve_attention
 from kseq.layers.composition import freeze_parts
 from kseq.layers.dropout import sequence_dropout
 from kseq.layers.masking import apply_mask, step_mask
-from kseq.layers.recurrent.bridge import StateBridge
+from kseq.layers.recurrent.bridge import BridgeKind, StateBridge
 from kseq.layers.recurrent.cells import (
     CELLS,
     check_steps,
@@ -122,7 +122,7 @@ class RecurrentDecoder(RecurrentDecoderStep):
         attention: keras.layers.Layer | Literal["bahdanau", "luong"] | None = None,
         attention_order: Literal["bahdanau", "luong"] | None = None,
         input_feeding: bool = True,
-        bridge: Literal["copy", "dense", "zero"] = "dense",
+        bridge: BridgeKind = "dense",
         dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
@@ -137,7 +137,7 @@ class RecurrentDecoder(RecurrentDecoderStep):
             "attention_order", attention_order, ("bahdanau", "luong")
         )
         self.input_feeding = bool(input_feeding)
-        self.bridge = one_of("bridge", bridge, ("copy", "dense", "zero"))
+        self.bridge: BridgeKind = one_of("bridge", bridge, ("copy", "dense", "zero"))
         if self.attention is None and bridge == "zero":
             raise ValueError(
                 "A decoder needs attention or an initial state to see the source. "
@@ -180,6 +180,8 @@ class RecurrentDecoder(RecurrentDecoderStep):
         memory_shape: Shape | None = None,
         initial_state_shape: Tree = None,
     ) -> None:
+        width: Any  # known, like all sizes of features
+        memory_width: Any
         batch, _, width = sequence_shape("inputs", inputs_shape)
         if memory_shape is None:
             if self.attention is not None:

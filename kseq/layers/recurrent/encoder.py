@@ -10,7 +10,7 @@ import keras
 from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.dropout import sequence_dropout
 from kseq.layers.masking import apply_mask, step_mask
-from kseq.layers.recurrent.bidirectional import MERGES, Bidirectional
+from kseq.layers.recurrent.bidirectional import MERGES, Bidirectional, MergeMode
 from kseq.layers.recurrent.cells import (
     CELLS,
     copy_cell,
@@ -96,7 +96,7 @@ class RecurrentEncoder(Composite):
         units: int | None = None,
         num_layers: int = 1,
         bidirectional: bool = False,
-        merge_mode: Literal["concat", "sum", "mul", "ave"] = "concat",
+        merge_mode: MergeMode = "concat",
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         zoneout: float | list[float] | tuple[float, ...] = 0.0,

@@ -188,7 +188,7 @@ class TransformerDecoderBlock(TransformerLayer):
         prefix = {} if self.cross_attention else memory or {}
         length = ops.shape(inputs)[1]
         positions = read_positions = step_positions(inputs_mask, length)  # B T
-        mask = combine_masks(
+        mask: Any = combine_masks(
             look_ahead_mask(length),
             None if inputs_mask is None else ops.expand_dims(inputs_mask, 1),
         )  # B T T

@@ -155,7 +155,7 @@ class MultiHeadAttention(HeadProjections):
         value_shape: Shape | None = None,
         key_shape: Shape | None = None,
     ) -> None:
-        width = sequence_shape("query", query_shape)[-1]
+        width: Any = sequence_shape("query", query_shape)[-1]
         value_shape = query_shape if value_shape is None else value_shape
         sequence_shape("value", value_shape)
         key_shape = value_shape if key_shape is None else key_shape
