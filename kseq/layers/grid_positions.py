@@ -1,23 +1,27 @@
-"""Positions on a grid: which row and which column a step stands in.
+"""Grid positions: learned vectors for the row and the column of each step.
 
 Axes in shape comments: B batch, S steps, D width, R rows, C columns.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
 
 from kseq.layers.initializers import initializer_of
-from kseq.layers.positions import rows_of_table
+from kseq.layers.positions import table_rows
 from kseq.layers.validation import positive_integer
+from kseq.typing import Config, Initializer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class GridPositions(keras.layers.Layer):
-    """Adds a learned vector for the row and one for the column of each position.
+    """Learned position vectors for the rows and columns of a grid.
 
+    Adds two vectors to each step:
     `x + row_table[p // columns] + column_table[p % columns]` for position `p` of a grid
-    that is read row by row, such as the patches or the tokens of a picture. It learns
-    `rows + columns` vectors, where `LearnedPositions` would learn `rows * columns`.
+    that is read row by row, such as the patches or tokens of an image. The layer learns
+    `rows + columns` vectors; `LearnedPositions` would learn `rows * columns`.
 
     Args:
         rows: Number of rows R of the grid.
@@ -27,8 +31,8 @@ class GridPositions(keras.layers.Layer):
 
     Call arguments:
         sequences: `(B, S, D)`.
-        positions: Integers `(B, S)` or `(1, S)`. Counted over the real steps where not
-            given.
+        positions: Integers `(B, S)` or `(1, S)`. By default, the real steps are
+            counted from 0.
         mask: Boolean `(B, S)`, True where a step is real. Defaults to the Keras mask of
             `sequences`, which the outputs keep.
 
@@ -37,10 +41,10 @@ class GridPositions(keras.layers.Layer):
 
     Raises:
         ValueError: A size is not a positive integer, or a sequence has more real steps
-            than the grid has places, `max_length`. In a compiled function TensorFlow
-            raises its own error with the same words. Where nothing can be raised, as in
-            one that JAX or XLA compiles, and for positions that are given, what is
-            beyond the grid gets NaN.
+            than the grid has cells, `max_length`. In a compiled function, TensorFlow
+            raises its own error with the same message. A function compiled by JAX or
+            XLA cannot raise; there, and where `positions` are passed, steps beyond
+            the grid become NaN.
 
     Example:
 
@@ -54,7 +58,13 @@ class GridPositions(keras.layers.Layer):
         - [Ramesh et al., 2021](https://arxiv.org/abs/2102.12092), B.1
     """
 
-    def __init__(self, rows, columns, embeddings_initializer="uniform", **kwargs):
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        embeddings_initializer: Initializer = "uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.rows = positive_integer("rows", rows)
         self.columns = positive_integer("columns", columns)
@@ -62,41 +72,46 @@ class GridPositions(keras.layers.Layer):
         self.supports_masking = True
 
     @property
-    def max_length(self):
+    def max_length(self) -> int:
         return self.rows * self.columns
 
-    def build(self, sequences_shape):
+    def build(self, sequences_shape: Shape) -> None:
         self.row_table = self._table("row_table", self.rows, sequences_shape[-1])
         self.column_table = self._table(
             "column_table", self.columns, sequences_shape[-1]
         )
 
-    def _table(self, name, length, width):
+    def _table(self, name: str, length: int, width: int | None) -> keras.Variable:
         return self.add_weight(
             shape=(length, width),
             initializer=initializer_of(name, self.embeddings_initializer),
             name=name,
         )
 
-    def compute_output_shape(self, sequences_shape):
+    def compute_output_shape(self, sequences_shape: Shape) -> Shape:
         return sequences_shape
 
-    def call(self, sequences, positions=None, mask=None):
-        places, is_beyond = rows_of_table(
+    def call(
+        self,
+        sequences: Tensor,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        cells, is_beyond = table_rows(
             sequences,
             positions,
             mask,
             self.max_length,
-            "A sequence must have as many steps as the grid has places, padding not "
+            "A sequence must not have more steps than the grid has cells, padding not "
             f"counted. Received: more than rows={self.rows} times columns="
-            f"{self.columns}. Cut it off, or make the grid larger.",
+            f"{self.columns}. Truncate the sequence, or use a larger grid.",
         )
-        rows = ops.take(self.row_table, places // self.columns, axis=0)
-        columns = ops.take(self.column_table, places % self.columns, axis=0)
+        rows = ops.take(self.row_table, cells // self.columns, axis=0)
+        columns = ops.take(self.column_table, cells % self.columns, axis=0)
         vectors = ops.cast(rows + columns, sequences.dtype)  # B S D
         return sequences + ops.where(is_beyond[..., None], float("nan"), vectors)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "rows": self.rows,

@@ -1,11 +1,13 @@
-"""Images: how pixels become vectors on a grid, and how such vectors become pixels.
+"""Image layers: an encoder from pixels to a grid of vectors, and a decoder back.
 
-Both layers are convolutions with residual blocks. Most of their work is done on the
-grid, which has fewer places than the image has pixels.
+Both layers are convolutions with residual blocks. They do most of their work on the
+grid, which has fewer cells than the image has pixels.
 
 Axes in shape comments: B batch, H height, W width of an image, C channels, R rows,
 G columns of the grid, D width of a vector.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
@@ -13,31 +15,34 @@ from keras import ops
 from kseq.layers.composition import Composite, freeze_parts
 from kseq.layers.initializers import initializer_of
 from kseq.layers.validation import positive_integer
+from kseq.typing import Activation, Config, Initializer, Shape, Tensor
 
 
 class ImageCoder(Composite):
-    """The base of both ways: blocks on the grid, and a stage for each halving.
+    """Base class of the image encoder and decoder.
 
-    A stage has half of the width of the one behind it, and twice its sides.
+    There are residual blocks on the grid, and one stage for each factor of 2 between
+    pixels and grid. Towards the pixels, each stage has half the width and twice the
+    height and width of the image.
     """
 
     def __init__(
         self,
-        patch_size,
-        width=128,
-        num_blocks=2,
-        kernel_size=3,
-        activation="silu",
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        patch_size: int,
+        width: int = 128,
+        num_blocks: int = 2,
+        kernel_size: int = 3,
+        activation: Activation = "silu",
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.patch_size = positive_integer("patch_size", patch_size)
         self.num_stages = self.patch_size.bit_length() - 1
         if self.patch_size != 1 << self.num_stages:
             raise ValueError(
                 "`patch_size` must be a power of two, since each stage halves the "
-                f"sides of an image. Received: patch_size={patch_size}. Take "
+                f"size of an image. Received: patch_size={patch_size}. Use "
                 f"{1 << self.num_stages} or {2 << self.num_stages}."
             )
         self.width = positive_integer("width", width)
@@ -47,15 +52,18 @@ class ImageCoder(Composite):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         if self.width % self.patch_size:
             raise ValueError(
-                "`width` must be a multiple of `patch_size`, as each stage has half of "
-                f"the next one's. Received: width={width}, patch_size={patch_size}."
+                "`width` must be a multiple of `patch_size`, since each stage towards "
+                f"the pixels halves it. Received: width={width}, "
+                f"patch_size={patch_size}."
             )
 
-    def stage_widths(self):
-        """The width of each stage, from the pixels to the grid."""
+    def stage_widths(self) -> list[int]:
+        """Return the width of each stage, from the pixels to the grid."""
         return [self.width >> n for n in range(self.num_stages - 1, -1, -1)]
 
-    def convolution(self, name, filters, kernel_size=1, strides=1):
+    def convolution(
+        self, name: str, filters: int, kernel_size: int = 1, strides: int = 1
+    ) -> keras.layers.Conv2D:
         return keras.layers.Conv2D(
             filters,
             kernel_size,
@@ -67,7 +75,7 @@ class ImageCoder(Composite):
             name=name,
         )
 
-    def block(self, name, filters):
+    def block(self, name: str, filters: int) -> "ResidualBlock":
         return ResidualBlock(
             filters,
             self.kernel_size,
@@ -77,7 +85,7 @@ class ImageCoder(Composite):
             name=name,
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "patch_size": self.patch_size,
@@ -91,31 +99,32 @@ class ImageCoder(Composite):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ImageEncoder(ImageCoder):
-    """Reads an image as vectors on a grid, one for each patch.
+    """Convolutional image encoder with one output vector per patch.
 
-    Each stage halves the sides by a convolution of stride 2; residual blocks follow,
-    most of them on the grid. A vector knows of the pixels around its patch too, unless
-    the blocks have kernels of size 1: then equal patches have equal vectors.
+    Each stage halves height and width by a convolution of stride 2. Residual blocks
+    follow, most of them on the grid. A vector also depends on pixels around its patch,
+    unless the blocks have kernels of size 1; then equal patches have equal vectors.
 
     Args:
-        patch_size: Height and width of the patch that a vector stands for, a power of
+        patch_size: Height and width of the patch that a vector represents, a power of
             two.
-        width: Size D of the vectors inside; a stage before has half of it.
+        width: Size D of the vectors on the grid. Each stage towards the pixels has
+            half the width of the next.
         num_blocks: Number of residual blocks on the grid.
-        kernel_size: Height and width of the kernels that mix places, in the blocks.
+        kernel_size: Height and width of the blocks' spatial kernels.
         activation: Activation inside the blocks.
         kernel_initializer: Initializer of all kernels.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
-        images: `(B, H, W, C)`, best about between -1 and 1.
+        images: `(B, H, W, C)`, ideally with values between about -1 and 1.
 
     Returns:
         Vectors `(B, H / patch_size, W / patch_size, D)`.
 
     Raises:
         ValueError: A size is not a positive integer, `patch_size` is not a power of
-            two, or the images do not divide into patches.
+            two, or the images cannot be divided into patches.
 
     Example:
 
@@ -126,10 +135,10 @@ class ImageEncoder(ImageCoder):
 
     References:
         - [van den Oord et al., 2017](https://arxiv.org/abs/1711.00937), 4.1
-        - [He et al., 2016](https://arxiv.org/abs/1603.05027), 3 (where to activate)
+        - [He et al., 2016](https://arxiv.org/abs/1603.05027), 3 (pre-activation)
     """
 
-    def build(self, images_shape):
+    def build(self, images_shape: Shape) -> None:
         check_divides(images_shape, self.patch_size)
         self.parts = []
         shape = images_shape
@@ -146,12 +155,12 @@ class ImageEncoder(ImageCoder):
             self.parts += [halve, *blocks]
         freeze_parts(self)
 
-    def compute_output_shape(self, images_shape):
+    def compute_output_shape(self, images_shape: Shape) -> Shape:
         check_divides(images_shape, self.patch_size)
         grid = (size and size // self.patch_size for size in images_shape[1:3])
         return (images_shape[0], *grid, self.width)
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Tensor:
         x = images  # B H W C
         for part in self.parts:
             x = part(x)
@@ -160,18 +169,21 @@ class ImageEncoder(ImageCoder):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ImageDecoder(ImageCoder):
-    """Draws an image from vectors on a grid, the reverse of `ImageEncoder`.
+    """Convolutional decoder from a grid of vectors to an image.
 
-    Residual blocks on the grid; then each stage doubles the sides by a convolution with
-    four times the features, which become the four places of a square.
+    It is the reverse of `ImageEncoder`.
+
+    Residual blocks on the grid come first. Then each stage doubles height and width by
+    a convolution with four times the features, which become the four pixels of a
+    square (sub-pixel convolution).
 
     Args:
-        patch_size: Height and width of the patch that a vector stands for, a power of
+        patch_size: Height and width of the patch that a vector represents, a power of
             two.
         channels: Number of channels C of the image.
-        width: Size of the vectors on the grid; each stage has half of it.
+        width: Size of the vectors on the grid. Each stage halves it.
         num_blocks: Number of residual blocks on the grid.
-        kernel_size: Height and width of the kernels that mix places, in the blocks.
+        kernel_size: Height and width of the blocks' spatial kernels.
         activation: Activation inside the blocks.
         kernel_initializer: Initializer of all kernels.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
@@ -180,7 +192,7 @@ class ImageDecoder(ImageCoder):
         grids: `(B, R, G, D)`.
 
     Returns:
-        `(B, patch_size R, patch_size G, C)`, any numbers.
+        Images `(B, patch_size R, patch_size G, C)`. The values are not bounded.
 
     Raises:
         ValueError: A size is not a positive integer, or `patch_size` is not a power of
@@ -196,20 +208,20 @@ class ImageDecoder(ImageCoder):
 
     References:
         - [van den Oord et al., 2017](https://arxiv.org/abs/1711.00937), 4.1
-        - [Shi et al., 2016](https://arxiv.org/abs/1609.05158), 3.2 (doubling)
+        - [Shi et al., 2016](https://arxiv.org/abs/1609.05158), 3.2 (upsampling)
     """
 
     def __init__(
         self,
-        patch_size,
-        channels=3,
-        width=128,
-        num_blocks=2,
-        kernel_size=3,
-        activation="silu",
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        patch_size: int,
+        channels: int = 3,
+        width: int = 128,
+        num_blocks: int = 2,
+        kernel_size: int = 3,
+        activation: Activation = "silu",
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             patch_size,
             width,
@@ -221,7 +233,7 @@ class ImageDecoder(ImageCoder):
         )
         self.channels = positive_integer("channels", channels)
 
-    def build(self, grids_shape):
+    def build(self, grids_shape: Shape) -> None:
         self.read = self.convolution("read", self.width)
         self.read.build(grids_shape)
         shape = (*grids_shape[:-1], self.width)
@@ -246,31 +258,31 @@ class ImageDecoder(ImageCoder):
         self.write.build(shape)
         freeze_parts(self)
 
-    def compute_output_shape(self, grids_shape):
+    def compute_output_shape(self, grids_shape: Shape) -> Shape:
         sides = (size and size * self.patch_size for size in grids_shape[1:3])
         return (grids_shape[0], *sides, self.channels)
 
-    def call(self, grids):
+    def call(self, grids: Tensor) -> Tensor:
         x = self.read(grids)  # B R G D
         for block in self.blocks:
             x = block(x)
         for number, doubling in enumerate(self.doublings):
-            x = doubled(doubling(self.activation(x)))
+            x = depth_to_space(doubling(self.activation(x)))
             if number < len(self.smoothings):
                 x = self.smoothings[number](x)
         return self.write(self.activation(x))  # B H W C
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "channels": self.channels}
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ResidualBlock(Composite):
-    """Adds what two convolutions make of an image: `x + W2 a(W1 * a(x))`.
+    """Residual block of two convolutions: `x + W2 a(W1 * a(x))`.
 
     Args:
-        width: Size D of the vectors, those of the input too.
-        kernel_size: Height and width of the first kernel; the second is 1.
+        width: Size D of the input and output vectors.
+        kernel_size: Height and width of the first kernel. The second is of size 1.
         activation: Activation `a`.
         kernel_initializer: Initializer of both kernels.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
@@ -282,7 +294,8 @@ class ResidualBlock(Composite):
         `(B, H, W, D)`.
 
     Raises:
-        ValueError: A size is not a positive integer, or the images are not as wide.
+        ValueError: A size is not a positive integer, or the images do not have
+            `width` features.
 
     Example:
 
@@ -297,12 +310,12 @@ class ResidualBlock(Composite):
 
     def __init__(
         self,
-        width,
-        kernel_size=3,
-        activation="silu",
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        width: int,
+        kernel_size: int = 3,
+        activation: Activation = "silu",
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.width = positive_integer("width", width)
         self.kernel_size = positive_integer("kernel_size", kernel_size)
@@ -321,25 +334,25 @@ class ResidualBlock(Composite):
             for name, size in (("mix", self.kernel_size), ("join", 1))
         )
 
-    def build(self, images_shape):
+    def build(self, images_shape: Shape) -> None:
         if images_shape[-1] != self.width:
             raise ValueError(
-                "The images must have `width` features at each place. Received: shape "
-                f"{tuple(images_shape)} with width={self.width}. A convolution of "
-                "kernel 1 before this layer makes it so."
+                "The images must have `width` features at each pixel. Received: shape "
+                f"{tuple(images_shape)} with width={self.width}. Put a 1x1 convolution "
+                f"with {self.width} filters before this layer."
             )
         self.mix.build(images_shape)
         self.join.build(images_shape)
         freeze_parts(self)
 
-    def compute_output_shape(self, images_shape):
+    def compute_output_shape(self, images_shape: Shape) -> Shape:
         return images_shape
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Tensor:
         mixed = self.mix(self.activation(images))  # B H W D
         return images + self.join(self.activation(mixed))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "width": self.width,
@@ -349,21 +362,21 @@ class ResidualBlock(Composite):
         }
 
 
-def doubled(images):
-    """Images `(B, H, W, 4 D)` as those of twice their sides, `(B, 2 H, 2 W, D)`."""
+def depth_to_space(images: Tensor) -> Tensor:
+    """Rearrange images `(B, H, W, 4 D)` to `(B, 2 H, 2 W, D)`."""
     _, height, width, features = ops.shape(images)
     squares = ops.reshape(images, (-1, height, width, 2, 2, features // 4))
     squares = ops.transpose(squares, (0, 1, 3, 2, 4, 5))  # B H 2 W 2 D
     return ops.reshape(squares, (-1, 2 * height, 2 * width, features // 4))
 
 
-def check_divides(images_shape, patch_size):
-    """Refuse images that do not divide into patches, where their sides are known."""
+def check_divides(images_shape: Shape, patch_size: int) -> None:
+    """Raise if images of known size cannot be divided into patches."""
     has_rest = any(size is not None and size % patch_size for size in images_shape[1:3])
     if len(images_shape) != 4 or has_rest:
         raise ValueError(
-            "Images must have a shape (B, H, W, C) with sides that divide by "
+            "Images must have shape (B, H, W, C), with H and W multiples of "
             f"`patch_size`. Received: shape {tuple(images_shape)} with "
-            f"patch_size={patch_size}. Pad or resize them, or take a smaller "
+            f"patch_size={patch_size}. Pad or resize the images, or use a smaller "
             "`patch_size`."
         )

@@ -1,27 +1,30 @@
-"""Random numbers of its own for each weight, from one initializer or one config.
+"""Initializers: different random numbers for each weight from one initializer.
 
-`keras.initializers.get` returns the object that it is given, and a Keras initializer
-gives the same numbers at each call: two weights that share one are born equal.
+`keras.initializers.get` returns an initializer object unchanged, and a Keras
+initializer returns the same numbers at each call. Two weights that share one would
+start with equal values.
 """
 
 import numbers
 import zlib
+from typing import Any
 
 import keras
 
 
-def initializer_of(name, initializer):
-    """Return the initializer of the weight `name`, which draws numbers of its own.
+def initializer_of(name: str, initializer: Any) -> Any:
+    """Return an initializer for the weight `name` with random numbers of its own.
 
     Args:
-        name: Name of the weight, another one for each weight of a layer.
-        initializer: What `keras.initializers.get` returns.
+        name: Name of the weight, unique within the layer.
+        initializer: The result of `keras.initializers.get`.
 
     Returns:
-        A copy: an unseeded initializer draws a new seed, a seeded one has a seed made
-        of its own and the name, so that equal seeds still give equal layers. What has
-        no integer seed is returned as it is: it draws nothing, or from a
-        `keras.random.SeedGenerator`, whose numbers differ at each call.
+        A copy of the initializer. An unseeded initializer gets a new random seed. A
+        seeded one gets a seed derived from its own seed and the name, so equal seeds
+        still produce equal layers. An initializer without an integer seed is returned
+        unchanged: it is not random, or it uses a `keras.random.SeedGenerator`, whose
+        numbers differ at each call.
     """
     is_copied = isinstance(initializer, keras.initializers.Initializer)
     config = initializer.get_config() if is_copied else {}
@@ -30,12 +33,12 @@ def initializer_of(name, initializer):
     return type(initializer).from_config(reseeded(config, name))
 
 
-def reseeded(config, name):
-    """Return a config whose seeds, at any depth, are made of the old ones and a name.
+def reseeded(config: Any, name: str) -> Any:
+    """Return a config in which each seed, at any depth, is derived from it and a name.
 
     Args:
         config: Config of a layer, a cell or an initializer.
-        name: Name of the copy, another one for each copy.
+        name: Name of the copy, unique among the copies.
     """
     if isinstance(config, (list, tuple)):
         return type(config)(reseeded(value, name) for value in config)

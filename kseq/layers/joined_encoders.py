@@ -1,9 +1,11 @@
-"""Encoders of several sources, whose outputs are one memory for a decoder.
+"""Encoders of several sources, with their outputs joined to one decoder memory.
 
 Axes in shape comments: B batch, T target steps, S source steps, D features, U units.
 """
 
 import inspect
+from collections.abc import Mapping
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -18,43 +20,45 @@ from kseq.layers.named_parts import (
 )
 from kseq.layers.recurrent.encoder import RecurrentEncoder
 from kseq.layers.sums import mean_of_steps
+from kseq.typing import Config, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class JoinedEncoders(Composite):
-    """An encoder for each of several sources, and one memory of all their outputs.
+    """One encoder per source, with all outputs joined to one memory.
 
         "lemma": (B, S1, D1) ──encoder──> (B, S1, U) ─┐
                                                       ├─> (B, S1 + S2, U), states
         "tags":  (B, S2, D2) ──encoder──> (B, S2, U) ─┘
 
-    The outputs stand one behind the other, so that attention chooses among the steps of
-    all sources at a time, and no decoder need know that there are several. Outputs of
-    less than the greatest width are projected to it.
+    The outputs are concatenated along the steps, so attention chooses among the steps
+    of all sources at once, and any decoder works with them. Narrower outputs are
+    projected to the greatest width.
 
     Args:
-        encoders: Dictionary with an encoder for each source, any layer `(B, S, D) ->
-            (B, S, U)`, or None for a source that is read as it is embedded. One layer
-            may stand there under several names.
+        encoders: Dictionary with an encoder for each source: any layer `(B, S, D) ->
+            (B, S, U)`, or None to use the embedded source directly. Several names may
+            share one layer.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
-        sources: Dictionary of `(B, S, D)`, as `NamedEmbeddings` gives it.
-        mask: Dictionary of boolean `(B, S)`, or None; of a source without padding None.
-            Defaults to the Keras masks of `sources`.
+        sources: Dictionary of `(B, S, D)`, as returned by `NamedEmbeddings`.
+        mask: Dictionary of boolean masks `(B, S)`, None for a source without padding;
+            or None. Defaults to the Keras masks of `sources`.
         return_state: Whether to return final states as well.
 
     Returns:
         Memory `(B, S1 + S2 + ..., U)` in the order of `encoders`, with the Keras mask
-        of all steps. Or `(memory, states)`: for each layer, the first at the bottom, a
-        list of the states of all recurrent encoders that are so deep, counted from the
-        top, as `StateBridge` takes them. In place of a state the other encoders have
-        the mean of their outputs.
+        of all steps. With `return_state`, `(memory, states)`. The states are a list for
+        each layer from bottom to top, as `StateBridge` takes them. The top layers of
+        all encoders share one list, the layers below them the next, and so on. An
+        encoder that is not recurrent has one layer, whose state is the mean of its
+        outputs.
 
     Raises:
-        ValueError: `encoders` are no layers with names, the sources have other names,
-            an encoder does not return one vector for each step, or a mask is neither
-            boolean nor of 0 and 1.
+        ValueError: `encoders` is not a dictionary of layers, the names of the sources
+            differ, an encoder does not return one vector for each step, or a mask
+            contains values other than booleans or 0 and 1.
 
     Example:
 
@@ -73,14 +77,16 @@ class JoinedEncoders(Composite):
           attention over all)
     """
 
-    def __init__(self, encoders, **kwargs):
+    def __init__(
+        self, encoders: Mapping[str, keras.layers.Layer | None], **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         kind = keras.layers.Layer | None
         example = "`JoinedEncoders({'lemma': RecurrentEncoder('gru', 64)})`"
         self.encoders = check_parts("encoders", encoders, kind, example)
         self.supports_masking = True
 
-    def build(self, sources_shape):
+    def build(self, sources_shape: Mapping[str, Shape]) -> None:
         check_names("sources", sources_shape, self.encoders)
         shapes = {}
         for name, encoder in self.encoders.items():
@@ -99,8 +105,8 @@ class JoinedEncoders(Composite):
             projection.build(shapes[name])
         freeze_parts(self)
 
-    def _memory_shape(self, name, shape):
-        """The shape of what an encoder returns, which must be that of a sequence."""
+    def _memory_shape(self, name: str, shape: Shape) -> tuple[Any, ...]:
+        """Return the output shape of an encoder; raise unless it is a sequence's."""
         encoder = self.encoders[name]
         if encoder is not None:
             shape = encoder.compute_output_shape(tuple(shape))
@@ -114,13 +120,17 @@ class JoinedEncoders(Composite):
             )
         return tuple(shape)
 
-    def compute_output_shape(self, sources_shape):
+    def compute_output_shape(self, sources_shape: Mapping[str, Shape]) -> Shape:
         shapes = [self._memory_shape(x, sources_shape[x]) for x in self.encoders]
         steps = [shape[1] for shape in shapes]
         total = None if None in steps else sum(steps)
         return shapes[0][0], total, max(shape[-1] for shape in shapes)
 
-    def compute_mask(self, sources, previous_mask=None):
+    def compute_mask(
+        self,
+        sources: Mapping[str, Tensor],
+        previous_mask: Mapping[str, Tensor | None] | None = None,
+    ) -> Tensor | None:
         masks = previous_mask or {}
         if all(masks.get(name) is None for name in self.encoders):
             return None
@@ -134,7 +144,12 @@ class JoinedEncoders(Composite):
             axis=1,
         )
 
-    def call(self, sources, mask=None, return_state=False):
+    def call(
+        self,
+        sources: Mapping[str, Tensor],
+        mask: Mapping[str, Tensor | None] | None = None,
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, list[list[Tensor]]]:
         check_names("sources", sources, self.encoders)
         if mask is not None:
             check_names("mask", mask, self.encoders)
@@ -149,8 +164,10 @@ class JoinedEncoders(Composite):
         memory = ops.concatenate(memories, axis=1)  # B S1+S2 U
         return (memory, joined_states(states)) if return_state else memory
 
-    def _encode(self, name, sequence, mask):
-        """What an encoder says of its source: `(memory (B, S, U), states)`."""
+    def _encode(
+        self, name: str, sequence: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, list[list[Tensor]]]:
+        """Encode one source; return `(memory (B, S, U), states)`."""
         encoder = self.encoders[name]
         if isinstance(encoder, RecurrentEncoder):
             return encoder(sequence, mask=mask, return_state=True)
@@ -160,12 +177,14 @@ class JoinedEncoders(Composite):
             memory = encoder(sequence, **({"mask": mask} if takes_mask else {}))
         return memory, [[mean_of_steps(apply_mask(memory, mask), mask)]]
 
-    def split(self, weights, sources):
-        """Attention `(B, ..., T, S1 + S2)` as that to each source, by name.
+    def split(
+        self, weights: Tensor, sources: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Split attention weights by source.
 
         Args:
-            weights: What a decoder paid attention to.
-            sources: What the encoders have read.
+            weights: Attention weights of a decoder, `(B, ..., T, S1 + S2)`.
+            sources: Inputs of the encoders, `(B, S, D)` by name.
 
         Returns:
             Dictionary of weights `(B, ..., T, S)`.
@@ -177,16 +196,16 @@ class JoinedEncoders(Composite):
             start = end
         return split
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "encoders": serialize_parts(self.encoders)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return cls(**{**config, "encoders": deserialize_parts(config["encoders"])})
 
 
-def joined_states(states):
-    """The states of several encoders as those of one: height by height from the top."""
+def joined_states(states: list[list[list[Tensor]]]) -> list[list[Tensor]]:
+    """Join the states of several encoders layer by layer, aligned at the top layer."""
     depth = max(map(len, states))
     return [
         [

@@ -1,26 +1,44 @@
-"""Rules for sequences of labels: which may follow which, begin and end.
+"""Label rules: allowed transitions, first labels and last labels of a sequence.
 
 Axes in shape comments: L labels.
 """
 
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
 from keras import ops
 
+from kseq.typing import TensorLike
 
-def allowed_labels(size, labels, allowed, first, last):
-    """What is allowed, as boolean arrays or None: transitions, first and last labels.
+# NumPy arrays of booleans, or None where everything is allowed.
+Rules: TypeAlias = tuple[Any, Any, Any]
+
+
+def allowed_labels(
+    size: int,
+    labels: Sequence[str] | None,
+    allowed: TensorLike | None,
+    first: TensorLike | None,
+    last: TensorLike | None,
+) -> Rules:
+    """Return the allowed transitions, first labels and last labels.
 
     Args:
         size: Number of labels L.
-        labels: Their names, or None.
-        allowed: Booleans `(L, L)`, or None for the rules of BIO.
+        labels: Names of the labels, or None.
+        allowed: Booleans `(L, L)`, or None for the rules of BIO if `labels` has BIO
+            labels.
         first: Booleans `(L,)`, or None for the same.
         last: Booleans `(L,)`, or None.
 
+    Returns:
+        Boolean arrays `(L, L)`, `(L,)` and `(L,)`, each None if all is allowed.
+
     Raises:
-        ValueError: A shape is another, or there is no path of some length.
+        ValueError: A shape is wrong, or some length has no allowed path.
     """
     if labels is not None and any(is_inside(label, labels) for label in labels):
-        allowed = followers(labels) if allowed is None else allowed
+        allowed = bio_transitions(labels) if allowed is None else allowed
         outside = [not is_inside(label, labels) for label in labels]
         first = outside if first is None else first
     rules = (
@@ -32,19 +50,19 @@ def allowed_labels(size, labels, allowed, first, last):
     return rules
 
 
-def is_inside(label, labels):
-    """Tell whether a label goes on with a span that another one begins."""
+def is_inside(label: str, labels: Sequence[str]) -> bool:
+    """Tell whether a label continues a span that another label of the set begins."""
     return label.startswith("I-") and f"B-{label[2:]}" in labels
 
 
-def followers(labels):
-    """Booleans `(L, L)`: `I-kind` follows `B-kind` and `I-kind` alone."""
+def bio_transitions(labels: Sequence[str]) -> list[list[bool]]:
+    """Return booleans `(L, L)`: `I-kind` may only follow `B-kind` and `I-kind`."""
     before = {x: (x, f"B-{x[2:]}") if is_inside(x, labels) else labels for x in labels}
     return [[one in before[other] for other in labels] for one in labels]
 
 
-def as_booleans(name, values, shape):
-    """Returns values as a boolean array, if they are booleans or 0 and 1."""
+def as_booleans(name: str, values: TensorLike | None, shape: tuple[int, ...]) -> Any:
+    """Return booleans, or 0 and 1, as a boolean NumPy array; None stays None."""
     if values is None:
         return None
     try:
@@ -60,18 +78,18 @@ def as_booleans(name, values, shape):
     return array.astype("bool")
 
 
-def check_paths(rules, size):
-    """Raises if there is no path of some length."""
+def check_paths(rules: Rules, size: int) -> None:
+    """Raise if some length has no allowed path."""
     everything = ops.convert_to_numpy(ops.ones((size,), "bool"))
     allowed, first, last = rules
     reached = everything if first is None else first
     last = everything if last is None else last
-    seen = set()
+    seen: set[bytes] = set()
     while reached.tobytes() not in seen:
         if not (reached & last).any():
             raise ValueError(
-                "There must be an allowed path of every length. Received: none of "
-                f"{len(seen) + 1} labels. Allow more, by `allowed`, `allowed_first` or "
+                "There must be an allowed path of every length. Received: no path of "
+                f"{len(seen) + 1} labels. Allow more in `allowed`, `allowed_first` or "
                 "`allowed_last`."
             )
         seen.add(reached.tobytes())

@@ -1,39 +1,48 @@
-"""Sums over all paths through a linear chain of labels.
+"""Sums over all paths of a linear chain: the forward-backward algorithm of a CRF.
 
-A path has a label at each real step. Its score is the sum of the potential of each
-label, of the weight of each transition, and of those of its first and its last label.
-All is in log space: a sum of exponentials is shifted by its own greatest term, so that
-no path is lost, however improbable. A step is shifted so that its best label has 0, and
-the shifts are added up apart, which keeps differences exact in long sequences.
+A path has one label at each real step. Its score is the sum of the potentials of its
+labels, the weights of its transitions, and the weights of its first and last label.
+
+All sums are in log space. Each sum of exponentials is shifted by its greatest term, so
+that improbable paths do not underflow. Each step is shifted so that its best label has
+0. The shifts are summed separately, which keeps differences exact in long sequences.
 
 Axes in shape comments: B batch, S steps, K labels of the step before, L labels.
 """
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeAlias
 
 from keras import ops
 
 from kseq.layers import backends
 from kseq.layers.backends import matmul
 from kseq.layers.recurrent.steps import fill_up, read, rows, write
+from kseq.typing import Tensor
 
-# Fewer labels are not worth what XLA takes to compile for each shape of a batch.
+# With fewer labels, XLA takes longer to compile each batch shape than it saves.
 SMALLEST_LABELS = 8
-FORBIDDEN = -1e30  # added to scores, so that it must not be infinite
+FORBIDDEN = -1e30  # added to scores, so it must be finite
+
+# Of transitions (L, L), from the row's label to the column's, of first labels (L,) and
+# of last labels (L,).
+Weights: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 
-def negative_log_likelihood(labels, potentials, weights, mask):
-    """Returns `log(sum over all paths exp(score)) - score(labels)` of each row.
+def negative_log_likelihood(
+    labels: Tensor, potentials: Tensor, weights: Weights, mask: Tensor
+) -> Tensor:
+    """Return `log(sum over all paths exp(score)) - score(labels)` of each sequence.
 
     Args:
-        labels: Integers `(B, S)` from 0 to L - 1; masked ones do not matter.
-        potentials: Floats `(B, S, L)`, in float32 at least.
-        weights: Of transitions `(L, L)`, from the label of the row to that of the
-            column, of first labels `(L,)` and of last ones `(L,)`.
+        labels: Integers `(B, S)` from 0 to L - 1. Masked labels may have any value.
+        potentials: Floats `(B, S, L)`, in at least float32.
+        weights: Weights of transitions, first labels and last labels.
         mask: Boolean `(B, S)`, the steps of the path.
 
     Returns:
-        `(B,)`, 0 for a row without a real step; without a second gradient.
+        `(B,)`, 0 for a sequence without a real step. It has no second gradient.
     """
     potentials, mask = prepared(potentials, mask)
     missing = ops.shape(mask)[1] - ops.shape(labels)[1]
@@ -45,7 +54,7 @@ def negative_log_likelihood(labels, potentials, weights, mask):
         given = [ops.stop_gradient(x) for x in arguments]
         losses, *saved = compiled(_losses, size)(labels, mask, *given)
 
-        def gradient(*given, upstream=None):  # which PyTorch gives by name
+        def gradient(*given, upstream=None):  # PyTorch passes `upstream` by name
             if upstream is None:
                 [upstream] = given
 
@@ -62,18 +71,20 @@ def negative_log_likelihood(labels, potentials, weights, mask):
     return differentiable(potentials, *weights)
 
 
-def marginals(potentials, weights, mask):
-    """The probability of each label at each step, `(B, S, L)`; 0 where it is masked."""
+def marginals(potentials: Tensor, weights: Weights, mask: Tensor) -> Tensor:
+    """Return the probability of each label at each step, `(B, S, L)`; 0 if masked."""
     return without_gradient(_marginals, potentials, weights, mask)
 
 
-def without_gradient(function, potentials, weights, mask):
-    """What a function gives for each label of each step; its gradient is refused."""
+def without_gradient(
+    function: Callable[..., Tensor], potentials: Tensor, weights: Weights, mask: Tensor
+) -> Tensor:
+    """Return a function's value for each step; computing its gradient raises."""
     steps, given = ops.shape(potentials)[1], potentials
     potentials, mask = prepared(potentials, mask)
     tensors = [ops.stop_gradient(x) for x in (potentials, *weights)]
     results = compiled(function, potentials.shape[-1])(mask, *tensors)[:, :steps]
-    if backends.is_portable():  # a file keeps gradients, and so would ask for it
+    if backends.is_portable():  # an exported file stores gradients, so it must exist
         return results
 
     @ops.custom_gradient
@@ -83,15 +94,15 @@ def without_gradient(function, potentials, weights, mask):
     return refusing(results, given)
 
 
-def refuse(*given, upstream=None):
+def refuse(*given: Any, upstream: Any = None) -> NoReturn:
     raise NotImplementedError(
         "A CRF has one gradient, that of its negative log-likelihood. Train with "
         "`crf.negative_log_likelihood(labels, potentials)`."
     )
 
 
-def prepared(potentials, mask):
-    """Potentials that are 0 behind the mask, and as many steps as loops can take."""
+def prepared(potentials: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Set masked potentials to 0, and pad the steps to a length that loops can take."""
     potentials = ops.where(ops.expand_dims(mask, -1), potentials, 0.0)
     if potentials.shape[1] == 0:
         potentials = ops.pad(potentials, ((0, 0), (0, 1), (0, 0)))
@@ -99,28 +110,35 @@ def prepared(potentials, mask):
     return fill_up(potentials, mask)
 
 
-def compiled(function, num_labels):
-    """The function, compiled where that pays."""
+def compiled(function: Callable[..., Any], num_labels: int) -> Callable[..., Any]:
+    """Return the function, compiled if that is worthwhile."""
     is_large = num_labels >= SMALLEST_LABELS
     return _compiled(function) if is_large and backends.available() else function
 
 
 @functools.cache
-def _compiled(function):
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return backends.compiled(function)
 
 
-def _losses(labels, mask, potentials, transitions, starts, ends):
-    """The losses `(B,)`, and of each step what the gradient needs."""
+def _losses(
+    labels: Tensor,
+    mask: Tensor,
+    potentials: Tensor,
+    transitions: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+) -> tuple[Tensor, ...]:
+    """Return the losses `(B,)`, and the results of each step for the gradient."""
     weights = transitions, starts, ends
     last, (before, arrived, shift) = forward(log_sum, potentials, weights, mask)
-    previous, final = neighbours(labels, mask)
+    previous, final = previous_and_last_labels(labels, mask)
     places = ops.expand_dims(labels, -1)  # B S 1
     scores = ops.take_along_axis(potentials, places, axis=-1)[..., 0]  # B S
     pairs = previous * transitions.shape[-1] + labels
     moves = ops.take(ops.reshape(transitions, (-1,)), pairs)
     scores += ops.where(first_steps(mask), ops.take(starts, labels), moves)
-    # Step by step, for the two sums are large and nearly equal.
+    # Subtracted step by step, since the two sums are large and nearly equal.
     losses = ops.sum(ops.where(mask, shift - scores, 0.0), axis=1)  # B
     behind = ops.logsumexp(last + ends, axis=-1) - ops.take(ends, final)
     losses += ops.where(ops.any(mask, axis=1), behind, 0.0)
@@ -128,17 +146,25 @@ def _losses(labels, mask, potentials, transitions, starts, ends):
 
 
 def _gradients(
-    labels, mask, upstream, transitions, starts, ends, before, arrived, last
-):
-    """Those of the potentials and of the weights, from that of the losses `(B,)`.
+    labels: Tensor,
+    mask: Tensor,
+    upstream: Tensor,
+    transitions: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    before: Tensor,
+    arrived: Tensor,
+    last: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of potentials and weights from that of the losses `(B,)`.
 
-    Each is how often a label or a transition is expected, less how often it is there.
+    Each is the expected count of a label or a transition minus its actual count.
     """
     upstream = ops.where(ops.any(mask, axis=1), upstream, 0.0)  # B
     expected, of_moves, of_last = backward(
         upstream, transitions, ends, mask, before, arrived, last
     )
-    previous, final = neighbours(labels, mask)
+    previous, final = previous_and_last_labels(labels, mask)
     is_first = first_steps(mask)
     counts = ops.where(mask, ops.expand_dims(upstream, 1), 0.0)  # B S
     moves = ops.where(is_first, 0.0, counts)
@@ -152,26 +178,34 @@ def _gradients(
     return slopes, of_moves - seen, ops.sum(of_first, axis=(0, 1)), of_ends
 
 
-def _marginals(mask, potentials, transitions, starts, ends):
+def _marginals(
+    mask: Tensor, potentials: Tensor, transitions: Tensor, starts: Tensor, ends: Tensor
+) -> Tensor:
     weights = transitions, starts, ends
     last, (before, arrived, _) = forward(log_sum, potentials, weights, mask)
     of_rows = ops.cast(ops.any(mask, axis=1), potentials.dtype)  # B
     return backward(of_rows, transitions, ends, mask, before, arrived, last)[0]
 
 
-def forward(join, potentials, weights, mask):
-    """Goes through all steps, and joins the ways that lead to each label.
+def forward(
+    join: Callable[[Tensor], Tensor],
+    potentials: Tensor,
+    weights: Weights,
+    mask: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    """Run the forward pass, which joins the paths that lead to each label.
 
     Args:
-        join: Makes of the scores `(B, K, L)` of all transitions one `(B, L)` for each
-            label: their log-sum, or the highest.
+        join: Function from the scores of all transitions `(B, K, L)` to one score per
+            label `(B, L)`: their log-sum, or their maximum.
         potentials: `(B, S, L)`.
-        weights: Of transitions, first labels and last ones.
+        weights: Weights of transitions, first labels and last labels.
         mask: Boolean `(B, S)`.
 
     Returns:
-        The scores after the last real step, `(B, L)`; and of each step the scores
-        before it and on arrival, both `(B, S, L)`, and the shift `(B, S)`.
+        The scores after the last real step, `(B, L)`, and a list of results of each
+        step: the scores before it and on arrival, both `(B, S, L)`, and the shift
+        `(B, S)`.
     """
     transitions, starts, _ = weights
     nothing = ops.zeros_like(potentials[:, 0])  # B L
@@ -193,28 +227,37 @@ def forward(join, potentials, weights, mask):
     return last, outputs
 
 
-def log_sum(scores):
-    """`log(sum over K exp(scores (B, K, L)))`."""
+def log_sum(scores: Tensor) -> Tensor:
+    """Return `log(sum over K exp(scores (B, K, L)))`."""
     highest = ops.max(scores, axis=1, keepdims=True)
     total = ops.sum(ops.exp(scores - highest), axis=1)
     return ops.log(total) + ops.squeeze(highest, 1)
 
 
-def backward(upstream, transitions, ends, mask, before, arrived, last):
-    """Goes back through all steps, and divides among the ways what comes back.
+def backward(
+    upstream: Tensor,
+    transitions: Tensor,
+    ends: Tensor,
+    mask: Tensor,
+    before: Tensor,
+    arrived: Tensor,
+    last: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the backward pass, which splits the upstream gradient among the paths.
 
     Args:
-        upstream: `(B,)`, what comes from each row: 1 gives probabilities.
+        upstream: Gradient of each sequence, `(B,)`. Ones give probabilities.
         transitions: `(L, L)`.
         ends: `(L,)`.
         mask: Boolean `(B, S)`.
-        before: What `forward` gave with `log_sum`, as the next two.
+        before: `(B, S, L)`. This and the next two are results of `forward` with
+            `log_sum`.
         arrived: `(B, S, L)`.
         last: `(B, L)`.
 
     Returns:
-        What goes through each label `(B, S, L)`, through each transition in all
-        `(L, L)`, and to each label at the end `(B, L)`.
+        The share of each label `(B, S, L)`, of each transition, summed over the batch
+        and the steps, `(L, L)`, and of each last label `(B, L)`.
     """
     last = last + ends
     shares = ops.exp(last - ops.logsumexp(last, axis=1, keepdims=True))
@@ -225,7 +268,7 @@ def backward(upstream, transitions, ends, mask, before, arrived, last):
         before, arrived, is_real, is_first = at_step
         here = ops.where(ops.expand_dims(is_real, 1), flow, 0.0)  # B L
         shares = ops.expand_dims(before, 2) + transitions - ops.expand_dims(arrived, 1)
-        # At most 0, but for the rounding of what is forbidden.
+        # At most 0, except for rounding where a transition is forbidden.
         shares = ops.exp(ops.minimum(shares, 0.0))  # B K L
         moves = ops.logical_and(is_real, ops.logical_not(is_first))
         moved = shares * ops.expand_dims(here, 1)
@@ -245,52 +288,59 @@ def backward(upstream, transitions, ends, mask, before, arrived, last):
     return through, of_moves, of_last
 
 
-def one_hot(labels, scores):
-    """1 at the place of each label, 0 elsewhere, `(..., L)` as scores are."""
+def one_hot(labels: Tensor, scores: Tensor) -> Tensor:
+    """Return one-hot vectors `(..., L)`, with the last axis and dtype of `scores`."""
     is_label = ops.expand_dims(labels, -1) == all_labels(scores)
     return ops.cast(is_label, scores.dtype)
 
 
-def all_labels(scores):
+def all_labels(scores: Tensor) -> Tensor:
     return ops.arange(scores.shape[-1], dtype="int32")
 
 
-def first_steps(mask):
-    """Marks the first real step of each row, `(B, S)`."""
+def first_steps(mask: Tensor) -> Tensor:
+    """Return a mask of the first real step of each sequence, `(B, S)`."""
     return ops.logical_and(mask, ops.cumsum(ops.cast(mask, "int32"), axis=1) == 1)
 
 
-def neighbours(labels, mask):
-    """The label of the real step before each, `(B, S)`, and of the last, `(B,)`."""
+def previous_and_last_labels(labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the label of the real step before each, `(B, S)`, and the last, `(B,)`."""
     steps = ops.shape(mask)[1]
     places = ops.arange(steps, dtype="int32")
     order = ops.argsort(ops.where(mask, places, places + steps), axis=1)
-    real = ops.take_along_axis(labels, order, axis=1)  # the real ones in front
+    real = ops.take_along_axis(labels, order, axis=1)  # real labels first
     counts = ops.cumsum(ops.cast(mask, "int32"), axis=1)  # B S
     previous = ops.take_along_axis(real, ops.maximum(counts - 2, 0), axis=1)
     final = ops.take_along_axis(real, ops.maximum(counts[:, -1:] - 1, 0), axis=1)
     return previous, final[:, 0]
 
 
-def run(step, carried, sequences, outputs, mask, reverse=False):
-    """Runs a step through sequences, as far as a row has a real step.
+def run(
+    step: Callable[[list[Tensor], list[Tensor]], tuple[list[Tensor], list[Tensor]]],
+    carried: list[Tensor],
+    sequences: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    mask: Tensor,
+    reverse: bool = False,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Run a step function over sequences, up to the last real step of any of them.
 
     Args:
-        step: Function `(carried, [what stands at a step (B, ...)]) -> (carried, [what
-            is put out at it (B, ...)])`, of lists.
-        carried: List of tensors, as the first step takes them.
-        sequences: List of tensors `(B, S, ...)`.
-        outputs: List of tensors like those that a step puts out.
+        step: Function `(carried, inputs) -> (carried, outputs)` of lists. The inputs
+            and outputs of a step are `(B, ...)`.
+        carried: List of tensors, the initial `carried`.
+        sequences: List of tensors `(B, S, ...)`, the inputs of all steps.
+        outputs: List of tensors of the shapes and dtypes of a step's outputs.
         mask: Boolean `(B, S)`.
-        reverse: Whether to begin with the last step.
+        reverse: Whether to start with the last step.
 
     Returns:
-        `(carried, outputs)`: the outputs are `(B, S, ...)`, zeros behind the last real
-        step.
+        `(carried, outputs)`. The outputs are `(B, S, ...)`, with zeros behind the last
+        real step.
     """
     steps = ops.shape(mask)[1]
     if not backends.has_loops():
-        found = [None] * steps
+        found: list[Any] = [None] * steps
         for t in reversed(range(steps)) if reverse else range(steps):
             carried, found[t] = step(carried, [x[:, t] for x in sequences])
         return carried, [ops.stack(x, axis=1) for x in zip(*found, strict=True)]

@@ -1,7 +1,7 @@
-"""Masks: which positions may be used, and the softmax that obeys them.
+"""Masks of usable positions, and a softmax that respects them.
 
-A mask is boolean and True means "may be used". Padding travels through a model as
-the Keras mask; attention combines it with the look-ahead mask of a decoder.
+A mask is boolean, and True means "may be used". Padding is passed through a model as
+the Keras mask. Attention combines it with the look-ahead mask of a decoder.
 
 Axes in shape comments: B batch, T query steps, S key steps.
 """
@@ -13,14 +13,15 @@ from keras import ops
 from keras.backend import standardize_dtype
 
 from kseq.layers.validation import concrete_values, shapes_compatible
+from kseq.typing import Tensor, TensorLike
 
 
-def padding_mask(token_ids, pad_token_id=0):
-    """Marks the real tokens of padded sequences.
+def padding_mask(token_ids: TensorLike, pad_token_id: int = 0) -> Tensor:
+    """Return the padding mask of token ids.
 
     Args:
         token_ids: Integer tensor of any shape, usually `(B, S)`.
-        pad_token_id: The id that fills up short sequences.
+        pad_token_id: Id of the padding token.
 
     Returns:
         Boolean tensor shaped like `token_ids`, True where the token is real.
@@ -41,16 +42,18 @@ def padding_mask(token_ids, pad_token_id=0):
     return ops.not_equal(token_ids, pad_token_id)
 
 
-def look_ahead_mask(query_length, key_length=None, offset=0):
-    """Lets each query see its own step and the steps before it.
+def look_ahead_mask(
+    query_length: int, key_length: int | None = None, offset: int = 0
+) -> Tensor:
+    """Return a mask that lets each query see its own step and earlier steps only.
 
-    Query `t` stands at step `t + offset` of the keys, so a decoder that has already
-    written `offset` tokens passes that number.
+    Query `t` is at step `t + offset` of the keys. A decoder that has already generated
+    `offset` tokens passes that number.
 
     Args:
         query_length: Number of query steps T.
         key_length: Number of key steps S. Defaults to `query_length + offset`.
-        offset: Steps that stand before the first query.
+        offset: Number of steps before the first query.
 
     Returns:
         Boolean tensor `(T, S)`, True where `s <= t + offset`.
@@ -72,8 +75,8 @@ def look_ahead_mask(query_length, key_length=None, offset=0):
     return queries >= ops.arange(key_length, dtype="int32")[None]  # T S
 
 
-def combine_masks(*masks):
-    """Joins masks: a position may be used where every mask allows it.
+def combine_masks(*masks: TensorLike | None) -> Tensor | None:
+    """Combine masks: a position may be used where every mask allows it.
 
     Args:
         *masks: Boolean (or 0/1) tensors that broadcast together, or None for "no
@@ -83,7 +86,7 @@ def combine_masks(*masks):
         Boolean tensor, or None if every mask is None.
 
     Raises:
-        ValueError: A mask holds anything but booleans or 0 and 1.
+        ValueError: A mask contains values other than booleans or 0 and 1.
 
     Example:
 
@@ -104,21 +107,21 @@ def combine_masks(*masks):
     return combined
 
 
-def as_boolean_mask(mask):
-    """Turns a 0/1 mask into a boolean one, and refuses anything else.
+def as_boolean_mask(mask: TensorLike) -> Tensor:
+    """Convert a 0/1 mask to a boolean mask, and raise for any other mask.
 
-    An additive mask (0 and -1e9) read as boolean would mean the reverse of what its
-    author wanted, so a mask whose values cannot be looked at, because the function is
-    being compiled, must come as a boolean or an integer.
+    An additive mask (0 and -1e9) read as boolean would mean the opposite of what its
+    author intended. While a function is being compiled, the values of a mask cannot be
+    checked, so there the mask must be of booleans or integers.
 
     Args:
-        mask: Boolean tensor, or a numeric one that holds 0 and 1 only.
+        mask: Boolean tensor, or a numeric tensor of 0 and 1.
 
     Returns:
         Boolean tensor of the same shape.
 
     Raises:
-        ValueError: The mask holds another value than 0 and 1, or is a float tensor
+        ValueError: The mask contains a value other than 0 and 1, or is a float tensor
             inside a compiled function.
 
     Example:
@@ -145,31 +148,33 @@ def as_boolean_mask(mask):
     if values is not None and not ((values == 0) | (values == 1)).all():
         other = values[(values != 0) & (values != 1)].flat[0]
         raise ValueError(
-            "A mask must be boolean or hold 0 and 1 only, 1 where a position may be "
-            f"used. Received: mask with the value {other}. An additive mask (0 and "
-            "-1e9) becomes one with `mask == 0`."
+            "A mask must be boolean, or numbers 0 and 1, with 1 where a position may "
+            f"be used. Received: mask with the value {other}. Convert an additive mask "
+            "(0 and -1e9) with `mask == 0`."
         )
     return ops.cast(mask, "bool")
 
 
-def masked_softmax(scores, mask=None, axis=-1):
-    """Softmax over the allowed positions.
+def masked_softmax(
+    scores: TensorLike, mask: TensorLike | None = None, axis: int = -1
+) -> Tensor:
+    """Compute the softmax over the allowed positions.
 
-    Computed in float32 at least, so half precision gives the same weights up to its
-    own rounding. Where nothing is allowed the weights are zeros, never NaN, and so
-    are their gradients.
+    It is computed in at least float32, so half precision yields the same weights up to
+    its own rounding. Where no position is allowed, the weights and their gradients are
+    zeros, never NaN.
 
     Args:
         scores: Float tensor, usually `(B, T, S)`.
         mask: Boolean tensor that broadcasts to `scores`, True where a position may be
-            used. None allows all.
-        axis: The axis that the weights sum to 1 over.
+            used. None allows all positions.
+        axis: Axis over which the weights sum to 1.
 
     Returns:
         Weights, with the shape and dtype of `scores`.
 
     Raises:
-        ValueError: The mask holds anything but booleans or 0 and 1.
+        ValueError: The mask contains values other than booleans or 0 and 1.
 
     Example:
 
@@ -190,14 +195,14 @@ def masked_softmax(scores, mask=None, axis=-1):
         return ops.cast(_softmax(precise, axis), dtype)
     mask = as_boolean_mask(mask)
     weights = _softmax(ops.where(mask, precise, -3.4e38), axis)
-    # Behind the mask they are 0 already, but for rows that are masked throughout.
+    # Masked weights are 0 already, except where all positions are masked.
     return ops.cast(ops.where(mask, weights, 0.0), dtype)
 
 
-def apply_mask(sequences, mask, fill=0.0):
-    """The steps of `(B, S, D)` where the mask allows them, and elsewhere `fill`.
+def apply_mask(sequences: Tensor, mask: TensorLike | None, fill: float = 0.0) -> Tensor:
+    """Replace the masked steps of `(B, S, D)` with `fill`.
 
-    Weights of zero are not enough: behind a mask may stand NaN, and 0 x NaN is NaN.
+    Weights of zero are not enough: masked steps may be NaN, and 0 x NaN is NaN.
     """
     if mask is None:
         return sequences
@@ -205,57 +210,59 @@ def apply_mask(sequences, mask, fill=0.0):
     return ops.where(mask, sequences, ops.cast(fill, sequences.dtype))
 
 
-def step_mask(mask, sequences):
-    """The boolean mask of the steps of `(B, S, D)`, or None.
+def step_mask(mask: TensorLike | None, sequences: Tensor) -> Tensor | None:
+    """Return the boolean mask of the steps of `(B, S, D)`; None stays None.
 
-    Where there are more axes than these, the mask has all but the last.
+    If `sequences` has more axes, the mask has all of them but the last.
     """
     if mask is None:
         return None
-    mask = as_boolean_mask(mask)
-    received, expected = tuple(mask.shape), tuple(sequences.shape[:-1])
+    steps = as_boolean_mask(mask)
+    received, expected = tuple(steps.shape), tuple(sequences.shape[:-1])
     if not shapes_compatible(received, expected):
         raise ValueError(
-            "The mask of a sequence must have a value for each step, shape (B, S) = "
+            "The mask of a sequence must have one value per step, shape (B, S) = "
             f"{expected}. Received: a mask of shape {received}."
         )
-    return mask
+    return steps
 
 
-def mask_of(tensor):
-    """The mask that a layer put on its output, or None.
+def mask_of(tensor: Tensor) -> Tensor | None:
+    """Return the Keras mask of a layer's output, or None.
 
-    Keras offers no function that reads it, and the attribute where it usually lies is
-    not there on a tensor that JAX traces; but Keras hands it to any layer that asks.
+    Keras has no function that reads the mask, and a tensor traced by JAX lacks the
+    attribute that usually holds it. But Keras passes it to any layer that takes one.
     """
-    # One for all values, for `torch.compile` cannot make a layer in a call.
-    is_symbol = isinstance(tensor, keras.KerasTensor)
-    return (_MaskOf() if is_symbol else _mask_of_value())(tensor)
+    # Concrete tensors share a layer: `torch.compile` cannot make a layer in a call.
+    is_symbolic = isinstance(tensor, keras.KerasTensor)
+    return (_MaskReader() if is_symbolic else _shared_mask_reader())(tensor)
 
 
 @functools.cache
-def _mask_of_value():
-    return _MaskOf()
+def _shared_mask_reader() -> "_MaskReader":
+    return _MaskReader()
 
 
-class _MaskOf(keras.layers.Layer):
-    def __init__(self):
-        # TensorFlow refuses a name that begins with an underscore.
+class _MaskReader(keras.layers.Layer):
+    """Layer that returns the mask of its input."""
+
+    def __init__(self) -> None:
+        # TensorFlow rejects names that start with an underscore.
         super().__init__(autocast=False, name="mask_of")
         self.supports_masking = True
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
         return mask
 
 
-def _softmax(scores, axis):
-    if scores.shape[axis] == 1:  # of which Keras warns; a memory may have one step
+def _softmax(scores: Tensor, axis: int) -> Tensor:
+    if scores.shape[axis] == 1:  # a memory of one step; the softmax of Keras warns
         return scores - scores + 1
     return ops.softmax(scores, axis=axis)
 
 
-def check_attention_mask(mask, query, value):
-    """Refuse a mask that is known not to fit `(B, T, S)` or `(T, S)`."""
+def check_attention_mask(mask: TensorLike | None, query: Tensor, value: Tensor) -> None:
+    """Raise if the shape of a mask is known not to fit `(B, T, S)` or `(T, S)`."""
     if mask is None:
         return
     shape = (*query.shape[:2], value.shape[1])  # B T S
@@ -265,6 +272,6 @@ def check_attention_mask(mask, query, value):
         for sizes in zip(received[::-1], shape[::-1], strict=False)
     ):
         raise ValueError(
-            "`attention_mask` must have a value for each query and value, shape (T, S) "
-            f"or (B, T, S) = {shape}. Received: attention_mask of shape {received}."
+            "`attention_mask` must have one value per query and value step, shape (T, "
+            f"S) or (B, T, S) = {shape}. Received: attention_mask of shape {received}."
         )

@@ -1,34 +1,42 @@
-"""Parts by name: one layer for each of several inputs."""
+"""Dictionaries of layers and of data: one entry for each of several named inputs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 
 
-def check_parts(name, parts, kind, example):
-    """Return the parts as a dictionary, if each is a layer of the kind with a name.
+def check_parts(name: str, parts: Any, kind: Any, example: str) -> dict[str, Any]:
+    """Return a copy of a dictionary of layers; raise if it is anything else.
 
     Args:
-        name: What the argument is called.
-        parts: What was given.
-        kind: The classes of which a part must be.
-        example: Code that would be right.
+        name: Name of the argument, for the message.
+        parts: Value of the argument.
+        kind: Class or union of classes that each layer must belong to.
+        example: Correct code, for the message.
+
+    Raises:
+        ValueError: `parts` is not a dictionary, a layer is not of the kind, or a name
+            is not an identifier.
     """
     is_dictionary = isinstance(parts, dict) and len(parts) > 0
     if not is_dictionary or not all(isinstance(x, kind) for x in parts.values()):
         raise ValueError(
             f"`{name}` must be a dictionary with a layer for each name. Received: "
-            f"{name}={parts!r}. Write {example}."
+            f"{name}={parts!r}. Write for example {example}."
         )
     for key in parts:
         if not isinstance(key, str) or not key.isidentifier():
             raise ValueError(
-                f"A name in `{name}` must be of letters, digits and underscores, and "
-                f"begin with no digit. Received: {key!r}. Write {example}."
+                f"A name in `{name}` must consist of letters, digits and underscores, "
+                f"and must not start with a digit. Received: {key!r}. Write for "
+                f"example {example}."
             )
     return dict(parts)
 
 
-def check_names(name, given, expected):
-    """Raise unless a dictionary has exactly the names that are expected."""
+def check_names(name: str, given: Any, expected: Iterable[str]) -> None:
+    """Raise unless a dictionary has exactly the expected names."""
     expected = list(expected)
     if not isinstance(given, dict):
         example = ", ".join(f'"{key}": ...' for key in expected)
@@ -47,13 +55,15 @@ def check_names(name, given, expected):
         )
 
 
-def rows_by_name(name, columns, unit="rows"):
-    """A dictionary for each row, of columns by name that have as many rows.
+def rows_by_name(
+    name: str, columns: Mapping[str, Sequence[Any]], unit: str = "rows"
+) -> list[dict[str, Any]]:
+    """Convert a dictionary of columns to a list of rows, each a dictionary.
 
     Args:
-        name: What the argument is called.
-        columns: Lists by name.
-        unit: What the rows are called.
+        name: Name of the argument, for the message.
+        columns: Lists by name, all of the same length.
+        unit: Word for the rows in the message.
 
     Raises:
         ValueError: The columns have different numbers of rows.
@@ -70,9 +80,10 @@ def rows_by_name(name, columns, unit="rows"):
     ]
 
 
-def serialize_parts(parts):
-    """The config of layers by name; of a layer that stands there before, its name."""
-    configs, names = {}, {}
+def serialize_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configs of layers by name, or for a repeated layer its first name."""
+    configs: dict[str, Any] = {}
+    names: dict[int, str] = {}
     for name, part in parts.items():
         first = names.setdefault(id(part), name) if part is not None else name
         is_first = first == name
@@ -80,9 +91,9 @@ def serialize_parts(parts):
     return configs
 
 
-def deserialize_parts(configs):
-    """The layers of a config that `serialize_parts` has made."""
-    parts = {}
+def deserialize_parts(configs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the layers from the result of `serialize_parts`."""
+    parts: dict[str, Any] = {}
     for name, config in configs.items():
         is_name = isinstance(config, str)
         parts[name] = (

@@ -1,8 +1,10 @@
-"""Patches: how a picture becomes a sequence of vectors.
+"""Patch embedding: an image as a sequence of vectors.
 
-Axes in shape comments: B batch, H height, W width of a picture, C channels, P patches,
+Axes in shape comments: B batch, H height, W width of an image, C channels, P patches,
 D width of a vector.
 """
+
+from typing import Any, Literal, Self
 
 import keras
 from keras import ops
@@ -18,35 +20,36 @@ from kseq.layers.positions import (
 )
 from kseq.layers.sequence_embedding import SequenceEmbedding
 from kseq.layers.validation import positive_integer, rate
+from kseq.typing import Config, Initializer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class PatchEmbedding(SequenceEmbedding):
-    """A vector for each patch of a picture.
+    """Linear embedding of the patches of an image.
 
-    The picture is cut into patches without overlap, row by row; the numbers of each are
-    one long vector, which `W x + b` brings to the width.
+    The image is cut into patches without overlap, row by row. The values of each patch
+    form one vector `x`, which `W x + b` projects to the width.
 
     Args:
-        image_shape: `(H, W, C)` of the pictures.
+        image_shape: Shape `(H, W, C)` of the images.
         patch_size: Height and width of a patch, or one number for both.
         width: Size D of the vectors.
         dropout: Share of the features to drop in training.
         kernel_initializer: Initializer of `W`.
-        positions: What tells the patches apart: `"learned"`, `"sinusoidal"` or None;
-            or a layer `(B, P, D) -> (B, P, D)`, which is called with the vectors alone,
-            all rows of patches one behind the other, and unless it is built already is
-            built for `(None, None, D)`.
+        positions: Position encoding: `"learned"`, `"sinusoidal"`, None, or a layer
+            `(B, P, D) -> (B, P, D)`. The layer is called with the vectors only, in the
+            order of the patches, row by row. If it is not built yet, it is built for
+            `(None, None, D)`.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
-        images: Numbers `(B, H, W, C)`, best about between -1 and 1.
+        images: Numbers `(B, H, W, C)`, ideally between about -1 and 1.
 
     Returns:
         Vectors `(B, P, D)`, P = H/height x W/width.
 
     Raises:
-        ValueError: The pictures do not divide into patches, or have another shape, a
+        ValueError: The images cannot be divided into patches or have another shape, a
             size is not a positive integer, `dropout` is not in [0, 1), or the positions
             are unknown.
 
@@ -64,19 +67,23 @@ class PatchEmbedding(SequenceEmbedding):
 
     def __init__(
         self,
-        image_shape,
-        patch_size,
-        width,
-        dropout=0.0,
-        kernel_initializer="glorot_uniform",
-        positions="learned",
-        **kwargs,
-    ):
+        image_shape: tuple[int, int, int] | list[int],
+        patch_size: int | tuple[int, int] | list[int],
+        width: int,
+        dropout: float = 0.0,
+        kernel_initializer: Initializer = "glorot_uniform",
+        positions: Literal["learned", "sinusoidal"]
+        | keras.layers.Layer
+        | None = "learned",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         is_shape = isinstance(image_shape, (tuple, list))
+        self.image_shape: tuple[Any, ...]
         self.image_shape = tuple(image_shape) if is_shape else (image_shape,)
-        is_pair = isinstance(patch_size, (tuple, list))
-        self.patch_size = tuple(patch_size) if is_pair else (patch_size, patch_size)
+        if not isinstance(patch_size, (tuple, list)):
+            patch_size = (patch_size, patch_size)
+        self.patch_size = tuple(patch_size)
         if len(self.patch_size) != 2:
             raise ValueError(
                 "`patch_size` must be one number, or a height and a width. Received: "
@@ -87,8 +94,8 @@ class PatchEmbedding(SequenceEmbedding):
             positive_integer("image_shape and patch_size", size)
         if len(self.image_shape) != 3 or any(whole % part for whole, part in sizes):
             raise ValueError(
-                "A picture (height, width, channels) must divide into patches. "
-                f"Received: image_shape={self.image_shape}, "
+                "`image_shape` must be (height, width, channels), and must divide into "
+                f"patches. Received: image_shape={self.image_shape}, "
                 f"patch_size={self.patch_size}."
             )
         self.width = positive_integer("width", width)
@@ -106,33 +113,32 @@ class PatchEmbedding(SequenceEmbedding):
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     @property
-    def num_patches(self):
+    def num_patches(self) -> int:
         (height, width, _), (rows, columns) = self.image_shape, self.patch_size
         return (height // rows) * (width // columns)
 
     @property
-    def num_positions(self):
+    def num_positions(self) -> int | None:
         return most_positions(self.positions_layer)
 
-    def symbolic_input(self, name):
+    def symbolic_input(self, name: str) -> keras.KerasTensor:
         return keras.Input(self.image_shape, name=name)
 
-    def build(self, images_shape):
+    def build(self, images_shape: Shape) -> None:
         if tuple(images_shape[1:]) != self.image_shape:
             raise ValueError(
-                "The pictures must have the shape (B, height, width, channels) that "
-                f"was given. Received: pictures of shape {tuple(images_shape)} with "
-                f"image_shape={self.image_shape}."
+                "The images must have the shape (B, *image_shape). Received: images "
+                f"of shape {tuple(images_shape)} with image_shape={self.image_shape}."
             )
         rows, columns = self.patch_size
         self.projection.build((None, None, rows * columns * self.image_shape[-1]))
         build_positions(self.positions_layer, self.width)
         freeze_parts(self)
 
-    def compute_output_shape(self, images_shape):
+    def compute_output_shape(self, images_shape: Shape) -> Shape:
         return (images_shape[0], self.num_patches, self.width)
 
-    def call(self, images, training=False):
+    def call(self, images: Tensor, training: bool = False) -> Tensor:
         (height, width, channels), (rows, columns) = self.image_shape, self.patch_size
         down, across = height // rows, width // columns
         cut = ops.reshape(images, (-1, down, rows, across, columns, channels))
@@ -143,7 +149,7 @@ class PatchEmbedding(SequenceEmbedding):
             vectors = self.positions_layer(vectors)
         return self.dropout_layer(vectors, training=training)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "image_shape": self.image_shape,
@@ -155,5 +161,5 @@ class PatchEmbedding(SequenceEmbedding):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return cls(**deserialize_positions(config))

@@ -1,10 +1,12 @@
-"""The pointer-generator: a decoder writes words of its vocabulary, or copies others.
+"""Pointer-generator: a mixture of generating tokens and copying source tokens.
 
 Axes in shape comments: B batch, T target steps or hypotheses, S source steps,
 D features, U units, V vocabulary.
 """
 
 import numbers
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -16,62 +18,64 @@ from kseq.layers.layer import Layer
 from kseq.layers.masking import apply_mask, step_mask
 from kseq.layers.sums import precise
 from kseq.layers.validation import not_negative
+from kseq.typing import Config, Initializer, Shape, SupportsArray, Tensor
 
-# A smaller probability is none: so its logarithm, and the gradient of it, are finite.
+# Smaller probabilities count as 0, so that logarithms and their gradients are finite.
 LEAST = 1e-30
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class PointerGenerator(Layer):
-    """A mixture of writing a word of the vocabulary and copying one of the source.
+    """Mixture of generating a word of the vocabulary and copying a source word.
 
-    What a decoder attends to is also a distribution over the words of its source. With
+    The attention of a decoder is also a distribution over the words of its source. With
     the weights `a` of a step, the memory `m`, the decoder's output `s` and input `x`,
 
         p_gen = sigmoid(w_c . sum_i a_i m_i + w_s . s + w_x . x + b)
         P(word) = p_gen softmax(logits)[word] + (1 - p_gen) sum_{i: word_i = word} a_i
 
-    so names, numbers and rare words need not be learned to be written. As logarithms
-    the result can stand wherever logits do: in losses, searches and ensembles.
+    so the model can copy names, numbers and rare words that it has not learned to
+    generate. The results are log probabilities, so they can be used wherever logits
+    can: in losses, searches and ensembles.
 
-    With `coverage`, each step in training adds to the loss what it attends to again,
+    With `coverage`, training adds a loss for repeated attention, averaged over the
+    steps, so that the decoder does not repeat itself:
 
         coverage * sum_i min(a_i, c_i),    c = the sum of the weights of earlier steps
 
-    averaged over the steps, so that the decoder does not write the same twice.
-
     Args:
-        alignment: Integers, for each token id of the source the id that is written when
-            it is copied, or -1 where it never is. None where source and target have the
+        alignment: Integers: for each source token id the target id that copying it
+            generates, or -1 if it is never copied. None if source and target have the
             same ids.
-        coverage: The weight of the coverage loss. See et al. take 1, and begin with it
-            when the model has been trained without.
+        coverage: Weight of the coverage loss. See et al. use 1, and only add the loss
+            after training the model without it.
         kernel_initializer: Initializer of the three kernels.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
-        logits: `(B, T, V)`, what the head makes of the outputs.
-        outputs: `(B, T, U)`, of the decoder.
-        inputs: `(B, T, D)`, of the decoder.
-        memory: `(B, S, D_m)`, of the encoder.
-        token_ids: Integers `(B, S)`, the source; -1 where nothing is copied.
-        weights: The attention of the decoder, `(B, T, S)`; or of a Transformer, `(B,
-            layers, H, T, S)`, of which that of the last layer counts, the mean of its
-            heads.
+        logits: `(B, T, V)`, computed by the head from the outputs.
+        outputs: Outputs of the decoder, `(B, T, U)`.
+        inputs: Inputs of the decoder, `(B, T, D)`.
+        memory: Outputs of the encoder, `(B, S, D_m)`.
+        token_ids: Integers `(B, S)`, the source. Negative ids are not copied.
+        weights: Attention weights of the decoder, `(B, T, S)`, or of a Transformer,
+            `(B, layers, H, T, S)`. For a Transformer, the mean over the heads of the
+            last layer is used.
         memory_mask: Boolean `(B, S)`, True where the source may be copied. Defaults to
             the Keras mask of `memory`.
         inputs_mask: Boolean `(B, T)`, True where a step counts for the coverage loss.
             Defaults to the Keras mask of `inputs`.
 
     Returns:
-        Natural logarithms of `P`, `(B, T, V)`, computed in float32 and given in the
-        layer's dtype, with the Keras mask of `logits`. As far as attention lies on
-        steps that cannot be copied `P` sums to less than 1, and its softmax counts.
+        Natural logarithms of `P`, `(B, T, V)`, computed in float32 and returned in the
+        layer's dtype, with the Keras mask of `logits`. If some attention is on steps
+        that cannot be copied, `P` sums to less than 1; losses and searches use its
+        softmax.
 
     Raises:
-        ValueError: `alignment` holds no ids, `coverage` is not a number of at least 0,
-            memory, source and weights differ in their steps, or a mask is neither
-            boolean nor of 0 and 1.
+        ValueError: `alignment` does not consist of ids, `coverage` is not a number of
+            at least 0, the steps of memory, source and weights differ, or a mask
+            contains values other than booleans or 0 and 1.
 
     Example:
 
@@ -91,11 +95,11 @@ class PointerGenerator(Layer):
 
     def __init__(
         self,
-        alignment=None,
-        coverage=0.0,
-        kernel_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        alignment: Sequence[int] | SupportsArray | None = None,
+        coverage: float = 0.0,
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.alignment = None if alignment is None else checked_ids(alignment)
         self.coverage = not_negative("coverage", coverage)
@@ -104,37 +108,39 @@ class PointerGenerator(Layer):
 
     def build(
         self,
-        logits_shape,
-        outputs_shape,
-        inputs_shape,
-        memory_shape,
-        token_ids_shape,
-        weights_shape,
-    ):
+        logits_shape: Shape,
+        outputs_shape: Shape,
+        inputs_shape: Shape,
+        memory_shape: Shape,
+        token_ids_shape: Shape,
+        weights_shape: Shape,
+    ) -> None:
         check_steps(memory_shape, token_ids_shape, weights_shape)
         self.context_kernel = add_kernel(self, "context", memory_shape[-1], 1)
         self.output_kernel = add_kernel(self, "output", outputs_shape[-1], 1)
         self.input_kernel = add_kernel(self, "input", inputs_shape[-1], 1)
         self.bias = self.add_weight(shape=(1,), initializer="zeros", name="bias")
 
-    def compute_output_shape(self, logits_shape, *other_shapes):
+    def compute_output_shape(self, logits_shape: Shape, *other_shapes: Shape) -> Shape:
         return logits_shape
 
-    def compute_output_spec(self, logits, *others, **options):
+    def compute_output_spec(
+        self, logits: Tensor, *others: Any, **options: Any
+    ) -> keras.KerasTensor:
         return keras.KerasTensor(logits.shape, self.compute_dtype)
 
     def call(
         self,
-        logits,
-        outputs,
-        inputs,
-        memory,
-        token_ids,
-        weights,
-        memory_mask=None,
-        inputs_mask=None,
-        training=False,
-    ):
+        logits: Tensor,
+        outputs: Tensor,
+        inputs: Tensor,
+        memory: Tensor,
+        token_ids: Tensor,
+        weights: Tensor,
+        memory_mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        training: bool = False,
+    ) -> Tensor:
         check_steps(memory.shape, token_ids.shape, weights.shape)
         inputs_mask = step_mask(inputs_mask, inputs)
         constants = self.start(memory, token_ids, memory_mask)
@@ -142,8 +148,10 @@ class PointerGenerator(Layer):
             self._add_coverage_loss(copy_attention(weights), inputs_mask)
         return self.mix(logits, outputs, inputs, weights, constants)
 
-    def start(self, memory, token_ids, memory_mask=None):
-        """Prepares what stays the same at every step.
+    def start(
+        self, memory: Tensor, token_ids: Tensor, memory_mask: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Compute the constants of a search, which are the same at every step.
 
         Args:
             memory: `(B, S, D_m)`.
@@ -151,8 +159,9 @@ class PointerGenerator(Layer):
             memory_mask: Boolean `(B, S)`.
 
         Returns:
-            A dictionary of `(B, S)`: "read", what each step of the memory says for
-            `p_gen`, and "token_ids", the ids to be written, -1 where there is none.
+            A dictionary of tensors `(B, S)`: "read", the contribution `w_c . m_i` of
+            each memory step to `p_gen`, and "token_ids", the target ids to copy, -1
+            where a step cannot be copied.
         """
         memory_mask = step_mask(memory_mask, memory)
         memory = apply_mask(memory, memory_mask)
@@ -168,18 +177,25 @@ class PointerGenerator(Layer):
             token_ids = ops.where(memory_mask, token_ids, -1)
         return {"read": ops.squeeze(read, -1), "token_ids": token_ids}
 
-    def mix(self, logits, outputs, inputs, weights, constants):
-        """The logarithms of `P`, `(B, T, V)`, for any number of steps.
+    def mix(
+        self,
+        logits: Tensor,
+        outputs: Tensor,
+        inputs: Tensor,
+        weights: Tensor,
+        constants: dict[str, Tensor],
+    ) -> Tensor:
+        """Return the logarithms of `P`, `(B, T, V)`, for any number of steps.
 
         Args:
-            logits: As for a call, and so are the next three.
+            logits: `(B, T, V)`. This and the next three are as in `call`.
             outputs: `(B, T, U)`.
             inputs: `(B, T, D)`.
             weights: `(B, T, S)`, or of a Transformer `(B, layers, H, T, S)`.
-            constants: From `start`.
+            constants: The result of `start`.
         """
         weights = self._precise(copy_attention(weights))  # B T S
-        # In a search no scope casts the kernels.
+        # A search calls this outside of `call`, where Keras does not cast the kernels.
         gate = (
             matmul(weights, ops.expand_dims(constants["read"], -1))
             + matmul(self._precise(outputs), self._precise(self.output_kernel))
@@ -193,12 +209,12 @@ class PointerGenerator(Layer):
         log_probs = log_of_sum(written, ops.log_sigmoid(-gate), copied)  # B T V
         return ops.cast(log_probs, self.compute_dtype)
 
-    def _precise(self, x):
-        """The tensor in float32 at least; in a search none is cast to the layer's."""
+    def _precise(self, x: Tensor) -> Tensor:
+        """Cast a tensor to the layer's dtype, but to float32 at least."""
         dtype = keras.backend.result_type(self.compute_dtype, "float32")
         return ops.cast(x, dtype)
 
-    def _add_coverage_loss(self, weights, inputs_mask):
+    def _add_coverage_loss(self, weights: Tensor, inputs_mask: Tensor | None) -> None:
         weights = precise(weights)  # B T S
         is_real = ops.ones_like(weights[..., :1])  # B T 1
         if inputs_mask is not None:
@@ -211,7 +227,7 @@ class PointerGenerator(Layer):
         mean = mean * backends.share_of_replica(count)
         self.add_loss(ops.cast(self.coverage * mean, keras.config.floatx()))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "alignment": self.alignment and list(self.alignment),
@@ -220,8 +236,8 @@ class PointerGenerator(Layer):
         }
 
 
-def log_of_sum(log_x, log_factor, share):
-    """`log(x + factor * share)`, equation 9; where the share is 0 exactly `log(x)`."""
+def log_of_sum(log_x: Tensor, log_factor: Tensor, share: Tensor) -> Tensor:
+    """Return `log(x + factor * share)`, equation 9; exactly `log(x)` if share = 0."""
     is_some = share > LEAST
     highest = ops.where(is_some, ops.maximum(log_x, log_factor), log_x)
     highest = ops.stop_gradient(highest)  # it cancels
@@ -230,8 +246,8 @@ def log_of_sum(log_x, log_factor, share):
     return highest + ops.log(ops.exp(log_x - highest) + added)
 
 
-def copy_attention(weights):
-    """The attention `(B, T, S)` by which words are copied."""
+def copy_attention(weights: Tensor) -> Tensor:
+    """Return the attention weights `(B, T, S)` used for copying."""
     if len(weights.shape) == 5:
         weights = weights[:, -1]  # B H T S
     if len(weights.shape) == 4:
@@ -239,31 +255,33 @@ def copy_attention(weights):
     return weights
 
 
-def checked_ids(alignment):
-    """Returns an alignment as a tuple of integers, if it is one."""
+def checked_ids(alignment: Any) -> tuple[int, ...]:
+    """Return an alignment as a tuple of integers; raise if it is anything else."""
     ids = alignment.tolist() if hasattr(alignment, "tolist") else alignment
     is_list = isinstance(ids, list | tuple) and len(ids) > 0
     if not is_list or not all(is_id(x) for x in ids):
         raise ValueError(
-            "`alignment` must be integers, for each token id of the source that of the "
-            f"target, or -1. Received: alignment={alignment!r}. For two vocabularies "
-            "take `kseq.text.alignment(source_vocabulary, target_vocabulary)`."
+            "`alignment` must be integers: for each source token id a target id, or "
+            f"-1. Received: alignment={alignment!r}. For two vocabularies use "
+            "`kseq.text.alignment(source_vocabulary, target_vocabulary)`."
         )
     return tuple(int(x) for x in ids)
 
 
-def is_id(value):
+def is_id(value: Any) -> bool:
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     return is_integer and value >= -1
 
 
-def check_steps(memory_shape, token_ids_shape, weights_shape):
-    """Raise if memory, source and attention are known to differ in their steps."""
+def check_steps(
+    memory_shape: Shape, token_ids_shape: Shape, weights_shape: Shape
+) -> None:
+    """Raise if the steps of memory, source and attention are known to differ."""
     steps = memory_shape[1], token_ids_shape[1], weights_shape[-1]
     if len({size for size in steps if isinstance(size, int)}) > 1:
         raise ValueError(
-            "What is copied needs a vector of the memory and a weight for each token "
-            f"of the source. Received: memory of shape {tuple(memory_shape)}, token "
+            "Copying needs one memory vector and one attention weight for each source "
+            f"token. Received: memory of shape {tuple(memory_shape)}, token "
             f"ids of shape {tuple(token_ids_shape)}, weights of shape "
-            f"{tuple(weights_shape)}. Take an encoder that keeps the steps."
+            f"{tuple(weights_shape)}. Use an encoder that keeps the number of steps."
         )

@@ -1,10 +1,12 @@
-"""Pooling: how a sequence becomes one vector.
+"""Pooling layers: mean, max, last step, class token and attention.
 
-Every pooling reads the real steps alone, so padding, and whatever it holds, changes
-nothing; a sequence without a real step gives zeros.
+They reduce a sequence to one vector. Only real steps are read, so padding never affects
+the result. A sequence without a real step gives zeros.
 
 Axes in shape comments: B batch, S steps, D features, U units.
 """
+
+from typing import Any
 
 import keras
 from keras import ops
@@ -16,14 +18,14 @@ from kseq.layers.layer import Layer
 from kseq.layers.masking import apply_mask, as_boolean_mask, step_mask
 from kseq.layers.sums import mean_of_steps
 from kseq.layers.validation import positive_integer, sequence_shape
+from kseq.typing import Config, Initializer, Shape, Tensor, TensorLike
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class MeanPooling(Layer):
-    """The mean of the steps.
+    """Mean of the steps.
 
-    `sum(x_s) / n` over the n real steps, added up in float32 at least. Every step
-    counts the same, wherever it stands.
+    `sum(x_s) / n` over the n real steps, summed in at least float32.
 
     Args:
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
@@ -34,10 +36,10 @@ class MeanPooling(Layer):
             of `sequences`.
 
     Returns:
-        Vectors `(B, D)`, without a mask. A row with no real step gives zeros.
+        Vectors `(B, D)`, without a mask. A sequence without a real step gives zeros.
 
     Raises:
-        ValueError: A mask is neither boolean nor of 0 and 1.
+        ValueError: The mask contains values other than booleans or 0 and 1.
 
     Example:
 
@@ -51,23 +53,25 @@ class MeanPooling(Layer):
         - [Iyyer et al., 2015](https://aclanthology.org/P15-1162/)
     """
 
-    def call(self, sequences, mask=None):
+    def call(self, sequences: Tensor, mask: Tensor | None = None) -> Tensor:
         mask = real_steps(sequences, mask)
         return mean_of_steps(apply_mask(sequences, mask), mask)
 
-    def compute_output_shape(self, sequences_shape):
+    def compute_output_shape(self, sequences_shape: Shape) -> Shape:
         batch, _, width = sequence_shape("sequences", sequences_shape)
         return (batch, width)
 
-    def compute_mask(self, sequences, previous_mask=None):
+    def compute_mask(
+        self, sequences: Tensor, previous_mask: Tensor | None = None
+    ) -> None:
         return None
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class MaxPooling(Layer):
-    """The largest value of each feature.
+    """Maximum of each feature over the steps.
 
-    `max(x_s)` over the real steps: a feature that is strong anywhere is kept.
+    `max(x_s)` over the real steps: a feature that is large at any step is kept.
 
     Args:
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
@@ -78,10 +82,10 @@ class MaxPooling(Layer):
             of `sequences`.
 
     Returns:
-        Vectors `(B, D)`, without a mask. A row with no real step gives zeros.
+        Vectors `(B, D)`, without a mask. A sequence without a real step gives zeros.
 
     Raises:
-        ValueError: A mask is neither boolean nor of 0 and 1.
+        ValueError: The mask contains values other than booleans or 0 and 1.
 
     Example:
 
@@ -96,26 +100,27 @@ class MaxPooling(Layer):
           3.3.2
     """
 
-    def call(self, sequences, mask=None):
+    def call(self, sequences: Tensor, mask: Tensor | None = None) -> Tensor:
         sequences, mask = one_step_at_least(sequences, mask)
         largest = ops.max(apply_mask(sequences, mask, float("-inf")), axis=1)  # B D
         return ops.where(ops.any(mask, axis=1, keepdims=True), largest, 0.0)
 
-    def compute_output_shape(self, sequences_shape):
+    def compute_output_shape(self, sequences_shape: Shape) -> Shape:
         batch, _, width = sequence_shape("sequences", sequences_shape)
         return (batch, width)
 
-    def compute_mask(self, sequences, previous_mask=None):
+    def compute_mask(
+        self, sequences: Tensor, previous_mask: Tensor | None = None
+    ) -> None:
         return None
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class LastStepPooling(Layer):
-    """The last real step.
+    """Last real step.
 
-    `x_n`: where a recurrent network that reads forwards has read everything. Of a
-    bidirectional one, the backward half has read only one step there; pool it by
-    another way.
+    `x_n`. Here a forward recurrent network has read the whole sequence. The backward
+    half of a bidirectional one has read only one step, so use another pooling for it.
 
     Args:
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
@@ -126,10 +131,10 @@ class LastStepPooling(Layer):
             of `sequences`.
 
     Returns:
-        Vectors `(B, D)`, without a mask. A row with no real step gives zeros.
+        Vectors `(B, D)`, without a mask. A sequence without a real step gives zeros.
 
     Raises:
-        ValueError: A mask is neither boolean nor of 0 and 1.
+        ValueError: The mask contains values other than booleans or 0 and 1.
 
     Example:
 
@@ -143,26 +148,28 @@ class LastStepPooling(Layer):
         - [Sutskever et al., 2014](https://arxiv.org/abs/1409.3215), 2
     """
 
-    def call(self, sequences, mask=None):
+    def call(self, sequences: Tensor, mask: Tensor | None = None) -> Tensor:
         sequences, mask = one_step_at_least(sequences, mask)
         steps = ops.arange(ops.shape(sequences)[1], dtype="int32")  # S
         last = ops.max(ops.where(mask, steps, -1), axis=1, keepdims=True)  # B 1
         return ops.sum(apply_mask(sequences, ops.equal(steps, last)), axis=1)  # B D
 
-    def compute_output_shape(self, sequences_shape):
+    def compute_output_shape(self, sequences_shape: Shape) -> Shape:
         batch, _, width = sequence_shape("sequences", sequences_shape)
         return (batch, width)
 
-    def compute_mask(self, sequences, previous_mask=None):
+    def compute_mask(
+        self, sequences: Tensor, previous_mask: Tensor | None = None
+    ) -> None:
         return None
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ClassToken(Layer):
-    """Puts one learned vector in front of each sequence.
+    """Learned class token in front of each sequence.
 
     `[c; x_1; ...; x_n]`. An encoder that reads in both directions, such as a
-    Transformer, gathers in its place what `ClassTokenPooling` reads.
+    Transformer, summarizes the sequence at this step; `ClassTokenPooling` returns it.
 
     Args:
         embeddings_initializer: Initializer of the vector.
@@ -174,11 +181,10 @@ class ClassToken(Layer):
             of `sequences`.
 
     Returns:
-        Sequences `(B, 1 + S, D)`. Their Keras mask is that of the input, if it has
-        one, with True in front.
+        Sequences `(B, 1 + S, D)`. A Keras mask is kept, with True in front.
 
     Raises:
-        ValueError: A mask is neither boolean nor of 0 and 1.
+        ValueError: The mask contains values other than booleans or 0 and 1.
 
     Example:
 
@@ -192,11 +198,13 @@ class ClassToken(Layer):
         - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929), 3.1
     """
 
-    def __init__(self, embeddings_initializer="uniform", **kwargs):
+    def __init__(
+        self, embeddings_initializer: Initializer = "uniform", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
 
-    def build(self, sequences_shape):
+    def build(self, sequences_shape: Shape) -> None:
         sequence_shape("sequences", sequences_shape)
         self.embedding = self.add_weight(
             shape=(1, 1, sequences_shape[-1]),
@@ -204,23 +212,25 @@ class ClassToken(Layer):
             name="embedding",
         )
 
-    def compute_output_shape(self, sequences_shape):
+    def compute_output_shape(self, sequences_shape: Shape) -> Shape:
         batch, steps, width = sequence_shape("sequences", sequences_shape)
         return (batch, None if steps is None else 1 + steps, width)
 
-    def compute_mask(self, sequences, previous_mask=None):
+    def compute_mask(
+        self, sequences: Tensor, previous_mask: Tensor | None = None
+    ) -> Tensor | None:
         if previous_mask is None:
             return None
         mask = as_boolean_mask(previous_mask)
         return ops.pad(mask, ((0, 0), (1, 0)), constant_values=True)  # B 1+S
 
-    def call(self, sequences, mask=None):
+    def call(self, sequences: Tensor, mask: Tensor | None = None) -> Tensor:
         batch, _, width = ops.shape(sequences)
         [embedding] = cast_like(sequences, self.embedding)  # 1 1 D
         token = ops.broadcast_to(embedding, (batch, 1, width))
         return ops.concatenate([token, sequences], axis=1)  # B 1+S D
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "embeddings_initializer": keras.initializers.serialize(
@@ -231,10 +241,10 @@ class ClassToken(Layer):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ClassTokenPooling(Layer):
-    """The first real step, where `ClassToken` stands.
+    """First real step, the position of `ClassToken`.
 
-    `x_1`. Between the two goes an encoder that reads in both directions: without one
-    the first step knows nothing of the others.
+    `x_1`. Put an encoder that reads in both directions between the two. Without one,
+    the first step does not depend on the others.
 
     Args:
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
@@ -245,10 +255,10 @@ class ClassTokenPooling(Layer):
             of `sequences`.
 
     Returns:
-        Vectors `(B, D)`, without a mask. A row with no real step gives zeros.
+        Vectors `(B, D)`, without a mask. A sequence without a real step gives zeros.
 
     Raises:
-        ValueError: A mask is neither boolean nor of 0 and 1.
+        ValueError: The mask contains values other than booleans or 0 and 1.
 
     Example:
 
@@ -263,28 +273,30 @@ class ClassTokenPooling(Layer):
         - [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929), 3.1
     """
 
-    def call(self, sequences, mask=None):
+    def call(self, sequences: Tensor, mask: Tensor | None = None) -> Tensor:
         sequences, mask = one_step_at_least(sequences, mask)
         length = ops.shape(sequences)[1]
         steps = ops.arange(length, dtype="int32")  # S
         first = ops.min(ops.where(mask, steps, length), axis=1, keepdims=True)  # B 1
         return ops.sum(apply_mask(sequences, ops.equal(steps, first)), axis=1)  # B D
 
-    def compute_output_shape(self, sequences_shape):
+    def compute_output_shape(self, sequences_shape: Shape) -> Shape:
         batch, _, width = sequence_shape("sequences", sequences_shape)
         return (batch, width)
 
-    def compute_mask(self, sequences, previous_mask=None):
+    def compute_mask(
+        self, sequences: Tensor, previous_mask: Tensor | None = None
+    ) -> None:
         return None
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class AttentionPooling(Layer):
-    """A weighted mean, in which a learned query chooses the steps that matter.
+    """Weighted mean of the steps with learned attention.
 
     `sum(a_s x_s)` with `a = softmax(v . tanh(W x_s + b))` over the real steps. This is
-    Bahdanau's additive attention with one query for all sequences: `b` stands for its
-    projection. The weights tell what a classifier has looked at.
+    Bahdanau's additive attention with one learned query for all sequences, where `b` is
+    the projected query. The weights show which steps a classifier attends to.
 
     Args:
         units: Width U of the hidden layer. Defaults to the width of the sequence.
@@ -299,11 +311,11 @@ class AttentionPooling(Layer):
 
     Returns:
         Vectors `(B, D)`, without a mask, or `(vectors, weights)` with weights `(B, S)`.
-        A row with no real step gives zeros.
+        A sequence without a real step gives zeros.
 
     Raises:
-        ValueError: `units` is not a positive integer, or a mask is neither
-            boolean nor of 0 and 1.
+        ValueError: `units` is not a positive integer, or the mask contains values other
+            than booleans or 0 and 1.
 
     Example:
 
@@ -319,19 +331,29 @@ class AttentionPooling(Layer):
         - [Lin et al., 2017](https://arxiv.org/abs/1703.03130), 2.1 (several queries)
     """
 
-    def __init__(self, units=None, kernel_initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        units: int | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.units = None if units is None else positive_integer("units", units)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def build(self, sequences_shape):
+    def build(self, sequences_shape: Shape) -> None:
         width = sequences_shape[-1]
         units = width if self.units is None else self.units
         self.key_kernel = add_kernel(self, "key", width, units)
         self.bias = self.add_weight(shape=(units,), initializer="zeros", name="bias")
         self.score_kernel = add_kernel(self, "score", units, 1)
 
-    def call(self, sequences, mask=None, return_attention_scores=False):
+    def call(
+        self,
+        sequences: Tensor,
+        mask: Tensor | None = None,
+        return_attention_scores: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         mask = real_steps(sequences, mask)
         steps = apply_mask(sequences, mask)  # B S D
         key_kernel, bias, score_kernel = cast_like(
@@ -343,14 +365,16 @@ class AttentionPooling(Layer):
         pooled, weights = ops.squeeze(pooled, 1), ops.squeeze(weights, 1)  # B D, B S
         return (pooled, weights) if return_attention_scores else pooled
 
-    def compute_output_shape(self, sequences_shape):
+    def compute_output_shape(self, sequences_shape: Shape) -> Shape:
         batch, _, width = sequence_shape("sequences", sequences_shape)
         return (batch, width)
 
-    def compute_mask(self, sequences, previous_mask=None):
+    def compute_mask(
+        self, sequences: Tensor, previous_mask: Tensor | None = None
+    ) -> None:
         return None
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "units": self.units,
@@ -358,16 +382,18 @@ class AttentionPooling(Layer):
         }
 
 
-def real_steps(sequences, mask):
-    """Marks the real steps `(B, S)`, which without a mask are all."""
+def real_steps(sequences: Tensor, mask: TensorLike | None) -> Tensor:
+    """Return the boolean mask `(B, S)` of the real steps: all if `mask` is None."""
     sequence_shape("sequences", sequences.shape)
     if mask is None:
         return ops.ones(ops.shape(sequences)[:2], dtype="bool")
     return step_mask(mask, sequences)
 
 
-def one_step_at_least(sequences, mask):
-    """Sequences and their real steps, padded by one where there is none to choose."""
+def one_step_at_least(
+    sequences: Tensor, mask: TensorLike | None
+) -> tuple[Tensor, Tensor]:
+    """Return sequences and the mask of their real steps, with S = 0 padded to S = 1."""
     mask = real_steps(sequences, mask)
     if sequences.shape[1] != 0:
         return sequences, mask

@@ -1,10 +1,12 @@
-"""Positions: how a layer that knows no order learns which step stands where.
+"""Position encodings: sinusoidal and learned.
 
-Positions are integers. Where they are not given they are counted from 0 over the real
-steps, so padding on the left moves nothing.
+Positions are integers. By default, the real steps are counted from 0, so padding on
+the left does not shift positions.
 
 Axes in shape comments: B batch, S steps, D width.
 """
+
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -19,28 +21,29 @@ from kseq.layers.validation import (
     positive_integer,
     positive_number,
 )
+from kseq.typing import Config, Initializer, Shape, Tensor, TensorLike
 
 LAYOUTS = ("interleaved", "halves")
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class SinusoidalPositions(Layer):
-    """Adds sines and cosines of the position, in many wavelengths.
+    """Sinusoidal position encoding, added to the input.
 
     `x + P` with `P[s, 2i] = sin(s / 10000^(2i/D))` and
-    `P[s, 2i+1] = cos(s / 10000^(2i/D))`. It has no weights, and no longest sequence.
+    `P[s, 2i+1] = cos(s / 10000^(2i/D))`. It has no weights and no maximum length.
 
     Args:
-        layout: `"interleaved"`, sines and cosines in turns, as in the paper, or
-            `"halves"`, all sines and then all cosines. The two differ by the order of
-            the features alone.
-        max_wavelength: The longest wavelength over 2 pi.
+        layout: `"interleaved"`, sines and cosines alternating, as in the paper, or
+            `"halves"`, all sines before all cosines. The two differ only in the order
+            of the features.
+        max_wavelength: Longest wavelength divided by 2 pi.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         sequences: `(B, S, D)`.
-        positions: Integers `(B, S)` or `(1, S)`. Counted over the real steps where not
-            given.
+        positions: Integers `(B, S)` or `(1, S)`. By default, the real steps are
+            counted from 0.
         mask: Boolean `(B, S)`, True where a step is real. Defaults to the Keras mask of
             `sequences`, which the outputs keep.
 
@@ -63,19 +66,29 @@ class SinusoidalPositions(Layer):
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.5
     """
 
-    def __init__(self, layout="interleaved", max_wavelength=10_000, **kwargs):
+    def __init__(
+        self,
+        layout: Literal["interleaved", "halves"] = "interleaved",
+        max_wavelength: float = 10_000,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.layout = one_of("layout", layout, LAYOUTS)
         self.max_wavelength = positive_number("max_wavelength", max_wavelength)
         self.supports_masking = True
 
-    def build(self, sequences_shape):
-        check_even(sequences_shape[-1])
+    def build(self, sequences_shape: Shape) -> None:
+        check_even(sequences_shape[-1])  # type: ignore[arg-type]
 
-    def compute_output_shape(self, sequences_shape):
+    def compute_output_shape(self, sequences_shape: Shape) -> Shape:
         return sequences_shape
 
-    def call(self, sequences, positions=None, mask=None):
+    def call(
+        self,
+        sequences: Tensor,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         if positions is None:
             positions = step_positions(mask, ops.shape(sequences)[-2])
         width = sequences.shape[-1]
@@ -83,7 +96,7 @@ class SinusoidalPositions(Layer):
         encoding = join_pairs(ops.sin(angles), ops.cos(angles), self.layout)  # B S D
         return sequences + ops.cast(encoding, sequences.dtype)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "layout": self.layout,
@@ -93,17 +106,17 @@ class SinusoidalPositions(Layer):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class LearnedPositions(keras.layers.Layer):
-    """Adds a learned vector for each position.
+    """Learned position vectors, added to the input.
 
     Args:
-        max_length: Number of positions there are vectors for.
+        max_length: Number of positions, which is the maximum length of a sequence.
         embeddings_initializer: Initializer of the table.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         sequences: `(B, S, D)`.
-        positions: Integers `(B, S)` or `(1, S)`. Counted over the real steps where not
-            given.
+        positions: Integers `(B, S)` or `(1, S)`. By default, the real steps are
+            counted from 0.
         mask: Boolean `(B, S)`, True where a step is real. Defaults to the Keras mask of
             `sequences`, which the outputs keep.
 
@@ -112,9 +125,9 @@ class LearnedPositions(keras.layers.Layer):
 
     Raises:
         ValueError: `max_length` is not a positive integer, or a sequence has more real
-            steps. In a compiled function TensorFlow raises its own error with the same
-            words. Where nothing can be raised, as in one that JAX or XLA compiles, and
-            for positions that are given, what is beyond the table gets NaN.
+            steps. In a compiled function, TensorFlow raises its own error with the same
+            message. A function compiled by JAX or XLA cannot raise; there, and where
+            `positions` are passed, steps beyond the table become NaN.
 
     Example:
 
@@ -127,36 +140,46 @@ class LearnedPositions(keras.layers.Layer):
         - [Gehring et al., 2017](https://arxiv.org/abs/1705.03122), 3.1
     """
 
-    def __init__(self, max_length, embeddings_initializer="uniform", **kwargs):
+    def __init__(
+        self,
+        max_length: int,
+        embeddings_initializer: Initializer = "uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.max_length = positive_integer("max_length", max_length)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         self.supports_masking = True
 
-    def build(self, sequences_shape):
+    def build(self, sequences_shape: Shape) -> None:
         self.table = self.add_weight(
             shape=(self.max_length, sequences_shape[-1]),
             initializer=initializer_of("embeddings", self.embeddings_initializer),
             name="table",
         )
 
-    def compute_output_shape(self, sequences_shape):
-        return sequences_shape  # a trace stands long lengths in for unknown ones
+    def compute_output_shape(self, sequences_shape: Shape) -> Shape:
+        return sequences_shape  # tracing would use a long length for an unknown one
 
-    def call(self, sequences, positions=None, mask=None):
-        rows, is_beyond = rows_of_table(
+    def call(
+        self,
+        sequences: Tensor,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        rows, is_beyond = table_rows(
             sequences,
             positions,
             mask,
             self.max_length,
-            "A sequence must have as many steps as there are learned positions, "
+            "A sequence must not have more steps than there are learned positions, "
             f"padding not counted. Received: more than max_length={self.max_length}. "
-            "Cut it off, or make the table longer.",
+            "Truncate the sequence, or use a larger `max_length`.",
         )
         vectors = ops.cast(ops.take(self.table, rows, axis=0), sequences.dtype)
         return sequences + ops.where(is_beyond[..., None], float("nan"), vectors)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "max_length": self.max_length,
@@ -166,21 +189,23 @@ class LearnedPositions(keras.layers.Layer):
         }
 
 
-def make_positions(positions, max_length, dtype):
-    """Makes a layer from its name; layers and None stay as they are."""
+def make_positions(
+    positions: str | keras.layers.Layer | None, max_length: int | None, dtype: Any
+) -> keras.layers.Layer | None:
+    """Return the position layer of a name; layers and None are returned unchanged."""
     if positions == "learned":
         if max_length is None:
             raise ValueError(
                 "Learned positions need `max_length`, the number of positions. "
-                'Received: positions="learned" with max_length=None. Or take '
-                'positions="sinusoidal", which has no longest sequence.'
+                'Received: positions="learned" with max_length=None. Or use '
+                'positions="sinusoidal", which has no maximum length.'
             )
         return LearnedPositions(max_length, dtype=dtype, name="positions")
     if max_length is not None:
         raise ValueError(
             "`max_length` is the number of learned positions. Received: "
-            f"max_length={max_length} with positions={positions!r}. Leave it out, or "
-            'use positions="learned".'
+            f"max_length={max_length} with positions={positions!r}. Omit it, or use "
+            'positions="learned".'
         )
     if positions == "sinusoidal":
         return SinusoidalPositions(dtype=dtype, name="positions")
@@ -192,47 +217,56 @@ def make_positions(positions, max_length, dtype):
     )
 
 
-def most_positions(positions_layer):
-    """The number of learned positions of a layer, of one's own too; None for any."""
+def most_positions(positions_layer: keras.layers.Layer | None) -> int | None:
+    """Return the `max_length` of a position layer, or None if it has no limit."""
     return getattr(positions_layer, "max_length", None)
 
 
-def serialize_positions(positions):
-    """Return what a config says of positions: a name, or the config of a layer."""
+def serialize_positions(positions: str | keras.layers.Layer | None) -> Any:
+    """Return the config entry of positions: a name, the config of a layer, or None."""
     if isinstance(positions, keras.layers.Layer):
         return keras.saving.serialize_keras_object(positions)
     return positions
 
 
-def deserialize_positions(config):
-    """What an embedding's config was made from."""
+def deserialize_positions(config: Config) -> Config:
+    """Return an embedding's config with its positions deserialized."""
     positions = config["positions"]
     if isinstance(positions, dict):
         positions = keras.saving.deserialize_keras_object(positions)
     return {**config, "positions": positions}
 
 
-def step_positions(mask, length):
-    """Positions `(B, S)` that count the real steps, or `(1, S)` where all are real."""
+def step_positions(mask: TensorLike | None, length: int | Tensor) -> Tensor:
+    """Count the real steps from 0: positions `(B, S)`, or `(1, S)` without a mask."""
     if mask is None:
         return ops.expand_dims(ops.arange(length, dtype="int32"), 0)
     count = ops.cumsum(ops.cast(as_boolean_mask(mask), "int32"), axis=-1)
     return ops.maximum(count - 1, 0)
 
 
-def rows_of_table(sequences, positions, mask, max_length, message):
-    """Where in a table of positions to look up each step, and which steps are beyond.
+def table_rows(
+    sequences: Tensor,
+    positions: Tensor | None,
+    mask: TensorLike | None,
+    max_length: int,
+    message: str,
+) -> tuple[Tensor, Tensor]:
+    """Return the row of a position table for each step, and which steps are beyond it.
 
     Args:
         sequences: `(B, S, D)`.
         positions: Integers `(B, S)` or `(1, S)`, or None to count the real steps.
         mask: Boolean `(B, S)`, or None.
         max_length: Number of positions of the table.
-        message: Of the error where more real steps are counted.
+        message: Message of the error if there are more real steps than positions.
 
     Returns:
-        Integers from 0 to below `max_length`, and a boolean tensor, both `(B, S)` or
-        `(1, S)`.
+        Rows, integers from 0 to `max_length - 1`, and a boolean tensor, both `(B, S)`
+        or `(1, S)`.
+
+    Raises:
+        ValueError: `positions` is None, and more real steps are counted.
     """
     is_counted = positions is None
     if is_counted:
@@ -244,39 +278,39 @@ def rows_of_table(sequences, positions, mask, max_length, message):
     seen = concrete_values(is_beyond) if is_counted else None
     if is_counted and seen is None:
         backends.require(ops.logical_not(ops.any(is_beyond)), message)
-    elif is_counted and seen.any():
+    elif seen is not None and seen.any():
         raise ValueError(message)
     return ops.clip(positions, 0, max_length - 1), is_beyond
 
 
-def position_angles(positions, width, max_wavelength):
-    """Angles `(B, S, D/2)` of integer positions `(B, S)`, in float32."""
+def position_angles(positions: TensorLike, width: int, max_wavelength: float) -> Tensor:
+    """Return the angles `(B, S, D/2)` of integer positions `(B, S)`, in float32."""
     pairs = ops.arange(width // 2, dtype="float32")
     speeds = ops.exp(pairs * (-2 / width * ops.log(max_wavelength)))  # D/2
     return ops.expand_dims(ops.cast(positions, "float32"), -1) * speeds
 
 
-def join_pairs(first, second, layout):
-    """The first and the second features of each pair, as features on the last axis."""
+def join_pairs(first: Tensor, second: Tensor, layout: str) -> Tensor:
+    """Join the first and second features of pairs along the last axis."""
     if layout == "halves":
         return ops.concatenate([first, second], axis=-1)
     shape = (*ops.shape(first)[:-1], 2 * first.shape[-1])
     return ops.reshape(ops.stack([first, second], axis=-1), shape)
 
 
-def check_even(width):
-    """Refuses features that do not go in pairs."""
+def check_even(width: int) -> None:
+    """Raise unless the width is even, as pairs of features need."""
     if width % 2:
         raise ValueError(
-            "Positions go into pairs of features, so the last axis, the `width` of a "
-            f"model, must be even. Received: size {width}."
+            "Positions are encoded in pairs of features, so the last axis, the "
+            f"`width` of a model, must be even. Received: size {width}."
         )
 
 
-def prefix_positions(mask, prefix):
-    """Positions `(B, S)` of a prefix, whose last real step stands at -1.
+def prefix_positions(mask: Tensor | None, prefix: Tensor) -> Tensor:
+    """Return the positions `(B, S)` of a prefix, whose last real step is at -1.
 
-    Without a mask, `prefix` says how many there are: `(B, S, D)` or `(B, N, S, C)`.
+    Without a mask, the shape of `prefix` is used: `(B, S, D)` or `(B, N, S, C)`.
     """
     if mask is None:
         rows, length = ops.shape(prefix)[0], ops.shape(prefix)[-2]

@@ -1,7 +1,9 @@
-"""Rotary positions: queries and keys that turn by how far they stand.
+"""Rotary position encoding of attention queries and keys.
 
 Axes in shape comments: B batch, S steps, H heads, C size of a head.
 """
+
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -19,41 +21,42 @@ from kseq.layers.validation import (
     optional_positive_integer,
     positive_number,
 )
+from kseq.typing import Config, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class RotaryPositions(Layer):
-    """Rotates the features of queries and keys by angles that grow with the position.
+    """Rotary position encoding (RoPE).
 
-    Each pair of features turns as the hand of a clock, every pair at a speed of its
-    own: `(x, y) -> (x cos a - y sin a, x sin a + y cos a)` with
-    `a = s / 10000^(2i/C)`. The product of a rotated query and a rotated key depends on
-    how far apart they stand, and no longer on where.
+    Each pair of features is rotated by an angle proportional to the position, at a
+    speed that differs by pair: `(x, y) -> (x cos a - y sin a, x sin a + y cos a)` with
+    `a = s / 10000^(2i/C)`. The dot product of a rotated query and a rotated key depends
+    on their distance only, and not on their absolute positions.
 
-    With `columns` the positions are those of a grid, row by row: half of the pairs turn
-    by the row `s // columns` and half by the column `s % columns`, so the product
-    depends on how many rows and how many columns they stand apart. Division rounds
-    down: what stands before position 0, as a prefix does, fills the rows above the
-    grid, and -1 is the last column of row -1.
+    With `columns`, the positions are those of a grid, row by row. Half of the pairs are
+    rotated by the row `s // columns` and half by the column `s % columns`, so the dot
+    product depends on the distances in rows and in columns. Division rounds down.
+    Negative positions, such as those of a prefix, fill the rows above the grid: -1 is
+    the last column of row -1.
 
     Args:
-        layout: What makes a pair: `"halves"`, features `i` and `i + C/2`, or
-            `"interleaved"`, features `2i` and `2i + 1`, as in the paper.
-        max_wavelength: The longest wavelength over 2 pi.
+        layout: Features that form a pair: `"halves"`, `i` and `i + C/2`, or
+            `"interleaved"`, `2i` and `2i + 1`, as in the paper.
+        max_wavelength: Longest wavelength divided by 2 pi.
         columns: Number of columns of a grid. None for a sequence.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         heads: `(B, S, H, C)`, queries or keys by head.
-        positions: Integers `(B, S)` or `(1, S)`, negative ones too. Counted over the
-            real steps where not given.
+        positions: Integers `(B, S)` or `(1, S)`, which may be negative. By default,
+            the real steps are counted from 0.
         mask: Boolean `(B, S)`, True where a step is real.
 
     Returns:
         `(B, S, H, C)`.
 
     Raises:
-        ValueError: C is odd, or with `columns` does not divide by 4, the layout is
+        ValueError: C is odd, or not a multiple of 4 with `columns`, the layout is
             unknown, or `max_wavelength` or `columns` is not positive.
 
     Example:
@@ -69,31 +72,42 @@ class RotaryPositions(Layer):
         - [Heo et al., 2024](https://arxiv.org/abs/2403.13298), 3.2 (axial, for a grid)
     """
 
-    def __init__(self, layout="halves", max_wavelength=10_000, columns=None, **kwargs):
+    def __init__(
+        self,
+        layout: Literal["halves", "interleaved"] = "halves",
+        max_wavelength: float = 10_000,
+        columns: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.layout = one_of("layout", layout, LAYOUTS)
         self.max_wavelength = positive_number("max_wavelength", max_wavelength)
         self.columns = optional_positive_integer("columns", columns)
         self.supports_masking = True
 
-    def build(self, heads_shape):
+    def build(self, heads_shape: Shape) -> None:
         if len(heads_shape) != 4:
             raise ValueError(
                 "`heads` must be vectors by head, shape (B, S, H, C). Received: heads "
                 f"of shape {tuple(heads_shape)}."
             )
-        check_even(heads_shape[-1])
-        if self.columns is not None and heads_shape[-1] % 4:
+        check_even(heads_shape[-1])  # type: ignore[arg-type]
+        if self.columns is not None and heads_shape[-1] % 4:  # type: ignore[operator]
             raise ValueError(
-                "On a grid half of the pairs of features turn by row and half by "
-                "column, so the size of a head must divide by 4. Received: size "
-                f"{heads_shape[-1]} with columns={self.columns}."
+                "On a grid, half of the pairs of features are rotated by row and half "
+                "by column, so the size of a head must be a multiple of 4. Received: "
+                f"size {heads_shape[-1]} with columns={self.columns}."
             )
 
-    def compute_output_shape(self, heads_shape):
+    def compute_output_shape(self, heads_shape: Shape) -> Shape:
         return heads_shape
 
-    def call(self, heads, positions=None, mask=None):
+    def call(
+        self,
+        heads: Tensor,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         if positions is None:
             positions = step_positions(mask, ops.shape(heads)[1])
         angles = self._angles(positions, heads.shape[-1])  # B S C/2
@@ -104,8 +118,8 @@ class RotaryPositions(Layer):
         x, y = split_pairs(heads, self.layout)  # B S H C/2
         return join_pairs(x * cosine - y * sine, x * sine + y * cosine, self.layout)
 
-    def _angles(self, positions, size):
-        """By how much each pair turns, `(B, S, C/2)`."""
+    def _angles(self, positions: Tensor, size: int) -> Tensor:
+        """Return the rotation angle of each pair, `(B, S, C/2)`."""
         if self.columns is None:
             return position_angles(positions, size, self.max_wavelength)
         positions = ops.convert_to_tensor(positions, "int32")
@@ -115,7 +129,7 @@ class RotaryPositions(Layer):
         ]
         return ops.concatenate(angles, axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "layout": self.layout,
@@ -124,8 +138,8 @@ class RotaryPositions(Layer):
         }
 
 
-def make_rotary(rotary, dtype):
-    """Makes the layer that rotates from True; a layer stays as it is, False is None."""
+def make_rotary(rotary: bool | RotaryPositions, dtype: Any) -> RotaryPositions | None:
+    """Return a new layer for True, None for False, and a layer unchanged."""
     if isinstance(rotary, RotaryPositions):
         return rotary
     if rotary not in (True, False):
@@ -136,8 +150,11 @@ def make_rotary(rotary, dtype):
     return RotaryPositions(dtype=dtype) if rotary else None
 
 
-def split_pairs(x, layout):
-    """The reverse of `join_pairs`."""
+def split_pairs(x: Tensor, layout: str) -> tuple[Tensor, Tensor]:
+    """Split the last axis into the first and second features of pairs.
+
+    It is the reverse of `join_pairs`.
+    """
     if layout == "halves":
         return ops.split(x, 2, axis=-1)
     return x[..., 0::2], x[..., 1::2]

@@ -1,39 +1,51 @@
-"""Files of models, written whole."""
+"""Safe saving of models: a failed save leaves an existing file intact."""
 
 import contextlib
 import functools
 import os
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import keras
+
+from kseq.typing import PathLike
 
 ENDINGS = (".keras", ".h5", ".hdf5")
 
 
 class WholeFiles:
-    """A base of models that are saved in whole files.
+    """Mixin for models that saves files as a whole.
 
-    `save` and `save_weights` write beside the file and rename, so that what fails, for
-    want of room or of a config, leaves the file that was there.
+    `save` and `save_weights` write to a temporary file and rename it. If saving fails,
+    for example because the disk is full or a config is missing, the old file is kept.
     """
 
     @functools.wraps(keras.Model.save)
-    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+    def save(
+        self,
+        filepath: PathLike,
+        overwrite: bool = True,
+        zipped: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
         with replaced(filepath, overwrite) as path:
-            return super().save(path, overwrite, zipped, **kwargs)
+            return super().save(path, overwrite, zipped, **kwargs)  # type: ignore[misc]
 
     @functools.wraps(keras.Model.save_weights)
-    def save_weights(self, filepath, overwrite=True, **kwargs):
+    def save_weights(
+        self, filepath: PathLike, overwrite: bool = True, **kwargs: Any
+    ) -> None:
         with replaced(filepath, overwrite) as path:
-            return super().save_weights(path, overwrite, **kwargs)
+            return super().save_weights(path, overwrite, **kwargs)  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def replaced(filepath, overwrite=True):
-    """Gives the path of a file beside, which takes the place of the file at the end.
+def replaced(filepath: PathLike, overwrite: bool = True) -> Iterator[PathLike]:
+    """Yield a temporary path in the same folder; rename it to `filepath` at the end.
 
-    A path that is no file on this machine, and one for which Keras asks whether it may
-    be overwritten, is given as it is.
+    The path is yielded unchanged if it is not a file on this machine, or if Keras will
+    ask whether it may be overwritten.
     """
     name = str(filepath)
     is_asked = os.path.exists(name) and not overwrite

@@ -1,36 +1,40 @@
-"""The base of embeddings: how a model's input becomes a sequence of vectors.
+"""Base class of embeddings, which convert a model's input to a sequence of vectors.
 
 Axes in shape comments: B batch, S steps, D width.
 """
 
+from typing import Any
+
 from kseq.layers.composition import Composite
+from kseq.typing import Tree
 
 
 class SequenceEmbedding(Composite):
-    """The base of all embeddings: layers that make vectors `(B, S, D)` of an input.
+    """Base class of embeddings: layers from an input to vectors `(B, S, D)`.
 
-    A builder reads the attributes, which an embedding of one's own sets or leaves as
-    they are, and calls `symbolic_input`.
+    Builders call `symbolic_input` and read the attributes. A custom embedding sets the
+    attributes that differ from the defaults.
 
     Attributes:
         width: Size D of the vectors.
-        padding: What fills up short inputs; None, the default, where all inputs must
+        padding: Value that pads short inputs. None, the default, if all inputs must
             have one shape.
-        vocabulary_size: How many ids there are, from 0 on, if the input is ids; None by
-            default. The embedding of a target has both this and `padding`.
-        num_positions: Most steps of an input, as many as there are learned positions;
-            None, the default, for any number.
-        takes_positions: Whether `call` takes `positions`, integers `(B, S)`: where each
-            step stands, for an input that is a single step of a sequence; False.
+        vocabulary_size: Number of ids, counted from 0, if the input is ids. None by
+            default. The embedding of a target needs both this and `padding`.
+        num_positions: Maximum number of steps of an input, for learned positions. None,
+            the default, for no maximum.
+        takes_positions: Whether `call` takes `positions`, integers `(B, S)`: the
+            position of each step, for an input that is a single step of a sequence.
+            False by default.
 
     Args:
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: What `symbolic_input` says.
+        inputs: Data of the shape and dtype of `symbolic_input`.
 
     Returns:
-        Vectors `(B, S, D)`, with the Keras mask of the steps that are no padding.
+        Vectors `(B, S, D)`, with the Keras mask of the real steps.
 
     Example:
 
@@ -65,11 +69,14 @@ class SequenceEmbedding(Composite):
     (2, 1, 5)
     """
 
-    width = padding = vocabulary_size = num_positions = None
-    takes_positions = False
+    width: Any = None
+    padding: Any = None
+    vocabulary_size: Any = None
+    num_positions: Any = None
+    takes_positions: bool = False
 
-    def symbolic_input(self, name):
-        """The `keras.Input` of this name that the embedding reads."""
+    def symbolic_input(self, name: str) -> Tree:
+        """Return the `keras.Input` of the embedding, with the given name."""
         raise NotImplementedError(
             f"{type(self).__name__} has no method `symbolic_input`."
         )

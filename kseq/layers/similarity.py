@@ -1,9 +1,10 @@
-"""Similarity: how near two vectors are, as logits.
+"""Similarity of vectors as logits.
 
 Axes in shape comments: B first vectors, N second vectors, D features.
 """
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,22 +12,23 @@ from keras import ops
 from kseq.layers.backends import matmul
 from kseq.layers.layer import Layer
 from kseq.layers.validation import positive_number
+from kseq.typing import Config, Shape, Tensor
 
-SMALL = 1e-12  # least square of a length, so that a vector of zeros stays one
+SMALL = 1e-12  # minimum squared length, so that a vector of zeros stays zeros
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class CosineSimilarity(Layer):
-    """The cosine between vectors, times a learned scale.
+    """Cosine similarity, multiplied by a learned scale.
 
-    `s x . y / (|x| |y|)` of each first vector with each second one: logits of which
-    belong together. The scale `s = exp(w)`, one over a temperature, is learned as its
-    logarithm `w`, which after each step of training is clipped to at most
-    `log(max_scale)`. Computed in float32 at least.
+    `s x . y / (|x| |y|)` for each pair of a first and a second vector: the logits that
+    they belong together. The scale `s = exp(w)` is one over a temperature. Its
+    logarithm `w` is learned, and clipped to at most `log(max_scale)` after each
+    training step. The layer computes in at least float32.
 
     Args:
-        temperature: One over the scale at the beginning.
-        max_scale: The largest scale.
+        temperature: One over the initial scale.
+        max_scale: Maximum scale.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -34,11 +36,11 @@ class CosineSimilarity(Layer):
         second: `(N, D)`.
 
     Returns:
-        Logits `(B, N)`. A vector of zeros has a cosine of 0 with any other.
+        Logits `(B, N)`. A vector of zeros has a cosine of 0 with any other vector.
 
     Raises:
-        ValueError: A number is not positive, the beginning is beyond `max_scale`, or
-            the vectors are not of one width.
+        ValueError: A number is not positive, the initial scale exceeds `max_scale`, or
+            the vectors differ in width.
 
     Example:
 
@@ -53,7 +55,9 @@ class CosineSimilarity(Layer):
         - [Radford et al., 2021](https://arxiv.org/abs/2103.00020), 2.3, 2.5
     """
 
-    def __init__(self, temperature=0.07, max_scale=100.0, **kwargs):
+    def __init__(
+        self, temperature: float = 0.07, max_scale: float = 100.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.temperature = positive_number("temperature", temperature)
         self.max_scale = positive_number("max_scale", max_scale)
@@ -63,14 +67,14 @@ class CosineSimilarity(Layer):
                 f"temperature={temperature} with max_scale={max_scale}."
             )
 
-    def build(self, first_shape, second_shape):
+    def build(self, first_shape: Shape, second_shape: Shape) -> None:
         shapes = tuple(first_shape), tuple(second_shape)
         if {len(shape) for shape in shapes} != {2} or shapes[0][1] != shapes[1][1]:
             raise ValueError(
                 "`first` and `second` must be vectors of one width, shapes (B, D) and "
                 f"(N, D). Received: first of shape {shapes[0]}, second of shape "
-                f"{shapes[1]}. A dense layer in front of one brings it to the width of "
-                "the other."
+                f"{shapes[1]}. Project one of them to the width of the other with a "
+                "dense layer."
             )
         self.log_scale = self.add_weight(
             shape=(),
@@ -79,17 +83,17 @@ class CosineSimilarity(Layer):
             name="log_scale",
         )
 
-    def compute_output_shape(self, first_shape, second_shape):
+    def compute_output_shape(self, first_shape: Shape, second_shape: Shape) -> Shape:
         return (first_shape[0], second_shape[0])
 
-    def call(self, first, second):
+    def call(self, first: Tensor, second: Tensor) -> Tensor:
         dtype = keras.backend.result_type(self.compute_dtype, "float32")
         x, y = (unit_length(ops.cast(vectors, dtype)) for vectors in (first, second))
         cosines = matmul(x, ops.transpose(y))  # B N
         logits = cosines * ops.exp(ops.cast(self.log_scale, dtype))
         return ops.cast(logits, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "temperature": self.temperature,
@@ -97,7 +101,7 @@ class CosineSimilarity(Layer):
         }
 
 
-def unit_length(vectors):
-    """Vectors `(..., D)` of length 1, but those of zeros."""
+def unit_length(vectors: Tensor) -> Tensor:
+    """Scale vectors `(..., D)` to length 1; zeros stay zeros."""
     squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
     return vectors * ops.rsqrt(ops.maximum(squares, SMALL))

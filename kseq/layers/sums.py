@@ -1,7 +1,7 @@
-"""Sums over axes of unknown length, which half precision would not hold.
+"""Sums over axes of unknown length, in at least float32.
 
-On the way a sum of float16 may be infinite, and one of bfloat16 stands still at 256
-times what is added. So these are computed in float32 at least.
+A sum in float16 may overflow to infinity on the way, and one in bfloat16 stops growing
+at 256 times the values that are added.
 
 Axes in shape comments: B batch, S steps, D features.
 """
@@ -9,21 +9,23 @@ Axes in shape comments: B batch, S steps, D features.
 import keras
 from keras import ops
 
+from kseq.typing import Tensor
 
-def precise(x):
-    """The tensor in float32 at least."""
+
+def precise(x: Tensor) -> Tensor:
+    """Cast a tensor to float32, unless it is more precise already."""
     return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
 
 
-def total(x, axis):
-    """The sum over the axes, in the dtype of the tensor."""
+def total(x: Tensor, axis: int | tuple[int, ...]) -> Tensor:
+    """Return the sum over axes, in the dtype of the tensor."""
     return ops.cast(ops.sum(precise(x), axis=axis), x.dtype)
 
 
-def mean_of_steps(sequences, mask=None):
-    """The mean of the real steps of `(B, S, D)`, zeros where there are none.
+def mean_of_steps(sequences: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the mean of the real steps of `(B, S, D)`, zeros if there are none.
 
-    What stands behind the mask must be zeros.
+    Masked steps must be zeros.
     """
     if sequences.shape[1] == 0:
         return ops.sum(sequences, axis=1)

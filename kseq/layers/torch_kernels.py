@@ -1,55 +1,67 @@
-"""Kernels of PyTorch: recurrent layers, attention, dropout and cross-entropy.
+"""PyTorch kernels: recurrent layers, attention, dropout and cross-entropy.
 
-Called on that backend alone; the layers say when.
+Layers call them on the PyTorch backend only.
 
 Axes in shape comments: B batch, T steps, D features, U units, G gates; of attention
 S key steps, N key heads, G query heads to each, H = N * G heads, C size of a head.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 
 from kseq.layers import backends
+from kseq.typing import Tensor
 
 if keras.backend.backend() == "torch":
     import torch
     from torch.nn import functional
 
-# A gate at this number, in any precision, is 0 or 1, whatever is added to it.
+# Added to a gate's input, this makes the gate 0 or 1 in any precision.
 CLOSED = 1e4
 
 
-def available():
-    """Tell whether the kernels run: on torch, and in no graph for another engine."""
+def available() -> bool:
+    """Tell whether the kernels can run: on PyTorch, and not while exporting a graph."""
     if keras.backend.backend() != "torch" or backends.is_portable():
         return False
     return not (torch.compiler.is_exporting() or torch.jit.is_tracing())
 
 
-def _outside_of_graphs(function):
-    """Keep a function from `torch.compile`, which would unroll it for minutes."""
+def _outside_of_graphs(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Exclude a function from `torch.compile`, which would unroll it for minutes."""
     if keras.backend.backend() != "torch":
         return function
     return torch.compiler.disable(function)
 
 
 @_outside_of_graphs
-def run(name, sequences, states, weights, mask=None, reverse=False):
-    """Runs a recurrent layer over all steps.
+def run(
+    name: str,
+    sequences: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    mask: Tensor | None = None,
+    reverse: bool = False,
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """Run a recurrent layer over all steps.
 
-    A kernel knows no mask. So the real steps of each row go to its front, which leaves
-    their outputs as they are, and each output is read where its step went. What comes
-    behind the real steps is not read; of an LSTM it would still change the cell state,
-    and is kept from that by closed gates.
+    The kernels do not support masks. So the real steps of each sequence are moved to
+    its front, which does not change their outputs, and each output is read from where
+    its step was moved. Outputs behind the real steps are not read. But these steps
+    would change the cell state of an LSTM, so its gates are closed there.
 
     Args:
         name: `"lstm"`, `"gru"` or `"rnn"`.
         sequences: `(B, T, D)`.
-        states: The first states, each `(B, U)`.
-        weights: The kernel `(D, GU)`, the recurrent kernel `(U, GU)`, and the bias of
-            each `(GU,)`, or nothing, as Keras orders the gates.
-        mask: Boolean `(B, T)`; a masked step leaves the states, and with them the
-            output, as they were.
-        reverse: Whether to begin with the last step; so do the outputs.
+        states: Initial states, each `(B, U)`.
+        weights: Kernel `(D, GU)`, recurrent kernel `(U, GU)`, and optionally the bias
+            of each `(GU,)`, with gates in the order of Keras.
+        mask: Boolean `(B, T)`. A masked step leaves the states, and so the output,
+            unchanged.
+        reverse: Whether to start with the last step. The outputs are then in that
+            order, too.
 
     Returns:
         `(outputs (B, T, U), states)`.
@@ -59,7 +71,7 @@ def run(name, sequences, states, weights, mask=None, reverse=False):
         mask = None if mask is None else mask.flip(1)
     if mask is None:
         return _run_kernel(name, sequences, states, weights)
-    if sequences.is_meta:  # only shapes are asked for
+    if sequences.is_meta:  # only shapes are computed
         return sequences.new_empty(*mask.shape, states[0].shape[-1]), states
     counts = mask.cumsum(1)  # B T, the real steps up to each
     lengths = counts[:, -1:]
@@ -67,7 +79,7 @@ def run(name, sequences, states, weights, mask=None, reverse=False):
     is_in_front = (places < lengths) == mask
     longest, shortest, in_front, has_begun = torch.stack(
         [lengths.max(), lengths.min(), is_in_front.all(), mask[:, 0].all()]
-    ).tolist()  # at once, for a GPU is waited for
+    ).tolist()  # all at once: each transfer waits for the GPU
     if not longest:
         return states[0][:, None].expand(-1, mask.shape[1], -1), states
     if not in_front:
@@ -82,17 +94,23 @@ def run(name, sequences, states, weights, mask=None, reverse=False):
     return outputs, [outputs[:, -1], *last[1:]]
 
 
-def take_steps(sequences, steps):
-    """Steps `(B, S)` of `(B, T, D)`: `(B, S, D)`.
+def take_steps(sequences: Tensor, steps: Tensor) -> Tensor:
+    """Return the steps `(B, S)` of sequences `(B, T, D)`, as `(B, S, D)`.
 
-    A look-up in a table has the fastest gradient of all that torch has for it.
+    An embedding lookup has the fastest gradient of PyTorch's ways to do it.
     """
     batch, length, width = sequences.shape
     first = torch.arange(batch, device=steps.device)[:, None] * length
     return functional.embedding(first + steps, sequences.reshape(-1, width))
 
 
-def _run_kernel(name, sequences, states, weights, is_padding=None):
+def _run_kernel(
+    name: str,
+    sequences: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    is_padding: Tensor | None = None,
+) -> tuple[Tensor, list[Tensor]]:
     kernel, recurrent_kernel, *biases = weights
     if name == "gru":
         weights = [_reset_gate_first(w) for w in weights]
@@ -103,8 +121,9 @@ def _run_kernel(name, sequences, states, weights, is_padding=None):
         kernel = torch.cat([kernel, _closed_gates(kernel)])
     kernels = [each.t().contiguous() for each in (kernel, recurrent_kernel)]
     first = [state.contiguous()[None] for state in states]
-    function = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}[name]
-    outputs, *last = function(
+    kernel_functions: dict[str, Callable[..., Any]]
+    kernel_functions = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}
+    outputs, *last = kernel_functions[name](
         sequences,
         first if name == "lstm" else first[0],
         [*kernels, *biases],
@@ -118,26 +137,32 @@ def _run_kernel(name, sequences, states, weights, is_padding=None):
     return outputs, [state[0] for state in last]
 
 
-def _reset_gate_first(weight):
-    """Keras' order of a GRU's gates, `z r h`, as torch's `r z h`, in `(..., 3U)`."""
+def _reset_gate_first(weight: Tensor) -> Tensor:
+    """Reorder a GRU's gates in `(..., 3U)` from Keras' `z r h` to torch's `r z h`."""
     update, reset, new = weight.chunk(3, dim=-1)
     return torch.cat([reset, update, new], dim=-1)
 
 
-def _closed_gates(kernel):
-    """A row of an LSTM's kernel `(D, 4U)` that keeps the cell state as it is."""
+def _closed_gates(kernel: Tensor) -> Tensor:
+    """Return a row for an LSTM's kernel `(D, 4U)` that keeps the cell state."""
     gates = kernel.new_tensor([-CLOSED, CLOSED, 0, 0])  # input, forget, cell, output
     return gates.repeat_interleave(kernel.shape[1] // 4)[None]
 
 
-def attention(queries, keys, values, mask=None, bias=None):
-    """Read the values by the queries, without making the weights.
+def attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Compute attention without materializing the weights.
 
     Args:
-        queries: `(B, T, N, G, C)`, scaled.
+        queries: Scaled queries `(B, T, N, G, C)`.
         keys: `(B, N, S, C)`.
         values: `(B, N, S, C)`.
-        mask: Boolean, broadcasts to `(B, T, S)`; a query with nothing to read gives 0.
+        mask: Boolean, broadcasts to `(B, T, S)`. A fully masked query gives zeros.
         bias: Float, broadcasts to `(B, N, G, T, S)`.
 
     Returns:
@@ -160,11 +185,11 @@ def attention(queries, keys, values, mask=None, bias=None):
     return context.transpose(1, 2).reshape(rows, length, *heads, size)
 
 
-def dropout(inputs, share, seed):
-    """Drops a share of the numbers, and divides what is left by `1 - share`.
+def dropout(inputs: Tensor, share: float, seed: keras.random.SeedGenerator) -> Tensor:
+    """Drop a share of the numbers, and divide the others by `1 - share`.
 
-    One random number of 64 bits decides on four places, so the share is rounded to
-    16 bits. That is a third of the time of torch's own dropout on a CPU.
+    One random number of 64 bits is used for four elements, so the share is rounded to
+    16 bits. On a CPU this takes a third of the time of PyTorch's own dropout.
 
     Args:
         inputs: Floats of any shape.
@@ -174,10 +199,10 @@ def dropout(inputs, share, seed):
     Returns:
         A tensor like `inputs`.
     """
-    if inputs.is_meta:  # only shapes are asked for
+    if inputs.is_meta:  # only shapes are computed
         return inputs
     first, count = seed.next().tolist()
-    mixed = (first + 0x9E3779B9 * count) % 2**32  # all that a CPU's generator reads
+    mixed = (first + 0x9E3779B9 * count) % 2**32  # a CPU's generator uses 32 bits
     generator = torch.Generator(inputs.device).manual_seed(mixed)
     drawn = torch.empty(
         -(-inputs.numel() // 4), dtype=torch.int64, device=inputs.device
@@ -193,12 +218,19 @@ if keras.backend.backend() == "torch":
     class CrossEntropy(torch.autograd.Function):
         """`cross_entropy` on PyTorch.
 
-        Keras moves the vocabulary in front of the steps, where PyTorch's own gradient
-        is three times as slow, and masks copies of the logits.
+        It is faster than that of Keras, which moves the vocabulary axis in front of the
+        steps, where PyTorch's gradient is three times as slow, and masks copies of the
+        logits.
         """
 
         @staticmethod
-        def forward(context, token_ids, logits, is_real, smoothing):
+        def forward(
+            context: Any,
+            token_ids: Tensor,
+            logits: Tensor,
+            is_real: Tensor,
+            smoothing: float,
+        ) -> Tensor:
             rows = logits.reshape(-1, logits.shape[-1])  # BT V
             places = token_ids.long().clamp(0, rows.shape[-1] - 1).reshape(-1, 1)
             losses = torch.empty_like(rows[:, 0])
@@ -216,7 +248,7 @@ if keras.backend.backend() == "torch":
 
         @staticmethod
         @torch.autograd.function.once_differentiable
-        def backward(context, upstream):
+        def backward(context: Any, upstream: Tensor) -> tuple[None, Tensor, None, None]:
             places, rows, total, is_real = context.saved_tensors
             shape, smoothing = (*upstream.shape, -1), context.smoothing
             upstream, is_padding = upstream.reshape(-1, 1), ~is_real.reshape(-1)
@@ -232,8 +264,8 @@ if keras.backend.backend() == "torch":
             return None, slopes.reshape(shape), None, None
 
 
-def blocks(rows, size=2**18):
-    """Cut rows so that on a CPU a block stays in the cache between operations."""
+def blocks(rows: Tensor, size: int = 2**18) -> list[slice]:
+    """Return slices of rows so small that, on a CPU, a block stays in the cache."""
     is_fused = rows.is_cuda or torch.compiler.is_compiling()
     count = len(rows) if is_fused else max(1, size // rows.shape[-1])
     return [slice(i, i + count) for i in range(0, len(rows), count)]

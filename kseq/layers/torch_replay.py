@@ -1,42 +1,49 @@
-"""PyTorch: the step of a loop is recorded once, and replayed without Keras between.
+"""Replay of loop steps on PyTorch: a step is recorded once and run without Keras.
 
-Called on that backend alone, where nothing compiles a loop: half of the time of a step
-goes into Keras' calls, and much of the rest into what is the same at every step.
+Used on the PyTorch backend only, where loops are not compiled. Half of the time of a
+step is spent in calls of Keras, and much of the rest on results that are the same at
+every step.
 """
 
 import collections
 import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 import keras
+
+from kseq.typing import Tensor, Tree
 
 if keras.backend.backend() == "torch":
     import torch
     from torch.fx import Graph, GraphModule, Node
     from torch.fx.experimental.proxy_tensor import make_fx
-    from torch.utils import _pytree as trees  # that of Keras sorts some dictionaries
+    from torch.utils import _pytree as trees  # `keras.tree` sorts some dictionaries
 
-# A recording costs as much as so many steps, which are taken first.
+# A recording costs as much as about this many steps, so they are run first.
 STEPS_BEFORE = 40
-MOST_RECORDINGS = 8  # of a loop, each for other shapes
+MOST_RECORDINGS = 8  # of one loop, for different shapes
 
 
 class Recorder:
-    """The recordings of a step, one for each form of what it is given."""
+    """Recordings of a step, one for each structure and shape of its inputs."""
 
-    def __init__(self):
-        self.entries = collections.OrderedDict()  # form: [steps taken, recording]
+    def __init__(self) -> None:
+        # Structure and shapes: [number of steps run, recording].
+        self.entries: collections.OrderedDict[Any, list[Any]]
+        self.entries = collections.OrderedDict()
 
-    def steps_of(self, function):
-        """The steps of one loop.
+    def steps_of(self, function: Callable[..., Tree]) -> Callable[..., Tree]:
+        """Return a step function for one loop, which is replayed once it is recorded.
 
         Args:
             function: A function `(token_ids, state, constants)` of trees of tensors.
-                It may write into its state, but does the same if called again.
+                It may write into its state, but must return the same if called again.
 
         Returns:
-            A function of the same.
+            A function with the same arguments and results.
         """
-        loop = []  # recordings, constants, and what they make of these
+        loop: list[Any] = []  # recordings, constants, and results computed from these
 
         def step(*inputs):
             leaves, form = trees.tree_flatten(inputs)
@@ -50,17 +57,17 @@ class Recorder:
                 return function(*inputs)
             recording = entry[1]
             outputs = recording.replay(leaves, prepared(loop, recording, leaves))
-            if not recording.is_checked:  # at the step behind the one recorded
+            if not recording.is_checked:  # at the step after the recorded one
                 expected = function(*inputs)
                 recording.is_checked = True
                 if not are_equal(expected, outputs):
-                    entry[1] = False  # it reads what no tensor tells
+                    entry[1] = False  # the step depends on more than its tensors
                 return expected
             return outputs
 
         return step
 
-    def entry(self, leaves, form):
+    def entry(self, leaves: Sequence[Tensor], form: Any) -> list[Any]:
         key = form, *((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
         entry = self.entries.setdefault(key, [0, None])
         self.entries.move_to_end(key)
@@ -69,20 +76,24 @@ class Recorder:
         return entry
 
 
-def prepared(loop, recording, leaves):
-    """Return what is the same at every step with these constants."""
+def prepared(
+    loop: list[Any], recording: "Recording", leaves: Sequence[Tensor]
+) -> Sequence[Tensor]:
+    """Return the results that are the same at every step with these constants."""
     constants = leaves[recording.num_changing :]
     for known, seen, results in loop:
         if known is recording and all(map(operator.is_, seen, constants)):
             return results
-    del loop[:-1]  # with guidance two take turns
+    del loop[:-1]  # guidance alternates between two sets of constants
     loop.append((recording, constants, recording.once(*leaves)))
     return loop[-1][-1]
 
 
-def recorded(function, leaves, form):
-    """A `Recording`, or False where the step asks for the values of its tensors."""
-    forms = []
+def recorded(
+    function: Callable[..., Tree], leaves: Sequence[Tensor], form: Any
+) -> "Recording | Literal[False]":
+    """Return a `Recording`, or False if the step needs the values of its tensors."""
+    forms: list[Any] = []
 
     def flat(*leaves):
         outputs, form_of_outputs = trees.tree_flatten(
@@ -93,7 +104,7 @@ def recorded(function, leaves, form):
 
     try:
         module = make_fx(flat)(*leaves)
-    except Exception:  # of many kinds, by what the step does with a value
+    except Exception:  # of various types, depending on the use of a value
         return False
     ids, state, _ = trees.tree_unflatten(leaves, form)
     num_changing = len(trees.tree_leaves((ids, state)))
@@ -101,9 +112,9 @@ def recorded(function, leaves, form):
 
 
 class Recording:
-    """The operations of a step: those once for a loop, and those at each step."""
+    """Operations of a step: those run once for a loop, and those run at each step."""
 
-    def __init__(self, module, num_changing, form):
+    def __init__(self, module: "GraphModule", num_changing: int, form: Any) -> None:
         self.form, self.is_checked = form, False
         module.graph.eliminate_dead_code()
         nodes = list(module.graph.nodes)
@@ -115,43 +126,50 @@ class Recording:
             if node not in changing and any(user in changing for user in node.users)
         ]
         constant = [node for node in nodes if node not in changing]
-        self.once = part_of(module, leaves, constant, handed_on)
+        self.once = submodule(module, leaves, constant, handed_on)
         [output] = [node for node in nodes if node.op == "output"]
-        changing = [n for n in nodes if n in changing and n.op == "call_function"]
+        each_step = [n for n in nodes if n in changing and n.op == "call_function"]
         inputs = leaves[:num_changing] + handed_on
-        self.each_step = part_of(module, inputs, changing, output.args[0])
+        self.each_step = submodule(module, inputs, each_step, output.args[0])
         self.num_changing = num_changing
 
-    def replay(self, leaves, results_of_once):
+    def replay(
+        self, leaves: Sequence[Tensor], results_of_once: Sequence[Tensor]
+    ) -> Tree:
         outputs = self.each_step(*leaves[: self.num_changing], *results_of_once)
         return trees.tree_unflatten(outputs, self.form)
 
 
-def changing_nodes(nodes, inputs):
-    """The nodes that depend on some inputs, or are written into."""
+def changing_nodes(nodes: Sequence["Node"], inputs: Iterable["Node"]) -> set["Node"]:
+    """Return the nodes that depend on some inputs, or are written into."""
     changing = set(inputs)
     for node in nodes:
         if node.op == "call_function" and is_writing(node):
             changing.add(node)
-            written = node.args[0]
-            while written.op == "call_function":  # a view of what it was made of
+            written: Any = node.args[0]
+            while written.op == "call_function":  # a view of its own input
                 changing.add(written)
                 written = next(iter(written.all_input_nodes), written)
                 if written in changing:
                     break
-    for node in nodes:  # in the order in which they run
+    for node in nodes:  # in order of execution
         if node.op == "output" or any(n in changing for n in node.all_input_nodes):
             changing.add(node)
     return changing
 
 
-def is_writing(node):
+def is_writing(node: "Node") -> bool:
     schema = getattr(node.target, "_schema", None)
     return schema is not None and schema.is_mutable
 
 
-def part_of(module, inputs, nodes, outputs):
-    """A module that computes some nodes of another one, from others."""
+def submodule(
+    module: "GraphModule",
+    inputs: Iterable["Node"],
+    nodes: Iterable["Node"],
+    outputs: Iterable[Any],
+) -> "GraphModule":
+    """Return a module that computes some nodes of another module from given inputs."""
     graph, copies = Graph(), {}
     for number, node in enumerate(inputs):
         copies[node] = graph.placeholder(f"input_{number}")
@@ -163,7 +181,7 @@ def part_of(module, inputs, nodes, outputs):
     return GraphModule(module, graph)
 
 
-def are_equal(expected, outputs):
+def are_equal(expected: Tree, outputs: Tree) -> bool:
     expected, outputs = map(trees.tree_leaves, (expected, outputs))
     return len(expected) == len(outputs) and all(
         torch.allclose(x, y, rtol=1e-5, atol=1e-5, equal_nan=True)

@@ -570,8 +570,8 @@ ADVICE = {
     ),
     "weights of the classes of steps": (
         lambda: fit(tagger(), step_batches(), class_weight={1: 2.0}),
-        "Give it to `kseq.training.batches`, or `teacher_forcing` for a model that "
-        "writes, which weigh each label.",
+        "Pass it to `kseq.training.batches`, or to `teacher_forcing` for a model that "
+        "generates, which weight each label.",
         lambda: (
             fit(tagger(), step_batches(class_weight={1: 2.0})),
             fit(writer(), target_batches(class_weight=WEIGHTS)),

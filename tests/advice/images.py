@@ -81,12 +81,12 @@ BYTES = (255 * PICTURES).astype("uint8")
 ADVICE = {
     "a patch of three pixels": (
         lambda: ImageEncoder(3, 8),
-        "Take 2 or 4.",
+        "Use 2 or 4.",
         lambda: (ImageEncoder(2, 8)(PICTURES), ImageEncoder(4, 8)(PICTURES)),
     ),
     "pictures that do not divide": (
         lambda: ImageEncoder(8, 8)(PICTURES),
-        "Pad or resize them, or take a smaller `patch_size`.",
+        "Pad or resize the images, or use a smaller `patch_size`.",
         lambda: (
             ImageEncoder(4, 8)(PICTURES),
             ImageEncoder(8, 8)(keras.ops.image.resize(PICTURES, (8, 8))),
@@ -95,7 +95,7 @@ ADVICE = {
     ),
     "a block of another width": (
         lambda: ResidualBlock(5)(PICTURES),
-        "A convolution of kernel 1 before this layer makes it so.",
+        "Put a 1x1 convolution with 5 filters before this layer.",
         lambda: ResidualBlock(5)(keras.layers.Conv2D(5, 1)(PICTURES)),
     ),
     "a shape without channels": (
@@ -176,7 +176,7 @@ ADVICE = {
     **{
         f"{name} of no code": (
             lambda layer=layer: layer().ids_to_codes(np.array([12])),
-            "`codes_to_ids(codes)` gives such ids.",
+            "`codes_to_ids(codes)` returns valid ids.",
             lambda layer=layer: (x := layer()).ids_to_codes(x.codes_to_ids(VECTORS)),
         )
         for name, layer in {

@@ -201,29 +201,29 @@ UNROLLED = (
 ADVICE = {
     "an alignment of words": (
         lambda: PointerGenerator(["the", "a"]),
-        "For two vocabularies take `kseq.text.alignment(source_vocabulary, "
+        "For two vocabularies use `kseq.text.alignment(source_vocabulary, "
         "target_vocabulary)`.",
         lambda: PointerGenerator(kseq.text.alignment(WORDS, OTHERS)),
     ),
     "a source of other steps than its memory": (
         lambda: copied(np.ones((B, S - 1), "int32")),
-        "Take an encoder that keeps the steps.",
+        "Use an encoder that keeps the number of steps.",
         lambda: copied(np.ones((B, S), "int32")),
     ),
     "encoders that are no layers": (
         lambda: JoinedEncoders({"lemma": "gru"}),
-        "Write `JoinedEncoders({'lemma': RecurrentEncoder('gru', 64)})`.",
+        "Write for example `JoinedEncoders({'lemma': RecurrentEncoder('gru', 64)})`.",
         lambda: JoinedEncoders({"lemma": RecurrentEncoder("gru", 64)}),
     ),
     "an embedding with a name that is none": (
         lambda: SummedEmbedding({"the word": TokenEmbedding(8_000, 64)}),
-        "Write `SummedEmbedding({'word': TokenEmbedding(8_000, 64)})`.",
+        "Write for example `SummedEmbedding({'word': TokenEmbedding(8_000, 64)})`.",
         lambda: SummedEmbedding({"word": TokenEmbedding(8_000, 64)}),
     ),
     "sources within sources": (
         lambda: NamedEmbeddings({"all": NamedEmbeddings(two_embeddings())}),
-        "Name all sources in one dictionary; `SummedEmbedding` makes one sequence of "
-        "several inputs.",
+        "List all sources in one dictionary, or use `SummedEmbedding` to sum several "
+        "inputs into one sequence.",
         lambda: (
             NamedEmbeddings(two_embeddings()),
             NamedEmbeddings({"all": SummedEmbedding(two_embeddings())}),
@@ -231,8 +231,8 @@ ADVICE = {
     ),
     "a sum of other steps": (
         lambda: SummedEmbedding(two_embeddings())(OF_OTHER_LENGTHS),
-        'Sources of their own lengths are `source={"lemma": ..., "tags": ...}`, with '
-        "an encoder each.",
+        'For sources of different lengths use `source={"lemma": ..., "tags": ...}`, '
+        "with an encoder for each.",
         lambda: kseq.encoder_decoder(two_embeddings(), 7, "rnn", "rnn", width=3),
     ),
     "a layer in place of a cell": (
@@ -264,7 +264,7 @@ ADVICE = {
     ),
     "features of another size than a code": (
         lambda: VectorQuantizer(7, width=U)(MEMORY),
-        "A dense layer before this one makes it so.",
+        f"Put a dense layer with {U} units before this layer.",
         lambda: VectorQuantizer(7, width=U)(keras.layers.Dense(U)(MEMORY)),
     ),
     "ids of another vocabulary": (
@@ -275,7 +275,7 @@ ADVICE = {
     "a ragged tensor": (
         lambda: TokenEmbedding(11, U)(ragged()),
         "Pad it: `token_ids.to_tensor()`. `generate`, `score` and the batches of "
-        "`kseq.training` take it as it is.",
+        "`kseq.training` accept ragged tensors.",
         lambda: (
             TokenEmbedding(11, U)(ragged().to_tensor()),
             with_ragged_rows(),
@@ -283,22 +283,22 @@ ADVICE = {
     ),
     "numbers as tokens": (
         lambda: TokenEmbedding(11, U)(INPUTS[..., 0]),
-        "A `FeatureEmbedding` takes floats.",
+        "For floats use a `FeatureEmbedding`.",
         lambda: FeatureEmbedding(1, U)(INPUTS[..., :1]),
     ),
     "more beams than the state has": (
         lambda: step(recurrent_decoder(), num_beams=1),
-        "Say how many there are at the start: `decoder.start(memory, num_beams=3)`.",
+        "Pass the number when you start: `decoder.start(memory, num_beams=3)`.",
         lambda: step(recurrent_decoder(), num_beams=3),
     ),
     "more beams than a Transformer's state has": (
         lambda: step(TransformerDecoder(1, 2), num_beams=1),
-        "Say how many there are at the start: `decoder.start(memory, num_beams=3)`.",
+        "Pass the number when you start: `decoder.start(memory, num_beams=3)`.",
         lambda: step(TransformerDecoder(1, 2), num_beams=3),
     ),
     "ids where a step takes vectors": (
         lambda: step(recurrent_decoder(), NEWEST_IDS),
-        "Embed the last tokens, integers (B, K).",
+        "Embed the last tokens, integers (B, K), first.",
         lambda: step(recurrent_decoder(), TokenEmbedding(11, D)(NEWEST_IDS)),
     ),
     "units of a score without": (
@@ -385,7 +385,7 @@ ADVICE = {
     ),
     "a tied head of another width": (
         lambda: tied_head(U),
-        "Give the embedding `width=6`, or take `keras.layers.Dense(11)` as the head.",
+        "Use `width=6` for the embedding, or `keras.layers.Dense(11)` as the head.",
         lambda: (tied_head(width=6), keras.layers.Dense(11)(INPUTS)),
     ),
     "a mask of floats in a compiled function": (
@@ -395,12 +395,12 @@ ADVICE = {
     ),
     "an additive mask": (
         lambda: additive_mask_becomes_boolean(ADDITIVE),
-        "An additive mask (0 and -1e9) becomes one with `mask == 0`.",
+        "Convert an additive mask (0 and -1e9) with `mask == 0`.",
         lambda: additive_mask_becomes_boolean(ADDITIVE == 0),
     ),
     "the mean of one model": (
         lambda: MeanProbability()(LOGITS),
-        "Give the logits of all models together.",
+        "Pass the logits of all models in one list.",
         lambda: MeanProbability()([LOGITS, LOGITS]),
     ),
     "the mean of values": (
@@ -420,12 +420,12 @@ ADVICE = {
     ),
     "learned positions without a number": (
         lambda: TokenEmbedding(11, U, positions="learned"),
-        'Or take positions="sinusoidal", which has no longest sequence.',
+        'Or use positions="sinusoidal", which has no maximum length.',
         lambda: TokenEmbedding(11, U, positions="sinusoidal")(NEWEST_IDS),
     ),
     "a number of positions that are not learned": (
         lambda: TokenEmbedding(11, U, positions="sinusoidal", max_length=T),
-        'Leave it out, or use positions="learned".',
+        'Omit it, or use positions="learned".',
         lambda: (
             TokenEmbedding(11, U, positions="sinusoidal")(NEWEST_IDS),
             TokenEmbedding(11, U, positions="learned", max_length=T)(NEWEST_IDS),
@@ -433,12 +433,12 @@ ADVICE = {
     ),
     "more steps than positions": (
         lambda: LearnedPositions(T)(MEMORY),
-        "Cut it off, or make the table longer.",
+        "Truncate the sequence, or use a larger `max_length`.",
         lambda: (LearnedPositions(T)(MEMORY[:, :T]), LearnedPositions(S)(MEMORY)),
     ),
     "more steps than places on a grid": (
         lambda: GridPositions(2, 2)(MEMORY),
-        "Cut it off, or make the grid larger.",
+        "Truncate the sequence, or use a larger grid.",
         lambda: (GridPositions(2, 2)(MEMORY[:, :4]), GridPositions(3, 2)(MEMORY)),
     ),
     "a second gradient": (
@@ -456,7 +456,7 @@ ADVICE = {
     ),
     "a codebook that is not built": (
         lambda: VectorQuantizer(5, D, name="codes").ids_to_codes([[1, 2]]),
-        f"Call it with features first, or `build((None, {D}))`.",
+        f"Call it with features first, or call `build((None, {D}))`.",
         read_codes,
     ),
     "a second gradient of a decoder": (
@@ -524,7 +524,7 @@ ADVICE = {
     ),
     "what a CRF did not give": (
         lambda: crf().marginals(MEMORY),
-        "Call it first: `potentials = crf(inputs)`.",
+        "Call the layer first: `potentials = crf(inputs)`.",
         lambda: crf().marginals(crf()(MEMORY)),
     ),
     "labels of a CRF as vectors": (
@@ -554,7 +554,7 @@ ADVICE = {
     ),
     "what a CTC did not give": (
         lambda: CTC(K).best_path(MEMORY),
-        "Call it first: `logits = ctc(inputs)`.",
+        "Call the layer first: `logits = ctc(inputs)`.",
         lambda: CTC(K).best_path(CTC(K)(MEMORY)),
     ),
     "a number for names of labels": (
@@ -569,19 +569,19 @@ ADVICE = {
     ),
     "labels without a path": (
         lambda: CRF(2, allowed=[[0, 1], [0, 0]]),
-        "Allow more, by `allowed`, `allowed_first` or `allowed_last`.",
+        "Allow more in `allowed`, `allowed_first` or `allowed_last`.",
         lambda: CRF(2, allowed=[[0, 1], [1, 0]]),
     ),
     "words without their characters": (
         lambda: WordCharacterEmbedding(11, 300, D, U)(NEWEST_IDS),
-        "Encode texts by `kseq.text.WordCharacterVocabulary`.",
+        "Encode texts with `kseq.text.WordCharacterVocabulary`.",
         lambda: WordCharacterEmbedding(11, 300, D, U)(
             WordCharacterVocabulary(spelling="byte").adapt(["Anna works"])(["Anna"])
         ),
     ),
     "vectors of two widths": (
         lambda: CosineSimilarity()(STATE, NEWEST[:, 0]),
-        "A dense layer in front of one brings it to the width of the other.",
+        "Project one of them to the width of the other with a dense layer.",
         lambda: CosineSimilarity()(keras.layers.Dense(D)(STATE), NEWEST[:, 0]),
     ),
     "a causal prefix of cross-attention": (

@@ -187,14 +187,14 @@ ADVICE = {
     ),
     "a class weight of a tagger": (
         lambda: train(tagger(), step_batches(), {0: 2.0}),
-        "Give it to `kseq.training.batches`, or `teacher_forcing` for a model that "
-        "writes, which weigh each label.",
+        "Pass it to `kseq.training.batches`, or to `teacher_forcing` for a model that "
+        "generates, which weight each label.",
         lambda: train(tagger(), step_batches(class_weight={0: 2.0})),
     ),
     "a class weight of a translator": (
         lambda: train(translator(), target_batches(), {4: 2.0}),
-        "Give it to `kseq.training.batches`, or `teacher_forcing` for a model that "
-        "writes, which weigh each label.",
+        "Pass it to `kseq.training.batches`, or to `teacher_forcing` for a model that "
+        "generates, which weight each label.",
         lambda: train(translator(), target_batches(class_weight={4: 2.0})),
     ),
     "a pipeline in HDF5": (

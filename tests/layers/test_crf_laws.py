@@ -178,7 +178,7 @@ def test_labels_that_are_none_are_named_or_make_the_loss_nan():
 def test_what_no_layer_gave_is_refused():
     crf, potentials, _ = case()
     for wrong in (potentials[..., :2], potentials[0]):
-        with pytest.raises(ValueError, match="`potentials` must be what the layer"):
+        with pytest.raises(ValueError, match="`potentials` must be the output"):
             crf.marginals(wrong)
     with pytest.raises(ValueError, match="before the layer was called"):
         CRF(FEW).marginals(potentials)

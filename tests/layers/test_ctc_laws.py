@@ -180,5 +180,5 @@ def test_labels_that_are_none_are_named():
 def test_what_no_layer_gave_is_refused():
     ctc, logits = case()
     for wrong in (logits[..., :2], logits[0]):
-        with pytest.raises(ValueError, match="`logits` must be what the layer"):
+        with pytest.raises(ValueError, match="`logits` must be the output"):
             ctc.best_path(wrong)

@@ -95,7 +95,7 @@ def test_a_mask_of_other_numbers_is_refused(value):
         ValueError, match=r"Received: mask with the value -?(\d|inf|nan)"
     ):
         as_boolean_mask(mask)
-    with pytest.raises(ValueError, match="An additive mask"):
+    with pytest.raises(ValueError, match="Convert an additive mask"):
         masked_softmax(random_array(B, T, S), mask)
 
 

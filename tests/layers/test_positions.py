@@ -297,7 +297,9 @@ def test_an_odd_size_is_refused(layer):
 
 
 def test_a_head_on_a_grid_must_divide_by_4():
-    with pytest.raises(ValueError, match="divide by 4. Received: size 6 with columns="):
+    with pytest.raises(
+        ValueError, match="multiple of 4. Received: size 6 with columns="
+    ):
         RotaryPositions(columns=3)(np.zeros((2, 5, 1, 6)))
 
 
