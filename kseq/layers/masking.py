@@ -148,9 +148,9 @@ def as_boolean_mask(mask: TensorLike) -> Tensor:
     if values is not None and not ((values == 0) | (values == 1)).all():
         other = values[(values != 0) & (values != 1)].flat[0]
         raise ValueError(
-            "A mask must be boolean, or numbers 0 and 1, with 1 where a position may "
-            f"be used. Received: mask with the value {other}. Convert an additive mask "
-            "(0 and -1e9) with `mask == 0`."
+            "A mask must be boolean or contain only 0 and 1, with 1 where a position "
+            f"may be used. Received: mask with the value {other}. Convert an additive "
+            "mask (0 and -1e9) with `mask == 0`."
         )
     return ops.cast(mask, "bool")
 

@@ -160,7 +160,7 @@ def test_perplexity_counts_over_batches():
             lambda: make().fit(PICTURES, PICTURES, validation_data=(-PICTURES,) * 2),
             "Divide them by 255",
         ),
-        (lambda: kseq.image_tokenizer((6, 6, 3)), "divide by `patch_size`"),
+        (lambda: kseq.image_tokenizer((6, 6, 3)), "multiples of `patch_size`"),
         (lambda: make(quantizer="vq"), "quantizer='vq', without width"),
         (
             lambda: make(decoder=keras.layers.Conv2DTranspose(C, 4, 4)),

@@ -147,8 +147,11 @@ def test_a_gradient_of_what_is_decoded_is_refused(method):
             {"num_labels": 2, "allowed": [[0, -1e9], [0, 0]]},
             "`allowed` must be boolean",
         ),
-        ({"num_labels": 2, "allowed_last": [0, 0]}, "every length.* none of 1 labels"),
-        ({"num_labels": 2, "allowed": [[0, 1], [0, 0]]}, "none of 3 labels"),
+        (
+            {"num_labels": 2, "allowed_last": [0, 0]},
+            "every length.* no path of 1 labels",
+        ),
+        ({"num_labels": 2, "allowed": [[0, 1], [0, 0]]}, "no path of 3 labels"),
     ],
 )
 def test_a_wrong_option_is_named(options, message):

@@ -142,7 +142,7 @@ def test_a_batch_equals_its_rows(kind, inputs):
         (lambda: ImageEncoder(6), "power of two.*patch_size=6.*4 or 8"),
         (lambda: ImageEncoder(0), "patch_size"),
         (lambda: ImageDecoder(4, width=6), "multiple of `patch_size`.*width=6"),
-        (lambda: ImageEncoder(8, 8)(IMAGES), "divide by `patch_size`.*patch_size=8"),
+        (lambda: ImageEncoder(8, 8)(IMAGES), "multiples of `patch_size`.*patch_size=8"),
         (lambda: ImageEncoder(2, 8)(IMAGES[0]), r"\(B, H, W, C\).*\(4, 8, 3\)"),
         (lambda: ResidualBlock(4)(IMAGES), "`width` features.*width=4"),
     ],

@@ -195,7 +195,7 @@ def test_a_mask_is_boolean_or_of_0_and_1(dtype):
     expected = layer(SOURCES, mask=MASKS)
     masks = {name: mask.astype(dtype) for name, mask in MASKS.items()}
     assert_close(layer(SOURCES, mask=masks), expected)
-    with pytest.raises(ValueError, match="boolean or hold 0 and 1 only"):
+    with pytest.raises(ValueError, match="boolean or contain only 0 and 1"):
         layer(SOURCES, mask={**masks, "tags": 2 * masks["tags"]})
 
 

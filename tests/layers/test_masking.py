@@ -238,7 +238,9 @@ def test_a_mask_or_a_memory_that_does_not_fit_is_refused(looker):
     layer(OTHER, SEQUENCE)
     with pytest.raises(ValueError, match=MASK_MESSAGE):
         layer(OTHER, SEQUENCE, **{f"{name}_mask": np.ones((B, T), "bool")})
-    with pytest.raises(ValueError, match=rf"`{name}` must have a row for .* \(2, 7, 6"):
+    with pytest.raises(
+        ValueError, match=rf"`{name}` must have the batch size of .* \(2, 7, 6"
+    ):
         layer(OTHER, SEQUENCE[:2])
     with pytest.raises(ValueError, match=f"`{name}` must be a sequence of vectors"):
         layer(OTHER, SEQUENCE[:, 0])

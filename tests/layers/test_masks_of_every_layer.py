@@ -183,7 +183,7 @@ def test_a_mask_is_boolean_or_of_0_and_1(name, mask_name):
         assert_close(layer(**inputs, **{mask_name: mask.astype(dtype)}), expected)
     additive = np.where(mask, 0.0, -1e9).astype("float32")
     for wrong in (2 * mask.astype("int32"), additive):
-        with pytest.raises(ValueError, match="boolean or hold 0 and 1 only"):
+        with pytest.raises(ValueError, match="boolean or contain only 0 and 1"):
             layer(**inputs, **{mask_name: wrong})
 
 

@@ -275,5 +275,5 @@ def test_other_steps_are_refused(name):
     last = (..., slice(1, None))
     cut = last if name != "memory" else (slice(None), slice(1, None))
     arguments[name] = arguments[name][cut]
-    with pytest.raises(ValueError, match="for each token of the source.* Received"):
+    with pytest.raises(ValueError, match="for each source token.* Received"):
         PointerGenerator()(**arguments)

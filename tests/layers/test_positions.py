@@ -264,7 +264,7 @@ def test_real_steps_beyond_the_table_are_refused():
 
 def test_real_steps_beyond_the_grid_are_refused():
     layer = make(GridPositions(2, COLUMNS))
-    with pytest.raises(ValueError, match="more than rows=2 times columns=3. Cut it"):
+    with pytest.raises(ValueError, match="more than rows=2 times columns=3. Truncate"):
         layer(SEQUENCES)
     assert layer(SEQUENCES[:, : layer.max_length]).shape == (B, 6, D)
     mask = np.repeat(np.arange(S)[None] >= 1, B, axis=0)  # padding is not counted
