@@ -68,7 +68,7 @@ class ClassEmbedding(SequenceEmbedding):
         )
 
     @property
-    def vocabulary_size(self) -> int:  # type: ignore[override]
+    def vocabulary_size(self) -> int:
         return self.num_classes
 
     def symbolic_input(self, name: str) -> Tensor:

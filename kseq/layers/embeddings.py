@@ -151,11 +151,11 @@ class TokenEmbedding(SequenceEmbedding):
         return embedding
 
     @property
-    def padding(self) -> int:  # type: ignore[override]
+    def padding(self) -> int:
         return self.pad_token_id
 
     @property
-    def num_positions(self) -> int | None:  # type: ignore[override]
+    def num_positions(self) -> int | None:
         return most_positions(self.positions_layer)
 
     @property
@@ -281,11 +281,11 @@ class FeatureEmbedding(SequenceEmbedding):
         self.supports_masking = True
 
     @property
-    def padding(self) -> float | None:  # type: ignore[override]
+    def padding(self) -> float | None:
         return self.mask_value
 
     @property
-    def num_positions(self) -> int | None:  # type: ignore[override]
+    def num_positions(self) -> int | None:
         return most_positions(self.positions_layer)
 
     @property

@@ -27,7 +27,7 @@ FORBIDDEN = -1e30  # added to scores, so it must be finite
 
 # Of transitions (L, L), from the row's label to the column's, of first labels (L,) and
 # of last labels (L,).
-Weights: TypeAlias = tuple[Tensor, Tensor, Tensor]
+Weights: TypeAlias = Sequence[Tensor]
 
 
 def negative_log_likelihood(

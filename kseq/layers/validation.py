@@ -115,7 +115,7 @@ def concrete_values(tensor: Tensor) -> Any:
         return None
 
 
-def sequence_shape(name: str, shape: Shape) -> Shape:
+def sequence_shape(name: str, shape: Shape) -> tuple[Any, ...]:
     """Return the shape; raise unless it is that of a sequence of vectors."""
     if len(shape) != 3:
         raise ValueError(
@@ -172,7 +172,7 @@ def rate(name: str, value: Any) -> float:
     return float(value)
 
 
-def one_of(name: str, value: Option, options: Collection[Option]) -> Option:
+def one_of(name: str, value: Option, options: Collection[object]) -> Option:
     """Return the value; raise unless it is one of the options."""
     if value not in options:
         listed = ", ".join(
