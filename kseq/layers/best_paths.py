@@ -7,7 +7,7 @@ N paths.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from keras import ops
 
@@ -25,7 +25,9 @@ from kseq.layers.linear_chain import (
 from kseq.typing import Tensor
 
 
-def best_scores(potentials: Tensor, weights: Sequence[Tensor], mask: Tensor) -> Tensor:
+def best_scores(
+    potentials: Tensor, weights: tuple[Tensor, Tensor, Tensor], mask: Tensor
+) -> Tensor:
     """Return the best score of a path through each label of each step, `(B, S, L)`.
 
     The highest score of a step is that of the best path. Among equally good paths one
@@ -35,7 +37,10 @@ def best_scores(potentials: Tensor, weights: Sequence[Tensor], mask: Tensor) -> 
 
 
 def best_paths(
-    potentials: Tensor, weights: Sequence[Tensor], mask: Tensor, num_paths: int
+    potentials: Tensor,
+    weights: tuple[Tensor, Tensor, Tensor],
+    mask: Tensor,
+    num_paths: int,
 ) -> tuple[Tensor, Tensor]:
     """Return the best paths, `(B, N, S)`, and their log-probabilities, `(B, N)`.
 

@@ -272,7 +272,7 @@ class CRF(Layer):
             )
         return labels
 
-    def _weights(self, allowed: bool = False) -> list[Tensor]:
+    def _weights(self, allowed: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return the weights of transitions, starts and ends, in float32 at least."""
         dtype = keras.backend.result_type(self.variable_dtype, "float32")
         # Reshaping makes tensors, which TensorFlow does not treat as variables.
@@ -280,12 +280,13 @@ class CRF(Layer):
             ops.cast(ops.reshape(x, x.shape), dtype)
             for x in (self.transitions, self.starts, self.ends)
         ]
-        if not allowed:
-            return weights
-        return [
-            x if rule is None else ops.where(rule, x, linear_chain.FORBIDDEN)
-            for x, rule in zip(weights, self.rules, strict=True)
-        ]
+        if allowed:
+            weights = [
+                x if rule is None else ops.where(rule, x, linear_chain.FORBIDDEN)
+                for x, rule in zip(weights, self.rules, strict=True)
+            ]
+        transitions, starts, ends = weights
+        return transitions, starts, ends
 
     def get_config(self) -> Config:
         return {
