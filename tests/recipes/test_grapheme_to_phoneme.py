@@ -62,7 +62,7 @@ def trained(recipe, lexicon, tmp_path_factory):
 
 def test_it_prints_error_rates_and_pronunciations(trained):
     _, printed = trained
-    assert "6 held out" in printed  # a tenth of 60 words
+    assert "6 for testing" in printed  # a tenth of 60 words
     for expected in ("greedy", "beam, 2 beams", "word error rate", "best first"):
         assert expected in printed
     assert "[/d]" in printed  # which is no markup
@@ -113,7 +113,7 @@ def test_two_forms_of_a_word_are_one(recipe, tmp_path):
 )
 def test_hangul_is_read_by_its_jamo_unless_told_otherwise(recipe, words, jamo, form):
     with recipe.console.capture() as printed:
-        letters = recipe.letters_of(words, jamo)
+        letters = recipe.letter_vocabulary(words, jamo)
     expected = set(unicodedata.normalize(form, "".join(words)))
     assert sorted(letters.tokens) == sorted(expected)
     is_guessed = jamo is None and form == "NFD"
@@ -243,7 +243,7 @@ def test_a_word_is_right_in_training_where_greedy_search_gets_it_right(
     pipeline = keras.saving.load_model(trained[0] / "model.keras", compile=False)
     words = recipe.read_lexicon(lexicon)
     del words["ad가"]  # said in two ways, which count as two here
-    data = kseq.training.teacher_forcing(*recipe.pairs(words, pipeline))
+    data = kseq.training.teacher_forcing(*recipe.encode_pairs(words, pipeline))
     pipeline.model.compile(metrics=[kseq.training.ExactMatch(name="words_right")])
     right = pipeline.model.evaluate(data, verbose=0, return_dict=True)["words_right"]
     results = pipeline.generate(list(words), kseq.decoding.GreedySearch())

@@ -49,7 +49,7 @@ def trained(request, recipe, parts, tmp_path_factory):
 
 def test_it_prints_how_many_forms_are_right_and_some_of_them(trained):
     _, printed = trained
-    for expected in ("24 held out", "greedy", "beam, 2 beams", "forms right"):
+    for expected in ("24 for testing", "greedy", "beam, 2 beams", "forms right"):
         assert expected in printed
     assert "N;GEN(SG;PSS(1,PL))" in printed
 
@@ -72,10 +72,10 @@ def test_a_saved_model_inflects(trained, recipe):
 @pytest.mark.parametrize(
     "asked, complaint",
     [
-        (["xem", "N"], "lemma must be of .*'xem', with .'x'"),
-        (["bem", "V"], "tags must be of .*'V', with .'V'"),
-        (["bem", ";()"], "tags must be of"),
-        (["", "N"], "lemma must be of"),
+        (["xem", "N"], "lemma must consist of .*'xem', with .'x'"),
+        (["bem", "V"], "tags must consist of .*'V', with .'V'"),
+        (["bem", ";()"], "tags must consist of"),
+        (["", "N"], "lemma must consist of"),
     ],
 )
 def test_what_was_never_seen_is_named(trained, recipe, asked, complaint):
@@ -105,12 +105,12 @@ def test_a_model_of_another_kind_and_a_missing_one_are_refused(recipe, tmp_path)
     ],
 )
 def test_features_come_one_by_one(recipe, features, tags):
-    assert recipe.tags_of(features) == tags
+    assert recipe.split_features(features) == tags
 
 
 def test_a_form_in_two_parts_is_named(recipe, parts):
     flags = [*parts[:4], "--test", parts[1]]
-    with pytest.raises(SystemExit, match="one of --train, --dev and --test only"):
+    with pytest.raises(SystemExit, match="only one of --train, --dev and --test"):
         recipe.load_splits(recipe.parse_arguments(flags))
 
 
@@ -142,10 +142,10 @@ def test_a_form_is_right_in_training_where_greedy_search_gets_it_right(
     pipeline = keras.saving.load_model(trained[0] / "model.keras", compile=False)
     lemmas, features, forms = kseq.datasets.read_inflections(parts[1])
     part = lemmas, features, forms
-    data = kseq.training.teacher_forcing(*recipe.rows(part, pipeline))
+    data = kseq.training.teacher_forcing(*recipe.encode_split(part, pipeline))
     pipeline.model.compile(metrics=[kseq.training.ExactMatch(name="forms_right")])
     right = pipeline.model.evaluate(data, verbose=0, return_dict=True)["forms_right"]
-    results = pipeline.generate(recipe.texts_of(lemmas, features))
+    results = pipeline.generate(recipe.source_texts(lemmas, features))
     written = [best.text for [best] in results]
     assert right == pytest.approx(np.mean(np.array(written) == np.array(forms)))
 
