@@ -188,7 +188,7 @@ def test_a_model_of_another_kind_a_damaged_and_a_missing_one_are_refused(
         (b"word\t\n", "line 1"),
         (b"", "must hold lines"),
         (b"caf\xe9\tk a f e\n", "UTF-8"),
-        (b"a\tb\n", "50 words at least"),
+        (b"a\tb\n", "at least 50 words"),
     ],
 )
 def test_a_bad_lexicon_is_named_before_anything_is_done(

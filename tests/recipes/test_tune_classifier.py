@@ -74,7 +74,7 @@ def test_the_recipe_reads_with_an_ensemble_what_it_cannot_point_at(tmp_path):
     pipeline.save(tmp_path / "model.keras")
     reader = import_recipe("classify_text")
     loaded = reader.load_model(tmp_path / "model.keras")
-    assert not reader.what_was_read(loaded, ["a joy"]).any()
+    assert not reader.attention_weights(loaded, ["a joy"]).any()
 
 
 def test_no_text_is_in_two_parts(recipe, data_set):
@@ -90,7 +90,7 @@ def test_no_text_is_in_two_parts(recipe, data_set):
     [
         (b"good\n", "line 1"),
         (b"caf\xe9 bad\n", "UTF-8"),
-        (b"good a\n", "two labels"),
+        (b"good a\n", "at least two labels"),
     ],
 )
 def test_a_bad_file_is_named_before_anything_is_done(
@@ -114,10 +114,10 @@ def test_trials_run_on_a_dask_cluster_or_on_this_host(recipe):
     options = {"processes": False, "protocol": "tcp", "host": "127.0.0.1"}
     with (
         distributed.LocalCluster(1, **options, dashboard_address=":0") as cluster,
-        recipe.cluster(cluster.scheduler_address) as client,
+        recipe.connect(cluster.scheduler_address) as client,
     ):
         assert client.submit(sum, (2, 3)).result() == 5
-    assert recipe.cluster(None) is None
+    assert recipe.connect(None) is None
 
 
 @pytest.mark.parametrize("wrong", [["--trials", "0"], ["--train", "a"]])

@@ -42,8 +42,8 @@ def test_a_search_ends_with_a_pronouncer_and_its_way_of_decoding(
     monkeypatch.setattr(recipe.spaces, "encoder_decoder", few)
     recipe.main([*files, *SMALL, "--output", str(tmp_path)])
     printed = capfd.readouterr().out
-    assert "9 words to learn from, 5 to choose by, 4 held out" in printed
-    assert "Decoded best with" in printed and "num_beams" in printed
+    assert "9 words for training, 5 for validation, 4 for testing" in printed
+    assert "Best decoding" in printed and "num_beams" in printed
     assert "val_written_exact_match" in printed
     assert (tmp_path / "report.html").exists()
     pipeline = kseq.text.TextToText.load(tmp_path / "model.keras")
