@@ -1,15 +1,15 @@
-"""Answers in Korean: a remark or a question in, one short answer out.
+"""Train a Korean chatbot: a remark or a question in, one short answer out.
 
 An encoder-decoder learns from 11,823 questions with answers, the data of the well-known
-Korean Transformer tutorial. The same model reads and writes syllables, jamo or word
-pieces, and answers by greedy search, beam search and sampling, side by side.
+Korean Transformer tutorial. The model reads and writes syllables, jamo or word pieces.
+Its answers by greedy search, beam search and sampling are printed side by side.
 
     python recipes/chat_korean.py --output chat
     python recipes/chat_korean.py --model gru --tokens word_piece --output chat-gru
     python recipes/chat_korean.py --load chat/model.keras --say "오늘 너무 피곤해"
 
-Perplexity is that of a syllable, space or mark of an answer, its end counted as one, so
-that vocabularies compare.
+Perplexity is per character of an answer (a syllable, a space or a mark; the end counts
+as one), so that it can be compared between vocabularies.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from kseq.training.cli import Help, count, folder, positive, require, seed, shar
 
 try:
     from rich.console import Console
-    from rich.table import Column, Table
+    from rich.table import Table
 except ImportError as error:
-    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
+    sys.exit(f"{error}. Install what the recipes need: pip install kseq[recipes]")
 
-MAX_LENGTH = 80  # tokens of an answer, at most
-LOOK_AT = [
+MAX_LENGTH = 80  # largest number of tokens of an answer
+EXAMPLE_QUESTIONS = [
     "안녕",
     "오늘 너무 피곤해",
     "여자친구랑 헤어졌어",
@@ -42,202 +42,377 @@ console = Console(markup=False, emoji=False, highlight=False)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-def main(argv=None):
-    options = parse_arguments(argv)
-    keras.utils.set_random_seed(options.seed)
-    if options.say:
-        return say(load_model(options.load), options.say, options)
-    require("matplotlib")  # not only when the training has ended
-    train, validation, test = load_splits(options)
-    options.output.mkdir(parents=True, exist_ok=True)
-    began = time.time()
-    if options.load:
-        chatbot = load_model(options.load)
-    else:
-        chatbot = build(options, train)
-        history = fit(chatbot, options, train, validation)
-        kseq.plots.training_curve(history).savefig(options.output / "training.png")
-    evaluate(chatbot, {"validation": validation, "test": test})
-    print_answers(chatbot, LOOK_AT, options)
-    print_answers(chatbot, test[0][:5], options, test[1][:5])
-    console.print(
-        f"What was made lies in {options.output}/. "
-        f"{(time.time() - began) / 60:.1f} minutes in all."
-    )
-    if options.quick:
-        console.print("This was --quick, a look at the way: the figures mean nothing.")
-
-
-def build(options, train):
-    """An untrained chatbot, which reads and writes with one vocabulary."""
-    kinds = {
-        "character": ("character", "NFC"),
-        "jamo": ("character", "NFD"),
-        "word_piece": ("word_piece", "NFC", False, options.pieces),
-        "sentence_piece": ("sentence_piece", "NFC", False, options.pieces),
-    }
-    vocabulary = kseq.text.Vocabulary(*kinds[options.tokens]).adapt(train[0] + train[1])
-    console.print(f"{vocabulary.size:,} tokens: {' '.join(vocabulary.tokens[-12:])}")
-    layers, width, dropout = kseq.layers, options.width, options.dropout
-    if options.model == "transformer":
-        sizes = {"num_layers": 2, "num_heads": max(width // 32, 1), "width": width}
-        sizes |= {"intermediate_dim": 2 * width, "dropout": dropout}
-        encoder = layers.TransformerEncoder(**sizes)
-        decoder = layers.TransformerDecoder(**sizes)
-        embedding = layers.TokenEmbedding(
-            vocabulary.size, width, positions="sinusoidal", scale=True
-        )
-    else:
-        encoder = layers.RecurrentEncoder(
-            "gru", width // 2, bidirectional=True, dropout=dropout
-        )
-        attention = layers.BahdanauAttention(width)
-        decoder = layers.RecurrentDecoder(
-            "gru", width, attention=attention, dropout=dropout
-        )
-        embedding = layers.TokenEmbedding(vocabulary.size, width, dropout)
-    model = kseq.encoder_decoder(
-        embedding, embedding, encoder, decoder, tie_embeddings="all"
-    )
-    return kseq.text.TextToText(model, vocabulary, vocabulary)
-
-
-def fit(chatbot, options, train, validation):
-    """Trains with Keras' own loop, and keeps the best epoch."""
-
-    def batches(pairs, size, **choices):
-        question = chatbot.source_vocabulary.encode(pairs[0])
-        answer = chatbot.target_vocabulary.encode(pairs[1], start=True, end=True)
-        return kseq.training.teacher_forcing(question, answer, size, **choices)
-
-    learned = batches(train, options.batch_size, seed=options.seed)
-    warm_up, decay = len(learned), max(len(learned) * (options.epochs - 1), 1)
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, decay, warmup_target=options.learning_rate, warmup_steps=warm_up
-    )
-    chatbot.model.compile(
-        keras.optimizers.Adam(rate, beta_2=0.98, global_clipnorm=1.0),
-        loss=kseq.training.SequenceCrossentropy(),
-        metrics=[kseq.training.TokenAccuracy(name="accuracy")],
-    )
-    console.print(f"{chatbot.model.count_params():,} weights to train.")
-    best = kseq.training.SaveBest(options.output / "model.keras", saved=chatbot)
-    return chatbot.model.fit(
-        learned,
-        validation_data=batches(validation, 128, shuffle=False),
-        epochs=options.epochs,
-        callbacks=[best, kseq.training.StopOnInterrupt()],
-    )
-
-
-def evaluate(chatbot, parts):
-    """Prints how well the model foresees the answers that people gave."""
-    table = Table("answers to questions of", "loss a token", "perplexity a syllable")
-    for name, (questions, answers) in parts.items():
-        question_ids = chatbot.source_vocabulary.encode(questions)
-        answer_ids = chatbot.target_vocabulary.encode(answers, end=True)
-        loss = -chatbot.model.score(question_ids, answer_ids).sum()
-        num_tokens = sum(map(len, answer_ids))
-        num_syllables = sum(len(answer) + 1 for answer in answers)
-        perplexity = math.exp(loss / num_syllables)
-        table.add_row(name, f"{loss / num_tokens:.3f}", f"{perplexity:.2f}")
-    console.print(table)
-
-
-def print_answers(chatbot, questions, options, given=None):
-    """Prints what each search answers, side by side."""
-    searches = {
-        "greedy": kseq.decoding.GreedySearch(),
-        f"{options.beams} beams": kseq.decoding.BeamSearch(
-            options.beams, length_penalty=1.0, num_results=1
-        ),
-        f"drawn, temperature {options.temperature}": kseq.decoding.Sampling(
-            options.temperature, top_p=0.9, seed=options.seed
-        ),
-    }
-    answers = {"question": questions}
-    if given:
-        answers["a person's answer"] = given
-    for name, search in searches.items():
-        results = chatbot.generate(questions, search, MAX_LENGTH)
-        answers[name] = [best.text for best, *_ in results]
-    table = Table(*(Column(name, overflow="fold") for name in answers))
-    for row in zip(*answers.values(), strict=True):
-        table.add_row(*row)
-    console.print(table)
-
-
-def say(chatbot, texts, options):
-    """Answers texts with a saved model."""
-    texts = [plain(text) for text in texts]
-    if "" in texts:
-        sys.exit("A text must have a word at least. Received: an empty one.")
-    if unknown := chatbot.source_vocabulary.unknown(" ".join(texts)):
-        console.print(f"Not known to the model: {' '.join(unknown)}")
-    print_answers(chatbot, texts, options)
-
-
-def plain(text):
-    return " ".join(text.split())
+# Load ---------------------------------------------------------------------------------
 
 
 def load_splits(options):
-    """Questions with answers: to learn from, to watch, to be tested on.
+    """Return questions with answers, for training, validation and testing.
 
-    A question is in one part only; answers such as "I am sorry" are given to many.
-    Held out are only answers of letters that are learned.
+    A question is in one split only. An answer such as "I am sorry" may be in several.
+    Validation and test answers have only characters that training texts have.
     """
     try:
-        pairs = kseq.datasets.load("korean_chatbot", options.data)["train"]
+        data = kseq.datasets.load("korean_chatbot", options.data)
     except (OSError, ValueError) as error:
         sys.exit(str(error))
-    number = 50 if options.quick else 500
-    pairs = sorted({(plain(q), plain(a)) for q, a in zip(*pairs, strict=True)})
-    parts = kseq.datasets.hold_out(*zip(*pairs, strict=True), number)
-    parts = [list(zip(*part, strict=True)) for part in parts.values()]
-    parts[0] = parts[0][::10] if options.quick else parts[0]
-    letters = {letter for pair in parts[0] for text in pair for letter in text}
-    parts[1:] = [[p for p in part if letters.issuperset(p[1])] for part in parts[1:]]
-    sizes = [f"{len(part):,}" for part in parts]
-    console.print("{} pairs to learn from, {} to watch, {} held out.".format(*sizes))
-    return [tuple(map(list, zip(*part, strict=True))) for part in parts]
+    unique_pairs = set()
+    for question, answer in zip(*data["train"], strict=True):
+        unique_pairs.add((clean(question), clean(answer)))
+    pairs = sorted(unique_pairs)
+    questions = [question for question, _ in pairs]
+    answers = [answer for _, answer in pairs]
+
+    num_test = 500
+    if options.quick:
+        num_test = 50
+    splits = kseq.datasets.hold_out(questions, answers, num_test)
+    train_questions, train_answers = splits["train"]
+    if options.quick:
+        train_questions = train_questions[::10]
+        train_answers = train_answers[::10]
+    characters = set("".join(train_questions) + "".join(train_answers))
+    train = (list(train_questions), list(train_answers))
+    validation = with_known_answers(splits["validation"], characters)
+    test = with_known_answers(splits["test"], characters)
+    console.print(
+        f"{len(train[0]):,} pairs for training, {len(validation[0]):,} for validation, "
+        f"{len(test[0]):,} for testing."
+    )
+    return train, validation, test
+
+
+def with_known_answers(split, characters):
+    """Return the pairs of a split whose answers have only the given characters."""
+    known_questions = []
+    known_answers = []
+    for question, answer in zip(*split, strict=True):
+        if characters.issuperset(answer):
+            known_questions.append(question)
+            known_answers.append(answer)
+    return known_questions, known_answers
+
+
+def clean(text):
+    """Return a text with single spaces."""
+    return " ".join(text.split())
 
 
 def load_model(path):
-    """The chatbot that an earlier run has saved."""
+    """Load a chatbot that was saved by an earlier run."""
     try:
         return kseq.text.TextToText.load(path)
     except ValueError as error:
         sys.exit(str(error))
 
 
+# Build --------------------------------------------------------------------------------
+
+
+def build(options, train):
+    """Build a chatbot that reads and writes with one vocabulary."""
+    vocabulary = build_vocabulary(options, train)
+    last_tokens = " ".join(vocabulary.tokens[-12:])
+    console.print(f"{vocabulary.size:,} tokens. The last ones: {last_tokens}")
+    if options.model == "transformer":
+        model = build_transformer(options, vocabulary.size)
+    else:
+        model = build_recurrent(options, vocabulary.size)
+    return kseq.text.TextToText(model, vocabulary, vocabulary)
+
+
+def build_vocabulary(options, train):
+    """Return the vocabulary of syllables, jamo or pieces of the training texts."""
+    questions, answers = train
+    if options.tokens == "character":
+        vocabulary = kseq.text.Vocabulary("character", normalization="NFC")
+    elif options.tokens == "jamo":
+        vocabulary = kseq.text.Vocabulary("character", normalization="NFD")
+    else:
+        vocabulary = kseq.text.Vocabulary(
+            options.tokens, normalization="NFC", max_tokens=options.pieces
+        )
+    return vocabulary.adapt(questions + answers)
+
+
+def build_transformer(options, vocabulary_size):
+    """Build a Transformer encoder and decoder that share one embedding."""
+    width = options.width
+    num_heads = max(width // 32, 1)
+    encoder = kseq.layers.TransformerEncoder(
+        num_layers=2,
+        num_heads=num_heads,
+        width=width,
+        intermediate_dim=2 * width,
+        dropout=options.dropout,
+    )
+    decoder = kseq.layers.TransformerDecoder(
+        num_layers=2,
+        num_heads=num_heads,
+        width=width,
+        intermediate_dim=2 * width,
+        dropout=options.dropout,
+    )
+    embedding = kseq.layers.TokenEmbedding(
+        vocabulary_size, width, positions="sinusoidal", scale=True
+    )
+    return kseq.encoder_decoder(
+        embedding, embedding, encoder, decoder, tie_embeddings="all"
+    )
+
+
+def build_recurrent(options, vocabulary_size):
+    """Build a bidirectional GRU and a GRU with attention that share one embedding."""
+    width = options.width
+    encoder = kseq.layers.RecurrentEncoder(
+        "gru",
+        width // 2,  # in each direction
+        bidirectional=True,
+        dropout=options.dropout,
+    )
+    attention = kseq.layers.BahdanauAttention(width)
+    decoder = kseq.layers.RecurrentDecoder(
+        "gru", width, attention=attention, dropout=options.dropout
+    )
+    embedding = kseq.layers.TokenEmbedding(vocabulary_size, width, options.dropout)
+    return kseq.encoder_decoder(
+        embedding, embedding, encoder, decoder, tie_embeddings="all"
+    )
+
+
+# Train --------------------------------------------------------------------------------
+
+
+def encode_split(chatbot, split):
+    """Return questions and answers as token ids."""
+    questions, answers = split
+    question_ids = chatbot.source_vocabulary.encode(questions)
+    answer_ids = chatbot.target_vocabulary.encode(answers, start=True, end=True)
+    return question_ids, answer_ids
+
+
+def fit(chatbot, options, train, validation):
+    """Train with `Model.fit` and save the best epoch."""
+    train_questions, train_answers = encode_split(chatbot, train)
+    train_batches = kseq.training.teacher_forcing(
+        train_questions, train_answers, options.batch_size, seed=options.seed
+    )
+    validation_questions, validation_answers = encode_split(chatbot, validation)
+    validation_batches = kseq.training.teacher_forcing(
+        validation_questions, validation_answers, batch_size=128, shuffle=False
+    )
+
+    warmup_steps = len(train_batches)  # the first epoch
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=max(len(train_batches) * (options.epochs - 1), 1),
+        warmup_target=options.learning_rate,
+        warmup_steps=warmup_steps,
+    )
+    chatbot.model.compile(
+        keras.optimizers.Adam(learning_rate, beta_2=0.98, global_clipnorm=1.0),
+        loss=kseq.training.SequenceCrossentropy(),
+        metrics=[kseq.training.TokenAccuracy(name="accuracy")],
+    )
+    console.print(f"{chatbot.model.count_params():,} weights.")
+    callbacks = [
+        kseq.training.SaveBest(options.output / "model.keras", saved=chatbot),
+        kseq.training.StopOnInterrupt(),
+    ]
+    return chatbot.model.fit(
+        train_batches,
+        validation_data=validation_batches,
+        epochs=options.epochs,
+        callbacks=callbacks,
+    )
+
+
+# Evaluate -----------------------------------------------------------------------------
+
+
+def evaluate(chatbot, splits):
+    """Print how well the model predicts the answers that people gave.
+
+    `splits` maps a name to questions with answers.
+    """
+    table = Table("answers", "loss per token", "perplexity per character")
+    for name, (questions, answers) in splits.items():
+        question_ids = chatbot.source_vocabulary.encode(questions)
+        answer_ids = chatbot.target_vocabulary.encode(answers, end=True)
+        log_probs = chatbot.model.score(question_ids, answer_ids)
+        loss = -log_probs.sum()
+        num_tokens = sum(len(ids) for ids in answer_ids)
+        num_characters = sum(len(answer) + 1 for answer in answers)  # with the end
+        perplexity = math.exp(loss / num_characters)
+        table.add_row(name, f"{loss / num_tokens:.3f}", f"{perplexity:.2f}")
+    console.print(table)
+
+
+# Show ---------------------------------------------------------------------------------
+
+
+def print_answers(chatbot, questions, options, references=None):
+    """Print the answers of each search side by side."""
+    searches = {
+        "greedy": kseq.decoding.GreedySearch(),
+        f"{options.beams} beams": kseq.decoding.BeamSearch(
+            options.beams, length_penalty=1.0, num_results=1
+        ),
+        f"sampled, temperature {options.temperature}": kseq.decoding.Sampling(
+            options.temperature, top_p=0.9, seed=options.seed
+        ),
+    }
+    columns = {"question": questions}
+    if references:
+        columns["answer of a person"] = references
+    for name, search in searches.items():
+        results = chatbot.generate(questions, search, max_length=MAX_LENGTH)
+        columns[name] = [hypotheses[0].text for hypotheses in results]
+
+    table = Table()
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    console.print(table)
+
+
+def say(chatbot, texts, options):
+    """Answer texts with a saved model."""
+    questions = [clean(text) for text in texts]
+    if "" in questions:
+        sys.exit("Each text of --say needs at least one word. Received: an empty text.")
+    unknown = chatbot.source_vocabulary.unknown(" ".join(questions))
+    if unknown:
+        console.print(f"Unknown to the model: {' '.join(unknown)}")
+    print_answers(chatbot, questions, options)
+
+
+# Main ---------------------------------------------------------------------------------
+
+
+def main(argv=None):
+    """Train and evaluate a chatbot, or answer texts with a saved one."""
+    options = parse_arguments(argv)
+    keras.utils.set_random_seed(options.seed)
+    if options.say:
+        say(load_model(options.load), options.say, options)
+        return
+    require("matplotlib")  # fail now, not after the training
+
+    train, validation, test = load_splits(options)
+    options.output.mkdir(parents=True, exist_ok=True)
+    start = time.time()
+    if options.load:
+        chatbot = load_model(options.load)
+    else:
+        chatbot = build(options, train)
+        history = fit(chatbot, options, train, validation)
+        figure = kseq.plots.training_curve(history)
+        figure.savefig(options.output / "training.png")
+
+    evaluate(chatbot, {"validation": validation, "test": test})
+
+    print_answers(chatbot, EXAMPLE_QUESTIONS, options)
+    test_questions, test_answers = test
+    print_answers(chatbot, test_questions[:5], options, test_answers[:5])
+    minutes = (time.time() - start) / 60
+    console.print(
+        f"The model and pictures are in {options.output}/. It took {minutes:.1f} "
+        "minutes."
+    )
+    if options.quick:
+        console.print("This was a --quick trial run: the figures mean nothing.")
+
+
 def parse_arguments(argv):
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
-    add, path = parser.add_argument, pathlib.Path
-    add("--model", choices=["transformer", "gru"], default="transformer")
-    kinds = ["character", "jamo", "word_piece", "sentence_piece"]
-    add("--tokens", choices=kinds, default="character")
-    add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
-    add("--output", type=folder, default="chat", help="folder of what is made")
-    add("--load", type=path, metavar="FILE", help="use a saved model, do not train")
-    add("--say", nargs="+", metavar="TEXT", help='what to answer: "뭐 먹을까?"')
-    add("--pieces", type=count, default=8000, help="how many pieces of either kind")
-    add("--width", type=count, default=256)
-    add("--dropout", type=share, default=0.3)
-    add("--epochs", type=count, default=15)
-    add("--batch-size", type=count, default=128)
-    add("--learning-rate", type=positive, default=1e-3)
-    add("--beams", type=count, default=5)
-    add("--temperature", type=positive, default=0.8)
-    add("--seed", type=seed, default=0)
-    add("--quick", action="store_true", help="see all of it work, on little data")
+    parser.add_argument(
+        "--model",
+        choices=["transformer", "gru"],
+        default="transformer",
+        help="a Transformer, or a GRU with Bahdanau's attention",
+    )
+    parser.add_argument(
+        "--tokens",
+        choices=["character", "jamo", "word_piece", "sentence_piece"],
+        default="character",
+        help="what a token is; a character of Hangul is a syllable",
+    )
+    parser.add_argument(
+        "--data",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="folder of the data sets (default: $KSEQ_DATA_DIR)",
+    )
+    parser.add_argument(
+        "--output",
+        type=folder,
+        default="chat",
+        help="folder for the model and pictures",
+    )
+    parser.add_argument(
+        "--load",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="evaluate this saved model, or answer with it; do not train",
+    )
+    parser.add_argument(
+        "--say",
+        nargs="+",
+        metavar="TEXT",
+        help='texts to answer with --load, such as "뭐 먹을까?"',
+    )
+    parser.add_argument(
+        "--pieces",
+        type=count,
+        default=8000,
+        help="largest vocabulary of word_piece and sentence_piece",
+    )
+    parser.add_argument(
+        "--width", type=count, default=256, help="width of embeddings and layers"
+    )
+    parser.add_argument(
+        "--dropout",
+        type=share,
+        default=0.3,
+        help="share of values that dropout sets to zero in training",
+    )
+    parser.add_argument(
+        "--epochs", type=count, default=15, help="passes over the training pairs"
+    )
+    parser.add_argument(
+        "--batch-size", type=count, default=128, help="pairs in a batch"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=positive,
+        default=1e-3,
+        help="highest learning rate, after the first epoch",
+    )
+    parser.add_argument("--beams", type=count, default=5, help="beams of beam search")
+    parser.add_argument(
+        "--temperature",
+        type=positive,
+        default=0.8,
+        help="temperature of sampling: lower is more cautious, higher more varied",
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="try everything out on a tenth of the data, a small model and 1 epoch;"
+        " the figures mean nothing",
+    )
     options = parser.parse_args(argv)
+
     if options.say and not options.load:
         parser.error("--say needs --load FILE")
-    if options.width % min(32, options.width):
-        parser.error("--width must be a multiple of 32, one part for each head")
+    if options.width > 32 and options.width % 32 != 0:
+        parser.error("--width above 32 must be a multiple of 32, the width of a head")
     if options.quick:
-        options.epochs, options.width = 1, min(options.width, 64)
+        options.epochs = 1
+        options.width = min(options.width, 64)
     return options
 
 

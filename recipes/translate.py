@@ -1,15 +1,15 @@
-"""Translates: a sentence in one language in, the same in another out.
+"""Train a translator: a sentence in one language in, the same in another out.
 
 A Transformer, or a recurrent network with Bahdanau's attention, learns German to
 English from the captions of Multi30k, English to French from the sentences of Tatoeba,
-or what is in a file of yours, in lower case and word pieces.
+or what is in a file of your own. Text is in lower case and split into word pieces.
 
     python recipes/translate.py --output multi30k
     python recipes/translate.py --pairs my_lines_of_source_TAB_target.tsv --model gru
     python recipes/translate.py --load multi30k/model.keras --translate "Ein Hund."
 
 BLEU is sacrebleu's (13a), of the translations as plain text, against the lower-cased
-references as they are; `--load FILE` alone reports it once more.
+references. `--load FILE` without `--translate` evaluates a saved model again.
 """
 
 import argparse
@@ -27,11 +27,11 @@ try:
     from rich.console import Console
     from rich.table import Column, Table
 except ImportError as error:
-    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
+    sys.exit(f"{error}. Install what the recipes need: pip install kseq[recipes]")
 
-MAX_LENGTH = 80  # pieces of a translation, at most
-STEPS = 1000  # of training at least
-SETTINGS = {  # where not told otherwise
+MAX_LENGTH = 80  # largest number of pieces of a translation
+MIN_TRAINING_STEPS = 1000  # few pairs are repeated until there are this many steps
+SETTINGS = {  # defaults of each model
     "transformer": {"layers": 3, "dropout": 0.2, "learning_rate": 1e-3},
     "gru": {"layers": 1, "dropout": 0.3, "learning_rate": 2e-3},
 }
@@ -39,223 +39,432 @@ console = Console(markup=False, emoji=False, highlight=False)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-def main(argv=None):
-    options = parse_arguments(argv)
-    keras.utils.set_random_seed(options.seed)
-    if options.translate:
-        return translate(load_model(options.load), options.translate, options)
-    require("matplotlib", "sacrebleu")  # not only when the training has ended
-    train, validation, test = load_splits(options)
-    options.output.mkdir(parents=True, exist_ok=True)
-    if options.epochs is None:
-        num_batches = math.ceil(len(train[0]) / options.batch_size)
-        options.epochs = max(10, math.ceil(STEPS / num_batches))
-    if options.load:
-        translator = load_model(options.load)
-    else:
-        translator = build(options, *train)
-        history = fit(translator, options, train, validation)
-        kseq.plots.training_curve(history).savefig(options.output / "training.png")
-    evaluate(translator, validation, test, options)
-    pairs = sorted(zip(*test, strict=True), key=lambda pair: len(pair[0]))
-    print_translations(translator, pairs[:: len(pairs) // 6 + 1], options)
-    draw_attention(translator, pairs[len(pairs) // 2][0], options.output)
-    console.print(f"What was made lies in {options.output}/.")
-    if options.quick:
-        console.print("This was --quick, a look at the way: the figures mean nothing.")
-
-
-def build(options, sources, targets):
-    """An untrained translator, with the pieces of its two languages."""
-    source, target = (
-        kseq.text.Vocabulary(options.split, "NFC", max_tokens=options.pieces).adapt(x)
-        for x in (sources, targets)
-    )
-    layers, width, dropout = kseq.layers, options.width, options.dropout
-    sizes = {"num_layers": options.layers, "dropout": dropout}
-    if options.model == "transformer":
-        embedding = {"positions": "sinusoidal", "scale": True}
-        normal = keras.initializers.RandomNormal(stddev=width**-0.5, seed=options.seed)
-        embedding["embeddings_initializer"] = normal
-        sizes |= {"num_heads": max(width // 32, 1), "intermediate_dim": 2 * width}
-        encoder = layers.TransformerEncoder(width=width, **sizes)
-        decoder = layers.TransformerDecoder(width=width, **sizes)
-    else:
-        embedding, attention = {"dropout": dropout}, layers.BahdanauAttention(width)
-        sizes["cell"] = options.model
-        encoder = layers.RecurrentEncoder(units=width // 2, bidirectional=True, **sizes)
-        decoder = layers.RecurrentDecoder(units=width, attention=attention, **sizes)
-    model = kseq.encoder_decoder(
-        source=layers.TokenEmbedding(source.size, width, **embedding),
-        encoder=encoder,
-        target=layers.TokenEmbedding(target.size, width, **embedding),
-        decoder=decoder,
-        tie_embeddings="target",
-    )
-    return kseq.text.TextToText(model, source, target)
-
-
-def fit(translator, options, train, validation):
-    """Trains with Keras' own loop, and keeps the best epoch."""
-
-    def batches(pairs, size, **choices):
-        source = translator.source_vocabulary.encode(pairs[0])
-        target = translator.target_vocabulary.encode(pairs[1], start=True, end=True)
-        return kseq.training.teacher_forcing(source, target, size, **choices)
-
-    learned = batches(train, options.batch_size, seed=options.seed)
-    warm_up, decay = len(learned), max(len(learned) * (options.epochs - 1), 1)
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, decay, warmup_target=options.learning_rate, warmup_steps=warm_up
-    )
-    translator.model.compile(
-        keras.optimizers.Adam(rate, beta_2=0.98, global_clipnorm=1.0),
-        loss=kseq.training.SequenceCrossentropy(label_smoothing=0.1),
-        metrics=[kseq.training.TokenAccuracy(name="accuracy")],
-        jit_compile=False,  # XLA compiles anew for each of the many lengths
-    )
-    console.print(f"{translator.model.count_params():,} weights to train.")
-    best = kseq.training.SaveBest(options.output / "model.keras", saved=translator)
-    return translator.model.fit(
-        learned,
-        validation_data=batches(validation, 128, shuffle=False),
-        epochs=options.epochs,
-        callbacks=[best, kseq.training.StopOnInterrupt()],
-    )
-
-
-def evaluate(translator, validation, test, options):
-    """Prints the BLEU of greedy and of beam search on what the model has not seen."""
-    table = Table("search", "validation BLEU", "test BLEU")
-    searches = {"greedy": None, f"{options.beams} beams": options.search}
-    for name, search in searches.items():
-        scores = [bleu(translator, part, search) for part in (validation, test)]
-        table.add_row(name, *(f"{score:.2f}" for score in scores))
-    console.print(table)
-    if scores[1] < 1:
-        console.print(
-            "Next to nothing is translated right. Learn longer (--epochs), or from "
-            "more pairs."
-        )
-
-
-def bleu(translator, pairs, search):
-    """BLEU against all translations that a sentence has, of which most have one."""
-    references = {}
-    for source, target in zip(*pairs, strict=True):
-        references.setdefault(source, []).append(target)
-    results = translator.generate(list(references), search, MAX_LENGTH)
-    texts = [best.text for best, *_ in results]
-    return kseq.training.text_scores(texts, references.values(), "bleu")["bleu"]
-
-
-def print_translations(translator, pairs, options):
-    """Prints the best translations of sentences, with their probabilities."""
-    names = "sentence", "a person's", "the model's, best first", "p"
-    table = Table(*(Column(name, overflow="fold") for name in names))
-    results = translator.generate([x for x, _ in pairs], options.search, MAX_LENGTH)
-    for pair, best in zip(pairs, results, strict=True):
-        for about, each in zip([pair, *[("", "")] * 2], best, strict=False):
-            table.add_row(*about, each.text, f"{math.exp(each.log_prob):.3f}")
-        table.add_section()
-    console.print(table)
-
-
-def draw_attention(translator, sentence, output):
-    """Writes what each head of the last layer, or the only one, read at each piece."""
-    [[best]] = translator.generate(
-        [sentence], max_length=MAX_LENGTH, return_attention_scores=True
-    )
-    if not best.tokens:
-        return console.print("No picture: the model has nothing to say yet.")
-    heads = best.attention[None] if best.attention.ndim == 2 else best.attention[-1]
-    figure = kseq.plots.attention_heads(heads, best.source_tokens, best.tokens)
-    figure.savefig(output / "attention.png")
-
-
-def translate(translator, texts, options):
-    """Translates sentences with a saved model."""
-    texts = [plain(text) for text in texts]
-    if unknown := translator.source_vocabulary.unknown(" ".join(texts)):
-        console.print(f"Not known to the model: {' '.join(unknown)}")
-    print_translations(translator, [(text, "(not asked)") for text in texts], options)
-
-
-def plain(text):
-    return " ".join(text.lower().split())
+# Load ---------------------------------------------------------------------------------
 
 
 def load_splits(options):
-    """Sentences with translations: to learn from, to watch, to be tested on.
+    """Return sentences with translations, for training, validation and testing.
 
-    A pair of which either sentence stands in a later part, too, is left out.
+    A pair is left out if a later split has one of its two sentences, too.
     """
     try:
         if options.pairs:
-            parts = {"train": kseq.datasets.read_pairs(options.pairs)}
+            data = {"train": kseq.datasets.read_pairs(options.pairs)}
         else:
-            parts = kseq.datasets.load(options.task, options.data)
-        if "test" not in parts:
-            texts = [list(map(plain, column)) for column in parts["train"]]
-            number = min(1000, max(len(set(texts[0])) // 10, 1))
-            parts = kseq.datasets.hold_out(*texts, number)
+            data = kseq.datasets.load(options.task, options.data)
+        if "test" not in data:  # published, or given, in one piece
+            sources, targets = data["train"]
+            sources = [clean(source) for source in sources]
+            targets = [clean(target) for target in targets]
+            num_test = min(1000, max(len(set(sources)) // 10, 1))
+            data = kseq.datasets.hold_out(sources, targets, num_test)
     except (OSError, ValueError) as error:
         sys.exit(str(error))
-    parts = [tuple(list(map(plain, x)) for x in part) for part in parts.values()]
-    parts = kseq.datasets.disjoint(*parts, columns=(0, 1))
-    if not all(sources for sources, _ in parts):
-        sizes = [len(sources) for sources, _ in parts]
+
+    splits = []
+    for sources, targets in data.values():
+        sources = [clean(source) for source in sources]
+        targets = [clean(target) for target in targets]
+        splits.append((sources, targets))
+    splits = kseq.datasets.disjoint(*splits, columns=(0, 1))
+    sizes = [len(sources) for sources, _ in splits]
+    if 0 in sizes:
         sys.exit(
-            "--pairs must have pairs to learn from, to watch and to hold out, which "
-            f"share no sentence. Received: {sizes} pairs."
+            "--pairs must have pairs for training, validation and testing that share "
+            f"no sentence. Received: {sizes} pairs."
         )
     if options.quick:
-        few = zip(parts, (2000, 50, 50), strict=True)
-        parts = [(x[:number], y[:number]) for (x, y), number in few]
-    sizes = "{:,} pairs to learn from, {:,} to watch, {:,} held out."
-    console.print(sizes.format(*(len(sources) for sources, _ in parts)))
-    return parts
+        limits = [2000, 50, 50]
+        splits = [
+            (sources[:limit], targets[:limit])
+            for (sources, targets), limit in zip(splits, limits, strict=True)
+        ]
+    train, validation, test = splits
+    console.print(
+        f"{len(train[0]):,} pairs for training, {len(validation[0]):,} for validation, "
+        f"{len(test[0]):,} for testing."
+    )
+    return train, validation, test
+
+
+def clean(text):
+    """Return a text in lower case, with single spaces."""
+    return " ".join(text.lower().split())
 
 
 def load_model(path):
-    """The translator that an earlier run has saved."""
+    """Load a translator that was saved by an earlier run."""
     try:
         return kseq.text.TextToText.load(path)
     except ValueError as error:
         sys.exit(str(error))
 
 
+# Build --------------------------------------------------------------------------------
+
+
+def build(options, sources, targets):
+    """Build a translator, with a vocabulary for each language."""
+    source_pieces = kseq.text.Vocabulary(
+        options.split, "NFC", max_tokens=options.pieces
+    )
+    source_pieces.adapt(sources)
+    target_pieces = kseq.text.Vocabulary(
+        options.split, "NFC", max_tokens=options.pieces
+    )
+    target_pieces.adapt(targets)
+    if options.model == "transformer":
+        model = build_transformer(options, source_pieces.size, target_pieces.size)
+    else:
+        model = build_recurrent(options, source_pieces.size, target_pieces.size)
+    return kseq.text.TextToText(model, source_pieces, target_pieces)
+
+
+def build_transformer(options, source_size, target_size):
+    """Build a Transformer encoder and decoder."""
+    width = options.width
+    num_heads = max(width // 32, 1)
+    initializer = keras.initializers.RandomNormal(stddev=width**-0.5, seed=options.seed)
+    encoder = kseq.layers.TransformerEncoder(
+        num_layers=options.layers,
+        num_heads=num_heads,
+        width=width,
+        intermediate_dim=2 * width,
+        dropout=options.dropout,
+    )
+    decoder = kseq.layers.TransformerDecoder(
+        num_layers=options.layers,
+        num_heads=num_heads,
+        width=width,
+        intermediate_dim=2 * width,
+        dropout=options.dropout,
+    )
+    source_embedding = kseq.layers.TokenEmbedding(
+        source_size,
+        width,
+        embeddings_initializer=initializer,
+        positions="sinusoidal",
+        scale=True,
+    )
+    target_embedding = kseq.layers.TokenEmbedding(
+        target_size,
+        width,
+        embeddings_initializer=initializer,
+        positions="sinusoidal",
+        scale=True,
+    )
+    return kseq.encoder_decoder(
+        source=source_embedding,
+        encoder=encoder,
+        target=target_embedding,
+        decoder=decoder,
+        tie_embeddings="target",
+    )
+
+
+def build_recurrent(options, source_size, target_size):
+    """Build a bidirectional encoder, and a decoder with Bahdanau's attention."""
+    width = options.width
+    attention = kseq.layers.BahdanauAttention(width)
+    encoder = kseq.layers.RecurrentEncoder(
+        options.model,
+        width // 2,  # in each direction
+        num_layers=options.layers,
+        bidirectional=True,
+        dropout=options.dropout,
+    )
+    decoder = kseq.layers.RecurrentDecoder(
+        options.model,
+        width,
+        num_layers=options.layers,
+        attention=attention,
+        dropout=options.dropout,
+    )
+    return kseq.encoder_decoder(
+        source=kseq.layers.TokenEmbedding(source_size, width, options.dropout),
+        encoder=encoder,
+        target=kseq.layers.TokenEmbedding(target_size, width, options.dropout),
+        decoder=decoder,
+        tie_embeddings="target",
+    )
+
+
+# Train --------------------------------------------------------------------------------
+
+
+def encode_split(translator, split):
+    """Return sources and targets as token ids."""
+    sources, targets = split
+    source_ids = translator.source_vocabulary.encode(sources)
+    target_ids = translator.target_vocabulary.encode(targets, start=True, end=True)
+    return source_ids, target_ids
+
+
+def fit(translator, options, train, validation):
+    """Train with `Model.fit` and save the best epoch."""
+    train_source, train_target = encode_split(translator, train)
+    train_batches = kseq.training.teacher_forcing(
+        train_source, train_target, options.batch_size, seed=options.seed
+    )
+    validation_source, validation_target = encode_split(translator, validation)
+    validation_batches = kseq.training.teacher_forcing(
+        validation_source, validation_target, batch_size=128, shuffle=False
+    )
+
+    warmup_steps = len(train_batches)  # the first epoch
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=max(len(train_batches) * (options.epochs - 1), 1),
+        warmup_target=options.learning_rate,
+        warmup_steps=warmup_steps,
+    )
+    translator.model.compile(
+        keras.optimizers.Adam(learning_rate, beta_2=0.98, global_clipnorm=1.0),
+        loss=kseq.training.SequenceCrossentropy(label_smoothing=0.1),
+        metrics=[kseq.training.TokenAccuracy(name="accuracy")],
+        jit_compile=False,  # XLA would compile again for each of the many lengths
+    )
+    console.print(f"{translator.model.count_params():,} weights.")
+    callbacks = [
+        kseq.training.SaveBest(options.output / "model.keras", saved=translator),
+        kseq.training.StopOnInterrupt(),
+    ]
+    return translator.model.fit(
+        train_batches,
+        validation_data=validation_batches,
+        epochs=options.epochs,
+        callbacks=callbacks,
+    )
+
+
+# Evaluate -----------------------------------------------------------------------------
+
+
+def evaluate(translator, validation, test, options):
+    """Print the BLEU of greedy search and of beam search."""
+    searches = {"greedy": None, f"{options.beams} beams": options.search}
+    table = Table("search", "validation BLEU", "test BLEU")
+    for name, search in searches.items():
+        validation_bleu = bleu(translator, validation, search)
+        test_bleu = bleu(translator, test, search)
+        table.add_row(name, f"{validation_bleu:.2f}", f"{test_bleu:.2f}")
+    console.print(table)
+    if test_bleu < 1:
+        console.print(
+            "Next to nothing is translated right. Train longer (--epochs), or on more "
+            "pairs."
+        )
+
+
+def bleu(translator, split, search):
+    """Return the BLEU against all translations of each sentence; most have one."""
+    references = {}
+    for source, target in zip(*split, strict=True):
+        references.setdefault(source, []).append(target)
+    sentences = list(references)
+    results = translator.generate(sentences, search, max_length=MAX_LENGTH)
+    translations = [hypotheses[0].text for hypotheses in results]
+    scores = kseq.training.text_scores(translations, references.values(), "bleu")
+    return scores["bleu"]
+
+
+# Show ---------------------------------------------------------------------------------
+
+
+def print_translations(translator, sentences, references, options):
+    """Print the best translations of each sentence, with their probabilities."""
+    results = translator.generate(sentences, options.search, max_length=MAX_LENGTH)
+    table = Table(
+        Column("sentence", overflow="fold"),
+        Column("reference", overflow="fold"),
+        Column("translations, best first", overflow="fold"),
+        "probability",
+    )
+    for sentence, reference, hypotheses in zip(
+        sentences, references, results, strict=True
+    ):
+        for hypothesis in hypotheses[:3]:
+            probability = math.exp(hypothesis.log_prob)
+            table.add_row(sentence, reference, hypothesis.text, f"{probability:.3f}")
+            sentence = ""  # printed only once
+            reference = ""
+        table.add_section()
+    console.print(table)
+
+
+def draw_attention(translator, sentence, output):
+    """Draw what each head of the last layer attended to at each piece."""
+    results = translator.generate(
+        [sentence], max_length=MAX_LENGTH, return_attention_scores=True
+    )
+    best = results[0][0]
+    if not best.tokens:
+        console.print("No picture of attention: the translation is empty.")
+        return
+    if best.attention.ndim == 2:  # T S: of a recurrent decoder, as one head
+        heads = best.attention[None]
+    else:  # layers heads T S: of a Transformer, the last layer
+        heads = best.attention[-1]
+    figure = kseq.plots.attention_heads(heads, best.source_tokens, best.tokens)
+    figure.savefig(output / "attention.png")
+
+
+def translate(translator, texts, options):
+    """Translate sentences with a saved model."""
+    sentences = [clean(text) for text in texts]
+    unknown = translator.source_vocabulary.unknown(" ".join(sentences))
+    if unknown:
+        console.print(f"Unknown to the model: {' '.join(unknown)}")
+    references = ["(none)"] * len(sentences)
+    print_translations(translator, sentences, references, options)
+
+
+# Main ---------------------------------------------------------------------------------
+
+
+def main(argv=None):
+    """Train and evaluate a translator, or translate sentences with a saved one."""
+    options = parse_arguments(argv)
+    keras.utils.set_random_seed(options.seed)
+    if options.translate:
+        translate(load_model(options.load), options.translate, options)
+        return
+    require("matplotlib", "sacrebleu")  # fail now, not after the training
+
+    train, validation, test = load_splits(options)
+    train_sources, train_targets = train
+    options.output.mkdir(parents=True, exist_ok=True)
+    if options.epochs is None:
+        num_batches = math.ceil(len(train_sources) / options.batch_size)
+        options.epochs = max(10, math.ceil(MIN_TRAINING_STEPS / num_batches))
+
+    if options.load:
+        translator = load_model(options.load)
+    else:
+        translator = build(options, train_sources, train_targets)
+        history = fit(translator, options, train, validation)
+        figure = kseq.plots.training_curve(history)
+        figure.savefig(options.output / "training.png")
+
+    evaluate(translator, validation, test, options)
+
+    pairs = sorted(zip(*test, strict=True), key=lambda pair: len(pair[0]))
+    shown = pairs[:: len(pairs) // 6 + 1]
+    sentences = [sentence for sentence, _ in shown]
+    references = [reference for _, reference in shown]
+    print_translations(translator, sentences, references, options)
+    middle_sentence, _ = pairs[len(pairs) // 2]
+    draw_attention(translator, middle_sentence, options.output)
+    console.print(f"The model and pictures are in {options.output}/.")
+    if options.quick:
+        console.print("This was a --quick trial run: the figures mean nothing.")
+
+
 def parse_arguments(argv):
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
-    add, path = parser.add_argument, pathlib.Path
-    add("--task", choices=["multi30k", "tatoeba_fra_eng"], default="multi30k")
-    add("--model", choices=list(SETTINGS), default="transformer")
-    add("--pairs", type=path, metavar="FILE", help="lines of `source TAB target`")
-    add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
-    add("--output", type=folder, default="translate", help="folder of what is made")
-    add("--load", type=path, metavar="FILE", help="use a saved model, do not train")
-    add("--translate", nargs="+", metavar="TEXT", help="what to translate with --load")
-    add("--pieces", type=count, default=5000, help="pieces of each language")
-    add("--split", choices=["word_piece", "sentence_piece"], default="word_piece")
-    add("--width", type=count, default=256)
-    add("--layers", type=count, help="3 of a transformer, 1 of a gru")
-    add("--dropout", type=share, help="0.2 for a transformer, 0.3 for a gru")
-    add("--epochs", type=count, help="10, or more for few pairs")
-    add("--batch-size", type=count, default=128)
-    add("--learning-rate", type=positive, help="0.001, or 0.002 for a gru")
-    add("--beams", type=count, default=5)
-    add("--seed", type=seed, default=0)
-    add("--quick", action="store_true", help="see all of it work, on little data")
+    parser.add_argument(
+        "--task",
+        choices=["multi30k", "tatoeba_fra_eng"],
+        default="multi30k",
+        help="data set: German to English (multi30k) or English to French (tatoeba)",
+    )
+    parser.add_argument(
+        "--model",
+        choices=list(SETTINGS),
+        default="transformer",
+        help="a Transformer, or a GRU with Bahdanau's attention",
+    )
+    parser.add_argument(
+        "--pairs",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your own data: lines of `source TAB target`",
+    )
+    parser.add_argument(
+        "--data",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="folder of the data sets (default: $KSEQ_DATA_DIR)",
+    )
+    parser.add_argument(
+        "--output",
+        type=folder,
+        default="translate",
+        help="folder for the model and pictures",
+    )
+    parser.add_argument(
+        "--load",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="evaluate this saved model, or translate with it; do not train",
+    )
+    parser.add_argument(
+        "--translate",
+        nargs="+",
+        metavar="TEXT",
+        help="sentences to translate with --load",
+    )
+    parser.add_argument(
+        "--pieces", type=count, default=5000, help="largest vocabulary of each language"
+    )
+    parser.add_argument(
+        "--split",
+        choices=["word_piece", "sentence_piece"],
+        default="word_piece",
+        help="kind of pieces",
+    )
+    parser.add_argument(
+        "--width", type=count, default=256, help="width of embeddings and layers"
+    )
+    parser.add_argument(
+        "--layers",
+        type=count,
+        help="layers of the encoder, and of the decoder"
+        " (default: 3 for a transformer, 1 for a gru)",
+    )
+    parser.add_argument(
+        "--dropout",
+        type=share,
+        help="share of values that dropout sets to zero in training"
+        " (default: 0.2 for a transformer, 0.3 for a gru)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=count,
+        help="passes over the training pairs (default: 10, more for few pairs)",
+    )
+    parser.add_argument(
+        "--batch-size", type=count, default=128, help="pairs in a batch"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=positive,
+        help="highest learning rate, after the first epoch"
+        " (default: 0.001 for a transformer, 0.002 for a gru)",
+    )
+    parser.add_argument("--beams", type=count, default=5, help="beams of beam search")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="try everything out on 2,000 pairs, a small model and 1 epoch;"
+        " the figures mean nothing",
+    )
     options = parser.parse_args(argv)
-    if options.translate and ("" in map(plain, options.translate) or not options.load):
-        parser.error("--translate needs --load FILE, and a word in each sentence")
+
+    for text in options.translate or []:
+        if not options.load or not clean(text):
+            parser.error("--translate needs --load FILE, and a word in each sentence")
     for name, value in SETTINGS[options.model].items():
         if getattr(options, name) is None:
             setattr(options, name, value)
-    if options.width % min(32, options.width):
-        parser.error("--width must be a multiple of 32, one part for each head")
+    if options.width > 32 and options.width % 32 != 0:
+        parser.error("--width above 32 must be a multiple of 32, the width of a head")
     if options.quick:
-        options.epochs, options.pieces, options.width = 1, 1000, 64
+        options.epochs = 1
+        options.pieces = 1000
+        options.width = 64
     options.search = kseq.decoding.BeamSearch(
         options.beams, length_penalty=1.0, early_stopping=True
     )

@@ -49,7 +49,7 @@ def trained(recipe, tiny, tmp_path_factory):
 
 def test_it_prints_perplexity_and_answers_side_by_side(trained):
     output, printed = trained
-    for expected in ("perplexity", "greedy", "2 beams", "drawn", "mean nothing"):
+    for expected in ("perplexity", "greedy", "2 beams", "sampled", "mean nothing"):
         assert expected in printed
     assert {path.name for path in output.iterdir()} == {"model.keras", "training.png"}
 
@@ -74,7 +74,7 @@ def test_a_second_process_answers_with_the_saved_model(trained):
     )
     assert done.returncode == 0, done.stderr
     assert "오늘 너무 좋아?" in done.stdout and "greedy" in done.stdout
-    assert "Not known to the model: X" in done.stdout
+    assert "Unknown to the model: X" in done.stdout
 
 
 def test_perplexity_is_that_of_a_syllable_whatever_the_tokens(recipe, capsys):

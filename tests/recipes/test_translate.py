@@ -46,10 +46,13 @@ def trained(recipe, pairs, tmp_path_factory):
 
 def test_it_prints_bleu_and_translations_and_draws(trained):
     output, printed = trained
-    for expected in ("48 pairs to learn from, 6 to watch, 6 held out", "greedy"):
+    for expected in (
+        "48 pairs for training, 6 for validation, 6 for testing",
+        "greedy",
+    ):
         assert expected in printed
-    assert "2 beams" in printed and "test BLEU" in printed and "best first" in printed
-    drawn = {"attention.png"} if "nothing to say" not in printed else set()
+    assert "2 beams" in printed and "test BLEU" in printed and "reference" in printed
+    drawn = {"attention.png"} if "No picture" not in printed else set()
     names = {path.name for path in output.iterdir()}
     assert names == {"model.keras", "training.png"} | drawn
     for picture in output.glob("*.png"):
@@ -68,7 +71,7 @@ def test_a_second_process_translates_with_the_saved_model(trained):
     )
     assert done.returncode == 0, done.stderr
     assert "ein hund?" in done.stdout
-    assert "Not known to the model: ?" in done.stdout
+    assert "Unknown to the model: ?" in done.stdout
 
 
 def test_sentence_pieces_are_a_choice(recipe):
@@ -189,7 +192,7 @@ def test_control_c_ends_training_and_keeps_the_best_epoch(pairs, tmp_path):
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    assert "test BLEU" in rest and "What was made lies in" in rest
+    assert "test BLEU" in rest and "The model and pictures are in" in rest
     assert (tmp_path / "model.keras").exists()
 
 
@@ -201,7 +204,7 @@ def test_quick_goes_the_whole_way_on_real_data(recipe, data_set, tmp_path, capsy
         ["--quick", "--model", "gru", "--data", data, "--output", str(tmp_path)]
     )
     printed = capsys.readouterr().out
-    assert "2,000 pairs to learn from, 50 to watch, 50 held out" in printed
+    assert "2,000 pairs for training, 50 for validation, 50 for testing" in printed
     assert "figures mean nothing" in printed and (tmp_path / "model.keras").exists()
 
 
