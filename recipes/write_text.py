@@ -1,16 +1,16 @@
-"""Writes text, one character after the other.
+"""Train a language model that writes text, one character after the other.
 
 A decoder-only Transformer, an LSTM or a GRU learns to predict the next character of a
-long text; without further arguments, of 1 MB of Shakespeare's plays.
+long text, by default 1 MB of Shakespeare's plays.
 
     python recipes/write_text.py --output shakespeare
     python recipes/write_text.py --load shakespeare/model.keras --prompt "ROMEO:"
     python recipes/write_text.py --text my_novel.txt --decoder lstm --output mine
 
-The model learns from windows that begin anywhere in the text. In front of each stands
-the start token, which says: what came before is not known. In front of what the model
-writes it stands as well. Longer texts are written piece by piece, half a window of what
-was written last in view.
+The model learns from windows that start anywhere in the text. Each window begins with
+the start token, which means that what came before is unknown. So does each text that
+the model writes. A text longer than a window is written piece by piece: the model then
+sees the last half of a window.
 """
 
 import argparse
@@ -37,12 +37,14 @@ try:
     from rich.console import Console
     from rich.table import Table
 except ImportError as error:
-    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
+    sys.exit(f"{error}. Install what the recipes need: pip install kseq[recipes]")
 
-MODEL, CURVE = "model.keras", "training.png"
-UNKNOWN, START, END = 1, 2, 3  # token ids of every vocabulary
-NO_MARKS = kseq.decoding.BannedTokens([UNKNOWN, START, END])
-# What reached the lowest validation loss on Shakespeare within three minutes.
+# Token ids of every vocabulary. None of these tokens is ever written.
+UNKNOWN = 1
+START = 2
+END = 3
+CHARACTERS_ONLY = kseq.decoding.BannedTokens([UNKNOWN, START, END])
+# Defaults of each decoder: the lowest validation loss on Shakespeare in three minutes.
 SETTINGS = {
     "transformer": {"width": 128, "layers": 4, "batch_size": 12, "learning_rate": 1e-3},
     "lstm": {"width": 256, "layers": 1, "batch_size": 16, "learning_rate": 4e-3},
@@ -51,198 +53,350 @@ SETTINGS = {
 console = Console(markup=False, emoji=False, highlight=False)
 
 
-def main(argv=None):
-    options = parse_arguments(argv)
-    keras.utils.set_random_seed(options.seed)
-    if options.load:
-        writer = load_writer(options.load)
-        check(options.prompt, writer.vocabulary)
-        return write(writer, options)
-    require("matplotlib")  # not only when the training has ended
-    texts = load_texts(options)
-    form = "NFD" if options.jamo else None
-    vocabulary = kseq.text.Vocabulary("character", form).adapt(texts[:1])
-    check(options.prompt, vocabulary)
-    train, validation = (np.array(ids, "int32") for ids in vocabulary.encode(texts))
-    console.print(
-        f"{len(train):,} characters to learn from, {len(validation):,} held out; "
-        f"{len(vocabulary.tokens)} different ones."
-    )
-    began = time.time()
-    model = build(options, vocabulary.size)
-    writer = kseq.text.TextWriter(model, vocabulary, options.window)
-    history = fit(writer, train, validation, options)
-    minutes = (time.time() - began) / 60
-    evaluate(model, validation, options, minutes)
-    kseq.plots.training_curve(history).savefig(options.output / CURVE)
-    write(writer, options)
-    console.print(f"The best model lies in {options.output / MODEL}.")
-    if options.quick:
-        console.print("This was --quick, a look at the way: the figures mean nothing.")
+# Load ---------------------------------------------------------------------------------
 
 
-def build(options, vocabulary_size):
-    """A language model: it reads a window, and predicts each next character."""
-    layers, depth = kseq.layers, options.layers
-    width, dropout = options.width, options.dropout
-    if options.decoder == "transformer":
-        # The head shares the table, and small numbers in it make small first logits.
-        small = keras.initializers.RandomNormal(stddev=0.05)
-        return kseq.one_to_many(
-            layers.TokenEmbedding(vocabulary_size, width, embeddings_initializer=small),
-            decoder=layers.TransformerDecoder(
-                depth,
-                num_heads=4,
-                cross_attention=False,
-                activation="gelu",
-                dropout=dropout,
-                rotary=True,
-            ),
-            tie_embeddings="target",
-        )
-    return kseq.one_to_many(
-        layers.TokenEmbedding(vocabulary_size, width // 2, dropout),
-        decoder=layers.RecurrentDecoder(
-            options.decoder, width, num_layers=depth, attention=None, dropout=dropout
-        ),
-    )
-
-
-def fit(writer, train, validation, options):
-    """Trains with Keras' own loop, and keeps the best epoch."""
-    steps = options.steps * options.epochs
-    warm_up = min(100, steps // 4)
-    learning_rate = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        decay_steps=steps - warm_up,
-        alpha=0.1,
-        warmup_target=options.learning_rate,
-        warmup_steps=warm_up,
-    )
-    writer.model.compile(
-        keras.optimizers.AdamW(
-            learning_rate, weight_decay=0.1, beta_2=0.99, global_clipnorm=1.0
-        ),
-        loss=kseq.training.SequenceCrossentropy(),
-        # A recurrent decoder compiles its loop by itself.
-        jit_compile=options.decoder == "transformer",
-    )
-    cut = kseq.training.windows
-    draw = {"steps": options.steps, "seed": options.seed}
-    return writer.model.fit(
-        cut(train, options.window, options.batch_size, **draw),
-        validation_data=cut(validation, options.window, 256, shuffle=False),
-        epochs=options.epochs,
-        callbacks=[
-            kseq.training.SaveBest(options.output / MODEL, saved=writer),
-            kseq.training.StopOnInterrupt(),
-        ],
-    )
-
-
-def evaluate(model, validation, options, minutes):
-    """Prints how well each character of the held-out text is predicted, from those
-    before it in its window: none for the first, and half a window on average."""
-    places = range(0, len(validation), options.window)
-    rows = [validation[first : first + options.window].tolist() for first in places]
-    loss = -model.score(len(rows), rows).sum() / len(validation)
-    table = Table("decoder", "weights", "validation loss", "perplexity", "minutes")
-    weights, perplexity = f"{model.count_params():,}", f"{np.exp(loss):.3f}"
-    nats = f"{loss:.4f} nats a character"
-    table.add_row(options.decoder, weights, nats, perplexity, f"{minutes:.1f}")
-    console.print(table)
-
-
-def check(prompts, vocabulary):
-    """Refuses prompts that nobody can go on from."""
-    for prompt in prompts:
-        if unknown := vocabulary.unknown(prompt):
-            sys.exit(
-                "A prompt must be written with characters that the model has seen. "
-                f"Received: {prompt!r}, with {' '.join(map(repr, unknown))}."
-            )
-
-
-def write(writer, options):
-    """Prints texts that begin with the prompts."""
-    search = kseq.decoding.Sampling(
-        options.temperature, top_p=options.top_p, constraints=[NO_MARKS]
-    )
+def load_texts(options):
+    """Return the training text and the validation text, the last tenth."""
     try:
-        texts = writer.generate(options.prompt, search, options.length)
-    except ValueError as error:
-        sys.exit(f"{error} Or choose another --length or --prompt.")
-    for text in texts:
-        console.rule(f"temperature {options.temperature}")
-        console.print(text, soft_wrap=True)
+        if options.text:
+            text = kseq.datasets.read_text(options.text)
+            num_train = len(text) * 9 // 10
+            train = text[:num_train]
+            validation = text[num_train:]
+        else:
+            data = kseq.datasets.load("tiny_shakespeare", options.data)
+            train = data["train"]
+            validation = data["validation"]
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+
+    if len(validation) < options.window:
+        sys.exit(
+            f"A text needs at least {10 * options.window} characters: a tenth of it, "
+            "for validation, must fill a window. "
+            f"Received: {len(train) + len(validation)} characters. "
+            "Use a smaller --window."
+        )
+    lacking = sorted(set(validation) - set(train))
+    if lacking:
+        examples = " ".join(repr(character) for character in lacking[:20])
+        console.print(
+            f"{len(lacking)} characters of the validation text are not in the training "
+            f"text, so they cannot be predicted: {examples}.",
+            style="yellow",
+        )
+    if options.quick:
+        train = train[:20_000]
+        validation = validation[:20_000]
+    return train, validation
 
 
 def load_writer(path):
-    """The model and the vocabulary that an earlier run has saved."""
+    """Load a model that was saved by an earlier run, with its vocabulary."""
     try:
         return kseq.text.TextWriter.load(path)
     except ValueError as error:
         sys.exit(str(error))
 
 
-def load_texts(options):
-    """What to learn from, and what to be tested on: the last tenth."""
+def check_prompts(prompts, vocabulary):
+    """Raise unless the model knows all characters of the prompts."""
+    for prompt in prompts:
+        unknown = vocabulary.unknown(prompt)
+        if unknown:
+            characters = " ".join(repr(character) for character in unknown)
+            sys.exit(
+                "A prompt must consist of characters that the model knows. "
+                f"Received: {prompt!r}, with {characters}."
+            )
+
+
+# Build --------------------------------------------------------------------------------
+
+
+def build(options, vocabulary_size):
+    """Build a language model, which predicts each next character of a window."""
+    if options.decoder == "transformer":
+        return build_transformer(options, vocabulary_size)
+    return build_recurrent(options, vocabulary_size)
+
+
+def build_transformer(options, vocabulary_size):
+    """Build a decoder-only Transformer."""
+    # The head shares the table of the embedding. Small values make small first logits.
+    initializer = keras.initializers.RandomNormal(stddev=0.05)
+    embedding = kseq.layers.TokenEmbedding(
+        vocabulary_size, options.width, embeddings_initializer=initializer
+    )
+    decoder = kseq.layers.TransformerDecoder(
+        options.layers,
+        num_heads=4,
+        cross_attention=False,
+        activation="gelu",
+        dropout=options.dropout,
+        rotary=True,
+    )
+    return kseq.one_to_many(embedding, decoder=decoder, tie_embeddings="target")
+
+
+def build_recurrent(options, vocabulary_size):
+    """Build an LSTM or a GRU language model."""
+    embedding = kseq.layers.TokenEmbedding(
+        vocabulary_size, options.width // 2, options.dropout
+    )
+    decoder = kseq.layers.RecurrentDecoder(
+        options.decoder,
+        options.width,
+        num_layers=options.layers,
+        attention=None,
+        dropout=options.dropout,
+    )
+    return kseq.one_to_many(embedding, decoder=decoder)
+
+
+# Train --------------------------------------------------------------------------------
+
+
+def fit(writer, train, validation, options):
+    """Train with `Model.fit` and save the best epoch."""
+    # An epoch is not the whole text, but so many batches of random windows.
+    train_windows = kseq.training.windows(
+        train,
+        options.window,
+        options.batch_size,
+        steps=options.steps,
+        seed=options.seed,
+    )
+    validation_windows = kseq.training.windows(
+        validation, options.window, batch_size=256, shuffle=False
+    )
+
+    num_steps = options.steps * options.epochs
+    warmup_steps = min(100, num_steps // 4)
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=num_steps - warmup_steps,
+        alpha=0.1,  # a tenth of the highest learning rate remains at the end
+        warmup_target=options.learning_rate,
+        warmup_steps=warmup_steps,
+    )
+    writer.model.compile(
+        keras.optimizers.AdamW(
+            learning_rate, weight_decay=0.1, beta_2=0.99, global_clipnorm=1.0
+        ),
+        loss=kseq.training.SequenceCrossentropy(),
+        # A recurrent decoder compiles its own loop.
+        jit_compile=options.decoder == "transformer",
+    )
+    callbacks = [
+        kseq.training.SaveBest(options.output / "model.keras", saved=writer),
+        kseq.training.StopOnInterrupt(),
+    ]
+    return writer.model.fit(
+        train_windows,
+        validation_data=validation_windows,
+        epochs=options.epochs,
+        callbacks=callbacks,
+    )
+
+
+# Evaluate -----------------------------------------------------------------------------
+
+
+def evaluate(model, validation, options, minutes):
+    """Print how well each character is predicted from those before it in its window.
+
+    The first character of a window has none before it; the average is half a window.
+    """
+    windows = []
+    for start in range(0, len(validation), options.window):
+        window = validation[start : start + options.window]
+        windows.append(window.tolist())
+    log_probs = model.score(len(windows), windows)
+    loss = -log_probs.sum() / len(validation)
+    num_weights = model.count_params()
+    table = Table("decoder", "weights", "validation loss", "perplexity", "minutes")
+    table.add_row(
+        options.decoder,
+        f"{num_weights:,}",
+        f"{loss:.4f} nats per character",
+        f"{np.exp(loss):.3f}",
+        f"{minutes:.1f}",
+    )
+    console.print(table)
+
+
+# Show ---------------------------------------------------------------------------------
+
+
+def write(writer, options):
+    """Print texts that begin with the prompts."""
+    search = kseq.decoding.Sampling(
+        options.temperature, top_p=options.top_p, constraints=[CHARACTERS_ONLY]
+    )
     try:
-        if options.text:
-            text = kseq.datasets.read_text(options.text)
-            texts = [text[: len(text) * 9 // 10], text[len(text) * 9 // 10 :]]
-        else:
-            parts = kseq.datasets.load("tiny_shakespeare", options.data)
-            texts = [parts["train"], parts["validation"]]
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
-    if len(texts[1]) < options.window:
-        sys.exit(
-            f"A text needs {10 * options.window} characters at least: a tenth, which "
-            f"is held out, must fill a window. Received: {sum(map(len, texts))} "
-            "characters. Make --window smaller."
-        )
-    if lacking := sorted(set(texts[1]) - set(texts[0])):
-        console.print(
-            f"The part held out has {len(lacking)} characters that the rest lacks and "
-            f"that cannot be predicted: {' '.join(map(repr, lacking[:20]))}.",
-            style="yellow",
-        )
-    return [text[:20_000] for text in texts] if options.quick else texts
+        texts = writer.generate(options.prompt, search, max_length=options.length)
+    except ValueError as error:
+        sys.exit(f"{error} Or use a larger --length, or a shorter --prompt.")
+    for text in texts:
+        console.rule(f"temperature {options.temperature}")
+        console.print(text, soft_wrap=True)
+
+
+# Main ---------------------------------------------------------------------------------
+
+
+def main(argv=None):
+    """Train and evaluate a language model, or write texts with a saved one."""
+    options = parse_arguments(argv)
+    keras.utils.set_random_seed(options.seed)
+    if options.load:
+        writer = load_writer(options.load)
+        check_prompts(options.prompt, writer.vocabulary)
+        write(writer, options)
+        return
+    require("matplotlib")  # fail now, not after the training
+
+    train_text, validation_text = load_texts(options)
+    normalization = None
+    if options.jamo:
+        normalization = "NFD"
+    vocabulary = kseq.text.Vocabulary("character", normalization)
+    vocabulary.adapt([train_text])
+    check_prompts(options.prompt, vocabulary)
+    train_ids, validation_ids = vocabulary.encode([train_text, validation_text])
+    train = np.array(train_ids, "int32")
+    validation = np.array(validation_ids, "int32")
+    console.print(
+        f"{len(train):,} characters for training, {len(validation):,} for validation; "
+        f"{len(vocabulary.tokens)} different ones."
+    )
+
+    start = time.time()
+    model = build(options, vocabulary.size)
+    writer = kseq.text.TextWriter(model, vocabulary, options.window)
+    history = fit(writer, train, validation, options)
+    minutes = (time.time() - start) / 60
+
+    evaluate(model, validation, options, minutes)
+
+    figure = kseq.plots.training_curve(history)
+    figure.savefig(options.output / "training.png")
+    write(writer, options)
+    console.print(f"The best model is in {options.output / 'model.keras'}.")
+    if options.quick:
+        console.print("This was a --quick trial run: the figures mean nothing.")
 
 
 def parse_arguments(argv):
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
-    add, path = parser.add_argument, pathlib.Path
-    add("--text", type=path, help="any text in UTF-8, of which a tenth is held out")
-    add("--jamo", action="store_true", help="take Hangul apart (Unicode's NFD)")
-    add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
-    add("--output", type=folder, default="text", help="folder of what is made")
-    add("--load", type=path, metavar="FILE", help="write with a saved model")
-    add("--prompt", nargs="+", default=["\n"], metavar="TEXT", help="how texts begin")
-    add("--length", type=count, default=400, help="of a text")
-    add("--temperature", type=positive, default=0.8)
-    add("--top-p", type=probability, help="draw from the most probable characters only")
-    add("--decoder", choices=list(SETTINGS), default="transformer")
-    add("--width", type=count, help="128, or 256 for lstm and gru")
-    add("--layers", type=count, help="4, or 1 for lstm and gru")
-    add("--dropout", type=share, default=0.0)
-    add("--window", type=count, default=64, help="characters to read")
-    add("--epochs", type=count, default=8)
-    add("--steps", type=count, default=250, help="batches of an epoch")
-    add("--batch-size", type=count, help="12, or 16 for lstm and gru")
-    add("--learning-rate", type=positive, help="0.001, or 0.004 for those")
-    add("--seed", type=seed, default=0)
-    add("--quick", action="store_true", help="see all of it work, on little data")
+    parser.add_argument(
+        "--text",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your own text, in UTF-8; its last tenth is for validation",
+    )
+    parser.add_argument(
+        "--jamo", action="store_true", help="split Hangul into jamo (Unicode's NFD)"
+    )
+    parser.add_argument(
+        "--data",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="folder of the data sets (default: $KSEQ_DATA_DIR)",
+    )
+    parser.add_argument(
+        "--output", type=folder, default="text", help="folder for the model and picture"
+    )
+    parser.add_argument(
+        "--load",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="write with this saved model; do not train",
+    )
+    parser.add_argument(
+        "--prompt",
+        nargs="+",
+        default=["\n"],
+        metavar="TEXT",
+        help="beginnings of the texts to write",
+    )
+    parser.add_argument(
+        "--length",
+        type=count,
+        default=400,
+        help="length of a written text in characters, with its prompt",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=positive,
+        default=0.8,
+        help="temperature of sampling: lower is more cautious, higher more varied",
+    )
+    parser.add_argument(
+        "--top-p",
+        type=probability,
+        help="sample only from the most probable characters that have this probability"
+        " together (default: 1, from all)",
+    )
+    parser.add_argument(
+        "--decoder",
+        choices=list(SETTINGS),
+        default="transformer",
+        help="network of the language model",
+    )
+    parser.add_argument(
+        "--width",
+        type=count,
+        help="width of the layers (default: 128, or 256 for lstm and gru)",
+    )
+    parser.add_argument(
+        "--layers",
+        type=count,
+        help="number of layers (default: 4, or 1 for lstm and gru)",
+    )
+    parser.add_argument(
+        "--dropout",
+        type=share,
+        default=0.0,
+        help="share of values that dropout sets to zero in training",
+    )
+    parser.add_argument(
+        "--window", type=count, default=64, help="characters that the model reads"
+    )
+    parser.add_argument("--epochs", type=count, default=8, help="number of epochs")
+    parser.add_argument("--steps", type=count, default=250, help="batches of an epoch")
+    parser.add_argument(
+        "--batch-size",
+        type=count,
+        help="windows in a batch (default: 12, or 16 for lstm and gru)",
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=positive,
+        help="highest learning rate, after the warm-up"
+        " (default: 0.001, or 0.004 for lstm and gru)",
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="try everything out on 20,000 characters, a small model and 2 epochs;"
+        " the figures mean nothing",
+    )
     options = parser.parse_args(argv)
+
     settings = SETTINGS[options.decoder]
     if options.quick:
         settings = {**settings, "width": 32, "layers": 1}
-        options.epochs, options.steps = 2, 20
+        options.epochs = 2
+        options.steps = 20
     for name, value in settings.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
-    if options.window < 2 or options.width % 4:
+    if options.window < 2 or options.width % 4 != 0:
         parser.error("--window must be 2 or more, --width a multiple of 4")
     return options
 

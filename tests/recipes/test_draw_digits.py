@@ -32,12 +32,12 @@ def trained(recipe, tmp_path_factory):
 
 def test_it_tells_how_many_drawn_digits_can_be_read(trained):
     _, printed = trained
-    assert "300 digits to learn from, 200 to watch, 300 held out" in printed
-    [real] = [line for line in printed.splitlines() if "real, held out" in line]
+    assert "300 digits for training, 200 for validation, 300 for testing" in printed
+    [real] = [line for line in printed.splitlines() if "real, test" in line]
     share, copies = real.split("│")[2:4]
     assert float(share.strip(" %")) > 90 and int(copies) == 0
     assert (
-        "drawn" in printed and "nats a pixel" in printed and "mean nothing" in printed
+        "drawn" in printed and "nats per pixel" in printed and "mean nothing" in printed
     )
 
 

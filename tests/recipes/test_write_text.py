@@ -66,8 +66,8 @@ def test_it_learns_the_text_and_writes_on_beyond_its_window(trained):
 
 def test_it_prints_how_well_the_held_out_part_is_predicted(trained):
     _, printed = trained
-    assert "720 characters to learn from, 80 held out; 8 different ones" in printed
-    [row] = [line for line in printed.splitlines() if "nats a character" in line]
+    assert "720 characters for training, 80 for validation; 8 different ones" in printed
+    [row] = [line for line in printed.splitlines() if "nats per character" in line]
     loss = float(row.split(" nats")[0].split()[-1])
     # Without knowing what came before, nobody can tell the first of 12 characters.
     assert np.log(8) / 12 * 0.9 < loss < 0.5
@@ -99,7 +99,7 @@ def test_hangul_comes_apart_on_demand(recipe, text, tmp_path, capsys):
     flags = ["--text", str(text), "--output", str(tmp_path), "--jamo", *SHORT]
     recipe.main([*flags, "--decoder", "lstm", "--prompt", "가"])
     # Seven initial consonants, one vowel and the space.
-    assert "1,350 characters to learn from" in capsys.readouterr().out
+    assert "1,350 characters for training" in capsys.readouterr().out
     writer = recipe.load_writer(tmp_path / "model.keras")
     assert len(writer.vocabulary.tokens) == 9
 
@@ -117,7 +117,7 @@ def test_characters_that_only_the_held_out_part_has_are_named(recipe, tmp_path, 
     recipe.load_texts(
         recipe.parse_arguments(["--text", str(tmp_path / "text.txt")] + SMALL)
     )
-    assert "1 characters that the rest lacks" in capsys.readouterr().out
+    assert "1 characters of the validation text are not in" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_characters_that_only_the_held_out_part_has_are_named(recipe, tmp_path, 
         (None, "text.txt: .*No such file"),
         (b"ab" * 99 + b"\x1f\x8b", "must be in UTF-8"),
         ("caf\xe9".encode("latin-1") * 99, "must be in UTF-8"),
-        (b"", "120 characters at least.*Received: 0"),
+        (b"", "at least 120 characters.*Received: 0"),
         (b"too short", "Received: 9 characters"),
     ],
 )
@@ -189,8 +189,8 @@ def test_control_c_ends_training_and_keeps_the_best_model(text, tmp_path):
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    assert "nats a character" in rest
-    assert f"The best model lies in {tmp_path}" in rest.replace("\n", "")
+    assert "nats per character" in rest
+    assert f"The best model is in {tmp_path}" in rest.replace("\n", "")
     assert isinstance(
         keras.saving.load_model(tmp_path / "model.keras"), kseq.text.TextWriter
     )
@@ -207,5 +207,5 @@ def test_shakespeare_in_a_hurry(recipe, data_set, tmp_path, capsys):
     folder = data_set("tiny_shakespeare").parent
     recipe.main(["--data", str(folder), "--quick", "--output", str(tmp_path)])
     printed = capsys.readouterr().out
-    assert "20,000 characters to learn from" in printed and "mean nothing" in printed
+    assert "20,000 characters for training" in printed and "mean nothing" in printed
     assert (tmp_path / "model.keras").exists()
