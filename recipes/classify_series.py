@@ -1,22 +1,22 @@
-"""Sorts series of numbers into classes: was this day of power demand a winter's?
+"""Classify series of numbers: was this day of power demand in winter?
 
-A network reads each series from both ends, and keeps the strongest signs that it meets.
-Without `--train` and `--test` the series are 24 hours of electricity demand in Italy
-(ItalyPowerDemand), 67 days to learn from and 1,029 to be tested on.
+A network reads each series, and the largest values over all steps decide. By default
+the series are 24 hours of electricity demand in Italy (ItalyPowerDemand), 67 days for
+training and 1,029 for testing.
 
     python recipes/classify_series.py --output classes
     python recipes/classify_series.py --train my_train.csv --test my_test.csv
     python recipes/classify_series.py --load classes/model.keras --read my_days.csv
 
-`--encoder conv` reads by dilated convolutions, which find a shape wherever it stands;
-`lstm-fcn` lets an LSTM and convolutions read side by side (Karim et al., 2018).
+`--encoder conv` reads by dilated convolutions, which find a shape anywhere in a series.
+`--encoder lstm-fcn` is an LSTM beside convolutions (Karim et al., 2018).
 
-Few series are learned by heart at once. So noise is added to each, drawn anew every
-time it is read, and the learning rate falls to zero. With series to watch, `--dev`, the
-best epoch is kept; 67 days can spare none.
+A network soon learns few series by heart. So new noise is added to a series each time
+it is read, and the learning rate falls to zero. With `--dev`, series for validation,
+the best epoch is kept; 67 days are too few for a validation split.
 
-A file is a `.ts` of the UCR and UEA archives, or a CSV. A line of a CSV is a series:
-first its class, `?` where that is unknown, then the numbers.
+A file is a `.ts` of the UCR and UEA archives, or a CSV. Each line of a CSV is a series:
+first its class, `?` if it is unknown, then the numbers.
 """
 
 import argparse
@@ -46,262 +46,437 @@ try:
     from rich.console import Console
     from rich.table import Table
 except ImportError as error:
-    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
+    sys.exit(f"{error}. Install what the recipes need: pip install kseq[recipes]")
 
-ENCODERS = ["gru", "lstm", "rnn", "transformer", "conv", "lstm-fcn"]
-RIGHT, WRONG = "0.8", "#f1605d"
+RIGHT_COLOR = "0.8"  # grey
+WRONG_COLOR = "#f1605d"  # red
 console = Console(markup=False, emoji=False, highlight=False)
 
 
-def main(argv=None):
-    options = parse_arguments(argv)
-    if options.load:
-        return use(options)
-    require("matplotlib")  # not only when the training has ended
-    keras.utils.set_random_seed(options.seed)
-    train, *watched, test = load_parts(options)
-    classes = sorted(set(train[1]))
-    sizes = ", ".join(f"{len(series):,}" for series, _ in (train, *watched, test))
-    console.print(f"{sizes} series to learn from, to watch if any, and held out.")
-    model, whole = build(options, train[0], classes)
-    history = fit(model, whole, options, train, watched)
-    kseq.plots.training_curve(history).savefig(options.output / "training.png")
-    found = [name for name, _ in classify(whole, test[0])]
-    evaluate(*train, *test, found)
-    draw_classes(*test, found, options.output / "series.png")
-    console.print(f"The model and pictures lie in {options.output}/.")
-    if options.quick:
-        console.print("This was --quick, a look at the way: the figures mean nothing.")
+# Load ---------------------------------------------------------------------------------
+
+
+def load_splits(options):
+    """Return series with their classes: for training, validation if given, testing."""
+    try:
+        if options.train:
+            splits = [kseq.datasets.read_series(options.train)]
+            if options.dev:
+                splits.append(kseq.datasets.read_series(options.dev))
+            splits.append(kseq.datasets.read_series(options.test))
+        else:
+            data = kseq.datasets.load("italy_power_demand", options.data)
+            splits = []
+            for series, class_numbers in data.values():
+                series = list(series[..., None])  # each S F, with one feature
+                names = [str(number + 1) for number in class_numbers]
+                splits.append((series, names))
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+
+    splits = kseq.datasets.disjoint(*splits)
+    sizes = [len(series) for series, _ in splits]
+    num_features = [series[0].shape[1] for series, _ in splits if series]
+    if 0 in sizes or len(set(num_features)) > 1:
+        sys.exit(
+            "--train, --dev and --test must each have series that no later one has, "
+            "all with the same number of features. "
+            f"Received: {sizes} series, with {num_features} features."
+        )
+    check_classes(splits)
+    return splits
+
+
+def check_classes(splits):
+    """Exit if training lacks classes of validation, warn if it lacks those of testing.
+
+    Also exits if training has only one class.
+    """
+    _, train_labels = splits[0]
+    _, test_labels = splits[-1]
+    classes = set(train_labels)
+    new_in_validation = []
+    if len(splits) == 3:
+        _, validation_labels = splits[1]
+        new_in_validation = sorted(set(validation_labels) - classes)
+    if len(classes) < 2 or new_in_validation:
+        sys.exit(
+            "--train must have at least two classes, and all classes of --dev. "
+            f"Received: {sorted(classes)}, and only in --dev {new_in_validation}."
+        )
+    new_in_test = sorted(set(test_labels) - classes)
+    if new_in_test:
+        console.print(
+            f"Warning: no training series has the class {', '.join(new_in_test)}"
+        )
+
+
+def pad(series):
+    """Return series as one array (N, S, F); short series are filled up with NaN."""
+    longest = max(len(steps) for steps in series)
+    num_features = series[0].shape[1]
+    padded = np.full((len(series), longest, num_features), math.nan)
+    for index, steps in enumerate(series):
+        padded[index, : len(steps)] = steps
+    return padded
+
+
+# Build --------------------------------------------------------------------------------
 
 
 def build(options, series, classes):
-    """A network that gives logits, to train, and the same one with names for use.
+    """Build a model that returns logits, for training, and one for use.
 
-    Both take series as they were measured, and see features of mean 0 and variance 1.
+    The model for use returns a dictionary from class to probability. Both share their
+    weights, take series as they were measured, and normalize each feature.
     """
     steps = np.concatenate(series)
     mean = steps.mean(axis=0)
     variance = steps.var(axis=0)
-    variance[variance == 0] = 1.0  # a feature that stands still
-    reader = build_reader(options, len(mean), len(classes))
-    values = keras.Input((None, len(mean)))
-    scaled = keras.layers.Normalization(mean=mean.tolist(), variance=variance)(values)
-    logits = reader(keras.layers.GaussianNoise(options.noise)(scaled))
+    variance[variance == 0] = 1.0  # a constant feature
+    num_features = len(mean)
+    classifier = build_classifier(options, num_features, len(classes))
+
+    inputs = keras.Input((None, num_features))
+    normalize = keras.layers.Normalization(mean=mean.tolist(), variance=variance)
+    normalized = normalize(inputs)
+    noisy = keras.layers.GaussianNoise(options.noise)(normalized)
+    logits = classifier(noisy)
     probabilities = ops.softmax(logits)
-    named = {name: probabilities[:, i] for i, name in enumerate(classes)}
-    return keras.Model(values, logits), keras.Model(values, named)
+    named = {name: probabilities[:, index] for index, name in enumerate(classes)}
+    training_model = keras.Model(inputs, logits)
+    saved_model = keras.Model(inputs, named)
+    return training_model, saved_model
 
 
-def build_reader(options, num_features, num_classes):
-    """A network from series, filled up with NaN, to logits."""
-    width = options.width
-    positions = "sinusoidal" if options.encoder == "transformer" else None
+def build_classifier(options, num_features, num_classes):
+    """Build a network that maps normalized series, padded with NaN, to logits."""
+    positions = None
+    if options.encoder == "transformer":
+        positions = "sinusoidal"
     embedding = kseq.layers.FeatureEmbedding(
-        num_features, width, mask_value=math.nan, positions=positions
+        num_features, options.width, mask_value=math.nan, positions=positions
     )
     if options.encoder == "lstm-fcn":
-        return build_two_branches(options, embedding, num_classes)
+        return build_lstm_fcn(options, embedding, num_classes)
     if options.encoder in ("transformer", "conv"):
-        encoder = options.encoder  # which kseq.many_to_one makes of this width
+        encoder = options.encoder  # built by kseq.many_to_one
     else:
         encoder = kseq.layers.RecurrentEncoder(
-            options.encoder, width, bidirectional=True
+            options.encoder, options.width, bidirectional=True
         )
     return kseq.many_to_one(
         embedding,
         num_classes,
         encoder,
         pooling="max",
-        width=width,
+        width=options.width,
         dropout=options.dropout,
     )
 
 
-def build_two_branches(options, embedding, num_classes):
-    """LSTM-FCN: the last step of an LSTM beside the mean of convolutions."""
+def build_lstm_fcn(options, embedding, num_classes):
+    """Build an LSTM-FCN: the last step of an LSTM beside the mean of convolutions."""
     series = embedding.symbolic_input("series")
     vectors = embedding(series)
     lstm = kseq.layers.RecurrentEncoder("lstm", options.width)
-    last = kseq.layers.LastStepPooling()(lstm(vectors))
+    last_step = kseq.layers.LastStepPooling()(lstm(vectors))
     convolutions = kseq.layers.ConvEncoder(options.width)
     mean = kseq.layers.MeanPooling()(convolutions(vectors))
-    both = keras.layers.Concatenate()([last, mean])
+    both = keras.layers.Concatenate()([last_step, mean])
     dropped = keras.layers.Dropout(options.dropout)(both)
     logits = keras.layers.Dense(num_classes, name="head")(dropped)
     return keras.Model(series, logits, name="lstm_fcn")
 
 
-def fit(model, whole, options, train, watched):
-    """Trains with Keras' own loop."""
-    classes = list(whole.output)
+# Train --------------------------------------------------------------------------------
 
-    def arrays(series, labels):
-        return padded(series), np.array([classes.index(label) for label in labels])
 
-    steps = math.ceil(len(train[0]) / options.batch_size) * options.epochs
-    rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
-    model.compile(
-        keras.optimizers.Adam(rate, global_clipnorm=1.0),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+def fit(training_model, saved_model, options, train, validation=None):
+    """Train with `Model.fit` and save the best epoch.
+
+    The best epoch has the lowest validation loss, or the lowest training loss if there
+    are no series for validation.
+    """
+    classes = list(saved_model.output)
+    train_series, train_labels = train
+    inputs = pad(train_series)
+    class_ids = np.array([classes.index(label) for label in train_labels])
+    monitor = "loss"
+    validation_data = None
+    if validation:
+        validation_series, validation_labels = validation
+        monitor = "val_loss"
+        validation_data = (
+            pad(validation_series),
+            np.array([classes.index(label) for label in validation_labels]),
+        )
+
+    num_batches = math.ceil(len(train_series) / options.batch_size)
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        options.learning_rate, decay_steps=num_batches * options.epochs
+    )
+    training_model.compile(
+        keras.optimizers.Adam(learning_rate, global_clipnorm=1.0),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    monitor = "val_loss" if watched else "loss"
-    best = kseq.training.SaveBest(options.output / "model.keras", monitor, saved=whole)
-    return model.fit(
-        *arrays(*train),
+    callbacks = [
+        kseq.training.SaveBest(
+            options.output / "model.keras", monitor=monitor, saved=saved_model
+        ),
+        kseq.training.StopOnInterrupt(),
+    ]
+    return training_model.fit(
+        inputs,
+        class_ids,
         batch_size=options.batch_size,
         epochs=options.epochs,
-        validation_data=arrays(*watched[0]) if watched else None,
-        callbacks=[best, kseq.training.StopOnInterrupt()],
+        validation_data=validation_data,
+        callbacks=callbacks,
     )
 
 
-def padded(series):
-    """One array `(N, S, F)`, in which short series are filled up with NaN."""
-    longest = max(len(steps) for steps in series)
-    array = np.full((len(series), longest, series[0].shape[1]), math.nan)
-    for row, steps in zip(array, series, strict=True):
-        row[: len(steps)] = steps
-    return array
+# Evaluate -----------------------------------------------------------------------------
 
 
-def classify(whole, series):
-    """The most probable class of each series, and its probability."""
-    probabilities = whole.predict(padded(series), verbose=0)
-    names, columns = zip(*probabilities.items(), strict=True)
-    return [(names[row.argmax()], row.max()) for row in np.stack(columns, axis=1)]
+def classify(saved_model, series):
+    """Return the most probable class of each series, and its probability."""
+    outputs = saved_model.predict(pad(series), verbose=0)
+    classes = list(outputs)
+    probabilities = np.stack(list(outputs.values()), axis=1)  # series classes
+    answers = []
+    for row in probabilities:
+        answers.append((classes[row.argmax()], row.max()))
+    return answers
 
 
-def evaluate(series, labels, test_series, test_labels, found):
-    """Prints the accuracy on held-out series, beside that of the nearest neighbour."""
+def evaluate(train, test, predicted):
+    """Print the accuracy on test series, beside that of the nearest neighbour."""
+    train_series, _ = train
+    test_series, test_labels = test
     table = Table("classifier", "accuracy", "wrong")
-    answers = {"this model": found}
-    if len({len(each) for each in series + test_series}) == 1:
-        distances = np.array(
-            [[np.sum((one - other) ** 2) for other in series] for one in test_series]
-        )
-        nearest = [labels[place] for place in distances.argmin(axis=1)]
-        answers = {"the nearest neighbour's class": nearest, **answers}
-    for name, answer in answers.items():
-        right = np.array(answer) == np.array(test_labels)
-        table.add_row(name, f"{right.mean():.2%}", f"{np.sum(~right):,}")
+    answers = {}
+    lengths = {len(steps) for steps in train_series + test_series}
+    if len(lengths) == 1:  # only series of the same length have a distance
+        answers["nearest neighbour"] = nearest_classes(train, test_series)
+    answers["this model"] = predicted
+    for name, labels in answers.items():
+        is_right = np.array(labels) == np.array(test_labels)
+        table.add_row(name, f"{is_right.mean():.2%}", f"{np.sum(~is_right):,}")
     console.print(table)
-    [(common, number)] = collections.Counter(test_labels).most_common(1)
-    if right.sum() <= number < len(right):
+
+    num_right = is_right.sum()  # of this model, the last one
+    [(most_common, number)] = collections.Counter(test_labels).most_common(1)
+    if num_right <= number < len(test_labels):
         console.print(
-            f"Always to answer {common} would be as good: {number / len(right):.2%}. "
-            "Learn longer (--epochs), or from more series."
+            f"Always answering {most_common} would be as good: "
+            f"{number / len(test_labels):.2%}. Train longer (--epochs), or on more "
+            "series."
         )
 
 
-def draw_classes(series, labels, found, path):
-    """Draws held-out series, a panel for each class, and those the model got wrong."""
-    classes = sorted(set(labels))[:6]
+def nearest_classes(train, test_series):
+    """Return the class of the nearest training series of each test series."""
+    train_series, train_labels = train
+    classes = []
+    for test_steps in test_series:
+        distances = [np.sum((test_steps - steps) ** 2) for steps in train_series]
+        classes.append(train_labels[np.argmin(distances)])
+    return classes
+
+
+# Show ---------------------------------------------------------------------------------
+
+
+def draw_classes(test, predicted, path):
+    """Draw test series, a panel for each class; what the model got wrong is red."""
     from matplotlib.figure import Figure
 
+    series, labels = test
+    classes = sorted(set(labels))[:6]
     figure = Figure(figsize=(4 * len(classes), 3.2), dpi=150, layout="constrained")
+    figure.suptitle("test series: classified right in grey, wrong in red", size=10)
     panels = figure.subplots(1, len(classes), squeeze=False, sharey=True)[0]
-    figure.suptitle("held-out series: grey as meant, red taken for another", size=10)
-    for name, ax in zip(classes, panels, strict=True):
+    for name, panel in zip(classes, panels, strict=True):
         rows = [row for row, label in enumerate(labels) if label == name]
-        wrong = [row for row in rows if found[row] != name]
+        wrong_rows = [row for row in rows if predicted[row] != name]
         for row in rows[:300]:
-            ax.plot(series[row][:, 0], color=RIGHT, lw=0.5, alpha=0.5)
-        for row in wrong:
-            ax.plot(series[row][:, 0], color=WRONG, lw=0.8)
-        ax.set_title(
-            f"class {name}: {len(rows):,} series, {len(wrong)} taken for another",
+            first_feature = series[row][:, 0]
+            panel.plot(first_feature, color=RIGHT_COLOR, lw=0.5, alpha=0.5)
+        for row in wrong_rows:
+            first_feature = series[row][:, 0]
+            panel.plot(first_feature, color=WRONG_COLOR, lw=0.8)
+        panel.set_title(
+            f"class {name}: {len(rows):,} series, {len(wrong_rows)} wrong",
             loc="left",
             size=10,
         )
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(labelsize=8, labelcolor="0.4", color="0.7")
-        ax.set_xlabel("step", size=9, color="0.4")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=8, labelcolor="0.4", color="0.7")
+        panel.set_xlabel("step", size=9, color="0.4")
     kseq.plots.legible(figure).savefig(path)
 
 
-def use(options):
-    """Classifies the series of a file with a saved model."""
+def classify_file(options):
+    """Classify the series of a file with a saved model."""
     try:
-        whole = keras.saving.load_model(options.load, compile=False)
-        num_features, _ = whole.input_shape[-1], whole.output.keys()
+        model = keras.saving.load_model(options.load, compile=False)
+        num_features = model.input_shape[-1]
+        model.output.keys()  # the classes
     except (ValueError, AttributeError, OSError, zipfile.BadZipFile):
-        sys.exit(f"--load must name a model of this recipe. Received: {options.load}")
+        sys.exit(f"--load must be a model of this recipe. Received: {options.load}")
     try:
         series, labels = kseq.datasets.read_series(options.read)
     except ValueError as error:
         sys.exit(str(error))
-    if (received := series[0].shape[1]) != num_features:
-        sys.exit(f"Needs series of {num_features} features. Received: {received}.")
+    received = series[0].shape[1]
+    if received != num_features:
+        sys.exit(
+            f"--read must have series with {num_features} features, as in training. "
+            f"Received: {received} features."
+        )
     table = Table("series", "in the file", "class", "probability")
-    for row, (name, probability) in enumerate(classify(whole, series)):
-        table.add_row(str(row + 1), labels[row], name, f"{probability:.3f}")
+    for index, (name, probability) in enumerate(classify(model, series)):
+        table.add_row(str(index + 1), labels[index], name, f"{probability:.3f}")
     console.print(table)
 
 
-def load_parts(options):
-    """Series and their classes: to learn from, to watch if given, to be tested on."""
-    try:
-        if options.train:
-            paths = filter(None, (options.train, options.dev, options.test))
-            parts = [kseq.datasets.read_series(path) for path in paths]
-        else:
-            loaded = kseq.datasets.load("italy_power_demand", options.data)
-            parts = [
-                (list(series[..., None]), [str(number + 1) for number in labels])
-                for series, labels in loaded.values()
-            ]
-    except (ValueError, OSError) as error:
-        sys.exit(str(error))
-    parts = kseq.datasets.disjoint(*parts)
-    features = [series[0].shape[1] for series, _ in parts if series]
-    if len(set(features)) > 1 or len(features) < len(parts):
-        sys.exit(
-            "--train, --dev and --test must each have series that no later one has, "
-            "all of as many features. Received: "
-            f"{[len(series) for series, _ in parts]} series, of {features}."
-        )
-    classes = set(parts[0][1])
-    *watched, new = (sorted(set(labels) - classes) for _, labels in parts[1:])
-    if len(classes) < 2 or any(watched):
-        received = f"{sorted(classes)}, and besides in --dev {sum(watched, [])}"
-        sys.exit(
-            f"--train must have two classes, and all of --dev. Received: {received}"
-        )
-    if new:
-        new = ", ".join(new)
-        console.print(f"Warning: no series to learn from has the class {new}")
-    return parts
+# Main ---------------------------------------------------------------------------------
+
+
+def main(argv=None):
+    """Train and evaluate a classifier, or classify series with a saved one."""
+    options = parse_arguments(argv)
+    if options.load:
+        classify_file(options)
+        return
+    require("matplotlib")  # fail now, not after the training
+    keras.utils.set_random_seed(options.seed)
+
+    splits = load_splits(options)
+    train = splits[0]
+    test = splits[-1]
+    validation = None
+    num_validation = 0
+    if len(splits) == 3:
+        validation = splits[1]
+        num_validation = len(validation[0])
+    train_series, train_labels = train
+    test_series, _ = test
+    console.print(
+        f"{len(train_series):,} series for training, {num_validation:,} for "
+        f"validation, {len(test_series):,} for testing."
+    )
+
+    classes = sorted(set(train_labels))
+    training_model, saved_model = build(options, train_series, classes)
+    history = fit(training_model, saved_model, options, train, validation)
+
+    figure = kseq.plots.training_curve(history)
+    figure.savefig(options.output / "training.png")
+    predicted = [name for name, _ in classify(saved_model, test_series)]
+    evaluate(train, test, predicted)
+    draw_classes(test, predicted, options.output / "series.png")
+    console.print(f"The model and pictures are in {options.output}/.")
+    if options.quick:
+        console.print("This was a --quick trial run: the figures mean nothing.")
 
 
 def parse_arguments(argv):
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
-    add, path = parser.add_argument, pathlib.Path
-    add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
-    add("--train", type=path, metavar="FILE", help="series of your own to learn from")
-    add("--dev", type=path, metavar="FILE", help="... to choose the best epoch by")
-    add("--test", type=path, metavar="FILE", help="... to be tested on")
-    add("--load", type=path, metavar="FILE", help="a saved model, for --read")
-    add("--read", type=path, metavar="FILE", help="series to sort into classes")
-    add("--output", type=folder, default="classes", help="directory for results")
-    add("--encoder", choices=ENCODERS, default="gru", help="what reads")
-    add("--width", type=count, default=64, help="width of every layer")
-    add("--noise", type=not_negative, default=0.3, help="in standard deviations")
-    add("--dropout", type=share, default=0.3)
-    add("--epochs", type=count, default=200)
-    add("--batch-size", type=count, default=16)
-    add("--learning-rate", type=positive, default=3e-3)
-    add("--seed", type=seed, default=0)
-    add("--quick", action="store_true", help="try it out: few epochs, no good figures")
+    parser.add_argument(
+        "--data",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="folder of the data sets (default: $KSEQ_DATA_DIR)",
+    )
+    parser.add_argument(
+        "--train",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your own data: series with their classes for training",
+    )
+    parser.add_argument(
+        "--dev",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your own data: series for validation, which choose the best epoch",
+    )
+    parser.add_argument(
+        "--test",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your own data: series for testing",
+    )
+    parser.add_argument(
+        "--load",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="classify the series of --read with this saved model; do not train",
+    )
+    parser.add_argument(
+        "--read",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="file of series to classify with --load",
+    )
+    parser.add_argument(
+        "--output",
+        type=folder,
+        default="classes",
+        help="folder for the model and pictures",
+    )
+    parser.add_argument(
+        "--encoder",
+        choices=["gru", "lstm", "rnn", "transformer", "conv", "lstm-fcn"],
+        default="gru",
+        help="network that reads the series",
+    )
+    parser.add_argument("--width", type=count, default=64, help="width of every layer")
+    parser.add_argument(
+        "--noise",
+        type=not_negative,
+        default=0.3,
+        help="noise that is added in training, in standard deviations of a feature",
+    )
+    parser.add_argument(
+        "--dropout",
+        type=share,
+        default=0.3,
+        help="share of values that dropout sets to zero in training",
+    )
+    parser.add_argument(
+        "--epochs", type=count, default=200, help="passes over the training series"
+    )
+    parser.add_argument(
+        "--batch-size", type=count, default=16, help="series in a batch"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=positive,
+        default=3e-3,
+        help="learning rate at the start, from which it decays to 0",
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="try everything out with a small model for 2 epochs;"
+        " the figures mean nothing",
+    )
     options = parser.parse_args(argv)
+
     if options.quick:
-        options.epochs, options.width = 2, 8
-    if bool(options.train) != bool(options.test) or options.dev and not options.train:
+        options.epochs = 2
+        options.width = 8
+    if bool(options.train) != bool(options.test):
+        parser.error("--train and --test go together, and --dev with both")
+    if options.dev and not options.train:
         parser.error("--train and --test go together, and --dev with both")
     if bool(options.load) != bool(options.read):
         parser.error("--load and --read go together")
-    if not 0 <= options.noise < float("inf"):
-        parser.error("--noise must be 0 or more")
     return options
 
 

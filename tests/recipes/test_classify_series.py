@@ -55,7 +55,7 @@ def trained(recipe, files, tmp_path_factory):
 
 
 def test_it_tells_the_classes_apart(trained):
-    assert "24, 12 series to learn from, to watch if any, and held out" in trained[1]
+    assert "24 series for training, 0 for validation, 12 for testing" in trained[1]
     line = next(line for line in trained[1].splitlines() if "this model" in line)
     assert float(line.split("│")[2].strip(" %")) > 80
 
@@ -121,7 +121,7 @@ def test_series_to_watch_choose_the_best_epoch(recipe, files, tmp_path):
     model, whole = recipe.build(options, series, ["falling", "rising"])
     best = min(
         recipe.fit(
-            model, whole, options, (series, labels), [(series, labels[::-1])]
+            model, whole, options, (series, labels), (series, labels[::-1])
         ).history["val_loss"]
     )
     numbers = np.array([1, 0] * 3)
@@ -134,7 +134,7 @@ def test_noise_and_scale_are_in_the_model(recipe):
     options = recipe.parse_arguments(["--width", "4"])
     series = [np.array([[50.0, 7], [54.0, 7]]), np.array([[46.0, 7]])]
     model, whole = recipe.build(options, series, ["a", "b"])
-    batch = recipe.padded(series)
+    batch = recipe.pad(series)
     assert np.isfinite(model.predict(batch, verbose=0)).all()
     assert not np.allclose(model(batch, training=True), model(batch, training=True))
     probabilities = whole.predict(batch, verbose=0)
@@ -148,8 +148,8 @@ def test_noise_and_scale_are_in_the_model(recipe):
         ("a.ts", b"@data\n1,2:up\n3,4", "line 3 of .*a.ts"),
         ("a.ts", b"@data\n", "must hold series"),
         ("a.csv", b"caf\xe9,1\n", "UTF-8"),
-        ("a.csv", b"up,1,2\nup,2,1\n", "must have two classes"),
-        ("a.ts", b"1:2:up\n2:1:down\n", r"of \[2, 1\]"),
+        ("a.csv", b"up,1,2\nup,2,1\n", "must have at least two classes"),
+        ("a.ts", b"1:2:up\n2:1:down\n", r"with \[2, 1\] features"),
     ],
 )
 def test_a_bad_file_is_named_before_anything_is_done(
@@ -168,7 +168,7 @@ def test_a_series_of_the_test_is_not_learned_from(recipe, files, tmp_path):
     train = tmp_path / "train.csv"
     train.write_text(lines)
     arguments = ["--train", str(train), "--test", str(files[1]), *SMALL]
-    (series, labels), _ = recipe.load_parts(recipe.parse_arguments(arguments))
+    (series, labels), _ = recipe.load_splits(recipe.parse_arguments(arguments))
     assert len(series) == len(labels) == 24
 
 
@@ -177,8 +177,8 @@ def test_a_class_that_only_the_test_has_is_warned_of(recipe, files, tmp_path):
     test.write_text("flat,1,1,1\n")
     arguments = ["--train", str(files[0]), "--test", str(test), *SMALL]
     with recipe.console.capture() as printed:
-        recipe.load_parts(recipe.parse_arguments(arguments))
-    assert "no series to learn from has the class flat" in printed.get()
+        recipe.load_splits(recipe.parse_arguments(arguments))
+    assert "no training series has the class flat" in printed.get()
 
 
 @pytest.mark.parametrize("content", [None, b"not a model", "sequential"])
@@ -190,7 +190,7 @@ def test_a_missing_a_damaged_and_a_foreign_model_are_refused(
         keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
     elif content:
         path.write_bytes(content)
-    with pytest.raises(SystemExit, match="must name a model of this recipe"):
+    with pytest.raises(SystemExit, match="must be a model of this recipe"):
         recipe.main(["--load", str(path), "--read", str(files[0])])
 
 
@@ -215,11 +215,11 @@ def test_other_encoders_fit_too(recipe, encoder):
 def test_the_nearest_neighbour_is_as_good_as_published(recipe, data_set):
     folder = data_set("italy_power_demand")
     options = recipe.parse_arguments(["--data", str(folder.parent)])
-    train, test = recipe.load_parts(options)
+    train, test = recipe.load_splits(options)
     assert [len(part) for part in (*train, *test)] == [67, 67, 1029, 1029]
     assert not {x.tobytes() for x in train[0]} & {x.tobytes() for x in test[0]}
     with recipe.console.capture() as printed:
-        recipe.evaluate(*train, *test, found=test[1])
+        recipe.evaluate(train, test, predicted=test[1])
     assert "95.5" in printed.get() and "100.00%" in printed.get()
 
 
@@ -238,5 +238,5 @@ def test_it_says_so_when_one_answer_for_all_is_as_good(recipe, answer, is_told):
     series = [np.full((3, 1), float(i)) for i in range(3)]
     with recipe.console.capture() as printed:
         test = series, ["up", "up", "down"]
-        recipe.evaluate(series, ["up"] * 3, *test, ["up", "up", answer])
-    assert ("Always to answer up would be as good" in printed.get()) == is_told
+        recipe.evaluate((series, ["up"] * 3), test, ["up", "up", answer])
+    assert ("Always answering up would be as good" in printed.get()) == is_told
