@@ -13,6 +13,7 @@ from keras import ops
 
 from kseq.layers.linear_chain import (
     FORBIDDEN,
+    Weights,
     all_labels,
     compiled,
     first_steps,
@@ -25,9 +26,7 @@ from kseq.layers.linear_chain import (
 from kseq.typing import Tensor
 
 
-def best_scores(
-    potentials: Tensor, weights: tuple[Tensor, Tensor, Tensor], mask: Tensor
-) -> Tensor:
+def best_scores(potentials: Tensor, weights: Weights, mask: Tensor) -> Tensor:
     """Return the best score of a path through each label of each step, `(B, S, L)`.
 
     The highest score of a step is that of the best path. Among equally good paths one
@@ -38,7 +37,7 @@ def best_scores(
 
 def best_paths(
     potentials: Tensor,
-    weights: tuple[Tensor, Tensor, Tensor],
+    weights: Weights,
     mask: Tensor,
     num_paths: int,
 ) -> tuple[Tensor, Tensor]:
