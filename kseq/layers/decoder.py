@@ -81,7 +81,8 @@ class Decoder(Layer):
     ...         max_length=None,
     ...     ):
     ...         weights = masked_softmax(ops.zeros_like(memory[..., 0]), memory_mask)
-    ...         mean = self.memory_dense(ops.einsum("bs,bsd->bd", weights, memory))  # B U
+    ...         mean = ops.einsum("bs,bsd->bd", weights, memory)
+    ...         mean = self.memory_dense(mean)  # B U
     ...         sums = ops.repeat(ops.zeros_like(mean)[:, None], num_beams, axis=1)
     ...         return sums, {"mean": mean[:, None]}
     ...
