@@ -1,4 +1,4 @@
-"""Base class of layers that infers the output shapes and dtypes of any call."""
+"""Base class of layers, which infers the output shapes and dtypes of any call."""
 
 from typing import Any
 

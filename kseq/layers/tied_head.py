@@ -113,7 +113,7 @@ class TiedHead(Composite):
 
 
 def embedding_before(inputs: Tensor, embedding: TokenEmbedding) -> TokenEmbedding:
-    """Return the embedding with the same name in the graph of the inputs, if any.
+    """Return the embedding of the same name in the inputs' graph, or else `embedding`.
 
     `keras.models.clone_model` copies the layers of a graph one by one. A cloned tied
     head would get a separate embedding instead of that of the graph.

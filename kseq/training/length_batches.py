@@ -131,9 +131,9 @@ class LengthBatches(BatchDataset):
         random = np.random.default_rng([self.seed, number])
         rows = random.permutation(self._rows) if self.shuffle else self._rows
         rows = rows[: len(rows) // parts * parts]
-        if not self.shuffle and tokens is None:
-            return cut(rows, self.batch_size)
         if not self.shuffle:
+            if tokens is None:
+                return cut(rows, self.batch_size)
             return in_order(self._rounded(self._lengths), rows, tokens, parts)
         if tokens is None:
             pool = self.batch_size * self.batches_in_pool

@@ -199,7 +199,7 @@ class TransformerDecoderBlock(TransformerLayer):
                 ops.ones_like(earlier, "bool") if memory_mask is None else memory_mask
             )
             before = ops.repeat(ops.expand_dims(real, 1), length, axis=1)  # B T S
-            mask = mask if len(mask.shape) > 2 else ops.expand_dims(mask, 0)  # type: ignore[union-attr]
+            mask = mask if len(mask.shape) > 2 else ops.expand_dims(mask, 0)
             mask = _join(before, mask)  # B T S+T
         bias = self.attention.bias_between(positions, read_positions)
 
