@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from kseq.layers.backends import portable
-from kseq.text.offsets import places
+from kseq.text.offsets import word_offsets
 from kseq.typing import PathLike, Tensor, Tree
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Continued(keras.Model):
         prefix = inputs.pop("source")  # B P
         lengths = tf.reduce_sum(tf.cast(prefix != 0, "int32"), axis=1)
         message = f"`prompts` must leave room for a token within {self.max_length}."
-        with all_of(lengths < self.max_length, message):
+        with require_all(lengths < self.max_length, message):
             return self.writing({"prefix": tf.identity(prefix), **inputs})
 
 
@@ -159,7 +159,7 @@ def labelled(
     return {
         "labels": tf.where(is_token, names, ""),
         "probabilities": tf.where(is_token[..., None], probabilities, 0.0),
-        **places(texts, *options),
+        **word_offsets(texts, *options),
     }
 
 
@@ -181,12 +181,12 @@ def token_ids(
     are_right = (replaced == texts) & ~has_nul
     if texts.shape.rank == 2:  # symbols
         are_right = tf.reduce_all(are_right, axis=1)
-    with all_of(are_right, f"`{name}` must be texts in UTF-8 without a NUL."):
+    with require_all(are_right, f"`{name}` must be texts in UTF-8 without a NUL."):
         ids = vocabulary(texts)  # B S
     if not check:
         return ids
     has_tokens = tf.reduce_any(first_ids(ids) != 0, axis=1)
-    with all_of(has_tokens, f"`{name}` must have at least one token each."):
+    with require_all(has_tokens, f"`{name}` must have at least one token each."):
         return tf.identity(ids)
 
 
@@ -202,7 +202,7 @@ def source_ids(
     }
     has_tokens = [tf.reduce_any(first_ids(x) != 0, axis=1) for x in ids.values()]
     message = f"`{'`, `'.join(ids)}` must have at least one token each, in some source."
-    with all_of(tf.reduce_any(tf.stack(has_tokens), axis=0), message):
+    with require_all(tf.reduce_any(tf.stack(has_tokens), axis=0), message):
         return {key: tf.identity(x) for key, x in ids.items()}
 
 
@@ -211,7 +211,7 @@ def first_ids(ids: "tf.Tensor") -> "tf.Tensor":
     return ids[..., 0] if len(ids.shape) == 3 else ids
 
 
-def all_of(are_right: "tf.Tensor", message: str) -> AbstractContextManager[Any]:
+def require_all(are_right: "tf.Tensor", message: str) -> AbstractContextManager[Any]:
     """Return a context of operations that run only if every text is valid.
 
     The error shows the positions of invalid texts but not the texts, as a message

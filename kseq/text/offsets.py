@@ -13,7 +13,7 @@ ANY_SPACE = r"[\s\v\pZ\x{85}]"  # the spaces at which split="word" splits
 ADD_SPACES = ("NFKC", "NFKD")
 
 
-def places(
+def word_offsets(
     texts: "tf.Tensor", split: str | None, normalization: str | None, lowercase: bool
 ) -> dict[str, "tf.Tensor"]:
     """Return the words of texts `(B,)` and their character offsets.

@@ -299,8 +299,8 @@ class TextToText(Loadable, keras.Model):
         holds a NUL or is not UTF-8 raises an error with its position.
 
         With `format="ctranslate2"`, export a CTranslate2 folder from tokens to tokens
-        in the spelling of the vocabularies, where `"<unk>"` and other strings are the
-        unknown token. See `export_generation` of the model.
+        in the spelling of the vocabularies; unknown tokens and other strings become
+        `"<unk>"`. See `export_generation` of the model.
 
         Args:
             path: The folder.

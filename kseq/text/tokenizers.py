@@ -53,7 +53,7 @@ UNICODE_SPACES = r"[\pZ\x{85}]"  # tf.strings.split does not split at these
 
 
 class Tokenizer:
-    """Split texts into symbols and join symbols, by the options of a vocabulary.
+    """A tokenizer, which splits texts into symbols and joins symbols into texts.
 
     Args:
         split: One of `SPLITS`.
@@ -79,9 +79,7 @@ class Tokenizer:
             counts.update(self.words(chunk, first).values.numpy().tolist())
             counts = most_frequent(counts, MOST_WORDS)
         counts = {word.decode(): count for word, count in counts.items()}
-        spacing = (
-            SPACING if self.split in MARKED else ()
-        )  # always tokens, as every text needs them
+        spacing = SPACING if self.split in MARKED else ()  # tokens that all texts need
         limit = None if limit is None else limit - len(spacing)
         different = len(counts)
         counts = {word: counts[word] for word in counts if word not in spacing}
