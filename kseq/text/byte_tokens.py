@@ -68,7 +68,7 @@ class ByteIds(Ids):
         return []
 
     def join(self, symbols: Iterable[str]) -> str:
-        """Return the text of symbols; invalid UTF-8, such as a truncated one, is U+FFFD."""
+        """Return the text of symbols; invalid or truncated UTF-8 becomes U+FFFD."""
         parts = [BYTES.get(symbol) or symbol.encode() for symbol in compose(symbols)]
         return b"".join(parts).decode("utf-8", "replace")
 
