@@ -146,11 +146,11 @@ def test_class_weight_of_fit_is_refused_where_steps_have_labels(make):
     model = make()
     model.compile("sgd", "sparse_categorical_crossentropy")
     with pytest.raises(
-        ValueError, match="where steps have labels.*Received: class_weight"
+        ValueError, match="if steps have labels.*Received: class_weight"
     ):
         model.fit(np.ones((2, 3)), np.ones((2, 3)), class_weight={1: 2.0})
     with pytest.raises(
-        ValueError, match="where steps have labels.*Received: class_weight"
+        ValueError, match="if steps have labels.*Received: class_weight"
     ):
         model.train_on_batch(np.ones((2, 3)), np.ones((2, 3)), None, {1: 2.0})
 
