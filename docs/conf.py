@@ -1,5 +1,6 @@
 """Settings of the documentation site, which `make docs` builds."""
 
+import importlib
 import importlib.metadata
 import inspect
 import re
@@ -23,6 +24,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 autosummary_imported_members = True
 autosummary_ignore_module_all = False
+autosummary_context = {"is_of_kseq": lambda *place: is_of_kseq(*place)}
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_numpy_docstring = False
@@ -63,8 +65,19 @@ def signature_of_layer(app, what, name, obj, options, signature, return_annotati
     """Show the arguments of `__init__`, which Keras hides behind `*args, **kwargs`."""
     if what != "class" or signature != "(*args, **kwargs)":
         return None
-    parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
+    parameters = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in list(inspect.signature(obj.__init__).parameters.values())[1:]
+    ]
     return str(inspect.Signature(parameters)), return_annotation
+
+
+def is_of_kseq(module, class_name, method):
+    """Whether a documented method comes from kseq, and not from Keras or Python."""
+    whole = getattr(importlib.import_module(module), class_name)
+    definition = next((x for x in whole.__mro__ if method in vars(x)), object)
+    is_documented = bool(getattr(vars(definition).get(method), "__doc__", None))
+    return definition.__module__.startswith("kseq.") and is_documented
 
 
 def without_markdown(text):
