@@ -1,8 +1,11 @@
-"""Encoder-decoder models: one sequence in, another sequence out.
+"""Encoder-decoder models: generate a target sequence from a source sequence.
 
 Axes in shape comments: B batch, S source steps, T target steps, D features,
 V vocabulary.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
 
 from kseq.builders.copying import as_pointer_generator
 from kseq.builders.encoder_decoder_model import EncoderDecoder
@@ -13,79 +16,115 @@ from kseq.builders.shorthands import (
     as_embeddings,
     as_encoders,
 )
+from kseq.layers import FeatureEmbedding, PointerGenerator
+from kseq.typing import LayerLike
+
+
+@overload
+def encoder_decoder(
+    source: LayerLike | Mapping[str, LayerLike],
+    target: FeatureEmbedding,
+    encoder: LayerLike | Mapping[str, LayerLike | None] | None = "gru",
+    decoder: LayerLike = "gru",
+    width: int = 256,
+    head: LayerLike | None = None,
+    *,
+    source_dropout: float = 0.0,
+    covariates: FeatureEmbedding | None = None,
+    name: str = "encoder_decoder",
+) -> Forecaster: ...
+
+
+@overload
+def encoder_decoder(
+    source: LayerLike | Mapping[str, LayerLike],
+    target: LayerLike,
+    encoder: LayerLike | Mapping[str, LayerLike | None] | None = "gru",
+    decoder: LayerLike = "gru",
+    width: int = 256,
+    head: LayerLike | None = None,
+    tie_embeddings: Literal["target", "all"] | None = None,
+    start_token_id: int = 2,
+    end_token_id: int = 3,
+    source_dropout: float = 0.0,
+    covariates: None = None,
+    copy: bool | Sequence[int] | PointerGenerator | None = None,
+    name: str = "encoder_decoder",
+) -> EncoderDecoder: ...
 
 
 def encoder_decoder(
-    source,
-    target,
-    encoder="gru",
-    decoder="gru",
-    width=256,
-    head=None,
-    tie_embeddings=None,
-    start_token_id=2,
-    end_token_id=3,
-    source_dropout=0.0,
-    covariates=None,
-    copy=None,
-    name="encoder_decoder",
-):
-    """A model that reads a source sequence and writes a target sequence.
+    source: LayerLike | Mapping[str, LayerLike],
+    target: LayerLike,
+    encoder: LayerLike | Mapping[str, LayerLike | None] | None = "gru",
+    decoder: LayerLike = "gru",
+    width: int = 256,
+    head: LayerLike | None = None,
+    tie_embeddings: Literal["target", "all"] | None = None,
+    start_token_id: int = 2,
+    end_token_id: int = 3,
+    source_dropout: float = 0.0,
+    covariates: FeatureEmbedding | None = None,
+    copy: bool | Sequence[int] | PointerGenerator | None = None,
+    name: str = "encoder_decoder",
+) -> EncoderDecoder | Forecaster:
+    """Build a model that generates a target sequence from a source sequence.
 
         source ids ──source──> (B,S,D) ──encoder──> memory, states
                                                        │
         target ids ──target──> (B,T,D) ─────────────decoder──> head ──> logits (B,T,V)
 
-    Encoders are recurrent, convolutional or Transformers, decoders recurrent or
-    Transformers; any goes with any.
+    Encoders may be recurrent, convolutional or Transformers, and decoders recurrent or
+    Transformers. All combinations work.
 
     Args:
-        source: Embedding of the source, or its vocabulary size, short for
-            `TokenEmbedding(size, width)`, with sinusoidal positions and scaled under a
-            Transformer. A `PatchEmbedding` reads pictures, which makes captions. A
-            dictionary is several sources by name, `{"lemma": 40, "tags": 30}`, and the
-            decoder attends to all of them at a time.
-        target: Embedding of the target, or its vocabulary size. A `FeatureEmbedding`
-            writes numbers, step by step.
-        encoder: Layer `(B, S, D) -> (B, S, U)`, or `"rnn"`, `"lstm"`, `"gru"`, short
-            for `RecurrentEncoder(name, width)`, or `"transformer"`, short for
-            `TransformerEncoder(num_heads=width // 64, width=width)`, or `"conv"`, short
-            for `ConvEncoder(width)`. Of several sources one for all, or a dictionary.
-        decoder: A `kseq.layers.Decoder`, such as `RecurrentDecoder` and
-            `TransformerDecoder`, or `"rnn"`, `"lstm"`, `"gru"`, short for a decoder
-            with Bahdanau's attention, or `"transformer"`.
-        width: Size of the parts that are given by name or number.
-        head: Layer `(B, T, U) -> (B, T, V)`. Defaults to a dense layer that gives
-            float32 logits. Of a target of numbers `"mean"`, the default, `"gaussian"`,
-            `"student_t"`, `"negative_binomial"`, `"quantiles"`, or a `ForecastHead`.
-        tie_embeddings: `"target"` lets the head use the table of the target's
-            embedding, `"all"` that of the one embedding of source and target, which
-            must be one layer, or one vocabulary size.
-        start_token_id: The token that the decoder reads first.
-        end_token_id: The token that ends a sequence.
-        source_dropout: Share of the sources that are taken away in training, so that
-            the model also learns to write without one, as `kseq.decoding.Guidance`
-            needs it.
-        covariates: `FeatureEmbedding` of what is known of each step of a target of
-            numbers before it is written, such as its hour and weekday; added to what
-            the decoder reads.
-        copy: `True` lets the model copy what its decoder attends to in the source, so
-            that it writes names, numbers and other words that it has not learned, as
-            `kseq.text.TextToText` does; source and target have one vocabulary. Or for
-            two vocabularies the target's id of each id of the source,
-            `kseq.text.alignment(source, target)`. Short for a
-            `kseq.layers.PointerGenerator`, which may also add a coverage loss.
+        source: Embedding of the source. A vocabulary size is shorthand for
+            `TokenEmbedding(size, width)`, scaled and with sinusoidal positions if the
+            encoder is a Transformer. Use a `PatchEmbedding` for image captioning. Pass
+            a dictionary such as `{"lemma": 40, "tags": 30}` for several named sources;
+            the decoder attends to all of them.
+        target: Embedding of the target, or its vocabulary size. With a
+            `FeatureEmbedding` the model generates numbers step by step.
+        encoder: Layer `(B, S, D) -> (B, S, U)`. `"rnn"`, `"lstm"` and `"gru"` are
+            shorthand for `RecurrentEncoder(name, width)`, `"transformer"` for
+            `TransformerEncoder(num_heads=width // 64, width=width)`, and `"conv"` for
+            `ConvEncoder(width)`. For several sources pass a name for all of them or a
+            dictionary.
+        decoder: A `kseq.layers.Decoder`, such as `RecurrentDecoder` or
+            `TransformerDecoder`. `"rnn"`, `"lstm"` and `"gru"` are shorthand for a
+            `RecurrentDecoder` with Bahdanau's attention, and `"transformer"` for a
+            `TransformerDecoder`.
+        width: Size of components given by name or number.
+        head: Layer `(B, T, U) -> (B, T, V)`. Defaults to a dense layer with float32
+            logits. For a target of numbers: `"mean"`, the default, `"gaussian"`,
+            `"student_t"`, `"negative_binomial"`, `"quantiles"` or a `ForecastHead`.
+        tie_embeddings: With `"target"` the head uses the table of the target's
+            embedding. With `"all"` source, target and head share one table; pass the
+            same layer or the same vocabulary size as source and target.
+        start_token_id: Token id that the decoder reads first.
+        end_token_id: Token id that ends a sequence.
+        source_dropout: Share of the sources dropped in training, so that the model also
+            learns to generate without a source. `kseq.decoding.Guidance` requires this.
+        covariates: `FeatureEmbedding` of values known in advance for each step of a
+            target of numbers, such as hour and weekday. It is added to the input of the
+            decoder.
+        copy: `True` lets the model copy attended source tokens, so that it can generate
+            names, numbers and other unknown words, as `kseq.text.TextToText` does.
+            Source and target must share one vocabulary. For two vocabularies pass the
+            target id of each source id, `kseq.text.alignment(source, target)`. Both are
+            shorthand for a `kseq.layers.PointerGenerator`, which can also add a
+            coverage loss.
         name: Name of the model.
 
     Returns:
         An uncompiled `keras.Model` that maps `{"source": (B, S), "target": (B, T)}`,
-        the target shifted right (see `kseq.training.teacher_forcing`), to logits
-        `(B, T, V)`, and that has `generate` and `score`; one that copies to natural
-        logarithms of probabilities, which stand wherever logits do. Of a target of
+        with the target shifted right (see `kseq.training.teacher_forcing`), to logits
+        `(B, T, V)`, and that has `generate` and `score`. A model that copies returns
+        log-probabilities (natural logarithm) in place of logits. For a target of
         numbers a `Forecaster`, whose `generate` returns a `Forecast`.
 
     Raises:
-        ValueError: A part is unknown or does not fit its neighbour.
+        ValueError: A component is unknown or does not fit the others.
 
     Example:
 
@@ -97,7 +136,7 @@ def encoder_decoder(
     >>> result.token_ids.shape
     (2, 1, 5)
 
-    Two days of three series in, the next day of one out, in nine draws:
+    Two days of three series as the source, and nine samples of the next day of one:
 
     >>> import numpy as np
     >>> past, future = np.ones((2, 48, 3)), np.ones((2, 24, 1))
@@ -118,12 +157,12 @@ def encoder_decoder(
         - [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473)
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.1, 3.4 (tied)
         - [Salinas et al., 2020](https://arxiv.org/abs/1704.04110), 3 (numbers)
-        - [See et al., 2017](https://arxiv.org/abs/1704.04368), 2.2 (copies)
+        - [See et al., 2017](https://arxiv.org/abs/1704.04368), 2.2 (copying)
     """
     encoder, decoder = as_encoders(encoder, width, source), as_decoder(decoder, width)
     shared = tie_embeddings == "all" and source == target
     target = as_embedding(target, width, reader=decoder)
-    parts = {
+    parts: dict[str, Any] = {
         "source": target if shared else as_embeddings(source, width, encoder),
         "target": target,
         "encoder": encoder,
@@ -132,11 +171,11 @@ def encoder_decoder(
         "source_dropout": source_dropout,
         "name": name,
     }
-    copy = as_pointer_generator(copy)
-    if is_of_numbers(target, tie_embeddings, covariates, copy):
+    pointer_generator = as_pointer_generator(copy)
+    if is_of_numbers(target, tie_embeddings, covariates, pointer_generator):
         return Forecaster(covariates=covariates, **parts)
     return EncoderDecoder(
-        copy=copy,
+        copy=pointer_generator,
         tie_embeddings=tie_embeddings,
         start_token_id=start_token_id,
         end_token_id=end_token_id,

@@ -1,10 +1,12 @@
-"""The model of an encoder-decoder: its graph, its steps and its config.
+"""The encoder-decoder model: its graph, decoding steps and config.
 
 Axes in shape comments: B batch, S source steps, T target steps, K beams, D features,
 V vocabulary.
 """
 
 import numbers
+from collections.abc import Callable
+from typing import Any, Literal, Self, TypeGuard
 
 import keras
 from keras import ops
@@ -28,46 +30,57 @@ from kseq.layers import (
 from kseq.layers.masking import mask_of
 from kseq.layers.named_embeddings import each_embedding
 from kseq.layers.validation import one_of, rate
+from kseq.typing import Config, LayerLike, Tensor, Tree
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class EncoderDecoder(GenerativeModel):
-    """The model that `kseq.encoder_decoder` and `kseq.one_to_many` return.
+    """Model that `kseq.encoder_decoder` and `kseq.one_to_many` return.
 
-    Without `encoder` the decoder reads the embedded source itself; without `source` it
-    writes from nothing. Two arguments by position are the inputs and outputs of a graph
-    of such a model: `keras.models.clone_model` calls the class with them. A subclass
-    may give a `TargetTokens` of its own as `tokens`, and as `decode` a function of
-    `(decoder, embedded, memory, inputs)` that calls the decoder in the graph.
+    Without `encoder` the decoder reads the embedded source itself. Without `source` the
+    model generates without a condition. Two positional arguments are the inputs and
+    outputs of a graph of such a model, as `keras.models.clone_model` passes them.
+
+    A subclass may pass its own `TargetTokens` as `tokens`. It may also pass as `decode`
+    a function of `(decoder, embedded, memory, inputs)` that calls the decoder in the
+    graph.
     """
+
+    source: keras.layers.Layer  # None without a source
+    target: keras.layers.Layer
+    encoder: keras.layers.Layer  # may be None
+    decoder: keras.layers.Layer
+    head: keras.layers.Layer
+    source_dropout: keras.layers.Layer  # may be None
+    pointer_generator: PointerGenerator | None
 
     def __init__(
         self,
-        *graph,
-        source=None,
-        target=None,
-        encoder=None,
-        decoder=None,
-        head=None,
-        tie_embeddings=None,
-        start_token_id=2,
-        end_token_id=3,
-        source_dropout=0.0,
-        copy=None,
-        tokens=None,
-        decode=None,
-        name="encoder_decoder",
-        **kwargs,
-    ):
+        *graph: Any,
+        source: keras.layers.Layer | None = None,
+        target: keras.layers.Layer | None = None,
+        encoder: keras.layers.Layer | None = None,
+        decoder: keras.layers.Layer = None,
+        head: keras.layers.Layer | None = None,
+        tie_embeddings: Literal["target", "all"] | None = None,
+        start_token_id: int = 2,
+        end_token_id: int = 3,
+        source_dropout: float = 0.0,
+        copy: PointerGenerator | None = None,
+        tokens: TargetTokens | None = None,
+        decode: Callable[..., Tensor] | None = None,
+        name: str = "encoder_decoder",
+        **kwargs: Any,
+    ) -> None:
         if graph:
             super().__init__(*graph, name=name, **kwargs)
             self._find_parts()
             return
         if not is_of_tokens(target):
             raise ValueError(
-                "`target` must be an embedding of tokens, or the size of their "
+                "`target` must be an embedding of tokens, the size of their "
                 "vocabulary, or a `FeatureEmbedding` of numbers. Received: target="
-                f"{target}. A series of numbers is written by a model with "
+                f"{target}. For a series of numbers, build the model with "
                 "`target=kseq.layers.FeatureEmbedding(num_features, 64)`."
             )
         for part in each_embedding(source):
@@ -108,10 +121,10 @@ class EncoderDecoder(GenerativeModel):
         tokens.note_places((source, target, encoder, decoder, head), self.operations)
         self._find_parts()
 
-    def _find_parts(self):
-        """Sets what the model writes with, from the layers of its graph."""
+    def _find_parts(self) -> None:
+        """Set the components used for decoding from the layers of the graph."""
         kinds = (x for x in self.operations if isinstance(x, TargetTokens))
-        tokens = next(kinds, None)
+        tokens: Any = next(kinds, None)
         check_graph(self, tokens and tokens.num_operations == len(self.operations))
         for part, place in tokens.places.items():
             setattr(self, part, None if place is None else self.operations[place])
@@ -132,34 +145,38 @@ class EncoderDecoder(GenerativeModel):
         check_tokens(self, ("start_token_id", "end_token_id"))
 
     @property
-    def can_be_guided(self):
+    def can_be_guided(self) -> bool:  # type: ignore[override]
+        """True if the model was trained with dropped sources."""
         return self.source_dropout is not None
 
     @property
-    def source_padding(self):
+    def source_padding(self) -> Any:
+        """Padding of short sources, or None if all must have the same shape."""
         return self.pad_token_id if self.source is None else self.source.padding
 
     def start(
         self,
-        source,
-        num_beams=1,
-        max_length=None,
-        with_coverage=False,
-        without_source=False,
-    ):
+        source: Tree,
+        num_beams: int = 1,
+        max_length: int | None = None,
+        with_coverage: bool = False,
+        without_source: bool = False,
+    ) -> tuple[Tree, Tree]:
+        """Encode the source and return the first decoding state and the constants."""
         longest = self.target_length
         if longest is not None and max_length is not None and max_length > longest:
             raise ValueError(
-                "A target with learned positions can have as many tokens as there are "
+                "A target with learned positions must not have more tokens than "
                 f"positions. Received: max_length={max_length} with a target of "
-                f"max_length={longest}. Write less, or train with more positions."
+                f"max_length={longest}. Generate less, or train with more "
+                "positions."
             )
         if with_coverage and not self.decoder.attends:
             raise ValueError(
                 "A coverage penalty needs a decoder with attention to the source. "
                 f"Received: `coverage_penalty` with {type(self.decoder).__name__} "
                 f"'{self.decoder.name}', which has none. Search without the penalty, "
-                "or give the decoder attention."
+                "or use a decoder with attention."
             )
         memory, mask, states = self._encode(source, without_source)
         state, constants = self.decoder.start(
@@ -170,14 +187,17 @@ class EncoderDecoder(GenerativeModel):
         if self.pointer_generator is not None:
             copied = self.pointer_generator.start(memory, source, mask)
             constants = {"decoder": constants, "copied": copied}
-        if with_coverage:  # nothing is covered but padding
+        if with_coverage:  # only padding counts as covered
             shape = ops.shape(memory)[:2]
             is_real = ops.ones(shape, "bool") if mask is None else mask
             padding = ops.cast(ops.logical_not(is_real), "float32")[:, None]  # B 1 S
             state["coverage"] = ops.repeat(padding, num_beams, axis=1)  # B K S
         return state, constants
 
-    def step(self, token_ids, state, constants):
+    def step(
+        self, token_ids: Tensor, state: Tree, constants: Tree
+    ) -> tuple[Tensor, Tree]:
+        """Decode one step: logits `(B, K, V)` and the next state."""
         positions = state["positions"]  # B K
         options = {"positions": positions} if self.target.takes_positions else {}
         inputs = self.target(token_ids, **options)  # B K D
@@ -194,12 +214,15 @@ class EncoderDecoder(GenerativeModel):
             covered = over_heads(ops.cast(weights[0], "float32"))  # B K S
             state["coverage"] = state["coverage"] + covered
         logits = self.head(outputs)  # B K V
-        if copies:
+        if self.pointer_generator is not None:
             given = (outputs, inputs, *weights, constants["copied"])
             logits = self.pointer_generator.mix(logits, *given)
         return logits, state
 
-    def read(self, source, target, return_attention_scores=False):
+    def read(
+        self, source: Tree, target: Tensor, return_attention_scores: bool = False
+    ) -> Any:
+        """Return the logits of a target, and its attention if asked for."""
         memory, mask, states = self._encode(source)
         copies = self.pointer_generator is not None
         needs_weights = return_attention_scores or copies
@@ -213,32 +236,34 @@ class EncoderDecoder(GenerativeModel):
         )
         outputs, weights = outputs if needs_weights else (outputs, None)
         logits = self.head(outputs)
-        if copies:
+        if self.pointer_generator is not None:
             given = (outputs, embedded, memory, source, weights)
             logits = self.pointer_generator(logits, *given, memory_mask=mask)
         if not return_attention_scores:
             return logits
-        # A prefix decoder reads its own steps besides, behind those of the memory.
+        # A prefix decoder also attends to its own steps, which follow the memory.
         weights = weights[..., : ops.shape(memory)[1]]
         if isinstance(self.encoder, JoinedEncoders):
             weights = self.encoder.split(weights, self.source(source))
         return logits, weights
 
-    def _encode(self, source, without_source=False):
-        if self.source is None:  # an empty memory says how many rows there are
+    def _encode(
+        self, source: Tree, without_source: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tree]:
+        if self.source is None:  # an empty memory of the right batch size
             shape = (ops.shape(source)[0], 0, self.target.width)
             return ops.zeros(shape, self.compute_dtype), None, None
         embedded = self.source(source)
         if without_source:
             embedded = self.source_dropout(embedded, without_source=True)
         memory, states = encode(self.encoder, embedded)
-        return memory, mask_of(memory), states  # the mask that the decoder trains with
+        return memory, mask_of(memory), states  # the same mask as in training
 
-    def get_config(self):
+    def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object
         parts = {name: getattr(self, name) for name in PARTS}
         if self.tie_embeddings is not None:
-            parts["head"] = None  # made anew, on the embedding of the target
+            parts["head"] = None  # created again, on the embedding of the target
         if self.source is self.target:
             parts["source"] = None
         return {
@@ -251,13 +276,15 @@ class EncoderDecoder(GenerativeModel):
             "copy": self.pointer_generator and serialize(self.pointer_generator),
             "name": self.name,
             "trainable": self.trainable,
-            "head_trainable": self.head.trainable,  # a tied one is made anew
+            "head_trainable": self.head.trainable,  # a tied head is created again
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: Config, custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         made = (*PARTS, "copy")
-        parts = {
+        parts: dict[str, Any] = {
             part: config.get(part)
             and keras.saving.deserialize_keras_object(
                 config[part], custom_objects=custom_objects
@@ -275,15 +302,15 @@ class EncoderDecoder(GenerativeModel):
         return model
 
 
-def over_heads(weights):
-    """Attention `(B, ..., T, S)` as its mean over layers and heads, `(B, T, S)`."""
+def over_heads(weights: Tensor) -> Tensor:
+    """Return attention `(B, ..., T, S)` averaged over layers and heads, `(B, T, S)`."""
     while len(weights.shape) > 3:
         weights = ops.mean(weights, axis=1)
     return weights
 
 
-def is_of_tokens(embedding):
-    """Tell whether an embedding reads token ids, short rows filled up."""
+def is_of_tokens(embedding: Any) -> TypeGuard[SequenceEmbedding]:
+    """Return whether an embedding reads token ids and has a padding id."""
     return (
         isinstance(embedding, SequenceEmbedding)
         and isinstance(embedding.vocabulary_size, numbers.Integral)
@@ -291,16 +318,22 @@ def is_of_tokens(embedding):
     )
 
 
-def make_head(head, source, target, tie_embeddings):
-    """The head that was given, or a dense one, or one with the table of the target."""
+def make_head(
+    head: LayerLike | None,
+    source: keras.layers.Layer | None,
+    target: SequenceEmbedding,
+    tie_embeddings: str | None,
+) -> keras.layers.Layer:
+    """Return the given head, a dense one, or one that is tied to the target's table."""
     if tie_embeddings is None:
         return as_head(head, target.vocabulary_size)
     one_of("tie_embeddings", tie_embeddings, ("target", "all"))
     if head is not None or (tie_embeddings == "all" and source is not target):
         raise ValueError(
-            "With tied embeddings the head is that of the target's table, and "
-            '"all" needs one embedding for source and target. Received: '
-            f"tie_embeddings={tie_embeddings!r} with head={head}, source={source}, "
-            f"target={target}. Leave `head` out, and pass the same layer twice."
+            "Tied embeddings must be used without `head`, which uses the table of the "
+            'target, and "all" requires one embedding for source and target. '
+            f"Received: tie_embeddings={tie_embeddings!r} with head={head}, "
+            f"source={source}, target={target}. Leave `head` out, and pass the same "
+            "layer twice."
         )
     return TiedHead(target, dtype="float32", name="head")

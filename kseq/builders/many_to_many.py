@@ -1,4 +1,4 @@
-"""Many-to-many models: one sequence in, one answer for each of its steps.
+"""Many-to-many models: one answer for each step of a sequence.
 
 Axes in shape comments: B batch, S steps, D features, U units.
 """
@@ -19,57 +19,58 @@ from kseq.layers import CTC
 from kseq.layers.saving import WholeFiles
 from kseq.layers.step_labels import StepLabels
 from kseq.layers.validation import rate
+from kseq.typing import LayerLike
 
 
 def many_to_many(
-    source,
-    num_outputs,
-    encoder="gru",
-    width=256,
-    dropout=0.0,
-    head=None,
-    name="many_to_many",
-):
-    """A model that reads a sequence and gives an answer at each step: a tagger.
+    source: LayerLike,
+    num_outputs: int,
+    encoder: LayerLike = "gru",
+    width: int = 256,
+    dropout: float = 0.0,
+    head: LayerLike | None = None,
+    name: str = "many_to_many",
+) -> "ManyToMany | CTCModel":
+    """Build a model that gives an answer for each step of a sequence, such as a tagger.
 
         source ids ──embedding──> (B,S,D) ──encoder──> (B,S,U)
                                                           │
                   logits or values (B,S,num_outputs) <──head
 
-    The Keras mask of the source reaches the answers, so Keras' own losses and metrics
-    count the real steps alone; what the labels hold elsewhere does not matter, as long
-    as it is a label. `kseq.training.TokenAccuracy(-1)` counts every step the same;
-    Keras' accuracy, also as a weighted metric, lets a batch count the less, the longer
-    its rows are padded. `kseq.training.batches` gives rows, steps and classes weights;
-    the `class_weight` of `fit`, which would weigh whole rows, is refused.
+    The Keras mask of the source is passed on to the outputs, so the losses and metrics
+    of Keras only count real steps. Labels of padding are ignored, but must be valid
+    labels. `kseq.training.TokenAccuracy(-1)` gives every step the same weight. In
+    contrast, with Keras' accuracy, weighted or not, a batch counts less the more it is
+    padded. `kseq.training.batches` takes weights of sequences, steps and classes. The
+    `class_weight` of `fit` would weight whole sequences and raises an error.
 
     Args:
-        source: Embedding of the source, or its vocabulary size, short for
+        source: Embedding of the source. A vocabulary size is shorthand for
             `TokenEmbedding(size, width)`.
-        num_outputs: Number of classes, or of values, for each step.
-        encoder: Layer `(B, S, D) -> (B, S, U)` that keeps the mask, or `"rnn"`,
-            `"lstm"`, `"gru"`, short for `RecurrentEncoder(name, width)`, or
-            `"transformer"`, or `"conv"`, short for `ConvEncoder(width)`.
-        width: Size of the parts that are given by name or number.
-        dropout: Share of the encoded features to drop in training, the same ones at
+        num_outputs: Number of classes or of values for each step.
+        encoder: Layer `(B, S, D) -> (B, S, U)` that keeps the mask. `"rnn"`, `"lstm"`
+            and `"gru"` are shorthand for `RecurrentEncoder(name, width)`, `"conv"` for
+            `ConvEncoder(width)`, and `"transformer"` for a `TransformerEncoder`.
+        width: Size of components given by name or number.
+        dropout: Dropout rate of the encoded features. The same features are dropped at
             every step.
-        head: Layer `(B, S, U) -> (B, S, num_outputs)`. Defaults to a dense layer that
-            gives float32 logits. `"crf"` is short for `kseq.layers.CRF(num_outputs)`,
-            which knows which labels go together, and has a loss of its own: compile
-            without one. Then a call gives potentials, and `predict` the scores of the
-            best paths, whose highest are the best labels (`ManyToMany`). `"ctc"` is
-            short for `kseq.layers.CTC(num_outputs)`, which reads a row of labels that
-            is shorter than the sequence: then the model is a `CTCModel`, which has a
-            loss of its own too, `generate` and `score`; id 0 is the blank, and padding.
+        head: Layer `(B, S, U) -> (B, S, num_outputs)`. Defaults to a dense layer with
+            float32 logits. `"crf"` is shorthand for `kseq.layers.CRF(num_outputs)`,
+            which learns the transitions between labels and has its own loss, so compile
+            without one. Then a call returns potentials, and `predict` the scores of the
+            best paths: the label with the highest score is the best (`ManyToMany`).
+            `"ctc"` is shorthand for `kseq.layers.CTC(num_outputs)`, for label sequences
+            shorter than the source. Then the model is a `CTCModel`, which also has its
+            own loss, and `generate` and `score`. Id 0 is the blank and the padding.
         name: Name of the model.
 
     Returns:
         An uncompiled functional `keras.Model` that maps the source, `(B, S)`, to logits
-        or values `(B, S, num_outputs)`. `model.get_layer` finds the parts that were not
-        given as layers by `"embedding"`, `"encoder"` and `"head"`.
+        or values `(B, S, num_outputs)`. Components that were not passed as layers are
+        named `"embedding"`, `"encoder"` and `"head"` for `model.get_layer`.
 
     Raises:
-        ValueError: A part is unknown or does not fit its neighbour, a size is not a
+        ValueError: A component is unknown or does not fit the others, a size is not a
             positive integer, or `dropout` is not in [0, 1).
 
     Example:
@@ -84,7 +85,7 @@ def many_to_many(
     >>> words, tags = np.array([[4, 5, 6], [7, 0, 0]]), np.array([[2, 1, 2], [1, 0, 0]])
     >>> history = model.fit(words, tags, verbose=0)
 
-    With a CRF, which here knows that no `I-` follows `O`:
+    With a CRF that never lets `I-` follow `O`:
 
     >>> crf = kseq.layers.CRF(labels=["O", "B-city", "I-city"])
     >>> model = kseq.many_to_many(source=11, num_outputs=3, width=8, head=crf)
@@ -93,7 +94,7 @@ def many_to_many(
     >>> model.predict(words, verbose=0).argmax(axis=-1).shape  # the best paths
     (2, 3)
 
-    With CTC, letters are read from the columns of a line that nobody has cut:
+    With CTC, read the letters of a line from its columns, without segmentation:
 
     >>> columns = kseq.layers.FeatureEmbedding(num_features=4, width=8)
     >>> model = kseq.many_to_many(columns, num_outputs=27, width=8, head="ctc")
@@ -114,27 +115,27 @@ def many_to_many(
     encoder = as_encoder(encoder, width, name="encoder")
     embedding = as_embedding(source, width, name="embedding", reader=encoder)
     head = as_step_head(head, num_outputs)
-    dropout = keras.layers.Dropout(
+    drop = keras.layers.Dropout(
         rate("dropout", dropout), noise_shape=(None, 1, None), name="dropout"
     )
 
     source = embedding.symbolic_input("source")
     steps = checked_steps(encoder, encoder(embedding(source)))  # B S U
-    answers = checked_answers(head, head(dropout(steps)), num_outputs)
+    answers = checked_answers(head, head(drop(steps)), num_outputs)
     kind = CTCModel if isinstance(head, CTC) else ManyToMany
     return kind(source, answers, name=name)
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ManyToMany(CRFOutputs, TokenInputs, StepLabels, WholeFiles, keras.Model):
-    """The functional model that `kseq.many_to_many` returns.
+    """Functional model that `kseq.many_to_many` returns.
 
-    Called with inputs and outputs it makes one of layers of your own. Where the last is
-    a `kseq.layers.CRF`, the model trains by the likelihood of paths, over the number of
-    real steps of a batch; `compile` takes no loss. A row counts by its weight, or by
-    the mean weight of its steps. A call gives potentials; metrics, `predict` and
-    `export` have the scores of the best paths, of which the highest of each step is the
-    best label.
+    Call the class with inputs and outputs to use custom layers. If the last layer is a
+    `kseq.layers.CRF`, the loss is the negative log-likelihood of the paths divided by
+    the number of real steps of the batch, and `compile` takes no loss. A sequence is
+    weighted by its sample weight or by the mean weight of its steps. A call returns
+    potentials. Metrics, `predict` and `export` use the scores of the best paths: at
+    each step the label with the highest score is the best one.
 
     Args:
         inputs: Symbolic inputs, as for `keras.Model`.
@@ -142,7 +143,7 @@ class ManyToMany(CRFOutputs, TokenInputs, StepLabels, WholeFiles, keras.Model):
         name: Name of the model.
 
     Raises:
-        ValueError: A CRF stands elsewhere than at the end.
+        ValueError: A CRF is not the last layer.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Many-to-one models: one sequence in, one answer out.
+"""Many-to-one models: one answer for each sequence.
 
 Axes in shape comments: B batch, S steps, D features, U units.
 """
@@ -19,48 +19,50 @@ from kseq.builders.token_inputs import TokenInputs
 from kseq.layers import ClassToken
 from kseq.layers.saving import WholeFiles
 from kseq.layers.validation import rate
+from kseq.typing import LayerLike
 
 
 def many_to_one(
-    source,
-    num_outputs,
-    encoder="gru",
-    pooling="attention",
-    width=256,
-    dropout=0.0,
-    head=None,
-    name="many_to_one",
-):
-    """A model that reads a sequence and gives one answer: a class, or a number.
+    source: LayerLike,
+    num_outputs: int,
+    encoder: LayerLike = "gru",
+    pooling: LayerLike = "attention",
+    width: int = 256,
+    dropout: float = 0.0,
+    head: LayerLike | None = None,
+    name: str = "many_to_one",
+) -> "ManyToOne":
+    """Build a model that gives one answer for a sequence: a class or a number.
 
         source ids ──embedding──> (B,S,D) ──encoder──> (B,S,U) ──pooling──> (B,U)
                                                                               │
                                           logits or values (B,num_outputs) <──head
 
     Args:
-        source: Embedding of the source, or its vocabulary size, short for
+        source: Embedding of the source. A vocabulary size is shorthand for
             `TokenEmbedding(size, width)`.
-        num_outputs: Number of classes, or of values; 1 for a regression.
-        encoder: Layer `(B, S, D) -> (B, S, U)` that keeps the mask, or `"rnn"`,
-            `"lstm"`, `"gru"`, short for `RecurrentEncoder(name, width)`, or
-            `"transformer"`, or `"conv"`, short for `ConvEncoder(width)`.
-        pooling: Layer `(B, S, U) -> (B, U)`, or `"mean"`, `"max"`, `"last"`,
-            `"attention"`, short for one of `kseq.layers`, or `"class_token"`, which
-            puts a `ClassToken` in front of what the encoder reads, and reads what the
-            encoder makes of it.
-        width: Size of the parts that are given by name or number.
-        dropout: Share of the pooled features to drop in training.
-        head: Layer `(B, U) -> (B, num_outputs)`. Defaults to a dense layer that gives
-            float32 logits.
+        num_outputs: Number of classes or of values. Use 1 for a regression.
+        encoder: Layer `(B, S, D) -> (B, S, U)` that keeps the mask. `"rnn"`, `"lstm"`
+            and `"gru"` are shorthand for `RecurrentEncoder(name, width)`, `"conv"` for
+            `ConvEncoder(width)`, and `"transformer"` for a `TransformerEncoder`.
+        pooling: Layer `(B, S, U) -> (B, U)`. `"mean"`, `"max"`, `"last"` and
+            `"attention"` are shorthand for a pooling layer of `kseq.layers`.
+            `"class_token"` prepends a `ClassToken` to the encoder's input and takes
+            the encoder's output at that token.
+        width: Size of components given by name or number.
+        dropout: Dropout rate of the pooled features.
+        head: Layer `(B, U) -> (B, num_outputs)`. Defaults to a dense layer with float32
+            logits.
         name: Name of the model.
 
     Returns:
         An uncompiled functional `keras.Model` that maps the source, `(B, S)`, to logits
-        or values `(B, num_outputs)`. `model.get_layer` finds the parts that were not
-        given as layers by `"embedding"`, `"encoder"`, `"pooling"` and `"head"`.
+        or values `(B, num_outputs)`. Components that were not passed as layers are
+        named `"embedding"`, `"encoder"`, `"pooling"` and `"head"` for
+        `model.get_layer`.
 
     Raises:
-        ValueError: A part is unknown or does not fit its neighbour, a size is not a
+        ValueError: A component is unknown or does not fit the others, a size is not a
             positive integer, or `dropout` is not in [0, 1).
 
     Example:
@@ -71,7 +73,7 @@ def many_to_one(
     >>> model.output_shape
     (None, 2)
 
-    What a trained model attends to, read from its parts:
+    Use the components to read the attention weights of a trained model:
 
     >>> encoder = keras.Model(model.input, model.get_layer("encoder").output)
     >>> steps = encoder(np.array([[4, 5, 6], [7, 0, 0]]))
@@ -87,7 +89,7 @@ def many_to_one(
     encoder = as_encoder(encoder, width, name="encoder")
     embedding = as_embedding(source, width, name="embedding", reader=encoder)
     head = as_head(head, num_outputs)
-    dropout = keras.layers.Dropout(rate("dropout", dropout), name="dropout")
+    drop = keras.layers.Dropout(rate("dropout", dropout), name="dropout")
 
     source = embedding.symbolic_input("source")
     steps = embedding(source)  # B S D
@@ -97,10 +99,10 @@ def many_to_one(
     pooling = as_pooling(pooling, name="pooling")
     steps = checked_steps(encoder, encoder(steps))  # B S U
     pooled = checked_vectors(pooling, pooling(steps))  # B U
-    answer = checked_answers(head, head(dropout(pooled)), num_outputs)
+    answer = checked_answers(head, head(drop(pooled)), num_outputs)
     return ManyToOne(source, answer, name=name)
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ManyToOne(TokenInputs, WholeFiles, keras.Model):
-    """The functional model that `kseq.many_to_one` returns."""
+    """Functional model that `kseq.many_to_one` returns."""

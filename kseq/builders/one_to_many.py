@@ -1,33 +1,67 @@
-"""One-to-many models: a class, a vector, a picture or nothing in, a sequence out.
+"""One-to-many models: generate a sequence from a class, vector, image or nothing.
 
 Axes in shape comments: B batch, S steps of the condition, T target steps, D features,
 V vocabulary.
 """
 
 import numbers
+from typing import Any, Literal, overload
 
 from kseq.builders.encoder_decoder_model import EncoderDecoder
 from kseq.builders.forecaster import Forecaster, is_of_numbers
 from kseq.builders.shorthands import as_decoder, as_embedding, as_encoder
-from kseq.layers import ClassEmbedding
+from kseq.layers import ClassEmbedding, FeatureEmbedding
 from kseq.layers.validation import rate
+from kseq.typing import LayerLike
+
+
+@overload
+def one_to_many(
+    target: FeatureEmbedding,
+    condition: LayerLike | None = None,
+    encoder: LayerLike | None = None,
+    decoder: LayerLike = "gru",
+    width: int = 256,
+    head: LayerLike | None = None,
+    *,
+    condition_dropout: float = 0.0,
+    covariates: FeatureEmbedding | None = None,
+    name: str = "one_to_many",
+) -> Forecaster: ...
+
+
+@overload
+def one_to_many(
+    target: LayerLike,
+    condition: LayerLike | None = None,
+    encoder: LayerLike | None = None,
+    decoder: LayerLike = "gru",
+    width: int = 256,
+    head: LayerLike | None = None,
+    tie_embeddings: Literal["target"] | None = None,
+    start_token_id: int = 2,
+    end_token_id: int = 3,
+    condition_dropout: float = 0.0,
+    covariates: None = None,
+    name: str = "one_to_many",
+) -> EncoderDecoder: ...
 
 
 def one_to_many(
-    target,
-    condition=None,
-    encoder=None,
-    decoder="gru",
-    width=256,
-    head=None,
-    tie_embeddings=None,
-    start_token_id=2,
-    end_token_id=3,
-    condition_dropout=0.0,
-    covariates=None,
-    name="one_to_many",
-):
-    """A model that writes a sequence, from a condition or from nothing.
+    target: LayerLike,
+    condition: LayerLike | None = None,
+    encoder: LayerLike | None = None,
+    decoder: LayerLike = "gru",
+    width: int = 256,
+    head: LayerLike | None = None,
+    tie_embeddings: Literal["target"] | None = None,
+    start_token_id: int = 2,
+    end_token_id: int = 3,
+    condition_dropout: float = 0.0,
+    covariates: FeatureEmbedding | None = None,
+    name: str = "one_to_many",
+) -> EncoderDecoder | Forecaster:
+    """Build a model that generates a sequence, with or without a condition.
 
         condition ──condition──> (B,S,D) ──encoder, if any──> memory
                                                                 │
@@ -35,29 +69,30 @@ def one_to_many(
                                                                           │
                                                          logits (B,T,V) <─┘
 
-    Without a condition it is a language model.
+    Without a condition this is a language model.
 
     Args:
-        target: Embedding of the target, or its vocabulary size, short for
-            `TokenEmbedding(size, width)`, with sinusoidal positions and scaled under a
-            Transformer. A `FeatureEmbedding` writes numbers, step by step.
-        condition: A number of classes, short for `ClassEmbedding(number, width)`, or a
-            layer that makes a memory `(B, S, D)`: `VectorEmbedding`, `PatchEmbedding`
-            and so on; or None.
-        encoder: What reads the embedded condition, as for `kseq.encoder_decoder`, or
-            None: the decoder reads it as it is.
-        decoder: A `kseq.layers.Decoder`, or `"rnn"`, `"lstm"`, `"gru"`, short for a
-            decoder with Bahdanau's attention if there is a condition, or
-            `"transformer"`, short for a `TransformerDecoder` that reads the condition
-            as a prefix (`cross_attention=False`).
-        width: Size of the parts that are given by name or number.
-        head: Layer `(B, T, U) -> (B, T, V)`. Defaults to a dense layer that gives
-            float32 logits. Of a target of numbers as for `kseq.encoder_decoder`.
-        tie_embeddings: `"target"` lets the head use the table of the target's
+        target: Embedding of the target. A vocabulary size is shorthand for
+            `TokenEmbedding(size, width)`, scaled and with sinusoidal positions if the
+            decoder is a Transformer. With a `FeatureEmbedding` the model generates
+            numbers step by step.
+        condition: Layer that returns a memory `(B, S, D)`, such as `VectorEmbedding` or
+            `PatchEmbedding`, or None. A number of classes is shorthand for
+            `ClassEmbedding(number, width)`.
+        encoder: Encoder of the embedded condition, as for `kseq.encoder_decoder`. With
+            None the decoder reads the embedded condition itself.
+        decoder: A `kseq.layers.Decoder`. `"rnn"`, `"lstm"` and `"gru"` are shorthand
+            for a `RecurrentDecoder`, with Bahdanau's attention if there is a condition.
+            `"transformer"` is shorthand for a `TransformerDecoder` that reads the
+            condition as a prefix (`cross_attention=False`).
+        width: Size of components given by name or number.
+        head: Layer `(B, T, U) -> (B, T, V)`. Defaults to a dense layer with float32
+            logits. For a target of numbers as for `kseq.encoder_decoder`.
+        tie_embeddings: With `"target"` the head uses the table of the target's
             embedding.
-        start_token_id: The token that the decoder reads first.
-        end_token_id: The token that ends a sequence.
-        condition_dropout: Share of the conditions that are taken away in training, as
+        start_token_id: Token id that the decoder reads first.
+        end_token_id: Token id that ends a sequence.
+        condition_dropout: Share of the conditions dropped in training, as
             `source_dropout` of `kseq.encoder_decoder`.
         covariates: As for `kseq.encoder_decoder`.
         name: Name of the model.
@@ -65,10 +100,10 @@ def one_to_many(
     Returns:
         An uncompiled `keras.Model` that maps `{"source": condition, "target": (B, T)}`,
         or `{"target": (B, T)}` without a condition, to logits `(B, T, V)`, and that has
-        `generate` and `score`. Of a target of numbers a `Forecaster`.
+        `generate` and `score`. For a target of numbers a `Forecaster`.
 
     Raises:
-        ValueError: A part is unknown or does not fit its neighbour, or
+        ValueError: A component is unknown or does not fit the others, or
             `condition_dropout` is not in [0, 1).
 
     Example:
@@ -81,7 +116,7 @@ def one_to_many(
     >>> language_model.generate(2, max_length=5).token_ids.shape
     (2, 1, 5)
 
-    A model of series that goes on from a past, as DeepAR does:
+    A forecasting model that continues a time series, like DeepAR:
 
     >>> import numpy as np
     >>> model = kseq.one_to_many(
@@ -92,7 +127,7 @@ def one_to_many(
     (2, 9, 3, 1)
 
     References:
-        - [Vinyals et al., 2015](https://arxiv.org/abs/1411.4555), 3 (from a picture)
+        - [Vinyals et al., 2015](https://arxiv.org/abs/1411.4555), 3 (from an image)
         - [Liu et al., 2018](https://arxiv.org/abs/1801.10198), 4.2.3 (decoder only)
     """
     if condition is None and encoder is not None:
@@ -109,7 +144,7 @@ def one_to_many(
         condition = as_embedding(condition, width)
     has_memory = condition is not None and decoder != "transformer"
     decoder = as_decoder(decoder, width, cross_attention=has_memory)
-    parts = {
+    parts: dict[str, Any] = {
         "source": condition,
         "target": as_embedding(target, width, reader=decoder),
         "encoder": encoder,

@@ -1,9 +1,11 @@
-"""What a name or a number is short for in a builder's call, and whether parts fit.
+"""Shorthands for components of builders, and checks that components fit.
 
 Axes in shape comments: B batch, S steps, U units.
 """
 
 import numbers
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
@@ -28,6 +30,7 @@ from kseq.layers import (
 )
 from kseq.layers.named_parts import check_names
 from kseq.layers.validation import one_of, positive_integer
+from kseq.typing import LayerLike, Shape, Tensor, Tree
 
 NETWORKS = ("rnn", "lstm", "gru", "transformer")
 ENCODERS = (*NETWORKS, "conv")
@@ -42,10 +45,16 @@ POOLINGS = {
 }
 
 
-def as_embedding(part, width, name=None, reader=None):
-    """`8000` is short for `TokenEmbedding(8000, width)`.
+def as_embedding(
+    part: LayerLike,
+    width: int,
+    name: str | None = None,
+    reader: keras.layers.Layer | None = None,
+) -> SequenceEmbedding:
+    """Return an embedding; `8000` is shorthand for `TokenEmbedding(8000, width)`.
 
-    A Transformer that reads it knows no order, so it gets positions, and is scaled.
+    If a Transformer reads it, a shorthand embedding is scaled and has sinusoidal
+    positions, since a Transformer does not know the order of its inputs.
     """
     is_integer = isinstance(part, numbers.Integral) and not isinstance(part, bool)
     if is_integer:
@@ -59,16 +68,18 @@ def as_embedding(part, width, name=None, reader=None):
     part = checked(part, "An embedding", "the size of its vocabulary")
     if not isinstance(part, SequenceEmbedding):
         raise ValueError(
-            "An embedding must have a method `symbolic_input(name)`, which makes the "
-            f"`keras.Input` that it reads. Received: {part}. Take one of "
-            "`kseq.layers`, such as `TokenEmbedding`, or derive your own from "
+            "An embedding must have a method `symbolic_input(name)` that returns its "
+            f"`keras.Input`. Received: {part}. Use one of `kseq.layers`, such as "
+            "`TokenEmbedding`, or derive your own from "
             "`kseq.layers.SequenceEmbedding`."
         )
     return part
 
 
-def as_embeddings(part, width, reader):
-    """As `as_embedding`, and a dictionary is short for `NamedEmbeddings`."""
+def as_embeddings(
+    part: LayerLike | Mapping[str, LayerLike], width: int, reader: keras.layers.Layer
+) -> SequenceEmbedding:
+    """Return an embedding; a dictionary is shorthand for `NamedEmbeddings`."""
     if not isinstance(part, dict):
         return as_embedding(part, width, reader=reader)
     return NamedEmbeddings(
@@ -79,10 +90,12 @@ def as_embeddings(part, width, reader):
     )
 
 
-def as_encoder(part, width, name=None):
-    """`"gru"` is short for `RecurrentEncoder("gru", width)`, and so on."""
+def as_encoder(
+    part: LayerLike, width: int, name: str | None = None
+) -> keras.layers.Layer:
+    """Return an encoder; `"gru"` is shorthand for `RecurrentEncoder("gru", width)`."""
     if isinstance(part, str):
-        known_network("encoder", part)
+        check_network("encoder", part)
         positive_integer("width", width)
     if part == "transformer":
         return TransformerEncoder(num_heads=heads_of(width), width=width, name=name)
@@ -94,12 +107,16 @@ def as_encoder(part, width, name=None):
     return checked(part, "An encoder", names)
 
 
-def as_encoders(part, width, source):
-    """`"gru"` is short for one encoder, and where a source is several for one each.
+def as_encoders(
+    part: LayerLike | Mapping[str, LayerLike | None] | None,
+    width: int,
+    source: LayerLike | Mapping[str, LayerLike],
+) -> keras.layers.Layer:
+    """Return one encoder, or for several sources a `JoinedEncoders`.
 
     Args:
-        part: What `as_encoder` takes; of several sources a name, which is for all, a
-            dictionary of what `as_encoder` takes, or None, or a `JoinedEncoders`.
+        part: An argument of `as_encoder`. For several sources a name for all of them, a
+            dictionary of such arguments or None by source, or a `JoinedEncoders`.
         width: As for `as_encoder`.
         source: As for `kseq.encoder_decoder`.
     """
@@ -114,9 +131,9 @@ def as_encoders(part, width, source):
     if not isinstance(part, dict):
         example = ", ".join(f'"{key}": ...' for key in names)
         raise ValueError(
-            "Of several sources `encoder` must be a name, which is for all, or a "
+            "With several sources `encoder` must be a name for all of them, or a "
             f"dictionary with an encoder for each. Received: encoder={part!r} with the "
-            f"sources {list(names)}. Take `encoder={{{example}}}`."
+            f"sources {list(names)}. Use `encoder={{{example}}}`."
         )
     check_names("encoder", part, names)
     return JoinedEncoders(
@@ -129,22 +146,22 @@ def as_encoders(part, width, source):
     )
 
 
-def names_of(source):
-    """The names of several sources in their order; None where there is one source."""
+def names_of(source: LayerLike | Mapping[str, LayerLike]) -> tuple[str, ...] | None:
+    """Return the names of several sources in order, or None for a single source."""
     if isinstance(source, NamedEmbeddings):
         source = source.embeddings
     return tuple(source) if isinstance(source, dict) else None
 
 
-def key_name(key):
-    """The name of a source as that of a layer, or None where it cannot be one."""
+def key_name(key: Any) -> str | None:
+    """Return the name of a source as a layer name, or None if it is not valid."""
     return key if isinstance(key, str) and key.isidentifier() else None
 
 
-def as_decoder(part, width, cross_attention=True):
-    """`"gru"` is short for a GRU decoder with Bahdanau's attention."""
+def as_decoder(part: LayerLike, width: int, cross_attention: bool = True) -> Decoder:
+    """Return a decoder; `"gru"` is shorthand for a GRU with Bahdanau's attention."""
     if isinstance(part, str):
-        known_network("decoder", part)
+        check_network("decoder", part)
         positive_integer("width", width)
     if part == "transformer":
         return TransformerDecoder(
@@ -156,16 +173,16 @@ def as_decoder(part, width, cross_attention=True):
     part = checked(part, "A decoder", 'the name of its cell, or "transformer"')
     if not isinstance(part, Decoder):
         raise ValueError(
-            "A decoder must have methods `start` and `step`, which write one step at "
-            f"a time. Received: {part}. Take `kseq.layers.RecurrentDecoder`, which "
-            "runs any Keras cell, or `TransformerDecoder`, or derive your own from "
+            "A decoder must have methods `start` and `step` for decoding step by step. "
+            f"Received: {part}. Use `kseq.layers.RecurrentDecoder`, which runs any "
+            "Keras cell, or `TransformerDecoder`, or derive your own from "
             "`kseq.layers.Decoder`."
         )
     return part
 
 
-def known_network(name, part):
-    """Refuse an unknown name of a network, and tell what was most likely meant."""
+def check_network(name: str, part: str) -> None:
+    """Raise unless the name of a network is known, and suggest the likely one."""
     known = ENCODERS if name == "encoder" else NETWORKS
     if part in known:
         return
@@ -174,12 +191,12 @@ def known_network(name, part):
         cell = lower.removeprefix("bi").removeprefix("directional").strip("-_ ")
         cell = cell if cell in NETWORKS[:3] else "lstm"
         raise ValueError(
-            "A network that reads in both directions is a layer. Received: "
-            f"{name}={part!r}. Take "
+            "A bidirectional encoder must be passed as a layer. Received: "
+            f"{name}={part!r}. Use "
             f'`{name}=kseq.layers.RecurrentEncoder("{cell}", 64, bidirectional=True)`.'
         )
     likely = "conv" if lower in CONVOLUTIONAL else lower
-    meant = f' Take `{name}="{likely}"`.' if likely in known else ""
+    meant = f' Use `{name}="{likely}"`.' if likely in known else ""
     listed = ", ".join(f'"{network}"' for network in known)
     raise ValueError(
         f"`{name}` must be one of {listed}, or a layer. Received: {name}={part!r}."
@@ -187,29 +204,32 @@ def known_network(name, part):
     )
 
 
-def heads_of(width):
-    """The number of heads of a Transformer: 64 features to each, where that divides."""
+def heads_of(width: int) -> int:
+    """Return the number of Transformer heads: `width // 64` if it divides `width`."""
     heads = max(width // 64, 1)
     return heads if width % heads == 0 else 1
 
 
-def as_pooling(part, name=None):
-    """`"mean"` is short for `MeanPooling()`."""
+def as_pooling(part: LayerLike, name: str | None = None) -> keras.layers.Layer:
+    """Return a pooling layer; `"mean"` is shorthand for `MeanPooling()`."""
     if isinstance(part, str):
         return POOLINGS[one_of("pooling", part, tuple(POOLINGS))](name=name)
     return checked(part, "A pooling", "the name of one")
 
 
-def as_head(part, num_outputs):
-    """None is short for a dense layer that gives float32 logits."""
+def as_head(part: LayerLike | None, num_outputs: int) -> keras.layers.Layer:
+    """Return a head; None is shorthand for a dense layer with float32 logits."""
     num_outputs = positive_integer("num_outputs", num_outputs)
     if part is None:
         return keras.layers.Dense(num_outputs, dtype="float32", name="head")
     return checked(part, "A head", "None for a dense one")
 
 
-def as_step_head(part, num_outputs):
-    """`"crf"` is short for `CRF(num_outputs)` in float32, and so is `"ctc"`."""
+def as_step_head(part: LayerLike | None, num_outputs: int) -> keras.layers.Layer:
+    """Return a head; `"crf"` is shorthand for `CRF(num_outputs)`, `"ctc"` for `CTC`.
+
+    Both are float32.
+    """
     num_outputs = positive_integer("num_outputs", num_outputs)
     if isinstance(part, str):
         head = STEP_HEADS[one_of("head", part, tuple(STEP_HEADS))]
@@ -217,15 +237,15 @@ def as_step_head(part, num_outputs):
     return as_head(part, num_outputs)
 
 
-def checked(part, role, short):
-    """Returns the part if it is a layer."""
+def checked(part: Any, role: str, short: str) -> keras.layers.Layer:
+    """Return the component if it is a layer, and raise otherwise."""
     if not isinstance(part, keras.layers.Layer):
         raise ValueError(f"{role} must be a layer, or {short}. Received: {part!r}.")
     return part
 
 
-def checked_steps(encoder, outputs):
-    """Returns what an encoder gave if it is one vector for each step."""
+def checked_steps(encoder: keras.layers.Layer, outputs: Tensor) -> Tensor:
+    """Return the outputs of an encoder if they are one vector for each step."""
     shape = shape_of(outputs)
     if isinstance(shape, list) or len(shape) != 3:
         raise ValueError(
@@ -236,8 +256,8 @@ def checked_steps(encoder, outputs):
     return outputs
 
 
-def encode(encoder, embedded):
-    """Runs any encoder, or none: `(memory (B, S, U), states or None)`."""
+def encode(encoder: keras.layers.Layer | None, embedded: Tree) -> tuple[Tensor, Tree]:
+    """Return `(memory (B, S, U), states or None)` of any encoder, or of none."""
     if encoder is None:
         return embedded, None
     if isinstance(encoder, RecurrentEncoder | JoinedEncoders):
@@ -245,39 +265,44 @@ def encode(encoder, embedded):
     return checked_steps(encoder, encoder(embedded)), None
 
 
-def checked_vectors(pooling, outputs):
-    """Returns what a pooling gave if it is one vector for each sequence."""
+def checked_vectors(pooling: keras.layers.Layer, outputs: Tensor) -> Tensor:
+    """Return the outputs of a pooling if they are one vector for each sequence."""
     shape = shape_of(outputs)
     if isinstance(shape, list) or len(shape) != 2:
         raise ValueError(
             "`pooling` must return one vector for each sequence, shape (B, U). "
             f"Received: pooling={pooling.name}, which returns {shape}. For an answer "
-            "at each step take `kseq.many_to_many`."
+            "at each step use `kseq.many_to_many`."
         )
     return outputs
 
 
-def checked_answers(head, outputs, num_outputs, name="num_outputs"):
-    """Returns what a head gave if its last axis is the answers."""
+def checked_answers(
+    head: keras.layers.Layer,
+    outputs: Tensor,
+    num_outputs: int,
+    name: str = "num_outputs",
+) -> Tensor:
+    """Return the outputs of a head if their last axis has the right size."""
     shape = shape_of(outputs)
     if isinstance(shape, list) or shape[-1] != num_outputs:
         raise ValueError(
             f"`head` must return `{name}` numbers on the last axis. Received: "
             f"head={head.name}, which returns {shape}, with {name}={num_outputs}. "
-            f"End it with `keras.layers.Dense({num_outputs})`."
+            f"Use `keras.layers.Dense({num_outputs})` as its last layer."
         )
     return outputs
 
 
-def check_reads_both_ways(encoder):
-    """Raise if the first step of an encoder cannot know the others.
+def check_reads_both_ways(encoder: keras.layers.Layer) -> None:
+    """Raise if the first step of an encoder cannot depend on later steps.
 
-    Its class token would be the same for every sequence, and so the model's answer.
+    Its class token, and the answer, would be the same for every sequence.
     """
     if isinstance(encoder, ConvEncoder):
         raise ValueError(
             'pooling="class_token" needs an encoder whose first step reads all others. '
-            f"Received: encoder={encoder.name}, a ConvEncoder, of which a step reads "
+            f"Received: encoder={encoder.name}, a ConvEncoder, whose steps read "
             f'{encoder.receptive_field} at most. Use pooling="attention" or "max".'
         )
     if isinstance(encoder, RecurrentEncoder):
@@ -286,15 +311,15 @@ def check_reads_both_ways(encoder):
         forwards = isinstance(encoder, keras.layers.RNN) and not encoder.go_backwards
     if forwards:
         raise ValueError(
-            'pooling="class_token" needs an encoder that reads in both directions, for '
-            "it reads the first step. Received: "
-            f"encoder={encoder.name}, which has read nothing there. Take "
-            "`kseq.layers.RecurrentEncoder(..., bidirectional=True)`, or use "
+            'pooling="class_token" needs a bidirectional encoder, since it uses the '
+            f"first step. Received: encoder={encoder.name}, which reads nothing before "
+            "its first step. Use "
+            "`kseq.layers.RecurrentEncoder(..., bidirectional=True)`, or "
             'pooling="last".'
         )
 
 
-def shape_of(outputs):
-    """The shape as a tuple, or where there are several tensors a list of shapes."""
+def shape_of(outputs: Tree) -> Shape | list[Shape]:
+    """Return the shape as a tuple, or a list of shapes for several tensors."""
     shapes = [tuple(tensor.shape) for tensor in keras.tree.flatten(outputs)]
     return shapes if isinstance(outputs, (list, tuple, dict)) else shapes[0]

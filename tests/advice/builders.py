@@ -265,7 +265,7 @@ def called(model):
 ADVICE = {
     "a copy without attention": (
         lambda: copier(decoder=RecurrentDecoder("gru", 3)),
-        'Take `decoder="gru"`, a `RecurrentDecoder` with `attention="bahdanau"`, or a '
+        'Use `decoder="gru"`, a `RecurrentDecoder` with `attention="bahdanau"`, or a '
         "`TransformerDecoder` with `cross_attention=True`.",
         lambda: (
             copier(decoder="gru"),
@@ -275,7 +275,7 @@ ADVICE = {
     ),
     "a copy of a picture": (
         lambda: copier(PatchEmbedding((4, 4, 1), 2, 3)),
-        "Take a `TokenEmbedding`, or its vocabulary size, or leave `copy` out.",
+        "Use a `TokenEmbedding`, or its vocabulary size, or leave `copy` out.",
         lambda: (copier(TokenEmbedding(13, 3)), copier(13), of_pictures()),
     ),
     "a copy from another vocabulary": (
@@ -297,7 +297,7 @@ ADVICE = {
     ),
     "one encoder for several sources": (
         lambda: writer({"lemma": 11, "tags": 7}, encoder=RecurrentEncoder("rnn", 3)),
-        'Take `encoder={"lemma": ..., "tags": ...}`.',
+        'Use `encoder={"lemma": ..., "tags": ...}`.',
         lambda: writer(
             {"lemma": 11, "tags": 7},
             encoder={"lemma": RecurrentEncoder("rnn", 3), "tags": "rnn"},
@@ -336,7 +336,7 @@ ADVICE = {
     ),
     "more tokens than positions": (
         lambda: write(writer(target=with_positions(3)), max_length=4),
-        "Write less, or train with more positions.",
+        "Generate less, or train with more positions.",
         lambda: (
             write(writer(target=with_positions(3)), max_length=3),
             write(writer(target=with_positions(4)), max_length=4),
@@ -344,7 +344,7 @@ ADVICE = {
     ),
     "coverage without attention": (
         lambda: write(writer(decoder=RecurrentDecoder("rnn", 3)), search=covering()),
-        "Search without the penalty, or give the decoder attention.",
+        "Search without the penalty, or use a decoder with attention.",
         lambda: (
             write(writer(decoder=RecurrentDecoder("rnn", 3)), search=BeamSearch(2)),
             write(
@@ -406,13 +406,13 @@ ADVICE = {
     ),
     "an embedding of Keras": (
         lambda: classifier(keras.layers.Embedding(11, 3)),
-        "Take one of `kseq.layers`, such as `TokenEmbedding`, or derive your own from "
+        "Use one of `kseq.layers`, such as `TokenEmbedding`, or derive your own from "
         "`kseq.layers.SequenceEmbedding`.",
         lambda: (classifier(TokenEmbedding(11, 3)), classifier(OneHotEmbedding(11))),
     ),
     "a decoder of Keras": (
         lambda: writer(decoder=keras.layers.GRU(3)),
-        "Take `kseq.layers.RecurrentDecoder`, which runs any Keras cell, or "
+        "Use `kseq.layers.RecurrentDecoder`, which runs any Keras cell, or "
         "`TransformerDecoder`, or derive your own from `kseq.layers.Decoder`.",
         lambda: (
             writer(decoder=RecurrentDecoder(keras.layers.GRUCell(3))),
@@ -422,12 +422,12 @@ ADVICE = {
     ),
     "a bidirectional network by name": (
         lambda: classifier(encoder="bilstm"),
-        'Take `encoder=kseq.layers.RecurrentEncoder("lstm", 64, bidirectional=True)`.',
+        'Use `encoder=kseq.layers.RecurrentEncoder("lstm", 64, bidirectional=True)`.',
         lambda: classifier(encoder=RecurrentEncoder("lstm", 64, bidirectional=True)),
     ),
     "a name in capitals": (
         lambda: writer(decoder="GRU"),
-        'Take `decoder="gru"`.',
+        'Use `decoder="gru"`.',
         lambda: writer(decoder="gru"),
     ),
     "an encoder of one vector": (
@@ -437,12 +437,12 @@ ADVICE = {
     ),
     "a pooling that does not pool": (
         lambda: classifier(pooling=keras.layers.Dense(3)),
-        "For an answer at each step take `kseq.many_to_many`.",
+        "For an answer at each step use `kseq.many_to_many`.",
         tagger,
     ),
     "a head of other answers": (
         lambda: classifier(num_outputs=2, head=keras.layers.Dense(5)),
-        "End it with `keras.layers.Dense(2)`.",
+        "Use `keras.layers.Dense(2)` as its last layer.",
         lambda: classifier(
             num_outputs=2,
             head=keras.Sequential([keras.layers.Dense(5), keras.layers.Dense(2)]),
@@ -450,7 +450,7 @@ ADVICE = {
     ),
     "a class token that has read nothing": (
         lambda: classifier(encoder="gru", pooling="class_token"),
-        "Take `kseq.layers.RecurrentEncoder(..., bidirectional=True)`, or use "
+        "Use `kseq.layers.RecurrentEncoder(..., bidirectional=True)`, or "
         'pooling="last".',
         lambda: (
             classifier(
@@ -470,18 +470,18 @@ ADVICE = {
     ),
     "a convolutional network by another name": (
         lambda: classifier(encoder="tcn"),
-        'Take `encoder="conv"`.',
+        'Use `encoder="conv"`.',
         lambda: classifier(encoder="conv"),
     ),
     "a data set without an end": (
         lambda: write(source=data_set().batch(2).repeat()),
-        "Take a part: `dataset.take(10)`, or of a `PyDataset` "
+        "Use a part: `dataset.take(10)`, or of a `PyDataset` "
         "`(dataset[i] for i in range(10))`.",
         lambda: write(source=data_set().batch(2).repeat().take(10)),
     ),
     "a PyDataset without an end": (
         lambda: write(source=Endless()),
-        "Take a part: `dataset.take(10)`, or of a `PyDataset` "
+        "Use a part: `dataset.take(10)`, or of a `PyDataset` "
         "`(dataset[i] for i in range(10))`.",
         lambda: write(
             source=(dataset[i] for dataset in [Endless()] for i in range(10))
@@ -594,12 +594,12 @@ ADVICE = {
     ),
     "beams without a search": (
         lambda: write(num_beams=3),
-        "Take `search=kseq.decoding.BeamSearch(num_beams=3)`.",
+        "Use `search=kseq.decoding.BeamSearch(num_beams=3)`.",
         lambda: write(search=BeamSearch(num_beams=3)),
     ),
     "a temperature without a search": (
         lambda: write(temperature=0.7),
-        "Take `search=kseq.decoding.Sampling(temperature=0.7)`.",
+        "Use `search=kseq.decoding.Sampling(temperature=0.7)`.",
         lambda: write(search=Sampling(temperature=0.7)),
     ),
     "weights that depend on the size of pictures": (
@@ -641,12 +641,12 @@ ADVICE = {
     ),
     "a CRF within a model": (
         lambda: kseq.builders.ManyToMany(*behind_a_crf()),
-        "Take a `keras.Model`, and train it with `crf.negative_log_likelihood`.",
+        "Use a `keras.Model`, and train it with `crf.negative_log_likelihood`.",
         lambda: keras.Model(*behind_a_crf()),
     ),
     "a CTC within a model": (
         lambda: kseq.builders.CTCModel(*behind_a_ctc()),
-        "Take a `keras.Model`, and train it with `ctc.negative_log_likelihood`.",
+        "Use a `keras.Model`, and train it with `ctc.negative_log_likelihood`.",
         lambda: keras.Model(*behind_a_ctc()),
     ),
     "a CTC at the end of a tagger": (
@@ -657,12 +657,12 @@ ADVICE = {
     ),
     "a weight for each label of CTC": (
         lambda: train_reader(np.ones((2, 2))),
-        "Take the mean over the labels.",
+        "Use the mean over the labels.",
         lambda: train_reader(np.ones((2, 2)).mean(axis=1)),
     ),
     "rules for the best path": (
         lambda: write(tagger(head="ctc"), prefix=[[1], [1]]),
-        "Take `search=kseq.decoding.BeamSearch(8)`.",
+        "Use `search=kseq.decoding.BeamSearch(8)`.",
         lambda: write(tagger(head="ctc"), search=BeamSearch(8), prefix=[[1], [1]]),
     ),
     "attention of CTC": (

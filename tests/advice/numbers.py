@@ -66,7 +66,7 @@ EXPLICIT_AXIS = (
 ADVICE = {
     "a target of pictures": (
         lambda: writer(PatchEmbedding((4, 6, 1), 2, 3)),
-        f"A series of numbers is written by a model with {OF_NUMBERS}",
+        f"For a series of numbers, build the model with {OF_NUMBERS}",
         lambda: writer(FeatureEmbedding(1, 64)),
     ),
     "sizes that are no vocabularies": (
@@ -149,7 +149,7 @@ ADVICE = {
     ),
     "more steps than positions": (
         lambda: write(writer(placed(3))),
-        "Write less, or train with more positions.",
+        "Generate less, or train with more positions.",
         lambda: (write(writer(placed(3)), num_steps=3), write(writer(placed(4)))),
     ),
     "covariates of other steps": (

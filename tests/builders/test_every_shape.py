@@ -340,7 +340,7 @@ def test_a_class_that_there_is_not_is_refused(label):
             {"encoder": "foo"},
             '`encoder` must be .*"transformer", "conv", or.*encoder=.foo',
         ),
-        ({"encoder": "CNN"}, "Received: encoder='CNN'. Take `encoder=\"conv\"`."),
+        ({"encoder": "CNN"}, "Received: encoder='CNN'. Use `encoder=\"conv\"`."),
         ({"decoder": "conv"}, '`decoder` must be .*"transformer", or.*=.conv.\\.$'),
         ({"decoder": "foo"}, '`decoder` must be .*"gru", "transformer".*decoder=.foo'),
         ({"tie_embeddings": True}, '`tie_embed.*"target", "all".*tie_embeddings=True'),

@@ -345,7 +345,7 @@ def test_wrong_rows_of_training_are_refused_in_words(source, message):
     [
         ({"encoder": RecurrentEncoder("gru", 6)}, "a dictionary with an encoder for"),
         ({"encoder": {"lemma": "gru"}}, r"`encoder` must have .* without \['tags'\]"),
-        ({"encoder": "bilstm"}, "both directions is a layer"),
+        ({"encoder": "bilstm"}, "must be passed as a layer"),
         ({"source": {"the lemma": 11}}, "letters, digits and underscores"),
         ({"source": {"lemma": "eleven"}}, "An embedding must be a layer"),
         ({"source": {}}, "a dictionary with a layer for each name"),
