@@ -1,4 +1,4 @@
-"""Models that end with a CRF: their loss, and what they predict.
+"""Models that end with a CRF: their loss and predictions.
 
 Axes in shape comments: B batch, S steps, L labels.
 """
@@ -15,21 +15,21 @@ from kseq.layers.validation import shapes_compatible
 
 
 class CRFOutputs(OwnLoss):
-    """A base of functional models whose last layer may be a `kseq.layers.CRF`.
+    """Mixin of functional models whose last layer may be a `kseq.layers.CRF`.
 
-    Such a model gives potentials when it is called, from which the CRF computes all
-    else. It is its own loss: the negative log-likelihood of the labels, over the number
-    of real steps. Metrics, `predict` and `export` have the scores of the best paths, so
-    that the highest of each step is the best path.
+    A call of such a model returns potentials, from which the CRF computes everything
+    else. The loss is the negative log-likelihood of the labels divided by the number of
+    real steps. Metrics, `predict` and `export` use the scores of the best paths: the
+    label with the highest score of each step is on the best path.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if any(isinstance(x, CTC) for x in self.operations):
             raise ValueError(
-                "A model that ends with a CTC must be a `kseq.builders.CTCModel`, "
-                f"which reads labels. Received: a {type(self).__name__} with a CTC. "
-                "Make it of the same inputs and outputs: "
+                "A model that ends with a CTC must be a `kseq.builders.CTCModel`. "
+                f"Received: a {type(self).__name__} with a CTC. "
+                "Build it from the same inputs and outputs: "
                 "`kseq.builders.CTCModel(inputs, outputs)`."
             )
         within = [x for x in self.operations[:-1] if isinstance(x, CRF)]
@@ -38,21 +38,23 @@ class CRFOutputs(OwnLoss):
             raise ValueError(
                 "A CRF must be the last layer of a model, and its only output. "
                 f"Received: a model that ends with {names}, {len(self.outputs)} "
-                "outputs. Take a `keras.Model`, and train it with "
+                "outputs. Use a `keras.Model`, and train it with "
                 "`crf.negative_log_likelihood`."
             )
 
     @property
     def crf(self):
-        """The CRF that the model ends with, or None."""
+        """The CRF at the end of the model, or None."""
         last = self.operations[-1]
         return last if isinstance(last, CRF) else None
 
     @property
     def loss_head(self):
+        """The CRF at the end of the model, or None."""
         return self.crf
 
     def own_loss(self, y, y_pred, sample_weight):
+        """Return the loss of a batch, the mean over real steps."""
         return mean_loss(self.crf, y, y_pred, sample_weight)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -62,7 +64,7 @@ class CRFOutputs(OwnLoss):
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def compute_loss_and_updates(self, *args, **kwargs):
-        # JAX alone has it. There metrics know neither mask nor weights.
+        # Only JAX calls this. There, metrics know neither mask nor weights.
         loss, (unscaled, y_pred, *rest) = super().compute_loss_and_updates(
             *args, **kwargs
         )
@@ -84,7 +86,7 @@ class CRFOutputs(OwnLoss):
             return BestScores(self.crf)(potentials), others
 
     def _with_weights(self, trainable, others):
-        """Inside, the model has these weights in place of its own."""
+        """Return a scope in which the model has these weights instead of its own."""
         variables = [*self.trainable_variables, *self.non_trainable_variables]
         pairs = zip(variables, [*trainable, *others], strict=True)
         return keras.StatelessScope(state_mapping=list(pairs))
@@ -98,11 +100,11 @@ class CRFOutputs(OwnLoss):
             return keras.Model(self.input, scores).export(*args, **kwargs)
 
     def decoding_model(self):
-        """Returns a model with the same weights that decodes what this one gives.
+        """Return a model with the same weights that decodes the potentials.
 
         Returns:
-            A functional `keras.Model` that gives by name "best_scores", whose highest
-            are the best path, and "marginals", the probability of each label, both
+            A functional `keras.Model` with the outputs "best_scores", highest on the
+            best path, and "marginals", the probability of each label, both
             `(B, S, L)`. None for a model without a CRF.
         """
         if self.crf is None:
@@ -115,7 +117,7 @@ class CRFOutputs(OwnLoss):
 
 
 class Decoding(keras.layers.Layer):
-    """The base of what a CRF computes of its potentials, with their mask."""
+    """Base class of layers that decode the potentials of a CRF, with their mask."""
 
     def __init__(self, crf, name):
         super().__init__(autocast=False, dtype="float32", name=name)
@@ -128,7 +130,7 @@ class Decoding(keras.layers.Layer):
 
 
 class BestScores(Decoding):
-    """The scores of the best paths."""
+    """Scores of the best paths."""
 
     def __init__(self, crf):
         super().__init__(crf, "best_scores")
@@ -138,7 +140,7 @@ class BestScores(Decoding):
 
 
 class Marginals(Decoding):
-    """The probabilities of labels."""
+    """Marginal probabilities of the labels."""
 
     def __init__(self, crf):
         super().__init__(crf, "marginals")
@@ -148,7 +150,7 @@ class Marginals(Decoding):
 
 
 class Masked(keras.layers.Layer):
-    """Puts the "mask" of "scores" on them, where there is one."""
+    """Identity on "scores" that attaches their "mask", if any."""
 
     def __init__(self):
         super().__init__(autocast=False, name="masked")
@@ -162,7 +164,7 @@ class Masked(keras.layers.Layer):
 
 
 def mean_loss(crf, labels, potentials, sample_weight):
-    """The sum of the losses of rows over that of their real steps, both weighted."""
+    """Return the weighted sum of losses over the weighted number of real steps."""
     mask = mask_of(potentials)
     losses = crf.negative_log_likelihood(labels, potentials, mask)  # B
     if mask is None:
@@ -171,13 +173,13 @@ def mean_loss(crf, labels, potentials, sample_weight):
     counts = ops.maximum(ops.sum(is_real, axis=1), 1.0)  # B
     weights = ops.sum(is_real * step_weights(sample_weight, is_real), axis=1)
     dtype = keras.backend.standardize_dtype(losses.dtype)
-    # Keras scales it for a strategy of TensorFlow.
+        # Keras scales it under a TensorFlow strategy.
     loss = Given(dtype)(losses, losses / counts, weights)
     return loss * backends.share_of_replica(ops.sum(weights))
 
 
 def step_weights(sample_weight, is_real):
-    """A weight for each step, `(B, S)` or `(B, 1)`, from those of rows or of steps."""
+    """Return step weights, `(B, S)` or `(B, 1)`, from those of rows or of steps."""
     if sample_weight is None:
         return 1.0
     weights = ops.convert_to_tensor(sample_weight, is_real.dtype)

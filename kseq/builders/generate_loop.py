@@ -1,4 +1,4 @@
-"""The loops behind `generate` and `score`, as Keras models, which Keras compiles.
+"""Keras models that run the loops of `generate` and `score`, compiled by Keras.
 
 Axes in shape comments: B batch, T target steps, S source steps, V vocabulary.
 """
@@ -17,10 +17,10 @@ from kseq.layers.backends import overwriting, predict_on_batch, recorder
 
 
 class LoopCache:
-    """The compiled loops of a model that were used last, which Keras does not save.
+    """Recently used compiled loops of a model, which Keras does not save.
 
-    A loop is used again where it would be traced alike: with equal options, with the
-    same in what the functions among them read, and with the same weights.
+    A loop is reused if tracing it again would give the same: the options are equal, the
+    functions in them read the same values, and the model has the same weights.
     """
 
     MOST = 16  # a loop takes about 10 MB
@@ -30,7 +30,7 @@ class LoopCache:
         self.weights = []
 
     def get(self, writer, kind, options):
-        """The Keras model that runs a kind of loop, made anew where there is none."""
+        """Return the Keras model that runs a kind of loop; create it if needed."""
         weights = writer.weights
         if list(map(id, self.weights)) != list(map(id, weights)):  # after `quantize`
             self.models.clear()
@@ -46,13 +46,13 @@ class LoopCache:
 
 
 def kept(writer, kind, *options):
-    """The Keras model that runs a loop, kept with its writer and compiled only once."""
+    """Return the Keras model that runs a loop, cached with its generative model."""
     cache = writer.__dict__.setdefault("_compiled_loops", LoopCache())
     return cache.get(writer, kind, options)
 
 
 class SearchingModel(keras.Model):
-    """A search over a writing model, or a part of one, as a Keras model."""
+    """Keras model of a search over a generative model, or of a part of a search."""
 
     def __init__(self, writer, search, max_length, jit_compile):
         super().__init__(name=type(self).__name__.lower(), autocast=False)
@@ -63,7 +63,7 @@ class SearchingModel(keras.Model):
         self.built = True
 
     def start(self, source):
-        """Start the writer with as many beams as the search has."""
+        """Start the generative model with the number of beams of the search."""
         options = {"with_coverage": True} if self.search.needs_coverage else {}
         size = self.search.num_beams, self.max_length
         if self.search.guidance is None:
@@ -79,7 +79,7 @@ class SearchingModel(keras.Model):
 
 
 class GenerateLoop(SearchingModel):
-    """A whole search."""
+    """Keras model of a whole search."""
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -91,7 +91,7 @@ class GenerateLoop(SearchingModel):
         rows = (num_rows(source),)
         start_token_ids = ops.full(rows, writer.start_token_id, "int32")
         step = self.recorder.steps_of(writer.step) if self.recorder else writer.step
-        with overwriting():  # no one else has the state
+        with overwriting():  # nothing else holds the state
             result = self.search(
                 step,
                 state,
@@ -106,7 +106,7 @@ class GenerateLoop(SearchingModel):
 
 
 class ScoreLoop(keras.Model):
-    """The log-probabilities of given targets, as a Keras model."""
+    """Keras model of the log-probabilities of given targets."""
 
     def __init__(self, writer, return_attention_scores):
         super().__init__(name="score_loop")
@@ -118,13 +118,13 @@ class ScoreLoop(keras.Model):
         start = ops.full_like(target[:, :1], self.writer.start_token_id)
         shifted = ops.concatenate([start, target[:, :-1]], axis=1)  # B T
         is_real = target != self.writer.pad_token_id  # B T
-        # Behind the last token there may be no position any more.
+        # There may be no position after the last token.
         shifted = ops.where(is_real, shifted, self.writer.pad_token_id)
         outputs = self.writer.read(source, shifted, self.with_scores)
         logits = outputs[0] if self.with_scores else outputs
         log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)  # B T V
         log_probs = ops.take_along_axis(log_probs, target[..., None], axis=-1)[..., 0]
-        # Padding may be impossible, with a logarithm of minus infinity.
+        # Padding may be impossible, with a log-probability of minus infinity.
         result = {"log_probs": ops.sum(ops.where(is_real, log_probs, 0.0), axis=-1)}
         if self.with_scores:
             result["attention"] = keras.tree.map_structure(
@@ -134,7 +134,7 @@ class ScoreLoop(keras.Model):
 
 
 def of_real_steps(attention, is_real):
-    """Attention `(B, ..., T, S)` in float32, zeros behind the target."""
+    """Return attention `(B, ..., T, S)` in float32, with zeros after the target."""
     attention = ops.cast(attention, "float32")
     axes = list(range(1, len(attention.shape) - 2))
     is_real = ops.cast(is_real, "float32")[..., None]  # B T 1
@@ -142,12 +142,12 @@ def of_real_steps(attention, is_real):
 
 
 def num_rows(source):
-    """The number of rows of a source, also of one of several inputs by name."""
+    """Return the number of rows of a source, also of several inputs by name."""
     return ops.shape(keras.tree.flatten(source)[0])[0]
 
 
 def run(loop, batch):
-    """The outputs of a loop by name, a row for each of a `Batch`."""
+    """Run a loop on a `Batch`, and return its outputs by name, one row for each row."""
     with quietly():
         outputs = predict_on_batch(loop, batch.arrays(loop.jit_compile))
     return keras.tree.map_structure(lambda value: value[: len(batch)], outputs)
@@ -155,7 +155,10 @@ def run(loop, batch):
 
 @contextlib.contextmanager
 def quietly():
-    """TensorFlow takes the loops of all models for one, and warns of the fifth."""
+    """Silence TensorFlow's retracing warning.
+
+    It takes the loops of all models for one function, and warns of the fifth.
+    """
 
     def is_news(record):
         return "triggered tf.function retracing" not in record.getMessage()

@@ -1,10 +1,10 @@
-"""Models that write sequences: `generate` and the like on top of any Keras model.
+"""Generative models: `generate` and related methods for any Keras model.
 
-What `generate` is given goes this way: a `GenerateRequest` (`requests.py`) checks it
-and cuts it into batches; a `GenerateLoop` (`generate_loop.py`), which Keras compiles,
-starts the model for a batch and hands its `step` to the search
-(`kseq/decoding/search.py`); the search calls `step` for each token
-(`kseq/decoding/loop.py`), and `EncoderDecoder.step` calls the `step` of its decoder.
+`generate` works in these steps. A `GenerateRequest` (`requests.py`) checks the
+arguments and splits them into batches. A `GenerateLoop` (`generate_loop.py`), which Keras
+compiles, starts the model for a batch and passes its `step` to the search
+(`kseq/decoding/search.py`). The search calls `step` for each token
+(`kseq/decoding/loop.py`). `EncoderDecoder.step` calls the `step` of its decoder.
 
 Axes in shape comments: B batch, N hypotheses, K beams, T target steps, S source steps,
 V vocabulary.
@@ -32,18 +32,20 @@ from kseq.layers.step_labels import StepLabels
 
 
 class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
-    """A model that writes token ids, the base of those that the builders return.
+    """Base class of models that generate token ids.
 
-    A subclass sets `start_token_id`, `end_token_id`, `pad_token_id` and, where the
-    source is no padded rows of token ids, `source_padding`; where their ids are to be
-    checked, `source_size` and `target_size`, how many there are; where they cannot be
-    of any length, `source_length` and `target_length`, the most steps; and it says how
-    it starts, steps and reads:
+    A subclass sets `start_token_id`, `end_token_id` and `pad_token_id`. It also sets
 
-    - `start(source, num_beams, max_length) -> (state, constants)`; it may take
-      `with_coverage=True`, and then adds up its attention in the state, as a coverage
-      penalty of `BeamSearch` needs it; and where it says `can_be_guided`, it takes
-      `without_source=True` and then starts as if there were none
+    - `source_padding`, if sources are not padded token ids
+    - `source_size` and `target_size`, the numbers of ids, if ids are to be checked
+    - `source_length` and `target_length`, the maximum numbers of steps, if limited
+
+    and defines these methods:
+
+    - `start(source, num_beams, max_length) -> (state, constants)`. It may take
+      `with_coverage=True`, to add up attention in the state for the coverage penalty of
+      `BeamSearch`. If `can_be_guided` is true, it takes `without_source=True`, to start
+      without a source.
     - `step(token_ids (B, K), state, constants) -> (logits (B, K, V), state)`
     - `read(source, target (B, T), return_attention_scores) -> logits (B, T, V)`, or
       `(logits, weights (B, ..., T, S))`
@@ -54,7 +56,7 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
 
     @property
     def source_padding(self):
-        """What fills up short sources; None where all must have the same shape."""
+        """Padding of short sources, or None if all must have the same shape."""
         return self.pad_token_id
 
     def generate(
@@ -69,43 +71,45 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
         constraints=(),
         **options,
     ):
-        """Writes the target of each source.
+        """Generate a target for each source.
 
         Args:
-            source: Token ids `(B, S)`, padded, or a list of lists of different
-                lengths; for other embeddings what they take, with the axis B in front.
-                For a model without a source the number of sequences to write. Or
-                batches of any of these, as a `tf.data.Dataset`, a
-                `keras.utils.PyDataset` or a generator, also those of training, of
-                which the sources are read. A source without a step, `[]` or all
-                padding, is a source like any other: its memory is empty. Of several
+            source: Padded token ids `(B, S)`, or a list of lists of different lengths.
+                For other embeddings their inputs, with a leading axis B. For a model
+                without a source the number of sequences to generate. Also batches of
+                any of these: a `tf.data.Dataset`, a `keras.utils.PyDataset` or a
+                generator. Of training batches only the sources are read. Empty sources,
+                `[]` or all padding, are allowed; their memory is empty. For several
                 sources a dictionary by name, `{"lemma": rows, "tags": rows}`.
             search: A search object of `kseq.decoding`. Defaults to `GreedySearch()`.
-            max_length: Most tokens to write, the end token counted. Or a function of
-                the number of steps of a source, padding not counted, that gives this
-                number, such as `kseq.decoding.RelativeLength(1.5, 10)`.
-            batch_size: Most rows to work on at a time. Rows of like length are put
-                together, and what they gave is put back in their order.
-            return_attention_scores: Whether to read every hypothesis once more and
-                return what it attended to.
-            prefix: What the target of each source must begin with: token ids without
-                the start token, `(B, P)`, padded behind, or a list of lists.
-            jit_compile: Whether the loop is compiled by XLA. On TensorFlow that takes
-                5 to 10 seconds for each search, `max_length` and shape of a batch, and
-                pays where a Transformer writes many batches. None for what Keras does:
-                always on JAX, on TensorFlow with a GPU. PyTorch compiles nothing, but
-                after some steps records one, and replays it without Keras between.
-            constraints: Constraints on what may be written, behind those of the search.
-            **options: None. An option of a search is refused with the search to take.
+            max_length: Maximum number of tokens, including the end token. Or a function
+                from the number of source steps without padding to this maximum, such as
+                `kseq.decoding.RelativeLength(1.5, 10)`.
+            batch_size: Maximum number of sequences per batch. Sequences of similar
+                length are batched together; results keep the order of the sources.
+            return_attention_scores: Whether to also return the attention of every
+                hypothesis. This reads each hypothesis once more.
+            prefix: First tokens of each target, without the start token: `(B, P)`,
+                padded at the end, or a list of lists.
+            jit_compile: Whether to compile the loop with XLA. On TensorFlow this takes
+                5 to 10 seconds for each search, `max_length` and batch shape, and pays
+                off if a Transformer generates many batches. None follows Keras: always
+                on JAX, and on TensorFlow with a GPU. PyTorch does not compile; after a
+                few steps kseq records one and replays it without Keras in between.
+            constraints: Constraints on the generated tokens, applied after those of the
+                search.
+            **options: Not used. For an option of a search, the error says which search
+                to pass.
 
         Returns:
-            A `kseq.decoding.Generation` of NumPy arrays, every hypothesis, best first.
+            A `kseq.decoding.Generation` of NumPy arrays with all hypotheses, best
+            first.
 
         Raises:
-            ValueError: There is no source, or one holds an id that is none of the
-                vocabulary, a number is not a positive integer, source and prefix have
-                different numbers of rows, or a prefix goes on behind an end token or
-                padding or is longer than `max_length`.
+            ValueError: There is no source, an id is not in the vocabulary, a number is
+                not a positive integer, source and prefix differ in number, a prefix
+                continues after an end token or padding, or a prefix is longer than
+                `max_length`.
         """
         refuse_options(options)
         request = GenerateRequest(
@@ -130,27 +134,28 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
         jit_compile=None,
         constraints=(),
     ):
-        """Writes the target of each source, and gives every token as it comes.
+        """Generate a target for each source and yield every token as it is generated.
 
-        What comes is what `generate` returns, token by token, the prefix first.
+        The stream yields the tokens of `generate` one by one, starting with the prefix.
 
         Args:
-            source: As for `generate`. All rows are worked on at a time.
-            search: A search that takes no token back: `GreedySearch()`, the default, or
-                `Sampling()` with one draw for each row.
+            source: As for `generate`. All sources form a single batch.
+            search: A search that never revises tokens: `GreedySearch()`, the default,
+                or `Sampling()` with one draw for each source.
             max_length: As for `generate`.
             prefix: As for `generate`.
             jit_compile: As for `generate`.
             constraints: As for `generate`.
 
         Returns:
-            An iterator of integers `(B,)`, the next token of each row, padding where a
-            row has ended. It ends when all rows have. A row to which constraints leave
-            nothing, of which `generate` returns nothing, ends where it stands.
+            An iterator of integer arrays `(B,)`, the next token of each sequence, or
+            padding after its end. It stops when all sequences have ended. A sequence
+            also ends if constraints leave no token; `generate` returns no hypothesis in
+            this case.
 
         Raises:
-            ValueError: The search is one that takes tokens back, such as `BeamSearch`,
-                or an argument is wrong, as for `generate`.
+            ValueError: The search revises tokens, such as `BeamSearch`, or an argument
+                is invalid, as for `generate`.
 
         Example:
 
@@ -168,8 +173,8 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
         )
         if not request.search.can_stream:
             raise ValueError(
-                "A stream needs a search that takes no token back: `GreedySearch()`, or"
-                " `Sampling()` with one draw for each row. Received: search="
+                "A stream needs a search that never revises tokens: `GreedySearch()`, "
+                "or `Sampling()` with one draw for each source. Received: search="
                 f"{request.search}. `generate` returns its hypotheses when all have "
                 "ended."
             )
@@ -189,49 +194,48 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
         quantization=None,
         vocabularies=None,
     ):
-        """Writes the whole of `generate`, the loop too, to a file that needs no kseq.
+        """Export all of `generate`, including the loop, to files that do not need kseq.
 
-        What the file computes is what `generate` returns, on sources that are padded to
-        one length: the fields of `kseq.decoding.Generation`, but attention, by name. It
-        is called with "source"; with "prefix" besides if it has a shape, or alone where
-        the model has no source; and with "seed", `(1,)`, for a `Sampling` without one.
+        The exported function returns what `generate` returns for padded sources: the
+        fields of `kseq.decoding.Generation` by name, without attention. Its inputs are
+        "source", "prefix" if it has a shape (or if the model has no source), and
+        "seed", `(1,)`, for a `Sampling` without a seed.
 
         "ctranslate2" writes a folder for [CTranslate2](https://opennmt.net/CTranslate2),
-        an engine for Transformers on CPUs and GPUs. Tokens are texts there, the numbers
-        of the ids unless `vocabularies` says other ones. A source has no padding, and
-        for one without a token nothing is written. The search stands beside the model,
-        in `generation.json`: the arguments of `translate_batch`, or for a model without
-        a source of `generate_batch`, which reads the start token and a prefix, and
-        counts neither into the length. With these it writes what `generate` writes; a
-        score is `log_prob / length ** length_penalty`. Padding, which no model learns
-        to write, has no probability. With a length penalty a beam search goes on to
-        `max_length` there, to be sure of the best, unless it has `early_stopping=True`.
+        an engine for Transformers on CPUs and GPUs. There, tokens are texts: the ids as
+        decimal numbers, or those of `vocabularies`. Sources are not padded, and empty
+        sources generate nothing. The search is saved beside the model in
+        `generation.json`, as arguments of `translate_batch`, or of `generate_batch` for
+        a model without a source. `generate_batch` reads the start token and a prefix,
+        and counts neither into the length. With these arguments CTranslate2 generates
+        the same tokens as `generate`, and a score is
+        `log_prob / length ** length_penalty`. Padding, which no model learns to
+        generate, has no probability. A beam search with a length penalty always runs to
+        `max_length` there, to be sure of the best, unless `early_stopping=True`.
 
         Args:
-            path: For a SavedModel and CTranslate2 a folder; else a file that ends with
-                ".onnx" or ".tflite".
-            search: As for `generate`. `Sampling` goes into a SavedModel alone.
-            max_length: Most tokens to write, the end token counted.
-            format: "tf_saved_model", run by TensorFlow; "onnx", which needs
-                `pip install kseq[export]`, run by ONNX Runtime; "litert"; or, for
-                Transformers and any backend, "ctranslate2", which needs
-                `pip install kseq[export]` too.
-            source_shape: Shape of the source, of several sources by name, with None for
-                any size, which is the default. "litert" needs every size. "ctranslate2"
-                takes sources of up to 1,024 steps, or as long as is said here.
+            path: A folder for a SavedModel or CTranslate2, otherwise a file that ends
+                with ".onnx" or ".tflite".
+            search: As for `generate`. `Sampling` requires a SavedModel.
+            max_length: Maximum number of tokens, including the end token.
+            format: "tf_saved_model", for TensorFlow; "onnx", for ONNX Runtime, which
+                needs `pip install kseq[export]`; "litert"; or, for Transformers of any
+                backend, "ctranslate2", which also needs `pip install kseq[export]`.
+            source_shape: Shape of the source, by name for several sources. None, the
+                default, allows any size. "litert" needs every size. "ctranslate2" takes
+                sources of up to 1,024 steps, or of the length given here.
             prefix_shape: Shape `(B, P)` of a prefix, or None for a model that has a
-                source and takes no prefix. "ctranslate2" takes one without it.
-            quantization: How "ctranslate2" keeps weights: "int8" and "int16", of which
-                the products are quantized too, "float16", "bfloat16", "int8_float16" or
-                "int8_bfloat16", which need `pip install kseq[torch]` to be written;
-                float32 by default.
-            vocabularies: The text of each token for "ctranslate2": a dictionary of
-                lists, "target" and, where there is one, "source".
+                source and takes no prefix. "ctranslate2" does not need it.
+            quantization: Weights of "ctranslate2". "int8" and "int16" also quantize the
+                products. "float16", "bfloat16", "int8_float16" and "int8_bfloat16" need
+                `pip install kseq[torch]` for the export. Defaults to float32.
+            vocabularies: Text of each token for "ctranslate2": a dictionary of lists,
+                "target" and, if there is one, "source".
 
         Raises:
-            ImportError: What converts to the format is not installed.
-            ValueError: The backend is not TensorFlow, the model, the search or the
-                shapes do not go with the format, or an argument is wrong.
+            ImportError: The converter of the format is not installed.
+            ValueError: The backend is not TensorFlow, the format does not support the
+                model, the search or the shapes, or an argument is invalid.
 
         Example:
 
@@ -277,16 +281,16 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
         export(self.generation_model(search, max_length), path, format, specs)
 
     def generation_model(self, search=None, max_length=40):
-        """The whole of `generate`, from padded token ids on, as a model of tensors.
+        """Return a Keras model that runs all of `generate` on padded token ids.
 
-        It is what `export_generation` writes, for a graph of one's own.
+        `export_generation` exports this model. Use it as part of a larger graph.
 
         Args:
             search: As for `generate`.
             max_length: As for `generate`.
 
         Returns:
-            A `keras.Model` that maps `{"source": (B, S)}`, and "prefix" and "seed" as
+            A `keras.Model` that maps `{"source": (B, S)}`, with "prefix" and "seed" as
             in an export, to the fields of `kseq.decoding.Generation` by name.
 
         Example:
@@ -304,25 +308,24 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
         return Exported(kept(self, GenerateLoop, search, max_length, None))
 
     def score(self, source, target, batch_size=128, return_attention_scores=False):
-        """The log-probability that the model gives to each target.
+        """Return the log-probability of each target.
 
         Args:
             source: As for `generate`.
             target: Token ids without the start token, up to and including the end
-                token: `(B, T)`, padded, or a list of lists; or N hypotheses for each
-                source, `(B, N, T)`, padded, or as lists, or a `Generation`.
-            batch_size: Most rows to work on at a time.
-            return_attention_scores: Whether to return what the model attends to while
-                it reads the target as well.
+                token: `(B, T)`, padded, or a list of lists. Also N hypotheses for each
+                source, `(B, N, T)`, padded or as lists, or a `Generation`.
+            batch_size: Maximum number of sequences per batch.
+            return_attention_scores: Whether to also return the attention of the target.
 
         Returns:
-            NumPy array `(B,)`, or `(B, N)`, of natural logarithms; or these and the
-            attention `(B, T, S)`, or `(B, N, T, S)`, with the layers and heads of a
-            Transformer before T.
+            NumPy array `(B,)` or `(B, N)` of natural logarithms. With attention, a pair
+            of this and the weights `(B, T, S)` or `(B, N, T, S)`, with the layers and
+            heads of a Transformer before T.
 
         Raises:
-            ValueError: Source and target have different numbers of rows, an id is none
-                of the vocabulary, or a token stands behind the end token or padding.
+            ValueError: Source and target differ in number, an id is not in the
+                vocabulary, or a token follows the end token or padding.
         """
         is_result = isinstance(target, Generation)
         token_ids = target.token_ids if is_result else target
@@ -341,7 +344,7 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
         return request.outputs([run(loop, batch) for batch in batches])
 
     def make_train_function(self, force=False):
-        # TensorFlow traces a step again that has made variables, Adam's for example.
+        # TensorFlow retraces a step that creates variables, for example those of Adam.
         if self.built and self.optimizer and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)

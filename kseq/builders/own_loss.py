@@ -1,4 +1,4 @@
-"""Models whose last layer knows their loss, so that `compile` takes none."""
+"""Models whose last layer defines the loss, so that `compile` takes none."""
 
 import functools
 
@@ -6,16 +6,16 @@ import keras
 
 
 class OwnLoss:
-    """A base of functional models whose last layer may have a loss of its own.
+    """Mixin of functional models whose last layer may define the loss.
 
-    A subclass gives that layer as `loss_head`, or None, and says in `own_loss` what the
-    loss of a batch is.
+    A subclass returns this layer, or None, as `loss_head`, and computes the loss of a
+    batch in `own_loss`.
     """
 
     loss_head = None
 
     def own_loss(self, y, y_pred, sample_weight):
-        """The loss of a batch, a scalar."""
+        """Return the loss of a batch, a scalar."""
         raise NotImplementedError
 
     @functools.wraps(keras.Model.compile)
@@ -23,13 +23,13 @@ class OwnLoss:
         if self.loss_head is not None and loss is not None:
             raise ValueError(
                 "`loss` must be None for a model that ends with a "
-                f"{type(self.loss_head).__name__}, which has its own. Received: "
+                f"{type(self.loss_head).__name__}, which defines the loss. Received: "
                 f'loss={loss!r}. Leave it out: `model.compile("adam")`.'
             )
         super().compile(optimizer, loss, *args, **kwargs)
 
     def compile_from_config(self, config):
-        # Keras leaves it to a class whose `compile` is its own.
+        # Keras requires this of a class with its own `compile`.
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
@@ -46,7 +46,7 @@ class OwnLoss:
 
 
 class Given(keras.losses.Loss):
-    """The mean of losses that are given."""
+    """Mean of given losses."""
 
     def __init__(self, dtype):
         super().__init__(reduction="mean_with_sample_weight", dtype=dtype)

@@ -1,6 +1,6 @@
-"""Requests: the rows that a model is to write or to score, cut into batches.
+"""Requests: checked inputs of `generate` and `score`, split into batches.
 
-    what the user gave ──Request──> rows by name ──batches──> Batch ──arrays──> loop
+    user input ──Request──> rows by name ──batches──> Batch ──arrays──> loop
     outputs by name, in the order of the rows <──outputs── results of the batches <─┘
 
 Axes in shape comments: B batch, N hypotheses, T target steps, S source steps.
@@ -34,15 +34,15 @@ LENGTH_MULTIPLE = 8
 
 
 class Request:
-    """The rows of a call, checked, in the order in which they go through a loop.
+    """Checked rows of a call, in the order in which they go through a loop.
 
-    Rows of like length stand together, so that little is padded.
+    Rows of similar length are neighbours, so that there is little padding.
 
     Args:
         model: The `GenerativeModel` that was called.
-        source: What the user gave, its batches put together.
-        rows: The inputs of a loop by name, a row for each source; "source" is there
-            always.
+        source: The source as passed by the user, with batches joined.
+        rows: Inputs of the loop by name, one row for each source. "source" is always
+            present.
     """
 
     def __init__(self, model, source, rows):
@@ -51,28 +51,28 @@ class Request:
         self.order = np.lexsort((rows.get("max_lengths", lengths), lengths))
 
     def batches(self, batch_size):
-        """Each `Batch` of at most so many rows."""
+        """Yield batches of at most `batch_size` rows."""
         positive_integer("batch_size", batch_size)
         for first in range(0, len(self.order), batch_size):
             yield self.batch(self.order[first : first + batch_size], batch_size)
 
     def batch(self, places, most_rows):
-        """The `Batch` of the rows at these places."""
+        """Return the `Batch` of the rows at these places."""
         rows = {name: [rows[i] for i in places] for name, rows in self.rows.items()}
         return Batch(rows, self.paddings, most_rows, self.max_length_of(rows))
 
     @property
     def paddings(self):
-        """Padding of short rows, by name; rows of other inputs are never short."""
+        """Padding of short rows by name. Rows of other inputs are never short."""
         pad = self.model.pad_token_id
         return {"source": self.model.source_padding, "prefix": pad, "target": pad}
 
     def max_length_of(self, rows):
-        """Most tokens to write for rows of a batch; None where none are written."""
+        """Return the maximum number of tokens for a batch, or None."""
         return None
 
     def outputs(self, results):
-        """The results of the batches by name, in the order in which the rows came."""
+        """Return the results of the batches by name, in the original order of rows."""
         order = np.argsort(self.order, kind="stable")
         paddings = {"token_ids": self.model.pad_token_id}
         return {
@@ -98,7 +98,7 @@ class GenerateRequest(Request):
         if callable(max_length):
             rows["max_lengths"] = max_lengths(model, rows["source"], max_length)
         seeds = self.search.row_seeds(num_rows)
-        if seeds is not None:  # for any batch in which a row will be
+        if seeds is not None:  # a row keeps its seed in any batch
             rows["row_seeds"] = ops.convert_to_numpy(seeds)
         if prefix is not None:
             rows["prefix"] = prefix_rows(model, prefix, num_rows)
@@ -107,7 +107,7 @@ class GenerateRequest(Request):
         super().__init__(model, source, rows)
 
     def whole(self):
-        """One `Batch` of all rows as they came."""
+        """Return one `Batch` of all rows in their original order."""
         count = len(self.order)
         return self.batch(range(count), most_rows=2 * count)
 
@@ -115,7 +115,7 @@ class GenerateRequest(Request):
         if not callable(self.max_length):
             return self.max_length
         longest = int(max(rows["max_lengths"]))
-        length = rounded_up(longest, to_power_of_two=True)  # one of few
+        length = rounded_up(longest, to_power_of_two=True)  # few different lengths
         most = self.model.target_length
         return length if most is None else max(min(length, most), longest)
 
@@ -148,7 +148,7 @@ class ScoreRequest(Request):
             self.axes = len(target), len(target[0])  # B N
             if any(len(row) != self.axes[1] for row in target):
                 raise ValueError(
-                    "Every source needs the same number of hypotheses. Received: "
+                    "Every source must have the same number of hypotheses. Received: "
                     f"targets of {[len(row) for row in target]} hypotheses."
                 )
             target = [hypothesis for row in target for hypothesis in row]  # BN T
@@ -173,14 +173,14 @@ class ScoreRequest(Request):
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Some rows of a request, which a loop works on at a time.
+    """Rows of a request that a loop processes together.
 
     Attributes:
         rows: Rows by name.
-        paddings: What fills up short rows, by name; None, or no entry, where all have
-            one shape.
-        most_rows: Most rows of a batch.
-        max_length: Most tokens to write for a row of this batch.
+        paddings: Padding of short rows by name. None, or no entry, if all rows have the
+            same shape.
+        most_rows: Maximum number of rows of a batch.
+        max_length: Maximum number of tokens to generate for a row of this batch.
     """
 
     rows: dict
@@ -192,11 +192,11 @@ class Batch:
         return len(self.rows["source"])
 
     def arrays(self, to_power_of_two):
-        """Arrays by name, in one of few shapes, of which a compiled loop meets each.
+        """Return arrays by name, in few different shapes, so that few loops compile.
 
-        Lengths are rounded up, to a multiple of `LENGTH_MULTIPLE`, or to a power of two
-        where XLA takes seconds for each; and so is the number of rows, to a power of
-        two but no more than `most_rows`, by repeating the last row.
+        Lengths are rounded up to a multiple of `LENGTH_MULTIPLE`, or to a power of two
+        if XLA takes seconds for each. The number of rows is rounded up to a power of
+        two, but not above `most_rows`, by repeating the last row.
         """
         more = min(1 << (len(self) - 1).bit_length(), self.most_rows) - len(self)
         return {
@@ -208,25 +208,25 @@ class Batch:
 
 
 def check_jit_compile(jit_compile):
-    """Raise unless it is None or a boolean, and if PyTorch is to compile."""
+    """Raise unless `jit_compile` is None or a boolean, or if it is True on PyTorch."""
     if jit_compile is not None:
         one_of("jit_compile", jit_compile, (True, False))
     if jit_compile and keras.backend.backend() == "torch":
         raise ValueError(
-            "On PyTorch nothing compiles a search, which would take minutes; its "
-            "steps are recorded and replayed instead. Received: jit_compile=True. "
+            "PyTorch does not compile a search, which would take minutes; its steps "
+            "are recorded and replayed instead. Received: jit_compile=True. "
             "Leave it out."
         )
 
 
 def max_lengths(model, sources, max_length):
-    """The most tokens for each source, by its length: integers `(B,)`."""
+    """Return the maximum number of tokens for each source: integers `(B,)`."""
     symbol = source_symbol(model)
     if model.source_padding is None and len(symbol.shape) != 3:
         raise ValueError(
-            "`max_length` can be relative to sources that have a length. "
+            "`max_length` can only be a function if sources have a length. "
             f"Received: max_length as a function, with sources {symbol.shape}. "
-            "Give it as a number."
+            "Pass a number."
         )
     steps = real_steps(sources, symbol, model.source_padding)
     lengths = [max_length(n) for n in steps]
@@ -236,13 +236,13 @@ def max_lengths(model, sources, max_length):
 
 
 def rounded_up(length, to_power_of_two):
-    """One of few lengths that is at least this one."""
+    """Round a length up, so that there are few different lengths."""
     length = -(-max(length, 1) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
     return 1 << (length - 1).bit_length() if to_power_of_two else length
 
 
 def padded(rows, padding, to_power_of_two):
-    """Rows of different lengths as one array, filled up behind; several by name."""
+    """Return rows of different lengths as one padded array, or several by name."""
     if isinstance(rows[0], dict):
         return {
             name: padded([row[name] for row in rows], padding[name], to_power_of_two)
@@ -262,7 +262,7 @@ def padded(rows, padding, to_power_of_two):
 
 
 def cut(attention, steps, sources, padding):
-    """Attention without what is padding in all rows; of several sources by name."""
+    """Remove what is padding in all rows from attention, also of several sources."""
     if isinstance(attention, dict):
         return {
             name: cut(each, steps, [row[name] for row in sources], padding[name])
@@ -275,7 +275,7 @@ def cut(attention, steps, sources, padding):
 
 
 def joined(arrays, padding, order):
-    """Arrays of batches, which may differ in length, along the first axis, in order."""
+    """Join arrays of batches, padded to one length, and reorder the rows."""
     if isinstance(arrays[0], dict):
         return {
             name: joined([each[name] for each in arrays], padding, order)

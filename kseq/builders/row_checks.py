@@ -1,4 +1,4 @@
-"""Rows as a user may give them: in which forms, and what is wrong with them.
+"""Checks and conversions of token rows as users pass them.
 
 Axes in shape comments: B rows, S source steps, T target steps, F features.
 """
@@ -10,7 +10,7 @@ from keras import ops
 
 
 def prefix_rows(model, prefix, num_rows):
-    """The rows of a prefix, checked, one for each source."""
+    """Return the checked rows of a prefix, one for each source."""
     prefix, drawable = token_rows("prefix", prefix), getattr(model, "drawable", None)
     if drawable is not None:
         check_drawable(prefix, drawable, model.pad_token_id)
@@ -21,19 +21,19 @@ def prefix_rows(model, prefix, num_rows):
 
 
 def check_drawable(prefix, drawable, pad_token_id):
-    """Refuse the beginning of a picture with tokens that no picture has."""
+    """Raise if the prefix of an image has tokens that do not occur in images."""
     for row in map(np.ravel, prefix):
         wrong = [x for x in row.tolist() if x != pad_token_id and x not in drawable]
         if wrong:
             raise ValueError(
-                f"`prefix` must hold tokens of a picture, from {drawable.start} to "
+                f"`prefix` must hold tokens of an image, from {drawable.start} to "
                 f"{drawable.stop - 1}. Received: prefix with {wrong[0]}. Leave out the "
                 "start token: `image_tokens(images)[:, 1:]`."
             )
 
 
 def check_target(model, target):
-    """Refuse targets that the model cannot have written."""
+    """Raise if the model cannot have generated the targets."""
     check_rank("target", target, (None, None))
     check_ids("target", target, model.target_size)
     check_ends("target", target, model.end_token_id, model.pad_token_id)
@@ -41,7 +41,7 @@ def check_target(model, target):
 
 
 def token_rows(name, ids):
-    """Rows of token ids: an array as it is, or a list of lists."""
+    """Return rows of token ids: an array, or a list of lists."""
     if hasattr(ids, "to_list"):  # ragged
         ids = ids.to_list()
     if hasattr(ids, "shape"):
@@ -49,22 +49,22 @@ def token_rows(name, ids):
     if isinstance(first_of(ids), (str, bytes)):
         raise ValueError(
             f"`{name}` must be token ids. Received: {name}={reprlib.repr(ids)}, which "
-            "is text. A model takes what `vocabulary.encode(texts)` makes of texts; a "
-            "pipeline takes texts, such as `kseq.text.TextToText(model, vocabulary, "
-            "vocabulary)`, or `kseq.text.TextToImage(model, vocabulary)` to draw."
+            "is text. Encode texts with `vocabulary.encode(texts)`, or use a pipeline "
+            "that takes texts, such as `kseq.text.TextToText(model, vocabulary, "
+            "vocabulary)`, or `kseq.text.TextToImage(model, vocabulary)` for images."
         )
     if not is_filled(ids) or not is_sized(ids[0]):
         raise ValueError(
             f"`{name}` must hold at least one row of token ids: shape (B, T), or a "
-            f"list of lists. Received: {name}={ids!r}. One row alone is a list of one: "
-            f"`[{name}]`. Rows that come one by one, as those of a data set, need "
-            "`.batch(32)` first."
+            f"list of lists. Received: {name}={ids!r}. Pass a single row as a list of "
+            f"one, `[{name}]`. Batch the elements of a data set with `.batch(32)` "
+            "first."
         )
     return ids
 
 
 def first_of(rows):
-    """The first of the first of rows, down to what has no parts."""
+    """Return the first innermost element of nested rows."""
     while not isinstance(rows, (str, bytes)) and is_filled(rows):
         rows = rows[0]
     return rows
@@ -79,7 +79,7 @@ def is_filled(rows):
 
 
 def check_ids(name, rows, size):
-    """Returns the rows if all are ids below the size, which a backend may not check."""
+    """Return the rows if all ids are below the size, which a backend may not check."""
     if size is None:
         return rows
     filled = [row for row in map(np.ravel, rows) if row.size]
@@ -102,12 +102,12 @@ def check_ids(name, rows, size):
 
 
 def check_lengths(name, lengths, longest):
-    """Refuse rows of more steps than there are learned positions, if there are."""
+    """Raise if rows have more steps than there are learned positions, if any."""
     if longest is not None and max(lengths) > longest:
         raise ValueError(
-            f"`{name}` must have as many steps as its embedding has learned positions, "
-            f"padding not counted. Received: {max(lengths)} steps with max_length="
-            f"{longest}. Cut it off, or train with more positions."
+            f"`{name}` must not have more steps than its embedding has learned "
+            f"positions, not counting padding. Received: {max(lengths)} steps with "
+            f"max_length={longest}. Truncate it, or train with more positions."
         )
 
 
@@ -122,7 +122,7 @@ def check_rank(name, rows, shape):
 
 
 def check_room(prefix, max_lengths, pad_token_id):
-    """Raise if a row has no room for its prefix."""
+    """Raise if a prefix is longer than `max_length`."""
     for row, length in zip(prefix, max_lengths, strict=True):
         written = np.flatnonzero(np.asarray(row) != pad_token_id)
         if len(written) and written[-1] >= length:
@@ -133,26 +133,26 @@ def check_room(prefix, max_lengths, pad_token_id):
 
 
 def check_ends(name, rows, end_token_id, pad_token_id):
-    """Refuse tokens behind an end token, or behind padding."""
+    """Raise if tokens follow an end token or padding."""
     for row in rows:
         ids = np.asarray(row)
         has_ended = np.cumsum(ids == end_token_id) > 0
         is_token = ids != pad_token_id
         if (ids[1:][has_ended[:-1]] != pad_token_id).any():
             raise ValueError(
-                f"Nothing but padding may stand behind the end token, {end_token_id}, "
-                f"of a {name}. Received: {ids.tolist()}."
+                f"Only padding may follow the end token, {end_token_id}, of a {name}. "
+                f"Received: {ids.tolist()}."
             )
         if not is_token[: is_token.sum()].all():
             advice = "Leave it out."
             if name == "prefix":
                 advice = (
-                    "A search writes what it likes between given tokens with "
+                    "To generate tokens between given ones, use "
                     "`kseq.decoding.ForcedTokens([4, None, 5])`."
                 )
             raise ValueError(
-                f"Padding, {pad_token_id}, must stand behind the tokens of a {name}, "
-                f"not among or before them. Received: {ids.tolist()}. {advice}"
+                f"Padding, {pad_token_id}, must follow the tokens of a {name}, "
+                f"not precede them. Received: {ids.tolist()}. {advice}"
             )
 
 
@@ -160,13 +160,13 @@ def check_pairs(name, rows, num_sources):
     """Require one target, or prefix, per source."""
     if len(rows) != num_sources:
         raise ValueError(
-            f"Every source needs its {name}. Received: {num_sources} rows of "
+            f"Every source needs a {name}. Received: {num_sources} rows of "
             f"source and {len(rows)} of {name}."
         )
 
 
 def num_steps(rows, padding):
-    """How many steps of each row are not padding."""
+    """Return the number of steps of each row that are not padding."""
     lengths = []
     for row in rows:
         if not len(row):

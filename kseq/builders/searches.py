@@ -1,4 +1,4 @@
-"""The search that `generate` is given: None, a search object, or its options alone."""
+"""Checks of the `search` of `generate` and of misplaced search options."""
 
 import inspect
 
@@ -6,7 +6,7 @@ from kseq.decoding import BeamSearch, GreedySearch, Sampling, Search
 
 
 def as_search(search, constraints=()):
-    """Returns the search with more constraints; None is short for greedy search."""
+    """Return the search with more constraints; None is shorthand for greedy search."""
     search = GreedySearch() if search is None else search
     if not isinstance(search, Search):
         raise ValueError(
@@ -17,13 +17,13 @@ def as_search(search, constraints=()):
 
 
 def refuse_options(options):
-    """Refuse options of `generate`, and tell which search has one of that name."""
+    """Raise for unknown options of `generate`, and name the search that has them."""
     for name, value in options.items():
         for search in (BeamSearch, Sampling):
             if name in inspect.signature(search).parameters:
                 raise ValueError(
                     f"`{name}` is an option of a search. Received: {name}={value!r}. "
-                    f"Take `search=kseq.decoding.{search.__name__}({name}={value!r})`."
+                    f"Use `search=kseq.decoding.{search.__name__}({name}={value!r})`."
                 )
     if options:
         name = next(iter(options))
@@ -31,10 +31,10 @@ def refuse_options(options):
 
 
 def check_guidance(search, model):
-    """Refuse guidance of a model that has not learned without its source."""
+    """Raise if the search has guidance and the model is not trained for it."""
     if search.guidance is not None and not model.can_be_guided:
         raise ValueError(
-            "Guidance needs a model that has learned with and without its source. "
+            "Guidance needs a model trained with and without its source. "
             f"Received: guidance={search.guidance} with {model.name}. Build and train "
             "it with `source_dropout=0.1`, `kseq.one_to_many` with "
             "`condition_dropout=0.1`, `kseq.text_to_image` with "

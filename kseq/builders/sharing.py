@@ -1,17 +1,17 @@
-"""Models that share layers, as a config and back.
+"""Serialization of models that share layers.
 
-Keras notes what is shared only while it writes a file, and not within a functional
-model. So the config of several models says itself which layers are the same: by their
-places, since names need not differ.
+Keras records shared layers only while it writes a file, and not within functional
+models. So the config of several models itself says which layers are the same: by
+position, since names may be equal.
 """
 
 import keras
 
 
 def check_shared(models):
-    """Raises if different models share weights, but not the layers that hold them.
+    """Raise if models share weights without sharing the layer in `model.layers`.
 
-    What is within a layer is made anew when a model is read from a file, and would no
+    The contents of a layer are created again when a model is loaded, and would no
     longer be shared.
     """
     seen = set()
@@ -23,19 +23,20 @@ def check_shared(models):
             if id(weight) in seen - whole:
                 raise ValueError(
                     "Models of an ensemble can share layers that `model.layers` lists, "
-                    f"but no part of one. Received: {model.name}, which shares "
-                    f"{weight.path} with a model before it. Give them one layer that "
-                    "holds it, or a layer each."
+                    f"but not a part of a layer. Received: {model.name}, which shares "
+                    f"{weight.path} with a model before it. Share the layer of "
+                    "`model.layers` that holds it, or use separate layers."
                 )
         seen.update(id(weight) for weight in model.variables)
 
 
 def shared_layers(models):
-    """Says for each model what it has in common with models before it.
+    """Return what each model shares with earlier models.
 
     Returns:
-        A list with, for each model, the place of the same model; or a list of three
-        places for each layer: in this model, of the other model, and in that one.
+        A list with an entry for each model: the index of the same model, or a list of
+        three indices for each shared layer: of the layer in this model, of the other
+        model, and of the layer in that model.
     """
     first_models, first_layers, shared = {}, {}, []
     for place, model in enumerate(models):
@@ -53,7 +54,7 @@ def shared_layers(models):
 
 
 def serialize_models(models):
-    """The config of models that may share layers."""
+    """Return the config of models that may share layers."""
     shared = shared_layers(models)
     configs = [
         None if isinstance(same, int) else keras.saving.serialize_keras_object(model)
@@ -64,7 +65,7 @@ def serialize_models(models):
 
 
 def deserialize_models(config, custom_objects=None):
-    """The models of a config that `serialize_models` has made."""
+    """Return the models of a config made by `serialize_models`."""
     models = []
     for place, each in enumerate(config["models"]):
         shared = config["shared"][place] if "shared" in config else []
@@ -79,7 +80,7 @@ def deserialize_models(config, custom_objects=None):
 
 
 def with_layers_of(models, model, shared):
-    """The model, made again with layers of models before it."""
+    """Return the model, created again with layers of earlier models."""
     others = {id(model.layers[i]): models[other].layers[j] for i, other, j in shared}
 
     def taken_or_made_anew(layer):
@@ -91,7 +92,7 @@ def with_layers_of(models, model, shared):
 
 
 def apart(config, place):
-    """A config whose marks of what is shared, by Keras, are those of no other model."""
+    """Return a config whose shared object ids differ from those of other models."""
     if isinstance(config, (list, tuple)):
         return [apart(value, place) for value in config]
     if not isinstance(config, dict):

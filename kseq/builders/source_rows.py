@@ -1,4 +1,4 @@
-"""Rows of a source as a user may give them, of one input or of several by name.
+"""Checks and conversions of sources as users pass them, of one or several inputs.
 
 Axes in shape comments: B rows, S source steps.
 """
@@ -22,10 +22,10 @@ from kseq.layers.validation import positive_integer
 
 
 def source_rows(model, source, num_rows=None):
-    """The rows of a source, checked, whatever a model that writes takes for one.
+    """Return the checked rows of a source, in any form that a model accepts.
 
-    Where a source has several inputs each row is a dictionary of them. A model without
-    a source takes the number of rows; it may be left out where another input says it.
+    For several inputs each row is a dictionary. A model without a source takes the
+    number of rows, which may be omitted if another input gives it.
     """
     symbol = source_symbol(model)
     if symbol is None:
@@ -45,21 +45,21 @@ def source_rows(model, source, num_rows=None):
 
 
 def source_symbol(model):
-    """The symbolic input that is the source, of several a dictionary; or None."""
+    """Return the symbolic input of the source, a dictionary of several, or None."""
     inputs = model.input
     return inputs.get("source") if isinstance(inputs, dict) else inputs
 
 
 def rows_of_input(name, source, symbol, padding, size, longest):
-    """The rows of one input, or of several by name, checked.
+    """Return the checked rows of one input, or of several by name.
 
     Args:
-        name: What the argument is called.
-        source: What was given.
-        symbol: The symbolic input; of several a dictionary, and so is what follows.
-        padding: What fills up short rows, or None.
-        size: How many ids there are, or None.
-        longest: Most steps of a row, or None.
+        name: Name of the argument.
+        source: Argument as passed by the user.
+        symbol: Symbolic input. For several inputs this and all below are dictionaries.
+        padding: Padding of short rows, or None.
+        size: Number of ids, or None.
+        longest: Maximum number of steps of a row, or None.
     """
     if isinstance(symbol, dict):
         check_names(name, source, symbol)
@@ -85,7 +85,7 @@ def rows_of_input(name, source, symbol, padding, size, longest):
 
 
 def check_summed(embedding, rows):
-    """Raise if inputs of which the vectors are summed have different steps."""
+    """Raise if inputs whose vectors are summed differ in their number of steps."""
     if not isinstance(rows[0], dict) or not hasattr(embedding, "embeddings"):
         return
     if isinstance(embedding, SummedEmbedding):
@@ -93,23 +93,22 @@ def check_summed(embedding, rows):
             steps = {key: row_length(each) for key, each in row.items()}
             if len(set(steps.values())) > 1:
                 raise ValueError(
-                    "`source` must have a step of each input for each step of the "
-                    f"others, as their vectors are summed. Received: row {index} with "
-                    f"{steps} steps."
+                    "Inputs of `source` whose vectors are summed must have the same "
+                    f"number of steps. Received: row {index} with {steps} steps."
                 )
     for key, part in embedding.embeddings.items():
         check_summed(part, [row[key] for row in rows])
 
 
 def row_length(row):
-    """The number of steps of a row, padding counted; of several inputs the most."""
+    """Return the number of steps of a row, with padding; the maximum of all inputs."""
     if isinstance(row, dict):
         return max(map(row_length, row.values()))
     return len(row) if np.ndim(row) else 0
 
 
 def real_steps(rows, symbol, padding):
-    """The number of real steps of each row; of several inputs the greatest."""
+    """Return the number of real steps of each row; the maximum of several inputs."""
     if isinstance(symbol, dict):
         each = [
             real_steps([row[key] for row in rows], symbol[key], padding[key])
@@ -122,18 +121,19 @@ def real_steps(rows, symbol, padding):
 
 
 def number_of_rows(source):
-    """Returns how many rows to write, all that a model without a source is given."""
+    """Return the number of rows to generate, the source of a model without one."""
     if hasattr(source, "__len__"):
         raise ValueError(
-            "`source` must be the number of sequences to write, a positive integer, as "
-            f"the model has no source. Received: source={reprlib.repr(source)}. What "
-            "sequences begin with is their prefix: `generate(2, prefix=[[4, 5], [6]])`."
+            "`source` must be the number of sequences to generate, a positive integer, "
+            "as the model has no source. Received: "
+            f"source={reprlib.repr(source)}. Pass the first tokens as a prefix: "
+            "`generate(2, prefix=[[4, 5], [6]])`."
         )
     return positive_integer("source", source)
 
 
 def alike_rows(name, source, symbol, size, longest):
-    """Rows that must all have the shape of a symbolic input, as one array."""
+    """Return rows that must all have the shape of a symbolic input, as one array."""
     try:
         source = ops.convert_to_numpy(source)
     except ValueError:
@@ -152,17 +152,17 @@ def alike_rows(name, source, symbol, size, longest):
 
 
 def rows_of_batches(source, symbol=None):
-    """The rows of all batches, where the source comes in batches; else as it is.
+    """Return the rows of all batches if the source comes in batches, or the source.
 
-    Batches are what a `tf.data.Dataset`, a `keras.utils.PyDataset`, a loader or a
-    generator gives. One for training, `(inputs, targets, ...)` with the inputs under
-    "source", gives its sources, and so do such inputs by themselves.
+    Batches come from a `tf.data.Dataset`, a `keras.utils.PyDataset`, a loader or a
+    generator. Of training batches, `(inputs, targets, ...)` or the inputs alone, the
+    input "source" is used.
 
     Args:
-        source: What the user gave.
-        symbol: The symbolic input of the model, of several a dictionary; or None.
+        source: Argument as passed by the user.
+        symbol: Symbolic input of the model, a dictionary of several, or None.
     """
-    if isinstance(source, dict):  # the inputs of training, or several inputs by name
+    if isinstance(source, dict):  # training inputs, or several inputs by name
         return rows_of_batch(source, symbol)
     if isinstance(source, keras.utils.PyDataset):
         number = source.num_batches
@@ -174,25 +174,26 @@ def rows_of_batches(source, symbol=None):
         return source
     if batches is None:
         raise ValueError(
-            "A source in batches must come to an end. Received: "
-            f"{source!r}, which has none. Take a part: `dataset.take(10)`, or of a "
+            "A source in batches must be finite. Received: "
+            f"{source!r}, which is endless. Use a part: `dataset.take(10)`, or for a "
             "`PyDataset` `(dataset[i] for i in range(10))`."
         )
     return put_together([rows_of_batch(batch, symbol) for batch in batches])
 
 
 def rows_of_batch(batch, symbol=None):
+    """Return the source rows of one batch."""
     if isinstance(batch, tuple):
         batch = batch[0]
     is_several = isinstance(symbol, dict)
     if isinstance(batch, dict) and is_several:
-        # One of the sources may be called "source", too.
+        # One of several sources may be called "source", too.
         is_training = isinstance(batch.get("source"), dict)
         return as_arrays(batch["source"] if is_training else batch)
     if isinstance(batch, dict):
         if "source" not in batch:
             raise ValueError(
-                'A batch of several inputs must have one called "source". Received: '
+                'A batch of several inputs must have an input "source". Received: '
                 f"a batch of {sorted(batch)}."
             )
         batch = batch["source"]
@@ -200,7 +201,7 @@ def rows_of_batch(batch, symbol=None):
 
 
 def as_arrays(batch):
-    """A batch as rows or as an array; of several inputs by name."""
+    """Return a batch as rows or as an array; several inputs by name."""
     if isinstance(batch, dict):
         return {name: as_arrays(each) for name, each in batch.items()}
     if hasattr(batch, "to_list"):  # ragged
@@ -209,7 +210,7 @@ def as_arrays(batch):
 
 
 def put_together(batches):
-    """The rows of all batches, by name where a batch has several inputs."""
+    """Return the rows of all batches; several inputs by name."""
     if batches and isinstance(batches[0], dict):
         return {
             name: put_together([batch[name] for batch in batches])

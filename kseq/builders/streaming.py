@@ -1,8 +1,8 @@
-"""A search over a model, one token at a time.
+"""Streaming: a search over a model that yields one token at a time.
 
-Two Keras models do the work of the loop of `generate`: one begins, and one takes a step
-each time it is called. What goes from step to step is NumPy arrays in between, as Keras
-gives them, so that two streams of one model do not know of each other.
+Two Keras models replace the loop of `generate`: one starts, and one takes a step each
+time it is called. Values between steps are NumPy arrays, as Keras returns them, so that
+two streams of one model are independent.
 
 Axes in shape comments: B batch.
 """
@@ -18,10 +18,10 @@ INPUTS = ("prefix", "max_lengths", "row_seeds")
 
 
 class StreamStart(SearchingModel):
-    """What stands before the first step: the source is read, and nothing written.
+    """State before the first step: the source is encoded, no token is generated.
 
     Call arguments:
-        inputs: The source, and others of `INPUTS`, by name.
+        inputs: The source, and any of `INPUTS`, by name.
 
     Returns:
         The tree of tensors that `StreamStep` takes.
@@ -41,10 +41,10 @@ class StreamStep(SearchingModel):
     """One step of a search.
 
     Call arguments:
-        inputs: What `StreamStart`, or the last step, has returned.
+        inputs: Outputs of `StreamStart`, updated by those of the last step.
 
     Returns:
-        The same tree after one step more, without what stays the same.
+        The part of the tree that a step changes.
     """
 
     def call(self, inputs):
@@ -54,6 +54,7 @@ class StreamStep(SearchingModel):
 
 
 def search_loop(model, constants, inputs):
+    """Return the decoding loop of a search over a model."""
     writer = model.writer
     return model.search.loop(
         writer.step,
@@ -66,17 +67,21 @@ def search_loop(model, constants, inputs):
 
 
 def packed(t, last, written, state):
-    """With the number of the step as a vector, for Keras gives no scalar back."""
+    """Return the loop variables by name, the step as a vector.
+
+    Keras cannot return scalars.
+    """
     step = ops.expand_dims(t, 0)
     return {"step": step, "last": last, "written": written, "state": state}
 
 
 def unpacked(carried):
+    """Return the loop variables in order; the inverse of `packed`."""
     return carried["step"][0], carried["last"], carried["written"], carried["state"]
 
 
 def stream(beginning, stepping, batch, count):
-    """Yields the tokens of the first rows, `(B,)`, until all have ended."""
+    """Yield the tokens of the first `count` rows, `(B,)`, until all have ended."""
     with quietly():
         tree = predict_on_batch(beginning, batch)
     for _ in range(beginning.max_length):

@@ -1,4 +1,4 @@
-"""The layer that reads numbers for a decoder, and knows how its model writes.
+"""Layer that embeds numbers for a decoder and stores the components of its model.
 
 Axes in shape comments: B batch, T target steps, F features, C covariates, D width.
 """
@@ -13,20 +13,20 @@ PARTS = ("source", "encoder", "decoder", "head")
 
 @keras.saving.register_keras_serializable(package="kseq")
 class TargetNumbers(Composite):
-    """The vectors that a decoder reads: of the step before, and of what is known.
+    """Vectors that a decoder reads: the previous step and the covariates.
 
-    A step is `W x + U m + b`, where `m` is 1 for each feature that is NaN, not known,
-    and x is 0 there. Before the first step nothing is known. The vectors of covariates,
-    which belong to the step that is to be written, are added.
+    A step is `W x + U m + b`. For each feature that is NaN, that is unknown, `m` is 1
+    and x is 0. All features are unknown before the first step. The vectors of the
+    covariates, which belong to the step to be generated, are added.
 
-    In the graph of a model that writes numbers it holds what no other layer knows:
-    which of the layers are its parts. So a graph that is called anew, as
-    `keras.models.clone_model` does, is still a model that writes.
+    In the graph of a forecasting model this layer stores which layers are its
+    components. So a graph that is called again, as by `keras.models.clone_model`, is
+    still a forecasting model.
 
     Args:
         target: The `FeatureEmbedding` of the target.
         covariates: The `FeatureEmbedding` of covariates, of the same width, or None.
-        places: Where the parts stand among the operations of the graph, by name.
+        places: Indices of the components among the operations of the graph, by name.
         num_operations: Number of operations of the graph.
         **kwargs: The arguments of `keras.layers.Layer`.
     """
@@ -34,7 +34,7 @@ class TargetNumbers(Composite):
     def __init__(
         self, target, covariates=None, places=None, num_operations=0, **kwargs
     ):
-        # Half precision might lose a large number, so the embeddings cast themselves.
+        # Half precision might corrupt large numbers, so the embeddings cast themselves.
         super().__init__(autocast=False, **kwargs)
         self.target, self.covariates = target, covariates
         self.missing = keras.layers.Dense(
@@ -43,7 +43,7 @@ class TargetNumbers(Composite):
         self.places, self.num_operations = places, num_operations
 
     def note_places(self, parts, operations):
-        """Notes where the parts stand in the graph."""
+        """Store the indices of the components in the graph."""
         places = [None if part is None else operations.index(part) for part in parts]
         self.places = dict(zip(PARTS, places, strict=True))
         self.num_operations = len(operations)
@@ -88,7 +88,7 @@ class TargetNumbers(Composite):
 
 
 def read(embedding, features, positions, training):
-    """The vectors of steps; an embedding with positions is told where they are."""
+    """Return the vectors of steps, with their positions if the embedding has any."""
     has_places = positions is not None and embedding.takes_positions
     options = {"positions": positions} if has_places else {}
     return embedding(features, training=training, **options)

@@ -1,4 +1,4 @@
-"""The layer by which the graph of a model that writes knows how the model writes."""
+"""Layer that stores the token ids and components of a generative model in its graph."""
 
 import numbers
 
@@ -9,17 +9,17 @@ PARTS = ("source", "target", "encoder", "decoder", "head")
 
 @keras.saving.register_keras_serializable(package="kseq")
 class TargetTokens(keras.layers.Layer):
-    """The token ids of a target, passed on as they are.
+    """Identity on the token ids of a target, with information about the model.
 
-    In the graph of a model that writes it holds what no other layer knows: how the
-    model writes, and which of its layers are its parts. So a graph that is called anew,
-    as `keras.models.clone_model` does, is still a model that writes.
+    In the graph of a generative model this layer stores what no other layer knows: the
+    special tokens, and which layers are the components of the model. So a graph that is
+    called again, as by `keras.models.clone_model`, is still a generative model.
 
     Args:
         start_token_id: As for `kseq.encoder_decoder`.
         end_token_id: As for `kseq.encoder_decoder`.
         tie_embeddings: As for `kseq.encoder_decoder`.
-        places: Where the parts stand among the operations of the graph, by name.
+        places: Indices of the components among the operations of the graph, by name.
         num_operations: Number of operations of the graph.
     """
 
@@ -38,7 +38,7 @@ class TargetTokens(keras.layers.Layer):
         self.places, self.num_operations = places, num_operations
 
     def note_places(self, parts, operations):
-        """Notes where the parts stand in the graph."""
+        """Store the indices of the components in the graph."""
         places = [None if part is None else operations.index(part) for part in parts]
         self.places = dict(zip(PARTS, places, strict=True))
         self.num_operations = len(operations)
@@ -58,28 +58,28 @@ class TargetTokens(keras.layers.Layer):
 
 
 def check_graph(model, is_whole):
-    """Raises unless the graph of a model is that of the parts which it calls."""
+    """Raise unless the graph of a model is complete."""
     if not is_whole:
         raise ValueError(
-            "A clone must have the graph of its model, the parts of which are called "
-            "one by one besides. Received: the operations "
+            "A clone must have the same graph as its model, since the components are "
+            "also called separately. Received: the operations "
             f"{[operation.name for operation in model.operations]}. Leave out "
             "`call_function`, and let `clone_function` return a layer for each layer."
         )
 
 
 def check_tokens(model, options):
-    """Raises unless these are different tokens that the model can write."""
+    """Raise unless these are different tokens of the target vocabulary."""
     size, ids = model.target_size, [getattr(model, option) for option in options]
     for option, token_id in zip(options, ids, strict=True):
         is_integer = isinstance(token_id, numbers.Integral)
         is_token = is_integer and 0 <= token_id < size
         if token_id == model.pad_token_id or not is_token:
             raise ValueError(
-                f"`{option}` must be a token of the target vocabulary, which has "
-                f"{size}, and not its padding, {model.pad_token_id}. Received: "
-                f"{option}={token_id!r}. A vocabulary counts its special tokens "
-                "too. A series of numbers has none; it is written by a model with "
+                f"`{option}` must be a token of the target vocabulary of {size} "
+                f"tokens, and not its padding, {model.pad_token_id}. Received: "
+                f"{option}={token_id!r}. Count special tokens as part of the "
+                "vocabulary. A series of numbers has no tokens; build the model with "
                 "`target=kseq.layers.FeatureEmbedding(num_features, 64)`."
             )
     if ids[0] == ids[1]:

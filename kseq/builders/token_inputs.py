@@ -1,4 +1,4 @@
-"""Models that read token ids: what is none is refused, before Keras makes it one."""
+"""Checks of token id inputs before Keras casts them."""
 
 import keras
 from keras import ops, tree
@@ -8,10 +8,9 @@ from kseq.layers.named_parts import check_names
 
 
 class TokenInputs:
-    """A base of models some of whose inputs may be token ids.
+    """Mixin of models with inputs that may be token ids.
 
-    Keras casts floats to integers without a word, and adds or takes away an axis of
-    size one.
+    Keras silently casts floats to integers, and adds or removes an axis of size one.
     """
 
     def __call__(self, inputs, *args, **kwargs):
@@ -20,18 +19,18 @@ class TokenInputs:
         return super().__call__(inputs, *args, **kwargs)
 
     def call(self, inputs, training=None, mask=None, **kwargs):
-        check_token_ids(self, inputs)  # with JAX, `fit` and `predict` begin here
+        check_token_ids(self, inputs)  # on JAX, `fit` and `predict` start here
         return super().call(inputs, training=training, mask=mask, **kwargs)
 
 
 def check_token_ids(model, inputs):
-    """Raises if what the model reads as ids is floats, or has other axes."""
+    """Raise if inputs that are read as ids are floats or have other axes."""
     try:
         tree.assert_same_structure(model.input, inputs)
     except (TypeError, ValueError):
         if len(model.inputs) > 1 or tree.is_nested(inputs):
             check_source_names(model, inputs)
-            return  # Keras says what else is missing
+            return  # Keras reports other missing inputs
     for symbol, given in zip(model.inputs, tree.flatten(inputs), strict=True):
         if not is_integer(symbol) or not hasattr(given, "dtype"):
             continue
@@ -47,7 +46,7 @@ def check_token_ids(model, inputs):
 
 
 def check_source_names(model, inputs):
-    """Raises if a source of several inputs lacks some, or has unknown ones."""
+    """Raise if a source of several inputs has missing or unknown ones."""
     is_by_name = isinstance(model.input, dict) and isinstance(inputs, dict)
     symbols = model.input.get("source") if is_by_name else None
     if isinstance(symbols, dict) and "source" in inputs:
@@ -55,10 +54,10 @@ def check_source_names(model, inputs):
 
 
 def ids_of_replicas(model, inputs):
-    """Returns the inputs, ids in place of the means of ids.
+    """Return the inputs with ids cast back to integers.
 
-    Under a strategy of TensorFlow Keras builds metrics and losses from the mean of the
-    batches of the replicas, in double precision.
+    Under a TensorFlow strategy Keras builds metrics and losses on the mean of the
+    replicas' batches, in double precision.
     """
     if not backends.is_building_replicas():
         return inputs
@@ -69,7 +68,7 @@ def ids_of_replicas(model, inputs):
             inputs,
         )
     except (TypeError, ValueError):
-        return inputs  # Keras says what is missing
+        return inputs  # Keras reports missing inputs
 
 
 def is_integer(x):
