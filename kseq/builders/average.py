@@ -1,4 +1,4 @@
-"""Averages: one model with the mean of the weights of several of its kind."""
+"""Averaging: one model with the mean of the weights of several."""
 
 import os
 import pathlib
@@ -8,36 +8,36 @@ import zipfile
 import keras
 import numpy as np
 
-# Of a config, what says nothing about the architecture, and where names stand in it,
-# which Keras counts up from model to model.
+# Keys of a config that are not part of the architecture, and keys that hold names,
+# which Keras numbers from model to model.
 IGNORED = {"build_config", "compile_config", "frozen_parts", "seed", "trainable"}
 IGNORED |= {"shared_object_id"}
 NAMED = {"name", "keras_history", "input_layers", "output_layers"}
 
 
 def average(models):
-    """A model with the mean of the weights of several of one architecture.
+    """Return a model with the mean of the weights of several models.
 
-    The last few epochs of a training, or its best few, lie around one minimum; their
-    mean often is better than each, and costs one model, where `kseq.ensemble` costs all
-    of them. Models that began differently are at different minima: their mean is none
-    of these, and they go into an ensemble.
+    The last or best few epochs of a training lie around one minimum. Their mean is
+    often better than each of them, and it costs one model, where `kseq.ensemble` costs
+    all of them. Models with different initial weights lie at different minima, and
+    their mean at none. Use an ensemble for these.
 
     Args:
-        models: A list of models, or of files in which such were saved (`.keras`), or of
-            both: of `kseq.many_to_one` and any other builder, pipelines of `kseq.text`,
-            or other Keras models. Files are read one at a time. What is no float, as a
-            count of steps, must be the same in all.
+        models: A list of models or `.keras` files, or both, of one architecture: models
+            of any builder, pipelines of `kseq.text` or other Keras models. Files are
+            read one at a time. Weights that are not floats, such as a step count, must
+            be the same in all models.
 
     Returns:
-        A new, uncompiled model of the class of the first, with the means of all
-        weights, computed in double precision; also of those that are not trained, as
-        the moving averages of batch normalization. `models` stay as they were.
+        A new, uncompiled model of the class of the first, with the mean of all weights,
+        computed in double precision. This includes weights that are not trained, such
+        as the moving averages of batch normalization. `models` are not changed.
 
     Raises:
-        ValueError: There is no list of models; one has not been built, cannot be read,
-            or differs from the first in its class, architecture or vocabulary; or
-            weights that are integers differ, as those of a quantized model do.
+        ValueError: `models` is not a list or is empty; one is not built, cannot be
+            read, or differs from the first in class, architecture or vocabulary; or
+            integer weights differ, as those of quantized models do.
 
     Example:
 
@@ -84,7 +84,7 @@ def average(models):
 
 
 def new_model(model):
-    """A model of its own: what is in a file, or was in one for a moment."""
+    """Return a copy of a model, or the model of a file."""
     if isinstance(model, (str, os.PathLike)):
         return checked_model(model)
     checked_model(model)
@@ -95,25 +95,25 @@ def new_model(model):
 
 
 def checked_model(model):
-    """The model, read from its file if it is one."""
+    """Return the model, read from its file if it is one."""
     if isinstance(model, (str, os.PathLike)):
         try:
             model = keras.saving.load_model(model, compile=False)
         except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise ValueError(
-                "`models` must hold models, or `.keras` files of such. Received: "
+                "`models` must hold models or `.keras` files. Received: "
                 f"{str(model)!r}, which cannot be read: {error}"
             ) from error
     if not isinstance(model, keras.Model) or not model.built:
         raise ValueError(
-            "`models` must hold models that are built, or `.keras` files of such. "
+            "`models` must hold built models or `.keras` files. "
             f"Received: {model!r}. Call a model on a batch to build it."
         )
     return model
 
 
 def architecture(model):
-    """The facts, by their places, that models must share for a mean of weights."""
+    """Return the facts by place that must be equal for a mean of weights."""
     facts = {("class",): type(model).__name__}
     facts.update(facts_of(model.get_config(), names={}))
     vocabularies = [x for x in model._flatten_layers() if hasattr(x, "tokens")]
@@ -125,7 +125,7 @@ def architecture(model):
 
 
 def facts_of(config, names, place=()):
-    """The values of a config by their places; a name is the number of its first use."""
+    """Yield the values of a config by place; a name becomes its order of appearance."""
     if isinstance(config, dict):
         for key, value in config.items():
             if key not in IGNORED:
@@ -140,20 +140,20 @@ def facts_of(config, names, place=()):
 
 
 def check_alike(place, expected, received):
-    """Raises unless a model has the architecture of the first, and says where not."""
+    """Raise unless a model has the architecture of the first, with the difference."""
     for fact in [*expected, *received]:
         if expected.get(fact) != received.get(fact):
             about = "/".join(map(str, fact))
             raise ValueError(
-                "All models must have the architecture and the words of the first. "
+                "All models must have the architecture and vocabulary of the first. "
                 f"Received: models[{place}], which has {received.get(fact)} for "
-                f"{about}, where the first has {expected.get(fact)}. Models of "
-                "several kinds decide together by `kseq.ensemble`."
+                f"{about}, where the first has {expected.get(fact)}. Combine different "
+                "models with `kseq.ensemble`."
             )
 
 
 def values_of(model):
-    """The weights as arrays: floats in double precision."""
+    """Yield the weights as arrays, floats in double precision."""
     for weight in model.weights:
         value = keras.ops.convert_to_numpy(weight)
         is_float = "float" in keras.backend.standardize_dtype(weight.dtype)
@@ -161,13 +161,13 @@ def values_of(model):
 
 
 def added(place, path, total, value):
-    """The sum of floats, or what is no float if it is the same in both."""
+    """Return the sum of floats, or other values if they are the same in both."""
     if np.issubdtype(total.dtype, np.floating):
         return total + value
     if (total != value).any():
         raise ValueError(
-            "Weights that are integers have no mean, and must be the same in all "
-            f"models. Received: models[{place}] with other values of {path}. Average "
-            "the models before they are quantized."
+            "Integer weights cannot be averaged, and must be the same in all models. "
+            f"Received: models[{place}] with other values of {path}. Average the "
+            "models before they are quantized."
         )
     return total

@@ -1,4 +1,4 @@
-"""Models that end with CTC: a sequence in, a shorter row of labels out.
+"""Models that end with CTC: predict label sequences shorter than the source.
 
 Axes in shape comments: B batch, N hypotheses, S steps, T labels of a row, V labels with
 the blank.
@@ -24,15 +24,15 @@ from kseq.layers.step_labels import StepLabels
 
 @keras.saving.register_keras_serializable(package="kseq")
 class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
-    """The functional model that `kseq.many_to_many(..., head="ctc")` returns.
+    """Functional model that `kseq.many_to_many(..., head="ctc")` returns.
 
-    Called with inputs and outputs it makes one of layers of your own, of which the last
-    is a `kseq.layers.CTC`. It is trained on rows of labels, padded with 0, that are
-    shorter than its steps or as long, `(B, T)`. Its loss is minus the logarithm of the
-    probability of a row, the mean over the rows of a batch, each by its weight;
-    `compile` takes no loss. A call, `predict` and `export` give logits for each step,
-    metrics have what the best path spells: `kseq.training.EditDistanceRate()`, the
-    label error rate, and `ExactMatch()`.
+    Call the class with inputs and outputs to use custom layers, the last of which is a
+    `kseq.layers.CTC`. Targets are label sequences `(B, T)`, padded with 0, not longer
+    than the source. The loss is the negative log-likelihood of a label sequence: the
+    mean over the batch, weighted by sample weights. `compile` takes no loss. A call,
+    `predict` and `export` return logits for each step. Metrics compare the labels of
+    the best path: `kseq.training.EditDistanceRate()`, the label error rate, and
+    `ExactMatch()`.
 
     Args:
         inputs: Symbolic input, as for `keras.Model`.
@@ -40,7 +40,7 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
         name: Name of the model.
 
     Raises:
-        ValueError: The last layer is no CTC, or not the only output.
+        ValueError: The last layer is not a CTC, or not the only output.
 
     Example:
 
@@ -53,7 +53,7 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
     >>> model.compile("adam")
     >>> lines, labels = np.ones((2, 7, 4)), np.array([[1, 4, 4], [3, 0, 0]])
     >>> history = model.fit(lines, labels, verbose=0)
-    >>> model.generate(lines).token_ids.shape[:2]  # one row for each line
+    >>> model.generate(lines).token_ids.shape[:2]  # one label sequence for each line
     (2, 1)
     >>> model.score(lines, labels).shape
     (2,)
@@ -69,48 +69,54 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
             raise ValueError(
                 "A CTC must be the last layer of a `CTCModel`, and its only output. "
                 f"Received: a model that ends with {names}, {len(self.outputs)} "
-                "outputs. Take a `keras.Model`, and train it with "
+                "outputs. Use a `keras.Model`, and train it with "
                 "`ctc.negative_log_likelihood`."
             )
 
     @property
     def ctc(self):
-        """The CTC that the model ends with."""
+        """The CTC at the end of the model."""
         return self.operations[-1]
 
     loss_head = ctc
 
     @property
     def source(self):
-        """The embedding that reads the input, or None where none of kseq does."""
+        """The embedding that reads the input, or None if it is not one of kseq."""
         kinds = (x for x in self.operations if isinstance(x, SequenceEmbedding))
         return next(kinds, None)
 
     @property
     def source_size(self):
+        """Number of ids of the source, or None."""
         return getattr(self.source, "vocabulary_size", None)
 
     @property
     def source_length(self):
+        """Maximum number of steps of the source, or None."""
         return getattr(self.source, "num_positions", None)
 
     @property
     def source_padding(self):
+        """Padding of short sources, or None if all must have the same shape."""
         return getattr(self.source, "padding", None)
 
     @property
     def target_size(self):
+        """Number of labels, including the blank."""
         return self.ctc.num_labels
 
     @property
     def end_token_id(self):
+        """Token id that ends a label sequence in a search."""
         return self.ctc.end_token_id
 
     def own_loss(self, y, y_pred, sample_weight):
+        """Return the loss of a batch, the weighted mean over label sequences."""
         losses = self.ctc.negative_log_likelihood(y, y_pred)  # B
         weights = row_weights(sample_weight, losses)
         dtype = keras.backend.standardize_dtype(losses.dtype)
-        # Keras scales it for a strategy of TensorFlow.
+        # Keras scales it under a TensorFlow strategy.
         loss = Given(dtype)(losses, losses, weights)
         return loss * backends.share_of_replica(ops.sum(weights))
 
@@ -120,7 +126,7 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def compute_loss_and_updates(self, *args, **kwargs):
-        # JAX alone has it. There metrics do not know the mask.
+        # Only JAX calls this. There, metrics do not know the mask.
         loss, (unscaled, y_pred, *rest) = super().compute_loss_and_updates(
             *args, **kwargs
         )
@@ -140,45 +146,45 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
         constraints=(),
         **options,
     ):
-        """Reads the labels of each source.
+        """Generate the labels of each source.
 
-        Without a search they are what the best path spells, of which `log_probs` has
-        the exact probability. With one they are written label by label, each by its
-        exact probability given those before it, summed over all paths: any search of
-        `kseq.decoding` serves. `BeamSearch(8)` is prefix search: what it finds has its
-        exact probability, and with enough beams it is the most probable row of all;
-        with fewer a better one may have been dropped on the way.
+        Without a search, the labels are those of the best path, with their exact
+        log-probability in `log_probs`. A search of `kseq.decoding` generates label by
+        label, each by its exact probability given the labels before it, summed over all
+        paths. `BeamSearch(8)` is prefix search. Its hypotheses have exact
+        probabilities. With enough beams it finds the most probable labels; with fewer
+        beams it may drop them on the way.
 
-        Constraints are on labels, and all of them serve; where one counts tokens, the
-        end is one: `MinimumLength(4)` is three labels at least. `RepetitionPenalty`
-        takes log-probabilities for logits. What needs attention (a coverage penalty) or
-        a model without its source (guidance) is refused.
+        All constraints work, and apply to labels. The end counts as a token, so
+        `MinimumLength(4)` requires three labels. `RepetitionPenalty` uses
+        log-probabilities as logits. A coverage penalty, which needs attention, and
+        guidance, which needs a model without its source, raise an error.
 
         Args:
-            source: What the model reads, `(B, S, ...)`, or rows of different lengths
-                where its embedding says what fills them up; or batches of these, as
-                for `kseq.encoder_decoder`.
+            source: Inputs `(B, S, ...)`, or rows of different lengths if the embedding
+                defines a padding; or batches of these, as for `kseq.encoder_decoder`.
             search: A search of `kseq.decoding`, or None for the best path.
-            max_length: Most labels that a search may write; None for as many as there
-                are steps. The best path is as long as it is.
-            batch_size: Most rows to work on at a time.
-            prefix: What the labels of each source must begin with, for a search: ids
-                `(B, P)`, padded behind, or a list of lists.
+            max_length: Maximum number of labels of a search. None allows as many labels
+                as steps. Has no effect on the best path.
+            batch_size: Maximum number of sources per batch.
+            prefix: First labels of each source, for a search: ids `(B, P)`, padded at
+                the end, or a list of lists.
             jit_compile: As for `generate` of `kseq.encoder_decoder`.
-            constraints: Constraints on the labels, behind those of the search.
-            **options: None. An option of a search is refused with the search to take.
+            constraints: Constraints on the labels, applied after those of the search.
+            **options: Not used. For an option of a search, the error says which search
+                to pass.
 
         Returns:
-            A `kseq.decoding.Generation` of NumPy arrays, every hypothesis, best first.
-            `token_ids (B, N, T)` are labels, padded with 0, without an end, and
-            `lengths` their number. `token_log_probs (B, N, T + 1)` has the end's behind
-            that of the last label; it is None for the best path. A hypothesis that
-            could not be formed has a log-probability of minus infinity.
+            A `kseq.decoding.Generation` of NumPy arrays with all hypotheses, best
+            first. `token_ids (B, N, T)` are labels padded with 0, without an end, and
+            `lengths` their number. `token_log_probs (B, N, T + 1)` includes the end
+            after the last label; it is None for the best path. A hypothesis that could
+            not be formed has a log-probability of minus infinity.
 
         Raises:
-            ValueError: There is no source, or one that the model does not read; a
-                number is not a positive integer; a search cannot be done here, or the
-                best path is asked to follow a prefix or constraints.
+            ValueError: There is no source, or the model cannot read it; a number is not
+                a positive integer; CTC does not support the search; or there is a
+                prefix or a constraint without a search.
         """
         refuse_options(options)
         rows = source_rows(self, rows_of_batches(source))
@@ -199,21 +205,22 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
         return as_labels(request.outputs(results), self.end_token_id)
 
     def score(self, source, target, batch_size=128):
-        """The log-probability of rows of labels, summed over all paths.
+        """Return the log-probability of label sequences, summed over all paths.
 
         Args:
             source: As for `generate`.
-            target: Labels `(B, T)`, padded with 0, or a list of lists; or N rows for
-                each source, `(B, N, T)`, padded, or as lists, or a `Generation`.
-            batch_size: Most rows to work on at a time.
+            target: Labels `(B, T)`, padded with 0, or a list of lists. Also N label
+                sequences for each source, `(B, N, T)`, padded or as lists, or a
+                `Generation`.
+            batch_size: Maximum number of label sequences per batch.
 
         Returns:
-            NumPy array `(B,)`, or `(B, N)`, of natural logarithms; minus infinity for a
-            row that needs more steps than its source has.
+            NumPy array `(B,)` or `(B, N)` of natural logarithms: minus infinity for
+            labels that need more steps than the source has.
 
         Raises:
-            ValueError: Source and target have different numbers of rows, a label is
-                none of the model's, or stands behind padding.
+            ValueError: Source and target differ in number, the model does not have a
+                label, or a label follows padding.
         """
         is_written = isinstance(target, Generation)
         rows = target.token_ids if is_written else target
@@ -228,14 +235,16 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
         )
 
     def start(self, source, num_beams=1, max_length=None):
+        """Return the initial state of a search over labels, and the constants."""
         logits = self(source)
         return self.ctc.start(logits, mask_of(logits), num_beams)
 
     def step(self, token_ids, state, constants):
+        """Return the logits of the next label `(B, K, V)`, and the next state."""
         return self.ctc.step(token_ids, state, constants)
 
     def _most_labels(self, rows, max_length):
-        """Most labels of a row: what was asked for, or as many as there are steps."""
+        """Return the maximum number of labels: `max_length`, or the number of steps."""
         if max_length is not None:
             check_max_length(max_length)
             return max_length
@@ -244,14 +253,14 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
             longest = max(rows, key=len)
             length = len(longest)
             if self.source_padding is not None:
-                length = rounded_up(length, to_power_of_two=True)  # one of few
+                length = rounded_up(length, to_power_of_two=True)  # few lengths
             shape = 1, length, *self.input.shape[2:]
             steps = self.compute_output_shape(shape)[1]
         return max(steps, 1)
 
 
 class BestPathLoop(keras.Model):
-    """The best paths of a model with CTC, as a Keras model, which Keras compiles."""
+    """Keras model of the best paths of a model with CTC, compiled by Keras."""
 
     def __init__(self, writer):
         super().__init__(name="best_path_loop", autocast=False)
@@ -267,7 +276,7 @@ class BestPathLoop(keras.Model):
 
 
 class LabelScoreLoop(BestPathLoop):
-    """The log-probabilities of given labels."""
+    """Keras model of the log-probabilities of given labels."""
 
     def call(self, inputs):
         ctc, logits = self.writer.ctc, self.writer(inputs["source"])
@@ -275,7 +284,7 @@ class LabelScoreLoop(BestPathLoop):
 
 
 class BestPath(keras.layers.Layer):
-    """The labels that the best path spells, for metrics."""
+    """Labels of the best path, for metrics."""
 
     def __init__(self, ctc):
         super().__init__(autocast=False, name="best_path")
@@ -283,7 +292,7 @@ class BestPath(keras.layers.Layer):
         self.supports_masking = True
 
     def compute_mask(self, logits, previous_mask=None):
-        return None  # labels do not stand where steps do
+        return None  # labels are not aligned with steps
 
     def compute_output_spec(self, logits, mask=None):
         return keras.KerasTensor(logits.shape[:2], "int32")
@@ -293,7 +302,7 @@ class BestPath(keras.layers.Layer):
 
 
 def row_weights(sample_weight, losses):
-    """A weight for each row, `(B,)`."""
+    """Return a weight for each row, `(B,)`."""
     if sample_weight is None:
         return ops.ones_like(losses)
     weights = ops.convert_to_tensor(sample_weight, losses.dtype)
@@ -301,40 +310,40 @@ def row_weights(sample_weight, losses):
         weights = weights[:, 0]
     if len(weights.shape) != 1:
         raise ValueError(
-            "`sample_weight` must be a weight for each row, shape (B,), as a row of "
-            "labels has one probability. Received: sample_weight of shape "
-            f"{tuple(weights.shape)}. Take the mean over the labels."
+            "`sample_weight` must be a weight for each row, shape (B,), since a label "
+            "sequence has one probability. Received: sample_weight of shape "
+            f"{tuple(weights.shape)}. Use the mean over the labels."
         )
     return weights
 
 
 def refuse_rules(prefix, constraints):
-    """Refuse rules without a search that follows them."""
+    """Raise if there is a prefix or a constraint without a search."""
     if prefix is not None or constraints:
         raise ValueError(
-            "The best path follows neither a prefix nor constraints. Received: "
-            f"prefix={prefix!r}, constraints={constraints!r} with search=None. Take "
+            "The best path does not support a prefix or constraints. Received: "
+            f"prefix={prefix!r}, constraints={constraints!r} with search=None. Use "
             "`search=kseq.decoding.BeamSearch(8)`."
         )
 
 
 def checked_search(search):
-    """Returns the search unless it needs what CTC has not."""
+    """Return the search, and raise if CTC does not support it."""
     for name, value in (
         ("guidance", search.guidance),
         ("coverage_penalty", getattr(search, "coverage_penalty", None)),
     ):
         if value:
             raise ValueError(
-                "CTC has no attention that could cover the source, and does not write "
-                f"without one, as guidance needs. Received: {name}={value!r}. Leave it "
-                "out."
+                "CTC has no attention for a coverage penalty, and cannot run without "
+                f"its source, as guidance requires. Received: {name}={value!r}. Leave "
+                "it out."
             )
     return search
 
 
 def as_labels(outputs, end_token_id):
-    """The `Generation` of what loops gave by name, without end tokens."""
+    """Return the `Generation` of the outputs of a loop, without end tokens."""
     token_ids = outputs["token_ids"]  # B N L
     is_label = (token_ids != 0) & (token_ids != end_token_id)
     lengths = is_label.sum(axis=-1).astype("int32")

@@ -1,4 +1,4 @@
-"""Ensembles: several models that decide together.
+"""Ensembles: several models combined into one.
 
 Axes in shape comments: B batch, K beams, S source steps, T target steps, V vocabulary.
 """
@@ -15,7 +15,7 @@ from kseq.layers import MeanProbability, backends
 from kseq.layers.saving import WholeFiles
 from kseq.layers.step_labels import StepLabels
 
-# What the members of an ensemble that writes have to agree on.
+# Attributes that must be equal in all models of an ensemble that generates.
 ALIKE = (
     "start_token_id",
     "end_token_id",
@@ -27,40 +27,42 @@ ALIKE = (
 
 
 def ensemble(models, name="ensemble"):
-    """A model that gives the mean of the probabilities of several.
+    """Build a model that returns the mean of the probabilities of several models.
 
         inputs ──> each model ──> logits ──MeanProbability──> log-probabilities
 
-    Models that have learned the same task from different beginnings err at different
-    places; together they are right more often than the best of them. Where the models
-    write, the ensemble does: each step of `generate` takes the mean of all.
+    Models trained on one task from different initial weights make different errors, so
+    that together they are right more often than the best of them. If the models
+    generate, so does the ensemble: each step of `generate` uses the mean of all.
 
-    The models may have been trained before, or learn in one `fit` of the ensemble: each
-    by its own loss, which must take logits, as if it were alone, but for a
-    `global_clipnorm` of the optimizer, whose norm is that of all. `evaluate`, and the
-    metrics, are of the mean. TensorFlow runs them side by side: on a CPU they often are
-    faster with one thread an operation, `TF_NUM_INTRAOP_THREADS=1` in the environment.
+    Train the models before, or together with `fit` of the ensemble. Then each learns by
+    its own loss, which must take logits, as if it were alone. The exception is a
+    `global_clipnorm` of the optimizer, which is computed over all models. `evaluate`
+    and metrics use the mean. TensorFlow runs the models in parallel. On a CPU this is
+    often faster with one thread per operation: set `TF_NUM_INTRAOP_THREADS=1` in the
+    environment.
 
     Args:
-        models: A list of models whose inputs have the same shapes and dtypes, and that
-            give logits, not probabilities, of the same classes: of `kseq.many_to_one`,
-            `kseq.many_to_many` or any other functional or Sequential models, or of
-            `kseq.encoder_decoder` and `kseq.one_to_many`. Their sizes and kinds may
-            differ, and they may share layers, as an embedding. They are not copied, and
-            that those which only read have learned the same vocabulary is for you to
-            know.
+        models: A list of models with inputs of the same shapes and dtypes that return
+            logits, not probabilities, of the same classes: models of
+            `kseq.many_to_one`, `kseq.many_to_many`, `kseq.encoder_decoder` or
+            `kseq.one_to_many`, or other functional or Sequential models. They may
+            differ in size and kind, and may share layers such as an embedding. They are
+            not copied. For models that do not generate, make sure that they use the
+            same vocabulary; this is not checked.
         name: Name of the ensemble.
 
     Returns:
-        An uncompiled `keras.Model` from the inputs of the models to the natural
-        logarithms of probabilities, in the shape of their logits, and with
-        `training=True` to a list of the logits of each; of models that write one with
-        `generate` and `score`. It saves all of them in one file.
+        An uncompiled `keras.Model` that maps the inputs of the models to
+        log-probabilities (natural logarithm) of the shape of their logits. With
+        `training=True` it returns a list of the logits of each model. If the models
+        generate, it has `generate` and `score`. It is saved with all models in one
+        file.
 
     Raises:
-        ValueError: There are no models, or something else among them, or one that has
-            not been built; some write and others do not; they differ in inputs, classes
-            or tokens, or share a part of a layer.
+        ValueError: There are no models, one is not a Keras model or not built, only
+            some of them generate, they differ in inputs, classes or tokens, or they
+            share a part of a layer.
 
     Example:
 
@@ -83,8 +85,8 @@ def ensemble(models, name="ensemble"):
     writing = {isinstance(model, GenerativeModel) for model in models}
     if len(writing) != 1:
         raise ValueError(
-            "`models` must be one or more models, which all write or none of which "
-            f"does. Received: models={models}."
+            "`models` must be one or more models of which all generate or none does. "
+            f"Received: models={models}."
         )
     for attribute in ALIKE if writing == {True} else ():
         check_alike(attribute, [getattr(model, attribute) for model in models])
@@ -96,7 +98,7 @@ def ensemble(models, name="ensemble"):
 
 
 def check_models(models):
-    """Raises unless there is a list of models with known inputs and one output."""
+    """Raise unless `models` is a list of models with known inputs and one output."""
     if not isinstance(models, (list, tuple)):
         raise ValueError(
             f"`models` must be a list of models. Received: models={models!r}."
@@ -110,27 +112,28 @@ def check_models(models):
         head = getattr(model, "loss_head", None)
         if head is not None:
             raise ValueError(
-                "A model of an ensemble must give logits, of which probabilities are "
-                f"made, and learn by a loss. Received: {model.name}, which ends with a "
-                f"{type(head).__name__}, and has its own. Build it without `head`."
+                "A model of an ensemble must return logits, and take its loss from "
+                f"`compile`. Received: {model.name}, which ends with a "
+                f"{type(head).__name__} that defines the loss. Build it without "
+                "`head`."
             )
         if isinstance(model, Forecaster):
             raise ValueError(
-                "An ensemble takes the mean of probabilities, which models that write "
-                f"numbers do not give. Received: {model.name}. Put the draws of each "
-                "together: `np.concatenate([one.draws, other.draws], axis=1)` of two "
+                "An ensemble computes the mean of probabilities, which models that "
+                f"generate numbers do not return. Received: {model.name}. Combine the "
+                "draws: `np.concatenate([one.draws, other.draws], axis=1)` of two "
                 "forecasts."
             )
         if len(model.outputs) != 1:
             raise ValueError(
                 "A model of an ensemble must have one output, the logits. Received: "
-                f"{model.name} with {len(model.outputs)} outputs. Make a `keras.Model` "
-                "of one of them."
+                f"{model.name} with {len(model.outputs)} outputs. Build a "
+                "`keras.Model` with one of them."
             )
 
 
 def check_alike(attribute, values):
-    """Raises unless all models have the same."""
+    """Raise unless the values are equal for all models."""
     if any(value != values[0] for value in values):
         raise ValueError(
             f"The models of an ensemble must have the same `{attribute}`. Received: "
@@ -143,12 +146,12 @@ def spec(symbol):
 
 
 def inputs_of(model):
-    """The symbolic inputs of a model in their structure, of a Sequential one too."""
+    """Return the symbolic inputs of a model in their structure, also of Sequential."""
     return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
 def inputs_like(model):
-    """New symbolic inputs like those of a model."""
+    """Return new symbolic inputs like those of a model."""
     return keras.tree.map_structure(
         lambda x: keras.Input(x.shape[1:], dtype=x.dtype, name=x.name),
         inputs_of(model),
@@ -157,9 +160,9 @@ def inputs_like(model):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class Members(keras.layers.Layer):
-    """The models of an ensemble, as one layer from their inputs to what all say.
+    """Models of an ensemble as one layer, from their inputs to log-probabilities.
 
-    Called one by one in a functional model they would lose the mask of their outputs.
+    As separate calls in a functional model, they would lose the masks of their outputs.
     """
 
     def __init__(self, models, **kwargs):
@@ -187,10 +190,10 @@ class Members(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class Ensemble(StepLabels, WholeFiles, keras.Model):
-    """The model that `kseq.ensemble` returns where the models do not write."""
+    """Model that `kseq.ensemble` returns for models that do not generate."""
 
     def __init__(self, *graph, models=None, name="ensemble", **kwargs):
-        if not graph:  # which is given, inputs and outputs, by Keras' `clone_model`
+        if not graph:  # Keras' `clone_model` passes inputs and outputs
             inputs = inputs_like(models[0])
             graph = inputs, Members(models, name="members")(inputs)
         super().__init__(*graph, name=name, **kwargs)
@@ -202,17 +205,19 @@ class Ensemble(StepLabels, WholeFiles, keras.Model):
 
     @property
     def models(self):
+        """The models of the ensemble."""
         return self.members.models
 
     def call(self, inputs, training=None, mask=None):
         if not training:
             return super().call(inputs, training=training, mask=mask)
         logits = each_reads(self.models, inputs, training=True)
-        return keras.tree.flatten(logits)  # of ensembles among them, too
+        return keras.tree.flatten(logits)  # also those of ensembles among them
 
     @property
     def metrics(self):
-        # Keras would add those of members that were compiled, under the same names.
+        """The metrics of the ensemble, without those of its models."""
+        # Keras would add those of compiled models, under the same names.
         of_members = {id(metric) for model in self.models for metric in model.metrics}
         return [metric for metric in super().metrics if id(metric) not in of_members]
 
@@ -225,10 +230,10 @@ class Ensemble(StepLabels, WholeFiles, keras.Model):
             super(Ensemble, self).compute_loss(x, y, logits, sample_weight, training)
             for logits in y_pred
         )
-        # Each has added the penalties of all.
+        # Each loss includes the penalties of all models.
         total = total - (len(y_pred) - 1) * sum(self.losses)
-        # The mean, to be compared with that of one model, with the gradient of the sum,
-        # so that each model learns as it would alone.
+        # The value is the mean, to compare with one model. The gradient is that of the
+        # sum, so that each model learns as it would alone.
         return total - ops.stop_gradient(total * (1 - 1 / len(y_pred)))
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -237,7 +242,7 @@ class Ensemble(StepLabels, WholeFiles, keras.Model):
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def zero_grad(self, set_to_none=True):
-        # Keras knows a weight of torch by its path alone, which members may share.
+        # Keras identifies a torch weight by its path alone, which models may share.
         for model in self.models:
             model.zero_grad(set_to_none)
 
@@ -252,7 +257,7 @@ class Ensemble(StepLabels, WholeFiles, keras.Model):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class WritingEnsemble(Ensemble, GenerativeModel):
-    """The model that `kseq.ensemble` returns where the models write."""
+    """Model that `kseq.ensemble` returns for models that generate."""
 
     def __init__(self, *graph, **kwargs):
         super().__init__(*graph, **kwargs)
@@ -264,50 +269,55 @@ class WritingEnsemble(Ensemble, GenerativeModel):
 
     @property
     def source_padding(self):
+        """Padding of short sources, or None if all must have the same shape."""
         return self.models[0].source_padding
 
     @property
     def can_be_guided(self):
+        """True if all models can be guided."""
         return all(model.can_be_guided for model in self.models)
 
     @property
     def pointer_generator(self):
-        """That of the first, where all copy by the same alignment; else None."""
+        """The first pointer generator if all copy by the same alignment, or None."""
         copying = [getattr(model, "pointer_generator", None) for model in self.models]
         if None in copying or len({each.alignment for each in copying}) > 1:
             return None
         return copying[0]
 
     def start(self, source, num_beams=1, max_length=None, **options):
+        """Return the initial states and constants of all models."""
         begun = [m.start(source, num_beams, max_length, **options) for m in self.models]
         states, constants = map(list, zip(*begun, strict=True))
         return together(states), constants
 
     def step(self, token_ids, state, constants):
+        """Return the mean log-probabilities `(B, K, V)`, and the next states."""
         pairs = zip(self.models, state["members"], constants, strict=True)
         taken = [model.step(token_ids, *each) for model, *each in pairs]
         logits, states = map(list, zip(*taken, strict=True))
         return self.members.merge(logits), together(states)
 
     def read(self, source, target, return_attention_scores=False):
+        """Return the log-probabilities of a target, and its attention if asked for."""
         each = [m.read(source, target, return_attention_scores) for m in self.models]
         if not return_attention_scores:
             return self.members.merge(each)
         logits, weights = map(list, zip(*each, strict=True))
         weights = keras.tree.map_structure(
             lambda *same: mean([over_heads(w) for w in same]), *weights
-        )  # by name, where there are several sources
+        )  # by name for several sources
         return self.members.merge(logits), weights
 
 
 def each_reads(models, inputs, training):
-    """What each model says; loops that are alike are compiled once for all."""
+    """Return the outputs of each model; equal loops are compiled once."""
     with backends.sharing():
         return [model(inputs, training=training) for model in models]
 
 
 def together(states):
-    """The state of an ensemble, with the mean of what its members have covered."""
+    """Return the state of an ensemble, with the mean coverage of its models."""
     state = {"members": states}
     if all("coverage" in each for each in states):
         state["coverage"] = mean([each["coverage"] for each in states])  # B K S
@@ -319,7 +329,7 @@ def mean(tensors):
 
 
 def least(lengths):
-    """The least length of those that are not None; of several sources by name."""
+    """Return the least length that is not None; by name for several sources."""
     if isinstance(lengths[0], dict):
         first = lengths[0]
         return {name: least([each[name] for each in lengths]) for name in first}

@@ -1,4 +1,4 @@
-"""Where the padding mask of a model is made, used and lost.
+"""Report of where the padding mask of a model is created, used and lost.
 
 Axes in shape comments: B batch, S steps, D features.
 """
@@ -11,7 +11,7 @@ import warnings
 import keras
 from keras import ops, tree
 
-# Long enough for a stack of convolutions, short enough to cost nothing.
+# Long enough for a stack of convolutions, short enough to be fast.
 NUM_STEPS = 16
 
 
@@ -22,8 +22,8 @@ class MaskRow:
     Attributes:
         layer: Name of the layer. A layer that is called twice has two rows.
         class_name: Name of its class.
-        mask_in: Whether a mask came in, with any input or as an argument.
-        mask_out: Whether an output carries a mask.
+        mask_in: Whether an input has a mask, or a mask is passed as an argument.
+        mask_out: Whether an output has a mask.
         verdict: `"makes"`, `"keeps"`, `"uses"`, `"loses"` or `"has none"`.
     """
 
@@ -36,7 +36,7 @@ class MaskRow:
 
 @dataclasses.dataclass(frozen=True)
 class MaskReport:
-    """What `mask_report` returns; `print` shows it as a table.
+    """Result of `mask_report`; `print` shows it as a table.
 
     Attributes:
         rows: A `MaskRow` for each call, in the order of the calls.
@@ -46,7 +46,7 @@ class MaskReport:
 
     @property
     def lost_at(self):
-        """The names of the layers that lose the mask, in the order of the calls."""
+        """Names of the layers that lose the mask, in the order of the calls."""
         names = [row.layer for row in self.rows if row.verdict == "loses"]
         return tuple(dict.fromkeys(names))
 
@@ -69,42 +69,41 @@ class MaskReport:
 
 
 def mask_report(model, inputs=None):
-    """Tells where a model makes, uses and loses its padding mask.
+    """Report where a model creates, uses and loses its padding mask.
 
         ids ──embedding──> (B,S,D) ──x * 2──> (B,S,D) ──gru──> ...
                  makes               loses             has none
 
-    Keras hands the mask of padded steps from layer to layer, and what does not hand it
-    on loses it in silence: then padding is read as if it were data, and counted by the
-    loss. The model is run once, without training, as `predict` would run it, and each
-    call is asked whether a mask came in and whether one went out:
+    Keras passes the mask of padded steps from layer to layer. A layer that does not
+    pass it on loses it silently. Then padding is read like data, and the loss counts
+    it. `mask_report` runs the model once, in inference mode as `predict` does, and
+    records for each call whether a mask comes in and whether one goes out:
 
-    - `makes`: none came in, one goes out.
-    - `keeps`: one came in, one goes out.
-    - `uses`: one came in and ends here by design, since the layer takes a mask and its
-      output has no steps (a pooling, `return_sequences=False`), or since it is the
-      mask of something that the layer looks at (the memory of a decoder); or one step
-      is picked (`x[:, 0]`).
-    - `loses`: one came in and none goes out, though the output still has steps; or the
-      layer cannot take a mask, so that it has mixed padding into what it returns
+    - `makes`: No mask comes in, one goes out.
+    - `keeps`: A mask comes in, one goes out.
+    - `uses`: A mask comes in and ends here by design. The layer takes a mask and its
+      output has no steps (a pooling, `return_sequences=False`), the mask belongs to
+      another input (the memory of a decoder), or one step is picked (`x[:, 0]`).
+    - `loses`: A mask comes in and none goes out, although the output still has steps.
+      Or the layer does not support a mask, and mixes padding into its output
       (`Flatten`, `GlobalMaxPooling1D`, `keras.ops.mean`).
-    - `has none`: none came in, none goes out.
+    - `has none`: No mask comes in, none goes out.
 
     Args:
         model: Functional or built Sequential `keras.Model`, such as a builder returns.
             A model inside it is one row.
-        inputs: What to run the model on, an array for each input, or a dictionary by
-            name. Defaults to one row of ones, 16 long where the model leaves a length
-            open, and to class 0 where a row is one number.
+        inputs: Inputs to run the model on: an array for each input, or a dictionary by
+            name. Defaults to a batch of one example of ones, with 16 steps where the
+            length is open, and class 0 for an input of one number per example.
 
     Returns:
         A `MaskReport` with `rows` and `lost_at`, the names of the layers that lose the
-        mask. Inputs have no row, for none has a mask, nor do operations that return
-        booleans, for they compute the mask itself.
+        mask. Inputs have no rows, since they have no masks. Operations that return
+        booleans have none either, since they compute the mask itself.
 
     Raises:
-        ValueError: `model` is no Keras model, or has no graph of layers, or does not
-            run on the default inputs; or `inputs` are not those of the model.
+        ValueError: `model` is not a Keras model, has no graph of layers, or does not
+            run on the default inputs; or `inputs` do not match those of the model.
 
     Example:
 
@@ -132,7 +131,7 @@ def mask_report(model, inputs=None):
 
     def observed(operation):
         def call(*args, **kwargs):
-            # Now, for `MultiHeadAttention` takes the mask off its inputs.
+            # Before the call: `MultiHeadAttention` removes the mask of its inputs.
             arguments = CallArguments(operation, args, kwargs)
             outputs = tree.flatten(operation(*args, **kwargs))
             if not computes_a_mask(operation, outputs):
@@ -142,8 +141,8 @@ def mask_report(model, inputs=None):
         return call
 
     # Symbolic tensors have masks too, but not those of a run: a nested model loses them
-    # when it is wired and keeps them when it runs. A private method, because nothing
-    # public shows each call of a run; it is the one that `Function.call` consists of.
+    # when it is built and keeps them when it runs. This uses a private method, because
+    # no public one shows each call of a run. `Function.call` consists of it.
     with keras.StatelessScope(), warnings.catch_warnings():  # the model stays as it was
         warnings.filterwarnings("ignore", ".*does not support masking")
         if inputs is None:
@@ -154,7 +153,7 @@ def mask_report(model, inputs=None):
                     "The model must run on its default inputs, of shape "
                     f"{[shape_to_run(x) for x in graph.inputs]}. Received: "
                     f"model={model.name}, which raises {type(error).__name__}: "
-                    f"{error} Give `mask_report` a batch that it runs on as `inputs`."
+                    f"{error} Pass a batch that the model runs on as `inputs`."
                 ) from error
         else:
             graph._run_through_graph(given_inputs(graph, inputs), observed)
@@ -162,7 +161,7 @@ def mask_report(model, inputs=None):
 
 
 class CallArguments:
-    """What a call was given: its tensors and their masks."""
+    """Tensors and masks that a call received."""
 
     def __init__(self, operation, args, kwargs):
         signature = inspect.signature(operation.call)
@@ -171,8 +170,8 @@ class CallArguments:
             is_mask_argument(name, signature.parameters)
             for name in signature.parameters
         )
-        # Keras hands on the mask of a layer's first argument; an operation has none to
-        # hand on, whichever argument it came with.
+        # Keras passes on the mask of a layer's first argument. Operations pass on none,
+        # whichever argument it came with.
         first = next(iter(given), None)
         self.masked, self.first_is_masked = False, False
         for name, value in given.items():
@@ -190,7 +189,7 @@ class CallArguments:
 
 
 def row_of(operation, arguments, outputs):
-    """Judges one call."""
+    """Return the row of one call, with its verdict."""
     mask_in, mask_out = arguments.masked, any_masked(outputs)
     has_steps = max(ranks(outputs), default=0) >= arguments.first_rank
     if mask_out:
@@ -210,25 +209,25 @@ def row_of(operation, arguments, outputs):
 
 
 def computes_a_mask(operation, outputs):
-    """Whether it is a part of the mask, as the `not_equal` that Keras wires itself."""
+    """Return whether this is part of the mask, such as the `not_equal` of Keras."""
     return not isinstance(operation, keras.layers.Layer) and all(
         keras.backend.standardize_dtype(x.dtype) == "bool" for x in outputs
     )
 
 
 def is_mask_argument(name, names):
-    """Whether Keras would fill it in: `mask`, or `value_mask` beside a `value`."""
+    """Return whether Keras would fill in an argument: `mask`, or `<name>_mask`."""
     return name == "mask" or (name.endswith("_mask") and name[:-5] in names)
 
 
 def is_one_step(key):
-    """Whether `x[key]` picks one step, `x[:, 0]`, so that none has a mask any more."""
+    """Return whether `x[key]` picks one step, as `x[:, 0]`, which has no mask."""
     has_step = isinstance(key, tuple) and len(key) > 1 and isinstance(key[0], slice)
     return has_step and isinstance(key[1], numbers.Integral)
 
 
 def any_masked(tensors):
-    # Keras offers users no function that reads the mask of a tensor.
+    # Keras has no public function that returns the mask of a tensor.
     return any(
         getattr(x, "_keras_mask", None) is not None for x in tree.flatten(tensors)
     )
@@ -239,7 +238,7 @@ def ranks(tensors):
 
 
 def graph_of(model):
-    """The graph of a model, from its flat inputs to its flat outputs."""
+    """Return the graph of a model, from its flat inputs to its flat outputs."""
     has_graph = isinstance(model, (keras.Function, keras.Sequential))
     if not has_graph or not hasattr(model, "inputs"):
         raise ValueError(
@@ -256,7 +255,7 @@ def shape_to_run(x):
 
 
 def default_inputs(graph):
-    """Ones, which are no padding; class 0, which there always is."""
+    """Return inputs without padding: ones, or the class 0, which always exists."""
     return [
         (ops.ones if len(x.shape) > 1 else ops.zeros)(shape_to_run(x), dtype=x.dtype)
         for x in graph.inputs
@@ -264,7 +263,7 @@ def default_inputs(graph):
 
 
 def given_inputs(graph, inputs):
-    """The user's inputs as flat tensors; those in a dictionary go by their names."""
+    """Return the user's inputs as flat tensors; a dictionary is matched by names."""
     names = [x.name for x in graph.inputs]
     by_name = isinstance(inputs, dict)
     values = list(inputs.values()) if by_name else tree.flatten(inputs)
@@ -272,8 +271,8 @@ def given_inputs(graph, inputs):
         received = sorted(inputs) if by_name else f"{len(values)} values"
         raise ValueError(
             "`inputs` must have one array for each input of the model. Received: "
-            f"{received}, for the inputs {names}. Give an array, a list of them in "
-            "this order, or a dictionary by these names."
+            f"{received}, for the inputs {names}. Pass an array, a list in this order, "
+            "or a dictionary with these names."
         )
     values = [inputs[name] for name in names] if by_name else values
     return [

@@ -1,4 +1,4 @@
-"""Snapshots of what a compiled function has read, to tell if it may be used again."""
+"""Snapshots of values that a compiled function reads, to tell if it can be reused."""
 
 import functools
 import hashlib
@@ -13,12 +13,12 @@ LIBRARIES = {"builtins", "jax", "keras", "kseq", "numpy", "tensorflow", "torch"}
 
 
 def snapshot(value):
-    """A value, and all that it refers to, as something hashable.
+    """Return a hashable snapshot of a value and everything it refers to.
 
-    Two snapshots are equal if a function that is traced with the value, which may be a
+    Two snapshots are equal if a function traced with the value, for example a
     constraint, would read the same: attributes of objects, items of containers,
-    contents of arrays, and what functions find outside of their arguments. Modules and
-    libraries count as unchanging, what cannot be looked into as equal to itself alone.
+    contents of arrays, and what functions read besides their arguments. Modules and
+    libraries count as constant. A value that cannot be inspected equals only itself.
     """
     return _of(value, {})
 
@@ -26,15 +26,15 @@ def snapshot(value):
 def _of(value, seen):
     if isinstance(value, PLAIN):
         return type(value), value
-    if id(value) in seen:  # it may refer to itself
+    if id(value) in seen:  # for values that refer to themselves
         return seen[id(value)][0]
-    seen[id(value)] = len(seen), value  # kept, so that its id stays its own
+    seen[id(value)] = len(seen), value  # kept alive, so that its id stays unique
     identity, parts = _read(value)
     return type(value), identity, tuple(_of(part, seen) for part in parts)
 
 
 def _read(value):
-    """Return what tells a value from others by itself, and the values it refers to."""
+    """Return what identifies a value by itself, and the values it refers to."""
     if isinstance(value, dict):
         return None, [*value, *value.values()]
     if isinstance(value, list | tuple):
@@ -65,18 +65,18 @@ def is_of_library(value):
 
 
 def vars_of(value):
-    """The attributes of an object; those of functions and classes are elsewhere."""
+    """Return the attributes of an object; functions and classes are read elsewhere."""
     is_object = not isinstance(value, type | types.FunctionType)
     return getattr(value, "__dict__", {}) if is_object else {}
 
 
 def holds_rules(value):
-    """Tell whether a field of a search or of a constraint holds functions."""
+    """Return whether a field of a search or of a constraint holds functions."""
     return callable(value) or isinstance(value, tuple) and any(map(callable, value))
 
 
 def own(value):
-    """A value by which it is known: itself where it can be a key by what it is."""
+    """Return the value itself if it compares by value, or a wrapper by identity."""
     is_by_value = type(value).__eq__ is not object.__eq__
     try:
         hash(value)
@@ -91,7 +91,7 @@ def read_by(function):
     for cell in function.__closure__ or ():
         try:
             cells.append(cell.cell_contents)
-        except ValueError:  # empty until the outer function goes on
+        except ValueError:  # empty until the outer function continues
             cells.append(None)
     names, codes = set(), [function.__code__]
     while codes:
@@ -104,7 +104,7 @@ def read_by(function):
 
 
 class Same:
-    """An object that is equal to itself alone, and is kept alive."""
+    """Wrapper that equals only wrappers of the same object, and keeps it alive."""
 
     def __init__(self, value):
         self.value = value
