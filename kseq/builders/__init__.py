@@ -2,6 +2,7 @@
 
 from kseq.builders.average import average
 from kseq.builders.ctc import CTCModel
+from kseq.builders.drawings import Drawings
 from kseq.builders.encoder_decoder import encoder_decoder
 from kseq.builders.encoder_decoder_model import EncoderDecoder
 from kseq.builders.ensemble import ensemble
@@ -15,7 +16,7 @@ from kseq.builders.mask_report import MaskReport, MaskRow, mask_report
 from kseq.builders.one_to_many import one_to_many
 from kseq.builders.resize_positions import resize_positions
 from kseq.builders.text_image_matcher import TextImageMatcher, text_image_matcher
-from kseq.builders.text_to_image import Drawings, TextToImageModel, text_to_image
+from kseq.builders.text_to_image import TextToImageModel, text_to_image
 from kseq.builders.vision_transformer import vision_transformer
 
 __all__ = [

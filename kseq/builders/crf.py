@@ -173,7 +173,7 @@ def mean_loss(crf, labels, potentials, sample_weight):
     counts = ops.maximum(ops.sum(is_real, axis=1), 1.0)  # B
     weights = ops.sum(is_real * step_weights(sample_weight, is_real), axis=1)
     dtype = keras.backend.standardize_dtype(losses.dtype)
-        # Keras scales it under a TensorFlow strategy.
+    # Keras scales it under a TensorFlow strategy.
     loss = Given(dtype)(losses, losses / counts, weights)
     return loss * backends.share_of_replica(ops.sum(weights))
 

@@ -1,6 +1,6 @@
-"""The image tokenizer: pictures as few integers, and integers as pictures.
+"""Image tokenizer: an autoencoder from images to token ids and back.
 
-Axes in shape comments: B batch, H height, W width of a picture, C channels, R rows,
+Axes in shape comments: B batch, H height, W width of an image, C channels, R rows,
 G columns of the grid, D width of a code.
 """
 
@@ -33,47 +33,45 @@ def image_tokenizer(
     decoder=None,
     name="image_tokenizer",
 ):
-    """An autoencoder whose inside is a grid of integers.
+    """Build an autoencoder that represents an image as a grid of integers.
 
-        pictures ──encoder──> (B,R,G,D) ──quantizer──> codes ──decoder──> pictures
-                                              │
-                                             ids (B, R * G)
+        images ──encoder──> (B,R,G,D) ──quantizer──> codes ──decoder──> images
+                                            │
+                                           ids (B, R * G)
 
-    It learns by plain `fit`, to give back the pictures that it reads:
+    Train it with plain `fit` to reconstruct its inputs:
 
         tokenizer.compile("adam", loss="mse")
-        tokenizer.fit(pictures, pictures, epochs=10)
+        tokenizer.fit(images, images, epochs=10)
 
-    The loss is that of the pictures, `"mse"` for the best signal-to-noise ratio and
-    `"mae"` for sharper edges, and the commitment loss of a `VectorQuantizer` besides.
-    `fit` also tells the perplexity of the codes, which is their number where all are
-    used equally often.
+    The loss compares the images: `"mse"` for the best signal-to-noise ratio, `"mae"`
+    for sharper edges. A `VectorQuantizer` adds its commitment loss. `fit` also reports
+    the perplexity of the codes. It equals their number if all are used equally often.
 
     Args:
-        image_shape: `(H, W, C)` of the pictures.
-        quantizer: Levels, short for `FiniteScalarQuantizer(levels)`: `(8, 5, 5, 5)`
-            gives 1,000 codes and `(8, 6, 5)` 240; or a layer `(..., D) -> (..., D)`
-            with `width`, `num_codes`, `codes_to_ids` and `ids_to_codes`, such as
-            `VectorQuantizer`.
-        patch_size: Height and width of the patch that an id stands for, a power of two.
+        image_shape: `(H, W, C)` of the images.
+        quantizer: Layer `(..., D) -> (..., D)` with `width`, `num_codes`,
+            `codes_to_ids` and `ids_to_codes`, such as `VectorQuantizer`. A list of
+            levels is shorthand for `FiniteScalarQuantizer(levels)`: `(8, 5, 5, 5)`
+            gives 1,000 codes and `(8, 6, 5)` 240.
+        patch_size: Height and width of the patch of one id, a power of two.
         width: Size of the vectors inside the encoder and the decoder.
-        num_blocks: Number of residual blocks of each.
-        encoder: Layer `(B, H, W, C) -> (B, R, G, any)` in place of
+        num_blocks: Number of residual blocks of the encoder, and of the decoder.
+        encoder: Layer `(B, H, W, C) -> (B, R, G, any)` that replaces
             `ImageEncoder(patch_size, width, num_blocks)`.
-        decoder: Layer `(B, R, G, D) -> (B, H, W, C)` in place of
+        decoder: Layer `(B, R, G, D) -> (B, H, W, C)` that replaces
             `ImageDecoder(patch_size, C, width, num_blocks)`.
         name: Name of the model.
 
     Returns:
-        An uncompiled functional `keras.Model` that maps pictures `(B, H, W, C)` from 0
-        to 1 to a dictionary of `"images"`, the same pictures as far as the codes tell,
-        and `"codes"` `(B, R, G, D)`. It has `encode`, from pictures to ids, and
-        `decode`, from ids to pictures.
+        An uncompiled functional `keras.Model` that maps images `(B, H, W, C)` from 0 to
+        1 to a dictionary of `"images"`, the reconstructions, and `"codes"`
+        `(B, R, G, D)`. Its `encode` maps images to ids, and its `decode` ids to images.
 
     Raises:
-        ValueError: A size is not a positive integer, the pictures do not divide into
-            patches, there are more than 2^24 codes, or a part does not fit its
-            neighbour.
+        ValueError: A size is not a positive integer, the images do not divide into
+            patches, there are more than 2^24 codes, or a component does not fit the
+            others.
 
     Example:
 
@@ -93,8 +91,8 @@ def image_tokenizer(
     if not is_shape or not all(map(is_size, image_shape)):
         raise ValueError(
             "`image_shape` must be (height, width, channels), positive integers. "
-            f"Received: image_shape={image_shape!r}. Pictures in grey have one channel:"
-            " (28, 28, 1)."
+            f"Received: image_shape={image_shape!r}. Grayscale images have one "
+            "channel: (28, 28, 1)."
         )
     channels = image_shape[-1]
     options = {"width": width, "num_blocks": num_blocks}
@@ -114,9 +112,9 @@ def image_tokenizer(
     pixels = decoder(codes)  # B H W C
     if tuple(pixels.shape[1:]) != tuple(image_shape):
         raise ValueError(
-            "The decoder must give back pictures of `image_shape`. Received: "
-            f"{tuple(pixels.shape[1:])} with image_shape={tuple(image_shape)}. Give "
-            "encoder and decoder the same `patch_size`."
+            "The decoder must return images of `image_shape`. Received: "
+            f"{tuple(pixels.shape[1:])} with image_shape={tuple(image_shape)}. Use "
+            "the same `patch_size` for encoder and decoder."
         )
     pixels = keras.layers.Activation("sigmoid", dtype="float32", name="pixels")(pixels)
     return ImageTokenizer(images, {"images": pixels, "codes": codes}, name=name)
@@ -124,64 +122,67 @@ def image_tokenizer(
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ImageTokenizer(WholeFiles, keras.Model):
-    """The model that `kseq.image_tokenizer` returns.
+    """Model that `kseq.image_tokenizer` returns.
 
     Attributes:
-        quantizer: The layer that makes codes.
+        quantizer: The layer that quantizes vectors to codes.
         num_codes: Number of different ids.
         grid: Rows and columns of the grid of ids.
     """
 
     @property
     def quantizer(self):
+        """The layer that quantizes vectors to codes."""
         return self.operations[self._quantizer_place()]
 
     @property
     def num_codes(self):
+        """Number of different ids."""
         return self.quantizer.num_codes
 
     @property
     def grid(self):
+        """Rows and columns of the grid of ids."""
         return tuple(self.output["codes"].shape[1:3])
 
     def _quantizer_place(self):
+        """Return the index of the quantizer among the operations."""
         kinds = [hasattr(operation, "codes_to_ids") for operation in self.operations]
         return kinds.index(True)
 
     def encode(self, images, batch_size=128):
-        """The ids of pictures.
+        """Return the ids of images.
 
         Args:
-            images: `(B, H, W, C)`: floats from 0 to 1, or integers of the type uint8
-                from 0 to 255.
-            batch_size: Most pictures to work on at a time.
+            images: `(B, H, W, C)`, floats from 0 to 1, or uint8 integers from 0 to 255.
+            batch_size: Maximum number of images per batch.
 
         Returns:
             NumPy array of integers `(B, R * G)`, row by row.
 
         Raises:
-            ValueError: The pictures have another shape, or other numbers.
+            ValueError: The images have another shape or range.
         """
         images = self.checked_images(images)
         if not len(images):
             return np.zeros((0, math.prod(self.grid)), "int32")
-        codes = predict(self._part("reader"), images, batch_size)
+        codes = predict(self._part("images_to_codes"), images, batch_size)
         ids = ops.convert_to_numpy(self.quantizer.codes_to_ids(codes))  # B R G
         return ids.reshape(len(ids), -1)
 
     def decode(self, ids, batch_size=128):
-        """The pictures of ids.
+        """Return the images of ids.
 
         Args:
             ids: Integers `(..., R * G)`, row by row.
-            batch_size: Most pictures to work on at a time.
+            batch_size: Maximum number of images per batch.
 
         Returns:
             NumPy array of floats from 0 to 1, `(..., H, W, C)`.
 
         Raises:
-            ValueError: The ids are not integers of which the quantizer has a code, or
-                there are not as many as the grid has places.
+            ValueError: The ids are not integers from 0 to below the number of codes, or
+                their number differs from the size of the grid.
         """
         ids, (rows, columns) = np.asarray(ids), self.grid
         is_id = ids.dtype.kind in "iu" and ids.ndim and ids.shape[-1] == rows * columns
@@ -190,41 +191,41 @@ class ImageTokenizer(WholeFiles, keras.Model):
                 f"`ids` must be integers from 0 to {self.num_codes - 1} of shape (..., "
                 f"{rows * columns}), one for each place of the grid. Received: ids of "
                 f"{ids.dtype} of shape {ids.shape}{between(ids)}. `encode(images)` "
-                "gives such ids."
+                "returns such ids."
             )
         if not ids.size:
             return np.zeros((*ids.shape[:-1], *self.input.shape[1:]), "float32")
         grids = ids.reshape(-1, rows, columns)
         codes = ops.convert_to_numpy(self.quantizer.ids_to_codes(grids))
-        images = predict(self._part("drawer"), codes, batch_size)
+        images = predict(self._part("codes_to_images"), codes, batch_size)
         return images.reshape(*ids.shape[:-1], *images.shape[1:])
 
     def pictures(self, ids):
-        """The pictures of ids `(..., R * G)`, unchecked, as tensors: for a graph."""
+        """Return images of unchecked ids `(..., R * G)`, tensors for use in graphs."""
         grids = ops.reshape(ids, (-1, *self.grid))
-        images = self._part("drawer")(self.quantizer.ids_to_codes(grids))
+        images = self._part("codes_to_images")(self.quantizer.ids_to_codes(grids))
         return ops.reshape(images, (*ops.shape(ids)[:-1], *images.shape[1:]))
 
     def checked_images(self, images):
-        """Pictures as floats from 0 to 1, or a `ValueError`."""
+        """Return images as floats from 0 to 1, or raise a `ValueError`."""
         images, shape = np.asarray(images), tuple(self.input.shape[1:])
         is_bytes = images.dtype == "uint8"
         numbers = images / np.float32(255) if is_bytes else images
         if images.shape[1:] != shape or not between_0_and_1(numbers):
             raise ValueError(
-                f"Pictures must have the shape (B, {', '.join(map(str, shape))}), of "
-                "floats from 0 to 1 or of uint8. Received: pictures of "
+                f"Images must have the shape (B, {', '.join(map(str, shape))}) and be "
+                "floats from 0 to 1 or uint8. Received: images of "
                 f"{images.dtype} of shape {images.shape}{between(images)}. Resize "
                 "them, or divide them by 255."
             )
         return numbers.astype("float32")
 
     def _part(self, name):
-        """A model of one way, from pictures to codes or back, which Keras compiles."""
+        """Return a model of one direction, from images to codes or back."""
         parts = self.__dict__.setdefault("_ways", {})
         if name not in parts:
             codes = self.output["codes"]
-            if name == "reader":
+            if name == "images_to_codes":
                 parts[name] = keras.Model(self.input, codes, name=name)
             else:
                 inputs = keras.Input(codes.shape[1:], dtype=codes.dtype, name="codes")
@@ -255,9 +256,9 @@ class ImageTokenizer(WholeFiles, keras.Model):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class CodePerplexity(keras.metrics.Metric):
-    """The perplexity of codes: how many there would be, were all used equally often.
+    """Perplexity of codes: the number of equally frequent codes of the same entropy.
 
-    `exp(-sum p log p)`, with `p` the share of each code in all that have been seen.
+    `exp(-sum p log p)`, with `p` the share of each code in all codes so far.
 
     Args:
         num_codes: Number of codes N.
@@ -283,12 +284,13 @@ class CodePerplexity(keras.metrics.Metric):
         self.counts = self.add_variable((num_codes,), "zeros", name="counts")
 
     def update_state(self, ids, sample_weight=None):
-        """Counts ids, integers of any shape; weights are not read."""
+        """Count ids, integers of any shape; weights are ignored."""
         ids = ops.cast(ops.reshape(ids, (-1,)), "int32")
         ones = ops.ones_like(ids, dtype=self.counts.dtype)
         self.counts.assign_add(ops.segment_sum(ones, ids, self.num_codes))
 
     def result(self):
+        """Return the perplexity of the codes so far."""
         counts = ops.convert_to_tensor(self.counts)
         shares = counts / ops.maximum(ops.sum(counts), 1)
         logs = ops.log(ops.where(shares > 0, shares, 1))
@@ -299,20 +301,20 @@ class CodePerplexity(keras.metrics.Metric):
 
 
 def check_quantizer(quantizer):
-    """Refuse what has not what a tokenizer asks of its quantizer."""
+    """Raise unless a quantizer has the interface of an image tokenizer."""
     needed = ("width", "num_codes", "codes_to_ids", "ids_to_codes")
     missing = [name for name in needed if not hasattr(quantizer, name)]
     if missing:
         raise ValueError(
             "`quantizer` must be levels such as (8, 5, 5, 5), or a layer with `width`, "
             "`num_codes`, `codes_to_ids` and `ids_to_codes`. Received: quantizer="
-            f"{quantizer!r}, without {', '.join(missing)}. Take "
+            f"{quantizer!r}, without {', '.join(missing)}. Use "
             "`kseq.layers.FiniteScalarQuantizer` or `VectorQuantizer`."
         )
     if quantizer.num_codes > MOST_CODES:
         raise ValueError(
             f"`quantizer` must have {MOST_CODES:,} codes at most. Received: "
-            f"{quantizer.num_codes:,}. Take fewer levels, such as (8, 5, 5, 5), 1,000 "
+            f"{quantizer.num_codes:,}. Use fewer levels, such as (8, 5, 5, 5), 1,000 "
             "codes."
         )
 
@@ -323,10 +325,10 @@ def is_size(value):
 
 
 def check_scale(images):
-    """Refuse pictures to learn from that are not floats from 0 to 1."""
+    """Raise unless training images are floats from 0 to 1."""
     if images.dtype.kind != "f" or not between_0_and_1(images):
         raise ValueError(
-            "Pictures to learn from must be floats from 0 to 1. Received: pictures of "
+            "Training images must be floats from 0 to 1. Received: images of "
             f"{images.dtype}{between(images)}. Divide them by 255: "
             '`pictures.astype("float32") / 255`.'
         )
@@ -337,7 +339,7 @@ def between_0_and_1(numbers):
 
 
 def between(numbers):
-    """The range of some numbers, for a message."""
+    """Return the range of numbers, for a message."""
     if numbers.size == 0 or numbers.dtype.kind not in "iuf":
         return ""
     return f" from {numbers.min():.5g} to {numbers.max():.5g}"

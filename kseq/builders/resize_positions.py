@@ -1,4 +1,4 @@
-"""Models of pictures of one size, for pictures of another.
+"""Resizing of models to images of another size.
 
 Axes in shape comments: R rows of patches, C columns of patches, D width of a vector.
 """
@@ -11,28 +11,28 @@ from kseq.layers.composition import is_quantized
 
 
 def resize_positions(model, image_shape):
-    """Return the same model for pictures of another size.
+    """Return the same model for images of another size.
 
-    What a model has learned of the places of patches is interpolated between them, as a
-    picture of the positions that is resized (bilinear); every other weight is the same.
-    So a Vision Transformer that was trained on small pictures goes on with large ones.
-    The size of a patch stays, so there are more patches.
+    The learned positions of patches are interpolated (bilinear), as an image is
+    resized. All other weights stay the same. So a Vision Transformer that was trained
+    on small images can continue with large ones. The size of a patch stays the same, so
+    there are more patches.
 
     Args:
-        model: A functional model with a `PatchEmbedding` among its layers that has
-            positions of its own for each patch, `positions="learned"` or a layer
-            `LearnedPositions` or `GridPositions`: of `kseq.vision_transformer`,
-            `kseq.many_to_one`, `kseq.encoder_decoder` or any other.
-        image_shape: `(H, W, C)` of the pictures to come.
+        model: A functional model with one `PatchEmbedding` among its layers, with
+            positions for each patch: `positions="learned"`, `LearnedPositions` or
+            `GridPositions`. It may come from `kseq.vision_transformer`,
+            `kseq.many_to_one`, `kseq.encoder_decoder` or elsewhere.
+        image_shape: `(H, W, C)` of the new images.
 
     Returns:
-        An uncompiled model of the same class, with weights of its own.
+        An uncompiled model of the same class, with its own weights.
 
     Raises:
-        ValueError: The model has no such embedding, or more than one, it does not read
-            the pictures as they come in, something else in the model depends on their
-            size, it is quantized, or the new pictures do not divide into patches or
-            have other channels.
+        ValueError: The model has no such embedding or several, it does not read the
+            images directly, something else in the model depends on their size, it is
+            quantized, or the new images do not divide into patches or have other
+            channels.
 
     Example:
 
@@ -64,8 +64,8 @@ def resize_positions(model, image_shape):
         value = resized(old, *sizes[id(old)]) if id(old) in sizes else old
         if tuple(value.shape) != tuple(new.shape):
             raise ValueError(
-                "Nothing but the positions of the patches may depend on the size of "
-                f"the pictures. Received: {old.path} of shape {tuple(old.shape)}, "
+                "Only the positions of the patches may depend on the size of the "
+                f"images. Received: {old.path} of shape {tuple(old.shape)}, "
                 f"which would have {tuple(new.shape)}. Pool the patches before it."
             )
         new.assign(value)
@@ -73,26 +73,26 @@ def resize_positions(model, image_shape):
 
 
 def patch_embedding(model):
-    """The one layer of a model that cuts pictures into patches."""
+    """Return the only layer of a model that splits images into patches."""
     layers = getattr(model, "layers", [])
     found = [layer for layer in layers if isinstance(layer, PatchEmbedding)]
     if len(found) != 1 or not isinstance(model, keras.Model):
         raise ValueError(
             "`model` must be a functional model with one `PatchEmbedding` among "
-            f"`model.layers`. Received: {model!r} with {len(found)}. Of a model within "
-            "another resize the inner one, and build the outer one on it."
+            f"`model.layers`. Received: {model!r} with {len(found)}. For a model "
+            "inside another, resize the inner one, and build the outer one on it."
         )
     [embedding] = found
     if not any(is_picture(x, embedding) for x in model.inputs):
         raise ValueError(
-            "The pictures must be an input of the model, in the shape of its patch "
+            "The images must be an input of the model, with the shape of its patch "
             f"embedding. Received: inputs of shape {[x.shape for x in model.inputs]} "
             f"with image_shape={embedding.image_shape}."
         )
     if any(is_quantized(layer) for layer in model._flatten_layers()):
         raise ValueError(
             "Weights must be numbers that can be interpolated. Received: a quantized "
-            "model. Resize it first, and quantize what comes out."
+            "model. Resize it first, and quantize the result."
         )
     return embedding
 
@@ -102,17 +102,17 @@ def is_picture(symbol, embedding):
 
 
 def check_grids(model):
-    """Refuse a model whose attention counts the columns of the old pictures."""
+    """Raise if the attention of a model depends on the number of columns of patches."""
     for layer in model._flatten_layers():
         if isinstance(layer, RotaryPositions) and layer.columns is not None:
             raise ValueError(
-                "Attention must not count the columns of the pictures. Received: "
+                "Attention must not use the columns of the images. Received: "
                 f"{layer.name} with columns={layer.columns}."
             )
 
 
 def for_pictures(embedding, image_shape):
-    """The embedding, new, for pictures of another size."""
+    """Return a new embedding for images of another size."""
     config = {**embedding.get_config(), "image_shape": image_shape}
     rows, columns = grid(embedding)
     positions = embedding.positions_layer
@@ -120,7 +120,7 @@ def for_pictures(embedding, image_shape):
     other = PatchEmbedding.from_config({**config, "positions": None})
     if other.image_shape[-1] != embedding.image_shape[-1]:
         raise ValueError(
-            "The pictures must have as many channels as those before. Received: "
+            "The images must have as many channels as before. Received: "
             f"image_shape={other.image_shape} after {embedding.image_shape}."
         )
     down, across = grid(other)
@@ -135,8 +135,8 @@ def for_pictures(embedding, image_shape):
         layer_config.update(rows=down, columns=across)
     else:
         raise ValueError(
-            "The embedding must have positions with a place for each patch, learned "
-            f"ones: LearnedPositions({rows * columns}) or GridPositions({rows}, "
+            "The embedding must have learned positions with a place for each patch: "
+            f"LearnedPositions({rows * columns}) or GridPositions({rows}, "
             f"{columns}). Received: positions={embedding.positions!r}."
         )
     layer = type(positions).from_config(layer_config)
@@ -146,17 +146,18 @@ def for_pictures(embedding, image_shape):
 
 
 def grid(embedding):
-    """The number of rows and of columns of patches."""
+    """Return the number of rows and of columns of patches."""
     (height, width, _), (rows, columns) = embedding.image_shape, embedding.patch_size
     return height // rows, width // columns
 
 
 def again(layer):
+    """Return a new layer with the same config."""
     return type(layer).from_config(layer.get_config())
 
 
 def table_sizes(embedding, other):
-    """The sizes before and after, each rows and columns, by the id of each table."""
+    """Return rows and columns before and after, by the id of each position table."""
     before, after = grid(embedding), grid(other)
     positions = embedding.positions_layer
     if isinstance(positions, LearnedPositions):
@@ -169,7 +170,7 @@ def table_sizes(embedding, other):
 
 
 def resized(table, before, after):
-    """A table of a grid `(R C, D)` for a grid of another size."""
+    """Return a table of a grid `(R C, D)` resized to another grid."""
     width = table.shape[-1]
     picture = ops.reshape(ops.convert_to_tensor(table), (1, *before, width))  # 1 R C D
     picture = ops.image.resize(

@@ -1,7 +1,7 @@
-"""Models that tell which text belongs to which picture.
+"""Models that match texts and images.
 
-Axes in shape comments: B batch, N pictures of a text, S text steps, E width of the
-vectors that are compared, H height, W width of a picture, C channels.
+Axes in shape comments: B batch, N images of a text, S text steps, E width of the
+vectors that are compared, H height, W width of an image, C channels.
 """
 
 import keras
@@ -19,34 +19,34 @@ from kseq.layers.validation import positive_integer
 
 
 def text_image_matcher(text, image, width=256, name="text_image_matcher"):
-    """A model that tells which text of a batch belongs to which of its pictures.
+    """Build a model that tells which text of a batch belongs to which image.
 
-        texts ────text tower───> (B,E) ──┐
-                                         ├─ cosines, scaled ─> logits (B,B)
-        pictures ──image tower─> (B,E) ──┘
+        texts ───text tower───> (B,E) ──┐
+                                        ├─ cosines, scaled ─> logits (B,B)
+        images ──image tower──> (B,E) ──┘
 
-    A small CLIP. It learns from pairs alone, by plain `fit` with
-    `kseq.training.ContrastiveLoss`: the other pictures of a batch are wrong answers, so
-    large batches teach more. Trained, `score` tells how well pictures fit their texts.
+    This is a small CLIP. It learns from pairs alone, by plain `fit` with
+    `kseq.training.ContrastiveLoss`. The other images of a batch are the negatives, so
+    larger batches teach more. After training, `score` tells how well images fit texts.
 
     Args:
-        text: Model with one input, token ids, and one vector for each, `(B, E)`, such
-            as `kseq.many_to_one(8_000, num_outputs=64)`; or the size of a vocabulary,
-            short for a Transformer of two layers of this `width`, whose mean over the
-            steps a dense layer brings to the E of `image`.
-        image: Model with one input, pictures, and one vector for each, `(B, E)`, such
-            as `kseq.vision_transformer((32, 32, 3), 4, num_outputs=64)`.
-        width: Width of a text tower that is given by number.
+        text: Model that maps token ids to one vector each, `(B, E)`, such as
+            `kseq.many_to_one(8_000, num_outputs=64)`. A vocabulary size is shorthand
+            for a Transformer of two layers of this `width` with mean pooling and a
+            dense layer to the E of `image`.
+        image: Model that maps images to one vector each, `(B, E)`, such as
+            `kseq.vision_transformer((32, 32, 3), 4, num_outputs=64)`.
+        width: Width of a text tower given by number.
         name: Name of the model.
 
     Returns:
         An uncompiled functional `keras.Model` that maps `{"text", "image"}` to logits
-        `(B, B)`, a row for each text and a column for each picture, with `score`. The
-        towers are its `text_tower` and `image_tower`.
+        `(B, B)`, with a row for each text and a column for each image. It has `score`,
+        and its towers are `text_tower` and `image_tower`.
 
     Raises:
-        ValueError: A tower is no functional model with one input that gives one vector
-            for each row, or the two give vectors of different widths, or have one name.
+        ValueError: A tower is not a functional model with one input and one vector for
+            each example, or the two have different output widths or the same name.
 
     Example:
 
@@ -59,7 +59,7 @@ def text_image_matcher(text, image, width=256, name="text_image_matcher"):
     >>> pictures = np.ones((2, 8, 8, 3))
     >>> history = matcher.fit({"text": texts, "image": pictures}, y=texts, verbose=0)
 
-    How well a text fits each of five pictures of its own:
+    Score five images for each text:
 
     >>> matcher.score(texts, np.ones((2, 5, 8, 8, 3))).shape
     (2, 5)
@@ -76,10 +76,10 @@ def text_image_matcher(text, image, width=256, name="text_image_matcher"):
     text = checked_tower("text", text)
     if text.output_shape[-1] != size or text.name == image.name:
         raise ValueError(
-            "The towers must give vectors of one width, and have names of their own. "
-            f"Received: text={text.name!r}, which gives {text.output_shape}, and "
-            f"image={image.name!r}, which gives {image.output_shape}. Build each with "
-            "the same `num_outputs=` and another `name=`."
+            "The towers must return vectors of one width, and have different names. "
+            f"Received: text={text.name!r}, which returns {text.output_shape}, and "
+            f"image={image.name!r}, which returns {image.output_shape}. Build each "
+            "with the same `num_outputs=` and another `name=`."
         )
     inputs = {
         "text": input_like(text, "text"),
@@ -92,9 +92,9 @@ def text_image_matcher(text, image, width=256, name="text_image_matcher"):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class TextImageMatcher(TokenInputs, WholeFiles, keras.Model):
-    """The functional model that `kseq.text_image_matcher` returns."""
+    """Functional model that `kseq.text_image_matcher` returns."""
 
-    def __init__(self, *args, **kwargs):  # which Keras knows a graph by
+    def __init__(self, *args, **kwargs):  # marks a functional model for Keras
         super().__init__(*args, **kwargs)
         parts = [
             x for x in self.operations if not isinstance(x, keras.layers.InputLayer)
@@ -102,36 +102,36 @@ class TextImageMatcher(TokenInputs, WholeFiles, keras.Model):
         if len(parts) != 3 or not isinstance(parts[2], CosineSimilarity):
             raise ValueError(
                 "A matcher must have the graph of two towers and a `CosineSimilarity`. "
-                f"Received: {[x.name for x in parts]}. Put other operations into the "
+                f"Received: {[x.name for x in parts]}. Move other operations into the "
                 "towers."
             )
         self.text_tower, self.image_tower, self.similarity = parts
 
     def score(self, texts, images, batch_size=128):
-        """Return the cosines of texts with their pictures.
+        """Return the cosines of texts with their images.
 
         Args:
             texts: Token ids `(B, S)`, padded, or a list of lists of different lengths,
-                which are filled up with 0.
-            images: Pictures `(B, H, W, C)`, one for each text, or `(B, N, H, W, C)`, N
+                which are padded with 0.
+            images: Images `(B, H, W, C)`, one for each text, or `(B, N, H, W, C)`, N
                 for each.
-            batch_size: Most texts, or pictures, to work on at a time.
+            batch_size: Maximum number of texts, or images, per batch.
 
         Returns:
-            Cosines between -1 and 1, a NumPy array `(B,)` or `(B, N)`: what
-            `kseq.decoding.best_of` takes.
+            Cosines between -1 and 1, a NumPy array `(B,)` or `(B, N)`, which
+            `kseq.decoding.best_of` accepts.
 
         Raises:
-            ValueError: There is not a picture, or N, for each text, of the size and
-                the floats that the model was made for, or `batch_size` is not a
-                positive integer.
+            ValueError: There is not one image, or N, for each text; the images are not
+                finite floats of the right size; or `batch_size` is not a positive
+                integer.
         """
         positive_integer("batch_size", batch_size)
         texts, images = padded("texts", texts), ops.convert_to_numpy(images)
         axes = len(self.image_tower.input_shape)
         if images.ndim not in (axes, axes + 1) or len(images) != len(texts):
             raise ValueError(
-                "`images` must be a picture for each text, shape (B, H, W, C), or N, "
+                "`images` must be an image for each text, shape (B, H, W, C), or N, "
                 f"shape (B, N, H, W, C). Received: images of shape {images.shape} for "
                 f"{len(texts)} texts."
             )
@@ -145,21 +145,21 @@ class TextImageMatcher(TokenInputs, WholeFiles, keras.Model):
 
 
 def checked_tower(role, model):
-    """Returns a model if it gives one vector for each of its one kind of input."""
+    """Return a model if it maps one input to one vector for each example."""
     is_model = isinstance(model, keras.Model) and getattr(model, "inputs", None)
     has_one = is_model and len(model.inputs) == 1 and len(model.outputs) == 1
     if not has_one or len(model.outputs[0].shape) != 2:
         raise ValueError(
-            f"`{role}` must be a functional model with one input, which gives one "
-            f"vector for each row, shape (B, E). Received: {role}={model!r}. Such a "
-            "model is `kseq.many_to_one`, or `kseq.vision_transformer`, with "
-            "`num_outputs=` the width E."
+            f"`{role}` must be a functional model with one input that returns one "
+            f"vector for each example, shape (B, E). Received: {role}={model!r}. Use "
+            "`kseq.many_to_one` or `kseq.vision_transformer` with the width E as "
+            "`num_outputs=`."
         )
     return model
 
 
 def check_pictures(images, tower):
-    """Refuse pictures that a tower cannot have learned from."""
+    """Raise unless images have the shape and type of the tower's training images."""
     shape = tuple(tower.input_shape[1:])
     own = images.shape[images.ndim - len(shape) :]
     is_other = any(a not in (None, b) for a, b in zip(shape, own, strict=True))
@@ -167,21 +167,22 @@ def check_pictures(images, tower):
     is_finite = not is_float or np.isfinite(images.astype("float32")).all()
     if is_other or not is_float or not is_finite:
         raise ValueError(
-            f"`images` must be pictures of shape {shape}, of finite floats on the "
+            f"`images` must be images of shape {shape}, of finite floats on the "
             f"scale of training. Received: images of {images.dtype} of shape "
             f"{images.shape}{'' if is_finite else ', some not finite'}. Resize them, "
-            "or make floats of them as for training, such as "
+            "or convert them to floats as for training, such as "
             '`images.astype("float32") / 255`.'
         )
 
 
 def input_like(model, name):
+    """Return a new input like that of a model."""
     [symbol] = keras.tree.flatten(inputs_of(model))
     return keras.Input(symbol.shape[1:], dtype=symbol.dtype, name=name)
 
 
 def padded(name, rows):
-    """Token ids as an array; rows of different lengths are filled up with 0."""
+    """Return token ids as an array, padded with 0."""
     rows = token_rows(name, rows)
     if hasattr(rows, "shape"):
         return rows
@@ -193,4 +194,5 @@ def padded(name, rows):
 
 
 def unit_length(vectors):
+    """Return vectors scaled to length 1."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)

@@ -1,19 +1,24 @@
-"""Text to image: a caption in, the tokens of a picture out, pixels from the tokens.
+"""Text to image: generate the tokens of an image from a caption, and decode them.
 
-Axes in shape comments: B batch, S words of the caption, T tokens of the picture,
-R rows, G columns of its grid, N pictures of a caption, D features, V vocabulary.
+Axes in shape comments: B batch, S words of the caption, T tokens of the image,
+R rows, G columns of its grid, N images of a caption, D features, V vocabulary.
 """
 
-import dataclasses
 import functools
 
 import keras
 import numpy as np
-from keras import ops
 
+from kseq.builders.drawings import Drawing, Drawings
 from kseq.builders.encoder_decoder_model import EncoderDecoder
-from kseq.builders.exporting import Exported
 from kseq.builders.image_tokenizer import ImageTokenizer
+from kseq.builders.image_tokens import (
+    END,
+    FIRST_CODE,
+    START,
+    ImageTokens,
+    only_codes,
+)
 from kseq.builders.shorthands import (
     as_decoder,
     as_embedding,
@@ -21,7 +26,6 @@ from kseq.builders.shorthands import (
     as_head,
     heads_of,
 )
-from kseq.builders.target_tokens import TargetTokens
 from kseq.layers import (
     CaptionLoss,
     FactorizedHead,
@@ -31,9 +35,6 @@ from kseq.layers import (
     TransformerDecoder,
 )
 from kseq.layers.validation import not_negative, positive_integer, rate
-
-START, END = 2, 3  # which no picture has; 0 is padding and 1 the unknown token
-FIRST_CODE = 4  # the token of code 0
 
 
 def text_to_image(
@@ -47,55 +48,53 @@ def text_to_image(
     caption_dropout=0.0,
     name="text_to_image",
 ):
-    """A model that draws what a caption says: DALL-E, small.
+    """Build a model that generates images from captions: a small DALL-E.
 
         caption ids ──source──> (B,S,D) ──encoder──> memory
                                                        │
         tokens ──target + grid──> (B,T,D) ──────────decoder──> head ──> logits (B,T,V)
           │                                                               │
-        tokenizer.encode(pictures)                      tokenizer.decode(tokens)
+        tokenizer.encode(images)                        tokenizer.decode(tokens)
 
-    With `encoder=None` it is DALL-E's own form, one stream: the decoder reads the
-    caption as the beginning of what it writes, each word from the words before it, and
-    learns to predict it too. With an encoder, as in DALL-E mini, the caption is read as
-    a whole.
+    With `encoder=None` the model has DALL-E's own form, a single stream: the decoder
+    reads the caption as a causal prefix, and also learns to predict its words. With an
+    encoder, as in DALL-E mini, the caption is read in both directions.
 
-    Token 4 + c is code c of the tokenizer; the ids below are padding, unknown, start
-    and end, as everywhere, and none of them is ever drawn. It learns by plain `fit`:
+    Token 4 + c is code c of the tokenizer. The tokens below are padding, unknown, start
+    and end, as in all models, and are never generated. Train it with plain `fit`:
 
-        data = kseq.training.teacher_forcing(captions, model.image_tokens(pictures))
+        data = kseq.training.teacher_forcing(captions, model.image_tokens(images))
         model.compile("adam", kseq.training.SequenceCrossentropy())
         model.fit(data, epochs=20)
 
-    These are the tokens of `model.image_tokens`; `tokenizer.encode` counts from 0.
+    Use the tokens of `model.image_tokens`. `tokenizer.encode` counts from 0.
 
     Args:
         vocabulary_size: Number of token ids of captions, or an embedding of them.
-        tokenizer: A trained `kseq.image_tokenizer`, of which the model keeps a frozen
-            copy.
-        encoder: As for `kseq.encoder_decoder`, or None for one stream.
-        decoder: As for `kseq.encoder_decoder`. In one stream a `TransformerDecoder`
-            with `cross_attention=False` and `causal_prefix=True`, for which
-            "transformer" is short.
-        head: Layer that makes logits. None for a `FactorizedHead` where the tokenizer
-            has a `FiniteScalarQuantizer`, whose codes are made of digits, and for a
-            dense layer else.
-        width: Size of the parts that are given by name or number.
-        text_weight: How much the loss of a caption's words counts, beside 1 for that of
-            the picture's tokens, in one stream. The paper has 1 to 7.
-        caption_dropout: Share of the captions that are taken away in training, as
-            `kseq.decoding.Guidance` needs it.
+        tokenizer: A trained `kseq.image_tokenizer`. The model keeps a frozen copy.
+        encoder: As for `kseq.encoder_decoder`, or None for a single stream.
+        decoder: As for `kseq.encoder_decoder`. In a single stream, "transformer" is
+            shorthand for a `TransformerDecoder` with `cross_attention=False` and
+            `causal_prefix=True`, as required there.
+        head: Layer that computes logits. None is shorthand for a `FactorizedHead` if
+            the tokenizer has a `FiniteScalarQuantizer`, whose codes consist of digits,
+            and for a dense layer otherwise.
+        width: Size of components given by name or number.
+        text_weight: Weight of the loss of caption words in a single stream, relative to
+            the loss of image tokens. The paper uses 1 to 7.
+        caption_dropout: Share of the captions dropped in training.
+            `kseq.decoding.Guidance` requires this.
         name: Name of the model.
 
     Returns:
         An uncompiled `keras.Model` that maps `{"source": (B, S), "target": (B, T)}`,
         the tokens shifted right, to logits `(B, T, V)`. It has `draw`, and `generate`,
-        `score` and the rest of `kseq.encoder_decoder`, whose length is always that of
-        a picture.
+        `score` and the other methods of `kseq.encoder_decoder`, always for the length
+        of an image.
 
     Raises:
-        ValueError: The tokenizer is none, a number is out of its range, or a part is
-            unknown or does not fit its neighbour.
+        ValueError: `tokenizer` is not an image tokenizer, a number is out of range, or
+            a component is unknown or does not fit the others.
 
     Example:
 
@@ -116,8 +115,8 @@ def text_to_image(
     if not isinstance(tokenizer, ImageTokenizer):
         raise ValueError(
             "`tokenizer` must be a trained `kseq.image_tokenizer`. Received: tokenizer="
-            f"{tokenizer!r}. Load one with `keras.saving.load_model(path)`, or make it "
-            "by `kseq.image_tokenizer((32, 32, 3))`, and train it first."
+            f"{tokenizer!r}. Load one with `keras.saving.load_model(path)`, or build "
+            "`kseq.image_tokenizer((32, 32, 3))` and train it first."
         )
     rate("caption_dropout", caption_dropout)
     not_negative("text_weight", text_weight)
@@ -133,9 +132,9 @@ def text_to_image(
     reads_prefix = getattr(decoder, "causal_prefix", False)
     if (encoder is None) != reads_prefix:
         raise ValueError(
-            "In one stream, without an encoder, the decoder reads the caption as a "
-            f"causal prefix, and else not. Received: encoder={encoder}, decoder="
-            f"{decoder} with causal_prefix={reads_prefix}. Take `encoder=None` with "
+            "Without an encoder the decoder must read the caption as a causal prefix, "
+            f"and with one it must not. Received: encoder={encoder}, decoder="
+            f"{decoder} with causal_prefix={reads_prefix}. Use `encoder=None` with "
             "`TransformerDecoder(cross_attention=False, causal_prefix=True)`, or an "
             "encoder with another decoder."
         )
@@ -162,7 +161,7 @@ def text_to_image(
 
 
 def head_of_codes(head, tokenizer):
-    """None is short for a `FactorizedHead` where codes are made of digits."""
+    """Return a head; None is shorthand for a `FactorizedHead` if codes are digits."""
     quantizer = tokenizer.quantizer
     if head is not None or not isinstance(quantizer, FiniteScalarQuantizer):
         return as_head(head, FIRST_CODE + tokenizer.num_codes)
@@ -171,27 +170,9 @@ def head_of_codes(head, tokenizer):
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Drawings:
-    """Pictures that a model has drawn, N for each of B captions, best first.
-
-    Attributes:
-        images: Floats from 0 to 1, `(B, N, H, W, C)`.
-        log_probs: Log-probabilities of the tokens, `(B, N)`.
-        ids: The codes of the tokenizer, integers `(B, N, R * G)`, row by row.
-        attention: What each token has read of its caption, `(B, N, ..., R * G, S)`, or
-            None.
-    """
-
-    images: np.ndarray = dataclasses.field(repr=False)
-    log_probs: np.ndarray
-    ids: np.ndarray = dataclasses.field(repr=False)
-    attention: np.ndarray | None = dataclasses.field(default=None, repr=False)
-
-
 @keras.saving.register_keras_serializable(package="kseq")
 class TextToImageModel(EncoderDecoder):
-    """The model that `kseq.text_to_image` returns."""
+    """Model that `kseq.text_to_image` returns."""
 
     def __init__(self, *graph, tokenizer=None, caption_loss=None, **options):
         if not graph:
@@ -207,99 +188,107 @@ class TextToImageModel(EncoderDecoder):
 
     @property
     def caption_loss(self):
-        """The layer that adds the loss of a caption's words; None with an encoder."""
+        """The layer that adds the loss of caption words; None with an encoder."""
         return self._operation(CaptionLoss)
 
     @property
     def text_weight(self):
-        """The weight of that loss; None with an encoder."""
+        """The weight of this loss; None with an encoder."""
         return self.caption_loss and self.caption_loss.weight
 
     def _operation(self, kind):
+        """Return the operation of a kind, or None."""
         return next((x for x in self.operations if isinstance(x, kind)), None)
 
     @property
     def drawable(self):
-        """The tokens that pictures have, a range."""
+        """The range of tokens that occur in images."""
         return range(FIRST_CODE, self.target_size)
 
     @property
     def num_tokens(self):
-        """The number of tokens of a picture."""
+        """Number of tokens of an image."""
         rows, columns = self.tokenizer.grid
         return rows * columns
 
     def image_tokens(self, images, batch_size=128):
-        """The tokens of pictures, to learn from.
+        """Return the tokens of images, as training targets.
 
         Args:
-            images: Pictures as `tokenizer.encode` takes them.
-            batch_size: Most pictures to work on at a time.
+            images: Images as for `tokenizer.encode`.
+            batch_size: Maximum number of images per batch.
 
         Returns:
             Integers `(B, 1 + R * G)`: the start token, and the tokens row by row.
 
         Raises:
-            ValueError: The pictures have another shape, or other numbers.
+            ValueError: The images have another shape or range.
         """
         ids = self.tokenizer.encode(images, batch_size) + FIRST_CODE
         return np.insert(ids, 0, START, axis=1).astype("int32")
 
     def draw(self, captions, search=None, batch_size=128, **options):
-        """Draws what each caption says.
+        """Generate images for each caption.
 
         Args:
             captions: Token ids `(B, S)`, padded, or a list of lists.
-            search: As for `generate`: `Sampling(num_draws=4)` draws four pictures of
-                each caption. With a seed, a caption in another place of the list gets
-                other draws.
-            batch_size: Most captions to work on at a time.
-            **options: What else `generate` takes. A `prefix` of tokens is the beginning
-                of the picture, as `image_tokens(images)[:, 1:33]` gives it: the model
-                completes it.
+            search: As for `generate`. `Sampling(num_draws=4)` samples four images for
+                each caption. With a seed, the samples of a caption depend on its place
+                in the list.
+            batch_size: Maximum number of captions per batch.
+            **options: Other arguments of `generate`. A `prefix` of tokens, such as
+                `image_tokens(images)[:, 1:33]`, is the beginning of an image that the
+                model completes.
 
         Returns:
             `Drawings`.
 
         Raises:
-            ValueError: As for `generate`, or a prefix holds no tokens of a picture.
+            ValueError: As for `generate`, or a prefix has tokens that are not of an
+                image.
         """
         result = self.generate(captions, search, batch_size=batch_size, **options)
-        exists = result.lengths > 0  # where constraints leave nothing there is none
+        exists = result.lengths > 0  # False if constraints leave nothing
         ids = np.where(exists[..., None], result.token_ids - FIRST_CODE, 0)
         images = self.tokenizer.decode(ids, batch_size)
         return Drawings(images, result.log_probs, ids, result.attention)
 
     def generate(self, source, search=None, max_length=None, *args, **options):
+        """Generate the tokens of images, as `EncoderDecoder.generate`."""
         length = self._length(max_length)
         return super().generate(source, search, length, *args, **options)
 
     def generate_stream(self, source, search=None, max_length=None, *args, **options):
+        """Yield the tokens of images, as `EncoderDecoder.generate_stream`."""
         length = self._length(max_length)
         return super().generate_stream(source, search, length, *args, **options)
 
     def export_generation(self, path, search=None, max_length=None, *args, **options):
+        """Export all of `draw`, as `EncoderDecoder.export_generation`."""
         length = self._length(max_length)
         return super().export_generation(path, search, length, *args, **options)
 
     def generation_model(self, search=None, max_length=None):
+        """Return a Keras model that runs all of `draw`."""
         generation = super().generation_model(search, self._length(max_length))
         return Drawing(generation.writing, self.tokenizer)
 
     def _length(self, max_length):
-        """The length of a picture, or a `ValueError` for another."""
+        """Return the number of tokens of an image; raise for another length."""
         if max_length not in (None, self.num_tokens):
             raise ValueError(
-                f"A picture has {self.num_tokens} tokens, always. Received: max_length="
+                f"An image always has {self.num_tokens} tokens. Received: max_length="
                 f"{max_length!r}. Leave it out."
             )
         return self.num_tokens
 
     def step(self, token_ids, state, constants):
+        """Decode one step, in which only image tokens are possible."""
         logits, state = super().step(token_ids, state, constants)
         return only_codes(logits), state
 
     def read(self, source, target, return_attention_scores=False):
+        """Return the logits of a target, in which only image tokens are possible."""
         outputs = super().read(source, target, return_attention_scores)
         if not return_attention_scores:
             return only_codes(outputs)
@@ -326,73 +315,14 @@ class TextToImageModel(EncoderDecoder):
         return super().from_config({**config, **made}, custom_objects)
 
 
-class Drawing(Exported):
-    """A search over a model that draws, and what it has drawn.
-
-    Args:
-        writing: The search, a Keras model.
-        tokenizer: The image tokenizer.
-
-    Call arguments:
-        inputs: As for `Exported`.
-
-    Returns:
-        The fields of a `kseq.decoding.Generation` by name, and "images": floats from 0
-        to 1, `(B, N, H, W, C)`.
-    """
-
-    def __init__(self, writing, tokenizer):
-        super().__init__(writing)
-        self.tokenizer = tokenizer
-
-    def call(self, inputs):
-        outputs = super().call(inputs)
-        # A hypothesis that constraints forbid has no tokens.
-        ids = ops.maximum(outputs["token_ids"] - FIRST_CODE, 0)
-        return {**outputs, "images": self.tokenizer.pictures(ids)}
-
-
-@keras.saving.register_keras_serializable(package="kseq")
-class ImageTokens(TargetTokens):
-    """The tokens of pictures, passed on as they are, and what made them.
-
-    Args:
-        tokenizer: The image tokenizer, which is frozen.
-        *options: As for `TargetTokens`.
-        **kwargs: As for `TargetTokens`.
-    """
-
-    def __init__(self, tokenizer, *options, **kwargs):
-        super().__init__(*options, **kwargs)
-        self.tokenizer = tokenizer
-        self.tokenizer.trainable = False
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "tokenizer": keras.saving.serialize_keras_object(self.tokenizer),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        tokenizer = keras.saving.deserialize_keras_object(config["tokenizer"])
-        return cls(**{**config, "tokenizer": tokenizer})
-
-
 def decode_stream(caption_loss, decoder, embedded, memory, inputs):
-    """Calls a decoder that reads the caption as its prefix, and adds the loss of it."""
+    """Call a decoder that reads the caption as its prefix, and add the caption loss."""
     outputs, read = decoder(embedded, memory, return_prefix=True)
     return caption_loss(outputs, read, inputs["source"])
 
 
 def copied(tokenizer):
-    """The same tokenizer without what it was trained by."""
+    """Return the same tokenizer without its optimizer and loss."""
     copy = type(tokenizer).from_config(tokenizer.get_config())
     copy.set_weights(tokenizer.get_weights())
     return copy
-
-
-def only_codes(logits):
-    """Logits `(..., V)` under which nothing but tokens of a picture can be written."""
-    is_code = ops.arange(logits.shape[-1], dtype="int32") >= FIRST_CODE
-    return ops.where(is_code, logits, -float("inf"))

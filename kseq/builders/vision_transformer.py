@@ -1,6 +1,6 @@
-"""The Vision Transformer: a picture in, one answer out.
+"""Vision Transformer: one answer for each image.
 
-Axes in shape comments: B batch, H height, W width of a picture, C channels.
+Axes in shape comments: B batch, H height, W width of an image, C channels.
 """
 
 from kseq.builders.many_to_one import many_to_one
@@ -19,31 +19,31 @@ def vision_transformer(
     dropout=0.0,
     name="vision_transformer",
 ):
-    """A Transformer that reads a picture patch by patch, and gives one answer.
+    """Build a Transformer that reads an image patch by patch and gives one answer.
 
-        pictures ──patches──> (B,P,D) ──Transformer──> (B,P,D) ──pooling──> head
+        images ──patches──> (B,P,D) ──Transformer──> (B,P,D) ──pooling──> head
 
-    It is `kseq.many_to_one` on a `PatchEmbedding` with a pre-norm `TransformerEncoder`;
-    whoever wants other parts builds it from these.
+    This is `kseq.many_to_one` on a `PatchEmbedding`, with a pre-norm
+    `TransformerEncoder`. Build from these to use other components.
 
     Args:
-        image_shape: `(H, W, C)` of the pictures.
+        image_shape: `(H, W, C)` of the images.
         patch_size: Height and width of a patch, or one number for both.
-        num_outputs: Number of classes, or of values.
+        num_outputs: Number of classes or of values.
         width: Size D of the vectors.
         num_layers: Number of Transformer blocks.
         num_heads: Number of attention heads. Defaults to one for 64 features.
-        pooling: `"class_token"` as in the paper, `"mean"`, or another of
+        pooling: `"class_token"` as in the paper, `"mean"`, or another pooling of
             `kseq.many_to_one`.
-        dropout: Share of the features to drop in training.
+        dropout: Dropout rate of the Transformer.
         name: Name of the model.
 
     Returns:
-        An uncompiled functional `keras.Model` that maps pictures `(B, H, W, C)`, best
-        about between -1 and 1, to logits or values `(B, num_outputs)`.
+        An uncompiled functional `keras.Model` that maps images `(B, H, W, C)`,
+        preferably scaled to about -1 to 1, to logits or values `(B, num_outputs)`.
 
     Raises:
-        ValueError: The pictures do not divide into patches, or a size is not a positive
+        ValueError: The images do not divide into patches, or a size is not a positive
             integer.
 
     Example:
