@@ -1,4 +1,4 @@
-"""Builders: functions that wire layers into Keras models."""
+"""Builders: functions that assemble layers into Keras models."""
 
 from kseq.builders.average import average
 from kseq.builders.ctc import CTCModel

@@ -4,9 +4,13 @@ import os
 import pathlib
 import tempfile
 import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
+
+from kseq.typing import PathLike
 
 # Keys of a config that are not part of the architecture, and keys that hold names,
 # which Keras numbers from model to model.
@@ -15,7 +19,7 @@ IGNORED |= {"shared_object_id"}
 NAMED = {"name", "keras_history", "input_layers", "output_layers"}
 
 
-def average(models):
+def average(models: Sequence[keras.Model | PathLike]) -> keras.Model:
     """Return a model with the mean of the weights of several models.
 
     The last or best few epochs of a training lie around one minimum. Their mean is
@@ -83,7 +87,7 @@ def average(models):
     return averaged
 
 
-def new_model(model):
+def new_model(model: keras.Model | PathLike) -> keras.Model:
     """Return a copy of a model, or the model of a file."""
     if isinstance(model, (str, os.PathLike)):
         return checked_model(model)
@@ -94,7 +98,7 @@ def new_model(model):
         return keras.saving.load_model(path, compile=False)
 
 
-def checked_model(model):
+def checked_model(model: Any) -> keras.Model:
     """Return the model, read from its file if it is one."""
     if isinstance(model, (str, os.PathLike)):
         try:
@@ -112,9 +116,9 @@ def checked_model(model):
     return model
 
 
-def architecture(model):
+def architecture(model: keras.Model) -> dict[tuple[Any, ...], Any]:
     """Return the facts by place that must be equal for a mean of weights."""
-    facts = {("class",): type(model).__name__}
+    facts: dict[tuple[Any, ...], Any] = {("class",): type(model).__name__}
     facts.update(facts_of(model.get_config(), names={}))
     vocabularies = [x for x in model._flatten_layers() if hasattr(x, "tokens")]
     for number, vocabulary in enumerate(vocabularies):
@@ -124,7 +128,9 @@ def architecture(model):
     return facts
 
 
-def facts_of(config, names, place=()):
+def facts_of(
+    config: Any, names: dict[str, int], place: tuple[Any, ...] = ()
+) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Yield the values of a config by place; a name becomes its order of appearance."""
     if isinstance(config, dict):
         for key, value in config.items():
@@ -139,7 +145,11 @@ def facts_of(config, names, place=()):
         yield place, repr(config)
 
 
-def check_alike(place, expected, received):
+def check_alike(
+    place: int,
+    expected: Mapping[tuple[Any, ...], Any],
+    received: Mapping[tuple[Any, ...], Any],
+) -> None:
     """Raise unless a model has the architecture of the first, with the difference."""
     for fact in [*expected, *received]:
         if expected.get(fact) != received.get(fact):
@@ -152,7 +162,7 @@ def check_alike(place, expected, received):
             )
 
 
-def values_of(model):
+def values_of(model: keras.Model) -> Iterator[np.ndarray]:
     """Yield the weights as arrays, floats in double precision."""
     for weight in model.weights:
         value = keras.ops.convert_to_numpy(weight)
@@ -160,7 +170,7 @@ def values_of(model):
         yield value.astype("float64") if is_float else value
 
 
-def added(place, path, total, value):
+def added(place: int, path: str, total: np.ndarray, value: np.ndarray) -> np.ndarray:
     """Return the sum of floats, or other values if they are the same in both."""
     if np.issubdtype(total.dtype, np.floating):
         return total + value

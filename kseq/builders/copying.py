@@ -1,9 +1,15 @@
 """The `copy` argument of builders: its shorthand and its checks."""
 
+from collections.abc import Sequence
+
+import keras
+
 from kseq.layers import PointerGenerator
 
 
-def as_pointer_generator(copy):
+def as_pointer_generator(
+    copy: bool | Sequence[int] | PointerGenerator | None,
+) -> PointerGenerator | None:
     """Return a pointer generator; `True` or an alignment is shorthand for one."""
     if copy is None or copy is False:
         return None
@@ -13,7 +19,13 @@ def as_pointer_generator(copy):
     return PointerGenerator(alignment, dtype="float32", name="pointer_generator")
 
 
-def check_copying(pointer_generator, source, target, decoder, source_dropout):
+def check_copying(
+    pointer_generator: PointerGenerator | None,
+    source: keras.layers.Layer,
+    target: keras.layers.Layer,
+    decoder: keras.layers.Layer,
+    source_dropout: float,
+) -> None:
     """Raise unless a model of these components can copy from its source.
 
     Args:

@@ -4,14 +4,17 @@ Axes in shape comments: B batch, S steps, L labels.
 """
 
 import functools
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 from keras import ops
 
-from kseq.builders.own_loss import Given, OwnLoss
+from kseq.builders.own_loss import GivenLoss, OwnLoss
 from kseq.layers import CRF, CTC, backends
 from kseq.layers.masking import mask_of
 from kseq.layers.validation import shapes_compatible
+from kseq.typing import Tensor, Tree
 
 
 class CRFOutputs(OwnLoss):
@@ -23,7 +26,7 @@ class CRFOutputs(OwnLoss):
     label with the highest score of each step is on the best path.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if any(isinstance(x, CTC) for x in self.operations):
             raise ValueError(
@@ -43,27 +46,30 @@ class CRFOutputs(OwnLoss):
             )
 
     @property
-    def crf(self):
+    def crf(self) -> CRF | None:
         """The CRF at the end of the model, or None."""
         last = self.operations[-1]
         return last if isinstance(last, CRF) else None
 
     @property
-    def loss_head(self):
+    def loss_head(self) -> CRF | None:
         """The CRF at the end of the model, or None."""
         return self.crf
 
-    def own_loss(self, y, y_pred, sample_weight):
+    def own_loss(self, y: Tree, y_pred: Tree, sample_weight: Tensor | None) -> Tensor:
         """Return the loss of a batch, the mean over real steps."""
-        return mean_loss(self.crf, y, y_pred, sample_weight)
+        crf: Any = self.crf
+        return mean_loss(crf, y, y_pred, sample_weight)
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(
+        self, x: Tree, y: Tree, y_pred: Tree, sample_weight: Tensor | None = None
+    ) -> dict[str, Any]:
         if self.crf is not None and len(self.metrics) > 1:  # more than the loss
             is_decoded = isinstance(y_pred, dict)
             y_pred = Masked()(y_pred) if is_decoded else BestScores(self.crf)(y_pred)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def compute_loss_and_updates(self, *args, **kwargs):
+    def compute_loss_and_updates(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         # Only JAX calls this. There, metrics know neither mask nor weights.
         loss, (unscaled, y_pred, *rest) = super().compute_loss_and_updates(
             *args, **kwargs
@@ -75,7 +81,7 @@ class CRFOutputs(OwnLoss):
             y_pred = {"scores": scores} | ({} if mask is None else {"mask": mask})
         return loss, (unscaled, y_pred, *rest)
 
-    def predict_step(self, *args):
+    def predict_step(self, *args: Any) -> Any:
         outputs = super().predict_step(*args)
         if self.crf is None:
             return outputs
@@ -85,21 +91,23 @@ class CRFOutputs(OwnLoss):
         with self._with_weights(*weights):
             return BestScores(self.crf)(potentials), others
 
-    def _with_weights(self, trainable, others):
+    def _with_weights(
+        self, trainable: Iterable[Tensor], others: Iterable[Tensor]
+    ) -> keras.StatelessScope:
         """Return a scope in which the model has these weights instead of its own."""
         variables = [*self.trainable_variables, *self.non_trainable_variables]
         pairs = zip(variables, [*trainable, *others], strict=True)
         return keras.StatelessScope(state_mapping=list(pairs))
 
     @functools.wraps(keras.Model.export)
-    def export(self, *args, **kwargs):
+    def export(self, *args: Any, **kwargs: Any) -> Any:
         if self.crf is None:
             return super().export(*args, **kwargs)
         scores = BestScores(self.crf)(self.output)
         with backends.portable():
             return keras.Model(self.input, scores).export(*args, **kwargs)
 
-    def decoding_model(self):
+    def decoding_model(self) -> keras.Model | None:
         """Return a model with the same weights that decodes the potentials.
 
         Returns:
@@ -119,12 +127,14 @@ class CRFOutputs(OwnLoss):
 class Decoding(keras.layers.Layer):
     """Base class of layers that decode the potentials of a CRF, with their mask."""
 
-    def __init__(self, crf, name):
+    def __init__(self, crf: CRF, name: str) -> None:
         super().__init__(autocast=False, dtype="float32", name=name)
         self.crf = crf
         self.supports_masking = True
 
-    def compute_output_spec(self, potentials, mask=None):
+    def compute_output_spec(
+        self, potentials: Tensor, mask: Tensor | None = None
+    ) -> keras.KerasTensor:
         dtype = keras.backend.result_type(self.crf.variable_dtype, "float32")
         return keras.KerasTensor(potentials.shape, dtype)
 
@@ -132,38 +142,42 @@ class Decoding(keras.layers.Layer):
 class BestScores(Decoding):
     """Scores of the best paths."""
 
-    def __init__(self, crf):
+    def __init__(self, crf: CRF) -> None:
         super().__init__(crf, "best_scores")
 
-    def call(self, potentials, mask=None):
+    def call(self, potentials: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.crf.best_scores(potentials, mask)
 
 
 class Marginals(Decoding):
     """Marginal probabilities of the labels."""
 
-    def __init__(self, crf):
+    def __init__(self, crf: CRF) -> None:
         super().__init__(crf, "marginals")
 
-    def call(self, potentials, mask=None):
+    def call(self, potentials: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.crf.marginals(potentials, mask)
 
 
 class Masked(keras.layers.Layer):
     """Identity on "scores" that attaches their "mask", if any."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(autocast=False, name="masked")
         self.supports_masking = True
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(
+        self, inputs: dict[str, Tensor], previous_mask: Any = None
+    ) -> Tensor | None:
         return inputs.get("mask")
 
-    def call(self, inputs):
+    def call(self, inputs: dict[str, Tensor]) -> Tensor:
         return ops.copy(inputs["scores"])
 
 
-def mean_loss(crf, labels, potentials, sample_weight):
+def mean_loss(
+    crf: CRF, labels: Tensor, potentials: Tensor, sample_weight: Tensor | None
+) -> Tensor:
     """Return the weighted sum of losses over the weighted number of real steps."""
     mask = mask_of(potentials)
     losses = crf.negative_log_likelihood(labels, potentials, mask)  # B
@@ -174,11 +188,11 @@ def mean_loss(crf, labels, potentials, sample_weight):
     weights = ops.sum(is_real * step_weights(sample_weight, is_real), axis=1)
     dtype = keras.backend.standardize_dtype(losses.dtype)
     # Keras scales it under a TensorFlow strategy.
-    loss = Given(dtype)(losses, losses / counts, weights)
+    loss = GivenLoss(dtype)(losses, losses / counts, weights)
     return loss * backends.share_of_replica(ops.sum(weights))
 
 
-def step_weights(sample_weight, is_real):
+def step_weights(sample_weight: Tensor | None, is_real: Tensor) -> Tensor:
     """Return step weights, `(B, S)` or `(B, 1)`, from those of rows or of steps."""
     if sample_weight is None:
         return 1.0

@@ -4,22 +4,27 @@ Axes in shape comments: B batch, N hypotheses, S steps, T labels of a row, V lab
 the blank.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
-from kseq.builders.generate_loop import GenerateLoop, kept, run
-from kseq.builders.own_loss import Given, OwnLoss
+from kseq.builders.generate_loop import GenerateLoop, cached_loop, run
+from kseq.builders.own_loss import GivenLoss, OwnLoss
 from kseq.builders.requests import GenerateRequest, Request, ScoreRequest, rounded_up
 from kseq.builders.searches import as_search, refuse_options
 from kseq.builders.source_rows import rows_of_batches, source_rows
 from kseq.builders.token_inputs import TokenInputs
-from kseq.decoding import Generation, MaximumLength
+from kseq.decoding import Generation, MaximumLength, Search
+from kseq.decoding.constraints import Constraint
 from kseq.decoding.loop import check_max_length
 from kseq.layers import CTC, SequenceEmbedding, backends
 from kseq.layers.masking import mask_of
 from kseq.layers.saving import WholeFiles
 from kseq.layers.step_labels import StepLabels
+from kseq.typing import Tensor, TensorLike, Tree
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -62,7 +67,7 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
     start_token_id = pad_token_id = 0
     target_length = None
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not isinstance(self.operations[-1], CTC) or len(self.outputs) > 1:
             names = [x.name for x in self.operations[-3:]]
@@ -74,58 +79,63 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
             )
 
     @property
-    def ctc(self):
+    def ctc(self) -> CTC:
         """The CTC at the end of the model."""
         return self.operations[-1]
 
-    loss_head = ctc
+    @property
+    def loss_head(self) -> CTC:
+        """The CTC at the end of the model, which defines the loss."""
+        return self.ctc
 
     @property
-    def source(self):
+    def source(self) -> SequenceEmbedding | None:
         """The embedding that reads the input, or None if it is not one of kseq."""
         kinds = (x for x in self.operations if isinstance(x, SequenceEmbedding))
         return next(kinds, None)
 
     @property
-    def source_size(self):
+    def source_size(self) -> Any:
         """Number of ids of the source, or None."""
         return getattr(self.source, "vocabulary_size", None)
 
     @property
-    def source_length(self):
+    def source_length(self) -> Any:
         """Maximum number of steps of the source, or None."""
         return getattr(self.source, "num_positions", None)
 
     @property
-    def source_padding(self):
+    def source_padding(self) -> Any:
         """Padding of short sources, or None if all must have the same shape."""
         return getattr(self.source, "padding", None)
 
     @property
-    def target_size(self):
+    def target_size(self) -> int:
         """Number of labels, including the blank."""
         return self.ctc.num_labels
 
     @property
-    def end_token_id(self):
+    def end_token_id(self) -> int:
         """Token id that ends a label sequence in a search."""
         return self.ctc.end_token_id
 
-    def own_loss(self, y, y_pred, sample_weight):
+    def own_loss(self, y: Tree, y_pred: Tree, sample_weight: Tensor | None) -> Tensor:
         """Return the loss of a batch, the weighted mean over label sequences."""
         losses = self.ctc.negative_log_likelihood(y, y_pred)  # B
         weights = row_weights(sample_weight, losses)
         dtype = keras.backend.standardize_dtype(losses.dtype)
         # Keras scales it under a TensorFlow strategy.
-        loss = Given(dtype)(losses, losses, weights)
+        loss = GivenLoss(dtype)(losses, losses, weights)
         return loss * backends.share_of_replica(ops.sum(weights))
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(
+        self, x: Tree, y: Tree, y_pred: Tree, sample_weight: Tensor | None = None
+    ) -> dict[str, Any]:
         if len(self.metrics) > 1 and len(y_pred.shape) == 3:  # more than the loss
             y_pred = BestPath(self.ctc)(y_pred)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def compute_loss_and_updates(self, *args, **kwargs):
+    def compute_loss_and_updates(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         # Only JAX calls this. There, metrics do not know the mask.
         loss, (unscaled, y_pred, *rest) = super().compute_loss_and_updates(
             *args, **kwargs
@@ -137,15 +147,15 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
 
     def generate(
         self,
-        source,
-        search=None,
-        max_length=None,
-        batch_size=128,
-        prefix=None,
-        jit_compile=None,
-        constraints=(),
-        **options,
-    ):
+        source: Any,
+        search: Search | None = None,
+        max_length: int | None = None,
+        batch_size: int = 128,
+        prefix: TensorLike | None = None,
+        jit_compile: bool | None = None,
+        constraints: Sequence[Constraint] = (),
+        **options: Any,
+    ) -> Generation:
         """Generate the labels of each source.
 
         Without a search, the labels are those of the best path, with their exact
@@ -188,9 +198,11 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
         """
         refuse_options(options)
         rows = source_rows(self, rows_of_batches(source))
+        request: Request
         if search is None:
             refuse_rules(prefix=prefix, constraints=constraints)
-            request, kind, how = Request(self, rows, {"source": rows}), BestPathLoop, ()
+            request = Request(self, rows, {"source": rows})
+            loop = cached_loop(self, BestPathLoop)
         else:
             most = self._most_labels(rows, max_length)
             search = checked_search(as_search(search, constraints))
@@ -198,13 +210,15 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
             request = GenerateRequest(
                 self, rows, search, most + 1, prefix, jit_compile, ending
             )
-            how = request.search, most + 1, jit_compile
-            kind = GenerateLoop
-        loop = kept(self, kind, *how)
+            loop = cached_loop(
+                self, GenerateLoop, request.search, most + 1, jit_compile
+            )
         results = [run(loop, batch) for batch in request.batches(batch_size)]
         return as_labels(request.outputs(results), self.end_token_id)
 
-    def score(self, source, target, batch_size=128):
+    def score(
+        self, source: Any, target: TensorLike | Generation, batch_size: int = 128
+    ) -> np.ndarray:
         """Return the log-probability of label sequences, summed over all paths.
 
         Args:
@@ -222,28 +236,29 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
             ValueError: Source and target differ in number, the model does not have a
                 label, or a label follows padding.
         """
-        is_written = isinstance(target, Generation)
-        rows = target.token_ids if is_written else target
+        rows = target.token_ids if isinstance(target, Generation) else target
         request = ScoreRequest(self, source, rows)
-        loop = kept(self, LabelScoreLoop)
+        loop = cached_loop(self, LabelScoreLoop)
         results = [run(loop, batch) for batch in request.batches(batch_size)]
         found = request.outputs(results)["log_probs"]
-        return (
-            np.where(np.isfinite(target.log_probs), found, -np.inf)
-            if is_written
-            else found
-        )
+        if isinstance(target, Generation):
+            return np.where(np.isfinite(target.log_probs), found, -np.inf)
+        return found
 
-    def start(self, source, num_beams=1, max_length=None):
+    def start(
+        self, source: Tensor, num_beams: int = 1, max_length: int | None = None
+    ) -> tuple[Tree, Tree]:
         """Return the initial state of a search over labels, and the constants."""
         logits = self(source)
         return self.ctc.start(logits, mask_of(logits), num_beams)
 
-    def step(self, token_ids, state, constants):
+    def step(
+        self, token_ids: Tensor, state: Tree, constants: Tree
+    ) -> tuple[Tensor, Tree]:
         """Return the logits of the next label `(B, K, V)`, and the next state."""
         return self.ctc.step(token_ids, state, constants)
 
-    def _most_labels(self, rows, max_length):
+    def _most_labels(self, rows: Sequence[Any], max_length: int | None) -> int:
         """Return the maximum number of labels: `max_length`, or the number of steps."""
         if max_length is not None:
             check_max_length(max_length)
@@ -262,12 +277,12 @@ class CTCModel(OwnLoss, TokenInputs, StepLabels, WholeFiles, keras.Model):
 class BestPathLoop(keras.Model):
     """Keras model of the best paths of a model with CTC, compiled by Keras."""
 
-    def __init__(self, writer):
+    def __init__(self, writer: CTCModel) -> None:
         super().__init__(name="best_path_loop", autocast=False)
         self.writer = writer
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: dict[str, Tree]) -> dict[str, Tensor]:
         ctc, logits = self.writer.ctc, self.writer(inputs["source"])
         labels = ctc.best_path(logits)  # B S
         log_probs = ctc.log_likelihood(labels, logits)
@@ -278,7 +293,7 @@ class BestPathLoop(keras.Model):
 class LabelScoreLoop(BestPathLoop):
     """Keras model of the log-probabilities of given labels."""
 
-    def call(self, inputs):
+    def call(self, inputs: dict[str, Tree]) -> dict[str, Tensor]:
         ctc, logits = self.writer.ctc, self.writer(inputs["source"])
         return {"log_probs": ctc.log_likelihood(inputs["target"], logits)}
 
@@ -286,22 +301,24 @@ class LabelScoreLoop(BestPathLoop):
 class BestPath(keras.layers.Layer):
     """Labels of the best path, for metrics."""
 
-    def __init__(self, ctc):
+    def __init__(self, ctc: CTC) -> None:
         super().__init__(autocast=False, name="best_path")
         self.ctc = ctc
         self.supports_masking = True
 
-    def compute_mask(self, logits, previous_mask=None):
+    def compute_mask(self, logits: Tensor, previous_mask: Any = None) -> None:
         return None  # labels are not aligned with steps
 
-    def compute_output_spec(self, logits, mask=None):
+    def compute_output_spec(
+        self, logits: Tensor, mask: Tensor | None = None
+    ) -> keras.KerasTensor:
         return keras.KerasTensor(logits.shape[:2], "int32")
 
-    def call(self, logits, mask=None):
+    def call(self, logits: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.ctc.best_path(logits, mask)
 
 
-def row_weights(sample_weight, losses):
+def row_weights(sample_weight: Tensor | None, losses: Tensor) -> Tensor:
     """Return a weight for each row, `(B,)`."""
     if sample_weight is None:
         return ops.ones_like(losses)
@@ -317,7 +334,7 @@ def row_weights(sample_weight, losses):
     return weights
 
 
-def refuse_rules(prefix, constraints):
+def refuse_rules(prefix: TensorLike | None, constraints: Sequence[Constraint]) -> None:
     """Raise if there is a prefix or a constraint without a search."""
     if prefix is not None or constraints:
         raise ValueError(
@@ -327,7 +344,7 @@ def refuse_rules(prefix, constraints):
         )
 
 
-def checked_search(search):
+def checked_search(search: Search) -> Search:
     """Return the search, and raise if CTC does not support it."""
     for name, value in (
         ("guidance", search.guidance),
@@ -342,13 +359,13 @@ def checked_search(search):
     return search
 
 
-def as_labels(outputs, end_token_id):
+def as_labels(outputs: dict[str, Any], end_token_id: int) -> Generation:
     """Return the `Generation` of the outputs of a loop, without end tokens."""
     token_ids = outputs["token_ids"]  # B N L
     is_label = (token_ids != 0) & (token_ids != end_token_id)
     lengths = is_label.sum(axis=-1).astype("int32")
     longest = max(int(lengths.max()), 1)
-    token_log_probs = outputs.get("token_log_probs")
+    token_log_probs: Any = outputs.get("token_log_probs")
     if token_log_probs is not None:
         token_log_probs = token_log_probs[..., : longest + 1]
     return Generation(

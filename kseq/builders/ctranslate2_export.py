@@ -1,4 +1,4 @@
-"""An export to CTranslate2: the model, its vocabularies and the options of a search."""
+"""Export to CTranslate2: the model, its vocabularies and the search options."""
 
 import contextlib
 import importlib.util
@@ -6,11 +6,15 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 from kseq.builders.ctranslate2_spec import check_model, transformer_spec
+from kseq.builders.encoder_decoder_model import EncoderDecoder
 from kseq.builders.exporting import checked_shape
-from kseq.decoding import BeamSearch, GreedySearch
+from kseq.decoding import BeamSearch, GreedySearch, Search
 from kseq.layers.validation import one_of
+from kseq.typing import PathLike
 
 QUANTIZATIONS = (
     "float16",
@@ -22,16 +26,22 @@ QUANTIZATIONS = (
 )
 NUM_POSITIONS = 1024
 OPTIONS_FILE = "generation.json"
-WITHOUT_PENALTY = 1e-30  # no difference to a score, but CTranslate2 stops no sooner
+WITHOUT_PENALTY = 1e-30  # no effect on a score, but CTranslate2 stops no sooner
 
 
 def export_to_ctranslate2(
-    model, path, search, max_length, source_shape, quantization, vocabularies
-):
-    """Writes a folder of CTranslate2; the arguments are those of `export_generation`.
+    model: EncoderDecoder,
+    path: PathLike,
+    search: Search,
+    max_length: int,
+    source_shape: Sequence[int | None] | None,
+    quantization: str | None,
+    vocabularies: Mapping[str, Sequence[str]] | None,
+) -> None:
+    """Write a folder for CTranslate2; the arguments are those of `export_generation`.
 
-    Beside what CTranslate2 reads stands `generation.json`, the options by which it
-    searches as `generate` does.
+    The folder also holds `generation.json`, the options with which CTranslate2 searches
+    as `generate` does.
     """
     if quantization is not None:
         one_of("quantization", quantization, QUANTIZATIONS)
@@ -42,7 +52,7 @@ def export_to_ctranslate2(
     if source_shape is not None:
         if model.source is None:
             raise ValueError(
-                "A model without a source has no shape of one. Received: "
+                "A model without a source must have no `source_shape`. Received: "
                 f"source_shape={source_shape!r}. Leave it out."
             )
         _, longest = checked_shape("source_shape", source_shape, (None, None))
@@ -55,8 +65,8 @@ def export_to_ctranslate2(
     is_bfloat16 = "bfloat16" in (quantization or "")
     if is_bfloat16 and importlib.util.find_spec("torch") is None:
         raise ImportError(
-            f'quantization="{quantization}" needs PyTorch, by which CTranslate2 '
-            "converts. Install it with `pip install kseq[torch]`."
+            f'quantization="{quantization}" needs PyTorch, with which CTranslate2 '
+            "converts weights. Install it with `pip install kseq[torch]`."
         )
     spec = transformer_spec(model, lengths)
     name_tokens(spec, model, names)
@@ -68,8 +78,10 @@ def export_to_ctranslate2(
         pathlib.Path(folder, OPTIONS_FILE).write_text(text, encoding="utf-8")
 
 
-def search_options(model, search, max_length):
-    """The arguments of `translate_batch`, or `generate_batch`, that do as a search."""
+def search_options(
+    model: EncoderDecoder, search: Search, max_length: int
+) -> dict[str, Any]:
+    """Return arguments of `translate_batch` or `generate_batch` for a search."""
     if type(search) not in (GreedySearch, BeamSearch):
         refuse_search("`GreedySearch` or `BeamSearch`", search)
     for name in ("constraints", "guidance"):
@@ -86,8 +98,10 @@ def search_options(model, search, max_length):
     return {**options, **own, "max_input_length": 0}
 
 
-def beam_options(search, max_length, vocabulary_size):
-    """The options of a beam search, and when it ends."""
+def beam_options(
+    search: BeamSearch, max_length: int, vocabulary_size: int
+) -> dict[str, Any]:
+    """Return the options of a beam search, including when it ends."""
     if search.num_groups > 1:
         refuse_search("beams that are one group", search)
     if search.coverage_penalty:
@@ -97,7 +111,8 @@ def beam_options(search, max_length, vocabulary_size):
     if 2 * search.num_beams > vocabulary_size:
         refuse_search("twice as many tokens as beams", search)
     num_results = search.num_results or search.num_beams
-    penalty, patience = search.length_penalty, float(max_length)  # till nothing is open
+    # With this patience a search goes on until no hypothesis is open.
+    penalty, patience = search.length_penalty, float(max_length)
     if search.early_stopping:
         if num_results < search.num_beams:
             refuse_search("`num_results=None` with `early_stopping`", search)
@@ -112,17 +127,20 @@ def beam_options(search, max_length, vocabulary_size):
     }
 
 
-def refuse_search(needed, search):
+def refuse_search(needed: str, search: Search) -> NoReturn:
+    """Raise the error of a search that CTranslate2 cannot run."""
     raise ValueError(
-        f'format="ctranslate2" needs {needed}, to write what `generate` writes. '
-        f"Received: search={search}. Give its own options to CTranslate2 when it is "
-        'called, or export as "onnx" or "tf_saved_model".'
+        f'format="ctranslate2" needs {needed}, to generate the same as `generate`. '
+        f"Received: search={search}. Pass other options to CTranslate2 when you call "
+        'it, or export as "onnx" or "tf_saved_model".'
     )
 
 
-def vocabularies_of(model, vocabularies):
-    """The text of each token of `"source"` and `"target"`, by name."""
-    sizes = {"target": model.target_size}
+def vocabularies_of(
+    model: EncoderDecoder, vocabularies: Mapping[str, Sequence[str]] | None
+) -> dict[str, list[str]]:
+    """Return the texts of the tokens of `"source"` and `"target"`, by name."""
+    sizes: dict[str, int] = {"target": model.target_size}
     if model.source is not None:
         sizes["source"] = model.source_size
     if vocabularies is None:
@@ -145,20 +163,22 @@ def vocabularies_of(model, vocabularies):
     unknown = vocabularies["target"][unknown_id(model)]
     if unknown not in vocabularies.get("source", [unknown]):
         raise ValueError(
-            "Source and target must have one text for what is unknown. Received: "
-            f"{unknown!r} in the target, which is no token of the source."
+            "Source and target must have the same text for the unknown token. "
+            f"Received: {unknown!r} in the target, which is not a token of the source."
         )
     return {name: list(vocabularies[name]) for name in sizes}
 
 
-def unknown_id(model):
-    """The token for what is none: 1, which a `Vocabulary` has for it, or padding."""
+def unknown_id(model: EncoderDecoder) -> int:
+    """Return the unknown token: 1, as in a `Vocabulary`, or padding if 1 is taken."""
     taken = {model.start_token_id, model.end_token_id}
     return model.pad_token_id if 1 in taken else 1
 
 
-def name_tokens(spec, model, names):
-    """Sets the vocabularies of a specification, and its special tokens."""
+def name_tokens(
+    spec: Any, model: EncoderDecoder, names: Mapping[str, Sequence[str]]
+) -> None:
+    """Set the vocabularies of a specification, and its special tokens."""
     target = names["target"]
     spec.config.unk_token = target[unknown_id(model)]
     spec.config.bos_token = target[model.start_token_id]
@@ -172,14 +192,14 @@ def name_tokens(spec, model, names):
 
 
 @contextlib.contextmanager
-def replaced_folder(path):
-    """Gives a new folder, which takes the place of that of an earlier export."""
+def replaced_folder(path: PathLike) -> Iterator[str]:
+    """Yield a new folder, which then replaces the folder of an earlier export."""
     path = pathlib.Path(os.path.realpath(path))
     is_ours = path.is_dir() and (path / OPTIONS_FILE).exists()
     if path.exists() and not is_ours and not is_empty_folder(path):
         raise ValueError(
             "`path` must be a new folder, or one of an earlier export to CTranslate2. "
-            f"Received: path={str(path)!r}, which holds something else."
+            f"Received: path={str(path)!r}, which holds other files."
         )
     new, old = (
         path.with_name(f".{os.getpid()}-{s}-{path.name}") for s in ("new", "old")
@@ -196,5 +216,5 @@ def replaced_folder(path):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_empty_folder(path):
+def is_empty_folder(path: pathlib.Path) -> bool:
     return path.is_dir() and not any(path.iterdir())

@@ -6,11 +6,14 @@ C channels, R rows, G columns of the grid of tokens, S words of the caption.
 
 import dataclasses
 
+import keras
 import numpy as np
 from keras import ops
 
 from kseq.builders.exporting import Exported
+from kseq.builders.image_tokenizer import ImageTokenizer
 from kseq.builders.image_tokens import FIRST_CODE
+from kseq.typing import Tensor, Tree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +49,11 @@ class Drawing(Exported):
         to 1, `(B, N, H, W, C)`.
     """
 
-    def __init__(self, writing, tokenizer):
+    def __init__(self, writing: keras.Model, tokenizer: ImageTokenizer) -> None:
         super().__init__(writing)
         self.tokenizer = tokenizer
 
-    def call(self, inputs):
+    def call(self, inputs: dict[str, Tree]) -> dict[str, Tensor]:
         outputs = super().call(inputs)
         # A hypothesis that constraints rule out has no tokens.
         ids = ops.maximum(outputs["token_ids"] - FIRST_CODE, 0)

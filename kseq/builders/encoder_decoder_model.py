@@ -234,6 +234,7 @@ class EncoderDecoder(GenerativeModel):
             initial_state=states,
             **({"return_attention_scores": True} if needs_weights else {}),
         )
+        weights: Any
         outputs, weights = outputs if needs_weights else (outputs, None)
         logits = self.head(outputs)
         if self.pointer_generator is not None:
@@ -309,7 +310,7 @@ def over_heads(weights: Tensor) -> Tensor:
     return weights
 
 
-def is_of_tokens(embedding: Any) -> TypeGuard[SequenceEmbedding]:
+def is_of_tokens(embedding: Any) -> TypeGuard[keras.layers.Layer]:
     """Return whether an embedding reads token ids and has a padding id."""
     return (
         isinstance(embedding, SequenceEmbedding)
@@ -321,7 +322,7 @@ def is_of_tokens(embedding: Any) -> TypeGuard[SequenceEmbedding]:
 def make_head(
     head: LayerLike | None,
     source: keras.layers.Layer | None,
-    target: SequenceEmbedding,
+    target: keras.layers.Layer,
     tie_embeddings: str | None,
 ) -> keras.layers.Layer:
     """Return the given head, a dense one, or one that is tied to the target's table."""

@@ -3,6 +3,9 @@
 Axes in shape comments: B batch, K beams, S source steps, T target steps, V vocabulary.
 """
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import keras
 from keras import ops
 
@@ -11,9 +14,10 @@ from kseq.builders.forecaster import Forecaster
 from kseq.builders.generation import GenerativeModel
 from kseq.builders.sharing import check_shared, deserialize_models, serialize_models
 from kseq.builders.target_tokens import check_graph
-from kseq.layers import MeanProbability, backends
+from kseq.layers import MeanProbability, PointerGenerator, backends
 from kseq.layers.saving import WholeFiles
 from kseq.layers.step_labels import StepLabels
+from kseq.typing import Config, Shape, Tensor, Tree
 
 # Attributes that must be equal in all models of an ensemble that generates.
 ALIKE = (
@@ -26,7 +30,7 @@ ALIKE = (
 )
 
 
-def ensemble(models, name="ensemble"):
+def ensemble(models: Sequence[keras.Model], name: str = "ensemble") -> "Ensemble":
     """Build a model that returns the mean of the probabilities of several models.
 
         inputs ──> each model ──> logits ──MeanProbability──> log-probabilities
@@ -97,7 +101,7 @@ def ensemble(models, name="ensemble"):
     return kind(models=models, name=name)
 
 
-def check_models(models):
+def check_models(models: Any) -> None:
     """Raise unless `models` is a list of models with known inputs and one output."""
     if not isinstance(models, (list, tuple)):
         raise ValueError(
@@ -132,7 +136,7 @@ def check_models(models):
             )
 
 
-def check_alike(attribute, values):
+def check_alike(attribute: str, values: Sequence[Any]) -> None:
     """Raise unless the values are equal for all models."""
     if any(value != values[0] for value in values):
         raise ValueError(
@@ -141,16 +145,16 @@ def check_alike(attribute, values):
         )
 
 
-def spec(symbol):
+def spec(symbol: keras.KerasTensor) -> tuple[Shape, str]:
     return symbol.shape, symbol.dtype
 
 
-def inputs_of(model):
+def inputs_of(model: keras.Model) -> Tree:
     """Return the symbolic inputs of a model in their structure, also of Sequential."""
     return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
-def inputs_like(model):
+def inputs_like(model: keras.Model) -> Tree:
     """Return new symbolic inputs like those of a model."""
     return keras.tree.map_structure(
         lambda x: keras.Input(x.shape[1:], dtype=x.dtype, name=x.name),
@@ -165,25 +169,27 @@ class Members(keras.layers.Layer):
     As separate calls in a functional model, they would lose the masks of their outputs.
     """
 
-    def __init__(self, models, **kwargs):
+    def __init__(self, models: Sequence[keras.Model], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.models = list(models)
         self.merge = MeanProbability(dtype="float32")
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Tree) -> None:
         self.merge.build([model.output_shape for model in self.models])
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tree, training: bool = False) -> Tensor:
         return self.merge(each_reads(self.models, inputs, training=training))
 
-    def compute_output_spec(self, inputs, training=False):
+    def compute_output_spec(
+        self, inputs: Tree, training: bool = False
+    ) -> keras.KerasTensor:
         return keras.KerasTensor(self.models[0].output_shape, "float32")
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), **serialize_models(self.models)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         options = {name: config[name] for name in config if name != "shared"}
         return cls(**{**options, "models": deserialize_models(config)})
 
@@ -192,7 +198,13 @@ class Members(keras.layers.Layer):
 class Ensemble(StepLabels, WholeFiles, keras.Model):
     """Model that `kseq.ensemble` returns for models that do not generate."""
 
-    def __init__(self, *graph, models=None, name="ensemble", **kwargs):
+    def __init__(
+        self,
+        *graph: Any,
+        models: Any = None,
+        name: str = "ensemble",
+        **kwargs: Any,
+    ) -> None:
         if not graph:  # Keras' `clone_model` passes inputs and outputs
             inputs = inputs_like(models[0])
             graph = inputs, Members(models, name="members")(inputs)
@@ -204,26 +216,33 @@ class Ensemble(StepLabels, WholeFiles, keras.Model):
         [self.members] = parts
 
     @property
-    def models(self):
+    def models(self) -> list[keras.Model]:
         """The models of the ensemble."""
         return self.members.models
 
-    def call(self, inputs, training=None, mask=None):
+    def call(
+        self, inputs: Tree, training: bool | None = None, mask: Tree = None
+    ) -> Any:
         if not training:
             return super().call(inputs, training=training, mask=mask)
         logits = each_reads(self.models, inputs, training=True)
         return keras.tree.flatten(logits)  # also those of ensembles among them
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         """The metrics of the ensemble, without those of its models."""
         # Keras would add those of compiled models, under the same names.
         of_members = {id(metric) for model in self.models for metric in model.metrics}
         return [metric for metric in super().metrics if id(metric) not in of_members]
 
     def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+        self,
+        x: Tree = None,
+        y: Tree = None,
+        y_pred: Tree = None,
+        sample_weight: Tensor | None = None,
+        training: bool = True,
+    ) -> Tensor:
         if not isinstance(y_pred, list):
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         total = sum(
@@ -236,30 +255,34 @@ class Ensemble(StepLabels, WholeFiles, keras.Model):
         # sum, so that each model learns as it would alone.
         return total - ops.stop_gradient(total * (1 - 1 / len(y_pred)))
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(
+        self, x: Tree, y: Tree, y_pred: Tree, sample_weight: Tensor | None = None
+    ) -> dict[str, Any]:
         if isinstance(y_pred, list):
             y_pred = self.members.merge(y_pred)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def zero_grad(self, set_to_none=True):
+    def zero_grad(self, set_to_none: bool = True) -> None:
         # Keras identifies a torch weight by its path alone, which models may share.
         for model in self.models:
             model.zero_grad(set_to_none)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**serialize_models(self.models), "name": self.name}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: Config, custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         models = deserialize_models(config, custom_objects)
         return cls(models=models, name=config["name"])
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class WritingEnsemble(Ensemble, GenerativeModel):
+class WritingEnsemble(Ensemble, GenerativeModel):  # type: ignore[misc]
     """Model that `kseq.ensemble` returns for models that generate."""
 
-    def __init__(self, *graph, **kwargs):
+    def __init__(self, *graph: Any, **kwargs: Any) -> None:
         super().__init__(*graph, **kwargs)
         for attribute in ALIKE[:-1]:
             setattr(self, attribute, getattr(self.models[0], attribute))
@@ -268,37 +291,49 @@ class WritingEnsemble(Ensemble, GenerativeModel):
             setattr(self, attribute, least(lengths))
 
     @property
-    def source_padding(self):
+    def source_padding(self) -> Any:
         """Padding of short sources, or None if all must have the same shape."""
         return self.models[0].source_padding
 
     @property
-    def can_be_guided(self):
+    def can_be_guided(self) -> bool:  # type: ignore[override]
         """True if all models can be guided."""
         return all(model.can_be_guided for model in self.models)
 
     @property
-    def pointer_generator(self):
+    def pointer_generator(self) -> PointerGenerator | None:
         """The first pointer generator if all copy by the same alignment, or None."""
-        copying = [getattr(model, "pointer_generator", None) for model in self.models]
+        copying: list[Any] = [
+            getattr(model, "pointer_generator", None) for model in self.models
+        ]
         if None in copying or len({each.alignment for each in copying}) > 1:
             return None
         return copying[0]
 
-    def start(self, source, num_beams=1, max_length=None, **options):
+    def start(
+        self,
+        source: Tree,
+        num_beams: int = 1,
+        max_length: int | None = None,
+        **options: Any,
+    ) -> tuple[Tree, Tree]:
         """Return the initial states and constants of all models."""
         begun = [m.start(source, num_beams, max_length, **options) for m in self.models]
         states, constants = map(list, zip(*begun, strict=True))
-        return together(states), constants
+        return joined_states(states), constants
 
-    def step(self, token_ids, state, constants):
+    def step(
+        self, token_ids: Tensor, state: Tree, constants: Tree
+    ) -> tuple[Tensor, Tree]:
         """Return the mean log-probabilities `(B, K, V)`, and the next states."""
         pairs = zip(self.models, state["members"], constants, strict=True)
         taken = [model.step(token_ids, *each) for model, *each in pairs]
         logits, states = map(list, zip(*taken, strict=True))
-        return self.members.merge(logits), together(states)
+        return self.members.merge(logits), joined_states(states)
 
-    def read(self, source, target, return_attention_scores=False):
+    def read(
+        self, source: Tree, target: Tensor, return_attention_scores: bool = False
+    ) -> Any:
         """Return the log-probabilities of a target, and its attention if asked for."""
         each = [m.read(source, target, return_attention_scores) for m in self.models]
         if not return_attention_scores:
@@ -310,13 +345,15 @@ class WritingEnsemble(Ensemble, GenerativeModel):
         return self.members.merge(logits), weights
 
 
-def each_reads(models, inputs, training):
+def each_reads(
+    models: Sequence[keras.Model], inputs: Tree, training: bool
+) -> list[Any]:
     """Return the outputs of each model; equal loops are compiled once."""
     with backends.sharing():
         return [model(inputs, training=training) for model in models]
 
 
-def together(states):
+def joined_states(states: Sequence[Tree]) -> dict[str, Tree]:
     """Return the state of an ensemble, with the mean coverage of its models."""
     state = {"members": states}
     if all("coverage" in each for each in states):
@@ -324,11 +361,11 @@ def together(states):
     return state
 
 
-def mean(tensors):
+def mean(tensors: Sequence[Tensor]) -> Tensor:
     return ops.mean(ops.stack(tensors), axis=0)
 
 
-def least(lengths):
+def least(lengths: Sequence[Any]) -> Any:
     """Return the least length that is not None; by name for several sources."""
     if isinstance(lengths[0], dict):
         first = lengths[0]

@@ -1,4 +1,4 @@
-"""The whole of `generate`, from the source to token ids, as a file without kseq.
+"""Export of all of `generate`, from sources to token ids, to files without kseq.
 
 Axes in shape comments: B batch, S source steps, P steps of a prefix.
 """
@@ -6,36 +6,43 @@ Axes in shape comments: B batch, S source steps, P steps of a prefix.
 import contextlib
 import importlib.util
 import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from kseq.builders.generate_loop import num_rows
+from kseq.decoding import Search
 from kseq.decoding.randomness import seeds_of_rows
 from kseq.layers.backends import choices_as_choices, portable
 from kseq.layers.named_parts import check_names
 from kseq.layers.validation import one_of
+from kseq.typing import PathLike, Shape, Tensor, Tree
+
+if TYPE_CHECKING:
+    from kseq.builders.generation import GenerativeModel
 
 FORMATS = ("tf_saved_model", "onnx", "litert", "ctranslate2")
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
 
 
 class Exported(keras.Model):
-    """A search over a writing model, with one argument: the inputs by name.
+    """Keras model of a search with a single argument: the inputs by name.
 
     Call arguments:
-        inputs: "source"; where there is none, "prefix" `(B, P)`, which may also stand
-            beside it; and "seed" `(1,)`, for a search that has none.
+        inputs: "source"; "prefix" `(B, P)`, which is required without a source; and
+            "seed" `(1,)`, for a random search without a seed.
 
     Returns:
         The fields of a `kseq.decoding.Generation` by name.
     """
 
-    def __init__(self, writing):
+    def __init__(self, writing: keras.Model) -> None:
         super().__init__(name="generation", autocast=False)
         self.writing = writing
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: dict[str, Tree]) -> dict[str, Tensor]:
         inputs = dict(inputs)
         if "source" not in inputs:  # a row for each prefix
             inputs["source"] = inputs["prefix"][:, :0]
@@ -46,19 +53,19 @@ class Exported(keras.Model):
             return self.writing(inputs)
 
 
-def check_export(path, format, search):
-    """Raise if a search cannot be exported, with how to mend it."""
+def check_export(path: PathLike, format: str, search: Search) -> None:
+    """Raise if a search cannot be exported to a format."""
     one_of("format", format, FORMATS)
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise ValueError(
-            'A search is exported by TensorFlow, but for format="ctranslate2". '
+            'Only TensorFlow can export a search, except for format="ctranslate2". '
             f"Received: the backend {backend}. Save the model, and load and export it "
             "in a process with KERAS_BACKEND=tensorflow."
         )
     if format != "tf_saved_model" and search.is_random:
         raise ValueError(
-            'Random draws can be exported in format="tf_saved_model" alone. Received: '
+            'A random search requires format="tf_saved_model". Received: '
             f'format="{format}" with search={search}.'
         )
     suffix = SUFFIXES.get(format, "")
@@ -73,18 +80,23 @@ def check_export(path, format, search):
         )
 
 
-def refuse_arguments(format, **arguments):
-    """Raise if an argument is given that only another format takes."""
+def refuse_arguments(format: str, **arguments: Any) -> None:
+    """Raise if an argument is passed that another format takes."""
     for name, value in arguments.items():
         if value is not None:
             raise ValueError(
-                f'`{name}` is no argument of format="{format}". Received: '
+                f'`{name}` is not an argument of format="{format}". Received: '
                 f"{name}={value!r}. Leave it out."
             )
 
 
-def input_specs(model, search, source_shape, prefix_shape):
-    """The `keras.InputSpec` of each input of an export by name; None for any size."""
+def input_specs(
+    model: "GenerativeModel",
+    search: Search,
+    source_shape: Tree,
+    prefix_shape: Sequence[int | None] | None,
+) -> dict[str, Tree]:
+    """Return the `keras.InputSpec` of each input of an export, None for any size."""
     specs = {}
     if "source" in model.input:
         specs["source"] = source_specs("source", model.input["source"], source_shape)
@@ -97,8 +109,8 @@ def input_specs(model, search, source_shape, prefix_shape):
     return specs
 
 
-def source_specs(name, symbol, shape):
-    """The `keras.InputSpec` of a source, of several inputs by name."""
+def source_specs(name: str, symbol: Tree, shape: Tree) -> Tree:
+    """Return the `keras.InputSpec` of a source, or several by name."""
     if isinstance(symbol, dict):
         shapes = dict.fromkeys(symbol) if shape is None else shape
         check_names("source_shape", shapes, symbol)
@@ -111,8 +123,8 @@ def source_specs(name, symbol, shape):
     return keras.InputSpec(shape=shape, dtype=symbol.dtype, name=name)
 
 
-def checked_shape(name, shape, expected):
-    """Returns a shape as a tuple if it is one of those that are expected."""
+def checked_shape(name: str, shape: Any, expected: Shape) -> Shape:
+    """Return a shape as a tuple, if it matches the expected one."""
     is_listed = isinstance(shape, tuple | list)
     has_axes = is_listed and len(shape) == len(expected)
     if not has_axes or any(
@@ -126,26 +138,28 @@ def checked_shape(name, shape, expected):
     return tuple(shape)
 
 
-def is_size(size):
+def is_size(size: Any) -> bool:
     return size is None or (isinstance(size, int) and not isinstance(size, bool))
 
 
-def export(generation, path, format, specs):
-    """Writes a search over a model to a file, or for a SavedModel to a folder.
+def export(
+    generation: keras.Model, path: PathLike, format: str, specs: dict[str, Tree]
+) -> None:
+    """Write a search over a model to a file, or for a SavedModel to a folder.
 
     Args:
-        generation: What `generation_model` returns.
-        path: Where to.
+        generation: The result of `generation_model`.
+        path: Path of the file or folder.
         format: One of `FORMATS`.
-        specs: What `input_specs` returns.
+        specs: The result of `input_specs`.
     """
     shapes = keras.tree.map_structure(lambda spec: spec.shape, specs)
     if format == "litert" and None in keras.tree.flatten(shapes):
         raise ValueError(
-            'format="litert" needs every size, such as `source_shape=(1, 30)`, to '
-            f"which sources are then padded. Received: {shapes}."
+            'format="litert" needs every size, such as `source_shape=(1, 30)`; pad '
+            f"sources to it. Received: {shapes}."
         )
     exact = choices_as_choices() if format == "onnx" else contextlib.nullcontext()
     with exact, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the converters' own, of their own future
+        warnings.simplefilter("ignore")  # those of the converters
         generation.export(path, format, verbose=False, input_signature=[specs])

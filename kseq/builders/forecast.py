@@ -1,4 +1,4 @@
-"""The result of a model that writes numbers.
+"""Result of a forecasting model.
 
 Axes in shape comments: B batch, N draws, T steps, F features.
 """
@@ -12,10 +12,10 @@ from kseq.layers.validation import number
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
-    """The steps that follow on each series, in several draws or as one path.
+    """Next steps of each series, as several draws or as one path.
 
     Attributes:
-        draws: `(B, N, T, F)`, N series of steps for each row, each as likely.
+        draws: `(B, N, T, F)`, N equally likely continuations of each series.
 
     Example:
 
@@ -37,11 +37,11 @@ class Forecast:
 
     @property
     def mean(self) -> np.ndarray:
-        """The mean of the draws at each step, `(B, T, F)`."""
+        """Mean of the draws at each step, `(B, T, F)`."""
         return self.draws.mean(axis=1)
 
-    def quantile(self, level) -> np.ndarray:
-        """The number below which this share of the draws is, at each step.
+    def quantile(self, level: float) -> np.ndarray:
+        """Return the quantile of the draws at each step.
 
         Args:
             level: From 0 to 1; 0.5 is the median.
@@ -50,22 +50,22 @@ class Forecast:
             `(B, T, F)`.
 
         Raises:
-            ValueError: The level is outside of 0 to 1, or there is one path alone.
+            ValueError: `level` is not from 0 to 1, or there is only one path.
         """
         if not 0 <= number("level", level) <= 1:
             raise ValueError(
                 f"`level` must be a number from 0 to 1. Received: level={level!r}. "
-                "Ninety percent are 0.9."
+                "Pass 0.9 for 90 percent."
             )
         if self.draws.shape[1] == 1:
             raise ValueError(
                 "Quantiles need several draws. Received: a forecast of one path. "
-                "Write it with `model.generate(..., num_draws=100)`."
+                "Generate it with `model.generate(..., num_draws=100)`."
             )
         return np.quantile(self.draws, level, axis=1)
 
-    def interval(self, level=0.9) -> tuple[np.ndarray, np.ndarray]:
-        """The two quantiles between which this share of the draws is.
+    def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Return the two quantiles between which this share of the draws lies.
 
         Args:
             level: From 0 to 1.

@@ -1,8 +1,10 @@
-"""The loop behind `generate` of numbers, as a Keras model, which Keras compiles.
+"""Keras model that runs the loop of `generate` for numbers, compiled by Keras.
 
-Axes in shape comments: B batch, K draws, P steps of a prefix, L all steps, T steps that
-are written, F features, C covariates or random numbers.
+Axes in shape comments: B batch, K draws, P steps of a prefix, L all steps, T generated
+steps, F features, C covariates or random numbers.
 """
+
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -11,22 +13,33 @@ from kseq.builders.generate_loop import num_rows
 from kseq.decoding.loop import with_shape_of
 from kseq.decoding.randomness import uniforms
 from kseq.layers.backends import overwriting, put, recorder
+from kseq.typing import Tensor, Tree
+
+if TYPE_CHECKING:
+    from kseq.builders.forecaster import Forecaster
 
 
 class ForecastLoop(keras.Model):
-    """Takes all steps; each is read to say the next one.
+    """Keras model that generates all steps, each from the steps before it.
 
-    There is nothing to choose and no end, so all series take as many steps.
+    There is no choice between tokens and no end, so all series have the same length.
 
     Args:
         writer: The `Forecaster`.
-        num_steps: Number of steps T to write.
+        num_steps: Number of steps T to generate.
         num_known: Number of steps P of a prefix.
         num_draws: Number of draws K; None for one path of means.
         jit_compile: As for `generate`.
     """
 
-    def __init__(self, writer, num_steps, num_known, num_draws, jit_compile):
+    def __init__(
+        self,
+        writer: "Forecaster",
+        num_steps: int,
+        num_known: int,
+        num_draws: int | None,
+        jit_compile: bool | None,
+    ) -> None:
         super().__init__(name="forecast_loop", autocast=False)
         self.writer, self.num_draws = writer, num_draws
         self.num_steps, self.num_known = num_steps, num_known
@@ -35,7 +48,7 @@ class ForecastLoop(keras.Model):
         self.recorder = recorder()
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: dict[str, Tree]) -> dict[str, Tensor]:
         writer, count = self.writer, self.num_draws or 1
         rows, features = num_rows(inputs["source"]), writer.target.num_features
         known = self.known(inputs, rows)  # B L F
@@ -59,7 +72,7 @@ class ForecastLoop(keras.Model):
 
         unknown = ops.full((rows, count, features), float("nan"), dtype)
         empty = ops.zeros((rows, count, length, features), dtype)
-        with overwriting():  # no one else has the buffers
+        with overwriting():  # nothing else holds the buffers
             _, _, written, _ = ops.while_loop(
                 lambda t, *_: t < length,
                 advance,
@@ -68,8 +81,8 @@ class ForecastLoop(keras.Model):
             )
         return {"draws": written[:, :, self.num_known :]}
 
-    def known(self, inputs, rows):
-        """The given numbers of each step, `(B, L, F)`, NaN where there is none."""
+    def known(self, inputs: dict[str, Tree], rows: int | Tensor) -> Tensor:
+        """Return the given numbers of each step, `(B, L, F)`, NaN if unknown."""
         shape = (rows, self.num_steps, self.writer.target.num_features)
         unknown = ops.full(shape, float("nan"), keras.backend.floatx())
         if not self.num_known:
@@ -77,8 +90,8 @@ class ForecastLoop(keras.Model):
         prefix = ops.cast(inputs["prefix"], unknown.dtype)
         return ops.concatenate([prefix, unknown], axis=1)
 
-    def numbers(self, parameters, inputs, t):
-        """The numbers of a step, `(B, K, F)`: drawn, or the means."""
+    def numbers(self, parameters: Tensor, inputs: dict[str, Tree], t: Tensor) -> Tensor:
+        """Return the numbers of a step, `(B, K, F)`: samples, or the means."""
         head = self.writer.head
         if self.num_draws is None:
             return head.mean(parameters)
@@ -94,6 +107,6 @@ class ForecastLoop(keras.Model):
         return head.draw(parameters, ops.reshape(even, shape))
 
 
-def of_step(sequences, t):
-    """One step of sequences `(B, L, F)`: `(B, 1, F)`."""
+def of_step(sequences: Tensor, t: Tensor) -> Tensor:
+    """Return one step of sequences `(B, L, F)`: `(B, 1, F)`."""
     return ops.expand_dims(ops.take(sequences, t, axis=1), 1)

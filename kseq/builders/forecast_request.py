@@ -1,7 +1,10 @@
-"""A call of `generate` of numbers: its arguments, checked.
+"""Checked arguments of `generate` for numbers.
 
 Axes in shape comments: B rows, P steps of a prefix, T steps, F features, C covariates.
 """
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -12,17 +15,28 @@ from kseq.builders.source_rows import rows_of_batches, source_rows, source_symbo
 from kseq.decoding import randomness
 from kseq.layers.validation import integer, positive_integer
 
+if TYPE_CHECKING:
+    from kseq.builders.forecaster import Forecaster
+
 
 class ForecastRequest(Request):
-    """A call of `generate` of a `Forecaster`, with its arguments."""
+    """Checked arguments of `generate` of a `Forecaster`."""
 
     def __init__(
-        self, model, source, num_steps, num_draws, seed, covariates, prefix, jit_compile
-    ):
+        self,
+        model: "Forecaster",
+        source: Any,
+        num_steps: Any,
+        num_draws: Any,
+        seed: Any,
+        covariates: Any,
+        prefix: Any,
+        jit_compile: bool | None,
+    ) -> None:
         if num_steps is None:
             raise ValueError(
-                "`num_steps` must say how many steps to write. Received: None. A "
-                "series has no end of its own: `model.generate(past, num_steps=24)`."
+                "`num_steps` must be the number of steps to generate. Received: None. "
+                "A series has no end token: `model.generate(past, num_steps=24)`."
             )
         self.num_steps = positive_integer("num_steps", num_steps)
         check_jit_compile(jit_compile)
@@ -48,12 +62,12 @@ class ForecastRequest(Request):
         check_positions(model, length)
         if (covariates is None) != (model.covariates is None):
             raise ValueError(
-                "`covariates` must be given to a model that was built with them, and "
-                f"to no other. Received: covariates={type(covariates).__name__} for "
+                "`covariates` must be passed if, and only if, the model was built with "
+                f"them. Received: covariates={type(covariates).__name__} for "
                 f"{model.name}, built with covariates={model.covariates}. Build it "
                 "with `covariates=kseq.layers.FeatureEmbedding(num_covariates, width)`."
             )
-        if covariates is not None:
+        if covariates is not None and model.covariates is not None:
             given = series("covariates", covariates, model.covariates.num_features)
             check_rows("covariates", given, num_rows)
             check_covariates(given, length, self.num_steps)
@@ -64,8 +78,8 @@ class ForecastRequest(Request):
         super().__init__(model, source, rows)
 
 
-def series(name, values, num_features):
-    """Features of steps as an array `(B, T, F)`."""
+def series(name: str, values: Any, num_features: int) -> np.ndarray:
+    """Return features of steps as an array `(B, T, F)`."""
     try:
         values = np.asarray(ops.convert_to_numpy(values), keras.backend.floatx())
     except (TypeError, ValueError):
@@ -73,13 +87,14 @@ def series(name, values, num_features):
     if values.ndim != 3 or values.shape[-1] != num_features:
         raise ValueError(
             f"`{name}` must be an array of shape (B, steps, {num_features}). Received: "
-            f"{name} of shape {values.shape}. One feature has an axis too: "
+            f"{name} of shape {values.shape}. A single feature also needs an axis: "
             f"`{name}[..., None]`."
         )
     return values
 
 
-def check_rows(name, values, num_rows):
+def check_rows(name: str, values: np.ndarray, num_rows: int) -> None:
+    """Raise unless there is a row for each source."""
     if len(values) != num_rows:
         raise ValueError(
             f"`{name}` must have a row for each source. Received: {num_rows} rows of "
@@ -87,44 +102,46 @@ def check_rows(name, values, num_rows):
         )
 
 
-def check_draws(model):
+def check_draws(model: "Forecaster") -> None:
+    """Raise unless the head of a model has a distribution."""
     if not model.head.num_uniforms:
         raise ValueError(
             "Draws need a distribution. Received: `num_draws` for a model with "
-            'head="mean", which says one number. Build it with head="gaussian", or '
+            'head="mean", which predicts one number. Build it with head="gaussian", or '
             "leave `num_draws` out."
         )
 
 
-def check_positions(model, length):
+def check_positions(model: "Forecaster", length: int) -> None:
+    """Raise if there are more steps than learned positions."""
     longest = model.target.num_positions
     if longest is not None and length > longest:
         raise ValueError(
-            "A target with learned positions can have as many steps as there are "
+            "A target with learned positions must not have more steps than "
             f"positions. Received: {length} steps with a target of "
-            f"max_length={longest}. Write less, or train with more positions."
+            f"max_length={longest}. Generate less, or train with more positions."
         )
 
 
-def check_covariates(covariates, length, num_steps):
-    """Raise unless there are known covariates for every step."""
+def check_covariates(covariates: np.ndarray, length: int, num_steps: int) -> None:
+    """Raise unless there are finite covariates for every step."""
     if covariates.shape[1] != length:
         raise ValueError(
-            "`covariates` must be of the steps to be written, behind those of a "
-            f"prefix. Received: covariates of {covariates.shape[1]} steps, with "
-            f"num_steps={num_steps} and a prefix of {length - num_steps} steps. Give "
+            "`covariates` must cover the steps of the prefix, if any, and those to be "
+            f"generated. Received: covariates of {covariates.shape[1]} steps, with "
+            f"num_steps={num_steps} and a prefix of {length - num_steps} steps. Pass "
             f"{length} steps of each series."
         )
     if not np.isfinite(covariates).all():
         raise ValueError(
             "`covariates` must be known for every step. Received: covariates with "
-            f"{covariates[~np.isfinite(covariates)][0]}. Leave out what is not known "
-            "of the future, or fill the gaps."
+            f"{covariates[~np.isfinite(covariates)][0]}. Leave out covariates that are "
+            "unknown for the future, or fill the gaps."
         )
 
 
-def check_no_gaps(name, rows, padding):
-    """Raise if a source lacks a number, except in whole steps of padding."""
+def check_no_gaps(name: str, rows: Sequence[Any], padding: Any) -> None:
+    """Raise if a source has NaN, except in whole steps of padding."""
     if isinstance(rows[0], dict):
         for key in rows[0]:
             own = [row[key] for row in rows]
@@ -142,6 +159,6 @@ def check_no_gaps(name, rows, padding):
             raise ValueError(
                 f"`{name}` must hold numbers; with `mask_value=float('nan')` a whole "
                 f"step may be missing. Received: NaN in {name}[{index}]. Fill the "
-                f"gaps, `numpy.nan_to_num({name})`, and say where they were by "
-                "features of their own."
+                f"gaps, `numpy.nan_to_num({name})`, and mark them by additional "
+                "features."
             )

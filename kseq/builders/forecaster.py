@@ -1,14 +1,15 @@
-"""Models that write numbers: each step is read to write the next one.
+"""Forecasting models: generate numbers step by step.
 
-What `generate` is given goes this way: a `ForecastRequest` (`forecast_request.py`)
-checks it and cuts it into batches; a `ForecastLoop` (`forecast_loop.py`), which Keras
-compiles, starts the model for a batch and takes all steps.
+`generate` works in these steps. A `ForecastRequest` (`forecast_request.py`) checks the
+arguments and splits them into batches. A `ForecastLoop` (`forecast_loop.py`), which
+Keras compiles, starts the model for a batch and generates all steps.
 
 Axes in shape comments: B batch, N draws, K draws at a time, T target steps, S source
 steps, F features, C covariates, P parameters.
 """
 
 import dataclasses
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -17,7 +18,8 @@ from keras import ops
 from kseq.builders.forecast import Forecast
 from kseq.builders.forecast_loop import ForecastLoop
 from kseq.builders.forecast_request import ForecastRequest
-from kseq.builders.generate_loop import kept, run
+from kseq.builders.generate_loop import cached_loop, run
+from kseq.builders.requests import Batch
 from kseq.builders.shorthands import encode
 from kseq.builders.target_numbers import PARTS, TargetNumbers
 from kseq.builders.target_tokens import check_graph
@@ -27,45 +29,52 @@ from kseq.layers.distributions import NAMES
 from kseq.layers.masking import mask_of
 from kseq.layers.saving import WholeFiles
 from kseq.layers.validation import rate
+from kseq.typing import Config, LayerLike, Tensor, TensorLike, Tree
 
-# Of a Transformer each draw is compared with the steps of all that are made at a time.
+# In a Transformer each draw attends to the steps of all draws generated together.
 DRAWS_AT_A_TIME = 16
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class Forecaster(TokenInputs, WholeFiles, keras.Model):
-    """The model that the builders return where the target is a `FeatureEmbedding`.
+    """Model that the builders return if the target is a `FeatureEmbedding`.
 
         source ──source──> (B,S,D) ──encoder──> memory, states
                                                     │
         numbers of the step before ──target──> (B,T,D) ──decoder──> head ──> (B,T,F,P)
                          covariates ──────────────┘
 
-    It maps `{"source", "target", "covariates"}`, those that it has, to the parameters
-    of its head. A NaN in the target is a number that is not known, as all are before
-    the first step; `kseq.training.teacher_forcing` shifts the target so.
+    It maps `{"source", "target", "covariates"}`, as far as it has them, to the
+    parameters of its head. A NaN in the target is an unknown number. All numbers are
+    unknown before the first step; `kseq.training.teacher_forcing` shifts the target
+    accordingly.
 
-    Two arguments by position are the inputs and outputs of a graph of such a model:
-    `keras.models.clone_model` calls the class with them.
+    Two positional arguments are the inputs and outputs of a graph of such a model, as
+    `keras.models.clone_model` passes them.
     """
 
-    start_token_id = end_token_id = pad_token_id = None  # it writes no tokens
-    source_size = source_length = None
+    start_token_id = end_token_id = pad_token_id = None  # there are no tokens
+    source: keras.layers.Layer  # None without a source
+    encoder: keras.layers.Layer  # may be None
+    decoder: keras.layers.Layer
+    head: keras.layers.Layer
+    source_size: Any = None
+    source_length: Any = None
 
     def __init__(
         self,
-        *graph,
-        source=None,
-        target=None,
-        covariates=None,
-        encoder=None,
-        decoder=None,
-        head=None,
-        source_dropout=0.0,
-        numbers=None,
-        name="forecaster",
-        **kwargs,
-    ):
+        *graph: Any,
+        source: keras.layers.Layer | None = None,
+        target: keras.layers.Layer = None,
+        covariates: FeatureEmbedding | None = None,
+        encoder: keras.layers.Layer | None = None,
+        decoder: keras.layers.Layer = None,
+        head: keras.layers.Layer | str | None = None,
+        source_dropout: float = 0.0,
+        numbers: TargetNumbers | None = None,
+        name: str = "forecaster",
+        **kwargs: Any,
+    ) -> None:
         if graph:
             super().__init__(*graph, name=name, **kwargs)
             self._find_parts()
@@ -95,10 +104,11 @@ class Forecaster(TokenInputs, WholeFiles, keras.Model):
         numbers.note_places((source, encoder, decoder, head), self.operations)
         self._find_parts()
 
-    def _find_parts(self):
-        """Sets what the model writes with, from the layers of its graph."""
+    def _find_parts(self) -> None:
+        """Set the components used for generation from the layers of the graph."""
         kinds = (x for x in self.operations if isinstance(x, TargetNumbers))
-        self.numbers = numbers = next(kinds, None)
+        numbers: Any = next(kinds, None)
+        self.numbers: TargetNumbers = numbers
         check_graph(self, numbers and numbers.num_operations == len(self.operations))
         for part, place in numbers.places.items():
             setattr(self, part, None if place is None else self.operations[place])
@@ -109,30 +119,35 @@ class Forecaster(TokenInputs, WholeFiles, keras.Model):
             self.source_length = self.source.num_positions
 
     @property
-    def target(self):
+    def target(self) -> FeatureEmbedding:
+        """The embedding of the target."""
         return self.numbers.target
 
     @property
-    def covariates(self):
+    def covariates(self) -> FeatureEmbedding | None:
+        """The embedding of the covariates, or None."""
         return self.numbers.covariates
 
     @property
-    def source_padding(self):
+    def source_padding(self) -> Any:
+        """Padding of short sources, or None if all must have the same shape."""
         return 0 if self.source is None else self.source.padding
 
-    def start(self, source, num_draws=1, num_steps=None):
-        """Prepares the first state, and what stays the same at every step.
+    def start(
+        self, source: Tree, num_draws: int = 1, num_steps: int | None = None
+    ) -> tuple[Tree, Tree]:
+        """Return the initial state, and the constants of all steps.
 
         Args:
-            source: What the model reads, or for one without a source any tensor with B
-                rows.
-            num_draws: Number of draws K that ride on each row.
-            num_steps: Most steps that will be taken.
+            source: Inputs of the source, or for a model without a source any tensor
+                with B rows.
+            num_draws: Number of draws K for each row.
+            num_steps: Maximum number of steps.
 
         Returns:
             `(state, constants)`: trees of tensors `(B, K, ...)` and `(B, ...)`.
         """
-        if self.source is None:  # an empty memory says how many rows there are
+        if self.source is None:  # an empty memory of the right batch size
             shape = (ops.shape(source)[0], 0, self.target.width)
             memory, mask, states = ops.zeros(shape, self.compute_dtype), None, None
         else:
@@ -144,15 +159,17 @@ class Forecaster(TokenInputs, WholeFiles, keras.Model):
         first = ops.zeros((ops.shape(memory)[0], num_draws), "int32")  # B K
         return {"positions": first, "decoder": state}, constants
 
-    def step(self, inputs, state, constants):
-        """Says what the next step of every draw will be.
+    def step(
+        self, inputs: dict[str, Tensor], state: Tree, constants: Tree
+    ) -> tuple[Tensor, Tree]:
+        """Predict the next step of every draw.
 
         Args:
-            inputs: Dictionary of `"target"`, the step before, `(B, K, F)`, NaN where it
-                is not known, and where the model has them `"covariates"`, those of this
-                step, `(B, 1, C)`.
-            state: From `start` or the last step.
-            constants: From `start`.
+            inputs: Dictionary of `"target"`, the previous step, `(B, K, F)`, NaN if
+                unknown, and, if the model has them, `"covariates"` of this step,
+                `(B, 1, C)`.
+            state: State returned by `start` or by the previous step.
+            constants: Constants returned by `start`.
 
         Returns:
             `(parameters (B, K, F, P), state)`.
@@ -166,42 +183,42 @@ class Forecaster(TokenInputs, WholeFiles, keras.Model):
 
     def generate(
         self,
-        source=None,
-        num_steps=None,
-        num_draws=None,
-        seed=None,
-        covariates=None,
-        prefix=None,
-        batch_size=128,
-        jit_compile=None,
-    ):
-        """Writes the steps that follow on each source.
+        source: Any = None,
+        num_steps: int | None = None,
+        num_draws: int | None = None,
+        seed: int | None = None,
+        covariates: TensorLike | None = None,
+        prefix: TensorLike | None = None,
+        batch_size: int = 128,
+        jit_compile: bool | None = None,
+    ) -> Forecast:
+        """Generate the next steps of each source.
 
         Args:
-            source: What the embedding of the source takes, with the axis B in front:
-                features `(B, S, F)`, or a list of arrays of different lengths where the
-                embedding has a `mask_value`. For a model without a source the number of
-                series, or nothing beside a prefix.
-            num_steps: Number of steps T to write.
-            num_draws: Number of draws N of each series: a number is drawn at each step
-                and read at the next one. None for one path, on which each step is the
-                mean of what the model says after the steps before it.
-            seed: Integer, of which 32 bits count, that the draws follow from. The same
-                seed gives the same draws, with any `batch_size`, with more draws beside
-                them and more rows behind. None draws anew at every call, following
-                Python's `random`.
-            covariates: `(B, T, C)`, what is known of the steps to be written; with a
-                prefix of P steps `(B, P + T, C)`, of the prefix first.
-            prefix: `(B, P, F)`, what the target begins with, NaN where it is not known,
-                which is written then. The steps to be written stand behind it.
-            batch_size: Most rows to work on at a time.
-            jit_compile: As for `generate` of a model that writes tokens.
+            source: Inputs of the source's embedding, with a leading axis B: features
+                `(B, S, F)`, or a list of arrays of different lengths if the embedding
+                has a `mask_value`. For a model without a source the number of series,
+                which may be omitted with a prefix.
+            num_steps: Number of steps T to generate.
+            num_draws: Number of draws N of each series. Each step is sampled, and read
+                at the next step. None returns one path, in which each step is the mean
+                predicted after the steps before it.
+            seed: Integer seed of the draws, of which 32 bits are used. The same seed
+                gives the same draws for any `batch_size`, also if there are more draws
+                or additional rows at the end. None gives new draws at every call, based
+                on Python's `random`.
+            covariates: `(B, T, C)`, known values of the steps to be generated. With a
+                prefix of P steps `(B, P + T, C)`, starting with the prefix.
+            prefix: `(B, P, F)`, the first steps of the target. Numbers that are NaN are
+                generated. The T steps follow the prefix.
+            batch_size: Maximum number of rows per batch.
+            jit_compile: As for `generate` of a model that generates tokens.
 
         Returns:
             A `Forecast` of NumPy arrays, without the steps of the prefix.
 
         Raises:
-            ValueError: Something is missing, holds NaN where it may not, or does not
+            ValueError: An argument is missing, has NaN where it must not, or does not
                 fit the model or the other arguments.
         """
         request = ForecastRequest(
@@ -209,7 +226,7 @@ class Forecaster(TokenInputs, WholeFiles, keras.Model):
         )
         count = num_draws or 1
         at_a_time = min(count, DRAWS_AT_A_TIME)
-        loop = kept(
+        loop = cached_loop(
             self,
             ForecastLoop,
             request.num_steps,
@@ -219,15 +236,14 @@ class Forecaster(TokenInputs, WholeFiles, keras.Model):
         )
         results = []
         for batch in request.batches(batch_size):
-            draws = [
+            draws = [  # B K T F
                 run(loop, with_first_draw(batch, first))["draws"]
                 for first in range(0, count, at_a_time)
             ]
-            draws = np.concatenate(draws, axis=1)[:, :count]  # B N T F
-            results.append({"draws": draws})
+            results.append({"draws": np.concatenate(draws, axis=1)[:, :count]})
         return Forecast(**request.outputs(results))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object
         parts = {name: getattr(self, name) for name in (*PARTS, "numbers")}
         return {
@@ -238,7 +254,9 @@ class Forecaster(TokenInputs, WholeFiles, keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: Config, custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         options = dict(config)
         for part in (*PARTS, "numbers"):
             options[part] = options[part] and keras.saving.deserialize_keras_object(
@@ -247,40 +265,45 @@ class Forecaster(TokenInputs, WholeFiles, keras.Model):
         return cls(**options)
 
 
-def with_first_draw(batch, first):
-    """A `Batch` that is told which of all draws it begins with."""
+def with_first_draw(batch: Batch, first: int) -> Batch:
+    """Return a `Batch` with the index of its first draw among all draws."""
     rows = {**batch.rows, "first_draw": [np.int32(first)] * len(batch)}
     return dataclasses.replace(batch, rows=rows)
 
 
-def is_of_numbers(target, tie_embeddings=None, covariates=None, copy=None):
-    """Tell whether a target is numbers; options of the other kind are refused."""
+def is_of_numbers(
+    target: Any,
+    tie_embeddings: str | None = None,
+    covariates: Any = None,
+    copy: Any = None,
+) -> bool:
+    """Return whether a target is numbers; raise for options of the other kind."""
     if isinstance(target, FeatureEmbedding):
         if tie_embeddings is not None:
             raise ValueError(
-                "`tie_embeddings` is for a target of tokens, whose head can use their "
-                f"table. Received: tie_embeddings={tie_embeddings!r} with a "
+                "`tie_embeddings` needs a target of tokens, whose table the head can "
+                f"use. Received: tie_embeddings={tie_embeddings!r} with a "
                 "`FeatureEmbedding`. Leave it out."
             )
         if copy is not None:
             raise ValueError(
-                "`copy` is for a target of tokens, which are words of the source. "
+                "`copy` needs a target of tokens, which it copies from the source. "
                 f"Received: copy={copy} with a `FeatureEmbedding`. Leave it out."
             )
         return True
     if covariates is not None:
         raise ValueError(
-            "`covariates` are for a target of numbers. Received: covariates="
-            f"{covariates} with target={target}. Leave them out, or take "
+            "`covariates` need a target of numbers. Received: covariates="
+            f"{covariates} with target={target}. Leave them out, or use "
             "`target=kseq.layers.FeatureEmbedding(num_features, width)`."
         )
     return False
 
 
-def as_forecast_head(head, target):
-    """`"gaussian"` is short for `ForecastHead("gaussian", num_features)`, in float32.
+def as_forecast_head(head: LayerLike | None, target: FeatureEmbedding) -> ForecastHead:
+    """Return a head; `"gaussian"` is shorthand for `ForecastHead("gaussian", ...)`.
 
-    None is short for `"mean"`.
+    A shorthand head is float32. None is shorthand for `"mean"`.
     """
     head = "mean" if head is None else head
     if isinstance(head, str) and head in NAMES:
@@ -289,41 +312,43 @@ def as_forecast_head(head, target):
     names = ", ".join(f'"{name}"' for name in NAMES)
     if not isinstance(head, ForecastHead):
         raise ValueError(
-            f"`head` of a target of numbers must be one of {names}, or a "
-            f"`kseq.layers.ForecastHead`. Received: head={head!r}. For quantiles of "
-            'your own take `kseq.layers.ForecastHead("quantiles", '
+            f"`head` for a target of numbers must be one of {names}, or a "
+            f"`kseq.layers.ForecastHead`. Received: head={head!r}. For custom "
+            'quantiles use `kseq.layers.ForecastHead("quantiles", '
             f"{target.num_features}, quantiles=(0.1, 0.5, 0.9))`."
         )
     if head.num_features != target.num_features:
         raise ValueError(
-            "`head` must say as many numbers as a step of the target has. Received: "
-            f"head of num_features={head.num_features}, target of num_features="
-            f"{target.num_features}. Take `kseq.layers.ForecastHead(..., "
+            "`head` must predict as many numbers as a step of the target has. Received:"
+            f" head of num_features={head.num_features}, target of num_features="
+            f"{target.num_features}. Use `kseq.layers.ForecastHead(..., "
             f"num_features={target.num_features})`."
         )
     return head
 
 
-def check_embeddings(source, target, covariates):
-    """Raise unless the embeddings of a step fit together."""
+def check_embeddings(
+    source: keras.layers.Layer | None, target: FeatureEmbedding, covariates: Any
+) -> None:
+    """Raise unless the embeddings of a forecasting model fit together."""
     if source is target:
         raise ValueError(
-            "`source` and `target` of numbers must be embeddings of their own. "
-            f"Received: one for both, {target.name}. Make two: "
+            "`source` and `target` of numbers must be different embeddings. "
+            f"Received: one for both, {target.name}. Create two: "
             f"`kseq.layers.FeatureEmbedding({target.num_features}, {target.width})`."
         )
     if target.mask_value is not None:
         raise ValueError(
-            "A target of numbers needs no `mask_value`: NaN is what is not known. "
+            "A target of numbers must have no `mask_value`: NaN marks unknown numbers. "
             f"Received: target with mask_value={target.mask_value}. Leave it out, and "
-            "fill up short targets with NaN, as `teacher_forcing` does."
+            "pad short targets with NaN, as `teacher_forcing` does."
         )
     if covariates is None:
         return
     if not isinstance(covariates, FeatureEmbedding) or covariates.padding is not None:
         raise ValueError(
             "`covariates` must be a `kseq.layers.FeatureEmbedding` without a "
-            f"`mask_value`. Received: covariates={covariates}. Take "
+            f"`mask_value`. Received: covariates={covariates}. Use "
             "`covariates=kseq.layers.FeatureEmbedding(num_covariates, "
             f"{target.width})`."
         )
@@ -331,6 +356,6 @@ def check_embeddings(source, target, covariates):
         raise ValueError(
             "`covariates` must have the width of the target, to which they are added. "
             f"Received: covariates of width={covariates.width}, target of width="
-            f"{target.width}. Take `kseq.layers.FeatureEmbedding("
+            f"{target.width}. Use `kseq.layers.FeatureEmbedding("
             f"{covariates.num_features}, {target.width})`."
         )

@@ -6,14 +6,22 @@ Axes in shape comments: B batch, T target steps, S source steps, V vocabulary.
 import collections
 import contextlib
 import logging
+from collections.abc import Hashable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
 
+from kseq.builders.requests import Batch
 from kseq.builders.searches import check_guidance
 from kseq.builders.snapshots import snapshot
+from kseq.decoding import Search
 from kseq.decoding.guidance import PARTS, WITHOUT
 from kseq.layers.backends import overwriting, predict_on_batch, recorder
+from kseq.typing import Tensor, Tree
+
+if TYPE_CHECKING:
+    from kseq.builders.generation import GenerativeModel
 
 
 class LoopCache:
@@ -25,11 +33,14 @@ class LoopCache:
 
     MOST = 16  # a loop takes about 10 MB
 
-    def __init__(self):
+    def __init__(self) -> None:
+        self.models: collections.OrderedDict[Hashable, keras.Model]
         self.models = collections.OrderedDict()
-        self.weights = []
+        self.weights: list[keras.Variable] = []
 
-    def get(self, writer, kind, options):
+    def get(
+        self, writer: "GenerativeModel", kind: type, options: tuple[Any, ...]
+    ) -> keras.Model:
         """Return the Keras model that runs a kind of loop; create it if needed."""
         weights = writer.weights
         if list(map(id, self.weights)) != list(map(id, weights)):  # after `quantize`
@@ -45,7 +56,7 @@ class LoopCache:
         return self.models[key]
 
 
-def kept(writer, kind, *options):
+def cached_loop(writer: keras.Model, kind: type, *options: Any) -> keras.Model:
     """Return the Keras model that runs a loop, cached with its generative model."""
     cache = writer.__dict__.setdefault("_compiled_loops", LoopCache())
     return cache.get(writer, kind, options)
@@ -54,7 +65,13 @@ def kept(writer, kind, *options):
 class SearchingModel(keras.Model):
     """Keras model of a search over a generative model, or of a part of a search."""
 
-    def __init__(self, writer, search, max_length, jit_compile):
+    def __init__(
+        self,
+        writer: "GenerativeModel",
+        search: Search,
+        max_length: int,
+        jit_compile: bool | None,
+    ) -> None:
         super().__init__(name=type(self).__name__.lower(), autocast=False)
         check_guidance(search, writer)
         self.writer, self.search, self.max_length = writer, search, max_length
@@ -62,7 +79,7 @@ class SearchingModel(keras.Model):
             self.jit_compile = jit_compile
         self.built = True
 
-    def start(self, source):
+    def start(self, source: Tree) -> tuple[Tree, Tree]:
         """Start the generative model with the number of beams of the search."""
         options = {"with_coverage": True} if self.search.needs_coverage else {}
         size = self.search.num_beams, self.max_length
@@ -73,19 +90,20 @@ class SearchingModel(keras.Model):
             for part in PARTS
         )
         states, constants = zip(*begun, strict=True)
-        return tuple(
-            dict(zip(PARTS, trees, strict=True)) for trees in (states, constants)
+        return (
+            dict(zip(PARTS, states, strict=True)),
+            dict(zip(PARTS, constants, strict=True)),
         )
 
 
 class GenerateLoop(SearchingModel):
     """Keras model of a whole search."""
 
-    def __init__(self, *args):
+    def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.recorder = recorder()
 
-    def call(self, inputs):
+    def call(self, inputs: dict[str, Tree]) -> dict[str, Tensor]:
         source, writer = inputs["source"], self.writer
         state, constants = self.start(source)
         rows = (num_rows(source),)
@@ -108,12 +126,14 @@ class GenerateLoop(SearchingModel):
 class ScoreLoop(keras.Model):
     """Keras model of the log-probabilities of given targets."""
 
-    def __init__(self, writer, return_attention_scores):
+    def __init__(
+        self, writer: "GenerativeModel", return_attention_scores: bool
+    ) -> None:
         super().__init__(name="score_loop")
         self.writer, self.with_scores = writer, return_attention_scores
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: dict[str, Tree]) -> dict[str, Tree]:
         source, target = inputs["source"], inputs["target"]
         start = ops.full_like(target[:, :1], self.writer.start_token_id)
         shifted = ops.concatenate([start, target[:, :-1]], axis=1)  # B T
@@ -133,7 +153,7 @@ class ScoreLoop(keras.Model):
         return result
 
 
-def of_real_steps(attention, is_real):
+def of_real_steps(attention: Tensor, is_real: Tensor) -> Tensor:
     """Return attention `(B, ..., T, S)` in float32, with zeros after the target."""
     attention = ops.cast(attention, "float32")
     axes = list(range(1, len(attention.shape) - 2))
@@ -141,31 +161,31 @@ def of_real_steps(attention, is_real):
     return attention * ops.expand_dims(is_real, axes)
 
 
-def num_rows(source):
+def num_rows(source: Tree) -> int | Tensor:
     """Return the number of rows of a source, also of several inputs by name."""
     return ops.shape(keras.tree.flatten(source)[0])[0]
 
 
-def run(loop, batch):
+def run(loop: keras.Model, batch: Batch) -> dict[str, Any]:
     """Run a loop on a `Batch`, and return its outputs by name, one row for each row."""
-    with quietly():
+    with without_retracing_warning():
         outputs = predict_on_batch(loop, batch.arrays(loop.jit_compile))
     return keras.tree.map_structure(lambda value: value[: len(batch)], outputs)
 
 
 @contextlib.contextmanager
-def quietly():
+def without_retracing_warning() -> Iterator[None]:
     """Silence TensorFlow's retracing warning.
 
     It takes the loops of all models for one function, and warns of the fifth.
     """
 
-    def is_news(record):
+    def is_other(record):
         return "triggered tf.function retracing" not in record.getMessage()
 
     logger = logging.getLogger("tensorflow")
-    logger.addFilter(is_news)
+    logger.addFilter(is_other)
     try:
         yield
     finally:
-        logger.removeFilter(is_news)
+        logger.removeFilter(is_other)

@@ -1,14 +1,17 @@
 """Generative models: `generate` and related methods for any Keras model.
 
 `generate` works in these steps. A `GenerateRequest` (`requests.py`) checks the
-arguments and splits them into batches. A `GenerateLoop` (`generate_loop.py`), which Keras
-compiles, starts the model for a batch and passes its `step` to the search
+arguments and splits them into batches. A `GenerateLoop` (`generate_loop.py`), which
+Keras compiles, starts the model for a batch and passes its `step` to the search
 (`kseq/decoding/search.py`). The search calls `step` for each token
 (`kseq/decoding/loop.py`). `EncoderDecoder.step` calls the `step` of its decoder.
 
 Axes in shape comments: B batch, N hypotheses, K beams, T target steps, S source steps,
 V vocabulary.
 """
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -20,15 +23,17 @@ from kseq.builders.exporting import (
     input_specs,
     refuse_arguments,
 )
-from kseq.builders.generate_loop import GenerateLoop, ScoreLoop, kept, run
-from kseq.builders.requests import GenerateRequest, ScoreRequest
+from kseq.builders.generate_loop import GenerateLoop, ScoreLoop, cached_loop, run
+from kseq.builders.requests import Batch, GenerateRequest, ScoreRequest
 from kseq.builders.searches import as_search, refuse_options
 from kseq.builders.streaming import StreamStart, StreamStep, stream
 from kseq.builders.token_inputs import TokenInputs
-from kseq.decoding import Generation
+from kseq.decoding import Generation, Search
+from kseq.decoding.constraints import Constraint
 from kseq.decoding.loop import check_max_length
 from kseq.layers.saving import WholeFiles
 from kseq.layers.step_labels import StepLabels
+from kseq.typing import PathLike, TensorLike, Tree
 
 
 class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
@@ -51,26 +56,32 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
       `(logits, weights (B, ..., T, S))`
     """
 
-    source_size = target_size = source_length = target_length = None
-    can_be_guided = False
+    start_token_id: int
+    end_token_id: int
+    pad_token_id: int
+    source_size: Any = None
+    target_size: Any = None
+    source_length: Any = None
+    target_length: Any = None
+    can_be_guided: bool = False
 
     @property
-    def source_padding(self):
+    def source_padding(self) -> Any:
         """Padding of short sources, or None if all must have the same shape."""
         return self.pad_token_id
 
     def generate(
         self,
-        source,
-        search=None,
-        max_length=40,
-        batch_size=128,
-        return_attention_scores=False,
-        prefix=None,
-        jit_compile=None,
-        constraints=(),
-        **options,
-    ):
+        source: Any,
+        search: Search | None = None,
+        max_length: int | Callable[[int], int] = 40,
+        batch_size: int = 128,
+        return_attention_scores: bool = False,
+        prefix: TensorLike | None = None,
+        jit_compile: bool | None = None,
+        constraints: Sequence[Constraint] = (),
+        **options: Any,
+    ) -> Generation:
         """Generate a target for each source.
 
         Args:
@@ -127,13 +138,13 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
 
     def generate_stream(
         self,
-        source,
-        search=None,
-        max_length=40,
-        prefix=None,
-        jit_compile=None,
-        constraints=(),
-    ):
+        source: Any,
+        search: Search | None = None,
+        max_length: int | Callable[[int], int] = 40,
+        prefix: TensorLike | None = None,
+        jit_compile: bool | None = None,
+        constraints: Sequence[Constraint] = (),
+    ) -> Iterator[np.ndarray]:
         """Generate a target for each source and yield every token as it is generated.
 
         The stream yields the tokens of `generate` one by one, starting with the prefix.
@@ -185,15 +196,20 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
 
     def export_generation(
         self,
-        path,
-        search=None,
-        max_length=40,
-        format="tf_saved_model",
-        source_shape=None,
-        prefix_shape=None,
-        quantization=None,
-        vocabularies=None,
-    ):
+        path: PathLike,
+        search: Search | None = None,
+        max_length: int = 40,
+        format: Literal[
+            "tf_saved_model", "onnx", "litert", "ctranslate2"
+        ] = "tf_saved_model",
+        source_shape: Tree = None,
+        prefix_shape: Sequence[int | None] | None = None,
+        quantization: Literal[
+            "int8", "int16", "float16", "bfloat16", "int8_float16", "int8_bfloat16"
+        ]
+        | None = None,
+        vocabularies: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         """Export all of `generate`, including the loop, to files that do not need kseq.
 
         The exported function returns what `generate` returns for padded sources: the
@@ -280,7 +296,9 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
         specs = input_specs(self, search, source_shape, prefix_shape)
         export(self.generation_model(search, max_length), path, format, specs)
 
-    def generation_model(self, search=None, max_length=40):
+    def generation_model(
+        self, search: Search | None = None, max_length: int = 40
+    ) -> keras.Model:
         """Return a Keras model that runs all of `generate` on padded token ids.
 
         `export_generation` exports this model. Use it as part of a larger graph.
@@ -305,9 +323,15 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
         """
         search = as_search(search)
         check_max_length(max_length)
-        return Exported(kept(self, GenerateLoop, search, max_length, None))
+        return Exported(cached_loop(self, GenerateLoop, search, max_length, None))
 
-    def score(self, source, target, batch_size=128, return_attention_scores=False):
+    def score(
+        self,
+        source: Any,
+        target: TensorLike | Generation,
+        batch_size: int = 128,
+        return_attention_scores: bool = False,
+    ) -> Any:
         """Return the log-probability of each target.
 
         Args:
@@ -327,28 +351,35 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
             ValueError: Source and target differ in number, an id is not in the
                 vocabulary, or a token follows the end token or padding.
         """
-        is_result = isinstance(target, Generation)
-        token_ids = target.token_ids if is_result else target
+        token_ids = target.token_ids if isinstance(target, Generation) else target
         outputs = self._score(source, token_ids, batch_size, return_attention_scores)
         log_probs = outputs["log_probs"]
-        if is_result:
+        if isinstance(target, Generation):
             log_probs = np.where(target.lengths > 0, log_probs, -np.inf)  # B N
         if return_attention_scores:
             return log_probs, outputs["attention"]
         return log_probs
 
-    def _score(self, source, target, batch_size, return_attention_scores=False):
+    def _score(
+        self,
+        source: Any,
+        target: Any,
+        batch_size: int,
+        return_attention_scores: bool = False,
+    ) -> dict[str, Any]:
         request = ScoreRequest(self, source, target)
-        loop = kept(self, ScoreLoop, return_attention_scores)
+        loop = cached_loop(self, ScoreLoop, return_attention_scores)
         batches = request.batches(batch_size)
         return request.outputs([run(loop, batch) for batch in batches])
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Callable[..., Any]:
         # TensorFlow retraces a step that creates variables, for example those of Adam.
         if self.built and self.optimizer and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
-    def _search_loop(self, kind, request, batch):
+    def _search_loop(
+        self, kind: type, request: GenerateRequest, batch: Batch
+    ) -> keras.Model:
         options = request.search, batch.max_length, request.jit_compile
-        return kept(self, kind, *options)
+        return cached_loop(self, kind, *options)

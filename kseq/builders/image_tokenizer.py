@@ -7,6 +7,8 @@ G columns of the grid, D width of a code.
 import functools
 import math
 import numbers
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,20 +21,21 @@ from kseq.layers import (
 )
 from kseq.layers.backends import predict
 from kseq.layers.saving import WholeFiles
+from kseq.typing import Config, Tensor, TensorLike, Tree
 
 MOST_CODES = 2**24
 
 
 def image_tokenizer(
-    image_shape,
-    quantizer=(8, 5, 5, 5),
-    patch_size=4,
-    width=128,
-    num_blocks=2,
-    encoder=None,
-    decoder=None,
-    name="image_tokenizer",
-):
+    image_shape: Sequence[int],
+    quantizer: Sequence[int] | keras.layers.Layer = (8, 5, 5, 5),
+    patch_size: int = 4,
+    width: int = 128,
+    num_blocks: int = 2,
+    encoder: keras.layers.Layer | None = None,
+    decoder: keras.layers.Layer | None = None,
+    name: str = "image_tokenizer",
+) -> "ImageTokenizer":
     """Build an autoencoder that represents an image as a grid of integers.
 
         images ──encoder──> (B,R,G,D) ──quantizer──> codes ──decoder──> images
@@ -100,15 +103,16 @@ def image_tokenizer(
         encoder = ImageEncoder(patch_size, **options, name="encoder")
     if decoder is None:
         decoder = ImageDecoder(patch_size, channels, **options, name="decoder")
+    quantize: Any = quantizer
     if isinstance(quantizer, (list, tuple)):
-        quantizer = FiniteScalarQuantizer(quantizer, name="quantizer")
-    check_quantizer(quantizer)
+        quantize = FiniteScalarQuantizer(quantizer, name="quantizer")
+    check_quantizer(quantize)
 
     images = keras.Input(tuple(image_shape), name="images")
     scaled = keras.layers.Rescaling(2.0, -1.0, name="scale")(images)
     features = encoder(scaled)  # B R G any
-    features = keras.layers.Dense(quantizer.width, name="narrow")(features)
-    codes = quantizer(features)  # B R G D
+    features = keras.layers.Dense(quantize.width, name="narrow")(features)
+    codes = quantize(features)  # B R G D
     pixels = decoder(codes)  # B H W C
     if tuple(pixels.shape[1:]) != tuple(image_shape):
         raise ValueError(
@@ -131,26 +135,26 @@ class ImageTokenizer(WholeFiles, keras.Model):
     """
 
     @property
-    def quantizer(self):
+    def quantizer(self) -> keras.layers.Layer:
         """The layer that quantizes vectors to codes."""
         return self.operations[self._quantizer_place()]
 
     @property
-    def num_codes(self):
+    def num_codes(self) -> int:
         """Number of different ids."""
         return self.quantizer.num_codes
 
     @property
-    def grid(self):
+    def grid(self) -> tuple[int, int]:
         """Rows and columns of the grid of ids."""
         return tuple(self.output["codes"].shape[1:3])
 
-    def _quantizer_place(self):
+    def _quantizer_place(self) -> int:
         """Return the index of the quantizer among the operations."""
         kinds = [hasattr(operation, "codes_to_ids") for operation in self.operations]
         return kinds.index(True)
 
-    def encode(self, images, batch_size=128):
+    def encode(self, images: TensorLike, batch_size: int = 128) -> np.ndarray:
         """Return the ids of images.
 
         Args:
@@ -170,7 +174,7 @@ class ImageTokenizer(WholeFiles, keras.Model):
         ids = ops.convert_to_numpy(self.quantizer.codes_to_ids(codes))  # B R G
         return ids.reshape(len(ids), -1)
 
-    def decode(self, ids, batch_size=128):
+    def decode(self, ids: TensorLike, batch_size: int = 128) -> np.ndarray:
         """Return the images of ids.
 
         Args:
@@ -200,13 +204,13 @@ class ImageTokenizer(WholeFiles, keras.Model):
         images = predict(self._part("codes_to_images"), codes, batch_size)
         return images.reshape(*ids.shape[:-1], *images.shape[1:])
 
-    def pictures(self, ids):
+    def pictures(self, ids: Tensor) -> Tensor:
         """Return images of unchecked ids `(..., R * G)`, tensors for use in graphs."""
         grids = ops.reshape(ids, (-1, *self.grid))
         images = self._part("codes_to_images")(self.quantizer.ids_to_codes(grids))
         return ops.reshape(images, (*ops.shape(ids)[:-1], *images.shape[1:]))
 
-    def checked_images(self, images):
+    def checked_images(self, images: TensorLike) -> np.ndarray:
         """Return images as floats from 0 to 1, or raise a `ValueError`."""
         images, shape = np.asarray(images), tuple(self.input.shape[1:])
         is_bytes = images.dtype == "uint8"
@@ -220,7 +224,7 @@ class ImageTokenizer(WholeFiles, keras.Model):
             )
         return numbers.astype("float32")
 
-    def _part(self, name):
+    def _part(self, name: str) -> keras.Model:
         """Return a model of one direction, from images to codes or back."""
         parts = self.__dict__.setdefault("_ways", {})
         if name not in parts:
@@ -236,16 +240,27 @@ class ImageTokenizer(WholeFiles, keras.Model):
         return parts[name]
 
     @functools.wraps(keras.Model.fit)
-    def fit(self, x=None, y=None, *args, **kwargs):
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
+    ) -> keras.callbacks.History:
         for images in (x, y, *(kwargs.get("validation_data") or ())[:2]):
             if isinstance(images, np.ndarray):
                 check_scale(images)
         return super().fit(x, y, *args, **kwargs)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, *args, **kwargs):
+    def compute_loss(
+        self,
+        x: Tree = None,
+        y: Tree = None,
+        y_pred: Tree = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
         return super().compute_loss(x, y, y_pred["images"], *args, **kwargs)
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(
+        self, x: Tree, y: Tree, y_pred: Tree, sample_weight: Tensor | None = None
+    ) -> dict[str, Any]:
         results = super().compute_metrics(x, y, y_pred["images"], sample_weight)
         ids = self.quantizer.codes_to_ids(y_pred["codes"])
         if not hasattr(self, "perplexity"):
@@ -278,29 +293,31 @@ class CodePerplexity(keras.metrics.Metric):
         - [van den Oord et al., 2017](https://arxiv.org/abs/1711.00937), 4
     """
 
-    def __init__(self, num_codes, name="perplexity", dtype=None):
+    def __init__(
+        self, num_codes: int, name: str = "perplexity", dtype: Any = None
+    ) -> None:
         super().__init__(name=name, dtype=dtype)
         self.num_codes = num_codes
         self.counts = self.add_variable((num_codes,), "zeros", name="counts")
 
-    def update_state(self, ids, sample_weight=None):
+    def update_state(self, ids: TensorLike, sample_weight: Any = None) -> None:
         """Count ids, integers of any shape; weights are ignored."""
         ids = ops.cast(ops.reshape(ids, (-1,)), "int32")
         ones = ops.ones_like(ids, dtype=self.counts.dtype)
         self.counts.assign_add(ops.segment_sum(ones, ids, self.num_codes))
 
-    def result(self):
+    def result(self) -> Tensor:
         """Return the perplexity of the codes so far."""
         counts = ops.convert_to_tensor(self.counts)
         shares = counts / ops.maximum(ops.sum(counts), 1)
         logs = ops.log(ops.where(shares > 0, shares, 1))
         return ops.exp(-ops.sum(shares * logs))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "num_codes": self.num_codes}
 
 
-def check_quantizer(quantizer):
+def check_quantizer(quantizer: Any) -> None:
     """Raise unless a quantizer has the interface of an image tokenizer."""
     needed = ("width", "num_codes", "codes_to_ids", "ids_to_codes")
     missing = [name for name in needed if not hasattr(quantizer, name)]
@@ -319,12 +336,12 @@ def check_quantizer(quantizer):
         )
 
 
-def is_size(value):
+def is_size(value: Any) -> bool:
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     return is_integer and value > 0
 
 
-def check_scale(images):
+def check_scale(images: np.ndarray) -> None:
     """Raise unless training images are floats from 0 to 1."""
     if images.dtype.kind != "f" or not between_0_and_1(images):
         raise ValueError(
@@ -334,11 +351,11 @@ def check_scale(images):
         )
 
 
-def between_0_and_1(numbers):
+def between_0_and_1(numbers: np.ndarray) -> bool:
     return numbers.size == 0 or (numbers.min() >= 0 and numbers.max() <= 1)
 
 
-def between(numbers):
+def between(numbers: np.ndarray) -> str:
     """Return the range of numbers, for a message."""
     if numbers.size == 0 or numbers.dtype.kind not in "iuf":
         return ""

@@ -114,15 +114,15 @@ def many_to_many(
     """
     encoder = as_encoder(encoder, width, name="encoder")
     embedding = as_embedding(source, width, name="embedding", reader=encoder)
-    head = as_step_head(head, num_outputs)
+    head_layer = as_step_head(head, num_outputs)
     drop = keras.layers.Dropout(
         rate("dropout", dropout), noise_shape=(None, 1, None), name="dropout"
     )
 
     source = embedding.symbolic_input("source")
     steps = checked_steps(encoder, encoder(embedding(source)))  # B S U
-    answers = checked_answers(head, head(drop(steps)), num_outputs)
-    kind = CTCModel if isinstance(head, CTC) else ManyToMany
+    answers = checked_answers(head_layer, head_layer(drop(steps)), num_outputs)
+    kind = CTCModel if isinstance(head_layer, CTC) else ManyToMany
     return kind(source, answers, name=name)
 
 

@@ -88,7 +88,7 @@ def many_to_one(
     """
     encoder = as_encoder(encoder, width, name="encoder")
     embedding = as_embedding(source, width, name="embedding", reader=encoder)
-    head = as_head(head, num_outputs)
+    head_layer = as_head(head, num_outputs)
     drop = keras.layers.Dropout(rate("dropout", dropout), name="dropout")
 
     source = embedding.symbolic_input("source")
@@ -99,7 +99,7 @@ def many_to_one(
     pooling = as_pooling(pooling, name="pooling")
     steps = checked_steps(encoder, encoder(steps))  # B S U
     pooled = checked_vectors(pooling, pooling(steps))  # B U
-    answer = checked_answers(head, head(drop(pooled)), num_outputs)
+    answer = checked_answers(head_layer, head_layer(drop(pooled)), num_outputs)
     return ManyToOne(source, answer, name=name)
 
 

@@ -7,9 +7,13 @@ import dataclasses
 import inspect
 import numbers
 import warnings
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, Literal
 
 import keras
 from keras import ops, tree
+
+from kseq.typing import Tensor, Tree
 
 # Long enough for a stack of convolutions, short enough to be fast.
 NUM_STEPS = 16
@@ -31,7 +35,7 @@ class MaskRow:
     class_name: str
     mask_in: bool
     mask_out: bool
-    verdict: str
+    verdict: Literal["makes", "keeps", "uses", "loses", "has none"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +46,15 @@ class MaskReport:
         rows: A `MaskRow` for each call, in the order of the calls.
     """
 
-    rows: tuple
+    rows: tuple[MaskRow, ...]
 
     @property
-    def lost_at(self):
+    def lost_at(self) -> tuple[str, ...]:
         """Names of the layers that lose the mask, in the order of the calls."""
         names = [row.layer for row in self.rows if row.verdict == "loses"]
         return tuple(dict.fromkeys(names))
 
-    def __str__(self):
+    def __str__(self) -> str:
         yes_no = {True: "yes", False: "-"}
         cells = [("layer", "class", "mask in", "mask out", "the layer")]
         for row in self.rows:
@@ -60,7 +64,7 @@ class MaskReport:
         lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
         return "\n".join([*lines, self._summary()])
 
-    def _summary(self):
+    def _summary(self) -> str:
         if self.lost_at:
             return f"The mask is lost at: {', '.join(self.lost_at)}."
         if any(row.mask_in or row.mask_out for row in self.rows):
@@ -68,7 +72,7 @@ class MaskReport:
         return "No layer makes a mask."
 
 
-def mask_report(model, inputs=None):
+def mask_report(model: keras.Model, inputs: Tree = None) -> MaskReport:
     """Report where a model creates, uses and loses its padding mask.
 
         ids ──embedding──> (B,S,D) ──x * 2──> (B,S,D) ──gru──> ...
@@ -163,7 +167,9 @@ def mask_report(model, inputs=None):
 class CallArguments:
     """Tensors and masks that a call received."""
 
-    def __init__(self, operation, args, kwargs):
+    def __init__(
+        self, operation: keras.Operation, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
         signature = inspect.signature(operation.call)
         given = dict(signature.bind(*args, **kwargs).arguments)
         self.takes_mask = isinstance(operation, keras.layers.Layer) and any(
@@ -172,7 +178,7 @@ class CallArguments:
         )
         # Keras passes on the mask of a layer's first argument. Operations pass on none,
         # whichever argument it came with.
-        first = next(iter(given), None)
+        first = next(iter(given), "")
         self.masked, self.first_is_masked = False, False
         for name, value in given.items():
             if is_mask_argument(name, signature.parameters):
@@ -188,9 +194,12 @@ class CallArguments:
         self.first_rank = max(ranks(given.get(first)), default=0)
 
 
-def row_of(operation, arguments, outputs):
+def row_of(
+    operation: keras.Operation, arguments: CallArguments, outputs: Sequence[Tensor]
+) -> MaskRow:
     """Return the row of one call, with its verdict."""
     mask_in, mask_out = arguments.masked, any_masked(outputs)
+    verdict: Literal["makes", "keeps", "uses", "loses", "has none"]
     has_steps = max(ranks(outputs), default=0) >= arguments.first_rank
     if mask_out:
         verdict = "keeps" if mask_in else "makes"
@@ -208,36 +217,36 @@ def row_of(operation, arguments, outputs):
     return MaskRow(operation.name, class_name, mask_in, mask_out, verdict)
 
 
-def computes_a_mask(operation, outputs):
+def computes_a_mask(operation: keras.Operation, outputs: Sequence[Tensor]) -> bool:
     """Return whether this is part of the mask, such as the `not_equal` of Keras."""
     return not isinstance(operation, keras.layers.Layer) and all(
         keras.backend.standardize_dtype(x.dtype) == "bool" for x in outputs
     )
 
 
-def is_mask_argument(name, names):
+def is_mask_argument(name: str, names: Container[str]) -> bool:
     """Return whether Keras would fill in an argument: `mask`, or `<name>_mask`."""
     return name == "mask" or (name.endswith("_mask") and name[:-5] in names)
 
 
-def is_one_step(key):
+def is_one_step(key: Any) -> bool:
     """Return whether `x[key]` picks one step, as `x[:, 0]`, which has no mask."""
     has_step = isinstance(key, tuple) and len(key) > 1 and isinstance(key[0], slice)
     return has_step and isinstance(key[1], numbers.Integral)
 
 
-def any_masked(tensors):
+def any_masked(tensors: Tree) -> bool:
     # Keras has no public function that returns the mask of a tensor.
     return any(
         getattr(x, "_keras_mask", None) is not None for x in tree.flatten(tensors)
     )
 
 
-def ranks(tensors):
+def ranks(tensors: Tree) -> list[int]:
     return [len(x.shape) for x in tree.flatten(tensors) if hasattr(x, "shape")]
 
 
-def graph_of(model):
+def graph_of(model: Any) -> keras.Function:
     """Return the graph of a model, from its flat inputs to its flat outputs."""
     has_graph = isinstance(model, (keras.Function, keras.Sequential))
     if not has_graph or not hasattr(model, "inputs"):
@@ -250,11 +259,11 @@ def graph_of(model):
     return keras.Function(model.inputs, model.outputs, name=model.name)
 
 
-def shape_to_run(x):
+def shape_to_run(x: keras.KerasTensor) -> tuple[int, ...]:
     return (1, *(NUM_STEPS if size is None else size for size in x.shape[1:]))
 
 
-def default_inputs(graph):
+def default_inputs(graph: keras.Function) -> list[Tensor]:
     """Return inputs without padding: ones, or the class 0, which always exists."""
     return [
         (ops.ones if len(x.shape) > 1 else ops.zeros)(shape_to_run(x), dtype=x.dtype)
@@ -262,7 +271,7 @@ def default_inputs(graph):
     ]
 
 
-def given_inputs(graph, inputs):
+def given_inputs(graph: keras.Function, inputs: Tree) -> list[Tensor]:
     """Return the user's inputs as flat tensors; a dictionary is matched by names."""
     names = [x.name for x in graph.inputs]
     by_name = isinstance(inputs, dict)

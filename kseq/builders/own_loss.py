@@ -1,25 +1,42 @@
 """Models whose last layer defines the loss, so that `compile` takes none."""
 
 import functools
+from typing import TYPE_CHECKING, Any
 
 import keras
 
+from kseq.typing import Config, Tensor, Tree
 
-class OwnLoss:
+if TYPE_CHECKING:  # a mixin of models
+    from keras import Model
+else:
+    Model = object
+
+
+class OwnLoss(Model):
     """Mixin of functional models whose last layer may define the loss.
 
     A subclass returns this layer, or None, as `loss_head`, and computes the loss of a
     batch in `own_loss`.
     """
 
-    loss_head = None
+    @property
+    def loss_head(self) -> keras.layers.Layer | None:
+        """The last layer if it defines the loss, or None."""
+        return None
 
-    def own_loss(self, y, y_pred, sample_weight):
+    def own_loss(self, y: Tree, y_pred: Tree, sample_weight: Tensor | None) -> Tensor:
         """Return the loss of a batch, a scalar."""
         raise NotImplementedError
 
     @functools.wraps(keras.Model.compile)
-    def compile(self, optimizer="rmsprop", loss=None, *args, **kwargs):
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer = "rmsprop",
+        loss: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
         if self.loss_head is not None and loss is not None:
             raise ValueError(
                 "`loss` must be None for a model that ends with a "
@@ -28,15 +45,20 @@ class OwnLoss:
             )
         super().compile(optimizer, loss, *args, **kwargs)
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: Config) -> None:
         # Keras requires this of a class with its own `compile`.
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
     def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+        self,
+        x: Tree = None,
+        y: Tree = None,
+        y_pred: Tree = None,
+        sample_weight: Tensor | None = None,
+        training: bool = True,
+    ) -> Tensor:
         if self.loss_head is None:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         loss = self.own_loss(y, y_pred, sample_weight)
@@ -45,11 +67,11 @@ class OwnLoss:
         return loss
 
 
-class Given(keras.losses.Loss):
+class GivenLoss(keras.losses.Loss):
     """Mean of given losses."""
 
-    def __init__(self, dtype):
+    def __init__(self, dtype: str) -> None:
         super().__init__(reduction="mean_with_sample_weight", dtype=dtype)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return y_pred

@@ -7,6 +7,8 @@ Axes in shape comments: B batch, N hypotheses, T target steps, S source steps.
 """
 
 import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,6 +29,8 @@ from kseq.builders.source_rows import (
     source_rows,
     source_symbol,
 )
+from kseq.decoding import Search
+from kseq.decoding.constraints import Constraint
 from kseq.decoding.loop import check_max_length
 from kseq.layers.validation import one_of, positive_integer
 
@@ -45,33 +49,33 @@ class Request:
             present.
     """
 
-    def __init__(self, model, source, rows):
+    def __init__(self, model: keras.Model, source: Any, rows: dict[str, Any]) -> None:
         self.model, self.source, self.rows = model, source, rows
         lengths = list(map(row_length, rows["source"]))
         self.order = np.lexsort((rows.get("max_lengths", lengths), lengths))
 
-    def batches(self, batch_size):
+    def batches(self, batch_size: int) -> Iterator["Batch"]:
         """Yield batches of at most `batch_size` rows."""
         positive_integer("batch_size", batch_size)
         for first in range(0, len(self.order), batch_size):
             yield self.batch(self.order[first : first + batch_size], batch_size)
 
-    def batch(self, places, most_rows):
+    def batch(self, places: Iterable[int], most_rows: int) -> "Batch":
         """Return the `Batch` of the rows at these places."""
         rows = {name: [rows[i] for i in places] for name, rows in self.rows.items()}
         return Batch(rows, self.paddings, most_rows, self.max_length_of(rows))
 
     @property
-    def paddings(self):
+    def paddings(self) -> dict[str, Any]:
         """Padding of short rows by name. Rows of other inputs are never short."""
         pad = self.model.pad_token_id
         return {"source": self.model.source_padding, "prefix": pad, "target": pad}
 
-    def max_length_of(self, rows):
+    def max_length_of(self, rows: dict[str, Any]) -> int | None:
         """Return the maximum number of tokens for a batch, or None."""
         return None
 
-    def outputs(self, results):
+    def outputs(self, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Return the results of the batches by name, in the original order of rows."""
         order = np.argsort(self.order, kind="stable")
         paddings = {"token_ids": self.model.pad_token_id}
@@ -85,8 +89,15 @@ class GenerateRequest(Request):
     """A call of `generate`, with its arguments."""
 
     def __init__(
-        self, model, source, search, max_length, prefix, jit_compile, constraints
-    ):
+        self,
+        model: keras.Model,
+        source: Any,
+        search: Search | None,
+        max_length: int | Callable[[int], int],
+        prefix: Any,
+        jit_compile: bool | None,
+        constraints: Sequence[Constraint],
+    ) -> None:
         source = rows_of_batches(source, source_symbol(model))
         if not callable(max_length):
             check_max_length(max_length)
@@ -106,12 +117,12 @@ class GenerateRequest(Request):
             check_room(rows["prefix"], limits, model.pad_token_id)
         super().__init__(model, source, rows)
 
-    def whole(self):
+    def whole(self) -> "Batch":
         """Return one `Batch` of all rows in their original order."""
         count = len(self.order)
         return self.batch(range(count), most_rows=2 * count)
 
-    def max_length_of(self, rows):
+    def max_length_of(self, rows: dict[str, Any]) -> int:
         if not callable(self.max_length):
             return self.max_length
         longest = int(max(rows["max_lengths"]))
@@ -119,7 +130,7 @@ class GenerateRequest(Request):
         most = self.model.target_length
         return length if most is None else max(min(length, most), longest)
 
-    def outputs(self, results):
+    def outputs(self, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         outputs = super().outputs(results)
         if callable(self.max_length):
             written = max(outputs["lengths"].max(), 1)
@@ -138,12 +149,12 @@ class ScoreRequest(Request):
             or as lists.
     """
 
-    def __init__(self, model, source, target):
+    def __init__(self, model: keras.Model, source: Any, target: Any) -> None:
         target = token_rows("target", target)
         source = rows_of_batches(source, source_symbol(model))
         sources = source_rows(model, source, len(target))
         check_pairs("target", target, len(sources))
-        self.axes = (len(target),)
+        self.axes: tuple[int, ...] = (len(target),)
         if any(len(row) and np.ndim(row[0]) for row in target):
             self.axes = len(target), len(target[0])  # B N
             if any(len(row) != self.axes[1] for row in target):
@@ -156,7 +167,7 @@ class ScoreRequest(Request):
         check_target(model, target)
         super().__init__(model, source, {"source": sources, "target": target})
 
-    def outputs(self, results):
+    def outputs(self, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         outputs = super().outputs(results)
         if "attention" in outputs:  # BN ... T S
             steps = max(len(row) for row in self.rows["target"])
@@ -183,15 +194,15 @@ class Batch:
         max_length: Maximum number of tokens to generate for a row of this batch.
     """
 
-    rows: dict
-    paddings: dict
+    rows: dict[str, Any]
+    paddings: dict[str, Any]
     most_rows: int
     max_length: int | None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows["source"])
 
-    def arrays(self, to_power_of_two):
+    def arrays(self, to_power_of_two: bool) -> dict[str, Any]:
         """Return arrays by name, in few different shapes, so that few loops compile.
 
         Lengths are rounded up to a multiple of `LENGTH_MULTIPLE`, or to a power of two
@@ -207,7 +218,7 @@ class Batch:
         }
 
 
-def check_jit_compile(jit_compile):
+def check_jit_compile(jit_compile: Any) -> None:
     """Raise unless `jit_compile` is None or a boolean, or if it is True on PyTorch."""
     if jit_compile is not None:
         one_of("jit_compile", jit_compile, (True, False))
@@ -219,7 +230,9 @@ def check_jit_compile(jit_compile):
         )
 
 
-def max_lengths(model, sources, max_length):
+def max_lengths(
+    model: keras.Model, sources: Sequence[Any], max_length: Callable[[int], int]
+) -> np.ndarray:
     """Return the maximum number of tokens for each source: integers `(B,)`."""
     symbol = source_symbol(model)
     if model.source_padding is None and len(symbol.shape) != 3:
@@ -235,13 +248,13 @@ def max_lengths(model, sources, max_length):
     return np.array(lengths, "int32")
 
 
-def rounded_up(length, to_power_of_two):
+def rounded_up(length: int, to_power_of_two: bool) -> int:
     """Round a length up, so that there are few different lengths."""
     length = -(-max(length, 1) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
     return 1 << (length - 1).bit_length() if to_power_of_two else length
 
 
-def padded(rows, padding, to_power_of_two):
+def padded(rows: Sequence[Any], padding: Any, to_power_of_two: bool) -> Any:
     """Return rows of different lengths as one padded array, or several by name."""
     if isinstance(rows[0], dict):
         return {
@@ -261,7 +274,7 @@ def padded(rows, padding, to_power_of_two):
     return array
 
 
-def cut(attention, steps, sources, padding):
+def cut(attention: Any, steps: int, sources: Sequence[Any], padding: Any) -> Any:
     """Remove what is padding in all rows from attention, also of several sources."""
     if isinstance(attention, dict):
         return {
@@ -274,7 +287,7 @@ def cut(attention, steps, sources, padding):
     return attention[..., : max(map(row_length, sources))]
 
 
-def joined(arrays, padding, order):
+def joined(arrays: Sequence[Any], padding: Any, order: np.ndarray) -> Any:
     """Join arrays of batches, padded to one length, and reorder the rows."""
     if isinstance(arrays[0], dict):
         return {

@@ -3,14 +3,17 @@
 Axes in shape comments: R rows of patches, C columns of patches, D width of a vector.
 """
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
 from kseq.layers import GridPositions, LearnedPositions, PatchEmbedding, RotaryPositions
 from kseq.layers.composition import is_quantized
+from kseq.typing import Tensor
 
 
-def resize_positions(model, image_shape):
+def resize_positions(model: keras.Model, image_shape: Sequence[int]) -> keras.Model:
     """Return the same model for images of another size.
 
     The learned positions of patches are interpolated (bilinear), as an image is
@@ -57,7 +60,7 @@ def resize_positions(model, image_shape):
         model.input,
     )
     copy = keras.models.clone_model(
-        model, inputs, lambda layer: other if layer is embedding else again(layer)
+        model, inputs, lambda layer: other if layer is embedding else recreated(layer)
     )
     sizes = table_sizes(embedding, other)
     for old, new in zip(model.weights, copy.weights, strict=True):
@@ -72,7 +75,7 @@ def resize_positions(model, image_shape):
     return copy
 
 
-def patch_embedding(model):
+def patch_embedding(model: keras.Model) -> PatchEmbedding:
     """Return the only layer of a model that splits images into patches."""
     layers = getattr(model, "layers", [])
     found = [layer for layer in layers if isinstance(layer, PatchEmbedding)]
@@ -97,11 +100,11 @@ def patch_embedding(model):
     return embedding
 
 
-def is_picture(symbol, embedding):
+def is_picture(symbol: keras.KerasTensor, embedding: PatchEmbedding) -> bool:
     return tuple(symbol.shape[1:]) == embedding.image_shape
 
 
-def check_grids(model):
+def check_grids(model: keras.Model) -> None:
     """Raise if the attention of a model depends on the number of columns of patches."""
     for layer in model._flatten_layers():
         if isinstance(layer, RotaryPositions) and layer.columns is not None:
@@ -111,7 +114,9 @@ def check_grids(model):
             )
 
 
-def for_pictures(embedding, image_shape):
+def for_pictures(
+    embedding: PatchEmbedding, image_shape: Sequence[int]
+) -> PatchEmbedding:
     """Return a new embedding for images of another size."""
     config = {**embedding.get_config(), "image_shape": image_shape}
     rows, columns = grid(embedding)
@@ -145,18 +150,20 @@ def for_pictures(embedding, image_shape):
     )
 
 
-def grid(embedding):
+def grid(embedding: PatchEmbedding) -> tuple[int, int]:
     """Return the number of rows and of columns of patches."""
     (height, width, _), (rows, columns) = embedding.image_shape, embedding.patch_size
     return height // rows, width // columns
 
 
-def again(layer):
+def recreated(layer: keras.layers.Layer) -> keras.layers.Layer:
     """Return a new layer with the same config."""
     return type(layer).from_config(layer.get_config())
 
 
-def table_sizes(embedding, other):
+def table_sizes(
+    embedding: PatchEmbedding, other: PatchEmbedding
+) -> dict[int, tuple[tuple[int, int], tuple[int, int]]]:
     """Return rows and columns before and after, by the id of each position table."""
     before, after = grid(embedding), grid(other)
     positions = embedding.positions_layer
@@ -169,7 +176,9 @@ def table_sizes(embedding, other):
     }
 
 
-def resized(table, before, after):
+def resized(
+    table: keras.Variable, before: tuple[int, int], after: tuple[int, int]
+) -> Tensor:
     """Return a table of a grid `(R C, D)` resized to another grid."""
     width = table.shape[-1]
     picture = ops.reshape(ops.convert_to_tensor(table), (1, *before, width))  # 1 R C D

@@ -4,12 +4,17 @@ Axes in shape comments: B rows, S source steps, T target steps, F features.
 """
 
 import reprlib
+from collections.abc import Sequence
+from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
+from kseq.typing import Shape
 
-def prefix_rows(model, prefix, num_rows):
+
+def prefix_rows(model: keras.Model, prefix: Any, num_rows: int) -> Any:
     """Return the checked rows of a prefix, one for each source."""
     prefix, drawable = token_rows("prefix", prefix), getattr(model, "drawable", None)
     if drawable is not None:
@@ -20,7 +25,7 @@ def prefix_rows(model, prefix, num_rows):
     return prefix
 
 
-def check_drawable(prefix, drawable, pad_token_id):
+def check_drawable(prefix: Sequence[Any], drawable: range, pad_token_id: int) -> None:
     """Raise if the prefix of an image has tokens that do not occur in images."""
     for row in map(np.ravel, prefix):
         wrong = [x for x in row.tolist() if x != pad_token_id and x not in drawable]
@@ -32,7 +37,7 @@ def check_drawable(prefix, drawable, pad_token_id):
             )
 
 
-def check_target(model, target):
+def check_target(model: keras.Model, target: Sequence[Any]) -> None:
     """Raise if the model cannot have generated the targets."""
     check_rank("target", target, (None, None))
     check_ids("target", target, model.target_size)
@@ -40,7 +45,7 @@ def check_target(model, target):
     check_lengths("target", num_steps(target, model.pad_token_id), model.target_length)
 
 
-def token_rows(name, ids):
+def token_rows(name: str, ids: Any) -> Any:
     """Return rows of token ids: an array, or a list of lists."""
     if hasattr(ids, "to_list"):  # ragged
         ids = ids.to_list()
@@ -63,22 +68,22 @@ def token_rows(name, ids):
     return ids
 
 
-def first_of(rows):
+def first_of(rows: Any) -> Any:
     """Return the first innermost element of nested rows."""
     while not isinstance(rows, (str, bytes)) and is_filled(rows):
         rows = rows[0]
     return rows
 
 
-def is_sized(rows):
+def is_sized(rows: Any) -> bool:
     return hasattr(rows, "__len__") and getattr(rows, "shape", None) != ()
 
 
-def is_filled(rows):
+def is_filled(rows: Any) -> bool:
     return is_sized(rows) and len(rows) > 0
 
 
-def check_ids(name, rows, size):
+def check_ids(name: str, rows: Sequence[Any], size: int | None) -> Any:
     """Return the rows if all ids are below the size, which a backend may not check."""
     if size is None:
         return rows
@@ -101,7 +106,7 @@ def check_ids(name, rows, size):
     return rows
 
 
-def check_lengths(name, lengths, longest):
+def check_lengths(name: str, lengths: Sequence[int], longest: int | None) -> None:
     """Raise if rows have more steps than there are learned positions, if any."""
     if longest is not None and max(lengths) > longest:
         raise ValueError(
@@ -111,7 +116,7 @@ def check_lengths(name, lengths, longest):
         )
 
 
-def check_rank(name, rows, shape):
+def check_rank(name: str, rows: Sequence[Any], shape: Shape) -> None:
     """Raise if rows have other axes than `(B, ...)`, such as `(B, S)`."""
     for row in rows:
         if len(row) and np.ndim(row) != len(shape) - 1:
@@ -121,7 +126,9 @@ def check_rank(name, rows, shape):
             )
 
 
-def check_room(prefix, max_lengths, pad_token_id):
+def check_room(
+    prefix: Sequence[Any], max_lengths: Sequence[int], pad_token_id: int
+) -> None:
     """Raise if a prefix is longer than `max_length`."""
     for row, length in zip(prefix, max_lengths, strict=True):
         written = np.flatnonzero(np.asarray(row) != pad_token_id)
@@ -132,7 +139,9 @@ def check_room(prefix, max_lengths, pad_token_id):
             )
 
 
-def check_ends(name, rows, end_token_id, pad_token_id):
+def check_ends(
+    name: str, rows: Sequence[Any], end_token_id: int, pad_token_id: int
+) -> None:
     """Raise if tokens follow an end token or padding."""
     for row in rows:
         ids = np.asarray(row)
@@ -156,7 +165,7 @@ def check_ends(name, rows, end_token_id, pad_token_id):
             )
 
 
-def check_pairs(name, rows, num_sources):
+def check_pairs(name: str, rows: Sequence[Any], num_sources: int) -> None:
     """Require one target, or prefix, per source."""
     if len(rows) != num_sources:
         raise ValueError(
@@ -165,7 +174,7 @@ def check_pairs(name, rows, num_sources):
         )
 
 
-def num_steps(rows, padding):
+def num_steps(rows: Sequence[Any], padding: float) -> list[int]:
     """Return the number of steps of each row that are not padding."""
     lengths = []
     for row in rows:

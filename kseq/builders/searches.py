@@ -1,11 +1,16 @@
 """Checks of the `search` of `generate` and of misplaced search options."""
 
 import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
 
 from kseq.decoding import BeamSearch, GreedySearch, Sampling, Search
+from kseq.decoding.constraints import Constraint
 
 
-def as_search(search, constraints=()):
+def as_search(search: Any, constraints: Sequence[Constraint] = ()) -> Search:
     """Return the search with more constraints; None is shorthand for greedy search."""
     search = GreedySearch() if search is None else search
     if not isinstance(search, Search):
@@ -16,7 +21,7 @@ def as_search(search, constraints=()):
     return search.with_constraints(constraints)
 
 
-def refuse_options(options):
+def refuse_options(options: Mapping[str, Any]) -> None:
     """Raise for unknown options of `generate`, and name the search that has them."""
     for name, value in options.items():
         for search in (BeamSearch, Sampling):
@@ -30,7 +35,7 @@ def refuse_options(options):
         raise TypeError(f"generate() got an unexpected keyword argument {name!r}")
 
 
-def check_guidance(search, model):
+def check_guidance(search: Search, model: keras.Model) -> None:
     """Raise if the search has guidance and the model is not trained for it."""
     if search.guidance is not None and not model.can_be_guided:
         raise ValueError(

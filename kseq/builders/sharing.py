@@ -5,16 +5,21 @@ models. So the config of several models itself says which layers are the same: b
 position, since names may be equal.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
+from kseq.typing import Config
 
-def check_shared(models):
+
+def check_shared(models: Sequence[keras.Model]) -> None:
     """Raise if models share weights without sharing the layer in `model.layers`.
 
     The contents of a layer are created again when a model is loaded, and would no
     longer be shared.
     """
-    seen = set()
+    seen: set[int] = set()
     for model, shared in zip(models, shared_layers(models), strict=True):
         if isinstance(shared, int):
             continue
@@ -30,7 +35,7 @@ def check_shared(models):
         seen.update(id(weight) for weight in model.variables)
 
 
-def shared_layers(models):
+def shared_layers(models: Sequence[keras.Model]) -> list[int | list[list[int]]]:
     """Return what each model shares with earlier models.
 
     Returns:
@@ -38,7 +43,9 @@ def shared_layers(models):
         three indices for each shared layer: of the layer in this model, of the other
         model, and of the layer in that model.
     """
-    first_models, first_layers, shared = {}, {}, []
+    first_models: dict[int, int] = {}
+    first_layers: dict[int, tuple[int, int]] = {}
+    shared: list[int | list[list[int]]] = []
     for place, model in enumerate(models):
         first = first_models.setdefault(id(model), place)
         if first != place:
@@ -53,20 +60,22 @@ def shared_layers(models):
     return shared
 
 
-def serialize_models(models):
+def serialize_models(models: Sequence[keras.Model]) -> Config:
     """Return the config of models that may share layers."""
     shared = shared_layers(models)
     configs = [
         None if isinstance(same, int) else keras.saving.serialize_keras_object(model)
         for model, same in zip(models, shared, strict=True)
     ]
-    configs = [apart(config, place) for place, config in enumerate(configs)]
+    configs = [with_own_ids(config, place) for place, config in enumerate(configs)]
     return {"models": configs, "shared": shared}
 
 
-def deserialize_models(config, custom_objects=None):
+def deserialize_models(
+    config: Config, custom_objects: dict[str, Any] | None = None
+) -> list[keras.Model]:
     """Return the models of a config made by `serialize_models`."""
-    models = []
+    models: list[keras.Model] = []
     for place, each in enumerate(config["models"]):
         shared = config["shared"][place] if "shared" in config else []
         if isinstance(shared, int):
@@ -79,25 +88,27 @@ def deserialize_models(config, custom_objects=None):
     return models
 
 
-def with_layers_of(models, model, shared):
+def with_layers_of(
+    models: Sequence[keras.Model], model: keras.Model, shared: Sequence[Sequence[int]]
+) -> keras.Model:
     """Return the model, created again with layers of earlier models."""
     others = {id(model.layers[i]): models[other].layers[j] for i, other, j in shared}
 
-    def taken_or_made_anew(layer):
+    def shared_or_new(layer):
         if id(layer) in others:
             return others[id(layer)]
         return type(layer).from_config(layer.get_config())
 
-    return keras.models.clone_model(model, clone_function=taken_or_made_anew)
+    return keras.models.clone_model(model, clone_function=shared_or_new)
 
 
-def apart(config, place):
+def with_own_ids(config: Any, place: int) -> Any:
     """Return a config whose shared object ids differ from those of other models."""
     if isinstance(config, (list, tuple)):
-        return [apart(value, place) for value in config]
+        return [with_own_ids(value, place) for value in config]
     if not isinstance(config, dict):
         return config
-    config = {name: apart(value, place) for name, value in config.items()}
+    config = {name: with_own_ids(value, place) for name, value in config.items()}
     if "shared_object_id" in config:
         config["shared_object_id"] = f"{place}:{config['shared_object_id']}"
     return config

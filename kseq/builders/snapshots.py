@@ -3,6 +3,8 @@
 import functools
 import hashlib
 import types
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +14,7 @@ ARRAYS = (np.ndarray, np.generic, keras.Variable)
 LIBRARIES = {"builtins", "jax", "keras", "kseq", "numpy", "tensorflow", "torch"}
 
 
-def snapshot(value):
+def snapshot(value: Any) -> Hashable:
     """Return a hashable snapshot of a value and everything it refers to.
 
     Two snapshots are equal if a function traced with the value, for example a
@@ -23,7 +25,7 @@ def snapshot(value):
     return _of(value, {})
 
 
-def _of(value, seen):
+def _of(value: Any, seen: dict[int, tuple[int, Any]]) -> Hashable:
     if isinstance(value, PLAIN):
         return type(value), value
     if id(value) in seen:  # for values that refer to themselves
@@ -33,7 +35,7 @@ def _of(value, seen):
     return type(value), identity, tuple(_of(part, seen) for part in parts)
 
 
-def _read(value):
+def _read(value: Any) -> tuple[Hashable, Sequence[Any]]:
     """Return what identifies a value by itself, and the values it refers to."""
     if isinstance(value, dict):
         return None, [*value, *value.values()]
@@ -59,23 +61,23 @@ def _read(value):
     return None if attributes else own(value), [type(value), attributes]
 
 
-def is_of_library(value):
+def is_of_library(value: Any) -> bool:
     module = getattr(value, "__module__", None) or type(value).__module__
     return module.partition(".")[0] in LIBRARIES
 
 
-def vars_of(value):
+def vars_of(value: Any) -> dict[str, Any]:
     """Return the attributes of an object; functions and classes are read elsewhere."""
     is_object = not isinstance(value, type | types.FunctionType)
     return getattr(value, "__dict__", {}) if is_object else {}
 
 
-def holds_rules(value):
+def holds_rules(value: Any) -> bool:
     """Return whether a field of a search or of a constraint holds functions."""
     return callable(value) or isinstance(value, tuple) and any(map(callable, value))
 
 
-def own(value):
+def own(value: Any) -> Hashable:
     """Return the value itself if it compares by value, or a wrapper by identity."""
     is_by_value = type(value).__eq__ is not object.__eq__
     try:
@@ -85,7 +87,7 @@ def own(value):
     return value if is_by_value else Same(value)
 
 
-def read_by(function):
+def read_by(function: types.FunctionType) -> list[Any]:
     """Return what a function reads besides arguments: defaults, closure, globals."""
     cells = []
     for cell in function.__closure__ or ():
@@ -93,7 +95,8 @@ def read_by(function):
             cells.append(cell.cell_contents)
         except ValueError:  # empty until the outer function continues
             cells.append(None)
-    names, codes = set(), [function.__code__]
+    names: set[str] = set()
+    codes = [function.__code__]
     while codes:
         code = codes.pop()
         names.update(code.co_names)
@@ -106,11 +109,11 @@ def read_by(function):
 class Same:
     """Wrapper that equals only wrappers of the same object, and keeps it alive."""
 
-    def __init__(self, value):
+    def __init__(self, value: Any) -> None:
         self.value = value
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Same) and self.value is other.value
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return id(self.value)

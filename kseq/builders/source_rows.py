@@ -4,6 +4,8 @@ Axes in shape comments: B rows, S source steps.
 """
 
 import reprlib
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,7 +23,7 @@ from kseq.layers.named_parts import check_names, rows_by_name
 from kseq.layers.validation import positive_integer
 
 
-def source_rows(model, source, num_rows=None):
+def source_rows(model: keras.Model, source: Any, num_rows: int | None = None) -> Any:
     """Return the checked rows of a source, in any form that a model accepts.
 
     For several inputs each row is a dictionary. A model without a source takes the
@@ -44,13 +46,15 @@ def source_rows(model, source, num_rows=None):
     return rows
 
 
-def source_symbol(model):
+def source_symbol(model: keras.Model) -> Any:
     """Return the symbolic input of the source, a dictionary of several, or None."""
     inputs = model.input
     return inputs.get("source") if isinstance(inputs, dict) else inputs
 
 
-def rows_of_input(name, source, symbol, padding, size, longest):
+def rows_of_input(
+    name: str, source: Any, symbol: Any, padding: Any, size: Any, longest: Any
+) -> Any:
     """Return the checked rows of one input, or of several by name.
 
     Args:
@@ -84,7 +88,7 @@ def rows_of_input(name, source, symbol, padding, size, longest):
     return check_ids(name, rows, size)
 
 
-def check_summed(embedding, rows):
+def check_summed(embedding: Any, rows: Sequence[Any]) -> None:
     """Raise if inputs whose vectors are summed differ in their number of steps."""
     if not isinstance(rows[0], dict) or not hasattr(embedding, "embeddings"):
         return
@@ -100,14 +104,14 @@ def check_summed(embedding, rows):
         check_summed(part, [row[key] for row in rows])
 
 
-def row_length(row):
+def row_length(row: Any) -> int:
     """Return the number of steps of a row, with padding; the maximum of all inputs."""
     if isinstance(row, dict):
         return max(map(row_length, row.values()))
     return len(row) if np.ndim(row) else 0
 
 
-def real_steps(rows, symbol, padding):
+def real_steps(rows: Sequence[Any], symbol: Any, padding: Any) -> list[int]:
     """Return the number of real steps of each row; the maximum of several inputs."""
     if isinstance(symbol, dict):
         each = [
@@ -120,7 +124,7 @@ def real_steps(rows, symbol, padding):
     return [len(row) if len(symbol.shape) == 3 else 0 for row in rows]
 
 
-def number_of_rows(source):
+def number_of_rows(source: Any) -> int:
     """Return the number of rows to generate, the source of a model without one."""
     if hasattr(source, "__len__"):
         raise ValueError(
@@ -132,7 +136,9 @@ def number_of_rows(source):
     return positive_integer("source", source)
 
 
-def alike_rows(name, source, symbol, size, longest):
+def alike_rows(
+    name: str, source: Any, symbol: Any, size: Any, longest: Any
+) -> np.ndarray:
     """Return rows that must all have the shape of a symbolic input, as one array."""
     try:
         source = ops.convert_to_numpy(source)
@@ -151,7 +157,7 @@ def alike_rows(name, source, symbol, size, longest):
     return np.asarray(source, symbol.dtype)
 
 
-def rows_of_batches(source, symbol=None):
+def rows_of_batches(source: Any, symbol: Any = None) -> Any:
     """Return the rows of all batches if the source comes in batches, or the source.
 
     Batches come from a `tf.data.Dataset`, a `keras.utils.PyDataset`, a loader or a
@@ -181,7 +187,7 @@ def rows_of_batches(source, symbol=None):
     return put_together([rows_of_batch(batch, symbol) for batch in batches])
 
 
-def rows_of_batch(batch, symbol=None):
+def rows_of_batch(batch: Any, symbol: Any = None) -> Any:
     """Return the source rows of one batch."""
     if isinstance(batch, tuple):
         batch = batch[0]
@@ -200,7 +206,7 @@ def rows_of_batch(batch, symbol=None):
     return as_arrays(batch)
 
 
-def as_arrays(batch):
+def as_arrays(batch: Any) -> Any:
     """Return a batch as rows or as an array; several inputs by name."""
     if isinstance(batch, dict):
         return {name: as_arrays(each) for name, each in batch.items()}
@@ -209,7 +215,7 @@ def as_arrays(batch):
     return ops.convert_to_numpy(batch) if hasattr(batch, "shape") else batch
 
 
-def put_together(batches):
+def put_together(batches: Sequence[Any]) -> Any:
     """Return the rows of all batches; several inputs by name."""
     if batches and isinstance(batches[0], dict):
         return {

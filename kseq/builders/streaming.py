@@ -7,12 +7,21 @@ two streams of one model are independent.
 Axes in shape comments: B batch.
 """
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
-from kseq.builders.generate_loop import SearchingModel, num_rows, quietly
+from kseq.builders.generate_loop import (
+    SearchingModel,
+    num_rows,
+    without_retracing_warning,
+)
+from kseq.decoding.loop import Fields, SearchLoop
 from kseq.layers.backends import predict_on_batch
+from kseq.typing import Tensor, Tree
 
 INPUTS = ("prefix", "max_lengths", "row_seeds")
 
@@ -27,7 +36,7 @@ class StreamStart(SearchingModel):
         The tree of tensors that `StreamStep` takes.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: dict[str, Tree]) -> dict[str, Tree]:
         source, writer = inputs["source"], self.writer
         state, constants = self.start(source)
         others = {name: value for name, value in inputs.items() if name in INPUTS}
@@ -47,13 +56,15 @@ class StreamStep(SearchingModel):
         The part of the tree that a step changes.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: dict[str, Tree]) -> dict[str, Tree]:
         inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
         loop = search_loop(self, inputs["constants"], inputs["inputs"])
         return {"carried": packed(*loop.advance(*unpacked(inputs["carried"])))}
 
 
-def search_loop(model, constants, inputs):
+def search_loop(
+    model: SearchingModel, constants: Tree, inputs: Mapping[str, Tensor]
+) -> SearchLoop:
     """Return the decoding loop of a search over a model."""
     writer = model.writer
     return model.search.loop(
@@ -66,7 +77,7 @@ def search_loop(model, constants, inputs):
     )
 
 
-def packed(t, last, written, state):
+def packed(t: Tensor, last: Tensor, written: Fields, state: Tree) -> dict[str, Tree]:
     """Return the loop variables by name, the step as a vector.
 
     Keras cannot return scalars.
@@ -75,17 +86,22 @@ def packed(t, last, written, state):
     return {"step": step, "last": last, "written": written, "state": state}
 
 
-def unpacked(carried):
+def unpacked(carried: dict[str, Tree]) -> tuple[Tensor, Tensor, Fields, Tree]:
     """Return the loop variables in order; the inverse of `packed`."""
     return carried["step"][0], carried["last"], carried["written"], carried["state"]
 
 
-def stream(beginning, stepping, batch, count):
+def stream(
+    beginning: SearchingModel,
+    stepping: SearchingModel,
+    batch: dict[str, Any],
+    count: int,
+) -> Iterator[np.ndarray]:
     """Yield the tokens of the first `count` rows, `(B,)`, until all have ended."""
-    with quietly():
+    with without_retracing_warning():
         tree = predict_on_batch(beginning, batch)
     for _ in range(beginning.max_length):
-        with quietly():
+        with without_retracing_warning():
             tree = {**tree, **predict_on_batch(stepping, tree)}
         yield np.array(tree["carried"]["last"][:count, 0])
         if tree["carried"]["written"]["finished"][:count].all():

@@ -3,10 +3,15 @@
 Axes in shape comments: B batch, T target steps, F features, C covariates, D width.
 """
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import keras
 from keras import ops
 
+from kseq.layers import FeatureEmbedding
 from kseq.layers.composition import Composite, freeze_parts
+from kseq.typing import Config, Shape, Tensor
 
 PARTS = ("source", "encoder", "decoder", "head")
 
@@ -32,23 +37,31 @@ class TargetNumbers(Composite):
     """
 
     def __init__(
-        self, target, covariates=None, places=None, num_operations=0, **kwargs
-    ):
+        self,
+        target: FeatureEmbedding,
+        covariates: FeatureEmbedding | None = None,
+        places: dict[str, int | None] | None = None,
+        num_operations: int = 0,
+        **kwargs: Any,
+    ) -> None:
         # Half precision might corrupt large numbers, so the embeddings cast themselves.
         super().__init__(autocast=False, **kwargs)
-        self.target, self.covariates = target, covariates
+        self.target = target
+        self.covariates: Any = covariates
         self.missing = keras.layers.Dense(
             target.width, use_bias=False, dtype=self.dtype_policy, name="missing"
         )
         self.places, self.num_operations = places, num_operations
 
-    def note_places(self, parts, operations):
+    def note_places(self, parts: Sequence[Any], operations: Sequence[Any]) -> None:
         """Store the indices of the components in the graph."""
         places = [None if part is None else operations.index(part) for part in parts]
         self.places = dict(zip(PARTS, places, strict=True))
         self.num_operations = len(operations)
 
-    def build(self, numbers_shape, covariates_shape=None):
+    def build(
+        self, numbers_shape: Shape, covariates_shape: Shape | None = None
+    ) -> None:
         if not self.target.built:
             self.target.build(numbers_shape)
         if covariates_shape is not None and not self.covariates.built:
@@ -56,7 +69,13 @@ class TargetNumbers(Composite):
         self.missing.build(numbers_shape)
         freeze_parts(self)
 
-    def call(self, numbers, covariates=None, positions=None, training=False):
+    def call(
+        self,
+        numbers: Tensor,
+        covariates: Tensor | None = None,
+        positions: Tensor | None = None,
+        training: bool = False,
+    ) -> Tensor:
         is_missing = ops.isnan(numbers)  # B T F
         numbers = ops.where(is_missing, ops.zeros_like(numbers), numbers)
         vectors = read(self.target, numbers, positions, training)  # B T D
@@ -65,10 +84,11 @@ class TargetNumbers(Composite):
         if covariates is not None:
             if positions is not None:
                 positions = positions[:, :1]  # B 1
-            vectors = vectors + read(self.covariates, covariates, positions, training)
+            known = read(self.covariates, covariates, positions, training)
+            vectors = vectors + known
         return vectors
 
-    def get_config(self):
+    def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
@@ -79,7 +99,7 @@ class TargetNumbers(Composite):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         parts = {
             name: config[name] and keras.saving.deserialize_keras_object(config[name])
             for name in ("target", "covariates")
@@ -87,7 +107,12 @@ class TargetNumbers(Composite):
         return cls(**{**config, **parts})
 
 
-def read(embedding, features, positions, training):
+def read(
+    embedding: FeatureEmbedding,
+    features: Tensor,
+    positions: Tensor | None,
+    training: bool,
+) -> Tensor:
     """Return the vectors of steps, with their positions if the embedding has any."""
     has_places = positions is not None and embedding.takes_positions
     options = {"positions": positions} if has_places else {}

@@ -1,8 +1,12 @@
 """Layer that stores the token ids and components of a generative model in its graph."""
 
 import numbers
+from collections.abc import Sequence
+from typing import Any
 
 import keras
+
+from kseq.typing import Config, Tensor
 
 PARTS = ("source", "target", "encoder", "decoder", "head")
 
@@ -25,28 +29,28 @@ class TargetTokens(keras.layers.Layer):
 
     def __init__(
         self,
-        start_token_id,
-        end_token_id,
-        tie_embeddings=None,
-        places=None,
-        num_operations=0,
-        **kwargs,
-    ):
+        start_token_id: int,
+        end_token_id: int,
+        tie_embeddings: str | None = None,
+        places: dict[str, int | None] | None = None,
+        num_operations: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.start_token_id, self.end_token_id = start_token_id, end_token_id
         self.tie_embeddings = tie_embeddings
         self.places, self.num_operations = places, num_operations
 
-    def note_places(self, parts, operations):
+    def note_places(self, parts: Sequence[Any], operations: Sequence[Any]) -> None:
         """Store the indices of the components in the graph."""
         places = [None if part is None else operations.index(part) for part in parts]
         self.places = dict(zip(PARTS, places, strict=True))
         self.num_operations = len(operations)
 
-    def call(self, token_ids):
+    def call(self, token_ids: Tensor) -> Tensor:
         return token_ids
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "start_token_id": self.start_token_id,
@@ -57,7 +61,7 @@ class TargetTokens(keras.layers.Layer):
         }
 
 
-def check_graph(model, is_whole):
+def check_graph(model: keras.Model, is_whole: Any) -> None:
     """Raise unless the graph of a model is complete."""
     if not is_whole:
         raise ValueError(
@@ -68,7 +72,7 @@ def check_graph(model, is_whole):
         )
 
 
-def check_tokens(model, options):
+def check_tokens(model: keras.Model, options: Sequence[str]) -> None:
     """Raise unless these are different tokens of the target vocabulary."""
     size, ids = model.target_size, [getattr(model, option) for option in options]
     for option, token_id in zip(options, ids, strict=True):

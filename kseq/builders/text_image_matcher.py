@@ -4,6 +4,8 @@ Axes in shape comments: B batch, N images of a text, S text steps, E width of th
 vectors that are compared, H height, W width of an image, C channels.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -16,9 +18,15 @@ from kseq.layers import CosineSimilarity
 from kseq.layers.backends import predict
 from kseq.layers.saving import WholeFiles
 from kseq.layers.validation import positive_integer
+from kseq.typing import TensorLike
 
 
-def text_image_matcher(text, image, width=256, name="text_image_matcher"):
+def text_image_matcher(
+    text: keras.Model | int,
+    image: keras.Model,
+    width: int = 256,
+    name: str = "text_image_matcher",
+) -> "TextImageMatcher":
     """Build a model that tells which text of a batch belongs to which image.
 
         texts ───text tower───> (B,E) ──┐
@@ -94,7 +102,9 @@ def text_image_matcher(text, image, width=256, name="text_image_matcher"):
 class TextImageMatcher(TokenInputs, WholeFiles, keras.Model):
     """Functional model that `kseq.text_image_matcher` returns."""
 
-    def __init__(self, *args, **kwargs):  # marks a functional model for Keras
+    def __init__(
+        self, *args: Any, **kwargs: Any
+    ) -> None:  # marks a functional model for Keras
         super().__init__(*args, **kwargs)
         parts = [
             x for x in self.operations if not isinstance(x, keras.layers.InputLayer)
@@ -107,7 +117,9 @@ class TextImageMatcher(TokenInputs, WholeFiles, keras.Model):
             )
         self.text_tower, self.image_tower, self.similarity = parts
 
-    def score(self, texts, images, batch_size=128):
+    def score(
+        self, texts: TensorLike, images: TensorLike, batch_size: int = 128
+    ) -> np.ndarray:
         """Return the cosines of texts with their images.
 
         Args:
@@ -144,7 +156,7 @@ class TextImageMatcher(TokenInputs, WholeFiles, keras.Model):
         return (x.reshape(len(x), *[1] * (y.ndim - 2), -1) * y).sum(-1)
 
 
-def checked_tower(role, model):
+def checked_tower(role: str, model: Any) -> keras.Model:
     """Return a model if it maps one input to one vector for each example."""
     is_model = isinstance(model, keras.Model) and getattr(model, "inputs", None)
     has_one = is_model and len(model.inputs) == 1 and len(model.outputs) == 1
@@ -158,7 +170,7 @@ def checked_tower(role, model):
     return model
 
 
-def check_pictures(images, tower):
+def check_pictures(images: np.ndarray, tower: keras.Model) -> None:
     """Raise unless images have the shape and type of the tower's training images."""
     shape = tuple(tower.input_shape[1:])
     own = images.shape[images.ndim - len(shape) :]
@@ -175,13 +187,13 @@ def check_pictures(images, tower):
         )
 
 
-def input_like(model, name):
+def input_like(model: keras.Model, name: str) -> keras.KerasTensor:
     """Return a new input like that of a model."""
     [symbol] = keras.tree.flatten(inputs_of(model))
     return keras.Input(symbol.shape[1:], dtype=symbol.dtype, name=name)
 
 
-def padded(name, rows):
+def padded(name: str, rows: Any) -> np.ndarray:
     """Return token ids as an array, padded with 0."""
     rows = token_rows(name, rows)
     if hasattr(rows, "shape"):
@@ -193,6 +205,6 @@ def padded(name, rows):
     return filled
 
 
-def unit_length(vectors):
+def unit_length(vectors: np.ndarray) -> np.ndarray:
     """Return vectors scaled to length 1."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)

@@ -5,6 +5,8 @@ R rows, G columns of its grid, N images of a caption, D features, V vocabulary.
 """
 
 import functools
+from collections.abc import Iterator
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -26,6 +28,7 @@ from kseq.builders.shorthands import (
     as_head,
     heads_of,
 )
+from kseq.decoding import Generation, Search
 from kseq.layers import (
     CaptionLoss,
     FactorizedHead,
@@ -35,19 +38,20 @@ from kseq.layers import (
     TransformerDecoder,
 )
 from kseq.layers.validation import not_negative, positive_integer, rate
+from kseq.typing import Config, LayerLike, PathLike, Tensor, TensorLike, Tree
 
 
 def text_to_image(
-    vocabulary_size,
-    tokenizer,
-    encoder="transformer",
-    decoder="transformer",
-    head=None,
-    width=256,
-    text_weight=1 / 7,
-    caption_dropout=0.0,
-    name="text_to_image",
-):
+    vocabulary_size: LayerLike,
+    tokenizer: ImageTokenizer,
+    encoder: LayerLike | None = "transformer",
+    decoder: LayerLike = "transformer",
+    head: LayerLike | None = None,
+    width: int = 256,
+    text_weight: float = 1 / 7,
+    caption_dropout: float = 0.0,
+    name: str = "text_to_image",
+) -> "TextToImageModel":
     """Build a model that generates images from captions: a small DALL-E.
 
         caption ids ──source──> (B,S,D) ──encoder──> memory
@@ -160,7 +164,9 @@ def text_to_image(
     )
 
 
-def head_of_codes(head, tokenizer):
+def head_of_codes(
+    head: LayerLike | None, tokenizer: ImageTokenizer
+) -> keras.layers.Layer:
     """Return a head; None is shorthand for a `FactorizedHead` if codes are digits."""
     quantizer = tokenizer.quantizer
     if head is not None or not isinstance(quantizer, FiniteScalarQuantizer):
@@ -174,7 +180,13 @@ def head_of_codes(head, tokenizer):
 class TextToImageModel(EncoderDecoder):
     """Model that `kseq.text_to_image` returns."""
 
-    def __init__(self, *graph, tokenizer=None, caption_loss=None, **options):
+    def __init__(
+        self,
+        *graph: Any,
+        tokenizer: Any = None,
+        caption_loss: CaptionLoss | None = None,
+        **options: Any,
+    ) -> None:
         if not graph:
             options["tokens"] = ImageTokens(tokenizer, START, END)
             if caption_loss is not None:
@@ -182,36 +194,36 @@ class TextToImageModel(EncoderDecoder):
         super().__init__(*graph, **options)
 
     @property
-    def tokenizer(self):
+    def tokenizer(self) -> ImageTokenizer:
         """The image tokenizer, which is frozen."""
         return self._operation(ImageTokens).tokenizer
 
     @property
-    def caption_loss(self):
+    def caption_loss(self) -> CaptionLoss | None:
         """The layer that adds the loss of caption words; None with an encoder."""
         return self._operation(CaptionLoss)
 
     @property
-    def text_weight(self):
+    def text_weight(self) -> float | None:
         """The weight of this loss; None with an encoder."""
         return self.caption_loss and self.caption_loss.weight
 
-    def _operation(self, kind):
+    def _operation(self, kind: type) -> Any:
         """Return the operation of a kind, or None."""
         return next((x for x in self.operations if isinstance(x, kind)), None)
 
     @property
-    def drawable(self):
+    def drawable(self) -> range:
         """The range of tokens that occur in images."""
         return range(FIRST_CODE, self.target_size)
 
     @property
-    def num_tokens(self):
+    def num_tokens(self) -> int:
         """Number of tokens of an image."""
         rows, columns = self.tokenizer.grid
         return rows * columns
 
-    def image_tokens(self, images, batch_size=128):
+    def image_tokens(self, images: TensorLike, batch_size: int = 128) -> np.ndarray:
         """Return the tokens of images, as training targets.
 
         Args:
@@ -227,7 +239,13 @@ class TextToImageModel(EncoderDecoder):
         ids = self.tokenizer.encode(images, batch_size) + FIRST_CODE
         return np.insert(ids, 0, START, axis=1).astype("int32")
 
-    def draw(self, captions, search=None, batch_size=128, **options):
+    def draw(
+        self,
+        captions: TensorLike,
+        search: Search | None = None,
+        batch_size: int = 128,
+        **options: Any,
+    ) -> Drawings:
         """Generate images for each caption.
 
         Args:
@@ -251,29 +269,53 @@ class TextToImageModel(EncoderDecoder):
         exists = result.lengths > 0  # False if constraints leave nothing
         ids = np.where(exists[..., None], result.token_ids - FIRST_CODE, 0)
         images = self.tokenizer.decode(ids, batch_size)
-        return Drawings(images, result.log_probs, ids, result.attention)
+        attention: Any = result.attention  # of a single source
+        return Drawings(images, result.log_probs, ids, attention)
 
-    def generate(self, source, search=None, max_length=None, *args, **options):
+    def generate(  # type: ignore[override]
+        self,
+        source: Any,
+        search: Search | None = None,
+        max_length: int | None = None,
+        *args: Any,
+        **options: Any,
+    ) -> Generation:
         """Generate the tokens of images, as `EncoderDecoder.generate`."""
         length = self._length(max_length)
         return super().generate(source, search, length, *args, **options)
 
-    def generate_stream(self, source, search=None, max_length=None, *args, **options):
+    def generate_stream(  # type: ignore[override]
+        self,
+        source: Any,
+        search: Search | None = None,
+        max_length: int | None = None,
+        *args: Any,
+        **options: Any,
+    ) -> Iterator[np.ndarray]:
         """Yield the tokens of images, as `EncoderDecoder.generate_stream`."""
         length = self._length(max_length)
         return super().generate_stream(source, search, length, *args, **options)
 
-    def export_generation(self, path, search=None, max_length=None, *args, **options):
+    def export_generation(
+        self,
+        path: PathLike,
+        search: Search | None = None,
+        max_length: int | None = None,
+        *args: Any,
+        **options: Any,
+    ) -> None:
         """Export all of `draw`, as `EncoderDecoder.export_generation`."""
         length = self._length(max_length)
         return super().export_generation(path, search, length, *args, **options)
 
-    def generation_model(self, search=None, max_length=None):
+    def generation_model(
+        self, search: Search | None = None, max_length: int | None = None
+    ) -> Drawing:
         """Return a Keras model that runs all of `draw`."""
         generation = super().generation_model(search, self._length(max_length))
         return Drawing(generation.writing, self.tokenizer)
 
-    def _length(self, max_length):
+    def _length(self, max_length: int | None) -> int:
         """Return the number of tokens of an image; raise for another length."""
         if max_length not in (None, self.num_tokens):
             raise ValueError(
@@ -282,19 +324,23 @@ class TextToImageModel(EncoderDecoder):
             )
         return self.num_tokens
 
-    def step(self, token_ids, state, constants):
+    def step(
+        self, token_ids: Tensor, state: Tree, constants: Tree
+    ) -> tuple[Tensor, Tree]:
         """Decode one step, in which only image tokens are possible."""
         logits, state = super().step(token_ids, state, constants)
         return only_codes(logits), state
 
-    def read(self, source, target, return_attention_scores=False):
+    def read(
+        self, source: Tree, target: Tensor, return_attention_scores: bool = False
+    ) -> Any:
         """Return the logits of a target, in which only image tokens are possible."""
         outputs = super().read(source, target, return_attention_scores)
         if not return_attention_scores:
             return only_codes(outputs)
         return only_codes(outputs[0]), outputs[1]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super().get_config()
         for name in ("start_token_id", "end_token_id"):
             config.pop(name)
@@ -305,7 +351,9 @@ class TextToImageModel(EncoderDecoder):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: Config, custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         made = {
             name: keras.saving.deserialize_keras_object(
                 config[name], custom_objects=custom_objects
@@ -315,13 +363,19 @@ class TextToImageModel(EncoderDecoder):
         return super().from_config({**config, **made}, custom_objects)
 
 
-def decode_stream(caption_loss, decoder, embedded, memory, inputs):
+def decode_stream(
+    caption_loss: CaptionLoss,
+    decoder: TransformerDecoder,
+    embedded: Tensor,
+    memory: Tensor,
+    inputs: dict[str, Tensor],
+) -> Tensor:
     """Call a decoder that reads the caption as its prefix, and add the caption loss."""
     outputs, read = decoder(embedded, memory, return_prefix=True)
     return caption_loss(outputs, read, inputs["source"])
 
 
-def copied(tokenizer):
+def copied(tokenizer: ImageTokenizer) -> ImageTokenizer:
     """Return the same tokenizer without its optimizer and loss."""
     copy = type(tokenizer).from_config(tokenizer.get_config())
     copy.set_weights(tokenizer.get_weights())

@@ -1,29 +1,43 @@
 """Checks of token id inputs before Keras casts them."""
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 from keras import ops, tree
 
 from kseq.layers import backends
 from kseq.layers.named_parts import check_names
+from kseq.typing import Tree
+
+if TYPE_CHECKING:  # a mixin of models
+    from keras import Model
+else:
+    Model = object
 
 
-class TokenInputs:
+class TokenInputs(Model):
     """Mixin of models with inputs that may be token ids.
 
     Keras silently casts floats to integers, and adds or removes an axis of size one.
     """
 
-    def __call__(self, inputs, *args, **kwargs):
+    def __call__(self, inputs: Tree, *args: Any, **kwargs: Any) -> Any:
         inputs = ids_of_replicas(self, inputs)
         check_token_ids(self, inputs)
         return super().__call__(inputs, *args, **kwargs)
 
-    def call(self, inputs, training=None, mask=None, **kwargs):
+    def call(
+        self,
+        inputs: Tree,
+        training: bool | None = None,
+        mask: Tree = None,
+        **kwargs: Any,
+    ) -> Any:
         check_token_ids(self, inputs)  # on JAX, `fit` and `predict` start here
         return super().call(inputs, training=training, mask=mask, **kwargs)
 
 
-def check_token_ids(model, inputs):
+def check_token_ids(model: keras.Model, inputs: Tree) -> None:
     """Raise if inputs that are read as ids are floats or have other axes."""
     try:
         tree.assert_same_structure(model.input, inputs)
@@ -45,7 +59,7 @@ def check_token_ids(model, inputs):
         )
 
 
-def check_source_names(model, inputs):
+def check_source_names(model: keras.Model, inputs: Tree) -> None:
     """Raise if a source of several inputs has missing or unknown ones."""
     is_by_name = isinstance(model.input, dict) and isinstance(inputs, dict)
     symbols = model.input.get("source") if is_by_name else None
@@ -53,7 +67,7 @@ def check_source_names(model, inputs):
         check_names("source", inputs["source"], symbols)
 
 
-def ids_of_replicas(model, inputs):
+def ids_of_replicas(model: keras.Model, inputs: Tree) -> Tree:
     """Return the inputs with ids cast back to integers.
 
     Under a TensorFlow strategy Keras builds metrics and losses on the mean of the
@@ -71,5 +85,5 @@ def ids_of_replicas(model, inputs):
         return inputs  # Keras reports missing inputs
 
 
-def is_integer(x):
+def is_integer(x: Any) -> bool:
     return "int" in keras.backend.standardize_dtype(x.dtype)

@@ -3,22 +3,25 @@
 Axes in shape comments: B batch, H height, W width of an image, C channels.
 """
 
-from kseq.builders.many_to_one import many_to_one
+from collections.abc import Sequence
+
+from kseq.builders.many_to_one import ManyToOne, many_to_one
 from kseq.builders.shorthands import heads_of
 from kseq.layers import PatchEmbedding, TransformerEncoder
+from kseq.typing import LayerLike
 
 
 def vision_transformer(
-    image_shape,
-    patch_size,
-    num_outputs,
-    width=192,
-    num_layers=4,
-    num_heads=None,
-    pooling="class_token",
-    dropout=0.0,
-    name="vision_transformer",
-):
+    image_shape: Sequence[int],
+    patch_size: int | Sequence[int],
+    num_outputs: int,
+    width: int = 192,
+    num_layers: int = 4,
+    num_heads: int | None = None,
+    pooling: LayerLike = "class_token",
+    dropout: float = 0.0,
+    name: str = "vision_transformer",
+) -> ManyToOne:
     """Build a Transformer that reads an image patch by patch and gives one answer.
 
         images ──patches──> (B,P,D) ──Transformer──> (B,P,D) ──pooling──> head
