@@ -62,14 +62,14 @@ ELSEWHERE = {
         "tests/builders/test_exporting.py"
         "::test_a_model_of_another_backend_is_exported_by_tensorflow"
     ),
-    'Export it as "onnx" or "tf_saved_model", which take every model.': (
+    'Export it as "onnx" or "tf_saved_model", which support every model.': (
         "tests/builders/test_exporting.py::test_a_file_writes_what_generate_writes"
     ),
-    "Give its own options to CTranslate2 when it is called, or export as "
+    "Pass other options to CTranslate2 when you call it, or export as "
     '"onnx" or "tf_saved_model".': (
         "tests/builders/test_exporting.py::test_a_file_writes_what_generate_writes"
     ),
-    'Export the model from before, with `quantization="int8"`.': (
+    'Export the original model, with `quantization="int8"`.': (
         "tests/builders/test_ctranslate2.py"
         "::test_a_quantized_folder_is_smaller_and_nearly_as_good"
     ),

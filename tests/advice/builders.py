@@ -26,9 +26,9 @@ IDS = np.array([[4, 5, 6], [7, 8, 0]])
 SMALL, LARGE = (4, 6, 1), (6, 8, 1)
 SERIES = random_array(2, 5, 3)
 TEXTS_FOR_IDS = (
-    "A model takes what `vocabulary.encode(texts)` makes of texts; a pipeline takes "
-    "texts, such as `kseq.text.TextToText(model, vocabulary, vocabulary)`, or "
-    "`kseq.text.TextToImage(model, vocabulary)` to draw."
+    "Encode texts with `vocabulary.encode(texts)`, or use a pipeline that takes texts, "
+    "such as `kseq.text.TextToText(model, vocabulary, vocabulary)`, or "
+    "`kseq.text.TextToImage(model, vocabulary)` for images."
 )
 UNTRAINED = {"optimizer": "sgd", "run_eagerly": True}  # tracing takes longer
 
@@ -280,13 +280,13 @@ ADVICE = {
     ),
     "a copy from another vocabulary": (
         lambda: copier(11),
-        "Say which id is written for each id of the source: `copy=kseq.text.alignment("
+        "Pass the target id of each source id: `copy=kseq.text.alignment("
         "source_vocabulary, target_vocabulary)`.",
         lambda: aligned_copier(7),
     ),
     "a copy by the ids of another vocabulary": (
         lambda: copier(11, copy=[0, 1]),
-        "Make it of the vocabularies that the model is made for: `kseq.text.alignment("
+        "Compute it from the vocabularies of the model: `kseq.text.alignment("
         "source_vocabulary, target_vocabulary)`.",
         lambda: aligned_copier(7),
     ),
@@ -365,7 +365,7 @@ ADVICE = {
     ),
     "the mean of models of two kinds": (
         lambda: kseq.average([classifier(encoder="rnn"), classifier(encoder="gru")]),
-        "Models of several kinds decide together by `kseq.ensemble`.",
+        "Combine different models with `kseq.ensemble`.",
         lambda: kseq.ensemble([classifier(encoder="rnn"), classifier(encoder="gru")]),
     ),
     "the mean of quantized models": (
@@ -375,7 +375,7 @@ ADVICE = {
     ),
     "a model of two outputs": (
         lambda: kseq.ensemble([two_outputs()]),
-        "Make a `keras.Model` of one of them.",
+        "Build a `keras.Model` with one of them.",
         lambda: kseq.ensemble([one_output(two_outputs())]),
     ),
     "a Sequential that is not built": (
@@ -392,7 +392,7 @@ ADVICE = {
     ),
     "one input of two": (
         lambda: report(IDS),
-        "Give an array, a list of them in this order, or a dictionary by these names.",
+        "Pass an array, a list in this order, or a dictionary with these names.",
         lambda: (
             kseq.mask_report(classifier(), IDS),
             report([IDS, IDS]),
@@ -475,13 +475,13 @@ ADVICE = {
     ),
     "a data set without an end": (
         lambda: write(source=data_set().batch(2).repeat()),
-        "Use a part: `dataset.take(10)`, or of a `PyDataset` "
+        "Use a part: `dataset.take(10)`, or for a `PyDataset` "
         "`(dataset[i] for i in range(10))`.",
         lambda: write(source=data_set().batch(2).repeat().take(10)),
     ),
     "a PyDataset without an end": (
         lambda: write(source=Endless()),
-        "Use a part: `dataset.take(10)`, or of a `PyDataset` "
+        "Use a part: `dataset.take(10)`, or for a `PyDataset` "
         "`(dataset[i] for i in range(10))`.",
         lambda: write(
             source=(dataset[i] for dataset in [Endless()] for i in range(10))
@@ -489,14 +489,14 @@ ADVICE = {
     ),
     "rows one by one": (
         lambda: write(source=data_set()),
-        "One row alone is a list of one: `[source]`. Rows that come one by one, as "
-        "those of a data set, need `.batch(32)` first.",
+        "Pass a single row as a list of one, `[source]`. Batch the elements of a data "
+        "set with `.batch(32)` first.",
         lambda: write(source=data_set().batch(32)),
     ),
     "one row alone": (
         lambda: write(source=[4, 5]),
-        "One row alone is a list of one: `[source]`. Rows that come one by one, as "
-        "those of a data set, need `.batch(32)` first.",
+        "Pass a single row as a list of one, `[source]`. Batch the elements of a data "
+        "set with `.batch(32)` first.",
         lambda: write(source=[[4, 5]]),
     ),
     **{
@@ -526,8 +526,7 @@ ADVICE = {
     **{
         f"{kind} for a number of rows": (
             functools.partial(write_freely, source),
-            "What sequences begin with is their prefix: "
-            "`generate(2, prefix=[[4, 5], [6]])`.",
+            "Pass the first tokens as a prefix: `generate(2, prefix=[[4, 5], [6]])`.",
             functools.partial(write_freely, 2, prefix=[[4, 5], [6]]),
         )
         for kind, source in {"texts": ["abc"], "ids": [[4, 5]], "an array": IDS}.items()
@@ -548,7 +547,7 @@ ADVICE = {
     ),
     "a source longer than its positions": (
         lambda: write(writer(source=with_positions(2)), [[4, 5, 6]]),
-        "Cut it off, or train with more positions.",
+        "Truncate it, or train with more positions.",
         lambda: (
             write(writer(source=with_positions(2)), [[4, 5]]),
             write(writer(source=with_positions(3)), [[4, 5, 6]]),
@@ -556,13 +555,13 @@ ADVICE = {
     ),
     "padding between tokens": (
         lambda: write(prefix=[[4, 0, 5]] * 2),
-        "A search writes what it likes between given tokens with "
+        "To generate tokens between given ones, use "
         "`kseq.decoding.ForcedTokens([4, None, 5])`.",
         lambda: write(search=GreedySearch([ForcedTokens([4, None, 5])])),
     ),
     "a part of a layer in common": (
         lambda: kseq.ensemble(parts_of(embedding())),
-        "Give them one layer that holds it, or a layer each.",
+        "Share the layer of `model.layers` that holds it, or use separate layers.",
         lambda: (
             kseq.ensemble([tagger(words := embedding(), 11), tagger(words, 11)]),
             kseq.ensemble([tagger(11, 11), parts_of(embedding())[1]]),
@@ -589,7 +588,7 @@ ADVICE = {
     ),
     "a length relative to pictures": (
         lambda: write(of_pictures(), PICTURES, max_length=lambda length: length + 1),
-        "Give it as a number.",
+        "Pass a number.",
         lambda: write(of_pictures(), PICTURES, max_length=2),
     ),
     "beams without a search": (
@@ -609,13 +608,13 @@ ADVICE = {
     ),
     "a Vision Transformer within a model": (
         lambda: kseq.resize_positions(around(reader_of_pictures()), LARGE),
-        "Of a model within another resize the inner one, and build the outer one on "
+        "For a model inside another, resize the inner one, and build the outer one on "
         "it.",
         lambda: around(kseq.resize_positions(reader_of_pictures(), LARGE)),
     ),
     "a quantized model of pictures": (
         lambda: kseq.resize_positions(quantized(reader_of_pictures()), LARGE),
-        "Resize it first, and quantize what comes out.",
+        "Resize it first, and quantize the result.",
         lambda: quantized(kseq.resize_positions(reader_of_pictures(), LARGE)),
     ),
     "guidance without source dropout": (
@@ -684,8 +683,8 @@ ADVICE = {
     ),
     "a tower that gives no vectors": (
         lambda: kseq.text_image_matcher(tagger(), reader_of_pictures()),
-        "Such a model is `kseq.many_to_one`, or `kseq.vision_transformer`, with "
-        "`num_outputs=` the width E.",
+        "Use `kseq.many_to_one` or `kseq.vision_transformer` with the width E as "
+        "`num_outputs=`.",
         lambda: kseq.text_image_matcher(
             classifier(num_outputs=3),
             kseq.vision_transformer(SMALL, 2, num_outputs=3, width=3),
@@ -695,7 +694,7 @@ ADVICE = {
         lambda: keras.models.clone_model(
             matcher(), call_function=twice_at("similarity")
         ),
-        "Put other operations into the towers.",
+        "Move other operations into the towers.",
         lambda: matcher(around(reader_of_pictures())),
     ),
 }

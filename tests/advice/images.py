@@ -100,17 +100,17 @@ ADVICE = {
     ),
     "a shape without channels": (
         lambda: tokenizer(image_shape=(28, 28)),
-        "Pictures in grey have one channel: (28, 28, 1).",
+        "Grayscale images have one channel: (28, 28, 1).",
         lambda: tokenizer(image_shape=(28, 28, 1)),
     ),
     "patches of two sizes": (
         lambda: tokenizer(decoder=ImageDecoder(2, width=4)),
-        "Give encoder and decoder the same `patch_size`.",
+        "Use the same `patch_size` for encoder and decoder.",
         lambda: tokenizer(decoder=ImageDecoder(4, width=4)),
     ),
     "a quantizer by name": (
         lambda: tokenizer("vq"),
-        "Take `kseq.layers.FiniteScalarQuantizer` or `VectorQuantizer`.",
+        "Use `kseq.layers.FiniteScalarQuantizer` or `VectorQuantizer`.",
         lambda: (
             tokenizer(FiniteScalarQuantizer((3, 4))),
             tokenizer(VectorQuantizer(7, 2)),
@@ -118,7 +118,7 @@ ADVICE = {
     ),
     "ids of another grid": (
         lambda: tokenizer().decode([[1]]),
-        "`encode(images)` gives such ids.",
+        "`encode(images)` returns such ids.",
         lambda: (model := tokenizer()).decode(model.encode(PICTURES)),
     ),
     "pictures beyond 1": (
@@ -150,13 +150,13 @@ ADVICE = {
     ),
     "a tokenizer by its path": (
         lambda: drawer(tokenizer="tokenizer.keras"),
-        "Load one with `keras.saving.load_model(path)`, or make it by "
-        "`kseq.image_tokenizer((32, 32, 3))`, and train it first.",
+        "Load one with `keras.saving.load_model(path)`, or build "
+        "`kseq.image_tokenizer((32, 32, 3))` and train it first.",
         lambda: (drawer(tokenizer=kseq.image_tokenizer((32, 32, 3))), loaded()),
     ),
     "one stream with another decoder": (
         lambda: drawer(encoder=None, decoder="gru"),
-        "Take `encoder=None` with `TransformerDecoder(cross_attention=False, "
+        "Use `encoder=None` with `TransformerDecoder(cross_attention=False, "
         "causal_prefix=True)`, or an encoder with another decoder.",
         lambda: (
             drawer(
@@ -170,7 +170,7 @@ ADVICE = {
     ),
     "too many codes": (
         lambda: tokenizer((100,) * 5),
-        "Take fewer levels, such as (8, 5, 5, 5), 1,000 codes.",
+        "Use fewer levels, such as (8, 5, 5, 5), 1,000 codes.",
         lambda: tokenizer((8, 5, 5, 5)),
     ),
     **{
@@ -187,7 +187,7 @@ ADVICE = {
     **{
         f"{name} to score": (
             lambda images=images: matcher().score([[4], [5]], images),
-            "Resize them, or make floats of them as for training, such as "
+            "Resize them, or convert them to floats as for training, such as "
             '`images.astype("float32") / 255`.',
             lambda: matcher().score([[4], [5]], BYTES.astype("float32") / 255),
         )

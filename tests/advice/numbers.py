@@ -71,8 +71,8 @@ ADVICE = {
     ),
     "sizes that are no vocabularies": (
         lambda: kseq.encoder_decoder(3, 1, width=3),
-        "A vocabulary counts its special tokens too. A series of numbers has none; it "
-        f"is written by a model with {OF_NUMBERS}",
+        "Count special tokens as part of the vocabulary. A series of numbers has no "
+        f"tokens; build the model with {OF_NUMBERS}",
         lambda: (
             kseq.encoder_decoder(3 + 4, 1 + 4, width=3),
             writer(FeatureEmbedding(1, 64)),
@@ -80,33 +80,33 @@ ADVICE = {
     ),
     "an unknown head": (
         lambda: writer(head="poisson"),
-        'For quantiles of your own take `kseq.layers.ForecastHead("quantiles", 1, '
+        'For custom quantiles use `kseq.layers.ForecastHead("quantiles", 1, '
         "quantiles=(0.1, 0.5, 0.9))`.",
         lambda: writer(head=OWN_QUANTILES),
     ),
     "a head of other features": (
         lambda: writer(head=ForecastHead("gaussian", num_features=3)),
-        "Take `kseq.layers.ForecastHead(..., num_features=1)`.",
+        "Use `kseq.layers.ForecastHead(..., num_features=1)`.",
         lambda: writer(head=ForecastHead("gaussian", num_features=1)),
     ),
     "one embedding of numbers for both": (
         lambda: writer(one := FeatureEmbedding(1, 4), one),
-        "Make two: `kseq.layers.FeatureEmbedding(1, 4)`.",
+        "Create two: `kseq.layers.FeatureEmbedding(1, 4)`.",
         lambda: writer(FeatureEmbedding(1, 4), FeatureEmbedding(1, 4)),
     ),
     "a target with a mask value": (
         lambda: writer(FeatureEmbedding(1, 4, mask_value=0.0)),
-        "Leave it out, and fill up short targets with NaN, as `teacher_forcing` does.",
+        "Leave it out, and pad short targets with NaN, as `teacher_forcing` does.",
         lambda: (writer(), teacher_forcing(PAST, [FUTURE[0], FUTURE[1, :2]])[0]),
     ),
     "covariates that are a number": (
         lambda: writer(covariates=2),
-        "Take `covariates=kseq.layers.FeatureEmbedding(num_covariates, 4)`.",
+        "Use `covariates=kseq.layers.FeatureEmbedding(num_covariates, 4)`.",
         lambda: writer(covariates=FeatureEmbedding(2, 4)),
     ),
     "covariates of another width": (
         lambda: writer(covariates=FeatureEmbedding(2, 5)),
-        "Take `kseq.layers.FeatureEmbedding(2, 4)`.",
+        "Use `kseq.layers.FeatureEmbedding(2, 4)`.",
         lambda: writer(covariates=FeatureEmbedding(2, 4)),
     ),
     "numbers with a tied head": (
@@ -116,13 +116,13 @@ ADVICE = {
     ),
     "tokens with covariates": (
         lambda: kseq.encoder_decoder(11, 13, covariates=FeatureEmbedding(2, 4)),
-        "Leave them out, or take `target=kseq.layers.FeatureEmbedding(num_features, "
+        "Leave them out, or use `target=kseq.layers.FeatureEmbedding(num_features, "
         "width)`.",
         lambda: (kseq.encoder_decoder(11, 13, width=3), with_calendar()),
     ),
     "no number of steps": (
         lambda: write(num_steps=None),
-        "A series has no end of its own: `model.generate(past, num_steps=24)`.",
+        "A series has no end token: `model.generate(past, num_steps=24)`.",
         lambda: write(num_steps=24),
     ),
     "no covariates for a model that needs them": (
@@ -139,7 +139,7 @@ ADVICE = {
     ),
     "a prefix without an axis of features": (
         lambda: write(prefix=FUTURE[..., 0]),
-        "One feature has an axis too: `prefix[..., None]`.",
+        "A single feature also needs an axis: `prefix[..., None]`.",
         lambda: write(prefix=FUTURE[..., 0][..., None]),
     ),
     "draws of a mean": (
@@ -159,13 +159,13 @@ ADVICE = {
     ),
     "covariates that are not known": (
         lambda: write(with_calendar(), covariates=with_gap(CALENDAR)),
-        "Leave out what is not known of the future, or fill the gaps.",
+        "Leave out covariates that are unknown for the future, or fill the gaps.",
         lambda: write(with_calendar(), covariates=np.nan_to_num(with_gap(CALENDAR))),
     ),
     "a gap in a source": (
         lambda: write(source=with_gap(PAST)),
-        "Fill the gaps, `numpy.nan_to_num(source)`, and say where they were by "
-        "features of their own.",
+        "Fill the gaps, `numpy.nan_to_num(source)`, and mark them by additional "
+        "features.",
         lambda: write(source=np.nan_to_num(with_gap(PAST))),
     ),
     "percent in place of a share": (
@@ -175,7 +175,7 @@ ADVICE = {
     ),
     "a quantile of one path": (
         lambda: write(writer(head="gaussian")).quantile(0.9),
-        "Write it with `model.generate(..., num_draws=100)`.",
+        "Generate it with `model.generate(..., num_draws=100)`.",
         lambda: write(writer(head="gaussian"), num_draws=100).quantile(0.9),
     ),
     "levels of a Gaussian": (
@@ -256,7 +256,7 @@ ADVICE = {
     ),
     "an ensemble of numbers": (
         lambda: kseq.ensemble([writer(), writer()]),
-        "Put the draws of each together: `np.concatenate([one.draws, other.draws], "
+        "Combine the draws: `np.concatenate([one.draws, other.draws], "
         "axis=1)` of two forecasts.",
         lambda: np.concatenate([gaussian().draws, gaussian().draws], axis=1),
     ),

@@ -136,5 +136,7 @@ def tied_to_another():
 
 @pytest.mark.parametrize("make", [nested, tied_to_another])
 def test_a_shared_part_of_a_layer_is_refused(make):
-    with pytest.raises(ValueError, match="no part of one. Received: .*token_embedding"):
+    with pytest.raises(
+        ValueError, match="part of a layer. Received: .*token_embedding"
+    ):
         kseq.ensemble(make())

@@ -262,7 +262,7 @@ REFUSED = {
         lambda: kseq.encoder_decoder(
             SIZE, SIZE, decoder=RecurrentDecoder("gru", 6), width=6, copy=True
         ),
-        "copies what its decoder attends to. Received: .*RecurrentDecoder",
+        "decoder with attention to the source. Received: .*RecurrentDecoder",
     ),
     "a prefix": (
         lambda: kseq.encoder_decoder(
@@ -272,19 +272,19 @@ REFUSED = {
             width=6,
             copy=True,
         ),
-        "copies what its decoder attends to. Received: .*TransformerDecoder",
+        "decoder with attention to the source. Received: .*TransformerDecoder",
     ),
     "pictures": (
         lambda: kseq.encoder_decoder(
             PatchEmbedding((4, 6, 1), 2, 6), SIZE, "transformer", width=6, copy=True
         ),
-        "copies token ids, one for each step. Received: .*PatchEmbedding",
+        "source of token ids, one for each step. Received: .*PatchEmbedding",
     ),
     "several sources": (
         lambda: kseq.encoder_decoder(
             {"lemma": SIZE, "tags": 7}, SIZE, width=6, copy=True
         ),
-        "copies token ids, one for each step. Received: .*NamedEmbeddings",
+        "source of token ids, one for each step. Received: .*NamedEmbeddings",
     ),
     "two vocabularies": (
         lambda: kseq.encoder_decoder(SIZE, 7, width=6, copy=True),
@@ -301,13 +301,13 @@ REFUSED = {
     "no ids": (lambda: luong(copy="words"), "`alignment` must be integers"),
     "a source that is dropped": (
         lambda: bahdanau(source_dropout=0.1),
-        "cannot learn without its source.* Received: .*source_dropout=0.1",
+        "cannot be trained without its source.* Received: .*source_dropout=0.1",
     ),
     "numbers": (
         lambda: kseq.encoder_decoder(
             SIZE, kseq.layers.FeatureEmbedding(1, 6), width=6, copy=True
         ),
-        "`copy` is for a target of tokens.* Received",
+        "`copy` needs a target of tokens.* Received",
     ),
     "CTranslate2": (
         lambda: kseq.encoder_decoder(

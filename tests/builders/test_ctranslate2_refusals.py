@@ -77,9 +77,9 @@ def ensemble():
         (conditional, "where there is a source. Received: None"),
         (prefix_decoder, "reads it as a prefix"),
         (captioner, "`TokenEmbedding`. Received: PatchEmbedding"),
-        (two_epsilons, "one `epsilon`.*has 0.1, where the encoder has 1e-05"),
+        (two_epsilons, "one `epsilon`.*has 0.1, while the encoder has 1e-05"),
         (own_head, "a dense head or a tied one. Received: OwnHead"),
-        (squashed_head, "gives logits.*has an activation"),
+        (squashed_head, "returns logits.*has an activation"),
         (quantized, 'quantizes by itself.*`quantization="int8"`'),
         (ensemble, "a model of `kseq.encoder_decoder` or `kseq.one_to_many`"),
         (
@@ -119,7 +119,7 @@ def test_a_model_that_it_cannot_run_is_refused_with_the_reason(make, message):
             "`num_results=None` with `early_stopping`",
         ),
         ({"quantization": "int4"}, "`quantization` must be one of"),
-        ({"prefix_shape": (None, None)}, "`prefix_shape` is no argument of"),
+        ({"prefix_shape": (None, None)}, "`prefix_shape` is not an argument of"),
         ({"source_shape": (3,)}, "`source_shape` must be a shape like"),
         ({"vocabularies": {"target": []}}, "a dictionary of the tokens of"),
         (
@@ -133,9 +133,9 @@ def test_a_model_that_it_cannot_run_is_refused_with_the_reason(make, message):
                     "target": [f"t{i}" for i in range(TARGET_SIZE)],
                 }
             },
-            "one text for what is unknown. Received: 't1'",
+            "same text for the unknown token. Received: 't1'",
         ),
-        ({"format": "onnx", "quantization": "int8"}, "`quantization` is no argument"),
+        ({"format": "onnx", "quantization": "int8"}, "`quantization` is not an"),
     ],
 )
 def test_what_it_cannot_do_is_refused(options, message):

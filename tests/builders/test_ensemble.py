@@ -257,7 +257,7 @@ def writer(source=SOURCE_SIZE, end=3):
         (lambda: [reader(), 2], "functional models.* Received: 2"),
         (lambda: [keras.Sequential([keras.layers.Dense(3)])], "functional models"),
         (lambda: [two_outputs()], "one output.* Received.*2 outputs"),
-        (lambda: [reader(), writer()], "all write or none.* Received"),
+        (lambda: [reader(), writer()], "all generate or none.* Received"),
         (lambda: [reader(), reader(num_outputs=2)], "the same `output`.* Received"),
         (lambda: [writer(), writer(12)], "the same `source_size`.* Received"),
         (lambda: [writer(), writer(end=4)], "the same `end_token_id`.* Received"),

@@ -328,6 +328,6 @@ def test_a_frozen_part_stays_frozen_in_a_loaded_model(tmp_path):
 
 
 def test_a_model_of_tokens_knows_no_covariates():
-    with pytest.raises(ValueError, match="`covariates` are for a target of numbers"):
+    with pytest.raises(ValueError, match="`covariates` need a target of numbers"):
         kseq.encoder_decoder(11, 13, covariates=FeatureEmbedding(2, 3), width=3)
     assert kseq.encoder_decoder(11, TokenEmbedding(13, 3), width=3).end_token_id == 3

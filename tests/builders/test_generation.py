@@ -360,7 +360,7 @@ def test_ids_that_are_none_of_the_vocabulary_are_an_error(model, wrong):
 
 @pytest.mark.parametrize("rows", [[[4, 3, 5], [6]], [[4, 3, 0, 3], [6]]])
 def test_nothing_may_stand_behind_the_end_token(model, rows):
-    message = "behind the end token, 3, of a {}. Received"
+    message = "follow the end token, 3, of a {}. Received"
     with pytest.raises(ValueError, match=message.format("prefix")):
         model.generate(SOURCES[:2], prefix=rows, max_length=LENGTH)
     with pytest.raises(ValueError, match=message.format("target")):

@@ -74,7 +74,7 @@ def test_what_it_says_of_itself_is_checked():
     model = writer(num_positions=4)
     with pytest.raises(ValueError, match="`source` must hold integers from 0 to 10"):
         model.generate([[4, 11]])
-    with pytest.raises(ValueError, match="as its embedding has learned positions"):
+    with pytest.raises(ValueError, match="its embedding has learned positions"):
         model.generate([[4, 5, 6, 7, 8]], max_length=4)
     with pytest.raises(ValueError, match="max_length=5 with a target of max_length=4"):
         model.generate(SOURCES, max_length=5)

@@ -106,7 +106,7 @@ def test_a_search_without_options_takes_constraints(model):
         assert first in free and first not in kept.token_ids
     again = model.generate(SOURCES, LeastProbable(), LENGTH).token_ids
     np.testing.assert_array_equal(again, free)
-    with pytest.raises(ValueError, match="takes no token back.*LeastProbable"):
+    with pytest.raises(ValueError, match="never revises tokens.*LeastProbable"):
         model.generate_stream(SOURCES, LeastProbable())
 
 

@@ -166,7 +166,7 @@ def test_a_model_without_patches_is_refused(make):
     "positions", ["sinusoidal", None, LearnedPositions(9), GridPositions(3, 2)]
 )
 def test_positions_without_a_place_for_each_patch_are_refused(positions):
-    with pytest.raises(ValueError, match="must have positions with a place for each"):
+    with pytest.raises(ValueError, match="learned positions with a place for each"):
         kseq.resize_positions(classifier(positions, pooling="mean"), LARGE)
 
 
@@ -175,7 +175,7 @@ def test_positions_without_a_place_for_each_patch_are_refused(positions):
     [
         ((5, 6, 1), "must divide into patches"),
         ((4, 6), "must divide into patches"),
-        ((4, 6, 3), "as many channels as those before"),
+        ((4, 6, 3), "as many channels as before"),
     ],
 )
 def test_pictures_that_do_not_fit_are_refused(shape, message):
@@ -185,7 +185,7 @@ def test_pictures_that_do_not_fit_are_refused(shape, message):
 
 def test_attention_that_counts_columns_is_refused():
     model = classifier(pooling="mean", rotary=RotaryPositions(columns=3), width=12)
-    with pytest.raises(ValueError, match="must not count the columns"):
+    with pytest.raises(ValueError, match="must not use the columns"):
         kseq.resize_positions(model, LARGE)
 
 
@@ -200,7 +200,7 @@ def test_other_weights_that_depend_on_the_size_are_refused():
     inputs = keras.Input(SMALL)
     flat = keras.layers.Flatten()(patches()(inputs))
     model = keras.Model(inputs, keras.layers.Dense(2)(flat))
-    with pytest.raises(ValueError, match="Nothing but the positions of the patches"):
+    with pytest.raises(ValueError, match="Only the positions of the patches"):
         kseq.resize_positions(model, LARGE)
 
 

@@ -189,7 +189,7 @@ def test_weights_that_change_are_seen_by_the_next_stream(model):
     "search", [BeamSearch(1), BeamSearch(4), Sampling(num_draws=2)]
 )
 def test_a_search_that_takes_tokens_back_is_refused_at_once(model, search):
-    with pytest.raises(ValueError, match="takes no token back.*num_(beams|draws)="):
+    with pytest.raises(ValueError, match="never revises tokens.*num_(beams|draws)="):
         model.generate_stream(SOURCES, search)
 
 

@@ -144,13 +144,13 @@ def test_towers_of_other_widths_or_one_name_are_refused():
         kseq.many_to_one(11, 4, "gru", width=4),
         kseq.many_to_one(11, 5, "gru", width=4, name="vision_transformer"),
     ):
-        with pytest.raises(ValueError, match="vectors of one width, and have names"):
+        with pytest.raises(ValueError, match="of one width, and have different names"):
             matcher(text)
 
 
 @pytest.mark.parametrize("shape", [(B - 1, *SHAPE), (B, 2, N, *SHAPE), SHAPE])
 def test_other_numbers_of_pictures_are_refused(shape):
-    with pytest.raises(ValueError, match="`images` must be a picture for each text"):
+    with pytest.raises(ValueError, match="`images` must be an image for each text"):
         matcher().score(TEXTS, np.ones(shape))
 
 

@@ -225,5 +225,5 @@ def test_wrong_arguments_are_refused_with_words(call, message):
 
 def test_the_decoder_of_one_stream_needs_no_encoder():
     decoder = TransformerDecoder(1, 2, cross_attention=False, causal_prefix=True)
-    with pytest.raises(ValueError, match="Take `encoder=None`"):
+    with pytest.raises(ValueError, match="Use `encoder=None`"):
         kseq.text_to_image(11, make_tokenizer(), decoder=decoder, width=8)

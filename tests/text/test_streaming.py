@@ -170,7 +170,7 @@ def test_no_texts_give_no_pieces(writer):
 
 
 def test_wrong_requests_are_refused_at_once(writer):
-    with pytest.raises(ValueError, match="takes no token back"):
+    with pytest.raises(ValueError, match="never revises tokens"):
         writer.generate_stream(["한"], BeamSearch(2))
     with pytest.raises(ValueError, match=r"texts\[0\], which has none"):
         writer.generate_stream([""])
