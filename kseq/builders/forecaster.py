@@ -306,9 +306,10 @@ def as_forecast_head(head: LayerLike | None, target: FeatureEmbedding) -> Foreca
     A shorthand head is float32. None is shorthand for `"mean"`.
     """
     head = "mean" if head is None else head
+    kind: Any = head
     if isinstance(head, str) and head in NAMES:
         features = target.num_features
-        return ForecastHead(head, features, dtype="float32", name="head")
+        return ForecastHead(kind, features, dtype="float32", name="head")
     names = ", ".join(f'"{name}"' for name in NAMES)
     if not isinstance(head, ForecastHead):
         raise ValueError(

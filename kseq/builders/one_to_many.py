@@ -139,7 +139,8 @@ def one_to_many(
     encoder = None if encoder is None else as_encoder(encoder, width)
     is_number = isinstance(condition, numbers.Integral)
     if is_number and not isinstance(condition, bool):
-        condition = ClassEmbedding(condition, width)
+        num_classes: Any = condition
+        condition = ClassEmbedding(num_classes, width)
     elif condition is not None:
         condition = as_embedding(condition, width)
     has_memory = condition is not None and decoder != "transformer"

@@ -61,9 +61,10 @@ def as_embedding(
         is_for_transformer = isinstance(
             reader, (TransformerEncoder, TransformerDecoder)
         )
-        options = {"positions": "sinusoidal", "scale": True}
+        size: Any = part
+        options: dict[str, Any] = {"positions": "sinusoidal", "scale": True}
         return TokenEmbedding(
-            part, width, name=name, **(options if is_for_transformer else {})
+            size, width, name=name, **(options if is_for_transformer else {})
         )
     part = checked(part, "An embedding", "the size of its vocabulary")
     if not isinstance(part, SequenceEmbedding):

@@ -143,7 +143,7 @@ def text_to_image(
             "encoder with another decoder."
         )
     positions = GridPositions(*tokenizer.grid, name="positions")
-    source = as_embedding(vocabulary_size, width, reader=encoder or decoder)
+    source: Any = as_embedding(vocabulary_size, width, reader=encoder or decoder)
     caption_loss = None
     if encoder is None:
         caption_loss = CaptionLoss(

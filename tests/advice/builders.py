@@ -650,7 +650,7 @@ ADVICE = {
     ),
     "a CTC at the end of a tagger": (
         lambda: kseq.builders.ManyToMany(*ending_with_ctc()),
-        "Make it of the same inputs and outputs: "
+        "Build it from the same inputs and outputs: "
         "`kseq.builders.CTCModel(inputs, outputs)`.",
         lambda: kseq.builders.CTCModel(*ending_with_ctc()),
     ),

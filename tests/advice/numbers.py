@@ -154,7 +154,7 @@ ADVICE = {
     ),
     "covariates of other steps": (
         lambda: write(with_calendar(), covariates=CALENDAR, num_steps=3),
-        "Give 3 steps of each series.",
+        "Pass 3 steps of each series.",
         lambda: write(with_calendar(), covariates=CALENDAR[:, :3], num_steps=3),
     ),
     "covariates that are not known": (
@@ -170,7 +170,7 @@ ADVICE = {
     ),
     "percent in place of a share": (
         lambda: gaussian().quantile(90),
-        "Ninety percent are 0.9.",
+        "Pass 0.9 for 90 percent.",
         lambda: gaussian().quantile(0.9),
     ),
     "a quantile of one path": (
