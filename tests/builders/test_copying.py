@@ -313,7 +313,7 @@ REFUSED = {
         lambda: kseq.encoder_decoder(
             SIZE, SIZE, "transformer", "transformer", width=6, copy=True
         ).export_generation("nowhere", format="ctranslate2"),
-        "needs a model that copies nothing. Received: PointerGenerator",
+        "needs a model without `copy`. Received: PointerGenerator",
     ),
 }
 

@@ -80,7 +80,7 @@ def ensemble():
         (two_epsilons, "one `epsilon`.*has 0.1, while the encoder has 1e-05"),
         (own_head, "a dense head or a tied one. Received: OwnHead"),
         (squashed_head, "returns logits.*has an activation"),
-        (quantized, 'quantizes by itself.*`quantization="int8"`'),
+        (quantized, 'model that is not quantized.*`quantization="int8"`'),
         (ensemble, "a model of `kseq.encoder_decoder` or `kseq.one_to_many`"),
         (
             lambda: model_of(relative_bias=Bias()),
