@@ -271,5 +271,5 @@ def test_an_unknown_head_is_refused():
 
 
 def test_an_ensemble_of_potentials_is_refused():
-    with pytest.raises(ValueError, match="must give logits.*ends with a CRF"):
+    with pytest.raises(ValueError, match="must return logits.*ends with a CRF"):
         kseq.ensemble([tagger(), tagger()])

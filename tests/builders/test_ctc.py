@@ -414,7 +414,7 @@ def test_what_ctc_has_not_is_refused():
 
 
 def test_an_ensemble_and_labels_of_texts_are_refused():
-    with pytest.raises(ValueError, match="must give logits.*ends with a CTC"):
+    with pytest.raises(ValueError, match="must return logits.*ends with a CTC"):
         kseq.ensemble([reader(), reader()])
     words = kseq.text.Vocabulary("word").adapt(["a b c d e f g"])
     with pytest.raises(ValueError, match="ends with a CTC, whose labels belong to no"):

@@ -215,8 +215,11 @@ def model():
         ({"format": "pickle"}, "`format` must be one of"),
         ({"format": "onnx"}, '`path` must end with ".onnx"'),
         ({"format": "litert"}, '`path` must end with ".tflite"'),
-        ({"format": "onnx", "search": Sampling()}, "Random draws .*format=.onnx."),
-        ({"format": "litert", "search": Sampling()}, "Random draws .*format=.litert."),
+        ({"format": "onnx", "search": Sampling()}, "A random search .*format=.onnx."),
+        (
+            {"format": "litert", "search": Sampling()},
+            "A random search .*format=.litert.",
+        ),
         ({"search": "beam"}, "`search` must be a search object"),
         (
             {"max_length": kseq.decoding.RelativeLength()},

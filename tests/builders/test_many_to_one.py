@@ -150,7 +150,9 @@ def test_dropout_drops_what_the_head_reads_and_only_in_training():
 
 @pytest.mark.parametrize("encoder", ["gru", keras_gru])
 def test_a_class_token_needs_an_encoder_that_reads_in_both_directions(encoder):
-    with pytest.raises(ValueError, match="both directions.*: encoder=(encoder|gru),"):
+    with pytest.raises(
+        ValueError, match="bidirectional encoder.*: encoder=(encoder|gru),"
+    ):
         kseq.many_to_one(SIZE, OUTPUTS, made(encoder), "class_token", WIDTH)
 
 

@@ -83,7 +83,7 @@ def test_its_export_writes_what_generate_writes(model, tmp_path):
     expected = model.generate(source, HOW, LENGTH)
     np.testing.assert_array_equal(outputs["token_ids"], expected.token_ids)
     assert_close(outputs["log_probs"], expected.log_probs)
-    with pytest.raises(ValueError, match="Random draws .*EpsilonGreedy"):
+    with pytest.raises(ValueError, match="A random search .*EpsilonGreedy"):
         model.export_generation("a.onnx", HOW, format="onnx")
 
 
