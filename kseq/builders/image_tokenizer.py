@@ -27,7 +27,7 @@ MOST_CODES = 2**24
 
 
 def image_tokenizer(
-    image_shape: Sequence[int],
+    image_shape: tuple[int, int, int] | list[int],
     quantizer: Sequence[int] | keras.layers.Layer = (8, 5, 5, 5),
     patch_size: int = 4,
     width: int = 128,
@@ -98,7 +98,7 @@ def image_tokenizer(
             "channel: (28, 28, 1)."
         )
     channels = image_shape[-1]
-    options = {"width": width, "num_blocks": num_blocks}
+    options: dict[str, Any] = {"width": width, "num_blocks": num_blocks}
     if encoder is None:
         encoder = ImageEncoder(patch_size, **options, name="encoder")
     if decoder is None:

@@ -3,7 +3,7 @@
 Axes in shape comments: R rows of patches, C columns of patches, D width of a vector.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -13,7 +13,9 @@ from kseq.layers.composition import is_quantized
 from kseq.typing import Tensor
 
 
-def resize_positions(model: keras.Model, image_shape: Sequence[int]) -> keras.Model:
+def resize_positions(
+    model: keras.Model, image_shape: tuple[int, int, int] | list[int]
+) -> keras.Model:
     """Return the same model for images of another size.
 
     The learned positions of patches are interpolated (bilinear), as an image is
@@ -115,7 +117,7 @@ def check_grids(model: keras.Model) -> None:
 
 
 def for_pictures(
-    embedding: PatchEmbedding, image_shape: Sequence[int]
+    embedding: PatchEmbedding, image_shape: tuple[int, int, int] | list[int]
 ) -> PatchEmbedding:
     """Return a new embedding for images of another size."""
     config = {**embedding.get_config(), "image_shape": image_shape}
@@ -166,7 +168,7 @@ def table_sizes(
 ) -> dict[int, tuple[tuple[int, int], tuple[int, int]]]:
     """Return rows and columns before and after, by the id of each position table."""
     before, after = grid(embedding), grid(other)
-    positions = embedding.positions_layer
+    positions: Any = embedding.positions_layer
     if isinstance(positions, LearnedPositions):
         return {id(positions.table): (before, after)}
     rows, columns = ((before[i], after[i]) for i in range(2))

@@ -3,8 +3,6 @@
 Axes in shape comments: B batch, H height, W width of an image, C channels.
 """
 
-from collections.abc import Sequence
-
 from kseq.builders.many_to_one import ManyToOne, many_to_one
 from kseq.builders.shorthands import heads_of
 from kseq.layers import PatchEmbedding, TransformerEncoder
@@ -12,8 +10,8 @@ from kseq.typing import LayerLike
 
 
 def vision_transformer(
-    image_shape: Sequence[int],
-    patch_size: int | Sequence[int],
+    image_shape: tuple[int, int, int] | list[int],
+    patch_size: int | tuple[int, int] | list[int],
     num_outputs: int,
     width: int = 192,
     num_layers: int = 4,
