@@ -14,7 +14,7 @@ import keras
 from kseq.builders.generate_loop import num_rows
 from kseq.decoding import Search
 from kseq.decoding.randomness import seeds_of_rows
-from kseq.layers.backends import choices_as_choices, portable
+from kseq.layers.backends import onnx_where, portable
 from kseq.layers.named_parts import check_names
 from kseq.layers.validation import one_of
 from kseq.typing import PathLike, Shape, Tensor, Tree
@@ -159,7 +159,7 @@ def export(
             'format="litert" needs every size, such as `source_shape=(1, 30)`; pad '
             f"sources to it. Received: {shapes}."
         )
-    exact = choices_as_choices() if format == "onnx" else contextlib.nullcontext()
+    exact = onnx_where() if format == "onnx" else contextlib.nullcontext()
     with exact, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of the converters
         generation.export(path, format, verbose=False, input_signature=[specs])

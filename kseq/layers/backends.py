@@ -269,7 +269,7 @@ def portable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def choices_as_choices() -> Iterator[None]:
+def onnx_where() -> Iterator[None]:
     """Within this context, let tf2onnx export `where` as the ONNX operator Where.
 
     Otherwise it multiplies the values not chosen by 0, which turns minus infinity into
