@@ -1,8 +1,8 @@
-"""Tells what a picture shows, with a Vision Transformer.
+"""Classify pictures with a Vision Transformer.
 
-The picture is cut into patches, which a Transformer reads as it would read words. It
-learns the handwritten digits of MNIST (28 x 28 pixels), or the small ones (8 x 8) that
-come with scikit-learn.
+A picture is cut into patches, and a Transformer reads these as it reads words. It
+learns the handwritten digits of MNIST (28 x 28 pixels), or the small ones that come
+with scikit-learn (8 x 8).
 
     python recipes/classify_images.py --output mnist
     python recipes/classify_images.py --load mnist/model.keras --read my_four.png
@@ -10,6 +10,7 @@ come with scikit-learn.
 """
 
 import argparse
+import math
 import pathlib
 import sys
 import time
@@ -26,214 +27,370 @@ try:
     from rich.console import Console
     from rich.table import Table
 except ImportError as error:
-    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
+    sys.exit(f"{error}. Install what the recipes need: pip install kseq[recipes]")
 
 NUM_CLASSES = 10
-SETTINGS = {
+NUM_HEADS = 4
+SETTINGS = {  # defaults of each data set
     "mnist": {"patch": 7, "epochs": 10, "batch_size": 128, "dropout": 0.1, "shift": 1},
     "digits": {"patch": 2, "epochs": 40, "batch_size": 32, "dropout": 0.2, "shift": 0},
 }
 console = Console(markup=False, emoji=False, highlight=False)
 
 
-def main(argv=None):
-    options = parse_arguments(argv)
-    keras.utils.set_random_seed(options.seed)
-    if options.load:
-        return read(load_model(options.load), options.read)
-    require("matplotlib")  # not only when the training has ended
-    train, validation, test = load_splits(options)
-    sizes = [f"{len(images):,}" for images, _ in (train, validation, test)]
-    console.print("{} pictures to learn from, {} to watch, {} held out.".format(*sizes))
-    began = time.time()
-    shape, sizes = train[0].shape[1:], (options.width, options.layers)
-    model = kseq.vision_transformer(
-        shape, options.patch, NUM_CLASSES, *sizes, num_heads=4, dropout=options.dropout
-    )
-    history = fit(model, train, validation, options)
-    answers = evaluate(model, validation, test, (time.time() - began) / 60)
-    kseq.plots.training_curve(history).savefig(options.output / "training.png")
-    one_each = np.unique(test[1], return_index=True)[1]
-    draw_attention(model, test[0][one_each], options.output / "attention.png")
-    draw_mistakes(test, answers, options.output / "mistakes.png")
-    console.print(f"The best model and pictures lie in {options.output}.")
+# Load ---------------------------------------------------------------------------------
+
+
+def load_splits(options):
+    """Return pictures from -1 to 1 with labels: for training, validation, testing."""
+    random = np.random.default_rng(0)
+    if options.task == "mnist":
+        try:
+            data = kseq.datasets.load("mnist", options.data)
+        except (OSError, ValueError) as error:
+            sys.exit(str(error))
+        images, labels = data["train"]
+        test_images, test_labels = data["test"]
+    else:
+        data = sklearn.datasets.load_digits()
+        _, order = np.unique(data.data, axis=0, return_index=True)  # all are different
+        random.shuffle(order)
+        all_images = data.images[order] * (255 / 16)
+        all_labels = data.target[order]
+        test_images = all_images[:400]
+        test_labels = all_labels[:400]
+        images = all_images[400:]
+        labels = all_labels[400:]
+
+    order = random.permutation(len(images))
+    num_validation = len(images) // 12
+    validation_rows = order[:num_validation]
+    train_rows = order[num_validation:]
+    splits = [
+        (images[train_rows], labels[train_rows]),
+        (images[validation_rows], labels[validation_rows]),
+        (test_images, test_labels),
+    ]
     if options.quick:
-        console.print("This was --quick, a look at the way: the figures mean nothing.")
+        splits = [(images[::10], labels[::10]) for images, labels in splits]
+    return [(scale(images), np.int32(labels)) for images, labels in splits]
 
 
-class Shifted(kseq.training.LengthBatches):
-    """Batches in a new order every epoch, each moved by a few pixels.
+def scale(images):
+    """Return grey values of 0 to 255 as -1 to 1, with one channel."""
+    return np.float32(images[..., None]) / 127.5 - 1  # B H W 1
 
-    What leaves a picture on one side comes back on the other, where it should be dark.
+
+def load_model(path):
+    """Load a model that was saved by an earlier run."""
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        sys.exit(f"{path} cannot be read as a model of this recipe: {error}")
+    input_shape = getattr(model, "input_shape", ())
+    output_shape = getattr(model, "output_shape", ())
+    if len(input_shape) != 4 or output_shape != (None, NUM_CLASSES):
+        sys.exit(
+            f"{path} must hold a model of this recipe. Received: a model from "
+            f"{input_shape} to {output_shape}."
+        )
+    return model
+
+
+class ShiftedBatches(kseq.training.LengthBatches):
+    """Batches in a new order every epoch, each shifted by a few pixels.
+
+    What leaves a picture on one side returns on the other, where it should be dark.
     """
 
     def __init__(self, images, labels, options):
-        self.images, self.labels, self.shift = images, labels, options.shift
+        self.images = images
+        self.labels = labels
+        self.shift = options.shift
         self.random = np.random.default_rng(options.seed)
-        lengths = [np.ones(len(images), int)]  # all are alike
+        lengths = [np.ones(len(images), int)]  # all pictures have the same size
         super().__init__(lengths, options.batch_size, seed=options.seed)
 
     def make_batch(self, rows, lengths):
         shift = self.random.integers(-self.shift, self.shift + 1, size=2)
-        return np.roll(self.images[rows], shift, axis=(1, 2)), self.labels[rows]
+        shifted = np.roll(self.images[rows], shift, axis=(1, 2))
+        return shifted, self.labels[rows]
+
+
+# Build --------------------------------------------------------------------------------
+
+
+def build(image_shape, options):
+    """Build a Vision Transformer that returns logits."""
+    return kseq.vision_transformer(
+        image_shape,
+        options.patch,
+        NUM_CLASSES,
+        width=options.width,
+        num_layers=options.layers,
+        num_heads=NUM_HEADS,
+        dropout=options.dropout,
+    )
+
+
+# Train --------------------------------------------------------------------------------
 
 
 def fit(model, train, validation, options):
-    """Trains with Keras' own loop, and keeps the best epoch."""
-    batches = Shifted(*train, options)
-    warm_up = len(batches) // 2
+    """Train with `Model.fit` and save the best epoch."""
+    train_images, train_labels = train
+    train_batches = ShiftedBatches(train_images, train_labels, options)
+    num_steps = len(train_batches) * options.epochs
+    warmup_steps = len(train_batches) // 2
     learning_rate = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        decay_steps=len(batches) * options.epochs - warm_up,
+        initial_learning_rate=0.0,
+        decay_steps=num_steps - warmup_steps,
         warmup_target=options.learning_rate,
-        warmup_steps=warm_up,
+        warmup_steps=warmup_steps,
     )
     model.compile(
         keras.optimizers.AdamW(learning_rate, weight_decay=0.05, global_clipnorm=1.0),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        jit_compile=not options.quick,  # compiling takes longer than a --quick
+        jit_compile=not options.quick,  # compiling takes longer than a --quick run
     )
     callbacks = [
         kseq.training.SaveBest(options.output / "model.keras", monitor="val_accuracy"),
         kseq.training.StopOnInterrupt(),
     ]
     return model.fit(
-        batches, validation_data=validation, epochs=options.epochs, callbacks=callbacks
+        train_batches,
+        validation_data=validation,
+        epochs=options.epochs,
+        callbacks=callbacks,
     )
 
 
+# Evaluate -----------------------------------------------------------------------------
+
+
+def predict_probabilities(model, images):
+    """Return the probability of each class for each picture, (B, classes)."""
+    logits = model.predict(images, batch_size=250, verbose=0)
+    return np.array(keras.ops.softmax(logits))
+
+
+def accuracy(probabilities, labels):
+    """Return the share of pictures whose most probable class is right."""
+    return np.mean(probabilities.argmax(axis=1) == labels)
+
+
 def evaluate(model, validation, test, minutes):
-    """Prints the accuracy on what the model has not seen; returns its test answers."""
+    """Print the accuracy, and return the probabilities for the test pictures."""
+    validation_images, validation_labels = validation
+    test_images, test_labels = test
+    validation_probabilities = predict_probabilities(model, validation_images)
+    test_probabilities = predict_probabilities(model, test_images)
+    validation_accuracy = accuracy(validation_probabilities, validation_labels)
+    test_accuracy = accuracy(test_probabilities, test_labels)
     table = Table("weights", "validation accuracy", "test accuracy", "minutes")
-    rates = []
-    for images, labels in (validation, test):
-        answers = probabilities(model, images)  # B classes
-        rates.append(f"{(answers.argmax(axis=1) == labels).mean():.2%}")
-    table.add_row(f"{model.count_params():,}", *rates, f"{minutes:.1f}")
+    table.add_row(
+        f"{model.count_params():,}",
+        f"{validation_accuracy:.2%}",
+        f"{test_accuracy:.2%}",
+        f"{minutes:.1f}",
+    )
     console.print(table)
-    return answers
+    return test_probabilities
 
 
-def probabilities(model, images):
-    return np.array(keras.ops.softmax(model.predict(images, 250, verbose=0)))
+# Show ---------------------------------------------------------------------------------
 
 
 def class_token_attention(model, images):
-    """How much the class token read of each patch: last block, mean over the heads."""
+    """Return how much the class token attended to each patch, (B, rows, columns).
+
+    The weights are those of the last block, averaged over its heads.
+    """
     encoder = model.get_layer("encoder")
-    steps = keras.Model(model.input, encoder.input)(images)  # B 1+P D
+    embed = keras.Model(model.input, encoder.input)
+    steps = embed(images)  # B 1+P D
     _, weights = encoder(steps, return_attention_scores=True)  # B layers heads S S
-    weights = keras.ops.convert_to_numpy(weights)[:, -1, :, 0, 1:].mean(axis=1)  # B P
-    return weights.reshape(len(images), round(weights.shape[1] ** 0.5), -1)
+    weights = keras.ops.convert_to_numpy(weights)
+    last_block = weights[:, -1]  # B heads S S
+    class_token = last_block[:, :, 0, 1:].mean(axis=1)  # B P
+    side = round(class_token.shape[1] ** 0.5)
+    return class_token.reshape(len(images), side, side)
 
 
 def draw_attention(model, images, path):
-    """Writes pictures, and below each what the class token looked at, brightly."""
-    titles = [*map(str, range(len(images))), *["looked at"] * len(images)]
+    """Draw a picture of each digit, and below what the class token attended to."""
     weights = class_token_attention(model, images)
-    patch = images.shape[1] // weights.shape[1]
+    patch = images.shape[1] // weights.shape[1]  # pixels
     ink = (images[..., 0] + 1) / 2  # B H W
     bright = np.kron(weights / weights.max(), np.ones((1, patch, patch)))  # B H W
-    sheet([*ink, *(0.7 * bright + 0.3 * ink)], path, titles, len(images), "magma")
+    attended = 0.7 * bright + 0.3 * ink
+    pictures = [*ink, *attended]
+    titles = [str(digit) for digit in range(len(images))]
+    titles += ["attention"] * len(images)
+    draw_sheet(pictures, path, titles, columns=len(images), colors="magma")
 
 
-def draw_mistakes(test, answers, path, most=30):
-    """Writes a sheet of the pictures that were read wrongly, the surest ones first."""
+def draw_mistakes(test, probabilities, path, most=30):
+    """Draw the test pictures that were classified wrong, the surest ones first."""
     images, labels = test
-    wrong = np.flatnonzero(answers.argmax(axis=1) != labels)
-    wrong = wrong[np.argsort(-answers[wrong].max(axis=1))][:most]
-    titles = [f"{labels[i]} read as {answers[i].argmax()}" for i in wrong]
-    sheet([images[i, ..., 0] for i in wrong], path, titles)
+    answers = probabilities.argmax(axis=1)
+    confidences = probabilities.max(axis=1)
+    wrong = np.flatnonzero(answers != labels)
+    wrong = wrong[np.argsort(-confidences[wrong])][:most]
+    pictures = [images[row, ..., 0] for row in wrong]
+    titles = [f"{labels[row]} read as {answers[row]}" for row in wrong]
+    draw_sheet(pictures, path, titles)
 
 
-def sheet(pictures, path, titles=None, columns=10, cmap="gray_r"):
-    """Writes pictures side by side, in rows."""
-    rows = max(-(-len(pictures) // columns), 1)
-    size = (columns, (1.25 if titles else 1) * rows)
+def draw_sheet(pictures, path, titles, columns=10, colors="gray_r"):
+    """Draw pictures side by side, in rows, each with its title."""
     from matplotlib.figure import Figure
 
-    figure = Figure(dpi=150, figsize=size, layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
-    titles = titles or [""] * len(pictures)
-    for ax, picture, title in zip(panels, pictures, titles, strict=False):
-        ax.imshow(picture, cmap=cmap)
-        ax.set_title(title, size=8)
-    for ax in figure.axes:
-        ax.set_axis_off()
+    rows = max(math.ceil(len(pictures) / columns), 1)
+    height = rows
+    if titles:
+        height = 1.25 * rows
+    figure = Figure(dpi=150, figsize=(columns, height), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, picture, title in zip(panels, pictures, titles, strict=False):
+        panel.imshow(picture, cmap=colors)
+        panel.set_title(title, size=8)
     figure.savefig(path)
 
 
-def read(model, paths):
-    """Prints what pictures show: dark on light or light on dark, of any size."""
+def classify_files(model, paths):
+    """Print what pictures show: dark on light or light on dark, of any size."""
     size = model.input_shape[1:3]
     table = Table("picture", "shows", "probability")
     for path in paths:
         try:
             image = keras.utils.load_img(path, color_mode="grayscale", target_size=size)
         except OSError as error:
-            sys.exit(f"--read needs files of pictures. Received: {path}: {error}")
-        pixels = np.array(image, "float32")[..., None] / 127.5 - 1
-        if np.median(pixels) > 0:  # dark on light
+            sys.exit(f"--read needs picture files. Received: {path}: {error}")
+        pixels = scale(np.array(image, "float32"))  # H W 1
+        is_dark_on_light = np.median(pixels) > 0
+        if is_dark_on_light:
             pixels = -pixels
-        answer = probabilities(model, pixels[None])[0]
-        table.add_row(str(path), str(answer.argmax()), f"{answer.max():.3f}")
+        probabilities = predict_probabilities(model, pixels[None])[0]
+        answer = probabilities.argmax()
+        table.add_row(str(path), str(answer), f"{probabilities[answer]:.3f}")
     console.print(table)
 
 
-def load_splits(options):
-    """Pictures from -1 to 1 and labels: to learn from, to watch, to be tested on."""
-    random = np.random.default_rng(0)
-    if options.task == "mnist":
-        try:
-            parts = kseq.datasets.load("mnist", options.data)
-        except (OSError, ValueError) as error:
-            sys.exit(str(error))
-        (images, labels), test = parts["train"], parts["test"]
-    else:
-        data = sklearn.datasets.load_digits()
-        _, order = np.unique(data.data, axis=0, return_index=True)  # all differ
-        random.shuffle(order)
-        images, labels = data.images[order] * (255 / 16), data.target[order]
-        images, labels, test = images[400:], labels[400:], (images[:400], labels[:400])
-    watched, rest = np.split(random.permutation(len(images)), [len(images) // 12])
-    parts = (images[rest], labels[rest]), (images[watched], labels[watched]), test
-    step = 10 if options.quick else 1
-    return [
-        (np.float32(images[::step, :, :, None]) / 127.5 - 1, np.int32(labels[::step]))
-        for images, labels in parts
-    ]
+# Main ---------------------------------------------------------------------------------
 
 
-def load_model(path):
-    """The model that an earlier run has saved."""
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        sys.exit(f"{path} cannot be read as a model of this recipe: {error}")
-    shapes = getattr(model, "input_shape", ()), getattr(model, "output_shape", ())
-    if len(shapes[0]) != 4 or shapes[1] != (None, NUM_CLASSES):
-        sys.exit(f"{path} must hold a model of this recipe. Received: {shapes}.")
-    return model
+def main(argv=None):
+    """Train and evaluate a classifier, or classify pictures with a saved one."""
+    options = parse_arguments(argv)
+    keras.utils.set_random_seed(options.seed)
+    if options.load:
+        classify_files(load_model(options.load), options.read)
+        return
+    require("matplotlib")  # fail now, not after the training
+
+    train, validation, test = load_splits(options)
+    train_images, _ = train
+    validation_images, _ = validation
+    test_images, test_labels = test
+    console.print(
+        f"{len(train_images):,} pictures for training, {len(validation_images):,} for "
+        f"validation, {len(test_images):,} for testing."
+    )
+
+    start = time.time()
+    model = build(train_images.shape[1:], options)
+    history = fit(model, train, validation, options)
+    minutes = (time.time() - start) / 60
+
+    test_probabilities = evaluate(model, validation, test, minutes)
+
+    figure = kseq.plots.training_curve(history)
+    figure.savefig(options.output / "training.png")
+    _, first_of_each_digit = np.unique(test_labels, return_index=True)
+    draw_attention(
+        model, test_images[first_of_each_digit], options.output / "attention.png"
+    )
+    draw_mistakes(test, test_probabilities, options.output / "mistakes.png")
+    console.print(f"The best model and pictures are in {options.output}/.")
+    if options.quick:
+        console.print("This was a --quick trial run: the figures mean nothing.")
 
 
 def parse_arguments(argv):
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
-    add, path = parser.add_argument, pathlib.Path
-    add("--task", choices=list(SETTINGS), default="mnist")
-    add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
-    add("--output", type=folder, default="images", help="folder of what is made")
-    add("--load", type=path, metavar="FILE", help="read with a saved model")
-    add("--read", type=path, nargs="+", metavar="PICTURE", help="what to read then")
-    add("--patch", type=count, help="pixels across; 7 of mnist, 2 of digits")
-    add("--width", type=count, default=64)
-    add("--layers", type=count, default=4)
-    add("--epochs", type=count, help="10 for mnist, 40 for digits")
-    add("--batch-size", type=count, help="128 for mnist, 32 for digits")
-    add("--learning-rate", type=positive, default=2e-3)
-    add("--seed", type=seed, default=0)
-    add("--quick", action="store_true", help="see all of it work, on little data")
+    parser.add_argument(
+        "--task",
+        choices=list(SETTINGS),
+        default="mnist",
+        help="data set: MNIST, or the small digits of scikit-learn",
+    )
+    parser.add_argument(
+        "--data",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="folder of the data sets (default: $KSEQ_DATA_DIR)",
+    )
+    parser.add_argument(
+        "--output",
+        type=folder,
+        default="images",
+        help="folder for the model and pictures",
+    )
+    parser.add_argument(
+        "--load",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="classify the pictures of --read with this saved model; do not train",
+    )
+    parser.add_argument(
+        "--read",
+        type=pathlib.Path,
+        nargs="+",
+        metavar="PICTURE",
+        help="pictures to classify with --load",
+    )
+    parser.add_argument(
+        "--patch",
+        type=count,
+        help="width and height of a patch in pixels (default: 7 for mnist, 2 for"
+        " digits)",
+    )
+    parser.add_argument(
+        "--width", type=count, default=64, help="width of the Transformer"
+    )
+    parser.add_argument(
+        "--layers", type=count, default=4, help="layers of the Transformer"
+    )
+    parser.add_argument(
+        "--epochs",
+        type=count,
+        help="passes over the training pictures (default: 10 for mnist, 40 for digits)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=count,
+        help="pictures in a batch (default: 128 for mnist, 32 for digits)",
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=positive,
+        default=2e-3,
+        help="highest learning rate, after the warm-up",
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="try everything out on a tenth of the pictures for 2 epochs;"
+        " the figures mean nothing",
+    )
     options = parser.parse_args(argv)
+
     if bool(options.load) != bool(options.read):
         parser.error("--load and --read go together")
     for name, value in SETTINGS[options.task].items():
@@ -241,10 +398,13 @@ def parse_arguments(argv):
             setattr(options, name, value)
     if options.quick:
         options.epochs = 2
-    if options.width % 4:
-        parser.error("--width must be a multiple of 4, one part for each head")
-    if options.patch not in ((2, 4, 7) if options.task == "mnist" else (2, 4)):
-        parser.error("--patch must be 2, 4, or for MNIST 7")
+    if options.width % NUM_HEADS != 0:
+        parser.error(f"--width must be a multiple of {NUM_HEADS}, the number of heads")
+    allowed_patches = [2, 4]
+    if options.task == "mnist":
+        allowed_patches = [2, 4, 7]
+    if options.patch not in allowed_patches:
+        parser.error("--patch must be 2 or 4, or 7 for MNIST")
     return options
 
 

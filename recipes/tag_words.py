@@ -1,4 +1,4 @@
-"""Labels each word of a sentence: slots of a request, or parts of speech.
+"""Label each word of a sentence: slots of a request, or parts of speech.
 
 A network that reads sentences from both ends learns the slots of requests about flights
 (ATIS), English parts of speech (UD English EWT), or labels of your own.
@@ -9,11 +9,11 @@ A network that reads sentences from both ends learns the slots of requests about
     python recipes/tag_words.py --train a.txt --dev b.txt --test c.txt --output mine
 
 A file of your own has a line `word label` for each word and a blank line after each
-sentence, or is a `.conllu` of Universal Dependencies. What is read is split at spaces.
-Words that are rare or new are read by their form: capitals, digits, how they end; with
---characters every word is read by its characters, in any script, Hangul by its jamo.
-With --head crf the labels of a sentence are chosen together. Where published parts
-share sentences, those are left out of the earlier part.
+sentence, or is a `.conllu` of Universal Dependencies. Text for `--read` is split at
+spaces. Rare and new words are read by their form: capitals, digits, endings. With
+`--characters` every word is read by its characters, in any script, and Hangul by its
+jamo. With `--head crf` the labels of a sentence are predicted jointly. If published
+splits share a sentence, it is left out of the earlier one.
 """
 
 import argparse
@@ -34,257 +34,488 @@ try:
     from rich.console import Console
     from rich.table import Table
 except ImportError as error:
-    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
+    sys.exit(f"{error}. Install what the recipes need: pip install kseq[recipes]")
 
-STEPS = 1000  # of training at least
+MIN_TRAINING_STEPS = 1000  # few sentences are repeated until there are this many steps
+NUM_HEADS = 4  # of a Transformer
 console = Console(markup=False, emoji=False, highlight=False)
 
 
-def main(argv=None):
-    options = parse_arguments(argv)
-    if options.load:
-        return show(load_model(options.load), [text.split() for text in options.read])
-    require("matplotlib")  # not only when the training has ended
-    train, validation, test = load_parts(options)
-    if options.epochs is None:
-        num_batches = math.ceil(len(train[0]) / options.batch_size)
-        options.epochs = max(20, math.ceil(STEPS / num_batches))
-    keras.utils.set_random_seed(options.seed)
-    pipeline, began = build(options, train, validation), time.time()
-    history = fit(pipeline, options, train, validation)
-    minutes, weights = (time.time() - began) / 60, pipeline.model.count_params()
-    console.print(f"Trained {weights:,} weights in {minutes:.1f} minutes.")
-    evaluate(pipeline, train, validation, "validation")
-    found = evaluate(pipeline, train, test, "test")
-    show(pipeline, *(column[:: len(test[0]) // 5 + 1] for column in test))
-    draw_confusions(test[1], found, options.output / "confusions.png")
-    kseq.plots.training_curve(history).savefig(options.output / "training.png")
-    console.print(f"The best model and pictures lie in {options.output}/.")
-    if options.quick:
-        console.print("This was --quick, a look at the way: the figures mean nothing.")
+# Load ---------------------------------------------------------------------------------
 
 
-def build(options, train, validation):
-    """A tagger, with the words that it reads and the labels it gives."""
-    words = vocabulary(options, train[0])
-    labels = sorted({*itertools.chain(*train[1], *validation[1])})
-    layers, size = kseq.layers, (options.width, options.layers)
-    if options.encoder == "transformer":
-        encoder = layers.TransformerEncoder(size[1], 4, rotary=True, dropout=0.1)
-    else:
-        encoder = layers.RecurrentEncoder(options.encoder, *size, bidirectional=True)
-    dropout = {"dropout": options.dropout}
-    if options.characters:
-        sizes = words.size, words.num_characters, options.width
-        units = options.width // 2
-        embedding = layers.WordCharacterEmbedding(*sizes, units, **dropout)
-    else:
-        embedding = layers.TokenEmbedding(words.size, options.width, **dropout)
-    head = None
-    if options.head == "crf":
-        head = layers.CRF(labels=labels, dtype="float32", name="head")
-    model = kseq.many_to_many(embedding, len(labels), encoder, head=head, **dropout)
-    return kseq.text.TextToLabels(model, words, labels)
+def load_splits(options):
+    """Return sentences with their labels, for training, validation and testing.
 
-
-def vocabulary(options, sentences):
-    """The words that are seen twice, with their characters or with forms of others."""
-    if options.characters:
-        words = kseq.text.WordCharacterVocabulary(None, min_count=2, spelling="jamo")
-        texts = sentences
-    else:
-        words = kseq.text.Vocabulary(split=None, min_count=2)
-        texts = sentences + [forms(word) for row in sentences for word in row]
-    try:
-        return words.adapt(texts)
-    except ValueError as error:
-        sys.exit(f"{error} Give more sentences to learn from, by --train.")
-
-
-def forms(word):
-    """What an unknown word tells, most first: capitals, digits, hyphens, its ending."""
-    capitals = "XX" if len(word) > 1 and word.isupper() else "X" * word[0].isupper()
-    plain = "".join("0" if c.isdigit() else c for c in word.lower())
-    marks = f"<{capitals}{'0' * ('0' in plain)}{'-' * ('-' in plain)}"
-    return [f"{marks} {plain[-3:]}>", f"{marks} {plain[-2:]}>", f"{marks}>"]
-
-
-def readable(pipeline, sentences, known=None):
-    """The sentences, with the form of each word that the model does not know."""
-    if isinstance(pipeline.vocabulary, kseq.text.WordCharacterVocabulary):
-        return sentences  # which it reads by its characters
-    known = known or set(pipeline.vocabulary.tokens)
-    return [
-        [next((x for x in [word, *forms(word)] if x in known), word) for word in row]
-        for row in sentences
-    ]
-
-
-def fit(pipeline, options, train, validation):
-    """Trains with Keras' own loop, and keeps the best epoch."""
-    words = pipeline.vocabulary
-    batches, watched = (
-        kseq.training.batches(
-            words.encode(readable(pipeline, sentences)),
-            pipeline.label_ids(labels),
-            options.batch_size,
-            shuffle=is_training,
-            seed=options.seed,
-            length_multiple=16,  # each length is compiled once, which takes seconds
-        )
-        for sentences, labels, is_training in ((*train, True), (*validation, False))
-    )
-    instead = words.unknown_token_id
-    if not options.characters:
-        known_forms = {token for token in words.tokens if token.startswith("<")}
-        [ids] = words.encode(readable(pipeline, [words.tokens], known_forms))
-        instead = np.array([0, 1, 2, 3, *ids])
-    dropout = options.word_dropout, options.seed, instead
-    batches = kseq.training.TokenDropout(batches, *dropout)
-    steps = len(batches) * options.epochs
-    schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
-    loss = None  # a CRF has its own
-    if options.head == "softmax":
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    pipeline.model.compile(
-        keras.optimizers.Adam(schedule, global_clipnorm=1.0),
-        loss=loss,
-        metrics=[kseq.training.TokenAccuracy(-1, "accuracy")],  # no label is padding
-    )
-    path, stop = options.output / "model.keras", kseq.training.StopOnInterrupt()
-    best = kseq.training.SaveBest(path, monitor="val_accuracy", saved=pipeline)
-    run = {"epochs": options.epochs, "callbacks": [best, stop]}
-    history = pipeline.model.fit(batches, validation_data=watched, **run)
-    return history
-
-
-def evaluate(pipeline, train, part, name):
-    """Prints how well a part is labelled, and returns its labels."""
-    results = pipeline.label(readable(pipeline, part[0]))
-    found = [[label.name for label in row] for row in results]
-    words, names, guesses = (np.concatenate(rows) for rows in (*part, found))
-    right, new = names == guesses, ~np.isin(words, [*itertools.chain(*train[0])])
-    table = Table(name, "share")
-    table.add_row("words labelled right", f"{right.mean():.2%}")
-    if new.any():
-        table.add_row(f"... of {new.sum():,} never seen", f"{right[new].mean():.2%}")
-    if any(kseq.training.spans(row) for row in part[1]):
-        for key, x in kseq.training.span_scores(part[1], found)._asdict().items():
-            table.add_row(f"{key} of spans", f"{x:.2%}")
-    console.print(table)
-    [(common, number)] = collections.Counter(names).most_common(1)
-    if right.sum() <= number < len(right):
-        console.print(
-            f"Always to answer {common} would be as good: {number / len(names):.2%}. "
-            "Learn longer (--epochs), or from more sentences."
-        )
-    return found
-
-
-def draw_confusions(labels, found, path):
-    """Draws which labels are taken for which, those of the most words."""
-    labels, found = np.concatenate(labels), np.concatenate(found)
-    counts = collections.Counter(labels)
-    pairs = collections.Counter(zip(labels, found, strict=True))
-    names = [name for name, _ in counts.most_common(24)]
-    shares = [[pairs[true, guess] / counts[true] for guess in names] for true in names]
-    axes = kseq.plots.attention_heatmap(
-        shares, names, names, f"true (left), given (above): {len(names)} common labels"
-    )
-    axes.figure.savefig(path)
-
-
-def show(pipeline, sentences, labels=None):
-    """Prints sentences with their labels, and what the model got wrong in red."""
-    if [] in sentences:
-        sys.exit("A sentence to read must have a word at least. Received: ''.")
-    results = pipeline.label(readable(pipeline, sentences))
-    table = Table("word", "label", "probability", "")
-    for number, (row, guesses) in enumerate(zip(sentences, results, strict=True)):
-        names = labels[number] if labels else [guess.name for guess in guesses]
-        for word, guess, name in zip(row, guesses, names, strict=True):
-            fact = f"in fact {name}" if guess.name != name else ""
-            style = "red" if fact else "dim" if name == "O" else None
-            cells = word, guess.name, f"{guess.probability:.3f}", fact
-            table.add_row(*cells, style=style)
-        table.add_section()
-    console.print(table)
-
-
-def load_parts(options):
-    """Sentences and labels: to learn from, to watch, and to be tested on."""
+    A sentence is a list of words, and has a list of as many labels.
+    """
     try:
         if options.train:
-            paths = options.train, options.dev, options.test
-            parts = [kseq.datasets.read_tagged(path) for path in paths]
+            paths = [options.train, options.dev, options.test]
+            splits = [kseq.datasets.read_tagged(path) for path in paths]
         else:
-            loaded = kseq.datasets.load(options.task, options.data)
-            parts = [part[:2] for part in loaded.values()]
+            data = kseq.datasets.load(options.task, options.data)
+            splits = [split[:2] for split in data.values()]
     except (OSError, ValueError) as error:
         sys.exit(str(error))
-    whole, most = kseq.datasets.disjoint(*parts), 400 if options.quick else None
-    shared = sum(len(part[0]) for part in parts) - sum(len(part[0]) for part in whole)
-    train, validation, test = [tuple(column[:most] for column in p) for p in whole]
-    learned = set(itertools.chain(*train[1]))
-    if len(learned) < 2 or not validation[0]:
+
+    num_sentences = sum(len(sentences) for sentences, _ in splits)
+    splits = kseq.datasets.disjoint(*splits)
+    num_left = sum(len(sentences) for sentences, _ in splits)
+    if options.quick:
+        splits = [(sentences[:400], labels[:400]) for sentences, labels in splits]
+    train, validation, test = [tuple(split) for split in splits]
+    train_sentences, train_labels = train
+    validation_sentences, validation_labels = validation
+    test_sentences, test_labels = test
+
+    known_labels = set(itertools.chain(*train_labels))
+    if len(known_labels) < 2 or not validation_sentences:
         sys.exit(
-            "--train must have two labels, and --dev sentences that --test lacks. "
-            f"Received: {len(learned)} labels, {len(validation[0])} sentences to watch."
+            "--train must have at least two labels, and --dev sentences that --test "
+            f"does not have. Received: {len(known_labels)} labels, "
+            f"{len(validation_sentences)} sentences for validation."
         )
-    sizes = " + ".join(f"{len(part[0]):,}" for part in (train, validation, test))
-    console.print(f"{sizes} sentences to learn from, to watch and to be tested on;")
-    console.print(f"{shared} left out, for a later part has them too.")
-    for name, part in {"validation": validation, "test": test}.items():
-        if new := [x for x in itertools.chain(*part[1]) if x not in learned]:
+    console.print(
+        f"{len(train_sentences):,} sentences for training, "
+        f"{len(validation_sentences):,} for validation, {len(test_sentences):,} for "
+        "testing."
+    )
+    console.print(
+        f"{num_sentences - num_left} sentences were left out, for a later split has "
+        "them, too."
+    )
+    for name, labels in (("validation", validation_labels), ("test", test_labels)):
+        new = [label for label in itertools.chain(*labels) if label not in known_labels]
+        if new:
             console.print(
-                f"Warning: {len(new)} words of the {name} part count as errors. "
+                f"Warning: {len(new)} words of the {name} split count as errors. "
                 f"Only it has their labels: {', '.join(sorted(set(new)))}."
             )
     return train, validation, test
 
 
 def load_model(path):
-    """The model that an earlier run has saved."""
+    """Load a tagger that was saved by an earlier run."""
     try:
         pipeline = kseq.text.TextToLabels.load(path)
     except ValueError as error:
         sys.exit(str(error))
-    if len(pipeline.model.output_shape) == 3:
-        return pipeline
-    sys.exit(f"{path} must hold a tagger. Received: a classifier.")
+    if len(pipeline.model.output_shape) != 3:
+        sys.exit(f"{path} must hold a tagger. Received: a classifier.")
+    return pipeline
+
+
+# Read words ---------------------------------------------------------------------------
+
+
+def build_vocabulary(options, sentences):
+    """Return the vocabulary of the words, or forms, that occur at least twice."""
+    if options.characters:
+        vocabulary = kseq.text.WordCharacterVocabulary(
+            split=None, min_count=2, spelling="jamo"
+        )
+        texts = sentences
+    else:
+        vocabulary = kseq.text.Vocabulary(split=None, min_count=2)
+        forms = [word_forms(word) for sentence in sentences for word in sentence]
+        texts = sentences + forms
+    try:
+        return vocabulary.adapt(texts)
+    except ValueError as error:
+        sys.exit(f"{error} Add more sentences to --train.")
+
+
+def word_forms(word):
+    """Return three forms of a word, the most exact one first.
+
+    A form tells capitals, digits and hyphens, and the last letters of the word, three,
+    two or none: `["<X lin>", "<X in>", "<X>"]` for `Berlin`.
+    """
+    marks = ""
+    if len(word) > 1 and word.isupper():
+        marks += "XX"
+    elif word[0].isupper():
+        marks += "X"
+    letters = ["0" if letter.isdigit() else letter for letter in word.lower()]
+    lowercase = "".join(letters)
+    if "0" in lowercase:
+        marks += "0"
+    if "-" in lowercase:
+        marks += "-"
+    return [f"<{marks} {lowercase[-3:]}>", f"<{marks} {lowercase[-2:]}>", f"<{marks}>"]
+
+
+def replace_unknown(pipeline, sentences, known=None):
+    """Replace each word that the model does not know by its most exact known form."""
+    if isinstance(pipeline.vocabulary, kseq.text.WordCharacterVocabulary):
+        return sentences  # the model reads every word by its characters
+    known = known or set(pipeline.vocabulary.tokens)
+    replaced = []
+    for sentence in sentences:
+        replaced.append([known_form(word, known) for word in sentence])
+    return replaced
+
+
+def known_form(word, known):
+    """Return a word, its most exact known form, or the word if no form is known."""
+    for candidate in [word, *word_forms(word)]:
+        if candidate in known:
+            return candidate
+    return word
+
+
+# Build --------------------------------------------------------------------------------
+
+
+def build(options, train, validation):
+    """Build a tagger, with its vocabulary and labels."""
+    train_sentences, train_labels = train
+    _, validation_labels = validation
+    words = build_vocabulary(options, train_sentences)
+    labels = sorted({*itertools.chain(*train_labels, *validation_labels)})
+    if options.encoder == "transformer":
+        encoder = kseq.layers.TransformerEncoder(
+            options.layers, NUM_HEADS, rotary=True, dropout=0.1
+        )
+    else:
+        encoder = kseq.layers.RecurrentEncoder(
+            options.encoder,
+            options.width,
+            num_layers=options.layers,
+            bidirectional=True,
+        )
+    if options.characters:
+        embedding = kseq.layers.WordCharacterEmbedding(
+            words.size,
+            words.num_characters,
+            options.width,
+            character_units=options.width // 2,
+            dropout=options.dropout,
+        )
+    else:
+        embedding = kseq.layers.TokenEmbedding(
+            words.size, options.width, dropout=options.dropout
+        )
+    head = None  # softmax
+    if options.head == "crf":
+        head = kseq.layers.CRF(labels=labels, dtype="float32", name="head")
+    model = kseq.many_to_many(
+        embedding, len(labels), encoder, head=head, dropout=options.dropout
+    )
+    return kseq.text.TextToLabels(model, words, labels)
+
+
+# Train --------------------------------------------------------------------------------
+
+
+def fit(pipeline, options, train, validation):
+    """Train with `Model.fit` and save the best epoch."""
+    train_batches = make_batches(pipeline, options, train, shuffle=True)
+    validation_batches = make_batches(pipeline, options, validation, shuffle=False)
+    # Word dropout teaches the model to do without some words. By characters, a dropped
+    # word is unknown; otherwise its form is left.
+    replacement = pipeline.vocabulary.unknown_token_id
+    if not options.characters:
+        replacement = form_ids(pipeline)
+    train_batches = kseq.training.TokenDropout(
+        train_batches, options.word_dropout, options.seed, replacement
+    )
+
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        options.learning_rate, decay_steps=len(train_batches) * options.epochs
+    )
+    loss = None  # a CRF has its own loss
+    if options.head == "softmax":
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    pipeline.model.compile(
+        keras.optimizers.Adam(learning_rate, global_clipnorm=1.0),
+        loss=loss,
+        # No label is padding, so no label is ignored.
+        metrics=[kseq.training.TokenAccuracy(pad_token_id=-1, name="accuracy")],
+    )
+    callbacks = [
+        kseq.training.SaveBest(
+            options.output / "model.keras", monitor="val_accuracy", saved=pipeline
+        ),
+        kseq.training.StopOnInterrupt(),
+    ]
+    return pipeline.model.fit(
+        train_batches,
+        validation_data=validation_batches,
+        epochs=options.epochs,
+        callbacks=callbacks,
+    )
+
+
+def make_batches(pipeline, options, split, shuffle):
+    """Return batches of token ids and label ids, sentences of similar length."""
+    sentences, labels = split
+    return kseq.training.batches(
+        pipeline.vocabulary.encode(replace_unknown(pipeline, sentences)),
+        pipeline.label_ids(labels),
+        options.batch_size,
+        shuffle=shuffle,
+        seed=options.seed,
+        length_multiple=16,  # few lengths, for compiling each takes seconds
+    )
+
+
+def form_ids(pipeline):
+    """Return, for each token id, the id of the form of its word."""
+    vocabulary = pipeline.vocabulary
+    known_forms = {token for token in vocabulary.tokens if token.startswith("<")}
+    forms = replace_unknown(pipeline, [vocabulary.tokens], known_forms)
+    [ids_of_tokens] = vocabulary.encode(forms)
+    special_ids = [0, 1, 2, 3]  # padding, unknown, start and end
+    return np.array([*special_ids, *ids_of_tokens])
+
+
+# Evaluate -----------------------------------------------------------------------------
+
+
+def evaluate(pipeline, train, split, name):
+    """Print how well the words of a split are labelled, and return their labels."""
+    train_sentences, _ = train
+    sentences, labels = split
+    results = pipeline.label(replace_unknown(pipeline, sentences))
+    predicted = [[label.name for label in row] for row in results]
+
+    # All words of the split, one after the other.
+    all_words = np.concatenate(sentences)
+    all_labels = np.concatenate(labels)
+    all_predicted = np.concatenate(predicted)
+    train_words = list(itertools.chain(*train_sentences))
+    is_right = all_predicted == all_labels
+    is_new = ~np.isin(all_words, train_words)
+
+    table = Table(name, "share")
+    table.add_row("words labelled right", f"{is_right.mean():.2%}")
+    if is_new.any():
+        new_accuracy = is_right[is_new].mean()
+        table.add_row(f"... of {is_new.sum():,} new words", f"{new_accuracy:.2%}")
+    if any(kseq.training.spans(row) for row in labels):
+        scores = kseq.training.span_scores(labels, predicted)
+        table.add_row("precision of spans", f"{scores.precision:.2%}")
+        table.add_row("recall of spans", f"{scores.recall:.2%}")
+        table.add_row("f1 of spans", f"{scores.f1:.2%}")
+    console.print(table)
+
+    [(most_common, number)] = collections.Counter(all_labels).most_common(1)
+    if is_right.sum() <= number < len(all_labels):
+        console.print(
+            f"Always answering {most_common} would be as good: "
+            f"{number / len(all_labels):.2%}. Train longer (--epochs), or on more "
+            "sentences."
+        )
+    return predicted
+
+
+# Show ---------------------------------------------------------------------------------
+
+
+def draw_confusions(labels, predicted, path):
+    """Draw how often each common label is predicted as each other one."""
+    labels = np.concatenate(labels)
+    predicted = np.concatenate(predicted)
+    label_counts = collections.Counter(labels)
+    pair_counts = collections.Counter(zip(labels, predicted, strict=True))
+    names = [name for name, _ in label_counts.most_common(24)]
+    shares = []
+    for true_name in names:
+        total = label_counts[true_name]
+        shares.append([pair_counts[true_name, name] / total for name in names])
+    axes = kseq.plots.attention_heatmap(
+        shares,
+        names,
+        names,
+        f"true (left), predicted (above): {len(names)} common labels",
+    )
+    axes.figure.savefig(path)
+
+
+def show(pipeline, sentences, true_labels=None):
+    """Print sentences with their labels; what the model got wrong is red."""
+    if [] in sentences:
+        sys.exit("Each sentence of --read needs at least one word. Received: ''.")
+    results = pipeline.label(replace_unknown(pipeline, sentences))
+    table = Table("word", "label", "probability", "")
+    for index, sentence in enumerate(sentences):
+        for position, word in enumerate(sentence):
+            answer = results[index][position]
+            true_name = answer.name
+            if true_labels is not None:
+                true_name = true_labels[index][position]
+            note = ""
+            style = None
+            if answer.name != true_name:
+                note = f"in fact {true_name}"
+                style = "red"
+            elif answer.name == "O":  # outside of all spans
+                style = "dim"
+            table.add_row(
+                word, answer.name, f"{answer.probability:.3f}", note, style=style
+            )
+        table.add_section()
+    console.print(table)
+
+
+# Main ---------------------------------------------------------------------------------
+
+
+def main(argv=None):
+    """Train and evaluate a tagger, or label sentences with a saved one."""
+    options = parse_arguments(argv)
+    if options.load:
+        sentences = [text.split() for text in options.read]
+        show(load_model(options.load), sentences)
+        return
+    require("matplotlib")  # fail now, not after the training
+
+    train, validation, test = load_splits(options)
+    train_sentences, _ = train
+    test_sentences, test_labels = test
+    if options.epochs is None:
+        num_batches = math.ceil(len(train_sentences) / options.batch_size)
+        options.epochs = max(20, math.ceil(MIN_TRAINING_STEPS / num_batches))
+    keras.utils.set_random_seed(options.seed)
+
+    pipeline = build(options, train, validation)
+    start = time.time()
+    history = fit(pipeline, options, train, validation)
+    minutes = (time.time() - start) / 60
+    num_weights = pipeline.model.count_params()
+    console.print(f"Trained {num_weights:,} weights in {minutes:.1f} minutes.")
+
+    evaluate(pipeline, train, validation, "validation")
+    predicted = evaluate(pipeline, train, test, "test")
+
+    step = len(test_sentences) // 5 + 1
+    show(pipeline, test_sentences[::step], test_labels[::step])
+    draw_confusions(test_labels, predicted, options.output / "confusions.png")
+    figure = kseq.plots.training_curve(history)
+    figure.savefig(options.output / "training.png")
+    console.print(f"The best model and pictures are in {options.output}/.")
+    if options.quick:
+        console.print("This was a --quick trial run: the figures mean nothing.")
 
 
 def parse_arguments(argv):
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
-    add, path = parser.add_argument, pathlib.Path
-    add("--task", choices=["atis", "ud_english_ewt"], default="atis")
-    add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
-    for part, use in {"train": "learn", "dev": "watch", "test": "be tested on"}.items():
-        add(f"--{part}", type=path, help=f"a file of your own, with sentences to {use}")
-    add("--output", type=folder, default="tag_words", help="folder of what is made")
-    add("--load", type=path, metavar="FILE", help="label with a saved model")
-    add("--read", nargs="+", metavar="SENTENCE", help="what to label then")
-    add("--encoder", choices=["lstm", "gru", "transformer"], default="lstm")
-    add("--width", type=count, default=192, help="of each layer")
-    add("--layers", type=count, default=1, help="of the encoder")
-    add("--head", choices=["softmax", "crf"], default="softmax")
-    add("--characters", action="store_true", help="read words by their characters")
-    add("--word-dropout", type=share, default=0.05, help="share of words read so alone")
-    add("--dropout", type=share, default=0.5)
-    add("--epochs", type=count, help="20, or more for few sentences")
-    add("--batch-size", type=count, default=16)
-    add("--learning-rate", type=positive, default=4e-3)
-    add("--seed", type=seed, default=0)
-    add("--quick", action="store_true", help="see all of it work, on little data")
+    parser.add_argument(
+        "--task",
+        choices=["atis", "ud_english_ewt"],
+        default="atis",
+        help="data set: slots of requests (atis) or parts of speech (ud_english_ewt)",
+    )
+    parser.add_argument(
+        "--data",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="folder of the data sets (default: $KSEQ_DATA_DIR)",
+    )
+    parser.add_argument(
+        "--train",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your own data: sentences for training",
+    )
+    parser.add_argument(
+        "--dev",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your own data: sentences for validation, which choose the best epoch",
+    )
+    parser.add_argument(
+        "--test",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your own data: sentences for testing",
+    )
+    parser.add_argument(
+        "--output",
+        type=folder,
+        default="tag_words",
+        help="folder for the model and pictures",
+    )
+    parser.add_argument(
+        "--load",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="label the sentences of --read with this saved model; do not train",
+    )
+    parser.add_argument(
+        "--read", nargs="+", metavar="SENTENCE", help="sentences to label with --load"
+    )
+    parser.add_argument(
+        "--encoder",
+        choices=["lstm", "gru", "transformer"],
+        default="lstm",
+        help="network that reads a sentence",
+    )
+    parser.add_argument(
+        "--width", type=count, default=192, help="width of the embedding and encoder"
+    )
+    parser.add_argument("--layers", type=count, default=1, help="layers of the encoder")
+    parser.add_argument(
+        "--head",
+        choices=["softmax", "crf"],
+        default="softmax",
+        help="labels of a sentence are predicted each by itself, or jointly (crf)",
+    )
+    parser.add_argument(
+        "--characters",
+        action="store_true",
+        help="read every word by its characters, too",
+    )
+    parser.add_argument(
+        "--word-dropout",
+        type=share,
+        default=0.05,
+        help="share of training words that are replaced by their form, or with"
+        " characters read by these alone",
+    )
+    parser.add_argument(
+        "--dropout",
+        type=share,
+        default=0.5,
+        help="share of values that dropout sets to zero in training",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=count,
+        help="passes over the training sentences (default: 20, more for few sentences)",
+    )
+    parser.add_argument(
+        "--batch-size", type=count, default=16, help="sentences in a batch"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=positive,
+        default=4e-3,
+        help="learning rate at the start, from which it decays to 0",
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="try everything out on 400 sentences, a small model and 4 epochs;"
+        " the figures mean nothing",
+    )
     options = parser.parse_args(argv)
+
     if bool(options.load) != bool(options.read):
         parser.error("--load and --read go together")
-    if len({bool(path) for path in (options.train, options.dev, options.test)}) > 1:
+    splits = [options.train, options.dev, options.test]
+    if any(splits) and not all(splits):
         parser.error("--train, --dev and --test go together")
-    if options.width % 4:
-        parser.error("--width must be a multiple of 4, one part for each head")
+    if options.width % NUM_HEADS != 0:
+        parser.error(f"--width must be a multiple of {NUM_HEADS}, the number of heads")
     if options.quick:
-        options.epochs, options.width, options.learning_rate = 4, 64, 0.01
+        options.epochs = 4
+        options.width = 64
+        options.learning_rate = 0.01
     return options
 
 

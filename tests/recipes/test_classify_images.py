@@ -36,7 +36,7 @@ def trained(recipe, tmp_path_factory):
 
 def test_it_learns_to_read_digits_that_it_has_not_seen(trained):
     _, printed = trained
-    assert "1,281 pictures to learn from, 116 to watch, 400 held out" in printed
+    assert "1,281 pictures for training, 116 for validation, 400 for testing" in printed
     [row] = [line for line in printed.splitlines() if "%" in line]
     validation, test = (float(x.strip(" %")) for x in row.split("│")[2:4])
     assert validation > 50 and test > 50  # of ten classes
@@ -58,7 +58,7 @@ def test_a_second_process_reads_pictures_with_the_saved_model(
         recipe.parse_arguments(["--task", "digits"])
     )
     model = recipe.load_model(trained[0] / "model.keras")
-    answers = recipe.probabilities(model, images[:3]).argmax(axis=1)
+    answers = recipe.predict_probabilities(model, images[:3]).argmax(axis=1)
     paths = [tmp_path / f"{name}.png" for name in "abc"]
     for path, image, sign in zip(paths, images, (1, -1, 1), strict=False):
         keras.utils.save_img(path, sign * image * 127.5 + 127.5, scale=False)
@@ -112,7 +112,7 @@ def test_pictures_move_by_a_pixel_at_most_and_keep_their_labels(recipe):
     options = recipe.parse_arguments(["--batch-size", "4"])
     images = np.zeros((11, 5, 5, 1), "float32")
     images[np.arange(11), 2, 2] = np.arange(11)[:, None] + 1
-    batches = recipe.Shifted(images, np.arange(11), options)
+    batches = recipe.ShiftedBatches(images, np.arange(11), options)
     seen, places = [], set()
     for _ in range(20):
         for batch, labels in (batches[i] for i in range(len(batches))):
@@ -128,7 +128,7 @@ def test_a_picture_that_cannot_be_read_is_named(recipe, trained, tmp_path):
     with pytest.raises(SystemExit, match="nowhere.png"):
         recipe.main([*load, "--read", str(tmp_path / "nowhere.png")])
     (tmp_path / "no.png").write_bytes(b"no picture")
-    with pytest.raises(SystemExit, match="--read needs files of pictures"):
+    with pytest.raises(SystemExit, match="--read needs picture files"):
         recipe.main([*load, "--read", str(tmp_path / "no.png")])
 
 
@@ -168,5 +168,7 @@ def test_mnist_in_a_hurry(recipe, data_set, tmp_path, capsys):
     flags = ["--data", str(folder), "--output", str(tmp_path), *SMALL, "--quick"]
     recipe.main(flags)
     printed = capsys.readouterr().out
-    assert "5,500 pictures to learn from, 500 to watch, 1,000 held out" in printed
+    assert (
+        "5,500 pictures for training, 500 for validation, 1,000 for testing" in printed
+    )
     assert "mean nothing" in printed and (tmp_path / "model.keras").exists()

@@ -71,7 +71,7 @@ def trained(recipe, files, tmp_path_factory):
 
 def test_it_learns_the_labels_of_words_that_stand_alike(trained, recipe, files):
     options = recipe.parse_arguments(files)
-    train, validation, test = recipe.load_parts(options)
+    train, validation, test = recipe.load_splits(options)
     assert [len(part[0]) for part in (train, validation, test)] == [30, 15, 15]
     found = recipe.evaluate(
         recipe.load_model(trained / "model.keras"), train, test, "test"
@@ -89,7 +89,7 @@ def test_it_learns_by_characters_and_by_paths(recipe, files, tmp_path, encoder):
     recipe.main([*files, *SMALL, *options, "--epochs", "9", "--output", str(tmp_path)])
     pipeline = recipe.load_model(tmp_path / "model.keras")
     assert pipeline.model.crf.labels == pipeline.labels
-    parts = recipe.load_parts(recipe.parse_arguments(files))
+    parts = recipe.load_splits(recipe.parse_arguments(files))
     found = recipe.evaluate(pipeline, parts[0], parts[2], "test")
     pairs = zip(itertools.chain(*found), itertools.chain(*parts[2][1]), strict=True)
     assert sum(one == other for one, other in pairs) > 0.9 * sum(map(len, found))
@@ -126,7 +126,7 @@ def test_scores_are_of_spans_and_of_words_never_seen(trained, recipe, capsys):
     [found] = recipe.evaluate(pipeline, train, part, "part")
     printed = capsys.readouterr().out
     assert found == ["O", "B-from", "O", "B-to"]  # what stands at its place
-    for expected in ("words labelled right", "75.00%", "of 2 never seen", "50.00%"):
+    for expected in ("words labelled right", "75.00%", "of 2 new words", "50.00%"):
         assert expected in printed
     assert printed.count("50.00%") == 4  # precision, recall and F1 of two spans
 
@@ -136,15 +136,24 @@ def test_scores_are_of_spans_and_of_words_never_seen(trained, recipe, capsys):
     [("walking", "Ming"), ("1990", "90a"), ("Ford", "FORD"), ("up-to", "into")],
 )
 def test_forms_tell_capitals_digits_hyphens_and_endings_apart(recipe, word, other):
-    assert recipe.forms(word) != recipe.forms(other)
+    assert recipe.word_forms(word) != recipe.word_forms(other)
 
 
 def test_words_alike_in_form_are_read_alike(recipe):
     assert (
-        recipe.forms("walking") == recipe.forms("talking") == ["< ing>", "< ng>", "<>"]
+        recipe.word_forms("walking")
+        == recipe.word_forms("talking")
+        == ["< ing>", "< ng>", "<>"]
     )
-    assert recipe.forms("1984") == recipe.forms("2036") == ["<0 000>", "<0 00>", "<0>"]
-    assert recipe.forms("Up-to")[0] == "<X- -to>" and recipe.forms("NATO")[2] == "<XX>"
+    assert (
+        recipe.word_forms("1984")
+        == recipe.word_forms("2036")
+        == ["<0 000>", "<0 00>", "<0>"]
+    )
+    assert (
+        recipe.word_forms("Up-to")[0] == "<X- -to>"
+        and recipe.word_forms("NATO")[2] == "<XX>"
+    )
 
 
 def test_rare_and_new_words_are_read_by_the_longest_form_that_is_known(recipe):
@@ -152,7 +161,7 @@ def test_rare_and_new_words_are_read_by_the_longest_form_that_is_known(recipe):
     train = rows, [["O", "B"], ["O", "B"], ["B"]]
     pipeline = recipe.build(recipe.parse_arguments(["--width", "4"]), train, train)
     assert sorted(pipeline.vocabulary.tokens) == ["< a>", "< ing>", "< ng>", "<>", "a"]
-    [read] = recipe.readable(pipeline, [["a", "walking", "sung", "b", "B"]])
+    [read] = recipe.replace_unknown(pipeline, [["a", "walking", "sung", "b", "B"]])
     assert read == ["a", "< ing>", "< ng>", "<>", "B"]  # of the last nothing is known
 
 
@@ -170,7 +179,7 @@ def test_a_model_of_another_kind_or_none_is_refused(recipe, tmp_path):
 
 
 def test_a_sentence_without_words_is_refused(trained, recipe):
-    with pytest.raises(SystemExit, match="must have a word at least"):
+    with pytest.raises(SystemExit, match="needs at least one word"):
         recipe.main(["--load", str(trained / "model.keras"), "--read", "to rome", " "])
 
 
@@ -180,7 +189,7 @@ def test_a_sentence_without_words_is_refused(trained, recipe):
         (b"a O\nb\n", "line 2 of .*bad.txt: 'b'"),
         (b"", "must hold words"),
         (b"caf\xe9 O\n", "must be in UTF-8"),
-        (b"a O\nb O\n", "must have two labels.*Received: 1 labels"),
+        (b"a O\nb O\n", "at least two labels.*Received: 1 labels"),
         (b"from O\nrome B-from\n", "Received: 2 labels, 0 sentences"),
     ],
 )
@@ -223,9 +232,9 @@ def test_a_label_that_only_the_test_has_is_warned_of(recipe, files, tmp_path, ca
     write(tmp_path / "test.txt", [["to O", "mars B-planet"], ["to O", "rome B-to"]])
     recipe.console.width = 200
     options = recipe.parse_arguments([*files, "--test", str(tmp_path / "test.txt")])
-    parts = recipe.load_parts(options)
+    parts = recipe.load_splits(options)
     printed = capsys.readouterr().out
-    assert "1 words of the test part count as errors." in printed
+    assert "1 words of the test split count as errors." in printed
     assert "Only it has their labels: B-planet." in printed
     assert "B-planet" not in recipe.build(options, *parts[:2]).labels
 
@@ -257,7 +266,7 @@ def test_control_c_keeps_the_best_model_and_says_where(
 @pytest.mark.parametrize("task", ["atis", "ud_english_ewt"])
 def test_real_parts_share_no_sentence(recipe, data_set, task):
     data = str(data_set(task).parent)
-    parts = recipe.load_parts(recipe.parse_arguments(["--task", task, "--data", data]))
+    parts = recipe.load_splits(recipe.parse_arguments(["--task", task, "--data", data]))
     for one, other in itertools.combinations(parts, 2):
         assert not {*map(tuple, one[0])} & {*map(tuple, other[0])}
     assert len(parts[2][0]) == {"atis": 893, "ud_english_ewt": 2_077}[task]
@@ -287,4 +296,4 @@ def test_it_says_so_when_one_answer_for_all_is_as_good(recipe, answer, is_told):
     part = [["a", "b", "c"]], [["O", "O", "B"]]
     with recipe.console.capture() as printed:
         recipe.evaluate(Fixed(), part, part, "test")
-    assert ("Always to answer O would be as good" in printed.get()) == is_told
+    assert ("Always answering O would be as good" in printed.get()) == is_told
