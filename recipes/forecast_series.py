@@ -1,9 +1,9 @@
-"""Forecasts series of numbers: what comes next, after what was just seen?
+"""Forecast series of numbers: the next steps, from the last weeks.
 
-A network reads the last weeks of each series in patches of a day and says how the
-following steps differ from the last value seen. All series share it. Without `--series`
+A network reads the last weeks of each series in patches of a day, and predicts how the
+following steps differ from the last value. All series share the network. By default
 they are the hourly loads and the oil temperature of a power transformer (ETTh1), split
-as in the literature: 12 months to learn from, 4 to choose by, 4 held out.
+as in the literature: 12 months for training, 4 for validation, 4 for testing.
 
     python recipes/forecast_series.py --output forecast
     python recipes/forecast_series.py --series my.csv --horizon 48 --output mine
@@ -11,13 +11,15 @@ as in the literature: 12 months to learn from, 4 to choose by, 4 held out.
     python recipes/forecast_series.py --model seq2seq --output fans
     python recipes/forecast_series.py --series my.csv --load fans/model.keras
 
-With `--model seq2seq` a decoder writes the steps day by day, as distributions, and
-reads what it has written. A hundred draws show how sure it is. Each stretch is read in
-a unit of its own, as DeepAR does: how far it goes from its last value. For ETTh1 add
-`--width 128 --dropout 0.3 --epochs 5`, for it learns in half of the time.
+With `--model seq2seq` a decoder generates the steps patch by patch, as distributions,
+and reads a sample of each patch to generate the next. A hundred samples show how
+certain the forecast is. Each window is scaled as in DeepAR: by its mean distance from
+its last value. For ETTh1 add `--width 128 --dropout 0.3 --epochs 5`: it needs half of
+the time.
 
-The first line of a CSV file names its columns: each is a series, but for a first one of
-dates. The other lines are the steps. With `--load` the forecast begins where they end.
+The first line of a CSV file has the names of the columns. Each column is a series,
+except a first one of dates. Each other line is a step. With `--load` the forecast
+starts where the file ends.
 """
 
 import argparse
@@ -36,197 +38,362 @@ try:
     from rich.console import Console
     from rich.table import Table
 except ImportError as error:
-    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
+    sys.exit(f"{error}. Install what the recipes need: pip install kseq[recipes]")
 
-SEEN, TRUTH, FORECAST = "0.6", "#51127c", "#f1605d"
+PAST_COLOR = "0.6"
+TRUE_COLOR = "#51127c"
+FORECAST_COLOR = "#f1605d"
+MOST_SERIES = 8  # that a picture shows
 console = Console(markup=False, emoji=False, highlight=False)
 
+# Letters of shapes: B windows, L steps of a window or its past, H steps of the horizon,
+# C series (columns), S patches, P steps of a patch, N samples.
 
-def main(argv=None):
-    options = parse_arguments(argv)
-    require("matplotlib")  # not only when the training has ended
-    if options.load:
-        return go_on(options)
-    keras.utils.set_random_seed(options.seed)
-    names, parts = load_parts(options)
-    train, validation, test = parts
-    length = options.context + options.horizon
-    sizes = "{} series: {:,} steps to learn from, {:,} to watch, {:,} held out"
-    console.print(sizes.format(len(names), *map(len, parts)))
-    if len(train) < length or min(len(validation), len(test)) < options.horizon:
-        needs = f"{length} steps to learn from, {options.horizon} in each other part"
-        sys.exit(f"--context, --horizon: need {needs}. Received: {[*map(len, parts)]}.")
-    # The network and all figures see series with mean 0 and variance 1 in training.
-    mean, deviation = train.mean(axis=0), train.std(axis=0)
-    deviation[deviation == 0] = 1.0  # a series that stands still
-    train, validation, test = looking_back(
-        [(part - mean) / deviation for part in parts], options.context
-    )
-    if options.model == "seq2seq":
-        writer = build_writer(options)
-        history = fit_writer(writer, options, train, validation)
-    else:
-        model = build(options, len(names))
-        whole = with_units(model, mean, deviation)
-        history = fit(model, whole, options, train, validation)
-    kseq.plots.training_curve(history).savefig(options.output / "training.png")
-    starts = np.linspace(0, len(test) - length, 3).astype(int)
-    stretches = np.stack([test[start : start + length] for start in starts])
-    stretches = stretches * deviation + mean
-    pictures = options.output / "forecasts.png"
-    if options.model == "seq2seq":
-        evaluate_draws(writer, windows(test, options), options)
-        draw_fans(writer, names, stretches, pictures, options)
-    else:
-        evaluate(model, windows(test, options))
-        draw(whole, names, stretches, pictures)
-    console.print(f"The best model and pictures lie in {options.output}/.")
+
+# Load ---------------------------------------------------------------------------------
+
+
+def load_splits(options):
+    """Return the names of the series, and three arrays (steps, C).
+
+    The arrays are the steps for training, validation and testing, one after another.
+    """
+    try:
+        if options.series:
+            values, names = kseq.datasets.read_columns(options.series)
+            first_validation = len(values) * 6 // 10
+            first_test = len(values) * 8 // 10
+            splits = np.split(values, [first_validation, first_test])
+        else:
+            data = kseq.datasets.load("ett", options.data)
+            splits = [values for values, _ in data.values()]
+            _, names = data["train"]
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
     if options.quick:
-        console.print("This was --quick, a look at the way: the figures mean nothing.")
+        num_steps = 6 * (options.context + options.horizon)
+        first_steps = np.concatenate(splits)[:num_steps]
+        splits = np.array_split(first_steps, 3)
+    return names, splits
 
 
-def looking_back(parts, context):
-    """The parts, each with the steps before it that its first forecast reads."""
-    train, validation, test = parts
+def check_sizes(splits, options):
+    """Exit unless each split has the steps of at least one window."""
+    sizes = [len(split) for split in splits]
+    num_train, num_validation, num_test = sizes
+    length = options.context + options.horizon
+    if num_train < length or min(num_validation, num_test) < options.horizon:
+        sys.exit(
+            f"--context and --horizon need {length} steps for training, and "
+            f"{options.horizon} for validation and for testing. Received: {sizes}."
+        )
+
+
+def add_past(splits, context):
+    """Return the splits, each with the past that its first forecast reads."""
+    train, validation, test = splits
     validation = np.concatenate([train[-context:], validation])
-    return train, validation, np.concatenate([validation[-context:], test])
+    test = np.concatenate([validation[-context:], test])
+    return train, validation, test
+
+
+def make_windows(values, options, shuffle=False):
+    """Return batches of all windows: the past (B, L, C), and the future (B, H, C)."""
+    context = options.context
+    seed = None
+    if shuffle:
+        seed = options.seed
+    windows = keras.utils.timeseries_dataset_from_array(
+        values.astype("float32"),
+        targets=None,
+        sequence_length=context + options.horizon,
+        batch_size=options.batch_size,
+        shuffle=shuffle,
+        seed=seed,
+    )
+    return windows.map(lambda steps: (steps[:, :context], steps[:, context:]))
+
+
+# A forecast of all steps at once ------------------------------------------------------
 
 
 def build(options, num_series):
-    """Reads each series by itself, with one network for all of them."""
-    num_patches, order = options.context // options.patch, {}
+    """Build a model that reads each series by itself, with one network for all."""
+    num_patches = options.context // options.patch
     if options.encoder == "transformer":
-        order = {"positions": "learned", "max_length": num_patches}
-    reader = kseq.many_to_one(
-        kseq.layers.FeatureEmbedding(options.patch, options.width, **order),
+        embedding = kseq.layers.FeatureEmbedding(
+            options.patch, options.width, positions="learned", max_length=num_patches
+        )
+    else:
+        embedding = kseq.layers.FeatureEmbedding(options.patch, options.width)
+    network = kseq.many_to_one(
+        embedding,
         num_outputs=options.horizon,
         encoder=options.encoder,
         pooling="last",
         width=options.width,
         dropout=options.dropout,
     )
-    # B windows, L steps of context, C series, S patches of P steps, H steps of horizon.
-    values = keras.Input((options.context, num_series))
-    last = values[:, -1:]  # B 1 C
-    series = ops.transpose(values - last, (0, 2, 1))  # B C L
+    past = keras.Input((options.context, num_series))  # B L C
+    last = past[:, -1:]  # B 1 C
+    series = ops.transpose(past - last, (0, 2, 1))  # B C L
     patches = ops.reshape(series, (-1, num_patches, options.patch))  # BC S P
-    changes = ops.reshape(reader(patches), (-1, num_series, options.horizon))  # B C H
-    return keras.Model(values, last + ops.transpose(changes, (0, 2, 1)))  # B H C
+    changes = network(patches)  # BC H
+    changes = ops.reshape(changes, (-1, num_series, options.horizon))  # B C H
+    forecast = last + ops.transpose(changes, (0, 2, 1))  # B H C
+    return keras.Model(past, forecast)
 
 
 def with_units(model, mean, deviation):
-    """The model for values as they are measured: degrees, kilowatts, Euros."""
-    moments = {"mean": mean.tolist(), "variance": (deviation**2).tolist()}
-    values = keras.Input(model.input_shape[1:])
-    forecast = model(keras.layers.Normalization(**moments)(values))
-    measured = keras.layers.Normalization(**moments, invert=True)(forecast)
-    return keras.Model(values, measured)
+    """Return the model for values as they are measured: degrees, kilowatts, Euros."""
+    mean = mean.tolist()
+    variance = (deviation**2).tolist()
+    normalize = keras.layers.Normalization(mean=mean, variance=variance)
+    denormalize = keras.layers.Normalization(mean=mean, variance=variance, invert=True)
+    measured_past = keras.Input(model.input_shape[1:])
+    forecast = model(normalize(measured_past))
+    return keras.Model(measured_past, denormalize(forecast))
 
 
-def build_writer(options):
-    """Reads patches of a series, and writes distributions of those that follow."""
-    order = {}
+def fit(model, saved_model, options, train, validation):
+    """Train with `Model.fit` and save the best epoch."""
+    train_batches = make_windows(train, options, shuffle=True)
+    validation_batches = make_windows(validation, options)
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        options.learning_rate, decay_steps=len(train_batches) * options.epochs
+    )
+    model.compile(
+        keras.optimizers.Adam(learning_rate, global_clipnorm=1.0),
+        loss="mae",  # rare jumps, which cannot be predicted, weigh less than in "mse"
+        metrics=["mse"],
+    )
+    callbacks = [
+        kseq.training.SaveBest(
+            options.output / "model.keras",
+            monitor="val_mse",
+            mode="min",
+            saved=saved_model,
+        ),
+        kseq.training.StopOnInterrupt(),
+    ]
+    return model.fit(
+        train_batches,
+        validation_data=validation_batches,
+        epochs=options.epochs,
+        shuffle=False,  # the windows are shuffled already
+        callbacks=callbacks,
+    )
+
+
+def evaluate(model, windows):
+    """Print the errors over all test windows, beside the simplest forecast."""
+    names = ["last value, repeated", "this model"]
+    squared = {name: keras.metrics.MeanSquaredError() for name in names}
+    absolute = {name: keras.metrics.MeanAbsoluteError() for name in names}
+    for past, future in windows:
+        last = past[:, -1:]  # B 1 C
+        repeated = ops.broadcast_to(last, ops.shape(future))  # B H C
+        forecasts = {"last value, repeated": repeated, "this model": model(past)}
+        for name, forecast in forecasts.items():
+            squared[name].update_state(future, forecast)
+            absolute[name].update_state(future, forecast)
+    table = Table("forecast", "mean squared error", "mean absolute error")
+    for name in names:
+        squared_error = float(squared[name].result())
+        absolute_error = float(absolute[name].result())
+        table.add_row(name, f"{squared_error:.4f}", f"{absolute_error:.4f}")
+    console.print(table)
+
+
+def draw_forecasts(saved_model, names, windows, path):
+    """Draw the series of windows (B, L, C), a row each, and return the forecasts.
+
+    A window may end with its past, or hold its true future, too.
+    """
+    from matplotlib.figure import Figure
+
+    context = saved_model.input_shape[1]
+    horizon = saved_model.output_shape[1]
+    forecasts = saved_model.predict(windows[:, :context], verbose=0)  # B H C
+    shown_names = names[:MOST_SERIES]
+    num_rows = len(shown_names)
+    num_columns = len(windows)
+    figure = Figure(
+        figsize=(1 + 3.2 * num_columns, 0.4 + 1.4 * num_rows),
+        dpi=150,
+        layout="constrained",
+    )
+    panels = figure.subplots(
+        num_rows, num_columns, sharex=True, sharey="row", squeeze=False
+    )
+    first_step = max(context - 2 * horizon, 0)
+    past_steps = np.arange(first_step, context)
+    for row, name in enumerate(shown_names):
+        panels[row, 0].set_ylabel(name, size=9)
+        for column in range(num_columns):
+            panel = panels[row, column]
+            steps = windows[column, :, row]
+            forecast = forecasts[column, :, row]
+            panel.plot(
+                past_steps - context,
+                steps[past_steps],
+                color=PAST_COLOR,
+                lw=1,
+                label="past",
+            )
+            if len(steps) > context:
+                future = steps[context:]
+                panel.plot(future, color=TRUE_COLOR, lw=1.2, label="true future")
+            panel.plot(forecast, color=FORECAST_COLOR, lw=1.6, label="forecast")
+            panel.spines[["top", "right"]].set_visible(False)
+            panel.tick_params(labelsize=8, labelcolor="0.4", color="0.7")
+    panels[0, 0].legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        frameon=False,
+        labelcolor="linecolor",
+        fontsize=8,
+        ncols=3,
+    )
+    panels[-1, 0].set_xlabel("steps from now", size=8, color="0.4")
+    kseq.plots.legible(figure).savefig(path)
+    return forecasts
+
+
+# A forecast step by step, as distributions (seq2seq) ----------------------------------
+
+
+def build_seq2seq(options):
+    """Build a model that reads patches and generates distributions of the next."""
     if options.encoder == "transformer":
-        order = {"positions": "sinusoidal"}
-        size = {"num_layers": 2, "num_heads": 4, "dropout": options.dropout}
-        encoder = kseq.layers.TransformerEncoder(**size)
-        decoder = kseq.layers.TransformerDecoder(**size)
+        positions = "sinusoidal"
+        encoder = kseq.layers.TransformerEncoder(
+            num_layers=2, num_heads=4, dropout=options.dropout
+        )
+        decoder = kseq.layers.TransformerDecoder(
+            num_layers=2, num_heads=4, dropout=options.dropout
+        )
     else:
-        size = {"units": options.width, "dropout": options.dropout}
-        encoder = kseq.layers.RecurrentEncoder(options.encoder, **size)
+        positions = None
+        encoder = kseq.layers.RecurrentEncoder(
+            options.encoder, options.width, dropout=options.dropout
+        )
         decoder = kseq.layers.RecurrentDecoder(
-            options.encoder, attention="bahdanau", **size
+            options.encoder,
+            options.width,
+            attention="bahdanau",
+            dropout=options.dropout,
         )
     return kseq.encoder_decoder(
-        source=kseq.layers.FeatureEmbedding(options.patch, options.width, **order),
-        target=kseq.layers.FeatureEmbedding(options.patch, options.width, **order),
+        source=kseq.layers.FeatureEmbedding(
+            options.patch, options.width, positions=positions
+        ),
+        target=kseq.layers.FeatureEmbedding(
+            options.patch, options.width, positions=positions
+        ),
         encoder=encoder,
         decoder=decoder,
         head=options.head,
     )
 
 
-def units_of(seen):
-    """For each series of windows `(B, L, C)` its last value and how far it goes."""
-    last = seen[:, -1:]  # B 1 C
-    size = np.abs(seen - last).mean(axis=1, keepdims=True)  # B 1 C
-    size[size == 0] = 1.0  # a series that stands still
-    return last, size
+def scale_of(past):
+    """Return the last value of each series of windows (B, L, C), and its scale.
+
+    Both are (B, 1, C). The scale is the mean distance from the last value.
+    """
+    last = past[:, -1:]
+    scale = np.abs(past - last).mean(axis=1, keepdims=True)
+    scale[scale == 0] = 1.0  # a constant series
+    return last, scale
 
 
-def patches_of(steps, patch):
-    """Each series of windows `(B, L, C)` by itself, in patches: `(BC, L / P, P)`."""
-    series = np.transpose(steps, (0, 2, 1))  # B C L
-    return series.reshape(-1, steps.shape[1] // patch, patch)
+def to_patches(windows, patch):
+    """Return each series of windows (B, L, C) by itself, in patches: (BC, S, P)."""
+    series = np.transpose(windows, (0, 2, 1))  # B C L
+    num_patches = windows.shape[1] // patch
+    return series.reshape(-1, num_patches, patch)
 
 
-def training_rows(values, options):
-    """What is seen and what comes next, of all stretches, each in its own unit."""
+def training_patches(values, options):
+    """Return the past and the future of all windows, scaled and in patches."""
     length = options.context + options.horizon
-    stretches = np.lib.stride_tricks.sliding_window_view(values, length, axis=0)
-    stretches = np.transpose(stretches, (0, 2, 1)).astype("float32")  # B L C
-    last, size = units_of(stretches[:, : options.context])
-    patches = patches_of((stretches - last) / size, options.patch)
-    num_seen = options.context // options.patch
-    return patches[:, :num_seen], patches[:, num_seen:]
+    windows = np.lib.stride_tricks.sliding_window_view(values, length, axis=0)
+    windows = np.transpose(windows, (0, 2, 1)).astype("float32")  # B L C
+    last, scale = scale_of(windows[:, : options.context])
+    patches = to_patches((windows - last) / scale, options.patch)  # BC S P
+    num_past = options.context // options.patch
+    return patches[:, :num_past], patches[:, num_past:]
 
 
-def fit_writer(model, options, train, validation):
-    """Trains with Keras' own loop, and keeps the epoch that validates best."""
+def fit_seq2seq(model, options, train, validation):
+    """Train with `Model.fit` and save the best epoch."""
     num_series = train.shape[1]
     batch_size = options.batch_size * num_series
-    past, future = training_rows(train, options)
-    batches = kseq.training.teacher_forcing(past, future, batch_size, seed=options.seed)
-    past, future = training_rows(validation, options)
-    watched = kseq.training.teacher_forcing(past, future, batch_size, shuffle=False)
+    train_past, train_future = training_patches(train, options)
+    train_batches = kseq.training.teacher_forcing(
+        train_past, train_future, batch_size, seed=options.seed
+    )
+    validation_past, validation_future = training_patches(validation, options)
+    validation_batches = kseq.training.teacher_forcing(
+        validation_past, validation_future, batch_size, shuffle=False
+    )
     learning_rate = keras.optimizers.schedules.CosineDecay(
-        options.learning_rate, decay_steps=len(batches) * options.epochs
+        options.learning_rate, decay_steps=len(train_batches) * options.epochs
     )
     model.compile(
         keras.optimizers.Adam(learning_rate, global_clipnorm=1.0),
         loss=kseq.training.ForecastLoss(options.head),
     )
-    path = options.output / "model.keras"
-    best = kseq.training.SaveBest(path, "val_loss", mode="min")
+    callbacks = [
+        kseq.training.SaveBest(
+            options.output / "model.keras", monitor="val_loss", mode="min"
+        ),
+        kseq.training.StopOnInterrupt(),
+    ]
     return model.fit(
-        batches,
-        validation_data=watched,
+        train_batches,
+        validation_data=validation_batches,
         epochs=options.epochs,
-        callbacks=[best, kseq.training.StopOnInterrupt()],
+        callbacks=callbacks,
     )
 
 
-def forecast_draws(model, seen, options):
-    """Draws of what follows windows `(B, L, C)`, in their unit: `(B, N, H, C)`."""
-    last, size = units_of(seen)
-    past = patches_of((seen - last) / size, options.patch)
+def sample_forecasts(model, past, options):
+    """Return samples of the future of windows (B, L, C), as measured: (B, N, H, C)."""
+    last, scale = scale_of(past)
+    patches = to_patches((past - last) / scale, options.patch)  # BC S P
     forecast = model.generate(
-        past,
+        patches,
         num_steps=options.horizon // options.patch,
         num_draws=options.draws,
         seed=options.seed,
-        batch_size=len(past),
+        batch_size=len(patches),
     )
-    shape = (len(seen), -1, options.draws, options.horizon)
-    draws = forecast.draws.reshape(shape)  # B C N H
-    draws = np.transpose(draws, (0, 2, 3, 1))  # B N H C
-    return draws * size[:, None] + last[:, None]
+    num_windows = len(past)
+    samples = forecast.draws.reshape(
+        num_windows, -1, options.draws, options.horizon
+    )  # B C N H
+    samples = np.transpose(samples, (0, 2, 3, 1))  # B N H C
+    return samples * scale[:, None] + last[:, None]
 
 
-def evaluate_draws(model, batches, options):
-    """Prints the errors over all held-out windows, and how sure the model was."""
-    crps = kseq.training.CRPS()
-    coverage = kseq.training.IntervalCoverage(0.9)
+def evaluate_seq2seq(model, windows, options):
+    """Print the errors over all test windows, and how certain the forecasts were."""
     squared = keras.metrics.MeanSquaredError()
     absolute = keras.metrics.MeanAbsoluteError()
-    for seen, truth in batches:
-        seen, truth = np.array(seen), np.array(truth)
-        draws = forecast_draws(model, seen, options)
-        crps.update_state(truth, draws)
-        coverage.update_state(truth, draws)
-        squared.update_state(truth, draws.mean(axis=1))
-        absolute.update_state(truth, draws.mean(axis=1))
-    table = Table("held-out windows", "this model")
+    crps = kseq.training.CRPS()
+    coverage = kseq.training.IntervalCoverage(0.9)
+    for past, future in windows:
+        past = np.array(past)
+        future = np.array(future)
+        samples = sample_forecasts(model, past, options)  # B N H C
+        mean = samples.mean(axis=1)
+        squared.update_state(future, mean)
+        absolute.update_state(future, mean)
+        crps.update_state(future, samples)
+        coverage.update_state(future, samples)
+    table = Table("test windows", "this model")
     table.add_row("mean squared error of the mean", f"{float(squared.result()):.4f}")
     table.add_row("mean absolute error of the mean", f"{float(absolute.result()):.4f}")
     table.add_row("CRPS", f"{float(crps.result()):.4f}")
@@ -234,202 +401,269 @@ def evaluate_draws(model, batches, options):
     console.print(table)
 
 
-def draw_fans(model, names, stretches, path, options):
-    """Draws series, a row each: what was seen, what came if known, and the draws."""
-    context = options.context
-    draws = forecast_draws(model, stretches[:, :context], options)
-    names, columns = names[:8], len(stretches)
-    size = (1 + 3.2 * columns, 0.4 + 1.4 * len(names))
+def draw_fans(model, names, windows, path, options):
+    """Draw samples of the future of windows (B, L, C) as fans, and return the samples.
+
+    A window may end with its past, or hold its true future, too.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
-    panels = figure.subplots(len(names), columns, sharex=True, sharey="row", squeeze=0)
-    first = max(context - 2 * options.horizon, 0)
-    for (row, column), ax in np.ndenumerate(panels):
-        steps = stretches[column, :, row]
-        truth = steps[context:] if len(steps) > context else None
-        seen = steps[first:context]
-        kseq.plots.fan_chart(draws[column, :, :, row], seen, truth, ax=ax)
-        ax.set_ylabel("" if column else names[row], size=9)
+    context = options.context
+    samples = sample_forecasts(model, windows[:, :context], options)  # B N H C
+    shown_names = names[:MOST_SERIES]
+    num_rows = len(shown_names)
+    num_columns = len(windows)
+    figure = Figure(
+        figsize=(1 + 3.2 * num_columns, 0.4 + 1.4 * num_rows),
+        dpi=150,
+        layout="constrained",
+    )
+    panels = figure.subplots(
+        num_rows, num_columns, sharex=True, sharey="row", squeeze=False
+    )
+    first_step = max(context - 2 * options.horizon, 0)
+    for row, name in enumerate(shown_names):
+        for column in range(num_columns):
+            panel = panels[row, column]
+            steps = windows[column, :, row]
+            past = steps[first_step:context]
+            future = None
+            if len(steps) > context:
+                future = steps[context:]
+            kseq.plots.fan_chart(samples[column, :, :, row], past, future, ax=panel)
+            panel.set_ylabel("")
+        panels[row, 0].set_ylabel(name, size=9)
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    style = {"frameon": False, "fontsize": 8, "ncols": 5}
-    figure.legend(handles, labels, loc="outside upper left", **style)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        frameon=False,
+        fontsize=8,
+        ncols=5,
+    )
     panels[-1, 0].set_xlabel("steps from now", size=8, color="0.4")
     kseq.plots.legible(figure).savefig(path)
-    return draws
+    return samples
 
 
-def windows(values, options, shuffle=False):
-    """Batches of all stretches of steps: what is seen, and what comes next."""
-    stretches = keras.utils.timeseries_dataset_from_array(
-        values.astype("float32"),
-        None,
-        options.context + options.horizon,
-        batch_size=options.batch_size,
-        shuffle=shuffle,
-        seed=options.seed if shuffle else None,
-    )
-    context = options.context
-    return stretches.map(lambda steps: (steps[:, :context], steps[:, context:]))
+# Forecast with a saved model ----------------------------------------------------------
 
 
-def fit(model, whole, options, train, validation):
-    """Trains with Keras' own loop, and keeps the epoch that validates best."""
-    batches = windows(train, options, shuffle=True)
-    learning_rate = keras.optimizers.schedules.CosineDecay(
-        options.learning_rate, decay_steps=len(batches) * options.epochs
-    )
-    model.compile(
-        keras.optimizers.Adam(learning_rate, global_clipnorm=1.0),
-        loss="mae",  # rare leaps, which nobody can foresee, sway it less than "mse"
-        metrics=["mse"],
-    )
-    path = options.output / "model.keras"
-    best = kseq.training.SaveBest(path, "val_mse", mode="min", saved=whole)
-    return model.fit(
-        batches,
-        validation_data=windows(validation, options),
-        epochs=options.epochs,
-        shuffle=False,  # `windows` has done it
-        callbacks=[best, kseq.training.StopOnInterrupt()],
-    )
-
-
-def evaluate(model, batches):
-    """Prints the errors over all held-out windows, beside the simplest forecast."""
-    errors = {"the last value, repeated": [], "this model": []}
-    for seen, truth in batches:
-        for name, forecast in zip(errors, (seen[:, -1:], model(seen)), strict=True):
-            error = ops.convert_to_numpy(forecast - truth)  # B H C
-            errors[name].append((len(error), np.mean(error**2), np.mean(np.abs(error))))
-    table = Table("forecast", "mean squared error", "mean absolute error")
-    for name, rows in errors.items():
-        sizes, squared, absolute = np.transpose(rows)
-        means = [np.average(values, weights=sizes) for values in (squared, absolute)]
-        table.add_row(name, *(f"{mean:.4f}" for mean in means))
-    console.print(table)
-
-
-def draw(whole, names, stretches, path):
-    """Draws series, a row each: what was seen, what came if known, the forecast."""
-    (_, context, _), (_, horizon, _) = whole.input_shape, whole.output_shape
-    forecasts = whole.predict(stretches[:, :context], verbose=0)
-    names, columns = names[:8], len(stretches)
-    size = (1 + 3.2 * columns, 0.4 + 1.4 * len(names))
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
-    panels = figure.subplots(len(names), columns, sharex=True, sharey="row", squeeze=0)
-    seen = np.arange(max(context - 2 * horizon, 0), context)
-    for (row, column), ax in np.ndenumerate(panels):
-        steps, forecast = stretches[column, :, row], forecasts[column, :, row]
-        ax.plot(seen - context, steps[seen], color=SEEN, lw=1, label="seen")
-        if len(steps) > context:
-            ax.plot(steps[context:], color=TRUTH, lw=1.2, label="what came")
-        ax.plot(forecast, color=FORECAST, lw=1.6, label="forecast")
-        ax.set_ylabel("" if column else names[row], size=9)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(labelsize=8, labelcolor="0.4", color="0.7")
-    style = {"frameon": False, "labelcolor": "linecolor", "fontsize": 8, "ncols": 3}
-    panels[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 1), **style)
-    panels[-1, 0].set_xlabel("steps from now", size=8, color="0.4")
-    kseq.plots.legible(figure).savefig(path)
-    return forecasts
-
-
-def go_on(options):
-    """Forecasts with a saved model what comes after the last step of the series."""
+def forecast_file(options):
+    """Forecast the steps that follow the last one of the series, with a saved model."""
     try:
-        whole = keras.saving.load_model(options.load, compile=False)
-        if isinstance(whole, kseq.builders.Forecaster):
-            return go_on_with_draws(whole, options)
-        _, context, num_series = map(int, (1, *whole.input_shape[1:]))
-        _, horizon, _ = whole.output_shape
+        model = keras.saving.load_model(options.load, compile=False)
+        if isinstance(model, kseq.builders.Forecaster):
+            forecast_file_seq2seq(model, options)
+            return
+        _, context, num_series = model.input_shape
+        _, horizon, _ = model.output_shape
+        context = int(context)
+        num_series = int(num_series)
     except (ValueError, TypeError, AttributeError, OSError, zipfile.BadZipFile):
-        sys.exit(f"--load must name a model of this recipe. Received: {options.load}")
-    names, parts = load_parts(options)
-    values = np.concatenate(parts)
+        sys.exit(f"--load must be a model of this recipe. Received: {options.load}")
+    names, splits = load_splits(options)
+    values = np.concatenate(splits)
     if len(names) != num_series or len(values) < context:
-        received = f"{len(values)} steps of {len(names)} series."
-        sys.exit(f"Needs {context} steps of {num_series} series. Received: {received}")
+        sys.exit(
+            f"The model needs {context} steps of {num_series} series. "
+            f"Received: {len(values)} steps of {len(names)} series."
+        )
     options.output.mkdir(parents=True, exist_ok=True)
-    file = options.output / "next.csv"
-    seen = values[None, -context:]
-    [forecast] = draw(whole, names, seen, file.with_suffix(".png"))
-    lines = [",".join(f"{value:.6g}" for value in step) for step in forecast]
-    file.write_text("\n".join([",".join(names), *lines, ""]), "utf-8")
-    console.print(f"The next {horizon} steps lie in {file} and in next.png.")
+    past = values[None, -context:]
+    forecasts = draw_forecasts(model, names, past, options.output / "next.png")
+    write_csv(options.output / "next.csv", names, forecasts[0])
+    console.print(
+        f"The next {horizon} steps are in {options.output / 'next.csv'} and next.png."
+    )
 
 
-def go_on_with_draws(model, options):
-    """Forecasts what comes after the last step of the series, and how surely."""
+def forecast_file_seq2seq(model, options):
+    """Forecast the steps that follow, with an interval that has 90 % of the samples."""
     options.patch = model.source.num_features
-    if options.context % options.patch or options.horizon % options.patch:
-        sys.exit(f"--context, --horizon: must be multiples of {options.patch}.")
-    names, parts = load_parts(options)
-    values = np.concatenate(parts)
+    if options.context % options.patch != 0 or options.horizon % options.patch != 0:
+        sys.exit(
+            "--context and --horizon must be multiples of the model's patch. Received: "
+            f"{options.context} and {options.horizon} with a patch of {options.patch}."
+        )
+    names, splits = load_splits(options)
+    values = np.concatenate(splits)
     if len(values) < options.context:
-        sys.exit(f"Needs {options.context} steps. Received: {len(values)} steps.")
+        sys.exit(
+            f"--context needs {options.context} steps. Received: {len(values)} steps."
+        )
     options.output.mkdir(parents=True, exist_ok=True)
-    file = options.output / "next.csv"
-    seen = values[None, -options.context :]
-    [draws] = draw_fans(model, names, seen, file.with_suffix(".png"), options)
-    low, high = np.quantile(draws, [0.05, 0.95], axis=0)  # H C
-    columns = {"mean": draws.mean(axis=0), "5 %": low, "95 %": high}
-    head = [f"{name} {column}" for column in columns for name in names]
-    steps = np.concatenate(list(columns.values()), axis=1)
-    lines = [",".join(f"{value:.6g}" for value in step) for step in steps]
-    file.write_text("\n".join([",".join(head), *lines, ""]), "utf-8")
-    console.print(f"The next {options.horizon} steps lie in {file} and in next.png.")
+    past = values[None, -options.context :]
+    path = options.output / "next.png"
+    samples = draw_fans(model, names, past, path, options)[0]  # N H C
+    mean = samples.mean(axis=0)  # H C
+    low, high = np.quantile(samples, [0.05, 0.95], axis=0)  # H C each
+    header = [f"{name} mean" for name in names]
+    header += [f"{name} 5 %" for name in names]
+    header += [f"{name} 95 %" for name in names]
+    steps = np.concatenate([mean, low, high], axis=1)
+    write_csv(options.output / "next.csv", header, steps)
+    console.print(
+        f"The next {options.horizon} steps are in {options.output / 'next.csv'} and "
+        "next.png."
+    )
 
 
-def load_parts(options):
-    """The names of the series, and their steps in three parts, one after another."""
-    try:
-        if options.series:
-            values, names = kseq.datasets.read_columns(options.series)
-            parts = np.split(values, [len(values) * 6 // 10, len(values) * 8 // 10])
-        else:
-            parts, (names, *_) = zip(
-                *kseq.datasets.load("ett", options.data).values(), strict=True
-            )
-    except (ValueError, OSError) as error:
-        sys.exit(str(error))
+def write_csv(path, header, steps):
+    """Write a line of column names, and a line of numbers for each step."""
+    lines = [",".join(header)]
+    for step in steps:
+        lines.append(",".join(f"{value:.6g}" for value in step))
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+# Main ---------------------------------------------------------------------------------
+
+
+def main(argv=None):
+    """Train and evaluate a forecaster, or forecast with a saved one."""
+    options = parse_arguments(argv)
+    require("matplotlib")  # fail now, not after the training
+    if options.load:
+        forecast_file(options)
+        return
+    keras.utils.set_random_seed(options.seed)
+
+    names, splits = load_splits(options)
+    train, validation, test = splits
+    console.print(
+        f"{len(names)} series: {len(train):,} steps for training, "
+        f"{len(validation):,} for validation, {len(test):,} for testing."
+    )
+    check_sizes(splits, options)
+
+    # The network and all figures see series with mean 0 and variance 1 in training.
+    mean = train.mean(axis=0)
+    deviation = train.std(axis=0)
+    deviation[deviation == 0] = 1.0  # a constant series
+    scaled_splits = [(split - mean) / deviation for split in splits]
+    train, validation, test = add_past(scaled_splits, options.context)
+    test_windows = make_windows(test, options)
+
+    # The pictures show three windows of the test, as measured.
+    length = options.context + options.horizon
+    starts = np.linspace(0, len(test) - length, 3).astype(int)
+    shown = np.stack([test[start : start + length] for start in starts])
+    shown = shown * deviation + mean
+    forecast_picture = options.output / "forecasts.png"
+    training_picture = options.output / "training.png"
+
+    if options.model == "seq2seq":
+        model = build_seq2seq(options)
+        history = fit_seq2seq(model, options, train, validation)
+        kseq.plots.training_curve(history).savefig(training_picture)
+        evaluate_seq2seq(model, test_windows, options)
+        draw_fans(model, names, shown, forecast_picture, options)
+    else:
+        model = build(options, len(names))
+        saved_model = with_units(model, mean, deviation)
+        history = fit(model, saved_model, options, train, validation)
+        kseq.plots.training_curve(history).savefig(training_picture)
+        evaluate(model, test_windows)
+        draw_forecasts(saved_model, names, shown, forecast_picture)
+    console.print(f"The best model and pictures are in {options.output}/.")
     if options.quick:
-        some = np.concatenate(parts)[: 6 * (options.context + options.horizon)]
-        parts = np.array_split(some, 3)
-    return names, parts
+        console.print("This was a --quick trial run: the figures mean nothing.")
 
 
 def parse_arguments(argv):
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
-    add, path = parser.add_argument, pathlib.Path
-    add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
-    add("--series", type=path, metavar="FILE", help="a CSV file of your own")
-    add("--load", type=path, metavar="FILE", help="a saved model: say what comes next")
-    add("--output", type=folder, default="forecast", help="directory for results")
-    models = ["many_to_one", "seq2seq"]
-    add("--model", choices=models, default="many_to_one", help="at once, or by day")
-    heads = ["gaussian", "student_t", "quantiles"]
-    add("--head", choices=heads, default="gaussian", help="what seq2seq says of a step")
-    add("--draws", type=count, default=100, help="draws of seq2seq for each series")
-    add("--horizon", type=count, default=96, help="steps to forecast")
-    add("--context", type=count, default=336, help="steps to look back")
-    add("--patch", type=count, default=24, help="steps read as one")
-    add("--encoder", choices=["gru", "lstm", "rnn", "transformer"], default="gru")
-    add("--width", type=count, default=256, help="width of every layer")
-    add("--dropout", type=share, default=0.5)
-    add("--epochs", type=count, default=8)
-    add("--batch-size", type=count, default=64)
-    add("--learning-rate", type=positive, default=1e-3)
-    add("--seed", type=seed, default=0)
-    add("--quick", action="store_true", help="try it out: little data, no good figures")
+    parser.add_argument(
+        "--data",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="folder of the data sets (default: $KSEQ_DATA_DIR)",
+    )
+    parser.add_argument(
+        "--series",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="your own data: a CSV file with a series in each column",
+    )
+    parser.add_argument(
+        "--load",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="forecast what follows the series with this saved model; do not train",
+    )
+    parser.add_argument(
+        "--output",
+        type=folder,
+        default="forecast",
+        help="folder for the model, the forecasts and pictures",
+    )
+    parser.add_argument(
+        "--model",
+        choices=["many_to_one", "seq2seq"],
+        default="many_to_one",
+        help="forecast all steps at once, or patch by patch as distributions (seq2seq)",
+    )
+    parser.add_argument(
+        "--head",
+        choices=["gaussian", "student_t", "quantiles"],
+        default="gaussian",
+        help="distribution of a step, for seq2seq",
+    )
+    parser.add_argument(
+        "--draws",
+        type=count,
+        default=100,
+        help="samples of the future of each series, for seq2seq",
+    )
+    parser.add_argument("--horizon", type=count, default=96, help="steps to forecast")
+    parser.add_argument(
+        "--context", type=count, default=336, help="past steps that a forecast reads"
+    )
+    parser.add_argument(
+        "--patch", type=count, default=24, help="steps that are read as one vector"
+    )
+    parser.add_argument(
+        "--encoder",
+        choices=["gru", "lstm", "rnn", "transformer"],
+        default="gru",
+        help="network that reads the past, and the decoder of seq2seq",
+    )
+    parser.add_argument("--width", type=count, default=256, help="width of every layer")
+    parser.add_argument(
+        "--dropout",
+        type=share,
+        default=0.5,
+        help="share of values that dropout sets to zero in training",
+    )
+    parser.add_argument(
+        "--epochs", type=count, default=8, help="passes over the training windows"
+    )
+    parser.add_argument(
+        "--batch-size", type=count, default=64, help="windows in a batch"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=positive,
+        default=1e-3,
+        help="learning rate at the start, from which it decays to 0",
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="try everything out on little data with a small model for 1 epoch;"
+        " the figures mean nothing",
+    )
     options = parser.parse_args(argv)
+
     if options.quick:
-        options.epochs, options.width = 1, 16
-    if options.context % options.patch:
+        options.epochs = 1
+        options.width = 16
+    if options.context % options.patch != 0:
         parser.error("--context must be a multiple of --patch")
-    if options.model == "seq2seq" and options.horizon % options.patch:
+    if options.model == "seq2seq" and options.horizon % options.patch != 0:
         parser.error("--horizon must be a multiple of --patch")
     return options
 

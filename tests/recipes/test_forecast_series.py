@@ -69,7 +69,7 @@ def test_it_writes_a_model_and_two_pictures(trained):
     assert names == ["forecasts.png", "model.keras", "training.png"]
     for picture in output.glob("*.png"):
         assert picture.read_bytes().startswith(b"\x89PNG")
-    assert "2 series: 144 steps to learn from, 48 to watch" in printed
+    assert "2 series: 144 steps for training, 48 for validation" in printed
 
 
 def test_it_learns_what_repeating_the_last_value_cannot_know(trained):
@@ -95,15 +95,15 @@ def test_no_step_is_forecast_in_two_parts(recipe):
     options = recipe.parse_arguments(SMALL)
     parts = np.split(np.arange(90.0)[:, None], [50, 70])
     targets = []
-    for part in recipe.looking_back(parts, options.context):
-        batches = recipe.windows(part, options)
+    for part in recipe.add_past(parts, options.context):
+        batches = recipe.make_windows(part, options)
         targets.append({float(y) for _, truth in batches for y in np.ravel(truth)})
     assert targets == [set(range(14, 50)), set(range(50, 70)), set(range(70, 90))]
 
 
 def test_a_window_is_what_was_seen_and_what_came_next(recipe):
     options = recipe.parse_arguments(SMALL)
-    batches = recipe.windows(np.arange(40.0)[:, None], options)
+    batches = recipe.make_windows(np.arange(40.0)[:, None], options)
     [(seen, truth), *_] = batches
     np.testing.assert_array_equal(seen[2, :, 0], np.arange(2, 16))
     np.testing.assert_array_equal(truth[2, :, 0], np.arange(16, 19))
@@ -153,7 +153,7 @@ def test_a_second_process_goes_on_where_the_file_ends(
         (b"a,b\n", "line of names, then lines"),
         (b"", "line of names, then lines"),
         (b"caf\xe9\n1\n", "UTF-8"),
-        (b"a,b\n1,2\n3,4\n", "need .* steps to learn from, .* Received: "),
+        (b"a,b\n1,2\n3,4\n", "need .* steps for training, .* Received: "),
     ],
 )
 def test_a_bad_file_is_named_before_anything_is_done(
@@ -175,13 +175,13 @@ def test_a_model_of_another_kind_a_damaged_one_and_a_missing_one_are_refused(
     recipe, tmp_path, series
 ):
     path = tmp_path / "model.keras"
-    with pytest.raises(SystemExit, match="must name a model of this recipe"):
+    with pytest.raises(SystemExit, match="must be a model of this recipe"):
         recipe.main(["--load", str(path), "--series", str(series)])
     path.write_bytes(b"not a model")
-    with pytest.raises(SystemExit, match="must name a model of this recipe"):
+    with pytest.raises(SystemExit, match="must be a model of this recipe"):
         recipe.main(["--load", str(path), "--series", str(series)])
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
-    with pytest.raises(SystemExit, match="must name a model of this recipe"):
+    with pytest.raises(SystemExit, match="must be a model of this recipe"):
         recipe.main(["--load", str(path), "--series", str(series)])
 
 
@@ -226,12 +226,14 @@ def test_the_literature_s_split_gives_the_literature_s_simplest_figure(
 ):
     folder = data_set("ett")
     options = recipe.parse_arguments(["--data", str(folder.parent)])
-    names, parts = recipe.load_parts(options)
+    names, parts = recipe.load_splits(options)
     assert names[-1] == "OT" and [len(part) for part in parts] == [8640, 2880, 2880]
     mean, deviation = parts[0].mean(axis=0), parts[0].std(axis=0)
     scaled = [(part - mean) / deviation for part in parts]
-    test = recipe.looking_back(scaled, options.context)[2]
-    errors = [truth - seen[:, -1:] for seen, truth in recipe.windows(test, options)]
+    test = recipe.add_past(scaled, options.context)[2]
+    errors = [
+        truth - seen[:, -1:] for seen, truth in recipe.make_windows(test, options)
+    ]
     errors = np.concatenate(errors)
     assert len(errors) == 2785
     assert np.mean(errors**2) == pytest.approx(1.295, abs=2e-3)
@@ -279,17 +281,17 @@ def test_draws_are_put_back_where_they_came_from(recipe, trained_writer, values)
     model = keras.saving.load_model(trained_writer[0] / "model.keras")
     options = recipe.parse_arguments([*SEQ2SEQ, "--draws", "20"])
     seen = np.stack([values[:14], values[50:64]])  # B L C
-    draws = recipe.forecast_draws(model, seen, options)
+    draws = recipe.sample_forecasts(model, seen, options)
     assert draws.shape == (2, 20, 4, 2)
     assert abs(draws[..., 1] - 100).max() < 200
-    moved = recipe.forecast_draws(model, 3 * seen + 7, options)
+    moved = recipe.sample_forecasts(model, 3 * seen + 7, options)
     np.testing.assert_allclose(moved, 3 * draws + 7, rtol=1e-3, atol=1e-2)
 
 
 def test_training_rows_are_every_stretch_in_patches(recipe):
     options = recipe.parse_arguments(SEQ2SEQ)
     values = np.arange(60.0).reshape(30, 2)
-    past, future = recipe.training_rows(values, options)
+    past, future = recipe.training_patches(values, options)
     assert past.shape == (26, 7, 2) and future.shape == (26, 2, 2)
     whole = np.concatenate([past[5].ravel(), future[5].ravel()])
     size = np.mean(np.arange(14) * 2)
@@ -310,5 +312,5 @@ def test_seq2seq_goes_on_where_the_file_ends(recipe, trained_writer, series, tmp
 @pytest.mark.parametrize("encoder", ["lstm", "transformer"])
 def test_other_networks_write_too(recipe, encoder):
     arguments = [*SEQ2SEQ, "--encoder", encoder, "--width", "12"]
-    model = recipe.build_writer(recipe.parse_arguments(arguments))
+    model = recipe.build_seq2seq(recipe.parse_arguments(arguments))
     assert model.output_shape == (None, None, 2, 2)
