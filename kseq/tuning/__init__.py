@@ -1,12 +1,12 @@
-"""Search spaces for hyperparameters, and a search over them, on KerasTuner.
+"""Hyperparameter search spaces, and a search over them, built on KerasTuner.
 
-- Spaces: `Space` wraps a call, `Choice`, `Int`, `Float`, `Boolean` and `Fixed` stand in
-  for values, `Training` and `Decoding` add how a model is trained and decoded;
-  `spaces` has one for each builder.
-- `search` runs trials, each a process of its own, on this machine or on an executor.
-- `Results` is what it returns: the best models, a table, a report.
-- `MedianStopping` and `SuccessiveHalving` end trials early; `objective` names what is
-  searched for.
+- Spaces: `Space` wraps a call. `Choice`, `Int`, `Float`, `Boolean` and `Fixed` replace
+  values. `Training` and `Decoding` add training and decoding. `spaces` has one for each
+  builder.
+- `search` runs trials, each in its own process, on this machine or on an executor.
+- `Results`, which `search` returns: the best models, a table, a report.
+- `MedianStopping` and `SuccessiveHalving` stop trials early. `objective` names the
+  metric to optimize.
 """
 
 from kseq.tuning import spaces

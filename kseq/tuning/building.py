@@ -1,22 +1,25 @@
-"""What builds the models of a search, as a `HyperModel`."""
+"""Conversion of spaces and building functions to KerasTuner's `HyperModel`."""
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import keras_tuner
 
 
 class BuildingFunction(keras_tuner.HyperModel):
-    """A function that builds, as a `HyperModel`."""
+    """A `HyperModel` made from a function that builds a model."""
 
-    def __init__(self, function):
+    def __init__(self, function: Callable[[Any], Any]) -> None:
         super().__init__()
         self.function = function
 
-    def build(self, hp):
+    def build(self, hp: Any) -> Any:
         return self.function(hp)
 
 
-def as_hypermodel(space):
-    """Return what was given as a `HyperModel`, or raise a `ValueError`."""
+def as_hypermodel(space: Any) -> Any:
+    """Return a space or function as a `HyperModel`, or raise a `ValueError`."""
     if isinstance(space, keras_tuner.HyperModel):
         return space
     if callable(space) and not isinstance(space, keras.layers.Layer):

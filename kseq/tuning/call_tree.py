@@ -1,10 +1,12 @@
-"""Calls that are still to be made: the tree that a search space is.
+"""Trees of calls that are not made yet, which are search spaces.
 
-The nodes of the tree are calls, dimensions, and lists, tuples and dicts that hold them;
-anything else is a value.
+The nodes of a tree are calls, dimensions, and lists, tuples and dicts that contain
+them. Anything else is a value.
 """
 
 import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import keras
 
@@ -14,16 +16,21 @@ MADE_ALREADY = (keras.layers.Layer, keras.optimizers.Optimizer, keras.metrics.Me
 
 
 class Call:
-    """A function and what to call it with, the base of `Space`.
+    """A function and its arguments, the base class of `Space`.
 
     Attributes:
         arguments: All arguments by name, in the order of the function.
     """
 
-    def __init__(self, function, args, kwargs):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
         if not callable(function):
             raise ValueError(
-                "A `Space` must begin with something to call, such as "
+                "A `Space` must begin with something callable, such as "
                 f"`kseq.many_to_one`. Received: {function!r}."
             )
         self.function, self.args, self.kwargs = function, args, kwargs
@@ -32,19 +39,22 @@ class Call:
             _check_not_made(self.label, name, value)
 
     @property
-    def label(self):
-        """What an option of a `Choice` is called: the name of the function."""
+    def label(self) -> str:
+        """The label as an option of a `Choice`: the name of the function."""
         function = getattr(self.function, "func", self.function)  # of a partial
         return getattr(function, "__name__", type(function).__name__)
 
 
 class Builder:
-    """Makes nodes of a tree for given values, each object once."""
+    """Builds the nodes of a tree from values, each object once."""
 
-    def __init__(self, values, names):
-        self.values, self.names, self.made = values, names, {}
+    def __init__(
+        self, values: Mapping[str, Any], names: Mapping[Dimension, str]
+    ) -> None:
+        self.values, self.names = values, names
+        self.made: dict[int, Any] = {}
 
-    def __call__(self, node):
+    def __call__(self, node: Any) -> Any:
         if isinstance(node, Choice):
             return self(node.option(self.values[self.names[node]]))
         if isinstance(node, Dimension):
@@ -59,8 +69,8 @@ class Builder:
             return {key: self(value) for key, value in node.items()}
         return node
 
-    def call(self, space, *first, **options):
-        """Calls what a Space stands for, with further arguments in front."""
+    def call(self, space: Call, *first: Any, **options: Any) -> Any:
+        """Make the call of a Space, with further arguments in front."""
         args = [self(value) for value in space.args]
         kwargs = {name: self(value) for name, value in space.kwargs.items()}
         try:
@@ -73,8 +83,8 @@ class Builder:
             raise
 
 
-def children(node):
-    """`(key, child)` of everything that may hold dimensions."""
+def children(node: Any) -> list[tuple[str, Any]]:
+    """List `(key, child)` for everything in a node that may contain dimensions."""
     if isinstance(node, Call):
         return list(node.arguments.items())
     if isinstance(node, Choice):
@@ -86,18 +96,23 @@ def children(node):
     return []
 
 
-def _named_arguments(function, args, kwargs):
-    """All arguments by name; those of a variadic parameter are a tuple or by key."""
+def _named_arguments(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Return all arguments by name.
+
+    Those of a variadic parameter are a tuple, or go by their keys.
+    """
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some of the built-in functions have none
+    except (TypeError, ValueError):  # some built-in functions have no signature
         return {**{str(i): value for i, value in enumerate(args)}, **kwargs}
     try:
         named = signature.bind_partial(*args, **kwargs).arguments
     except TypeError as error:
         name = getattr(function, "__name__", function)
         raise ValueError(
-            f"The arguments of a `Space` must be those of its function: {name}"
+            f"The arguments of a `Space` must fit its function: {name}"
             f"{signature}. Received: {error}."
         ) from None
     for name, parameter in signature.parameters.items():
@@ -106,19 +121,19 @@ def _named_arguments(function, args, kwargs):
     return dict(named)
 
 
-def _check_not_made(label, name, value):
+def _check_not_made(label: str, name: str, value: Any) -> None:
     if isinstance(value, MADE_ALREADY):
         kind = type(value).__name__
         raise ValueError(
             f"Arguments of a `Space` must not be layers, optimizers or metrics that "
-            f"are made already: all trials would train the same. Received: {label} "
-            f"with {name}={value!r}. Write Space({kind}, ...)."
+            f"exist already, because all trials would share them. Received: {label} "
+            f"with {name}={value!r}. Use Space({kind}, ...)."
         )
     for key, child in [] if isinstance(value, Call) else children(value):
         _check_not_made(label, f"{name}/{key}", child)
 
 
-def lines(key, node, depth):
+def lines(key: str, node: Any, depth: int) -> Iterator[str]:
     indent = "  " * depth
     if isinstance(node, Dimension):
         name = f" (as {node.name})" if node.name else ""
@@ -136,7 +151,7 @@ def lines(key, node, depth):
         yield f"{indent}{key} = {_short(node)}"
 
 
-def _short(value, longest=40):
+def _short(value: Any, longest: int = 40) -> str:
     if isinstance(value, Call):
         return f"{value.label}()"
     if hasattr(value, "shape"):

@@ -1,18 +1,27 @@
-"""When a dimension matters: which options must be chosen for it to be used.
+"""Conditions on choices under which a dimension is used.
 
 A condition is a dict `{choice: labels}`: each of these choices has one of its labels.
-The empty dict always holds. The choices stand in the order of their nesting, so that
-each is itself active where those before it hold.
+The empty dict always holds. The choices are in the order of their nesting, so that each
+is itself active if the ones before it hold.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
-def disjoint(conditions, labels):
-    """Conditions that hold where any of the given ones holds, and never two at once.
+Condition: TypeAlias = dict[Any, frozenset[Any]]
+Entries: TypeAlias = Mapping[Any, tuple[Any, Sequence[Condition]]]
+
+
+def disjoint(
+    conditions: Sequence[Condition], labels: Callable[[Any], frozenset[Any]]
+) -> list[Condition]:
+    """Return conditions, no two of which hold at once, that cover the given ones.
 
     Args:
         conditions: List of conditions.
-        labels: Function of a choice that gives the set of its labels.
+        labels: Function from a choice to the set of its labels.
     """
+    pieces: list[Condition] = []
     pieces = []
     for condition in sorted(conditions, key=len):
         rest = [condition]
@@ -29,11 +38,11 @@ def disjoint(conditions, labels):
     return pieces
 
 
-def enclosing(conditions):
-    """The narrowest single condition that holds wherever one of the given ones does.
+def enclosing(conditions: Sequence[Condition]) -> Condition:
+    """Return the narrowest single condition that holds if any of the given ones does.
 
-    KerasTuner knows no "or". Several hyperparameters of one name are no way out: its
-    `ensure_active_values` drops the value of all where one is inactive.
+    KerasTuner has no "or". Several hyperparameters of one name do not help: its
+    `ensure_active_values` drops the value of all of them if one is inactive.
     """
     shared = set.intersection(*({*condition} for condition in conditions))
     return {
@@ -43,9 +52,12 @@ def enclosing(conditions):
     }
 
 
-def _without(condition, other, labels):
-    """Disjoint conditions that hold where the one holds and the other does not."""
-    parts, inside = [], condition
+def _without(
+    condition: Condition, other: Condition, labels: Callable[[Any], frozenset[Any]]
+) -> list[Condition]:
+    """Return disjoint conditions that hold where `condition` does and `other` not."""
+    parts: list[Condition] = []
+    inside = condition
     for choice, chosen in other.items():
         possible = inside.get(choice, labels(choice))
         if outside := possible - chosen:
@@ -56,8 +68,10 @@ def _without(condition, other, labels):
     return parts
 
 
-def _mergeable(pieces):
-    """Two conditions that differ in one choice alone, and that choice."""
+def _mergeable(
+    pieces: Sequence[Condition],
+) -> tuple[Condition, Condition, Any] | None:
+    """Return two conditions that differ in only one choice, and that choice."""
     for i, first in enumerate(pieces):
         for second in pieces[i + 1 :]:
             if first.keys() == second.keys():
@@ -67,8 +81,8 @@ def _mergeable(pieces):
     return None
 
 
-def is_active(conditions, values):
-    """Whether one of the conditions holds for values by choice."""
+def is_active(conditions: Sequence[Condition], values: Mapping[Any, Any]) -> bool:
+    """Return whether one of the conditions holds for values by choice."""
     return any(
         all(
             choice in values and values[choice] in chosen
@@ -78,20 +92,20 @@ def is_active(conditions, values):
     )
 
 
-def count_points(entries):
-    """How many different points there are, values that do not matter left out.
+def count_points(entries: Entries) -> float:
+    """Count the different points of a space, ignoring values that are not used.
 
     Args:
-        entries: A dict of a choice, or anything else that has values, to
-            `(labels or number of values, disjoint conditions)`.
+        entries: Dict from a choice, or another dimension, to `(labels or number of
+            values, disjoint conditions)`.
     """
-    total = 1
+    total: float = 1
     for part in _independent(entries):
         total *= _count_dependent(part)
     return total
 
 
-def _count_dependent(entries):
+def _count_dependent(entries: Entries) -> float:
     parents = {choice for _, cs in entries.values() for c in cs for choice in c}
     if not parents:
         [(values, _)] = entries.values()
@@ -101,9 +115,9 @@ def _count_dependent(entries):
     return sum(count_points(_given(rest, root, x)) for x in entries[root][0])
 
 
-def _given(entries, choice, label):
-    """The entries that may be active once a choice is made."""
-    result = {}
+def _given(entries: Entries, choice: Any, label: Any) -> Entries:
+    """Return the entries that may be active for one label of a choice."""
+    result: dict[Any, tuple[Any, list[Condition]]] = {}
     for x, (values, conditions) in entries.items():
         fitting = [
             {other: chosen for other, chosen in c.items() if other is not choice}
@@ -115,8 +129,8 @@ def _given(entries, choice, label):
     return result
 
 
-def _independent(entries):
-    """Splits entries into parts that share no condition."""
+def _independent(entries: Entries) -> list[Entries]:
+    """Split entries into parts that share no condition."""
     group = {x: {x} for x in entries}
     for x, (_, conditions) in entries.items():
         for choice in {choice for c in conditions for choice in c}:

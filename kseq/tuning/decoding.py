@@ -1,25 +1,30 @@
-"""How a trained model shall decode, searched without any training."""
+"""Search over the decoding of a trained model, without training."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from kseq.training import GenerationScores
+from kseq.training.row_kinds import Rows
+from kseq.tuning.dimensions import Choice
 from kseq.tuning.space import Space
 
 
 class Decoding(Space):
-    """Searches how a trained model decodes, and trains nothing.
+    """A space of decoding options for a trained model, which is not trained further.
 
-    Each trial decodes the sources once and is scored, so any tuner works: give it to
-    one with the objective `"exact_match"`, `"bleu"` or another of those scores
-    (`kseq.tuning.objective` knows the direction), and call `search()` without
-    data. Measure on data that the final figure is not measured on.
+    Each trial decodes the sources once and scores the result, so any tuner works. Pass
+    this to a tuner with the objective `"exact_match"`, `"bleu"` or another of the
+    scores (`kseq.tuning.objective` knows their direction), and call `search()` without
+    data. Use other data than for the final evaluation.
 
     Args:
-        model: The trained model, with `generate`.
-        search: A Space, or a Choice of Spaces, that make a search of `kseq.decoding`.
-        source: As for `kseq.training.GenerationScores`, and so are the arguments after
-            it.
+        model: The trained model, with a `generate` method.
+        search: A Space, or a Choice of Spaces, of searches of `kseq.decoding`.
+        source: See `kseq.training.GenerationScores` for this and the following
+            arguments.
 
     Raises:
-        ValueError: `model` has no `generate`, or as for `GenerationScores`.
+        ValueError: `model` has no `generate`; otherwise as for `GenerationScores`.
 
     Example:
 
@@ -46,19 +51,19 @@ class Decoding(Space):
 
     def __init__(
         self,
-        model,
-        search,
-        source,
-        target,
-        scores=("exact_match", "edit_distance_rate"),
-        to_text=None,
-        max_length=None,
-        batch_size=128,
-    ):
+        model: Any,
+        search: Space | Choice,
+        source: Any,
+        target: Rows,
+        scores: str | Iterable[str] = ("exact_match", "edit_distance_rate"),
+        to_text: Callable[[list[list[int]]], Iterable[str]] | None = None,
+        max_length: int | None = None,
+        batch_size: int = 128,
+    ) -> None:
         if not hasattr(model, "generate"):
             raise ValueError(
-                "`model` must be a trained model that writes, with `generate`. "
-                f"Received: model={model!r}."
+                "`model` must be a trained model with a `generate` method. Received: "
+                f"model={model!r}."
             )
         super().__init__(_search, search=search)
         self.search = search
@@ -68,22 +73,22 @@ class Decoding(Space):
         )
 
     @property
-    def label(self):
+    def label(self) -> str:
         return "Decoding"
 
-    def make(self, values):
-        """The trained model, for a tuner wants a model."""
+    def make(self, values: dict[str, Any]) -> Any:
+        """Return the trained model, because tuners need a model."""
         return self.model
 
-    def best_search(self, hp):
-        """The search object of values by name, or of KerasTuner's hyperparameters."""
+    def best_search(self, hp: Any) -> Any:
+        """Build the search from values by name or KerasTuner's hyperparameters."""
         values = hp.values if hasattr(hp, "space") else self.checked_values(hp)
         return self.builder(values)(self.search)
 
-    def fit(self, hp, model, *args, **kwargs):
-        """Decodes and returns the scores by name."""
+    def fit(self, hp: Any, model: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Decode and return the scores by name."""
         return self.scores.measure(model, self.best_search(hp))
 
 
-def _search(search):
+def _search(search: Any) -> Any:
     return search

@@ -1,36 +1,44 @@
-"""The dimensions of a search space: values that are still to be chosen.
+"""Dimensions of a search space: values that are still to be chosen.
 
-A dimension has no name of its own: it is called after the place where it stands in a
-`Space`. It is compared by identity, so one object in two places is one hyperparameter.
+A dimension has no name of its own; it gets its name from its place in a `Space`.
+Dimensions are compared by identity, so one object in two places is one hyperparameter.
 """
 
 import math
 import numbers
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 SCALES = ("linear", "log", "reverse_log")
 
 
 class Dimension:
-    """A value that is still to be chosen, the base of all dimensions.
+    """A value that is still to be chosen, the base class of all dimensions.
 
-    A subclass gives `config`, what KerasTuner's hyperparameter of the same class name
-    takes; `size`, how many values there are; and `check(value)`, which refuses others.
+    A subclass defines `config`, the arguments of KerasTuner's hyperparameter with the
+    same class name; `size`, the number of values; and `contains(value)`.
 
     Args:
-        name: What the hyperparameter is called, instead of the place where it stands.
+        name: Name of the hyperparameter. None to derive it from its place.
     """
 
-    def __init__(self, name=None):
+    config: Any
+    size: Any
+
+    def __init__(self, name: str | None = None) -> None:
         if name is not None and not (isinstance(name, str) and name):
             raise ValueError(f"`name` must be a string. Received: name={name!r}.")
         self.name = name
 
     @property
-    def default(self):
+    def default(self) -> Any:
         return self.config["default"]
 
-    def check(self, name, value):
-        """Refuses what is no value of this dimension."""
+    def contains(self, value: Any) -> bool:
+        raise NotImplementedError
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise unless this dimension contains the value."""
         if not self.contains(value):
             raise ValueError(
                 f"The value of `{name}` must be one of {self}. Received: {value!r}."
@@ -38,7 +46,19 @@ class Dimension:
 
 
 class _Numerical(Dimension):
-    def __init__(self, min_value, max_value, step, scale, default, name):
+    _kind: str
+    _size_without_step: Any
+    _is_number: Callable[[Any], bool]
+
+    def __init__(
+        self,
+        min_value: Any,
+        max_value: Any,
+        step: Any,
+        scale: str,
+        default: Any,
+        name: str | None,
+    ) -> None:
         super().__init__(name)
         kind = type(self).__name__
         for option, value in (("min_value", min_value), ("max_value", max_value)):
@@ -71,7 +91,7 @@ class _Numerical(Dimension):
         self.check("default", self._default)
 
     @property
-    def config(self):
+    def config(self) -> dict[str, Any]:
         return {
             "min_value": self.min_value,
             "max_value": self.max_value,
@@ -81,7 +101,7 @@ class _Numerical(Dimension):
         }
 
     @property
-    def size(self):
+    def size(self) -> float:
         if self.min_value == self.max_value:
             return 1
         if self.step is None:
@@ -92,10 +112,12 @@ class _Numerical(Dimension):
             steps = math.log(self.max_value / self.min_value, self.step)
         return int(steps + 1e-8) + 1
 
-    def contains(self, value):
+    def contains(self, value: Any) -> bool:
         if not self._is_number(value):
             return False
-        rounding = 1e-9 * max(abs(self.min_value), abs(self.max_value))  # of steps
+        rounding = 1e-9 * max(
+            abs(self.min_value), abs(self.max_value)
+        )  # for rounding errors of steps
         if not self.min_value - rounding <= value <= self.max_value + rounding:
             return False
         if self.step is None or value == self.min_value:  # KerasTuner's default
@@ -108,14 +130,14 @@ class _Numerical(Dimension):
             steps = math.log(value / self.min_value, self.step)
         return abs(steps - round(steps)) < 1e-6
 
-    def _check_number(self, option, value):
+    def _check_number(self, option: str, value: Any) -> None:
         if not self._is_number(value):
             raise ValueError(
                 f"{type(self).__name__}: `{option}` must be {self._kind}. Received: "
                 f"{option}={value!r}."
             )
 
-    def __str__(self):
+    def __str__(self) -> str:
         text = f"{self.min_value} to {self.max_value}"
         if self.step not in (None, 1):
             text += f", {'step' if self.scale == 'linear' else 'factor'} {self.step}"
@@ -123,22 +145,22 @@ class _Numerical(Dimension):
 
 
 class Int(_Numerical):
-    """An integer from a range, both ends included.
+    """An integer from a range that includes both ends.
 
     Args:
-        min_value: The least value.
-        max_value: The greatest value.
-        step: Distance between two values; on a logarithmic scale the factor between
+        min_value: The lowest value.
+        max_value: The highest value.
+        step: Distance between two values; on a logarithmic scale, the factor between
             them. None for every integer.
-        scale: "linear", "log", on which 8 to 16 is as likely as 16 to 32, or
-            "reverse_log", which is dense at the upper end.
-        default: The value that is tried first. None for the least.
-        name: What the hyperparameter is called, instead of the place where it stands.
+        scale: "linear", "log" (8 to 16 is as likely as 16 to 32), or "reverse_log"
+            (dense at the upper end).
+        default: The value that is tried first. None for the lowest.
+        name: Name of the hyperparameter. None to derive it from its place.
 
     Raises:
-        ValueError: The range is upside down, not positive on a logarithmic scale, or
-            does not hold the default, or has it between two steps; a number is no
-            integer; a step goes nowhere.
+        ValueError: The range is reversed, or not positive on a logarithmic scale; the
+            default is outside the range or between two steps; a number is not an
+            integer; the step is too small.
 
     Example:
 
@@ -150,16 +172,22 @@ class Int(_Numerical):
     _kind = "an integer"
 
     def __init__(
-        self, min_value, max_value, step=None, scale="linear", default=None, name=None
-    ):
+        self,
+        min_value: int,
+        max_value: int,
+        step: int | None = None,
+        scale: Literal["linear", "log", "reverse_log"] = "linear",
+        default: int | None = None,
+        name: str | None = None,
+    ) -> None:
         super().__init__(min_value, max_value, step, scale, default, name)
 
     @property
-    def _size_without_step(self):
+    def _size_without_step(self) -> int:
         return self.max_value - self.min_value + 1
 
     @staticmethod
-    def _is_number(value):
+    def _is_number(value: Any) -> bool:
         return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
@@ -167,7 +195,7 @@ class Float(_Numerical):
     """A real number from a range.
 
     Args:
-        min_value: As for `Int`, and so are the arguments after it.
+        min_value: See `Int` for this and the following arguments.
 
     Raises:
         ValueError: As for `Int`; a number is not finite.
@@ -185,12 +213,18 @@ class Float(_Numerical):
     _size_without_step = math.inf
 
     def __init__(
-        self, min_value, max_value, step=None, scale="linear", default=None, name=None
-    ):
+        self,
+        min_value: float,
+        max_value: float,
+        step: float | None = None,
+        scale: Literal["linear", "log", "reverse_log"] = "linear",
+        default: float | None = None,
+        name: str | None = None,
+    ) -> None:
         super().__init__(min_value, max_value, step, scale, default, name)
 
     @staticmethod
-    def _is_number(value):
+    def _is_number(value: Any) -> bool:
         is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
         return is_real and math.isfinite(value)
 
@@ -200,12 +234,12 @@ class Boolean(Dimension):
 
     Args:
         default: The value that is tried first.
-        name: What the hyperparameter is called, instead of the place where it stands.
+        name: Name of the hyperparameter. None to derive it from its place.
     """
 
     size = 2
 
-    def __init__(self, default=False, name=None):
+    def __init__(self, default: bool = False, name: str | None = None) -> None:
         super().__init__(name)
         if not isinstance(default, bool):
             raise ValueError(
@@ -213,56 +247,56 @@ class Boolean(Dimension):
             )
         self.config = {"default": default}
 
-    def contains(self, value):
+    def contains(self, value: Any) -> bool:
         return isinstance(value, bool)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "True, False"
 
 
 class Fixed(Dimension):
-    """A value that is not searched, but stands in the table of every trial.
+    """A value that is not searched, but is listed in the table of every trial.
 
     Args:
         value: An integer, a float, a string or a boolean.
-        name: What the hyperparameter is called, instead of the place where it stands.
+        name: Name of the hyperparameter. None to derive it from its place.
     """
 
     size = 1
 
-    def __init__(self, value, name=None):
+    def __init__(self, value: int | float | str, name: str | None = None) -> None:
         super().__init__(name)
         if not isinstance(value, int | float | str):
             raise ValueError(
                 "`value` must be an integer, a float, a string or a boolean. Received: "
-                f"value={value!r}. Anything else stands in a `Space` as it is."
+                f"value={value!r}. Pass anything else to a `Space` as it is."
             )
         self.config = {"value": value}
 
     @property
-    def default(self):
+    def default(self) -> Any:
         return self.config["value"]
 
-    def contains(self, value):
+    def contains(self, value: Any) -> bool:
         return value == self.default
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.default} (fixed)"
 
 
 class Choice(Dimension):
-    """One of some options: values, None, Spaces, dimensions, or anything else.
+    """One of several options: values, None, Spaces, dimensions, or anything else.
 
-    Integers, floats or strings are their own labels: what KerasTuner, tables and
-    `values` show. Other options are called after what they are (`Space(Dense, ...)` is
+    Integers, floats or strings are their own labels, which KerasTuner, tables and
+    `values` show. Other options are labeled by what they are (`Space(Dense, ...)` is
     `"Dense"`), or by keyword: `Choice(deep=Space(...), wide=Space(...))`.
 
-    Dimensions within an option count only where that option is chosen.
+    Dimensions within an option are used only if that option is chosen.
 
     Args:
         *options: The options.
         default: Label of the option that is tried first. None for the first.
-        name: What the hyperparameter is called, instead of the place where it stands.
+        name: Name of the hyperparameter. None to derive it from its place.
         **named_options: Options by their labels.
 
     Raises:
@@ -278,7 +312,13 @@ class Choice(Dimension):
     ['None', 'Float']
     """
 
-    def __init__(self, *options, default=None, name=None, **named_options):
+    def __init__(
+        self,
+        *options: Any,
+        default: Any = None,
+        name: str | None = None,
+        **named_options: Any,
+    ) -> None:
         super().__init__(name)
         self.options = [*options, *named_options.values()]
         if not self.options:
@@ -289,32 +329,32 @@ class Choice(Dimension):
         if repeated := sorted({x for x in self.labels if self.labels.count(x) > 1}):
             raise ValueError(
                 "Options of a `Choice` must have different labels. Received: several "
-                f"of {', '.join(map(repr, repeated))}. Name them by keyword: "
+                f"options {', '.join(map(repr, repeated))}. Name them by keyword: "
                 "Choice(first=..., second=...)."
             )
         self._default = self.labels[0] if default is None else default
         self.check("default", self._default)
 
     @property
-    def config(self):
+    def config(self) -> dict[str, Any]:
         return {"values": list(self.labels), "default": self._default}
 
     @property
-    def size(self):
+    def size(self) -> int:
         return len(self.options)
 
-    def contains(self, value):
+    def contains(self, value: Any) -> bool:
         return not isinstance(value, bool) and value in self.labels
 
-    def option(self, label):
+    def option(self, label: Any) -> Any:
         return self.options[self.labels.index(label)]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return ", ".join(map(str, self.labels))
 
 
-def _labels(options, have_names):
-    """Options of one type that KerasTuner has are their own labels."""
+def _labels(options: Sequence[Any], have_names: bool) -> list[Any]:
+    """Return labels of options. Values of a single type of KerasTuner are their own."""
     types = {type(option) for option in options}
     if types == {str} or (not have_names and types in ({int}, {float})):
         return list(options)
@@ -323,7 +363,7 @@ def _labels(options, have_names):
     return [_label(option) for option in options]
 
 
-def _label(option):
+def _label(option: Any) -> str:
     if isinstance(option, Dimension):
         return type(option).__name__
     if hasattr(option, "label"):  # a Space

@@ -1,8 +1,9 @@
-"""The identity of what a search is about: a number that nothing else has.
+"""Fingerprints of values and code, which identify what a search is about.
 
-Values count by what they hold. A function or a class of the user counts by its compiled
-code, and by the functions, classes and values that this code names; one of an installed
-package counts by its name. Line numbers, files, comments and docstrings do not count.
+Values count by their content. A user's function or class counts by its compiled code,
+and by the functions, classes and values that this code names. A function or class of an
+installed package counts by its name. Line numbers, files, comments and docstrings are
+ignored.
 """
 
 import collections.abc
@@ -17,7 +18,9 @@ import sys
 import tempfile
 import types
 import weakref
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import keras
@@ -28,21 +31,21 @@ from kseq.tuning.call_tree import Call
 from kseq.tuning.dimensions import Dimension
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
-OURS = ("kseq", "keras", "keras_tuner")  # wherever they are installed
+OURS = ("kseq", "keras", "keras_tuner")  # even if not in INSTALLED
 INSTALLED = {"site-packages", "dist-packages"}  # folders
 METHODS = (types.FunctionType, staticmethod, classmethod, property)
 WRAPPED = ("__wrapped__", "__func__", "func", "fget", "fset", "fdel")
 
 
-def fingerprint(value):
-    """Return a number of what a value holds, and of the code of its functions.
+def fingerprint(value: Any) -> str:
+    """Return a hash of a value's content and of the code of its functions.
 
     A function that makes data, a `PyDataset` or a `tf.data.Dataset` is not run. Lists
-    and tuples are alike, the order of a dict or a set does not count, and of an object
-    that does not pickle only its class counts.
+    and tuples are equivalent. The order of a dict or a set is ignored. An object that
+    cannot be pickled counts by its class only.
 
     Args:
-        value: What a search is given: data, a space, an argument of `fit`.
+        value: An input of a search: data, a space, an argument of `fit`.
 
     Returns:
         16 hexadecimal digits, the same in every process of one version of Python.
@@ -50,7 +53,7 @@ def fingerprint(value):
     return _Reader()(value).hex()
 
 
-def described(value):
+def described(value: Any) -> Any:
     """Return a plain value as it is, anything else as its name and its fingerprint."""
     if value is None or isinstance(value, bool | int | float | str):
         return value if value == value else "nan"
@@ -58,7 +61,7 @@ def described(value):
     return f"{name} {fingerprint(value)}"
 
 
-def _hash(*parts):
+def _hash(*parts: Any) -> bytes:
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         part = part if isinstance(part, bytes) else str(part).encode()
@@ -68,19 +71,19 @@ def _hash(*parts):
 
 
 class _Reader:
-    """Reads each object once; one that holds itself ends at its second sight."""
+    """Hashes each object once; a cycle ends where an object is seen again."""
 
-    def __init__(self):
-        self.known = {}  # id -> digest
-        self.kept = []  # all that has an entry, so that no id is used twice
+    def __init__(self) -> None:
+        self.known: dict[int, bytes] = {}  # id -> digest
+        self.kept: list[Any] = []  # keeps objects alive, so that ids stay unique
         self.depth = 0
-        self.shared = {}  # id of a Call or a Dimension -> its number
+        self.shared: dict[int, int] = {}  # id of a Call or a Dimension -> its number
 
-    def __call__(self, value):
+    def __call__(self, value: Any) -> bytes:
         if isinstance(value, PLAIN):
             return _hash(type(value).__name__, repr(value))
         key = id(value)
-        if key in self.shared:  # one layer in two places is not two layers
+        if key in self.shared:  # one shared layer differs from two layers
             return _hash("shared", self.shared[key])
         if key in self.known:
             return self.known[key]
@@ -93,7 +96,7 @@ class _Reader:
         self.depth -= 1
         return self.known[key]
 
-    def read(self, value):
+    def read(self, value: Any) -> bytes:
         if isinstance(value, types.ModuleType):
             return _hash("module", value.__name__)
         if isinstance(value, type):
@@ -109,7 +112,7 @@ class _Reader:
         if isinstance(value, functools.partial):
             return _hash(*map(self, (value.func, value.args, value.keywords)))
         if isinstance(value, weakref.WeakKeyDictionary | weakref.WeakValueDictionary):
-            return self(type(value))  # which is filled as it is used
+            return self(type(value))  # its content depends on use
         if isinstance(value, collections.abc.Mapping):
             items = [_hash(self(key), self(item)) for key, item in value.items()]
             return _hash("mapping", *sorted(items))
@@ -124,22 +127,22 @@ class _Reader:
             return self.read_array(np.asarray(value))
         return self.read_object(value)
 
-    def read_array(self, array):
+    def read_array(self, array: np.ndarray) -> bytes:
         if array.dtype.hasobject:
             return _hash("objects", self(array.tolist()))
         return _hash("array", array.dtype, array.shape, array.tobytes())
 
-    def read_builtin(self, function):
+    def read_builtin(self, function: Any) -> bytes:
         owner = function.__self__
         if owner is None or isinstance(owner, types.ModuleType | type):
             owner = None
         name = f"{function.__module__}.{function.__qualname__}"
         return _hash("builtin", name, self(owner))
 
-    def read_class(self, cls):
+    def read_class(self, cls: type) -> bytes:
         if is_installed(cls.__module__):
             return _hash("class", f"{cls.__module__}.{cls.__qualname__}")
-        own = {  # without what Python itself notes there, as it pickles for example
+        own = {  # without attributes that Python adds, for example in pickling
             name: value
             for name, value in vars(cls).items()
             if not name.startswith("__") or isinstance(value, METHODS)
@@ -147,11 +150,11 @@ class _Reader:
         kind = self(type(cls))
         return _hash("class", cls.__name__, kind, self(cls.__bases__), self(own))
 
-    def read_function(self, function):
+    def read_function(self, function: types.FunctionType) -> bytes:
         module = function.__globals__.get("__name__", "__main__")
         closure = [_content(cell) for cell in function.__closure__ or ()]
         if is_installed(module):
-            # A decorator may have given it the name of the function it wraps.
+            # A decorator may have given it the name of the wrapped function.
             is_inner = "<locals>" in function.__code__.co_qualname
             name = f"{module}.{function.__qualname__}"
             made_with = [self.read_named(x, ()) for x in closure if is_inner]
@@ -166,8 +169,8 @@ class _Reader:
             *self.read_names(function.__code__, function.__globals__),
         )
 
-    def read_code(self, code, docstring=None):
-        """All of a code object but its name, its place and its docstring."""
+    def read_code(self, code: types.CodeType, docstring: str | None = None) -> bytes:
+        """Hash a code object without its name, location and docstring."""
         consts = list(code.co_consts)
         if docstring is not None and consts[:1] == [docstring]:
             consts[0] = None
@@ -178,8 +181,10 @@ class _Reader:
         numbers = code.co_flags, version, counts, names
         return _hash("code", code.co_code, table, *numbers, *map(self, consts))
 
-    def read_names(self, code, scope):
-        """Return what the code takes from the names around it."""
+    def read_names(
+        self, code: types.CodeType, scope: dict[str, Any]
+    ) -> Iterator[bytes]:
+        """Yield hashes of the objects that the code refers to by global names."""
         names, attributes, imports = _names(code)
         for name in sorted(names):
             if name in scope and not name.startswith("__"):
@@ -189,10 +194,11 @@ class _Reader:
             if module is not None:
                 yield _hash(name, self.read_named(module, attributes))
 
-    def read_named(self, value, attributes):
-        """As `self`, but an object of an installed class has perhaps been used.
+    def read_named(self, value: Any, attributes: Iterable[str]) -> bytes:
+        """Hash an object that code refers to by name.
 
-        One that is equal to others by what it holds, as a path is, counts by that.
+        An object of an installed class may have changed in use, so it counts by its
+        class. If its class defines equality, such as a path, it counts by its content.
         """
         if isinstance(value, types.ModuleType) and not is_installed(value.__name__):
             inside = vars(value)
@@ -211,7 +217,7 @@ class _Reader:
             return self(value)
         return self(kind if is_installed(kind.__module__) else value)
 
-    def read_object(self, value):
+    def read_object(self, value: Any) -> bytes:
         kind = type(value)
         if hasattr(value, "get_config"):
             return self.read_keras_object(value)
@@ -221,8 +227,8 @@ class _Reader:
         if whole or not is_installed(kind.__module__) or _pickles(value):
             try:
                 reduce = copyreg.dispatch_table.get(kind)
-                reduced = reduce(value) if reduce else value.__reduce_ex__(4)
-            except Exception:  # whatever a class raises that refuses to be pickled
+                reduced: Any = reduce(value) if reduce else value.__reduce_ex__(4)
+            except Exception:  # classes raise anything here
                 return self.read_wrapped(value)
             if isinstance(reduced, str):
                 return _hash("object", kind.__module__, reduced)
@@ -230,21 +236,22 @@ class _Reader:
             return _hash("object", self(kind), *parts)
         return self.read_wrapped(value)
 
-    def read_wrapped(self, value):
-        """The kind of an object, and the functions that it wraps."""
+    def read_wrapped(self, value: Any) -> bytes:
+        """Hash the class of an object and the functions that it wraps."""
         inside = [getattr(value, name, None) for name in WRAPPED]
         return _hash("kind", self(type(value)), *map(self, inside))
 
-    def read_keras_object(self, value):
-        """The class, the config, the weights, and what configs leave out.
+    def read_keras_object(self, value: Any) -> bytes:
+        """Hash the class, the config, the weights, and attributes outside the config.
 
-        That of `keras.losses.Huber` leaves out its `delta`, and a user's what it likes.
+        For example, the config of `keras.losses.Huber` lacks its `delta`; configs of
+        user classes may lack anything.
         """
         try:
             config = value.get_config()
-        except Exception:  # a class that has none of its own
+        except Exception:  # a class without its own config
             config = None
-        is_layer = isinstance(value, keras.layers.Layer)  # which changes as it trains
+        is_layer = isinstance(value, keras.layers.Layer)  # changes in training
         kept = {
             name: item
             for name, item in ({} if is_layer else vars(value)).items()
@@ -257,25 +264,27 @@ class _Reader:
         return _hash("keras", self(type(value)), *map(self, held))
 
 
-def _assets(value):
-    """What layers keep in files besides their weights, as a vocabulary its words."""
+def _assets(value: Any) -> list[list[tuple[str, bytes]]]:
+    """Return what layers save besides weights, such as the words of a vocabulary."""
     layers = value._flatten_layers() if isinstance(value, keras.layers.Layer) else ()
     return [assets for layer in layers if (assets := _assets_of(layer))]
 
 
-def _assets_of(layer):
+def _assets_of(layer: Any) -> list[tuple[str, bytes]]:
     if not hasattr(layer, "save_assets"):
         return []
     with tempfile.TemporaryDirectory() as folder:
-        with contextlib.suppress(Exception):  # whatever one without words raises
+        with contextlib.suppress(
+            Exception
+        ):  # raised, for example, by one without words
             layer.save_assets(folder)
         return [
             (path.name, path.read_bytes()) for path in sorted(Path(folder).iterdir())
         ]
 
 
-def _nameless(config):
-    """A config without modules and the numbers that Keras appends to names."""
+def _nameless(config: Any) -> Any:
+    """Return a config without modules and the numbers that Keras appends to names."""
     if isinstance(config, collections.abc.Mapping):
         return {k: _nameless(v) for k, v in config.items() if k != "module"}
     if isinstance(config, list | tuple):
@@ -284,8 +293,8 @@ def _nameless(config):
 
 
 @functools.cache
-def is_installed(module):
-    """Tell whether a module belongs to Python or to an installed package."""
+def is_installed(module: str) -> bool:
+    """Return whether a module belongs to Python or to an installed package."""
     top = str(module).partition(".")[0]
     if top in sys.stdlib_module_names or top in OURS:
         return True
@@ -293,9 +302,9 @@ def is_installed(module):
     return file is not None and not INSTALLED.isdisjoint(Path(file).parts)
 
 
-def _names(code):
-    """The global names that the code reads, the attributes of anything, the imports."""
-    names, attributes, imports = found = set(), set(), set()
+def _names(code: types.CodeType) -> tuple[set[str], set[str], set[str]]:
+    """Return the global names, the attributes and the imports that code uses."""
+    names, attributes, imports = found = set[str](), set[str](), set[str]()
     level = 0
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
@@ -303,7 +312,7 @@ def _names(code):
         elif step.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"):
             attributes.add(step.argval)
         elif step.opname == "LOAD_CONST" and isinstance(step.argval, int):
-            level = step.argval  # how many dots stand before what is imported next
+            level = step.argval  # number of leading dots of the next import
         elif step.opname == "IMPORT_NAME":
             imports.add("." * level + step.argval)
     for const in code.co_consts:
@@ -313,19 +322,19 @@ def _names(code):
     return found
 
 
-def _imported(name, package):
-    """The module of the user that a function imports; None for any other."""
+def _imported(name: str, package: Any) -> types.ModuleType | None:
+    """Return the user's module that a function imports, or None for any other."""
     if _will_be_installed(name.partition(".")[0] or package):
         return None
     try:
         module = importlib.import_module(name, package)
-    except Exception:  # as the function will find, if it ever comes there
+    except Exception:  # the function will fail too if it runs
         return None
     return None if is_installed(module.__name__) else module
 
 
-def _will_be_installed(module):
-    """As `is_installed`, of a module that has perhaps not been imported yet."""
+def _will_be_installed(module: Any) -> bool:
+    """Return `is_installed` for a module that may not have been imported yet."""
     top = str(module).partition(".")[0]
     if top in sys.modules or top in sys.stdlib_module_names:
         return is_installed(top)
@@ -336,14 +345,14 @@ def _will_be_installed(module):
     return spec is not None and not INSTALLED.isdisjoint(Path(str(spec.origin)).parts)
 
 
-def _content(cell):
+def _content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # not assigned yet
         return None
 
 
-def _pickles(value):
+def _pickles(value: Any) -> bool:
     try:
         cloudpickle.dumps(value, protocol=5, buffer_callback=lambda buffer: None)
     except Exception:
@@ -351,12 +360,12 @@ def _pickles(value):
     return True
 
 
-def _is_iterator(value):
+def _is_iterator(value: Any) -> bool:
     return isinstance(value, collections.abc.Iterator)
 
 
-def _as_array(row):
-    """A list of numbers as an array, which is faster; else None."""
+def _as_array(row: Any) -> np.ndarray | None:
+    """Return a list of numbers as an array, which hashes faster, or None."""
     if row and all(isinstance(item, int | float) for item in row[:3]):
         try:
             array = np.asarray(row)

@@ -1,4 +1,7 @@
-"""How much of the differences between trials each hyperparameter goes along with."""
+"""Importance of hyperparameters: the share of the ranking of trials they explain."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -6,23 +9,23 @@ MOST_GROUPS = 4
 FEWEST_TRIALS = 5
 
 
-def importance(values, scores):
-    """Returns the share of the ranking of trials that one hyperparameter explains.
+def importance(values: Sequence[Any], scores: Sequence[float]) -> float | None:
+    """Compute the share of the ranking of trials that one hyperparameter explains.
 
-    The trials are ranked by score and put into groups, one for each value, or, of a
-    number with more than four values, one for each quarter of its range of ranks. The
-    measure is eta squared of the Kruskal-Wallis test, `(H - k + 1) / (n - k)` for n
-    trials in k groups: 0 if the groups rank alike, 1 if they do not overlap. Ranks make
-    it blind to the scale of the scores, and a diverged trial counts as one trial. It
-    sees one hyperparameter at a time, and no interplay of two.
+    The trials are ranked by score and grouped by value. For a number with more than
+    four values, each quarter of the ranks of the values is a group. The measure is eta
+    squared of the Kruskal-Wallis test, `(H - k + 1) / (n - k)` for n trials in k
+    groups: 0 if the groups have the same ranks, 1 if they do not overlap. Ranks make it
+    independent of the scale of the scores, and a diverged trial counts like any other.
+    It considers one hyperparameter at a time, without interactions.
 
     Args:
         values: The value of the hyperparameter in each trial in which it was active.
         scores: The score of each of these trials.
 
     Returns:
-        A number from 0 to 1, or None where there are fewer than five trials, or only
-        one group, or as many groups as trials.
+        A number from 0 to 1. None if there are fewer than five trials, only one group,
+        or as many groups as trials.
 
     Example:
 
@@ -37,24 +40,24 @@ def importance(values, scores):
         - Tomczak and Tomczak, 2014, "The need to report effect size estimates
           revisited", Trends in Sport Sciences 1(21), table 1
     """
-    groups = grouped(values)
-    count, number = len(scores), len(set(groups))
+    numbers = grouped(values)
+    count, number = len(scores), len(set(numbers))
     if count < FEWEST_TRIALS or number < 2 or number >= count:
         return None
     ranks = average_ranks(scores)
-    groups = np.array(groups)
+    groups = np.array(numbers)
     members = [ranks[groups == group] for group in dict.fromkeys(groups.tolist())]
     middle = (count + 1) / 2
     between = sum(len(m) * (m.mean() - middle) ** 2 for m in members)
-    variance = ((ranks - middle) ** 2).sum() / (count - 1)  # with ties corrected
+    variance = ((ranks - middle) ** 2).sum() / (count - 1)  # corrected for ties
     if variance == 0:
         return 0.0
     eta_squared = (between / variance - number + 1) / (count - number)
     return float(np.clip(eta_squared, 0, 1))
 
 
-def grouped(values):
-    """A group number for each value."""
+def grouped(values: Sequence[Any]) -> list[int]:
+    """Return a group number for each value."""
     distinct = sorted(set(values), key=lambda value: (str(type(value)), value))
     numeric = all(
         isinstance(v, int | float) and not isinstance(v, bool) for v in values
@@ -65,22 +68,24 @@ def grouped(values):
     return [int(rank) for rank in (ranks - 0.5) * MOST_GROUPS // len(values)]
 
 
-def average_ranks(values):
-    """Ranks from 1, where equal values share the mean of theirs."""
-    values = np.asarray(values, dtype=float)
-    below = (values[None, :] < values[:, None]).sum(axis=1)
-    equal = (values[None, :] == values[:, None]).sum(axis=1)
+def average_ranks(values: Sequence[float]) -> np.ndarray:
+    """Return ranks from 1, where equal values share the mean of their ranks."""
+    array = np.asarray(values, dtype=float)
+    below = (array[None, :] < array[:, None]).sum(axis=1)
+    equal = (array[None, :] == array[:, None]).sum(axis=1)
     return below + (equal + 1) / 2
 
 
-def importances(rows):
-    """Returns the importance of each hyperparameter, the greatest first.
+def importances(
+    rows: Sequence[tuple[dict[str, Any], float]],
+) -> list[tuple[str, float | None, int]]:
+    """Return the importance of each hyperparameter, the highest first.
 
-    Each is judged by the trials that used it: where it was inactive, it could not
-    matter. One that was the same in all trials is left out.
+    Only trials that used a hyperparameter count for it. A hyperparameter with the same
+    value in all of them is left out.
 
     Args:
-        rows: Of the trials that have a score, `(values, score)`.
+        rows: `(values, score)` of the trials that have a score.
 
     Returns:
         A list of `(name, importance or None, number of trials that used it)`.

@@ -1,23 +1,27 @@
-"""Where dimensions stand in a tree of calls: their names, and when they count."""
+"""Names of the dimensions of a space, and the conditions under which they are used."""
+
+from collections.abc import Iterator
+from typing import Any
 
 from kseq.tuning import conditions
 from kseq.tuning.call_tree import Call, children
+from kseq.tuning.conditions import Condition
 from kseq.tuning.dimensions import Choice, Dimension
 from kseq.tuning.fingerprint import described
 
 MOST_VALUES = 20  # of a list: a longer one is data
 
 
-def entries(root):
-    """Every dimension as `(name, dimension, disjoint conditions)`.
+def entries(root: Any) -> list[tuple[str, Dimension, list[Condition]]]:
+    """List all dimensions as `(name, dimension, disjoint conditions)`.
 
-    Those on which others depend stand before them, as KerasTuner wants it.
+    A dimension comes after those that it depends on, as KerasTuner requires.
     """
-    found = {}
+    found: dict[Dimension, list[tuple[tuple[str, ...], Condition]]] = {}
     for dimension, path, when in _places(root, (), {}):
         found.setdefault(dimension, []).append((path, when))
     names = {
-        dimension: "/".join(min((path for path, _ in places), key=len))
+        dimension: "/".join(min([path for path, _ in places], key=len))
         for dimension, places in found.items()
     }
     _check_names(names)
@@ -25,7 +29,7 @@ def entries(root):
         dimension: conditions.disjoint([when for _, when in places], _label_set)
         for dimension, places in found.items()
     }
-    ordered = {}
+    ordered: dict[Dimension, tuple[str, Dimension, list[Condition]]] = {}
 
     def enter(dimension):
         for when in alternatives[dimension]:
@@ -39,8 +43,9 @@ def entries(root):
     return list(ordered.values())
 
 
-def fixed_values(node, path=()):
-    """The values, functions and objects of a tree that are not searched, by name."""
+def fixed_values(node: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the values, functions and objects that are not searched, by name."""
+    found: dict[str, Any]
     if isinstance(node, Call):
         found = {"/".join(path): described(node.function)} if path else {}
     elif children(node) and not is_data(node) or isinstance(node, Dimension):
@@ -52,12 +57,14 @@ def fixed_values(node, path=()):
     return found
 
 
-def is_data(node):
+def is_data(node: Any) -> bool:
     return isinstance(node, list | tuple) and len(node) > MOST_VALUES
 
 
-def _places(node, path, when):
-    """`(dimension, path, condition)` of every place of a dimension in a tree."""
+def _places(
+    node: Any, path: tuple[str, ...], when: Condition
+) -> Iterator[tuple[Dimension, tuple[str, ...], Condition]]:
+    """Yield `(dimension, path, condition)` for each place of a dimension in a tree."""
     if isinstance(node, Dimension):
         path = path if node.name is None else (node.name,)
         yield node, path, when
@@ -71,12 +78,12 @@ def _places(node, path, when):
             yield from _places(child, (*path, key), inside)
 
 
-def _label_set(choice):
+def _label_set(choice: Choice) -> frozenset[Any]:
     return frozenset(choice.labels)
 
 
-def _check_names(names):
-    by_name = {}
+def _check_names(names: dict[Dimension, str]) -> None:
+    by_name: dict[str, Dimension] = {}
     for dimension, name in names.items():
         if by_name.setdefault(name, dimension) is not dimension:
             raise ValueError(

@@ -1,27 +1,31 @@
-"""What a search of models that write shall reach: measured on what they do write."""
+"""Objectives of a search: metrics and their directions."""
 
 import contextlib
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import keras_tuner
 
 from kseq.training.directions import known_direction
 
 
-def objective(name, direction=None):
-    """The objective of a search, with its direction.
+def objective(
+    name: str, direction: Literal["min", "max"] | None = None
+) -> keras_tuner.Objective:
+    """Make the objective of a search.
 
     Args:
         name: A value that `fit` reports, such as "val_loss", or that
-            `kseq.training.GenerationScores` adds to it, such as "val_written_bleu".
-        direction: "min" or "max". None for what is known of the name: losses, errors
-            and rates of errors fall, accuracies, F1, exact match, BLEU and chrF rise;
-            else what KerasTuner knows of Keras' metrics.
+            `kseq.training.GenerationScores` adds, such as "val_written_bleu".
+        direction: "min" or "max". None to derive it from the name: losses, errors,
+            error rates and CRPS are "min"; accuracies, F1, exact match, BLEU and chrF
+            are "max"; Keras' metrics are as KerasTuner knows them.
 
     Returns:
         A `keras_tuner.Objective`.
 
     Raises:
-        ValueError: The direction is neither of these, or is not known.
+        ValueError: The direction is invalid, or None for an unknown name.
 
     Example:
 
@@ -35,20 +39,20 @@ def objective(name, direction=None):
         with contextlib.suppress(ValueError):
             return make_objective(name)
     raise ValueError(
-        '`direction` must be "min" or "max", and may be None for a value that is known '
-        f"to rise or fall. Received: name={name!r}, direction={direction!r}."
+        '`direction` must be "min" or "max", or None for a name whose direction is '
+        f"known. Received: name={name!r}, direction={direction!r}."
     )
 
 
-def make_objective(objective):
-    """Returns KerasTuner's `Objective`, its direction inferred where that is possible.
+def make_objective(objective: Any) -> Any:
+    """Return KerasTuner's `Objective`, with its direction inferred if possible.
 
     Args:
         objective: A name, a pair of a name and a direction, an `Objective`, or a list
             of these.
 
     Raises:
-        ValueError: The direction of a metric is not known.
+        ValueError: The direction of a metric is unknown.
     """
     if isinstance(objective, list) and is_plain(objective):
         parts = [make_objective(part) for part in objective]
@@ -62,29 +66,29 @@ def make_objective(objective):
     if not ok or found.direction not in ("min", "max"):
         name = objective if isinstance(objective, str) else "val_loss"
         raise ValueError(
-            "`objective` must be a metric of Keras or kseq, or a metric and whether "
-            "less or more of it is better, or a list of these. Received: objective="
+            "`objective` must be a metric of Keras or kseq, or a metric and its "
+            "direction, or a list of these. Received: objective="
             f'{objective!r}. Pass ("{getattr(found, "name", name)}", "max") or (..., '
             '"min"); several go into one list: ["val_loss", ("val_rank", "max")].'
         )
     return found
 
 
-def is_plain(objectives):
-    """Tell whether a list has parts, none of which are lists."""
+def is_plain(objectives: Sequence[Any]) -> bool:
+    """Return whether a list has items, none of which are lists."""
     return bool(objectives) and not any(isinstance(x, list) for x in objectives)
 
 
-def names_of(objective):
+def names_of(objective: Any) -> Any:
     """Return the metrics that an objective reads: a name, or a list of names."""
     parts = getattr(objective, "objectives", None)
     return [part.name for part in parts] if parts else objective.name
 
 
-def inferred(name):
-    """The objective of a name, or None if its direction is known to nobody."""
+def inferred(name: str) -> keras_tuner.Objective | None:
+    """Return the objective of a name, or None if its direction is unknown."""
     if known := known_direction(name):
         return keras_tuner.Objective(name, known)
-    with contextlib.suppress(ValueError):  # KerasTuner asks Keras' metrics
+    with contextlib.suppress(ValueError):  # KerasTuner looks at Keras' metrics
         return keras_tuner.oracles.RandomSearchOracle(objective=name).objective
     return None

@@ -1,7 +1,9 @@
-"""Search spaces of encoders and decoders, from which those of builders are made.
+"""Search spaces of encoders and decoders, which the spaces of builders use.
 
-Where their ranges come from stands in `spaces.py`.
+See `spaces.py` for the sources of their ranges.
 """
+
+from typing import Any, Literal, TypeAlias
 
 from kseq.layers import (
     BahdanauAttention,
@@ -13,19 +15,22 @@ from kseq.layers import (
     TransformerEncoder,
 )
 from kseq.layers.validation import one_of
-from kseq.tuning.dimensions import Choice, Float, Int
+from kseq.tuning.dimensions import Choice, Dimension, Float, Int
 from kseq.tuning.space import Space
+
+Network: TypeAlias = Literal["recurrent", "transformer", "both", "conv", "all"]
+Writer: TypeAlias = Literal["recurrent", "transformer", "both"]
 
 WRITERS = ("recurrent", "transformer", "both")
 NETWORKS = (*WRITERS, "conv", "all")
 
 
-def recurrent_encoder(**fixed):
-    """Recurrent encoders: one to three layers of LSTM or GRU that read both ways.
+def recurrent_encoder(**fixed: Any) -> Space:
+    """Make a space of recurrent encoders: one to three bidirectional LSTMs or GRUs.
 
     Args:
-        **fixed: Further arguments of `kseq.layers.RecurrentEncoder`, in place of what
-            is searched: values, or dimensions of your own.
+        **fixed: Further arguments of `kseq.layers.RecurrentEncoder`, which replace
+            searched ones: values or dimensions.
 
     Returns:
         A `Space` of `kseq.layers.RecurrentEncoder`, for a builder's `encoder`.
@@ -47,8 +52,11 @@ def recurrent_encoder(**fixed):
     return Space(RecurrentEncoder, **{**searched, **fixed})
 
 
-def conv_encoder(**fixed):
-    """Convolutional encoders of two to six layers; as `recurrent_encoder`.
+def conv_encoder(**fixed: Any) -> Space:
+    """Make a space of convolutional encoders of two to six layers.
+
+    Args:
+        **fixed: See `recurrent_encoder`.
 
     Returns:
         A `Space` of `kseq.layers.ConvEncoder`.
@@ -63,8 +71,11 @@ def conv_encoder(**fixed):
     return Space(ConvEncoder, **{**searched, **fixed})
 
 
-def transformer_encoder(**fixed):
-    """Transformer encoders of one to six layers; as `recurrent_encoder`.
+def transformer_encoder(**fixed: Any) -> Space:
+    """Make a space of Transformer encoders of one to six layers.
+
+    Args:
+        **fixed: See `recurrent_encoder`.
 
     Returns:
         A `Space` of `kseq.layers.TransformerEncoder`.
@@ -72,10 +83,13 @@ def transformer_encoder(**fixed):
     return Space(TransformerEncoder, **{**transformer(), **fixed})
 
 
-def recurrent_decoder(**fixed):
-    """Recurrent decoders of one to three layers with attention; as `recurrent_encoder`.
+def recurrent_decoder(**fixed: Any) -> Space:
+    """Make a space of recurrent decoders of one to three layers with attention.
 
-    The attention is Bahdanau's, as wide as the decoder, or Luong's.
+    The attention is Bahdanau's, with as many units as the decoder, or Luong's.
+
+    Args:
+        **fixed: See `recurrent_encoder`.
 
     Returns:
         A `Space` of `kseq.layers.RecurrentDecoder`.
@@ -93,8 +107,11 @@ def recurrent_decoder(**fixed):
     return Space(RecurrentDecoder, **{**searched, **fixed})
 
 
-def transformer_decoder(**fixed):
-    """Transformer decoders of one to six layers; as `recurrent_encoder`.
+def transformer_decoder(**fixed: Any) -> Space:
+    """Make a space of Transformer decoders of one to six layers.
+
+    Args:
+        **fixed: See `recurrent_encoder`.
 
     Returns:
         A `Space` of `kseq.layers.TransformerDecoder`.
@@ -102,7 +119,7 @@ def transformer_decoder(**fixed):
     return Space(TransformerDecoder, **{**transformer(), **fixed})
 
 
-def encoder_of(network):
+def encoder_of(network: str) -> Space | Choice:
     one_of("network", network, NETWORKS)
     kinds = {
         "recurrent": recurrent_encoder(),
@@ -112,14 +129,14 @@ def encoder_of(network):
     return Choice(*kinds.values()) if network == "all" else _one_of(network, kinds)
 
 
-def decoder_of(network):
-    is_none = network in ("conv", "all")  # of decoders
+def decoder_of(network: str) -> Space | Choice:
+    is_none = network in ("conv", "all")  # there is no such decoder
     kinds = {"recurrent": recurrent_decoder(), "transformer": transformer_decoder()}
     return _one_of("both" if is_none else network, kinds)
 
 
-def writer_of(network):
-    """A decoder that has nothing to read."""
+def writer_of(network: str) -> Space | Choice:
+    """Return a decoder without a source."""
     kinds = {
         "recurrent": recurrent_decoder(attention=None),
         "transformer": transformer_decoder(cross_attention=False),
@@ -127,7 +144,7 @@ def writer_of(network):
     return _one_of(one_of("network", network, WRITERS), kinds)
 
 
-def transformer():
+def transformer() -> dict[str, Dimension]:
     return {
         "num_layers": Int(1, 6, default=2),
         "num_heads": Choice(2, 4, 8, default=4),
@@ -135,19 +152,19 @@ def transformer():
     }
 
 
-def _one_of(network, kinds):
+def _one_of(network: str, kinds: dict[str, Space]) -> Space | Choice:
     if network == "both":
         return Choice(kinds["recurrent"], kinds["transformer"])
     return kinds[network]
 
 
-def units():
+def units() -> Int:
     return Int(32, 256, step=2, scale="log", default=128)
 
 
-def width():
+def width() -> Int:
     return Int(64, 256, step=2, scale="log", default=128)
 
 
-def dropout():
+def dropout() -> Float:
     return Float(0.0, 0.5, step=0.1, default=0.2)

@@ -1,7 +1,9 @@
-"""A report of a search: one HTML file that needs no other, its pictures as SVG."""
+"""A report of a search: one self-contained HTML file with SVG charts."""
 
 import os
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,9 +12,15 @@ from kseq.tuning.trials.curves import any_value
 from kseq.tuning.trials.events import duration
 from kseq.tuning.trials.files import write_text
 from kseq.tuning.trials.layout import SearchDirectory
+from kseq.typing import PathLike
+
+if TYPE_CHECKING:
+    from kseq.tuning.results import Results
+
+Row = dict[str, Any]  # of `Results.table`
 
 WIDTH = 960
-HALO = 'stroke="white" stroke-width="3" paint-order="stroke"'  # over the lines
+HALO = 'stroke="white" stroke-width="3" paint-order="stroke"'  # keeps labels legible
 MOST_CURVES = 60
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 960px;
@@ -29,11 +37,11 @@ path { fill: none } path:hover { stroke: #d00; stroke-width: 3; opacity: 1 }
 """
 
 
-def write_report(results, path):
-    """Writes what a search found to one HTML file.
+def write_report(results: "Results", path: PathLike) -> PathLike:
+    """Write the results of a search to one HTML file.
 
-    It shows the best trial and how to build its model, how much each hyperparameter
-    mattered, all trials as parallel coordinates, their learning curves, the failures
+    It shows the best trial and how to build its model, the importance of each
+    hyperparameter, all trials as parallel coordinates, their learning curves, failures
     with their reasons, and the table of all trials.
 
     Args:
@@ -44,7 +52,7 @@ def write_report(results, path):
         The path.
 
     Raises:
-        ValueError: The path is that of a folder, or nothing can be written there.
+        ValueError: The path is a folder, or cannot be written to.
     """
     rows = [tidy(row) for row in results.table()]
     scored = [row for row in rows if row["score"] is not None]
@@ -55,17 +63,17 @@ def write_report(results, path):
         best_section(results, scored),
         importance_section(scored),
         section(
-            "All trials, side by side",
+            "All trials as parallel coordinates",
             parallel_coordinates(scored, results.objective.name),
-            "A line is a trial, from yellow (the worst) to dark (the best). Where a "
-            "hyperparameter was inactive, its line passes below the axis, by the dash. "
-            "Hover over a line to see its trial.",
+            "Each line is a trial, from yellow (worst) to dark (best). For an inactive "
+            "hyperparameter, the line passes below the axis, at the dash. Hover over a "
+            "line to see its trial.",
         ),
         section(
             "Learning curves",
             learning_curves(results, scored),
-            f"{escape(results.objective.name)} after each epoch, of at most "
-            f"{MOST_CURVES} trials, the best among them.",
+            f"{escape(results.objective.name)} after each epoch, for at most "
+            f"{MOST_CURVES} trials, the best ones.",
         ),
         failures_section(rows),
         table_section(scored + [row for row in rows if row["score"] is None]),
@@ -84,26 +92,26 @@ def write_report(results, path):
         if isinstance(path, (str, os.PathLike)) and os.path.isdir(path):
             example = os.path.join(path, example)
         raise ValueError(
-            "`path` must be a file in a folder that you may write in. Received: path="
-            f"{str(path)!r} ({getattr(error, 'strerror', None) or error}). Name a file "
+            "`path` must be a file in a folder that you can write to. Received: path="
+            f"{str(path)!r} ({getattr(error, 'strerror', None) or error}). Use a path "
             f"such as {example}."
         ) from error
     return path
 
 
-def tidy(row):
+def tidy(row: Row) -> Row:
     values = {n: v for n, v in row["values"].items() if not n.startswith("tuner/")}
     return {**row, "values": values}
 
 
-def section(title, content, note=""):
+def section(title: str, content: str, note: str = "") -> str:
     if not content:
         return ""
     note = note and f'<p class="note">{note}</p>'
     return f"<h2>{title}</h2>\n{content}{note}"
 
 
-def summary(results, rows, scored):
+def summary(results: "Results", rows: Sequence[Row], scored: Sequence[Row]) -> str:
     count = {status: 0 for status in ("completed", "stopped", "failed", "unfinished")}
     for row in rows:
         count[row["status"]] += 1
@@ -117,7 +125,7 @@ def summary(results, rows, scored):
     )
 
 
-def best_section(results, scored):
+def best_section(results: "Results", scored: Sequence[Row]) -> str:
     if not scored:
         return section("The best trial", "<p>No trial has completed.</p>")
     best = scored[0]
@@ -128,7 +136,7 @@ def best_section(results, scored):
         "import keras_tuner\n\n"
         "hp = keras_tuner.HyperParameters()\n"
         f"hp.values = {{\n{''.join(lines)}}}\n"
-        "model = space.build(hp)  # space: the one that was searched\n"
+        "model = space.build(hp)  # space: the searched space\n"
         "model.optimizer.build(model.trainable_variables)\n"
         f"model.load_weights({str(weights)!r})"
     )
@@ -142,7 +150,7 @@ def best_section(results, scored):
     )
 
 
-def value_table(values):
+def value_table(values: Mapping[str, Any]) -> str:
     lines = [
         f"<tr><td>{escape(n)}</td><td>{escape(show(v))}</td></tr>"
         for n, v in values.items()
@@ -150,7 +158,7 @@ def value_table(values):
     return f"<table>{''.join(lines)}</table>"
 
 
-def importance_section(scored):
+def importance_section(scored: Sequence[Row]) -> str:
     found = importances([(row["values"], row["score"]) for row in scored])
     if not found:
         return ""
@@ -159,31 +167,32 @@ def importance_section(scored):
     for index, (name, share, used) in enumerate(found):
         y = 24 * index + 4
         length = (share or 0) * (WIDTH - left - 190)
-        share = "too few trials" if share is None else f"{share:.2f}"
+        label = "too few trials" if share is None else f"{share:.2f}"
         parts.append(text(left - 8, y + 14, short(name, 50), "end"))
         parts.append(
             f'<rect x="{left}" y="{y}" width="{length:.1f}" height="18" fill="#46a"/>'
         )
-        parts.append(text(left + length + 6, y + 14, f"{share} ({used} trials)"))
+        parts.append(text(left + length + 6, y + 14, f"{label} ({used} trials)"))
     return section(
-        "What mattered",
+        "Importance of hyperparameters",
         svg(height, parts),
         "Eta squared of the Kruskal-Wallis test (Tomczak and Tomczak, 2014): the share "
-        "of the ranking of the trials that the hyperparameter alone goes along with, "
-        "among the trials that used it. Few trials make it uncertain.",
+        "of the ranking of trials that the hyperparameter alone explains, among the "
+        "trials that used it. It is uncertain with few trials.",
     )
 
 
-def parallel_coordinates(scored, objective):
+def parallel_coordinates(scored: Sequence[Row], objective: str) -> str:
     if not scored:
         return ""
-    names = dict.fromkeys(name for row in scored for name in row["values"])
-    names = [n for n in names if len({show(r["values"].get(n)) for r in scored}) > 1]
+    used = dict.fromkeys(name for row in scored for name in row["values"])
+    names = [n for n in used if len({show(r["values"].get(n)) for r in scored}) > 1]
     height, top, bottom = 430, 170, 380
     xs = np.linspace(20, WIDTH - 105, len(names) + 1)
     columns = [[row["values"].get(name) for row in scored] for name in names]
     columns.append([row["score"] for row in scored])
-    places, parts = [], []
+    places: list[list[float]] = []
+    parts: list[str] = []
     for x, name, column in zip(xs, [*names, objective], columns, strict=True):
         position, ticks = axis(column)
         places.append([bottom - p * (bottom - top) for p in position])
@@ -202,17 +211,22 @@ def parallel_coordinates(scored, objective):
     return svg(height, lines + parts)
 
 
-def axis(column):
-    """The place of each value on an axis, from 0 to 1 and below 0 if it has none."""
+def axis(column: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
+    """Return the position of each value on an axis, and the ticks of the axis.
+
+    Positions are from 0 to 1, or below 0 for a missing value.
+    """
     present = [value for value in column if value is not None]
-    ticks = [(-0.12, "\N{EN DASH}")] if len(present) < len(column) else []
+    ticks: list[tuple[float, str]] = []
+    if len(present) < len(column):
+        ticks = [(-0.12, "\N{EN DASH}")]
     numeric = all(
         isinstance(v, int | float) and not isinstance(v, bool) for v in present
     )
     if numeric and len(set(present)) > 1:
         low, high = min(present), max(present)
         log = low > 0 and high / low > 50
-        scale = np.log if log else float
+        scale: Any = np.log if log else float
         ticks += [(0, show(low, 2)), (1, show(high, 2))]
 
         def place(value):
@@ -228,19 +242,19 @@ def axis(column):
     return [-0.12 if value is None else place(value) for value in column], ticks
 
 
-def learning_curves(results, scored):
+def learning_curves(results: "Results", scored: Sequence[Row]) -> str:
     shown = scored[:MOST_CURVES]
     curves = [results.curves(r["trial"]).get(results.objective.name) for r in shown]
     pairs = [(r, c) for r, c in zip(shown, curves, strict=True) if c and any_value(c)]
     if not pairs:
         return ""
     everything = [v for _, curve in pairs for v in curve if v is not None]
-    # A diverging trial must not flatten all others: the axis ends at the 95th of 100.
-    low, high = np.min(everything), np.max(everything)
+    # A diverging trial must not flatten the others: cut at the 95th percentile.
+    low, high = float(np.min(everything)), float(np.max(everything))
     if results.objective.direction == "min":
-        high = np.percentile(everything, 95)
+        high = float(np.percentile(everything, 95))
     else:
-        low = np.percentile(everything, 5)
+        low = float(np.percentile(everything, 5))
     span = (high - low) or 1.0
     longest = max(len(curve) for _, curve in pairs)
     left, right, top, bottom = 70, WIDTH - 20, 15, 285
@@ -268,7 +282,7 @@ def learning_curves(results, scored):
     return svg(310, parts)
 
 
-def failures_section(rows):
+def failures_section(rows: Sequence[Row]) -> str:
     failed = [row for row in rows if row["status"] == "failed"]
     lines = [
         f"<tr><td>{row['trial']}</td><td>{escape(row['reason'])}</td>"
@@ -276,10 +290,11 @@ def failures_section(rows):
         for row in failed
     ]
     head = "<tr><th>trial</th><th>reason</th><th>attempts</th><th>values</th></tr>"
-    return section("Failures", lines and f"<table>{head}{''.join(lines)}</table>")
+    table = f"<table>{head}{''.join(lines)}</table>" if lines else ""
+    return section("Failures", table)
 
 
-def table_section(rows):
+def table_section(rows: Sequence[Row]) -> str:
     names = ("trial", "status", "score", "epochs", "parameters", "seconds", "values")
     head = "".join(f"<th>{name}</th>" for name in names)
     lines = []
@@ -289,21 +304,21 @@ def table_section(rows):
     return section("All trials", f"<table><tr>{head}</tr>{''.join(lines)}</table>")
 
 
-def cell(value):
+def cell(value: Any) -> str:
     kind = ' class="number"' if isinstance(value, int | float) else ""
     return f"<td{kind}>{'' if value is None else escape(show(value))}</td>"
 
 
-def show(value, digits=4):
+def show(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
-def show_all(values):
+def show_all(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={show(value)}" for name, value in values.items())
 
 
-def short(label, length):
-    """The end of a long name, which says more than its beginning."""
+def short(label: Any, length: int) -> str:
+    """Return the end of a long name, which is more informative than its beginning."""
     label = str(label)
     return (
         label
@@ -312,15 +327,17 @@ def short(label, length):
     )
 
 
-def text(x, y, content, anchor="start", more=""):
+def text(
+    x: float, y: float, content: Any, anchor: str = "start", more: str = ""
+) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {more}>'
         f"{escape(str(content))}</text>"
     )
 
 
-def line(points, place, hint):
-    """A path, whose `place` from 0, the best, to 1 decides its colour."""
+def line(points: str, place: float, hint: str) -> str:
+    """Draw a path, colored by its `place` from 0, the best, to 1."""
     best, worst = np.array([38, 30, 90]), np.array([235, 200, 60])
     red, green, blue = (best + (worst - best) * place**0.6).astype(int)
     width = 3 if place == 0 else 1.3
@@ -330,5 +347,5 @@ def line(points, place, hint):
     )
 
 
-def svg(height, parts):
+def svg(height: int, parts: Sequence[str]) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {height}">{"".join(parts)}</svg>'

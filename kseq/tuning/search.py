@@ -1,6 +1,11 @@
-"""The call that searches a space, and what it makes of its arguments."""
+"""The function that searches a space, and the preparation of its arguments."""
 
 import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import keras_tuner
 
 from kseq.executors import as_executor
 from kseq.tuning.building import as_hypermodel
@@ -13,6 +18,7 @@ from kseq.tuning.trials.oracles import make_oracle
 from kseq.tuning.trials.outcomes import Rules
 from kseq.tuning.trials.running import Search
 from kseq.tuning.trials.server import TrialServer
+from kseq.tuning.trials.stopping import StoppingRule
 from kseq.tuning.validation import (
     as_directory,
     check_numbers,
@@ -20,93 +26,98 @@ from kseq.tuning.validation import (
     checked_first,
     require_tensorboard,
 )
+from kseq.typing import PathLike
 
-ZERO = 2**31 - 1  # the seed 0, which KerasTuner takes for none
+ZERO = 2**31 - 1  # replaces the seed 0, which KerasTuner treats as no seed
 
 
 def search(
-    space,
-    data=None,
+    space: keras_tuner.HyperModel | Callable[[keras_tuner.HyperParameters], Any],
+    data: Any = None,
     *,
-    tuner="random",
-    objective="val_loss",
-    first=(),
-    max_trials=None,
-    executions_per_trial=1,
-    workers=1,
-    executor=None,
-    directory,
-    overwrite=False,
-    seed=None,
-    stopping=None,
-    retries=1,
-    max_failures=5,
-    trial_timeout=None,
-    timeout=None,
-    tensorboard=False,
-    verbose=True,
-    **fit_arguments,
-):
-    """Searches a space for the best model, every trial in a process of its own.
+    tuner: Literal["random", "bayesian", "grid", "hyperband"]
+    | keras_tuner.Oracle = "random",
+    objective: Any = "val_loss",
+    first: Sequence[dict[str, Any]] = (),
+    max_trials: int | None = None,
+    executions_per_trial: int = 1,
+    workers: int = 1,
+    executor: Any = None,
+    directory: PathLike,
+    overwrite: bool = False,
+    seed: int | None = None,
+    stopping: StoppingRule | None = None,
+    retries: int = 1,
+    max_failures: int = 5,
+    trial_timeout: float | None = None,
+    timeout: float | None = None,
+    tensorboard: bool = False,
+    verbose: bool = True,
+    **fit_arguments: Any,
+) -> Results:
+    """Search a space for the best model, running each trial in its own process.
 
-    What goes wrong in a trial is that trial's failure alone: a crash, an out-of-memory
-    kill, a loss that is not finite. The same call in the same directory goes on where
-    the last one was stopped or killed, in the middle of a trial too; with one worker
-    the results are those of a search that nothing stopped. A finished search returns
-    its results without another trial; with a larger `max_trials` it goes on.
+    A problem in a trial, such as a crash, an out-of-memory kill or a loss that is not
+    finite, fails only that trial. Repeat the same call with the same directory to
+    continue a search that was stopped or killed, even in the middle of a trial. With
+    one worker, the results equal those of an uninterrupted search. A finished search
+    returns its results without further trials, or continues if `max_trials` is larger.
 
-    A script that calls this needs `if __name__ == "__main__":` around the call, since
-    processes import it. Best leave all that makes models or tensors there as well: if
-    the import runs nothing, trials are forked from it, and begin at once.
+    A script that calls this needs `if __name__ == "__main__":` around the call, because
+    processes import the script. Put everything that creates models or tensors there
+    too: if the import runs nothing, trials are forked from it and start at once.
 
     Args:
         space: A `keras_tuner.HyperModel`, such as a `kseq.tuning.Space`, or a function
-            from a `keras_tuner.HyperParameters` to a compiled model. Its `fit` may ask
-            for further hyperparameters, and train in phases, folds or its own way. It
-            must pickle; what has no name in a file, as in a notebook, goes by value.
-        data: What `fit` takes as its data: arrays `(x, y)` or `(x, y, sample_weight)`,
-            a `PyDataset`, or a function of no arguments that returns either, called in
-            the process of each trial.
-        tuner: `"random"`, `"bayesian"`, `"grid"`, `"hyperband"`, or a fresh Oracle of
-            KerasTuner.
-        objective: A metric that `fit` reports, such as `"val_loss"`; or that and its
-            direction, `("val_exact_match", "max")`, or a `keras_tuner.Objective`. Of a
-            list of these the score is the sum, in which what shall rise is subtracted.
-        first: Values to try before those that the tuner proposes, such as what is known
-            to be good: a list of dicts by name, in which what is missing has its
-            default. `[{}]` tries the defaults. Not with the grid, which tries all.
-        max_trials: How many trials to run. None leaves that to the oracle, of which
-            the grid and Hyperband come to an end by themselves.
-        executions_per_trial: How often each trial trains a model, each time from other
-            first weights. The trial's score is the mean, its model the best of them.
-        workers: How many trials run at once. On this host they share out the cores.
-        executor: What runs the trials: None is this host; else a `distributed.Client`
-            of Dask (`pip install kseq[dask]`), or any `concurrent.futures.Executor`.
-            Its workers have kseq installed, and `directory` under the same path: the
-            trials report through files there. A trial that its executor loses goes on
-            in another task, from its last checkpoint. A `stopping` rule is heard some
-            epochs later than here. Trials that run when this process is killed go on
-            until the same call is made, or to their end.
-        directory: Where the search keeps its files: a new, an empty, or this search's,
-            which has the same space, data, objective, tuner and arguments of `fit`.
-            Functions and classes of your own are the same while their code is, and that
-            of the functions that it names. What a function returns or a data set reads
-            from files is not looked at. A search that could not go on before any trial
-            had a score makes way for another.
-        overwrite: Whether to delete what an earlier search has left in the directory,
-            once the new space has built a model. Files of others are refused.
-        seed: Non-negative integer that all randomness follows from. None draws one,
-            and keeps it in the directory.
-        stopping: A rule that ends hopeless trials early: `MedianStopping()`,
-            `SuccessiveHalving()`, or an object with such an `is_hopeless`.
-        retries: How often a trial that failed runs again: from its last checkpoint if
-            its process died, from the beginning with another seed if it did not.
-        max_failures: The search stops after that many trials in a row have failed.
-        trial_timeout: Seconds that a trial may take, after which it has failed.
-        timeout: Seconds after which the search stops; the same call goes on.
-        tensorboard: Whether to write curves and hyperparameters for TensorBoard, to
+            from a `keras_tuner.HyperParameters` to a compiled model. Its `fit` may use
+            further hyperparameters, and train in phases, folds or any other way. It
+            must be picklable; objects without a name in a file, as in a notebook, are
+            pickled by value.
+        data: The data for `fit`: arrays `(x, y)` or `(x, y, sample_weight)`, a
+            `PyDataset`, or a function without arguments that returns either and is
+            called in the process of each trial.
+        tuner: `"random"`, `"bayesian"`, `"grid"`, `"hyperband"`, or a new KerasTuner
+            Oracle.
+        objective: A metric that `fit` reports, such as `"val_loss"`; a metric and its
+            direction, `("val_exact_match", "max")`; or a `keras_tuner.Objective`. For a
+            list of these, the score is their sum, where metrics to be maximized are
+            subtracted.
+        first: Values to try before those that the tuner proposes, such as known good
+            ones: a list of dicts by name. Missing values are defaults. `[{}]` tries the
+            defaults. Not available for the grid, which tries all values.
+        max_trials: Number of trials to run. None leaves it to the oracle; the grid and
+            Hyperband end by themselves.
+        executions_per_trial: Number of trainings per trial, each with other initial
+            weights. The score of the trial is their mean; its model is the best one.
+        workers: Number of trials that run at once. On this host they share the cores.
+        executor: The executor that runs the trials. None for this host. Or a
+            `distributed.Client` of Dask (`pip install kseq[dask]`), or any
+            `concurrent.futures.Executor`. Its workers need kseq, and `directory` under
+            the same path, because trials report through files there. A trial that is
+            lost by its executor continues in another task from its last checkpoint. A
+            `stopping` rule takes effect some epochs later than on this host. Trials
+            that run when this process is killed continue until the same call is made,
+            or to their end.
+        directory: Directory for the files of the search: new, empty, or from this
+            search, with the same space, data, objective, tuner and arguments of `fit`.
+            Your functions and classes count as the same if their code, and the code of
+            the functions they name, is the same. Return values of functions, and files
+            read by data sets, are not compared. A search that failed before any trial
+            had a score is replaced.
+        overwrite: Whether to delete an earlier search in the directory, once the new
+            space has built a model. A directory with other files is rejected.
+        seed: Non-negative integer that determines all randomness. None for a random
+            one, which is saved in the directory.
+        stopping: A rule that stops hopeless trials early: `MedianStopping()`,
+            `SuccessiveHalving()`, or an object with the same `is_hopeless` method.
+        retries: Number of times to rerun a failed trial: from its last checkpoint if
+            its process died, otherwise from the beginning with another seed.
+        max_failures: Number of consecutive failed trials that ends the search.
+        trial_timeout: Seconds after which a trial fails.
+        timeout: Seconds after which the search stops. The same call continues it.
+        tensorboard: Whether to write curves and hyperparameters for TensorBoard to
             `directory/tensorboard`.
-        verbose: Whether to show the trials as they run.
+        verbose: Whether to show the progress of trials.
         **fit_arguments: Further arguments of `fit`: `epochs`, `validation_data`,
             `callbacks`, `batch_size`, ...
 
@@ -114,11 +125,11 @@ def search(
         `Results`: the trials as a table, the best model, a report.
 
     Raises:
-        ValueError: An argument does not make sense, or the directory holds something
-            else, or `fit` reports no such metric.
-        SearchFailed: The space builds no model, trials fail and fail, none has
-            succeeded, or the executor takes no more.
-        KeyboardInterrupt: After Ctrl-C; nothing is lost.
+        ValueError: An argument is invalid, the directory contains something else, or
+            `fit` does not report the metric.
+        SearchFailed: The space builds no model, too many trials in a row fail, no trial
+            succeeds, or the executor accepts no more tasks.
+        KeyboardInterrupt: After Ctrl-C. Nothing is lost.
     """
     check_numbers(workers=workers, max_failures=max_failures)
     check_numbers(executions_per_trial=executions_per_trial)
@@ -131,7 +142,8 @@ def search(
     directory = as_directory(directory)
     space = as_hypermodel(space)
     payload = space, FitArguments(data, fit_arguments)
-    server = engine = TrialServer(payload, workers)
+    server = TrialServer(payload, workers)
+    engine: TrialServer | ExecutorEngine = server
     if executor is not None:
         engine = ExecutorEngine(as_executor(executor, retries=0), payload, directory)
     epochs = fit_arguments.get("epochs")
@@ -156,13 +168,13 @@ def search(
 
 
 class FitArguments:
-    """The arguments of `fit`, made in the process that needs them."""
+    """The arguments of `fit`, created in the process that uses them."""
 
-    def __init__(self, data, named):
+    def __init__(self, data: Any, named: Mapping[str, Any]) -> None:
         self.data = data
         self.named = named
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         data = self.data() if callable(self.data) else self.data
         if data is None:
             data = ()
@@ -173,8 +185,8 @@ class FitArguments:
         yield named
 
 
-def seed_of(seed, directory, overwrite):
-    """The seed given, or that of the search in the directory, or a new one."""
+def seed_of(seed: int | None, directory: Path, overwrite: bool) -> int:
+    """Return the given seed, the one of the search in the directory, or a new one."""
     if seed is not None:
         return seed or ZERO
     found = {} if overwrite else read_json(SearchDirectory(directory).identity) or {}

@@ -1,28 +1,30 @@
-"""Ready search spaces: a network for each builder, its training, and its decoding.
+"""Predefined search spaces: one for each builder, for training, and for decoding.
 
-The ranges are those that studies searched or recommend, cut to models that train in
-minutes to hours on one machine:
+The ranges follow published studies, reduced to models that train in minutes to hours on
+one machine:
 
-- units, widths: 20 to 200 a layer, on a logarithmic scale, [Greff et al., 2017](
+- units, widths: 20 to 200 per layer, on a logarithmic scale, [Greff et al., 2017](
   https://arxiv.org/abs/1503.04069), "Hyperparameter Search"; here up to 256. They find
-  the learning rate to matter most and the size next, nearly independent of the rest.
+  that the learning rate matters most, then the size, nearly independently of the rest.
 - recurrent layers: one to three, and dropout up to .5, [Reimers and Gurevych, 2017](
   https://arxiv.org/abs/1707.06799); two to four for translation, LSTM before GRU,
   additive attention before multiplicative, [Britz et al., 2017](
   https://arxiv.org/abs/1703.03906).
-- Transformer: layers, heads and dropout are varied around 6, 8 and .1 by [Vaswani et
-  al., 2017](https://arxiv.org/abs/1706.03762), table 3. With little data fewer layers
-  and more dropout are better: [van Biljon et al., 2020](
-  https://arxiv.org/abs/2004.04418), [Araabi and Monz, 2020](
-  https://arxiv.org/abs/2011.02266).
+- Transformer: [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), table 3, vary
+  layers, heads and dropout around 6, 8 and .1. With little data, fewer layers and more
+  dropout are better: [van Biljon et al., 2020](https://arxiv.org/abs/2004.04418),
+  [Araabi and Monz, 2020](https://arxiv.org/abs/2011.02266).
 - convolutional: kernels of 3 to 7 steps in layers whose dilation doubles, [Bai et al.,
   2018](https://arxiv.org/abs/1803.01271), appendix A, table 2.
 - vision: [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929), table 1 and
-  appendix D.4, cut to small pictures.
+  appendix D.4, reduced to small pictures.
 
-The default of each dimension is a customary value, so the first trial of `GridSearch`,
-or `space.build({})`, is a sensible model.
+The default of each dimension is a common value, so the first trial of `GridSearch`, or
+`space.build({})`, is a sensible model.
 """
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
@@ -31,8 +33,10 @@ from kseq.decoding import BeamSearch
 from kseq.training import SequenceCrossentropy
 from kseq.training import batches as reading_batches
 from kseq.tuning import part_spaces as parts
-from kseq.tuning.dimensions import Choice, Float, Int
+from kseq.tuning.dimensions import Choice, Dimension, Float, Int
 from kseq.tuning.part_spaces import (
+    Network,
+    Writer,
     conv_encoder,
     recurrent_decoder,
     recurrent_encoder,
@@ -58,22 +62,28 @@ __all__ = [
 ]
 
 
-def many_to_one(source, num_outputs, network="both", **fixed):
-    """Networks that read a sequence and give one answer.
+def many_to_one(
+    source: int | Space | Dimension,
+    num_outputs: int,
+    network: Network = "both",
+    **fixed: Any,
+) -> Space:
+    """Make a space of networks that map a sequence to one answer.
 
     Args:
         source: As for `kseq.many_to_one`: a vocabulary size, or a Space of an
             embedding.
         num_outputs: Number of classes, or of values.
-        network: "recurrent", "transformer" or "both" of these, "conv", or "all" three.
-        **fixed: Further arguments of the builder, in place of what is searched:
-            values, dimensions or Spaces.
+        network: "recurrent", "transformer", "conv", "both" (recurrent and transformer)
+            or "all" (all three).
+        **fixed: Further arguments of the builder, which replace searched ones: values,
+            dimensions or Spaces.
 
     Returns:
         A `Space` of `kseq.many_to_one`.
 
     Raises:
-        ValueError: `network` is none of these, or the builder takes no such argument.
+        ValueError: `network` is unknown, or the builder has no such argument.
 
     Example:
 
@@ -101,13 +111,18 @@ def many_to_one(source, num_outputs, network="both", **fixed):
     return Space(builders.many_to_one, source, num_outputs, **{**searched, **fixed})
 
 
-def many_to_many(source, num_outputs, network="both", **fixed):
-    """Networks that read a sequence and give an answer at each step.
+def many_to_many(
+    source: int | Space | Dimension,
+    num_outputs: int,
+    network: Network = "both",
+    **fixed: Any,
+) -> Space:
+    """Make a space of networks that give an answer at each step of a sequence.
 
     Args:
-        source: As for `many_to_one`, and so are the arguments after it. Labels may be
-            searched with and without a CRF: `head=Choice(None, "crf")`. With
-            `head="ctc"` they are shorter rows than the source.
+        source: See `many_to_one` for this and the following arguments. To search with
+            and without a CRF, pass `head=Choice(None, "crf")`. With `head="ctc"`,
+            labels are rows shorter than the source.
 
     Returns:
         A `Space` of `kseq.many_to_many`.
@@ -128,19 +143,24 @@ def many_to_many(source, num_outputs, network="both", **fixed):
     return Space(builders.many_to_many, source, num_outputs, **{**searched, **fixed})
 
 
-def encoder_decoder(source, target, network="both", **fixed):
-    """Networks that read a sequence and write another.
+def encoder_decoder(
+    source: int | Space | Dimension | dict[str, Any],
+    target: int | Space | Dimension,
+    network: Network = "both",
+    **fixed: Any,
+) -> Space:
+    """Make a space of networks that map a sequence to another sequence.
 
-    With "both", encoder and decoder are chosen each for itself, for every encoder goes
-    with every decoder. No decoder is convolutional: with "conv" and "all" it is one of
-    both others.
+    With "both", encoder and decoder are chosen independently, because every encoder
+    works with every decoder. There is no convolutional decoder: with "conv" and "all",
+    the decoder is recurrent or a Transformer.
 
     Args:
         source: As for `kseq.encoder_decoder`: a vocabulary size, or a Space of an
-            embedding; or a dictionary of these, each of which has an encoder then.
-        target: The same.
-        network: As for `many_to_one`, and so are the arguments after it. Whether to
-            copy may be searched too: `copy=Choice(False, True)`.
+            embedding. Or a dictionary of these, each of which gets its own encoder.
+        target: A vocabulary size, or a Space of an embedding.
+        network: See `many_to_one` for this and the following arguments. To search
+            copying too, pass `copy=Choice(False, True)`.
 
     Returns:
         A `Space` of `kseq.encoder_decoder`.
@@ -154,7 +174,7 @@ def encoder_decoder(source, target, network="both", **fixed):
     >>> space.build({"encoder": "TransformerEncoder", "width": 64}).output_shape
     (None, None, 40)
     """
-    encoder = parts.encoder_of(network)
+    encoder: Any = parts.encoder_of(network)
     if isinstance(source, dict):
         encoder = {name: parts.encoder_of(network) for name in source}
     searched = {
@@ -165,16 +185,20 @@ def encoder_decoder(source, target, network="both", **fixed):
     return Space(builders.encoder_decoder, source, target, **{**searched, **fixed})
 
 
-def one_to_many(target, condition=None, network="both", **fixed):
-    """Networks that write a sequence, from a condition or from nothing.
+def one_to_many(
+    target: int | Space | Dimension,
+    condition: int | Space | Dimension | None = None,
+    network: Writer = "both",
+    **fixed: Any,
+) -> Space:
+    """Make a space of networks that generate a sequence, with or without a condition.
 
     Args:
         target: As for `kseq.one_to_many`: a vocabulary size, or a Space of an
             embedding.
         condition: A number of classes, a Space of an embedding, or None.
-        network: "recurrent", "transformer" or "both"; what comes after it is as for
-            `many_to_one`.
-
+        network: "recurrent", "transformer" or "both".
+        **fixed: As for `many_to_one`.
     Returns:
         A `Space` of `kseq.one_to_many`.
     """
@@ -182,12 +206,17 @@ def one_to_many(target, condition=None, network="both", **fixed):
     return Space(builders.one_to_many, target, condition, **{**searched, **fixed})
 
 
-def vision_transformer(image_shape, patch_size, num_outputs, **fixed):
-    """Vision Transformers.
+def vision_transformer(
+    image_shape: Sequence[int],
+    patch_size: int | Dimension,
+    num_outputs: int,
+    **fixed: Any,
+) -> Space:
+    """Make a space of Vision Transformers.
 
     Args:
         image_shape: As for `kseq.vision_transformer`.
-        patch_size: A size, or a dimension: sizes that divide the picture.
+        patch_size: A size, or a dimension of sizes, which must divide the picture.
         num_outputs: Number of classes, or of values.
         **fixed: As for `many_to_one`.
 
@@ -206,30 +235,35 @@ def vision_transformer(image_shape, patch_size, num_outputs, **fixed):
 
 
 def training(
-    model, num_rows, loss=None, batches=None, epochs=10, learning_rate=None, **fixed
-):
-    """How to train a network: the learning rate above all, its course, and the batches.
+    model: Space | Dimension,
+    num_rows: int,
+    loss: Any = None,
+    batches: Callable[..., Any] | None = None,
+    epochs: int | Dimension = 10,
+    learning_rate: float | Dimension | None = None,
+    **fixed: Any,
+) -> Training:
+    """Make a space of trainings: learning rate, its schedule, and batches.
 
-    AdamW with gradients cut to norm 1, as Reimers and Gurevych recommend; the learning
-    rate on a logarithmic scale (Greff et al.), warmed up over a share of the training
-    (Vaswani et al., 5.3) and lowered along half a cosine
-    ([Loshchilov and Hutter, 2017](https://arxiv.org/abs/1608.03983)); batches of 16 to
-    128 ([Masters and Luschi, 2018](https://arxiv.org/abs/1804.07612), who find small
-    ones best); label smoothing up to .2 around the .1 of Vaswani et al., 5.4.
+    It uses AdamW with gradients clipped to norm 1, as Reimers and Gurevych recommend.
+    The learning rate is searched on a logarithmic scale (Greff et al.), warmed up over
+    a share of the training (Vaswani et al., 5.3) and decayed along half a cosine
+    ([Loshchilov and Hutter, 2017](https://arxiv.org/abs/1608.03983)). Batches have 16
+    to 128 rows ([Masters and Luschi, 2018](https://arxiv.org/abs/1804.07612), who find
+    small ones best). Label smoothing is up to .2, around the .1 of Vaswani et al., 5.4.
 
     Args:
         model: A Space of an uncompiled model.
-        num_rows: Number of rows to train on, from which the course of the learning
-            rate follows.
-        loss: A loss, or a Space of one. None for `SequenceCrossentropy` with label
-            smoothing searched, for models that write or tag.
-        batches: A function that makes a data set of the data, with a `batch_size`.
-            None for `kseq.training.batches`; `kseq.training.teacher_forcing` for
-            models that write.
+        num_rows: Number of training rows, which determines the learning rate schedule.
+        loss: A loss, or a Space of one. None for `SequenceCrossentropy` with searched
+            label smoothing, for models that generate or tag.
+        batches: A function that makes a data set from the data and a `batch_size`. None
+            for `kseq.training.batches`; use `kseq.training.teacher_forcing` for models
+            that generate.
         epochs: A number, or a dimension.
-        learning_rate: The highest of the course: a number, or a dimension. None for
-            1e-4 to 1e-2 on a logarithmic scale.
-        **fixed: Further options of `Training`, in place of what is searched.
+        learning_rate: The highest learning rate of the schedule: a number, or a
+            dimension. None for 1e-4 to 1e-2 on a logarithmic scale.
+        **fixed: Further options of `Training`, which replace searched ones.
 
     Returns:
         A `Training`.
@@ -268,12 +302,13 @@ def training(
     return Training(model, **{**searched, **fixed})
 
 
-def beam_search():
-    """Beam searches: up to ten beams, length penalties from none to that of a mean.
+def beam_search() -> Space:
+    """Make a space of beam searches: up to ten beams, and length penalties from 0 to 1.
 
-    Britz et al. find five to ten beams best and far more to be worse, and so do [Koehn
-    and Knowles, 2017](https://arxiv.org/abs/1706.03872), 3.6; [Wu et al., 2016](
-    https://arxiv.org/abs/1609.08144), 7, search length penalties from 0 to 1.
+    Britz et al. find that five to ten beams are best and far more are worse, as do
+    [Koehn and Knowles, 2017](https://arxiv.org/abs/1706.03872), 3.6. [Wu et al., 2016](
+    https://arxiv.org/abs/1609.08144), 7, search length penalties from 0 to 1. A penalty
+    of 1 ranks by the mean over tokens.
 
     Returns:
         A `Space` of `kseq.decoding.BeamSearch`, for `Decoding`.

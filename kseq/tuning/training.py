@@ -1,7 +1,9 @@
-"""How to train, as a part of the search space."""
+"""Training as a part of a search space."""
 
 import inspect
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import keras_tuner
@@ -11,7 +13,7 @@ from kseq.tuning.dimensions import Dimension
 from kseq.tuning.space import Space
 
 
-def _options(method, without):
+def _options(method: Callable[..., Any], without: Sequence[str]) -> list[str]:
     names = list(inspect.signature(method).parameters)[1:]
     return [name for name in names if name not in without]
 
@@ -21,34 +23,34 @@ FOR_FIT = _options(keras.Model.fit, ("x", "y", "validation_data", "kwargs"))
 
 
 class Training(Space):
-    """A model and its training, searched together.
+    """A space of models and their trainings, searched together.
 
-    `build` compiles the model, and `fit` is Keras' own, with batches that are made for
-    each trial. Give it to a tuner and the data to `search`:
+    `build` compiles the model. `fit` is Keras' own, with batches made for each trial.
+    Pass this to a tuner, and the data to `search`:
 
         tuner = keras_tuner.RandomSearch(training, "val_accuracy", max_trials=20)
         tuner.search(inputs, labels, validation_data=(inputs, labels))
 
-    Each argument may be a dimension or a Space; see `Space` for their names, which
-    begin with that of the argument: `model/encoder`, `optimizer/learning_rate`.
+    Each argument may be a dimension or a Space. Names begin with the argument, as in
+    `Space`: `model/encoder`, `optimizer/learning_rate`.
 
-    A tuner that decides on the epochs itself, as `Hyperband` does, and `epochs` given
-    to `search`, count more than a number here, and are an error beside a dimension.
+    A tuner that chooses the epochs itself, such as `Hyperband`, and `epochs` passed to
+    `search` override a number here, and are an error together with a dimension.
 
     Args:
-        model: A Space, or a Choice of Spaces, that make an uncompiled `keras.Model`.
-        batches: A Space of a function that makes a data set of what `search` is given,
-            such as `Space(kseq.training.batches, batch_size=Choice(16, 32))` or one of
-            `kseq.training.teacher_forcing`. It makes the validation data too, with
-            `shuffle=False` if it takes that. None: what `search` is given goes to
-            `fit` as it is.
-        **options: What Keras' `compile` and `fit` take: `optimizer`, `loss`, `metrics`,
-            `epochs`, `callbacks`, ... A layer, optimizer, metric or callback is a
-            Space, for it is made anew for each trial. A model that ends with a CRF or
-            a CTC, which is its own loss, is compiled without the `loss`.
+        model: A Space, or a Choice of Spaces, of an uncompiled `keras.Model`.
+        batches: A Space of a function that makes a data set from the data passed to
+            `search`, such as `Space(kseq.training.batches, batch_size=Choice(16, 32))`
+            or one of `kseq.training.teacher_forcing`. It also makes the validation
+            data, with `shuffle=False` if the function accepts it. None to pass the data
+            to `fit` unchanged.
+        **options: Arguments of Keras' `compile` and `fit`: `optimizer`, `loss`,
+            `metrics`, `epochs`, `callbacks`, ... A layer, optimizer, metric or callback
+            must be a Space, because each trial needs a new one. A model that ends with
+            a CRF or CTC, which has its own loss, is compiled without `loss`.
 
     Raises:
-        ValueError: An option is one of neither `compile` nor `fit`.
+        ValueError: An option is an argument of neither `compile` nor `fit`.
 
     Example:
 
@@ -74,22 +76,24 @@ class Training(Space):
     0.002
     """
 
-    def __init__(self, model, batches=None, **options):
+    def __init__(
+        self, model: Space | Dimension, batches: Space | None = None, **options: Any
+    ) -> None:
         if unknown := [x for x in options if x not in (*FOR_COMPILE, *FOR_FIT)]:
             raise ValueError(
-                "Options of a `Training` must be those of Keras' `compile`, "
+                "Options of a `Training` must be arguments of Keras' `compile`, "
                 f"{FOR_COMPILE}, or `fit`, {FOR_FIT}. Received: {unknown}."
             )
         if batches is not None and not isinstance(batches, Space):
             raise ValueError(
                 "`batches` must be a Space of a function that makes a data set. "
-                f"Received: batches={batches!r}. Write Space(kseq.training.batches, "
-                "...); a data set that is made already goes to `search`."
+                f"Received: batches={batches!r}. Use Space(kseq.training.batches, "
+                "...); pass an existing data set to `search`."
             )
         if not isinstance(model, Space | Dimension):
             raise ValueError(
-                "`model` must be a Space or a Choice of Spaces: each trial trains a "
-                f"new one. Received: model={model!r}."
+                "`model` must be a Space or a Choice of Spaces, because each trial "
+                f"trains a new model. Received: model={model!r}."
             )
         super().__init__(Training, model, batches, **options)
         self.model, self.batches = model, batches
@@ -97,34 +101,41 @@ class Training(Space):
         self.fit_options = {k: v for k, v in options.items() if k in FOR_FIT}
         self.budget = getattr(model, "budget", self.budget)
 
-    def make(self, values):
-        """The compiled model."""
+    def make(self, values: dict[str, Any]) -> keras.Model:
+        """Return the compiled model."""
         build = self.builder(values)
         model = build(self.model)
         options = build(self.compile_options)
         if getattr(model, "loss_head", None) is not None:
-            options.pop("loss", None)  # that of the other heads
+            options.pop("loss", None)  # the loss for other heads
         model.compile(**options)
-        if model.built:  # else weights that are loaded leave the optimizer's behind
+        if model.built:  # lets `load_weights` restore the optimizer too
             model.optimizer.build(model.trainable_variables)
         return model
 
-    def fit(self, hp, model, *data, validation_data=None, **kwargs):
-        """Keras' `fit`, with batches, epochs and whatever else is searched.
+    def fit(
+        self,
+        hp: Any,
+        model: Any,
+        *data: Any,
+        validation_data: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run Keras' `fit` with batches, epochs and other searched options.
 
         Args:
             hp: As for `build`.
-            model: What `build` made.
-            *data: The data: what `batches` makes a data set of.
-            validation_data: The same for validation, as a tuple, or a data set.
+            model: The model from `build`.
+            *data: The data, as `batches` takes it.
+            validation_data: The validation data, as a tuple, or a data set.
             **kwargs: Further arguments of Keras' `fit`.
 
         Returns:
             Keras' `History`.
 
         Raises:
-            keras_tuner.errors.FatalValueError: An option that is searched is given once
-                more; or as for `Space.fit`.
+            keras_tuner.errors.FatalValueError: A searched option is also passed; or as
+                for `Space.fit`.
         """
         searched = isinstance(hp, keras_tuner.HyperParameters)
         build = self.builder(hp.values if searched else self.checked_values(hp))
@@ -132,8 +143,8 @@ class Training(Space):
         for name in kwargs.keys() & options.keys() - {"callbacks"}:
             if isinstance(options[name], Dimension):
                 raise keras_tuner.errors.FatalValueError(
-                    f"`{name}` must not be given to `search` where it is searched. "
-                    f"Received: {name}={kwargs[name]!r}. Give the space a number; "
+                    f"`{name}` must not be passed to `search` if it is searched. "
+                    f"Received: {name}={kwargs[name]!r}. Use a number in the space; "
                     "`Hyperband` chooses the epochs itself."
                 )
             del options[name]
@@ -143,7 +154,7 @@ class Training(Space):
         if self.batches is not None:
             function = self.batches.function
             unshuffled = {"shuffle": False} if _takes(function, "shuffle") else {}
-            data = [build.call(self.batches, *data)]
+            data = (build.call(self.batches, *data),)
             if isinstance(validation_data, tuple | list):
                 validation_data = build.call(
                     self.batches, *validation_data, **unshuffled
@@ -152,17 +163,19 @@ class Training(Space):
         return super().fit(hp, model, *data, **{**options, **kwargs})
 
 
-def training_steps(num_rows, batch_size, epochs, share=1.0):
-    """How many batches a training sees, for a schedule of the learning rate.
+def training_steps(
+    num_rows: int, batch_size: int, epochs: int, share: float = 1.0
+) -> int:
+    """Compute the number of batches of a training, for a learning rate schedule.
 
-    As a Space it follows dimensions that stand elsewhere too:
+    As a Space, it follows dimensions that are also used elsewhere:
     `Space(training_steps, 5000, batch_size, epochs)`.
 
     Args:
-        num_rows: Number of rows to train on.
-        batch_size: Rows in a batch. The batch of those left over counts.
-        epochs: How often each row is seen.
-        share: The part of them that is meant, such as .1 for warming up.
+        num_rows: Number of training rows.
+        batch_size: Rows in a batch. A smaller last batch counts.
+        epochs: Number of epochs.
+        share: Share of the steps to return, such as .1 for a warm-up.
 
     Returns:
         A positive integer.
@@ -184,7 +197,7 @@ def training_steps(num_rows, batch_size, epochs, share=1.0):
     return max(round(steps * number("share", share)), 1)
 
 
-def _takes(function, name):
+def _takes(function: Callable[..., Any], name: str) -> bool:
     try:
         return name in inspect.signature(function).parameters
     except (TypeError, ValueError):

@@ -1,13 +1,14 @@
-"""What is checked of the arguments of a search, before anything runs."""
+"""Checks of the arguments of a search, before anything runs."""
 
 import importlib.util
 import os
 from pathlib import Path
+from typing import Any
 
 import keras_tuner
 
 
-def check_numbers(least=1, **numbers):
+def check_numbers(least: int = 1, **numbers: Any) -> None:
     for name, number in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
             raise ValueError(
@@ -16,7 +17,7 @@ def check_numbers(least=1, **numbers):
             )
 
 
-def checked_first(first, oracle):
+def checked_first(first: Any, oracle: Any) -> list[dict[str, Any]]:
     is_list = isinstance(first, list | tuple)
     if not is_list or not all(isinstance(values, dict) for values in first):
         raise ValueError(
@@ -24,16 +25,16 @@ def checked_first(first, oracle):
         )
     if first and isinstance(oracle, keras_tuner.oracles.GridSearchOracle):
         raise ValueError(
-            f"`first` must be empty with the grid, which tries all. Received: {first}."
+            f"`first` must be empty for the grid, which tries all. Received: {first}."
         )
     return list(first)
 
 
-def check_rules(stopping, **seconds):
+def check_rules(stopping: Any, **seconds: Any) -> None:
     is_rule = callable(getattr(stopping, "is_hopeless", None))
     if stopping is not None and (not is_rule or isinstance(stopping, type)):
         raise ValueError(
-            "`stopping` must be None or a rule such as `MedianStopping()`, with the "
+            "`stopping` must be None or a rule such as `MedianStopping()`, with "
             f"parentheses. Received: stopping={stopping!r}."
         )
     for name, limit in seconds.items():
@@ -45,7 +46,7 @@ def check_rules(stopping, **seconds):
             )
 
 
-def as_directory(directory):
+def as_directory(directory: Any) -> Path:
     if not isinstance(directory, str | os.PathLike):
         raise ValueError(
             "`directory` must be the path of a folder. Received: "
@@ -54,7 +55,7 @@ def as_directory(directory):
     return Path(directory)
 
 
-def require_tensorboard():
+def require_tensorboard() -> None:
     if importlib.util.find_spec("tensorboard") is None:
         raise ValueError(
             "tensorboard=True needs the package tensorboard. Received: an environment "

@@ -168,8 +168,8 @@ def hyperband(space):
 ADVICE = {
     "a score of what is written": (
         lambda: watched([]),
-        "A value that begins with val_ needs `validation_data`; one of decoding needs "
-        "`kseq.training.GenerationScores` among the callbacks.",
+        "Names that begin with val_ need `validation_data`; scores of generated "
+        "sequences need `kseq.training.GenerationScores` among the callbacks.",
         lambda: watched([scores()]),
     ),
     "a layer that is made": (
@@ -184,7 +184,7 @@ ADVICE = {
     ),
     "a fixed list": (
         lambda: Fixed([1, 2]),
-        "Anything else stands in a `Space` as it is.",
+        "Pass anything else to a `Space` as it is.",
         lambda: Space(list, [1, 2]).build({}),
     ),
     "options of one name": (
@@ -248,7 +248,7 @@ ADVICE = {
     **{
         f"a report in {kind}": (
             functools.partial(reported, path),
-            f"Name a file such as {example}.",
+            f"Use a path such as {example}.",
             functools.partial(reported, example),
         )
         for kind, path, example in (
@@ -272,7 +272,7 @@ ADVICE = {
     ),
     "the model of no training": (
         lambda: try_one().best_model(),
-        "Train the model that `fit` is given, or others that `build` makes, or take "
+        "Train the model passed to `fit`, or other models from `build`, or use "
         "`best_values()`.",
         lambda: (
             try_one().best_values(),
@@ -281,7 +281,7 @@ ADVICE = {
     ),
     "a model of layers of one's own": (
         own_layers,
-        "Give the space too: `Results.load(directory, space)`.",
+        "Pass the space: `Results.load(directory, space)`.",
         lambda: own_layers(OfOwnLayers()),
     ),
     "an objective that is not measured": (
@@ -292,18 +292,17 @@ ADVICE = {
     ),
     "a space of one model": (
         lambda: declared(classifier()),
-        "Put in `Int`, `Float`, `Choice` or `Boolean`.",
+        "Add `Int`, `Float`, `Choice` or `Boolean`.",
         lambda: declared(classifier(dropout=kseq.tuning.Float(0.0, 0.5))),
     ),
     "batches that are made": (
         lambda: training(batches=kseq.training.batches(IDS, [0, 1])),
-        "Write Space(kseq.training.batches, ...); a data set that is made already goes "
-        "to `search`.",
+        "Use Space(kseq.training.batches, ...); pass an existing data set to `search`.",
         lambda: training(batches=Space(kseq.training.batches, batch_size=2)),
     ),
     "epochs that are searched": (
         lambda: fit(training(epochs=Int(1, 2)), epochs=1),
-        "Give the space a number; `Hyperband` chooses the epochs itself.",
+        "Use a number in the space; `Hyperband` chooses the epochs itself.",
         lambda: (fit(training(epochs=2), epochs=1), hyperband(training(epochs=2))),
     ),
 }

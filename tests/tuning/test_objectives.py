@@ -76,5 +76,5 @@ def test_decoding_is_searched_without_training(tmp_path):
 
 
 def test_decoding_needs_a_model_that_writes():
-    with pytest.raises(ValueError, match="a trained model that writes"):
+    with pytest.raises(ValueError, match="a trained model with a `generate`"):
         Decoding(keras.Sequential(), Space(cut, Int(1, 4)), SOURCE, TARGET)

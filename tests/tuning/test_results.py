@@ -56,8 +56,8 @@ def test_a_report_shows_all_and_escapes_it(results, tmp_path):
     headings = re.findall("<h2>(.*?)</h2>", page)
     assert headings == [
         "The best trial",
-        "What mattered",
-        "All trials, side by side",
+        "Importance of hyperparameters",
+        "All trials as parallel coordinates",
         "Learning curves",
         "Failures",
         "All trials",
@@ -76,7 +76,7 @@ def test_where_no_trial_has_completed_the_report_says_so(tmp_path):
     results = Results(Small(), LOSS, journal)
     journal.close()
     assert "No trial has completed" in results.report(tmp_path / "r.html").read_text()
-    with pytest.raises(ValueError, match="A trial must have completed"):
+    with pytest.raises(ValueError, match="At least one trial must have completed"):
         results.best_model()
 
 

@@ -468,7 +468,7 @@ class TestBadInput:
             ({"trial_timeout": "9"}, "`trial_timeout` must be None or a number"),
             ({"directory": 3}, "`directory` must be the path of a folder.*directory=3"),
             ({"first": {"rate": 0.1}}, "`first` must be a list of dicts"),
-            ({"first": [{}], "tuner": "grid"}, "`first` must be empty with the grid"),
+            ({"first": [{}], "tuner": "grid"}, "`first` must be empty for the grid"),
             ({"space": keras.layers.Dense(2)}, "a function that builds a model.*Dense"),
             ({"space": 7}, "`space` must be a `keras_tuner.HyperModel`.*space=7"),
         ],

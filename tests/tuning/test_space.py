@@ -240,12 +240,12 @@ def test_a_partial_function_has_the_name_of_its_function():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: Space(5), "must begin with something to call.*Received: 5"),
+        (lambda: Space(5), "must begin with something callable.*Received: 5"),
         (lambda: Space(wide, width=3), r"those of its function: wide\(units\).*width"),
         (lambda: Space(wide, 1, 2), "too many positional arguments"),
         (
             lambda: Space(record, keras.layers.Dense(3)),
-            r"all trials would train the same.*Write Space\(Dense, ...\)",
+            r"all trials would share them.*Write Space\(Dense, ...\)",
         ),
         (
             lambda: Space(record, x=[keras.optimizers.Adam()]),
@@ -273,7 +273,7 @@ def test_a_partial_function_has_the_name_of_its_function():
         ),
         (
             lambda: nested().build({"encoder/wide/units": 8}),
-            r"count for the options chosen.*Received: \['encoder/wide/units'\]",
+            r"that the chosen options use.*Received: \['encoder/wide/units'\]",
         ),
         (
             lambda: keras_tuner.RandomSearch(Space(record, 3, Fixed(4)), "loss"),

@@ -262,8 +262,11 @@ def test_a_training_can_be_pickled():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"learning_rate": 0.1}, r"those of Keras' `compile`.*Received: \['learning_r"),
-        ({"batches": [1]}, r"`batches` must be a Space.*Write Space\(kseq.training"),
+        (
+            {"learning_rate": 0.1},
+            r"arguments of Keras' `compile`.*Received: \['learning_r",
+        ),
+        ({"batches": [1]}, r"`batches` must be a Space.*Use Space\(kseq.training"),
         ({"model": "lstm"}, "`model` must be a Space or a Choice of Spaces"),
         ({"optimizer": keras.optimizers.Adam()}, r"Write Space\(Adam"),
         ({"max_parameters": 5}, "max_parameters"),

@@ -123,7 +123,7 @@ def test_the_direction_of_every_metric_of_kseq_is_known(metric, tmp_path):
     "tuner, objective, complaint",
     [
         ("best", "val_loss", "'hyperband', or an Oracle.*Received: tuner='best'"),
-        ("random", "val_charm", "less or more.*Received: objective='val_charm'"),
+        ("random", "val_charm", "and its direction.*Received: objective='val_charm'"),
         ("random", [], "or a list of these.*Received: objective=\\[\\]"),
         ("random", [["val_loss"]], "or a list of these.*Received: objective=\\[\\["),
         ("random", ("a", "b", "c"), "or a list of these.*Received: objective=\\('a"),
