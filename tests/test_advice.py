@@ -73,7 +73,7 @@ ELSEWHERE = {
         "tests/builders/test_ctranslate2.py"
         "::test_a_quantized_folder_is_smaller_and_nearly_as_good"
     ),
-    "Wait for it, or name another.": (
+    "Wait for it, or use another.": (
         "tests/tuning/trials/test_journal.py"
         "::test_two_searches_cannot_share_a_directory_at_once"
     ),
@@ -81,13 +81,13 @@ ELSEWHERE = {
         "tests/tuning/trials/test_executors.py"
         "::test_a_broken_pool_ends_the_search_and_another_goes_on"
     ),
-    "Look at what the workers of the executor have logged, or at the memory of this "
-    "host; the same call goes on.": (
+    "Look at the logs of the executor's workers, or at the memory of this host; the "
+    "same call continues.": (
         "tests/tuning/trials/test_executors.py"
         "::test_an_executor_that_loses_all_trials_ends_the_search"
     ),
-    'A script that searches needs `if __name__ == "__main__":` around the call, and '
-    "its messages stand above.": (
+    'A script that searches needs `if __name__ == "__main__":` around the call; its '
+    "messages are above.": (
         "tests/tuning/test_prompt.py::test_a_script_needs_a_guard_around_its_search"
     ),
     **{

@@ -21,7 +21,7 @@ def entries(root: Any) -> list[tuple[str, Dimension, list[Condition]]]:
     for dimension, path, when in _places(root, (), {}):
         found.setdefault(dimension, []).append((path, when))
     names = {
-        dimension: "/".join(min([path for path, _ in places], key=len))
+        dimension: _shortest([path for path, _ in places])
         for dimension, places in found.items()
     }
     _check_names(names)
@@ -55,6 +55,11 @@ def fixed_values(node: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
     for key, child in children(node):
         found |= fixed_values(child, (*path, key))
     return found
+
+
+def _shortest(paths: list[tuple[str, ...]]) -> str:
+    path = min(paths, key=len)
+    return "/".join(path)
 
 
 def is_data(node: Any) -> bool:

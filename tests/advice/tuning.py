@@ -174,7 +174,7 @@ ADVICE = {
     ),
     "a layer that is made": (
         lambda: classifier(encoder=RecurrentEncoder("gru", 3)),
-        "Write Space(RecurrentEncoder, ...).",
+        "Use Space(RecurrentEncoder, ...).",
         lambda: classifier(encoder=Space(RecurrentEncoder, "gru", 3)).build({}),
     ),
     "a range the wrong way round": (
@@ -196,8 +196,8 @@ ADVICE = {
     ),
     "the directory of another search": (
         search_in_a_used_directory,
-        "Nothing was changed; name another directory, make the same call again, or "
-        "pass `overwrite=True` to delete what is there.",
+        "Nothing was changed; use another directory, make the same call again, or "
+        "pass `overwrite=True` to delete the search.",
         lambda: (
             try_one(seed=5, directory="another"),
             try_one(seed=3),
@@ -206,12 +206,12 @@ ADVICE = {
     ),
     "the directory of a thesis": (
         beside_a_thesis,
-        "Nothing was changed; name another.",
+        "Nothing was changed; use another.",
         lambda: beside_a_thesis("another"),
     ),
     "a directory in a search": (
         lambda: (try_one(), Results.load("search/trials")),
-        "Name the one that `kseq.tuning.search` was given.",
+        "Use the directory that was passed to `kseq.tuning.search`.",
         lambda: Results.load("search"),
     ),
     "data that do not pickle": (
@@ -228,7 +228,7 @@ ADVICE = {
     ),
     "a directory that workers do not have": (
         lambda: run_on(Elsewhere()),
-        "Name a folder on a disk that all hosts have under the same path.",
+        "Use a folder on a disk that all hosts mount under the same path.",
         lambda: run_on(concurrent.futures.ThreadPoolExecutor()),
     ),
     "a metric of one's own": (
@@ -286,8 +286,8 @@ ADVICE = {
     ),
     "an objective that is not measured": (
         lambda: train_one(Small(), objective=("val_mae", "min")),
-        "Add it to the metrics of `compile`; one that begins with val_ needs "
-        "`validation_data` too.",
+        "Add it to the metrics of `compile`; names that begin with val_ also need "
+        "`validation_data`.",
         lambda: train_one(Measured(), objective=("val_mae", "min")),
     ),
     "a space of one model": (

@@ -97,7 +97,7 @@ def test_curves_of_a_trial_that_is_none_are_refused(results):
 
 @pytest.mark.parametrize("directory", [None, 3, __file__, "nowhere"])
 def test_what_is_no_directory_of_a_search_is_refused(directory):
-    with pytest.raises(ValueError, match="must be that of a search"):
+    with pytest.raises(ValueError, match="must contain a search"):
         Results.load(directory)
 
 

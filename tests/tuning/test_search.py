@@ -219,7 +219,7 @@ def test_a_search_is_opened_without_its_data_and_space(straight):
     again = Results.load(str(straight.directory), Small()).best_model()
     assert again.evaluate(X, Y, verbose=0) == pytest.approx(loss)
     assert {p: p.stat().st_mtime_ns for p in straight.directory.rglob("*")} == before
-    with pytest.raises(ValueError, match="must be that of a search.*search.json"):
+    with pytest.raises(ValueError, match="must contain a search.*search.json"):
         Results.load(straight.directory / "trials")
 
 
@@ -233,7 +233,7 @@ def test_a_search_may_be_overwritten_and_files_of_others_not(tmp_path):
     results = search(Instant(), **arguments | changes)
     assert len(results.table()) == 2 and results.identity["seed"] == 5
     (tmp_path / "thesis.tex").write_text("long work")
-    with pytest.raises(ValueError, match="must be empty, new, or hold this search"):
+    with pytest.raises(ValueError, match="must be empty, new, or from this search"):
         search(Instant(), **arguments | {"directory": tmp_path}, overwrite=True)
 
 
@@ -409,7 +409,7 @@ def test_what_is_known_to_be_good_is_tried_first(tmp_path, tuner):
 
 class TestBadInput:
     def test_first_values_that_do_not_count(self, tmp_path):
-        with pytest.raises(ValueError, match="that count: .'deep', 'rate'.*'units'"):
+        with pytest.raises(ValueError, match="that are used: .'deep', 'rate'.*'units'"):
             search(Small(), (X, Y), **settings(tmp_path / "a"), first=[{"units": 3}])
         assert not (tmp_path / "a").exists()
 
@@ -449,7 +449,7 @@ class TestBadInput:
             search(Small(), (X, Y[:3]), directory=tmp_path, **few)
 
     def test_a_space_that_does_not_pickle(self, tmp_path):
-        with pytest.raises(ValueError, match="must pickle.*Received: .*lock"):
+        with pytest.raises(ValueError, match="must be picklable.*Received: .*lock"):
             search(Small(), threading.Lock(), directory=tmp_path)
 
     @pytest.mark.parametrize(

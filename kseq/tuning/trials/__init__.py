@@ -1,32 +1,32 @@
-"""What runs the trials of a search, each in a process of its own.
+"""The execution of a search: trials, each in its own process.
 
-The process of the search, which never builds a model:
+In the process of the search, which never builds a model:
 
-- `running`: one call of `search`, from first to last
-- `identity`: what makes a search this one
+- `running`: one call of `search`, from beginning to end
+- `identity`: the identity of a search
 - `exploration`: the hyperparameters of its space
-- `journal`, `events`: what has happened
-- `oracles`, `trial_queue`: which trial runs next
-- `loop`: hands trials to workers, and hears from them
-- `outcomes`, `stopping`: what becomes of a trial
-- `table`: what is shown
+- `journal`, `events`: the record of what has happened
+- `oracles`, `trial_queue`: the next trial to run
+- `loop`: starts trials and receives their messages
+- `outcomes`, `stopping`: decisions about trials
+- `table`: the progress display
 
-Between the processes:
+Between processes:
 
-- `attempts`: processes by the names of workers, and the files between the two sides
-- `job`: the job of a process, and every message
+- `attempts`: attempts at trials, and the files that both sides use
+- `job`: the job of a process, and all messages
 - `server`: starts processes on this host
-- `executor_engine`: has an executor start them
-- `supervision`: watches over a process, on a worker of an executor
+- `executor_engine`: starts processes through an executor
+- `supervision`: supervises a process on a worker of an executor
 - `warm_server`: forks processes there
-- `payload`: what processes are given
-- `layout`, `files`: which files there are, and how they are written
+- `payload`: the data passed to processes
+- `layout`, `files`: the files of a search, and how they are written
 
-The process of a trial:
+In the process of a trial:
 
 - `attempt_process`: from its folder to its job
 - `trial`: from its job to its score
 - `execution`: one training, by the space's `fit`
-- `fits`, `checkpoint_callback`, `checkpoints`, `shuffling`: a `fit` that resumes
-- `weights`: what the trial leaves
+- `fits`, `checkpoint_callback`, `checkpoints`, `shuffling`: a resumable `fit`
+- `weights`: the files that a trial leaves
 """

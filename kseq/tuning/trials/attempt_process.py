@@ -5,6 +5,8 @@ import os
 import pickle
 import signal
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from kseq.tuning.trials.attempts import FileLink
 from kseq.tuning.trials.job import Begun
@@ -13,14 +15,14 @@ from kseq.tuning.trials.payload import Loader, read_packed
 from kseq.tuning.trials.trial import run
 
 
-def main(folder, parent, load=None):
-    """Runs an attempt.
+def main(folder: str, parent: int, load: Callable[[], Any] | None = None) -> None:
+    """Run an attempt.
 
     Args:
         folder: Its folder.
-        parent: The number of the process with which this one dies.
-        load: Function of no arguments that returns the space and the arguments of fit;
-            or None, where they lie in the directory of the search.
+        parent: Id of the process with which this one dies.
+        load: Function without arguments that returns the space and the arguments of
+            `fit`. None to read them from the directory of the search.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the search
     die_with(parent)
@@ -32,8 +34,8 @@ def main(folder, parent, load=None):
     run(link, load or Loader(read_packed(SearchDirectory(job.root).payload)), job)
 
 
-def die_with(parent):
-    """Has this process die when its parent does, or has done by now."""
+def die_with(parent: int) -> None:
+    """Make this process die with its parent, or now if the parent is already gone."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:

@@ -1,9 +1,9 @@
-"""Attempts at trials, each in a folder of its own.
+"""Attempts at trials, each in its own folder.
 
-The process of an attempt reports through files, and writes nothing outside its folder,
-to which the files of the trial move while it runs. No two attempts have a folder of one
-name. An attempt is closed by renaming it: a process that still runs somewhere finds its
-folder gone, can report no more, and ends.
+The process of an attempt reports through files. It writes only in its folder, to which
+the files of the trial are moved while it runs. Every attempt has a new folder name. An
+attempt is closed by renaming its folder: a process that is still running somewhere can
+then report nothing more, and ends.
 """
 
 import dataclasses
@@ -13,33 +13,48 @@ import secrets
 import shutil
 import sys
 import time
+from collections.abc import Collection, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Protocol
 
-from kseq.tuning.trials.job import MESSAGES, Exit, Lost
-from kseq.tuning.trials.layout import AttemptDirectory
+from kseq.tuning.trials.job import MESSAGES, Exit, Job, Lost
+from kseq.tuning.trials.layout import AttemptDirectory, SearchDirectory, TrialDirectory
 
 CLOSED = "closed-"
-FAREWELL = 5  # seconds that processes have to end with the search
-GO_ON, STOP = b"+", b"-"  # the answers to an epoch
+FAREWELL = 5  # seconds to wait for the end of processes when the search ends
+GO_ON, STOP = b"+", b"-"  # answers to an epoch
+
+
+class Engine(Protocol):
+    """Starts the processes of attempts: a `TrialServer` or an `ExecutorEngine`."""
+
+    breath: float
+    is_near: bool
+
+    def submit(self, folder: str) -> "Future[Any]": ...
+
+    def poll(self) -> None: ...
 
 
 class Attempt:
     """The search's side of an attempt.
 
     Args:
-        engine: What starts its process, a `TrialServer` or an `ExecutorEngine`.
-        search: The `SearchDirectory`, by an absolute path.
+        engine: The engine that starts its process.
+        search: The `SearchDirectory`, with an absolute path.
         job: The `Job` of the trial.
 
     Raises:
-        SearchFailed: The engine takes no more.
+        SearchFailed: The engine accepts no more tasks.
     """
 
-    def __init__(self, engine, search, job):
+    def __init__(self, engine: Engine, search: SearchDirectory, job: Job) -> None:
         self.search = search
         name = f"{job.trial}-{secrets.token_hex(8)}"
         self.files = AttemptDirectory(search.attempts / name)
         self.is_closed = False
-        self._read = 0  # bytes of the messages
+        self._read = 0  # bytes of messages read so far
         folder = self.files.path / job.trial
         folder.mkdir(parents=True)
         trial = search.trial(job.trial)
@@ -51,9 +66,9 @@ class Attempt:
             file.touch()
         self.future = engine.submit(str(self.files.path))
 
-    def messages(self):
-        """Returns the messages since the last call, at last an `Exit` or `Lost`."""
-        is_done = self.future.done()  # looked at first: no message comes after
+    def messages(self) -> list[Any]:
+        """Return the new messages; the last ever is an `Exit` or `Lost`."""
+        is_done = self.future.done()  # checked first: no message comes afterwards
         messages = [] if self.is_closed else self._new_messages()
         if is_done and not any(isinstance(message, Exit) for message in messages):
             messages.append(self._end())
@@ -61,15 +76,15 @@ class Attempt:
             self.close()
         return messages
 
-    def _new_messages(self):
+    def _new_messages(self) -> list[Any]:
         with open(self.files.messages, "rb") as file:
             file.seek(self._read)
             new = file.read()
-        new = new[: new.rfind(b"\n") + 1]  # the last may not be whole
+        new = new[: new.rfind(b"\n") + 1]  # the last line may be incomplete
         self._read += len(new)
         return [message for line in new.splitlines() for message in self._parse(line)]
 
-    def _parse(self, line):
+    def _parse(self, line: bytes) -> Iterator[Any]:
         try:
             name, content = json.loads(line)
         except ValueError:  # empty, or cut off by a kill
@@ -78,8 +93,8 @@ class Attempt:
             content["details"] = self.files.output.read_text("utf-8", "replace")[-2000:]
         yield MESSAGES[name](**content)
 
-    def _end(self):
-        """How the attempt ended, if its process has told of no end."""
+    def _end(self) -> Exit | Lost:
+        """Return how the attempt ended, if its process has not reported it."""
         if self.is_closed:
             return Exit(None)
         if self.future.cancelled():
@@ -89,32 +104,40 @@ class Attempt:
             raise ValueError(
                 "`directory` must be a folder that the workers of `executor` share. "
                 f"Received: directory={str(self.search.path)!r}, which the host "
-                f"{error} does not have. Name a folder on a disk that all hosts have "
+                f"{error} does not have. Use a folder on a disk that all hosts mount "
                 "under the same path."
             )
         if error is None or isinstance(error, FileExistsError):
             return Lost("its task began twice, or its worker was killed")
         return Lost(f"{type(error).__name__}: {error}")
 
-    def answer(self, go_on):
-        """Tells the process that has ended an epoch whether to go on."""
-        if not self.is_closed:  # it may have ended by now
+    def answer(self, go_on: bool) -> None:
+        """Tell the process after an epoch whether to continue."""
+        if not self.is_closed:  # it may have ended meanwhile
             with open(self.files.answers, "ab") as file:
                 file.write(GO_ON if go_on else STOP)
 
-    def kill(self):
-        """Ends the attempt; its `Exit` will be heard when its process has ended."""
+    def kill(self) -> None:
+        """End the attempt. Its `Exit` is received when its process has ended."""
         self.close()
         self.future.cancel()
 
-    def close(self):
+    def close(self) -> None:
         if not self.is_closed:
             self.is_closed = True
             close(self.search, self.files.path)
 
 
-def hear(engine, attempts, seconds):
-    """Returns pairs of an attempt and its message; none if all are silent for long."""
+def hear(
+    engine: Engine, attempts: Collection[Attempt], seconds: float
+) -> list[tuple[Attempt, Any]]:
+    """Return pairs of an attempt and its message, or none after a silence.
+
+    Args:
+        engine: The engine of the attempts.
+        attempts: The attempts.
+        seconds: Maximum time to wait for a message.
+    """
     deadline = time.monotonic() + seconds
     while True:
         engine.poll()
@@ -124,8 +147,8 @@ def hear(engine, attempts, seconds):
         time.sleep(engine.breath)
 
 
-def end(engine, attempts):
-    """Kills attempts, and waits for the end of their processes."""
+def end(engine: Engine, attempts: Collection[Attempt]) -> None:
+    """Kill attempts, and wait for the end of their processes."""
     for attempt in attempts:
         attempt.kill()
     deadline = time.monotonic() + FAREWELL
@@ -136,8 +159,8 @@ def end(engine, attempts):
         time.sleep(engine.breath)
 
 
-def close(search, folder):
-    """Ends an attempt, and brings the files of the trial back."""
+def close(search: SearchDirectory, folder: Path) -> None:
+    """End an attempt, and move the files of the trial back."""
     closed = folder.with_name(f"{CLOSED}{folder.name}")
     folder.rename(closed)
     for path in closed.iterdir():
@@ -147,8 +170,8 @@ def close(search, folder):
     shutil.rmtree(closed, ignore_errors=True)
 
 
-def close_all(search):
-    """Ends the attempts that a search which was killed has left."""
+def close_all(search: SearchDirectory) -> None:
+    """End the attempts that a killed search has left."""
     if search.attempts.is_dir():
         for folder in search.attempts.iterdir():
             close(search, folder)
@@ -156,8 +179,8 @@ def close_all(search):
     search.payload.unlink(missing_ok=True)
 
 
-def move(trial, folder):
-    """Moves the files of a trial, all but its events, to another folder."""
+def move(trial: TrialDirectory, folder: Path) -> None:
+    """Move the files of a trial, except for its events, to another folder."""
     for path in trial.path.iterdir():
         if path != trial.events and ".tmp" not in path.name:
             path.replace(folder / path.name)
@@ -171,20 +194,20 @@ class FileLink:
         waits: Whether to wait for the answer to each epoch.
     """
 
-    breath = 0.01  # seconds between two looks for an answer
+    breath = 0.01  # seconds between checks for an answer
 
-    def __init__(self, files, waits):
+    def __init__(self, files: AttemptDirectory, waits: bool) -> None:
         self.files = files
         self.waits = waits
         self._asked = 0
 
-    def send(self, message):
+    def send(self, message: Any) -> None:
         content = type(message).__name__, dataclasses.asdict(message)
         with open(self.files.messages, "a", encoding="utf-8") as file:
             file.write(json.dumps(content, default=float) + "\n")
 
-    def recv(self):
-        """Whether to go on after an epoch. The answer may be late where none waits."""
+    def recv(self) -> bool:
+        """Return whether to continue. Without waiting, a stop may arrive late."""
         self._asked += 1
         while True:
             answers = self.files.answers.read_bytes()

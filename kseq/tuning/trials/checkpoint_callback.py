@@ -1,8 +1,10 @@
-"""The callback that keeps what a training needs to go on, and its best weights."""
+"""The callback that saves checkpoints and the best weights of a training."""
 
 import math
 import random
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import keras
 import numpy as np
@@ -21,13 +23,22 @@ from kseq.tuning.trials.files import replacing
 from kseq.tuning.trials.layout import WEIGHTS
 from kseq.tuning.trials.seeds import derive
 
-SHARE_OF_TIME = 0.05  # that checkpoints may take
+if TYPE_CHECKING:
+    from kseq.tuning.trials.fits import FitCall
+
+SHARE_OF_TIME = 0.05  # maximum share of the time for checkpoints
 
 
 class CheckpointCallback(keras.callbacks.Callback):
-    """The last of the callbacks: it sees what the others did, and keeps it."""
+    """The last of the callbacks, which sees and saves what the others did."""
 
-    def __init__(self, call, others, epochs, validation_freq):
+    def __init__(
+        self,
+        call: "FitCall",
+        others: Sequence[Any],
+        epochs: int,
+        validation_freq: Any,
+    ) -> None:
         super().__init__()
         self.call = call
         self.owner = call.owner
@@ -37,7 +48,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         self._saved = time.monotonic()
         self._cost = 0.0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         past = self.call.past
         if past is None:
             return
@@ -47,12 +58,12 @@ class CheckpointCallback(keras.callbacks.Callback):
         self.call.logs = past["meta"]["logs"]
         self.call.best = past["meta"]["best"]
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         seed = derive(self.call.seed, epoch)
         random.seed(seed)
         np.random.seed(seed)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {n: float(v) for n, v in (logs or {}).items() if np.ndim(v) == 0}
         self.call.logs.append(logs)
         score = self._score(epoch, logs)
@@ -71,8 +82,8 @@ class CheckpointCallback(keras.callbacks.Callback):
         if last and self.call.best is None and not self.owner.several:
             self._refuse_objective(logs)
 
-    def _score(self, epoch, logs):
-        """The score of an epoch, or None: not every epoch is validated."""
+    def _score(self, epoch: int, logs: dict[str, Any]) -> float | None:
+        """Return the score of an epoch, or None if it was not validated."""
         objective, score = self.owner.objective, None
         if objective.has_value(logs):
             score = objective.get_value(logs)
@@ -83,21 +94,21 @@ class CheckpointCallback(keras.callbacks.Callback):
                 raise FailedTrial(f"{name} was {value} in epoch {epoch + 1}")
         return score
 
-    def _is_complete(self, epoch):
-        """Tell whether no later epoch can report what this one does not."""
+    def _is_complete(self, epoch: int) -> bool:
+        """Return whether no later epoch can report more metrics than this one."""
         is_known = all(map(reports_nothing, self.others))
         is_validated = validates(epoch, self.validation_freq)
         return is_known and is_validated and not self.owner.several
 
-    def _refuse_objective(self, logs):
+    def _refuse_objective(self, logs: dict[str, Any]) -> NoReturn:
         raise FatalError(
             "`objective` must be a metric that `fit` reports: one of "
             f"{', '.join(sorted(logs))}. Received: objective="
             f"{names_of(self.owner.objective)!r}. Add it to the metrics of `compile`; "
-            "one that begins with val_ needs `validation_data` too."
+            "names that begin with val_ also need `validation_data`."
         )
 
-    def _save(self, epoch):
+    def _save(self, epoch: int) -> None:
         began = time.monotonic()
         states = [plain_attributes(callback) for callback in self.others]
         arrays = {
@@ -121,7 +132,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         self._cost = self._saved - began
 
 
-def reports_nothing(callback):
-    """Tell whether a callback adds nothing to the logs, or does so after each epoch."""
+def reports_nothing(callback: Any) -> bool:
+    """Return whether a callback adds nothing to the logs, or does so in each epoch."""
     known = type(callback).__module__.partition(".")[0] in ("keras", "kseq")
     return known and not isinstance(callback, keras.callbacks.LambdaCallback)

@@ -2,12 +2,12 @@
 
 
 class SearchFailed(RuntimeError):
-    """A search that cannot go on, for the reason given; what it has is kept."""
+    """A search that cannot continue, for the given reason. Its results are kept."""
 
 
 class FailedTrial(Exception):
-    """This trial is no use, for the reason given; the search goes on."""
+    """A trial without a usable result, for the given reason. The search continues."""
 
 
 class FatalError(Exception):
-    """No trial of this search can be of use, for the reason given."""
+    """No trial of the search can succeed, for the given reason."""

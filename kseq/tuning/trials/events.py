@@ -1,35 +1,39 @@
-"""The events that a search is made of, and how they are put in words.
+"""Events of a search, and their descriptions.
 
 An event is a dictionary with its `number`, its kind as `event`, its `trial` or None,
-and facts.
+and further facts.
 """
 
 import contextlib
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
-CREATED = "created"  # the oracle gave a trial its values
-IDLE = "idle"  # the oracle had nothing to give before a running trial ends
-ENDED = "ended"  # a trial completed or failed for good, with its scores and reasons
+Event: TypeAlias = dict[str, Any]
+
+CREATED = "created"  # the oracle proposed a trial with values
+IDLE = "idle"  # the oracle proposes nothing until a running trial ends
+ENDED = "ended"  # a trial completed or finally failed, with its scores and reasons
 FAILED = "failed"  # a trial failed, and will run again
-LOST = "lost"  # a number of which neither copy was left
-GAVE_UP = "gave up"  # the search could not go on, for the reason given
+LOST = "lost"  # an event of which neither copy was left
+GAVE_UP = "gave up"  # the search could not continue, for the given reason
 
 
-def of_kind(events, kind):
+def of_kind(events: Iterable[Event], kind: str) -> list[Event]:
     return [event for event in events if event["event"] == kind]
 
 
-def has_result(events):
-    """Tell whether anything is lost with these events: a score, or a trial under way.
+def has_result(events: Sequence[Event]) -> bool:
+    """Return whether these events are worth keeping: a score, or an unfinished search.
 
-    A search that gave up before any trial had a score has none.
+    A search that gave up before any trial had a score is not.
     """
     if any(event["score"] is not None for event in of_kind(events, ENDED)):
         return True
     return bool(events) and not of_kind(events[-1:], GAVE_UP)
 
 
-def best_event(ended, objective):
-    """The event of the best trial, the first among equals, or None."""
+def best_event(ended: Iterable[Event], objective: Any) -> Event | None:
+    """Return the event of the best trial, the first among equals, or None."""
     best = None
     for event in ended:
         score = event["score"]
@@ -39,8 +43,8 @@ def best_event(ended, objective):
     return best
 
 
-def outcome(event, name):
-    """How a trial ended, in a few words."""
+def outcome(event: Event, name: str) -> str:
+    """Describe in a few words how a trial ended."""
     if event["score"] is None:
         return f"failed: {event['reason']}"
     text = f"{name} {event['score']:.5g}"
@@ -49,11 +53,11 @@ def outcome(event, name):
     return f"{text} in {duration(event['seconds'])}"
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
     with contextlib.suppress(OverflowError):
         minutes, seconds = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
         if hours:
             return f"{hours} h {minutes} min"
         return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    return "for ever"
+    return "forever"

@@ -1,8 +1,10 @@
-"""One training by the `fit` of a space: its score, and the model that has it."""
+"""One training by the `fit` of a space: its score, and its best model."""
 
 import contextlib
 import inspect
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +13,7 @@ from kseq.tuning.fingerprint import fingerprint, is_installed
 from kseq.tuning.objectives import names_of
 from kseq.tuning.trials.curves import columns
 from kseq.tuning.trials.errors import FailedTrial, FatalError
+from kseq.tuning.trials.fits import FitCall, Fits
 from kseq.tuning.trials.oracles import hyperparameters_from
 
 
@@ -18,22 +21,29 @@ class Execution:
     """One training of a trial, by one call of the space's `fit`.
 
     Attributes:
-        score: What it reached.
+        score: Its score.
         call: The `FitCall` that its best weights come from, or None.
-        epoch: The index of the best epoch among all epochs of the trial.
-        curves: The metrics that `fit` of the space returned, where no call of `fit`
+        epoch: Index of the best epoch among all epochs of the trial.
+        curves: The metrics returned by `fit` of the space, if no call of Keras' `fit`
             reported any.
-        model: The model with weights to keep that no call of `fit` knows, or None.
+        model: The trained model, if no call of Keras' `fit` has its weights. Or None.
     """
 
-    def __init__(self, space, arguments, config, values, fits):
+    def __init__(
+        self,
+        space: Any,
+        arguments: Iterable[Any],
+        config: dict[str, Any],
+        values: Mapping[str, Any],
+        fits: Fits,
+    ) -> None:
         self.hp = hyperparameters_from(config)
         self.hp.values = dict(values)
         model = require_model(space.build(self.hp))
         before = weights_of(model) if fits.several else None
         positional, named = arguments
         if "callbacks" in inspect.signature(space.fit).parameters:
-            named.setdefault("callbacks", [])  # as KerasTuner gives them, always
+            named.setdefault("callbacks", [])  # KerasTuner always passes them
         begun = len(fits.calls)
         with fits:
             results = space.fit(self.hp, model, *positional, **named)
@@ -53,26 +63,29 @@ class Execution:
             self.parameters = self.call.parameters
 
 
-def config_of(model):
-    """The model as JSON, or None if it has no config."""
-    with contextlib.suppress(Exception):  # whatever a user's class may raise
+def config_of(model: Any) -> str | None:
+    """Return the model as JSON, or None if it has no config."""
+    with contextlib.suppress(Exception):  # a user's class may raise anything
         return model.to_json()
+    return None
 
 
-def has_own_fit(space):
-    """Tell whether the user wrote `fit` of the space."""
+def has_own_fit(space: Any) -> bool:
+    """Return whether the user wrote `fit` of the space."""
     return not is_installed(type(space).fit.__module__)
 
 
-def weights_of(model):
+def weights_of(model: Any) -> str | None:
     return fingerprint(model.get_weights()) if model.built else None
 
 
-def best_call(calls, results, model, objective):
-    """The best call of `fit`, among those whose scores can be compared.
+def best_call(
+    calls: Sequence[FitCall], results: Any, model: Any, objective: Any
+) -> FitCall | None:
+    """Return the best call of `fit`, among those whose scores can be compared.
 
-    That is with the one whose `History` was returned, or with the last one that trained
-    such a model as the space has built.
+    They are compared with the call whose `History` was returned, or with the last call
+    that trained a model like the one that the space built.
     """
     scored = [call for call in calls if call.best is not None]
     shapes = [tuple(weight.shape) for weight in model.weights]
@@ -86,8 +99,10 @@ def best_call(calls, results, model, objective):
     return min(alike, key=lambda call: sign * call.best[0])
 
 
-def scored(results, call, objective):
-    """The score of an execution, and the curves of whatever `fit` returned."""
+def scored(
+    results: Any, call: FitCall | None, objective: Any
+) -> tuple[float, dict[str, list[float]]]:
+    """Return the score of an execution, and the curves of other results of `fit`."""
     if isinstance(results, keras.callbacks.History):
         if call is not None:
             return call.best[0], {}
@@ -116,7 +131,7 @@ def scored(results, call, objective):
     return score, curves
 
 
-def require_model(model):
+def require_model(model: Any) -> Any:
     if not isinstance(model, keras.Model):
         raise TypeError(
             "The space must build a compiled `keras.Model`. Received: "

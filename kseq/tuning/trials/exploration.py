@@ -1,10 +1,11 @@
-"""The hyperparameters of a space, found by building models in a process."""
+"""Exploration: find the hyperparameters of a space by building models in a process."""
 
 import tempfile
+from typing import Any, NoReturn
 
 import keras_tuner
 
-from kseq.tuning.trials.attempts import Attempt, hear
+from kseq.tuning.trials.attempts import Attempt, Engine, hear
 from kseq.tuning.trials.errors import SearchFailed
 from kseq.tuning.trials.execution import has_own_fit, require_model
 from kseq.tuning.trials.job import Exit, Explored, Failed, Job, Lost
@@ -14,12 +15,12 @@ from kseq.tuning.trials.oracles import hyperparameters_from
 EXPLORER = "explorer"
 
 
-def explored(space, server, seed):
-    """Returns the hyperparameters of a space; a process of its own finds them.
+def explored(space: Any, server: Engine, seed: int) -> Any:
+    """Return the hyperparameters of a space, which a separate process finds.
 
     Raises:
         SearchFailed: The space builds no model.
-        ValueError: It has nothing to search over, and no `fit` that might have.
+        ValueError: There is nothing to search, nor a custom `fit` that may add it.
     """
     answer = ask_explorer(server, seed)
     if isinstance(answer, Explored):
@@ -34,9 +35,9 @@ def explored(space, server, seed):
     )
 
 
-def ask_explorer(server, seed):
-    """Returns what the process says that explores, `Explored` or `Failed`."""
-    answer = None
+def ask_explorer(server: Engine, seed: int) -> Explored | Failed:
+    """Return the answer of the exploring process, `Explored` or `Failed`."""
+    answer: Explored | Failed | None = None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         attempt = Attempt(server, SearchDirectory(folder), Job(EXPLORER, seed))
         while True:
@@ -50,23 +51,23 @@ def ask_explorer(server, seed):
                         raise SearchFailed(
                             "The server of the trials' processes ended before any "
                             "trial. A script that searches needs "
-                            '`if __name__ == "__main__":` around the call, and its '
-                            "messages stand above."
+                            '`if __name__ == "__main__":` around the call; its '
+                            "messages are above."
                         )
 
 
-def refuse_space(space):
+def refuse_space(space: Any) -> NoReturn:
     raise ValueError(
         "`space` must have a hyperparameter to search over. Received: "
         f"{space!r}, which has none with more than one value."
     )
 
 
-def complete(values, space, known):
-    """Values with the defaults of what is missing.
+def complete(values: dict[str, Any], space: Any, known: Any) -> dict[str, Any]:
+    """Return values with defaults for missing ones.
 
     Raises:
-        ValueError: A value has no hyperparameter, or one that does not count.
+        ValueError: A value has no hyperparameter, or one that is not used.
     """
     if hasattr(space, "checked_values"):
         space.checked_values(values)
@@ -77,18 +78,18 @@ def complete(values, space, known):
             hp.values[parameter.name] = values.get(parameter.name, parameter.default)
     if unknown := [name for name in values if name not in hp.values]:
         raise ValueError(
-            "`first` must hold values of hyperparameters that count: "
+            "`first` must contain values of hyperparameters that are used: "
             f"{list(hp.values)}. Received: {unknown}."
         )
     return dict(hp.values)
 
 
-def is_searchable(hyperparameters):
+def is_searchable(hyperparameters: Any) -> bool:
     return any(count_values(hp) > 1 for hp in hyperparameters.space)
 
 
-def count_values(hp):
-    """How many values a hyperparameter can take; 2 stands for any number above 1."""
+def count_values(hp: Any) -> int:
+    """Return the number of values of a hyperparameter; 2 stands for any above 1."""
     if isinstance(hp, keras_tuner.engine.hyperparameters.Fixed):
         return 1
     if isinstance(hp, keras_tuner.engine.hyperparameters.Choice):
@@ -97,18 +98,20 @@ def count_values(hp):
     return 1 if low == high else 2
 
 
-# What follows runs in the process.
+# The following runs in the separate process.
 
 
-def explore(space):
-    """Returns the hyperparameters of a space, those of every condition among them.
+def explore(space: Any) -> dict[str, Any]:
+    """Return the hyperparameters of a space, including those behind conditions.
 
-    A condition that no build has met hides what is behind it, so a model is built for
-    each of them.
+    A condition that held in no build hides the hyperparameters behind it, so a model is
+    built for each condition.
     """
     known = keras_tuner.HyperParameters()
     space.declare_hyperparameters(known)
-    hp, met, unmet = known.copy(), [], []
+    hp = known.copy()
+    met: list[Any] = []
+    unmet: list[Any] = []
     while True:
         require_model(space.build(hp))
         new = [h for h in hp.space if not known._exists(h.name, h.conditions)]
@@ -118,7 +121,7 @@ def explore(space):
         unmet = [c for c in unmet if c not in met]
         if not unmet:
             return known.get_config()
-        met.append(unmet[0])  # once is enough, should it be impossible
+        met.append(unmet[0])  # try once; the condition may be impossible
         hp = known.copy()
         for condition in unmet[0]:
             hp.values[condition.name] = condition.values[0]

@@ -1,7 +1,9 @@
-"""The identity of a search: all that its trials follow from, by names."""
+"""Identity of a search: everything that determines its trials, by name."""
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kseq.tuning.call_tree import Call
 from kseq.tuning.fingerprint import described, fingerprint
@@ -9,18 +11,24 @@ from kseq.tuning.naming import fixed_values
 from kseq.tuning.objectives import make_objective
 
 FORMAT = 3
-MAY_CHANGE = ("seed", "_seed_state", "max_trials")  # of an oracle: the same search
+MAY_CHANGE = ("seed", "_seed_state", "max_trials")  # ignored attributes of an oracle
 
 
-def identity(space, known, oracle, first, settings):
-    """Return what makes a search this one, as a dictionary that JSON can hold.
+def identity(
+    space: Any,
+    known: Any,
+    oracle: Any,
+    first: Sequence[dict[str, Any]],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the identity of a search, as a dictionary for JSON.
 
     Args:
         space: The `keras_tuner.HyperModel`.
         known: Its `keras_tuner.HyperParameters`.
-        oracle: The fresh Oracle of KerasTuner.
+        oracle: The new Oracle of KerasTuner.
         first: The values to try first.
-        settings: What `settings` says of the data and the arguments of `fit`.
+        settings: The output of `settings` for the data and the arguments of `fit`.
     """
     config = json.dumps(known.get_config()["space"], sort_keys=True)
     fixed = fixed_values(space) if isinstance(space, Call) else {}
@@ -40,21 +48,23 @@ def identity(space, known, oracle, first, settings):
     }
 
 
-def objective_facts(objective):
-    """The name and the direction of an objective, and those of its parts."""
+def objective_facts(objective: Any) -> list[Any]:
+    """Return the name and the direction of an objective, and those of its parts."""
     parts = getattr(objective, "objectives", [])
     return [objective.name, objective.direction, *map(objective_facts, parts)]
 
 
-def objective_of(facts):
-    """The objective of which `objective_facts` told these."""
+def objective_of(facts: Sequence[Any]) -> Any:
+    """Return the objective from the output of `objective_facts`."""
     name, direction, *parts = facts
     pairs = [(name, direction) for name, direction, *_ in parts]
     return make_objective(pairs or (name, direction))
 
 
-def settings(data, fit_arguments, executions_per_trial=1):
-    """Return what makes a search this one, besides its space and its tuner."""
+def settings(
+    data: Any, fit_arguments: Mapping[str, Any], executions_per_trial: int = 1
+) -> dict[str, Any]:
+    """Return the part of a search's identity besides its space and its tuner."""
     given = {f"{name} of fit": described(v) for name, v in fit_arguments.items()}
     return {
         "data": fingerprint(data),
@@ -63,7 +73,7 @@ def settings(data, fit_arguments, executions_per_trial=1):
     }
 
 
-def plain_settings(oracle):
+def plain_settings(oracle: Any) -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(oracle).items()

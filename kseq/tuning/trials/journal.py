@@ -1,35 +1,41 @@
-"""The journal of a search: all that happened, kept so that no kill can lose it.
+"""The journal of a search: all events, stored so that a kill loses none.
 
-A search is a list of events, numbered in their order; `events.py` says which. An oracle
-that lives through the same events again has the same state, so the events are the
-state. They stand twice on the disk, all in the journal and those of a trial in its
-directory; either mends the other.
+A search is a list of numbered events; see `events.py` for their kinds. An oracle that
+replays the same events has the same state, so the events are the state. They are stored
+twice: all of them in the journal, and those of a trial in its directory. Each copy
+repairs the other.
 """
 
 import contextlib
 import os
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import IO, Any
 
-from kseq.tuning.trials.events import FAILED, GAVE_UP, LOST, has_result, of_kind
+from kseq.tuning.trials.events import FAILED, GAVE_UP, LOST, Event, has_result, of_kind
 from kseq.tuning.trials.files import read_json, write_json
-from kseq.tuning.trials.layout import SearchDirectory
+from kseq.tuning.trials.layout import SearchDirectory, TrialDirectory
+from kseq.typing import PathLike
 
 
 class Journal:
-    """The events of one search, in a directory that belongs to it alone.
+    """The events of one search, in a directory of its own.
 
     Args:
-        directory: Where the search keeps its files; made if it does not exist.
-        identity: What makes the search this one, as a dictionary that JSON can hold.
-        overwrite: Whether to delete the search that is there.
+        directory: Directory of the search; created if it does not exist.
+        identity: The identity of the search, as a dictionary for JSON.
+        overwrite: Whether to delete an existing search.
 
     Raises:
-        ValueError: The directory holds something else, or another search, or is in use.
+        ValueError: The directory contains something else or another search, or is in
+            use.
     """
 
-    def __init__(self, directory, identity, overwrite=False):
+    def __init__(
+        self, directory: PathLike, identity: dict[str, Any], overwrite: bool = False
+    ) -> None:
         self.directory = Path(directory)
         self.files = SearchDirectory(directory)
         self.identity = identity
@@ -46,51 +52,52 @@ class Journal:
         self.events = self._read_events()
         self._write()
 
-    def close(self):
+    def close(self) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
-    def trial_directory(self, trial_id):
-        """The paths of a trial, in a folder that is made if it does not exist."""
+    def trial_directory(self, trial_id: str) -> TrialDirectory:
+        """Return the paths of a trial, after creating its folder if needed."""
         files = self.files.trial(trial_id)
         files.path.mkdir(exist_ok=True)
         return files
 
-    def append(self, event, trial_id=None, **facts):
-        """Records an event; it is on the disk when this returns."""
+    def append(self, event: str, trial_id: str | None = None, **facts: Any) -> None:
+        """Record an event, which is on disk when this returns."""
         number = len(self.events)
-        event = {"number": number, "event": event, "trial": trial_id, **facts}
-        self.events.append(event)
+        entry = {"number": number, "event": event, "trial": trial_id, **facts}
+        self.events.append(entry)
         if trial_id is not None:
             self._write_trial(trial_id)
         self._write()
 
-    def give_up(self, reason):
-        """Records that the search cannot go on."""
+    def give_up(self, reason: str) -> None:
+        """Record that the search cannot continue."""
         if not of_kind(self.events[-1:], GAVE_UP):
             self.append(GAVE_UP, reason=reason)
 
-    def failures_of(self, trial_id):
-        """How each attempt at a trial failed after which it ran again."""
+    def failures_of(self, trial_id: str) -> list[str]:
+        """Return the kinds of failure of a trial's attempts that were rerun."""
         return [event["kind"] for event in of_kind(self._of_trial(trial_id), FAILED)]
 
-    def _of_trial(self, trial_id):
+    def _of_trial(self, trial_id: str) -> list[Event]:
         return [event for event in self.events if event["trial"] == trial_id]
 
-    def _write_trial(self, trial_id):
+    def _write_trial(self, trial_id: str) -> None:
         path = self.trial_directory(trial_id).events
         write_json(path, self._of_trial(trial_id))
 
-    def _write(self):
-        # The curves of all metrics stand with each trial alone: this file stays small.
+    def _write(self) -> None:
+        # The curves of all metrics are only in the file of each trial, so that this
+        # file stays small.
         bare = {"curves": None}
         events = [e | bare if "curves" in e else e for e in self.events]
         content = {"identity": self.identity, "events": events}
         write_json(self.files.journal, content)
         write_json(self.files.identity, self.identity)
 
-    def _delete(self):
+    def _delete(self) -> None:
         files = self.files
         for folder in (files.trials, files.tensorboard, files.attempts):
             shutil.rmtree(folder, ignore_errors=True)
@@ -98,7 +105,7 @@ class Journal:
             path.unlink(missing_ok=True)
         self.files.trials.mkdir(exist_ok=True)
 
-    def _refuse_what_is_no_search(self):
+    def _refuse_what_is_no_search(self) -> None:
         path = self.directory
         if path.exists() and not path.is_dir():
             raise ValueError(
@@ -109,11 +116,11 @@ class Journal:
         others = [name for name in os.listdir(path) if name != self.files.lock.name]
         if others:
             raise ValueError(
-                f"`directory` must be empty, new, or hold this search. Received: "
-                f"{path}, which holds {others[0]}. Nothing was changed; name another."
+                f"`directory` must be empty, new, or from this search. Received: "
+                f"{path}, which contains {others[0]}. Nothing was changed; use another."
             )
 
-    def _refuse_another_search(self):
+    def _refuse_another_search(self) -> None:
         found, mine = read_identity(self.files), self.identity
         if found is None or found == mine:
             return
@@ -127,25 +134,25 @@ class Journal:
             for key in unlike
         )
         raise ValueError(
-            f"`directory` must be empty, new, or hold this search. Received: "
-            f"{self.directory}, which holds another search ({what}). Nothing was "
-            "changed; name another directory, make the same call again, or pass "
-            "`overwrite=True` to delete what is there."
+            f"`directory` must be empty, new, or from this search. Received: "
+            f"{self.directory}, which contains another search ({what}). Nothing was "
+            "changed; use another directory, make the same call again, or pass "
+            "`overwrite=True` to delete the search."
         )
 
-    def _read_events(self):
-        """The events of both copies, each mended by the other."""
+    def _read_events(self) -> list[Event]:
+        """Return the events, after repairing each copy from the other."""
         events, damaged = collect_events(self.files)
         trials = sorted(self.files.trials.iterdir())
         if trials and damaged:
             warnings.warn(
                 f"{', '.join(damaged)} in {self.directory} was damaged or lost, and is "
-                "recovered from the other files of the search.",
+                "restored from the other files of the search.",
                 stacklevel=2,
             )
         known = {event["trial"] for event in events}
         for path in trials:
-            if path.name not in known:  # an event that never was: begin it afresh
+            if path.name not in known:  # its first event was never recorded
                 shutil.rmtree(path)
         for trial_id in known - {None}:
             path = self.trial_directory(trial_id).events
@@ -155,36 +162,36 @@ class Journal:
 
 
 class Record:
-    """A search as it is on the disk, which is left as it is.
+    """A search on disk, opened for reading only.
 
     Raises:
-        ValueError: The directory holds no search.
+        ValueError: The directory contains no search.
     """
 
-    def __init__(self, directory):
+    def __init__(self, directory: PathLike) -> None:
         is_path = isinstance(directory, str | os.PathLike)
         self.directory = Path(directory if is_path else "")
         files = SearchDirectory(self.directory)
         is_there = is_path and self.directory.is_dir()
-        self.identity = read_identity(files) if is_there else None
+        self.identity: Any = read_identity(files) if is_there else None
         if not isinstance((self.identity or {}).get("objective"), list):
             raise ValueError(
-                "`directory` must be that of a search of this version of kseq. "
-                f"Received: directory={str(directory)!r}, without such a "
+                "`directory` must contain a search of this version of kseq. "
+                f"Received: directory={str(directory)!r}, without a valid "
                 f"{files.identity.name}. "
-                "Name the one that `kseq.tuning.search` was given."
+                "Use the directory that was passed to `kseq.tuning.search`."
             )
         self.events, _ = collect_events(files)
 
 
-def read_identity(files):
-    """The identity of the search in a `SearchDirectory`, or None."""
+def read_identity(files: SearchDirectory) -> dict[str, Any] | None:
+    """Return the identity of the search in a `SearchDirectory`, or None."""
     journal = read_json(files.journal) or {}
     return journal.get("identity") or read_json(files.identity)
 
 
-def collect_events(files):
-    """The events of both copies, up to the last number, and the damaged files."""
+def collect_events(files: SearchDirectory) -> tuple[list[Event], list[str]]:
+    """Return the events of both copies, in order, and the names of damaged files."""
     whole = read_json(files.journal)
     found = {e["number"]: e for e in (whole or {}).get("events", [])}
     damaged = [files.journal.name] if whole is None else []
@@ -197,9 +204,12 @@ def collect_events(files):
     return in_order(found), damaged
 
 
-def in_order(found):
-    """The events by number. An idle turn may be lost with the journal; no trial is."""
-    events = []
+def in_order(found: Mapping[int, Event]) -> list[Event]:
+    """Return the events by number.
+
+    Idle events may be lost with the journal, which leaves gaps; trials are not.
+    """
+    events: list[Event] = []
     for number in sorted(found):
         while len(events) < number:
             events.append({"number": len(events), "event": LOST, "trial": None})
@@ -207,13 +217,13 @@ def in_order(found):
     return events
 
 
-def brief(value, length=60):
+def brief(value: Any, length: int = 60) -> str:
     text = str(value)
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def lock(files):
-    """Holds the directory for this process, until the file closes or it ends."""
+def lock(files: SearchDirectory) -> IO[str] | None:
+    """Lock the directory for this process, until the file is closed or it ends."""
     with contextlib.suppress(ImportError):
         import fcntl
 
@@ -224,7 +234,7 @@ def lock(files):
             file.close()
             raise ValueError(
                 f"`directory` must not be in use. Received: {files.path}, in which "
-                "another process is searching. Wait for it, or name another."
+                "another process is searching. Wait for it, or use another."
             ) from None
         return file
     return None

@@ -1,41 +1,66 @@
-"""The loop of a search: starts trials, and takes in what they say."""
+"""The loop of a search: starts trials and receives their messages."""
 
 import dataclasses
 import time
+from collections.abc import Callable
+from typing import Any
 
-from kseq.tuning.trials.attempts import end, hear
+from kseq.tuning.trials.attempts import Attempt, Engine, end, hear
 from kseq.tuning.trials.errors import SearchFailed
-from kseq.tuning.trials.job import Begun, Died, Ended, Epoch, Exit, Late, Lost, Resumed
+from kseq.tuning.trials.job import (
+    Begun,
+    Died,
+    Ended,
+    Epoch,
+    Exit,
+    Failed,
+    Fatal,
+    Late,
+    Lost,
+    Resumed,
+)
+from kseq.tuning.trials.outcomes import Outcomes
+from kseq.tuning.trials.table import LiveTable
+from kseq.tuning.trials.trial_queue import TrialQueue
 
-MOST_LOSSES = 5  # for each worker, with no trial ended in between
+MOST_LOSSES = 5  # per worker, without a trial that ended in between
 
 
 @dataclasses.dataclass
 class Run:
-    """What is known of an attempt at a trial."""
+    """The known state of an attempt at a trial."""
 
-    trial: object
+    trial: Any
     began: float
-    waits: bool = True  # in a queue, which takes none of its time
-    curve: list = dataclasses.field(default_factory=list)
-    logs: list = dataclasses.field(default_factory=list)
-    answer: object = None  # what it said last: `Ended`, `Failed` or `Fatal`
+    waits: bool = True  # in a queue, which does not count as its time
+    curve: list[float | None] = dataclasses.field(default_factory=list)
+    logs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    answer: Ended | Failed | Fatal | None = None  # its last result message
 
 
 class Loop:
     """Runs trials until there are no more.
 
     Args:
-        engine: What starts their processes, a `TrialServer` or an `ExecutorEngine`.
-        workers: How many trials run at once.
-        queue: The `TrialQueue` that trials come from.
-        outcomes: The `Outcomes` that decide about them.
-        table: The `LiveTable` to show them in.
-        start: Function of a trial that returns a new `Attempt` at it.
-        deadline: When to stop, on the clock of `time.monotonic`, or None.
+        engine: The engine that starts their processes.
+        workers: Number of trials that run at once.
+        queue: The `TrialQueue` of trials.
+        outcomes: The `Outcomes` that decides about them.
+        table: The `LiveTable` that shows them.
+        start: Function from a trial to a new `Attempt` at it.
+        deadline: Time to stop, on the clock of `time.monotonic`, or None.
     """
 
-    def __init__(self, engine, workers, queue, outcomes, table, start, deadline):
+    def __init__(
+        self,
+        engine: Engine,
+        workers: int,
+        queue: TrialQueue,
+        outcomes: Outcomes,
+        table: LiveTable,
+        start: Callable[[Any], Attempt],
+        deadline: float | None,
+    ) -> None:
         self.engine = engine
         self.workers = workers
         self.queue = queue
@@ -44,10 +69,10 @@ class Loop:
         self.table = table
         self.start = start
         self.deadline = deadline
-        self.running = {}  # Attempt -> Run
+        self.running: dict[Attempt, Run] = {}
         self.losses = 0
 
-    def run(self):
+    def run(self) -> None:
         try:
             while self._hand_out():
                 for attempt, message in hear(self.engine, self.running, 0.5):
@@ -55,13 +80,13 @@ class Loop:
                 self._kill_the_late()
                 self.table.update(self.running)
         except KeyboardInterrupt:
-            self.table.say("stopped by Ctrl-C; the same call goes on from here")
+            self.table.say("stopped by Ctrl-C; the same call continues from here")
             raise
         finally:
             end(self.engine, self.running)
 
-    def _hand_out(self):
-        """Starts as many trials as may run. False when none runs and none will."""
+    def _hand_out(self) -> bool:
+        """Start as many trials as may run. Return False if none runs and none will."""
         if self._is_out_of_time():
             return False
         while len(self.running) < self.workers:
@@ -72,7 +97,7 @@ class Loop:
             self.table.update(self.running)
         return bool(self.running)
 
-    def _listen(self, attempt, message):
+    def _listen(self, attempt: Attempt, message: Any) -> None:
         run = self.running[attempt]
         match message:
             case Begun():
@@ -95,29 +120,30 @@ class Loop:
             case _:
                 run.answer = message
 
-    def _curve(self, logs):
+    def _curve(self, logs: list[dict[str, Any]]) -> list[float | None]:
         objective = self.outcomes.oracle.objective
         return [
             objective.get_value(row) if objective.has_value(row) else None
             for row in logs
         ]
 
-    def _recover(self, run, reason):
-        """Takes back the trial of a process that was lost, to go on in another."""
+    def _recover(self, run: Run, reason: str) -> None:
+        """Return the trial of a lost process to the queue."""
         if isinstance(run.answer, Ended):
-            return self.outcomes.record(run, run.answer)
+            self.outcomes.record(run, run.answer)
+            return
         self.losses += 1
         if self.losses > MOST_LOSSES * self.workers:
             raise SearchFailed(
                 f"Trials must run to their end. Received: {self.losses} that were "
-                f"lost, with none ended in between, the last because {reason}. Look at "
-                "what the workers of the executor have logged, or at the memory of "
-                "this host; the same call goes on."
+                f"lost, with none ended in between, the last because {reason}. "
+                "Look at the logs of the executor's workers, or at the memory of this "
+                "host; the same call continues."
             )
-        self.table.say(f"trial {run.trial.trial_id} was lost and goes on: {reason}")
+        self.table.say(f"trial {run.trial.trial_id} was lost and continues: {reason}")
         self.queue.put_back(run.trial)
 
-    def _kill_the_late(self):
+    def _kill_the_late(self) -> None:
         limit = self.rules.trial_timeout
         for attempt, run in self.running.items():
             if not limit or run.answer or run.waits:
@@ -126,9 +152,9 @@ class Loop:
                 run.answer = Late(f"it took more than trial_timeout={limit} s")
                 attempt.kill()
 
-    def _is_out_of_time(self):
+    def _is_out_of_time(self) -> bool:
         is_out = self.deadline is not None and time.monotonic() > self.deadline
         if is_out:
             limit = self.rules.timeout
-            self.table.say(f"stopped after timeout={limit} s; the same call goes on")
+            self.table.say(f"stopped after timeout={limit} s; the same call continues")
         return is_out

@@ -1,19 +1,21 @@
-"""Oracles of KerasTuner, driven so that the same events lead to the same state.
+"""KerasTuner's oracles, driven so that the same events lead to the same state.
 
-KerasTuner saves what an oracle knows, but not all of it: a reloaded grid search has
-forgotten its order, a reloaded Bayesian one its random numbers, and a kill between two
-files loses a trial. So here an oracle saves nothing. It is made anew, and lives through
-the journal again.
+KerasTuner does not save the complete state of an oracle: a reloaded grid search has
+lost its order, a reloaded Bayesian search its random numbers, and a kill between two
+files loses a trial. Here, therefore, an oracle saves nothing. A new one replays the
+journal.
 """
 
 import contextlib
 import copy
 import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import keras_tuner
 
 from kseq.tuning.objectives import make_objective
-from kseq.tuning.trials.events import CREATED, ENDED, IDLE
+from kseq.tuning.trials.events import CREATED, ENDED, IDLE, Event
 
 TUNERS = {
     "random": keras_tuner.oracles.RandomSearchOracle,
@@ -21,14 +23,14 @@ TUNERS = {
     "grid": keras_tuner.oracles.GridSearchOracle,
     "hyperband": keras_tuner.oracles.HyperbandOracle,
 }
-ENDLESS = 10**9  # trials, failures: the search counts them itself
+ENDLESS = 10**9  # trials, failures: the search counts them
 
 
-def make_oracle(tuner, objective, seed, epochs):
-    """Returns an oracle from its name, or a user's own as it is.
+def make_oracle(tuner: Any, objective: Any, seed: int, epochs: Any) -> Any:
+    """Return an oracle by its name, or a user's own oracle as it is.
 
     Raises:
-        ValueError: There is no such tuner, or something that it needs is missing.
+        ValueError: The tuner is unknown, or an argument that it needs is missing.
     """
     if isinstance(tuner, keras_tuner.Oracle):
         return tuner
@@ -41,7 +43,7 @@ def make_oracle(tuner, objective, seed, epochs):
     if tuner == "hyperband":
         if not epochs:
             raise ValueError(
-                "tuner='hyperband' needs `epochs`, the most that one model may train. "
+                "tuner='hyperband' needs `epochs`, the maximum per model. "
                 f"Received: epochs={epochs!r}. Pass epochs=27, for example."
             )
         settings["max_epochs"] = epochs
@@ -49,15 +51,15 @@ def make_oracle(tuner, objective, seed, epochs):
 
 
 class Proposer:
-    """Asks an oracle for trials, and tells it how they ended.
+    """Asks an oracle for trials, and reports their results to it.
 
     Args:
-        oracle: A fresh Oracle of KerasTuner. It is kept from printing, from writing
-            files, from counting trials and failures: the search does all that.
+        oracle: A new Oracle of KerasTuner. It is prevented from printing, writing
+            files, and counting trials and failures, which the search does.
         hyperparameters: The space, as a `keras_tuner.HyperParameters`.
     """
 
-    def __init__(self, oracle, hyperparameters):
+    def __init__(self, oracle: Any, hyperparameters: Any) -> None:
         self.oracle = oracle
         oracle.__class__ = without_files(type(oracle))
         oracle.verbose = 0
@@ -67,14 +69,20 @@ class Proposer:
         oracle.update_space(hyperparameters)
         self._asked = 0
 
-    def create(self):
-        """Returns the next trial, whose status is RUNNING, IDLE or STOPPED."""
+    def create(self) -> Any:
+        """Return the next trial, whose status is RUNNING, IDLE or STOPPED."""
         self._asked += 1
         with quiet():
             return self.oracle.create_trial(f"trial-{self._asked}")
 
-    def end(self, trial_id, score, epoch=0, space=None):
-        """Tells the oracle what a trial scored, or with None that it failed."""
+    def end(
+        self,
+        trial_id: str,
+        score: float | None,
+        epoch: int = 0,
+        space: dict[str, Any] | None = None,
+    ) -> None:
+        """Report the score of a trial to the oracle, or None if it failed."""
         trial = self.oracle.get_trial(trial_id)
         if space is not None:
             trial.hyperparameters = hyperparameters_from(space)
@@ -87,8 +95,8 @@ class Proposer:
                 trial.status = "COMPLETED"
             self.oracle.end_trial(trial)
 
-    def replay(self, events):
-        """Lives through the events of a journal."""
+    def replay(self, events: Iterable[Event]) -> None:
+        """Replay the events of a journal."""
         for event in events:
             if event["event"] == ENDED:
                 self.end(event["trial"], event["score"], event["epoch"], event["space"])
@@ -100,8 +108,8 @@ class Proposer:
             elif event["event"] == IDLE:
                 self.create()
 
-    def _adopt(self, trial, event):
-        """Takes in a trial that this oracle would not have proposed."""
+    def _adopt(self, trial: Any, event: Event) -> Any:
+        """Add a trial that this oracle would not have proposed."""
         known = self.oracle.get_space()
         known.values = dict(event["values"])
         taken = type(trial)(known, trial_id=event["trial"], status="RUNNING")
@@ -112,32 +120,32 @@ class Proposer:
 
 
 class WithoutFiles:
-    """Stands before the class of an oracle, whose state is the journal."""
+    """A mixin that overrides the saving of an oracle, whose state is the journal."""
 
-    def save(self):
+    def save(self) -> None:
         pass
 
-    def _save_trial(self, trial):
+    def _save_trial(self, trial: Any) -> None:
         pass
 
-    def _check_objective_found(self, metrics):
-        pass  # it is the sum alone that a trial reports of several objectives
+    def _check_objective_found(self, metrics: Any) -> None:
+        pass  # for several objectives, a trial reports only their sum
 
 
-def without_files(kind):
-    """The class of an oracle that saves nothing, and is the same otherwise."""
+def without_files(kind: type) -> type:
+    """Return a class of the same oracle that saves nothing."""
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
     return type(kind.__name__, (WithoutFiles, kind), names)
 
 
-def hyperparameters_from(config):
-    """KerasTuner's `from_config`, which writes into the configuration that it reads."""
+def hyperparameters_from(config: dict[str, Any]) -> Any:
+    """Call KerasTuner's `from_config` on a copy, because it changes its argument."""
     return keras_tuner.HyperParameters.from_config(copy.deepcopy(config))
 
 
 @contextlib.contextmanager
-def quiet():
-    """KerasTuner names threads in a way that Python has deprecated."""
+def quiet() -> Iterator[None]:
+    """Silence the warning about KerasTuner's deprecated naming of threads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield

@@ -2,13 +2,22 @@
 
 import dataclasses
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from kseq.tuning.trials.curves import aligned, any_value, filled
 from kseq.tuning.trials.errors import SearchFailed
-from kseq.tuning.trials.events import ENDED, FAILED, of_kind
+from kseq.tuning.trials.events import ENDED, FAILED, Event, of_kind
 from kseq.tuning.trials.exploration import is_searchable, refuse_space
-from kseq.tuning.trials.job import Ended, Fatal, Late
+from kseq.tuning.trials.job import Ended, Failed, Fatal, Late
+from kseq.tuning.trials.journal import Journal
 from kseq.tuning.trials.oracles import hyperparameters_from
+from kseq.tuning.trials.stopping import StoppingRule
+from kseq.tuning.trials.table import LiveTable
+from kseq.tuning.trials.trial_queue import TrialQueue
+
+if TYPE_CHECKING:
+    from kseq.tuning.trials.loop import Run
 
 NO_RESULT = Ended(
     score=None,
@@ -23,9 +32,9 @@ NO_RESULT = Ended(
 
 @dataclasses.dataclass
 class Rules:
-    """What a search makes of slow, hopeless and failing trials."""
+    """Rules for slow, hopeless and failing trials."""
 
-    stopping: object
+    stopping: StoppingRule | None
     retries: int
     max_failures: int
     trial_timeout: float | None
@@ -33,18 +42,26 @@ class Rules:
 
 
 class Outcomes:
-    """Decides what becomes of trials, and keeps it in the journal.
+    """Decides about trials, and records the decisions in the journal.
 
     Args:
         space: The `keras_tuner.HyperModel` that is searched.
         oracle: The Oracle of KerasTuner.
         journal: The `Journal`.
-        queue: The `TrialQueue`, to which a trial returns that runs again.
+        queue: The `TrialQueue`, to which trials return that run again.
         rules: The `Rules`.
-        table: The `LiveTable` to show it in.
+        table: The `LiveTable` that shows the outcomes.
     """
 
-    def __init__(self, space, oracle, journal, queue, rules, table):
+    def __init__(
+        self,
+        space: Any,
+        oracle: Any,
+        journal: Journal,
+        queue: TrialQueue,
+        rules: Rules,
+        table: LiveTable,
+    ) -> None:
         self.space = space
         self.oracle = oracle
         self.journal = journal
@@ -53,22 +70,22 @@ class Outcomes:
         self.table = table
         ended = of_kind(journal.events, ENDED)
         self.curves = {e["trial"]: e["curve"] for e in ended if e["curve"]}
-        self.failures = 0  # in a row; a new call is a new chance
+        self.failures = 0  # consecutive ones; a new call starts at 0
 
-    def is_hopeless(self, curve):
-        """Tell whether a trial should stop, from its objective in each epoch."""
+    def is_hopeless(self, curve: Sequence[float | None]) -> bool:
+        """Return whether a trial should stop, from its objective in each epoch."""
         rule, direction = self.rules.stopping, self.oracle.objective.direction
         if rule is None or curve[-1] is None:  # an epoch without the objective
             return False
         others = [filled(curve) for curve in self.curves.values() if any_value(curve)]
         return rule.is_hopeless(filled(curve), others, direction)
 
-    def conclude(self, run, answer):
-        """Decides about a trial whose process has ended; True if it is over.
+    def conclude(self, run: "Run", answer: Ended | Failed | Fatal) -> bool:
+        """Decide about a trial whose process has ended. Return whether it is over.
 
         Args:
             run: The `Run`.
-            answer: What is known of it: `Ended`, `Failed`, `Died`, `Late` or `Fatal`.
+            answer: Its result: `Ended`, `Failed`, `Died`, `Late` or `Fatal`.
 
         Raises:
             ValueError: It was `Fatal`, or has shown that there is nothing to search.
@@ -90,8 +107,14 @@ class Outcomes:
         self.queue.put_back(run.trial)
         return False
 
-    def record(self, run, result, reason=None, details=None):
-        """Keeps how a trial `Ended`, and tells the oracle."""
+    def record(
+        self,
+        run: "Run",
+        result: Ended,
+        reason: str | None = None,
+        details: str | None = None,
+    ) -> None:
+        """Record how a trial `Ended`, and report it to the oracle."""
         trial_id = run.trial.trial_id
         space = result.space if self._is_news(result.space) else None
         self.journal.append(
@@ -116,26 +139,28 @@ class Outcomes:
         self.table.show_end(self.journal.events[-1])
         self._count_failures(trial_id, reason, details)
 
-    def _is_news(self, space):
-        """Tell whether `fit` asked for hyperparameters that were not known."""
+    def _is_news(self, space: dict[str, Any] | None) -> bool:
+        """Return whether `fit` used hyperparameters that were unknown before."""
         if space is None:
             return False
         known = self.oracle.hyperparameters
         found = hyperparameters_from(space)
         return any(not known._exists(h.name, h.conditions) for h in found.space)
 
-    def _count_failures(self, trial_id, reason, details):
+    def _count_failures(
+        self, trial_id: str, reason: str | None, details: str | None
+    ) -> None:
         self.failures = 0 if reason is None else self.failures + 1
         if self.failures >= self.rules.max_failures:
             raise SearchFailed(
                 f"{self.failures} trials in a row have failed (max_failures="
                 f"{self.rules.max_failures}), the last, {trial_id}, with: {reason}\n"
-                f"{details or ''}The same call goes on after the trials that failed."
+                f"{details or ''}The same call continues after the failed trials."
             )
 
 
-def check_success(events):
-    """Refuses a search in which trials have ended, and all of them have failed."""
+def check_success(events: Sequence[Event]) -> None:
+    """Raise if trials have ended and all of them have failed."""
     ended = of_kind(events, ENDED)
     reasons = [event["reason"] for event in ended if event["reason"]]
     if reasons and len(reasons) == len(ended):

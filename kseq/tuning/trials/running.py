@@ -1,20 +1,20 @@
 """One call of `search`, from finding the hyperparameters to its last trial.
 
-The parent owns the oracle and the journal, and never builds a model. What the process
-of a trial does stands in `trial.py`, how it comes to be in `server.py`.
+The parent process owns the oracle and the journal, and never builds a model. See
+`trial.py` for the process of a trial, and `server.py` for how it is started.
 """
 
 import contextlib
 import dataclasses
 import time
 from pathlib import Path
+from typing import Any
 
 import keras_tuner
 
-from kseq.tuning.trials.attempts import Attempt, close_all
+from kseq.tuning.trials.attempts import Attempt, Engine, close_all
 from kseq.tuning.trials.errors import SearchFailed
 from kseq.tuning.trials.events import ENDED, of_kind
-from kseq.tuning.trials.executor_engine import ExecutorEngine
 from kseq.tuning.trials.exploration import complete, explored
 from kseq.tuning.trials.identity import identity
 from kseq.tuning.trials.job import Failed, Job
@@ -31,14 +31,14 @@ from kseq.tuning.trials.trial_queue import TrialQueue
 
 @dataclasses.dataclass
 class Search:
-    """One call of `search`, its arguments checked."""
+    """One call of `search`, with checked arguments."""
 
     space: keras_tuner.HyperModel
     server: TrialServer
-    engine: TrialServer | ExecutorEngine
-    settings: dict
+    engine: Engine
+    settings: dict[str, Any]
     oracle: keras_tuner.Oracle
-    first: list
+    first: list[dict[str, Any]]
     max_trials: int | None
     workers: int
     directory: Path
@@ -48,8 +48,8 @@ class Search:
     tensorboard: bool
     verbose: bool
 
-    def run(self):
-        """Runs trials until there are no more, and returns the closed journal."""
+    def run(self) -> Journal:
+        """Run trials until there are no more, and return the closed journal."""
         limit = self.rules.timeout
         deadline = None if limit is None else time.monotonic() + limit
         try:
@@ -68,9 +68,15 @@ class Search:
         finally:
             self.server.close()
 
-    def _run_trials(self, journal, known, first, deadline):
+    def _run_trials(
+        self,
+        journal: Journal,
+        known: Any,
+        first: list[dict[str, Any]],
+        deadline: float | None,
+    ) -> None:
         if self.engine is not self.server:
-            self.server.close()  # it has explored the space
+            self.server.close()  # only needed to explore the space
         files = SearchDirectory(self.directory.absolute())
         close_all(files)
         max_trials = self.max_trials or self.oracle.max_trials
@@ -89,8 +95,8 @@ class Search:
         finally:
             close_all(files)
 
-    def _job(self, trial, journal):
-        # A trial whose process died goes on; one that failed begins with another seed.
+    def _job(self, trial: Any, journal: Journal) -> Job:
+        # A trial whose process died continues; one that failed gets another seed.
         attempt = journal.failures_of(trial.trial_id).count(Failed.kind)
         values = dict(trial.hyperparameters.values)
         epochs = None

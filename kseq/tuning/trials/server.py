@@ -1,11 +1,11 @@
-"""A server that spawns a process for each trial.
+"""A server that starts a process for each trial.
 
-Keras takes seconds to import. The server does that once, runs nothing with it, so that
-no thread of TensorFlow or JAX has begun, and forks: a trial begins in milliseconds,
-with the space and the data in its memory already. Where a runtime has begun all the
-same, or the system is not Linux, each trial is a new process that imports Keras itself.
+Importing Keras takes seconds. The server does it once and runs nothing with it, so that
+no thread of TensorFlow or JAX has started, and forks: a trial starts in milliseconds,
+with the space and the data already in memory. If a runtime has started anyway, or the
+system is not Linux, each trial is a new process that imports Keras itself.
 
-Every process dies with the one that made it, even when that is killed.
+Every process dies with the process that started it, even if that is killed.
 """
 
 import contextlib
@@ -14,8 +14,10 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from multiprocessing.connection import wait
+from typing import Any
 
 from kseq.tuning.trials.payload import (
     Loader,
@@ -30,43 +32,45 @@ THREADS_OF_RUNTIMES = ("tf_", "llvm-worker")
 
 
 class TrialServer:
-    """The parent's side: has processes started for the folders of attempts.
+    """The parent's side: starts processes for the folders of attempts.
 
     Args:
-        payload: What each trial gets, such as a space and its data; it must pickle.
-        workers: How many trials run at once, which share out the cores.
+        payload: The input of each trial, such as a space and its data. It must be
+            picklable.
+        workers: Number of trials that run at once and share the cores.
 
     Raises:
-        ValueError: The payload does not pickle.
+        ValueError: The payload cannot be pickled.
 
     Attributes:
-        breath: How many seconds to rest between two looks at the messages.
-        is_near: Whether a process hears at once what it is told.
+        breath: Seconds between checks for messages.
+        is_near: Whether a process receives answers immediately.
     """
 
     context = multiprocessing.get_context("spawn")
     breath = 0.02
     is_near = True
 
-    def __init__(self, payload, workers):
+    def __init__(self, payload: Any, workers: int) -> None:
         self._packed = pack(payload)
         self._environment = shares(workers)
-        self._process = None
-        self._link = None  # the connection to the server, while there is one
-        self._futures = {}  # folder of an attempt -> future
+        self._process: Any = None
+        self._link: Any = None  # the connection to the server, while there is one
+        self._futures: dict[str, Future[None]] = {}  # folder of an attempt -> future
 
-    def submit(self, folder):
-        """Starts a process, and returns a future that is done when it has ended."""
-        future = self._futures[folder] = Future()
+    def submit(self, folder: str) -> "Future[None]":
+        """Start a process, and return a future that is done when it has ended."""
+        future: Future[None] = Future()
+        self._futures[folder] = future
         future.set_running_or_notify_cancel()
         if self._process is None:
             self._open()
-        with contextlib.suppress(OSError):  # it is gone, which `poll` will see
+        with contextlib.suppress(OSError):  # the server is gone; `poll` will notice
             self._link.send(folder)
         return future
 
-    def poll(self):
-        """Brings the futures up to date."""
+    def poll(self) -> None:
+        """Update the futures."""
         try:
             while self._link is not None and self._link.poll():
                 self._futures.pop(self._link.recv()).set_result(None)
@@ -76,7 +80,7 @@ class TrialServer:
                 future.set_exception(lost)
             self.close()
 
-    def _open(self):
+    def _open(self) -> None:
         self._link, theirs = self.context.Pipe()
         with environment(self._environment), hidden_prompt():
             self._process = self.context.Process(
@@ -87,12 +91,12 @@ class TrialServer:
         with contextlib.suppress(OSError):
             send_packed(self._link, self._packed)
 
-    def close(self):
-        """Kills all trials, and the server."""
+    def close(self) -> None:
+        """Kill all trials, and the server."""
         self._futures.clear()
         if self._process is None:
             return
-        self._link.close()  # which the server takes as the sign to go
+        self._link.close()  # tells the server to end
         self._link = None
         self._process.join(5)
         if self._process.is_alive():
@@ -102,8 +106,8 @@ class TrialServer:
         self._process = None
 
 
-def shares(workers):
-    """Environment variables that give each of several trials its share of the cores."""
+def shares(workers: int) -> dict[str, str]:
+    """Return environment variables that give each trial its share of the cores."""
     threads = str(max(1, available_cores() // workers))
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
     settings = {name: threads for name in (*names, "TF_NUM_INTEROP_THREADS")}
@@ -113,15 +117,15 @@ def shares(workers):
     return {n: v for n, v in settings.items() if n not in os.environ}
 
 
-def available_cores():
+def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 @contextlib.contextmanager
-def environment(settings):
-    """Sets variables for the processes that begin here."""
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for processes that start in this context."""
     os.environ.update(settings)
     try:
         yield
@@ -130,13 +134,13 @@ def environment(settings):
             del os.environ[name]
 
 
-# What follows runs in the server.
+# The following runs in the server.
 
 
-def serve(connection):
-    """The server's loop: starts processes, and says when they have ended."""
+def serve(connection: Any) -> None:
+    """Start processes, and report when they have ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    children = {}  # folder of an attempt -> process
+    children: dict[str, Any] = {}  # folder of an attempt -> process
     try:
         from kseq.tuning.trials.attempt_process import main
 
@@ -162,29 +166,31 @@ def serve(connection):
             end(process)
 
 
-def spawn(context, main, folder, load):
+def spawn(
+    context: Any, main: Callable[..., Any], folder: str, load: Callable[..., Any]
+) -> Any:
     arguments = main, folder, os.getpid(), load
     process = context.Process(target=in_own_group, args=arguments)
     with warnings.catch_warnings():
-        # NumPy's idle threads are no danger to a fork, and JAX has not begun.
+        # NumPy's idle threads do not endanger a fork, and JAX has not started.
         warnings.simplefilter("ignore")
         process.start()
     return process
 
 
-def in_own_group(main, *arguments):
+def in_own_group(main: Callable[..., Any], *arguments: Any) -> None:
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     main(*arguments)
 
 
-def forking_context():
-    """What starts processes of `multiprocessing`: by forks where that is safe."""
+def forking_context() -> Any:
+    """Return the context of `multiprocessing`, which forks if that is safe."""
     return multiprocessing.get_context("fork" if can_fork() else "spawn")
 
 
-def can_fork():
-    """Whether no runtime's threads have begun, which a fork would leave behind."""
+def can_fork() -> bool:
+    """Return whether no runtime has started threads, which a fork would lose."""
     if sys.platform != "linux":
         return False
     names = []

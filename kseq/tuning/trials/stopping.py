@@ -1,17 +1,30 @@
-"""Rules that stop a hopeless trial early, from the learning curves seen so far."""
+"""Rules that stop hopeless trials early, from the learning curves seen so far."""
 
 import statistics
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class StoppingRule(Protocol):
+    """The interface of a stopping rule."""
+
+    def is_hopeless(
+        self,
+        curve: Sequence[float],
+        others: Sequence[Sequence[float]],
+        direction: str,
+    ) -> bool: ...
 
 
 class MedianStopping:
-    """Stops a trial that has never been as good as others were on average by then.
+    """Stops a trial whose best score is worse than the median of other trials.
 
-    After an epoch, the trial's best score so far is compared with the median, over the
-    trials that have ended, of their mean score up to the same epoch.
+    After each epoch, the best score of the trial so far is compared with the median,
+    over all ended trials, of their mean score up to the same epoch.
 
     Args:
-        warmup_epochs: How many epochs each trial trains at the least.
-        warmup_trials: How many trials end before any is stopped.
+        warmup_epochs: Minimum number of epochs of each trial.
+        warmup_trials: Number of trials that must end before any is stopped.
 
     Example:
 
@@ -27,16 +40,21 @@ class MedianStopping:
           Vizier: a service for black-box optimization", 3.2.2
     """
 
-    def __init__(self, warmup_epochs=1, warmup_trials=4):
+    def __init__(self, warmup_epochs: int = 1, warmup_trials: int = 4) -> None:
         self.warmup_epochs = at_least_one("warmup_epochs", warmup_epochs)
         self.warmup_trials = at_least_one("warmup_trials", warmup_trials)
 
-    def is_hopeless(self, curve, others, direction):
-        """Whether to stop.
+    def is_hopeless(
+        self,
+        curve: Sequence[float],
+        others: Sequence[Sequence[float]],
+        direction: str,
+    ) -> bool:
+        """Return whether to stop the trial.
 
         Args:
-            curve: The trial's objective, one number an epoch.
-            others: The curves of the trials that have ended, the stopped ones too.
+            curve: The objective of the trial, one number per epoch.
+            others: The curves of all ended trials, including stopped ones.
             direction: `"min"` or `"max"`.
         """
         epochs = len(curve)
@@ -48,16 +66,16 @@ class MedianStopping:
 
 
 class SuccessiveHalving:
-    """Lets only the best of the trials that came this far train on, without waiting.
+    """Continues only the best of the trials that reached an epoch, without waiting.
 
-    At the epochs `first`, `first * factor`, `first * factor**2`, ... a trial goes on if
-    its best score so far is among the best 1 / `factor` of those that reached that
-    epoch before it; the first `factor - 1` to come always go on. This is the stopping
-    variant of asynchronous successive halving.
+    At the epochs `first`, `first * factor`, `first * factor**2`, ... a trial continues
+    if its best score so far is among the best 1 / `factor` of the trials that reached
+    that epoch before it. The first `factor - 1` trials always continue. This is the
+    stopping variant of asynchronous successive halving.
 
     Args:
         first: The epoch at which trials are first compared.
-        factor: How many come for each that goes on.
+        factor: Number of trials of which one continues.
 
     Example:
 
@@ -74,7 +92,7 @@ class SuccessiveHalving:
         - [Jamieson and Talwalkar, 2016](https://arxiv.org/abs/1502.07943), algorithm 1
     """
 
-    def __init__(self, first=1, factor=3):
+    def __init__(self, first: int = 1, factor: int = 3) -> None:
         self.first = at_least_one("first", first)
         if factor < 2:
             raise ValueError(
@@ -82,8 +100,13 @@ class SuccessiveHalving:
             )
         self.factor = factor
 
-    def is_hopeless(self, curve, others, direction):
-        """As `MedianStopping.is_hopeless`."""
+    def is_hopeless(
+        self,
+        curve: Sequence[float],
+        others: Sequence[Sequence[float]],
+        direction: str,
+    ) -> bool:
+        """Return whether to stop the trial; see `MedianStopping.is_hopeless`."""
         epochs = len(curve)
         rung = self.first
         while rung < epochs:
@@ -98,7 +121,7 @@ class SuccessiveHalving:
         return len(reached) + 1 >= self.factor and ahead >= places
 
 
-def at_least_one(name, value):
+def at_least_one(name: str, value: int) -> int:
     if value < 1:
         raise ValueError(f"`{name}` must be 1 or more. Received: {name}={value}.")
     return value

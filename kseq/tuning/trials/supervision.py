@@ -1,11 +1,11 @@
-"""The supervision of a trial on a worker, from its start to its end.
+"""Supervision of a trial on a worker, from its start to its end.
 
-An executor runs `supervise`, which travels as the text of this file, so that nobody on
-its way, such as the scheduler of Dask, imports kseq and Keras with it: this file knows
-the standard library alone.
+An executor runs `supervise`, which is sent as the text of this file, so that nothing in
+between, such as Dask's scheduler, needs to import kseq and Keras. This file therefore
+uses only the standard library.
 
-Beside a worker stands a server, a `warm_server`, which has imported Keras once and
-forks one trial after another.
+Beside a worker runs a server, a `warm_server`, which has imported Keras once and forks
+one trial after another.
 """
 
 import contextlib
@@ -17,21 +17,22 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
-BREATH = 0.1  # seconds between two looks at the process and the folder
-PATIENCE = 5  # seconds until a folder that does not appear is not shared
-IDLE_SECONDS = 60  # until a server that has nothing to do ends
+BREATH = 0.1  # seconds between checks of the process and the folder
+PATIENCE = 5  # seconds until a missing folder counts as not shared
+IDLE_SECONDS = 60  # until an idle server ends
 
 
-def supervise(folder, environment):
-    """Runs the process of an attempt to its end, or until the folder is gone.
+def supervise(folder: str, environment: dict[str, str]) -> None:
+    """Run the process of an attempt to its end, or until the folder is gone.
 
     Args:
-        folder: The folder of the attempt, by a path that all hosts know.
-        environment: Variables of the process, besides those of the worker.
+        folder: The folder of the attempt, by a path that is valid on all hosts.
+        environment: Environment variables of the process, added to the worker's.
 
     Raises:
-        NotADirectoryError: This host, which it names, has no such folder.
+        NotADirectoryError: This host, which the error names, has no such folder.
         FileExistsError: Another task has run the attempt.
     """
     deadline = time.monotonic() + PATIENCE
@@ -48,38 +49,38 @@ def supervise(folder, environment):
         raise
     if has_ended:
         server.rest()
-    else:  # it has died, or could not begin
+    else:  # it died, or could not begin
         report(folder, server.close(PATIENCE))
 
 
-def idle_server(environment):
-    """A server of this worker with such an environment, or None if none is idle."""
+def idle_server(environment: dict[str, str]) -> "Server | None":
+    """Return an idle server of this worker with this environment, or None."""
     for server in list(idle_servers()):
         if server.environment == environment and server.wake():
             return server
     return None
 
 
-def idle_servers():
-    """The servers of this process that have nothing to do, whatever text made them."""
+def idle_servers() -> "list[Server]":
+    """Return the idle servers of this process, also of other copies of this code."""
     return vars(sys).setdefault("_kseq_idle_servers", [])
 
 
 class Server:
     """A process that has imported Keras and runs one attempt after another.
 
-    It ends with the process that has started it.
+    It ends with the process that started it.
 
     Args:
-        folder: The folder of its first attempt, which gets to know why it cannot begin.
-        environment: Variables of the process, besides those of this one.
+        folder: The folder of its first attempt, to which it reports startup errors.
+        environment: Environment variables, added to those of this process.
     """
 
-    def __init__(self, folder, environment):
+    def __init__(self, folder: str, environment: dict[str, str]) -> None:
         self.environment = environment
         program = ["-m", "kseq.tuning.trials.warm_server", str(os.getpid())]
         with open(os.path.join(folder, "output"), "ab") as output:
-            self.process = subprocess.Popen(
+            self.process: Any = subprocess.Popen(
                 [sys.executable, *program],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -89,8 +90,8 @@ class Server:
                 text=True,
             )
 
-    def run(self, folder):
-        """Runs an attempt to its end; returns whether the server is still there."""
+    def run(self, folder: str) -> bool:
+        """Run an attempt to its end. Return whether the server is still there."""
         try:
             self.process.stdin.write(json.dumps(folder) + "\n")
             self.process.stdin.flush()
@@ -98,14 +99,14 @@ class Server:
             return False
         return bool(self.process.stdout.readline())
 
-    def rest(self):
+    def rest(self) -> None:
         self.timer = threading.Timer(IDLE_SECONDS, self.expire)
         self.timer.daemon = True
         idle_servers().append(self)
         self.timer.start()
 
-    def wake(self):
-        """Takes it from the idle ones; returns whether it is there to be taken."""
+    def wake(self) -> bool:
+        """Remove it from the idle servers. Return whether it can be used."""
         try:
             idle_servers().remove(self)
         except ValueError:  # another thread was faster
@@ -113,12 +114,12 @@ class Server:
         self.timer.cancel()
         return self.process.poll() is None
 
-    def expire(self):
+    def expire(self) -> None:
         if self.wake():
             self.close()
 
-    def close(self, patience=0):
-        """Ends it, and all that it runs; returns its exit code."""
+    def close(self, patience: float = 0) -> int:
+        """End the server and everything that it runs. Return its exit code."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(patience)
         end(self.process)
@@ -128,16 +129,16 @@ class Server:
         return code
 
 
-def end(process):
-    """Kills the process of a trial, and whatever it started."""
+def end(process: Any) -> None:
+    """Kill the process of a trial, and everything it started."""
     with contextlib.suppress(ProcessLookupError, PermissionError, AttributeError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
 
 
-def report(folder, code):
-    """Says that the process has ended, after all that it has said itself."""
+def report(folder: str, code: int | None) -> None:
+    """Report that the process has ended, after all its own messages."""
     last = json.dumps(["Exit", {"code": code}])
     with contextlib.suppress(FileNotFoundError):  # the attempt is closed
         with open(os.path.join(folder, "messages.jsonl"), "a") as messages:
-            messages.write(f"\n{last}\n")  # what a kill has cut off ends there
+            messages.write(f"\n{last}\n")  # ends a line that a kill has cut off

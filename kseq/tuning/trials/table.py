@@ -1,10 +1,14 @@
-"""What a search shows while it runs: a live table, or lines that a log can hold."""
+"""Progress of a running search: a live table, or lines for a log."""
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import IO, Any, Self
 
-from kseq.tuning.trials.events import best_event, duration, outcome
+from kseq.tuning.trials.events import Event, best_event, duration, outcome
 
+Live: Any
 try:
     from rich.console import Console
     from rich.live import Live
@@ -14,26 +18,28 @@ except ImportError:
 
 
 class LiveTable:
-    """Shows the trials that ended, the running ones, the best, and the time left.
+    """Shows the ended and running trials, the best one, and the remaining time.
 
-    On a terminal, with the package rich, that is one table that changes; elsewhere, a
-    line for each trial that ends.
+    On a terminal, with the package rich, it is one table that is updated. Elsewhere, it
+    is one line for each trial that ends.
 
     Args:
-        verbose: False shows nothing.
+        verbose: Whether to show anything.
         objective: The `keras_tuner.Objective` of the search.
     """
 
-    def __init__(self, verbose, objective, stream=None):
+    def __init__(
+        self, verbose: bool, objective: Any, stream: IO[str] | None = None
+    ) -> None:
         self.verbose = verbose
         self.objective = objective
         self.stream = stream or sys.stdout
-        self.ended = []
-        self.before = 0  # trials of earlier calls
-        self.max_trials = None
-        self.live = None
+        self.ended: list[Event] = []
+        self.before = 0  # number of trials of earlier calls
+        self.max_trials: int | None = None
+        self.live: Any = None
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self.began = time.monotonic()
         if self.verbose and Live is not None and self.stream.isatty():
             console = Console(file=self.stream)
@@ -41,26 +47,31 @@ class LiveTable:
             self.live.__enter__()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         if self.live is not None:
             self.live.update(self._rich(), refresh=True)
             self.live.__exit__(None, None, None)
             self.live = None
-        self.running = {}
+        self.running: Mapping[Any, Any] = {}
 
-    def show_past(self, ended, max_trials):
+    def show_past(self, ended: Sequence[Event], max_trials: int | None) -> None:
         self.ended = list(ended)
         self.before = len(ended)
         self.max_trials = max_trials
         if ended:
-            self.say(f"goes on after {len(ended)} trials; {self._best_text()}")
+            self.say(f"continues after {len(ended)} trials; {self._best_text()}")
 
-    def show_end(self, event):
+    def show_end(self, event: Event) -> None:
         self.ended.append(event)
         if self.live is None:
             self.say(self._line(event))
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         if not self.verbose:
             return
         if self.live is not None:
@@ -68,43 +79,45 @@ class LiveTable:
         else:
             print(text, file=self.stream, flush=True)
 
-    def update(self, running):
+    def update(self, running: Mapping[Any, Any]) -> None:
         self.running = running
         if self.live is not None:
             self.live.update(self._rich(), refresh=True)
 
-    def _line(self, event):
+    def _line(self, event: Event) -> str:
         how = outcome(event, self.objective.name)
         running = len(getattr(self, "running", {}))
         parts = [f"trial {event['trial']}", how, self._best_text(), self._count()]
         if running:
             parts.append(f"{running} running")
-        if self.time_left() is not None:
-            parts.append(f"about {duration(self.time_left())} left")
+        left = self.time_left()
+        if left is not None:
+            parts.append(f"about {duration(left)} left")
         return " | ".join(parts)
 
-    def _count(self):
+    def _count(self) -> str:
         of = f" of {self.max_trials}" if self.max_trials else ""
         return f"{len(self.ended)}{of} trials"
 
-    def _best_text(self):
+    def _best_text(self) -> str:
         best = best_event(self.ended, self.objective)
         if best is None:
             return "no best yet"
         return f"best {best['score']:.5g} (trial {best['trial']})"
 
-    def time_left(self):
-        """Seconds, from the pace of this call, or None while that is not known."""
+    def time_left(self) -> float | None:
+        """Return seconds, from the pace of this call, or None if unknown."""
         done = len(self.ended) - self.before
         if not self.max_trials or not done or not hasattr(self, "began"):
             return None
         pace = (time.monotonic() - self.began) / done
         return max(0, self.max_trials - len(self.ended)) * pace
 
-    def _rich(self, most=12):
+    def _rich(self, most: int = 12) -> Any:
         title = f"{self._count()}, {self._best_text()}"
-        if self.time_left() is not None:
-            title += f", about {duration(self.time_left())} left"
+        left = self.time_left()
+        if left is not None:
+            title += f", about {duration(left)} left"
         table = Table(title=title, title_justify="left")
         for name in ("trial", "state", self.objective.name, "epochs", "seconds"):
             table.add_column(name, justify="left" if name == "state" else "right")

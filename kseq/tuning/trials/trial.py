@@ -1,9 +1,11 @@
-"""What the process of one trial does: build the model, train it, say how it went."""
+"""The work in a trial's process: build the model, train it, report the result."""
 
 import os
 import statistics
 import sys
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -13,19 +15,21 @@ from kseq.tuning.trials.errors import FailedTrial, FatalError
 from kseq.tuning.trials.execution import Execution, has_own_fit
 from kseq.tuning.trials.exploration import explore
 from kseq.tuning.trials.fits import Fits
-from kseq.tuning.trials.job import Ended, Epoch, Explored, Failed, Fatal, Resumed
+from kseq.tuning.trials.job import Ended, Epoch, Explored, Failed, Fatal, Job, Resumed
 from kseq.tuning.trials.layout import SearchDirectory
 from kseq.tuning.trials.seeds import derive
 from kseq.tuning.trials.weights import forget_failure, go_on_from, keep_weights
+from kseq.typing import PathLike
 
 
-def run(connection, load, job):
-    """Runs one trial, or explores the space, and sends what came of it.
+def run(connection: Any, load: Callable[[], Any], job: Job) -> None:
+    """Run one trial, or explore the space, and send the result.
 
     Args:
-        connection: Where messages go, which are those of `job.py`.
-        load: Function of no arguments that returns the space and the arguments of fit.
-        job: What to do, a `Job`.
+        connection: The connection for messages, which are those of `job.py`.
+        load: Function without arguments that returns the space and the arguments of
+            `fit`.
+        job: The `Job`.
     """
     redirect_output(job.directory.output)
     try:
@@ -44,8 +48,8 @@ def run(connection, load, job):
         connection.send(Failed(reason, traceback.format_exc()))
 
 
-def redirect_output(path):
-    """Sends all that this process prints, TensorFlow's remarks too, to a file."""
+def redirect_output(path: PathLike) -> None:
+    """Redirect all output of this process, including TensorFlow's, to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -54,8 +58,8 @@ def redirect_output(path):
     os.close(descriptor)
 
 
-def train(load, job, connection):
-    """Builds and fits the model of a trial; returns how it `Ended`."""
+def train(load: Callable[[], Any], job: Job, connection: Any) -> Ended:
+    """Build and fit the model of a trial, and return how it `Ended`."""
     given = load()
     objective = make_objective(job.objective)
     forget_failure(job.directory, job.seed)
@@ -77,8 +81,8 @@ def train(load, job, connection):
     executions = []
     for number in range(job.executions):
         keras.utils.set_random_seed(derive(job.seed, number))
-        given = load() if number else given  # nothing that an earlier one has used
-        executions.append(Execution(*given, job.space, job.values, fits))
+        given = load() if number else given  # not shared with an earlier execution
+        executions.append(Execution(given[0], given[1], job.space, job.values, fits))
         if reporter.is_stopped:
             break
     best = keep_weights(job.directory, executions, objective, job.keeps_state)
@@ -95,18 +99,18 @@ def train(load, job, connection):
 
 
 class Reporter:
-    """Tells the search of each epoch, and hears whether to go on.
+    """Reports each epoch to the search, and receives whether to continue.
 
     Attributes:
         is_stopped: Whether the last answer was to stop.
     """
 
-    def __init__(self, connection, objective):
+    def __init__(self, connection: Any, objective: Any) -> None:
         self.connection = connection
         self.objective = objective
         self.is_stopped = False
 
-    def report(self, epoch, logs):
+    def report(self, epoch: int, logs: dict[str, Any]) -> bool:
         found = self.objective.has_value(logs)
         score = self.objective.get_value(logs) if found else None
         self.connection.send(Epoch(score, logs))
@@ -114,8 +118,8 @@ class Reporter:
         return not self.is_stopped
 
 
-def tensorboard(job):
-    """Callbacks that write the curves and the hyperparameters for TensorBoard."""
+def tensorboard(job: Job) -> list[Any]:
+    """Return callbacks that write curves and hyperparameters for TensorBoard."""
     if not job.tensorboard:
         return []
     from tensorboard.plugins.hparams import api

@@ -1,22 +1,31 @@
-"""Which trial runs next: one to go on with, one to run again, or a new one."""
+"""The queue of trials: interrupted ones, ones to run again, and new ones."""
 
 import collections
+from typing import Any
 
 from kseq.tuning.trials.events import CREATED, ENDED, IDLE, of_kind
 from kseq.tuning.trials.exploration import is_searchable
+from kseq.tuning.trials.journal import Journal
+from kseq.tuning.trials.oracles import Proposer
 
 
 class TrialQueue:
-    """The trials that wait, and behind them those that the oracle will propose.
+    """The waiting trials, followed by those that the oracle will propose.
 
     Args:
-        proposer: The `Proposer`, which lives through the journal here.
+        proposer: The `Proposer`, which replays the journal here.
         journal: The `Journal`.
         first: The values to try before those that the oracle proposes.
-        max_trials: How many trials there may be, or None.
+        max_trials: Maximum number of trials, or None.
     """
 
-    def __init__(self, proposer, journal, first, max_trials):
+    def __init__(
+        self,
+        proposer: Proposer,
+        journal: Journal,
+        first: list[dict[str, Any]],
+        max_trials: int | None,
+    ) -> None:
         self.proposer = proposer
         self.oracle = proposer.oracle
         self.journal = journal
@@ -29,8 +38,8 @@ class TrialQueue:
         self.is_exhausted = False
         self.is_idle = False
 
-    def take(self, is_running):
-        """Returns a trial to run, or None: there are enough, or some must end first.
+    def take(self, is_running: bool) -> Any:
+        """Return a trial to run, or None if there are enough or some must end first.
 
         Args:
             is_running: Whether any trial runs.
@@ -42,10 +51,10 @@ class TrialQueue:
         if self.max_trials and len(self.oracle.trials) >= self.max_trials:
             return None
         if is_running and not is_searchable(self.oracle.hyperparameters):
-            return None  # until a `fit` has asked for some
+            return None  # until a `fit` has added hyperparameters
         return self._propose(is_running)
 
-    def _propose(self, is_running):
+    def _propose(self, is_running: bool) -> Any:
         trial = self.proposer.create()
         if trial.status == "RUNNING":
             trial.hyperparameters.values = self._values(trial)
@@ -59,8 +68,8 @@ class TrialQueue:
             self.journal.append(IDLE)
         return None
 
-    def _values(self, trial):
-        """The values of a new trial: the first ones are the user's."""
+    def _values(self, trial: Any) -> dict[str, Any]:
+        """Return the values of a new trial, which are the user's for the first ones."""
         values = trial.hyperparameters.values
         created = len(self.oracle.start_order) - 1
         if created >= len(self.first):
@@ -68,10 +77,16 @@ class TrialQueue:
         rounds = {k: v for k, v in values.items() if k.startswith("tuner/")}
         return {**self.first[created], **rounds}
 
-    def put_back(self, trial):
+    def put_back(self, trial: Any) -> None:
         self.waiting.append(trial)
 
-    def end(self, trial_id, score, epoch, space):
-        """Tells the oracle how a trial ended; the score is None if it failed."""
+    def end(
+        self,
+        trial_id: str,
+        score: float | None,
+        epoch: int,
+        space: dict[str, Any] | None,
+    ) -> None:
+        """Report to the oracle how a trial ended; the score is None if it failed."""
         self.proposer.end(trial_id, score, epoch, space)
         self.is_idle = False

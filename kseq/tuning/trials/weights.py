@@ -1,14 +1,25 @@
-"""What a trial leaves: its best weights, and for Hyperband the state to go on from."""
+"""Files that a trial leaves: its best weights and, for Hyperband, its final state."""
 
 import contextlib
 import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 from kseq.tuning.trials.checkpoints import load_checkpoint
+from kseq.tuning.trials.execution import Execution
 from kseq.tuning.trials.files import replacing, write_json, write_text
+from kseq.tuning.trials.layout import TrialDirectory
+from kseq.typing import PathLike
 
 
-def keep_weights(directory, executions, objective, keeps_state):
-    """Keeps the best weights of all executions, and returns the one they are of."""
+def keep_weights(
+    directory: TrialDirectory,
+    executions: Sequence[Execution],
+    objective: Any,
+    keeps_state: bool,
+) -> Execution:
+    """Save the best weights of all executions, and return the execution they are of."""
     sign = 1 if objective.direction == "min" else -1
 
     def rank(execution):
@@ -28,7 +39,7 @@ def keep_weights(directory, executions, objective, keeps_state):
     else:
         directory.weights.unlink(missing_ok=True)
     if config is not None:
-        # What a model that is built by its first batch needs to be built again.
+        # Needed to rebuild a model that is built by its first batch.
         with contextlib.suppress(TypeError):
             write_json(directory.build_config, config)
     if best.config is not None:
@@ -38,8 +49,8 @@ def keep_weights(directory, executions, objective, keeps_state):
     return best
 
 
-def forget_failure(directory, seed):
-    """Removes the state of an earlier attempt, which had another seed."""
+def forget_failure(directory: TrialDirectory, seed: int) -> None:
+    """Remove the state of an earlier attempt, which had another seed."""
     for path in directory.checkpoints():
         state = load_checkpoint(path)
         meta = state and state["meta"]
@@ -47,19 +58,19 @@ def forget_failure(directory, seed):
             path.unlink()
 
 
-def go_on_from(past, directory):
-    """Takes over the state of the trial that a round of Hyperband promotes."""
+def go_on_from(past: TrialDirectory, directory: TrialDirectory) -> None:
+    """Copy the state of the trial that a round of Hyperband promotes."""
     if directory.checkpoints():
         return
     for source in (*past.weights_of_calls(), *past.checkpoints()):
         copy(source, directory.path / source.name)
 
 
-def copy(source, target):
+def copy(source: PathLike, target: PathLike) -> None:
     with replacing(target) as path:
         shutil.copyfile(source, path)
 
 
-def remove(paths):
+def remove(paths: Iterable[Path]) -> None:
     for path in paths:
         path.unlink()

@@ -14,7 +14,7 @@ def test_a_job_keeps_its_files_in_the_folder_of_its_attempt(tmp_path):
     [
         (3, "its process ended with exit code 3"),
         (-11, "its process was killed by SIGSEGV"),
-        (-9, "its process was killed by SIGKILL, perhaps for want of memory"),
+        (-9, "its process was killed by SIGKILL, perhaps because memory ran out"),
         (None, "its process ended with exit code None"),
     ],
 )

@@ -33,13 +33,13 @@ def test_a_journal_reads_what_it_wrote(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["", '{"identity": {"obj', None])
-def test_a_damaged_journal_is_recovered_from_its_trials(tmp_path, damage):
+def test_a_damaged_journal_is_restored_from_its_trials(tmp_path, damage):
     written = filled(tmp_path)
     if damage is None:
         (tmp_path / "journal.json").unlink()
     else:
         (tmp_path / "journal.json").write_text(damage)
-    with pytest.warns(UserWarning, match="journal.json .* recovered"):
+    with pytest.warns(UserWarning, match="journal.json .* restored"):
         events = reopened(tmp_path)
     kinds = [event["event"] for event in written]
     assert [e["event"] for e in events] == ["lost" if k == "idle" else k for k in kinds]
@@ -47,11 +47,11 @@ def test_a_damaged_journal_is_recovered_from_its_trials(tmp_path, damage):
     assert reopened(tmp_path) == events  # and is whole again, without a warning
 
 
-def test_a_damaged_trial_is_recovered_from_the_journal(tmp_path):
+def test_a_damaged_trial_is_restored_from_the_journal(tmp_path):
     written = filled(tmp_path)
     path = tmp_path / "trials" / "0001" / "trial.json"
     path.write_text(path.read_text()[:40])
-    with pytest.warns(UserWarning, match="trials/0001/trial.json .* recovered"):
+    with pytest.warns(UserWarning, match="trials/0001/trial.json .* restored"):
         events = reopened(tmp_path)
     assert [{**e, "curves": 0} for e in events] == [{**e, "curves": 0} for e in written]
     assert read_json(path) == [e for e in events if e["trial"] == "0001"]
