@@ -241,19 +241,19 @@ def test_a_partial_function_has_the_name_of_its_function():
     "make, message",
     [
         (lambda: Space(5), "must begin with something callable.*Received: 5"),
-        (lambda: Space(wide, width=3), r"those of its function: wide\(units\).*width"),
+        (lambda: Space(wide, width=3), r"fit its function: wide\(units\).*width"),
         (lambda: Space(wide, 1, 2), "too many positional arguments"),
         (
             lambda: Space(record, keras.layers.Dense(3)),
-            r"all trials would share them.*Write Space\(Dense, ...\)",
+            r"all trials would share them.*Use Space\(Dense, ...\)",
         ),
         (
             lambda: Space(record, x=[keras.optimizers.Adam()]),
-            r"record with x/0=.*Write Space\(Adam",
+            r"record with x/0=.*Use Space\(Adam",
         ),
         (
             lambda: Space(record, Choice(keras.layers.Dense(3), None)),
-            r"Write Space\(Dense",
+            r"Use Space\(Dense",
         ),
         (
             lambda: Space(record, Int(1, 2, name="a"), Int(1, 3, name="a")).count(),
@@ -261,7 +261,7 @@ def test_a_partial_function_has_the_name_of_its_function():
         ),
         (
             lambda: nested().build({"pool": "max"}),
-            r"must be of these dimensions: \['encoder'.*Received: \['pool'\]",
+            r"must belong to these dimensions: \['encoder'.*Received: \['pool'\]",
         ),
         (
             lambda: nested().build({"pooling": "median"}),

@@ -69,7 +69,7 @@ def test_what_is_given_is_not_searched():
     assert {"encoder/num_heads", "decoder/num_heads"} < set(transformer)
     with pytest.raises(ValueError, match="`network` must be one of"):
         spaces.many_to_one(11, 2, "cnn")
-    with pytest.raises(ValueError, match="those of its function: many_to_one"):
+    with pytest.raises(ValueError, match="fit its function: many_to_one"):
         spaces.many_to_one(11, 2, depth=3)
 
 

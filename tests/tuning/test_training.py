@@ -190,7 +190,7 @@ def test_callbacks_are_made_for_each_trial():
 
 
 def test_epochs_that_are_searched_cannot_be_given_as_well(tmp_path):
-    with pytest.raises(ValueError, match="`epochs` must not be given.*`Hyperband`"):
+    with pytest.raises(ValueError, match="`epochs` must not be passed.*`Hyperband`"):
         search(keras_tuner.Hyperband, training(Int(1, 2)), tmp_path, max_epochs=2)
 
 
@@ -268,7 +268,7 @@ def test_a_training_can_be_pickled():
         ),
         ({"batches": [1]}, r"`batches` must be a Space.*Use Space\(kseq.training"),
         ({"model": "lstm"}, "`model` must be a Space or a Choice of Spaces"),
-        ({"optimizer": keras.optimizers.Adam()}, r"Write Space\(Adam"),
+        ({"optimizer": keras.optimizers.Adam()}, r"Use Space\(Adam"),
         ({"max_parameters": 5}, "max_parameters"),
     ],
 )

@@ -302,7 +302,7 @@ def test_a_broken_pool_ends_the_search_and_another_goes_on(tmp_path, straight):
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
         broken = pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL)
         concurrent.futures.wait([broken])
-        with pytest.raises(SearchFailed, match="must take tasks.*BrokenProcessPool"):
+        with pytest.raises(SearchFailed, match="must accept tasks.*BrokenProcessPool"):
             search(Small(), (X, Y), **arguments, executor=pool)
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
         results = search(Small(), (X, Y), **arguments, executor=pool)

@@ -86,7 +86,7 @@ def test_another_search_is_refused_and_left_as_it_was(tmp_path, whole):
 def test_a_directory_with_other_things_is_refused_and_left_as_it_was(tmp_path):
     (tmp_path / "thesis.tex").write_text("long work")
     before = files(tmp_path)
-    with pytest.raises(ValueError, match="must be empty, .*which holds thesis.tex"):
+    with pytest.raises(ValueError, match="must be empty, .*which contains thesis.tex"):
         Journal(tmp_path, MINE)
     assert files(tmp_path) == before
     with pytest.raises(ValueError, match="must be a directory.*which is a file"):
