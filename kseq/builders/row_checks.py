@@ -160,8 +160,8 @@ def check_ends(
                     "`kseq.decoding.ForcedTokens([4, None, 5])`."
                 )
             raise ValueError(
-                f"Padding, {pad_token_id}, must follow the tokens of a {name}, "
-                f"not precede them. Received: {ids.tolist()}. {advice}"
+                f"Padding, {pad_token_id}, must follow all tokens of a {name}. "
+                f"Received: {ids.tolist()}. {advice}"
             )
 
 

@@ -117,7 +117,7 @@ def as_encoders(
 
     Args:
         part: An argument of `as_encoder`. For several sources a name for all of them, a
-            dictionary of such arguments or None by source, or a `JoinedEncoders`.
+            dictionary with such an argument or None for each, or a `JoinedEncoders`.
         width: As for `as_encoder`.
         source: As for `kseq.encoder_decoder`.
     """

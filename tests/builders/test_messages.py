@@ -34,7 +34,7 @@ def test_whole_numbers_that_are_floats_are_told_what_they_are(model, dtype):
 
 def test_padding_stands_behind_the_tokens(model):
     for rows in ([[4, 0, 5], [4]], [[0, 4], [4, 5]], np.array([[4, 5], [0, 5]])):
-        message = "Padding, 0, must stand behind the tokens of a {}"
+        message = "Padding, 0, must follow all tokens of a {}"
         with pytest.raises(ValueError, match=message.format("prefix")):
             model.generate(SOURCES, max_length=4, prefix=rows)
         with pytest.raises(ValueError, match=message.format("target")):
