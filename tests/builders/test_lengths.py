@@ -225,5 +225,5 @@ def test_batches_without_an_end_are_refused(model):
 
 
 def test_a_batch_without_a_source_is_refused(model):
-    with pytest.raises(ValueError, match=r"one called \"source\".*\['target', 'x'\]"):
+    with pytest.raises(ValueError, match=r"an input \"source\".*\['target', 'x'\]"):
         model.generate(iter([{"x": SOURCES, "target": SOURCES}]))
