@@ -17,7 +17,7 @@ from kseq.typing import PathLike
 
 
 class SaveBest(keras.callbacks.Callback):
-    """Saves the best model of a training, and restores its weights at the end.
+    """A callback that saves the best model, and restores its weights at the end.
 
     After each epoch that improves the monitored value, the model is saved to a
     temporary file beside `path`, which replaces `path` when it is complete. So the file
@@ -200,7 +200,7 @@ def _mode(monitor: str, mode: str | None) -> str:
 
 
 class StopOnInterrupt(keras.callbacks.Callback):
-    """Lets Ctrl-C end training cleanly after the current batch.
+    """A callback that lets Ctrl-C end training cleanly after the current batch.
 
     The epoch is completed as usual: validation runs, callbacks such as `SaveBest` see
     its results, and `fit` returns its history. A second Ctrl-C interrupts at once. The

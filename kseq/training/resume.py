@@ -21,7 +21,7 @@ FILE = "state.npz"
 
 
 class Resume(keras.callbacks.Callback):
-    """Resumes a `fit` at the batch where it was killed.
+    """A callback that resumes a `fit` at the batch where it was killed.
 
     At intervals, it saves everything that the rest of the training depends on: weights,
     optimizer, metrics, the states of seed generators (dropout, for example) and of the

@@ -9,7 +9,7 @@ from kseq.layers.validation import positive_integer
 
 
 class Unfreeze(keras.callbacks.Callback):
-    """Unfreezes layers after some epochs.
+    """A callback that unfreezes layers after some epochs.
 
     Pretrained weights, such as word vectors, are thus protected from the first steps of
     an untrained model. Freeze the layers before `compile`. After the given epochs, the

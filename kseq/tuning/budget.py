@@ -64,9 +64,10 @@ def _bytes(variable: Any) -> int:
 
 
 class WatchObjective(keras.callbacks.Callback):
-    """Ends the search after one validated epoch if `fit` does not report its objective.
+    """A callback that ends a search whose objective `fit` does not report.
 
-    KerasTuner would train every trial to its end before failing.
+    It does so after one validated epoch. KerasTuner would train every trial to its end
+    before failing.
     """
 
     def __init__(

@@ -46,7 +46,7 @@ class Call:
 
 
 class Builder:
-    """Builds the nodes of a tree from values, each object once."""
+    """A builder of the nodes of a tree from values, which makes each object once."""
 
     def __init__(
         self, values: Mapping[str, Any], names: Mapping[Dimension, str]

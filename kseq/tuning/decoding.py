@@ -31,7 +31,7 @@ class Decoding(Space):
     >>> import keras_tuner, kseq, tempfile
     >>> from kseq.decoding import BeamSearch
     >>> from kseq.tuning import Decoding, Int, Space, objective
-    >>> model = kseq.one_to_many(7, condition=3, width=8)  # trained, let us say
+    >>> model = kseq.one_to_many(7, condition=3, width=8)  # assume that it is trained
     >>> space = Decoding(
     ...     model,
     ...     Space(BeamSearch, num_beams=Int(1, 2), length_penalty=0.6),

@@ -71,7 +71,7 @@ def _hash(*parts: Any) -> bytes:
 
 
 class _Reader:
-    """Hashes each object once; a cycle ends where an object is seen again."""
+    """A hash of objects that visits each one once, so that cycles end."""
 
     def __init__(self) -> None:
         self.known: dict[int, bytes] = {}  # id -> digest

@@ -27,7 +27,7 @@ GO_ON, STOP = b"+", b"-"  # answers to an epoch
 
 
 class Engine(Protocol):
-    """Starts the processes of attempts: a `TrialServer` or an `ExecutorEngine`."""
+    """A starter of attempts: a `TrialServer` or an `ExecutorEngine`."""
 
     breath: float
     is_near: bool

@@ -15,7 +15,7 @@ SUPERVISION = Path(supervision.__file__).read_text("utf-8")
 
 
 class ExecutorEngine:
-    """Starts processes of trials elsewhere, with the interface of a `TrialServer`.
+    """A starter of trials elsewhere, with the interface of a `TrialServer`.
 
     Args:
         executor: A `concurrent.futures.Executor`, of which only `submit` is used.

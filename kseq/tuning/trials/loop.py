@@ -39,7 +39,7 @@ class Run:
 
 
 class Loop:
-    """Runs trials until there are no more.
+    """The loop that runs trials until there are no more.
 
     Args:
         engine: The engine that starts their processes.

@@ -51,7 +51,7 @@ def make_oracle(tuner: Any, objective: Any, seed: int, epochs: Any) -> Any:
 
 
 class Proposer:
-    """Asks an oracle for trials, and reports their results to it.
+    """A proposer of trials, which asks an oracle and reports results to it.
 
     Args:
         oracle: A new Oracle of KerasTuner. It is prevented from printing, writing

@@ -42,7 +42,7 @@ class Rules:
 
 
 class Outcomes:
-    """Decides about trials, and records the decisions in the journal.
+    """Decisions about trials, which are recorded in the journal.
 
     Args:
         space: The `keras_tuner.HyperModel` that is searched.

@@ -80,7 +80,7 @@ def read_packed(path: PathLike) -> Any:
 
 
 class Loader:
-    """Unpacks a payload at each call, as new objects.
+    """A function that unpacks a payload anew at each call.
 
     Unpacking may start a runtime's threads, so it happens in the trials.
     """

@@ -17,7 +17,7 @@ class StoppingRule(Protocol):
 
 
 class MedianStopping:
-    """Stops a trial whose best score is worse than the median of other trials.
+    """A rule that stops a trial if its best score is worse than a median of others.
 
     After each epoch, the best score of the trial so far is compared with the median,
     over all ended trials, of their mean score up to the same epoch.
@@ -66,12 +66,12 @@ class MedianStopping:
 
 
 class SuccessiveHalving:
-    """Continues only the best of the trials that reached an epoch, without waiting.
+    """A rule that continues only the best of the trials that reached an epoch.
 
     At the epochs `first`, `first * factor`, `first * factor**2`, ... a trial continues
     if its best score so far is among the best 1 / `factor` of the trials that reached
-    that epoch before it. The first `factor - 1` trials always continue. This is the
-    stopping variant of asynchronous successive halving.
+    that epoch before it, without waiting for others. The first `factor - 1` trials
+    always continue. This is the stopping variant of asynchronous successive halving.
 
     Args:
         first: The epoch at which trials are first compared.

@@ -18,7 +18,7 @@ except ImportError:
 
 
 class LiveTable:
-    """Shows the ended and running trials, the best one, and the remaining time.
+    """A display of ended and running trials, the best one, and the remaining time.
 
     On a terminal, with the package rich, it is one table that is updated. Elsewhere, it
     is one line for each trial that ends.

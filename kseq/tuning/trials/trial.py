@@ -99,7 +99,7 @@ def train(load: Callable[[], Any], job: Job, connection: Any) -> Ended:
 
 
 class Reporter:
-    """Reports each epoch to the search, and receives whether to continue.
+    """A reporter of epochs to the search, which receives whether to continue.
 
     Attributes:
         is_stopped: Whether the last answer was to stop.
