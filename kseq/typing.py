@@ -3,9 +3,10 @@
 Shapes are not part of them: they stand in docstrings and at line ends.
 """
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import keras
 
@@ -41,3 +42,10 @@ StepFunction: TypeAlias = Callable[[Tensor, Tree, Tree], tuple[Tensor, Tree]]
 
 # A layer, or its shorthand: a name such as "gru", or a size.
 LayerLike: TypeAlias = keras.layers.Layer | str | int
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def wraps(method: Callable[..., Any]) -> Callable[[Method], Method]:
+    """Return `functools.wraps(method)`, typed so that the result is still a method."""
+    return functools.wraps(method)  # type: ignore[return-value]

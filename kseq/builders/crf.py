@@ -3,7 +3,6 @@
 Axes in shape comments: B batch, S steps, L labels.
 """
 
-import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +13,7 @@ from kseq.builders.own_loss import GivenLoss, OwnLoss
 from kseq.layers import CRF, CTC, backends
 from kseq.layers.masking import mask_of
 from kseq.layers.validation import shapes_compatible
-from kseq.typing import Tensor, Tree
+from kseq.typing import Tensor, Tree, wraps
 
 
 class CRFOutputs(OwnLoss):
@@ -99,7 +98,7 @@ class CRFOutputs(OwnLoss):
         pairs = zip(variables, [*trainable, *others], strict=True)
         return keras.StatelessScope(state_mapping=list(pairs))
 
-    @functools.wraps(keras.Model.export)
+    @wraps(keras.Model.export)
     def export(self, *args: Any, **kwargs: Any) -> Any:
         if self.crf is None:
             return super().export(*args, **kwargs)

@@ -4,7 +4,6 @@ Axes in shape comments: B batch, H height, W width of an image, C channels, R ro
 G columns of the grid, D width of a code.
 """
 
-import functools
 import math
 import numbers
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from kseq.layers import (
 )
 from kseq.layers.backends import predict
 from kseq.layers.saving import WholeFiles
-from kseq.typing import Config, Tensor, TensorLike, Tree
+from kseq.typing import Config, Tensor, TensorLike, Tree, wraps
 
 MOST_CODES = 2**24
 
@@ -239,7 +238,7 @@ class ImageTokenizer(WholeFiles, keras.Model):
                 parts[name] = keras.Model(inputs, pixels, name=name)
         return parts[name]
 
-    @functools.wraps(keras.Model.fit)
+    @wraps(keras.Model.fit)
     def fit(
         self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
     ) -> keras.callbacks.History:

@@ -1,11 +1,10 @@
 """Models whose last layer defines the loss, so that `compile` takes none."""
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import keras
 
-from kseq.typing import Config, Tensor, Tree
+from kseq.typing import Config, Tensor, Tree, wraps
 
 if TYPE_CHECKING:  # a mixin of models
     from keras import Model
@@ -29,7 +28,7 @@ class OwnLoss(Model):
         """Return the loss of a batch, a scalar."""
         raise NotImplementedError
 
-    @functools.wraps(keras.Model.compile)
+    @wraps(keras.Model.compile)
     def compile(
         self,
         optimizer: str | keras.optimizers.Optimizer = "rmsprop",

@@ -1,7 +1,6 @@
 """Safe saving of models: a failed save leaves an existing file intact."""
 
 import contextlib
-import functools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from typing import Any
 
 import keras
 
-from kseq.typing import PathLike
+from kseq.typing import PathLike, wraps
 
 ENDINGS = (".keras", ".h5", ".hdf5")
 
@@ -21,7 +20,7 @@ class WholeFiles:
     for example because the disk is full or a config is missing, the old file is kept.
     """
 
-    @functools.wraps(keras.Model.save)
+    @wraps(keras.Model.save)
     def save(
         self,
         filepath: PathLike,
@@ -32,7 +31,7 @@ class WholeFiles:
         with replaced(filepath, overwrite) as path:
             return super().save(path, overwrite, zipped, **kwargs)  # type: ignore[misc]
 
-    @functools.wraps(keras.Model.save_weights)
+    @wraps(keras.Model.save_weights)
     def save_weights(
         self, filepath: PathLike, overwrite: bool = True, **kwargs: Any
     ) -> None:

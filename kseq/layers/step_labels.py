@@ -1,11 +1,12 @@
 """Check of models with a label for each step: Keras would misuse `class_weight`."""
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+
+from kseq.typing import wraps
 
 
 class StepLabels:
@@ -15,12 +16,12 @@ class StepLabels:
     convert it to one weight per example: that of the greatest label of its steps.
     """
 
-    @functools.wraps(keras.Model.fit)
+    @wraps(keras.Model.fit)
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         check_class_weight(self, keras.Model.fit, args, kwargs)
         return super().fit(*args, **kwargs)  # type: ignore[misc]
 
-    @functools.wraps(keras.Model.train_on_batch)
+    @wraps(keras.Model.train_on_batch)
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         check_class_weight(self, keras.Model.train_on_batch, args, kwargs)
         return super().train_on_batch(*args, **kwargs)  # type: ignore[misc]

@@ -4,7 +4,6 @@ Axes in shape comments: B texts, S tokens, L labels.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -18,7 +17,7 @@ from kseq.text.parts import checked, deserialize_parts, encode_some, serialize_p
 from kseq.text.validation import at_least, shortened, strings
 from kseq.text.vocabulary import Vocabulary
 from kseq.text.word_characters import WordCharacterVocabulary
-from kseq.typing import Config, PathLike, Texts, Tree
+from kseq.typing import Config, PathLike, Texts, Tree, wraps
 
 PARTS = ("model", "vocabulary")
 LENGTH_MULTIPLE = 16  # limits the number of shapes to compile
@@ -123,11 +122,11 @@ class TextToLabels(Loadable, keras.Model):
     def call(self, inputs: Tree, training: bool | None = None) -> Tree:
         return self.model(inputs, training=training)
 
-    @functools.wraps(keras.Model.predict)
+    @wraps(keras.Model.predict)
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         return self.model.predict(*args, **kwargs)
 
-    @functools.wraps(keras.Model.predict_on_batch)
+    @wraps(keras.Model.predict_on_batch)
     def predict_on_batch(self, x: Tree) -> Any:
         return self.model.predict_on_batch(x)
 

@@ -1,6 +1,5 @@
 """Save and load pipelines: a model and its vocabularies in one file."""
 
-import functools
 import os
 import pathlib
 import zipfile
@@ -10,14 +9,14 @@ import keras
 
 from kseq.layers.saving import WholeFiles
 from kseq.layers.step_labels import StepLabels
-from kseq.typing import PathLike
+from kseq.typing import PathLike, wraps
 
 
 class Loadable(StepLabels, WholeFiles):
     """A mixin of pipelines that are saved in, and loaded from, one file."""
 
-    @functools.wraps(keras.Model.save)
-    def save(  # type: ignore[override]
+    @wraps(keras.Model.save)
+    def save(
         self,
         filepath: PathLike,
         overwrite: bool = True,
@@ -31,7 +30,7 @@ class Loadable(StepLabels, WholeFiles):
                 f"Received: filepath={path!r}. Use "
                 f"{pathlib.Path(path).with_suffix('.keras').name!r}."
             )
-        return super().save(filepath, overwrite, zipped, **kwargs)  # type: ignore[arg-type]
+        return super().save(filepath, overwrite, zipped, **kwargs)
 
     @classmethod
     def load(cls, path: PathLike) -> Self:
