@@ -1,10 +1,10 @@
-"""Reads lines of digits: a picture in, digits out, which nobody has cut apart.
+"""Read lines of digits: a picture in, digits out, without cutting the digits apart.
 
-A line has 3 to 8 handwritten digits of MNIST, with gaps between them, or overlaps; each
-is written anew from digits that were held out or not. Two models learn to read it. With
-CTC each piece of the picture says a digit, or nothing, and all ways to say the same
-number count together. With attention a decoder writes digit after digit, and looks for
-each at the piece where it stands.
+A line has 3 to 8 handwritten digits of MNIST, with gaps or overlaps between them. Lines
+are composed anew for every batch, and the test lines from other digits. Two models
+learn to read them. With CTC each piece of the picture predicts a digit or nothing, and
+the probabilities of all ways to read the same number are summed. With attention a
+decoder generates the number digit by digit, and attends to the piece of each.
 
     python recipes/read_lines.py --output lines
     python recipes/read_lines.py --model ctc --encoder conv --output lines
@@ -12,6 +12,7 @@ each at the piece where it stands.
 """
 
 import argparse
+import math
 import pathlib
 import sys
 import time
@@ -28,73 +29,176 @@ try:
     from rich.console import Console
     from rich.table import Table
 except ImportError as error:
-    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
+    sys.exit(f"{error}. Install what the recipes need: pip install kseq[recipes]")
 
-HEIGHT, WIDTH = 28, 192  # pixels of a line
-PIECE = 4  # columns of pixels that a vector stands for
-FEWEST, MOST = 3, 8  # digits of a line
-GAPS = -3, 9  # from overlaps of three columns to gaps of eight
-START, END, FIRST = 2, 3, 4  # token ids: a digit d is FIRST + d
-VOCABULARY = FIRST + 10
-MODELS = {"ctc": "CTC", "attention": "attention"}
+HEIGHT = 28  # pixels of a line
+WIDTH = 192
+PIECE = 4  # columns of pixels that one vector stands for
+INK_HEIGHT = 24  # to which the digits of a picture of your own are scaled
+
+FEWEST_DIGITS = 3  # of a line
+MOST_DIGITS = 8
+SMALLEST_GAP = -3  # columns of pixels; below 0 digits overlap
+LARGEST_GAP = 8
+
+# Token ids. The digit d is FIRST_DIGIT + d.
+START = 2
+END = 3
+FIRST_DIGIT = 4
+VOCABULARY_SIZE = FIRST_DIGIT + 10
+
+TITLES = {"ctc": "CTC", "attention": "attention"}
 console = Console(markup=False, emoji=False, highlight=False)
 
 
-def main(argv=None):
-    options = parse_arguments(argv)
-    keras.utils.set_random_seed(options.seed)
-    if options.load:
-        return read_files(load_model(options.load), options)
-    require("matplotlib")  # not only when the training has ended
-    digits, watched, held_out = load_digits(options)
-    validation = write_lines(watched, options.validation_lines, seed=1)
-    test = write_lines(held_out, options.test_lines, seed=2)
-    console.print(
-        f"{options.lines:,} new lines an epoch of {len(digits[0]):,} digits to learn "
-        f"from, {len(validation[0]):,} lines to watch, {len(test[0]):,} lines of "
-        f"{len(held_out[0]):,} other digits held out."
-    )
-    names = list(MODELS) if options.model == "both" else [options.model]
-    table = Table("model", "weights", "search", "lines wrong", "digits wrong", "min")
-    readings = {}
-    for name in names:
-        began = time.time()
-        model = build(name, options)
-        history = fit(name, model, digits, validation, options)
-        minutes = (time.time() - began) / 60
-        curve = options.output / f"{name}_training.png"
-        kseq.plots.training_curve(history).savefig(curve)
-        readings[MODELS[name]] = evaluate(name, model, test, minutes, table, options)
-        if name == "ctc":
-            draw_alignment(model, test[0][:6], options.output / "alignment.png")
-    console.print(table)
-    draw_sheet(test, readings, options.output / "sheet.png")
-    console.print(f"The best models and pictures lie in {options.output}.")
+# Load ---------------------------------------------------------------------------------
+
+
+def load_digits(options):
+    """Return digits cut to their ink, and labels: training, validation and test."""
+    try:
+        data = kseq.datasets.load("mnist", options.data)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    images, labels = data["train"]
+    test_images, test_labels = data["test"]
+    order = np.random.default_rng(0).permutation(len(images))
+    images = images[order]
+    labels = labels[order]
     if options.quick:
-        console.print("This was --quick, a look at the way: the figures mean nothing.")
+        images = images[:2000]
+        labels = labels[:2000]
+    num_validation = len(images) // 12
+    train = (cut(images[num_validation:]), labels[num_validation:])
+    validation = (cut(images[:num_validation]), labels[:num_validation])
+    test = (cut(test_images), test_labels)
+    return train, validation, test
+
+
+def cut(images):
+    """Return pictures from 0 to 1, without the empty columns beside their ink."""
+    digits = []
+    for image in images:
+        columns = np.flatnonzero(image.any(axis=0))
+        image = image[:, columns[0] : columns[-1] + 1]
+        digits.append(np.float32(image) / 255)
+    return digits
+
+
+def load_model(path):
+    """Load a model that was saved by an earlier run."""
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        sys.exit(f"{path} cannot be read as a model of this recipe: {error}")
+    source = getattr(model, "source", None)
+    if type(source).__name__ != "Pieces" or not hasattr(model, "generate"):
+        sys.exit(
+            f"{path} must hold a model of this recipe. Received: a "
+            f"{type(model).__name__}. Train one with --output FOLDER."
+        )
+    return model
+
+
+# Compose lines ------------------------------------------------------------------------
+
+
+def compose_lines(digits, number, random):
+    """Return pictures of lines, (B, HEIGHT, WIDTH, 1), and token ids, (B, MOST_DIGITS).
+
+    `digits` are pictures and labels, and `random` a generator of NumPy.
+    """
+    images, labels = digits
+    pictures = np.zeros((number, HEIGHT, WIDTH, 1), "float32")
+    token_ids = np.zeros((number, MOST_DIGITS), "int32")
+    for row in range(number):
+        num_digits = random.integers(FEWEST_DIGITS, MOST_DIGITS + 1)
+        chosen = random.integers(len(images), size=num_digits)
+        chosen_images = [images[index] for index in chosen]
+        draw_line(pictures[row, ..., 0], chosen_images, random)
+        token_ids[row, :num_digits] = FIRST_DIGIT + labels[chosen]
+    return pictures, token_ids
+
+
+def draw_line(page, digits, random):
+    """Draw digits on a page, from left to right; where two overlap, the darker stays.
+
+    Each is moved up or down a little, and stands nearer to the one before or farther.
+    """
+    widths = np.array([digit.shape[1] for digit in digits])
+    gaps = random.integers(SMALLEST_GAP, LARGEST_GAP + 1, size=len(digits))
+    gaps[0] = 0
+    gaps[1:] = np.maximum(gaps[1:], 4 - widths[:-1])  # a thin digit stays visible
+    while (widths + gaps).sum() > WIDTH:
+        gaps[1:] -= 1
+    lefts = np.cumsum(gaps) + np.cumsum(widths) - widths
+    lefts += random.integers(WIDTH - (widths + gaps).sum() + 1)
+    for digit, left, width in zip(digits, lefts, widths, strict=True):
+        ink_rows = np.flatnonzero(digit.any(axis=1))
+        most_up = min(ink_rows[0], 3)
+        most_down = min(HEIGHT - 1 - ink_rows[-1], 3)
+        moved = np.roll(digit, random.integers(-most_up, most_down + 1), axis=0)
+        part = page[:, left : left + width]
+        np.maximum(part, moved, out=part)
+
+
+class LineBatches(kseq.training.LengthBatches):
+    """Batches of lines that are composed when they are needed, always new ones."""
+
+    def __init__(self, digits, to_examples, options):
+        self.digits = digits
+        self.to_examples = to_examples
+        self.random = np.random.default_rng(options.seed)
+        lengths = [np.ones(options.lines, int)]  # all pictures have the same size
+        super().__init__(lengths, options.batch_size, seed=options.seed)
+
+    def make_batch(self, rows, lengths):
+        pictures, token_ids = compose_lines(self.digits, len(rows), self.random)
+        return self.to_examples(pictures, token_ids)
+
+
+def ctc_examples(pictures, token_ids):
+    """Return pictures and their digits; CTC learns where each digit stands."""
+    return pictures, token_ids
+
+
+def attention_examples(pictures, token_ids):
+    """Return pictures with all tokens before each token, and the tokens to predict."""
+    target = np.pad(token_ids, ((0, 0), (1, 1)))
+    target[:, 0] = START
+    ends = (target != 0).sum(axis=1)
+    target[np.arange(len(target)), ends] = END
+    inputs = {"source": pictures, "target": target[:, :-1]}
+    labels = target[:, 1:]
+    return inputs, labels
+
+
+# Build --------------------------------------------------------------------------------
 
 
 @keras.saving.register_keras_serializable(package="read_lines")
 class Pieces(kseq.layers.SequenceEmbedding):
-    """Convolutions that read the picture of a line as a row of vectors.
+    """Convolutions that turn the picture of a line into a sequence of vectors.
 
-    Each stands for `PIECE` columns of pixels, and has seen some to its left and right.
+    Each vector stands for `PIECE` columns of pixels, and sees some beside them.
     """
 
     def __init__(self, width, **kwargs):
         super().__init__(**kwargs)
         self.width = width
         self.stack = [
-            *self.stage("first", width // 2, size=5, strides=2),
-            *self.stage("second", width, strides=2),
-            *self.stage("third", width),
+            *self.make_stage("first", width // 2, size=5, strides=2),
+            *self.make_stage("second", width, size=3, strides=2),
+            *self.make_stage("third", width, size=3, strides=1),
             layers.Conv2D(width, (HEIGHT // PIECE, 1), name="rows"),  # B 1 S D
         ]
 
-    def stage(self, name, filters, size=3, strides=1):
-        options = {"padding": "same", "use_bias": False, "name": name}
+    def make_stage(self, name, filters, size, strides):
+        """Return a convolution with its normalization and activation."""
         return [
-            layers.Conv2D(filters, size, strides, **options),
+            layers.Conv2D(
+                filters, size, strides, padding="same", use_bias=False, name=name
+            ),
             layers.BatchNormalization(name=f"{name}_norm"),
             layers.Activation("relu", name=f"{name}_relu"),
         ]
@@ -118,7 +222,7 @@ class Pieces(kseq.layers.SequenceEmbedding):
 
 
 def build(name, options):
-    """Both read by the same kinds of layers; they differ in how digits come of it."""
+    """Build a model that reads lines, by "ctc" or by "attention"."""
     width = options.width
     if options.encoder == "conv":
         encoder = kseq.layers.ConvEncoder(width, num_layers=3, dropout=options.dropout)
@@ -127,141 +231,154 @@ def build(name, options):
             options.encoder, width, bidirectional=True, dropout=options.dropout
         )
     if name == "ctc":
-        return kseq.many_to_many(Pieces(width), VOCABULARY, encoder, head="ctc")
+        return kseq.many_to_many(Pieces(width), VOCABULARY_SIZE, encoder, head="ctc")
     return kseq.encoder_decoder(
         source=Pieces(width),
-        target=VOCABULARY,
+        target=VOCABULARY_SIZE,
         encoder=encoder,
         decoder=kseq.layers.RecurrentDecoder("gru", width, attention="bahdanau"),
         width=width // 2,
     )
 
 
-class Lines(kseq.training.LengthBatches):
-    """Batches of lines that are written when they are asked for, never twice alike."""
-
-    def __init__(self, digits, examples_of, options):
-        self.digits, self.examples_of = digits, examples_of
-        self.random = np.random.default_rng(options.seed)
-        lengths = [np.ones(options.lines, int)]  # all pictures have one size
-        super().__init__(lengths, options.batch_size, seed=options.seed)
-
-    def make_batch(self, rows, lengths):
-        return self.examples_of(*write_some(self.digits, len(rows), self.random))
+# Train --------------------------------------------------------------------------------
 
 
-def for_ctc(pictures, ids):
-    """A picture, and its digits as ids: CTC finds where they stand."""
-    return pictures, ids
-
-
-def for_attention(pictures, ids):
-    """A picture with the digits before each, and each, up to the end token."""
-    rows = np.pad(ids, ((0, 0), (1, 1)))
-    rows[:, 0] = START
-    rows[np.arange(len(rows)), (rows != 0).sum(axis=1)] = END
-    return {"source": pictures, "target": rows[:, :-1]}, rows[:, 1:]
-
-
-def fit(name, model, digits, validation, options):
-    """Trains with Keras' own loop, and keeps the best epoch."""
-    examples_of = for_ctc if name == "ctc" else for_attention
-    batches = Lines(digits, examples_of, options)
-    warm_up = len(batches) // 2
-    learning_rate = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        decay_steps=max(len(batches) * options.epochs - warm_up, 1),
-        warmup_target=options.learning_rate,
-        warmup_steps=warm_up,
-    )
-    loss = None  # CTC has its own
-    if name == "attention":
+def fit(name, model, train_digits, validation_lines, options):
+    """Train with `Model.fit` and save the best epoch."""
+    if name == "ctc":
+        to_examples = ctc_examples
+        loss = None  # CTC has its own loss
+    else:
+        to_examples = attention_examples
         loss = kseq.training.SequenceCrossentropy()
-    model.compile(keras.optimizers.AdamW(learning_rate, global_clipnorm=5.0), loss)
-    return model.fit(
-        batches,
-        validation_data=examples_of(*validation),
-        epochs=options.epochs,
-        callbacks=[
-            kseq.training.SaveBest(options.output / f"{name}.keras"),
-            kseq.training.StopOnInterrupt(),
-        ],
+    train_batches = LineBatches(train_digits, to_examples, options)
+    validation_pictures, validation_ids = validation_lines
+    validation_data = to_examples(validation_pictures, validation_ids)
+
+    num_steps = len(train_batches) * options.epochs
+    warmup_steps = len(train_batches) // 2
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=max(num_steps - warmup_steps, 1),
+        warmup_target=options.learning_rate,
+        warmup_steps=warmup_steps,
     )
+    model.compile(keras.optimizers.AdamW(learning_rate, global_clipnorm=5.0), loss=loss)
+    callbacks = [
+        kseq.training.SaveBest(options.output / f"{name}.keras"),
+        kseq.training.StopOnInterrupt(),
+    ]
+    return model.fit(
+        train_batches,
+        validation_data=validation_data,
+        epochs=options.epochs,
+        callbacks=callbacks,
+    )
+
+
+# Evaluate -----------------------------------------------------------------------------
 
 
 def read(model, pictures, search=None):
-    """The digits of each line, as ids that are padded with 0: integers (B, MOST)."""
-    written = model.generate(pictures, search, max_length=MOST + 1)
-    ids = written.token_ids[:, 0]
-    ids = np.where(ids >= FIRST, ids, 0)  # without the end token
-    return np.pad(ids, ((0, 0), (0, MOST)))[:, : max(ids.shape[1], MOST)]
+    """Return the digits of each line as token ids, padded with 0."""
+    result = model.generate(pictures, search, max_length=MOST_DIGITS + 1)
+    token_ids = result.token_ids[:, 0]  # the best hypothesis of each line
+    token_ids = np.where(token_ids >= FIRST_DIGIT, token_ids, 0)  # without the end
+    # At least MOST_DIGITS columns, as the true digits have.
+    num_missing = max(MOST_DIGITS - token_ids.shape[1], 0)
+    return np.pad(token_ids, ((0, 0), (0, num_missing)))
 
 
-def as_text(ids):
-    return "".join(str(token_id - FIRST) for token_id in ids if token_id >= FIRST)
+def to_text(token_ids):
+    """Return token ids as a string of digits."""
+    digits = [str(token - FIRST_DIGIT) for token in token_ids if token >= FIRST_DIGIT]
+    return "".join(digits)
 
 
-def evaluate(name, model, test, minutes, table, options):
-    """Adds what is read wrongly to the table; returns what a beam search reads."""
-    pictures, truth = test
+def evaluate(name, model, test_lines, minutes, table, options):
+    """Add the error rates of a model to a table; return what beam search reads."""
+    pictures, true_ids = test_lines
+    true_texts = [to_text(row) for row in true_ids]
+    simple_search = "greedy"
+    if name == "ctc":
+        simple_search = "best path"
     searches = {
-        "best path" if name == "ctc" else "greedy": None,
+        simple_search: None,
         f"{options.beams} beams": kseq.decoding.BeamSearch(options.beams),
     }
-    for label, search in searches.items():
-        ids = read(model, pictures, search)
-        pairs = zip(map(as_text, ids), map(as_text, truth), strict=True)
-        wrong = np.mean([found != wanted for found, wanted in pairs])
-        rate = float(kseq.training.EditDistanceRate()(truth, ids))
-        weights, spent = f"{model.count_params():,}", f"{minutes:.1f}"
-        row = MODELS[name], weights, label, f"{wrong:.1%}", f"{rate:.2%}", spent
-        table.add_row(*row)
-    return [as_text(row) for row in ids]
+    for search_name, search in searches.items():
+        token_ids = read(model, pictures, search)
+        texts = [to_text(row) for row in token_ids]
+        is_wrong = [text != true for text, true in zip(texts, true_texts, strict=True)]
+        digit_error_rate = float(kseq.training.EditDistanceRate()(true_ids, token_ids))
+        table.add_row(
+            TITLES[name],
+            f"{model.count_params():,}",
+            search_name,
+            f"{np.mean(is_wrong):.1%}",
+            f"{digit_error_rate:.2%}",
+            f"{minutes:.1f}",
+        )
+    return texts
 
 
-def draw_sheet(test, readings, path, most=20):
-    """Writes a sheet of lines, and what was read: some that are wrong, and others."""
-    pictures, truth = test
-    truth = np.array([as_text(row) for row in truth])
-    is_wrong = np.zeros(len(truth), bool)
-    for texts in readings.values():
-        is_wrong |= np.array(texts) != truth
-    shown = [*np.flatnonzero(is_wrong)[: most // 2], *np.flatnonzero(~is_wrong)][:most]
+# Show ---------------------------------------------------------------------------------
+
+
+def draw_sheet(test_lines, readings, path, most=20):
+    """Draw lines with what each model read: ten with errors, and others.
+
+    `readings` maps the title of a model to its texts.
+    """
     from matplotlib.figure import Figure
 
-    rows = -(-len(shown) // 2)
-    figure = Figure(dpi=150, figsize=(10, 0.95 * rows), layout="constrained")
-    panels = figure.subplots(rows, 2, squeeze=False)
-    for ax, index in zip(panels.flat, shown, strict=False):
-        ax.imshow(pictures[index, ..., 0], cmap="gray_r")
-        said = [f"{name}: {texts[index]}" for name, texts in readings.items()]
-        is_right = not is_wrong[index]
-        title = f"{truth[index]}   " + "   ".join(said)
-        ax.set_title(title, size=8, color="black" if is_right else "tab:red")
-    for ax in panels.flat:
-        ax.set_axis_off()
+    pictures, true_ids = test_lines
+    true_texts = np.array([to_text(row) for row in true_ids])
+    is_wrong = np.zeros(len(true_texts), bool)
+    for texts in readings.values():
+        is_wrong |= np.array(texts) != true_texts
+    wrong = np.flatnonzero(is_wrong)[: most // 2]
+    right = np.flatnonzero(~is_wrong)
+    shown = [*wrong, *right][:most]
+
+    num_rows = math.ceil(len(shown) / 2)
+    figure = Figure(dpi=150, figsize=(10, 0.95 * num_rows), layout="constrained")
+    panels = figure.subplots(num_rows, 2, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, index in zip(panels, shown, strict=False):
+        title = str(true_texts[index])
+        for name, texts in readings.items():
+            title += f"   {name}: {texts[index]}"
+        color = "black"
+        if is_wrong[index]:
+            color = "tab:red"
+        panel.imshow(pictures[index, ..., 0], cmap="gray_r")
+        panel.set_title(title, size=8, color=color)
     figure.savefig(path)
 
 
 def draw_alignment(model, pictures, path):
-    """Writes lines, each with the place where CTC says each digit, and how surely."""
+    """Draw lines with the place where CTC predicts each digit, and its probability."""
+    from matplotlib.figure import Figure
+
     logits = model.predict(pictures, verbose=0)  # B S V
     labels = model.ctc.best_path(logits)
     steps, _ = model.ctc.align(labels, logits)
-    labels, steps, probabilities = (
-        keras.ops.convert_to_numpy(x)
-        for x in (labels, steps, keras.ops.softmax(logits))
-    )
-    from matplotlib.figure import Figure
+    labels = keras.ops.convert_to_numpy(labels)
+    steps = keras.ops.convert_to_numpy(steps)
+    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
 
-    size = (8, 1.9 * len(pictures))
-    figure = Figure(dpi=150, figsize=size, layout="constrained")
+    figure = Figure(dpi=150, figsize=(8, 1.9 * len(pictures)), layout="constrained")
     panels = figure.subplots(2 * len(pictures), 1, sharex=True)
-    middles = PIECE * np.arange(logits.shape[1]) + PIECE / 2  # of the pieces
+    num_pieces = logits.shape[1]
+    middles = PIECE * np.arange(num_pieces) + PIECE / 2  # columns of pixels
     for index, picture in enumerate(pictures):
-        line, chart = panels[2 * index : 2 * index + 2]
-        line.imshow(picture[..., 0], cmap="gray_r", aspect="auto")
-        line.set_axis_off()
+        line_panel = panels[2 * index]
+        line_panel.imshow(picture[..., 0], cmap="gray_r", aspect="auto")
+        line_panel.set_axis_off()
+        chart = panels[2 * index + 1]
         blank = probabilities[index, :, 0]
         chart.plot(middles, blank, color="lightgray")
         chart.plot(middles, 1 - blank, color="tab:blue")
@@ -269,168 +386,194 @@ def draw_alignment(model, pictures, path):
         chart.set_yticks([0, 1])
         for label, step in zip(labels[index], steps[index], strict=True):
             if step >= 0:
-                line.axvline(middles[step], color="tab:red", linewidth=0.8)
-                chart.text(middles[step], 1.05, str(label - FIRST), ha="center")
+                middle = middles[step]
+                line_panel.axvline(middle, color="tab:red", linewidth=0.8)
+                chart.text(middle, 1.05, str(label - FIRST_DIGIT), ha="center")
     panels[-1].set_xlabel("columns of pixels; blue: a digit, gray: the blank")
     figure.savefig(path)
 
 
-# Lines --------------------------------------------------------------------------------
-
-
-def load_digits(options):
-    """Digits cut to their ink, and labels: to learn from, to watch, held out."""
-    try:
-        parts = kseq.datasets.load("mnist", options.data)
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
-    (images, labels), test = parts["train"], parts["test"]
-    order = np.random.default_rng(0).permutation(len(images))
-    images, labels = images[order], labels[order]
-    if options.quick:
-        images, labels = images[:2000], labels[:2000]
-    watched = len(images) // 12
-    return [
-        (cut(images[watched:]), labels[watched:]),
-        (cut(images[:watched]), labels[:watched]),
-        (cut(test[0]), test[1]),
-    ]
-
-
-def cut(images):
-    """Pictures as floats from 0 to 1, without the columns beside their ink."""
-    digits = []
-    for image in images:
-        columns = np.flatnonzero(image.any(axis=0))
-        image = image[:, columns[0] : columns[-1] + 1]
-        digits.append(np.float32(image) / 255)
-    return digits
-
-
-def write_lines(digits, number, seed):
-    """Pictures of so many lines, (B, HEIGHT, WIDTH, 1), and their ids, (B, MOST)."""
-    return write_some(digits, number, np.random.default_rng(seed))
-
-
-def write_some(digits, number, random):
-    images, labels = digits
-    pictures = np.zeros((number, HEIGHT, WIDTH, 1), "float32")
-    ids = np.zeros((number, MOST), "int32")
-    for row in range(number):
-        chosen = random.integers(len(images), size=random.integers(FEWEST, MOST + 1))
-        write_line(pictures[row, ..., 0], [images[i] for i in chosen], random)
-        ids[row, : len(chosen)] = FIRST + labels[chosen]
-    return pictures, ids
-
-
-def write_line(page, digits, random):
-    """Writes digits from left to right onto a page; where two meet, the darker stays.
-
-    Each stands a little higher or lower, and nearer to the one before or farther.
-    """
-    widths = np.array([digit.shape[1] for digit in digits])
-    gaps = random.integers(*GAPS, size=len(digits))
-    gaps[0] = 0
-    gaps[1:] = np.maximum(gaps[1:], 4 - widths[:-1])  # a thin one is not hidden
-    while (widths + gaps).sum() > WIDTH:
-        gaps[1:] -= 1
-    lefts = np.cumsum(gaps) + np.cumsum(widths) - widths
-    lefts += random.integers(WIDTH - (widths + gaps).sum() + 1)
-    for digit, left, width in zip(digits, lefts, widths, strict=True):
-        rows = np.flatnonzero(digit.any(axis=1))
-        up, down = min(rows[0], 3), min(HEIGHT - 1 - rows[-1], 3)
-        moved = np.roll(digit, random.integers(-up, down + 1), axis=0)
-        part = page[:, left : left + width]
-        np.maximum(part, moved, out=part)
-
-
-# Saved models and own pictures --------------------------------------------------------
-
-
-def load_model(path):
-    """The model that an earlier run has saved."""
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        sys.exit(f"{path} cannot be read as a model of this recipe: {error}")
-    source = getattr(model, "source", None)
-    if type(source).__name__ != "Pieces" or not hasattr(model, "generate"):
-        sys.exit(
-            f"{path} must hold a model of this recipe. Received: a "
-            f"{type(model).__name__}. Train one with --output DIR."
-        )
-    return model
-
-
 def read_files(model, options):
-    """Prints the digits of pictures: dark on light or light on dark, of any size."""
-    table = Table("picture", "reads", "probability")
-    pages = [page_of(path) for path in options.read]
+    """Print the digits of pictures: dark on light or light on dark, of any size."""
+    pages = np.stack([load_page(path) for path in options.read])
     search = kseq.decoding.BeamSearch(options.beams)
-    written = model.generate(np.stack(pages), search, max_length=MOST + 1)
-    for path, ids, log_prob in zip(
-        options.read, written.token_ids[:, 0], written.log_probs[:, 0], strict=True
-    ):
-        table.add_row(str(path), as_text(ids), f"{np.exp(log_prob):.3f}")
+    result = model.generate(pages, search, max_length=MOST_DIGITS + 1)
+    table = Table("picture", "digits", "probability")
+    for index, path in enumerate(options.read):
+        text = to_text(result.token_ids[index, 0])
+        probability = np.exp(result.log_probs[index, 0])
+        table.add_row(str(path), text, f"{probability:.3f}")
     console.print(table)
 
 
-def page_of(path):
-    """A picture as a page, its ink as high as that of MNIST."""
+def load_page(path):
+    """Load a picture as a page, (HEIGHT, WIDTH, 1), with ink as high as MNIST's."""
     try:
         image = keras.utils.load_img(path, color_mode="grayscale")
     except OSError as error:
-        sys.exit(f"--read needs files of pictures. Received: {path}: {error}")
+        sys.exit(f"--read needs picture files. Received: {path}: {error}")
     pixels = np.array(image, "float32") / 255
-    if np.median(pixels) > 0.5:  # dark on light
+    is_dark_on_light = np.median(pixels) > 0.5
+    if is_dark_on_light:
         pixels = 1 - pixels
     is_ink = pixels > 0.3
-    rows, columns = (np.flatnonzero(is_ink.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
+    ink_rows = np.flatnonzero(is_ink.any(axis=1))
+    ink_columns = np.flatnonzero(is_ink.any(axis=0))
+    if len(ink_rows) == 0:
         sys.exit(f"--read needs digits in each picture. Received: {path}, without ink.")
-    ink = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    height, width = 24, max(round(24 * ink.shape[1] / ink.shape[0]), 1)
-    if width > WIDTH:
+    ink = pixels[ink_rows[0] : ink_rows[-1] + 1, ink_columns[0] : ink_columns[-1] + 1]
+    ink_height, ink_width = ink.shape
+    new_width = max(round(INK_HEIGHT * ink_width / ink_height), 1)
+    if new_width > WIDTH:
         sys.exit(
-            f"--read needs lines of up to {WIDTH / height:.0f} times their height. "
-            f"Received: {path}, with ink of {ink.shape[1]} x {ink.shape[0]} pixels."
+            f"--read needs lines of up to {WIDTH / INK_HEIGHT:.0f} times their height. "
+            f"Received: {path}, with ink of {ink_width} x {ink_height} pixels."
         )
-    ink = keras.ops.convert_to_numpy(
-        keras.ops.image.resize(ink[..., None], (height, width), antialias=True)
+    resized = keras.ops.image.resize(
+        ink[..., None], (INK_HEIGHT, new_width), antialias=True
     )
-    top, left = (HEIGHT - height) // 2, (WIDTH - width) // 2
+    top = (HEIGHT - INK_HEIGHT) // 2
+    left = (WIDTH - new_width) // 2
     page = np.zeros((HEIGHT, WIDTH, 1), "float32")
-    page[top : top + height, left : left + width] = ink
+    page[top : top + INK_HEIGHT, left : left + new_width] = keras.ops.convert_to_numpy(
+        resized
+    )
     return page
 
 
+# Main ---------------------------------------------------------------------------------
+
+
+def main(argv=None):
+    """Train and evaluate models, or read pictures with a saved one."""
+    options = parse_arguments(argv)
+    keras.utils.set_random_seed(options.seed)
+    if options.load:
+        read_files(load_model(options.load), options)
+        return
+    require("matplotlib")  # fail now, not after the training
+
+    train_digits, validation_digits, test_digits = load_digits(options)
+    validation_lines = compose_lines(
+        validation_digits, options.validation_lines, np.random.default_rng(1)
+    )
+    test_lines = compose_lines(
+        test_digits, options.test_lines, np.random.default_rng(2)
+    )
+    test_pictures, _ = test_lines
+    num_train_digits = len(train_digits[0])
+    num_test_digits = len(test_digits[0])
+    console.print(
+        f"{options.lines:,} new lines in each epoch, of {num_train_digits:,} digits; "
+        f"{options.validation_lines:,} lines for validation; {options.test_lines:,} "
+        f"lines of {num_test_digits:,} other digits for testing."
+    )
+
+    names = [options.model]
+    if options.model == "both":
+        names = ["ctc", "attention"]
+    table = Table(
+        "model", "weights", "search", "lines wrong", "digits wrong", "minutes"
+    )
+    readings = {}
+    for name in names:
+        start = time.time()
+        model = build(name, options)
+        history = fit(name, model, train_digits, validation_lines, options)
+        minutes = (time.time() - start) / 60
+        figure = kseq.plots.training_curve(history)
+        figure.savefig(options.output / f"{name}_training.png")
+        texts = evaluate(name, model, test_lines, minutes, table, options)
+        readings[TITLES[name]] = texts
+        if name == "ctc":
+            draw_alignment(model, test_pictures[:6], options.output / "alignment.png")
+    console.print(table)
+    draw_sheet(test_lines, readings, options.output / "sheet.png")
+    console.print(f"The best models and pictures are in {options.output}/.")
+    if options.quick:
+        console.print("This was a --quick trial run: the figures mean nothing.")
+
+
 def parse_arguments(argv):
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
-    add, path = parser.add_argument, pathlib.Path
-    add("--model", choices=[*MODELS, "both"], default="both")
-    add("--data", type=path, help="folder of the data sets ($KSEQ_DATA_DIR)")
-    add("--output", type=folder, default="lines", help="folder of what is made")
-    add("--load", type=path, metavar="FILE", help="read with a saved model")
-    add("--read", type=path, nargs="+", metavar="PICTURE", help="what to read then")
-    add("--encoder", choices=["gru", "lstm", "conv"], default="gru")
-    add("--width", type=count, default=96)
-    add("--dropout", type=share, default=0.2)
-    add("--lines", type=count, default=8000, help="to learn from in an epoch")
-    add("--epochs", type=count, default=14)
-    add("--batch-size", type=count, default=32)
-    add("--learning-rate", type=positive, default=3e-3)
-    add("--beams", type=count, default=5)
-    add("--seed", type=seed, default=0)
-    add("--quick", action="store_true", help="see all of it work, on little data")
+    parser.add_argument(
+        "--model",
+        choices=["ctc", "attention", "both"],
+        default="both",
+        help="model to train",
+    )
+    parser.add_argument(
+        "--data",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="folder of the data sets (default: $KSEQ_DATA_DIR)",
+    )
+    parser.add_argument(
+        "--output",
+        type=folder,
+        default="lines",
+        help="folder for the models and pictures",
+    )
+    parser.add_argument(
+        "--load",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="read the pictures of --read with this saved model; do not train",
+    )
+    parser.add_argument(
+        "--read",
+        type=pathlib.Path,
+        nargs="+",
+        metavar="PICTURE",
+        help="pictures to read with --load",
+    )
+    parser.add_argument(
+        "--encoder",
+        choices=["gru", "lstm", "conv"],
+        default="gru",
+        help="network that reads the vectors of a line",
+    )
+    parser.add_argument("--width", type=count, default=96, help="width of the layers")
+    parser.add_argument(
+        "--dropout",
+        type=share,
+        default=0.2,
+        help="share of values that dropout sets to zero in training",
+    )
+    parser.add_argument(
+        "--lines", type=count, default=8000, help="training lines in an epoch"
+    )
+    parser.add_argument("--epochs", type=count, default=14, help="number of epochs")
+    parser.add_argument("--batch-size", type=count, default=32, help="lines in a batch")
+    parser.add_argument(
+        "--learning-rate",
+        type=positive,
+        default=3e-3,
+        help="highest learning rate, after the warm-up",
+    )
+    parser.add_argument("--beams", type=count, default=5, help="beams of beam search")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="try everything out on 128 lines with small models for 1 epoch;"
+        " the figures mean nothing",
+    )
     options = parser.parse_args(argv)
+
     if bool(options.load) != bool(options.read):
         parser.error("--load and --read go together")
-    options.validation_lines, options.test_lines = 500, 2000
+    options.validation_lines = 500
+    options.test_lines = 2000
     if options.quick:
-        options.lines, options.epochs, options.width = 128, 1, 16
-        options.validation_lines, options.test_lines = 40, 60
-    if options.width % 4:
-        parser.error("--width must be a multiple of 4, as there are three stages")
+        options.lines = 128
+        options.epochs = 1
+        options.width = 16
+        options.validation_lines = 40
+        options.test_lines = 60
+    if options.width % 4 != 0:
+        parser.error("--width must be a multiple of 4")
     return options
 
 

@@ -50,8 +50,8 @@ def trained(recipe, tmp_path_factory):
 
 def test_it_tells_what_both_models_read_wrongly(trained):
     printed = " ".join(trained[1].split(" \n"))
-    assert "128 new lines an epoch of 1,375 digits" in printed
-    assert "60 lines of 297 other digits held out" in printed
+    assert "128 new lines in each epoch, of 1,375 digits" in printed
+    assert "60 lines of 297 other digits for testing" in printed
     rows = [line.split("│") for line in trained[1].splitlines() if "%" in line]
     kinds = [(row[1].strip(), row[3].strip()) for row in rows]
     assert kinds == [
@@ -97,7 +97,7 @@ def test_a_second_process_reads_pictures_with_the_saved_model(
 def small_lines(recipe, number=50):
     parts = small_digits("mnist")
     digits = recipe.cut(parts["train"][0]), parts["train"][1]
-    return recipe.write_lines(digits, number, seed=3)
+    return recipe.compose_lines(digits, number, np.random.default_rng(3))
 
 
 def test_lines_have_their_digits_side_by_side(recipe):
@@ -117,7 +117,7 @@ def test_a_line_that_would_be_too_long_is_written_closer(recipe):
     page = np.zeros((28, 192), "float32")
     digits = [np.ones((20, 22), "float32")] * 8
     digits = [np.pad(digit, ((4, 4), (0, 0))) for digit in digits]
-    recipe.write_line(page, digits, np.random.default_rng(0))
+    recipe.draw_line(page, digits, np.random.default_rng(0))
     assert page.any(axis=0).sum() <= 192 and page.sum() > 8 * 20 * 15
 
 
@@ -132,7 +132,7 @@ def test_held_out_digits_are_in_no_line_to_learn_from(recipe, monkeypatch):
 
 def test_attention_learns_each_digit_from_those_before(recipe):
     ids = np.array([[5, 6, 7, 0], [8, 9, 10, 11]])
-    inputs, labels = recipe.for_attention(np.zeros((2, 1)), ids)
+    inputs, labels = recipe.attention_examples(np.zeros((2, 1)), ids)
     assert inputs["target"].tolist() == [[2, 5, 6, 7, 3], [2, 8, 9, 10, 11]]
     assert labels.tolist() == [[5, 6, 7, 3, 0], [8, 9, 10, 11, 3]]
 
@@ -147,9 +147,9 @@ def test_a_picture_without_ink_or_of_a_long_line_is_named(recipe, tmp_path):
         path = tmp_path / f"{name}.png"
         keras.utils.save_img(path, pixels, scale=False)
         with pytest.raises(SystemExit, match=f"--read needs .*{message}"):
-            recipe.page_of(path)
-    with pytest.raises(SystemExit, match="--read needs files of pictures"):
-        recipe.page_of(tmp_path / "missing.png")
+            recipe.load_page(path)
+    with pytest.raises(SystemExit, match="--read needs picture files"):
+        recipe.load_page(tmp_path / "missing.png")
 
 
 def test_a_missing_or_damaged_or_foreign_model_is_named(recipe, tmp_path):
