@@ -1,8 +1,9 @@
-"""Answers texts over HTTP with a saved model, and shows a page to try it in.
+"""Serve a saved model over HTTP, with a page to try it.
 
-Any file of the other recipes that reads texts: translators and chatbots, classifiers
-and taggers, writers, and what draws. What comes within some milliseconds is worked on
-together. It is an example to copy, with `serve.html` beside it, and no framework.
+It serves every file of the other recipes that reads texts: translators and chatbots,
+classifiers and taggers, language models, and models that draw. Requests that arrive
+within some milliseconds are processed as one batch. It is an example to copy, with
+`serve.html` beside it, and no framework.
 
     python recipes/serve.py --load multi30k/model.keras
     curl localhost:8000/generate -d '{"texts": ["ein hund."], "search": "beam"}'
@@ -10,8 +11,9 @@ together. It is an example to copy, with `serve.html` beside it, and no framewor
     curl localhost:8000/score -d '{"texts": ["ein hund."], "targets": ["a dog."]}'
     curl localhost:8000/label -d '{"texts": ["what a joy"]}'
 
-What is asked wrongly is answered by a status of 400 and more, and what is wrong in
-words. The first texts of a length, and of a number of them, wait for a compiler.
+A bad request is answered with a status of 400 or more, and a sentence that says what is
+wrong. The first request with texts of a new length, or with a new number of texts, is
+slow, for TensorFlow compiles the model for it.
 """
 
 import argparse
@@ -36,231 +38,210 @@ from kseq.training.cli import Help, count, positive, require, seed
 try:
     from rich.console import Console
 except ImportError as error:
-    sys.exit(f"{error}. Get what recipes need: pip install kseq[recipes]")
+    sys.exit(f"{error}. Install what the recipes need: pip install kseq[recipes]")
 
 PAGE = pathlib.Path(__file__).with_name("serve.html")
 console = Console(markup=False, emoji=False, highlight=False)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-def main(argv=None):
-    options = parse_arguments(argv)
-    require("starlette", "uvicorn")
-    import uvicorn
-
-    keras.utils.set_random_seed(options.seed)
-    try:
-        pipeline = kseq.text.load(options.load)
-        check_one_source(pipeline)
-        listener = socket.create_server((options.host, options.port))
-    except (ValueError, OSError, OverflowError) as error:
-        sys.exit(str(error))
-    # Or the end of an answer waits 40 ms for the client to confirm its beginning.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    settings = uvicorn.Config(
-        application(pipeline, options),
-        log_level="warning",
-        limit_concurrency=options.connections,
-        timeout_graceful_shutdown=options.patience,
-    )
-    # uvicorn ends in order at SIGTERM, and then raises it again.
-    signal.signal(signal.SIGTERM, lambda number, frame: None)
-    host, port = listener.getsockname()[:2]
-    console.print(f"{type(pipeline).__name__} at http://{host}:{port}/")
-    uvicorn.Server(settings).run(sockets=[listener])
-    console.print("Ended, with every answer given.")
-
-
-def check_one_source(pipeline):
-    """Raises if a pipeline reads several sources, which no request can give."""
-    vocabulary = getattr(pipeline, "source_vocabulary", None)
-    if isinstance(vocabulary, dict):
-        raise ValueError(
-            "--load must be a pipeline of one source. Received: one of "
-            f"{', '.join(vocabulary)}."
-        )
-
-
-# What the model does ------------------------------------------------------------------
+# The model ----------------------------------------------------------------------------
 
 
 class Answers:
-    """What a pipeline answers, as plain lists and dictionaries."""
+    """The answers of a pipeline, as lists and dictionaries that JSON has."""
 
     def __init__(self, pipeline, options):
         self.pipeline = pipeline
+        self.kind = type(pipeline)
         self.max_length = options.max_length
         self.searches = {
             "greedy": kseq.decoding.GreedySearch(),
             "beam": kseq.decoding.BeamSearch(options.beams, length_penalty=1.0),
             "sampling": kseq.decoding.Sampling(options.temperature),
         }
-        self.kind = type(pipeline)
-        tasks = {
+        tasks_of_kinds = {
             kseq.text.TextToText: ["generate", "stream", "score"],
             kseq.text.TextWriter: ["generate", "stream", "score"],
             kseq.text.TextToLabels: ["label"],
             kseq.text.TextToImage: ["generate"],
         }
-        self.tasks = tasks[self.kind]
+        self.tasks = tasks_of_kinds[self.kind]
 
     @property
     def vocabulary(self):
-        """The vocabulary of what is read."""
-        is_pair = self.kind is kseq.text.TextToText
-        return self.pipeline.source_vocabulary if is_pair else self.pipeline.vocabulary
+        """The vocabulary of the texts that are read."""
+        if self.kind is kseq.text.TextToText:
+            return self.pipeline.source_vocabulary
+        return self.pipeline.vocabulary
 
     @property
     def target_vocabulary(self):
-        """The vocabulary of what is written."""
-        is_pair = self.kind is kseq.text.TextToText
-        return self.pipeline.target_vocabulary if is_pair else self.pipeline.vocabulary
+        """The vocabulary of the texts that are generated."""
+        if self.kind is kseq.text.TextToText:
+            return self.pipeline.target_vocabulary
+        return self.pipeline.vocabulary
 
-    def answer(self, task, search, with_attention, rows):
-        """An answer for each row: a text, or a pair of a text and its target."""
+    def answer(self, task, search_name, with_attention, items):
+        """Return an answer for each item: a text, or a text with its target."""
         if task == "label":
-            return [labels_of(found) for found in self.pipeline.label(rows)]
+            return [label_answer(found) for found in self.pipeline.label(items)]
         if task == "score":
-            return self.scores(rows)
+            return self.score_answers(items)
+        search = self.searches[search_name]
         if self.kind is kseq.text.TextToImage:
-            drawn = self.pipeline.draw(rows, self.searches[search])
-            return [[{"image": as_png(picture)} for picture in row] for row in drawn]
+            drawn = self.pipeline.draw(items, search)
+            return [[{"image": to_png(image)} for image in images] for images in drawn]
         if self.kind is kseq.text.TextWriter:
-            texts = self.pipeline.generate(rows, self.searches[search], self.max_length)
+            texts = self.pipeline.generate(items, search, self.max_length)
             return [[{"text": text}] for text in texts]
-        found = self.pipeline.generate(
-            rows,
-            self.searches[search],
-            self.max_length,
-            return_attention_scores=with_attention,
+        results = self.pipeline.generate(
+            items, search, self.max_length, return_attention_scores=with_attention
         )
-        return [[hypothesis_of(each) for each in row] for row in found]
+        return [[hypothesis_answer(each) for each in best] for best in results]
 
-    def scores(self, rows):
-        """The log-probabilities of targets."""
-        texts, targets = map(list, zip(*rows, strict=True))
-        if self.kind is kseq.text.TextWriter:  # which reads nothing
+    def score_answers(self, pairs):
+        """Return the log-probability of each target after its text."""
+        texts = [text for text, _ in pairs]
+        targets = [target for _, target in pairs]
+        if self.kind is kseq.text.TextWriter:  # it reads no other text
             log_probs = self.pipeline.score(targets)
         else:
             log_probs = self.pipeline.score(texts, targets)
-        return [{"log_prob": number(log_prob)} for log_prob in log_probs]
+        return [{"log_prob": to_number(log_prob)} for log_prob in log_probs]
 
-    def stream(self, text, search):
-        """The pieces of an answer, as they come."""
-        pieces = self.pipeline.generate_stream(
-            [text], self.searches[search], self.max_length
-        )
-        for [piece] in pieces:
-            yield piece
-
-
-def hypothesis_of(hypothesis):
-    found = {"text": hypothesis.text, "log_prob": number(hypothesis.log_prob)}
-    if hypothesis.attention is None:
-        return found
-    attention = hypothesis.attention  # T S, of a Transformer layers heads T S
-    if attention.ndim == 4:
-        attention = attention[-1].mean(axis=0)
-    return {
-        **found,
-        "tokens": hypothesis.tokens,
-        "source_tokens": hypothesis.source_tokens,
-        "attention": attention.astype(float).round(4).tolist(),
-    }
+    def stream(self, text, search_name):
+        """Yield the pieces of an answer as they are generated."""
+        search = self.searches[search_name]
+        pieces = self.pipeline.generate_stream([text], search, self.max_length)
+        for pieces_of_texts in pieces:
+            yield pieces_of_texts[0]
 
 
-def labels_of(found):
+def hypothesis_answer(hypothesis):
+    """Return a generated text, with its attention if it was asked for."""
+    answer = {"text": hypothesis.text, "log_prob": to_number(hypothesis.log_prob)}
+    attention = hypothesis.attention
+    if attention is None:
+        return answer
+    if attention.ndim == 4:  # layers heads T S, of a Transformer
+        attention = attention[-1].mean(axis=0)  # T S
+    answer["tokens"] = hypothesis.tokens
+    answer["source_tokens"] = hypothesis.source_tokens
+    answer["attention"] = attention.astype(float).round(4).tolist()
+    return answer
+
+
+def label_answer(found):
+    """Return the label of a text, or the labels of its words."""
     if isinstance(found, list):  # of a tagger
-        return [labels_of(label) for label in found]
-    return {"label": found.name, "probability": number(found.probability)}
+        return [label_answer(label) for label in found]
+    return {"label": found.name, "probability": to_number(found.probability)}
 
 
-def as_png(picture):
+def to_png(image):
+    """Return a picture as a data URL."""
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    image.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def number(value):
-    """A number as JSON has it, which knows no infinity."""
-    return float(value) if math.isfinite(value) else None
+def to_number(value):
+    """Return a number for JSON, which has no infinity: None for it."""
+    if math.isfinite(value):
+        return float(value)
+    return None
 
 
 # Batches ------------------------------------------------------------------------------
 
 
 class Busy(Exception):
-    """There are more requests than can wait."""
+    """Too many requests are waiting."""
 
 
 class Batches:
-    """One thread that runs the model, on all that comes within some milliseconds.
+    """One thread that runs the model, on batches of requests that arrive together.
 
     Args:
-        answer: Function of the parts of a key and of rows, which gives an answer for
-            each row.
+        answer: Function that takes the parts of a key and a list of items, and returns
+            an answer for each item.
         options: The options of the command line.
     """
 
     def __init__(self, answer, options):
         self.answer = answer
         self.seconds = options.wait / 1000
-        self.most = options.batch_size
+        self.batch_size = options.batch_size
         self.waiting = asyncio.Queue(options.waiting)
         self.thread = ThreadPoolExecutor(1)
 
     async def run(self, function, *arguments):
-        """Runs a function in the thread of the model."""
+        """Run a function in the thread of the model."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.thread, function, *arguments)
 
-    async def ask(self, key, rows):
-        """The answers to the rows of one request."""
-        answers = asyncio.get_running_loop().create_future()
+    async def ask(self, key, items):
+        """Return the answers to the items of one request.
+
+        Requests with the same key can be in the same batch.
+        """
+        future = asyncio.get_running_loop().create_future()
         try:
-            self.waiting.put_nowait((key, rows, answers))
+            self.waiting.put_nowait((key, items, future))
         except asyncio.QueueFull:
             raise Busy from None
-        return await answers
+        return await future
 
     async def work(self):
-        """Answers what waits, as long as the server runs."""
+        """Answer waiting requests, as long as the server runs."""
         while True:
-            requests = [await self.waiting.get()]
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.seconds):
-                    while sum(len(rows) for _, rows, _ in requests) < self.most:
-                        requests.append(await self.waiting.get())
-            together = {}
-            for key, rows, answers in requests:
-                if not answers.done():  # whose client has gone
-                    together.setdefault(key, []).append((rows, answers))
-            for key, group in together.items():
+            requests = await self.next_requests()
+            groups = {}
+            for key, items, future in requests:
+                if not future.done():  # it is done if the client has gone
+                    groups.setdefault(key, []).append((items, future))
+            for key, group in groups.items():
                 await self.settle(key, group)
 
+    async def next_requests(self):
+        """Wait for a request, and for others until the batch is full or time is up."""
+        requests = [await self.waiting.get()]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.seconds):
+                while sum(len(items) for _, items, _ in requests) < self.batch_size:
+                    requests.append(await self.waiting.get())
+        return requests
+
     async def settle(self, key, group):
-        """Answers requests together, or each alone where one of them is wrong."""
-        every_row = [row for rows, _ in group for row in rows]
+        """Answer requests together; if that fails, each by itself."""
+        all_items = []
+        for items, _ in group:
+            all_items.extend(items)
         try:
-            found = iter(await self.run(self.answer, *key, every_row))
+            all_answers = await self.run(self.answer, *key, all_items)
         except Exception as error:
             if len(group) > 1:
                 for request in group:
                     await self.settle(key, [request])
-            elif not group[0][1].done():
-                group[0][1].set_exception(error)
+                return
+            _, future = group[0]
+            if not future.done():
+                future.set_exception(error)
             return
-        for rows, answers in group:
-            own = [next(found) for _ in rows]
-            if not answers.done():
-                answers.set_result(own)
+        start = 0
+        for items, future in group:
+            end = start + len(items)
+            if not future.done():
+                future.set_result(all_answers[start:end])
+            start = end
 
 
 # HTTP ---------------------------------------------------------------------------------
 
 
-def application(pipeline, options):
-    """The application, which any server of ASGI runs."""
+def build_application(pipeline, options):
+    """Return the application, which any ASGI server can run."""
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect
@@ -278,7 +259,7 @@ def application(pipeline, options):
     streams = asyncio.Semaphore(options.streams)
 
     class Stream(StreamingResponse):
-        """Makes room for another stream when it has ended or its client has gone."""
+        """A response that makes room for another when it ends or its client goes."""
 
         async def __call__(self, scope, receive, send):
             try:
@@ -298,27 +279,33 @@ def application(pipeline, options):
         return HTMLResponse(PAGE.read_text("utf-8"))
 
     async def about(request):
-        searches = list(answers.searches)
-        kind = answers.kind.__name__
-        return JSONResponse(
-            {"kind": kind, "tasks": answers.tasks, "searches": searches, **limits}
-        )
+        description = {
+            "kind": answers.kind.__name__,
+            "tasks": answers.tasks,
+            "searches": list(answers.searches),
+            **limits,
+        }
+        return JSONResponse(description)
 
     async def ask(request):
         task = request.url.path.strip("/")
         if task not in answers.tasks:
-            can = ", ".join(f"/{name}" for name in answers.tasks if name != "stream")
+            paths = [f"/{name}" for name in answers.tasks if name != "stream"]
             raise HTTPException(
-                404, f"A {answers.kind.__name__} answers {can}. Received: /{task}."
+                404,
+                f"A {answers.kind.__name__} answers {', '.join(paths)}. "
+                f"Received: /{task}.",
             )
-        asked = checked(await body(request), task, answers, options)
+        content = await read_body(request)
+        asked = parse_request(content, task, answers, options)
         if asked["stream"]:
             return await stream(asked)
-        key = task, asked["search"], asked["attention"]
-        return JSONResponse({"results": await batches.ask(key, asked["rows"])})
+        key = (task, asked["search"], asked["attention"])
+        results = await batches.ask(key, asked["items"])
+        return JSONResponse({"results": results})
 
-    async def body(request):
-        """What came, if it comes in time and is not too much."""
+    async def read_body(request):
+        """Return the content of a request, unless it is too large or too slow."""
         content = b""
         try:
             async with asyncio.timeout(options.patience):
@@ -329,21 +316,21 @@ def application(pipeline, options):
                             413, f"A request must have {options.bytes} bytes at most."
                         )
         except ClientDisconnect:
-            raise HTTPException(400, "The client has gone.") from None
+            raise HTTPException(400, "The client has disconnected.") from None
         except TimeoutError:
             raise HTTPException(
-                408, f"A request must come within {options.patience} seconds."
+                408, f"A request must arrive within {options.patience} seconds."
             ) from None
         return content
 
     async def stream(asked):
         if streams.locked():
             raise Busy
-        [text] = asked["rows"]
+        text = asked["items"][0]
         pieces = answers.stream(text, asked["search"])
         await streams.acquire()
         try:
-            first = await batches.run(next, pieces, None)  # where errors come
+            first = await batches.run(next, pieces, None)  # an error is raised here
         except BaseException:
             streams.release()
             raise
@@ -358,39 +345,90 @@ def application(pipeline, options):
 
         return Stream(events(), media_type="text/event-stream")
 
-    async def refused(request, error):
+    async def on_http_error(request, error):
         return JSONResponse({"error": error.detail}, error.status_code)
 
-    async def wrong(request, error):
+    async def on_bad_request(request, error):
         return JSONResponse({"error": str(error)}, 400)
 
-    async def failed(request, error):  # and uvicorn prints what
-        words = "The model cannot answer this, for want of memory perhaps."
-        return JSONResponse({"error": words}, 500)
+    async def on_failure(request, error):  # uvicorn prints the error
+        message = "The model cannot answer this, perhaps for lack of memory."
+        return JSONResponse({"error": message}, 500)
 
-    async def busy(request, error):
-        words = "There are more requests than can wait. Try again in a second."
-        return JSONResponse({"error": words}, 503, {"Retry-After": "1"})
+    async def on_busy(request, error):
+        message = "Too many requests are waiting. Try again in a second."
+        return JSONResponse({"error": message}, 503, {"Retry-After": "1"})
 
     return Starlette(
         routes=[
             Route("/", page),
             Route("/about", about),
-            *(Route(f"/{x}", ask, methods=["POST"]) for x in ("generate", "label")),
+            Route("/generate", ask, methods=["POST"]),
+            Route("/label", ask, methods=["POST"]),
             Route("/score", ask, methods=["POST"]),
         ],
         exception_handlers={
-            HTTPException: refused,
-            ValueError: wrong,
-            Busy: busy,
-            Exception: failed,
+            HTTPException: on_http_error,
+            ValueError: on_bad_request,
+            Busy: on_busy,
+            Exception: on_failure,
         },
         lifespan=running,
     )
 
 
-def checked(content, task, answers, options):
-    """What a request asks for, if it can be answered; else a ValueError."""
+# Requests -----------------------------------------------------------------------------
+
+
+def parse_request(content, task, answers, options):
+    """Return what a request asks for; raise a ValueError if it cannot be answered."""
+    asked = parse_json(content)
+    known_names = {
+        "generate": {"texts", "search", "attention", "stream"},
+        "label": {"texts"},
+        "score": {"texts", "targets"},
+    }[task]
+    unknown_names = sorted(set(asked) - known_names)
+    if unknown_names:
+        raise ValueError(
+            f"/{task} takes {sorted(known_names)}. Received: {unknown_names}."
+        )
+    texts = asked.get("texts")
+    check_texts("texts", texts, options)
+    items = texts
+    if task == "score":
+        targets = asked.get("targets", texts)  # a language model scores its texts
+        check_targets(texts, targets, answers, options)
+        items = list(zip(texts, targets, strict=True))
+    token_ids = answers.vocabulary.encode(texts)  # raises if a text is not valid
+    may_be_empty = answers.kind is kseq.text.TextWriter
+    if [] in token_ids and not may_be_empty:
+        raise ValueError(
+            "A text must have a word or a character. Received: "
+            f"texts[{token_ids.index([])}], which has none."
+        )
+    search = asked.get("search", "greedy")
+    if not isinstance(search, str) or search not in answers.searches:
+        raise ValueError(
+            f"`search` must be one of {list(answers.searches)}. Received: {search!r}."
+        )
+    attention = asked.get("attention", False)
+    stream = asked.get("stream", False)
+    for name, value in (("attention", attention), ("stream", stream)):
+        if not isinstance(value, bool):
+            raise ValueError(f"`{name}` must be true or false. Received: {value!r}.")
+    if stream and ("stream" not in answers.tasks or len(texts) > 1):
+        raise ValueError(
+            "One text can be streamed, by a model that generates text. Received: "
+            f"{len(texts)} texts for a {answers.kind.__name__}."
+        )
+    if stream and search == "beam":
+        raise ValueError('A stream needs "search": "greedy" or "sampling".')
+    return {"items": items, "search": search, "attention": attention, "stream": stream}
+
+
+def parse_json(content):
+    """Return the object of a request."""
     try:
         asked = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -399,88 +437,165 @@ def checked(content, task, answers, options):
         ) from None
     if not isinstance(asked, dict):
         raise ValueError('A request must be an object: {"texts": ["..."]}.')
-    known = {
-        "generate": {"texts", "search", "attention", "stream"},
-        "label": {"texts"},
-        "score": {"texts", "targets"},
-    }[task]
-    if others := sorted(set(asked) - known):
-        raise ValueError(f"/{task} takes {sorted(known)}. Received: {others}.")
-    texts = asked.get("texts")
-    check_texts("texts", texts, options)
-    rows = texts
-    if task == "score":
-        targets = asked.get("targets", texts)  # of a writer its texts
-        check_texts("targets", targets, options)
-        if len(targets) != len(texts):
-            raise ValueError(
-                f"There must be a target for each text. Received: {len(texts)} texts, "
-                f"{len(targets)} targets."
-            )
-        answers.target_vocabulary.encode(targets)  # raises if one is no text
-        rows = list(zip(texts, targets, strict=True))
-    may_be_blank = answers.kind is kseq.text.TextWriter
-    tokens = answers.vocabulary.encode(texts)  # raises if one is no text
-    if not may_be_blank and not all(tokens):
-        raise ValueError(
-            "A text must have a word or a character. Received: "
-            f"texts[{tokens.index([])}], which has none."
-        )
-    search = asked.get("search", "greedy")
-    if not isinstance(search, str) or search not in answers.searches:
-        raise ValueError(
-            f"`search` must be one of {list(answers.searches)}. Received: {search!r}."
-        )
-    flags = {name: asked.get(name, False) for name in ("attention", "stream")}
-    for name, value in flags.items():
-        if not isinstance(value, bool):
-            raise ValueError(f"`{name}` must be true or false. Received: {value!r}.")
-    if flags["stream"] and ("stream" not in answers.tasks or len(texts) > 1):
-        raise ValueError(
-            f"One text of a model that writes can be streamed. Received: {len(texts)} "
-            f"texts for a {answers.kind.__name__}."
-        )
-    if flags["stream"] and search == "beam":
-        raise ValueError('A stream needs "search": "greedy" or "sampling".')
-    return {"rows": rows, "search": search, **flags}
+    return asked
 
 
 def check_texts(name, texts, options):
-    """Raises if the texts are no list of strings, too many or too long."""
-    is_list = isinstance(texts, list) and all(isinstance(x, str) for x in texts)
+    """Raise unless texts are a list of strings, neither too many nor too long."""
+    is_list = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
     if not is_list or not 1 <= len(texts) <= options.texts:
         raise ValueError(
             f"`{name}` must be a list of 1 to {options.texts} strings. Received: "
             f"{repr(texts)[:60]}."
         )
-    longest = max(range(len(texts)), key=lambda i: len(texts[i]))
-    if len(texts[longest]) > options.characters:
+    lengths = [len(text) for text in texts]
+    longest = max(lengths)
+    if longest > options.characters:
         raise ValueError(
             f"A text must have {options.characters} characters at most. Received: "
-            f"{name}[{longest}], of {len(texts[longest])}."
+            f"{name}[{lengths.index(longest)}], of {longest}."
+        )
+
+
+def check_targets(texts, targets, answers, options):
+    """Raise unless there is a valid target for each text."""
+    check_texts("targets", targets, options)
+    if len(targets) != len(texts):
+        raise ValueError(
+            f"There must be a target for each text. Received: {len(texts)} texts, "
+            f"{len(targets)} targets."
+        )
+    answers.target_vocabulary.encode(targets)  # raises if a target is not valid
+
+
+# Main ---------------------------------------------------------------------------------
+
+
+def main(argv=None):
+    """Load a model and serve it until Ctrl-C or SIGTERM."""
+    options = parse_arguments(argv)
+    require("starlette", "uvicorn")
+    import uvicorn
+
+    keras.utils.set_random_seed(options.seed)
+    try:
+        pipeline = kseq.text.load(options.load)
+        check_one_source(pipeline)
+        listener = socket.create_server((options.host, options.port))
+    except (ValueError, OSError, OverflowError) as error:
+        sys.exit(str(error))
+    # Without this the end of an answer waits 40 ms until the client has confirmed its
+    # beginning.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    config = uvicorn.Config(
+        build_application(pipeline, options),
+        log_level="warning",
+        limit_concurrency=options.connections,
+        timeout_graceful_shutdown=options.patience,
+    )
+    # At SIGTERM uvicorn shuts down in order, and then raises the signal again.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    host, port = listener.getsockname()[:2]
+    console.print(f"Serving a {type(pipeline).__name__} at http://{host}:{port}/")
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
+    console.print("Ended, after answering every request.")
+
+
+def check_one_source(pipeline):
+    """Raise if a pipeline reads several sources, which a request cannot contain."""
+    vocabulary = getattr(pipeline, "source_vocabulary", None)
+    if isinstance(vocabulary, dict):
+        raise ValueError(
+            "--load must be a pipeline of one source. Received: one of "
+            f"{', '.join(vocabulary)}."
         )
 
 
 def parse_arguments(argv):
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
-    add = parser.add_argument
-    add("--load", type=pathlib.Path, metavar="FILE", required=True, help="the model")
-    add("--host", default="127.0.0.1", help="0.0.0.0 to be seen by other machines")
-    add("--port", type=int, default=8000, help="0 for any that is free")
-    add("--max-length", type=count, default=80, help="tokens of an answer, at most")
-    add("--beams", type=count, default=5)
-    add("--temperature", type=positive, default=0.8)
-    add("--seed", type=seed, default=0)
-    add("--wait", type=positive, default=5, help="milliseconds for more to come")
-    add("--batch-size", type=count, default=64, help="texts worked on together")
-    add("--texts", type=count, default=64, help="texts of a request, at most")
-    add("--characters", type=count, default=2000, help="of a text, at most")
-    add("--bytes", type=count, default=262144, help="of a request, at most")
-    add("--waiting", type=count, default=256, help="requests that wait, at most")
-    add("--streams", type=count, default=16, help="streams at a time, at most")
-    add("--stream-seconds", type=count, default=300, help="of a stream, at most")
-    add("--connections", type=count, default=512, help="at a time, at most")
-    add("--patience", type=count, default=30, help="seconds for a request to come")
+    parser.add_argument(
+        "--load",
+        type=pathlib.Path,
+        metavar="FILE",
+        required=True,
+        help="saved model to serve",
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen at; 0.0.0.0 lets other machines connect",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=8000,
+        help="port to listen at; 0 for any that is free",
+    )
+    parser.add_argument(
+        "--max-length",
+        type=count,
+        default=80,
+        help="largest number of tokens of an answer",
+    )
+    parser.add_argument("--beams", type=count, default=5, help="beams of beam search")
+    parser.add_argument(
+        "--temperature",
+        type=positive,
+        default=0.8,
+        help="temperature of sampling: lower is more cautious, higher more varied",
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="seed of sampling")
+    parser.add_argument(
+        "--wait",
+        type=positive,
+        default=5,
+        help="milliseconds to wait for more requests for a batch",
+    )
+    parser.add_argument("--batch-size", type=count, default=64, help="texts in a batch")
+    parser.add_argument(
+        "--texts", type=count, default=64, help="largest number of texts in a request"
+    )
+    parser.add_argument(
+        "--characters",
+        type=count,
+        default=2000,
+        help="largest number of characters in a text",
+    )
+    parser.add_argument(
+        "--bytes",
+        type=count,
+        default=262144,
+        help="largest size of a request in bytes",
+    )
+    parser.add_argument(
+        "--waiting",
+        type=count,
+        default=256,
+        help="largest number of requests that wait",
+    )
+    parser.add_argument(
+        "--streams", type=count, default=16, help="largest number of streams at a time"
+    )
+    parser.add_argument(
+        "--stream-seconds",
+        type=count,
+        default=300,
+        help="longest time of a stream in seconds",
+    )
+    parser.add_argument(
+        "--connections",
+        type=count,
+        default=512,
+        help="largest number of connections at a time",
+    )
+    parser.add_argument(
+        "--patience",
+        type=count,
+        default=30,
+        help="longest time in seconds in which a request must arrive",
+    )
     return parser.parse_args(argv)
 
 

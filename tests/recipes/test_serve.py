@@ -169,7 +169,7 @@ BAD = {
     "another search": ({"texts": ["a"], "search": "best"}, 400, "`search` must be"),
     "a list of searches": ({"texts": ["a"], "search": []}, 400, "`search` must be"),
     "no flag": ({"texts": ["a"], "stream": 1}, 400, "`stream` must be true or false"),
-    "two streams": ({"texts": ["a", "b"], "stream": True}, 400, "One text.*2"),
+    "two streams": ({"texts": ["a", "b"], "stream": True}, 400, "One text.*2 texts"),
     "beams in a stream": (
         {"texts": ["a"], "stream": True, "search": "beam"},
         400,
@@ -327,7 +327,7 @@ def test_a_model_that_fails_is_an_error_in_words(recipe, translator, monkeypatch
 
     monkeypatch.setattr(recipe.Answers, "answer", fail)
     options = recipe.parse_arguments(["--load", "model.keras"])
-    app = recipe.application(translator, options)
+    app = recipe.build_application(translator, options)
     scope = {"type": "http", "method": "POST", "path": "/generate", "headers": []}
     sent = []
 
@@ -384,8 +384,8 @@ def test_every_kind_of_pipeline_answers(recipe, make, task, keys):
     options = recipe.parse_arguments(["--load", "model.keras", "--max-length", "7"])
     answers = recipe.Answers(make(), options)
     content = json.dumps({"texts": ["a dog", "small"]})
-    asked = recipe.checked(content, task, answers, options)
-    found = answers.answer(task, asked["search"], asked["attention"], asked["rows"])
+    asked = recipe.parse_request(content, task, answers, options)
+    found = answers.answer(task, asked["search"], asked["attention"], asked["items"])
     assert len(found) == 2
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     first = found[0][0] if isinstance(found[0], list) else found[0]
