@@ -53,10 +53,10 @@ def trained(recipe, folder, tmp_path_factory):
 
 def test_it_tells_what_tokens_and_drawings_are_worth(trained):
     _, printed = trained
-    assert "22 pictures to learn from, 2 held out" in printed
+    assert "22 pictures for training, 2 for testing" in printed
     assert "of 4,375 codes are used" in printed and "mean nothing" in printed
     rows = ["tokens of the true picture", "greedy", "greedy, guidance 2"]
-    for row in [*rows, "best of 2 draws, says the matcher"]:
+    for row in [*rows, "best of 2 samples, by matcher"]:
         assert row in printed
 
 
@@ -132,7 +132,7 @@ def test_a_sheet_shows_long_captions_and_equal_ones(recipe):
         ("red", pictures),
         ("red", pictures),
     ]
-    figure = recipe.sheet(rows, titles=["one", "two"])
+    figure = recipe.draw_sheet(rows, titles=["one", "two"])
     assert len(figure.axes) == 6 and figure.axes[1].get_title() == "two"
     names = [figure.axes[place].texts[0].get_text() for place in (0, 2, 4)]
     assert max(map(len, names[0].split("\n"))) <= 30 and names[1:] == ["red", "red"]
