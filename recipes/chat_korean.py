@@ -397,7 +397,9 @@ def parse_arguments(argv):
         default=0.8,
         help="temperature of sampling: lower is more cautious, higher more varied",
     )
-    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",

@@ -112,6 +112,7 @@ class ShiftedBatches(kseq.training.LengthBatches):
         super().__init__(lengths, options.batch_size, seed=options.seed)
 
     def make_batch(self, rows, lengths):
+        """Return the pictures of some rows, shifted, and their labels."""
         shift = self.random.integers(-self.shift, self.shift + 1, size=2)
         shifted = np.roll(self.images[rows], shift, axis=(1, 2))
         return shifted, self.labels[rows]
@@ -382,7 +383,9 @@ def parse_arguments(argv):
         default=2e-3,
         help="highest learning rate, after the warm-up",
     )
-    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",

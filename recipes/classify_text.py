@@ -445,7 +445,9 @@ def parse_arguments(argv):
         default=2e-3,
         help="learning rate at the start, from which it decays to 0",
     )
-    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",

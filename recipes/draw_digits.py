@@ -397,7 +397,9 @@ def parse_arguments(argv):
         default=3e-3,
         help="highest learning rate, after the first epoch",
     )
-    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",

@@ -718,7 +718,7 @@ def parse_arguments(argv):
         "--guidance",
         type=not_negative,
         default=0.0,
-        help="scale of classifier-free guidance by the caption; 0 for none",
+        help="scale of classifier-free guidance; 0 for none (%(default)s)",
     )
     parser.add_argument(
         "--tokenizer",
@@ -760,7 +760,7 @@ def parse_arguments(argv):
         "--dropout",
         type=share,
         default=0.0,
-        help="share of values that dropout sets to zero in training the drawer",
+        help="share of values that dropout sets to zero in training the drawer (%(default)s)",
     )
     parser.add_argument(
         "--token-dropout",
@@ -789,7 +789,9 @@ def parse_arguments(argv):
         default=3e-3,
         help="highest learning rate of stage 2, after the first epoch",
     )
-    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",

@@ -154,6 +154,7 @@ def build_transformer(options, letters, tags):
     )
 
     def embedding(vocabulary):
+        """Build a new embedding of a vocabulary."""
         return kseq.layers.TokenEmbedding(
             vocabulary.size,
             width,
@@ -471,7 +472,9 @@ def parse_arguments(argv):
         help="highest learning rate, after the warm-up",
     )
     parser.add_argument("--beams", type=count, default=5, help="beams of beam search")
-    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",

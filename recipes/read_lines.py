@@ -153,6 +153,7 @@ class LineBatches(kseq.training.LengthBatches):
         super().__init__(lengths, options.batch_size, seed=options.seed)
 
     def make_batch(self, rows, lengths):
+        """Return as many new lines as there are rows, as examples of the model."""
         pictures, token_ids = compose_lines(self.digits, len(rows), self.random)
         return self.to_examples(pictures, token_ids)
 
@@ -204,6 +205,7 @@ class Pieces(kseq.layers.SequenceEmbedding):
         ]
 
     def symbolic_input(self, name):
+        """Return the input of the model that has this layer."""
         return keras.Input((HEIGHT, WIDTH, 1), name=name)
 
     def build(self, shape):
@@ -553,7 +555,9 @@ def parse_arguments(argv):
         help="highest learning rate, after the warm-up",
     )
     parser.add_argument("--beams", type=count, default=5, help="beams of beam search")
-    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",

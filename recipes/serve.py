@@ -546,7 +546,9 @@ def parse_arguments(argv):
         default=0.8,
         help="temperature of sampling: lower is more cautious, higher more varied",
     )
-    parser.add_argument("--seed", type=seed, default=0, help="seed of sampling")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="seed of sampling (%(default)s)"
+    )
     parser.add_argument(
         "--wait",
         type=positive,

@@ -444,7 +444,9 @@ def parse_arguments(argv):
         " (default: 0.001 for a transformer, 0.002 for a gru)",
     )
     parser.add_argument("--beams", type=count, default=5, help="beams of beam search")
-    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",

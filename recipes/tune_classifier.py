@@ -324,7 +324,9 @@ def parse_arguments(argv):
     parser.add_argument(
         "--epochs", type=count, default=6, help="most epochs of a trial"
     )
-    parser.add_argument("--seed", type=seed, default=0, help="seed of the search")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="seed of the search (%(default)s)"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",

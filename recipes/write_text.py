@@ -361,7 +361,7 @@ def parse_arguments(argv):
         "--dropout",
         type=share,
         default=0.0,
-        help="share of values that dropout sets to zero in training",
+        help="share of values that dropout sets to zero in training (%(default)s)",
     )
     parser.add_argument(
         "--window", type=count, default=64, help="characters that the model reads"
@@ -379,7 +379,9 @@ def parse_arguments(argv):
         help="highest learning rate, after the warm-up"
         " (default: 0.001, or 0.004 for lstm and gru)",
     )
-    parser.add_argument("--seed", type=seed, default=0, help="seed of all randomness")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",
