@@ -760,7 +760,8 @@ def parse_arguments(argv):
         "--dropout",
         type=share,
         default=0.0,
-        help="share of values that dropout sets to zero in training the drawer (%(default)s)",
+        help="share of values that dropout sets to zero in training the drawer"
+        " (%(default)s)",
     )
     parser.add_argument(
         "--token-dropout",
