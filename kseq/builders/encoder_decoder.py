@@ -10,13 +10,14 @@ from typing import Any, Literal, overload
 from kseq.builders.copying import as_pointer_generator
 from kseq.builders.encoder_decoder_model import EncoderDecoder
 from kseq.builders.forecaster import Forecaster, is_of_numbers
+from kseq.builders.sampling import as_scheduled_sampling
 from kseq.builders.shorthands import (
     as_decoder,
     as_embedding,
     as_embeddings,
     as_encoders,
 )
-from kseq.layers import FeatureEmbedding, PointerGenerator
+from kseq.layers import FeatureEmbedding, PointerGenerator, ScheduledSampling
 from kseq.typing import LayerLike
 
 
@@ -49,6 +50,7 @@ def encoder_decoder(
     source_dropout: float = 0.0,
     covariates: None = None,
     copy: bool | Sequence[int] | PointerGenerator | None = None,
+    scheduled_sampling: ScheduledSampling | float | None = None,
     name: str = "encoder_decoder",
 ) -> EncoderDecoder: ...
 
@@ -66,6 +68,7 @@ def encoder_decoder(
     source_dropout: float = 0.0,
     covariates: FeatureEmbedding | None = None,
     copy: bool | Sequence[int] | PointerGenerator | None = None,
+    scheduled_sampling: ScheduledSampling | float | None = None,
     name: str = "encoder_decoder",
 ) -> EncoderDecoder | Forecaster:
     """Build a model that generates a target sequence from a source sequence.
@@ -114,6 +117,8 @@ def encoder_decoder(
             target id of each source id, `kseq.text.alignment(source, target)`. Both are
             shorthand for a `kseq.layers.PointerGenerator`, which can also add a
             coverage loss.
+        scheduled_sampling: Rate at which the decoder reads its own predictions in
+            training, or a `kseq.layers.ScheduledSampling` for a rate that grows.
         name: Name of the model.
 
     Returns:
@@ -157,6 +162,7 @@ def encoder_decoder(
         - [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473)
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), 3.1, 3.4 (tied)
         - [Salinas et al., 2020](https://arxiv.org/abs/1704.04110), 3 (numbers)
+        - [Bengio et al., 2015](https://arxiv.org/abs/1506.03099) (scheduled sampling)
         - [See et al., 2017](https://arxiv.org/abs/1704.04368), 2.2 (copying)
     """
     encoder, decoder = as_encoders(encoder, width, source), as_decoder(decoder, width)
@@ -172,10 +178,12 @@ def encoder_decoder(
         "name": name,
     }
     pointer_generator = as_pointer_generator(copy)
+    sampling = as_scheduled_sampling(scheduled_sampling, target)
     if is_of_numbers(target, tie_embeddings, covariates, pointer_generator):
         return Forecaster(covariates=covariates, **parts)
     return EncoderDecoder(
         copy=pointer_generator,
+        scheduled_sampling=sampling,
         tie_embeddings=tie_embeddings,
         start_token_id=start_token_id,
         end_token_id=end_token_id,

@@ -13,6 +13,7 @@ from keras import ops
 
 from kseq.builders.copying import check_copying
 from kseq.builders.generation import GenerativeModel
+from kseq.builders.sampling import check_sampling
 from kseq.builders.shorthands import as_head, checked_answers, encode
 from kseq.builders.target_tokens import (
     PARTS,
@@ -23,6 +24,7 @@ from kseq.builders.target_tokens import (
 from kseq.layers import (
     JoinedEncoders,
     PointerGenerator,
+    ScheduledSampling,
     SequenceEmbedding,
     SourceDropout,
     TiedHead,
@@ -53,6 +55,7 @@ class EncoderDecoder(GenerativeModel):
     head: keras.layers.Layer
     source_dropout: keras.layers.Layer  # may be None
     pointer_generator: PointerGenerator | None
+    scheduled_sampling: ScheduledSampling | None
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class EncoderDecoder(GenerativeModel):
         end_token_id: int = 3,
         source_dropout: float = 0.0,
         copy: PointerGenerator | None = None,
+        scheduled_sampling: ScheduledSampling | None = None,
         tokens: TargetTokens | None = None,
         decode: Callable[..., Tensor] | None = None,
         name: str = "encoder_decoder",
@@ -91,6 +95,7 @@ class EncoderDecoder(GenerativeModel):
                     f"pad_token_id={target.padding}."
                 )
         check_copying(copy, source, target, decoder, source_dropout)
+        check_sampling(scheduled_sampling, copy)
         head = make_head(head, source, target, tie_embeddings)
         if tokens is None:
             tokens = TargetTokens(start_token_id, end_token_id, tie_embeddings)
@@ -102,7 +107,10 @@ class EncoderDecoder(GenerativeModel):
             if rate("source_dropout", source_dropout):
                 read = SourceDropout(source_dropout, name="source_dropout")(read)
             memory, states = encode(encoder, read)
-        embedded = target(tokens(inputs["target"]))
+        token_ids = tokens(inputs["target"])
+        if scheduled_sampling is not None:
+            token_ids = scheduled_sampling(token_ids)
+        embedded = target(token_ids)
         if decode is not None:
             outputs = decode(decoder, embedded, memory, inputs)
         elif copy is None:
@@ -133,6 +141,8 @@ class EncoderDecoder(GenerativeModel):
         self.source_dropout = next(dropouts, None)
         copying = (x for x in self.operations if isinstance(x, PointerGenerator))
         self.pointer_generator = next(copying, None)
+        samplings = (x for x in self.operations if isinstance(x, ScheduledSampling))
+        self.scheduled_sampling = next(samplings, None)
         self.tie_embeddings = tokens.tie_embeddings
         self.start_token_id = tokens.start_token_id
         self.end_token_id = tokens.end_token_id
@@ -143,6 +153,23 @@ class EncoderDecoder(GenerativeModel):
             self.source_size = source.vocabulary_size
             self.source_length = source.num_positions
         check_tokens(self, ("start_token_id", "end_token_id"))
+
+    def call(
+        self,
+        inputs: Tree,
+        training: bool | None = None,
+        mask: Tree = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        call = super().call
+        if training and self.scheduled_sampling is not None:
+            target = self.scheduled_sampling.mix(
+                inputs["target"],
+                lambda ids: call({**inputs, "target": ids}, training=True, **kwargs),
+                self.pad_token_id,
+            )
+            inputs = {**inputs, "target": target}
+        return call(inputs, training=training, mask=mask, **kwargs)
 
     @property
     def can_be_guided(self) -> bool:  # type: ignore[override]
@@ -275,6 +302,8 @@ class EncoderDecoder(GenerativeModel):
             "end_token_id": self.end_token_id,
             "source_dropout": getattr(self.source_dropout, "dropout", 0.0),
             "copy": self.pointer_generator and serialize(self.pointer_generator),
+            "scheduled_sampling": self.scheduled_sampling
+            and serialize(self.scheduled_sampling),
             "name": self.name,
             "trainable": self.trainable,
             "head_trainable": self.head.trainable,  # a tied head is created again
@@ -284,7 +313,7 @@ class EncoderDecoder(GenerativeModel):
     def from_config(
         cls, config: Config, custom_objects: dict[str, Any] | None = None
     ) -> Self:
-        made = (*PARTS, "copy")
+        made = (*PARTS, "copy", "scheduled_sampling")
         parts: dict[str, Any] = {
             part: config.get(part)
             and keras.saving.deserialize_keras_object(

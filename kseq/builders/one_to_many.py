@@ -9,8 +9,9 @@ from typing import Any, Literal, overload
 
 from kseq.builders.encoder_decoder_model import EncoderDecoder
 from kseq.builders.forecaster import Forecaster, is_of_numbers
+from kseq.builders.sampling import as_scheduled_sampling
 from kseq.builders.shorthands import as_decoder, as_embedding, as_encoder
-from kseq.layers import ClassEmbedding, FeatureEmbedding
+from kseq.layers import ClassEmbedding, FeatureEmbedding, ScheduledSampling
 from kseq.layers.validation import rate
 from kseq.typing import LayerLike
 
@@ -43,6 +44,7 @@ def one_to_many(
     end_token_id: int = 3,
     condition_dropout: float = 0.0,
     covariates: None = None,
+    scheduled_sampling: ScheduledSampling | float | None = None,
     name: str = "one_to_many",
 ) -> EncoderDecoder: ...
 
@@ -59,6 +61,7 @@ def one_to_many(
     end_token_id: int = 3,
     condition_dropout: float = 0.0,
     covariates: FeatureEmbedding | None = None,
+    scheduled_sampling: ScheduledSampling | float | None = None,
     name: str = "one_to_many",
 ) -> EncoderDecoder | Forecaster:
     """Build a model that generates a sequence, with or without a condition.
@@ -95,6 +98,7 @@ def one_to_many(
         condition_dropout: Share of the conditions dropped in training, as
             `source_dropout` of `kseq.encoder_decoder`.
         covariates: As for `kseq.encoder_decoder`.
+        scheduled_sampling: As for `kseq.encoder_decoder`.
         name: Name of the model.
 
     Returns:
@@ -136,6 +140,7 @@ def one_to_many(
             f"encoder={encoder}. Leave `encoder` out."
         )
     rate("condition_dropout", condition_dropout)
+    sampling = as_scheduled_sampling(scheduled_sampling, target)
     encoder = None if encoder is None else as_encoder(encoder, width)
     is_number = isinstance(condition, numbers.Integral)
     if is_number and not isinstance(condition, bool):
@@ -157,6 +162,7 @@ def one_to_many(
     if is_of_numbers(target, tie_embeddings, covariates):
         return Forecaster(covariates=covariates, **parts)
     return EncoderDecoder(
+        scheduled_sampling=sampling,
         tie_embeddings=tie_embeddings,
         start_token_id=start_token_id,
         end_token_id=end_token_id,

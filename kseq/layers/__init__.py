@@ -51,6 +51,7 @@ from kseq.layers.recurrent.layers import GRU, LSTM, SimpleRNN
 from kseq.layers.recurrent.rnn import RNN
 from kseq.layers.recurrent.zoneout import Zoneout
 from kseq.layers.rotary_positions import RotaryPositions
+from kseq.layers.scheduled_sampling import ScheduledSampling
 from kseq.layers.sequence_embedding import SequenceEmbedding
 from kseq.layers.similarity import CosineSimilarity
 from kseq.layers.tied_head import TiedHead
@@ -105,6 +106,7 @@ __all__ = [
     "RecurrentEncoder",
     "ResidualBlock",
     "RotaryPositions",
+    "ScheduledSampling",
     "SequenceEmbedding",
     "SimpleRNN",
     "SinusoidalPositions",

@@ -290,6 +290,13 @@ ADVICE = {
         "source_vocabulary, target_vocabulary)`.",
         lambda: aligned_copier(7),
     ),
+    "scheduled sampling by a name": (
+        lambda: writer(scheduled_sampling="linear"),
+        'For a schedule pass `kseq.layers.ScheduledSampling("linear", steps=5000)`.',
+        lambda: writer(
+            scheduled_sampling=kseq.layers.ScheduledSampling("linear", steps=5000)
+        ),
+    ),
     "a copy of a source that is dropped": (
         lambda: copier(source_dropout=0.1),
         "Leave one of them out.",

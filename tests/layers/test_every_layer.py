@@ -41,6 +41,7 @@ ELSEWHERE = {  # what reads no sequence of vectors, or is tested as a part of a 
     "PointerGenerator",
     "ResidualBlock",
     "RotaryPositions",
+    "ScheduledSampling",
     "SequenceEmbedding",
     "SummedEmbedding",
     "TokenEmbedding",
