@@ -47,7 +47,8 @@ def test_with_all_passes_it_reads_what_greedy_search_writes(kind):
     if model.source is not None:
         inputs["source"] = np.array(SOURCE)
     inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
-    banned = np.where(np.arange(13) == 3, -np.inf, 0.0)
+    banned = np.where(np.arange(13) == 3, -np.inf, 0.0).astype("float32")
+    banned = keras.ops.convert_to_tensor(banned)
     mixed = sampling.mix(
         inputs["target"], lambda ids: model({**inputs, "target": ids}) + banned, 0
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kseq.layers import ScheduledSampling
-from tests.helpers import array, assert_close, check_layer
+from tests.helpers import array, assert_close, check_config_keeps_every_argument
 
 PAD, SIZE = 0, 7
 IDS = np.array([[2, 4, 5, 6, 4], [2, 5, PAD, PAD, PAD]], "int32")
@@ -25,15 +25,11 @@ def confident(token_ids):
     return keras.ops.convert_to_tensor(50.0 * np.eye(SIZE)[following], "float32")
 
 
-def test_it_keeps_the_contract_of_layers():
-    options = {
-        "schedule": "linear",
-        "steps": 70,
-        "max_rate": 0.5,
-        "passes": 2,
-        "choice": "argmax",
-    }
-    check_layer(ScheduledSampling, {**options, "seed": 3}, {"token_ids": IDS})
+def test_its_config_keeps_every_argument_and_a_call_changes_nothing():
+    options = {"schedule": "linear", "steps": 70, "max_rate": 0.5, "passes": 2}
+    options |= {"choice": "argmax", "seed": 3}
+    check_config_keeps_every_argument(ScheduledSampling, options)
+    assert_close(ScheduledSampling(**options)(IDS, training=True), IDS)
 
 
 @pytest.mark.parametrize(
