@@ -84,6 +84,7 @@ bench: .venv/benchmarks.stamp
 lint: .venv/test.stamp
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
 
 format: .venv/test.stamp
 	$(RUN) -m ruff check --fix

@@ -5,7 +5,7 @@ Axes in shape comments: B batch, T target steps, V vocabulary.
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -88,7 +88,7 @@ class ScheduledSampling(Layer):
         passes: int = 1,
         choice: Literal["sample", "argmax"] = "sample",
         seed: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.schedule = one_of("schedule", schedule, SCHEDULES)
