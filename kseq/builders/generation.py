@@ -28,6 +28,7 @@ from kseq.builders.requests import Batch, GenerateRequest, ScoreRequest
 from kseq.builders.searches import as_search, refuse_options
 from kseq.builders.streaming import StreamStart, StreamStep, stream
 from kseq.builders.token_inputs import TokenInputs
+from kseq.builders.traced_once import TracedOnce
 from kseq.decoding import Generation, Search
 from kseq.decoding.constraints import Constraint
 from kseq.decoding.loop import check_max_length
@@ -36,7 +37,7 @@ from kseq.layers.step_labels import StepLabels
 from kseq.typing import PathLike, TensorLike, Tree
 
 
-class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
+class GenerativeModel(TokenInputs, StepLabels, TracedOnce, WholeFiles, keras.Model):
     """Base class of models that generate token ids.
 
     A subclass sets `start_token_id`, `end_token_id` and `pad_token_id`. It also sets
@@ -371,12 +372,6 @@ class GenerativeModel(TokenInputs, StepLabels, WholeFiles, keras.Model):
         loop = cached_loop(self, ScoreLoop, return_attention_scores)
         batches = request.batches(batch_size)
         return request.outputs([run(loop, batch) for batch in batches])
-
-    def make_train_function(self, force: bool = False) -> Callable[..., Any]:
-        # TensorFlow retraces a step that creates variables, for example those of Adam.
-        if self.built and self.optimizer and not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
-        return super().make_train_function(force)
 
     def _search_loop(
         self, kind: type, request: GenerateRequest, batch: Batch

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseq.builders.traced_once import TracedOnce
 from kseq.layers import (
     FiniteScalarQuantizer,
     ImageDecoder,
@@ -124,7 +125,7 @@ def image_tokenizer(
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ImageTokenizer(WholeFiles, keras.Model):
+class ImageTokenizer(TracedOnce, WholeFiles, keras.Model):
     """Model that `kseq.image_tokenizer` returns.
 
     Attributes:

@@ -15,6 +15,7 @@ from kseq.builders.shorthands import (
     checked_steps,
 )
 from kseq.builders.token_inputs import TokenInputs
+from kseq.builders.traced_once import TracedOnce
 from kseq.layers import CTC
 from kseq.layers.saving import WholeFiles
 from kseq.layers.step_labels import StepLabels
@@ -127,7 +128,9 @@ def many_to_many(
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ManyToMany(CRFOutputs, TokenInputs, StepLabels, WholeFiles, keras.Model):
+class ManyToMany(
+    CRFOutputs, TokenInputs, StepLabels, TracedOnce, WholeFiles, keras.Model
+):
     """Functional model that `kseq.many_to_many` returns.
 
     Call the class with inputs and outputs to use custom layers. If the last layer is a

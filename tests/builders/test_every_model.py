@@ -75,6 +75,20 @@ def test_every_part_is_built_and_used(name):
         assert is_cancelled or is_changed, f"no gradient reaches {weight.path}"
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="which traces")
+@pytest.mark.thorough(all_but=3)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_first_step_of_training_is_traced_once(name):
+    make, inputs = MODELS[name]
+    model, traced = make(), []
+    step = model.train_step
+    model.train_step = lambda data: traced.append(1) or step(data)
+    model.compile("adam", loss=lambda _, logits: keras.ops.mean(logits, axis=-1))
+    rows = len(tree.flatten(inputs)[0])
+    model.train_on_batch(inputs, np.zeros((rows, 1), "float32"))
+    assert len(traced) == 1
+
+
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX alone builds so")
 def test_a_new_model_writes_without_an_eager_run_before(monkeypatch):
     call, calls = GenerateLoop.call, []
