@@ -182,7 +182,7 @@ def test_quick_looks_at_all_of_it_and_a_label_that_is_only_in_the_test_is_an_err
     odd.write_text("ugly a\nugly of\nugly the\n[/b] a of", "utf-8")
     recipe.main([*flags({**files, "test": odd}, output=tmp_path), *SMALL, "--quick"])
     printed = capsys.readouterr().out
-    assert "labels of the test texts that no training text has: [/b], ugly" in printed
+    assert "that no training text has: [/b], ugly" in " ".join(printed.split())
     assert rates(printed)[1] == 0
     assert "Epoch 2/2" in printed and "figures mean nothing" in printed
 
