@@ -65,7 +65,7 @@ def trained(recipe, files, tmp_path_factory):
 
 
 def rates(printed):
-    [row] = [line for line in printed.splitlines() if "%" in line]
+    [row] = [line for line in printed.splitlines() if "%" in line and "│" in line]
     return [float(cell.strip(" %")) for cell in row.split("│")[2:4]]
 
 
