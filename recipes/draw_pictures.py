@@ -778,7 +778,7 @@ def parse_arguments(argv):
     parser.add_argument(
         "--epochs",
         type=count,
-        default=40,
+        default=64,
         help="passes over the training pictures in stage 2",
     )
     parser.add_argument(
