@@ -47,7 +47,7 @@ class Job:
 
     @property
     def keeps_state(self) -> bool:
-        """Whether another trial may continue this one."""
+        """True if another trial may continue this one."""
         return self.epochs is not None
 
 
@@ -83,7 +83,7 @@ class Epoch:
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """The trial has ended with a score. (`outcomes.NO_RESULT` has none.)
+    """The trial has ended with a score, or as `outcomes.NO_RESULT` without one.
 
     Attributes:
         score: The objective, as the mean of all executions.
