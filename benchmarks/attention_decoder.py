@@ -1,12 +1,13 @@
-"""A training step of an encoder-decoder with attention, beside loops written by hand.
+"""Training steps of encoder-decoders with attention: kseq, Keras and PyTorch.
 
     python benchmarks/attention_decoder.py --json attention_decoder.json
 
-A GRU encoder and a GRU decoder of 256 units, 64 rows of 30 source and 30 target
-tokens, vocabularies of 8,000, cross-entropy and Adam, in float32. `bahdanau_gru256` is
-Bahdanau's attention in Bahdanau's order, `luong_gru256` Luong's general score with
-input feeding. Keras' is a cell in `keras.layers.RNN`, PyTorch's a loop over steps; both
-multiply the keys once, before the loop. Needs the extra `benchmarks`.
+The model has a GRU encoder and a GRU decoder of 256 units and vocabularies of 8,000. A
+batch has 64 pairs of 30 source and 30 target tokens. The loss is cross-entropy, the
+optimizer Adam, all in float32. `bahdanau_gru256` is Bahdanau's attention, with the
+query from the state before the step; `luong_gru256` is Luong's general score with input
+feeding. For Keras the decoder is a cell in `keras.layers.RNN`, for PyTorch a loop over
+the steps. Both project the keys once, before the loop. Needs the extra `benchmarks`.
 """
 
 import functools
@@ -19,7 +20,7 @@ BATCH, LENGTH, UNITS, VOCABULARY = 64, 30, 256, 8_000
 
 
 def tokens():
-    """Source, target shifted right, labels: `(B, T)` each, without padding."""
+    """Return source, target shifted right and labels, `(B, T)` each, unpadded."""
     random = np.random.default_rng(0)
     source, target = random.integers(4, VOCABULARY, (2, BATCH, LENGTH + 1), "int32")
     return source[:, 1:], target[:, :-1], target[:, 1:]
@@ -47,7 +48,7 @@ def keras_runs(attention):
     from keras import layers, ops
 
     class Cell(layers.Layer):
-        """The memory and the keys travel as states, which is all that `RNN` offers."""
+        """A cell with memory and keys as states, the only way that `RNN` offers."""
 
         def __init__(self):
             super().__init__()

@@ -1,19 +1,22 @@
-"""A corpus of many pairs: vocabularies, first batch, batches, and peak memory.
+"""A large corpus of pairs: vocabularies, first batch, batches, and peak memory.
 
     python benchmarks/corpus.py                    # 5,000,000 pairs, about 1 GB of text
     python benchmarks/corpus.py --pairs 300000 --json corpus.json
 
-The pairs are those of Multi30k in German and English, one or two of them on a line, so
-lengths vary. Each system has a process of its own and goes the whole way, from two
-files to the batches of an epoch: it learns a vocabulary of each side, encodes, and
-gives batches of 4,096 tokens on the longer side, padding counted, of shuffled pairs of
-like length. `kseq` encodes to folders that it maps into memory, `kseq, again` finds
-them there, `kseq, in memory` holds texts and ids; `sentencepiece, tf.data` is a
-pipeline by hand, which encodes as it goes, in every epoch. `step` trains a Transformer
-of 3 and 3 layers, 256 wide, on such batches.
+Each line is one or two pairs of Multi30k, German and English, so lengths vary. Each
+system runs in its own process and does everything from two files to the batches of an
+epoch: it learns a vocabulary for each side, encodes, shuffles, and batches pairs of
+similar length. A batch has 4,096 tokens on the longer side, padding included.
 
-`peak_mb` counts everything, `above_mb` what is more than in a process that has only
-imported kseq and TensorFlow. `padding` is the share of tokens that are padding.
+- `kseq` encodes to folders that are mapped into memory.
+- `kseq, again` reuses these folders.
+- `kseq, in memory` keeps texts and ids in memory.
+- `sentencepiece, tf.data` is a handwritten pipeline that encodes again in every epoch.
+- `step` trains a Transformer of 3 + 3 layers, width 256, on such batches.
+
+`peak_mb` is the whole memory of the process. `above_mb` is the memory beyond that of a
+process that has only imported kseq and TensorFlow. `padding` is the share of tokens
+that are padding.
 """
 
 import argparse
@@ -27,7 +30,7 @@ import tempfile
 import time
 
 TOKENS, LONGEST, PIECES = 4096, 250, 8000
-BUFFER = 100_000  # pairs that the pipeline by hand shuffles
+BUFFER = 100_000  # pairs in the shuffle buffer of `sentencepiece, tf.data`
 STEPS = 24
 SYSTEMS = {}
 
@@ -43,7 +46,7 @@ def system(name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=5_000_000)
-    parser.add_argument("--batches", type=int, help="of an epoch (all)")
+    parser.add_argument("--batches", type=int, help="batches to read (all of an epoch)")
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), metavar="NAME")
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
@@ -55,7 +58,7 @@ def main():
         return print(json.dumps(measured(name, folder, options.batches)))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        # By another process, as the peak of a process counts that of its parent.
+        # In a subprocess, because the peak of a child includes that of its parent.
         written = run("pairs", folder)
         if written.returncode:
             sys.exit(written.stderr.strip().splitlines()[-1])
@@ -104,7 +107,7 @@ def write_pairs(folder, number):
 
 
 def measured(name, folder, most):
-    """The figures of a system, of the whole way or of a step."""
+    """Return the figures of a system, or of a training step."""
     figures, began = {}, time.perf_counter()
 
     def note(metric):
@@ -128,7 +131,7 @@ def measured(name, folder, most):
 
 
 def count(batches, most, note, figures):
-    """Reads an epoch, one batch after another, by one thread."""
+    """Read the batches of an epoch one after another, in one thread."""
     number = real = padded = 0
     began = time.process_time()
     for number, (inputs, labels) in enumerate(batches, 1):
@@ -276,7 +279,7 @@ def by_hand(folder, note):
 
 @system("step")
 def step(folder, note):
-    """The median of the later steps of a training."""
+    """Return the median time of the later steps of a training."""
     import numpy as np
 
     import kseq

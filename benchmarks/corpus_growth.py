@@ -1,12 +1,12 @@
-"""A corpus of a billion pairs, worked out from what smaller ones take.
+"""Estimate what a corpus of a billion pairs needs, from measurements of smaller ones.
 
     python benchmarks/corpus_growth.py
     python benchmarks/corpus_growth.py --measured corpus.json --pairs 1000000000
 
-It measures how many bytes of memory the plan of an epoch takes for a pair, and works
-out for 1, 8 and 64 hosts what a corpus needs: disk, memory of each host, bytes sent in
-a step. With what `corpus.py --json` wrote on a quiet machine it works out times as
-well: to learn the vocabularies, to encode, to begin, and to train.
+The script measures the bytes of memory that the plan of an epoch takes for each pair.
+For 1, 8 and 64 hosts it then computes disk space, memory of each host, and bytes sent
+in a step. With a file that `corpus.py --json` wrote on an idle machine it also
+estimates times: to learn the vocabularies, encode, plan an epoch, and train.
 """
 
 import argparse
@@ -17,7 +17,7 @@ HOSTS = 1, 8, 64
 TOKENS = 47.25  # of a pair of `corpus.py`, both sides (300,000 pairs)
 TEXT = 216  # bytes of a pair there
 ID, LIMITS = 2, 16  # bytes of an id, and of a pair in the two files of limits
-NETWORK = 25e9 / 8  # bytes a second
+NETWORK = 25e9 / 8  # bytes per second
 MEMORY, DISK = 64e9, 1e12  # of a host
 
 
@@ -25,14 +25,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=1_000_000_000)
     parser.add_argument("--weights", type=int, default=60_000_000)
-    parser.add_argument("--batch-tokens", type=int, default=25_000, help="of a host")
+    parser.add_argument("--batch-tokens", type=int, default=25_000, help="per host")
     parser.add_argument(
         "--sample", type=int, default=2_000_000, help="pairs to measure"
     )
-    parser.add_argument("--measured", metavar="FILE", help="what corpus.py wrote")
+    parser.add_argument("--measured", metavar="FILE", help="JSON of corpus.py")
     options = parser.parse_args()
     plan = bytes_of_plan(options.sample)
-    print(f"plan of an epoch, measured: {plan:.0f} bytes a pair")
+    print(f"plan of an epoch, measured: {plan:.0f} bytes per pair")
     rows = dict(needs(options, plan))
     if options.measured:
         with open(options.measured, encoding="utf-8") as file:
@@ -43,36 +43,36 @@ def main():
 
 
 def needs(options, plan):
-    """Bytes of a host, and the steps of an epoch."""
+    """Yield the memory and disk space of a host, and the steps of an epoch."""
     pairs = options.pairs
     files = pairs * (TOKENS * ID + LIMITS)
     yield "text, GB", [round(pairs * TEXT / 1e9)] * len(HOSTS)
     yield "folders of ids, GB", [round(files / 1e9)] * len(HOSTS)
     yield "plan in memory of each host, GB", [round(pairs * plan / 1e9)] * len(HOSTS)
     yield (
-        "pairs that fit in half its memory",
+        "pairs that fit in half of its memory",
         [f"{MEMORY / 2 / plan:,.0f}"] * len(HOSTS),
     )
-    sent = [2 * options.weights * 4 * (n - 1) / n for n in HOSTS]  # a ring
-    yield "sent by a host in a step, MB", [round(each / 1e6) for each in sent]
+    sent = [2 * options.weights * 4 * (n - 1) / n for n in HOSTS]  # ring all-reduce
+    yield "sent by a host per step, MB", [round(each / 1e6) for each in sent]
     yield "... seconds at 25 Gbit/s", [round(each / NETWORK, 2) for each in sent]
     steps = [pairs * TOKENS / 2 / options.batch_tokens / n for n in HOSTS]
     yield "steps of an epoch", [f"{each:,.0f}" for each in steps]
     batch = options.batch_tokens * 2 * ID
-    yield "read from disk in a step, KB", [round(batch / 1e3)] * len(HOSTS)
+    yield "read from disk per step, KB", [round(batch / 1e3)] * len(HOSTS)
     rows = options.batch_tokens / (TOKENS / 2)
-    yield "places in the files in a step", [f"{2 * rows:,.0f}"] * len(HOSTS)
+    yield "positions in the files per step", [f"{2 * rows:,.0f}"] * len(HOSTS)
 
 
 def times(options, rows):
-    """Hours of what `corpus.py` measured in seconds."""
+    """Return the times of the corpus, from the seconds that `corpus.py` measured."""
     found = {(row["system"], row["metric"]): row["value"] for row in rows}
     measured = int(rows[0]["case"].removeprefix("corpus_"))
     factor = options.pairs / measured
     encode = found["kseq", "encode_s"] * factor / 3600
     found_times = {
         "learn the vocabularies, s": [found["kseq", "vocabularies_s"]] * len(HOSTS),
-        "encode, h, a part on each host": [round(encode / n, 1) for n in HOSTS],
+        "encode, h, one part on each host": [round(encode / n, 1) for n in HOSTS],
         "plan an epoch, s": [round(found["kseq, again", "first_batch_s"] * factor)]
         * len(HOSTS),
         "a batch of 4,096 tokens, ms": [found["kseq, again", "batch_ms"]] * len(HOSTS),
@@ -85,7 +85,7 @@ def times(options, rows):
 
 
 def bytes_of_plan(pairs):
-    """Growth of peak memory in bytes for each pair, ids not counted."""
+    """Return the growth of peak memory in bytes per pair, without the ids."""
     import numpy as np
 
     from kseq.token_rows import TokenRows, limits_of
@@ -93,7 +93,7 @@ def bytes_of_plan(pairs):
 
     random = np.random.default_rng(0)
     lengths = random.integers(10, 60, pairs).astype("int32")
-    # Ids are mapped from a file in earnest; here all rows lie on the same few.
+    # In real use the ids are mapped from a file. Their memory is subtracted below.
     rows = TokenRows(np.full(int(lengths.sum()), 5, "uint16"), limits_of(lengths))
     teacher_forcing(rows, rows, batch_tokens=4096)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,15 +1,18 @@
-"""How fast models write, beside KerasHub, HF transformers, CTranslate2 and PyTorch.
+"""Generation speed of kseq, KerasHub, HF transformers, CTranslate2 and PyTorch.
 
     python benchmarks/decode.py --json decode.json
 
-Cases `greedy` and `beam4`: a Transformer of 3 + 3 layers, 256 wide, 4 heads, 1,024
-inside, a vocabulary of 8,000, random weights; 32 sources of 30 tokens, exactly 40 new
-tokens each, float32; CTranslate2 writes what kseq's model exports, in int8 too. Cases
-`length_64` and `length_256`: kseq alone, so many tokens.
-Cases `stream_1` and `stream_32`: kseq's `generate_stream` beside `generate`, so many
-rows. Not compiled by XLA.
-Case `attention_lstm`: an LSTM of 256 units with Bahdanau's attention, greedy, beside a
-loop written by hand in PyTorch. Needs the extra `benchmarks`.
+- `greedy`, `beam4`: a Transformer of 3 + 3 layers, width 256, 4 heads, 1,024 units in
+  the feed-forward networks, a vocabulary of 8,000, and random weights. Each of 32
+  sources of 30 tokens gets exactly 40 new tokens, in float32. CTranslate2 runs the
+  model that kseq exports, also in int8.
+- `length_64`, `length_256`: kseq alone, with that many new tokens.
+- `stream_1`, `stream_32`: kseq's `generate_stream` and `generate`, with that many
+  sources, not compiled by XLA.
+- `attention_lstm`: an LSTM of 256 units with Bahdanau's attention, greedy, compared
+  with a handwritten loop in PyTorch.
+
+Needs the extra `benchmarks`.
 """
 
 import os
@@ -20,16 +23,16 @@ import side_by_side
 
 BATCH, SOURCE, TARGET, VOCABULARY = 32, 30, 40, 8_000
 WIDTH, NUM_LAYERS, NUM_HEADS, INTERMEDIATE = 256, 3, 4, 1024
-END = 3  # which no model may write, so that each writes all of its tokens
+END = 3  # never generated, so each model generates all tokens
 
 
 def sources():
-    """Token ids `(B, S)` without padding."""
+    """Return token ids `(B, S)` without padding."""
     return np.random.default_rng(0).integers(4, VOCABULARY, (BATCH, SOURCE), "int32")
 
 
 def never_end(model):
-    """Makes the end token so improbable that it is never written."""
+    """Make the end token so improbable that it is never generated."""
     [bias] = [w for w in model.weights if w.shape == (VOCABULARY,)]
     bias.assign(np.where(np.arange(VOCABULARY) == END, -1e9, 0.0))
 
@@ -211,7 +214,7 @@ def torch_lstm():
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     tables = nn.Embedding(VOCABULARY, WIDTH), nn.Embedding(VOCABULARY, WIDTH)
     encoder = nn.LSTM(WIDTH, WIDTH, batch_first=True)
-    cell = nn.LSTMCell(2 * WIDTH, WIDTH)  # reads the last token and attention
+    cell = nn.LSTMCell(2 * WIDTH, WIDTH)  # input: the last token and attention
     queries, keys = (nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(2))
     score = nn.Linear(WIDTH, 1, bias=False)
     output, head = nn.Linear(2 * WIDTH, WIDTH), nn.Linear(WIDTH, VOCABULARY)

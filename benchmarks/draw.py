@@ -1,11 +1,11 @@
-"""Seconds to draw pictures from captions, beside a plain Keras loop without a cache.
+"""Time to draw images from captions: kseq, and a plain Keras loop without a cache.
 
     python benchmarks/draw.py --json draw.json
 
-The model of `recipes/draw_pictures.py` with random weights: pictures of 32 x 32 pixels
-by 64 tokens of 4,375 codes. Cases `draw_1` and `draw_16`: so many captions, greedy. The
-loop calls `predict` on all that it has written, once for each token, and takes the most
-probable one. Needs the extra `benchmarks`.
+The model is that of `recipes/draw_pictures.py` with random weights: images of 32 x 32
+pixels, each of 64 tokens, from 4,375 codes. The cases `draw_1` and `draw_16` draw 1 and
+16 captions greedily. For each token the plain loop calls `predict` on the whole
+sequence and takes the most probable token. Needs the extra `benchmarks`.
 """
 
 import functools
@@ -39,7 +39,7 @@ def make_model():
 
 
 def captions(count):
-    """Token ids `(B, S)` without padding."""
+    """Return token ids `(B, S)` without padding."""
     return np.random.default_rng(0).integers(4, WORDS, (count, CAPTION), "int32")
 
 

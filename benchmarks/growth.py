@@ -1,12 +1,12 @@
-"""The cost of kseq's work as it grows: longer texts, more beams, rows and words.
+"""Time as the work grows: longer texts, more beams, larger batches and vocabularies.
 
     KERAS_BACKEND=jax python benchmarks/growth.py --case new_tokens
 
-Each case varies one number of the Transformer of `decode.py`, or of the training step
-of `train_transformer.py`, of 8 rows; each value has a process of its own. Beside the
-milliseconds of a run stands how many matrix products it made in a second, and how often
-as long it took as the value before and its products would let one expect: above 1.5 is
-a cliff.
+Each case varies one number of the Transformer of `decode.py`, or the sequence length in
+the training step of `train_transformer.py` with batches of 8. Each value runs in its
+own process. For each value the table shows the milliseconds of a run, the speed of its
+matrix products in GFLOP/s, and a ratio: the measured time divided by the time expected
+from the previous value and the matrix products. A ratio above 1.5 is marked.
 """
 
 import argparse
@@ -25,13 +25,13 @@ CASES = {
     "training_length": (50, 100, 200, 400, 800),
 }
 CLIFF = 1.5
-TRAINING_ROWS = 8  # of which 800 steps fit into 24 GB
+TRAINING_ROWS = 8  # with 800 steps they fit into 24 GB
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--case", choices=list(CASES), help="run one case alone")
+    add("--case", choices=list(CASES), help="run only this case")
     add("--rounds", type=int, default=2, help="turns of each value (%(default)s)")
     add("--json", metavar="FILE", help="also write the figures as JSON")
     add("--worker", nargs=2, metavar=("CASE", "VALUE"), help=argparse.SUPPRESS)
@@ -47,14 +47,17 @@ def main(argv=None):
         rows += side_by_side.measure(case, values, options.rounds, None)
         print_row(case, rows)
     here["busy_after"] = machine.busy_beside()
-    print(f"\nCores that others kept busy: {here['busy_before']}, {here['busy_after']}")
+    print(
+        f"\nCores kept busy by other processes: {here['busy_before']} before and "
+        f"{here['busy_after']} after."
+    )
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump({"machine": here, "rows": rows}, file, indent=1)
 
 
 def prepare(case, value):
-    """The work of one value, as `side_by_side` takes it."""
+    """Return the work of one value, in the form of `side_by_side`."""
     if case == "training_length":
         train_transformer.LENGTH, train_transformer.BATCH = value, TRAINING_ROWS
         return train_transformer.kseq_step()
@@ -67,7 +70,7 @@ def prepare(case, value):
 
 
 def gigaflops(case, value):
-    """The matrix products of a run, whose cost should be all that grows."""
+    """Return the GFLOP of the matrix products of a run, which time should follow."""
     if case == "training_length":
         layers, width = train_transformer.NUM_LAYERS, train_transformer.WIDTH
         tokens = TRAINING_ROWS * value
@@ -95,7 +98,7 @@ def print_row(case, rows):
     rows = [row for row in rows if row["case"] == case]
     times = {r["system"]: r["value"] for r in rows if r.get("metric", "")[-3:] == "_ms"}
     errors = {row["system"]: row["error"] for row in rows if "error" in row}
-    print(f"\n{case:<18}{'ms':>10}{'GFLOP/s':>10}{'x before':>10}")
+    print(f"\n{case:<18}{'ms':>10}{'GFLOP/s':>10}{'ratio':>10}")
     before = None
     for value in map(str, CASES[case]):
         if value in errors:
@@ -103,7 +106,7 @@ def print_row(case, rows):
             continue
         speed = 1e3 * gigaflops(case, int(value)) / times[value]
         growth = "" if before is None else f"{before / speed:.2f}"
-        mark = "  cliff" if before is not None and before / speed > CLIFF else ""
+        mark = "  slow" if before is not None and before / speed > CLIFF else ""
         print(f"{value:<18}{times[value]:>10.0f}{speed:>10.0f}{growth:>10}{mark}")
         before = speed
 

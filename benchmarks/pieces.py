@@ -1,13 +1,13 @@
-"""Learning pieces from many lines, and cutting the lines: time and peak memory.
+"""Subword vocabularies of many lines: time and peak memory to learn and to encode.
 
     python benchmarks/pieces.py --lines 1000000
     python benchmarks/pieces.py --lines 100000 --systems "kseq, unigram" sentencepiece
 
-Lines are the captions of Multi30k in both languages; where there are not enough, halves
-of two lines make another. Each system learns from the same file in a process of its own
-and then cuts all its lines into lists of ids, a chunk at a time; one system at a time.
-`learn_s` and `encode_s` do not count the imports, `peak_mb` counts everything. Needs
-the extra `pieces`; what is compared with needs `pip install tokenizers`.
+The lines are the captions of Multi30k in both languages. If more lines are needed,
+halves of two captions are joined. Each system learns from the same file in its own
+process, one system at a time. It then encodes all lines to ids, a chunk at a time.
+`learn_s` and `encode_s` do not include imports; `peak_mb` is the whole memory of the
+process. Needs the extra `pieces`; the comparison needs `pip install tokenizers`.
 """
 
 import argparse
@@ -24,10 +24,10 @@ SYSTEMS = {}
 
 
 def system(name):
-    """Makes a function one of the systems.
+    """Register a function as one of the systems.
 
-    It imports what it needs and returns two functions: `learn(lines, size)`, and
-    `encode(lines)` for a list of lines.
+    The function imports what it needs and returns two functions: `learn(lines, size)`,
+    and `encode(lines)` for a list of lines.
     """
 
     def add(function):
@@ -54,7 +54,7 @@ def main():
     print(f"{options.lines:,} lines, {options.pieces:,} pieces")
     print(f"{'':<24}{'learn_s':>10}{'encode_s':>10}{'peak_mb':>10}{'ids':>14}")
     with tempfile.NamedTemporaryFile(suffix=".txt") as file:
-        # By another process, as the peak of a process counts that of its parent.
+        # In a subprocess, because the peak of a child includes that of its parent.
         command = [sys.executable, *sys.argv, "--worker", "lines", file.name]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
         for name in options.systems or SYSTEMS:
@@ -81,7 +81,7 @@ def write_lines(path, number):
 
 
 def lines_of_captions(number):
-    """Captions, and where they do not suffice, halves of two of them."""
+    """Yield captions; if there are too few, join halves of two captions."""
     import kseq
 
     source, target = kseq.datasets.load("multi30k")["train"]
@@ -95,7 +95,7 @@ def lines_of_captions(number):
 
 
 def measure(name, path, pieces):
-    """The seconds that a system takes, and the memory of its process."""
+    """Return the seconds of a system, and the memory of its process."""
     learn, encode = SYSTEMS[name]()
     began = time.perf_counter()
     learn(lines_of(path), int(pieces))

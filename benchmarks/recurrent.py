@@ -1,17 +1,20 @@
-"""Recurrent layers beside those of Keras and PyTorch: a training step, and inference.
+"""Recurrent layers of kseq, Keras and PyTorch: a training step, and inference.
 
     python benchmarks/recurrent.py --case lstm_2x256
     python benchmarks/recurrent.py --threads 1 --json recurrent.json
 
-A case is named after its cell, its number of layers and their width: `lstm_2x256`. The
-batch has 64 rows of 100 steps, as wide as the layers; a training step is the mean
-squared error and plain gradient descent, all in float32, under Keras' own defaults, but
-for `_xla`. Rows are masked to different lengths, but for `_unmasked`, and in PyTorch,
-which has no masks; it packs those of `_padded`, and loses time where it packs the
-others. Cells run in the loops of both, `kseq.layers.RNN` and `keras.layers.RNN`: those
-that Keras lacks, and `gru_cell`, its own; there, and where there is recurrent dropout,
-PyTorch is not measured. `KERAS_BACKEND` names Keras' backend; where there is a GPU, all
-use it, and "of peak" still speaks of the CPU. Needs the extra `benchmarks`.
+The name of a case gives its cell, number of layers and width: `lstm_2x256`. A batch has
+64 sequences of 100 steps, as wide as the layers. A training step uses the mean squared
+error and plain gradient descent. All is in float32, with Keras' default settings except
+in cases with `_xla`.
+
+Sequences are masked to different lengths, except in cases with `_unmasked`. PyTorch has
+no masks. It packs the sequences of `_padded` cases; packing the others would make it
+slower. Cells that Keras lacks, and its own `gru_cell`, run in `kseq.layers.RNN` and
+`keras.layers.RNN`. PyTorch is not measured for these, nor with recurrent dropout.
+
+`KERAS_BACKEND` selects the backend of Keras. If there is a GPU, all systems use it, but
+"of peak" still refers to the CPU. Needs the extra `benchmarks`.
 """
 
 import dataclasses
@@ -33,7 +36,7 @@ CELLS = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is measured."""
+    """The layers and the data of a measurement."""
 
     cell: str
     num_layers: int = 2
@@ -41,12 +44,12 @@ class Case:
     length: int = 100
     bidirectional: bool = False
     masked: bool = True
-    longest: int | None = None  # row, where the rest is padding in all of them
+    longest: int | None = None  # real steps, if all rows have padding after them
     recurrent_dropout: float = 0.0
-    xla: bool = False  # whether Keras has XLA compile the whole step
+    xla: bool = False  # whether XLA compiles the whole step
 
     def arrays(self):
-        """Sequences `(B, T, D)`, their mask `(B, T)`, and what they should become."""
+        """Return sequences `(B, T, D)`, their mask `(B, T)`, and targets."""
         random = np.random.default_rng(0)
         shape = (BATCH, self.length, self.width)
         sequences, targets = random.normal(size=(2, *shape)).astype("float32")
@@ -58,7 +61,7 @@ class Case:
         return sequences, np.arange(self.length) < lengths, targets
 
     def gigaflops(self):
-        """The matrix products of a training step and of inference."""
+        """Return the GFLOP of the matrix products of a training step and inference."""
         gates = 3 if "gru" in self.cell else {"rnn": 1}.get(self.cell, 4)
         directions = 2 if self.bidirectional else 1
         total = 0
@@ -87,7 +90,7 @@ def keras_runs(case, layers):
 
 
 def recurrent_layer(case, layers):
-    """A layer of `kseq.layers` or of `keras.layers`."""
+    """Return a layer of `kseq.layers` or of `keras.layers`."""
     import keras
 
     import kseq

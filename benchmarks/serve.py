@@ -1,14 +1,14 @@
-"""The server of the recipes: many clients at once beside one call after another.
+"""The server of the recipes: many clients at once, and one client alone.
 
     python benchmarks/serve.py --load multi30k/model.keras
     python benchmarks/serve.py --load multi30k/model.keras --clients 64 --texts 512
 
-The texts are German captions of Multi30k, or the lines of `--lines FILE`. `calls` is a
-client that asks for one text after another, `clients` as many as are told, each of
-which does so; `generate` is the pipeline in this process, one text a call, no HTTP. All
-write the same, which is checked: what is lost or mixed up ends the benchmark. Each has
-written all texts `--warm` times before it is timed, since sizes of batches are compiled
-when they first come.
+The texts are German captions of Multi30k, or the lines of `--lines FILE`. `calls` is
+one client that sends one text after another; `clients` is many such clients at once.
+`generate` is the pipeline in this process, one text per call, without HTTP. The
+benchmark checks that all return the same texts, and stops if more than 1 % differ (two
+words may be equally probable). Each system generates all texts `--warm` times before it
+is timed, because each new batch size is compiled when it first occurs.
 """
 
 import argparse
@@ -31,11 +31,11 @@ SERVER = pathlib.Path(__file__).parents[1] / "recipes" / "serve.py"
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--load", required=True, metavar="FILE")
-    parser.add_argument("--lines", metavar="FILE", help="one text a line")
+    parser.add_argument("--lines", metavar="FILE", help="file with one text per line")
     parser.add_argument("--texts", type=int, default=256)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--max-length", type=int, default=80)
-    parser.add_argument("--warm", type=int, default=3, help="rounds before the timed")
+    parser.add_argument("--warm", type=int, default=3, help="rounds before timing")
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
     options = parser.parse_args()
     machine = {**describe(), "busy_beside": busy_beside()}
@@ -53,7 +53,7 @@ def main():
         pairs = zip(written[name], written["generate"], strict=True)
         others = sum(one != other for one, other in pairs)
         if others > len(texts) // 100:  # two words may be equally probable
-            sys.exit(f"{others} of {len(texts)} texts of {name} are not `generate`'s.")
+            sys.exit(f"{others} of {len(texts)} texts of {name} differ from `generate`.")
         figures = {
             "texts_per_s": len(texts) / seconds,
             "median_ms": statistics.median(milliseconds),
@@ -82,7 +82,7 @@ def texts_of(options):
 
 
 def systems(options, texts):
-    """The functions that write texts, each with a name."""
+    """Yield the name and the generating function of each system."""
     yield "generate", in_this_process(options)
     command = [sys.executable, SERVER, "--load", options.load, "--port", "0"]
     command += ["--max-length", str(options.max_length)]
@@ -114,7 +114,7 @@ def in_this_process(options):
 
 
 def clients(port, texts, number):
-    """The texts written for clients that share them in turn, and milliseconds."""
+    """Return the texts generated for several clients at once, and milliseconds."""
 
     def client(own):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
@@ -125,7 +125,7 @@ def clients(port, texts, number):
             response = connection.getresponse()
             answer = json.loads(response.read())
             if response.status != 200:
-                sys.exit(f"{text!r} is answered by {response.status}: {answer}")
+                sys.exit(f"{text!r} failed with status {response.status}: {answer}")
             milliseconds = 1000 * (time.perf_counter() - began)
             found.append((answer["results"][0][0]["text"], milliseconds))
         connection.close()

