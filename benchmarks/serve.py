@@ -53,7 +53,9 @@ def main():
         pairs = zip(written[name], written["generate"], strict=True)
         others = sum(one != other for one, other in pairs)
         if others > len(texts) // 100:  # two words may be equally probable
-            sys.exit(f"{others} of {len(texts)} texts of {name} differ from `generate`.")
+            sys.exit(
+                f"{others} of {len(texts)} texts of {name} differ from `generate`."
+            )
         figures = {
             "texts_per_s": len(texts) / seconds,
             "median_ms": statistics.median(milliseconds),
