@@ -38,7 +38,7 @@ Activation: TypeAlias = str | Callable[[Tensor], Tensor] | None
 Initializer: TypeAlias = str | keras.initializers.Initializer
 
 # A decoding step: (token_ids (B, K), state, constants) -> (logits (B, K, V), state).
-StepFunction: TypeAlias = Callable[[Tensor, Tree, Tree], tuple[Tensor, Tree]]
+StepFunction: TypeAlias = Callable[[Any, Tree, Tree], tuple[Any, Tree]]
 
 # A layer, or its shorthand: a name such as "gru", or a size.
 LayerLike: TypeAlias = keras.layers.Layer | str | int

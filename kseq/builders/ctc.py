@@ -17,7 +17,7 @@ from kseq.builders.requests import GenerateRequest, Request, ScoreRequest, round
 from kseq.builders.searches import as_search, refuse_options
 from kseq.builders.source_rows import rows_of_batches, source_rows
 from kseq.builders.token_inputs import TokenInputs
-from kseq.builders.traced_once import TracedOnce
+from kseq.builders.trainable import TrainableModel
 from kseq.decoding import Generation, MaximumLength, Search
 from kseq.decoding.constraints import Constraint
 from kseq.decoding.loop import check_max_length
@@ -29,7 +29,9 @@ from kseq.typing import Tensor, TensorLike, Tree
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class CTCModel(OwnLoss, TokenInputs, StepLabels, TracedOnce, WholeFiles, keras.Model):
+class CTCModel(
+    OwnLoss, TokenInputs, StepLabels, TrainableModel, WholeFiles, keras.Model
+):
     """Functional model that `kseq.many_to_many(..., head="ctc")` returns.
 
     Call the class with inputs and outputs to use custom layers, the last of which is a

@@ -24,22 +24,7 @@ from kseq.typing import LayerLike
 @overload
 def encoder_decoder(
     source: LayerLike | Mapping[str, LayerLike],
-    target: FeatureEmbedding,
-    encoder: LayerLike | Mapping[str, LayerLike | None] | None = "gru",
-    decoder: LayerLike = "gru",
-    width: int = 256,
-    head: LayerLike | None = None,
-    *,
-    source_dropout: float = 0.0,
-    covariates: FeatureEmbedding | None = None,
-    name: str = "encoder_decoder",
-) -> Forecaster: ...
-
-
-@overload
-def encoder_decoder(
-    source: LayerLike | Mapping[str, LayerLike],
-    target: LayerLike,
+    target: int,
     encoder: LayerLike | Mapping[str, LayerLike | None] | None = "gru",
     decoder: LayerLike = "gru",
     width: int = 256,
@@ -55,6 +40,7 @@ def encoder_decoder(
 ) -> EncoderDecoder: ...
 
 
+@overload
 def encoder_decoder(
     source: LayerLike | Mapping[str, LayerLike],
     target: LayerLike,
@@ -70,7 +56,25 @@ def encoder_decoder(
     copy: bool | Sequence[int] | PointerGenerator | None = None,
     scheduled_sampling: ScheduledSampling | float | None = None,
     name: str = "encoder_decoder",
-) -> EncoderDecoder | Forecaster:
+) -> Any: ...
+
+
+def encoder_decoder(
+    source: LayerLike | Mapping[str, LayerLike],
+    target: LayerLike,
+    encoder: LayerLike | Mapping[str, LayerLike | None] | None = "gru",
+    decoder: LayerLike = "gru",
+    width: int = 256,
+    head: LayerLike | None = None,
+    tie_embeddings: Literal["target", "all"] | None = None,
+    start_token_id: int = 2,
+    end_token_id: int = 3,
+    source_dropout: float = 0.0,
+    covariates: FeatureEmbedding | None = None,
+    copy: bool | Sequence[int] | PointerGenerator | None = None,
+    scheduled_sampling: ScheduledSampling | float | None = None,
+    name: str = "encoder_decoder",
+) -> Any:
     """Build a model that generates a target sequence from a source sequence.
 
         source ids ──source──> (B,S,D) ──encoder──> memory, states

@@ -24,7 +24,7 @@ from kseq.builders.shorthands import encode
 from kseq.builders.target_numbers import PARTS, TargetNumbers
 from kseq.builders.target_tokens import check_graph
 from kseq.builders.token_inputs import TokenInputs
-from kseq.builders.traced_once import TracedOnce
+from kseq.builders.trainable import TrainableModel
 from kseq.layers import FeatureEmbedding, ForecastHead, SourceDropout
 from kseq.layers.distributions import NAMES
 from kseq.layers.masking import mask_of
@@ -37,7 +37,7 @@ DRAWS_AT_A_TIME = 16
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Forecaster(TokenInputs, TracedOnce, WholeFiles, keras.Model):
+class Forecaster(TokenInputs, TrainableModel, WholeFiles, keras.Model):
     """Model that the builders return if the target is a `FeatureEmbedding`.
 
         source ──source──> (B,S,D) ──encoder──> memory, states

@@ -28,7 +28,7 @@ from kseq.builders.requests import Batch, GenerateRequest, ScoreRequest
 from kseq.builders.searches import as_search, refuse_options
 from kseq.builders.streaming import StreamStart, StreamStep, stream
 from kseq.builders.token_inputs import TokenInputs
-from kseq.builders.traced_once import TracedOnce
+from kseq.builders.trainable import TrainableModel
 from kseq.decoding import Generation, Search
 from kseq.decoding.constraints import Constraint
 from kseq.decoding.loop import check_max_length
@@ -37,7 +37,7 @@ from kseq.layers.step_labels import StepLabels
 from kseq.typing import PathLike, TensorLike, Tree
 
 
-class GenerativeModel(TokenInputs, StepLabels, TracedOnce, WholeFiles, keras.Model):
+class GenerativeModel(TokenInputs, StepLabels, TrainableModel, WholeFiles, keras.Model):
     """Base class of models that generate token ids.
 
     A subclass sets `start_token_id`, `end_token_id` and `pad_token_id`. It also sets

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.builders.traced_once import TracedOnce
+from kseq.builders.trainable import TrainableModel
 from kseq.layers import (
     FiniteScalarQuantizer,
     ImageDecoder,
@@ -125,7 +125,7 @@ def image_tokenizer(
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ImageTokenizer(TracedOnce, WholeFiles, keras.Model):
+class ImageTokenizer(TrainableModel, WholeFiles, keras.Model):
     """Model that `kseq.image_tokenizer` returns.
 
     Attributes:

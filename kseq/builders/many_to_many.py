@@ -15,7 +15,7 @@ from kseq.builders.shorthands import (
     checked_steps,
 )
 from kseq.builders.token_inputs import TokenInputs
-from kseq.builders.traced_once import TracedOnce
+from kseq.builders.trainable import TrainableModel
 from kseq.layers import CTC
 from kseq.layers.saving import WholeFiles
 from kseq.layers.step_labels import StepLabels
@@ -129,7 +129,7 @@ def many_to_many(
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ManyToMany(
-    CRFOutputs, TokenInputs, StepLabels, TracedOnce, WholeFiles, keras.Model
+    CRFOutputs, TokenInputs, StepLabels, TrainableModel, WholeFiles, keras.Model
 ):
     """Functional model that `kseq.many_to_many` returns.
 

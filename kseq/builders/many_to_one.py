@@ -16,7 +16,7 @@ from kseq.builders.shorthands import (
     checked_vectors,
 )
 from kseq.builders.token_inputs import TokenInputs
-from kseq.builders.traced_once import TracedOnce
+from kseq.builders.trainable import TrainableModel
 from kseq.layers import ClassToken
 from kseq.layers.saving import WholeFiles
 from kseq.layers.validation import rate
@@ -105,5 +105,5 @@ def many_to_one(
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ManyToOne(TokenInputs, TracedOnce, WholeFiles, keras.Model):
+class ManyToOne(TokenInputs, TrainableModel, WholeFiles, keras.Model):
     """Functional model that `kseq.many_to_one` returns."""

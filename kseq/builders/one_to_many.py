@@ -18,22 +18,7 @@ from kseq.typing import LayerLike
 
 @overload
 def one_to_many(
-    target: FeatureEmbedding,
-    condition: LayerLike | None = None,
-    encoder: LayerLike | None = None,
-    decoder: LayerLike = "gru",
-    width: int = 256,
-    head: LayerLike | None = None,
-    *,
-    condition_dropout: float = 0.0,
-    covariates: FeatureEmbedding | None = None,
-    name: str = "one_to_many",
-) -> Forecaster: ...
-
-
-@overload
-def one_to_many(
-    target: LayerLike,
+    target: int,
     condition: LayerLike | None = None,
     encoder: LayerLike | None = None,
     decoder: LayerLike = "gru",
@@ -49,6 +34,7 @@ def one_to_many(
 ) -> EncoderDecoder: ...
 
 
+@overload
 def one_to_many(
     target: LayerLike,
     condition: LayerLike | None = None,
@@ -63,7 +49,24 @@ def one_to_many(
     covariates: FeatureEmbedding | None = None,
     scheduled_sampling: ScheduledSampling | float | None = None,
     name: str = "one_to_many",
-) -> EncoderDecoder | Forecaster:
+) -> Any: ...
+
+
+def one_to_many(
+    target: LayerLike,
+    condition: LayerLike | None = None,
+    encoder: LayerLike | None = None,
+    decoder: LayerLike = "gru",
+    width: int = 256,
+    head: LayerLike | None = None,
+    tie_embeddings: Literal["target"] | None = None,
+    start_token_id: int = 2,
+    end_token_id: int = 3,
+    condition_dropout: float = 0.0,
+    covariates: FeatureEmbedding | None = None,
+    scheduled_sampling: ScheduledSampling | float | None = None,
+    name: str = "one_to_many",
+) -> Any:
     """Build a model that generates a sequence, with or without a condition.
 
         condition ──condition──> (B,S,D) ──encoder, if any──> memory

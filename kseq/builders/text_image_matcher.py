@@ -14,7 +14,7 @@ from kseq.builders.ensemble import inputs_of
 from kseq.builders.many_to_one import many_to_one
 from kseq.builders.row_checks import token_rows
 from kseq.builders.token_inputs import TokenInputs
-from kseq.builders.traced_once import TracedOnce
+from kseq.builders.trainable import TrainableModel
 from kseq.layers import CosineSimilarity
 from kseq.layers.backends import predict
 from kseq.layers.saving import WholeFiles
@@ -100,7 +100,7 @@ def text_image_matcher(
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class TextImageMatcher(TokenInputs, TracedOnce, WholeFiles, keras.Model):
+class TextImageMatcher(TokenInputs, TrainableModel, WholeFiles, keras.Model):
     """Functional model that `kseq.text_image_matcher` returns."""
 
     def __init__(

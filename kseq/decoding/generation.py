@@ -4,7 +4,7 @@ Axes in shape comments: B batch, N hypotheses, T steps, S source steps.
 """
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,4 +42,4 @@ class Generation:
     token_log_probs: "np.ndarray"
     lengths: "np.ndarray"
     ended: "np.ndarray | None" = None
-    attention: "np.ndarray | dict[str, np.ndarray] | None" = None
+    attention: Any = None  # an array, a dictionary of arrays or None

@@ -148,7 +148,7 @@ class TextToLabels(Loadable, keras.Model):
 
     def label(
         self, texts: Texts, batch_size: int = 64, allow_blank: bool = False
-    ) -> list[Label | None] | list[list[Label]]:
+    ) -> list[Any]:
         """Return the label of each text (classifier), or of each token (tagger).
 
         Texts of similar length are batched together, so they may come in any order.
