@@ -1,7 +1,13 @@
 """Every function and method of kseq is annotated, and the annotations are packaged."""
 
 import ast
+import json
+import re
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,3 +56,23 @@ def test_what_lacks_an_annotation_is_found(tmp_path):
 def test_type_checkers_see_the_annotations():
     assert (ROOT / "kseq/py.typed").exists()
     assert "kseq = py.typed" in (ROOT / "setup.cfg").read_text("utf-8")
+
+
+GUIDES = "docs/guides/*.md"
+
+
+def test_an_editor_finds_no_error_in_the_code_of_the_pages(tmp_path):
+    """Pyright infers the types of Keras, and must accept what README and guides do."""
+    pytest.importorskip("basedpyright")
+    for page in [ROOT / "README.md", ROOT / "docs/start.md", *ROOT.glob(GUIDES)]:
+        blocks = re.findall(
+            r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S
+        )
+        (tmp_path / f"{page.stem}.py").write_text("\n\n".join(blocks), "utf-8")
+    settings = {"typeCheckingMode": "basic", "extraPaths": [str(ROOT)]}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "basedpyright", "--outputjson"]
+    command += ["--pythonpath", sys.executable]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    found = json.loads(done.stdout)["generalDiagnostics"]
+    assert [x["message"] for x in found if x["severity"] == "error"] == []

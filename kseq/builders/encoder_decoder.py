@@ -7,6 +7,8 @@ V vocabulary.
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
+import keras
+
 from kseq.builders.copying import as_pointer_generator
 from kseq.builders.encoder_decoder_model import EncoderDecoder
 from kseq.builders.forecaster import Forecaster, is_of_numbers
@@ -24,6 +26,25 @@ from kseq.typing import LayerLike
 @overload
 def encoder_decoder(
     source: LayerLike | Mapping[str, LayerLike],
+    target: keras.layers.Layer,
+    encoder: LayerLike | Mapping[str, LayerLike | None] | None = "gru",
+    decoder: LayerLike = "gru",
+    width: int = 256,
+    head: LayerLike | None = None,
+    tie_embeddings: Literal["target", "all"] | None = None,
+    start_token_id: int = 2,
+    end_token_id: int = 3,
+    source_dropout: float = 0.0,
+    covariates: FeatureEmbedding | None = None,
+    copy: bool | Sequence[int] | PointerGenerator | None = None,
+    scheduled_sampling: ScheduledSampling | float | None = None,
+    name: str = "encoder_decoder",
+) -> Any: ...
+
+
+@overload
+def encoder_decoder(  # type: ignore[overload-cannot-match]
+    source: LayerLike | Mapping[str, LayerLike],
     target: int,
     encoder: LayerLike | Mapping[str, LayerLike | None] | None = "gru",
     decoder: LayerLike = "gru",
@@ -38,25 +59,6 @@ def encoder_decoder(
     scheduled_sampling: ScheduledSampling | float | None = None,
     name: str = "encoder_decoder",
 ) -> EncoderDecoder: ...
-
-
-@overload
-def encoder_decoder(
-    source: LayerLike | Mapping[str, LayerLike],
-    target: LayerLike,
-    encoder: LayerLike | Mapping[str, LayerLike | None] | None = "gru",
-    decoder: LayerLike = "gru",
-    width: int = 256,
-    head: LayerLike | None = None,
-    tie_embeddings: Literal["target", "all"] | None = None,
-    start_token_id: int = 2,
-    end_token_id: int = 3,
-    source_dropout: float = 0.0,
-    covariates: FeatureEmbedding | None = None,
-    copy: bool | Sequence[int] | PointerGenerator | None = None,
-    scheduled_sampling: ScheduledSampling | float | None = None,
-    name: str = "encoder_decoder",
-) -> Any: ...
 
 
 def encoder_decoder(

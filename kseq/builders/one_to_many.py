@@ -7,6 +7,8 @@ V vocabulary.
 import numbers
 from typing import Any, Literal, overload
 
+import keras
+
 from kseq.builders.encoder_decoder_model import EncoderDecoder
 from kseq.builders.forecaster import Forecaster, is_of_numbers
 from kseq.builders.sampling import as_scheduled_sampling
@@ -18,6 +20,24 @@ from kseq.typing import LayerLike
 
 @overload
 def one_to_many(
+    target: keras.layers.Layer,
+    condition: LayerLike | None = None,
+    encoder: LayerLike | None = None,
+    decoder: LayerLike = "gru",
+    width: int = 256,
+    head: LayerLike | None = None,
+    tie_embeddings: Literal["target"] | None = None,
+    start_token_id: int = 2,
+    end_token_id: int = 3,
+    condition_dropout: float = 0.0,
+    covariates: FeatureEmbedding | None = None,
+    scheduled_sampling: ScheduledSampling | float | None = None,
+    name: str = "one_to_many",
+) -> Any: ...
+
+
+@overload
+def one_to_many(  # type: ignore[overload-cannot-match]
     target: int,
     condition: LayerLike | None = None,
     encoder: LayerLike | None = None,
@@ -32,24 +52,6 @@ def one_to_many(
     scheduled_sampling: ScheduledSampling | float | None = None,
     name: str = "one_to_many",
 ) -> EncoderDecoder: ...
-
-
-@overload
-def one_to_many(
-    target: LayerLike,
-    condition: LayerLike | None = None,
-    encoder: LayerLike | None = None,
-    decoder: LayerLike = "gru",
-    width: int = 256,
-    head: LayerLike | None = None,
-    tie_embeddings: Literal["target"] | None = None,
-    start_token_id: int = 2,
-    end_token_id: int = 3,
-    condition_dropout: float = 0.0,
-    covariates: FeatureEmbedding | None = None,
-    scheduled_sampling: ScheduledSampling | float | None = None,
-    name: str = "one_to_many",
-) -> Any: ...
 
 
 def one_to_many(

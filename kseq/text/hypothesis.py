@@ -4,8 +4,7 @@ Axes in shape comments: T target tokens, S source tokens.
 """
 
 import dataclasses
-
-import numpy as np
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +35,6 @@ class Hypothesis:
     tokens: list[str]
     log_prob: float
     source_tokens: list[str] | dict[str, list[str]]
-    attention: np.ndarray | dict[str, np.ndarray] | None = dataclasses.field(
+    attention: Any = dataclasses.field(  # an array, a dictionary of arrays or None
         default=None, repr=False, compare=False
     )
