@@ -29,7 +29,7 @@ BRIEFLY := tests/layers tests/decoding $(addprefix tests/builders/test_,every_sh
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test test-thorough test-torch docs bench dist lint format clean
+.PHONY: help demo test test-thorough test-torch test-lowest docs bench dist lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo "make test        lint, all tests on TensorFlow, the portable ones on JAX"
 	@echo "make test-thorough  the cases of the same tests that make test leaves out"
 	@echo "make test-torch  the portable tests on PyTorch: layers, builders, decoding"
+	@echo "make test-lowest  a smoke test with the lowest versions that setup.cfg allows"
 	@echo "make docs        builds the documentation site in build/docs"
 	@echo "make dist        builds wheel and sdist in dist, and tries each in a bare environment"
 	@echo "make bench       times kseq beside its peers (Keras, KerasHub, PyTorch)"
@@ -77,6 +78,13 @@ dist: .venv/dist.stamp
 		build/bare/bin/python -m pip install -q -q "$$file" && \
 		(cd build && bare/bin/python -W error::UserWarning ../tests/smoke.py) || exit 1; \
 	done
+
+# The smoke test with the lowest versions that setup.cfg allows.
+test-lowest: .venv/created
+	"$(PYTHON)" -m venv --clear build/lowest
+	$(RUN) tests/lowest.py > build/lowest/constraints.txt
+	build/lowest/bin/python -m pip install -q -q -c build/lowest/constraints.txt .
+	cd build && lowest/bin/python -W error::UserWarning ../tests/smoke.py
 
 bench: .venv/benchmarks.stamp
 	$(RUN) benchmarks/overview.py
