@@ -137,7 +137,7 @@ def test_a_gradient_of_what_is_decoded_is_refused(method):
     [
         ({}, "`num_labels` must be .*num_labels=None"),
         ({"num_labels": 0}, "`num_labels` must be .*num_labels=0"),
-        ({"num_labels": 3, "labels": ["a", "b"]}, "num_labels=3, and 2 labels"),
+        ({"num_labels": 3, "labels": ["a", "b"]}, "num_labels=3 and 2 labels"),
         ({"labels": "abc"}, "`labels` must be a list of strings.*'abc'"),
         ({"labels": []}, "`labels` must be a list of strings"),
         ({"labels": ["a", "a"]}, "`labels` must be different"),

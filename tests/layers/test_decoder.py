@@ -29,16 +29,16 @@ class BagDecoder(Decoder):
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
         self.units = units
-        self.written = keras.layers.Dense(units, use_bias=False)
-        self.read = keras.layers.Dense(units)
+        self.input_dense = keras.layers.Dense(units, use_bias=False)
+        self.memory_dense = keras.layers.Dense(units)
 
     def build(self, inputs_shape, memory_shape):
-        self.written.build(inputs_shape)
-        self.read.build((None, memory_shape[-1]))
+        self.input_dense.build(inputs_shape)
+        self.memory_dense.build((None, memory_shape[-1]))
 
     def call(self, inputs, memory, memory_mask=None, initial_state=None):
         _, constants = self.start(memory, memory_mask)
-        sums = ops.cumsum(self.written(inputs), axis=1)  # B T U
+        sums = ops.cumsum(self.input_dense(inputs), axis=1)  # B T U
         return ops.tanh(sums + constants["mean"])
 
     def start(
@@ -50,12 +50,13 @@ class BagDecoder(Decoder):
         max_length=None,
     ):
         weights = masked_softmax(ops.zeros_like(memory[..., 0]), memory_mask)
-        mean = self.read(ops.einsum("bs,bsd->bd", weights, memory))  # B U
+        mean = ops.einsum("bs,bsd->bd", weights, memory)
+        mean = self.memory_dense(mean)  # B U
         sums = ops.repeat(ops.zeros_like(mean)[:, None], num_beams, axis=1)
         return sums, {"mean": mean[:, None]}
 
     def step(self, inputs, state, constants):
-        sums = state + self.written(inputs)  # B K U
+        sums = state + self.input_dense(inputs)  # B K U
         return ops.tanh(sums + constants["mean"]), sums
 
     def get_config(self):
