@@ -105,7 +105,9 @@ def test_a_clone_with_other_operations_is_refused(make):
         outputs = layer(*args, **kwargs)
         return 2 * outputs if layer.name in ("head", "members") else outputs
 
-    with pytest.raises(ValueError, match="must have the same graph.*Received: .*multiply"):
+    with pytest.raises(
+        ValueError, match="must have the same graph.*Received: .*multiply"
+    ):
         keras.models.clone_model(make(), call_function=twice)
 
 
