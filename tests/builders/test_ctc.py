@@ -156,6 +156,7 @@ def test_a_new_process_reads_with_the_saved_model(tmp_path):
     assert done.stdout.splitlines()[-1] == str(expected)
 
 
+@pytest.mark.thorough
 def test_copies_are_what_they_were_made_from():
     model = reader()
     compile_model(model, "sgd", metrics=metrics())
@@ -168,6 +169,7 @@ def test_copies_are_what_they_were_made_from():
         assert_same(copy.generate(SOURCE), model.generate(SOURCE))
 
 
+@pytest.mark.thorough
 def test_half_precision_trains_and_reads_in_float32():
     with dtype_policy("mixed_float16"):
         model = reader()

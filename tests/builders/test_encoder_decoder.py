@@ -79,6 +79,7 @@ def assert_same(result, expected):
     assert_close(result.log_probs, expected.log_probs)
 
 
+@pytest.mark.thorough(all_but=3)
 def test_every_combination_scores_its_hypotheses_as_it_wrote_them(written):
     model, result = written
     assert result.token_ids.shape == (len(SOURCES), 3, 5)
@@ -86,6 +87,7 @@ def test_every_combination_scores_its_hypotheses_as_it_wrote_them(written):
     assert_close(model.score(SOURCES, result), result.log_probs)
 
 
+@pytest.mark.thorough(all_but=3)
 def test_every_combination_is_the_same_after_loading(written, tmp_path):
     model, result = written
     model.save(tmp_path / "model.keras")

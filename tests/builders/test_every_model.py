@@ -124,7 +124,7 @@ def outputs_of(model, inputs, writes=True):
     return outputs
 
 
-@pytest.mark.thorough(all_but=2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", MODELS)
 def test_a_quantized_model_works_and_is_the_same_when_loaded(name, tmp_path):
     make, inputs = MODELS[name]

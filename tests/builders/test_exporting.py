@@ -133,6 +133,7 @@ def assert_same(outputs, result):
         assert_close(outputs[name], expected[name])
 
 
+@pytest.mark.thorough(all_but=1)
 @on_tensorflow
 @pytest.mark.parametrize(
     "kind, search, format",

@@ -97,6 +97,7 @@ def test_what_is_generated_has_the_score_it_was_given(model, search):
     assert_close(result.token_log_probs.sum(axis=-1), result.log_probs)
 
 
+@pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize(
     "name, batch_size", list(itertools.product(SEARCHES, [128, 2]))
 )
@@ -418,7 +419,7 @@ def test_the_fifth_model_writes_without_a_warning_too():
     assert not heard
 
 
-@pytest.mark.thorough(all_but=1)
+@pytest.mark.thorough
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="others build the optimizer first"
 )

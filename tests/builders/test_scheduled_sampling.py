@@ -33,6 +33,7 @@ def data_of(model, target=TARGET):
     return teacher_forcing(source, target, batch_size=2, shuffle=False)
 
 
+@pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_all_passes_it_reads_what_greedy_search_writes(kind):
     sampling = ScheduledSampling("constant", choice="argmax", passes=5)
@@ -70,6 +71,7 @@ def test_in_training_a_model_reads_the_mixture_and_elsewhere_its_target(kind):
     assert abs(difference[:, 2]).max() > 1e-3
 
 
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_trained_counted_saved_and_cloned(kind, tmp_path):
     sampling = ScheduledSampling("linear", steps=4, max_rate=0.7, seed=1)

@@ -73,6 +73,7 @@ def padded(rows, left=0, right=0):
     return np.array(rows, "int32")
 
 
+@pytest.mark.thorough(all_but=3)
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_every_encoder_of_each_source_goes_with_every_decoder(encoder, decoder):
@@ -111,6 +112,7 @@ def test_positions_belong_to_a_transformer_alone():
     assert embeddings["tags"].positions is None
 
 
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("decoder", ["gru", "transformer"])
 def test_padding_of_each_source_on_either_side_changes_nothing(decoder):
     model = model_of({"lemma": "gru", "tags": "transformer"}, decoder)
@@ -132,6 +134,7 @@ def test_each_source_is_read():
         assert abs(model.score(other, target) - scores).max() > 1e-3
 
 
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("kind", [inflector, reader_of_features])
 def test_a_batch_equals_its_rows(kind):
     model = lively(kind())
@@ -160,6 +163,7 @@ def test_a_stream_and_draws_are_those_of_generate():
     np.testing.assert_array_equal(stream, whole[:, : stream.shape[1]])
 
 
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("decoder", ["gru", "transformer"])
 def test_attention_is_told_for_each_source(decoder):
     model = model_of(decoder=decoder)
@@ -218,6 +222,7 @@ def test_the_length_may_be_relative_to_the_longest_source():
     assert result.lengths[:, 0].tolist() == [11, 4, 5, 2]
 
 
+@pytest.mark.thorough
 def test_an_ensemble_of_several_sources_writes():
     both = kseq.ensemble([model_of(), model_of("transformer", "transformer")])
     options = {"max_length": LENGTH, "return_attention_scores": True}
