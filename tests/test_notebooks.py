@@ -7,11 +7,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
+LONG = ["draw_pictures"]  # trains for two minutes
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def cells(request):
-    return json.loads(request.param.read_text("utf-8"))["cells"]
+    return cells_of(request.param)
+
+
+def cells_of(path):
+    return json.loads(path.read_text("utf-8"))["cells"]
 
 
 def code_of(cells):
@@ -26,8 +31,16 @@ def test_there_are_notebooks():
     ]
 
 
-def test_it_runs_from_top_to_bottom_without_a_warning(cells, tmp_path, monkeypatch):
-    lines = "\n".join(code_of(cells)).splitlines()
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.thorough] * (path.stem in LONG))
+        for path in NOTEBOOKS
+    ],
+    ids=lambda path: path.stem,
+)
+def test_it_runs_from_top_to_bottom_without_a_warning(path, tmp_path, monkeypatch):
+    lines = "\n".join(code_of(cells_of(path))).splitlines()
     program = "\n".join(line for line in lines if not line.startswith("%"))
     monkeypatch.chdir(tmp_path)
     exec(compile(program, "cells", "exec"), {"__name__": "cells"})

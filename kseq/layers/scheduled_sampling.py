@@ -150,14 +150,14 @@ class ScheduledSampling(Layer):
         rows, length = ops.shape(token_ids)[0], ops.shape(token_ids)[1]
         is_replaced = self._uniform((rows, length)) < self.rate()  # B T
         is_replaced &= ops.not_equal(token_ids, pad_token_id)
-        is_replaced &= ops.arange(length) > 0
+        is_replaced &= ops.arange(length, dtype="int32") > 0
         mixed, noise = token_ids, 0.0
         for number in range(self.passes):
             logits = ops.cast(ops.stop_gradient(predict(mixed)), "float32")  # B T V
             if number == 0 and self.choice == "sample":
                 noise = self._gumbel((rows, length, logits.shape[-1]))
-            is_padding = ops.arange(logits.shape[-1]) == pad_token_id  # V
-            logits = ops.where(is_padding, -math.inf, logits + noise)
+            token = ops.arange(logits.shape[-1], dtype="int32")  # V
+            logits = ops.where(token == pad_token_id, -math.inf, logits + noise)
             predicted = ops.cast(ops.argmax(logits, axis=-1), token_ids.dtype)  # B T
             read = ops.concatenate([token_ids[:, :1], predicted[:, :-1]], axis=1)
             mixed = ops.where(is_replaced, read, token_ids)

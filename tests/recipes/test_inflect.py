@@ -38,7 +38,10 @@ def parts(tmp_path_factory):
     return paths
 
 
-@pytest.fixture(scope="module", params=["lstm", "transformer"])
+@pytest.fixture(
+    scope="module",
+    params=["lstm", pytest.param("transformer", marks=pytest.mark.thorough)],
+)
 def trained(request, recipe, parts, tmp_path_factory):
     output = tmp_path_factory.mktemp("output")
     flags = [*parts, *SMALL, "--output", str(output), "--model", request.param]

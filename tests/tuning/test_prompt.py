@@ -19,7 +19,7 @@ for cell in sys.stdin.read().split("#" * 20):  # as a kernel runs them
 
 
 @pytest.mark.thorough(all_but=1)
-@pytest.mark.parametrize("way", ["notebook", "pipe", "command"])
+@pytest.mark.parametrize("way", ["command", "pipe", "notebook"])
 def test_a_search_needs_no_file(way, tmp_path):
     program = "\n".join(CODE)
     given = {"notebook": ("#" * 20).join(CODE), "pipe": program, "command": ""}[way]
