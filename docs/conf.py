@@ -25,6 +25,7 @@ myst_heading_anchors = 3
 autosummary_imported_members = True
 autosummary_ignore_module_all = False
 autosummary_context = {"is_of_kseq": lambda *place: is_of_kseq(*place)}
+suppress_warnings = ["config.cache"]  # of this function, which is not cached
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_numpy_docstring = False
@@ -75,9 +76,12 @@ def signature_of_layer(app, what, name, obj, options, signature, return_annotati
 def is_of_kseq(module, class_name, method):
     """Whether a documented method comes from kseq, and not from Keras or Python."""
     whole = getattr(importlib.import_module(module), class_name)
-    definition = next((x for x in whole.__mro__ if method in vars(x)), object)
-    is_documented = bool(getattr(vars(definition).get(method), "__doc__", None))
-    return definition.__module__.startswith("kseq.") and is_documented
+    definition = next((vars(x) for x in whole.__mro__ if method in vars(x)), {})
+    function = getattr(definition.get(method), "__func__", definition.get(method))
+    if not callable(function) or not function.__doc__:
+        return False
+    origin = getattr(inspect.unwrap(function), "__module__", "")
+    return origin.startswith("kseq.")
 
 
 def without_markdown(text):
