@@ -3,6 +3,7 @@
 Axes in shape comments: T target tokens, S source tokens.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ def attention_heatmap(
     labels = [visible(token) for token in (*target_tokens, *source_tokens)]
     fonts, labels = drawable([*labels, title or ""])
     down, across, title_text = labels[:rows], labels[rows:-1], labels[-1]
-    is_short = max(map(len, across)) <= 3
+    is_short = max(map(display_width, across)) <= 3
 
     cell = min(0.36, 10 / max(shape))  # inches
     size = min(10, 38 * cell)  # points
@@ -96,6 +97,11 @@ def attention_heatmap(
     if is_new:
         fit_figure(ax, cell * columns, cell * rows)
     return ax
+
+
+def display_width(text: str) -> int:
+    """Return the width of a text in Latin letters: a Hangul syllable counts twice."""
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
 
 
 def attention_heads(

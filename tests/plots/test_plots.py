@@ -317,3 +317,9 @@ def test_a_fan_has_a_band_for_each_level_around_the_median():
 def test_the_truth_must_have_the_steps_of_the_draws():
     with pytest.raises(ValueError, match=r"truth of shape \(5,\), draws of shape"):
         fan_chart(np.zeros((3, 6)), truth=np.zeros(5))
+
+
+def test_wide_labels_are_turned_and_short_ones_stay():
+    for tokens, angle in ((["AH", "r"], 0), (["한", "글"], 0), (["먹었다", "나"], 45)):
+        axes = attention_heatmap(np.full((2, 2), 0.5), tokens, ["a", "b"])
+        assert {label.get_rotation() for label in axes.get_xticklabels()} == {angle}
