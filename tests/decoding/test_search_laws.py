@@ -170,7 +170,8 @@ def test_a_row_does_not_see_its_neighbours(script, prefix, limit, name, row):
     prefix, limit = np.array(prefix)[others], np.array(limit)[others]
     alone = search(how, script[others], prefix, limit, others)
     np.testing.assert_array_equal(alone.token_ids[0], batch.token_ids[row])
-    np.testing.assert_array_equal(alone.log_probs[0], batch.log_probs[row])
+    # A sum of vector instructions may round differently at another place of a row.
+    assert_close(alone.log_probs[0], batch.log_probs[row], rtol=1e-6, atol=1e-6)
 
 
 @given(scripts(), st.sampled_from(sorted(BEAMS)))
