@@ -75,7 +75,7 @@ def signature_of_layer(app, what, name, obj, options, signature, return_annotati
 
 
 def is_of_kseq(module, class_name, method):
-    """Whether a documented method comes from kseq, and not from Keras or Python."""
+    """Return True for a documented method that kseq defines, not Keras or Python."""
     whole = getattr(importlib.import_module(module), class_name)
     definition = next((vars(x) for x in whole.__mro__ if method in vars(x)), {})
     function = getattr(definition.get(method), "__func__", definition.get(method))

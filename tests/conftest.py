@@ -68,7 +68,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def number_of_cases(count):
-    """How many of a test's cases `make test` runs."""
+    """Return the number of cases of a test that `make test` runs."""
     if count < SEVERAL:
         return count
     root = math.sqrt(count)

@@ -1,4 +1,4 @@
-"""How docstrings begin: a noun phrase or an imperative, never a question word."""
+"""First words of docstrings: a noun phrase or an imperative, never a question."""
 
 import ast
 from pathlib import Path

@@ -23,22 +23,13 @@ from kseq.layers import FeatureEmbedding, PointerGenerator, ScheduledSampling
 from kseq.typing import LayerLike
 
 
+# Keras' layers are `Any` to mypy, so that it finds the second signature covered.
 @overload
 def encoder_decoder(
     source: LayerLike | Mapping[str, LayerLike],
     target: keras.layers.Layer,
-    encoder: LayerLike | Mapping[str, LayerLike | None] | None = "gru",
-    decoder: LayerLike = "gru",
-    width: int = 256,
-    head: LayerLike | None = None,
-    tie_embeddings: Literal["target", "all"] | None = None,
-    start_token_id: int = 2,
-    end_token_id: int = 3,
-    source_dropout: float = 0.0,
-    covariates: FeatureEmbedding | None = None,
-    copy: bool | Sequence[int] | PointerGenerator | None = None,
-    scheduled_sampling: ScheduledSampling | float | None = None,
-    name: str = "encoder_decoder",
+    *args: Any,
+    **options: Any,
 ) -> Any: ...
 
 

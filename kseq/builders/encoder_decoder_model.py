@@ -172,7 +172,7 @@ class EncoderDecoder(GenerativeModel):
         return call(inputs, training=training, mask=mask, **kwargs)
 
     @property
-    def can_be_guided(self) -> bool:  # type: ignore[override]
+    def can_be_guided(self) -> bool:
         """True if the model was trained with dropped sources."""
         return self.source_dropout is not None
 

@@ -278,6 +278,7 @@ class Ensemble(StepLabels, WholeFiles, keras.Model):
         return cls(models=models, name=config["name"])
 
 
+# `call` of the second base takes further options, which an ensemble does not have.
 @keras.saving.register_keras_serializable(package="kseq")
 class WritingEnsemble(Ensemble, GenerativeModel):  # type: ignore[misc]
     """Model that `kseq.ensemble` returns for models that generate."""
@@ -296,7 +297,7 @@ class WritingEnsemble(Ensemble, GenerativeModel):  # type: ignore[misc]
         return self.models[0].source_padding
 
     @property
-    def can_be_guided(self) -> bool:  # type: ignore[override]
+    def can_be_guided(self) -> bool:
         """True if all models can be guided."""
         return all(model.can_be_guided for model in self.models)
 

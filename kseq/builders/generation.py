@@ -64,7 +64,11 @@ class GenerativeModel(TokenInputs, StepLabels, TrainableModel, WholeFiles, keras
     target_size: Any = None
     source_length: Any = None
     target_length: Any = None
-    can_be_guided: bool = False
+
+    @property
+    def can_be_guided(self) -> bool:
+        """True if the model can generate without its source, as guidance requires."""
+        return False
 
     @property
     def source_padding(self) -> Any:

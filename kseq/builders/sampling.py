@@ -1,4 +1,4 @@
-"""Scheduled sampling of a model: its shorthand, and what it does not go with."""
+"""Scheduled sampling in the builders: its shorthand and its checks."""
 
 import numbers
 
@@ -19,7 +19,8 @@ def as_scheduled_sampling(
         )
     if isinstance(value, ScheduledSampling):
         return value
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if is_number and 0 < value <= 1:
         return ScheduledSampling(
             "constant", max_rate=value, dtype="float32", name="scheduled_sampling"
         )

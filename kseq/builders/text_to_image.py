@@ -272,6 +272,7 @@ class TextToImageModel(EncoderDecoder):
         attention: Any = result.attention  # of a single source
         return Drawings(images, result.log_probs, ids, attention)
 
+    # The length of an image is fixed, so `max_length` may be None below.
     def generate(  # type: ignore[override]
         self,
         source: Any,
