@@ -3,9 +3,11 @@
 import base64
 import os
 import pathlib
+import re
 from typing import TYPE_CHECKING, Any, Self
 
 from kseq.text.files import read_json, replace_json, write_json
+from kseq.text.punctuation import SPACING
 from kseq.text.sentence_pieces import SentencePieces, with_special_ids
 from kseq.text.token_ids import Ids, TokenIds, VocabularyIds
 from kseq.text.tokenizers import FIXED
@@ -13,6 +15,7 @@ from kseq.text.validation import shortened
 from kseq.typing import Config, PathLike
 
 ASSET, MODEL_ASSET = "tokens.json", "sentencepiece.model"
+SPECIAL_PIECE = re.compile(r"\[[^]]+\]")  # `[CLS]`: never a piece, as `[` is a mark
 
 
 class VocabularyFiles(VocabularyIds):
@@ -130,6 +133,63 @@ class VocabularyFiles(VocabularyIds):
         vocabulary = cls(
             "sentence_piece", normalization, lowercase, len(table), **options, **kwargs
         )
+        vocabulary._use(table)
+        return vocabulary
+
+    @classmethod
+    def from_word_pieces(
+        cls,
+        path: PathLike,
+        normalization: str | None = None,
+        lowercase: bool = False,
+        **kwargs: Any,
+    ) -> Self:
+        """Return a vocabulary for a file of word pieces, such as BERT's `vocab.txt`.
+
+        The tokens keep their order, but not their ids: the special tokens of kseq and
+        two tokens for spaces come first, and tokens in brackets, such as `[CLS]` and
+        `[unused0]`, are left out. Words are split into the longest pieces, as in BERT.
+        Unlike BERT, kseq does not strip accents or split Chinese text into characters.
+
+        Args:
+            path: A text file in UTF-8 with one piece in each line; a piece that
+                continues a word begins with `##`.
+            normalization: As for the class.
+            lowercase: As for the class; True for an "uncased" file.
+            **kwargs: `name` and the other arguments of `keras.layers.Layer`.
+
+        Returns:
+            A `Vocabulary("word_piece")`.
+
+        Raises:
+            ValueError: The file is not UTF-8, holds no piece, or repeats one.
+
+        Example:
+
+        >>> import pathlib, tempfile
+        >>> from kseq.text import Vocabulary
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "vocab.txt")
+        >>> _ = path.write_text("[PAD]\\n[UNK]\\n[CLS]\\nplay\\n##ing\\n.\\n")
+        >>> vocabulary = Vocabulary.from_word_pieces(path, lowercase=True)
+        >>> vocabulary.spell(vocabulary.encode(["Playing."])[0])
+        ['play', '##ing', '.']
+        """
+        try:
+            lines = pathlib.Path(path).read_bytes().decode("utf-8-sig").split("\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                "A file of word pieces must be UTF-8, with one piece in each line. "
+                f"Received: {path}, which is not UTF-8: {error}."
+            ) from error
+        pieces = [line.removesuffix("\r") for line in lines]
+        pieces = [p for p in pieces if p and not SPECIAL_PIECE.fullmatch(p)]
+        try:
+            table = TokenIds([*SPACING, *pieces] if pieces else [])
+        except ValueError as error:
+            raise ValueError(
+                f"The word pieces in {path} are damaged: {error}"
+            ) from error
+        vocabulary = cls("word_piece", normalization, lowercase, len(table), **kwargs)
         vocabulary._use(table)
         return vocabulary
 

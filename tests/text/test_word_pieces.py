@@ -39,6 +39,40 @@ def single_spaced(text):
     return " ".join(filter(None, text.split(" ")))
 
 
+def test_a_file_of_word_pieces_is_read(tmp_path):
+    path = tmp_path / "vocab.txt"
+    pieces = ["play", "##ing", "한", "##국어", ".", "##.", "##e", "e"]
+    special = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    path.write_bytes("\r\n".join([*special, *pieces, ""]).encode())
+    vocabulary = Vocabulary.from_word_pieces(path, lowercase=True)
+    assert vocabulary.tokens[2:] == pieces
+    ids = vocabulary.encode(["Playing 한국어 . Playe x"])
+    symbols = vocabulary.spell(ids[0])
+    space = "\N{NO-BREAK SPACE}"
+    assert symbols == ["play", "##ing", "한", "##국어", space, ".", "play", "##e", "�"]
+    assert vocabulary.decode(ids) == ["playing 한국어 . playe �"]
+    vocabulary.save(tmp_path / "vocabulary.json")
+    loaded = Vocabulary.load(tmp_path / "vocabulary.json")
+    assert loaded.encode(["Playing 한국어 . Playe x"]) == ids
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "not empty"),
+        (b"[PAD]\n[UNK]\n", "not empty"),
+        (b"a\nb\na\n", "different. Received: 'a', 2 times"),
+        (b"a\n\xff\n", "must be UTF-8"),
+    ],
+    ids=["empty", "special tokens only", "repeated", "not UTF-8"],
+)
+def test_rejects_a_file_that_holds_no_word_pieces(content, message, tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        Vocabulary.from_word_pieces(path)
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_text_comes_back_with_single_spaces(split):
     texts = [*TEXTS, *random_texts(1)]
