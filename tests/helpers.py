@@ -49,15 +49,15 @@ def check_layer_runs(layer_class, init_args, inputs, options=None):
     """Checks what a layer does, where not every argument can have another value."""
     layer = make_layer(layer_class, init_args)
     model = functional_model(layer, inputs, options)
-    check_weights_begin_apart(layer)
-    check_every_part_is_built(layer)
+    check_initial_weights_differ(layer)
+    check_every_sublayer_is_built(layer)
     randomize(layer)
     with recorded_calls() as called:
         expected = check_call_stores_nothing_on_the_layer(layer, inputs, options)
     for name in init_args:  # a layer that was given may be used elsewhere
         if isinstance(given := getattr(layer, name, None), keras.layers.Layer):
             called.update(map(id, given._flatten_layers()))
-    check_every_part_is_called(layer, called)
+    check_every_sublayer_is_called(layer, called)
     check_outputs_survive_saving(model, inputs, expected)
     check_compiled_equals_eager(model, inputs, expected)
     check_other_precisions(layer, init_args, inputs, options, expected)
@@ -70,7 +70,7 @@ def check_config_keeps_every_argument(layer_class, init_args):
     parameters = dict(inspect.signature(layer_class.__init__).parameters)
     for name in inspect.signature(keras.layers.Layer.__init__).parameters:
         parameters.pop(name, None)  # `self`, and what `**kwargs` stands for
-    values = {name: made(value) for name, value in init_args.items()}
+    values = {name: make_value(value) for name, value in init_args.items()}
     assert set(values) == set(parameters), "give every argument of __init__ a value"
     for name, value in values.items():
         assert value != parameters[name].default, f"{name} has its default value"
@@ -89,7 +89,7 @@ def check_config_keeps_every_argument(layer_class, init_args):
     assert registered == f"kseq>{layer_class.__name__}"
 
 
-def check_weights_begin_apart(layer):
+def check_initial_weights_differ(layer):
     """No two random weights are equal, proportional, or a part of one another."""
     weights = [w for w in layer.weights if np.unique(array(w)).size > 2]
     for one, other in itertools.permutations(weights, 2):
@@ -103,7 +103,7 @@ def check_weights_begin_apart(layer):
         assert cosines.max() < 0.9999, f"{one.path} begins as a part of {other.path}"
 
 
-def check_every_part_is_built(layer):
+def check_every_sublayer_is_built(layer):
     """A layer that is built has no part that a call would have to build."""
     build_config = layer.get_build_config()
     if build_config is None:
@@ -116,7 +116,7 @@ def check_every_part_is_built(layer):
     assert set(copied) <= set(own), "its parts have names that Keras counts up"
 
 
-def check_every_part_is_called(layer, called):
+def check_every_sublayer_is_called(layer, called):
     """Every part without weights is called; to the others a gradient must come."""
     on_torch = keras.backend.backend() == "torch"
     idle = [
@@ -147,7 +147,7 @@ def check_seeded_weights(layer_class, init_args, inputs, options=None):
     def weights(initializer):
         layer = make_layer(layer_class, init_args | dict.fromkeys(names, initializer))
         functional_model(layer, inputs, options)
-        check_weights_begin_apart(layer)
+        check_initial_weights_differ(layer)
         return [array(weight) for weight in layer.weights]
 
     seeded = (keras.initializers.HeNormal(seed=5) for _ in range(2))
@@ -159,7 +159,7 @@ def check_seeded_weights(layer_class, init_args, inputs, options=None):
 
 def check_frozen_layers_stay_frozen(layer_class, init_args, inputs, options=None):
     """`trainable=False` reaches every part, from the constructor and from a config."""
-    values = {name: made(value) for name, value in init_args.items()}
+    values = {name: make_value(value) for name, value in init_args.items()}
     frozen = layer_class(**values, trainable=False)
     config = frozen.get_config()
     for layer in (frozen, layer_class.from_config(config)):
@@ -226,15 +226,17 @@ def check_other_precisions(layer, init_args, inputs, options, expected):
         else:
             other.build_from_config(build_config)
         other.set_weights(layer.get_weights())
-        check_symbols_tell_the_outputs(other, inputs, options, dtype)
-        outputs = cached(functools.partial(call, other, options=options))(inputs)
+        check_output_spec_matches_the_outputs(other, inputs, options, dtype)
+        outputs = compiled_on_jax(functools.partial(call, other, options=options))(
+            inputs
+        )
         for output, reference in zip(outputs, expected, strict=True):
             assert keras.backend.standardize_dtype(output.dtype) == dtype
             output = ops.cast(output, "float32")
             assert_close(output, reference, atol=tolerance, rtol=tolerance)
 
 
-def check_symbols_tell_the_outputs(layer, inputs, options, dtype):
+def check_output_spec_matches_the_outputs(layer, inputs, options, dtype):
     """What a layer says of its outputs, without computing them, is what they are."""
 
     def symbol(x):
@@ -285,7 +287,7 @@ def check_padding_changes_nothing(apply, sequence, mask):
         mask: Boolean `(B, S)`.
     """
     length = sequence.shape[1]
-    apply = cached(apply)
+    apply = compiled_on_jax(apply)
     steps, whole = apply(sequence, mask)
     for left, right in ((0, 0), (0, 3), (3, 0), (1, 2)):
         widths = ((0, 0), (left, right))
@@ -366,14 +368,14 @@ def layer_gradients(layer, inputs, masks, loss=lambda y: ops.mean(ops.sin(3 * y)
 
 def check_batch_equals_rows(apply, *inputs):
     """`apply(*inputs)` on a batch gives what it gives on each row alone."""
-    apply = cached(apply)
+    apply = compiled_on_jax(apply)
     batch = tree.flatten(apply(*inputs))
     for row in range(len(tree.flatten(inputs)[0])):
         alone = apply(*tree.map_structure(lambda x, i=row: x[i : i + 1], inputs))
         assert_close(tree.flatten(alone), [x[row : row + 1] for x in batch])
 
 
-def check_dead_rows_are_finite(apply, sequence, mask, zeros=False):
+def check_fully_masked_rows_are_finite(apply, sequence, mask, zeros=False):
     """A fully masked row is finite, forward and gradient, and the others do not care.
 
     Args:
@@ -384,7 +386,7 @@ def check_dead_rows_are_finite(apply, sequence, mask, zeros=False):
     """
     dead = mask.copy()
     dead[1] = False
-    apply = cached(apply)
+    apply = compiled_on_jax(apply)
     outputs = apply(sequence, dead)
     for output, alive in zip(outputs, apply(sequence, mask), strict=True):
         output, alive = array(output), array(alive)
@@ -400,7 +402,7 @@ def check_dead_rows_are_finite(apply, sequence, mask, zeros=False):
     assert (slope[0][mask[0]] != 0).any()
 
 
-def check_steps_equal_whole(decoder, inputs, memory, memory_masks, initial_state):
+def check_steps_equal_sequence(decoder, inputs, memory, memory_masks, initial_state):
     """`start` and a `step` at a time do what a call does for all steps at once.
 
     Args:
@@ -412,7 +414,7 @@ def check_steps_equal_whole(decoder, inputs, memory, memory_masks, initial_state
     """
     batch, num_beams, length, _ = inputs.shape
     first = {"initial_state": initial_state}
-    run = cached(lambda x, mask: decoder(x, memory, memory_mask=mask, **first))
+    run = compiled_on_jax(lambda x, mask: decoder(x, memory, memory_mask=mask, **first))
     for mask in memory_masks:
         whole = [array(run(inputs[:, k], mask)) for k in range(num_beams)]
         whole = np.stack(whole, axis=1)  # B K T U
@@ -429,7 +431,7 @@ def check_steps_equal_whole(decoder, inputs, memory, memory_masks, initial_state
                 assert part.shape[0] == batch
 
 
-def check_reordered_steps_equal_whole(decoder, inputs, memory, mask, initial_state):
+def check_reordered_steps_equal_sequence(decoder, inputs, memory, mask, initial_state):
     """Hypotheses that take each other's place go on from what those have read.
 
     Args:
@@ -532,12 +534,12 @@ def randomize(layer, seed=3):
         weight.assign(scale * random_array(*weight.shape, seed=seed + index))
 
 
-def made(value):
+def make_value(value):
     return value() if inspect.isfunction(value) else value
 
 
 def make_layer(layer_class, init_args):
-    return layer_class(**{name: made(value) for name, value in init_args.items()})
+    return layer_class(**{name: make_value(value) for name, value in init_args.items()})
 
 
 def call(layer, inputs, options=None):
@@ -597,7 +599,7 @@ def gradient(function, x):
     return array(x.grad)
 
 
-def gradient_of_a_slope(function, x):
+def gradient_of_gradient(function, x):
     """The gradient of the squares of a scalar function's gradient."""
 
     def squares(x):
@@ -648,7 +650,7 @@ def recurrent_gradient(layer, sequences, states, mask, training, all_outputs=Fal
     return gradient(total, np.concatenate([x.ravel() for x in arrays]))
 
 
-def drop_the_same(cell, sequences, units):
+def set_dropout_masks(cell, sequences, units):
     """Gives a cell known masks of dropout, as many as Keras would draw."""
     count, width = getattr(cell, "dropout_mask_count", None), sequences.shape[-1]
     shape = (count or 1, len(sequences), width + units)
@@ -675,7 +677,7 @@ def compiled(function):
     return function
 
 
-def cached(function):
+def compiled_on_jax(function):
     """On JAX the function under `jax.jit`, for JAX compiles a loop anew at every call.
 
     So a law that calls several times takes seconds, not minutes. Elsewhere the function
@@ -684,7 +686,7 @@ def cached(function):
     return compiled(function) if keras.backend.backend() == "jax" else function
 
 
-def step_by_step():
+def without_jit():
     """Lets Python see every step of a loop."""
     if keras.backend.backend() != "jax":
         return contextlib.nullcontext()

@@ -16,7 +16,7 @@ from kseq.decoding import (
 )
 from kseq.layers import RecurrentDecoder, TokenEmbedding
 from tests.advice.eagerly import eagerly
-from tests.decoding.own_search import EpsilonGreedy
+from tests.decoding.custom_search import EpsilonGreedy
 from tests.helpers import array, random_array
 
 B, S, D, U, K, V = 2, 5, 6, 4, 3, 7

@@ -4,14 +4,14 @@ import contextlib
 
 import keras
 
-from tests.helpers import step_by_step
+from tests.helpers import without_jit
 
 
 @contextlib.contextmanager
 def eagerly():
     """Runs what is called inside as it is written, without a graph."""
     if keras.backend.backend() != "tensorflow":
-        with step_by_step():
+        with without_jit():
             yield
         return
     import tensorflow as tf

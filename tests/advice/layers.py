@@ -41,7 +41,7 @@ from kseq.layers import (
 )
 from kseq.text import Vocabulary, WordCharacterVocabulary
 from tests.advice.eagerly import eagerly
-from tests.helpers import array, compiled, gradient, gradient_of_a_slope, random_array
+from tests.helpers import array, compiled, gradient, gradient_of_gradient, random_array
 
 B, T, S, D, U, K = 2, 3, 5, 6, 4, 3
 INPUTS, MEMORY = random_array(B, T, D), random_array(B, S, D)
@@ -142,7 +142,7 @@ def second_gradient(layer=None, **options):
     def total(x):
         return ops.sum(layer(x, training=True) ** 3)
 
-    assert np.abs(gradient_of_a_slope(total, INPUTS)).max() > 0
+    assert np.abs(gradient_of_gradient(total, INPUTS)).max() > 0
 
 
 def second_gradient_of_a_decoder(cell, units=None):

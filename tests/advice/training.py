@@ -20,7 +20,7 @@ from kseq.training import (
     text_scores,
     windows,
 )
-from tests.helpers import gradient_of_a_slope, random_array
+from tests.helpers import gradient_of_gradient, random_array
 
 X, Y = random_array(7, 2), random_array(7, 1, seed=1)
 LARGE = 1e6 * X
@@ -33,7 +33,7 @@ TEXT = np.arange(4, 11)
 
 
 def curvature(loss):
-    assert np.abs(gradient_of_a_slope(lambda z: loss(IDS, z), LOGITS)).max() > 0
+    assert np.abs(gradient_of_gradient(lambda z: loss(IDS, z), LOGITS)).max() > 0
 
 
 def train(x=X, monitor="loss", optimizer="sgd", **options):

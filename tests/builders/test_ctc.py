@@ -22,7 +22,10 @@ from kseq.decoding import (
     Sampling,
 )
 from kseq.layers import CTC, FeatureEmbedding, RecurrentEncoder, TokenEmbedding
-from tests.builders.test_every_model import check_every_part_is_called, recorded_calls
+from tests.builders.test_every_model import (
+    check_every_sublayer_is_called,
+    recorded_calls,
+)
 from tests.helpers import (
     array,
     assert_close,
@@ -113,7 +116,7 @@ def test_a_step_of_training_reaches_every_weight_and_is_saved(tmp_path):
     with recorded_calls() as called:
         model(SOURCE)
         model.fit(SOURCE, ROWS, verbose=0)
-    check_every_part_is_called(model, called)
+    check_every_sublayer_is_called(model, called)
     for weight, old in zip(model.trainable_weights, before, strict=True):
         assert np.isfinite(array(weight)).all(), weight.path
         assert (array(weight) != old).any(), f"no gradient reaches {weight.path}"

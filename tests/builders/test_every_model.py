@@ -14,8 +14,8 @@ from tests.builders.small_models import MODELS, SOURCE, transformer_translator
 from tests.helpers import (
     array,
     assert_close,
-    check_every_part_is_called,
-    check_weights_begin_apart,
+    check_every_sublayer_is_called,
+    check_initial_weights_differ,
     randomize,
     recorded_calls,
 )
@@ -28,7 +28,7 @@ def model(request):
 
 
 def test_no_two_random_weights_begin_alike(model):
-    check_weights_begin_apart(model)
+    check_initial_weights_differ(model)
 
 
 def trained(model):
@@ -68,7 +68,7 @@ def test_every_part_is_built_and_used(name):
         model.train_on_batch(inputs, np.zeros((rows, 1), "float32"))
         if hasattr(model, "tokenizer"):
             model.tokenizer(np.zeros((1, *model.tokenizer.input.shape[1:])))
-    check_every_part_is_called(model, called)
+    check_every_sublayer_is_called(model, called)
     for weight, old in zip(model.trainable_weights, before, strict=True):
         is_cancelled = weight.path.endswith("key/bias")  # by the softmax
         is_changed = (array(weight) != old).any()

@@ -13,7 +13,7 @@ from kseq.layers import (
     RecurrentEncoder,
     TokenEmbedding,
 )
-from tests.helpers import array, assert_close, cached, dtype_policy, randomize
+from tests.helpers import array, assert_close, compiled_on_jax, dtype_policy, randomize
 
 SIZE, OUTPUTS, WIDTH = 11, 3, 5
 SOURCE = np.array([[4, 5, 6, 7], [8, 2, 0, 0], [9, 1, 10, 0]])
@@ -90,7 +90,7 @@ def test_a_step_of_training_reaches_every_weight_and_is_saved(model, tmp_path):
 
 
 def test_padding_does_not_change_the_answer(model):
-    answer = cached(model)
+    answer = compiled_on_jax(model)
     expected = array(answer(SOURCE))
     assert expected.shape == (len(SOURCE), OUTPUTS)
     for widths in ((0, 3), (2, 1)):

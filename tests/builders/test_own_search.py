@@ -11,7 +11,7 @@ from keras import ops
 
 import kseq
 from kseq.decoding import BannedTokens, Search
-from tests.decoding.own_search import EpsilonGreedy
+from tests.decoding.custom_search import EpsilonGreedy
 from tests.helpers import assert_close, randomize
 
 SOURCES = [[4, 5, 6, 7, 3], [8], [9, 10, 4], [], [5, 5, 1, 5]]

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from kseq.decoding import Generation
-from tests.helpers import array, assert_close, cached
+from tests.helpers import array, assert_close, compiled_on_jax
 
 PAD, END, VOCABULARY_SIZE = 0, 1, 5
 LENGTH = 5
@@ -53,7 +53,7 @@ def search(script, how, max_length=LENGTH, step=None, **options):
         )
 
     # JAX compiles an eager loop anew at every call, and slowly.
-    return Generation(**cached(run)())
+    return Generation(**compiled_on_jax(run)())
 
 
 def log_softmax(logits):

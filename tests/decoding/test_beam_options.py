@@ -22,7 +22,7 @@ from tests.decoding.scripts import (
     search,
     two_pools,
 )
-from tests.helpers import array, assert_close, step_by_step
+from tests.helpers import array, assert_close, without_jit
 
 each_form = pytest.mark.parametrize("form", PENALTIES)
 
@@ -179,7 +179,7 @@ def test_the_loop_stops_when_every_row_is_done(options, calls):
         logits = ops.where(is_end, likes_end, 0.0) + ops.take(table, token_ids, 0)
         return logits, state
 
-    with step_by_step():
+    with without_jit():
         BeamSearch(2, **options)(step, (), (), np.array([3, 3]), END, 9)
     assert len(seen) == calls
 

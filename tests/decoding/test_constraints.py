@@ -34,7 +34,7 @@ from tests.decoding.scripts import (
     random_script,
     search,
 )
-from tests.helpers import array, assert_close, step_by_step
+from tests.helpers import array, assert_close, without_jit
 
 
 def in_turn(token_ids, lengths):
@@ -309,7 +309,7 @@ def test_a_user_sees_what_has_been_written():
     table = np.log(np.array([[0.1, 0.1, 0.1, 0.7], [0.25] * 4, [0.1, 0.7, 0.1, 0.1],
                              [0.1, 0.1, 0.7, 0.1]], "float32"))  # fmt: skip
     table += 3  # logits are no log-probabilities
-    with step_by_step():
+    with without_jit():
         GreedySearch([look])(
             lambda token_ids, state, constants: (ops.take(table, token_ids, 0), state),
             *((), (), np.array([0, 2]), END, 4),

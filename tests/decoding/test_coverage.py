@@ -19,7 +19,7 @@ from tests.decoding.scripts import (
     random_script,
 )
 from tests.decoding.scripts import search as search_without
-from tests.helpers import array, assert_close, cached
+from tests.helpers import array, assert_close, compiled_on_jax
 
 SOURCE_STEPS = 3
 REAL = np.tile(np.array([[1, 1, 1], [1, 0, 1], [0, 0, 0]], bool), (20, 1))  # B S
@@ -59,7 +59,7 @@ def search(script, attention, how, max_length=LENGTH, **options):
         result = how(step, state, row, np.full(rows, 3), END, max_length, **options)
         return vars(result)
 
-    return Generation(**cached(run)())
+    return Generation(**compiled_on_jax(run)())
 
 
 def covered(tokens, attention, is_real):

@@ -27,7 +27,7 @@ from tests.decoding.scripts import (
     log_softmax,
     random_script,
 )
-from tests.helpers import array, step_by_step
+from tests.helpers import array, without_jit
 
 ROWS = 3
 words = st.integers(2, VOCABULARY_SIZE - 1)
@@ -145,7 +145,7 @@ def eagerly(script, how, prefix):
         known = np.minimum(numbers, script.shape[1] - 1)
         return script[rows, known].astype("float32"), numbers.astype("int32")
 
-    with step_by_step():
+    with without_jit():
         state = np.full((len(script), 1), -1, "int32")
         start = [3] * len(script)
         return how(step, state, (), start, END, LENGTH, prefix=prefix)

@@ -21,7 +21,7 @@ from kseq.decoding import (
     Sampling,
 )
 from kseq.decoding.loop import reorder
-from tests.helpers import array, assert_close, step_by_step
+from tests.helpers import array, assert_close, without_jit
 
 PAD, END, START, VOCABULARY_SIZE = 0, 1, 2, 5
 CONSTRAINTS = [
@@ -213,7 +213,7 @@ def test_the_loop_stops_when_every_row_has_ended(ends, calls):
         return ops.where(is_end, likes_end, 0.0), steps_left - 1
 
     steps_left = ops.convert_to_tensor(np.array(ends, "int32")[:, None])  # B 1
-    with step_by_step():
+    with without_jit():
         result = search(GreedySearch(), step, state=steps_left)
     assert array(result["lengths"])[:, 0].tolist() == [min(end, 6) for end in ends]
     assert len(seen) == calls
@@ -228,7 +228,7 @@ def test_it_stops_when_every_beam_has_ended():
         end = np.array([-np.inf, 0, -np.inf, -np.inf, -np.inf], "float32")
         return ops.where(token_ids[..., None] == START, words, end), state
 
-    with step_by_step():
+    with without_jit():
         result = search(BeamSearch(2), step, max_length=9)
     assert array(result["lengths"]).max() == len(seen) == 2
 

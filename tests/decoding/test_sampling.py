@@ -25,7 +25,7 @@ from tests.decoding.scripts import (
     search,
 )
 from tests.decoding.test_truncation import ORACLES
-from tests.helpers import array, assert_close, cached
+from tests.helpers import array, assert_close, compiled_on_jax
 
 
 def assert_distributed(counts, probabilities):
@@ -54,7 +54,7 @@ def draws(how, probabilities, rows=40, max_length=2):
             *((), (), np.full(rows, 2), len(probabilities) - 1, max_length),
         ).token_ids
 
-    return array(cached(run)()).reshape(-1, max_length)
+    return array(compiled_on_jax(run)()).reshape(-1, max_length)
 
 
 # The last word ends the sequence, and has no probability; nor has padding.

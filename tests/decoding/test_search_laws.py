@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from kseq.decoding import BeamSearch, Generation, GreedySearch, NoRepeatNGrams, Sampling
-from tests.decoding.own_search import EpsilonGreedy
+from tests.decoding.custom_search import EpsilonGreedy
 from tests.decoding.scripts import (
     END,
     PAD,

@@ -10,7 +10,7 @@ from tests.helpers import (
     assert_close,
     attend,
     check_batch_equals_rows,
-    check_dead_rows_are_finite,
+    check_fully_masked_rows_are_finite,
     check_layer,
     check_layer_runs,
     check_padding_changes_nothing,
@@ -195,7 +195,7 @@ def test_a_row_with_nothing_to_read_gives_zeros(mechanism):
             attention(query, key, value_mask=mask, return_attention_scores=True)
         )
 
-    check_dead_rows_are_finite(apply, key, MASK, zeros=True)
+    check_fully_masked_rows_are_finite(apply, key, MASK, zeros=True)
 
 
 @each_mechanism

@@ -7,7 +7,7 @@ from tests.helpers import (
     array,
     assert_close,
     check_batch_equals_rows,
-    check_dead_rows_are_finite,
+    check_fully_masked_rows_are_finite,
     check_layer,
     check_layer_runs,
     check_padding_changes_nothing,
@@ -197,7 +197,7 @@ def test_a_batch_equals_its_rows(causal):
 @each_end
 def test_a_fully_masked_row_is_zeros(causal):
     encoder = build(causal=causal)
-    check_dead_rows_are_finite(
+    check_fully_masked_rows_are_finite(
         lambda x, mask: [encoder(x, mask=mask)], SEQUENCES, MASK, zeros=True
     )
 

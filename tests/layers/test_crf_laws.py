@@ -12,20 +12,20 @@ from kseq.layers import CRF
 from tests.helpers import (
     array,
     assert_close,
-    cached,
     call,
     check_call_stores_nothing_on_the_layer,
     check_config_keeps_every_argument,
-    check_every_part_is_built,
+    check_every_sublayer_is_built,
     check_frozen_layers_stay_frozen,
     check_other_precisions,
     check_outputs_survive_saving,
     check_padding_changes_nothing,
     check_seeded_weights,
     compiled,
+    compiled_on_jax,
     functional_model,
     gradient,
-    gradient_of_a_slope,
+    gradient_of_gradient,
     length_mask,
     make_layer,
     random_array,
@@ -98,7 +98,7 @@ def test_it_keeps_the_contract_of_layers():
     check_frozen_layers_stay_frozen(CRF, ARGUMENTS, REAL)
     layer = make_layer(CRF, ARGUMENTS)
     model = functional_model(layer, REAL)
-    check_every_part_is_built(layer)
+    check_every_sublayer_is_built(layer)
     randomize(layer)
     expected = check_call_stores_nothing_on_the_layer(layer, REAL)
     check_outputs_survive_saving(model, REAL, expected)
@@ -117,7 +117,7 @@ def test_a_second_gradient_is_refused():
     on_torch = keras.backend.backend() == "torch"
     error = (TypeError, "backward") if on_torch else (NotImplementedError, "one grad")
     with pytest.raises(error[0], match=error[1]):
-        gradient_of_a_slope(
+        gradient_of_gradient(
             lambda x: ops.sum(crf.negative_log_likelihood(labels, x) ** 2), potentials
         )
 
@@ -163,7 +163,7 @@ def test_labels_that_are_none_are_named_or_make_the_loss_nan():
     crf, potentials, labels = case()
     wrong = np.where(MASK, labels, 99)  # where it does not matter
     expected = crf.negative_log_likelihood(labels, potentials, MASK)
-    loss = cached(crf.negative_log_likelihood)
+    loss = compiled_on_jax(crf.negative_log_likelihood)
     assert_close(loss(wrong, potentials, MASK), expected)
     for number in (-1, FEW):
         wrong[1, 0] = number

@@ -13,7 +13,7 @@ from kseq.decoding import BeamSearch
 from kseq.layers import Decoder, RecurrentDecoder, TransformerDecoder, masked_softmax
 from tests.helpers import (
     assert_close,
-    check_steps_equal_whole,
+    check_steps_equal_sequence,
     length_mask,
     random_array,
     randomize,
@@ -73,7 +73,7 @@ def test_its_steps_equal_the_whole():
     decoder = BagDecoder(U)
     decoder(inputs[:, 0], MEMORY)
     randomize(decoder)
-    check_steps_equal_whole(decoder, inputs, MEMORY, [None, MASK], None)
+    check_steps_equal_sequence(decoder, inputs, MEMORY, [None, MASK], None)
 
 
 def test_a_model_writes_with_it_and_its_file_loads(tmp_path):

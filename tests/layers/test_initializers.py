@@ -13,7 +13,12 @@ from kseq.layers import (
 )
 from kseq.layers.initializers import initializer_of
 from kseq.layers.recurrent.cells import copy_cell
-from tests.helpers import array, assert_close, check_weights_begin_apart, random_array
+from tests.helpers import (
+    array,
+    assert_close,
+    check_initial_weights_differ,
+    random_array,
+)
 
 UNITS = 5
 SEQUENCES = random_array(2, 3, UNITS)
@@ -43,7 +48,7 @@ def test_copies_of_a_seeded_cell_have_weights_of_their_own(make):
     layer, again = make(), make()
     for each in (layer, again):
         each(SEQUENCES)
-        check_weights_begin_apart(each)
+        check_initial_weights_differ(each)
     pairs = zip(layer.weights, again.weights, strict=True)
     assert all((array(x) == array(y)).all() for x, y in pairs if "cell" in x.path)
 
@@ -57,7 +62,7 @@ def test_a_generator_gives_a_copy_weights_of_its_own():
     )
     encoder = RecurrentEncoder(cell, num_layers=2)
     encoder(SEQUENCES)
-    check_weights_begin_apart(encoder)
+    check_initial_weights_differ(encoder)
 
 
 def test_a_copy_of_a_cell_drops_what_the_cell_keeps():

@@ -15,7 +15,7 @@ from tests.helpers import (
     array,
     assert_close,
     check_batch_equals_rows,
-    check_dead_rows_are_finite,
+    check_fully_masked_rows_are_finite,
     check_layer,
     check_padding_changes_nothing,
     length_mask,
@@ -170,7 +170,7 @@ def test_a_row_with_no_real_step_gives_zeros(pooling_class):
     def apply(sequences, mask):
         return [pooling(sequences, mask=mask)]
 
-    check_dead_rows_are_finite(apply, sequences, MASK, zeros=True)
+    check_fully_masked_rows_are_finite(apply, sequences, MASK, zeros=True)
 
 
 @each_pooling

@@ -8,7 +8,7 @@ from tests.helpers import (
     array,
     assert_close,
     check_batch_equals_rows,
-    check_dead_rows_are_finite,
+    check_fully_masked_rows_are_finite,
     check_layer,
     check_layer_runs,
     check_padding_changes_nothing,
@@ -179,7 +179,7 @@ def test_a_batch_equals_its_rows():
 
 def test_a_fully_masked_row_is_finite():
     layer = build(gru())
-    check_dead_rows_are_finite(
+    check_fully_masked_rows_are_finite(
         lambda x, mask: list(layer(x, mask=mask)), random_array(B, S, D), MASK
     )
 

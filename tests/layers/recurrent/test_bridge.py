@@ -6,7 +6,7 @@ from tests.helpers import (
     array,
     assert_close,
     check_batch_equals_rows,
-    check_dead_rows_are_finite,
+    check_fully_masked_rows_are_finite,
     check_layer,
     check_layer_runs,
     check_padding_changes_nothing,
@@ -140,7 +140,7 @@ def test_a_fully_masked_row_is_finite():
     def apply(memory, mask):
         return sum(bridge(memory, memory_mask=mask), start=[])
 
-    check_dead_rows_are_finite(apply, MEMORY, MASK)
+    check_fully_masked_rows_are_finite(apply, MEMORY, MASK)
 
 
 def test_an_additive_mask_is_refused():

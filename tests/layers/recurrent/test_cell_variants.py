@@ -15,7 +15,7 @@ from tests.helpers import (
     check_batch_equals_rows,
     check_layer_runs,
     check_padding_changes_nothing,
-    check_steps_equal_whole,
+    check_steps_equal_sequence,
     length_mask,
     random_array,
     randomize,
@@ -134,7 +134,7 @@ def test_a_decoder_of_it_agrees_step_by_step(cell_class):
     decoder.build((None, None, D), memory.shape, shapes)
     randomize(decoder)
     inputs = random_array(B, 2, T, D)
-    check_steps_equal_whole(decoder, inputs, memory, [None, MASK], [first, first])
+    check_steps_equal_sequence(decoder, inputs, memory, [None, MASK], [first, first])
 
 
 @pytest.mark.parametrize("cell_class", CELLS)

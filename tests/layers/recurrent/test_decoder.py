@@ -10,12 +10,12 @@ from tests.helpers import (
     assert_close,
     attend,
     check_batch_equals_rows,
-    check_dead_rows_are_finite,
+    check_fully_masked_rows_are_finite,
     check_layer,
     check_layer_runs,
     check_padding_changes_nothing,
-    check_reordered_steps_equal_whole,
-    check_steps_equal_whole,
+    check_reordered_steps_equal_sequence,
+    check_steps_equal_sequence,
     dense,
     length_mask,
     random_array,
@@ -216,7 +216,7 @@ def test_steps_equal_the_whole(way, num_beams, cell, num_layers):
     initial_state = states_of("lstm", num_layers=2)
     decoder = build(cell, initial_state, num_layers=num_layers, **way)
     inputs, masks = random_array(B, num_beams, T, D), [None, MASK, with_dead_row(MASK)]
-    check_steps_equal_whole(decoder, inputs, MEMORY, masks, initial_state)
+    check_steps_equal_sequence(decoder, inputs, MEMORY, masks, initial_state)
 
 
 @pytest.mark.parametrize("bridge", ["copy", "dense", "zero"])
@@ -224,12 +224,12 @@ def test_steps_equal_the_whole_over_every_bridge(bridge):
     initial_state = states_of("lstm", UNITS)
     decoder = build("lstm", initial_state, attention="bahdanau", bridge=bridge)
     inputs = random_array(B, K, T, D)
-    check_steps_equal_whole(decoder, inputs, MEMORY, [MASK], initial_state)
+    check_steps_equal_sequence(decoder, inputs, MEMORY, [MASK], initial_state)
 
 
 def test_steps_equal_the_whole_without_states_of_the_encoder():
     decoder = build("gru", attention="luong")
-    check_steps_equal_whole(decoder, random_array(B, K, T, D), MEMORY, [MASK], None)
+    check_steps_equal_sequence(decoder, random_array(B, K, T, D), MEMORY, [MASK], None)
 
 
 def test_steps_equal_the_whole_for_a_cell_and_an_attention_of_ones_own():
@@ -238,14 +238,14 @@ def test_steps_equal_the_whole_for_a_cell_and_an_attention_of_ones_own():
     )
     decoder.build(INPUTS.shape, MEMORY.shape)
     randomize(decoder)
-    check_steps_equal_whole(decoder, random_array(B, K, T, D), MEMORY, [MASK], None)
+    check_steps_equal_sequence(decoder, random_array(B, K, T, D), MEMORY, [MASK], None)
 
 
 @each_way
 def test_reordered_hypotheses_go_on_from_what_they_have_read(way):
     decoder = build("lstm", **way)
     inputs = random_array(B, K, T, D)
-    check_reordered_steps_equal_whole(decoder, inputs, MEMORY, MASK, None)
+    check_reordered_steps_equal_sequence(decoder, inputs, MEMORY, MASK, None)
 
 
 @each_way
@@ -319,13 +319,13 @@ def test_a_row_without_a_source_is_finite(way):
             return [decoder(INPUTS, memory, mask)]
         return list(decoder(INPUTS, memory, mask, return_attention_scores=True))
 
-    check_dead_rows_are_finite(apply, MEMORY, MASK)
+    check_fully_masked_rows_are_finite(apply, MEMORY, MASK)
 
 
 @each_way
 def test_a_row_without_inputs_is_finite(way):
     decoder = build("gru", **way)
-    check_dead_rows_are_finite(
+    check_fully_masked_rows_are_finite(
         lambda inputs, mask: [decoder(inputs, MEMORY, inputs_mask=mask)],
         INPUTS,
         length_mask(5, 5, size=T),

@@ -7,7 +7,7 @@ from tests.helpers import (
     array,
     assert_close,
     check_batch_equals_rows,
-    check_dead_rows_are_finite,
+    check_fully_masked_rows_are_finite,
     check_layer,
     check_layer_runs,
     check_padding_changes_nothing,
@@ -228,7 +228,7 @@ def test_a_fully_masked_row_is_finite():
         outputs, states = encoder(sequences, mask=mask, return_state=True)
         return [outputs, *states[0], *states[1]]
 
-    check_dead_rows_are_finite(apply, SEQUENCES, MASK)
+    check_fully_masked_rows_are_finite(apply, SEQUENCES, MASK)
 
 
 def test_the_keras_mask_is_used_and_passed_on():

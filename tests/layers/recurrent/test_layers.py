@@ -14,19 +14,19 @@ from tests.helpers import (
     call,
     check_batch_equals_rows,
     check_compiled_equals_eager,
-    check_dead_rows_are_finite,
+    check_fully_masked_rows_are_finite,
     check_other_precisions,
     check_outputs_survive_saving,
     check_padding_changes_nothing,
     check_training_reaches_every_weight,
     compiled,
-    drop_the_same,
     functional_model,
     gradient,
     length_mask,
     random_array,
     randomize,
     recurrent_gradient,
+    set_dropout_masks,
 )
 
 B, T, D, UNITS = 3, 5, 4, 7
@@ -119,7 +119,7 @@ def test_the_numbers_and_gradients_are_those_of_keras(
     states = [random_array(B, UNITS, seed=9 + i) for i in range(number_of_states(fast))]
     assert_close(run(fast, SEQUENCES, mask, states), run(slow, SEQUENCES, mask, states))
     for layer in (fast, slow) if any(dropouts) else ():
-        drop_the_same(layer.cell, SEQUENCES, UNITS)
+        set_dropout_masks(layer.cell, SEQUENCES, UNITS)
     for training in (True, False):
         found, expected = (
             recurrent_gradient(layer, SEQUENCES, states, mask, training)
@@ -242,7 +242,7 @@ def test_the_laws_of_masks_hold(layer_class):
         SEQUENCES,
         LEFT,
     )
-    check_dead_rows_are_finite(
+    check_fully_masked_rows_are_finite(
         lambda x, m: layer(x, mask=ops.convert_to_tensor(m)), SEQUENCES, RIGHT
     )
 

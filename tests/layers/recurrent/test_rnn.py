@@ -22,12 +22,12 @@ from tests.helpers import (
     check_layer_runs,
     check_padding_changes_nothing,
     compiled,
-    drop_the_same,
     functional_model,
     length_mask,
     random_array,
     randomize,
     recurrent_gradient,
+    set_dropout_masks,
 )
 
 B, T, D, UNITS = 3, 5, 4, 7
@@ -142,7 +142,7 @@ def test_dropout_of_the_inputs_and_the_state_is_that_of_keras(cell_class):
     fast, slow = both(cell_class, {"dropout": 0.5, "recurrent_dropout": 0.5})
     assert fast._is_covered(SEQUENCES)
     for layer in (fast, slow):
-        drop_the_same(layer.cell, SEQUENCES, UNITS)
+        set_dropout_masks(layer.cell, SEQUENCES, UNITS)
     found, expected, plain = (
         recurrent_gradient(layer, SEQUENCES, first_states(slow), RIGHT, training)
         for layer, training in ((fast, True), (slow, True), (slow, False))

@@ -8,7 +8,7 @@ from tests.helpers import (
     array,
     assert_close,
     check_batch_equals_rows,
-    check_dead_rows_are_finite,
+    check_fully_masked_rows_are_finite,
     check_layer,
     check_layer_runs,
     check_padding_changes_nothing,
@@ -244,7 +244,7 @@ def test_rows_with_nothing_to_read_are_finite():
         )
         return [outputs - attention.output_projection.bias, weights]
 
-    check_dead_rows_are_finite(apply, VALUES, MASK, zeros=True)
+    check_fully_masked_rows_are_finite(apply, VALUES, MASK, zeros=True)
 
 
 def test_masked_queries_give_zeros():

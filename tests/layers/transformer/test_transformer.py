@@ -16,12 +16,12 @@ from tests.helpers import (
     array,
     assert_close,
     check_batch_equals_rows,
-    check_dead_rows_are_finite,
+    check_fully_masked_rows_are_finite,
     check_layer,
     check_layer_runs,
     check_padding_changes_nothing,
-    check_reordered_steps_equal_whole,
-    check_steps_equal_whole,
+    check_reordered_steps_equal_sequence,
+    check_steps_equal_sequence,
     length_mask,
     random_array,
     randomize,
@@ -261,7 +261,7 @@ def test_padding_of_a_causal_prefix_changes_nothing():
 def test_the_steps_behind_a_causal_prefix_equal_the_whole():
     decoder = make_decoder(cross_attention=False, causal_prefix=True)
     inputs = random_array(B, K, T, D, seed=4)
-    check_steps_equal_whole(decoder, inputs, MEMORY, [None, MASK], None)
+    check_steps_equal_sequence(decoder, inputs, MEMORY, [None, MASK], None)
 
 
 def test_weights_are_those_of_every_block_and_head():
@@ -336,9 +336,11 @@ def test_a_batch_equals_its_rows():
 @pytest.mark.parametrize("cross_attention", [True, False])
 def test_rows_with_nothing_to_read_are_finite(cross_attention):
     encoder = make_encoder()
-    check_dead_rows_are_finite(lambda x, mask: [encoder(x, mask=mask)], SEQUENCES, MASK)
+    check_fully_masked_rows_are_finite(
+        lambda x, mask: [encoder(x, mask=mask)], SEQUENCES, MASK
+    )
     decoder = make_decoder(cross_attention=cross_attention)
-    check_dead_rows_are_finite(
+    check_fully_masked_rows_are_finite(
         lambda memory, mask: [decoder(INPUTS, memory, memory_mask=mask)], MEMORY, MASK
     )
 
@@ -367,8 +369,8 @@ def test_step_by_step_equals_the_whole(
         **positions,
     )
     inputs = random_array(B, K, T, D)
-    check_steps_equal_whole(decoder, inputs, MEMORY, [None, MASK, DEAD], None)
-    check_reordered_steps_equal_whole(decoder, inputs, MEMORY, MASK, None)
+    check_steps_equal_sequence(decoder, inputs, MEMORY, [None, MASK, DEAD], None)
+    check_reordered_steps_equal_sequence(decoder, inputs, MEMORY, MASK, None)
 
 
 def test_the_blocks_of_a_stack_turn_by_the_layer_that_it_was_given():
