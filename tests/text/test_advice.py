@@ -1,4 +1,4 @@
-"""Code in the messages of the room: it mends what was wrong, to the right result."""
+"""Code in error messages of `kseq.text`, which corrects the argument."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ LABELS = TextToLabels(
 )
 LONG = "Anna works and works " * 9
 
-# A call, its argument, a wrong value, the advice, and what comes of following it.
+# A call, its argument, a wrong value, the advice, and the result of the advised call.
 IN_CODE = [
     (WORDS.encode, "texts", "Anna works", "[texts]", [[4, 6]]),
     (WORDS.encode, "texts", LONG, "[texts]", [[4, 6, 1, 6] * 9]),
@@ -40,7 +40,7 @@ IN_CODE = [
 
 
 @pytest.mark.parametrize("call, name, wrong, advice, result", IN_CODE)
-def test_code_in_a_message_mends_what_was_wrong(call, name, wrong, advice, result):
+def test_code_in_a_message_corrects_the_argument(call, name, wrong, advice, result):
     with pytest.raises(ValueError, match=f"`{name}` must be") as error:
         call(wrong)
     if advice:
@@ -48,7 +48,7 @@ def test_code_in_a_message_mends_what_was_wrong(call, name, wrong, advice, resul
         assert call(eval(advice, {name: wrong})) == result
 
 
-def test_a_text_that_was_split_gets_a_label_for_each_word():
+def test_the_advised_split_of_a_text_gives_a_label_for_each_word():
     with pytest.raises(ValueError, match=r"texts\[0\]='Anna works'") as error:
         LABELS.label(["Anna works"])
     advice = str(error.value).split("`")[-2]

@@ -1,4 +1,4 @@
-"""Bytes and jamo: no text need be seen, and each comes back."""
+"""Vocabularies of bytes and jamo, which restore every text without training."""
 
 import unicodedata
 
@@ -11,7 +11,7 @@ SPLITS = ("byte", "jamo")
 STRANGE = [
     "한국어 가각힣",
     unicodedata.normalize("NFD", "한국어"),
-    "각\u11a8가\u11a8\u1100\u1161",  # jamo of its own beside syllables
+    "각\u11a8가\u11a8\u1100\u1161",  # separate jamo beside syllables
     "ㅋㅋ ㄱㅏ",
     "e\u0301a\u0300 \u0301",
     "👩‍👩‍👧 🇰🇷",
@@ -28,7 +28,7 @@ def jamo(text):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_every_text_comes_back_without_training(split):
+def test_decoding_restores_every_text_without_training(split):
     vocabulary = Vocabulary(split)
     rng = np.random.default_rng(3)
     alphabet = list("ab 가각한힣é😀ㅋ\u1112\u1161\u11ab\u0301\u200d\ufffd")
@@ -37,14 +37,14 @@ def test_every_text_comes_back_without_training(split):
     assert vocabulary.decode(vocabulary.encode(texts, start=True, end=True)) == texts
 
 
-def test_bytes_are_those_of_utf8():
+def test_byte_tokens_are_the_bytes_of_utf8():
     vocabulary = Vocabulary("byte")
     assert vocabulary.size == 260
     assert vocabulary.encode(["aé한"]) == [[4 + byte for byte in "aé한".encode()]]
     assert vocabulary.spell(vocabulary.encode(["aé"])[0]) == ["a", "<0xC3>", "<0xA9>"]
 
 
-def test_every_syllable_is_its_jamo():
+def test_every_syllable_is_encoded_as_its_jamo():
     vocabulary = Vocabulary("jamo")
     syllables = [chr(code) for code in range(ord("가"), ord("힣") + 1)]
     ids = vocabulary.encode(syllables)
@@ -54,7 +54,7 @@ def test_every_syllable_is_its_jamo():
 
 
 @pytest.mark.parametrize("cut", range(9))
-def test_jamo_join_also_where_a_sequence_was_cut(cut):
+def test_both_halves_of_a_split_sequence_of_jamo_are_composed(cut):
     vocabulary = Vocabulary("jamo")
     [ids] = vocabulary.encode(["한국어"])
     halves = vocabulary.decode([ids[:cut], ids[cut:]])
@@ -63,7 +63,7 @@ def test_jamo_join_also_where_a_sequence_was_cut(cut):
     assert unicodedata.normalize("NFC", "".join(halves)) == "한국어"
 
 
-def test_a_character_that_was_cut_reads_as_a_replacement_character():
+def test_truncated_characters_decode_to_replacement_characters():
     vocabulary = Vocabulary("byte")
     [ids] = vocabulary.encode(["a한b"])
     assert vocabulary.decode([ids[:3], ids[2:]]) == ["a\ufffd", "\ufffd\ufffdb"]
@@ -71,14 +71,14 @@ def test_a_character_that_was_cut_reads_as_a_replacement_character():
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_long_text_is_one(split):
+def test_decoding_restores_a_long_text(split):
     vocabulary = Vocabulary(split)
     text = "한 a" * 33_334
     assert vocabulary.decode(vocabulary.encode([text])) == [text]
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_file_holds_what_is_always_the_same(split, tmp_path):
+def test_saving_keeps_the_fixed_tokens_and_rejects_others(split, tmp_path):
     vocabulary = Vocabulary(split)
     assert vocabulary.adapt(["a"]) is vocabulary
     vocabulary.save(tmp_path / "bytes.json")
@@ -103,13 +103,13 @@ def test_nothing_is_unknown(split):
         ({"min_count": 2}, "`min_count` must be 1.*min_count=2"),
     ],
 )
-def test_an_option_that_does_not_fit_is_refused(options, message):
+def test_rejects_invalid_options(options, message):
     with pytest.raises(ValueError, match=message):
         Vocabulary("byte", **options)
     assert Vocabulary("byte", max_tokens=260).size == 260
 
 
 @pytest.mark.parametrize("text", ["a\0b", "a\ud83d", b"\xff"])
-def test_what_is_no_text_is_refused(text):
+def test_rejects_nul_and_invalid_utf8(text):
     with pytest.raises(ValueError, match="texts in UTF-8 without a NUL"):
         Vocabulary("byte").encode([text])

@@ -1,4 +1,4 @@
-"""Pipelines as one graph, run in a process that imports neither kseq nor Keras."""
+"""Exported pipelines, run in a process that imports neither kseq nor Keras."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ SPLITS = [
 ]
 HOSTILE = ["a\0b", "caf\xe9", " ", ""]
 
-# The operations of tensorflow_text alone: importing the package itself imports Keras.
+# Loads only operations of tensorflow_text, because the package itself imports Keras.
 SERVE = """
 import importlib.util, json, pathlib, sys
 sys.modules["kseq"] = sys.modules["keras"] = None  # so that an import of them fails
@@ -71,7 +71,7 @@ for path, calls in json.loads(sys.stdin.read()):
 
 
 def serve(exports):
-    """What each call of each file gives, in a new process."""
+    """Return the outputs of each call of each export, computed in a new process."""
     done = subprocess.run(
         [sys.executable, "-c", SERVE],
         input=json.dumps([[str(path), calls] for path, calls in exports]),
@@ -121,7 +121,7 @@ TAGGERS = {
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """Pipelines, and what their graphs give in a process of their own, by name."""
+    """Return pipelines and the outputs of their graphs in a new process, by name."""
     if keras.backend.backend() != "tensorflow":
         pytest.skip("TensorFlow exports")
     folder = tmp_path_factory.mktemp("graphs")
@@ -145,8 +145,8 @@ def served(tmp_path_factory):
 
     pieces = vocabulary_of("sentence_piece")
     model = kseq.many_to_one(pieces.size, 3, "gru", width=32)
-    pipelines["critic"] = TextToLabels(model, pieces, ["gut", "나쁨", "½"])
-    calls["critic"] = [{"texts": TEXTS}]
+    pipelines["classifier"] = TextToLabels(model, pieces, ["gut", "나쁨", "½"])
+    calls["classifier"] = [{"texts": TEXTS}]
     for name, options in TAGGERS.items():
         words = vocabulary_of(*options)
         model = kseq.many_to_many(words.size, 2, "rnn", width=3)
@@ -157,38 +157,38 @@ def served(tmp_path_factory):
     model = kseq.many_to_many(words.size, 3, "rnn", width=3, head=head)
     for weight in model.weights:
         weight.assign(3 * keras.random.normal(weight.shape, seed=5))
-    pipelines["paths"] = TextToLabels(model, words, head.labels)
-    calls["paths"] = [{"texts": TEXTS}]
-    for name in ("critic", "paths", *TAGGERS):
+    pipelines["crf"] = TextToLabels(model, words, head.labels)
+    calls["crf"] = [{"texts": TEXTS}]
+    for name in ("classifier", "crf", *TAGGERS):
         pipelines[name].export_labels(folder / name)
     outputs = serve([(folder / name, calls[name]) for name in pipelines])
     return pipelines, dict(zip(pipelines, outputs, strict=True))
 
 
-def texts_and_scores(written):
+def texts_and_scores(hypotheses):
     return (
-        [[best.text for best in row] for row in written],
-        [[best.log_prob for best in row] for row in written],
+        [[best.text for best in row] for row in hypotheses],
+        [[best.log_prob for best in row] for row in hypotheses],
     )
 
 
 @pytest.mark.parametrize("name", list(PAIRS)[:-1])
-def test_a_graph_writes_the_texts_of_generate(name, served):
+def test_a_graph_returns_the_texts_of_generate(name, served):
     pipelines, outputs = served
-    written = pipelines[name].generate(TEXTS, PAIRS[name][-1], max_length=6)
-    for found, rows in zip(outputs[name], (written, written[:1]), strict=False):
+    expected = pipelines[name].generate(TEXTS, PAIRS[name][-1], max_length=6)
+    for found, rows in zip(outputs[name], (expected, expected[:1]), strict=False):
         texts, scores = texts_and_scores(rows)
         assert found["texts"] == texts
         assert_close(np.array(found["log_probs"]), np.array(scores), rtol=1e-4)
 
 
-def test_a_graph_reads_symbols_and_draws_by_a_seed(served):
+def test_a_graph_reads_symbols_and_samples_by_a_seed(served):
     first, again, other = served[1]["symbols to pieces"]
     assert first == again != other
     assert np.shape(first["texts"]) == np.shape(first["log_probs"]) == (2, 2)
 
 
-def test_hostile_texts_end_in_words_or_in_a_text(served):
+def test_a_graph_translates_or_rejects_hostile_texts(served):
     pipelines, outputs = served
     nul, latin, blank, empty, whole = outputs["sentence pieces"][2:]
     for message in (nul, latin):
@@ -212,10 +212,10 @@ def test_a_graph_continues_prompts(served, tmp_path):
         writer.export_generation(tmp_path / "writer", max_length=17)
 
 
-def test_a_graph_names_the_best_path(served):
+def test_a_graph_returns_the_best_path_of_a_crf(served):
     pipelines, outputs = served
-    [found] = outputs["paths"]
-    labels = pipelines["paths"].label(TEXTS)
+    [found] = outputs["crf"]
+    labels = pipelines["crf"].label(TEXTS)
     for row, shares, expected in zip(
         found["labels"], found["probabilities"], labels, strict=True
     ):
@@ -226,15 +226,15 @@ def test_a_graph_names_the_best_path(served):
 
 def test_a_graph_labels_texts(served):
     pipelines, outputs = served
-    [found] = outputs["critic"]
-    expected = pipelines["critic"].label(TEXTS)
+    [found] = outputs["classifier"]
+    expected = pipelines["classifier"].label(TEXTS)
     assert found["labels"] == [label.name for label in expected]
     probabilities = np.array([label.probabilities for label in expected])
     assert_close(np.array(found["probabilities"]), probabilities)
 
 
 @pytest.mark.parametrize("name", TAGGERS)
-def test_a_graph_labels_words_and_says_where_they_stand(name, served):
+def test_a_graph_labels_words_and_returns_their_offsets(name, served):
     pipelines, outputs = served
     [found], split = outputs[name], TAGGERS[name][0]
     texts = TAGGED if split else ROWS
@@ -256,7 +256,7 @@ def test_a_graph_labels_words_and_says_where_they_stand(name, served):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_texts_of_a_graph_are_those_of_decode(split):
+def test_detokenize_in_a_graph_equals_decode(split):
     import tensorflow as tf
 
     random = np.random.default_rng(3)
@@ -274,7 +274,7 @@ def test_texts_of_a_graph_are_those_of_decode(split):
         assert vocabulary.detokenize(tf.zeros((2, 0), "int32")).shape == (2,)
 
 
-def test_what_writes_lists_is_not_exported(tmp_path):
+def test_rejects_exports_of_vocabularies_without_a_split(tmp_path):
     symbols = vocabulary_of(None)
     translator = translator_of(symbols, symbols)
     with pytest.raises(ValueError, match="needs a `split`"):

@@ -1,4 +1,4 @@
-"""Hostile texts: a pipeline answers or refuses in words, and its graph as it does."""
+"""Hostile texts, which pipelines and their graphs answer or reject with a message."""
 
 import functools
 import itertools
@@ -11,7 +11,7 @@ import kseq
 from kseq.text import TextToImage, TextToLabels, TextToText, TextWriter, Vocabulary
 from tests.text.hostile import HOSTILE
 
-NO_STRING = {"half of a pair": "a\ud83d", "None": None, "a number": 3}
+NOT_TEXTS = {"lone surrogate": "a\ud83d", "None": None, "number": 3}
 TEXTS = ["Ein Mann, ein Hund.", "한국어 문장", "שלום e\u0301 👩"] * 3
 
 
@@ -49,31 +49,35 @@ def drawer():
     return TextToImage(kseq.text_to_image(marks.size, tokenizer, width=4), marks)
 
 
-def written(pipeline, texts):
+def generate_texts(pipeline, texts):
     return [best.text for best, *_ in pipeline.generate(texts, max_length=5)]
 
 
-def continued(pipeline, texts):
+def continue_prompts(pipeline, texts):
     return pipeline.generate(texts, max_length=400)
 
 
-def labelled(pipeline, texts):
+def label_texts(pipeline, texts):
     return [
         [label.name for label in found] if isinstance(found, list) else found.name
         for found in pipeline.label(texts)
     ]
 
 
-def drawn(pipeline, texts):
+def draw_images(pipeline, texts):
     return [np.asarray(picture).tolist() for [picture] in pipeline.draw(texts)]
 
 
-KINDS = {  # what makes a pipeline, what asks it, and what exports it
-    "translator": (translator, written, ("export_generation", {"max_length": 5})),
-    "writer": (writer, continued, ("export_generation", {"max_length": 400})),
-    "classifier": (classifier, labelled, ("export_labels", {})),
-    "tagger": (tagger, labelled, ("export_labels", {})),
-    "drawer": (drawer, drawn, ("export_generation", {})),
+KINDS = {  # functions that build, call and export a pipeline
+    "translator": (
+        translator,
+        generate_texts,
+        ("export_generation", {"max_length": 5}),
+    ),
+    "writer": (writer, continue_prompts, ("export_generation", {"max_length": 400})),
+    "classifier": (classifier, label_texts, ("export_labels", {})),
+    "tagger": (tagger, label_texts, ("export_labels", {})),
+    "drawer": (drawer, draw_images, ("export_generation", {})),
 }
 
 
@@ -84,7 +88,7 @@ def pipeline_of(kind):
 
 
 def answer_of(kind, text):
-    """What a pipeline answers, or None if it refuses in words."""
+    """Return the answer of a pipeline, or None if it raises an error with a message."""
     try:
         [answer] = KINDS[kind][1](pipeline_of(kind), [text])
     except ValueError as error:
@@ -93,23 +97,23 @@ def answer_of(kind, text):
     return answer
 
 
-# A Transformer, as the drawer is, reads as much as there is memory for.
+# The drawer is a Transformer, for which the long text needs too much memory.
 CASES = set(itertools.product(KINDS, HOSTILE)) - {("drawer", "long")}
 
 
 @pytest.mark.parametrize(("kind", "text"), sorted(CASES))
-def test_every_pipeline_answers_or_refuses_in_words(kind, text):
+def test_every_pipeline_answers_or_rejects_with_a_message(kind, text):
     answer = answer_of(kind, HOSTILE[text])
-    is_text = text not in ("NUL", "Latin-1", "bytes cut short")
+    is_text = text not in ("NUL", "Latin-1", "truncated UTF-8")
     assert is_text or answer is None
     if answer is not None and kind == "writer":
         assert answer.startswith(HOSTILE[text])
 
 
-@pytest.mark.parametrize("text", NO_STRING)
+@pytest.mark.parametrize("text", NOT_TEXTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_no_text_is_refused_in_words(kind, text):
-    assert answer_of(kind, NO_STRING[text]) is None
+def test_rejects_values_that_are_not_texts(kind, text):
+    assert answer_of(kind, NOT_TEXTS[text]) is None
 
 
 @functools.cache
@@ -131,7 +135,7 @@ def folder(tmp_path_factory):
     keras.backend.backend() != "tensorflow", reason="graphs of strings are TensorFlow's"
 )
 @pytest.mark.parametrize(("kind", "text"), sorted(CASES))
-def test_a_graph_answers_and_refuses_as_its_pipeline_does(kind, text, folder):
+def test_a_graph_gives_the_answers_and_errors_of_its_pipeline(kind, text, folder):
     import tensorflow as tf
 
     graph = graph_of(kind, folder)

@@ -1,4 +1,4 @@
-"""The pipeline from captions to pictures."""
+"""The pipeline from captions to images."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ def pixels(pictures):
     return np.array([[np.asarray(picture) for picture in row] for row in pictures])
 
 
-def test_pictures_are_those_of_the_model():
+def test_images_equal_those_of_the_model():
     drawer = make()
     search = Sampling(num_draws=2, seed=5)
     pictures = drawer.draw(CAPTIONS, search)
@@ -38,16 +38,16 @@ def test_pictures_are_those_of_the_model():
     assert (pixels(pictures) == np.rint(255 * expected)).all()
 
 
-def test_one_channel_is_grey():
+def test_one_channel_gives_grayscale_images():
     [[picture]] = make((4, 6, 1)).draw(["a red heart"])
     assert picture.mode == "L"
 
 
-def test_no_caption_no_picture():
+def test_no_captions_give_no_images():
     assert make().draw([]) == []
 
 
-def test_a_saved_pipeline_draws_the_same(tmp_path):
+def test_a_loaded_pipeline_draws_the_same_images(tmp_path):
     drawer = make()
     drawer.save(tmp_path / "drawer.keras")
     search = GreedySearch()
@@ -58,14 +58,14 @@ def test_a_saved_pipeline_draws_the_same(tmp_path):
     ).all()
 
 
-def test_what_is_missing_is_named(monkeypatch):
+def test_error_names_missing_pillow(monkeypatch):
     drawer = make()
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImportError, match=r"Pillow.*kseq\[plots\]"):
         drawer.draw(CAPTIONS)
 
 
-def test_wrong_parts_are_refused_with_words():
+def test_rejects_wrong_components_and_blank_captions():
     drawer = make()
     with pytest.raises(ValueError, match="method `draw`.*kseq.text_to_image"):
         TextToImage(keras.Sequential(), drawer.vocabulary)
@@ -95,7 +95,7 @@ for captions in json.loads(sys.argv[2]):
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow exports"
 )
-def test_a_saved_model_draws_from_texts(tmp_path):
+def test_an_exported_graph_draws_from_texts(tmp_path):
     drawer = make()
     search = Sampling(num_draws=2, seed=5)
     path = tmp_path / "drawer"

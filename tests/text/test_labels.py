@@ -1,4 +1,4 @@
-"""Text to labels: one file holds a classifier or a tagger, its words and its labels."""
+"""`TextToLabels`: classifiers and taggers with their vocabulary and labels."""
 
 import os
 import pathlib
@@ -31,8 +31,8 @@ def tagger(encoder="lstm"):
     return TextToLabels(model, words, LABELS)
 
 
-def copying(numbers):
-    """A tagger that calls the token after the special four by the first label, etc."""
+def scripted_tagger(numbers):
+    """Return a tagger that gives token 4 + i the logit log(numbers[i]) of label i."""
     words = Vocabulary("word").adapt(["a b c"])
     table = np.zeros((words.size, 3), "float32")
     table[range(4, 7), range(3)] = np.log(numbers)
@@ -41,7 +41,7 @@ def copying(numbers):
     return TextToLabels(keras.Model(ids, scores), words, LABELS)
 
 
-def tagger_by_paths():
+def crf_tagger():
     words = vocabulary()
     head = kseq.layers.CRF(labels=["O", "B-a", "I-a"])
     model = kseq.many_to_many(words.size, 3, "rnn", width=6, head=head)
@@ -58,15 +58,15 @@ def plain(results):
 
 def test_each_token_gets_the_most_probable_label_and_its_probability():
     # The other two logits are 0, so the odds are n : 1 : 1.
-    [[c, a, b, unknown]] = copying([2, 3, 6]).label(["c a b z"])
+    [[c, a, b, unknown]] = scripted_tagger([2, 3, 6]).label(["c a b z"])
     assert [c.name, a.name, b.name] == ["나쁨", "good", "bad"]
     np.testing.assert_allclose([c.probability, a.probability], [6 / 8, 2 / 4])
     np.testing.assert_allclose(b.probabilities, [1 / 5, 3 / 5, 1 / 5], rtol=1e-6)
     np.testing.assert_allclose(unknown.probabilities, np.ones(3) / 3)
 
 
-def test_huge_logits_give_probabilities():
-    model = copying([2, 3, 6])
+def test_huge_logits_give_valid_probabilities():
+    model = scripted_tagger([2, 3, 6])
     model.model.layers[-1].embeddings.assign(np.full((7, 3), 1e30) * [1, -1, 1])
     [[label]] = model.label(["a"])
     assert label.probabilities.tolist() == [0.5, 0, 0.5]
@@ -75,7 +75,7 @@ def test_huge_logits_give_probabilities():
 @pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize("make", [classifier, tagger])
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
-def test_any_number_of_texts_gets_the_labels_of_each_alone(make, batch_size):
+def test_labels_do_not_depend_on_the_batch(make, batch_size):
     reader = make()
     together = reader.label(TEXTS, batch_size)
     alone = [reader.label([text])[0] for text in TEXTS]
@@ -89,7 +89,7 @@ def test_any_number_of_texts_gets_the_labels_of_each_alone(make, batch_size):
             np.testing.assert_allclose(result.probabilities, expected, atol=1e-6)
 
 
-def test_texts_of_like_length_are_read_together_and_none_beyond_the_longest():
+def test_batches_have_texts_of_similar_length_and_little_padding():
     reader, shapes = classifier(), []
 
     def predict(ids):
@@ -107,7 +107,7 @@ def test_no_texts_get_no_labels():
     assert classifier().label([]) == []
 
 
-def test_a_text_without_tokens_is_named():
+def test_error_names_a_text_without_tokens():
     with pytest.raises(ValueError, match=r"Received: texts\[1\], which has none"):
         tagger().label(["a", " ", "b"])
 
@@ -121,19 +121,19 @@ def test_blank_texts_keep_their_places(make, nothing):
     assert reader.label([" "], allow_blank=True) == [nothing]
 
 
-def test_a_single_string_is_no_list_of_texts():
+def test_rejects_a_single_string_and_a_batch_size_of_zero():
     with pytest.raises(ValueError, match="Wrap it in a list"):
         classifier().label("a b")
     with pytest.raises(ValueError, match="`batch_size` must be an integer"):
         classifier().label(["a b"], batch_size=0)
 
 
-def test_names_of_labels_become_their_numbers():
+def test_label_ids_returns_the_ids_of_names():
     assert classifier().label_ids(["bad", "나쁨", "good"]) == [1, 2, 0]
     assert tagger().label_ids([["bad", "bad"], [], ["good"]]) == [[1, 1], [], [0]]
 
 
-def test_an_unknown_label_is_named():
+def test_error_names_an_unknown_label():
     with pytest.raises(ValueError, match="must be labels of this model: .*'ugly'"):
         tagger().label_ids([["good"], ["ugly"]])
     with pytest.raises(ValueError, match=r"`names` must be a list of strings.*'good'"):
@@ -142,7 +142,7 @@ def test_an_unknown_label_is_named():
         classifier().label_ids([7])
 
 
-def test_what_was_labelled_can_be_trained_on():
+def test_a_model_trains_on_encoded_texts_and_label_ids():
     reader = tagger()
     names = [[LABELS[len(word) % 3] for word in text.split()] for text in TEXTS]
     data = kseq.training.batches(
@@ -154,8 +154,8 @@ def test_what_was_labelled_can_be_trained_on():
     assert [[label.name for label in row] for row in reader.label(TEXTS)] == names
 
 
-@pytest.mark.parametrize("make", [classifier, tagger, tagger_by_paths])
-def test_one_file_gives_the_same_labels(make, tmp_path):
+@pytest.mark.parametrize("make", [classifier, tagger, crf_tagger])
+def test_a_loaded_pipeline_gives_the_same_labels(make, tmp_path):
     reader = make()
     reader.save(tmp_path / "reader.keras")
     loaded = keras.saving.load_model(tmp_path / "reader.keras")
@@ -164,8 +164,8 @@ def test_one_file_gives_the_same_labels(make, tmp_path):
     assert len(loaded.weights) == len(reader.weights)
 
 
-def test_a_crf_names_the_best_path_and_gives_probabilities_of_labels():
-    reader = tagger_by_paths()
+def test_a_crf_gives_the_best_path_and_marginal_probabilities():
+    reader = crf_tagger()
     crf = reader.model.crf
     for text, labels in zip(TEXTS, reader.label(TEXTS, batch_size=2), strict=True):
         potentials = reader(np.array(reader.vocabulary.encode([text])))
@@ -178,8 +178,8 @@ def test_a_crf_names_the_best_path_and_gives_probabilities_of_labels():
             assert label.probability == label.probabilities[number]
 
 
-def test_a_pipeline_predicts_what_its_model_does():
-    reader = tagger_by_paths()
+def test_a_pipeline_predicts_like_its_model():
+    reader = crf_tagger()
     ids = np.array(reader.vocabulary.encode([TEXTS[0]]))
     expected = reader.model.predict(ids, verbose=0)
     np.testing.assert_array_equal(reader.predict(ids, verbose=0), expected)
@@ -188,7 +188,7 @@ def test_a_pipeline_predicts_what_its_model_does():
 
 
 @pytest.mark.thorough
-def test_one_file_gives_the_same_labels_in_a_new_process(tmp_path):
+def test_a_loaded_pipeline_gives_the_same_labels_in_a_new_process(tmp_path):
     reader = tagger()
     reader.save(tmp_path / "reader.keras")
     here = pathlib.Path(__file__)
@@ -211,7 +211,7 @@ def test_one_file_gives_the_same_labels_in_a_new_process(tmp_path):
     assert run.stdout.splitlines()[-1] == str(plain(reader.label(TEXTS)))
 
 
-def test_a_call_goes_to_the_inner_model():
+def test_a_call_runs_the_inner_model():
     reader, ids = classifier(), np.array([[4, 5]])
     outer, inner = map(keras.ops.convert_to_numpy, (reader(ids), reader.model(ids)))
     np.testing.assert_array_equal(outer, inner)
@@ -224,7 +224,7 @@ def test_labels_must_be_different_strings(labels):
         TextToLabels(kseq.many_to_one(words.size, 3, width=5), words, labels)
 
 
-def test_parts_that_do_not_fit_are_refused():
+def test_rejects_components_that_do_not_fit():
     words = vocabulary()
     model = kseq.many_to_one(words.size, 3, width=5)
     with pytest.raises(ValueError, match="each of the 2 labels.*num_outputs=2"):

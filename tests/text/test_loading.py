@@ -24,7 +24,7 @@ def writer():
 
 
 @pytest.mark.parametrize("make", [translator, classifier, writer])
-def test_what_was_saved_is_loaded(make, tmp_path):
+def test_loading_restores_weights_and_vocabulary(make, tmp_path):
     saved = make()
     saved.save(tmp_path / "whole.keras")
     loaded = type(saved).load(tmp_path / "whole.keras")
@@ -36,12 +36,12 @@ def test_what_was_saved_is_loaded(make, tmp_path):
 
 
 @pytest.mark.parametrize("make", [translator, classifier, writer])
-def test_a_pipeline_is_loaded_without_knowing_its_kind(make, tmp_path):
+def test_load_recognizes_the_kind_of_a_pipeline(make, tmp_path):
     make().save(tmp_path / "whole.keras")
     assert type(kseq.text.load(tmp_path / "whole.keras")) is type(make())
 
 
-def test_what_is_no_pipeline_is_refused(tmp_path):
+def test_rejects_a_file_that_is_not_a_pipeline(tmp_path):
     path = tmp_path / "whole.keras"
     asked = "a pipeline of `kseq.text` was saved in. Received: .*whole.keras"
     with pytest.raises(ValueError, match=f"{asked}.* cannot be read"):
@@ -52,7 +52,7 @@ def test_what_is_no_pipeline_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [TextToText, TextToLabels, TextWriter])
-def test_a_missing_a_damaged_and_a_foreign_file_are_refused(kind, tmp_path):
+def test_rejects_missing_damaged_and_foreign_files(kind, tmp_path):
     path = tmp_path / "whole.keras"
     asked = f"a file that a {kind.__name__} was saved in. Received: .*whole.keras"
     with pytest.raises(ValueError, match=f"{asked}.* cannot be read"):
@@ -65,7 +65,7 @@ def test_a_missing_a_damaged_and_a_foreign_file_are_refused(kind, tmp_path):
         kind.load(path)
 
 
-def test_a_pipeline_of_another_kind_is_refused(tmp_path):
+def test_rejects_a_pipeline_of_another_kind(tmp_path):
     writer().save(tmp_path / "whole.keras")
     with pytest.raises(ValueError, match="with a TextWriter"):
         TextToText.load(tmp_path / "whole.keras")
@@ -75,7 +75,7 @@ def test_a_pipeline_of_another_kind_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("make", [translator, classifier, writer])
-def test_a_file_stays_whole_where_saving_fails(make, tmp_path, monkeypatch):
+def test_a_failed_save_keeps_the_old_file(make, tmp_path, monkeypatch):
     path, pipeline = tmp_path / "whole.keras", make()
 
     def fail(*args):
@@ -98,13 +98,13 @@ def test_a_file_stays_whole_where_saving_fails(make, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", [None, 3])
-def test_what_is_no_path_is_refused(path):
+def test_rejects_values_that_are_not_paths(path):
     with pytest.raises(ValueError, match="cannot be read"):
         TextToText.load(path)
 
 
 @pytest.mark.parametrize("make", [translator, classifier, writer])
-def test_a_clone_says_where_its_words_come_from(make):
+def test_error_explains_the_missing_vocabulary_of_a_clone(make):
     pipeline = keras.models.clone_model(make())
     use = getattr(pipeline, "label", None) or pipeline.generate
     with pytest.raises(

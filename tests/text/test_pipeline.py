@@ -1,4 +1,4 @@
-"""Text to text: one file holds the model and both vocabularies."""
+"""`TextToText`: a model with its source and target vocabulary."""
 
 import dataclasses
 import json
@@ -21,8 +21,8 @@ SOUNDS = ["AH0 B", "K OW1", "S \ufffd"]
 
 
 @keras.saving.register_keras_serializable(package="kseq_tests")
-class Scribe(keras.Model):
-    """Writes a token of its own for each one it reads; `search` says how many ways."""
+class TokenMapper(keras.Model):
+    """A model that generates a token for each source token, in `search` hypotheses."""
 
     def __init__(self, sizes, attends=True, **kwargs):
         super().__init__(**kwargs)
@@ -44,9 +44,9 @@ class Scribe(keras.Model):
             scores = keras.ops.convert_to_numpy(self(np.array(row)))
             order = np.argsort(-scores[:, 4:], axis=-1) + 4
             for n in range(beams):
-                written = [*order[:, n], 3][:max_length]
-                lengths[b, n] = len(written)
-                token_ids[b, n, : len(written)] = written
+                tokens = [*order[:, n], 3][:max_length]
+                lengths[b, n] = len(tokens)
+                token_ids[b, n, : len(tokens)] = tokens
                 attention[b, n, : len(row), : len(row)] = np.eye(len(row)) / (n + 1)
                 log_probs[b, n] = scores[0, order[0, n]]
         return types.SimpleNamespace(
@@ -64,11 +64,11 @@ class Scribe(keras.Model):
 def pipeline(attends=True):
     source = Vocabulary("character", normalization="NFD").adapt(WORDS)
     target = Vocabulary("word").adapt(SOUNDS)
-    return TextToText(Scribe([source.size, target.size], attends), source, target)
+    return TextToText(TokenMapper([source.size, target.size], attends), source, target)
 
 
 def plain(results):
-    """Results in the form that JSON keeps."""
+    """Return the results as JSON loads them."""
     rows = [[dataclasses.asdict(best) for best in row] for row in results]
     return json.loads(json.dumps(rows, default=np.ndarray.tolist))
 
@@ -85,7 +85,7 @@ def test_each_text_gets_its_hypotheses_best_first():
             assert len(best.tokens) == len(best.source_tokens)
 
 
-def test_attention_is_cut_to_the_tokens_of_both_sides():
+def test_attention_is_trimmed_to_source_and_target_tokens():
     for row, length in zip(
         pipeline().generate(["한", "hello"], 2), (3, 5), strict=True
     ):
@@ -94,7 +94,7 @@ def test_attention_is_cut_to_the_tokens_of_both_sides():
             assert len(best.source_tokens) == length
 
 
-def test_attention_of_layers_and_heads_is_cut_as_well():
+def test_attention_of_layers_and_heads_is_trimmed():
     pipeline = TextToText(*transformer_and_vocabularies())
     [[best]] = pipeline.generate(["abc"], return_attention_scores=True)
     shape = 2, 3, len(best.tokens), len(best.source_tokens)
@@ -102,7 +102,7 @@ def test_attention_of_layers_and_heads_is_cut_as_well():
 
 
 def transformer_and_vocabularies():
-    """A model of 2 layers with 3 heads, and the vocabularies of its two sides."""
+    """Return a model of 2 layers with 3 heads, and its two vocabularies."""
     letters = Vocabulary("character").adapt(["abcdefg"])
     model = kseq.encoder_decoder(
         letters.size,
@@ -116,39 +116,39 @@ def transformer_and_vocabularies():
     return model, letters, letters
 
 
-def test_attention_keeps_to_its_token_where_the_model_writes_padding_or_start():
+def test_attention_rows_of_padding_and_start_are_dropped():
     writer = pipeline()
     ids = keras.ops.array([[[2, 5, 0, 4, 3]]])
     attention = np.arange(5.0)[None, None, :, None] * np.ones((1, 1, 5, 2))
-    written = types.SimpleNamespace(
+    generated = types.SimpleNamespace(
         token_ids=ids,
         log_probs=np.zeros((1, 1)),
         lengths=np.array([[5]]),
         attention=attention,
     )
-    writer.model.generate = lambda *args, **kwargs: written
+    writer.model.generate = lambda *args, **kwargs: generated
     [[best]] = writer.generate(["he"])
     assert best.tokens == writer.target_vocabulary.spell([5, 4])
     assert best.attention[:, 0].tolist() == [1, 3]
 
 
-def test_a_model_without_attention_gives_none():
+def test_attention_is_none_for_a_model_without_attention():
     [[best]] = pipeline(attends=False).generate(["hello"])
     assert best.attention is None
 
 
-def test_search_and_max_length_go_to_the_model():
+def test_search_and_max_length_are_passed_to_the_model():
     [[first, second]] = pipeline().generate(["hello"], search=2, max_length=3)
     assert len(first.tokens) == len(second.tokens) == 3
     assert first.attention.shape == (3, 5)
 
 
-def test_what_the_model_cannot_know_is_shown_as_it_reads_it():
+def test_unknown_source_tokens_are_replacement_characters():
     [[best]] = pipeline().generate(["h7"])
     assert best.source_tokens == ["h", "\ufffd"]
 
 
-def test_a_call_goes_to_the_inner_model():
+def test_a_call_runs_the_inner_model():
     writer, ids = pipeline(), np.array([[4, 5]])
     outer, inner = map(keras.ops.convert_to_numpy, (writer(ids), writer.model(ids)))
     np.testing.assert_array_equal(outer, inner)
@@ -159,7 +159,7 @@ def test_no_texts_give_no_results():
 
 
 @pytest.mark.thorough
-def test_one_file_gives_the_same_results_in_a_new_process(tmp_path):
+def test_a_loaded_pipeline_gives_the_same_results_in_a_new_process(tmp_path):
     writer = pipeline()
     writer.save(tmp_path / "writer.keras")
     here = pathlib.Path(__file__)
@@ -178,16 +178,16 @@ def test_one_file_gives_the_same_results_in_a_new_process(tmp_path):
     assert json.loads(run.stdout.splitlines()[-1]) == plain(writer.generate(WORDS, 2))
 
 
-def test_a_vocabulary_for_both_sides_is_saved_and_loaded_as_one(tmp_path):
+def test_a_pipeline_with_a_shared_vocabulary_can_be_saved(tmp_path):
     letters = Vocabulary().adapt(WORDS)
-    writer = TextToText(Scribe([letters.size, letters.size]), letters, letters)
+    writer = TextToText(TokenMapper([letters.size, letters.size]), letters, letters)
     writer.save(tmp_path / "writer.keras")
     loaded = keras.saving.load_model(tmp_path / "writer.keras")
     assert loaded.target_vocabulary.tokens == letters.tokens
     assert plain(loaded.generate(WORDS)) == plain(writer.generate(WORDS))
 
 
-def test_a_pipeline_can_be_built_again_from_its_config():
+def test_a_pipeline_can_be_rebuilt_from_its_config():
     writer = pipeline()
     config = writer.get_config()
     again = TextToText.from_config(config)
@@ -195,15 +195,15 @@ def test_a_pipeline_can_be_built_again_from_its_config():
     assert again.target_vocabulary.split == "word"
 
 
-def test_parts_of_another_kind_are_refused():
+def test_rejects_wrong_components():
     letters = Vocabulary().adapt(["ab"])
     with pytest.raises(ValueError, match="`model` must have a method `generate`"):
         TextToText(keras.Sequential(), letters, letters)
     with pytest.raises(ValueError, match="`target_vocabulary` must be a `kseq.text"):
-        TextToText(Scribe([6, 6]), letters, ["a", "b"])
+        TextToText(TokenMapper([6, 6]), letters, ["a", "b"])
 
 
-def test_a_text_without_tokens_is_named():
+def test_error_names_a_text_without_tokens():
     with pytest.raises(ValueError, match=r"Received: texts\[1\], which has none"):
         pipeline().generate(["he", ""])
 
@@ -223,7 +223,7 @@ def translator():
     return TextToText(model, letters, letters)
 
 
-def test_prefixes_stay_with_their_texts_where_one_is_blank(translator):
+def test_prefixes_stay_with_their_texts_beside_a_blank_text(translator):
     options = {"max_length": 3, "prefix": [[4], [5], [6]], "allow_blank": True}
     with eagerly():
         one, blank, other = translator.generate(["a", "", "b"], **options)
@@ -234,7 +234,7 @@ def test_prefixes_stay_with_their_texts_where_one_is_blank(translator):
 
 @pytest.mark.parametrize("constraints", [None, kseq.decoding.MinimumLength(2)])
 @pytest.mark.parametrize("ban_unknown", [False, True])
-def test_constraints_that_are_no_list_are_refused(translator, constraints, ban_unknown):
+def test_rejects_constraints_that_are_not_a_list(translator, constraints, ban_unknown):
     options = {"constraints": constraints, "ban_unknown": ban_unknown}
     for method in (translator.generate, translator.generate_stream):
         with pytest.raises(ValueError, match="`constraints` must be a list"):

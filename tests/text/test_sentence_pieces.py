@@ -1,4 +1,4 @@
-"""Pieces of `sentencepiece`: every text comes back, and its ids are those of kseq."""
+"""Vocabularies of `sentencepiece`: exact round trips, and the special ids of kseq."""
 
 import io
 import json
@@ -53,7 +53,7 @@ def random_texts(seed, number=300):
 
 
 def foreign(**options):
-    """A model as `sentencepiece` learns it where it is told nothing else."""
+    """Return a model that `sentencepiece` trains with its default options."""
     writer = io.BytesIO()
     options = {"vocab_size": 90, "hard_vocab_limit": False, **options}
     sentencepiece.SentencePieceTrainer.train(
@@ -62,7 +62,7 @@ def foreign(**options):
     return writer.getvalue()
 
 
-def test_every_text_comes_back_exactly(vocabulary):
+def test_decoding_restores_every_text_exactly(vocabulary):
     texts = [*TEXTS[:3], *STRANGE, *random_texts(1)]
     ids = vocabulary.encode(texts, start=True, end=True)
     assert all(row[0] == 2 and row[-1] == 3 for row in ids)
@@ -70,14 +70,14 @@ def test_every_text_comes_back_exactly(vocabulary):
     assert vocabulary.unknown("漢字 ☃ ▁") == []
 
 
-def test_frequent_words_are_pieces_and_spaces_belong_to_them(vocabulary):
+def test_frequent_words_are_pieces_that_include_their_space(vocabulary):
     [ids] = vocabulary.encode(["Mann und Hund"])
     assert vocabulary.spell(ids)[0] == "▁Mann"
     assert len(ids) < 6
     assert vocabulary.size == len(vocabulary.tokens) + 4 <= 400
 
 
-def test_without_bytes_what_has_no_piece_is_unknown():
+def test_without_byte_fallback_characters_without_a_piece_are_unknown():
     vocabulary = make(max_tokens=90, byte_fallback=False)
     assert vocabulary.size <= 90
     assert vocabulary.unknown("Mann 漢字 Mann") == ["漢字"]
@@ -85,13 +85,13 @@ def test_without_bytes_what_has_no_piece_is_unknown():
     assert text == "Mann \ufffd  "
 
 
-def test_a_long_text_is_one(vocabulary):
+def test_decoding_restores_a_long_text(vocabulary):
     for text in ("x" * 100_000, "한 Mann" * 20_000):
         assert vocabulary.decode(vocabulary.encode([text])) == [text]
     assert make(texts=["Mann und Hund " * 9_999]).unknown("Mann") == []
 
 
-def test_pieces_do_not_depend_on_how_the_texts_come(tmp_path):
+def test_pieces_do_not_depend_on_the_kind_of_iterable(tmp_path):
     path = tmp_path / "texts"
     path.write_text("\n".join(TEXTS), encoding="utf-8")
     with open(path, encoding="utf-8") as file:
@@ -100,13 +100,13 @@ def test_pieces_do_not_depend_on_how_the_texts_come(tmp_path):
     assert make(texts=tf.constant(TEXTS)).tokens == make().tokens
 
 
-def test_normalization_and_lower_case_go_before():
+def test_texts_are_normalized_and_lowercased_first():
     vocabulary = make(normalization="NFKC", lowercase=True)
     texts = ["ﬁne ① ÉA"]
     assert vocabulary.decode(vocabulary.encode(texts)) == ["fine 1 éa"]
 
 
-def test_a_file_of_its_own_holds_the_model(vocabulary, tmp_path):
+def test_a_saved_vocabulary_keeps_the_model(vocabulary, tmp_path):
     vocabulary.save(tmp_path / "pieces.json")
     loaded = Vocabulary.load(tmp_path / "pieces.json")
     assert loaded.get_config().keys() == vocabulary.get_config().keys()
@@ -116,7 +116,7 @@ def test_a_file_of_its_own_holds_the_model(vocabulary, tmp_path):
 
 
 @pytest.mark.parametrize("proto", [None, "YWJj", "?", ""])
-def test_a_damaged_file_is_refused(proto, tmp_path):
+def test_rejects_a_damaged_file(proto, tmp_path):
     path = tmp_path / "pieces.json"
     make().save(path)
     content = json.loads(path.read_text("utf-8"))
@@ -125,13 +125,13 @@ def test_a_damaged_file_is_refused(proto, tmp_path):
         Vocabulary.load(path)
 
 
-def test_a_model_with_other_special_ids_is_not_loaded_as_it_is(tmp_path):
+def test_rejects_assets_with_other_special_ids(tmp_path):
     (tmp_path / "sentencepiece.model").write_bytes(foreign())
     with pytest.raises(ValueError, match="special ids.*'bos': 1"):
         Vocabulary("sentence_piece", max_tokens=400).load_assets(tmp_path)
 
 
-def test_a_vocabulary_without_pieces_is_saved_without(tmp_path):
+def test_a_vocabulary_without_pieces_is_saved_without_pieces(tmp_path):
     vocabulary = Vocabulary("sentence_piece", max_tokens=400)
     vocabulary.save_assets(tmp_path)
     vocabulary.load_assets(tmp_path)
@@ -139,7 +139,7 @@ def test_a_vocabulary_without_pieces_is_saved_without(tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_pipeline_takes_its_pieces_into_a_new_process(tmp_path):
+def test_a_loaded_pipeline_keeps_its_pieces_in_a_new_process(tmp_path):
     vocabulary = make()
     model = kseq.encoder_decoder(vocabulary.size, vocabulary.size, "rnn", "rnn", 3)
     translator = TextToText(model, vocabulary, vocabulary)
@@ -165,10 +165,10 @@ print(json.dumps(list(model.source_vocabulary.encode(texts))))
 
 
 FOREIGN = {
-    "as it comes": {},
-    "as of T5": {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1},
-    "with bytes": {"model_type": "bpe", "byte_fallback": True, "vocab_size": 350},
-    "with symbols": {
+    "defaults": {},
+    "special ids of T5": {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1},
+    "byte fallback": {"model_type": "bpe", "byte_fallback": True, "vocab_size": 350},
+    "custom symbols": {
         "control_symbols": ["<pad>", "<mask>"],
         "user_defined_symbols": ["Mann und"],
         "pad_piece": "<x>",
@@ -178,7 +178,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("options", FOREIGN.values(), ids=FOREIGN)
-def test_a_ready_model_is_taken_over(options, tmp_path):
+def test_a_ready_model_gives_the_pieces_and_texts_of_sentencepiece(options, tmp_path):
     path = tmp_path / "spm.model"
     path.write_bytes(foreign(**options))
     processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
@@ -207,7 +207,7 @@ def test_a_ready_model_is_taken_over(options, tmp_path):
 
 
 @pytest.mark.parametrize("proto", [b"", b"abc", b'{"kseq": 1}'])
-def test_what_is_no_model_is_not_taken_over(proto, tmp_path):
+def test_rejects_files_that_are_not_models(proto, tmp_path):
     with pytest.raises(ValueError, match="must be one of `sentencepiece`"):
         Vocabulary.from_sentence_piece(proto)
     (tmp_path / "x.model").write_bytes(proto)
@@ -215,7 +215,7 @@ def test_what_is_no_model_is_not_taken_over(proto, tmp_path):
         Vocabulary.from_sentence_piece(tmp_path / "x.model")
 
 
-def test_each_epoch_cuts_anew_and_the_seed_decides(vocabulary):
+def test_sampled_pieces_depend_on_epoch_and_seed(vocabulary):
     rows = vocabulary.sampler(TEXTS[:3], True, True, alpha=0.3, seed=5)
     again = vocabulary.sampler(TEXTS[:3], True, True, alpha=0.3, seed=5)
     other = vocabulary.sampler(TEXTS[:3], True, True, alpha=0.3, seed=7)
@@ -226,7 +226,7 @@ def test_each_epoch_cuts_anew_and_the_seed_decides(vocabulary):
         assert all(row[0] == 2 and row[-1] == 3 for row in cut)
 
 
-def test_alpha_says_how_much_is_left_to_chance():
+def test_alpha_sets_the_randomness_of_sampled_pieces():
     assert make("bpe").sampler(TEXTS, alpha=0)(0) == make("bpe").encode(TEXTS)
     letters = make("bpe").sampler(["Mann"], alpha=1)(0)
     assert [len(row) for row in letters] == [len("▁Mann")]
@@ -246,12 +246,12 @@ def test_alpha_says_how_much_is_left_to_chance():
         ({"min_count": 2}, "`min_count` must be 1"),
     ],
 )
-def test_a_bad_option_is_refused(options, message):
+def test_rejects_invalid_options(options, message):
     with pytest.raises(ValueError, match=message):
         Vocabulary("sentence_piece", **{"max_tokens": 400, **options})
 
 
-def test_letters_without_room_are_refused():
+def test_error_states_the_smallest_valid_max_tokens():
     with pytest.raises(ValueError, match=r"`max_tokens` must be at least (\d+)") as e:
         make(max_tokens=270)
     least = int(str(e.value).split("at least ")[1].split()[0])
@@ -261,13 +261,13 @@ def test_letters_without_room_are_refused():
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["▁", "▅"]])
-def test_texts_without_a_symbol_are_refused(texts):
+def test_rejects_texts_without_a_symbol(texts):
     with pytest.raises(ValueError, match="`texts` must hold a symbol"):
         make(texts=texts)
 
 
 @pytest.mark.parametrize("text", ["a\0b", "a\ud83d", b"\xff"])
-def test_what_is_no_text_is_refused(vocabulary, text):
+def test_rejects_values_that_are_not_texts(vocabulary, text):
     texts = [*TEXTS, text]
     for use in (vocabulary.encode, vocabulary.sampler, lambda x: make(texts=x)):
         with pytest.raises(ValueError, match=r"without a NUL. Received: texts\[15\]"):
@@ -276,7 +276,7 @@ def test_what_is_no_text_is_refused(vocabulary, text):
         make(texts=[3])
 
 
-def test_what_is_missing_is_named(monkeypatch):
+def test_error_names_missing_sentencepiece(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with pytest.raises(ImportError, match=r"sentencepiece.*kseq\[pieces\]"):
         make()

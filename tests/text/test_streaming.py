@@ -1,4 +1,4 @@
-"""Text as it comes: whole characters, and together what `generate` writes."""
+"""Streamed texts: pieces of whole characters that join to the text of `generate`."""
 
 import itertools
 import unicodedata
@@ -29,7 +29,7 @@ def stream_of(vocabulary, ids):
 
 
 @pytest.mark.parametrize("split, form", SCRIPTS)
-def test_pieces_are_together_the_text(split, form):
+def test_pieces_join_to_the_decoded_text(split, form):
     limit = {"max_tokens": 150} if split == "word_piece" else {}
     vocabulary = Vocabulary(split, form, **limit).adapt(TEXTS)
     random = np.random.default_rng(4)
@@ -40,17 +40,17 @@ def test_pieces_are_together_the_text(split, form):
         assert "".join(pieces) == vocabulary.decode([ids])[0]
 
 
-def test_a_syllable_comes_whole_when_nothing_can_be_added():
+def test_a_syllable_is_emitted_once_nothing_can_be_added():
     letters = Vocabulary("character", "NFD").adapt(["한국어 1"])
     ids = letters.encode(["한국 1어"])[0]
-    # To the last syllable a final consonant could still be added.
+    # A final consonant could still be added to the last syllable.
     pieces = ["", "", "한", "", "", "국", " ", "1", "", "", "어"]
     assert stream_of(letters, ids) == pieces
     assert stream_of(letters, [*ids, 3, 0, 5])[-4:] == ["어", "", "", ""]
 
 
 @pytest.mark.parametrize("form", ["NFD", None])
-def test_no_piece_is_a_part_of_a_syllable(form):
+def test_no_piece_splits_a_syllable(form):
     spelled = [unicodedata.normalize("NFD", text) for text in TEXTS]
     letters = Vocabulary("character", form).adapt(spelled)
     for text, ids in zip(TEXTS, letters.encode(spelled), strict=True):
@@ -60,7 +60,7 @@ def test_no_piece_is_a_part_of_a_syllable(form):
         assert len(pieces) > len(text) / 3
 
 
-def test_what_cannot_change_comes_at_once():
+def test_text_that_cannot_change_is_emitted_at_once():
     words = Vocabulary("word").adapt(["a b"])
     assert stream_of(words, [4, 5, 1]) == ["a", " b", " \ufffd", ""]
     syllables = Vocabulary("character").adapt(["한국어"])
@@ -70,14 +70,14 @@ def test_what_cannot_change_comes_at_once():
     assert stream_of(symbols, [4, 5]) == [["ab"], ["c"], []]
 
 
-def test_a_word_piece_may_join_what_stands_before_it():
+def test_a_word_piece_may_begin_with_a_joining_character():
     assert joining_characters(["##\u1161", "##", "a", "\u1100"]) == ["\u1161"]
 
 
 BYTES = {
     "byte": lambda: Vocabulary("byte"),
     "jamo": lambda: Vocabulary("jamo"),
-    "composed": lambda: Vocabulary("byte", normalization="NFC"),
+    "byte, NFC": lambda: Vocabulary("byte", normalization="NFC"),
     "sentence_piece": lambda: Vocabulary("sentence_piece", max_tokens=400).adapt(
         ["한국어 문장을 읽는 사람과 한국어 문장을 쓰는 사람"] * 9
     ),
@@ -85,7 +85,7 @@ BYTES = {
 
 
 @pytest.mark.parametrize("make", BYTES.values(), ids=BYTES)
-def test_bytes_come_when_they_are_a_character(make):
+def test_bytes_are_emitted_as_whole_characters(make):
     vocabulary = make()
     rng = np.random.default_rng(5)
     ids = list(vocabulary.encode(["한국 e\u0301 ▁", "a👩‍👩‍👧"]))
@@ -105,8 +105,8 @@ def jamo():
     return Vocabulary("character", "NFD").adapt(["한국어", "나라"])
 
 
-def unsure(model):
-    """Writes whatever comes, and ends now and then."""
+def with_a_biased_end(model):
+    """Give the end token a small bias, so that texts have different lengths."""
     model.head.bias.assign(0.5 * (np.arange(model.output_shape[-1]) == 3))
     return model
 
@@ -116,11 +116,11 @@ def writer():
     words = jamo()
     keras.utils.set_random_seed(4)
     model = kseq.encoder_decoder(words.size, words.size, width=8)
-    return TextToText(unsure(model), words, words)
+    return TextToText(with_a_biased_end(model), words, words)
 
 
 def joined(stream, count):
-    """The pieces of each text, together."""
+    """Return the joined pieces of each text."""
     steps = list(stream)
     assert all(len(pieces) == count and any(pieces) for pieces in steps)
     assert len(steps) > 2, "comes in pieces"
@@ -131,7 +131,7 @@ def joined(stream, count):
 @pytest.mark.parametrize(
     "search", [GreedySearch([BannedTokens([3])]), Sampling(3.0, seed=4)]
 )
-def test_pieces_of_a_pipeline_are_what_it_generates(writer, search):
+def test_pieces_of_a_pipeline_join_to_what_it_generates(writer, search):
     texts = ["한국", "나", "라라라"]
     expected = [best.text for [best] in writer.generate(texts, search, 12)]
     assert joined(writer.generate_stream(texts, search, 12), 3) == expected
@@ -140,9 +140,9 @@ def test_pieces_of_a_pipeline_are_what_it_generates(writer, search):
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("window", [7, None])
 @pytest.mark.parametrize("decoder", ["gru", "transformer"])
-def test_pieces_of_a_text_writer_are_what_it_generates(window, decoder):
+def test_pieces_of_a_text_writer_join_to_what_it_generates(window, decoder):
     words = jamo()
-    model = unsure(kseq.one_to_many(words.size, decoder=decoder, width=8))
+    model = with_a_biased_end(kseq.one_to_many(words.size, decoder=decoder, width=8))
     writer, prompts = TextWriter(model, words, window), ["한국", "", "나", "라라"]
     lengths = set()
     for search in (GreedySearch([BannedTokens([3])]), Sampling(2.0)):
@@ -169,7 +169,7 @@ def test_no_texts_give_no_pieces(writer):
     assert list(TextWriter(model, jamo()).generate_stream([])) == []
 
 
-def test_wrong_requests_are_refused_at_once(writer):
+def test_rejects_invalid_requests_before_the_first_piece(writer):
     with pytest.raises(ValueError, match="never revises tokens"):
         writer.generate_stream(["한"], BeamSearch(2))
     with pytest.raises(ValueError, match=r"texts\[0\], which has none"):
@@ -179,11 +179,11 @@ def test_wrong_requests_are_refused_at_once(writer):
         TextWriter(model, jamo()).generate_stream(["한국"], max_length=6)
 
 
-def test_a_model_that_cannot_stream_is_refused():
-    class Deaf(keras.Model):
+def test_rejects_a_model_that_cannot_stream():
+    class WithoutStream(keras.Model):
         def generate(self, source_ids, search=None, max_length=40):
             raise NotImplementedError
 
     words = jamo()
     with pytest.raises(ValueError, match="must have a method `generate_stream`"):
-        TextToText(Deaf(), words, words).generate_stream(["한"])
+        TextToText(WithoutStream(), words, words).generate_stream(["한"])

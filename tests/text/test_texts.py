@@ -1,4 +1,4 @@
-"""Texts that a vocabulary takes: the same on every machine, and refused if no texts."""
+"""Texts of vocabularies: lower case, invalid values, kinds of batches, round trips."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kseq.text import Vocabulary
 from kseq.text.tokenizers import COMPOSED, FIXED, SPLITS, WHOLE
 
-EACH_IN_LOWER_CASE = """
+LOWERCASE_PROGRAM = """
 import json, sys, unicodedata
 from kseq.text import Vocabulary
 characters = (chr(code) for code in range(1, 0x2000))
@@ -30,10 +30,10 @@ print(json.dumps([words.tokens, ids, words.decode(ids)]))
 """
 
 
-def in_lower_case(language):
+def lowercase_in_locale(language):
     env = {k: value for k, value in os.environ.items() if not k.startswith("LC_")}
     env["LANG"] = language
-    command = [sys.executable, "-c", EACH_IN_LOWER_CASE]
+    command = [sys.executable, "-c", LOWERCASE_PROGRAM]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -41,39 +41,39 @@ def in_lower_case(language):
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("language", ["tr_TR.UTF-8", "lt_LT.UTF-8", "az_AZ"])
-def test_lower_case_is_the_same_in_every_locale(language):
+def test_lowercasing_does_not_depend_on_the_locale(language):
     here = {"__name__": "here"}
     printed = []
-    exec(EACH_IN_LOWER_CASE, {**here, "print": printed.append})
+    exec(LOWERCASE_PROGRAM, {**here, "print": printed.append})
     expected = json.loads(printed[0])
     assert expected[2][0] == "title" and expected[2][-1] == "σας i"
-    assert in_lower_case(language) == expected
+    assert lowercase_in_locale(language) == expected
 
 
-NO_TEXTS = {
-    "a NUL": "a\0b",
-    "a NUL in bytes": b"a\0b",
-    "a byte of Latin-1": b"caf\xe9",
-    "bytes cut short": "é".encode()[:1],
-    "half of a pair": "a\ud83db",
+INVALID_TEXTS = {
+    "NUL": "a\0b",
+    "NUL in bytes": b"a\0b",
+    "Latin-1": b"caf\xe9",
+    "truncated UTF-8": "é".encode()[:1],
+    "lone surrogate": "a\ud83db",
 }
 
 
-def learning(vocabulary, texts):
+def adapt_vocabulary(vocabulary, texts):
     Vocabulary(vocabulary.split, max_tokens=997).adapt(texts)
 
 
-def encoding(vocabulary, texts):
+def encode_texts(vocabulary, texts):
     vocabulary.encode(texts)
 
 
-@pytest.mark.parametrize("use", [learning, encoding])
+@pytest.mark.parametrize("use", [adapt_vocabulary, encode_texts])
 @pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize("kind", NO_TEXTS)
-def test_what_is_no_text_is_refused_with_its_number(use, split, kind):
-    if split in FIXED and use is learning:
-        pytest.skip("has its tokens already, and reads no text")
-    texts = ["a b", "c", NO_TEXTS[kind], "d"]
+@pytest.mark.parametrize("kind", INVALID_TEXTS)
+def test_error_names_an_invalid_text_and_corrects_it(use, split, kind):
+    if split in FIXED and use is adapt_vocabulary:
+        pytest.skip("has fixed tokens and reads no texts")
+    texts = ["a b", "c", INVALID_TEXTS[kind], "d"]
     texts = texts if split else [["x", text] for text in texts]
     vocabulary = Vocabulary(split, max_tokens=997).adapt(texts[:2])
     place = r"texts\[2\]" if split else r"texts\[2\]\[1\]"
@@ -88,7 +88,7 @@ def test_what_is_no_text_is_refused_with_its_number(use, split, kind):
     use(vocabulary, texts)
 
 
-def test_what_is_no_text_is_refused_in_arrays_and_tensors_and_far_into_a_stream():
+def test_error_names_an_invalid_text_in_arrays_tensors_and_long_iterables():
     letters = Vocabulary("character").adapt(["ab"])
     for texts in (np.array([b"a", b"\xff"]), tf.constant(["a", "\0"])):
         with pytest.raises(ValueError, match=r"texts\[1\]"):
@@ -138,7 +138,7 @@ def test_calls_equal_encode_for_lists_arrays_tensors_and_datasets(
     assert next(dataset.as_numpy_iterator()).tolist() == expected
 
 
-# What is treated in a way of its own comes often, beside anything else.
+# Characters with special treatment are sampled more often than others.
 CHARACTERS = st.characters(exclude_categories=["Cs", "Cn"], exclude_characters="\0")
 SPECIAL = st.sampled_from(
     " \t\n\x1f\x85\u00a0\u200a.,'\"(#-$I\u03a3\u0130\u00e9\u0301\ud55c\u200d"
@@ -160,7 +160,7 @@ def single_spaced(text):
     form=st.sampled_from(list(COMPOSED)),
     lowercase=st.booleans(),
 )
-def test_every_text_comes_back_as_it_was_normalized(texts, split, form, lowercase):
+def test_decoding_restores_every_normalized_text(texts, split, form, lowercase):
     vocabulary = Vocabulary(split, form, lowercase, max_tokens=997)
     if any(map(single_spaced, texts)):
         vocabulary.adapt(texts)
@@ -176,14 +176,14 @@ def normalized(text, split, form, lowercase):
 
 
 @given(st.lists(st.lists(st.text(CHARACTERS, min_size=1)), min_size=1))
-def test_ready_symbols_come_back(rows):
+def test_decoding_restores_ready_symbols(rows):
     if any(rows):
         vocabulary = Vocabulary(None).adapt(rows)
         assert vocabulary.decode(vocabulary.encode(rows)) == rows
 
 
 @pytest.mark.parametrize("split", ["word", None])
-def test_texts_by_names_are_refused(split):
+def test_rejects_a_dictionary_of_texts(split):
     vocabulary = Vocabulary(split).adapt(["a b"] if split else [["a", "b"]])
     for method in (vocabulary.encode, vocabulary.adapt):
         with pytest.raises(ValueError, match="must be a list of.*Received: texts={'a'"):

@@ -1,4 +1,4 @@
-"""Vectors of words from elsewhere: every form of file gives the same table."""
+"""Pretrained word vectors from files of every format."""
 
 import gzip
 import struct
@@ -41,12 +41,12 @@ HEADER = f"{len(VECTORS)} {WIDTH}\n".encode()
 FILES = {
     "GloVe": lines(VECTORS),
     "word2vec or fastText": HEADER + lines(VECTORS),
-    "with tabs": lines(VECTORS).replace(b" ", b"\t").replace(b"dog\tdog", b"dog dog"),
-    "with a space at the end": HEADER + lines(VECTORS).replace(b"\n", b" \n"),
+    "tabs": lines(VECTORS).replace(b" ", b"\t").replace(b"dog\tdog", b"dog dog"),
+    "trailing spaces": HEADER + lines(VECTORS).replace(b"\n", b" \n"),
     "binary": HEADER + binary(VECTORS),
     "binary of gensim": HEADER + binary(VECTORS, b""),
-    "packed": gzip.compress(HEADER + binary(VECTORS), mtime=0),
-    "of jamo": unicodedata.normalize("NFD", lines(VECTORS).decode()).encode(),
+    "gzip": gzip.compress(HEADER + binary(VECTORS), mtime=0),
+    "NFD": unicodedata.normalize("NFD", lines(VECTORS).decode()).encode(),
 }
 
 
@@ -62,7 +62,7 @@ def check(vectors, words=WORDS):
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_every_form_of_file_gives_the_same_table(kind, tmp_path):
+def test_every_file_format_gives_the_same_table(kind, tmp_path):
     path = tmp_path / "vectors"
     path.write_bytes(FILES[kind])
     check(read_vectors(path, WORDS))
@@ -73,14 +73,14 @@ def test_every_form_of_file_gives_the_same_table(kind, tmp_path):
     assert (read_vectors(VECTORS, WORDS, seed=1).table != again.table).any()
 
 
-def test_the_first_of_equal_words_counts(tmp_path):
+def test_the_first_of_duplicate_words_is_used(tmp_path):
     path = tmp_path / "vectors"
     path.write_bytes(lines(VECTORS) + lines({"a": [0, 0, 0]}))
     check(read_vectors(path, WORDS))
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
-def test_a_vocabulary_of_either_form_finds_its_words(form, tmp_path):
+def test_words_are_found_in_both_normalization_forms(form, tmp_path):
     words = Vocabulary("word", form).adapt(["한국어 abc"])
     path = tmp_path / "vectors"
     path.write_bytes(FILES["GloVe"] + b"abc 1 2 3\n")
@@ -89,12 +89,12 @@ def test_a_vocabulary_of_either_form_finds_its_words(form, tmp_path):
 
 
 def jamo(token):
-    """Hangul as letters of its own, as some files of Korean have it."""
+    """Return Hangul as separate letters, as in some Korean files."""
     letters = {"한": "ㅎㅏㄴ", "국": "ㄱㅜㄱ", "어": "ㅇㅓ"}
     return "".join(letters.get(letter, letter) for letter in token)
 
 
-def test_vectors_that_are_spelled_otherwise_are_found_by_a_function(tmp_path):
+def test_a_spelling_function_finds_words_that_are_spelled_differently(tmp_path):
     path = tmp_path / "vectors"
     path.write_text("ㅎㅏㄴㄱㅜㄱㅇㅓ 1 2\na 3 4\n", encoding="utf-8")
     assert read_vectors(path, WORDS).num_found == 1
@@ -105,14 +105,14 @@ def test_vectors_that_are_spelled_otherwise_are_found_by_a_function(tmp_path):
     assert read_vectors(decomposed, WORDS, spelling="NFD").num_found == 1
 
 
-def test_gensim_and_whole_models_of_fasttext_are_read(tmp_path):
+def test_reads_gensim_vectors_and_complete_fasttext_models(tmp_path):
     gensim = pytest.importorskip("gensim.models")
     texts = [["한국어", "a"], ["a", "dog"]] * 3
     model = gensim.FastText(texts, vector_size=5, min_count=1, bucket=31, epochs=1)
     path = tmp_path / "model.bin"
     gensim.fasttext.save_facebook_model(model, str(path))
     vectors = read_vectors(path, WORDS)
-    assert vectors.num_found == 4  # one of them by its parts
+    assert vectors.num_found == 4  # one of them by its subwords
     for word in ("dog", "cat"):
         found = vectors.table[WORDS.encode([word])[0]]
         np.testing.assert_allclose(found, [model.wv[word]], rtol=1e-6)
@@ -123,7 +123,7 @@ def test_gensim_and_whole_models_of_fasttext_are_read(tmp_path):
     assert read_vectors(keyed, WORDS).num_found == 3
 
 
-def test_fasttext_without_gensim_says_what_to_install(tmp_path, monkeypatch):
+def test_error_says_how_to_install_gensim(tmp_path, monkeypatch):
     path = tmp_path / "model.bin"
     path.write_bytes(b"\xba\x16\x4f\x2f")
     monkeypatch.setitem(sys.modules, "gensim.models.fasttext", None)
@@ -134,19 +134,22 @@ def test_fasttext_without_gensim_says_what_to_install(tmp_path, monkeypatch):
 DAMAGED = {
     "empty": (b"", "with b'' as its first line"),
     "no numbers": (b"a dog\n", r"b'a dog\\n' as its first line"),
-    "short": (b"a 1 2 3\ndog 1 2\n", "b'dog 1 2' as the line of word 2"),
+    "short line": (b"a 1 2 3\ndog 1 2\n", "b'dog 1 2' as the line of word 2"),
     "a letter": (b"a 1 2 3\ndog 1 2 x\n", "as the line of word 2"),
-    "fewer": (b"9 3\n" + FILES["GloVe"], "with 5 words where its first line says 9"),
-    "cut": (FILES["binary"][:-9], "with 4 words where its first line says 5"),
-    "packed and cut": (FILES["packed"][:-30], "gzip that is truncated"),
-    "packed and damaged": (FILES["packed"][:20] + b"\xff" * 99, "gzip that is"),
-    "foreign": (b"zebra 1 2 3\n", "none of its 4 tokens, such as 'a'. If they are"),
+    "fewer words": (
+        b"9 3\n" + FILES["GloVe"],
+        "with 5 words where its first line says 9",
+    ),
+    "truncated": (FILES["binary"][:-9], "with 4 words where its first line says 5"),
+    "truncated gzip": (FILES["gzip"][:-30], "gzip that is truncated"),
+    "damaged gzip": (FILES["gzip"][:20] + b"\xff" * 99, "gzip that is"),
+    "other words": (b"zebra 1 2 3\n", "none of its 4 tokens, such as 'a'. If they are"),
     "NaN": (b"a 1 2 nan\n", r"finite numbers, of shape \(3,\).*for 'a'"),
 }
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_a_file_that_is_damaged_or_foreign_is_refused(kind, tmp_path):
+def test_rejects_damaged_and_foreign_files(kind, tmp_path):
     content, message = DAMAGED[kind]
     path = tmp_path / "vectors"
     path.write_bytes(content)
@@ -163,12 +166,12 @@ def test_a_file_that_is_damaged_or_foreign_is_refused(kind, tmp_path):
         (VECTORS, {"seed": -1}, "`seed` must be an integer of at least 0"),
     ],
 )
-def test_bad_arguments_are_refused(vectors, options, message):
+def test_rejects_invalid_arguments(vectors, options, message):
     with pytest.raises(ValueError, match=message):
         read_vectors(vectors, WORDS, **options)
 
 
-def test_a_model_begins_with_the_vectors_and_a_file_keeps_them(tmp_path):
+def test_a_model_starts_with_the_vectors_and_saves_them(tmp_path):
     vectors = read_vectors(VECTORS, WORDS)
     embedding = TokenEmbedding.from_vectors(vectors.table, dropout=0.5)
     model = kseq.many_to_one(embedding, 2, "gru", width=5)

@@ -1,4 +1,4 @@
-"""Vocabularies: every text that is known comes back as it was."""
+"""Vocabularies: tokens, round trips, files and errors."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def random_texts(seed, alphabet, number=50):
     return ["".join(rng.choice(alphabet, rng.integers(1, 13))) for _ in range(number)]
 
 
-def test_tokens_follow_by_falling_frequency_and_equals_by_code_point():
+def test_tokens_are_sorted_by_frequency_and_then_by_code_point():
     vocabulary = Vocabulary("character").adapt(["caab", "acb", "\U0001f600\uffee"])
     assert vocabulary.tokens == ["a", "b", "c", "\uffee", "\U0001f600"]
     assert vocabulary.encode(["cab"]) == [[6, 4, 5]]
@@ -46,7 +46,7 @@ def test_the_order_of_the_texts_does_not_change_the_tokens():
     assert forward.tokens == backward.tokens
 
 
-def test_every_known_text_comes_back(strange):
+def test_decoding_restores_every_known_text(strange):
     assert strange.decode(strange.encode(STRANGE, start=True, end=True)) == STRANGE
 
 
@@ -56,7 +56,7 @@ def test_the_literal_spelling_of_a_special_token_is_ordinary_text():
     assert ids == [[2, 4, 5, 6, 1, 3]]
 
 
-def test_special_ids_stand_for_padding_unknown_start_and_end():
+def test_special_ids_are_padding_unknown_start_and_end():
     vocabulary = Vocabulary().adapt(["ab"])
     specials = (
         vocabulary.pad_token_id,
@@ -81,14 +81,14 @@ def test_nfd_splits_hangul_into_jamo_and_decodes_to_nfc():
     "form, composed",
     [("NFC", "NFC"), ("NFD", "NFC"), ("NFKC", "NFKC"), ("NFKD", "NFKC")],
 )
-def test_a_normalized_text_comes_back_composed(form, composed):
+def test_decoding_composes_normalized_texts(form, composed):
     texts = [*STRANGE, "ﬁne ①", "Å Å"]
     vocabulary = Vocabulary("character", normalization=form).adapt(texts)
     expected = [unicodedata.normalize(composed, text) for text in texts]
     assert vocabulary.decode(vocabulary.encode(texts)) == expected
 
 
-def test_compatible_capitals_are_lowercased_after_normalization():
+def test_texts_are_lowercased_after_normalization():
     vocabulary = Vocabulary("word", normalization="NFKC", lowercase=True)
     assert vocabulary.adapt(["𝐀ℕ ÀΣ"]).tokens == ["an", "àς"]
 
@@ -98,7 +98,7 @@ def test_words_are_separated_by_any_white_space():
     assert Vocabulary("word").adapt([text]).tokens == sorted(text.split())
 
 
-def test_ready_symbols_may_hold_anything_but_nothing():
+def test_decoding_restores_ready_symbols_except_empty_ones():
     texts = [["a b", "\n", "\u2028"], [], ["", "a b", "새"]]
     vocabulary = Vocabulary(None).adapt(texts)
     assert vocabulary.decode(vocabulary.encode(texts)) == [texts[0], [], ["a b", "새"]]
@@ -117,7 +117,7 @@ def test_calls_with_ragged_and_dense_symbols_equal_encode():
 
 
 @pytest.mark.parametrize("split", ["character", "word"])
-def test_a_text_does_not_depend_on_its_batch(split):
+def test_ids_of_a_text_do_not_depend_on_its_batch(split):
     texts = random_texts(2, list("ab  한국😀"))
     vocabulary = Vocabulary(split, normalization="NFKD").adapt(texts)
     together = vocabulary.encode(texts)
@@ -131,12 +131,12 @@ def test_decoding_stops_at_the_end_and_skips_padding_and_start():
     assert vocabulary.decode(keras.ops.array([[4, 3], [5, 0]])) == ["a", "b"]
 
 
-def test_an_unknown_symbol_is_read_as_a_replacement_character():
+def test_unknown_symbols_decode_to_replacement_characters():
     vocabulary = Vocabulary("word").adapt(["a b"])
     assert vocabulary.decode(vocabulary.encode(["a 새 b"])) == ["a \ufffd b"]
 
 
-def test_unknown_names_each_symbol_that_is_lacking_once():
+def test_unknown_lists_each_missing_symbol_once():
     assert Vocabulary("word").adapt(["a b"]).unknown("c a d c") == ["c", "d"]
     assert Vocabulary(None).adapt([["a"]]).unknown(["b", "a"]) == ["b"]
     assert Vocabulary(lowercase=True).adapt(["ab"]).unknown("AB!") == ["!"]
@@ -149,7 +149,7 @@ def test_limits_keep_the_most_frequent_tokens():
     assert vocabulary.tokens == ["a", "b"] and vocabulary.size == 6
 
 
-def test_adapt_takes_any_iterable_and_forgets_what_was_before():
+def test_adapt_takes_any_iterable_and_replaces_earlier_tokens():
     vocabulary = Vocabulary().adapt(["xyz"])
     assert vocabulary.adapt(text for text in ["ab", "b"]).tokens == ["b", "a"]
     dataset = tf.data.Dataset.from_tensor_slices(["cd", "d"])
@@ -158,7 +158,7 @@ def test_adapt_takes_any_iterable_and_forgets_what_was_before():
     assert vocabulary.encode(["fa"]) == [[4, 1]]
 
 
-def test_words_travel_with_a_saved_model_as_an_asset(strange, tmp_path):
+def test_a_saved_model_keeps_the_tokens_as_an_asset(strange, tmp_path):
     texts = keras.Input((), dtype="string")
     model = keras.Model(texts, strange(texts, end=True))
     assert model.output_shape == (None, None)
@@ -173,7 +173,7 @@ def test_words_travel_with_a_saved_model_as_an_asset(strange, tmp_path):
     assert "한" not in json.dumps(strange.get_config(), ensure_ascii=False)
 
 
-def test_every_option_survives_the_config():
+def test_the_config_keeps_every_option():
     options = {
         "split": "word",
         "normalization": "NFKD",
@@ -195,7 +195,7 @@ def test_a_vocabulary_without_tokens_is_saved_without_tokens(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["character", "word", None])
-def test_a_file_of_its_own_holds_options_and_tokens(split, tmp_path):
+def test_a_saved_vocabulary_keeps_options_and_tokens(split, tmp_path):
     texts = STRANGE if split else [list(text) for text in STRANGE]
     vocabulary = Vocabulary(split, normalization="NFD", lowercase=True).adapt(texts)
     vocabulary.save(tmp_path / "words.json")
@@ -235,7 +235,7 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
         (b"\xff\xfe\x00", "damaged"),
     ],
 )
-def test_a_damaged_or_foreign_file_is_refused(content, message, tmp_path):
+def test_rejects_damaged_and_foreign_files(content, message, tmp_path):
     path = tmp_path / "words.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=message) as caught:
@@ -253,20 +253,20 @@ def test_a_damaged_or_foreign_file_is_refused(content, message, tmp_path):
         ({"min_count": 0}, "`min_count` must be an integer of at least 1"),
     ],
 )
-def test_a_bad_option_is_refused(options, message):
+def test_rejects_invalid_options(options, message):
     with pytest.raises(ValueError, match=message):
         Vocabulary(**options)
 
 
 @pytest.mark.parametrize("method", ["encode", "adapt", "__call__"])
-def test_a_single_string_in_place_of_a_list_is_refused(method):
+def test_rejects_a_single_string_in_place_of_a_list(method):
     for split in ("character", "word", None):
         vocabulary = Vocabulary(split).adapt([["ab"]] if split is None else ["ab"])
         with pytest.raises(ValueError, match="`texts` must be a list.*texts='ab'"):
             getattr(vocabulary, method)("ab")
 
 
-def test_texts_that_are_no_strings_are_refused():
+def test_rejects_texts_that_are_not_strings():
     with pytest.raises(ValueError, match=r"Received: texts\[1\]=nan"):
         Vocabulary().adapt(["a", float("nan")])
     with pytest.raises(ValueError, match=r"Received: texts\[0\]=\['a'\]"):
@@ -278,12 +278,12 @@ def test_texts_that_are_no_strings_are_refused():
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["a"]])
-def test_texts_without_a_token_are_refused(texts):
+def test_rejects_texts_without_a_token(texts):
     with pytest.raises(ValueError, match="at least 2 times"):
         Vocabulary(min_count=2).adapt(texts)
 
 
-def test_a_vocabulary_without_tokens_says_so():
+def test_error_asks_to_adapt_a_vocabulary_without_tokens():
     for use in (
         lambda vocabulary: vocabulary.encode(["a"]),
         lambda vocabulary: vocabulary(["a"]),
@@ -296,20 +296,20 @@ def test_a_vocabulary_without_tokens_says_so():
 
 
 @pytest.mark.parametrize("ids", [[[4, 6]], [[-1]], np.array([[9]])])
-def test_ids_of_another_vocabulary_are_refused(ids):
+def test_rejects_ids_of_another_vocabulary(ids):
     with pytest.raises(ValueError, match="`ids` must be from 0 to 5"):
         Vocabulary().adapt(["ab"]).decode(ids)
 
 
 @pytest.mark.parametrize("ids", [[4, 5], [[4.0]], "ab", [["a"]], [[[4]]]])
-def test_ids_that_are_no_rows_of_integers_are_refused(ids):
+def test_rejects_ids_that_are_not_rows_of_integers(ids):
     with pytest.raises(ValueError, match="`ids` must be integers, one row"):
         Vocabulary().adapt(["ab"]).decode(ids)
 
 
-def test_of_very_many_words_the_rarest_are_forgotten(monkeypatch):
+def test_the_rarest_of_very_many_words_are_dropped(monkeypatch):
     monkeypatch.setattr("kseq.text.tokenizers.MOST_WORDS", 10)
-    monkeypatch.setattr("kseq.text.tokenizers.chunks", by_tens)
+    monkeypatch.setattr("kseq.text.tokenizers.chunks", chunks_of_ten)
     texts = [
         f"often {number} seldom" if number % 3 else "often" for number in range(99)
     ]
@@ -318,5 +318,5 @@ def test_of_very_many_words_the_rarest_are_forgotten(monkeypatch):
     assert Vocabulary("word", min_count=60).adapt(texts).tokens == ["often", "seldom"]
 
 
-def by_tens(texts, size):
+def chunks_of_ten(texts, size):
     return ((first, texts[first : first + 10]) for first in range(0, len(texts), 10))

@@ -1,4 +1,4 @@
-"""Words with their characters: their ids, their files, and in a pipeline."""
+"""Vocabularies of words and their characters: ids, files and pipelines."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ def vocabulary(**options):
     return WordCharacterVocabulary(**options).adapt(TEXTS)
 
 
-def test_each_word_has_its_id_and_those_of_its_characters():
+def test_each_word_has_its_id_and_the_ids_of_its_characters():
     words = vocabulary()
     assert words.tokens == ["cat", "sat", "the"]
     assert [words.size, words.num_characters] == [7, 10]
@@ -29,26 +29,26 @@ def test_each_word_has_its_id_and_those_of_its_characters():
 
 
 @pytest.mark.parametrize("spelling", ["byte", "jamo"])
-def test_nothing_is_unknown_in_bytes_and_jamo(spelling):
+def test_bytes_and_jamo_spell_every_word(spelling):
     words = vocabulary(spelling=spelling, max_characters=12)
-    own = Vocabulary(spelling)
-    assert words.num_characters == own.size
+    characters = Vocabulary(spelling)
+    assert words.num_characters == characters.size
     [row] = words.encode(["고양이 Ǝ"])
     for word, (number, *ids) in zip(["고양이", "Ǝ"], row, strict=True):
         assert number == 1
-        assert own.decode([ids]) == [word]
+        assert characters.decode([ids]) == [word]
 
 
-def test_of_a_long_word_both_ends_are_read():
+def test_both_ends_of_a_long_word_are_kept():
     words = vocabulary(spelling="byte", max_characters=7)
-    own = Vocabulary("byte")
+    characters = Vocabulary("byte")
     [[(_, *ids)]] = words.encode([LONG])
-    assert own.decode([ids]) == ["inte" + "ion"]
+    assert characters.decode([ids]) == ["inte" + "ion"]
     [[(_, *ids)]] = words.encode(["seventy"])
-    assert own.decode([ids]) == ["seventy"]
+    assert characters.decode([ids]) == ["seventy"]
 
 
-def test_a_call_fills_up_what_encode_gives():
+def test_a_call_pads_the_ids_of_encode():
     words = vocabulary()
     ids = keras.ops.convert_to_numpy(words(TEXTS))
     assert ids.shape == (3, 3, 7)
@@ -59,7 +59,7 @@ def test_a_call_fills_up_what_encode_gives():
     assert [len(row) for row in rows] == [1, 0] and [] in rows
 
 
-def test_a_file_gives_the_same_ids(tmp_path):
+def test_a_loaded_vocabulary_gives_the_same_ids(tmp_path):
     words = vocabulary(spelling="jamo", lowercase=True)
     words.save(tmp_path / "words.json")
     loaded = WordCharacterVocabulary.load(tmp_path / "words.json")
@@ -96,7 +96,7 @@ def names(results):
 
 
 @pytest.mark.parametrize("head", [None, "crf"])
-def test_a_pipeline_reads_new_words_and_is_saved(head, tmp_path):
+def test_a_pipeline_labels_new_words_and_can_be_saved(head, tmp_path):
     pipeline = tagger(head)
     for weight in pipeline.model.weights:
         weight.assign(keras.random.normal(weight.shape, 0, 0.5, seed=weight.shape[-1]))
@@ -111,8 +111,10 @@ def test_a_pipeline_reads_new_words_and_is_saved(head, tmp_path):
     assert abs(one.probabilities - other.probabilities).max() > 1e-4
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it exports")
-def test_a_graph_reads_words_by_their_characters(tmp_path):
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow exports"
+)
+def test_a_graph_reads_the_characters_of_words(tmp_path):
     import tensorflow as tf
 
     pipeline = tagger("crf")
@@ -126,7 +128,7 @@ def test_a_graph_reads_words_by_their_characters(tmp_path):
     assert outputs["offsets"].numpy()[3].tolist() == [[0, 20], [21, 23], [0, 0]]
 
 
-def test_a_model_of_words_alone_is_refused():
+def test_rejects_a_model_that_reads_only_words():
     words = vocabulary()
     model = kseq.many_to_many(words.size, 3, "rnn", width=4)
     with pytest.raises(ValueError, match="a `kseq.layers.WordCharacterEmbedding` as"):
@@ -141,12 +143,12 @@ def test_a_model_of_words_alone_is_refused():
         ({"max_characters": 1}, "`max_characters` must be an integer of at least 2"),
     ],
 )
-def test_a_wrong_option_is_named(options, message):
+def test_rejects_invalid_options(options, message):
     with pytest.raises(ValueError, match=message):
         WordCharacterVocabulary(**options)
 
 
-def test_without_words_it_says_so():
+def test_rejects_missing_tokens_and_ids_without_characters():
     with pytest.raises(ValueError, match="must have tokens before it is used"):
         WordCharacterVocabulary().encode(["a"])
     with pytest.raises(ValueError, match="`ids` must be a row of ids for each word"):

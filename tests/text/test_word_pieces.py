@@ -1,4 +1,4 @@
-"""Words with their marks, and word pieces: the text comes back, spaces and all."""
+"""Vocabularies of words and marks and of word pieces: round trips, spaces, merges."""
 
 import collections
 import json
@@ -29,7 +29,7 @@ def make(split, texts=TEXTS, max_tokens=997, **options):
 
 
 def random_texts(seed, number=300):
-    """Texts in which every kind of character stands beside every other."""
+    """Return texts in which every kind of character is beside every other."""
     alphabet = list("ab7é한  .,-\"'(&#。%$~") + ["\u0301", "😀", "\u200d", "\x1f"]
     rng = np.random.default_rng(seed)
     return ["".join(rng.choice(alphabet, rng.integers(1, 17))) for _ in range(number)]
@@ -74,14 +74,14 @@ def test_rejects_a_file_that_holds_no_word_pieces(content, message, tmp_path):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_every_text_comes_back_with_single_spaces(split):
+def test_decoding_restores_every_text_with_single_spaces(split):
     texts = [*TEXTS, *random_texts(1)]
     vocabulary = make(split, texts, max_tokens=9973)
     decoded = vocabulary.decode(vocabulary.encode(texts, start=True, end=True))
     assert decoded == [single_spaced(text) for text in texts]
 
 
-def test_word_pieces_write_unseen_words_of_seen_letters():
+def test_word_pieces_spell_unseen_words_of_known_letters():
     vocabulary = make("word_piece", ["ein, zwei; drei", "eine zweite"], max_tokens=53)
     texts = ["weinrenner", "dreizwei, eindrei", "r;e"]
     assert vocabulary.decode(vocabulary.encode(texts)) == texts
@@ -95,13 +95,13 @@ def test_any_white_space_is_read_as_one_space(split, space):
     assert vocabulary.decode(vocabulary.encode([text])) == ["Ein Mann"]
 
 
-def test_marks_are_symbols_of_their_own_and_spaces_are_expected_around_them():
+def test_marks_are_separate_symbols_with_implied_spaces():
     vocabulary = make("word_and_mark")
     [ids] = vocabulary.encode(["Mann, der (blickt)."])
     assert vocabulary.spell(ids) == ["Mann", ",", "der", "(", "blickt", ")", "."]
 
 
-def test_a_symbol_says_where_a_space_is_not_as_expected():
+def test_symbols_mark_unexpected_and_missing_spaces():
     texts = ["a - b-c", "1,5 x , y"]
     vocabulary = Vocabulary("word_and_mark").adapt(texts)
     space, joined = "\N{NO-BREAK SPACE}", "\N{HAIR SPACE}"
@@ -119,7 +119,7 @@ def test_a_symbol_says_where_a_space_is_not_as_expected():
         (["(", ")", "-", "\u00a0"], "()-"),
     ],
 )
-def test_what_no_text_encodes_to_is_still_read(symbols, text):
+def test_decodes_symbols_that_no_text_is_encoded_to(symbols, text):
     vocabulary = Vocabulary("word_piece", max_tokens=23)
     vocabulary._set_tokens(list(dict.fromkeys(symbols)))
     ids = [vocabulary.tokens.index(symbol) + 4 for symbol in symbols]
@@ -127,7 +127,7 @@ def test_what_no_text_encodes_to_is_still_read(symbols, text):
 
 
 @pytest.mark.parametrize("letter", ["x", "한"])
-def test_a_long_word_that_comes_often_is_learned_in_pieces(letter):
+def test_a_long_frequent_word_is_learned_in_pieces(letter):
     texts = [letter * 300, f"{letter * 300} a"]
     vocabulary = Vocabulary("word_piece", max_tokens=97).adapt(texts * 3)
     assert max(len(piece.encode()) for piece in vocabulary.tokens) <= 256 + len("##")
@@ -135,7 +135,7 @@ def test_a_long_word_that_comes_often_is_learned_in_pieces(letter):
 
 
 def merged_by_brute_force(words, number):
-    """The first merges of Sennrich et al., 3.2, counting all pairs anew each time."""
+    """Return the first merges of Sennrich et al., 3.2, by recounting all pairs."""
     words = [([w[0], *("##" + c for c in w[1:])], n) for w, n in words.items()]
     pieces = []
     while len(pieces) < number:
@@ -172,7 +172,7 @@ def test_pieces_do_not_depend_on_the_order_of_the_texts():
     assert make("word_piece").tokens == make("word_piece", TEXTS[::-1]).tokens
 
 
-def test_the_longest_piece_from_the_left_is_taken():
+def test_words_are_split_into_the_longest_pieces_from_the_left():
     vocabulary = Vocabulary("word_piece", max_tokens=23)
     vocabulary._set_tokens(["a", "ab", "##b", "##bc", "##c", "##cd", "##d"])
     [ids] = vocabulary.encode(["abcd"])
@@ -180,7 +180,7 @@ def test_the_longest_piece_from_the_left_is_taken():
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_what_tells_of_spaces_is_always_there(split):
+def test_symbols_of_spaces_are_always_in_the_vocabulary(split):
     vocabulary = make(split, ["a a", "b - b"])
     assert vocabulary.tokens[:2] == ["\N{NO-BREAK SPACE}", "\N{HAIR SPACE}"]
     assert vocabulary.decode(vocabulary.encode(["a - b-a"])) == ["a - b-a"]
@@ -193,7 +193,7 @@ def test_limits_hold_for_pieces():
     assert often.tokens[2:] == ["a", "##a", "b", "##b", "##ab", "aab"]
 
 
-def test_a_word_with_an_unknown_letter_is_unknown_as_a_whole():
+def test_a_word_with_an_unknown_letter_is_unknown():
     vocabulary = make("word_piece", ["ein Mann, ein Wort"], max_tokens=61)
     text = "ein Mönn, ein " + "x" * 3
     assert vocabulary.unknown(text) == ["Mönn", "xxx"]
@@ -208,13 +208,13 @@ def test_a_word_of_more_than_a_thousand_bytes_is_unknown():
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_normalization_and_lower_case_go_before(split):
+def test_texts_are_normalized_and_lowercased_first(split):
     vocabulary = make(split, ["É, 한국"], normalization="NFD", lowercase=True)
     assert vocabulary.decode(vocabulary.encode(["É, 한국 É"])) == ["é, 한국 é"]
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_text_does_not_depend_on_its_batch(split):
+def test_ids_of_a_text_do_not_depend_on_its_batch(split):
     texts = random_texts(2, 50)
     vocabulary = make(split, texts)
     together = vocabulary.encode(texts)
@@ -222,7 +222,7 @@ def test_a_text_does_not_depend_on_its_batch(split):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_file_of_its_own_holds_the_pieces(split, tmp_path):
+def test_a_saved_vocabulary_keeps_the_pieces(split, tmp_path):
     vocabulary = make(split, normalization="NFC")
     vocabulary.save(tmp_path / "words.json")
     loaded = Vocabulary.load(tmp_path / "words.json")
@@ -231,7 +231,7 @@ def test_a_file_of_its_own_holds_the_pieces(split, tmp_path):
 
 
 @pytest.mark.thorough
-def test_pieces_travel_with_a_saved_model_into_a_new_process(tmp_path):
+def test_a_saved_model_keeps_the_pieces_in_a_new_process(tmp_path):
     vocabulary = make("word_piece")
     texts = keras.Input((), dtype="string")
     keras.Model(texts, vocabulary(texts)).save(tmp_path / "model.keras")
@@ -251,19 +251,19 @@ print(json.dumps(list(model.layers[-1].encode(json.loads(input())))))
     assert json.loads(done.stdout) == vocabulary.encode(TEXTS)
 
 
-def test_a_pipeline_takes_pieces(tmp_path):
-    class Parrot(keras.Model):
+def test_a_pipeline_works_with_pieces(tmp_path):
+    class Echo(keras.Model):
         def generate(self, source_ids, search=None, max_length=40):
             row = np.array([[[*source_ids[0], 3]]])
             parts = {"log_probs": np.zeros((1, 1)), "lengths": [[row.shape[-1]]]}
             return type("R", (), {"token_ids": row, "attention": None, **parts})
 
     vocabulary = make("word_piece")
-    [[best]] = TextToText(Parrot(), vocabulary, vocabulary).generate(TEXTS[:1])
+    [[best]] = TextToText(Echo(), vocabulary, vocabulary).generate(TEXTS[:1])
     assert best.text == TEXTS[0]
 
 
-def test_pieces_need_a_limit():
+def test_word_pieces_need_max_tokens():
     with pytest.raises(ValueError, match="`max_tokens` must be .* at least 7"):
         Vocabulary("word_piece", max_tokens=6)
     with pytest.raises(ValueError, match="`max_tokens`.*max_tokens=None"):
@@ -271,6 +271,6 @@ def test_pieces_need_a_limit():
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["a"], ["\n "]])
-def test_texts_without_a_piece_are_refused(texts):
+def test_rejects_texts_without_a_piece(texts):
     with pytest.raises(ValueError, match="at least 2 times"):
         Vocabulary("word_piece", max_tokens=13, min_count=2).adapt(texts)

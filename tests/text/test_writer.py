@@ -1,4 +1,4 @@
-"""Language models with their vocabulary: one file, and texts of any length."""
+"""`TextWriter`: a language model with its vocabulary, for texts of any length."""
 
 import types
 import unicodedata
@@ -10,19 +10,19 @@ import pytest
 import kseq
 from kseq.text import TextWriter, Vocabulary
 
-NO_MARKS = kseq.decoding.BannedTokens([1, 2, 3])  # unknown, start, end
+NO_SPECIAL_TOKENS = kseq.decoding.BannedTokens([1, 2, 3])  # unknown, start, end
 
 
-class Counter:
-    """Writes what follows in the alphabet, and remembers what it was asked for."""
+class Alphabet:
+    """A model that continues the alphabet and records the prefixes of its calls."""
 
     end_token_id = 3
 
     def __init__(self, size, last=None):
-        self.size, self.last, self.asked = size, last, []
+        self.size, self.last, self.prefixes = size, last, []
 
     def generate(self, source, search=None, max_length=40, prefix=None):
-        self.asked.append([list(row) for row in prefix])
+        self.prefixes.append([list(row) for row in prefix])
         token_ids = np.zeros((source, 1, max_length), "int32")
         for row, view in zip(token_ids[:, 0], prefix, strict=True):
             ids = list(view) or [4]
@@ -41,35 +41,35 @@ def letters():
 
 
 def scripted(letters, window=None, last=None):
-    """A writer whose model is no Keras model, so that each piece can be followed."""
+    """Return a writer with a scripted model, and the model, which records its calls."""
     model = kseq.one_to_many(letters.size, width=2)
     writer = TextWriter(model, letters, window)
     writer._tracker.unlock()
-    counter = Counter(letters.size, last)
-    model.generate, model.end_token_id = counter.generate, counter.end_token_id
-    return writer, counter
+    alphabet = Alphabet(letters.size, last)
+    model.generate, model.end_token_id = alphabet.generate, alphabet.end_token_id
+    return writer, alphabet
 
 
-def test_a_text_within_the_window_is_written_at_once(letters):
-    writer, counter = scripted(letters, window=5)
+def test_a_text_within_the_window_is_generated_in_one_call(letters):
+    writer, alphabet = scripted(letters, window=5)
     assert writer.generate(["cd", ""], max_length=5) == ["cdefg", "abcde"]
-    assert counter.asked == [[[6, 7], []]]
+    assert alphabet.prefixes == [[[6, 7], []]]
 
 
-def test_a_longer_text_is_written_with_half_a_window_in_view(letters):
-    writer, counter = scripted(letters, window=5)
+def test_a_longer_text_continues_from_half_a_window(letters):
+    writer, alphabet = scripted(letters, window=5)
     assert writer.generate(["bcdef"], max_length=13) == ["bcdefgabcdefg"]
-    seen = [letters.decode([row]) for [row] in counter.asked]
+    seen = [letters.decode([row]) for [row] in alphabet.prefixes]
     assert seen == [["ef"], ["ab"], ["de"]]
 
 
 def test_without_a_window_the_model_sees_everything(letters):
-    writer, counter = scripted(letters)
+    writer, alphabet = scripted(letters)
     assert writer.generate(["bcd"], max_length=17) == ["bcdefgabcdefgabcd"]
-    assert len(counter.asked) == 1
+    assert len(alphabet.prefixes) == 1
 
 
-def test_a_text_that_has_ended_is_let_be(letters):
+def test_finished_texts_are_not_changed(letters):
     writer, _ = scripted(letters, window=4, last=8)  # "e" is the last letter
     assert writer.generate(["c", "f"], max_length=11) == ["cde", "fgabcde"]
 
@@ -82,28 +82,28 @@ def test_no_prompts_give_no_texts(letters):
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("decoder", ["gru", "transformer"])
-def test_a_saved_writer_writes_the_same(decoder, tmp_path):
+def test_a_loaded_writer_generates_the_same_texts(decoder, tmp_path):
     words = Vocabulary("character", normalization="NFD").adapt(["한국어", "나라"])
     model = kseq.one_to_many(words.size, decoder=decoder, width=8)
     writer = TextWriter(model, words, window=7)
     writer.save(tmp_path / "writer.keras")
     loaded = keras.saving.load_model(tmp_path / "writer.keras")
     assert loaded.window == 7 and loaded.vocabulary.tokens == words.tokens
-    search = kseq.decoding.Sampling(constraints=[NO_MARKS])
+    search = kseq.decoding.Sampling(constraints=[NO_SPECIAL_TOKENS])
     texts = []
     for each in (writer, loaded):
         keras.utils.set_random_seed(5)
         texts.append(each.generate(["한국", ""], search, max_length=23))
     assert texts[0] == texts[1]
-    # What follows may change the last syllable, but not its letters.
+    # The continuation may extend the last syllable, but keeps its letters.
     first, prompt = (unicodedata.normalize("NFD", t) for t in (texts[0][0], "한국"))
     assert first.startswith(prompt)
 
 
-def test_pieces_have_random_numbers_of_their_own(letters):
+def test_each_piece_has_its_own_random_numbers(letters):
     writer = TextWriter(kseq.one_to_many(letters.size, width=2), letters, window=6)
     [text] = writer.generate(
-        ["a"], kseq.decoding.Sampling(constraints=[NO_MARKS]), max_length=60
+        ["a"], kseq.decoding.Sampling(constraints=[NO_SPECIAL_TOKENS]), max_length=60
     )
     pieces = {text[i : i + 3] for i in range(6, 60, 3)}
     assert len(pieces) > 9
@@ -121,13 +121,13 @@ def test_pieces_have_random_numbers_of_their_own(letters):
         ),
     ],
 )
-def test_a_wrong_request_is_refused(letters, arguments, complaint):
+def test_rejects_invalid_requests(letters, arguments, complaint):
     writer, _ = scripted(letters, window=5)
     with pytest.raises(ValueError, match=complaint):
         writer.generate(**arguments)
 
 
-def test_wrong_parts_are_refused(letters):
+def test_rejects_wrong_components(letters):
     model = kseq.one_to_many(letters.size, width=2)
     with pytest.raises(ValueError, match="must have a method `generate`"):
         TextWriter(keras.Sequential(), letters)
