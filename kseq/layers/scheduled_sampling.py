@@ -150,7 +150,6 @@ class ScheduledSampling(Layer):
         rows, length = ops.shape(token_ids)[0], ops.shape(token_ids)[1]
         is_replaced = self._uniform((rows, length)) < self.rate()  # B T
         is_replaced &= ops.not_equal(token_ids, pad_token_id)
-        is_replaced &= ops.arange(length, dtype="int32") > 0
         mixed, noise = token_ids, 0.0
         for number in range(self.passes):
             logits = ops.cast(ops.stop_gradient(predict(mixed)), "float32")  # B T V
