@@ -1,6 +1,6 @@
-"""The laws that parts of kseq keep, as functions, and the oracles of several tests.
+"""Shared checks of layers and decoders, and oracles of several tests.
 
-A law is checked with seeded random weights, biases too: a constant hides swapped gates.
+The checks use seeded random weights, biases included: a constant hides swapped gates.
 
 Axes in shape comments: B batch, T target steps, S source steps, K beams, D features,
 U units.
@@ -29,14 +29,14 @@ GARBAGE = 37.0
 
 
 def check_layer(layer_class, init_args, inputs, options=None):
-    """Checks all that every layer promises.
+    """Check the contract of all layers.
 
     Args:
         layer_class: The class.
-        init_args: A value other than the default for every argument of `__init__`. An
-            argument that is itself a layer is given as a function that makes one.
-        inputs: Call arguments that are arrays, or lists of arrays, by name. Best with
-            a mask that has a row of False.
+        init_args: A value other than the default for every argument of `__init__`. For
+            an argument that is a layer, give a function that makes it.
+        inputs: Call arguments that are arrays, or lists of arrays, by name. A mask
+            should have a row of False.
         options: Call arguments that are not arrays, by name.
     """
     check_config_keeps_every_argument(layer_class, init_args)
@@ -46,7 +46,10 @@ def check_layer(layer_class, init_args, inputs, options=None):
 
 
 def check_layer_runs(layer_class, init_args, inputs, options=None):
-    """Checks what a layer does, where not every argument can have another value."""
+    """Check all but the config, seeds and freezing of a layer.
+
+    Use it where some arguments have no value other than the default.
+    """
     layer = make_layer(layer_class, init_args)
     model = functional_model(layer, inputs, options)
     check_initial_weights_differ(layer)
@@ -54,7 +57,7 @@ def check_layer_runs(layer_class, init_args, inputs, options=None):
     randomize(layer)
     with recorded_calls() as called:
         expected = check_call_stores_nothing_on_the_layer(layer, inputs, options)
-    for name in init_args:  # a layer that was given may be used elsewhere
+    for name in init_args:  # an argument may be called elsewhere
         if isinstance(given := getattr(layer, name, None), keras.layers.Layer):
             called.update(map(id, given._flatten_layers()))
     check_every_sublayer_is_called(layer, called)
@@ -66,10 +69,10 @@ def check_layer_runs(layer_class, init_args, inputs, options=None):
 
 
 def check_config_keeps_every_argument(layer_class, init_args):
-    """A layer made from the config of another has all of its arguments."""
+    """Check that a layer made from the config of another has all of its arguments."""
     parameters = dict(inspect.signature(layer_class.__init__).parameters)
     for name in inspect.signature(keras.layers.Layer.__init__).parameters:
-        parameters.pop(name, None)  # `self`, and what `**kwargs` stands for
+        parameters.pop(name, None)  # `self`, and those in `**kwargs`
     values = {name: make_value(value) for name, value in init_args.items()}
     assert set(values) == set(parameters), "give every argument of __init__ a value"
     for name, value in values.items():
@@ -90,58 +93,61 @@ def check_config_keeps_every_argument(layer_class, init_args):
 
 
 def check_initial_weights_differ(layer):
-    """No two random weights are equal, proportional, or a part of one another."""
+    """Check that no two random weights are equal, proportional or part of another."""
     weights = [w for w in layer.weights if np.unique(array(w)).size > 2]
     for one, other in itertools.permutations(weights, 2):
         start, whole = array(one).ravel()[:8], array(other).ravel()
         if len(start) > len(whole):
             continue
         windows = np.lib.stride_tricks.sliding_window_view(whole, len(start))
-        windows = windows if len(start) == 8 else windows[:1]  # a few may be by chance
+        windows = windows if len(start) == 8 else windows[:1]  # few may agree by chance
         lengths = np.linalg.norm(windows, axis=1) * np.linalg.norm(start)
         cosines = np.abs(windows @ start) / lengths
-        assert cosines.max() < 0.9999, f"{one.path} begins as a part of {other.path}"
+        assert cosines.max() < 0.9999, f"{one.path} is part of {other.path}"
 
 
 def check_every_sublayer_is_built(layer):
-    """A layer that is built has no part that a call would have to build."""
+    """Check that building a layer builds all of its sublayers."""
     build_config = layer.get_build_config()
     if build_config is None:
-        return  # it is built by a call alone
+        return  # built only by a call
     copy = type(layer).from_config(layer.get_config())
     copy.build_from_config(build_config)
-    unbuilt = [part.name for part in copy._flatten_layers() if not part.built]
+    unbuilt = [x.name for x in copy._flatten_layers() if not x.built]
     assert not unbuilt, f"{unbuilt} are not built"
-    own, copied = ([n for n, x in own_parts(y) if x.weights] for y in (layer, copy))
-    assert set(copied) <= set(own), "its parts have names that Keras counts up"
+    names, copied = ([n for n, x in own_parts(y) if x.weights] for y in (layer, copy))
+    assert set(copied) <= set(names), "its sublayers have names that Keras numbers"
 
 
 def check_every_sublayer_is_called(layer, called):
-    """Every part without weights is called; to the others a gradient must come."""
+    """Check that every sublayer without weights is called.
+
+    The others are covered by `check_training_reaches_every_weight`.
+    """
     on_torch = keras.backend.backend() == "torch"
     idle = [
-        part.name
-        for part in layer._flatten_layers()
-        if not part.weights
-        and id(part) not in called
-        and not isinstance(part, keras.layers.InputLayer)
-        # PyTorch's attention makes no weights where it has none to drop.
-        and not (on_torch and isinstance(part, Dropout))
+        sublayer.name
+        for sublayer in layer._flatten_layers()
+        if not sublayer.weights
+        and id(sublayer) not in called
+        and not isinstance(sublayer, keras.layers.InputLayer)
+        # Without dropout, PyTorch's attention does not compute the weights.
+        and not (on_torch and isinstance(sublayer, Dropout))
     ]
     assert not idle, f"{idle} are never called"
 
 
 def check_seeded_weights(layer_class, init_args, inputs, options=None):
-    """Equal seeds make equal layers, and one unseeded initializer makes other layers.
+    """Check that equal seeds give equal layers, and no seed different ones.
 
-    Within each of them no two weights are equal.
+    Within each layer, no two weights are equal.
     """
     names = [name for name in init_args if name.endswith("_initializer")]
     if not names:
         return
     init_args = dict(init_args)
-    for part in {"positions", "relative_bias"} & init_args.keys():
-        init_args[part] = None  # it has an initializer of its own
+    for name in {"positions", "relative_bias"} & init_args.keys():
+        init_args[name] = None  # has its own initializer
         init_args.pop("max_length", None)
 
     def weights(initializer):
@@ -158,7 +164,7 @@ def check_seeded_weights(layer_class, init_args, inputs, options=None):
 
 
 def check_frozen_layers_stay_frozen(layer_class, init_args, inputs, options=None):
-    """`trainable=False` reaches every part, from the constructor and from a config."""
+    """Check that `trainable=False` reaches every sublayer, also from a config."""
     values = {name: make_value(value) for name, value in init_args.items()}
     frozen = layer_class(**values, trainable=False)
     config = frozen.get_config()
@@ -171,15 +177,15 @@ def check_frozen_layers_stay_frozen(layer_class, init_args, inputs, options=None
 
 
 def check_call_stores_nothing_on_the_layer(layer, inputs, options=None):
-    """A call leaves every attribute of the layer, and of its parts, as it was."""
-    parts = [x for x in layer._flatten_layers() if type(x).__module__[:4] == "kseq"]
+    """Check that a call changes no attribute of the layer and its sublayers."""
+    layers = [x for x in layer._flatten_layers() if type(x).__module__[:4] == "kseq"]
 
     def attributes():
         return {
-            (part.name, name): list(value) if isinstance(value, list) else [value]
-            for part in parts
-            for name, value in vars(part).items()
-            if name not in ("_called", "_losses")  # Keras' own notes
+            (each.name, name): list(value) if isinstance(value, list) else [value]
+            for each in layers
+            for name, value in vars(each).items()
+            if name not in ("_called", "_losses")  # set by Keras
         }
 
     before = attributes()
@@ -195,7 +201,7 @@ def check_call_stores_nothing_on_the_layer(layer, inputs, options=None):
 
 
 def check_outputs_survive_saving(model, inputs, expected):
-    """A model loaded from its `.keras` file has the outputs of the saved one."""
+    """Check that a model loaded from a `.keras` file has the same outputs."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         model.save(path)
@@ -205,16 +211,16 @@ def check_outputs_survive_saving(model, inputs, expected):
 
 
 def check_compiled_equals_eager(model, inputs, expected):
-    """Traced into a graph, compiled by XLA or `jax.jit`, a model computes the same."""
+    """Check that a model compiled by XLA or `jax.jit` computes the same outputs."""
     if keras.backend.backend() != "torch":
         model.compile(jit_compile=True)
         assert_close(model.predict_on_batch(tree.flatten(inputs)), expected)
 
 
 def check_other_precisions(layer, init_args, inputs, options, expected):
-    """Half and double precision give float32's outputs, up to the coarser rounding."""
+    """Check the outputs in half and double precision, up to the coarser rounding."""
     tolerances = {"mixed_float16": 0.02, "mixed_bfloat16": 0.1, "float64": 1e-4}
-    if keras.backend.backend() == "jax":  # which has no float64, and takes seconds
+    if keras.backend.backend() == "jax":  # has no float64, and takes seconds
         tolerances = {"mixed_float16": 0.02}
     for policy, tolerance in tolerances.items():
         with dtype_policy(policy):
@@ -237,21 +243,21 @@ def check_other_precisions(layer, init_args, inputs, options, expected):
 
 
 def check_output_spec_matches_the_outputs(layer, inputs, options, dtype):
-    """What a layer says of its outputs, without computing them, is what they are."""
+    """Check that `compute_output_spec` gives the shapes and dtypes of the outputs."""
 
     def symbol(x):
         is_float = x.dtype.kind == "f" and layer.autocast
         return keras.KerasTensor(x.shape, dtype if is_float else x.dtype.name)
 
     symbols = tree.map_structure(symbol, inputs)
-    said = tree.flatten(layer.compute_output_spec(**symbols, **(options or {})))
-    for tensor, output in zip(said, call(layer, inputs, options), strict=True):
+    spec = tree.flatten(layer.compute_output_spec(**symbols, **(options or {})))
+    for tensor, output in zip(spec, call(layer, inputs, options), strict=True):
         assert tensor.shape == tuple(output.shape)
         assert tensor.dtype == keras.backend.standardize_dtype(output.dtype)
 
 
 def check_training_reaches_every_weight(model, inputs):
-    """One step of SGD changes every weight, and all stay finite."""
+    """Check that one step of SGD changes every weight, and that all stay finite."""
 
     def loss(y_true, y_pred):
         return ops.mean(ops.sin(5 * y_pred), axis=-1)
@@ -269,7 +275,7 @@ def check_training_reaches_every_weight(model, inputs):
     for weight, old in zip(model.trainable_weights, before, strict=True):
         assert np.isfinite(array(weight)).all(), f"{weight.path} is not finite"
         if weight.path.endswith("key/bias"):
-            continue  # it adds the same to every score, which the softmax cancels
+            continue  # softmax cancels a number added to all scores
         assert (array(weight) != old).any(), f"no gradient reaches {weight.path}"
 
 
@@ -277,12 +283,12 @@ def check_training_reaches_every_weight(model, inputs):
 
 
 def check_padding_changes_nothing(apply, sequence, mask):
-    """More padding, left or right, whatever it holds, changes no valid output.
+    """Check that padding, left or right, with any content, changes no valid output.
 
     Args:
         apply: Function of `(sequence, mask)` that returns `(steps, whole)`: lists of
             outputs with the steps of the sequence on axis 1, which are compared where
-            the mask is True, and of other outputs, which are compared whole.
+            the mask is True, and of other outputs, which are compared as a whole.
         sequence: `(B, S, D)`.
         mask: Boolean `(B, S)`.
     """
@@ -307,12 +313,12 @@ def check_padding_changes_nothing(apply, sequence, mask):
 
 
 def check_padding_has_no_gradient(layer, inputs, masks):
-    """What stands in padding, NaN too, changes no gradient of a valid output.
+    """Check that the content of padding, even NaN, changes no gradient.
 
     Args:
-        layer: The layer; its weights are set.
-        inputs: Arrays `(B, S, D)` by name, all of which are sequences.
-        masks: Boolean `(B, S)` by name, one for each mask that the layer takes.
+        layer: The layer, whose weights are randomized.
+        inputs: Sequences `(B, S, D)` by name.
+        masks: Boolean `(B, S)` by name, for all mask arguments of the layer.
     """
     inputs = dict(inputs)
     layer(**inputs, **masks)
@@ -330,15 +336,14 @@ def check_padding_has_no_gradient(layer, inputs, masks):
 
 
 def mask_for(name, masks):
-    """The mask of a sequence, by the names of Keras."""
+    """Return the mask of a sequence, following the naming of Keras."""
     return masks.get(f"{name}_mask", masks.get("mask"))
 
 
 def layer_gradients(layer, inputs, masks, loss=lambda y: ops.mean(ops.sin(3 * y))):
-    """The gradient of all weights and inputs in one flat array, in float32.
+    """Return the gradient of all inputs and weights as one flat array, in float32.
 
-    Outputs that are masked count for nothing; an output belongs to the mask that is as
-    long as it is.
+    Masked outputs are ignored. The mask of an output is the one of the same length.
     """
     arrays = [*inputs.values(), *(array(w) for w in layer.trainable_weights)]
     ends = np.cumsum([x.size for x in arrays])
@@ -367,7 +372,7 @@ def layer_gradients(layer, inputs, masks, loss=lambda y: ops.mean(ops.sin(3 * y)
 
 
 def check_batch_equals_rows(apply, *inputs):
-    """`apply(*inputs)` on a batch gives what it gives on each row alone."""
+    """Check that `apply(*inputs)` gives the same for a batch and for each row alone."""
     apply = compiled_on_jax(apply)
     batch = tree.flatten(apply(*inputs))
     for row in range(len(tree.flatten(inputs)[0])):
@@ -376,26 +381,26 @@ def check_batch_equals_rows(apply, *inputs):
 
 
 def check_fully_masked_rows_are_finite(apply, sequence, mask, zeros=False):
-    """A fully masked row is finite, forward and gradient, and the others do not care.
+    """Check that a fully masked row and its gradient are finite, and the others equal.
 
     Args:
         apply: Function of `(sequence, mask)` that returns a list of outputs.
         sequence: `(B, S, D)`.
         mask: Boolean `(B, S)`, True somewhere in each row.
-        zeros: Whether the outputs of a dead row are zeros.
+        zeros: Whether the outputs of a fully masked row must be zeros.
     """
-    dead = mask.copy()
-    dead[1] = False
+    masked = mask.copy()
+    masked[1] = False
     apply = compiled_on_jax(apply)
-    outputs = apply(sequence, dead)
-    for output, alive in zip(outputs, apply(sequence, mask), strict=True):
-        output, alive = array(output), array(alive)
+    outputs = apply(sequence, masked)
+    for output, expected in zip(outputs, apply(sequence, mask), strict=True):
+        output, expected = array(output), array(expected)
         assert np.isfinite(output).all()
-        assert_close(np.delete(output, 1, axis=0), np.delete(alive, 1, axis=0))
+        assert_close(np.delete(output, 1, axis=0), np.delete(expected, 1, axis=0))
         assert not zeros or (output[1] == 0).all()
 
     def total(sequence):
-        return sum(ops.sum(ops.sin(5 * output)) for output in apply(sequence, dead))
+        return sum(ops.sum(ops.sin(5 * output)) for output in apply(sequence, masked))
 
     slope = gradient(total, sequence)
     assert np.isfinite(slope).all()
@@ -403,13 +408,13 @@ def check_fully_masked_rows_are_finite(apply, sequence, mask, zeros=False):
 
 
 def check_steps_equal_sequence(decoder, inputs, memory, memory_masks, initial_state):
-    """`start` and a `step` at a time do what a call does for all steps at once.
+    """Check that `start` and single `step`s equal a call with all steps.
 
     Args:
         decoder: The decoder.
-        inputs: `(B, K, T, D)`, other ones for each beam.
+        inputs: `(B, K, T, D)`, different for each beam.
         memory: `(B, S, D)`.
-        memory_masks: Several masks to try, boolean `(B, S)` or None.
+        memory_masks: List of masks, each boolean `(B, S)` or None.
         initial_state: A list of states for each encoder layer, or None.
     """
     batch, num_beams, length, _ = inputs.shape
@@ -432,11 +437,11 @@ def check_steps_equal_sequence(decoder, inputs, memory, memory_masks, initial_st
 
 
 def check_reordered_steps_equal_sequence(decoder, inputs, memory, mask, initial_state):
-    """Hypotheses that take each other's place go on from what those have read.
+    """Check that reordered hypotheses continue from the inputs of their parents.
 
     Args:
         decoder: The decoder.
-        inputs: `(B, K, T, D)`: what the hypothesis that is at a place reads there.
+        inputs: `(B, K, T, D)`, different for each beam.
         memory: `(B, S, D)`.
         mask: Boolean `(B, S)`.
         initial_state: A list of states for each encoder layer, or None.
@@ -467,7 +472,7 @@ def sigmoid(x):
 
 
 def step_cell(cell, x, states):
-    """One step of a Keras cell: `(D,)` and a list of `(U,)` give the next list."""
+    """Return the states `(U,)` of a Keras cell after one step `x` of shape `(D,)`."""
     kernel, recurrent = array(cell.kernel), array(cell.recurrent_kernel)
     bias, h = array(cell.bias), states[0]
     if isinstance(cell, keras.layers.SimpleRNNCell):
@@ -483,7 +488,10 @@ def step_cell(cell, x, states):
 
 
 def attend(attention, query, keys, values):
-    """`(D_q,)` reads `(S, D_k)` and `(S, D_v)`: `(context (D_v,), weights (S,))`."""
+    """Return the context `(D_v,)` and weights `(S,)` of one query `(D_q,)`.
+
+    The keys have shape `(S, D_k)`, the values `(S, D_v)`.
+    """
     kernels = {weight.name: array(weight) for weight in attention.weights}
     scores = []
     for key in keys:
@@ -503,7 +511,7 @@ def attend(attention, query, keys, values):
 
 
 def dense(layer, x):
-    """A Keras `Dense` with tanh."""
+    """Apply a Keras `Dense` layer, with tanh."""
     return np.tanh(x @ array(layer.kernel) + array(layer.bias))
 
 
@@ -511,21 +519,21 @@ def dense(layer, x):
 
 
 def random_array(*shape, seed=0):
-    """Seeded normal numbers, none of them zero."""
+    """Return seeded normal numbers, none of them zero."""
     seed = [seed, *shape]
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
 def length_mask(*lengths, size):
-    """A boolean mask `(B, size)` that allows the first `lengths[b]` steps."""
+    """Return a boolean mask `(B, size)` that allows the first `lengths[b]` steps."""
     return np.arange(size) < np.array(lengths)[:, None]
 
 
 def randomize(layer, seed=3):
-    """Sets every weight, biases too, to seeded random numbers.
+    """Set every weight, biases included, to seeded random numbers.
 
-    They are small enough that a recurrent layer does not become chaotic, which would
-    blow up rounding.
+    They are so small that a recurrent layer is not chaotic, which would amplify
+    rounding errors.
     """
     for index, weight in enumerate(layer.weights):
         rows = tuple(weight.shape)[:-1]
@@ -535,6 +543,7 @@ def randomize(layer, seed=3):
 
 
 def make_value(value):
+    """Return the value, or the result of a function that makes it."""
     return value() if inspect.isfunction(value) else value
 
 
@@ -543,13 +552,13 @@ def make_layer(layer_class, init_args):
 
 
 def call(layer, inputs, options=None):
-    """The outputs as a flat list."""
+    """Return the outputs of a layer as a flat list."""
     inputs = tree.map_structure(ops.convert_to_tensor, inputs)
     return tree.flatten(layer(**inputs, **(options or {})))
 
 
 def functional_model(layer, inputs, options=None):
-    """A model of the layer alone, in which the lengths of sequences are unknown."""
+    """Return a model of the layer alone, with unknown lengths of sequences."""
 
     def symbol(x):
         is_sequence = x.ndim == 3 or (x.ndim == 2 and x.dtype != np.float32)
@@ -566,21 +575,21 @@ def array(tensor):
 
 
 def assert_close(actual, expected, rtol=1e-5, atol=1e-5):
-    """Compares tensors, or lists of them."""
+    """Compare tensors, or lists of tensors."""
     actual, expected = tree.flatten(actual), tree.flatten(expected)
     for x, y in zip(actual, expected, strict=True):
         np.testing.assert_allclose(array(x), array(y), rtol=rtol, atol=atol)
 
 
 def with_keras_mask(x, mask):
-    """A tensor that carries its mask, as the outputs of Keras layers do."""
+    """Return a tensor that carries its mask, like the outputs of Keras layers."""
     x = ops.copy(ops.convert_to_tensor(x))
     x._keras_mask = ops.convert_to_tensor(mask)
     return x
 
 
 def gradient(function, x):
-    """The gradient of a scalar function of one array, as an array."""
+    """Return the gradient of a scalar function of one array, as an array."""
     backend = keras.backend.backend()
     x = ops.convert_to_tensor(x)
     if backend == "tensorflow":
@@ -600,7 +609,7 @@ def gradient(function, x):
 
 
 def gradient_of_gradient(function, x):
-    """The gradient of the squares of a scalar function's gradient."""
+    """Return the gradient of the sum of squares of a scalar function's gradient."""
 
     def squares(x):
         if keras.backend.backend() == "jax":
@@ -623,9 +632,10 @@ def gradient_of_gradient(function, x):
 
 
 def recurrent_gradient(layer, sequences, states, mask, training, all_outputs=False):
-    """The gradient of all that a recurrent layer reads, in one flat array.
+    """Return the gradient of inputs, states and weights as one flat array.
 
-    It returns sequences and states; outputs that are masked count only if all do.
+    The layer must return sequences and states. Masked outputs are ignored, unless
+    `all_outputs` is set.
     """
     arrays = [sequences, *states, *(array(w) for w in layer.weights)]
     places = np.cumsum([x.size for x in arrays])[:-1]
@@ -651,11 +661,11 @@ def recurrent_gradient(layer, sequences, states, mask, training, all_outputs=Fal
 
 
 def set_dropout_masks(cell, sequences, units):
-    """Gives a cell known masks of dropout, as many as Keras would draw."""
+    """Set known dropout masks on a cell, as many as Keras would sample."""
     count, width = getattr(cell, "dropout_mask_count", None), sequences.shape[-1]
     shape = (count or 1, len(sequences), width + units)
-    drawn = np.random.default_rng(4).choice([0.0, 1.0, 2.0], shape).astype("float32")
-    masks = {"dropout": drawn[..., :width], "recurrent_dropout": drawn[..., width:]}
+    sampled = np.random.default_rng(4).choice([0.0, 1.0, 2.0], shape).astype("float32")
+    masks = {"dropout": sampled[..., :width], "recurrent_dropout": sampled[..., width:]}
     for name, each in masks.items():
         each = [ops.convert_to_tensor(x) for x in each]
         mask = each if count else each[0]
@@ -664,7 +674,7 @@ def set_dropout_masks(cell, sequences, units):
 
 
 def compiled(function):
-    """The function under `tf.function` or `jax.jit`; torch runs it as it is."""
+    """Return the function under `tf.function` or `jax.jit`, unchanged on PyTorch."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -678,16 +688,16 @@ def compiled(function):
 
 
 def compiled_on_jax(function):
-    """On JAX the function under `jax.jit`, for JAX compiles a loop anew at every call.
+    """Return the function under `jax.jit` on JAX, unchanged elsewhere.
 
-    So a law that calls several times takes seconds, not minutes. Elsewhere the function
-    itself, which runs eagerly.
+    JAX compiles a loop anew in every eager call, so that a check with several calls
+    would take minutes.
     """
     return compiled(function) if keras.backend.backend() == "jax" else function
 
 
 def without_jit():
-    """Lets Python see every step of a loop."""
+    """Return a context in which Python runs every step of a loop."""
     if keras.backend.backend() != "jax":
         return contextlib.nullcontext()
     import jax
@@ -697,7 +707,7 @@ def without_jit():
 
 @contextlib.contextmanager
 def recorded_calls():
-    """The ids of all layers that are called inside, as a set."""
+    """Yield the set of ids of all layers that are called in the context."""
     called, original = set(), keras.layers.Layer.__call__
 
     def recording(layer, *args, **kwargs):
@@ -713,7 +723,7 @@ def recorded_calls():
 
 @contextlib.contextmanager
 def dtype_policy(name):
-    """Layers made inside have this dtype policy."""
+    """Set the dtype policy of layers made in the context."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
