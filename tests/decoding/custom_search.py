@@ -1,4 +1,4 @@
-"""A search as a user writes it, the example of `kseq.decoding.Search`."""
+"""Custom search, the example of `kseq.decoding.Search`."""
 
 import dataclasses
 

@@ -1,9 +1,9 @@
-"""Models that are tables, and every sequence that they can write.
+"""Models given as tables, and searches over all of their sequences in plain loops.
 
-A script is a table `(B, P, V)` of logits: for each row what follows each prefix, that
-is, every sequence of tokens. Prefix 0 is empty, and word `w` makes prefix
-`p * V + w + 1` of prefix `p`. A step function knows the prefixes from its state
-alone, so a state that is not reordered with its hypothesis shows.
+A script is a table `(B, P, V)` with the logits of the next token, for each row and each
+prefix, a sequence of tokens. Prefix 0 is empty, and token `w` extends prefix `p` to
+prefix `p * V + w + 1`. A step function knows the prefix from its state only, so that a
+state that is not reordered with its hypothesis gives wrong logits.
 
 Axes in shape comments: B batch, K beams, N hypotheses, P prefixes, V vocabulary.
 """
@@ -18,7 +18,7 @@ from tests.helpers import array, assert_close, compiled_on_jax
 
 PAD, END, VOCABULARY_SIZE = 0, 1, 5
 LENGTH = 5
-ALL_SEQUENCES = sum(3**n for n in range(5)) + 3**5  # ended, and cut off
+NUM_SEQUENCES = sum(3**n for n in range(5)) + 3**5  # ended or cut off
 
 
 def random_script(rows, seed=0, length=LENGTH):
@@ -27,7 +27,7 @@ def random_script(rows, seed=0, length=LENGTH):
     return random.normal(0, 1.5, (rows, num_prefixes, VOCABULARY_SIZE))
 
 
-def search(script, how, max_length=LENGTH, step=None, **options):
+def run_search(script, search, max_length=LENGTH, step=None, **options):
     rows, num_prefixes, vocabulary_size = script.shape
     table = script.reshape(-1, vocabulary_size).astype("float32")
 
@@ -35,15 +35,15 @@ def search(script, how, max_length=LENGTH, step=None, **options):
         prefixes = ops.where(
             prefixes < 0, 0, prefixes * vocabulary_size + token_ids + 1
         )
-        known = ops.minimum(prefixes, num_prefixes - 1)  # where one has ended
+        known = ops.minimum(prefixes, num_prefixes - 1)  # for ended hypotheses
         places = constants["row"] * num_prefixes + known  # B K
         return ops.take(table, places, axis=0), prefixes
 
     def run():
         return vars(
-            how(
+            search(
                 scripted if step is None else step(scripted),
-                ops.full((rows, how.num_beams), -1, dtype="int32"),
+                ops.full((rows, search.num_beams), -1, dtype="int32"),
                 {"row": ops.arange(rows, dtype="int32")[:, None]},
                 np.full(rows, 3),
                 END,
@@ -52,7 +52,7 @@ def search(script, how, max_length=LENGTH, step=None, **options):
             )
         )
 
-    # JAX compiles an eager loop anew at every call, and slowly.
+    # JAX compiles a loop anew in every eager call, and slowly.
     return Generation(**compiled_on_jax(run)())
 
 
@@ -60,8 +60,8 @@ def log_softmax(logits):
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
-def number_of(tokens, vocabulary_size=VOCABULARY_SIZE):
-    """The number of a prefix."""
+def prefix_index(tokens, vocabulary_size=VOCABULARY_SIZE):
+    """Return the index of a prefix in a script."""
     number = 0
     for token in tokens:
         number = number * vocabulary_size + token + 1
@@ -69,41 +69,41 @@ def number_of(tokens, vocabulary_size=VOCABULARY_SIZE):
 
 
 def brute_force(
-    table, penalty, max_length=LENGTH, may_write=None, constrain=None, forced=()
+    table, penalty, max_length=LENGTH, is_allowed=None, constrain=None, forced=()
 ):
-    """Every sequence of one row, `(tokens, log_probs, score)`, best first.
+    """Return all sequences of one row, `(tokens, log_probs, score)`, best first.
 
     Args:
         table: `(P, V)`, the script of the row.
-        penalty: Function of the length, what the score is divided by.
-        max_length: The length at which sequences are cut off.
-        may_write: Function of a sequence, whether it may be written.
+        penalty: Function of the length that returns the divisor of the score.
+        max_length: Length at which sequences are cut off.
+        is_allowed: Function of a sequence that returns whether it is allowed.
         constrain: Function `(tokens, log_probs (V,)) -> (V,)`.
-        forced: Numbers of the places whose tokens do not count in the rank.
+        forced: Positions whose tokens do not count in the ranking.
     """
     found = []
 
-    def go_on(prefix, tokens, gained, score):
+    def extend(prefix, tokens, token_log_probs, score):
         follows = log_softmax(table[prefix])
         ranked = follows if constrain is None else constrain(tokens, follows)
         if len(tokens) in forced:
             ranked = np.where(ranked > -np.inf, 0.0, ranked)
         for token in range(1, len(follows)):  # all but padding
-            longer, sums = [*tokens, token], [*gained, follows[token]]
-            if may_write is not None and not may_write(longer):
+            longer, sums = [*tokens, token], [*token_log_probs, follows[token]]
+            if is_allowed is not None and not is_allowed(longer):
                 continue
             if token == END or len(longer) == max_length:
                 found.append((longer, sums, score + ranked[token]))
             else:
                 number = prefix * len(follows) + token + 1
-                go_on(number, longer, sums, score + ranked[token])
+                extend(number, longer, sums, score + ranked[token])
 
     def rank(hypothesis):
         tokens, _, score = hypothesis
-        chosen = [place for place in range(len(tokens)) if place not in forced]
+        chosen = [i for i in range(len(tokens)) if i not in forced]
         return score / penalty(max(len(chosen), 1))
 
-    go_on(0, [], [], 0.0)
+    extend(0, [], [], 0.0)
     return sorted(found, key=rank, reverse=True)
 
 
@@ -117,20 +117,20 @@ def two_pools(
     is_early=False,
     max_length=LENGTH,
 ):
-    """Beam search of one row in plain loops: its pool, best first.
+    """Run beam search for one row in plain loops, and return its pool, best first.
 
     A hypothesis is `(tokens, log_probs, score)`. Groups are as in Vijayakumar et al.,
     2016, algorithm 1.
 
     Args:
         table: `(P, V)`, the script of the row.
-        num_beams: Number of open hypotheses, and of places in the pool.
-        penalty: Function of the length, what the score is divided by.
-        strength: What a token loses for each hypothesis of earlier groups with it.
+        num_beams: Number of open hypotheses, and size of the pool.
+        penalty: Function of the length that returns the divisor of the score.
+        strength: Loss of a token for each hypothesis of earlier groups that has it.
         num_groups: Number of groups.
         results: Number of hypotheses wanted, for `num_groups=1`.
-        is_early: Whether to stop at what `early_stopping` says.
-        max_length: The length at which sequences are cut off.
+        is_early: Whether to stop early, as with `early_stopping`.
+        max_length: Length at which sequences are cut off.
     """
     size = num_beams // num_groups
     wanted = results or size
@@ -152,11 +152,11 @@ def two_pools(
         written = collections.Counter()
         for g, (opened, ended) in enumerate(groups):
             found = []
-            for tokens, gained, score in opened:
-                follows = log_softmax(table[number_of(tokens)])
+            for tokens, token_log_probs, score in opened:
+                follows = log_softmax(table[prefix_index(tokens)])
                 for token in range(1, VOCABULARY_SIZE):
                     gain = follows[token] - strength * written[token]
-                    sums = [*gained, follows[token]]
+                    sums = [*token_log_probs, follows[token]]
                     found.append(([*tokens, token], sums, score + gain))
             found = [x for x in found if x[2] > -np.inf]
             found.sort(key=rank, reverse=True)
@@ -176,13 +176,13 @@ def two_pools(
 
 
 def one_pool(table, num_beams, penalty, max_length=LENGTH):
-    """Beam search of one row in which what has ended holds a place among the beams."""
+    """Run beam search for one row, with ended hypotheses among the beams."""
     pool = [([], 0.0)]
     for _ in range(max_length):
         found = [x for x in pool if END in x[0]]
         for tokens, score in pool:
             if END not in tokens:
-                follows = log_softmax(table[number_of(tokens)])
+                follows = log_softmax(table[prefix_index(tokens)])
                 words = range(1, VOCABULARY_SIZE)
                 found += [([*tokens, w], score + follows[w]) for w in words]
         found.sort(key=lambda x: x[1] / penalty(len(x[0])), reverse=True)
@@ -190,17 +190,17 @@ def one_pool(table, num_beams, penalty, max_length=LENGTH):
     return pool
 
 
-def begins(prefix):
-    """Function of a sequence, whether it begins with the prefix, gaps aside."""
-    pairs = [(i, token) for i, token in enumerate(prefix) if token != PAD]
+def begins_with(prefix):
+    """Return a function that tells whether a sequence begins with the prefix."""
+    pairs = [(i, token) for i, token in enumerate(prefix) if token != PAD]  # no gaps
     last = max((i for i, _ in pairs), default=0)
     return lambda x: (
         END not in x[:last] and all(x[i] == token for i, token in pairs if i < len(x))
     )
 
 
-def places(prefix):
-    """The places that a prefix decides."""
+def forced_positions(prefix):
+    """Return the positions of the tokens of a prefix with gaps."""
     return {i for i, token in enumerate(prefix) if token != PAD}
 
 
@@ -209,7 +209,7 @@ def power(exponent):
 
 
 def gnmt(exponent):
-    """Wu et al., 2016, (14)."""
+    """Return the length penalty of Wu et al., 2016, (14)."""
     return lambda length: ((5 + length) / 6) ** exponent
 
 
@@ -220,9 +220,9 @@ def padded(sequences, fill, length=LENGTH):
     return np.array([x + [fill] * (length - len(x)) for x in sequences])
 
 
-def assert_is(result, row, expected):
-    """The hypotheses of a row are those of brute force, and then none."""
-    tokens, gained, _ = zip(*expected, strict=True)
+def assert_row_equals(result, row, expected):
+    """Check that a row has the expected hypotheses, followed by empty ones."""
+    tokens, token_log_probs, _ = zip(*expected, strict=True)
     real, rest = slice(len(tokens)), slice(len(tokens), None)
     lengths = np.array([len(x) for x in tokens])
     np.testing.assert_array_equal(
@@ -230,8 +230,8 @@ def assert_is(result, row, expected):
     )
     np.testing.assert_array_equal(array(result.lengths[row])[real], lengths)
     log_probs = array(result.log_probs[row])
-    assert_close(array(result.token_log_probs[row])[real], padded(gained, 0.0))
-    assert_close(log_probs[real], np.array([sum(x) for x in gained]))
+    assert_close(array(result.token_log_probs[row])[real], padded(token_log_probs, 0.0))
+    assert_close(log_probs[real], np.array([sum(x) for x in token_log_probs]))
     assert (array(result.token_ids[row])[rest] == PAD).all()
     assert (array(result.lengths[row])[rest] == 0).all()
     assert (array(result.token_log_probs[row])[rest] == 0).all()
@@ -239,7 +239,7 @@ def assert_is(result, row, expected):
 
 
 def assert_same(result, expected):
-    """Both are a `Generation`."""
+    """Check that two `Generation`s are equal."""
     np.testing.assert_array_equal(array(result.token_ids), array(expected.token_ids))
     np.testing.assert_array_equal(array(result.lengths), array(expected.lengths))
     assert_close(result.log_probs, expected.log_probs)

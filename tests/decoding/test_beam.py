@@ -1,4 +1,4 @@
-"""Beam search beside brute force, on models that are tables."""
+"""Beam search, compared with brute force on models given as tables."""
 
 import dataclasses
 
@@ -8,57 +8,57 @@ from keras import ops
 
 from kseq.decoding import BeamSearch, GreedySearch
 from tests.decoding.scripts import (
-    ALL_SEQUENCES,
     END,
     LENGTH,
+    NUM_SEQUENCES,
     PAD,
-    assert_is,
+    assert_row_equals,
     assert_same,
     brute_force,
     power,
     random_script,
-    search,
+    run_search,
 )
 from tests.helpers import array, assert_close
 
 
 def log(probabilities):
-    with np.errstate(divide="ignore"):  # a probability of 0 is a banned word
+    with np.errstate(divide="ignore"):  # a probability of 0 bans a token
         return np.log(np.array(probabilities, "float32"))
 
 
-def follower_step(table):
-    """The last token alone decides the next."""
+def next_token_step(table):
+    """Return a step function in which the last token decides the next."""
     return lambda token_ids, state, constants: (ops.take(table, token_ids, 0), state)
 
 
 @pytest.mark.parametrize("length_penalty", [0, 0.6, 1, 1.7])
-def test_enough_beams_find_every_sequence_in_the_order_of_brute_force(length_penalty):
+def test_enough_beams_find_all_sequences_in_brute_force_order(length_penalty):
     script = random_script(rows=3)
-    result = search(script, BeamSearch(ALL_SEQUENCES, length_penalty))
+    result = run_search(script, BeamSearch(NUM_SEQUENCES, length_penalty))
     ends = set()
     for row, table in enumerate(script):
         expected = brute_force(table, power(length_penalty))
-        assert len(expected) == ALL_SEQUENCES
-        assert_is(result, row, expected)
+        assert len(expected) == NUM_SEQUENCES
+        assert_row_equals(result, row, expected)
         ends |= {(len(x), x[-1] == END) for x, *_ in expected[:50]}
     assert {(LENGTH, True), (LENGTH, False), (2, True)} <= ends  # among the best
 
 
 @pytest.mark.parametrize("length_penalty", [0, 1])
-def test_one_beam_is_greedy_search(length_penalty):
+def test_one_beam_equals_greedy_search(length_penalty):
     script = random_script(rows=7, seed=1)
-    greedy = search(script, GreedySearch())
+    greedy = run_search(script, GreedySearch())
     assert len(set(array(greedy.lengths)[:, 0])) > 1
-    assert_same(search(script, BeamSearch(1, length_penalty)), greedy)
+    assert_same(run_search(script, BeamSearch(1, length_penalty)), greedy)
 
 
 def test_a_batch_equals_its_rows():
     script = random_script(rows=3, seed=2)
-    how = BeamSearch(3, 0.6)
-    batch = search(script, how)
+    search = BeamSearch(3, 0.6)
+    batch = run_search(script, search)
     for row in range(3):
-        alone = search(script[row : row + 1], how)
+        alone = run_search(script[row : row + 1], search)
         rows = {
             name: None if value is None else value[row : row + 1]
             for name, value in vars(batch).items()
@@ -68,8 +68,8 @@ def test_a_batch_equals_its_rows():
 
 def test_more_beams_find_better_hypotheses():
     script = random_script(rows=3, seed=3)
-    few = search(script, BeamSearch(1))
-    many = search(script, BeamSearch(ALL_SEQUENCES))
+    few = run_search(script, BeamSearch(1))
+    many = run_search(script, BeamSearch(NUM_SEQUENCES))
     assert (array(many.log_probs)[:, 0] >= array(few.log_probs)[:, 0] - 1e-6).all()
     assert (array(many.log_probs)[:, 0] > array(few.log_probs)[:, 0] + 1e-3).any()
 
@@ -79,51 +79,55 @@ def test_an_ended_hypothesis_is_not_extended(num_beams):
     # P(end) = .60, P(b) = .40, P(end | b) = .90: `b, end` (.36) must not beat `end`.
     pad, end, b, start = range(4)
     table = log([[0, 0, 1, 0], [0, 1, 0, 0], [0, 0.9, 0.1, 0], [0, 0.6, 0.4, 0]])
-    result = BeamSearch(num_beams)(follower_step(table), (), (), [start], end, 3)
+    result = BeamSearch(num_beams)(next_token_step(table), (), (), [start], end, 3)
     tokens = [[end, pad, pad], [b, end, pad], [b, b, end]]
     assert array(result.token_ids)[0].tolist() == tokens[:num_beams]
     assert array(result.lengths)[0].tolist() == [1, 2, 3][:num_beams]
     assert_close(result.log_probs[0], np.log([0.6, 0.36, 0.036])[:num_beams])
 
 
-def test_what_the_model_says_after_the_end_does_not_matter():
-    def shouting(step):
-        def shout(token_ids, state, constants):
+def test_logits_after_the_end_token_are_ignored():
+    def with_nan_after_end(step):
+        def step_with_nan(token_ids, state, constants):
             logits, state = step(token_ids, state, constants)
             return ops.where(token_ids[..., None] == PAD, np.nan, logits), state
 
-        return shout
+        return step_with_nan
 
     script = random_script(rows=3, seed=4)
-    how = BeamSearch(7, 0.6)
-    assert_same(search(script, how, step=shouting), search(script, how))
+    search = BeamSearch(7, 0.6)
+    assert_same(
+        run_search(script, search, step=with_nan_after_end), run_search(script, search)
+    )
 
 
 def test_the_end_token_counts_in_the_length_and_the_score():
     pad, end, a, start = range(4)
     table = log([[0, 1, 0, 0], [0, 1, 0, 0], [0, 0.7, 0.3, 0], [0, 0.5, 0.5, 0]])
-    # `end` has .5 and length 1, `a, end` has .35 and length 2: a mean of .5, .59.
+    # `end` has .5 and length 1, `a, end` has .35 and length 2: means of .5 and .59.
     result = BeamSearch(2, length_penalty=1.0)(
-        follower_step(table), (), (), [start], end, 2
+        next_token_step(table), (), (), [start], end, 2
     )
     assert array(result.token_ids)[0].tolist() == [[a, end], [end, pad]]
     assert array(result.lengths)[0].tolist() == [2, 1]
     assert_close(result.log_probs[0], np.log([0.35, 0.5]))
 
 
-def test_all_rows_may_end_at_the_first_step():
+def test_all_rows_can_end_at_the_first_step():
     table = log([[0, 1, 0], [0, 1, 0], [0, 1, 0]])
-    result = BeamSearch(2)(follower_step(table), (), (), [2, 2], 1, 4)
+    result = BeamSearch(2)(next_token_step(table), (), (), [2, 2], 1, 4)
     assert array(result.token_ids)[:, 0].tolist() == [[1, 0, 0, 0]] * 2
     assert array(result.lengths).tolist() == [[1, 0]] * 2
     assert_close(result.log_probs, np.array([[0, -np.inf]] * 2))
 
 
 @pytest.mark.parametrize("length_penalty", [0, 0.6])
-def test_surplus_beams_hold_nothing_and_repeat_nothing(length_penalty):
+def test_surplus_beams_are_empty(length_penalty):
     pad, end, a = range(3)
     table = log([[0.2, 0.3, 0.5]] * 3)
-    result = BeamSearch(7, length_penalty)(follower_step(table), (), (), [a, a], end, 2)
+    result = BeamSearch(7, length_penalty)(
+        next_token_step(table), (), (), [a, a], end, 2
+    )
     tokens = array(result.token_ids)
     for row in range(2):
         real = [[end, pad], [a, a], [a, end]]
@@ -137,25 +141,25 @@ def test_surplus_beams_hold_nothing_and_repeat_nothing(length_penalty):
     )
 
 
-def test_ties_are_broken_without_harm():
+def test_ties_give_distinct_hypotheses():
     table = np.zeros((5, 5), "float32")
-    result = BeamSearch(6, 1.0)(follower_step(table), (), (), [3, 3], END, 3)
+    result = BeamSearch(6, 1.0)(next_token_step(table), (), (), [3, 3], END, 3)
     for tokens in array(result.token_ids):
         assert len({tuple(x) for x in tokens.tolist()}) == 6
     assert_close(result.log_probs, array(result.lengths) * np.log(1 / 5))
 
 
-def test_fewer_results_than_beams_are_the_best_of_them():
+def test_num_results_returns_the_best_hypotheses():
     script = random_script(rows=3, seed=5)
-    every = search(script, BeamSearch(5, 0.6))
-    best = search(script, BeamSearch(5, 0.6, num_results=2))
+    all_results = run_search(script, BeamSearch(5, 0.6))
+    best = run_search(script, BeamSearch(5, 0.6, num_results=2))
     assert tuple(best.token_ids.shape) == (3, 2, LENGTH)
-    first = {k: v if v is None else v[:, :2] for k, v in vars(every).items()}
-    assert_same(best, dataclasses.replace(every, **first))
+    first = {k: v if v is None else v[:, :2] for k, v in vars(all_results).items()}
+    assert_same(best, dataclasses.replace(all_results, **first))
 
 
 @pytest.mark.parametrize("num_beams", [0, -1, 2.0, "4", None])
-def test_a_number_of_beams_that_is_none_is_an_error(num_beams):
+def test_rejects_an_invalid_number_of_beams(num_beams):
     with pytest.raises(ValueError, match="`num_beams` must be a positive integer"):
         BeamSearch(num_beams)
 
@@ -167,6 +171,6 @@ def test_a_length_penalty_must_be_a_number(length_penalty):
 
 
 @pytest.mark.parametrize("num_results", [0, 5, 1.5, "2"])
-def test_results_are_at_most_as_many_as_beams(num_results):
+def test_rejects_an_invalid_number_of_results(num_results):
     with pytest.raises(ValueError, match="`num_results` must be.*num_beams=4"):
         BeamSearch(4, num_results=num_results)

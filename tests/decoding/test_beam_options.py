@@ -1,4 +1,4 @@
-"""Penalties, early ends and groups of beam search, beside searches in plain loops.
+"""Penalties, early stopping and groups of beam search, compared with plain loops.
 
 Axes in shape comments: B batch, K beams, N hypotheses, V vocabulary.
 """
@@ -9,17 +9,17 @@ from keras import ops
 
 from kseq.decoding import BeamSearch, GreedySearch, NoRepeatNGrams
 from tests.decoding.scripts import (
-    ALL_SEQUENCES,
     END,
     LENGTH,
+    NUM_SEQUENCES,
     PAD,
     PENALTIES,
-    assert_is,
+    assert_row_equals,
     assert_same,
     brute_force,
     power,
     random_script,
-    search,
+    run_search,
     two_pools,
 )
 from tests.helpers import array, assert_close, without_jit
@@ -29,18 +29,20 @@ each_form = pytest.mark.parametrize("form", PENALTIES)
 
 @each_form
 @pytest.mark.parametrize("length_penalty", [0, 0.6, 1, 2.5, -0.7])
-def test_enough_beams_rank_every_sequence_by_the_penalty(form, length_penalty):
+def test_enough_beams_rank_all_sequences_by_the_length_penalty(form, length_penalty):
     script = random_script(rows=3, seed=40)
-    how = BeamSearch(ALL_SEQUENCES, length_penalty, length_penalty_form=form)
-    result = search(script, how)
+    search = BeamSearch(NUM_SEQUENCES, length_penalty, length_penalty_form=form)
+    result = run_search(script, search)
     for row, table in enumerate(script):
-        assert_is(result, row, brute_force(table, PENALTIES[form](length_penalty)))
+        assert_row_equals(
+            result, row, brute_force(table, PENALTIES[form](length_penalty))
+        )
 
 
-def test_the_forms_differ():
+def test_the_length_penalty_forms_differ():
     script = random_script(rows=9, seed=41)
-    first = search(script, BeamSearch(5, 1.0))
-    second = search(script, BeamSearch(5, 1.0, length_penalty_form="gnmt"))
+    first = run_search(script, BeamSearch(5, 1.0))
+    second = run_search(script, BeamSearch(5, 1.0, length_penalty_form="gnmt"))
     assert (array(first.token_ids) != array(second.token_ids)).any()
 
 
@@ -50,111 +52,113 @@ def test_the_forms_differ():
 @pytest.mark.parametrize("num_groups, num_beams", [(2, 2), (2, 6), (3, 6), (4, 4)])
 @pytest.mark.parametrize("strength", [0.5, 3.0])
 @pytest.mark.parametrize("form, length_penalty", [("power", 0), ("gnmt", 0.8)])
-def test_groups_are_searched_one_after_the_other(
+def test_groups_equal_plain_loops(
     num_groups, num_beams, strength, form, length_penalty
 ):
     script = random_script(rows=7, seed=42)
     options = {"num_groups": num_groups, "diversity_strength": strength}
     options["length_penalty_form"] = form
-    result = search(script, BeamSearch(num_beams, length_penalty, **options))
+    result = run_search(script, BeamSearch(num_beams, length_penalty, **options))
     penalty = PENALTIES[form](length_penalty)
     for row, table in enumerate(script):
         expected = two_pools(table, num_beams, penalty, strength, num_groups)
-        assert_is(result, row, expected)
+        assert_row_equals(result, row, expected)
 
 
-def test_one_group_is_beam_search():
+def test_one_group_equals_plain_beam_search():
     script = random_script(rows=5, seed=43)
-    plain = search(script, BeamSearch(4, 0.6))
-    how = BeamSearch(4, 0.6, num_groups=1, diversity_strength=9.0)
-    assert_same(search(script, how), plain)
-    for row, table in enumerate(script):  # the loop above is one, too
-        assert_is(plain, row, two_pools(table, 4, power(0.6)))
+    plain = run_search(script, BeamSearch(4, 0.6))
+    search = BeamSearch(4, 0.6, num_groups=1, diversity_strength=9.0)
+    assert_same(run_search(script, search), plain)
+    for row, table in enumerate(script):  # as do plain loops
+        assert_row_equals(plain, row, two_pools(table, 4, power(0.6)))
 
 
-def test_groups_that_lose_nothing_find_the_same():
+def test_groups_without_diversity_strength_find_the_same():
     script = random_script(rows=5, seed=44)
-    alone = search(script, BeamSearch(2, 0.6))
-    how = BeamSearch(6, 0.6, num_groups=3, diversity_strength=0)
-    result = search(script, how)
+    alone = run_search(script, BeamSearch(2, 0.6))
+    search = BeamSearch(6, 0.6, num_groups=3, diversity_strength=0)
+    result = run_search(script, search)
     thrice = np.repeat(array(alone.token_ids), 3, axis=1)
     np.testing.assert_array_equal(array(result.token_ids), thrice)
 
 
-def test_groups_that_lose_much_begin_differently():
+def test_groups_with_high_diversity_strength_begin_differently():
     script = random_script(rows=9, seed=45)
-    how = BeamSearch(4, num_groups=4, diversity_strength=99.0)
-    result = search(script, how)
+    search = BeamSearch(4, num_groups=4, diversity_strength=99.0)
+    result = run_search(script, search)
     for tokens in array(result.token_ids):
         assert sorted(tokens[:, 0].tolist()) == [1, 2, 3, 4]
-    greedy = search(script, GreedySearch())
+    greedy = run_search(script, GreedySearch())
     for row in range(9):
         found = array(result.token_ids)[row].tolist()
         assert array(greedy.token_ids)[row, 0].tolist() in found
 
 
-def test_the_best_of_all_groups_are_returned():
+def test_num_results_returns_the_best_of_all_groups():
     script = random_script(rows=5, seed=46)
     options = {"num_groups": 2, "diversity_strength": 1.0}
-    every = search(script, BeamSearch(6, 0.6, **options))
-    few = search(script, BeamSearch(6, 0.6, num_results=3, **options))
-    assert_close(few.token_ids, every.token_ids[:, :3])
-    assert_close(few.log_probs, every.log_probs[:, :3])
-    ranks = array(every.log_probs) / array(every.lengths) ** 0.6
+    all_results = run_search(script, BeamSearch(6, 0.6, **options))
+    few = run_search(script, BeamSearch(6, 0.6, num_results=3, **options))
+    assert_close(few.token_ids, all_results.token_ids[:, :3])
+    assert_close(few.log_probs, all_results.log_probs[:, :3])
+    ranks = array(all_results.log_probs) / array(all_results.lengths) ** 0.6
     assert (np.diff(ranks, axis=1) <= 1e-6).all()
 
 
-def test_groups_keep_constraints():
+def test_groups_obey_constraints():
     script = random_script(rows=5, seed=47)
     options = {"num_groups": 2, "constraints": [NoRepeatNGrams(1)]}
-    result = search(script, BeamSearch(6, **options))
+    result = run_search(script, BeamSearch(6, **options))
     for tokens in array(result.token_ids).reshape(-1, LENGTH).tolist():
         written = [token for token in tokens if token != PAD]
         assert written and len(set(written)) == len(written)
 
 
-def test_padding_may_have_another_number():
-    """A frozen hypothesis goes on by word 0, which groups then must not avoid."""
+def test_the_padding_token_can_have_another_id():
+    """Groups must not avoid padding, which continues ended hypotheses."""
     table = np.random.default_rng(3).normal(0, 1.5, (5, 5)).astype("float32")
-    other = np.array([4, 1, 2, 3, 0])  # the words 0 and 4 exchanged
-    how = BeamSearch(6, num_groups=3, diversity_strength=2.0)
+    other = np.array([4, 1, 2, 3, 0])  # tokens 0 and 4 exchanged
+    search = BeamSearch(6, num_groups=3, diversity_strength=2.0)
 
     def tokens(table, pad):
         def step(token_ids, state, constants):
             return ops.take(table, token_ids, axis=0), state
 
-        return array(how(step, (), (), np.array([2, 3]), END, 6, pad).token_ids)
+        return array(search(step, (), (), np.array([2, 3]), END, 6, pad).token_ids)
 
     expected = tokens(table, 0)
     assert (expected == 4).any() and (expected[:, :, 1] == PAD).any()
     np.testing.assert_array_equal(other[tokens(table[other][:, other], 4)], expected)
 
 
-# Early ends -------------------------------------------------------------------------
+# Early stopping ---------------------------------------------------------------------
 
 
 @each_form
 @pytest.mark.parametrize("length_penalty", [0, 0.6, 2.5, -0.7])
 @pytest.mark.parametrize("num_results", [1, 2, 4])
-def test_a_row_that_ends_early_has_lost_nothing(form, length_penalty, num_results):
+def test_stopping_early_loses_no_result(form, length_penalty, num_results):
     script = random_script(rows=60, seed=48)
     options = {"length_penalty": length_penalty, "length_penalty_form": form}
-    every = search(script, BeamSearch(5, **options))
-    best = search(script, BeamSearch(5, num_results=num_results, **options))
+    all_results = run_search(script, BeamSearch(5, **options))
+    best = run_search(script, BeamSearch(5, num_results=num_results, **options))
     for name in ("token_ids", "lengths", "log_probs", "token_log_probs"):
-        assert_close(getattr(best, name), getattr(every, name)[:, :num_results])
+        assert_close(getattr(best, name), getattr(all_results, name)[:, :num_results])
 
 
 @pytest.mark.parametrize("length_penalty", [0, 0.6, 2.5])
 @pytest.mark.parametrize("num_results", [1, 2])
-def test_early_stopping_takes_the_first_that_end(length_penalty, num_results):
+def test_early_stopping_returns_the_first_ended_hypotheses(length_penalty, num_results):
     script = random_script(rows=60, seed=49)
     options = {"num_results": num_results, "early_stopping": True}
-    result = search(script, BeamSearch(4, length_penalty, **options))
+    result = run_search(script, BeamSearch(4, length_penalty, **options))
     early = {"results": num_results, "is_early": True}
     for row, table in enumerate(script):
-        assert_is(result, row, two_pools(table, 4, power(length_penalty), **early))
-    patient = search(script, BeamSearch(4, length_penalty, num_results=num_results))
+        assert_row_equals(
+            result, row, two_pools(table, 4, power(length_penalty), **early)
+        )
+    patient = run_search(script, BeamSearch(4, length_penalty, num_results=num_results))
     is_other = (array(result.token_ids) != array(patient.token_ids)).any()
     assert is_other or not length_penalty
 
@@ -162,7 +166,7 @@ def test_early_stopping_takes_the_first_that_end(length_penalty, num_results):
 @pytest.mark.parametrize(
     "options, calls",
     [
-        ({}, 3),  # when the best open one, of .025, is below the second best, of .04
+        ({}, 3),  # the best open one has .025, the second best ended one .04
         ({"num_results": 1}, 1),
         ({"num_results": 1, "length_penalty": 2.0}, 9),
         ({"num_results": 1, "length_penalty": 2.0, "early_stopping": True}, 1),
@@ -174,9 +178,9 @@ def test_the_loop_stops_when_every_row_is_done(options, calls):
 
     def step(token_ids, state, constants):
         seen.append(1)
-        likes_end = ops.where(token_ids[..., None] == 3, 0.0, -np.inf)  # at the start
+        end_logits = ops.where(token_ids[..., None] == 3, 0.0, -np.inf)  # at the start
         is_end = ops.arange(4) == END
-        logits = ops.where(is_end, likes_end, 0.0) + ops.take(table, token_ids, 0)
+        logits = ops.where(is_end, end_logits, 0.0) + ops.take(table, token_ids, 0)
         return logits, state
 
     with without_jit():
@@ -188,7 +192,7 @@ def test_the_loop_stops_when_every_row_is_done(options, calls):
 
 
 @pytest.mark.parametrize(
-    "name, value, what",
+    "name, value, expected",
     [
         ("length_penalty_form", "google", '"power"'),
         ("length_penalty_form", None, '"power"'),
@@ -200,11 +204,11 @@ def test_the_loop_stops_when_every_row_is_done(options, calls):
         ("diversity_strength", "1", "a number of at least 0"),
     ],
 )
-def test_an_option_out_of_its_range_is_an_error(name, value, what):
-    with pytest.raises(ValueError, match=f"`{name}` must be {what}.*{value!r}"):
+def test_rejects_options_out_of_range(name, value, expected):
+    with pytest.raises(ValueError, match=f"`{name}` must be {expected}.*{value!r}"):
         BeamSearch(4, **{name: value})
 
 
-def test_groups_must_be_of_equal_size():
+def test_num_groups_must_divide_num_beams():
     with pytest.raises(ValueError, match="`num_groups` must divide.*num_groups=3 with"):
         BeamSearch(4, num_groups=3)

@@ -1,4 +1,4 @@
-"""Each constraint beside brute force over every sequence that keeps it.
+"""Constraints, compared with brute force over all allowed sequences.
 
 Axes in shape comments: B batch, K beams, V vocabulary.
 """
@@ -21,30 +21,30 @@ from kseq.decoding import (
     RepetitionPenalty,
 )
 from tests.decoding.scripts import (
-    ALL_SEQUENCES,
     END,
     LENGTH,
+    NUM_SEQUENCES,
     PAD,
     VOCABULARY_SIZE,
-    assert_is,
+    assert_row_equals,
     assert_same,
     brute_force,
     log_softmax,
     power,
     random_script,
-    search,
+    run_search,
 )
 from tests.helpers import array, assert_close, without_jit
 
 
-def in_turn(token_ids, lengths):
-    """Even and odd words in turn; the end whenever an odd one may come."""
+def alternating(token_ids, lengths):
+    """Allow even and odd tokens alternately; the end token is odd."""
     words = ops.arange(VOCABULARY_SIZE)
     return words % 2 == lengths[..., None] % 2
 
 
-def no_word_beside_its_like(log_probs, hypotheses):
-    """A user's own constraint: neighbours differ by two at most."""
+def close_neighbours(log_probs, hypotheses):
+    """Allow tokens that differ by at most one from the last, as a custom constraint."""
     [last] = hypotheses.recent(1)
     distance = ops.abs(ops.arange(log_probs.shape[-1]) - last[..., None])
     is_first = hypotheses.step == 0
@@ -59,13 +59,13 @@ def contains(tokens, *sequences):
     return any(x in ngrams(tokens, len(x)) for x in sequences)
 
 
-def begins_one_of(tokens, *sequences):
+def is_prefix_of_any(tokens, *sequences):
     return any([*x, END][: len(tokens)] == tokens for x in sequences)
 
 
 NAMES = [[2], [2, 3, 4], [2, 3, 2, 4], [4, 4, 4, 4], [3, 1], [2, 2, 2, 2, 2, 2]]
 
-# Each constraint, and in words of its own whether a sequence may be written.
+# Each constraint, and a function that tells whether it allows a sequence.
 CONSTRAINTS = {
     "minimum length": (
         [MinimumLength(3)],
@@ -79,23 +79,23 @@ CONSTRAINTS = {
         [MinimumLength(4), MaximumLength(4)],
         lambda x: (len(x) == 4) == (x[-1] == END) and len(x) <= 4,
     ),
-    "a banned token": ([BannedTokens([3])], lambda x: 3 not in x),
-    "no end": ([BannedTokens({END, 2})], lambda x: END not in x and 2 not in x),
+    "banned token": ([BannedTokens([3])], lambda x: 3 not in x),
+    "banned end": ([BannedTokens({END, 2})], lambda x: END not in x and 2 not in x),
     "forced tokens": (
         [ForcedTokens([None, 4, None, 2, None])],
         lambda x: x[1:2] in ([], [4]) and x[3:4] in ([], [2]) and END not in x[:4],
     ),
-    "a forced end": (
+    "forced end": (
         [ForcedTokens([3, None, END])],
         lambda x: x[0] == 3 and (len(x) == 3) == (x[-1] == END) and len(x) <= 3,
     ),
     "allowed tokens": (
-        [AllowedTokens(in_turn)],
+        [AllowedTokens(alternating)],
         lambda x: all(token % 2 == i % 2 for i, token in enumerate(x)),
     ),
     "allowed sequences": (
         [AllowedSequences(NAMES)],
-        lambda x: begins_one_of(x, [2], *NAMES[1:4], [3], NAMES[5]),
+        lambda x: is_prefix_of_any(x, [2], *NAMES[1:4], [3], NAMES[5]),
     ),
     "no repeated token": (
         [NoRepeatNGrams(1)],
@@ -109,20 +109,20 @@ CONSTRAINTS = {
         [NoRepeatNGrams(3)],
         lambda x: len(set(ngrams(x, 3))) == len(ngrams(x, 3)),
     ),
-    "n-grams longer than all": ([NoRepeatNGrams(6)], lambda x: True),
+    "n-grams longer than the sequence": ([NoRepeatNGrams(6)], lambda x: True),
     "banned sequences": (
         [BannedSequences([[3, 3], [2, 4, 2], [4, 1], [2, 3, 4, 2, 1], [4, 4]])],
         lambda x: not contains(x, (3, 3), (2, 4, 2), (4, 1), (2, 3, 4, 2, 1), (4, 4)),
     ),
-    "a banned sequence of one": (
+    "banned sequence of one token": (
         [BannedSequences([[3], [4, 2]])],
         lambda x: not contains(x, (3,), (4, 2)),
     ),
-    "a user's own": (
-        [no_word_beside_its_like],
+    "custom constraint": (
+        [close_neighbours],
         lambda x: all(abs(a - b) < 2 for a, b in ngrams(x, 2)),
     ),
-    "several": (
+    "several constraints": (
         [MinimumLength(3), NoRepeatNGrams(2), BannedSequences([[2, 3], [4, END]])],
         lambda x: (
             (END not in x or len(x) >= 3)
@@ -132,56 +132,56 @@ CONSTRAINTS = {
     ),
 }
 each_constraint = pytest.mark.parametrize(
-    "constraints, may_write", CONSTRAINTS.values(), ids=CONSTRAINTS
+    "constraints, is_allowed", CONSTRAINTS.values(), ids=CONSTRAINTS
 )
 
 
 @each_constraint
 @pytest.mark.parametrize("length_penalty", [0, 1.3])
-def test_enough_beams_find_every_sequence_that_keeps_it(
-    constraints, may_write, length_penalty
+def test_enough_beams_find_all_allowed_sequences(
+    constraints, is_allowed, length_penalty
 ):
     script = random_script(rows=3, seed=8)
-    how = BeamSearch(ALL_SEQUENCES, length_penalty, constraints=constraints)
-    result = search(script, how)
+    search = BeamSearch(NUM_SEQUENCES, length_penalty, constraints=constraints)
+    result = run_search(script, search)
     forced = {p for x in constraints for p in getattr(x, "forced_places", ())}
     for row, table in enumerate(script):
         expected = brute_force(
-            table, power(length_penalty), may_write=may_write, forced=forced
+            table, power(length_penalty), is_allowed=is_allowed, forced=forced
         )
-        assert 0 < len(expected) <= ALL_SEQUENCES
-        assert_is(result, row, expected)
+        assert 0 < len(expected) <= NUM_SEQUENCES
+        assert_row_equals(result, row, expected)
 
 
-def greedy_by_hand(table, may_write):
-    prefix, tokens, gained = 0, [], []
+def greedy_search_in_loops(table, is_allowed):
+    prefix, tokens, token_log_probs = 0, [], []
     while END not in tokens and len(tokens) < LENGTH:
         follows = log_softmax(table[prefix])
-        allowed = [v for v in range(1, VOCABULARY_SIZE) if may_write([*tokens, v])]
+        allowed = [v for v in range(1, VOCABULARY_SIZE) if is_allowed([*tokens, v])]
         if not allowed:
             return None
         best = max(allowed, key=lambda v: follows[v])
         prefix = prefix * VOCABULARY_SIZE + best + 1
-        tokens, gained = [*tokens, best], [*gained, follows[best]]
-    return tokens, gained, None
+        tokens, token_log_probs = [*tokens, best], [*token_log_probs, follows[best]]
+    return tokens, token_log_probs, None
 
 
 @each_constraint
-def test_greedy_search_takes_the_best_token_that_keeps_it(constraints, may_write):
+def test_greedy_search_takes_the_best_allowed_token(constraints, is_allowed):
     script = random_script(rows=7, seed=9)
-    result = search(script, GreedySearch(constraints))
-    assert_same(search(script, BeamSearch(1, 0.6, constraints=constraints)), result)
+    result = run_search(script, GreedySearch(constraints))
+    assert_same(run_search(script, BeamSearch(1, 0.6, constraints=constraints)), result)
     for row, table in enumerate(script):
-        expected = greedy_by_hand(table, may_write)
+        expected = greedy_search_in_loops(table, is_allowed)
         if expected is None:
             assert array(result.lengths)[row, 0] == 0
             assert array(result.log_probs)[row, 0] == -np.inf
         else:
-            assert_is(result, row, [expected])
+            assert_row_equals(result, row, [expected])
 
 
-def number_of(tokens):
-    """The prefix that tokens make."""
+def prefix_index(tokens):
+    """Return the index of a prefix in a script."""
     prefix = 0
     for token in tokens:
         prefix = prefix * VOCABULARY_SIZE + token + 1
@@ -191,31 +191,33 @@ def number_of(tokens):
 @pytest.mark.parametrize("penalty", [1.7, 0.6])
 @pytest.mark.parametrize("length_penalty", [0, 0.6])
 @pytest.mark.parametrize("on", ["logits", "log_probs"])
-def test_a_repetition_penalty_ranks_but_is_not_reported(penalty, length_penalty, on):
+def test_a_repetition_penalty_changes_the_ranking_but_not_log_probs(
+    penalty, length_penalty, on
+):
     script = random_script(rows=3, seed=10)
     constraints = [RepetitionPenalty(penalty, on)]
-    how = BeamSearch(ALL_SEQUENCES, length_penalty, constraints=constraints)
-    result = search(script, how)
+    search = BeamSearch(NUM_SEQUENCES, length_penalty, constraints=constraints)
+    result = run_search(script, search)
     for row, table in enumerate(script):
 
         def constrain(tokens, log_probs, table=table):
             is_repeated = np.isin(np.arange(VOCABULARY_SIZE), tokens)
             if on == "log_probs":
                 return np.where(is_repeated, log_probs * penalty, log_probs)
-            logits = table[number_of(tokens)].copy()
+            logits = table[prefix_index(tokens)].copy()
             for token in set(tokens):
                 positive = logits[token] > 0
                 logits[token] *= 1 / penalty if positive else penalty
             return log_softmax(logits)
 
         expected = brute_force(table, power(length_penalty), constrain=constrain)
-        assert_is(result, row, expected)
+        assert_row_equals(result, row, expected)
         plain = brute_force(table, power(length_penalty))
         assert [x[0] for x in expected] != [x[0] for x in plain]
 
 
-def written_by(constraint, probs, shift):
-    """What a model writes that gives the same probabilities at each step."""
+def generated_tokens(constraint, probs, shift):
+    """Return the tokens of a model with equal probabilities at each step."""
     table = np.array([np.log(probs) + shift] * len(probs), "float32")
     result = GreedySearch([constraint])(
         lambda token_ids, state, constants: (ops.take(table, token_ids, 0), state),
@@ -225,63 +227,66 @@ def written_by(constraint, probs, shift):
     return array(result.token_ids)[0, 0].tolist()
 
 
-def test_a_penalty_on_logits_stops_a_token_of_which_the_model_is_sure():
+def test_a_penalty_on_logits_stops_an_almost_certain_token():
     probs = [0.005, 0.005, 0.98, 0.01]
     on_logits = RepetitionPenalty(100.0)
-    assert written_by(on_logits, probs, shift=6.0) == [2, 3, 1]
+    assert generated_tokens(on_logits, probs, shift=6.0) == [2, 3, 1]
     on_log_probs = RepetitionPenalty(100.0, on="log_probs")
     for shift in (-6.0, 0.0, 6.0):
-        assert written_by(on_log_probs, probs, shift) == [2, 2, 2]
-    assert written_by(on_logits, probs, shift=0.0) == [2, 2, 2]  # they are the same
+        assert generated_tokens(on_log_probs, probs, shift) == [2, 2, 2]
+    # Without a shift, the logits are log-probabilities.
+    assert generated_tokens(on_logits, probs, shift=0.0) == [2, 2, 2]
 
 
-def test_a_penalty_meets_what_is_impossible():
+def test_a_penalty_keeps_impossible_tokens_impossible():
     with np.errstate(divide="ignore"):
         for on in ("logits", "log_probs"):
-            written = written_by(RepetitionPenalty(9.0, on), [0, 0, 0.9, 0.1], 6.0)
+            written = generated_tokens(
+                RepetitionPenalty(9.0, on), [0, 0, 0.9, 0.1], 6.0
+            )
             assert set(written) <= {2, 3}
     banned = [BannedTokens([3]), RepetitionPenalty(9.0), BannedTokens([4])]
-    result = search(random_script(rows=3), BeamSearch(3, constraints=banned))
+    result = run_search(random_script(rows=3), BeamSearch(3, constraints=banned))
     assert not np.isin(array(result.token_ids), [3, 4]).any()
 
 
-def test_the_order_of_a_penalty_and_of_bans_does_not_matter():
+def test_the_order_of_penalties_and_bans_does_not_matter():
     script = random_script(rows=3, seed=14)
     rules = [RepetitionPenalty(1.9), BannedTokens([3]), NoRepeatNGrams(2)]
     one, other = (BeamSearch(4, 0.6, constraints=x) for x in (rules, rules[::-1]))
-    assert_same(search(script, one), search(script, other))
+    assert_same(run_search(script, one), run_search(script, other))
 
 
 @pytest.mark.parametrize("on", ["probs", None, 1])
-def test_a_penalty_is_on_logits_or_on_log_probabilities(on):
+def test_a_penalty_must_be_on_logits_or_log_probs(on):
     with pytest.raises(ValueError, match=f'`on` must be "logits".*on={on!r}'):
         RepetitionPenalty(1.2, on)
 
 
-def test_what_no_constraint_changes_is_the_search_without():
+def test_constraints_without_effect_change_nothing():
     script = random_script(rows=3, seed=11)
     nothing = [MinimumLength(1), NoRepeatNGrams(9), RepetitionPenalty(1.0)]
-    plain = search(script, BeamSearch(5, 0.6))
-    assert_same(search(script, BeamSearch(5, 0.6, constraints=nothing)), plain)
+    plain = run_search(script, BeamSearch(5, 0.6))
+    assert_same(run_search(script, BeamSearch(5, 0.6, constraints=nothing)), plain)
 
 
 @pytest.mark.parametrize(
-    "how",
+    "search",
     [
         GreedySearch([BannedTokens([END, 2, 3, 4])]),
         BeamSearch(3, 0.6, constraints=[BannedTokens([END, 2, 3, 4])]),
         BeamSearch(3, constraints=[ForcedTokens([2]), BannedTokens([2])]),
     ],
 )
-def test_a_hypothesis_without_a_way_to_go_on_is_dead(how):
-    result = search(random_script(rows=2), how)
+def test_a_hypothesis_without_allowed_tokens_is_empty(search):
+    result = run_search(random_script(rows=2), search)
     assert (array(result.token_ids) == PAD).all()
     assert (array(result.lengths) == 0).all()
     assert (array(result.token_log_probs) == 0).all()
     assert (array(result.log_probs) == -np.inf).all()
 
 
-def test_a_constraint_cannot_make_padding_possible():
+def test_a_constraint_cannot_allow_padding():
     def anything(log_probs, hypotheses):
         return ops.zeros_like(log_probs)
 
@@ -294,10 +299,10 @@ def test_a_constraint_cannot_make_padding_possible():
     assert np.isfinite(array(result.log_probs)).all()
 
 
-def test_a_user_sees_what_has_been_written():
+def test_a_custom_constraint_sees_the_generated_tokens():
     seen = []
 
-    def look(log_probs, hypotheses):
+    def record(log_probs, hypotheses):
         seen.append(
             [hypotheses.token_ids, hypotheses.lengths, hypotheses.recent(2)]
             + [hypotheses.step, hypotheses.is_written, hypotheses.finished]
@@ -308,9 +313,9 @@ def test_a_user_sees_what_has_been_written():
 
     table = np.log(np.array([[0.1, 0.1, 0.1, 0.7], [0.25] * 4, [0.1, 0.7, 0.1, 0.1],
                              [0.1, 0.1, 0.7, 0.1]], "float32"))  # fmt: skip
-    table += 3  # logits are no log-probabilities
+    table += 3  # logits, not log-probabilities
     with without_jit():
-        GreedySearch([look])(
+        GreedySearch([record])(
             lambda token_ids, state, constants: (ops.take(table, token_ids, 0), state),
             *((), (), np.array([0, 2]), END, 4),
         )
@@ -324,7 +329,7 @@ def test_a_user_sees_what_has_been_written():
     assert [array(x)[0, 0] for x in seen[1][2]] == [-1, 3]
 
 
-def test_constraints_that_are_alike_are_equal_and_a_key():
+def test_equal_constraints_have_equal_hashes():
     pairs = [
         (BannedTokens([3, 4]), BannedTokens(np.array([3, 4]))),
         (ForcedTokens([3, None, None]), ForcedTokens((3,))),
@@ -337,12 +342,12 @@ def test_constraints_that_are_alike_are_equal_and_a_key():
     assert BeamSearch(3, constraints=[NoRepeatNGrams(2)]) != BeamSearch(3)
 
 
-def test_many_sequences_form_one_trie():
+def test_a_search_obeys_many_allowed_sequences():
     random = np.random.default_rng(5)
     names = random.integers(2, 97, (500, 3)).tolist()
     table = random.normal(size=(97, 97)).astype("float32")
-    how = BeamSearch(4, constraints=[AllowedSequences(names)])
-    result = how(
+    search = BeamSearch(4, constraints=[AllowedSequences(names)])
+    result = search(
         lambda token_ids, state, constants: (ops.take(table, token_ids, 0), state),
         *((), (), np.array([2, 3, 5]), END, 4),
     )
@@ -369,13 +374,13 @@ def test_a_length_must_be_a_positive_integer(constraint, number):
 
 
 @pytest.mark.parametrize("token_ids", [[], 3, "34", [3, -1], [2.5], None, [True]])
-def test_banned_tokens_must_be_tokens(token_ids):
+def test_banned_tokens_must_be_token_ids(token_ids):
     with pytest.raises(ValueError, match="`token_ids` must be token ids.*Received"):
         BannedTokens(token_ids)
 
 
 @pytest.mark.parametrize("token_ids", [[], [None], 3, "34", [3, -1], None, [2.5]])
-def test_forced_tokens_must_be_tokens_or_none(token_ids):
+def test_forced_tokens_must_be_token_ids_or_none(token_ids):
     with pytest.raises(
         ValueError, match="`token_ids` must be a list that holds.*Received"
     ):
@@ -384,7 +389,7 @@ def test_forced_tokens_must_be_tokens_or_none(token_ids):
 
 @pytest.mark.parametrize("constraint", [BannedSequences, AllowedSequences])
 @pytest.mark.parametrize("sequences", [[], [[]], [3, 4], "ab", [[3], [-1]], None])
-def test_sequences_must_be_lists_of_tokens(constraint, sequences):
+def test_sequences_must_be_lists_of_token_ids(constraint, sequences):
     with pytest.raises(ValueError, match="`sequences` must be lists of.*Received"):
         constraint(sequences)
 
@@ -396,7 +401,7 @@ def test_a_repetition_penalty_must_be_positive(penalty):
 
 
 @pytest.mark.parametrize("function", [None, [[3]], MinimumLength])
-def test_allowed_tokens_are_told_by_a_function(function):
+def test_allowed_tokens_require_a_function(function):
     with pytest.raises(ValueError, match="`function` must be a function.*Received"):
         AllowedTokens(function)
 
@@ -410,20 +415,20 @@ def test_allowed_tokens_are_told_by_a_function(function):
         AllowedSequences([[2], [3, 5]]),
     ],
 )
-def test_a_token_that_the_model_lacks_is_an_error(constraint):
+def test_rejects_tokens_outside_the_vocabulary(constraint):
     with pytest.raises(
         ValueError, match=r"which are below 5. Received: token [57] in [A-Z]\w+\("
     ):
-        search(random_script(rows=1), GreedySearch([constraint]))
+        run_search(random_script(rows=1), GreedySearch([constraint]))
 
 
 @pytest.mark.parametrize(
     "constraints", [MinimumLength(3), None, 3, [3], "ab", [MinimumLength]]
 )
-@pytest.mark.parametrize("how", [GreedySearch, BeamSearch])
-def test_constraints_must_be_functions(how, constraints):
+@pytest.mark.parametrize("search", [GreedySearch, BeamSearch])
+def test_constraints_must_be_functions(search, constraints):
     with pytest.raises(ValueError, match="`constraints` must be a list.*Received"):
-        how(constraints=constraints)
+        search(constraints=constraints)
 
 
 def test_a_constraint_must_be_hashable():

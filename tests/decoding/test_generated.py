@@ -1,4 +1,4 @@
-"""Rules and prefixes that hypothesis draws, beside a greedy search by hand.
+"""Greedy search with generated rules and prefixes, compared with plain loops.
 
 Axes in shape comments: B batch, V vocabulary.
 """
@@ -23,7 +23,7 @@ from tests.decoding.scripts import (
     LENGTH,
     PAD,
     VOCABULARY_SIZE,
-    assert_is,
+    assert_row_equals,
     log_softmax,
     random_script,
 )
@@ -36,7 +36,7 @@ sequences = st.lists(st.lists(tokens, min_size=1, max_size=4), min_size=1, max_s
 
 
 def rule(constraint, values, follows):
-    """Draws a constraint with, by hand, whether a token may follow others."""
+    """Return a strategy for a constraint and a function that tells what it allows."""
     return values.map(lambda x: (constraint(x), lambda y, v: follows(x, y, v)))
 
 
@@ -44,7 +44,7 @@ def ngrams(written, n):
     return [tuple(written[i : i + n]) for i in range(len(written) - n + 1)]
 
 
-def keeps_forced(forced, written, token):
+def obeys_forced(forced, written, token):
     last = max(i for i, x in enumerate(forced) if x is not None)
     if len(written) > last:
         return True
@@ -52,7 +52,7 @@ def keeps_forced(forced, written, token):
     return token != END if due is None else token == due
 
 
-def stays_in(names, written, token):
+def is_within(names, written, token):
     ends = [[*x[: x.index(END)], END] if END in x else [*x, END] for x in names]
     longer = [*written, token]
     return any(name[: len(longer)] == longer for name in ends)
@@ -69,7 +69,7 @@ RULES = st.one_of(
     rule(
         ForcedTokens,
         st.lists(st.none() | tokens, min_size=1, max_size=6).filter(any),
-        keeps_forced,
+        obeys_forced,
     ),
     rule(
         NoRepeatNGrams,
@@ -81,7 +81,7 @@ RULES = st.one_of(
         sequences,
         lambda x, y, v: not any([*y, v][-len(s) :] == s for s in x),
     ),
-    rule(AllowedSequences, sequences, stays_in),
+    rule(AllowedSequences, sequences, is_within),
 )
 prefixes = st.lists(
     st.lists(st.sampled_from([PAD, 2, 3, 4]), min_size=LENGTH, max_size=LENGTH),
@@ -90,9 +90,9 @@ prefixes = st.lists(
 )
 
 
-def best_by_hand(table, prefix, rules, penalty):
-    """What greedy search writes in one row, or None where nothing is left."""
-    number, written, gained = 0, [], []
+def greedy_search_in_loops(table, prefix, rules, penalty):
+    """Return the result of greedy search for one row, or None if nothing is allowed."""
+    number, written, token_log_probs = 0, [], []
     while END not in written and len(written) < LENGTH:
         given = prefix[len(written)]
         is_later = any(prefix[len(written) + 1 :])
@@ -111,8 +111,8 @@ def best_by_hand(table, prefix, rules, penalty):
             return None
         best = max(allowed, key=lambda v: logits[v])
         number = number * VOCABULARY_SIZE + best + 1
-        written, gained = [*written, best], [*gained, follows[best]]
-    return written, gained, None
+        written, token_log_probs = [*written, best], [*token_log_probs, follows[best]]
+    return written, token_log_probs, None
 
 
 @given(
@@ -121,22 +121,22 @@ def best_by_hand(table, prefix, rules, penalty):
     penalty=st.sampled_from([1.0, 1.7, 50.0, 0.5]),
     seed=st.integers(0, 999),
 )
-def test_greedy_search_obeys_its_rules_and_its_prefix(rules, prefix, penalty, seed):
+def test_greedy_search_obeys_rules_and_prefix(rules, prefix, penalty, seed):
     script = random_script(ROWS, seed)
     constraints = [RepetitionPenalty(penalty), *(constraint for constraint, _ in rules)]
     follow = [follow for _, follow in rules]
-    result = eagerly(script, GreedySearch(constraints), prefix)
+    result = run_eagerly(script, GreedySearch(constraints), prefix)
     for row, table in enumerate(script):
-        expected = best_by_hand(table, prefix[row], follow, penalty)
+        expected = greedy_search_in_loops(table, prefix[row], follow, penalty)
         if expected is not None:
-            assert_is(result, row, [expected])
+            assert_row_equals(result, row, [expected])
         else:
             assert array(result.lengths)[row, 0] == 0
             assert array(result.log_probs)[row, 0] == -np.inf
 
 
-def eagerly(script, how, prefix):
-    """The search over a script, step by step, so that no rule costs a compilation."""
+def run_eagerly(script, search, prefix):
+    """Run the search over a script without compilation, which each rule would need."""
     rows = np.arange(len(script))[:, None]
 
     def step(token_ids, numbers, constants):
@@ -148,4 +148,4 @@ def eagerly(script, how, prefix):
     with without_jit():
         state = np.full((len(script), 1), -1, "int32")
         start = [3] * len(script)
-        return how(step, state, (), start, END, LENGTH, prefix=prefix)
+        return search(step, state, (), start, END, LENGTH, prefix=prefix)

@@ -1,4 +1,4 @@
-"""Guidance against its formula, and with every search.
+"""Guidance of every search, compared with its formula.
 
 Axes in shape comments: B batch, K beams, T steps, V vocabulary.
 """
@@ -33,7 +33,7 @@ def step(token_ids, state, constants):
 
 
 def guided(scale):
-    """The table of the formula."""
+    """Return the table of guided logits, by the formula."""
     return TABLES[1] + scale * (TABLES[0] - TABLES[1])
 
 
@@ -45,7 +45,7 @@ def searches(guidance):
     }
 
 
-def searched(search, state, constants):
+def run_search(search, state, constants):
     starts = [2, 3]
     return search(step, state, constants, starts, end_token_id=1, max_length=5)
 
@@ -53,29 +53,29 @@ def searched(search, state, constants):
 @pytest.mark.parametrize("kind", searches(None))
 @pytest.mark.parametrize("scale", [0, 1, 2.5])
 def test_every_search_follows_the_formula(kind, scale):
-    """Tables are constants of a row, so they stand in the closure of the step."""
+    """Constants select the table, since the tables do not have one entry per row."""
     tables = {"with": TABLES[0], "without": TABLES[1]}
 
-    def either(token_ids, state, constants):
+    def conditional_step(token_ids, state, constants):
         return ops.take(tables[constants["of"]], token_ids, axis=0), state
 
-    def once(token_ids, state, constants):
+    def guided_step(token_ids, state, constants):
         return ops.take(guided(scale), token_ids, axis=0), state
 
     search, plain = searches(Guidance(scale))[kind], searches(None)[kind]
     two = {"conditional": {"of": "with"}, "unconditional": {"of": "without"}}
-    result = search(either, BOTH, two, [2, 3], end_token_id=1, max_length=5)
-    expected = plain(once, (), (), [2, 3], end_token_id=1, max_length=5)
+    result = search(conditional_step, BOTH, two, [2, 3], end_token_id=1, max_length=5)
+    expected = plain(guided_step, (), (), [2, 3], end_token_id=1, max_length=5)
     assert (array(result.token_ids) == array(expected.token_ids)).all()
     assert_close(result.log_probs, expected.log_probs)
 
 
-def test_a_number_is_short_for_guidance():
+def test_a_number_is_converted_to_guidance():
     assert GreedySearch(guidance=2).guidance == Guidance(2)
     assert GreedySearch().guidance is None
 
 
-def test_what_the_condition_rules_out_stays_so():
+def test_tokens_impossible_with_the_condition_stay_impossible():
     with_, without = np.array([[0.0, -np.inf, 1]]), np.array([[-np.inf, 0, 0]])
     mixed = array(Guidance(3.0).mixed(with_, without))
     np.testing.assert_allclose(mixed, [[0, -np.inf, 3]])
@@ -88,8 +88,8 @@ def translator(**options):
     return model
 
 
-def by_formula(model, source, scale, length):
-    """Greedy search in NumPy, on the logits of the whole prefix at every step."""
+def greedy_search_by_formula(model, source, scale, length):
+    """Run greedy search in NumPy, with the logits of the whole prefix at each step."""
     source = np.array([source])
     embedded = model.source(source)
     target = np.array([[2]])
@@ -103,26 +103,26 @@ def by_formula(model, source, scale, length):
             outputs = model.decoder(model.target(target), memory, initial_state=states)
             logits.append(array(model.head(outputs))[0, -1])
         guided = logits[1] + scale * (logits[0] - logits[1])
-        best = 1 + guided[1:].argmax()  # padding is never written
+        best = 1 + guided[1:].argmax()  # padding is never generated
         target = np.append(target, [[best]], axis=1)
         if best == 3:
             break
     return target[0, 1:].tolist()
 
 
-@pytest.mark.parametrize("parts", ["gru", "transformer"])
-def test_a_model_writes_what_the_formula_says(parts):
-    model = translator(encoder=parts, decoder=parts)
+@pytest.mark.parametrize("kind", ["gru", "transformer"])
+def test_generated_tokens_follow_the_formula(kind):
+    model = translator(encoder=kind, decoder=kind)
     plain = model.generate(SOURCES, max_length=6).token_ids[:, 0]
     result = model.generate(SOURCES, GreedySearch(guidance=60.0), max_length=6)
     assert (plain != result.token_ids[:, 0]).any()
     for source, row in zip(SOURCES, result.token_ids[:, 0], strict=True):
-        expected = by_formula(model, source, 60.0, 6)
+        expected = greedy_search_by_formula(model, source, 60.0, 6)
         assert row[: len(expected)].tolist() == expected
 
 
 @pytest.mark.parametrize("kind", searches(None))
-def test_one_is_the_model_itself_and_rows_do_not_mix(kind):
+def test_scale_one_changes_nothing_and_rows_are_independent(kind):
     model = translator()
     plain, itself, guided = (
         model.generate(SOURCES, searches(scale)[kind], max_length=5)
@@ -134,7 +134,7 @@ def test_one_is_the_model_itself_and_rows_do_not_mix(kind):
     assert (alone.token_ids == guided.token_ids).all()
 
 
-def test_a_stream_and_classes_are_guided_too():
+def test_streams_and_classes_are_guided():
     model = kseq.one_to_many(13, condition=5, width=8, condition_dropout=0.2)
     randomize(model)
     search = GreedySearch(guidance=3.0)
@@ -143,7 +143,7 @@ def test_a_stream_and_classes_are_guided_too():
     assert (stream == whole[:, : stream.shape[1]]).all()
 
 
-def test_an_ensemble_is_guided_if_its_members_can_be():
+def test_an_ensemble_of_guided_models_is_guided():
     both = kseq.ensemble([translator(), translator(encoder="lstm")])
     result = both.generate(SOURCES, GreedySearch(guidance=1.0), 5)
     assert (result.token_ids == both.generate(SOURCES, max_length=5).token_ids).all()
@@ -161,7 +161,7 @@ def test_a_saved_model_and_a_clone_can_be_guided(tmp_path):
         assert (copy.generate(SOURCES, search, 5).token_ids == expected).all()
 
 
-def test_training_takes_some_sources_away():
+def test_training_drops_some_sources():
     model = translator()
     inputs = {"source": np.full((200, 3), 5), "target": np.full((200, 2), 4)}
     outputs = array(model(inputs, training=True)).reshape(200, -1)
@@ -174,12 +174,12 @@ def test_source_dropout_keeps_the_contract_of_layers():
     check_layer(SourceDropout, {"dropout": 0.4, "seed": 7}, {"sequences": sequences})
 
 
-def test_source_dropout_takes_whole_rows_and_keeps_the_mask():
+def test_source_dropout_drops_whole_rows_and_keeps_the_mask():
     layer, x = SourceDropout(0.4, seed=7), random_array(500, 3, 2)
     dropped = array(layer(x, training=True))
-    is_gone = (dropped == 0).all(axis=(1, 2))
-    assert 0.3 < is_gone.mean() < 0.5
-    assert_close(dropped[~is_gone], x[~is_gone])
+    is_dropped = (dropped == 0).all(axis=(1, 2))
+    assert 0.3 < is_dropped.mean() < 0.5
+    assert_close(dropped[~is_dropped], x[~is_dropped])
     assert (array(layer(x, without_source=True)) == 0).all()
     assert (array(layer(x)) == x).all()
     mask = np.arange(3) < np.full((500, 1), 2)
@@ -197,11 +197,11 @@ def test_source_dropout_takes_whole_rows_and_keeps_the_mask():
             "only one attends.*Leave one of them out",
         ),
         (
-            lambda: searched(GreedySearch(guidance=2), (), ()),
+            lambda: run_search(GreedySearch(guidance=2), (), ()),
             "`state` must be a dictionary.*tuple",
         ),
         (
-            lambda: searched(GreedySearch(guidance=2), BOTH, {"conditional": 1}),
+            lambda: run_search(GreedySearch(guidance=2), BOTH, {"conditional": 1}),
             "`constants` must be a dictionary",
         ),
         (
@@ -216,6 +216,6 @@ def test_source_dropout_takes_whole_rows_and_keeps_the_mask():
         ),
     ],
 )
-def test_wrong_uses_are_refused_with_words(call, message):
+def test_rejects_wrong_uses(call, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         call()

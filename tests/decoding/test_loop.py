@@ -1,4 +1,4 @@
-"""The loop: its states, its compilation, its end.
+"""Search loop: its states, compilation and stopping.
 
 Axes in shape comments: B batch, K beams, P prefixes, V vocabulary.
 """
@@ -40,11 +40,11 @@ SEARCHES = {
     "beams": BeamSearch(3, 0.6),
     "groups": BeamSearch(4, 0.6, length_penalty_form="gnmt", num_groups=2),
     "one result": BeamSearch(3, 0.6, num_results=1),
-    "draws": Sampling(0.8, top_k=4, top_p=0.95, typical_p=0.9, num_draws=3, seed=1),
+    "sampling": Sampling(0.8, top_k=4, top_p=0.95, typical_p=0.9, num_draws=3, seed=1),
     "constrained": GreedySearch(CONSTRAINTS),
     "constrained beams": BeamSearch(3, 0.6, constraints=CONSTRAINTS),
 }
-each_search = pytest.mark.parametrize("how", SEARCHES.values(), ids=SEARCHES)
+each_search = pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 
 
 def random_table(num_prefixes=41, seed=0):
@@ -54,12 +54,12 @@ def random_table(num_prefixes=41, seed=0):
 
 
 def hashed(prefixes, token_ids):
-    """A number for each prefix, for a table of 41."""
+    """Return a number below 41 for each prefix, as a row of a table."""
     return (prefixes * 7 + token_ids * 3 + 1) % 41
 
 
 def scripted(table, dtype="float32"):
-    """Every token of the prefix decides the next, through a number in the state."""
+    """Return a step function in which all tokens of the prefix decide the next."""
 
     def step(token_ids, prefixes, constants):
         prefixes = hashed(prefixes, token_ids)
@@ -68,16 +68,16 @@ def scripted(table, dtype="float32"):
     return step
 
 
-def search(how, step, rows=3, state=None, constants=(), max_length=6, **options):
+def run_search(search, step, rows=3, state=None, constants=(), max_length=6, **options):
     if state is None:
-        state = rows_and_beams(rows, how.num_beams)
+        state = initial_prefixes(rows, search.num_beams)
     start_token_ids = np.full(rows, START, "int32")
-    result = how(step, state, constants, start_token_ids, END, max_length, **options)
+    result = search(step, state, constants, start_token_ids, END, max_length, **options)
     return values(result)
 
 
-def rows_and_beams(rows, num_beams):
-    """A first number for each row, the same for its beams: `(B, K)`."""
+def initial_prefixes(rows, num_beams):
+    """Return the initial number of each row, the same for its beams, `(B, K)`."""
     return ops.repeat(ops.arange(rows, dtype="int32")[:, None], num_beams, axis=1)
 
 
@@ -92,9 +92,9 @@ def assert_same(result, expected):
 
 
 @each_search
-def test_a_state_of_nested_lists_and_dicts_follows_its_hypothesis(how):
+def test_a_state_of_nested_lists_and_dicts_follows_its_hypothesis(search):
     table = random_table()
-    plain = search(how, scripted(table))
+    plain = run_search(search, scripted(table))
 
     def step(token_ids, state, constants):
         leaves = [
@@ -102,7 +102,7 @@ def test_a_state_of_nested_lists_and_dicts_follows_its_hypothesis(how):
             ops.max(state["nested"][0], axis=-1),
             ops.min(state["nested"][1]["deep"], axis=(2, 3)),
         ]
-        # The logits are the table's only while every leaf tells the same prefix.
+        # The logits equal the table only if all leaves have the same prefix.
         tokens = [hashed(ops.cast(leaf, "int32"), token_ids) for leaf in leaves]
         logits = sum(ops.take(table, x, axis=0) for x in tokens) / 3
         return logits, tree(tokens[0])
@@ -117,11 +117,11 @@ def test_a_state_of_nested_lists_and_dicts_follows_its_hypothesis(how):
             ],
         }
 
-    state = tree(rows_and_beams(3, how.num_beams))
-    assert_same(search(how, step, state=state), plain)
+    state = tree(initial_prefixes(3, search.num_beams))
+    assert_same(run_search(search, step, state=state), plain)
 
 
-def test_reorder_takes_the_parents_of_every_tensor():
+def test_reorder_gathers_the_parents_in_every_tensor():
     parents = np.array([[2, 0, 2], [1, 1, 0]], "int32")  # B K
     state = {
         "a": np.arange(6, dtype="int32").reshape(2, 3),
@@ -136,7 +136,7 @@ def test_reorder_takes_the_parents_of_every_tensor():
             np.testing.assert_array_equal(array(new)[row], old[row][parents[row]])
 
 
-def test_reorder_leaves_what_is_shared_where_it_is():
+def test_reorder_does_not_move_shared_tensors():
     parents = ops.convert_to_tensor(np.array([[1, 1], [1, 0]], "int32"))
     state = {"own": np.arange(4).reshape(2, 2), "shared": [{"x": np.arange(6)}]}
     new = reorder([state], parents)[0]
@@ -145,14 +145,14 @@ def test_reorder_leaves_what_is_shared_where_it_is():
 
 
 @each_search
-def test_constants_are_neither_tiled_nor_reordered(how):
+def test_constants_are_neither_tiled_nor_reordered(search):
     table, rows = random_table(), 3
     memory = np.arange(21, dtype="int32").reshape(rows, 7)  # B S
     constants = {"memory": ops.convert_to_tensor(memory), "other": [memory[:, 0]]}
 
     def step(token_ids, state, constants):
-        assert tuple(token_ids.shape) == (rows, how.num_beams)
-        assert tuple(state.shape) == (rows, how.num_beams)
+        assert tuple(token_ids.shape) == (rows, search.num_beams)
+        assert tuple(state.shape) == (rows, search.num_beams)
         assert constants["memory"] is given["memory"]
         assert constants["other"] is given["other"]
         first = constants["memory"][:, :1] // 7  # B 1
@@ -160,8 +160,11 @@ def test_constants_are_neither_tiled_nor_reordered(how):
         return logits, state - first
 
     given = constants
-    result = search(
-        how, step, state=rows_and_beams(rows, how.num_beams) * 0, constants=constants
+    result = run_search(
+        search,
+        step,
+        state=initial_prefixes(rows, search.num_beams) * 0,
+        constants=constants,
     )
 
     def alone(row):
@@ -169,27 +172,27 @@ def test_constants_are_neither_tiled_nor_reordered(how):
             logits, state = scripted(table)(token_ids, state + row, constants)
             return logits, state - row
 
-        own = {"row_seeds": seeds[row : row + 1]} if seeds is not None else {}
-        return search(how, step, rows=1, **own)
+        options = {"row_seeds": seeds[row : row + 1]} if seeds is not None else {}
+        return run_search(search, step, rows=1, **options)
 
-    seeds = how.row_seeds(rows) if isinstance(how, Sampling) else None
+    seeds = search.row_seeds(rows) if isinstance(search, Sampling) else None
 
     for row in range(rows):
         assert_same({k: v[row : row + 1] for k, v in result.items()}, alone(row))
 
 
 @each_search
-def test_half_precision_logits_get_float32_scores(how):
+def test_half_precision_logits_get_float32_scores(search):
     table = random_table().astype("float16")
-    half = search(how, scripted(table.astype("float32"), "float16"))
-    assert_same(half, search(how, scripted(table.astype("float32"))))
+    half = run_search(search, scripted(table.astype("float32"), "float16"))
+    assert_same(half, run_search(search, scripted(table.astype("float32"))))
     for name in ("log_probs", "token_log_probs"):
         assert keras.backend.standardize_dtype(half[name].dtype) == "float32"
 
 
 @each_search
-def test_the_tokens_sum_up_to_the_hypothesis(how):
-    result = search(how, scripted(random_table()))
+def test_token_log_probs_sum_to_the_log_prob_of_the_hypothesis(search):
+    result = run_search(search, scripted(random_table()))
     tokens, lengths = array(result["token_ids"]), array(result["lengths"])
     written = np.arange(6) < lengths[..., None]
     assert_close(ops.sum(result["token_log_probs"], axis=-1), result["log_probs"])
@@ -209,17 +212,17 @@ def test_the_loop_stops_when_every_row_has_ended(ends, calls):
     def step(token_ids, steps_left, constants):
         seen.append(1)
         is_end = ops.arange(VOCABULARY_SIZE) == END
-        likes_end = ops.where(steps_left <= 1, 9.0, -9.0)[..., None]  # B 1 1
-        return ops.where(is_end, likes_end, 0.0), steps_left - 1
+        end_logits = ops.where(steps_left <= 1, 9.0, -9.0)[..., None]  # B 1 1
+        return ops.where(is_end, end_logits, 0.0), steps_left - 1
 
     steps_left = ops.convert_to_tensor(np.array(ends, "int32")[:, None])  # B 1
     with without_jit():
-        result = search(GreedySearch(), step, state=steps_left)
+        result = run_search(GreedySearch(), step, state=steps_left)
     assert array(result["lengths"])[:, 0].tolist() == [min(end, 6) for end in ends]
     assert len(seen) == calls
 
 
-def test_it_stops_when_every_beam_has_ended():
+def test_the_loop_stops_when_every_beam_has_ended():
     seen = []
 
     def step(token_ids, state, constants):
@@ -229,7 +232,7 @@ def test_it_stops_when_every_beam_has_ended():
         return ops.where(token_ids[..., None] == START, words, end), state
 
     with without_jit():
-        result = search(BeamSearch(2), step, max_length=9)
+        result = run_search(BeamSearch(2), step, max_length=9)
     assert array(result["lengths"]).max() == len(seen) == 2
 
 
@@ -238,24 +241,24 @@ COMPILED = {"tensorflow": ["graph", "xla"], "jax": ["jit"]}
 
 @pytest.mark.parametrize("mode", COMPILED.get(keras.backend.backend(), []))
 @each_search
-def test_compiled_searches_find_the_same(how, mode):
+def test_compiled_searches_give_the_same_results(search, mode):
     table = random_table()
 
-    def run(firsts):
-        """One row for each first number, however many: `(B,)`."""
+    def run(prefixes):
+        """Run one row for each initial number, `(B,)`."""
         return values(
-            how(
+            search(
                 scripted(table),
-                ops.repeat(firsts[:, None], how.num_beams, axis=1),
+                ops.repeat(prefixes[:, None], search.num_beams, axis=1),
                 (),
-                ops.full_like(firsts, START),
+                ops.full_like(prefixes, START),
                 END,
                 6,
             )
         )
 
-    firsts = ops.arange(4, dtype="int32")
-    expected = run(firsts)
+    prefixes = ops.arange(4, dtype="int32")
+    expected = run(prefixes)
     if mode == "jit":
         import jax
 
@@ -265,13 +268,13 @@ def test_compiled_searches_find_the_same(how, mode):
 
         signature = [tf.TensorSpec([None], "int32")]
         compiled = tf.function(run, signature, jit_compile=mode == "xla")
-    assert_same(compiled(firsts), expected)
+    assert_same(compiled(prefixes), expected)
 
 
 @pytest.mark.parametrize("max_length", [0, -1, 2.5, "7", None])
 @each_search
-def test_a_length_that_is_none_is_an_error(how, max_length):
+def test_rejects_an_invalid_max_length(search, max_length):
     with pytest.raises(
         ValueError, match=f"`max_length` must be a positive.*{max_length!r}"
     ):
-        search(how, scripted(random_table()), max_length=max_length)
+        run_search(search, scripted(random_table()), max_length=max_length)

@@ -1,4 +1,4 @@
-"""Sampling: distributions, reproducibility and what is reported.
+"""Sampling: distributions, reproducibility and reported values.
 
 Axes in shape comments: B batch, K draws, V vocabulary.
 """
@@ -22,19 +22,22 @@ from tests.decoding.scripts import (
     log_softmax,
     power,
     random_script,
-    search,
+    run_search,
 )
 from tests.decoding.test_truncation import ORACLES
 from tests.helpers import array, assert_close, compiled_on_jax
 
 
 def assert_distributed(counts, probabilities):
-    """Pearson's chi-square is not above what happens once in a million."""
+    """Check the distribution of counts by Pearson's chi-square.
+
+    It fails by chance once in a million times.
+    """
     counts, probabilities = np.ravel(counts), np.ravel(probabilities)
     assert counts[probabilities == 0].sum() == 0
     counts, probabilities = counts[probabilities > 0], probabilities[probabilities > 0]
     expected = counts.sum() * probabilities / probabilities.sum()
-    assert expected.min() > 5, "too few draws for the test"
+    assert expected.min() > 5, "too few samples for the test"
     degrees = len(counts) - 1
     statistic = ((counts - expected) ** 2 / expected).sum()
     if degrees:  # Wilson and Hilferty's approximation
@@ -42,14 +45,14 @@ def assert_distributed(counts, probabilities):
         assert (statistic / degrees) ** (1 / 3) < 1 - spread + 4.75 * spread**0.5
 
 
-def draws(how, probabilities, rows=40, max_length=2):
-    """Sequences of independent words, `(BK, L)`."""
-    with np.errstate(divide="ignore"):  # a probability of 0 is a banned word
+def sampled_tokens(search, probabilities, rows=40, max_length=2):
+    """Return sequences of independent tokens, `(BK, L)`."""
+    with np.errstate(divide="ignore"):  # a probability of 0 bans a token
         log_probs = np.log(np.asarray(probabilities, "float32"))
     table = np.tile(log_probs, (len(log_probs), 1))
 
     def run():
-        return how(
+        return search(
             lambda token_ids, state, constants: (ops.take(table, token_ids, 0), state),
             *((), (), np.full(rows, 2), len(probabilities) - 1, max_length),
         ).token_ids
@@ -57,7 +60,7 @@ def draws(how, probabilities, rows=40, max_length=2):
     return array(compiled_on_jax(run)()).reshape(-1, max_length)
 
 
-# The last word ends the sequence, and has no probability; nor has padding.
+# The last token ends the sequence. It and padding have no probability.
 PROBABILITIES = np.array([0, 0.06, 0.28, 0.06, 0.14, 0.1, 0.08, 0.28, 0])
 RULES = [
     {},
@@ -72,33 +75,35 @@ RULES = [
 
 
 @pytest.mark.parametrize("rules", RULES, ids=str)
-def test_two_words_in_a_row_follow_the_distribution(rules):
+def test_pairs_of_tokens_follow_the_distribution(rules):
     expected = PROBABILITIES ** (1 / rules.get("temperature", 1))
     expected = expected / expected.sum()
     for name, value in rules.items():
         if name != "temperature":
             expected = ORACLES[name](expected, value)
-    pairs = draws(Sampling(**rules, num_draws=2000, seed=1), PROBABILITIES, rows=13)
+    pairs = sampled_tokens(
+        Sampling(**rules, num_draws=2000, seed=1), PROBABILITIES, rows=13
+    )
     counts = np.zeros((9, 9))
     np.add.at(counts, (pairs[:, 0], pairs[:, 1]), 1)
     assert_distributed(counts, np.outer(expected, expected))
 
 
-def test_whole_sequences_have_their_probabilities():
+def test_whole_sequences_follow_their_probabilities():
     script = random_script(rows=2, seed=30)
-    how = Sampling(num_draws=20_000, seed=2, constraints=[BannedTokens([4])])
-    result = search(script, how, max_length=3)
+    search = Sampling(num_draws=20_000, seed=2, constraints=[BannedTokens([4])])
+    result = run_search(script, search, max_length=3)
     for row, table in enumerate(script):
-        every = brute_force(table, power(0), 3, may_write=lambda x: 4 not in x)
-        drawn = array(result.token_ids)[row].tolist()
-        tokens = [tuple(token for token in x if token != PAD) for x in drawn]
+        every = brute_force(table, power(0), 3, is_allowed=lambda x: 4 not in x)
+        sampled = array(result.token_ids)[row].tolist()
+        tokens = [tuple(token for token in x if token != PAD) for x in sampled]
         counts, probabilities = [], []
-        for sequence, gained, _ in every:
+        for sequence, token_log_probs, _ in every:
             counts.append(tokens.count(tuple(sequence)))
             prefix, logs = 0, 0.0
-            for token, own in zip(sequence, gained, strict=True):
+            for token, log_prob in zip(sequence, token_log_probs, strict=True):
                 follows = np.exp(log_softmax(table[prefix]))
-                logs += own - np.log(1 - follows[4] - follows[PAD])
+                logs += log_prob - np.log(1 - follows[4] - follows[PAD])
                 prefix = prefix * VOCABULARY_SIZE + token + 1
             probabilities.append(np.exp(logs))
         assert_close(sum(probabilities), 1.0)
@@ -107,18 +112,21 @@ def test_whole_sequences_have_their_probabilities():
         assert_distributed(np.array(counts)[common], np.array(probabilities)[common])
 
 
-def test_what_is_reported_is_the_models():
+def test_reported_log_probs_are_those_of_the_model():
     script = random_script(rows=3, seed=31)
-    how = Sampling(2.0, top_k=3, num_draws=7, seed=3, constraints=[MinimumLength(2)])
-    result = search(script, how)
+    search = Sampling(2.0, top_k=3, num_draws=7, seed=3, constraints=[MinimumLength(2)])
+    result = run_search(script, search)
     assert_close(ops.sum(result.token_log_probs, axis=-1), result.log_probs)
     for row, table in enumerate(script):
-        known = {tuple(x): gained for x, gained, _ in brute_force(table, power(0))}
+        known = {
+            tuple(x): token_log_probs
+            for x, token_log_probs, _ in brute_force(table, power(0))
+        }
         for k, length in enumerate(array(result.lengths)[row]):
             tokens = array(result.token_ids)[row, k, :length].tolist()
             assert 2 <= length <= LENGTH
-            gained = array(result.token_log_probs)[row, k]
-            assert_close(gained[:length], np.array(known[tuple(tokens)]))
+            token_log_probs = array(result.token_log_probs)[row, k]
+            assert_close(token_log_probs[:length], np.array(known[tuple(tokens)]))
             assert (array(result.token_ids)[row, k, length:] == PAD).all()
     log_probs = array(result.log_probs)
     assert (np.diff(log_probs, axis=1) <= 0).all(), "best first"
@@ -128,15 +136,17 @@ def test_what_is_reported_is_the_models():
 @pytest.mark.parametrize(
     "rules", [{"top_k": 1}, {"top_p": 1e-7}, {"min_p": 1.0}, {"temperature": 1e-3}]
 )
-def test_without_a_choice_it_is_greedy_search(rules):
+def test_sampling_without_a_choice_equals_greedy_search(rules):
     script = random_script(rows=7, seed=32)
-    greedy = search(script, GreedySearch())
-    assert_same(search(script, Sampling(**rules)), greedy)
+    greedy = run_search(script, GreedySearch())
+    assert_same(run_search(script, Sampling(**rules)), greedy)
 
 
 @pytest.mark.parametrize("rules", [{"top_p": 1.0}, {"min_p": 0.0}, {"typical_p": 1.0}])
-def test_a_rule_that_keeps_all_changes_no_probability(rules):
-    pairs = draws(Sampling(**rules, num_draws=1000, seed=4), PROBABILITIES, rows=13)
+def test_a_rule_that_keeps_all_tokens_changes_no_probability(rules):
+    pairs = sampled_tokens(
+        Sampling(**rules, num_draws=1000, seed=4), PROBABILITIES, rows=13
+    )
     counts = np.bincount(pairs.ravel(), minlength=9)
     assert_distributed(counts, PROBABILITIES)
 
@@ -144,61 +154,61 @@ def test_a_rule_that_keeps_all_changes_no_probability(rules):
 # Reproducibility --------------------------------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_draws_and_another_seed_others():
+def test_equal_seeds_give_equal_samples_and_other_seeds_do_not():
     script = random_script(rows=5, seed=33)
-    first = search(script, Sampling(num_draws=3, seed=5))
-    assert_same(search(script, Sampling(num_draws=3, seed=5)), first)
-    other = search(script, Sampling(num_draws=3, seed=6))
+    first = run_search(script, Sampling(num_draws=3, seed=5))
+    assert_same(run_search(script, Sampling(num_draws=3, seed=5)), first)
+    other = run_search(script, Sampling(num_draws=3, seed=6))
     assert (array(other.token_ids) != array(first.token_ids)).any()
 
 
-def test_without_a_seed_every_call_draws_anew_and_keras_seeds_it():
-    script, how = random_script(rows=5, seed=34), Sampling(num_draws=3)
+def test_without_a_seed_calls_differ_and_follow_the_seed_of_keras():
+    script, search = random_script(rows=5, seed=34), Sampling(num_draws=3)
     keras.utils.set_random_seed(1)
-    first, second = search(script, how), search(script, how)
+    first, second = run_search(script, search), run_search(script, search)
     assert (array(first.token_ids) != array(second.token_ids)).any()
     keras.utils.set_random_seed(1)
-    assert_same(search(script, how), first)
-    assert_same(search(script, how), second)
+    assert_same(run_search(script, search), first)
+    assert_same(run_search(script, search), second)
 
 
-def test_rows_and_draws_of_the_same_source_differ():
-    tokens = draws(
+def test_rows_and_samples_of_the_same_source_differ():
+    tokens = sampled_tokens(
         Sampling(num_draws=20, seed=7), np.r_[0, np.full(90, 1 / 90), 0], 20, 9
     )
     assert len({tuple(x) for x in tokens.tolist()}) == 400
 
 
-def test_a_batch_equals_its_rows_given_their_seeds():
+def test_a_batch_equals_its_rows_with_their_seeds():
     script = random_script(rows=5, seed=35)
-    how = Sampling(top_p=0.9, num_draws=3, seed=8)
-    batch = search(script, how)
-    seeds = array(how.row_seeds(5))
-    few = search(script[:2], how)
+    search = Sampling(top_p=0.9, num_draws=3, seed=8)
+    batch = run_search(script, search)
+    seeds = array(search.row_seeds(5))
+    few = run_search(script[:2], search)
     assert_close(few.token_ids, batch.token_ids[:2])
     for row in range(5):
-        own = {"row_seeds": seeds[row : row + 1]}
-        alone = search(script[row : row + 1], how, **own)
+        options = {"row_seeds": seeds[row : row + 1]}
+        alone = run_search(script[row : row + 1], search, **options)
         assert_close(alone.token_ids, batch.token_ids[row : row + 1])
 
 
-def test_more_draws_are_drawn_besides():
+def test_more_draws_include_the_fewer_draws():
     script = random_script(rows=3, seed=36)
-    few = search(script, Sampling(num_draws=2, seed=9))
-    many = search(script, Sampling(num_draws=5, seed=9))
+    few = run_search(script, Sampling(num_draws=2, seed=9))
+    many = run_search(script, Sampling(num_draws=5, seed=9))
     for row in range(3):
         found = array(many.token_ids)[row].tolist()
         assert all(x in found for x in array(few.token_ids)[row].tolist())
 
 
-def test_longer_sequences_begin_as_shorter_ones():
+def test_longer_sequences_begin_like_shorter_ones():
     script = random_script(rows=9, seed=37)
-    short = search(script, Sampling(seed=10), max_length=2)
-    long = search(script, Sampling(seed=10), max_length=5)
+    short = run_search(script, Sampling(seed=10), max_length=2)
+    long = run_search(script, Sampling(seed=10), max_length=5)
     assert_close(long.token_ids[..., :2], short.token_ids)
 
 
-def test_random_numbers_are_even_and_independent():
+def test_random_numbers_are_uniform_and_independent():
     numbers = np.stack(
         [array(uniform(row_seeds(11, 200), 50, step)) for step in range(20)], axis=-1
     )
@@ -216,7 +226,7 @@ def test_random_numbers_are_even_and_independent():
 
 
 def test_random_numbers_are_the_same_on_every_backend():
-    """By unsigned arithmetic in Python."""
+    """The expected numbers come from unsigned arithmetic in Python."""
 
     def mix(x):
         x = ((x ^ (x >> 16)) * 0x7FEB352D) % 2**32
@@ -235,7 +245,7 @@ def test_random_numbers_are_the_same_on_every_backend():
 
 
 @pytest.mark.parametrize(
-    "name, value, what",
+    "name, value, expected",
     [
         ("temperature", 0, "a positive number"),
         ("temperature", -1.0, "a positive number"),
@@ -255,13 +265,15 @@ def test_random_numbers_are_the_same_on_every_backend():
         ("seed", "1", "an integer or None"),
     ],
 )
-def test_a_number_out_of_its_range_is_an_error(name, value, what):
-    with pytest.raises(ValueError, match=f"`{name}` must be {what}.*{value!r}"):
+def test_rejects_options_out_of_range(name, value, expected):
+    with pytest.raises(ValueError, match=f"`{name}` must be {expected}.*{value!r}"):
         Sampling(**{name: value})
 
 
-def test_every_word_may_be_banned():
-    how = Sampling(top_p=0.5, num_draws=2, constraints=[BannedTokens([END, 2, 3, 4])])
-    result = search(random_script(rows=2), how)
+def test_all_tokens_can_be_banned():
+    search = Sampling(
+        top_p=0.5, num_draws=2, constraints=[BannedTokens([END, 2, 3, 4])]
+    )
+    result = run_search(random_script(rows=2), search)
     assert (array(result.log_probs) == -np.inf).all()
     assert (array(result.lengths) == 0).all()

@@ -1,4 +1,4 @@
-"""What is kept of a distribution, beside loops written from the papers.
+"""Truncation of distributions, compared with loops written from the papers.
 
 Axes in shape comments: B batch, K draws, V vocabulary.
 """
@@ -13,46 +13,46 @@ from tests.helpers import array, assert_close, compiled
 
 
 def top_k(probs, k):
-    """Fan et al.: the k most probable words."""
+    """Keep the k most probable tokens, Fan et al."""
     kept = np.zeros_like(probs)
-    for word in sorted(range(len(probs)), key=lambda v: -probs[v])[:k]:
-        kept[word] = probs[word]
+    for token in sorted(range(len(probs)), key=lambda v: -probs[v])[:k]:
+        kept[token] = probs[token]
     return kept / kept.sum()
 
 
 def top_p(probs, p):
-    """Holtzman et al. (2): the smallest set with a sum of at least p."""
+    """Keep the smallest set with a sum of at least p, Holtzman et al., (2)."""
     kept = np.zeros_like(probs)
-    for word in sorted(range(len(probs)), key=lambda v: -probs[v]):
+    for token in sorted(range(len(probs)), key=lambda v: -probs[v]):
         if kept.sum() >= p - 1e-9:
             break
-        kept[word] = probs[word]
+        kept[token] = probs[token]
     return kept / kept.sum()
 
 
 def min_p(probs, p_base):
-    """Nguyen et al.: at least `p_base` times the greatest probability."""
+    """Keep tokens of at least `p_base` times the highest probability, Nguyen et al."""
     kept = np.array([p if p >= p_base * max(probs) - 1e-9 else 0.0 for p in probs])
     return kept / kept.sum()
 
 
 def typical_p(probs, tau):
-    """Meister et al.: the words of smallest |H + log p|, up to a sum of tau."""
+    """Keep tokens of smallest |H + log p|, up to a sum of tau, Meister et al."""
     entropy = -sum(p * np.log(p) for p in probs if p > 0)
-    words = [v for v in range(len(probs)) if probs[v] > 0]
+    tokens = [v for v in range(len(probs)) if probs[v] > 0]
     kept = np.zeros_like(probs)
-    for word in sorted(words, key=lambda v: abs(entropy + np.log(probs[v]))):
+    for token in sorted(tokens, key=lambda v: abs(entropy + np.log(probs[v]))):
         if kept.sum() >= tau - 1e-9:
             break
-        kept[word] = probs[word]
+        kept[token] = probs[token]
     return kept / kept.sum()
 
 
 ORACLES = {"top_k": top_k, "top_p": top_p, "min_p": min_p, "typical_p": typical_p}
 
 
-def kept(log_probs, **rules):
-    """The distribution over the vocabulary that the rules leave: `(B, K, V)`."""
+def truncated_probs(log_probs, **rules):
+    """Return the distribution that the rules leave, `(B, K, V)`."""
     left, token_ids = truncated(ops.convert_to_tensor(log_probs), **rules)
     left = np.exp(array(left).astype("float64"))
     probs = np.zeros(log_probs.shape)
@@ -84,11 +84,11 @@ RULES = [
 
 
 @pytest.mark.parametrize("rules", RULES, ids=str)
-def test_a_rule_keeps_what_the_paper_says(rules):
+def test_rules_equal_the_papers(rules):
     random = np.random.default_rng(1)
     logits = random.normal(0, 2, (3, 5, 11)).astype("float32")
-    logits[0, :, 3:5] = -np.inf  # what a constraint has banned
-    result = kept(log_softmax(logits), **rules)
+    logits[0, :, 3:5] = -np.inf  # banned by a constraint
+    result = truncated_probs(log_softmax(logits), **rules)
     every = np.exp(log_softmax(logits.astype("float64"))).reshape(-1, 11)
     for actual, probs in zip(result.reshape(-1, 11), every, strict=True):
         for name, value in rules.items():
@@ -99,18 +99,18 @@ def test_a_rule_keeps_what_the_paper_says(rules):
 @pytest.mark.parametrize(
     "rules", [{"top_p": 0.6}, {"top_p": 0.99}, {"typical_p": 0.6}, {"typical_p": 0.99}]
 )
-def test_a_large_vocabulary_with_many_equals_is_cut_as_well(rules):
+def test_a_large_vocabulary_with_many_ties_is_truncated(rules):
     random = np.random.default_rng(3)
     logits = np.round(random.normal(0, 4, (2, 3, 1009))).astype("float32")
-    result = kept(log_softmax(logits), **rules).reshape(-1, 1009)
+    result = truncated_probs(log_softmax(logits), **rules).reshape(-1, 1009)
     every = np.exp(log_softmax(logits.astype("float64"))).reshape(-1, 1009)
     [(name, share)] = rules.items()
     for actual, probs in zip(result, every, strict=True):
         expected = ORACLES[name](np.round(probs, 12), share)
         assert_close(np.sort(actual), np.sort(expected))
-        words = np.flatnonzero(actual)
-        for other in set(range(1009)) - set(words):  # of equals the first are kept
-            equals = words[np.isclose(probs[words], probs[other], rtol=1e-4)]
+        tokens = np.flatnonzero(actual)
+        for other in set(range(1009)) - set(tokens):  # the first of equals are kept
+            equals = tokens[np.isclose(probs[tokens], probs[other], rtol=1e-4)]
             assert (equals < other).all()
 
 
@@ -118,32 +118,32 @@ def test_a_sum_that_is_reached_exactly_is_enough():
     for probs in ([0.5, 0.3, 0.2], [0.3, 0.2, 0.5], [0.2, 0.5, 0.3]):
         log_probs = np.log(np.array([[probs]], "float32"))
         for share, number in {0.5: 1, 0.51: 2, 0.8: 2, 0.81: 3, 1.0: 3}.items():
-            assert (kept(log_probs, top_p=share) > 0).sum() == number
+            assert (truncated_probs(log_probs, top_p=share) > 0).sum() == number
     log_probs = np.log(np.array([[[0.4, 0.3, 0.2, 0.1]]], "float32"))
-    assert (kept(log_probs, min_p=0.5) > 0).sum() == 3
+    assert (truncated_probs(log_probs, min_p=0.5) > 0).sum() == 3
 
 
-def test_of_equals_only_as_many_are_kept_as_are_needed():
+def test_only_as_many_tied_tokens_as_needed_are_kept():
     log_probs = np.log(np.full((1, 1, 8), 1 / 8, "float32"))
-    assert (kept(log_probs, top_k=3) > 0).sum() == 3
-    assert (kept(log_probs, top_p=0.5) > 0).sum() == 4
-    assert (kept(log_probs, top_p=0.51) > 0).sum() == 5
-    assert (kept(log_probs, typical_p=0.25) > 0).sum() == 2
-    assert (kept(log_probs, min_p=1.0) > 0).sum() == 8
+    assert (truncated_probs(log_probs, top_k=3) > 0).sum() == 3
+    assert (truncated_probs(log_probs, top_p=0.5) > 0).sum() == 4
+    assert (truncated_probs(log_probs, top_p=0.51) > 0).sum() == 5
+    assert (truncated_probs(log_probs, typical_p=0.25) > 0).sum() == 2
+    assert (truncated_probs(log_probs, min_p=1.0) > 0).sum() == 8
 
 
-def test_the_most_probable_word_need_not_be_typical():
+def test_the_most_probable_token_need_not_be_typical():
     probs = np.array([[[0.6, 0.15, 0.15, 0.1]]], "float32")  # H = 1.106, -log .6 = .51
-    result = kept(np.log(probs), typical_p=0.1)
+    result = truncated_probs(np.log(probs), typical_p=0.1)
     assert (result[0, 0, 0] > 0) == (
         abs(1.106 + np.log(0.6)) < abs(1.106 + np.log(0.15))
     )
     probs = np.array([[[0.4] + [0.06] * 10]], "float32")  # H = 2.05, near -log .06
-    assert kept(np.log(probs), typical_p=0.3)[0, 0, 0] == 0
+    assert truncated_probs(np.log(probs), typical_p=0.3)[0, 0, 0] == 0
 
 
 @pytest.mark.parametrize("rules", [{}, *RULES], ids=str)
-def test_where_nothing_is_possible_nothing_is_kept_and_nothing_is_nan(rules):
+def test_rows_without_possible_tokens_stay_empty_without_nan(rules):
     log_probs = np.full((2, 1, 11), -np.inf, "float32")
     log_probs[1, 0, 6] = 0.0
     left, token_ids = truncated(ops.convert_to_tensor(log_probs), **rules)
@@ -153,7 +153,7 @@ def test_where_nothing_is_possible_nothing_is_kept_and_nothing_is_nan(rules):
     assert token == 6
 
 
-def test_numbers_are_divided_among_the_candidates_in_their_order():
+def test_a_number_selects_a_candidate_by_cumulative_probability():
     log_probs = ops.convert_to_tensor(np.log([[[0.25, 0.5, 0.25]]]), "float32")
     for number, place in [(0, 0), (0.24, 0), (0.26, 1), (0.74, 1), (0.76, 2), (1, 2)]:
         number = ops.full((1, 1), min(number, 1 - 2**-24))
@@ -161,7 +161,7 @@ def test_numbers_are_divided_among_the_candidates_in_their_order():
 
 
 @pytest.mark.parametrize("number", [0.0, 0.5, 1 - 2**-24])
-def test_what_is_impossible_is_never_drawn(number):
+def test_impossible_tokens_are_never_sampled(number):
     random = np.random.default_rng(2)
     log_probs = random.normal(0, 9, (7, 5, 3001)).astype("float32")
     log_probs[random.random(log_probs.shape) < 0.7] = -np.inf

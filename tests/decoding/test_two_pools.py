@@ -1,6 +1,7 @@
-"""What has ended leaves its place to others, and is never lost.
+"""Pool of ended hypotheses, which do not occupy beams and are never lost.
 
-Beside published tables, and beside beam searches of both kinds in plain loops.
+Beam search is compared with published tables, and with plain loops with and without
+the pool.
 """
 
 import itertools
@@ -12,20 +13,20 @@ from kseq.decoding import BeamSearch, MaximumLength
 from tests.decoding.scripts import (
     END,
     PAD,
-    assert_is,
-    number_of,
+    assert_row_equals,
     one_pool,
     power,
+    prefix_index,
     random_script,
-    search,
+    run_search,
     two_pools,
 )
 from tests.helpers import array, assert_close
 
 W1, W2 = 2, 3
-# What follows each prefix, as probabilities of the end, of W1 and of W2: two sentences
-# of the tests of fairseq, tests/test_sequence_generator.py (Ott et al., 2019). After
-# any other prefix all three are alike.
+# Probabilities of the end token, W1 and W2 after each prefix: two sentences from the
+# tests of fairseq, tests/test_sequence_generator.py (Ott et al., 2019). After any other
+# prefix, all three are equally probable.
 FAIRSEQ = [
     {
         (): [0, 0.9, 0.1],
@@ -64,45 +65,45 @@ PUBLISHED = {
 }
 
 
-def script_of(follows, length):
-    """A script `(1, P, V)` of a dictionary of probabilities without padding."""
+def script_of(next_probabilities, length):
+    """Return a script `(1, P, V)` from a dictionary of probabilities."""
     prefixes = [p for n in range(length) for p in itertools.product(range(4), repeat=n)]
-    rows = [[0, *follows.get(prefix, [1 / 3] * 3)] for prefix in prefixes]
-    assert [number_of(p, 4) for p in prefixes] == list(range(len(prefixes)))
+    rows = [[0, *next_probabilities.get(prefix, [1 / 3] * 3)] for prefix in prefixes]
+    assert [prefix_index(p, 4) for p in prefixes] == list(range(len(prefixes)))
     with np.errstate(divide="ignore"):
         return np.log(np.array(rows))[None]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_two_beams_find_what_fairseq_finds(name):
+def test_two_beams_give_the_results_of_fairseq(name):
     length_penalty, max_length, *expected = PUBLISHED[name]
-    how = BeamSearch(
+    search = BeamSearch(
         2,
         length_penalty,
-        early_stopping=True,  # as fairseq, which stops when two have ended
+        early_stopping=True,  # like fairseq, which stops when two have ended
         constraints=[MaximumLength(max_length)] if max_length == 3 else [],
     )
     script = np.concatenate([script_of(row, 5) for row in FAIRSEQ])
-    result = search(script, how, max_length=min(max_length, 5))
+    result = run_search(script, search, max_length=min(max_length, 5))
     for row, hypotheses in enumerate(expected):
         for place, (tokens, probabilities) in enumerate(hypotheses):
             found = array(result.token_ids)[row, place].tolist()
             assert [token for token in found if token != PAD] == tokens
-            gained = array(result.token_log_probs)[row, place, : len(tokens)]
-            assert_close(gained, np.log(probabilities))
+            token_log_probs = array(result.token_log_probs)[row, place, : len(tokens)]
+            assert_close(token_log_probs, np.log(probabilities))
 
 
 @pytest.mark.parametrize("length_penalty", [1, 1.5])
-def test_what_has_ended_stays_where_better_open_ones_die(length_penalty):
-    # `a, a` and `a, b` have a better mean than `end`, and then padding has all.
+def test_ended_hypotheses_are_kept_if_better_open_ones_cannot_end(length_penalty):
+    # `a, a` and `a, b` have a better mean than `end`, but only padding follows.
     pad, end, a = range(3)
-    follows = {(): [0.4, 0.35, 0.25], (a,): [0.04, 0.48, 0.48]}
+    next_probabilities = {(): [0.4, 0.35, 0.25], (a,): [0.04, 0.48, 0.48]}
     script = np.full((1, 21, 4), -np.inf, "float32")
     script[..., pad] = 0.0
-    for prefix, probabilities in follows.items():
-        script[0, number_of(prefix, 4), 1:] = np.log(probabilities)
-        script[0, number_of(prefix, 4), pad] = -np.inf
-    result = search(script, BeamSearch(2, length_penalty), max_length=3)
+    for prefix, probabilities in next_probabilities.items():
+        script[0, prefix_index(prefix, 4), 1:] = np.log(probabilities)
+        script[0, prefix_index(prefix, 4), pad] = -np.inf
+    result = run_search(script, BeamSearch(2, length_penalty), max_length=3)
     assert array(result.token_ids)[0].tolist() == [[end, pad, pad], [pad] * 3]
     assert_close(result.log_probs[0], np.array([np.log(0.4), -np.inf]))
 
@@ -112,7 +113,7 @@ OPTIONS = [(n, p) for n in (2, 3) for p in (0, 0.6, 1, 1.7)] + [(2, -0.7), (5, 1
 
 
 def models(seed):
-    """Tables of different spreads, half of which like to end: `(50, P, V)`."""
+    """Return tables of different spreads, half with a likely end, `(50, P, V)`."""
     script = random_script(rows=50, seed=seed)
     script *= np.linspace(0.4, 1.4, 50)[:, None, None]
     script[::2, :, END] += 1.5
@@ -120,14 +121,16 @@ def models(seed):
 
 
 @pytest.mark.parametrize("num_beams, length_penalty", OPTIONS)
-def test_beam_search_is_that_of_two_pools_in_plain_loops(num_beams, length_penalty):
+def test_beam_search_equals_two_pools_in_plain_loops(num_beams, length_penalty):
     script = models(seed=num_beams)
-    result = search(script, BeamSearch(num_beams, length_penalty))
+    result = run_search(script, BeamSearch(num_beams, length_penalty))
     for row, table in enumerate(script):
-        assert_is(result, row, two_pools(table, num_beams, power(length_penalty)))
+        assert_row_equals(
+            result, row, two_pools(table, num_beams, power(length_penalty))
+        )
 
 
-def test_two_pools_are_not_worse_than_one():
+def test_two_pools_are_rarely_worse_than_one():
     worse, better = [], []
     for num_beams, length_penalty in OPTIONS:
         penalty = power(length_penalty)
@@ -137,7 +140,7 @@ def test_two_pools_are_not_worse_than_one():
             gain = score / penalty(len(tokens)) - lower / penalty(len(others))
             worse += [length_penalty] * int(gain < -1e-9)
             better += [length_penalty] * int(gain > 1e-9)
-    # Without a positive penalty a longer hypothesis cannot rise above what it came
-    # from, and two pools cannot lose. With one they may, by luck.
+    # Without a positive penalty a longer hypothesis cannot outrank its prefix, so two
+    # pools are never worse. With a positive penalty they can be, by chance.
     assert all(length_penalty > 0 for length_penalty in worse)
     assert len(worse) * 20 < len(better)

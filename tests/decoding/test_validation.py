@@ -1,4 +1,4 @@
-"""What a search is called with: every form that is right, and words for what is not."""
+"""Arguments of searches: accepted forms, and errors for others."""
 
 import re
 
@@ -11,8 +11,8 @@ from kseq.decoding import BannedTokens, BeamSearch, GreedySearch, Sampling
 from tests.helpers import array, assert_close
 
 SEARCHES = [GreedySearch(), BeamSearch(2), Sampling(seed=1)]
-SEARCHES = {type(how).__name__: how for how in SEARCHES}
-each_search = pytest.mark.parametrize("how", SEARCHES.values(), ids=SEARCHES)
+SEARCHES = {type(search).__name__: search for search in SEARCHES}
+each_search = pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 TABLE = np.log(np.array([[0.1, 0.2, 0.4, 0.3]] * 4, "float32"))
 
 
@@ -20,25 +20,25 @@ def step(token_ids, state, constants):
     return ops.take(TABLE, token_ids, axis=0), state
 
 
-def search(how, **changes):
+def run_search(search, **changes):
     call = {"start_token_ids": [0, 2], "end_token_id": 1, "max_length": 3}
     call = {"step": step, "state": (), "constants": (), **call, **changes}
-    return array(how(**call).token_ids).tolist()
+    return array(search(**call).token_ids).tolist()
 
 
-def state_of(how, *more):
-    return np.ones((2, how.num_beams, *more), "float32")
+def make_state(search, *more):
+    return np.ones((2, search.num_beams, *more), "float32")
 
 
 @each_search
-def test_numbers_come_as_lists_arrays_or_tensors(how):
+def test_numbers_can_be_lists_arrays_or_tensors(search):
     given = {"start_token_ids": [0, 2], "max_lengths": [2, 3], "prefix": [[2], [3]]}
-    if isinstance(how, Sampling):
+    if isinstance(search, Sampling):
         given["row_seeds"] = [5, 7]
-    expected = search(how, **given)
+    expected = run_search(search, **given)
     kinds = [tuple, np.array, lambda x: np.array(x, "int64"), ops.convert_to_tensor]
     for kind in kinds:
-        assert search(how, **{k: kind(v) for k, v in given.items()}) == expected
+        assert run_search(search, **{k: kind(v) for k, v in given.items()}) == expected
 
 
 WRONG = {
@@ -52,11 +52,11 @@ WRONG = {
 
 @each_search
 @pytest.mark.parametrize("name, value", [(k, v) for k in WRONG for v in WRONG[k]])
-def test_what_is_none_of_these_is_named(how, name, value):
+def test_error_names_the_invalid_argument(search, name, value):
     kind = "a token id|integers of at least"
     message = f"`{name}` must be ({kind}).*Received: {name}={re.escape(repr(value))}"
     with pytest.raises(ValueError, match=message):
-        search(how, **{name: value})
+        run_search(search, **{name: value})
 
 
 @each_search
@@ -75,89 +75,89 @@ def test_what_is_none_of_these_is_named(how, name, value):
         ({"prefix": [[2] * 4] * 2}, "max_length=3 for a prefix of 4 tokens"),
     ],
 )
-def test_ids_and_rows_must_fit(how, changes, message):
+def test_rejects_ids_and_rows_that_do_not_fit(search, changes, message):
     with pytest.raises(ValueError, match=message):
-        search(how, **changes)
+        run_search(search, **changes)
 
 
-def test_the_advice_for_a_search_without_an_end_is_right():
-    free = search(GreedySearch([BannedTokens([1])]), max_length=7)
-    assert free == [[[2] * 7]] * 2
+def test_banning_the_end_token_gives_the_maximum_length():
+    token_ids = run_search(GreedySearch([BannedTokens([1])]), max_length=7)
+    assert token_ids == [[[2] * 7]] * 2
 
 
 @each_search
-def test_logits_must_have_an_axis_for_the_beams(how):
+def test_logits_must_have_a_beam_axis(search):
     def flat(token_ids, state, constants):
         return ops.take(TABLE, token_ids[:, 0], axis=0), state
 
     with pytest.raises(ValueError, match=r"logits of the shape \(B, K, V\).*\(2, 4\)"):
-        search(how, step=flat)
+        run_search(search, step=flat)
 
 
 @each_search
 @pytest.mark.parametrize("shape", [(), (2,), (3,), "one beam more", "one row more"])
-def test_a_state_must_have_a_row_for_each_hypothesis(how, shape):
+def test_a_state_must_have_a_row_for_each_hypothesis(search, shape):
     more = {"one beam more": (0, 1), "one row more": (1, 0)}
     if shape in more:
-        shape = tuple(np.add((2, how.num_beams), more[shape]))
+        shape = tuple(np.add((2, search.num_beams), more[shape]))
     with pytest.raises(ValueError, match=r"shape \(B, K, ...\) = \(2, .*\['h'\]"):
-        search(how, state={"h": np.ones(shape, "float32")})
+        run_search(search, state={"h": np.ones(shape, "float32")})
     shared = {"shared": np.ones((2,), "float32")}
-    assert search(how, state=shared) == search(how)
+    assert run_search(search, state=shared) == run_search(search)
 
 
-GROWING = {
-    "a key less": lambda x: {"h": x["h"]},
-    "a tensor more": lambda x: {**x, "c": [x["c"], x["c"]]},
-    "along an axis": lambda x: {**x, "c": ops.concatenate([x["c"]] * 2, axis=2)},
-    "an axis": lambda x: {**x, "h": x["h"][..., None]},
+CHANGES = {
+    "missing key": lambda x: {"h": x["h"]},
+    "additional tensor": lambda x: {**x, "c": [x["c"], x["c"]]},
+    "longer axis": lambda x: {**x, "c": ops.concatenate([x["c"]] * 2, axis=2)},
+    "additional axis": lambda x: {**x, "h": x["h"][..., None]},
     "half precision": lambda x: {**x, "h": ops.cast(x["h"], "float16")},
-    "an axis less": lambda x: {**x, "c": x["c"][..., 0]},
+    "missing axis": lambda x: {**x, "c": x["c"][..., 0]},
 }
 
 
 @each_search
-@pytest.mark.parametrize("change", GROWING.values(), ids=GROWING)
-def test_a_state_keeps_its_form(how, change):
-    def grow(token_ids, state, constants):
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_rejects_a_state_that_changes_its_form(search, change):
+    def changing_step(token_ids, state, constants):
         return ops.take(TABLE, token_ids, axis=0), change(state)
 
-    state = {"h": state_of(how), "c": state_of(how, 3)}
+    state = {"h": make_state(search), "c": make_state(search, 3)}
     message = "A state must keep its shapes and dtypes|state in the same structure"
     with pytest.raises(ValueError, match=message):
-        search(how, step=grow, state=state)
+        run_search(search, step=changing_step, state=state)
 
 
 @each_search
-def test_a_state_may_be_numpy_and_a_cache_of_all_its_room(how):
-    """The advice for a state that would grow."""
+def test_a_state_can_be_numpy_arrays_with_a_full_size_cache(search):
+    """The error for a state that changes its form suggests such a cache."""
 
-    def remember(token_ids, state, constants):
+    def step_with_cache(token_ids, state, constants):
         is_here = ops.arange(3) == state["t"][..., None]
         seen = ops.where(is_here, token_ids[..., None] + 1, state["seen"])
         logits = ops.take(TABLE, token_ids, axis=0)
         return logits, {"seen": seen, "t": state["t"] + 1}
 
-    state = {"seen": np.zeros((2, how.num_beams, 3), "int32")}
-    state["t"] = np.zeros((2, how.num_beams), "int32")
-    assert search(how, step=remember, state=state) == search(how)
+    state = {"seen": np.zeros((2, search.num_beams, 3), "int32")}
+    state["t"] = np.zeros((2, search.num_beams), "int32")
+    assert run_search(search, step=step_with_cache, state=state) == run_search(search)
 
 
 @pytest.mark.parametrize("temperature", [0, 0.0])
-def test_no_temperature_is_greedy_search(temperature):
+def test_error_for_zero_temperature_suggests_greedy_search(temperature):
     with pytest.raises(ValueError, match=r"temperature=0.* `GreedySearch\(\)`"):
         Sampling(temperature)
 
 
-def test_a_prefix_does_not_end_in_its_gap():
-    likes_the_end = np.log(np.array([[0.1, 0.7, 0.1, 0.1]] * 4, "float32"))
+def test_a_hypothesis_does_not_end_in_a_gap_of_the_prefix():
+    likely_end = np.log(np.array([[0.1, 0.7, 0.1, 0.1]] * 4, "float32"))
 
     def step(token_ids, state, constants):
-        return ops.take(likes_the_end, token_ids, axis=0), state
+        return ops.take(likely_end, token_ids, axis=0), state
 
     prefix = [[3, 0, 2], [0, 0, 3], [0, 0, 0], [3, 0, 0]]
-    for how in SEARCHES.values():
-        result = how(step, (), (), [2] * 4, 1, 5, prefix=prefix)
+    for search in SEARCHES.values():
+        result = search(step, (), (), [2] * 4, 1, 5, prefix=prefix)
         tokens, lengths = array(result.token_ids)[:, 0], array(result.lengths)[:, 0]
         assert tokens[0, [0, 2]].tolist() == [3, 2] and tokens[1, 2] == 3
         assert (lengths[:2] > 3).all()
@@ -167,7 +167,7 @@ def test_a_prefix_does_not_end_in_its_gap():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a graph")
-def test_what_cannot_be_seen_is_not_refused():
+def test_values_of_a_graph_are_not_checked():
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], "int32")])
