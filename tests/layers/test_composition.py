@@ -1,4 +1,4 @@
-"""Parts of a layer that are frozen by themselves."""
+"""Sublayers that are frozen individually."""
 
 import keras
 import numpy as np
@@ -9,17 +9,17 @@ from tests.builders.small_models import MODELS
 from tests.builders.test_every_model import trained
 
 
-def first_parts(model):
-    """The first part that has weights within each layer of the model."""
+def first_sublayers(model):
+    """Yield the first sublayer with weights of each layer of the model."""
     for layer in model.layers:
         yield from [x for x in layer._flatten_layers(False) if x.weights][:1]
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "ensemble"])
-def test_a_frozen_part_is_frozen_in_copies_and_files(name, tmp_path):
+def test_a_frozen_sublayer_stays_frozen_in_copies_and_files(name, tmp_path):
     model = MODELS[name][0]()
-    for part in first_parts(model):
-        part.trainable = False
+    for sublayer in first_sublayers(model):
+        sublayer.trainable = False
     expected = trained(model)
     assert not all(expected)
     model.save(tmp_path / "model.keras")
@@ -27,7 +27,7 @@ def test_a_frozen_part_is_frozen_in_copies_and_files(name, tmp_path):
     assert trained(keras.models.clone_model(model)) == expected
 
 
-def test_a_config_names_the_frozen_parts_before_and_after_the_build():
+def test_config_lists_frozen_sublayers_before_and_after_the_build():
     encoder = RecurrentEncoder("gru", 3, num_layers=2)
     assert "frozen_parts" not in encoder.get_config()
     encoder(np.ones((2, 5, 3), "float32"))

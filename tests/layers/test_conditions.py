@@ -38,14 +38,14 @@ def test_vector_embedding_keeps_the_contract_of_layers():
     )
 
 
-def test_a_class_is_a_memory_of_one_step():
+def test_class_embedding_returns_a_memory_of_one_step():
     embedding = ClassEmbedding(CLASSES, WIDTH)
     memory = array(embedding(LABELS))
     assert memory.shape == (B, 1, WIDTH)
     assert_close(memory[:, 0], embedding.get_weights()[0][LABELS])
 
 
-def test_a_vector_is_a_memory_of_one_step():
+def test_vector_embedding_returns_a_memory_of_one_step():
     embedding = VectorEmbedding(FEATURES, WIDTH)
     embedding(VECTORS)
     randomize(embedding)
@@ -66,7 +66,7 @@ def test_sizes_must_be_positive(layer):
 @pytest.mark.parametrize("shape", [(), (B, 1), (B, 7), (B, 1, 1)])
 def test_labels_must_be_one_for_each_row(shape):
     embedding = ClassEmbedding(CLASSES, WIDTH)
-    for _ in range(2):  # not only while it is built
+    for _ in range(2):  # also after it is built
         with pytest.raises(ValueError, match=r"`labels` must be .*\(B,\).*of shape"):
             embedding(np.ones(shape, "int32"))
 

@@ -1,4 +1,4 @@
-"""The CRF against brute force over all paths, in NumPy and in double precision.
+"""CRF, compared with brute force over all paths in NumPy, in double precision.
 
 Axes in shape comments: B batch, S steps, L labels.
 """
@@ -36,7 +36,7 @@ def small_crf(size=FEW, **options):
 
 
 def case(size=FEW, **options):
-    """A layer, potentials and labels."""
+    """Return a layer, potentials and labels."""
     labels = np.random.default_rng(size).integers(0, size, (B, S)).astype("int32")
     return small_crf(size, **options), 2 * random_array(B, S, size), labels
 
@@ -49,7 +49,7 @@ def weights_of(crf):
 
 
 def score(path, potentials, weights):
-    """The score of a path through `(n, L)`, by the definition."""
+    """Return the score of a path through `(n, L)`, by the definition."""
     transitions, starts, ends = weights
     total = starts[path[0]] + ends[path[-1]]
     total += sum(potentials[t, label] for t, label in enumerate(path))
@@ -66,7 +66,7 @@ def is_allowed(path, crf):
 
 
 def all_paths(potentials, crf, only_allowed=True):
-    """Every path of a row and its score, the best first."""
+    """Return the score and labels of every path of a row, best first."""
     paths = itertools.product(range(potentials.shape[1]), repeat=len(potentials))
     weights = weights_of(crf)
     scored = [
@@ -82,7 +82,7 @@ def log_total(scored):
 
 
 def rows_of(potentials, mask=MASK):
-    """The real steps of each row that has one, with its number."""
+    """Return index, real steps and their potentials for each row that has some."""
     return [
         (b, np.flatnonzero(real), potentials[b][real])
         for b, real in enumerate(mask)
@@ -104,7 +104,7 @@ def losses_of(labels, potentials, crf, mask=MASK):
 
 @pytest.mark.parametrize("size", [FEW, MANY])
 @pytest.mark.parametrize("graph", [False, True])
-def test_the_loss_is_that_of_all_paths(size, graph):
+def test_the_loss_equals_brute_force_over_all_paths(size, graph):
     crf, potentials, labels = case(size)
     loss = crf.negative_log_likelihood
     loss = compiled(loss) if graph else loss
@@ -117,7 +117,7 @@ def test_the_loss_is_that_of_all_paths(size, graph):
 
 
 @pytest.mark.parametrize("size", [FEW, MANY])
-def test_the_gradient_is_what_is_expected_less_what_is_there(size):
+def test_the_gradient_is_the_difference_of_expected_and_true_counts(size):
     crf, potentials, labels = case(size)
     kinds = [potentials, *(array(x) for x in (crf.transitions, crf.starts, crf.ends))]
     ends = np.cumsum([x.size for x in kinds])
@@ -152,7 +152,7 @@ OPTIONS = {
     "all": {"num_labels": FEW},
     "many": {"num_labels": MANY},
     "BIO": {"labels": NAMES},
-    "own": {
+    "custom": {
         "num_labels": FEW,
         "allowed": [[1, 0, 1], [1, 1, 0], [0, 1, 1]],
         "allowed_first": [True, True, False],
@@ -162,16 +162,16 @@ OPTIONS = {
 
 
 @pytest.fixture(params=OPTIONS)
-def ruled(request):
-    """A layer with these options, and potentials."""
+def crf_with_rules(request):
+    """Return a layer with these options, and potentials."""
     options = dict(OPTIONS[request.param])
     size = options.pop("num_labels", len(NAMES))
     crf = small_crf(size, **options)
     return crf, 2 * random_array(B, S, size)
 
 
-def test_marginals_are_those_of_all_allowed_paths(ruled):
-    crf, potentials = ruled
+def test_marginals_equal_brute_force_over_allowed_paths(crf_with_rules):
+    crf, potentials = crf_with_rules
     expected = np.zeros(potentials.shape)
     for b, steps, row in rows_of(potentials):
         scored = all_paths(row, crf)
@@ -181,8 +181,8 @@ def test_marginals_are_those_of_all_allowed_paths(ruled):
     assert_close(crf.marginals(potentials, MASK), expected)
 
 
-def test_best_scores_are_those_of_the_best_path_through_each_label(ruled):
-    crf, potentials = ruled
+def test_best_scores_are_those_of_the_best_path_through_each_label(crf_with_rules):
+    crf, potentials = crf_with_rules
     found = array(crf.best_scores(potentials, MASK))
     assert (found[~MASK] == 0).all()
     for b, steps, row in rows_of(potentials):
@@ -198,8 +198,8 @@ def test_best_scores_are_those_of_the_best_path_through_each_label(ruled):
 
 
 @pytest.mark.parametrize("num_paths", [1, 4, 30])
-def test_best_paths_come_in_the_order_of_their_probabilities(ruled, num_paths):
-    crf, potentials = ruled
+def test_best_paths_are_sorted_by_probability(crf_with_rules, num_paths):
+    crf, potentials = crf_with_rules
     paths, log_probs = map(array, crf.best_paths(potentials, num_paths, MASK))
     assert paths.shape == (B, num_paths, S)
     assert (paths.transpose(0, 2, 1)[~MASK] == 0).all()
@@ -214,7 +214,7 @@ def test_best_paths_come_in_the_order_of_their_probabilities(ruled, num_paths):
     assert log_probs[4, 0] == 0 and (log_probs[4, 1:] == -np.inf).all()
 
 
-def test_by_default_inside_follows_a_beginning_of_its_kind():
+def test_bio_labels_restrict_transitions_by_default():
     allowed, first, last = CRF(labels=NAMES).rules
     for one, other in itertools.product(range(5), repeat=2):
         follows = NAMES[other][0] != "I" or NAMES[one][1:] == NAMES[other][1:]
@@ -226,30 +226,30 @@ def test_by_default_inside_follows_a_beginning_of_its_kind():
 
 @pytest.mark.parametrize("labels", [NAMES, [*NAMES, "B-c", "I-c", "B-d", "I-d"]])
 def test_equally_good_paths_are_not_mixed(labels):
-    """With equal scores the labels of each step alone would make no path."""
+    """With tied scores, the best labels of single steps would not form a valid path."""
     crf = CRF(labels=labels)
     crf.build((None, None, U))
     potentials = np.zeros((1, 6, len(labels)), "float32")
-    potentials[:, 1::2, 2] = potentials[:, ::2, 4] = 1.0  # I-a and I-b, in turns
+    potentials[:, 1::2, 2] = potentials[:, ::2, 4] = 1.0  # I-a and I-b alternately
     for steps in (3, 6):
         scores = crf.best_scores(potentials[:, :steps])
         path = tuple(array(scores).argmax(-1)[0].tolist())
         assert is_allowed(path, crf)
-        best = all_paths(potentials[0, :steps, :5], small_zero(NAMES))[0][0]
+        best = all_paths(potentials[0, :steps, :5], crf_of_zeros(NAMES))[0][0]
         assert score(path, potentials[0], weights_of(crf)) == best
 
 
-def small_zero(labels):
+def crf_of_zeros(labels):
     crf = CRF(labels=labels)
     crf.build((None, None, U))
     return crf
 
 
-# Numbers that other ways would lose ---------------------------------------------------
+# Accuracy -----------------------------------------------------------------------------
 
 
-def log_total_of_steps(potentials, weights):
-    """As `log_total`, in double precision and a time that grows with the steps."""
+def log_total_by_recursion(potentials, weights):
+    """Return `log_total` in double precision, in time linear in the steps."""
     transitions, starts, ends = weights
     before = starts + potentials[0]
     for row in potentials[1:]:
@@ -259,7 +259,7 @@ def log_total_of_steps(potentials, weights):
 
 @pytest.mark.parametrize("size", [FEW, MANY])
 def test_improbable_paths_are_not_lost(size):
-    """Only through what is e^-300 less probable does a path reach the last label."""
+    """Only paths that are e^-300 less probable reach the last label."""
     crf = small_crf(size, allowed=np.eye(size) + np.eye(size, k=1) > 0)
     potentials = random_array(1, size, size)
     potentials[0, 0, 1:] -= 300
@@ -272,7 +272,7 @@ def test_improbable_paths_are_not_lost(size):
         ops.array(labels), ops.array(potentials), weights, ops.ones((1, size), "bool")
     )
     row = potentials[0].astype("float64")
-    expected = log_total_of_steps(row, exact) - score(labels[0], row, exact)
+    expected = log_total_by_recursion(row, exact) - score(labels[0], row, exact)
     assert_close(losses[0], expected, atol=1e-3)
     found = array(crf.marginals(potentials))
     assert np.isfinite(found).all()
@@ -280,19 +280,19 @@ def test_improbable_paths_are_not_lost(size):
     assert array(crf.best_scores(potentials)).argmax(-1)[0, -1] == size - 1
 
 
-def test_a_long_row_is_exact():
+def test_a_long_row_is_accurate():
     crf, steps = small_crf(MANY), 2000
     potentials = 3 * random_array(1, steps, MANY) + 5
     labels = potentials.argmax(-1).astype("int32")
     weights, row = weights_of(crf), potentials[0].astype("float64")
-    expected = log_total_of_steps(row, weights) - score(labels[0], row, weights)
+    expected = log_total_by_recursion(row, weights) - score(labels[0], row, weights)
     losses = crf.negative_log_likelihood(labels, potentials)
     assert_close(losses, np.array([expected]), rtol=1e-5)
     assert_close(array(crf.marginals(potentials)).sum(-1), np.ones((1, steps)))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_is_that_of_the_potentials_alone(dtype):
+def test_only_the_potentials_are_in_half_precision(dtype):
     crf, potentials, labels = case(MANY)
     half = ops.cast(potentials, dtype)
     rounded = array(ops.cast(half, "float32"))

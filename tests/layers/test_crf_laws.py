@@ -1,4 +1,4 @@
-"""Laws of the CRF: masks, precisions, gradients and what it refuses.
+"""Laws of the CRF: masks, precisions, gradients and errors.
 
 Axes in shape comments: B batch, S steps, L labels.
 """
@@ -50,7 +50,7 @@ def test_padding_changes_nothing(size):
     check_padding_changes_nothing(decode, potentials, MASK)
 
 
-def test_what_stands_in_padding_has_no_gradient():
+def test_padding_has_no_gradient():
     crf, potentials, labels = case()
     for garbage in (0.0, np.nan):
         given = np.where(MASK[..., None], potentials, np.float32(garbage))
@@ -61,7 +61,7 @@ def test_what_stands_in_padding_has_no_gradient():
         assert (slope[MASK] != 0).any()
 
 
-def test_the_mask_is_that_of_the_potentials():
+def test_the_mask_of_the_potentials_is_used():
     crf, potentials, labels = case()
     masked = with_keras_mask(potentials, MASK)
     expected = crf.negative_log_likelihood(labels, potentials, MASK)
@@ -70,7 +70,7 @@ def test_the_mask_is_that_of_the_potentials():
 
 
 @pytest.mark.parametrize("size", [FEW, MANY])
-def test_a_row_without_steps_costs_nothing(size):
+def test_a_row_without_steps_has_zero_loss(size):
     crf = small_crf(size)
     nothing, labels = np.zeros((2, 0, size), "float32"), np.zeros((2, 0), "int32")
     assert array(crf.negative_log_likelihood(labels, nothing)).tolist() == [0, 0]
@@ -80,7 +80,7 @@ def test_a_row_without_steps_costs_nothing(size):
 
 
 INPUTS = random_array(2, 5, U)
-REAL = {"inputs": INPUTS, "mask": length_mask(3, 0, size=5)}
+INPUTS_AND_MASK = {"inputs": INPUTS, "mask": length_mask(3, 0, size=5)}
 ARGUMENTS = {
     "num_labels": 3,
     "labels": ["O", "B-a", "I-a"],
@@ -91,27 +91,27 @@ ARGUMENTS = {
 }
 
 
-def test_it_keeps_the_contract_of_layers():
-    """All of `check_layer`, but that a call reaches the weights of transitions."""
+def test_the_crf_keeps_the_contract_of_layers():
+    """All of `check_layer`, except that a call uses the weights of transitions."""
     check_config_keeps_every_argument(CRF, ARGUMENTS)
-    check_seeded_weights(CRF, ARGUMENTS, REAL)
-    check_frozen_layers_stay_frozen(CRF, ARGUMENTS, REAL)
+    check_seeded_weights(CRF, ARGUMENTS, INPUTS_AND_MASK)
+    check_frozen_layers_stay_frozen(CRF, ARGUMENTS, INPUTS_AND_MASK)
     layer = make_layer(CRF, ARGUMENTS)
-    model = functional_model(layer, REAL)
+    model = functional_model(layer, INPUTS_AND_MASK)
     check_every_sublayer_is_built(layer)
     randomize(layer)
-    expected = check_call_stores_nothing_on_the_layer(layer, REAL)
-    check_outputs_survive_saving(model, REAL, expected)
-    check_other_precisions(layer, ARGUMENTS, REAL, None, expected)
+    expected = check_call_stores_nothing_on_the_layer(layer, INPUTS_AND_MASK)
+    check_outputs_survive_saving(model, INPUTS_AND_MASK, expected)
+    check_other_precisions(layer, ARGUMENTS, INPUTS_AND_MASK, None, expected)
 
 
-def test_potentials_are_a_dense_layer():
+def test_potentials_equal_a_dense_layer():
     crf = small_crf()
     [found] = call(crf, {"inputs": INPUTS})
     assert_close(found, INPUTS @ array(crf.kernel) + array(crf.bias))
 
 
-def test_a_second_gradient_is_refused():
+def test_rejects_a_second_gradient():
     crf, potentials, labels = case()
     # On PyTorch Keras' `custom_gradient` fails before it asks for the second one.
     on_torch = keras.backend.backend() == "torch"
@@ -123,7 +123,7 @@ def test_a_second_gradient_is_refused():
 
 
 @pytest.mark.parametrize("method", ["marginals", "best_scores"])
-def test_a_gradient_of_what_is_decoded_is_refused(method):
+def test_rejects_gradients_of_decoded_values(method):
     crf, potentials, _ = case()
     with pytest.raises(NotImplementedError, match="one gradient"):
         gradient(lambda x: ops.sum(getattr(crf, method)(x)), potentials)
@@ -154,14 +154,14 @@ def test_a_gradient_of_what_is_decoded_is_refused(method):
         ({"num_labels": 2, "allowed": [[0, 1], [0, 0]]}, "no path of 3 labels"),
     ],
 )
-def test_a_wrong_option_is_named(options, message):
+def test_error_names_the_wrong_option(options, message):
     with pytest.raises(ValueError, match=message):
         CRF(**options)
 
 
-def test_labels_that_are_none_are_named_or_make_the_loss_nan():
+def test_invalid_labels_raise_or_give_a_nan_loss():
     crf, potentials, labels = case()
-    wrong = np.where(MASK, labels, 99)  # where it does not matter
+    wrong = np.where(MASK, labels, 99)  # masked, so ignored
     expected = crf.negative_log_likelihood(labels, potentials, MASK)
     loss = compiled_on_jax(crf.negative_log_likelihood)
     assert_close(loss(wrong, potentials, MASK), expected)
@@ -178,7 +178,7 @@ def test_labels_that_are_none_are_named_or_make_the_loss_nan():
         crf.negative_log_likelihood(potentials, potentials)
 
 
-def test_what_no_layer_gave_is_refused():
+def test_rejects_potentials_that_do_not_fit():
     crf, potentials, _ = case()
     for wrong in (potentials[..., :2], potentials[0]):
         with pytest.raises(ValueError, match="`potentials` must be the output"):

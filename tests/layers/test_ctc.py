@@ -1,4 +1,4 @@
-"""CTC against brute force over all paths, in NumPy and in double precision.
+"""CTC, compared with brute force over all paths in NumPy, in double precision.
 
 Axes in shape comments: B batch, S steps, T labels of a row, V labels with the blank.
 """
@@ -50,8 +50,8 @@ def case(size=FEW):
 # The oracle ---------------------------------------------------------------------------
 
 
-def spelled(path):
-    """The labels of a path, by the definition."""
+def collapsed(path):
+    """Return the labels of a path, by the definition."""
     runs = [label for label, _ in itertools.groupby(path)]
     return tuple(int(label) for label in runs if label != 0)
 
@@ -67,7 +67,7 @@ def paths_of(num_steps, size):
 
 
 def scored_paths(logits):
-    """Every path through `(n, V)`, and the logarithm of its probability."""
+    """Return every path through `(n, V)` with its log-probability."""
     log_probs, places = log_softmax(logits), np.arange(len(logits))
     return [
         (log_probs[places, list(path)].sum() if path else 0.0, path)
@@ -75,22 +75,22 @@ def scored_paths(logits):
     ]
 
 
-def all_rows(logits):
-    """Every row of labels, and the logarithm of its probability."""
+def all_labelings(logits):
+    """Return every labeling with its log-probability."""
     rows = {}
     for score, path in scored_paths(logits):
-        rows[spelled(path)] = np.logaddexp(rows.get(spelled(path), -np.inf), score)
+        rows[collapsed(path)] = np.logaddexp(rows.get(collapsed(path), -np.inf), score)
     return rows
 
 
-def row_of(labels):
+def labels_of(labels):
     return tuple(int(label) for label in labels if label != 0)
 
 
 def expected_log_probs(labels, logits, mask=MASK):
     return np.array(
         [
-            all_rows(x[real]).get(row_of(row), -np.inf)
+            all_labelings(x[real]).get(labels_of(row), -np.inf)
             for row, x, real in zip(labels, logits, mask, strict=True)
         ]
     )
@@ -100,19 +100,19 @@ def expected_log_probs(labels, logits, mask=MASK):
 
 
 @pytest.mark.parametrize("graph", [False, True])
-def test_the_loss_is_that_of_all_paths(graph):
+def test_the_loss_equals_brute_force_over_all_paths(graph):
     ctc, logits = case()
     loss = ctc.negative_log_likelihood
     loss = compiled(loss) if graph else loss
     found = array(loss(LABELS, logits, MASK))
-    assert found[5] == 0, "there is one way to spell nothing in no step"
+    assert found[5] == 0, "the empty path has probability 1"
     assert_close(found, -expected_log_probs(LABELS, logits), atol=2e-5)
     unmasked = np.ones_like(MASK)
     expected = -expected_log_probs(LABELS, logits, unmasked)
     assert_close(loss(LABELS, logits), expected, atol=2e-5)
 
 
-def test_without_a_mask_it_is_the_loss_of_keras():
+def test_the_loss_without_a_mask_equals_keras():
     ctc, logits = case(MANY)
     labels = np.array(
         [[8, 3, 3], [1, 2, 0], [5, 5, 0], [7, 0, 0], [1, 1, 1], [2, 1, 2]]
@@ -121,7 +121,7 @@ def test_without_a_mask_it_is_the_loss_of_keras():
     assert_close(ctc.negative_log_likelihood(labels, logits), expected)
 
 
-def test_the_gradient_is_what_is_expected_less_what_is_there():
+def test_the_gradient_is_the_difference_of_expected_and_true_counts():
     ctc, logits = case()
     shares = np.array([1.0, -2.0, 0.5, 3.0, 7.0, 1.0], "float32")
 
@@ -133,7 +133,7 @@ def test_the_gradient_is_what_is_expected_less_what_is_there():
     for b in range(B - 1):
         steps = np.flatnonzero(MASK[b])
         scored = scored_paths(logits[b][steps])
-        right = [x for x in scored if spelled(x[1]) == row_of(LABELS[b])]
+        right = [x for x in scored if collapsed(x[1]) == labels_of(LABELS[b])]
         for paths, sign in ((scored, 1), (right, -1)):
             whole = np.logaddexp.reduce([score for score, _ in paths])
             for score, path in paths:
@@ -144,7 +144,7 @@ def test_the_gradient_is_what_is_expected_less_what_is_there():
 
 @pytest.mark.parametrize("size", [FEW, MANY])
 @pytest.mark.parametrize("graph", [False, True])
-def test_the_log_likelihood_is_that_of_all_paths(size, graph):
+def test_the_log_likelihood_equals_brute_force_over_all_paths(size, graph):
     ctc = CTC(size)
     logits = 2 * random_array(B, S, size)[:, :4] if size == MANY else case()[1]
     mask = MASK[:, : logits.shape[1]]
@@ -155,14 +155,14 @@ def test_the_log_likelihood_is_that_of_all_paths(size, graph):
         assert_close(likelihood(labels, logits, mask), expected, atol=2e-5)
 
 
-def test_labels_are_aligned_by_the_best_path_that_spells_them():
+def test_labels_are_aligned_by_the_best_path():
     ctc, logits = case()
     for labels in (LABELS, LABELS[:, ::-1], np.full((B, 4), 2, "int32")):
         steps, log_probs = map(array, ctc.align(labels, logits, MASK))
         assert steps.shape == labels.shape
         for b, real in enumerate(MASK):
-            row, places = row_of(labels[b]), np.flatnonzero(real)
-            right = [x for x in scored_paths(logits[b][real]) if spelled(x[1]) == row]
+            row, places = labels_of(labels[b]), np.flatnonzero(real)
+            right = [x for x in scored_paths(logits[b][real]) if collapsed(x[1]) == row]
             if not right:
                 assert log_probs[b] == -np.inf and (steps[b] == -1).all()
                 continue
@@ -175,21 +175,21 @@ def test_labels_are_aligned_by_the_best_path_that_spells_them():
             assert (steps[b, len(row) :] == -1).all()
 
 
-def test_the_best_path_is_spelled():
+def test_the_best_path_is_collapsed():
     ctc, logits = case()
     logits[0, :, 0] -= 5  # not blanks alone
     found = array(ctc.best_path(logits, MASK))
-    assert found.shape == (B, S) and len(row_of(found[0])) > 2
+    assert found.shape == (B, S) and len(labels_of(found[0])) > 2
     for row, x, real in zip(found, logits, MASK, strict=True):
-        expected = spelled(x[real].argmax(-1))
+        expected = collapsed(x[real].argmax(-1))
         assert row.tolist() == [*expected, *[0] * (S - len(expected))]
 
 
 # Searches -----------------------------------------------------------------------------
 
 
-def search_rows(search, logits, mask=MASK, size=FEW, max_length=S + 1):
-    """What a search finds: for each row of the batch labels and log-probabilities."""
+def search_labelings(search, logits, mask=MASK, size=FEW, max_length=S + 1):
+    """Return the labelings that a search finds, with their log-probabilities."""
     ctc = CTC(size)
 
     def run(logits, mask):
@@ -203,18 +203,20 @@ def search_rows(search, logits, mask=MASK, size=FEW, max_length=S + 1):
     token_ids, log_probs = map(array, compiled(run)(logits, mask))
     token_ids = np.where(token_ids == ctc.end_token_id, 0, token_ids)
     return [
-        [(row_of(row), score) for row, score in zip(*pair, strict=True)]
+        [(labels_of(row), score) for row, score in zip(*pair, strict=True)]
         for pair in zip(token_ids, log_probs, strict=True)
     ]
 
 
 def best_of(logits, is_allowed=lambda row: True):
-    rows = [(row, score) for row, score in all_rows(logits).items() if is_allowed(row)]
+    rows = [
+        (row, score) for row, score in all_labelings(logits).items() if is_allowed(row)
+    ]
     return sorted(rows, key=lambda pair: -pair[1])
 
 
 def assert_same(found, expected):
-    """The same rows of labels, with their probabilities, in the same order."""
+    """Check that labelings, their probabilities and order are equal."""
     assert len(found) >= len(expected)
     assert [row for row, _ in found[: len(expected)]] == [row for row, _ in expected]
     scores = np.array([score for _, score in found])
@@ -222,29 +224,31 @@ def assert_same(found, expected):
     assert (scores[len(expected) :] == -np.inf).all()
 
 
-def test_a_wide_beam_finds_every_row_with_its_exact_probability():
+def test_a_wide_beam_finds_all_labelings_with_exact_probabilities():
     _, logits = case()
-    widest = max(len(all_rows(x[real])) for x, real in zip(logits, MASK, strict=True))
+    widest = max(
+        len(all_labelings(x[real])) for x, real in zip(logits, MASK, strict=True)
+    )
     for found, x, real in zip(
-        search_rows(BeamSearch(widest + 3), logits), logits, MASK, strict=True
+        search_labelings(BeamSearch(widest + 3), logits), logits, MASK, strict=True
     ):
         assert_same(found, best_of(x[real]))
 
 
-def test_loops_of_many_labels_are_as_exact():
+def test_beam_search_is_exact_with_many_labels():
     logits, mask = 2 * random_array(B, 3, MANY), MASK[:, 2:]
-    found = search_rows(BeamSearch(30), logits, mask, MANY, 4)
+    found = search_labelings(BeamSearch(30), logits, mask, MANY, 4)
     for rows, x, real in zip(found, logits, mask, strict=True):
         assert_same(rows[:3], best_of(x[real])[:3])
 
 
-def test_narrow_searches_report_the_exact_probability_of_what_they_find():
+def test_narrow_searches_report_exact_probabilities():
     _, logits = case()
     for search in (GreedySearch(), BeamSearch(2), Sampling(num_draws=3, seed=5)):
         for found, x, real in zip(
-            search_rows(search, logits), logits, MASK, strict=True
+            search_labelings(search, logits), logits, MASK, strict=True
         ):
-            rows = all_rows(x[real])
+            rows = all_labelings(x[real])
             for row, score in found:
                 assert score == -np.inf or score == pytest.approx(rows[row], abs=2e-5)
 
@@ -263,25 +267,27 @@ RULES = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_constraints_are_on_labels(rule):
+def test_constraints_apply_to_labels(rule):
     _, logits = case()
     constraint, is_allowed = RULES[rule]
     search = BeamSearch(60, constraints=[constraint])
-    for found, x, real in zip(search_rows(search, logits), logits, MASK, strict=True):
+    for found, x, real in zip(
+        search_labelings(search, logits), logits, MASK, strict=True
+    ):
         assert_same(found, best_of(x[real], is_allowed))
 
 
-# Numbers that other ways would lose ---------------------------------------------------
+# Accuracy -----------------------------------------------------------------------------
 
 
-def test_improbable_rows_are_not_lost():
-    """Labels that are e^-300 less probable where the others have been spelled."""
+def test_improbable_labelings_are_not_lost():
+    """The first label is e^-300 and the last e^-400 less probable than others."""
     ctc = CTC(FEW)
     logits = np.zeros((1, 4, FEW), "float32")
     logits[0, :2, 1] = 300
     logits[0, 2:, 2] = -400
     labels = np.array([[2, 1, 2]], "int32")
-    expected = all_rows(logits[0])[2, 1, 2]
+    expected = all_labelings(logits[0])[2, 1, 2]
     assert expected < -600
     assert_close(ctc.log_likelihood(labels, logits), [expected], rtol=1e-5)
     assert_close(-array(ctc.negative_log_likelihood(labels, logits)), [expected])
@@ -292,7 +298,7 @@ def test_improbable_rows_are_not_lost():
     assert_close(found.log_probs, [[expected]], rtol=1e-5)
 
 
-def test_a_long_row_is_exact():
+def test_a_long_row_is_accurate():
     ctc, steps = CTC(MANY), 1000
     logits = 3 * random_array(1, steps, MANY)
     labels = array(ctc.best_path(logits))[:, :300]
@@ -307,7 +313,7 @@ def test_a_long_row_is_exact():
 
 
 def forward(labels, log_probs):
-    """The recursion of Graves et al., 4.1, in double precision."""
+    """Return the log-likelihood by the recursion of Graves et al., 4.1."""
     symbols = [0, *itertools.chain.from_iterable((x, 0) for x in labels)]
     scores = np.full(len(symbols), -np.inf)
     scores[:2] = log_probs[0, symbols[:2]]
@@ -321,7 +327,7 @@ def forward(labels, log_probs):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_is_that_of_the_logits_alone(dtype):
+def test_only_the_logits_are_in_half_precision(dtype):
     ctc, logits = case()
     half = ops.cast(logits, dtype)
     rounded = array(ops.cast(half, "float32"))

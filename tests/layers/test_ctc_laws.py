@@ -1,4 +1,4 @@
-"""Laws of CTC: masks, batches, the contract of layers, and what it refuses.
+"""Laws of CTC: masks, batches, the contract of layers, and errors.
 
 Axes in shape comments: B batch, S steps, V labels with the blank.
 """
@@ -26,7 +26,7 @@ from tests.helpers import (
 from tests.layers.test_ctc import LABELS, MASK, B, S, U, case
 
 
-def test_it_keeps_the_contract_of_layers():
+def test_ctc_keeps_the_contract_of_layers():
     arguments = {
         "num_labels": 3,
         "kernel_initializer": lambda: keras.initializers.HeNormal(),
@@ -38,7 +38,7 @@ def test_it_keeps_the_contract_of_layers():
     check_layer(CTC, arguments, inputs)
 
 
-def test_logits_are_a_dense_layer():
+def test_logits_equal_a_dense_layer():
     ctc, inputs = CTC(3), random_array(2, 5, U)
     [found] = call(ctc, {"inputs": inputs})
     ctc.bias.assign([1.0, 2.0, 3.0])
@@ -55,14 +55,14 @@ def test_padding_changes_nothing():
         state, constants = ctc.start(logits, mask, 2)
         first, state = ctc.step(np.zeros((B, 2), "int32"), state, constants)
         second, state = ctc.step(np.full((B, 2), 1, "int32"), state, constants)
-        # What is impossible is infinite, of which there is no difference.
+        # Log-probabilities of -inf have no difference.
         nexts = [ops.maximum(x, -1e9) for x in (first, second)]
         return [], [loss, ctc.log_likelihood(LABELS, logits, mask), best, *nexts]
 
     check_padding_changes_nothing(decode, logits, MASK)
 
 
-def test_steps_are_counted_where_they_stand():
+def test_aligned_steps_count_padding():
     ctc, logits = case()
     steps, _ = map(array, ctc.align(LABELS, logits, MASK))
     padded = np.pad(logits, ((0, 0), (2, 1), (0, 0)))
@@ -70,7 +70,7 @@ def test_steps_are_counted_where_they_stand():
     assert (array(later) == np.where(steps < 0, -1, steps + 2)).all()
 
 
-def test_padding_of_labels_may_stand_anywhere():
+def test_padding_of_labels_can_be_anywhere():
     ctc, logits = case()
     spread = np.zeros((B, 7), "int32")
     spread[:, 1::2] = LABELS
@@ -92,7 +92,7 @@ def test_a_batch_equals_its_rows():
     check_batch_equals_rows(compiled_on_jax(ctc.best_path), logits, MASK)
 
 
-def test_what_stands_in_padding_has_no_gradient():
+def test_padding_has_no_gradient():
     ctc, logits = case()
     for garbage in (0.0, np.nan):
         given = np.where(MASK[..., None], logits, np.float32(garbage))
@@ -103,7 +103,7 @@ def test_what_stands_in_padding_has_no_gradient():
         assert (slope[MASK] != 0).any()
 
 
-def test_the_mask_is_that_of_the_logits():
+def test_the_mask_of_the_logits_is_used():
     ctc, logits = case()
     masked = with_keras_mask(logits, MASK)
     expected = ctc.negative_log_likelihood(LABELS, logits, MASK)
@@ -111,7 +111,7 @@ def test_the_mask_is_that_of_the_logits():
     assert_close(ctc.best_path(masked), ctc.best_path(logits, MASK))
 
 
-def test_no_steps_and_no_labels_are_a_row_like_any_other():
+def test_rows_without_steps_or_labels_are_valid():
     ctc = CTC(3)
     nothing, no_labels = np.zeros((2, 0, 3), "float32"), np.zeros((2, 0), "int32")
     for labels in (no_labels, np.zeros((2, 2), "int32")):
@@ -129,7 +129,7 @@ def test_no_steps_and_no_labels_are_a_row_like_any_other():
 # Errors -------------------------------------------------------------------------------
 
 
-def test_a_wrong_number_of_labels_is_named():
+def test_rejects_a_wrong_number_of_labels():
     with pytest.raises(ValueError, match="`num_labels` must be .*num_labels=0"):
         CTC(0)
 
@@ -138,7 +138,7 @@ TOO_LONG = LABELS.copy()
 TOO_LONG[1] = [2, 2, 2]  # in three steps
 
 
-def test_labels_without_room_are_told_how_much_they_need():
+def test_error_names_the_steps_that_labels_need():
     ctc, logits = case()
     with pytest.raises(ValueError, match=r"labels\[1\], which need 5 steps and have 3"):
         ctc.negative_log_likelihood(TOO_LONG, logits, MASK)
@@ -148,8 +148,10 @@ def test_labels_without_room_are_told_how_much_they_need():
     assert np.isneginf(found).tolist() == [False, True, *[False] * 4]
 
 
-@pytest.mark.skipif(keras.backend.backend() == "torch", reason="it compiles nothing")
-def test_compiled_they_stop_it_in_words_or_make_the_loss_nan():
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="PyTorch compiles nothing"
+)
+def test_labels_that_are_too_long_raise_or_give_nan_in_a_compiled_function():
     ctc, logits = case()
     loss = compiled(ctc.negative_log_likelihood)
     assert np.isfinite(array(loss(LABELS, logits, MASK))).all()
@@ -163,7 +165,7 @@ def test_compiled_they_stop_it_in_words_or_make_the_loss_nan():
     assert np.isnan(found).tolist() == [False, True, *[False] * 4]
 
 
-def test_labels_that_are_none_are_named():
+def test_error_names_invalid_labels():
     ctc, logits = case()
     for number in (-1, 3):
         wrong = LABELS.copy()
@@ -179,7 +181,7 @@ def test_labels_that_are_none_are_named():
         ctc.align(LABELS[:2], logits)
 
 
-def test_what_no_layer_gave_is_refused():
+def test_rejects_logits_of_another_shape():
     ctc, logits = case()
     for wrong in (logits[..., :2], logits[0]):
         with pytest.raises(ValueError, match="`logits` must be the output"):

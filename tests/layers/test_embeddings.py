@@ -43,7 +43,7 @@ def test_token_embedding_keeps_the_contract_of_layers():
     )
 
 
-def test_each_token_has_its_row_of_the_table():
+def test_each_token_gets_its_row_of_the_table():
     embedding = TokenEmbedding(VOCABULARY, WIDTH)
     embedding(TOKEN_IDS)
     randomize(embedding)
@@ -54,7 +54,7 @@ def test_each_token_has_its_row_of_the_table():
 
 
 @pytest.mark.parametrize("pad_token_id", [0, 4])
-def test_the_padding_token_makes_the_mask(pad_token_id):
+def test_the_padding_token_defines_the_mask(pad_token_id):
     vectors = TokenEmbedding(VOCABULARY, WIDTH, pad_token_id=pad_token_id)(TOKEN_IDS)
     mask = array(vectors._keras_mask)
     assert mask.tolist() == (TOKEN_IDS != pad_token_id).tolist()
@@ -69,7 +69,7 @@ def test_the_mask_reaches_the_next_layer_of_a_functional_model():
     assert (outputs[2] == 0).all()
 
 
-def test_the_initializer_fills_the_table():
+def test_the_initializer_sets_the_table():
     embedding = TokenEmbedding(
         VOCABULARY, WIDTH, embeddings_initializer=keras.initializers.Constant(0.7)
     )
@@ -106,7 +106,7 @@ def test_dropout_must_be_a_fraction(dropout):
 
 
 @pytest.mark.parametrize("pad_token_id", [None, 0.5, "<pad>", -1, VOCABULARY])
-def test_the_padding_must_be_a_token(pad_token_id):
+def test_the_padding_token_must_be_in_the_vocabulary(pad_token_id):
     message = f"`pad_token_id` must .*Received: pad_token_id={pad_token_id!r}"
     with pytest.raises(ValueError, match=message):
         TokenEmbedding(VOCABULARY, WIDTH, pad_token_id=pad_token_id)
@@ -116,7 +116,7 @@ def test_token_ids_must_be_whole_numbers():
     embedding = TokenEmbedding(VOCABULARY, WIDTH)
     with pytest.raises(ValueError, match="`token_ids` must be integers.* value 4.5"):
         embedding(np.array([[4, 4.5, 0]]))
-    whole = TOKEN_IDS.astype("float32")  # a Sequential that builds itself casts to it
+    whole = TOKEN_IDS.astype("float32")  # an unbuilt Sequential casts to it
     assert_close(embedding(whole), embedding(TOKEN_IDS))
     keras.Sequential([embedding, keras.layers.GRU(2)])(TOKEN_IDS)
 
@@ -153,7 +153,7 @@ def test_positions_are_added_to_the_scaled_vectors():
     ],
     ids=["sinusoidal", "learned", "a layer"],
 )
-def test_a_token_alone_is_embedded_as_in_the_whole(options):
+def test_a_single_token_is_embedded_as_in_the_sequence(options):
     embedding = make_token_embedding(**options)
     whole = array(embedding(np.ones((1, S), "int32")))
     for s in range(S):
@@ -163,13 +163,13 @@ def test_a_token_alone_is_embedded_as_in_the_whole(options):
     assert (whole[:, 1:] != whole[:, :-1]).any(axis=-1).all()
 
 
-def test_padding_on_the_left_moves_no_token():
+def test_left_padding_does_not_shift_positions():
     embedding = make_token_embedding(positions="sinusoidal")
     padded = np.pad(TOKEN_IDS[:1, :4], ((0, 0), (3, 0)))
     assert_close(embedding(padded)[:, 3:], embedding(TOKEN_IDS[:1, :4]))
 
 
-def test_positions_of_every_form_survive_the_config():
+def test_config_keeps_positions_of_every_form():
     for positions in (None, "sinusoidal", SinusoidalPositions("halves")):
         for embedding in (
             TokenEmbedding(VOCABULARY, WIDTH, positions=positions),
@@ -187,7 +187,7 @@ def test_positions_of_every_form_survive_the_config():
         ({"positions": "rotary"}, "`positions` must be"),
     ],
 )
-def test_wrong_positions_are_refused(options, message):
+def test_rejects_wrong_positions(options, message):
     with pytest.raises(ValueError, match=message):
         TokenEmbedding(VOCABULARY, WIDTH, **options)
 
@@ -215,7 +215,7 @@ def test_feature_embedding_keeps_the_contract_of_layers():
     )
 
 
-def test_a_step_is_a_product_of_its_features():
+def test_feature_embedding_equals_a_dense_layer():
     embedding = FeatureEmbedding(FEATURES, WIDTH)
     embedding(SERIES)
     randomize(embedding)
@@ -226,14 +226,14 @@ def test_a_step_is_a_product_of_its_features():
 def test_steps_of_the_mask_value_are_padding():
     embedding = FeatureEmbedding(FEATURES, WIDTH, mask_value=9.0)
     series = np.where(MASK[..., None], SERIES, 9.0).astype("float32")
-    series[1, 1, 0] = 9.0  # one feature alone is no padding
+    series[1, 1, 0] = 9.0  # one feature alone is not padding
     np.testing.assert_array_equal(array(embedding(series)._keras_mask), MASK)
     assert (
         getattr(FeatureEmbedding(FEATURES, WIDTH)(series), "_keras_mask", None) is None
     )
 
 
-def test_padding_moves_no_step_of_a_series():
+def test_padding_does_not_shift_the_steps_of_a_series():
     embedding = FeatureEmbedding(FEATURES, WIDTH, positions="sinusoidal")
     embedding.build(SERIES.shape)
     check_padding_changes_nothing(
@@ -243,7 +243,7 @@ def test_padding_moves_no_step_of_a_series():
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("mask_value", [0.1, -1e9, float("nan")])
-def test_half_precision_knows_the_mask_value(dtype, mask_value):
+def test_half_precision_recognizes_the_mask_value(dtype, mask_value):
     embedding = FeatureEmbedding(
         FEATURES, WIDTH, mask_value=mask_value, dtype=f"mixed_{dtype}"
     )
@@ -254,13 +254,13 @@ def test_half_precision_knows_the_mask_value(dtype, mask_value):
     assert np.isfinite(array(keras.ops.cast(vectors, "float32"))).all()
 
 
-def test_a_series_of_unknown_length_may_have_few_learned_positions():
+def test_learned_positions_accept_a_series_of_unknown_length():
     series = keras.Input((None, FEATURES))
     embedding = FeatureEmbedding(FEATURES, WIDTH, positions="learned", max_length=S)
     assert keras.Model(series, embedding(series))(SERIES).shape == (B, S, WIDTH)
 
 
-def test_features_of_another_number_are_refused():
+def test_rejects_a_wrong_number_of_features():
     with pytest.raises(ValueError, match="with num_features=5"):
         FeatureEmbedding(5, WIDTH)(SERIES)
 
@@ -276,7 +276,7 @@ def test_tied_head_keeps_the_contract_of_layers():
     )
 
 
-def test_the_tied_head_compares_with_every_token():
+def test_the_tied_head_multiplies_by_the_embedding_table():
     embedding = make_token_embedding()
     head, inputs = TiedHead(embedding), random_array(B, S, WIDTH)
     head(inputs)
@@ -285,7 +285,7 @@ def test_the_tied_head_compares_with_every_token():
     assert_close(head(inputs), inputs @ table.T + array(head.bias))
 
 
-def test_a_tied_head_of_another_width_is_refused():
+def test_rejects_a_tied_head_with_a_wrong_embedding():
     with pytest.raises(ValueError, match="width 3 with an embedding of width 6"):
         TiedHead(TokenEmbedding(VOCABULARY, WIDTH))(random_array(B, S, 3))
     with pytest.raises(ValueError, match="must be a `TokenEmbedding`"):

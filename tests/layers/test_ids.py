@@ -1,4 +1,4 @@
-"""Ids of no vocabulary: refused where they can be seen, and never a number."""
+"""Ids outside the vocabulary: an error where possible, otherwise NaN."""
 
 import keras
 import numpy as np
@@ -10,12 +10,14 @@ from kseq.layers import ClassEmbedding, TokenEmbedding
 from tests.helpers import array
 
 SIZE = 5
-READERS = {
+EMBEDDINGS = {
     "tokens": (lambda: TokenEmbedding(SIZE, 4), [[1, 2, 0]]),
     "positions": (lambda: TokenEmbedding(SIZE, 4, positions="sinusoidal"), [[3, 1, 4]]),
     "classes": (lambda: ClassEmbedding(SIZE, 4), [4, 0]),
 }
-each_reader = pytest.mark.parametrize("make, ids", READERS.values(), ids=READERS)
+each_embedding = pytest.mark.parametrize(
+    "make, ids", EMBEDDINGS.values(), ids=EMBEDDINGS
+)
 WRONG = [-1, SIZE, 1000, -100]
 
 
@@ -25,17 +27,17 @@ def with_wrong(ids, wrong):
     return ids
 
 
-def compiled(function, ids):
-    """What a function gives that cannot see its ids; JAX alone lets it go on."""
+def run_compiled_on_jax(function, ids):
+    """Return the result of a compiled function, which cannot check ids on JAX."""
     import jax
 
     return array(jax.jit(function)(ops.convert_to_tensor(ids)))
 
 
-@each_reader
+@each_embedding
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("dtype", ["int32", "int64", "float32"])
-def test_an_embedding_refuses_what_is_none_of_its_ids(make, ids, wrong, dtype):
+def test_an_embedding_rejects_unknown_ids(make, ids, wrong, dtype):
     layer = make()
     layer(np.array(ids))
     with pytest.raises(ValueError, match=f"must be ids from 0 to 4.* with {wrong}"):
@@ -43,7 +45,7 @@ def test_an_embedding_refuses_what_is_none_of_its_ids(make, ids, wrong, dtype):
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_loss_refuses_what_is_none_of_its_ids(wrong):
+def test_a_loss_rejects_unknown_ids(wrong):
     logits = np.zeros((1, 3, SIZE), "float32")
     for smoothing in (0.0, 0.1):
         loss = kseq.training.SequenceCrossentropy(smoothing)
@@ -53,22 +55,24 @@ def test_a_loss_refuses_what_is_none_of_its_ids(wrong):
     assert np.isfinite(array(padded(np.array([[2, wrong, 0]]), logits)))
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="others refuse it")
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="others raise an error")
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_a_compiled_function_cannot_refuse_is_not_a_number(wrong):
-    for make, ids in READERS.values():
+def test_unknown_ids_give_nan_in_a_compiled_function(wrong):
+    for make, ids in EMBEDDINGS.values():
         layer = make()
         layer(np.array(ids))
-        vectors = compiled(layer, with_wrong(ids, wrong)).reshape(-1, 4)
+        vectors = run_compiled_on_jax(layer, with_wrong(ids, wrong)).reshape(-1, 4)
         assert np.isnan(vectors[0]).all() and np.isfinite(vectors[1]).all()
     loss = kseq.training.SequenceCrossentropy()
     logits = np.zeros((1, 3, SIZE), "float32")
-    assert np.isnan(compiled(lambda y: loss(y, logits), np.array([[2, wrong, 0]])))
+    assert np.isnan(
+        run_compiled_on_jax(lambda y: loss(y, logits), np.array([[2, wrong, 0]]))
+    )
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a graph")
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_graph_refuses_it_too(wrong):
+def test_a_graph_rejects_unknown_ids(wrong):
     import tensorflow as tf
 
     layer = TokenEmbedding(SIZE, 4)

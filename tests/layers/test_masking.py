@@ -66,7 +66,7 @@ def test_look_ahead_mask_takes_an_offset_known_only_at_run_time():
     assert_close(mask, look_ahead_mask(2, S, 3))
 
 
-def test_combined_masks_allow_what_every_mask_allows():
+def test_combined_masks_allow_only_what_every_mask_allows():
     padding, ahead = MASK, array(look_ahead_mask(T, S))
     combined = combine_masks(padding, None, ahead.astype("int32"))
     assert array(combined).tolist() == (padding & ahead).tolist()
@@ -74,7 +74,7 @@ def test_combined_masks_allow_what_every_mask_allows():
     assert combine_masks() is None
 
 
-def test_combine_masks_refuses_an_additive_mask():
+def test_combine_masks_rejects_an_additive_mask():
     with pytest.raises(
         ValueError, match=r"Received: mask with the value -1000000000\.0"
     ):
@@ -89,7 +89,7 @@ def test_masks_of_zeros_and_ones_become_boolean(dtype):
 
 
 @pytest.mark.parametrize("value", [-1e9, -np.inf, 0.5, 2, np.nan])
-def test_a_mask_of_other_numbers_is_refused(value):
+def test_rejects_a_mask_of_other_numbers(value):
     mask = np.where(MASK, 0.0, value).astype("float32")
     with pytest.raises(
         ValueError, match=r"Received: mask with the value -?(\d|inf|nan)"
@@ -99,7 +99,7 @@ def test_a_mask_of_other_numbers_is_refused(value):
         masked_softmax(random_array(B, T, S), mask)
 
 
-def test_a_float_mask_is_refused_where_its_values_cannot_be_seen():
+def test_a_compiled_function_rejects_a_float_mask():
     if keras.backend.backend() == "torch":
         pytest.skip("torch runs everything eagerly, so the values can be seen")
     with pytest.raises(ValueError, match="dtype=float32 in a compiled function"):
@@ -125,13 +125,13 @@ def test_masked_softmax_without_a_mask_allows_all():
     assert_close(masked_softmax(scores), loop_softmax(scores, everything))
 
 
-def test_compiled_masked_softmax_is_the_same():
+def test_compiled_masked_softmax_equals_the_eager_one():
     scores = ops.convert_to_tensor(random_array(B, T, S))
     mask = ops.convert_to_tensor(MASK)
     assert_close(compiled(masked_softmax)(scores, mask), masked_softmax(scores, mask))
 
 
-def test_a_row_with_nothing_allowed_is_zero_and_has_a_zero_gradient():
+def test_a_fully_masked_row_and_its_gradient_are_zero():
     scores = random_array(B, T, S)
     weights = array(masked_softmax(scores, MASK))
     assert (weights[1] == 0).all()
@@ -162,7 +162,7 @@ def test_huge_scores_stay_finite(size):
 
 @pytest.mark.parametrize("size", [3, 100])
 @pytest.mark.parametrize("dtype, rounding", [("float16", 1e-3), ("bfloat16", 4e-3)])
-def test_half_precision_rounds_the_result_and_nothing_else(dtype, rounding, size):
+def test_half_precision_rounds_only_the_result(dtype, rounding, size):
     scores = ops.cast(size * random_array(B, T, S), dtype)
     weights = masked_softmax(scores, MASK)
     assert keras.backend.standardize_dtype(weights.dtype) == dtype
@@ -171,7 +171,7 @@ def test_half_precision_rounds_the_result_and_nothing_else(dtype, rounding, size
 
 
 @pytest.mark.parametrize("garbage", [np.inf, -np.inf, np.nan])
-def test_what_stands_behind_the_mask_does_not_leak(garbage):
+def test_masked_scores_do_not_affect_the_result(garbage):
     scores = random_array(B, T, S)
     dirty = np.where(MASK, scores, garbage).astype("float32")
     assert_close(masked_softmax(dirty, MASK), masked_softmax(scores, MASK))
@@ -187,7 +187,7 @@ def test_a_single_position_has_all_the_weight_or_none():
     assert_close(masked_softmax(scores, mask), np.ones((3, 2, 1)) * mask)
 
 
-def test_the_mask_of_a_tensor_is_found_while_it_is_traced_too():
+def test_the_mask_of_a_tensor_is_found_while_tracing():
     class Masked(keras.Model):
         def call(self, series):
             masks = mask_of(keras.layers.Masking()(series)), mask_of(series)
@@ -200,12 +200,12 @@ def test_the_mask_of_a_tensor_is_found_while_it_is_traced_too():
 
 # Masks and memories that do not fit ---------------------------------------------------
 
-READERS = {
+SEQUENCE_LAYERS = {
     "MeanPooling": lambda: layers.MeanPooling(),
     "RecurrentEncoder": lambda: layers.RecurrentEncoder("gru", 2),
     "TransformerEncoder": lambda: layers.TransformerEncoder(num_heads=2),
 }
-LOOKERS = {
+MEMORY_LAYERS = {
     "BahdanauAttention": (lambda: layers.BahdanauAttention(2), "value"),
     "LuongAttention": (lambda: layers.LuongAttention(), "value"),
     "MultiHeadAttention": (lambda: layers.MultiHeadAttention(2), "value"),
@@ -225,15 +225,15 @@ MASK_MESSAGE = "mask of a sequence must have .*Received: a mask of shape"
 
 
 @pytest.mark.parametrize("shape", [(B, S + 1), (B + 1, S), (B, S, 1), (S,)])
-@pytest.mark.parametrize("reader", READERS)
-def test_a_mask_that_does_not_fit_its_sequence_is_refused(reader, shape):
+@pytest.mark.parametrize("kind", SEQUENCE_LAYERS)
+def test_rejects_a_mask_that_does_not_fit_its_sequence(kind, shape):
     with pytest.raises(ValueError, match=MASK_MESSAGE):
-        READERS[reader]()(SEQUENCE, mask=np.ones(shape, "bool"))
+        SEQUENCE_LAYERS[kind]()(SEQUENCE, mask=np.ones(shape, "bool"))
 
 
-@pytest.mark.parametrize("looker", LOOKERS)
-def test_a_mask_or_a_memory_that_does_not_fit_is_refused(looker):
-    make, name = LOOKERS[looker]
+@pytest.mark.parametrize("kind", MEMORY_LAYERS)
+def test_rejects_a_mask_or_memory_that_does_not_fit(kind):
+    make, name = MEMORY_LAYERS[kind]
     layer = make()
     layer(OTHER, SEQUENCE)
     with pytest.raises(ValueError, match=MASK_MESSAGE):
@@ -251,7 +251,7 @@ def test_a_mask_or_a_memory_that_does_not_fit_is_refused(looker):
     [layers.RecurrentDecoder("gru", 2), layers.TransformerDecoder(num_heads=2)],
     ids=lambda layer: type(layer).__name__,
 )
-def test_a_mask_that_does_not_fit_the_inputs_of_a_decoder_is_refused(layer):
+def test_rejects_a_mask_that_does_not_fit_the_inputs_of_a_decoder(layer):
     with pytest.raises(ValueError, match=MASK_MESSAGE):
         layer(OTHER, SEQUENCE, inputs_mask=np.ones((B, S), "bool"))
 
@@ -262,6 +262,6 @@ def test_a_mask_that_does_not_fit_the_inputs_of_a_decoder_is_refused(layer):
     [layers.MultiHeadAttention(2), layers.TransformerEncoderBlock(2)],
     ids=lambda layer: type(layer).__name__,
 )
-def test_an_attention_mask_that_does_not_fit_is_refused(layer, shape):
+def test_rejects_an_attention_mask_that_does_not_fit(layer, shape):
     with pytest.raises(ValueError, match="`attention_mask` must .*mask of shape"):
         layer(OTHER, attention_mask=np.ones(shape, "bool"))

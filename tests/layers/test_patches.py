@@ -55,7 +55,7 @@ def test_patches_are_cut_row_by_row():
         assert_close(vectors[:, 3 * down + across], expected)
 
 
-def test_learned_positions_tell_the_patches_apart():
+def test_learned_positions_are_added_to_the_patches():
     embedding = make()
     table = embedding.positions_layer.get_weights()[0]
     assert table.shape == (6, SIZE)
@@ -64,15 +64,15 @@ def test_learned_positions_tell_the_patches_apart():
     assert_close(embedding(IMAGES), keras.ops.add(without(IMAGES), table))
 
 
-def test_a_layer_of_ones_own_gets_the_vectors_of_all_patches_and_nothing_else():
-    class Rows(keras.layers.Layer):
+def test_a_custom_position_layer_gets_only_the_vectors_of_the_patches():
+    class RowPositions(keras.layers.Layer):
         def build(self, vectors_shape):
             assert tuple(vectors_shape) == (None, None, SIZE)
 
         def call(self, vectors):
             return keras.ops.add(vectors, [[0.0]] * 3 + [[7.0]] * 3)
 
-    embedding, without = make(positions=Rows()), make(positions=None)
+    embedding, without = make(positions=RowPositions()), make(positions=None)
     without.projection.set_weights(embedding.projection.get_weights())
     expected = keras.ops.add(without(IMAGES), [[0.0]] * 3 + [[7.0]] * 3)
     assert_close(embedding(IMAGES), expected)
@@ -83,24 +83,24 @@ def test_a_batch_equals_its_rows():
 
 
 @pytest.mark.parametrize("patch_size", [4, (3, 4), (5, 5)])
-def test_pictures_that_do_not_divide_are_refused(patch_size):
+def test_rejects_images_that_do_not_divide_into_patches(patch_size):
     with pytest.raises(ValueError, match="must divide into patches"):
         PatchEmbedding(SHAPE, patch_size, SIZE)
 
 
 @pytest.mark.parametrize("patch_size", [(3,), [3], (3, 5, 2), ()])
-def test_a_patch_has_a_height_and_a_width(patch_size):
+def test_patch_size_must_be_a_number_or_a_height_and_width(patch_size):
     with pytest.raises(ValueError, match="`patch_size` must be one number, or a heig"):
         PatchEmbedding(SHAPE, patch_size, SIZE)
 
 
 @pytest.mark.parametrize("shape", [(6, 15, 3), (12, 15, 2), (2, 6, 15)])
-def test_pictures_of_another_shape_are_refused(shape):
+def test_rejects_images_of_another_shape(shape):
     with pytest.raises(ValueError, match="with image_shape=.6, 15, 2"):
         PatchEmbedding(SHAPE, 3, SIZE)(random_array(B, *shape))
 
 
-def test_wrong_sizes_are_refused():
+def test_rejects_wrong_sizes():
     with pytest.raises(ValueError, match="must be a positive integer"):
         PatchEmbedding(SHAPE, 0, SIZE)
     with pytest.raises(ValueError, match="`width` must be a positive integer"):

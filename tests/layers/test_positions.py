@@ -38,7 +38,7 @@ def make(layer):
 
 
 def pair_of(layout, i):
-    """The two features of pair `i`."""
+    """Return the indices of the two features of pair `i`."""
     return [2 * i, 2 * i + 1] if layout == "interleaved" else [i, i + D // 2]
 
 
@@ -148,7 +148,7 @@ def test_rotary_positions_equal_the_formula(layout):
 
 
 @each_layout
-def test_rotated_products_depend_on_the_distance_alone(layout):
+def test_rotary_products_depend_only_on_the_distance(layout):
     layer = RotaryPositions(layout)
     query, key = random_array(1, 1, 1, D, seed=1), random_array(1, 1, 1, D, seed=2)
 
@@ -164,14 +164,14 @@ def test_rotated_products_depend_on_the_distance_alone(layout):
 
 
 @each_layout
-def test_rotary_positions_on_a_grid_turn_by_row_and_by_column(layout):
+def test_rotary_positions_on_a_grid_rotate_by_row_and_column(layout):
     positions = np.array([[0, 5, 8, 10, -1, -3, -4]])
     rows, columns = [0, 1, 2, 3, -1, -1, -2], [0, 2, 2, 1, 2, 0, 2]  # of 3 columns
     layer = RotaryPositions(layout, max_wavelength=50, columns=3)
     outputs = layer(QUERIES, positions=positions)
     for s, i in np.ndindex(S, D // 4):
-        for place, pair in ((rows, i), (columns, i + D // 4)):
-            angle = place[s] / 50 ** (2 * i / (D // 2))
+        for coordinates, pair in ((rows, i), (columns, i + D // 4)):
+            angle = coordinates[s] / 50 ** (2 * i / (D // 2))
             features = pair_of(layout, pair)
             x, y = QUERIES[0, s, 1, features]
             rotated = complex(x, y) * np.exp(1j * angle)
@@ -181,7 +181,7 @@ def test_rotary_positions_on_a_grid_turn_by_row_and_by_column(layout):
             )
 
 
-def test_products_on_a_grid_depend_on_rows_and_columns_apart():
+def test_products_on_a_grid_depend_only_on_the_distances_of_rows_and_columns():
     layer = RotaryPositions(columns=5)
     query, key = random_array(1, 1, 1, D, seed=1), random_array(1, 1, 1, D, seed=2)
 
@@ -197,11 +197,13 @@ def test_products_on_a_grid_depend_on_rows_and_columns_apart():
     assert_close(product(11, 17), down_and_right, atol=1e-4)
     assert_close(product(-5, 1), down_and_right, atol=1e-4)
     assert_close(product(-13, -7), down_and_right, atol=1e-4)
-    assert abs(product(4, 10) - down_and_right) > 0.01  # as far apart in the sequence
+    assert (
+        abs(product(4, 10) - down_and_right) > 0.01
+    )  # the same distance in the sequence
 
 
 @each_layer
-def test_a_step_alone_is_as_in_the_whole(layer, inputs):
+def test_a_single_step_equals_that_step_of_the_sequence(layer, inputs):
     layer = make(layer)
     whole = array(layer(inputs))
     for s in range(S):
@@ -226,7 +228,7 @@ def test_padding_changes_nothing(layer, inputs):
 
 
 @each_layer
-def test_positions_count_the_real_steps(layer, inputs):
+def test_positions_count_only_real_steps(layer, inputs):
     layer = make(layer)
     counted = np.maximum(np.cumsum(MASK, axis=1) - 1, 0)
     assert_close(layer(inputs, mask=MASK), layer(inputs, positions=counted))
@@ -240,7 +242,7 @@ def test_the_keras_mask_is_read_and_kept():
 
 
 def test_far_positions_are_exact_in_half_precision():
-    # 2049 is no number of float16.
+    # float16 cannot represent 2049.
     x = np.zeros((1, 1, D), "float32")
     far = np.array([[2049]])
     expected = SinusoidalPositions()(x, positions=far)
@@ -250,7 +252,7 @@ def test_far_positions_are_exact_in_half_precision():
         assert_close(half, expected, atol=0.01)
 
 
-def test_real_steps_beyond_the_table_are_refused():
+def test_rejects_real_steps_beyond_the_table():
     layer = make(LearnedPositions(4))
     with pytest.raises(ValueError, match="Received: more than max_length=4"):
         layer(SEQUENCES)
@@ -262,7 +264,7 @@ def test_real_steps_beyond_the_table_are_refused():
     assert_close(outputs[:, mask], array(layer(SEQUENCES[:, mask])))
 
 
-def test_real_steps_beyond_the_grid_are_refused():
+def test_rejects_real_steps_beyond_the_grid():
     layer = make(GridPositions(2, COLUMNS))
     with pytest.raises(ValueError, match="more than rows=2 times columns=3. Truncate"):
         layer(SEQUENCES)
@@ -272,31 +274,31 @@ def test_real_steps_beyond_the_grid_are_refused():
 
 
 @pytest.mark.parametrize("layer", [LearnedPositions(4), GridPositions(2, 2)])
-def test_given_positions_beyond_the_table_get_nan(layer):
+def test_explicit_positions_beyond_the_table_give_nan(layer):
     layer = make(layer)
     outputs = array(layer(np.zeros((1, 2, D)), positions=np.array([[3, 4]])))
     assert np.isfinite(outputs[0, 0]).all() and np.isnan(outputs[0, 1]).all()
 
 
 @pytest.mark.parametrize("layer", [LearnedPositions(S), GridPositions(S, 1)])
-def test_an_unknown_length_is_not_taken_for_a_long_one(layer):
+def test_an_unknown_length_is_accepted(layer):
     sequences = keras.Input((None, D))
     model = keras.Model(sequences, make(layer)(sequences))
     assert model(SEQUENCES).shape == (B, S, D)
 
 
-def test_positions_may_be_a_list():
+def test_positions_can_be_a_list():
     layer = make(LearnedPositions(4))
     assert layer(SEQUENCES, positions=[[0, 1, 2, 3, 2, 1, 0]]).shape == (B, S, D)
 
 
 @pytest.mark.parametrize("layer", [SinusoidalPositions(), RotaryPositions()])
-def test_an_odd_size_is_refused(layer):
+def test_rejects_an_odd_size(layer):
     with pytest.raises(ValueError, match="must be even. Received: size 3"):
         layer(np.zeros((2, 5, 1, 3)))
 
 
-def test_a_head_on_a_grid_must_divide_by_4():
+def test_the_head_size_on_a_grid_must_be_a_multiple_of_4():
     with pytest.raises(
         ValueError, match="multiple of 4. Received: size 6 with columns="
     ):
@@ -311,7 +313,7 @@ def test_a_number_of_columns_must_be_a_positive_integer(columns):
 
 
 @pytest.mark.parametrize("layer_class", [SinusoidalPositions, RotaryPositions])
-def test_an_unknown_layout_is_refused(layer_class):
+def test_rejects_an_unknown_layout(layer_class):
     with pytest.raises(ValueError, match="`layout` must"):
         layer_class("random")
 

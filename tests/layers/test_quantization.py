@@ -1,4 +1,4 @@
-"""Quantized layers inside those that make them: right numbers, and files that load.
+"""Quantized sublayers: right numbers, and files that load.
 
 Axes in shape comments: B batch, S steps, T target steps.
 """
@@ -26,7 +26,7 @@ B, S, T = 3, 5, 4
 
 
 def quantize(model, *args, **options):
-    """Quantizes a model, and returns the warnings about what it leaves as it is."""
+    """Quantize a model, and return the warnings about layers that are skipped."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.quantize(*args, **options)
@@ -37,27 +37,27 @@ def relative_error(outputs, expected):
     return np.abs(array(outputs) - array(expected)).max() / array(expected).std()
 
 
-def loaded(model, path):
+def save_and_load(model, path):
     model.save(path / "model.keras")
     return keras.saving.load_model(path / "model.keras")
 
 
-def test_the_file_of_any_model_tells_how_its_parts_are_quantized(tmp_path):
+def test_the_file_of_a_model_stores_the_quantization_of_its_sublayers(tmp_path):
     encoder = RecurrentEncoder("gru", 7, num_layers=2, residual="highway")
-    model = keras.Sequential(  # builds its layers inside a name of its own
+    model = keras.Sequential(  # builds its layers in its own name scope
         [keras.Input((None,), dtype="int32"), TokenEmbedding(11, 5), encoder]
     )
     randomize(model)
     config = keras.quantizers.Int8QuantizationConfig(activation_quantizer=None)
     quantize(model, config=config)
     outputs = model(IDS)
-    model = loaded(model, tmp_path)
+    model = save_and_load(model, tmp_path)
     assert_close(model(IDS), outputs)
-    assert_close(loaded(model, tmp_path)(IDS), outputs)
+    assert_close(save_and_load(model, tmp_path)(IDS), outputs)
 
 
 @pytest.mark.parametrize("mode", ["int8", "int4"])
-def test_a_tied_head_reads_the_numbers_that_a_quantized_table_stands_for(mode):
+def test_a_tied_head_uses_the_dequantized_table(mode):
     embedding = TokenEmbedding(11, 6)
     head = TiedHead(embedding)
     inputs = random_array(B, T, 6)
@@ -68,7 +68,7 @@ def test_a_tied_head_reads_the_numbers_that_a_quantized_table_stands_for(mode):
     assert_close(head(inputs), inputs @ table.T + array(head.bias))
 
 
-def test_attention_is_right_whichever_of_its_projections_are_quantized():
+def test_attention_is_right_with_some_or_all_projections_quantized():
     attention = MultiHeadAttention(2)
     query, value = random_array(B, T, 6), random_array(B, S, 6)
     symbols = keras.Input((None, 6)), keras.Input((None, 6))
@@ -83,7 +83,7 @@ def test_attention_is_right_whichever_of_its_projections_are_quantized():
         assert_close(attention(query), attention(query, query))
 
 
-def test_a_decoder_that_feeds_its_output_runs_quantized_in_a_graph():
+def test_a_quantized_decoder_with_input_feeding_runs_in_a_graph():
     decoder = RecurrentDecoder("gru", 32, attention="luong")
     arrays = [random_array(B, T, 6), random_array(B, S, 5)]
     symbols = keras.Input((None, 6)), keras.Input((None, 5))
@@ -97,7 +97,7 @@ def test_a_decoder_that_feeds_its_output_runs_quantized_in_a_graph():
 
 
 @pytest.mark.parametrize("cell_class", [LayerNormLSTMCell, LayerNormGRUCell])
-def test_a_cell_with_normalization_says_that_it_keeps_its_kernels(cell_class):
+def test_quantizing_a_cell_with_normalization_warns_that_it_is_skipped(cell_class):
     model = keras.Sequential([keras.Input((None, 5)), RNN(cell_class(3))])
-    said = " ".join(quantize(model, "int8"))
-    assert "A cell with layer normalization cannot be quantized" in said
+    warned = " ".join(quantize(model, "int8"))
+    assert "A cell with layer normalization cannot be quantized" in warned

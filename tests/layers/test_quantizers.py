@@ -1,4 +1,4 @@
-"""Quantizers against their formulas, written in NumPy.
+"""Quantizers, compared with their formulas in NumPy.
 
 Axes in shape comments: B batch, H rows, W columns, N codes, D size of a code.
 """
@@ -24,11 +24,11 @@ LEVELS = [3, 4, 5]
 FEATURES = 2 * random_array(B, H, W, D)
 
 
-def test_finite_scalars_keep_the_contract_of_layers():
+def test_finite_scalar_quantizer_keeps_the_contract_of_layers():
     check_layer(FiniteScalarQuantizer, {"levels": LEVELS}, {"features": FEATURES})
 
 
-def test_vectors_keep_the_contract_of_layers():
+def test_vector_quantizer_keeps_the_contract_of_layers():
     arguments = {
         "num_codes": N,
         "width": D,
@@ -41,7 +41,7 @@ def test_vectors_keep_the_contract_of_layers():
 
 
 def bounded(x, level):
-    """A feature between its outermost levels, and the slope of that."""
+    """Return the feature bounded by its outermost levels, and its derivative."""
     half = (level - 1) * 1.001 / 2
     offset = 0.0 if level % 2 else 0.5
     angle = np.tanh(x + np.arctanh(offset / half))
@@ -56,7 +56,7 @@ def test_a_feature_is_rounded_to_one_of_its_levels():
         assert len(np.unique(codes[..., place])) == level
 
 
-def test_the_gradient_of_a_finite_scalar_goes_straight_through_the_rounding():
+def test_finite_scalar_quantizer_has_a_straight_through_gradient():
     quantizer, upstream = (
         FiniteScalarQuantizer(LEVELS),
         random_array(B, H, W, D, seed=5),
@@ -68,7 +68,7 @@ def test_the_gradient_of_a_finite_scalar_goes_straight_through_the_rounding():
         assert_close(slope[..., place], expected)
 
 
-def test_every_number_is_one_code_and_every_code_one_number():
+def test_ids_and_finite_scalar_codes_are_one_to_one():
     quantizer = FiniteScalarQuantizer(LEVELS)
     numbers = np.arange(quantizer.num_codes, dtype="int32")
     codes = array(quantizer.ids_to_codes(numbers))
@@ -83,7 +83,7 @@ def test_every_number_is_one_code_and_every_code_one_number():
 @pytest.mark.parametrize(
     "make", [lambda: FiniteScalarQuantizer(LEVELS), lambda: VectorQuantizer(N, D)]
 )
-def test_codes_have_the_numbers_that_give_them_back(make):
+def test_codes_survive_the_conversion_to_ids(make):
     quantizer = make()
     codes = quantizer(FEATURES)
     ids = quantizer.codes_to_ids(codes)
@@ -101,14 +101,14 @@ def nearest(vectors, codebook):
     return ((vectors[:, None] - codebook) ** 2).sum(-1).argmin(-1)
 
 
-def test_a_vector_becomes_the_nearest_code():
+def test_a_vector_is_replaced_by_the_nearest_code():
     quantizer = built()
     vectors, codebook = FEATURES.reshape(-1, D), array(quantizer.codebook)
     codes = array(quantizer(FEATURES)).reshape(-1, D)
     assert_close(codes, codebook[nearest(vectors, codebook)])
 
 
-def test_the_gradients_of_a_vector_are_that_of_its_code_and_of_the_commitment():
+def test_vector_quantizer_has_straight_through_and_commitment_gradients():
     quantizer, upstream = built(commitment=0.3), random_array(B, H, W, D, seed=5)
     slope = gradient(lambda x: ops.sum(ops.multiply(quantizer(x), upstream)), FEATURES)
     assert_close(slope, upstream)
@@ -143,12 +143,12 @@ def test_codes_move_to_the_mean_of_their_vectors():
     assert_close(quantizer.codebook, before)
 
 
-def test_a_code_that_nothing_is_near_begins_anew_as_a_vector():
+def test_an_unused_code_restarts_at_a_vector():
     quantizer = built(restart_below=0.2, seed=3)
     quantizer.codebook.assign(100 + random_array(N, D))
     quantizer(FEATURES, training=True)
     distances = abs(array(quantizer.codebook)[:, None] - FEATURES.reshape(-1, D))
-    assert (distances.max(-1).min(-1) < 1e-5).sum() >= N - 1  # one had them all
+    assert (distances.max(-1).min(-1) < 1e-5).sum() >= N - 1  # one code had all vectors
     quantizer(FEATURES, training=True)
     assert len(np.unique(array(quantizer.codes_to_ids(quantizer(FEATURES))))) > N / 2
 
@@ -156,7 +156,7 @@ def test_a_code_that_nothing_is_near_begins_anew_as_a_vector():
 @pytest.mark.parametrize(
     "make", [lambda: FiniteScalarQuantizer(LEVELS), lambda: VectorQuantizer(N, D)]
 )
-def test_an_autoencoder_learns_through_it(make):
+def test_an_autoencoder_with_a_quantizer_learns(make):
     inputs = keras.Input((D,))
     codes = make()(keras.layers.Dense(D)(inputs))
     model = keras.Model(inputs, keras.layers.Dense(D)(codes))
@@ -180,6 +180,6 @@ def test_an_autoencoder_learns_through_it(make):
         (lambda: VectorQuantizer(N, D, restart_below=-1), "`restart_below` must be"),
     ],
 )
-def test_what_does_not_fit_is_refused(make, message):
+def test_rejects_wrong_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -21,7 +21,7 @@ def make(**options):
     return layer
 
 
-def test_the_similarity_keeps_the_contract_of_layers():
+def test_cosine_similarity_keeps_the_contract_of_layers():
     check_layer(
         CosineSimilarity,
         {"temperature": 0.3, "max_scale": 20.0},
@@ -38,14 +38,14 @@ def test_the_logits_are_scaled_cosines():
         assert_close(logits[b, n], 4 * cosine)
 
 
-def test_half_precision_keeps_vectors_whose_squares_are_beyond_its_range():
+def test_half_precision_accepts_vectors_whose_squares_overflow():
     layer = make(dtype="mixed_float16")
     large = layer(300 * np.sign(FIRST), 300 * np.sign(SECOND))
     expected = make()(np.sign(FIRST), np.sign(SECOND))
     assert_close(keras.ops.cast(large, "float32"), expected, atol=0.02)
 
 
-def test_a_vector_of_zeros_is_like_nothing_and_its_gradient_is_finite():
+def test_a_vector_of_zeros_has_similarity_zero_and_a_finite_gradient():
     layer = make()
     first = FIRST.copy()
     first[1] = 0
@@ -54,10 +54,10 @@ def test_a_vector_of_zeros_is_like_nothing_and_its_gradient_is_finite():
     assert np.isfinite(slope).all()
 
 
-def test_the_scale_is_learned_and_never_beyond_the_largest():
+def test_the_scale_is_learned_up_to_its_maximum():
     layer = make(temperature=0.2, max_scale=6.0)
-    pictures = keras.Input((D,)), keras.Input((D,))
-    model = keras.Model(pictures, layer(*pictures))
+    symbols = keras.Input((D,)), keras.Input((D,))
+    model = keras.Model(symbols, layer(*symbols))
 
     def larger_is_better(_, logits):
         return -keras.ops.mean(logits)
@@ -72,17 +72,17 @@ def test_the_scale_is_learned_and_never_beyond_the_largest():
 
 
 @pytest.mark.parametrize("options", [{"temperature": 0}, {"max_scale": -1.0}])
-def test_what_is_not_positive_is_refused(options):
+def test_rejects_options_that_are_not_positive(options):
     with pytest.raises(ValueError, match="must be a positive number"):
         CosineSimilarity(**options)
 
 
-def test_a_beginning_beyond_the_largest_scale_is_refused():
+def test_rejects_an_initial_scale_above_the_maximum():
     with pytest.raises(ValueError, match="at least 1 / max_scale. Received: temp"):
         CosineSimilarity(temperature=0.001)
 
 
 @pytest.mark.parametrize("shape", [(N, D + 1), (N, 2, D)])
-def test_vectors_of_other_widths_are_refused(shape):
+def test_rejects_vectors_of_different_widths(shape):
     with pytest.raises(ValueError, match="must be vectors of one width"):
         CosineSimilarity()(FIRST, np.ones(shape))

@@ -50,9 +50,9 @@ def build(layer, merge_mode="concat"):
 
 
 def run(cell, sequence, states=None):
-    """All outputs and the final states of a cell over a row without padding."""
+    """Return outputs and final states of a cell for a row without padding."""
     if states is None:
-        states = [np.zeros(UNITS) for _ in range(2 if lstm_like(cell) else 1)]
+        states = [np.zeros(UNITS) for _ in range(2 if is_lstm(cell) else 1)]
     outputs = []
     for x in sequence:
         states = step_cell(cell, x, states)
@@ -60,17 +60,17 @@ def run(cell, sequence, states=None):
     return np.array(outputs), states
 
 
-def lstm_like(cell):
+def is_lstm(cell):
     return isinstance(cell, keras.layers.LSTMCell)
 
 
 def test_bidirectional_keeps_the_contract_of_layers():
-    dead = MASK.copy()
-    dead[1] = False
+    mask = MASK.copy()
+    mask[1] = False
     check_layer(
         Bidirectional,
         {"layer": lstm, "merge_mode": "ave"},
-        {"sequences": random_array(B, S, D), "mask": dead},
+        {"sequences": random_array(B, S, D), "mask": mask},
     )
 
 
@@ -101,7 +101,7 @@ def test_outputs_and_states_equal_two_loops(make_layer, merge_mode):
 
 
 @pytest.mark.parametrize("layers", [keras.layers, kseq.layers], ids=["keras", "kseq"])
-def test_each_direction_begins_with_its_own_states(layers):
+def test_each_direction_has_its_own_initial_states(layers):
     options = {"return_sequences": True, "return_state": True}
     layer = build(layers.LSTM(UNITS, **options), "sum")
     sequences = random_array(B, S, D)
@@ -109,15 +109,15 @@ def test_each_direction_begins_with_its_own_states(layers):
     outputs, *states = layer(sequences, mask=MASK, initial_state=first)
     for b in range(B):
         real = sequences[b, MASK[b]]
-        begin, rebegin = [s[b] for s in first[:2]], [s[b] for s in first[2:]]
-        ahead, ahead_states = run(layer.forward_layer.cell, real, begin)
-        back, back_states = run(layer.backward_layer.cell, real[::-1], rebegin)
+        ahead_first, back_first = [s[b] for s in first[:2]], [s[b] for s in first[2:]]
+        ahead, ahead_states = run(layer.forward_layer.cell, real, ahead_first)
+        back, back_states = run(layer.backward_layer.cell, real[::-1], back_first)
         assert_close(array(outputs)[b, MASK[b]], ahead + back[::-1])
         expected = [f + s for f, s in zip(ahead_states, back_states, strict=True)]
         assert_close([state[b] for state in states], expected)
 
 
-def test_a_functional_model_hands_over_first_states_and_is_saved(tmp_path):
+def test_a_functional_model_with_initial_states_can_be_saved(tmp_path):
     layer = build(gru(), "ave")
     inputs = [keras.Input((None, D)), keras.Input((UNITS,)), keras.Input((UNITS,))]
     model = keras.Model(inputs, layer(inputs[0], initial_state=inputs[1:]))
@@ -128,12 +128,12 @@ def test_a_functional_model_hands_over_first_states_and_is_saved(tmp_path):
     assert np.abs(array(loaded(arrays)[0]) - array(layer(arrays[0])[0])).max() > 0.01
 
 
-def test_too_few_first_states_are_refused():
+def test_rejects_too_few_initial_states():
     with pytest.raises(ValueError, match="list of 4 states, 2 for .*Received: 2"):
         build(lstm())(random_array(B, S, D), initial_state=[np.zeros((B, UNITS))] * 2)
 
 
-def test_the_directions_have_their_own_weights():
+def test_the_directions_have_separate_weights():
     layer = Bidirectional(lstm())
     layer.build((None, None, D))
     ahead, back = layer.forward_layer.get_weights(), layer.backward_layer.get_weights()
@@ -141,13 +141,13 @@ def test_the_directions_have_their_own_weights():
     assert len(layer.trainable_weights) == 6
 
 
-def test_leaving_out_the_states_does_not_change_the_outputs():
+def test_returning_the_states_does_not_change_the_outputs():
     layer, plain = build(lstm()), build(lstm(return_state=False))
     sequences = random_array(B, S, D)
     assert_close(plain(sequences, mask=MASK), layer(sequences, mask=MASK)[0])
 
 
-def test_any_recurrent_layer_of_cells_will_do():
+def test_any_keras_rnn_layer_is_accepted():
     rnn = keras.layers.RNN(
         keras.layers.SimpleRNNCell(UNITS), return_sequences=True, return_state=True
     )
@@ -184,7 +184,7 @@ def test_a_fully_masked_row_is_finite():
     )
 
 
-def test_the_keras_mask_is_used_and_passed_on():
+def test_the_keras_mask_is_used_and_kept():
     layer = build(lstm())
     sequences = random_array(B, S, D)
     carried = layer(with_keras_mask(sequences, MASK))
@@ -193,7 +193,7 @@ def test_the_keras_mask_is_used_and_passed_on():
     assert np.abs(array(carried[1]) - array(layer(sequences)[1])).max() > 0.01
 
 
-def test_dropout_is_for_training_only():
+def test_dropout_applies_in_training_only():
     layer = build(lstm(dropout=0.5))
     sequences = random_array(B, S, D)
     plain = array(layer(sequences)[0])
@@ -203,35 +203,35 @@ def test_dropout_is_for_training_only():
     assert (dropped[..., UNITS:] != plain[..., UNITS:]).any()
 
 
-def test_an_additive_mask_is_refused():
+def test_rejects_an_additive_mask():
     with pytest.raises(ValueError, match=r"mask with the value -1000000000\.0"):
         additive = np.where(MASK, 0, -1e9).astype("float32")
         build(gru())(random_array(B, S, D), mask=additive)
 
 
-def test_a_layer_that_returns_one_vector_is_refused():
+def test_rejects_a_layer_that_returns_one_vector():
     message = r"layer=reader with return_sequences=False\. Build it with"
     with pytest.raises(ValueError, match=message):
         Bidirectional(gru(return_sequences=False, name="reader"))
 
 
-def test_a_layer_that_runs_backwards_is_refused():
+def test_rejects_a_layer_that_runs_backwards():
     with pytest.raises(ValueError, match=r"runs forwards\. Received: layer=<GRU"):
         Bidirectional(gru(go_backwards=True))
 
 
-def test_a_layer_that_is_not_recurrent_is_refused():
+def test_rejects_a_layer_that_is_not_recurrent():
     with pytest.raises(ValueError, match=r"recurrent Keras layer.*layer=<Dense"):
         Bidirectional(keras.layers.Dense(5))
 
 
-def test_an_unknown_merge_mode_is_refused():
+def test_rejects_an_unknown_merge_mode():
     with pytest.raises(ValueError, match="\"ave\". Received: merge_mode='max'"):
         Bidirectional(gru(), "max")
 
 
 @pytest.mark.parametrize("as_list", [True, False])
-def test_stacked_cells_give_the_merged_states_of_each(as_list):
+def test_stacked_cells_return_the_merged_states_of_each_cell(as_list):
     cells = [keras.layers.LSTMCell(3), keras.layers.GRUCell(4)]
     cell = cells if as_list else keras.layers.StackedRNNCells(cells)
     layer = keras.layers.RNN(cell, return_sequences=True, return_state=True)

@@ -25,7 +25,7 @@ MEMORY = random_array(B, S, D)
 
 
 def states_of(*sizes):
-    """Random states, a list for each layer."""
+    """Return random states, a list for each layer."""
     return [
         [random_array(B, size, seed=10 * i + j) for j, size in enumerate(layer)]
         for i, layer in enumerate(sizes)
@@ -40,13 +40,13 @@ def build(state_sizes, states):
 
 
 def check_dense_layer(bridge, index, result, source):
-    """Layer `index` of the result is a dense layer over the states of `source`."""
+    """Check that layer `index` of the result is a dense layer of `source`."""
     joint = np.concatenate(source, axis=-1)
     for projection, state in zip(bridge.projections[index], result[index], strict=True):
         assert_close(state, dense(projection, joint))
 
 
-def test_copying_bridge_keeps_the_contract_of_layers():
+def test_a_copying_bridge_keeps_the_contract_of_layers():
     check_layer(
         StateBridge,
         {"state_sizes": [[2, 3], [11]], "kind": "copy"},
@@ -55,7 +55,7 @@ def test_copying_bridge_keeps_the_contract_of_layers():
 
 
 @pytest.mark.parametrize("kind", ["dense", "zero"])
-def test_the_other_bridges_keep_the_contract_of_layers(kind):
+def test_dense_and_zero_bridges_keep_the_contract_of_layers(kind):
     check_layer_runs(
         StateBridge,
         {"state_sizes": [[2, 3], [11]], "kind": kind},
@@ -64,21 +64,21 @@ def test_the_other_bridges_keep_the_contract_of_layers(kind):
 
 
 def test_a_bridge_from_the_memory_keeps_the_contract_of_layers():
-    dead = MASK.copy()
-    dead[1] = False
+    mask = MASK.copy()
+    mask[1] = False
     check_layer_runs(
         StateBridge,
         {"state_sizes": [[2, 3], [11]]},
-        {"memory": MEMORY, "memory_mask": dead},
+        {"memory": MEMORY, "memory_mask": mask},
     )
 
 
-def test_copy_hands_over_the_same_states():
+def test_copy_returns_the_same_states():
     states = states_of([2, 3], [11])
     assert_close(StateBridge([[2, 3], [11]], "copy")(MEMORY, states), states)
 
 
-def test_zero_starts_from_zeros():
+def test_zero_returns_zeros():
     states = StateBridge([[2, 3], [11]], "zero")(MEMORY, states_of([13]))
     assert [[tuple(s.shape) for s in layer] for layer in states] == [
         [(B, 2), (B, 3)],
@@ -87,7 +87,7 @@ def test_zero_starts_from_zeros():
     assert all((array(s) == 0).all() for layer in states for s in layer)
 
 
-def test_dense_feeds_a_gru_from_an_lstm_and_the_reverse():
+def test_dense_connects_lstm_and_gru_in_both_directions():
     for source, target in (([13, 17], [11]), ([11], [13, 17])):
         states = states_of(source)
         bridge = build([target], states)
@@ -96,7 +96,7 @@ def test_dense_feeds_a_gru_from_an_lstm_and_the_reverse():
         check_dense_layer(bridge, 0, result, states[0])
 
 
-def test_dense_joins_layers_from_the_top():
+def test_dense_aligns_layers_from_the_top():
     deep = states_of([13], [17], [19])
     bridge = build([[2], [3]], deep)
     result = bridge(MEMORY, deep)
@@ -111,7 +111,7 @@ def test_dense_joins_layers_from_the_top():
     check_dense_layer(bridge, 2, result, shallow[1])
 
 
-def test_without_states_dense_reads_the_mean_of_the_real_memory():
+def test_dense_without_states_reads_the_mean_of_the_real_memory():
     bridge = build([[2, 3], [11]], None)
     result = bridge(MEMORY, memory_mask=MASK)
     mean = np.stack([MEMORY[b, MASK[b]].mean(axis=0) for b in range(B)])
@@ -143,7 +143,7 @@ def test_a_fully_masked_row_is_finite():
     check_fully_masked_rows_are_finite(apply, MEMORY, MASK)
 
 
-def test_an_additive_mask_is_refused():
+def test_rejects_an_additive_mask():
     bridge = build([[2]], None)
     with pytest.raises(ValueError, match=r"mask with the value -1000000000\.0"):
         additive = np.where(MASK, 0, -1e9).astype("float32")
@@ -151,7 +151,7 @@ def test_an_additive_mask_is_refused():
 
 
 @pytest.mark.parametrize("states", [None, [[2]], [[3, 2]], [[2, 3], [2, 3]]])
-def test_copy_refuses_states_that_do_not_fit(states):
+def test_copy_rejects_states_that_do_not_fit(states):
     given = None if states is None else states_of(*states)
     received = [] if states is None else states
     message = (
@@ -162,6 +162,6 @@ def test_copy_refuses_states_that_do_not_fit(states):
     assert message in str(caught.value)
 
 
-def test_an_unknown_kind_is_refused():
+def test_rejects_an_unknown_kind():
     with pytest.raises(ValueError, match="\"zero\". Received: kind='linear'"):
         StateBridge([[2]], "linear")

@@ -43,7 +43,7 @@ def merge(forward, backward, merge_mode):
 
 
 def run_cell(cell, sequence):
-    """All outputs and the final states of a cell over a row without padding."""
+    """Return outputs and final states of a cell for a row without padding."""
     number = 2 if isinstance(cell, keras.layers.LSTMCell) else 1
     states, outputs = [np.zeros(cell.units)] * number, []
     for x in sequence:
@@ -53,7 +53,7 @@ def run_cell(cell, sequence):
 
 
 def run_encoder(encoder, sequence):
-    """All outputs and the final states of each layer over a row without padding."""
+    """Return outputs and final states of each layer for a row without padding."""
     final = []
     for index, layer in enumerate(encoder.recurrent_layers):
         inputs = sequence
@@ -85,8 +85,8 @@ def run_encoder(encoder, sequence):
 
 
 def test_recurrent_encoder_keeps_the_contract_of_layers():
-    dead = MASK.copy()
-    dead[1] = False
+    mask = MASK.copy()
+    mask[1] = False
     check_layer(
         RecurrentEncoder,
         {
@@ -101,12 +101,12 @@ def test_recurrent_encoder_keeps_the_contract_of_layers():
             "residual": "highway",
             "layer_normalization": True,
         },
-        {"sequences": SEQUENCES, "mask": dead},
+        {"sequences": SEQUENCES, "mask": mask},
         {"return_state": True},
     )
 
 
-def test_an_encoder_of_a_cell_keeps_the_contract_of_layers():
+def test_an_encoder_with_a_cell_object_keeps_the_contract_of_layers():
     check_layer_runs(
         RecurrentEncoder,
         {"cell": lambda: keras.layers.GRUCell(UNITS), "num_layers": 2},
@@ -148,7 +148,7 @@ def test_the_encoder_equals_a_loop(options):
         assert_close([[s[b] for s in layer] for layer in states], expected_states)
 
 
-def test_the_first_layer_is_residual_where_the_widths_agree():
+def test_the_first_layer_is_residual_if_the_widths_agree():
     encoder = build("gru", D, residual=True)
     plain = RecurrentEncoder("gru", D)
     plain.build((None, None, D))
@@ -156,14 +156,14 @@ def test_the_first_layer_is_residual_where_the_widths_agree():
     assert_close(encoder(SEQUENCES), SEQUENCES + array(plain(SEQUENCES)))
 
 
-def test_a_highway_is_open_at_first_and_where_the_widths_agree():
+def test_highway_gates_need_equal_widths_and_start_with_a_negative_bias():
     encoder = RecurrentEncoder("gru", UNITS, num_layers=2, residual="highway")
     encoder.build((None, None, D))
     assert [gate is not None for gate in encoder.gates] == [False, True]
     assert_close(encoder.gates[1].bias, -np.ones(UNITS))
 
 
-def test_another_way_past_a_layer_is_refused():
+def test_rejects_an_unknown_residual():
     with pytest.raises(ValueError, match="`residual` must be .*Received: .*'dense'"):
         RecurrentEncoder("gru", UNITS, residual="dense")
 
@@ -180,7 +180,7 @@ def test_a_cell_object_equals_its_name():
     )
 
 
-def test_the_copies_of_a_cell_have_its_options_and_their_own_weights():
+def test_copies_of_a_cell_have_its_options_and_separate_weights():
     cell = keras.layers.GRUCell(UNITS, reset_after=False, activation="relu")
     encoder = RecurrentEncoder(cell, num_layers=2, bidirectional=True)
     encoder.build((None, None, D))
@@ -231,7 +231,7 @@ def test_a_fully_masked_row_is_finite():
     check_fully_masked_rows_are_finite(apply, SEQUENCES, MASK)
 
 
-def test_the_keras_mask_is_used_and_passed_on():
+def test_the_keras_mask_is_used_and_kept():
     encoder = build("gru", UNITS, 2, bidirectional=True)
     carried, states = encoder(with_keras_mask(SEQUENCES, MASK), return_state=True)
     explicit = encoder(SEQUENCES, mask=MASK)
@@ -244,7 +244,7 @@ def test_the_keras_mask_is_used_and_passed_on():
 
 def test_dropout_drops_the_same_features_at_every_step_and_only_in_training():
     encoder = build("rnn", 101, num_layers=2, dropout=0.5)
-    for layer in encoder.recurrent_layers:  # what is left depends on the step alone
+    for layer in encoder.recurrent_layers:  # outputs depend on the current step only
         layer.cell.recurrent_kernel.assign(0 * layer.cell.recurrent_kernel)
     constant = np.repeat(SEQUENCES[:, :1], S, axis=1)
     plain, dropped = array(encoder(constant)), array(encoder(constant, training=True))
@@ -253,7 +253,7 @@ def test_dropout_drops_the_same_features_at_every_step_and_only_in_training():
     assert_close(encoder(constant, training=False), plain, rtol=0, atol=0)
 
 
-def test_dropout_thins_the_input_of_every_layer():
+def test_dropout_applies_to_the_input_of_every_layer():
     encoder = build("rnn", 2, num_layers=2, dropout=0.5)
     top = encoder.recurrent_layers[1].cell
     top.kernel.assign(np.eye(2, dtype="float32"))
@@ -266,7 +266,7 @@ def test_dropout_thins_the_input_of_every_layer():
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_recurrent_dropout_acts_in_training_only(bidirectional):
+def test_recurrent_dropout_applies_in_training_only(bidirectional):
     encoder = build("lstm", UNITS, bidirectional=bidirectional, recurrent_dropout=0.5)
     plain = array(encoder(SEQUENCES))
     assert_close(encoder(SEQUENCES, training=False), plain, rtol=0, atol=0)
@@ -276,7 +276,7 @@ def test_recurrent_dropout_acts_in_training_only(bidirectional):
     assert np.abs(dropped[:, -1, forward] - plain[:, -1, forward]).max() > 0.01
 
 
-def test_an_additive_mask_is_refused():
+def test_rejects_an_additive_mask():
     additive = np.where(MASK, 0, -1e9).astype("float32")
     with pytest.raises(ValueError, match=r"mask with the value -1000000000\.0"):
         build("gru", UNITS)(SEQUENCES, mask=additive)
@@ -288,7 +288,7 @@ def test_a_mask_of_zeros_and_ones_equals_the_boolean_one():
     assert_close(encoder(SEQUENCES, mask=MASK.astype("int32")), expected)
 
 
-def test_an_unknown_cell_is_refused():
+def test_rejects_an_unknown_cell():
     message = '"rnn", "lstm", "gru", or a Keras cell. Received: cell=\'elman\''
     with pytest.raises(ValueError, match=message):
         RecurrentEncoder("elman", UNITS)
@@ -297,7 +297,7 @@ def test_an_unknown_cell_is_refused():
 @pytest.mark.parametrize(
     "cell", [lambda: keras.layers.Dense(5), lambda: keras.layers.LSTM(5), lambda: None]
 )
-def test_a_layer_is_not_a_cell(cell):
+def test_rejects_a_value_that_is_not_a_cell(cell):
     with pytest.raises(ValueError, match=r"or a Keras cell.*Received: cell="):
         RecurrentEncoder(cell())
 
@@ -308,7 +308,7 @@ def test_units_must_agree_with_a_cell_object():
         RecurrentEncoder(keras.layers.GRUCell(11), units=5)
 
 
-def test_recurrent_dropout_belongs_to_a_cell_object():
+def test_rejects_recurrent_dropout_with_a_cell_object():
     with pytest.raises(ValueError, match="recurrent_dropout=0.2 with cell=my_cell"):
         cell = keras.layers.GRUCell(UNITS, name="my_cell")
         RecurrentEncoder(cell, recurrent_dropout=0.2)
@@ -325,13 +325,13 @@ def test_recurrent_dropout_belongs_to_a_cell_object():
         ("merge_mode", "max"),
     ],
 )
-def test_bad_numbers_and_names_are_refused(name, value):
+def test_rejects_invalid_numbers_and_names(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must.*Received: {name}={value!r}"):
         RecurrentEncoder(**{"cell": "gru", "units": UNITS, name: value})
 
 
 @pytest.mark.parametrize("layer_class", [RecurrentEncoder, RecurrentDecoder])
-def test_stacked_cells_are_refused(layer_class):
+def test_rejects_stacked_cells(layer_class):
     cell = keras.layers.StackedRNNCells([keras.layers.GRUCell(4) for _ in range(3)])
     with pytest.raises(ValueError, match="must be one cell[\\s\\S]*`num_layers=3`"):
         layer_class(cell)

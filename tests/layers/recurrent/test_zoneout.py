@@ -22,7 +22,7 @@ SEQUENCES, MASK = random_array(B, T, D), length_mask(6, 4, 1, size=T)
 CELLS = [keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell]
 
 
-def made(cell_class, zoneout, units=U, **options):
+def build(cell_class, zoneout, units=U, **options):
     layer = Zoneout(cell_class(units), zoneout, return_sequences=True, **options)
     layer.build((None, None, D))
     randomize(layer)
@@ -30,10 +30,10 @@ def made(cell_class, zoneout, units=U, **options):
 
 
 @pytest.mark.parametrize("cell_class", CELLS)
-def test_outside_of_training_it_is_the_mean_of_old_and_new(cell_class):
+def test_inference_averages_the_old_and_new_states(cell_class):
     number = np.size(cell_class(U).state_size)
     rates = [0.3, 0.6][:number]
-    layer = made(cell_class, rates, return_state=True)
+    layer = build(cell_class, rates, return_state=True)
     outputs, *last = layer(SEQUENCES)
     for b in range(B):
         states = [np.zeros(U)] * number
@@ -46,13 +46,13 @@ def test_outside_of_training_it_is_the_mean_of_old_and_new(cell_class):
         assert_close([state[b] for state in last], states)
 
 
-def test_in_training_a_unit_keeps_its_state_or_takes_the_new_one():
-    layer = made(keras.layers.GRUCell, 0.25, units=100, seed=1)
+def test_training_keeps_or_replaces_the_state_of_each_unit():
+    layer = build(keras.layers.GRUCell, 0.25, units=100, seed=1)
     outputs = compiled(lambda: layer(SEQUENCES, training=True))()
     outputs = array(outputs).astype("float64")
     before = np.concatenate([np.zeros((B, 1, 100)), outputs[:, :-1]], axis=1)
     kept = np.isclose(outputs, before, rtol=0, atol=1e-7)
-    assert abs(kept.mean() - 0.25) < 0.03  # 1,800 draws, 3 standard deviations
+    assert abs(kept.mean() - 0.25) < 0.03  # 1,800 samples, 3 standard deviations
     assert len({row.tobytes() for row in kept.reshape(-1, 100)}) == B * T
     for b in range(B):
         for t in range(T):
@@ -61,27 +61,27 @@ def test_in_training_a_unit_keeps_its_state_or_takes_the_new_one():
             assert_close(outputs[b, t], expected, atol=1e-4)
 
 
-def test_the_states_of_an_lstm_have_their_own_draws_and_rates():
-    layer = made(keras.layers.LSTMCell, [0.0, 0.9], units=50, return_state=True)
+def test_the_states_of_an_lstm_have_separate_masks_and_rates():
+    layer = build(keras.layers.LSTMCell, [0.0, 0.9], units=50, return_state=True)
     _, h, c = layer(SEQUENCES[:, :1], training=True)
     assert (array(h) != 0).all() and 0.8 < (array(c) == 0).mean() < 1
 
 
-def test_the_same_seed_draws_the_same_and_the_next_call_something_else():
-    first, second = (made(keras.layers.GRUCell, 0.5, seed=3) for _ in range(2))
-    drawn = array(first(SEQUENCES, training=True))
-    assert_close(second(SEQUENCES, training=True), drawn)
-    assert abs(array(first(SEQUENCES, training=True)) - drawn).max() > 1e-3
+def test_equal_seeds_give_equal_masks_and_the_next_call_differs():
+    first, second = (build(keras.layers.GRUCell, 0.5, seed=3) for _ in range(2))
+    outputs = array(first(SEQUENCES, training=True))
+    assert_close(second(SEQUENCES, training=True), outputs)
+    assert abs(array(first(SEQUENCES, training=True)) - outputs).max() > 1e-3
     assert_close(first(SEQUENCES), second(SEQUENCES))
 
 
 @pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize("cell_class", CELLS)
-def test_it_keeps_the_laws(cell_class):
+def test_zoneout_keeps_the_contract_of_layers(cell_class):
     arrays = {"sequences": SEQUENCES, "mask": MASK}
     init_args = {"cell": lambda: cell_class(U), "zoneout": 0.2, "return_state": True}
     check_layer_runs(Zoneout, init_args, arrays)
-    layer = made(cell_class, 0.2, return_state=True)
+    layer = build(cell_class, 0.2, return_state=True)
 
     def apply(sequences, mask):
         outputs, *states = layer(sequences, mask=mask)
@@ -91,8 +91,8 @@ def test_it_keeps_the_laws(cell_class):
     check_batch_equals_rows(lambda x, mask: layer(x, mask=mask), SEQUENCES, MASK)
 
 
-def test_before_the_first_real_step_the_output_is_the_first_state():
-    layer, first = made(keras.layers.GRUCell, 0.2), random_array(B, U, seed=9)
+def test_the_output_before_the_first_real_step_is_the_initial_state():
+    layer, first = build(keras.layers.GRUCell, 0.2), random_array(B, U, seed=9)
     late = ops.convert_to_tensor(np.arange(T) > np.array([[1], [3], [T]]))
     outputs = array(layer(SEQUENCES, mask=late, initial_state=[first]))
     assert_close(outputs[:, :2], np.stack([first, first], axis=1))
@@ -101,7 +101,7 @@ def test_before_the_first_real_step_the_output_is_the_first_state():
 
 
 @pytest.mark.thorough
-def test_an_encoder_of_it_learns_and_both_directions_draw():
+def test_an_encoder_with_zoneout_trains_in_both_directions():
     encoder = RecurrentEncoder("lstm", U, 2, bidirectional=True, zoneout=0.2)
     model = keras.Sequential([keras.Input((None, D)), encoder])
     model.compile("adam", "mse")
@@ -112,11 +112,11 @@ def test_an_encoder_of_it_learns_and_both_directions_draw():
 
 
 @pytest.mark.parametrize(
-    "zoneout, complaint",
+    "zoneout, message",
     [(1.0, "up to, but not including, 1"), ([0.1], "one for each state")],
 )
-def test_what_is_no_probability_for_each_state_is_refused(zoneout, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_rejects_invalid_rates(zoneout, message):
+    with pytest.raises(ValueError, match=message):
         Zoneout(keras.layers.LSTMCell(U), zoneout)
 
 
@@ -129,6 +129,6 @@ def test_what_is_no_probability_for_each_state_is_refused(zoneout, complaint):
     ],
     ids=lambda given: type(given).__name__,
 )
-def test_what_is_not_one_cell_is_refused_in_words(given):
+def test_rejects_a_value_that_is_not_one_cell(given):
     with pytest.raises(ValueError, match="`cell` must be one cell. Received: cell="):
         Zoneout(given)
