@@ -74,7 +74,7 @@ def test_one_group_equals_plain_beam_search():
         assert_row_equals(plain, row, two_pools(table, 4, power(0.6)))
 
 
-def test_groups_without_diversity_strength_find_the_same():
+def test_groups_without_diversity_strength_find_the_same_sequences():
     script = random_script(rows=5, seed=44)
     alone = run_search(script, BeamSearch(2, 0.6))
     search = BeamSearch(6, 0.6, num_groups=3, diversity_strength=0)

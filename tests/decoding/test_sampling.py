@@ -192,7 +192,7 @@ def test_a_batch_equals_its_rows_with_their_seeds():
         assert_close(alone.token_ids, batch.token_ids[row : row + 1])
 
 
-def test_more_draws_include_the_fewer_draws():
+def test_more_draws_include_those_of_fewer():
     script = random_script(rows=3, seed=36)
     few = run_search(script, Sampling(num_draws=2, seed=9))
     many = run_search(script, Sampling(num_draws=5, seed=9))

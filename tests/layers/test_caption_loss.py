@@ -1,4 +1,4 @@
-"""The loss of a caption against its formula in NumPy.
+"""Caption loss, compared with its formula in NumPy.
 
 Axes in shape comments: B batch, S words, T steps, D features, V vocabulary.
 """
@@ -15,11 +15,11 @@ IDS = np.array([[4, 5, 6, 3, 1], [2, 6, 0, 0, 0]], "int32")
 INPUTS = {"outputs": OUTPUTS, "caption": CAPTION, "token_ids": IDS}
 
 
-def test_it_keeps_the_contract_of_layers():
+def test_caption_loss_keeps_the_contract_of_layers():
     check_layer(CaptionLoss, {"vocabulary_size": V, "weight": 0.3}, INPUTS)
 
 
-def test_it_passes_outputs_on_and_adds_the_mean_over_the_words():
+def test_outputs_are_unchanged_and_the_mean_loss_of_words_is_added():
     layer = CaptionLoss(V, weight=0.3)
     layer(**INPUTS)
     randomize(layer)
@@ -35,23 +35,23 @@ def test_it_passes_outputs_on_and_adds_the_mean_over_the_words():
     assert_close(layer.losses[-1], 0.3 * np.mean(nats))
 
 
-def test_padding_behind_a_caption_changes_nothing():
+def test_padding_after_a_caption_changes_nothing():
     layer = CaptionLoss(V, weight=1.0)
     layer(**INPUTS)
     before = array(layer.losses[-1])
     changed = CAPTION.copy()
-    changed[1, 1:] += 7  # what follows the last word, and the word before padding
+    changed[1, 1:] += 7  # outputs at the last word and at padding
     layer(OUTPUTS, changed, IDS)
     assert_close(layer.losses[-1], before)
 
 
-def test_a_caption_without_words_to_predict_costs_nothing():
+def test_a_caption_without_words_has_zero_loss():
     layer = CaptionLoss(V, weight=1.0)
     layer(OUTPUTS, CAPTION, np.zeros((B, S), "int32"))
     assert array(layer.losses[-1]) == 0
 
 
 @pytest.mark.parametrize("weight", ["1", None, True])
-def test_a_weight_is_a_number(weight):
+def test_weight_must_be_a_number(weight):
     with pytest.raises(ValueError, match="weight"):
         CaptionLoss(V, weight)

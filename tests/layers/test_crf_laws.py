@@ -92,7 +92,7 @@ ARGUMENTS = {
 
 
 def test_the_crf_keeps_the_contract_of_layers():
-    """All of `check_layer`, except that a call uses the weights of transitions."""
+    """A call does not use the weights of transitions, so `check_layer` would fail."""
     check_config_keeps_every_argument(CRF, ARGUMENTS)
     check_seeded_weights(CRF, ARGUMENTS, INPUTS_AND_MASK)
     check_frozen_layers_stay_frozen(CRF, ARGUMENTS, INPUTS_AND_MASK)

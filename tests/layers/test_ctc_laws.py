@@ -55,7 +55,7 @@ def test_padding_changes_nothing():
         state, constants = ctc.start(logits, mask, 2)
         first, state = ctc.step(np.zeros((B, 2), "int32"), state, constants)
         second, state = ctc.step(np.full((B, 2), 1, "int32"), state, constants)
-        # Log-probabilities of -inf have no difference.
+        # The difference of infinite log-probabilities would be NaN.
         nexts = [ops.maximum(x, -1e9) for x in (first, second)]
         return [], [loss, ctc.log_likelihood(LABELS, logits, mask), best, *nexts]
 

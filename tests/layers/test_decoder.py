@@ -1,4 +1,4 @@
-"""A decoder of one's own keeps the contract, and every builder takes it."""
+"""Custom decoder, which keeps the contract and works with every builder."""
 
 import doctest
 import inspect
@@ -63,12 +63,12 @@ class BagDecoder(Decoder):
         return {**super().get_config(), "units": self.units}
 
 
-def test_the_decoder_of_the_documentation_is_the_one_tested_here():
+def test_the_documentation_shows_the_decoder_tested_here():
     examples = doctest.DocTestParser().get_examples(Decoder.__doc__)
     assert inspect.getsource(BagDecoder) in [x.source for x in examples]
 
 
-def test_its_steps_equal_the_whole():
+def test_single_steps_equal_the_whole_sequence():
     inputs = random_array(B, K, T, D)
     decoder = BagDecoder(U)
     decoder(inputs[:, 0], MEMORY)
@@ -76,7 +76,7 @@ def test_its_steps_equal_the_whole():
     check_steps_equal_sequence(decoder, inputs, MEMORY, [None, MASK], None)
 
 
-def test_a_model_writes_with_it_and_its_file_loads(tmp_path):
+def test_a_model_with_a_custom_decoder_generates_and_is_saved(tmp_path):
     model = kseq.encoder_decoder(11, 13, decoder=BagDecoder(8), width=8)
     sources = [[4, 5, 6], [7]]
     result = model.generate(sources, BeamSearch(3), 5)
@@ -85,13 +85,13 @@ def test_a_model_writes_with_it_and_its_file_loads(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     again = loaded.generate(sources, BeamSearch(3), 5)
     np.testing.assert_array_equal(again.token_ids, result.token_ids)
-    writer = kseq.one_to_many(13, condition=5, decoder=BagDecoder(8), width=8)
-    assert writer.generate([4, 0], max_length=5).token_ids.shape == (2, 1, 5)
+    language_model = kseq.one_to_many(13, condition=5, decoder=BagDecoder(8), width=8)
+    assert language_model.generate([4, 0], max_length=5).token_ids.shape == (2, 1, 5)
     with pytest.raises(ValueError, match="`coverage_penalty` with BagDecoder"):
         model.generate(sources, BeamSearch(3, coverage_penalty=0.2))
 
 
-def test_who_attends_says_so():
+def test_attends_is_true_for_decoders_with_attention():
     assert RecurrentDecoder("gru", U, attention="luong").attends
     assert TransformerDecoder(1, 2).attends
     assert not RecurrentDecoder("gru", U).attends
@@ -99,8 +99,8 @@ def test_who_attends_says_so():
     assert not BagDecoder(U).attends
 
 
-class Alike(keras.layers.Layer):
-    """It has what a decoder has, but is none."""
+class NotADecoder(keras.layers.Layer):
+    """Layer that has the methods of a decoder, but is not a `Decoder`."""
 
     def start(self, memory):
         return (), ()
@@ -109,8 +109,8 @@ class Alike(keras.layers.Layer):
         return inputs, state
 
 
-@pytest.mark.parametrize("decoder", [Alike(), keras.layers.GRU(4)])
-def test_what_is_no_decoder_is_refused(decoder):
+@pytest.mark.parametrize("decoder", [NotADecoder(), keras.layers.GRU(4)])
+def test_rejects_a_layer_that_is_not_a_decoder(decoder):
     message = "must have methods `start` and `step`.*derive.*`kseq.layers.Decoder`"
     for build in (kseq.encoder_decoder, kseq.one_to_many):
         with pytest.raises(ValueError, match=message):

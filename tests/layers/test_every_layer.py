@@ -23,7 +23,7 @@ from tests.layers.small_layers import (
     RECURRENT,
 )
 
-ELSEWHERE = {  # what reads no sequence of vectors, or is tested as a part of a layer
+TESTED_ELSEWHERE = {  # reads no sequence of vectors, or is tested within another layer
     "CaptionLoss",
     "ClassEmbedding",
     "CosineSimilarity",
@@ -51,10 +51,10 @@ ELSEWHERE = {  # what reads no sequence of vectors, or is tested as a part of a 
 }
 
 
-def test_no_layer_is_left_out():
+def test_every_layer_is_listed():
     named = {name.split(",")[0] for name in LAYERS}
     classes = {name for name in layers.__all__ if name[0].isupper()}
-    assert named | ELSEWHERE == classes
+    assert named | TESTED_ELSEWHERE == classes
 
 
 @pytest.mark.parametrize("kind", [name for name, case in LAYERS.items() if case.masks])
@@ -64,8 +64,8 @@ def test_padding_has_no_gradient(kind):
 
 
 @pytest.mark.parametrize("kind", POOLINGS | ATTENTIONS | POSITION_WISE | CONVOLUTIONAL)
-def test_many_steps_lose_nothing_in_half_precision(kind):
-    """A sum of bfloat16, added up in bfloat16, stands still at 256 equal numbers."""
+def test_half_precision_is_accurate_for_many_steps(kind):
+    """A sum in bfloat16 does not grow beyond 256 equal numbers."""
     case = LAYERS[kind]
     inputs = {name: 1 + x / 9 for name, x in case.inputs(length=1000).items()}
     exact = case.make()
@@ -94,7 +94,7 @@ def test_many_steps_lose_nothing_in_half_precision(kind):
 
 @pytest.mark.parametrize("kind", ["MeanPooling", "AttentionPooling", "StateBridge"])
 @pytest.mark.parametrize("is_masked", [False, True])
-def test_a_mean_of_float16_may_have_a_sum_beyond_its_range(kind, is_masked):
+def test_a_mean_in_float16_does_not_overflow(kind, is_masked):
     case, steps, value = LAYERS[kind], 3000, 200.0
     [name], masks = case.widths, {}
     if is_masked:
@@ -114,12 +114,12 @@ def test_a_mean_of_float16_may_have_a_sum_beyond_its_range(kind, is_masked):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_layer_tells_its_output_shape(kind):
+def test_compute_output_shape_equals_the_shape_of_outputs(kind):
     case = LAYERS[kind]
     inputs = case.inputs()
-    told = case.make().compute_output_shape(*(x.shape for x in inputs.values()))
+    computed = case.make().compute_output_shape(*(x.shape for x in inputs.values()))
     got = keras.tree.map_structure(lambda y: tuple(y.shape), case.make()(**inputs))
-    assert keras.tree.flatten(told) == keras.tree.flatten(got)
+    assert keras.tree.flatten(computed) == keras.tree.flatten(got)
     unknown = case.make().compute_output_shape(
         *((None, None, x.shape[2]) for x in inputs.values())
     )
@@ -136,18 +136,18 @@ def test_a_layer_tells_its_output_shape(kind):
         (layers.RotaryPositions, np.ones((2, 5, 3, 4))),
     ],
 )
-def test_other_layers_tell_their_output_shape(make, inputs):
+def test_compute_output_shape_is_right_for_other_layers(make, inputs):
     assert make().compute_output_shape(inputs.shape) == tuple(make()(inputs).shape)
 
 
-def test_the_mean_of_probabilities_tells_its_output_shape():
+def test_compute_output_shape_is_right_for_mean_probability():
     shape = layers.MeanProbability().compute_output_shape([(2, 5, 3), (2, 5, 3)])
     assert shape == (2, 5, 3)
 
 
 # Sequences of sequences -------------------------------------------------------------
 
-OF_ONE_SEQUENCE = [
+SEQUENCE_ENCODERS = [
     name
     for name, case in (POOLINGS | ATTENTIONS | RECURRENT | CONVOLUTIONAL).items()
     if list(case.widths) == ["sequences"]
@@ -155,8 +155,8 @@ OF_ONE_SEQUENCE = [
 
 
 @pytest.mark.parametrize("num_sentences", [2, None])
-@pytest.mark.parametrize("kind", OF_ONE_SEQUENCE)
-def test_any_encoder_reads_each_sentence_of_a_document(kind, num_sentences):
+@pytest.mark.parametrize("kind", SEQUENCE_ENCODERS)
+def test_any_encoder_can_be_applied_to_each_sentence_of_a_document(kind, num_sentences):
     layer = LAYERS[kind].make()
     token_ids = np.array([[[4, 5, 6, 2], [7, 2, 0, 0]], [[3, 0, 0, 0], [1, 2, 3, 0]]])
     embedding = layers.TokenEmbedding(11, 6, positions="sinusoidal", dropout=0.1)
@@ -177,7 +177,7 @@ def test_any_encoder_reads_each_sentence_of_a_document(kind, num_sentences):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_layer_takes_more_axes_or_refuses_them_in_words(kind):
+def test_a_layer_accepts_or_rejects_additional_axes(kind):
     case, more = LAYERS[kind], 3
     inputs = {
         name: np.stack([x] * more, axis=1) for name, x in case.inputs().items()
@@ -192,7 +192,7 @@ def test_a_layer_takes_more_axes_or_refuses_them_in_words(kind):
 
 
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned", None])
-def test_embeddings_take_sequences_of_sequences(positions):
+def test_embeddings_accept_sequences_of_sequences(positions):
     length = 5 if positions == "learned" else None
     embedding = layers.TokenEmbedding(
         11, 6, dropout=0.5, positions=positions, max_length=length

@@ -1,4 +1,4 @@
-"""The head of codes that are made of digits, against sums over digits in NumPy.
+"""Factorized head of codes, compared with sums over their digits in NumPy.
 
 Axes in shape comments: B batch, T steps, D features, V tokens.
 """
@@ -16,14 +16,14 @@ MASK = np.array([[1, 1, 1, 0, 0], [0] * 5], "bool")
 
 
 @pytest.mark.parametrize("rank", [0, 2])
-def test_it_keeps_the_contract_of_layers(rank):
+def test_factorized_head_keeps_the_contract_of_layers(rank):
     options = {"levels": LEVELS, "rank": rank, "num_special": 3}
     options["kernel_initializer"] = lambda: keras.initializers.HeNormal()
     check_layer(FactorizedHead, options, {"inputs": INPUTS, "mask": MASK})
 
 
 @pytest.mark.parametrize("rank", [0, 2])
-def test_a_code_has_the_logits_of_its_digits(rank):
+def test_the_logit_of_a_code_is_the_sum_over_its_digits(rank):
     head = FactorizedHead(LEVELS, rank, num_special=2)
     head(INPUTS)
     randomize(head)
@@ -39,7 +39,7 @@ def test_a_code_has_the_logits_of_its_digits(rank):
     assert_close(head(INPUTS), np.stack(expected, axis=-1))
 
 
-def test_without_a_rank_digits_are_independent():
+def test_digits_are_independent_without_a_rank():
     head = FactorizedHead(LEVELS, rank=0, num_special=0)
     head(INPUTS)
     randomize(head)
@@ -51,7 +51,7 @@ def test_without_a_rank_digits_are_independent():
 
 
 @pytest.mark.parametrize(
-    ("options", "named"),
+    ("options", "name"),
     [
         ({"levels": (1, 5)}, "levels"),
         ({"levels": LEVELS, "rank": -1}, "rank"),
@@ -59,6 +59,6 @@ def test_without_a_rank_digits_are_independent():
         ({"levels": LEVELS, "num_special": -1}, "num_special"),
     ],
 )
-def test_a_wrong_option_is_named(options, named):
-    with pytest.raises(ValueError, match=f"`{named}`"):
+def test_error_names_the_wrong_option(options, name):
+    with pytest.raises(ValueError, match=f"`{name}`"):
         FactorizedHead(**options)

@@ -1,4 +1,4 @@
-"""Distributions of numbers: against SciPy, and against their own draws."""
+"""Forecast distributions, compared with SciPy and with their own samples."""
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ HEADS = {
     "negative_binomial": {"distribution": "negative_binomial"},
     "quantiles": {"distribution": "quantiles", "quantiles": (0.1, 0.5, 0.8)},
 }
-EVEN = np.random.default_rng(7).uniform(size=(200_000, 14)).astype("float32")
+UNIFORMS = np.random.default_rng(7).uniform(size=(200_000, 14)).astype("float32")
 
 
 def tensor(*values):
@@ -31,7 +31,7 @@ def tensor(*values):
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_head_keeps_what_every_layer_promises(name):
+def test_a_forecast_head_keeps_the_contract_of_layers(name):
     initializer = keras.initializers.HeNormal
     arguments = {"num_features": 3, "kernel_initializer": lambda: initializer()}
     inputs = {"inputs": random_array(2, 5, 7)}
@@ -44,7 +44,7 @@ def test_a_head_keeps_what_every_layer_promises(name):
 
 
 @pytest.mark.parametrize("x", [1e-3, 0.3, 1.0, 4.5, 7.99, 8.0, 120.0, 1e4])
-def test_the_logarithm_of_the_gamma_function_is_that_of_scipy(x):
+def test_log_gamma_equals_scipy(x):
     expected = special.gammaln(x)
     assert_close(log_gamma(tensor(x)), [expected], rtol=3e-6, atol=3e-6)
     for step in (0.5, -0.5 * min(x, 1), 3.0, 1e3):
@@ -60,7 +60,7 @@ def test_the_loss_of_a_gaussian_is_its_negative_log_likelihood():
 
 
 @pytest.mark.parametrize("freedom", [2.1, 5.0, 80.0])
-def test_the_loss_of_student_s_t_is_its_negative_log_likelihood(freedom):
+def test_the_loss_of_student_t_is_its_negative_log_likelihood(freedom):
     values, locations, scales = [0.3, -2.0, 70.0], [0.1, 1.0, 7.5], [0.2, 3.0, 1.1]
     parameters = [locations, scales, [freedom] * 3]
     parameters = ops.stack([tensor(*each) for each in parameters], -1)
@@ -71,7 +71,7 @@ def test_the_loss_of_student_s_t_is_its_negative_log_likelihood(freedom):
 
 @pytest.mark.parametrize("dispersion", [1e-3, 0.2, 1.0, 30.0])
 @pytest.mark.parametrize("mean", [0.05, 3.0, 400.0])
-def test_the_loss_of_counts_is_their_negative_log_likelihood(mean, dispersion):
+def test_the_loss_of_counts_is_the_negative_log_likelihood(mean, dispersion):
     values = np.array([0.0, 1.0, 7.0, 390.0])
     parameters = tensor(*[[mean, dispersion]] * 4)
     loss = distribution_of("negative_binomial").loss(tensor(*values), parameters)
@@ -113,52 +113,54 @@ def test_the_crps_of_a_gaussian_is_its_integral(value):
         ("negative_binomial", (90.0, 0.1), stats.nbinom(10, 10 / 100)),
     ],
 )
-def test_draws_have_the_distribution(name, parameters, expected):
+def test_samples_follow_the_distribution(name, parameters, expected):
     distribution = distribution_of(name)
-    rows = np.repeat(np.array([parameters], "float32"), len(EVEN), axis=0)
-    even = ops.convert_to_tensor(EVEN[:, : distribution.num_uniforms])
-    draws = array(distribution.draw(ops.convert_to_tensor(rows), even))
-    assert abs(draws.mean() - expected.mean()) < 0.01 * expected.std()
-    assert abs(draws.std() / expected.std() - 1) < 0.05
+    rows = np.repeat(np.array([parameters], "float32"), len(UNIFORMS), axis=0)
+    uniforms = ops.convert_to_tensor(UNIFORMS[:, : distribution.num_uniforms])
+    samples = array(distribution.draw(ops.convert_to_tensor(rows), uniforms))
+    assert abs(samples.mean() - expected.mean()) < 0.01 * expected.std()
+    assert abs(samples.std() / expected.std() - 1) < 0.05
     mean = array(distribution.mean(ops.convert_to_tensor(rows[:1])))
     assert_close(mean, [expected.mean()])
     for level in (0.05, 0.3, 0.5, 0.9, 0.99):
         point = expected.ppf(level)
-        assert abs((draws <= point).mean() - expected.cdf(point)) < 0.005
+        assert abs((samples <= point).mean() - expected.cdf(point)) < 0.005
 
 
 @pytest.mark.parametrize("shape", [0.2, 1.0, 6.5])
-def test_gamma_draws_are_even_under_their_distribution_function(shape):
-    drawn = array(gamma(tensor(*[shape] * len(EVEN)), ops.convert_to_tensor(EVEN)))
-    assert stats.kstest(stats.gamma(shape).cdf(drawn), "uniform").statistic < 0.005
+def test_gamma_samples_follow_the_distribution(shape):
+    samples = array(
+        gamma(tensor(*[shape] * len(UNIFORMS)), ops.convert_to_tensor(UNIFORMS))
+    )
+    assert stats.kstest(stats.gamma(shape).cdf(samples), "uniform").statistic < 0.005
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 15.9, 16.1, 300.0])
-def test_poisson_s_inverse_is_that_of_scipy(rate):
-    even = (np.arange(1000) + 0.5) / 1000
-    found = array(poisson(tensor(*[rate] * 1000), tensor(*even)))
-    wrong = found != stats.poisson(rate).ppf(even)
+def test_poisson_quantiles_equal_scipy(rate):
+    uniforms = (np.arange(1000) + 0.5) / 1000
+    found = array(poisson(tensor(*[rate] * 1000), tensor(*uniforms)))
+    wrong = found != stats.poisson(rate).ppf(uniforms)
     assert wrong.mean() <= 0.004
-    assert abs(found - stats.poisson(rate).ppf(even)).max() <= 1
+    assert abs(found - stats.poisson(rate).ppf(uniforms)).max() <= 1
 
 
-def test_quantiles_rise_and_their_draws_lie_between_them():
+def test_quantiles_increase_and_samples_follow_them():
     levels = (0.1, 0.5, 0.8)
     distribution = distribution_of("quantiles", levels)
     parameters = distribution.parameters(ops.convert_to_tensor(random_array(50, 3)))
     assert (np.diff(array(parameters), axis=-1) > 0).all()
     row = np.array([-1.0, 0.5, 2.0], "float32")
-    drawn = array(
+    samples = array(
         distribution.draw(
-            ops.convert_to_tensor(np.tile(row, (len(EVEN), 1))),
-            ops.convert_to_tensor(EVEN[:, :1]),
+            ops.convert_to_tensor(np.tile(row, (len(UNIFORMS), 1))),
+            ops.convert_to_tensor(UNIFORMS[:, :1]),
         )
     )
     for level, quantile in zip(levels, row, strict=True):
-        assert abs((drawn <= quantile).mean() - level) < 0.004
+        assert abs((samples <= quantile).mean() - level) < 0.004
     mean = array(distribution.mean(tensor(*row)))
-    assert abs(drawn.mean() - mean) < 0.01
+    assert abs(samples.mean() - mean) < 0.01
 
 
-def test_the_default_quantiles_have_an_interval_of_90_percent():
+def test_the_default_quantiles_span_90_percent():
     assert QUANTILES[0] == 0.05 and QUANTILES[-1] == 0.95

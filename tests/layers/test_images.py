@@ -1,4 +1,4 @@
-"""Image coders against convolutions in NumPy loops.
+"""Image encoder and decoder, compared with convolutions in NumPy loops.
 
 Axes in shape comments: B batch, H height, W width, C channels, D width of a vector.
 """
@@ -27,7 +27,7 @@ def he_normal():
     return keras.initializers.HeNormal()
 
 
-CODER = {
+OPTIONS = {
     "patch_size": 2,
     "width": D,
     "num_blocks": 1,
@@ -38,11 +38,11 @@ CODER = {
 
 
 def test_image_encoder_keeps_the_contract_of_layers():
-    check_layer(ImageEncoder, CODER, {"images": IMAGES})
+    check_layer(ImageEncoder, OPTIONS, {"images": IMAGES})
 
 
 def test_image_decoder_keeps_the_contract_of_layers():
-    check_layer(ImageDecoder, {**CODER, "channels": 2}, {"grids": GRIDS})
+    check_layer(ImageDecoder, {**OPTIONS, "channels": 2}, {"grids": GRIDS})
 
 
 def test_residual_block_keeps_the_contract_of_layers():
@@ -52,7 +52,7 @@ def test_residual_block_keeps_the_contract_of_layers():
 
 
 def convolved(layer, x):
-    """A convolution whose output is as large as its input, over the strides."""
+    """Apply a convolution with padding, so that only strides reduce the size."""
     kernel, bias = layer.get_weights()  # K K D E
     (size, stride) = kernel.shape[0], layer.strides[0]
     before = (size - stride) // 2
@@ -66,9 +66,9 @@ def convolved(layer, x):
     return outputs
 
 
-def test_with_kernels_of_one_equal_patches_have_equal_vectors():
+def test_equal_patches_have_equal_vectors_with_kernels_of_size_one():
     images = random_array(1, 4, 12, C)
-    images[:, :, 8:] = images[:, :, :4]  # the first patch again, with one neighbour
+    images[:, :, 8:] = images[:, :, :4]  # equals the first patch, with other neighbours
     for kernel_size, are_equal in ((1, True), (3, False)):
         vectors = array(ImageEncoder(4, D, kernel_size=kernel_size)(images))
         assert np.allclose(vectors[:, :, 0], vectors[:, :, 2], atol=1e-5) == are_equal
@@ -82,19 +82,19 @@ def block(layer, x):
     return x + convolved(layer.join, swish(convolved(layer.mix, swish(x))))
 
 
-def made(layer, inputs):
+def randomized(layer, inputs):
     layer(inputs)
     randomize(layer)
     return layer, inputs.astype("float64")
 
 
 def test_a_residual_block_adds_two_convolutions():
-    layer, x = made(ResidualBlock(C), IMAGES)
+    layer, x = randomized(ResidualBlock(C), IMAGES)
     assert_close(layer(IMAGES), block(layer, x), rtol=1e-4, atol=1e-4)
 
 
-def test_the_encoder_halves_the_sides_until_a_vector_stands_for_a_patch():
-    layer, x = made(ImageEncoder(4, D, num_blocks=2), IMAGES)
+def test_the_encoder_halves_the_sides_to_one_vector_per_patch():
+    layer, x = randomized(ImageEncoder(4, D, num_blocks=2), IMAGES)
     first, before, second, *blocks = layer.parts
     x = block(before, convolved(first, x))
     assert x.shape == (B, H // 2, W // 2, D // 2)
@@ -105,8 +105,8 @@ def test_the_encoder_halves_the_sides_until_a_vector_stands_for_a_patch():
     assert_close(layer(IMAGES), swish(x), rtol=1e-3, atol=1e-3)
 
 
-def test_the_decoder_makes_a_square_of_each_place():
-    layer, x = made(ImageDecoder(4, C, D, num_blocks=1), GRIDS)
+def test_the_decoder_expands_each_vector_to_a_patch():
+    layer, x = randomized(ImageDecoder(4, C, D, num_blocks=1), GRIDS)
     x = block(layer.blocks[0], convolved(layer.read, x))
     for number, doubling in enumerate(layer.doublings):
         features = convolved(doubling, swish(x))
@@ -122,7 +122,7 @@ def test_the_decoder_makes_a_square_of_each_place():
     assert_close(layer(GRIDS), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_patches_of_one_pixel_keep_the_sides():
+def test_patches_of_one_pixel_keep_the_size_of_images():
     assert ImageEncoder(1, D)(IMAGES).shape == (B, H, W, D)
     assert ImageDecoder(1, C, D)(IMAGES).shape == (B, H, W, C)
 
@@ -147,6 +147,6 @@ def test_a_batch_equals_its_rows(kind, inputs):
         (lambda: ResidualBlock(4)(IMAGES), "`width` features.*width=4"),
     ],
 )
-def test_wrong_arguments_are_refused_with_words(call, message):
+def test_rejects_wrong_arguments(call, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         call()

@@ -1,4 +1,4 @@
-"""Initializers and copies of cells: random numbers of their own for each weight."""
+"""Initializers and copies of cells: different random numbers for each weight."""
 
 import keras
 import numpy as np
@@ -35,7 +35,7 @@ def seeded_cell(cell_class=keras.layers.LSTMCell):
 SEEDED = {
     "encoder": lambda: RecurrentEncoder(seeded_cell(), num_layers=3),
     "both directions": lambda: RecurrentEncoder(seeded_cell(), bidirectional=True),
-    "a variant": lambda: RecurrentEncoder(
+    "layer normalization": lambda: RecurrentEncoder(
         seeded_cell(LayerNormLSTMCell), None, 2, True
     ),
     "decoder": lambda: RecurrentDecoder(seeded_cell(), num_layers=2),
@@ -44,7 +44,7 @@ SEEDED = {
 
 
 @pytest.mark.parametrize("make", SEEDED.values(), ids=SEEDED)
-def test_copies_of_a_seeded_cell_have_weights_of_their_own(make):
+def test_copies_of_a_seeded_cell_have_different_weights(make):
     layer, again = make(), make()
     for each in (layer, again):
         each(SEQUENCES)
@@ -53,7 +53,7 @@ def test_copies_of_a_seeded_cell_have_weights_of_their_own(make):
     assert all((array(x) == array(y)).all() for x, y in pairs if "cell" in x.path)
 
 
-def test_a_generator_gives_a_copy_weights_of_its_own():
+def test_copies_with_a_seed_generator_have_different_weights():
     seed = keras.random.SeedGenerator(3)
     cell = keras.layers.GRUCell(
         UNITS,
@@ -65,7 +65,7 @@ def test_a_generator_gives_a_copy_weights_of_its_own():
     check_initial_weights_differ(encoder)
 
 
-def test_a_copy_of_a_cell_drops_what_the_cell_keeps():
+def test_copies_of_a_cell_have_different_dropout_masks():
     cell = keras.layers.GRUCell(UNITS, dropout=0.5, seed=3)
     masks = [
         array(c.get_dropout_mask(keras.ops.ones((7, UNITS))))
@@ -82,5 +82,5 @@ def test_a_copy_of_a_cell_drops_what_the_cell_keeps():
         lambda shape, dtype=None: keras.ops.full(shape, 2.0, dtype),
     ],
 )
-def test_what_draws_nothing_stays_what_it_is(initializer):
+def test_initializers_without_randomness_are_unchanged(initializer):
     assert_close(initializer_of("kernel", initializer)((2, 3)), np.full((2, 3), 2.0))

@@ -1,4 +1,4 @@
-"""One memory of several encoders, against the encoders by themselves.
+"""Joined encoders, compared with the single encoders.
 
 Axes in shape comments: B batch, S steps, D features, U units.
 """
@@ -35,7 +35,7 @@ SOURCES = {
 MASKS = {
     "lemma": length_mask(5, 2, 0, size=LEMMA),
     "tags": length_mask(1, 2, 2, size=TAGS),
-    "word": length_mask(0, 4, 0, size=WORD),  # of the last row the tags alone are left
+    "word": length_mask(0, 4, 0, size=WORD),  # the last row has only tags
 }
 
 
@@ -54,12 +54,12 @@ def joined():
     return layer
 
 
-def test_it_keeps_the_contract_of_layers():
+def test_joined_encoders_keep_the_contract_of_layers():
     inputs = {"sources": SOURCES, "mask": MASKS}
     check_layer(JoinedEncoders, {"encoders": encoders}, inputs)
 
 
-def test_it_returns_states_as_well():
+def test_states_are_returned_in_a_functional_model():
     layer = joined()
     symbols = {name: keras.Input(x.shape[1:], name=name) for name, x in SOURCES.items()}
     model = keras.Model(symbols, layer(symbols, return_state=True))
@@ -72,7 +72,7 @@ def test_it_returns_states_as_well():
         assert_close(got, expected)
 
 
-def test_the_memory_is_that_of_the_encoders_one_behind_the_other():
+def test_the_memory_concatenates_the_outputs_of_the_encoders():
     layer = joined()
     memory = array(layer(SOURCES, mask=MASKS))  # B 11 8
     lemma, tags = layer.encoders["lemma"], layer.encoders["tags"]
@@ -87,7 +87,7 @@ def test_the_memory_is_that_of_the_encoders_one_behind_the_other():
     assert_close(memory, np.concatenate(list(expected.values()), axis=1))
 
 
-def test_states_meet_at_the_top_and_others_give_the_mean_of_their_outputs():
+def test_states_are_joined_at_the_top_with_mean_outputs_for_missing_ones():
     layer = joined()
     _, states = layer(SOURCES, mask=MASKS, return_state=True)
     lemma, tags = layer.encoders["lemma"], layer.encoders["tags"]
@@ -111,7 +111,7 @@ def test_states_meet_at_the_top_and_others_give_the_mean_of_their_outputs():
     assert outputs.shape == (B, 2, 3)
 
 
-def test_the_mask_is_that_of_all_steps():
+def test_the_mask_covers_all_steps():
     layer = joined()
     memory = layer(SOURCES, mask=MASKS)
     assert_close(mask_of(memory), np.concatenate(list(MASKS.values()), axis=1))
@@ -162,7 +162,7 @@ def test_attention_is_split_by_source():
     assert_close(np.concatenate([array(x) for x in split.values()], axis=-1), weights)
 
 
-def test_one_encoder_may_read_several_sources(tmp_path):
+def test_one_encoder_can_read_several_sources(tmp_path):
     encoder = RecurrentEncoder("gru", 4)
     layer = JoinedEncoders({"left": encoder, "right": encoder})
     sources = {"left": random_array(2, 3, 5), "right": random_array(2, 4, 5, seed=1)}
@@ -177,12 +177,12 @@ def test_one_encoder_may_read_several_sources(tmp_path):
     assert copy.encoders["left"] is copy.encoders["right"]
 
 
-class Plain(keras.layers.Dense):
-    """An encoder that takes no mask."""
+class EncoderWithoutMask(keras.layers.Dense):
+    """Encoder that takes no mask."""
 
 
-def test_an_encoder_that_takes_no_mask_hands_it_on():
-    layer = JoinedEncoders({"lemma": Plain(4), "tags": ConvEncoder(4, 1)})
+def test_an_encoder_without_a_mask_argument_keeps_the_mask():
+    layer = JoinedEncoders({"lemma": EncoderWithoutMask(4), "tags": ConvEncoder(4, 1)})
     sources = {name: SOURCES[name] for name in ("lemma", "tags")}
     masks = {name: MASKS[name] for name in sources}
     memory = layer(sources, mask=masks)
@@ -190,7 +190,7 @@ def test_an_encoder_that_takes_no_mask_hands_it_on():
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
-def test_a_mask_is_boolean_or_of_0_and_1(dtype):
+def test_masks_must_be_boolean_or_0_and_1(dtype):
     layer = joined()
     expected = layer(SOURCES, mask=MASKS)
     masks = {name: mask.astype(dtype) for name, mask in MASKS.items()}
@@ -199,7 +199,7 @@ def test_a_mask_is_boolean_or_of_0_and_1(dtype):
         layer(SOURCES, mask={**masks, "tags": 2 * masks["tags"]})
 
 
-def test_wrong_sources_are_named():
+def test_error_names_missing_and_unknown_sources():
     layer = joined()
     lacking = {"lemma": SOURCES["lemma"], "forms": SOURCES["tags"]}
     with pytest.raises(
@@ -220,12 +220,12 @@ def test_wrong_sources_are_named():
         ({3: None}, "letters, digits and underscores"),
     ],
 )
-def test_what_is_no_dictionary_of_encoders_is_refused(wrong, message):
+def test_rejects_a_value_that_is_not_a_dictionary_of_encoders(wrong, message):
     with pytest.raises(ValueError, match=message):
         JoinedEncoders(wrong)
 
 
-def test_an_encoder_that_returns_no_steps_is_named():
+def test_error_names_an_encoder_that_returns_no_steps():
     layer = JoinedEncoders({"lemma": keras.layers.GRU(3), "tags": None})
     sources = {name: SOURCES[name] for name in ("lemma", "tags")}
     with pytest.raises(ValueError, match="one vector for each step.*'lemma'"):

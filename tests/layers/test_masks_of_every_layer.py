@@ -1,4 +1,4 @@
-"""One rule for the masks of all layers: boolean, or of 0 and 1, and nothing else."""
+"""Masks of all layers, which must be boolean or contain only 0 and 1."""
 
 import functools
 import inspect
@@ -12,7 +12,7 @@ from tests.helpers import assert_close, length_mask, random_array
 
 B, T, S, D = 2, 3, 5, 6
 INPUTS, SEQUENCES = random_array(B, T, D), random_array(B, S, D)
-MASKS = {  # of each layer what it is called with, and the masks that it takes
+MASKS = {  # for each layer its inputs, and its masks with their lengths
     "Bidirectional": (
         lambda: layers.Bidirectional(layers.GRU(2, return_sequences=True)),
         {"sequences": SEQUENCES},
@@ -174,7 +174,7 @@ CASES = [(name, mask) for name, (_, _, masks) in MASKS.items() for mask in masks
 
 
 @pytest.mark.parametrize("name, mask_name", CASES)
-def test_a_mask_is_boolean_or_of_0_and_1(name, mask_name):
+def test_masks_must_be_boolean_or_0_and_1(name, mask_name):
     make, inputs, masks = MASKS[name]
     layer = make()
     mask = length_mask(2, 1, size=masks[mask_name])
@@ -187,10 +187,10 @@ def test_a_mask_is_boolean_or_of_0_and_1(name, mask_name):
             layer(**inputs, **{mask_name: wrong})
 
 
-def test_no_layer_that_takes_a_mask_is_left_out():
+def test_every_layer_with_a_mask_is_listed():
     for name, public in vars(layers).items():
         is_layer = inspect.isclass(public) and issubclass(public, keras.layers.Layer)
-        # These hand on what mask Keras gives them, or have one for each source.
+        # The others keep the mask of Keras, or have one for each source.
         if is_layer and name not in LEFT_OUT:
             parameters = inspect.signature(public.call).parameters
             taken = {mask for mask in parameters if mask.endswith("mask")}

@@ -1,4 +1,4 @@
-"""The mean of probabilities, against NumPy, and its mask."""
+"""Mean of probabilities, compared with NumPy, and its mask."""
 
 import numpy as np
 import pytest
@@ -22,23 +22,23 @@ def softmax(x):
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def test_the_layer_keeps_the_contract_of_layers():
+def test_mean_probability_keeps_the_contract_of_layers():
     check_layer_runs(MeanProbability, {}, {"logits": LOGITS})
 
 
-def test_it_is_the_mean_of_the_probabilities():
+def test_the_output_is_the_mean_of_the_probabilities():
     expected = sum(softmax(logits) for logits in LOGITS) / M
     assert_close(np.exp(array(MeanProbability()(LOGITS))), expected)
     assert_close(np.exp(array(MeanProbability()(LOGITS[:1]))), softmax(LOGITS[0]))
 
 
-def test_what_one_model_rules_out_stays_possible():
+def test_a_class_impossible_for_one_model_stays_possible():
     certain = np.array([[0.0, -np.inf]], "float32")
     merged = array(MeanProbability()([certain, certain[:, ::-1]]))
     assert_close(merged, np.log([[0.5, 0.5]]))
 
 
-def test_the_mask_is_that_of_the_first():
+def test_the_mask_of_the_first_input_is_kept():
     mask = length_mask(5, 2, size=T)
     first, *others = LOGITS
     merged = MeanProbability()([with_keras_mask(first, mask), *others])
@@ -55,6 +55,6 @@ def test_the_mask_is_that_of_the_first():
         ([x[..., :1] for x in LOGITS], "two classes or more.* Received"),
     ],
 )
-def test_what_cannot_be_merged_is_refused(logits, message):
+def test_rejects_logits_that_cannot_be_merged(logits, message):
     with pytest.raises(ValueError, match=message):
         MeanProbability()(logits)

@@ -1,4 +1,4 @@
-"""Embeddings of several inputs, against the embeddings by themselves.
+"""Embeddings of several inputs, compared with the single embeddings.
 
 Axes in shape comments: B batch, S steps, D width.
 """
@@ -56,18 +56,18 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_keeps_the_contract_of_layers(kind):
-    layer_class, parts, inputs = KINDS[kind]
-    init_args, inputs = {"embeddings": parts}, {"inputs": inputs}
+def test_embeddings_of_several_inputs_keep_the_contract_of_layers(kind):
+    layer_class, embeddings, inputs = KINDS[kind]
+    init_args, inputs = {"embeddings": embeddings}, {"inputs": inputs}
     check_config_keeps_every_argument(layer_class, init_args)
     check_frozen_layers_stay_frozen(layer_class, init_args, inputs)
     check_layer_runs(layer_class, init_args, inputs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_tells_its_output_shape(kind):
-    layer_class, parts, inputs = KINDS[kind]
-    layer = layer_class(parts())
+def test_compute_output_shape_equals_the_shape_of_outputs(kind):
+    layer_class, embeddings, inputs = KINDS[kind]
+    layer = layer_class(embeddings())
     shapes = {name: x.shape for name, x in inputs.items()}
     got = keras.tree.map_structure(lambda x: tuple(x.shape), layer(inputs))
     assert layer.compute_output_shape(shapes) == got
@@ -93,14 +93,14 @@ def test_vectors_are_summed_where_any_input_is_real():
     outputs = layer(inputs)
     expected = sum(array(layer.embeddings[name](x)) for name, x in inputs.items())
     assert_close(outputs, expected)
-    assert_close(mask_of(outputs), WORDS != 0)  # where a word has no case, too
+    assert_close(mask_of(outputs), WORDS != 0)  # also where a word has no case
     only_case = {**inputs, "word": np.zeros_like(WORDS)}
     assert_close(mask_of(layer(only_case)), CASES != 0)
     assert layer.width == 6
     assert layer.padding == {"word": 0, "case": 0, "numbers": 0.0}
 
 
-def test_features_keep_the_number_that_marks_padding_in_half_precision():
+def test_half_precision_keeps_the_mask_value_of_features():
     value = -1234.567
     with dtype_policy("mixed_bfloat16"):
         layer = NamedEmbeddings({"past": FeatureEmbedding(2, 5, mask_value=value)})
@@ -108,7 +108,7 @@ def test_features_keep_the_number_that_marks_padding_in_half_precision():
     assert_close(mask_of(layer({"past": past})["past"]), np.array([[True, False]]))
 
 
-def test_one_table_may_embed_several_sources():
+def test_one_table_can_embed_several_sources():
     shared = TokenEmbedding(11, 5)
     layer = NamedEmbeddings({"left": shared, "right": shared})
     layer({"left": WORDS, "right": WORDS})
@@ -117,7 +117,7 @@ def test_one_table_may_embed_several_sources():
     assert copy.embeddings["left"] is copy.embeddings["right"]
 
 
-def test_inputs_have_the_names_of_what_they_belong_to():
+def test_symbolic_inputs_are_named_by_their_path():
     symbols = NamedEmbeddings(
         {"tokens": SummedEmbedding(summed()), "speaker": ClassEmbedding(3, 5)}
     ).symbolic_input("source")
@@ -125,7 +125,7 @@ def test_inputs_have_the_names_of_what_they_belong_to():
     assert symbols["speaker"].shape == (None,)
 
 
-def test_the_parts_of_parts_are_found():
+def test_nested_embeddings_are_found():
     word, speaker = TokenEmbedding(11, 5), ClassEmbedding(3, 5)
     inner = SummedEmbedding({"word": word})
     layer = NamedEmbeddings({"tokens": inner, "speaker": speaker})
@@ -134,7 +134,7 @@ def test_the_parts_of_parts_are_found():
 
 
 @pytest.mark.parametrize("layer_class", [NamedEmbeddings, SummedEmbedding])
-def test_wrong_names_are_told(layer_class):
+def test_error_names_missing_and_unknown_inputs(layer_class):
     layer = layer_class({"word": TokenEmbedding(11, 5), "case": TokenEmbedding(7, 5)})
     with pytest.raises(ValueError, match=r"without \['case'\]"):
         layer({"word": WORDS})
@@ -152,12 +152,14 @@ def test_wrong_names_are_told(layer_class):
         ({"a/b": TokenEmbedding(11, 5)}, "letters, digits and underscores"),
     ],
 )
-def test_what_is_no_dictionary_of_embeddings_is_refused(layer_class, wrong, message):
+def test_rejects_a_value_that_is_not_a_dictionary_of_embeddings(
+    layer_class, wrong, message
+):
     with pytest.raises(ValueError, match=message):
         layer_class(wrong)
 
 
-def test_what_does_not_fit_together_is_refused():
+def test_rejects_embeddings_or_inputs_that_do_not_fit():
     with pytest.raises(ValueError, match=r"one width.*\{'word': 5, 'case': 4\}"):
         SummedEmbedding({"word": TokenEmbedding(11, 5), "case": TokenEmbedding(7, 4)})
     layer = SummedEmbedding(

@@ -28,8 +28,8 @@ B, S, D, UNITS = 3, 7, 5, 11
 
 MASK = length_mask(4, 7, 1, size=S)
 MASK[0, :2] = False  # left padding as well
-MASK[1, 3] = False  # and a hole
-DEAD = MASK & (np.arange(B) != 1)[:, None]
+MASK[1, 3] = False  # and a gap
+EMPTY_ROW_MASK = MASK & (np.arange(B) != 1)[:, None]
 
 POOLINGS = [
     MeanPooling,
@@ -43,9 +43,9 @@ each_pooling = pytest.mark.parametrize("pooling_class", POOLINGS)
 
 
 def make(pooling_class):
-    """A built pooling with random weights, and sequences without a positive value.
+    """Return a pooling with random weights, and sequences without positive values.
 
-    So a zero that is taken for a value becomes the maximum, and shows.
+    A zero that is taken for a value becomes the maximum, so that the test fails.
     """
     pooling, sequences = pooling_class(), -np.abs(random_array(B, S, D))
     pooling(sequences)
@@ -62,14 +62,16 @@ def random_initializer():
 
 @pytest.mark.parametrize("pooling_class", POOLINGS[:4])
 def test_a_pooling_without_weights_keeps_the_contract_of_layers(pooling_class):
-    check_layer(pooling_class, {}, {"sequences": random_array(B, S, D), "mask": DEAD})
+    check_layer(
+        pooling_class, {}, {"sequences": random_array(B, S, D), "mask": EMPTY_ROW_MASK}
+    )
 
 
 def test_attention_pooling_keeps_the_contract_of_layers():
     check_layer(
         AttentionPooling,
         {"units": UNITS, "kernel_initializer": random_initializer},
-        {"sequences": random_array(B, S, D), "mask": DEAD},
+        {"sequences": random_array(B, S, D), "mask": EMPTY_ROW_MASK},
         {"return_attention_scores": True},
     )
 
@@ -78,7 +80,7 @@ def test_a_class_token_keeps_the_contract_of_layers():
     check_layer(
         ClassToken,
         {"embeddings_initializer": random_initializer},
-        {"sequences": random_array(B, S, D), "mask": DEAD},
+        {"sequences": random_array(B, S, D), "mask": EMPTY_ROW_MASK},
     )
 
 
@@ -91,7 +93,7 @@ def softmax(scores):
 
 
 def attention_weights(pooling, steps):
-    """Yang et al. (2016), equations 5 and 6, with the bias as the query's part."""
+    """Return the attention weights of Yang et al. (2016), equations 5 and 6."""
     kernel, bias, query = (array(weight) for weight in pooling.weights)
     return softmax([query[:, 0] @ np.tanh(step @ kernel + bias) for step in steps])
 
@@ -128,7 +130,7 @@ def test_the_attention_scores_are_the_weights_of_the_sum():
         assert_close(weights[b], expected)
 
 
-def test_the_hidden_layer_of_attention_pooling_is_as_wide_as_the_sequence():
+def test_attention_pooling_has_the_width_of_the_sequence_by_default():
     pooling, _ = make(AttentionPooling)
     shapes = [tuple(weight.shape) for weight in pooling.weights]
     assert shapes == [(D, D), (D,), (D, 1)]
@@ -150,7 +152,7 @@ def test_padding_does_not_change_the_vector(pooling_class):
 
 @each_pooling
 @pytest.mark.parametrize("garbage", [3e38, -3e38, np.inf, -np.inf, np.nan])
-def test_nothing_behind_the_mask_is_read(pooling_class, garbage):
+def test_masked_values_are_not_read(pooling_class, garbage):
     pooling, sequences = make(pooling_class)
     spoiled = np.where(MASK[..., None], sequences, np.float32(garbage))
     expected = pooling(sequences, mask=MASK)
@@ -164,7 +166,7 @@ def test_a_batch_equals_its_rows(pooling_class):
 
 
 @each_pooling
-def test_a_row_with_no_real_step_gives_zeros(pooling_class):
+def test_a_fully_masked_row_gives_zeros(pooling_class):
     pooling, sequences = make(pooling_class)
 
     def apply(sequences, mask):
@@ -174,7 +176,7 @@ def test_a_row_with_no_real_step_gives_zeros(pooling_class):
 
 
 @each_pooling
-def test_an_explicit_mask_equals_the_keras_mask_which_ends_here(pooling_class):
+def test_an_explicit_mask_equals_the_keras_mask_which_is_removed(pooling_class):
     pooling, sequences = make(pooling_class)
     carried = pooling(with_keras_mask(sequences, MASK))
     assert_close(carried, pooling(sequences, mask=MASK))
@@ -183,7 +185,7 @@ def test_an_explicit_mask_equals_the_keras_mask_which_ends_here(pooling_class):
 
 
 @each_pooling
-def test_a_mask_of_zeros_and_ones_is_boolean_and_an_additive_one_is_refused(
+def test_accepts_a_mask_of_zeros_and_ones_and_rejects_an_additive_one(
     pooling_class,
 ):
     pooling, sequences = make(pooling_class)
@@ -211,7 +213,7 @@ def test_units_must_be_a_positive_integer(units):
 # The class token --------------------------------------------------------------------
 
 
-def test_the_class_token_stands_in_front_of_every_sequence():
+def test_the_class_token_precedes_every_sequence():
     layer, sequences = ClassToken(), random_array(B, S, D)
     layer(sequences)
     randomize(layer)
@@ -221,21 +223,21 @@ def test_the_class_token_stands_in_front_of_every_sequence():
         assert_close(longer[b, 0], array(layer.embedding)[0, 0], rtol=0, atol=0)
 
 
-def test_the_class_token_is_real_in_the_mask():
+def test_the_mask_includes_the_class_token():
     layer, sequences = ClassToken(), random_array(B, S, D)
-    expected = [[True, *row] for row in DEAD.tolist()]
+    expected = [[True, *row] for row in EMPTY_ROW_MASK.tolist()]
     for longer in (
-        layer(sequences, mask=DEAD),
-        layer(sequences, mask=DEAD.astype("float32")),
-        layer(with_keras_mask(sequences, DEAD)),
+        layer(sequences, mask=EMPTY_ROW_MASK),
+        layer(sequences, mask=EMPTY_ROW_MASK.astype("float32")),
+        layer(with_keras_mask(sequences, EMPTY_ROW_MASK)),
     ):
         assert array(longer._keras_mask).tolist() == expected
     assert getattr(layer(sequences), "_keras_mask", None) is None
     with pytest.raises(ValueError, match=r"mask with the value -1000000000\.0"):
-        layer(sequences, mask=np.where(DEAD, 0, -1e9).astype("float32"))
+        layer(sequences, mask=np.where(EMPTY_ROW_MASK, 0, -1e9).astype("float32"))
 
 
-def test_class_token_pooling_reads_the_class_token():
+def test_class_token_pooling_returns_the_class_token():
     layer, sequences = ClassToken(), random_array(B, S, D)
-    pooled = ClassTokenPooling()(layer(with_keras_mask(sequences, DEAD)))
+    pooled = ClassTokenPooling()(layer(with_keras_mask(sequences, EMPTY_ROW_MASK)))
     assert_close(pooled, np.repeat(array(layer.embedding)[0], B, axis=0))

@@ -197,9 +197,7 @@ def test_products_on_a_grid_depend_only_on_the_distances_of_rows_and_columns():
     assert_close(product(11, 17), down_and_right, atol=1e-4)
     assert_close(product(-5, 1), down_and_right, atol=1e-4)
     assert_close(product(-13, -7), down_and_right, atol=1e-4)
-    assert (
-        abs(product(4, 10) - down_and_right) > 0.01
-    )  # the same distance in the sequence
+    assert abs(product(4, 10) - down_and_right) > 0.01  # equally far apart
 
 
 @each_layer

@@ -1,4 +1,4 @@
-"""Scheduled sampling: how many tokens are replaced, and by which."""
+"""Scheduled sampling: rate of replacement and replaced tokens."""
 
 import math
 
@@ -19,13 +19,13 @@ def built(*args, **options):
     return layer
 
 
-def confident(token_ids):
-    """Logits of a model that predicts the token after each that it reads."""
+def predict_next(token_ids):
+    """Return logits that predict the id after each token."""
     following = 1 + array(token_ids) % (SIZE - 1)
     return keras.ops.convert_to_tensor(50.0 * np.eye(SIZE)[following], "float32")
 
 
-def test_its_config_keeps_every_argument_and_a_call_changes_nothing():
+def test_config_keeps_every_argument_and_a_call_changes_nothing():
     options = {"schedule": "linear", "steps": 70, "max_rate": 0.5, "passes": 2}
     options |= {"choice": "argmax", "seed": 3}
     check_config_keeps_every_argument(ScheduledSampling, options)
@@ -48,10 +48,10 @@ def test_the_rate_follows_the_formula(schedule, rate):
         assert_close(layer.rate(), rate(step), atol=1e-6)
 
 
-def test_the_share_is_the_rate_and_each_call_is_a_step():
+def test_the_replaced_share_equals_the_rate_and_each_call_is_a_step():
     layer = built("constant", max_rate=0.3, choice="argmax", seed=1)
     token_ids = np.full((211, 97), 3, "int32")
-    mixed = array(layer.mix(token_ids, confident, PAD))
+    mixed = array(layer.mix(token_ids, predict_next, PAD))
     assert_close(mixed[:, 0], token_ids[:, 0])
     share = (mixed[:, 1:] == 4).mean()
     assert abs(share - 0.3) < 4 * math.sqrt(0.3 * 0.7 / mixed[:, 1:].size)
@@ -59,29 +59,29 @@ def test_the_share_is_the_rate_and_each_call_is_a_step():
     assert int(layer.step) == 1
 
 
-def test_predictions_stand_one_place_later_and_padding_stays():
-    mixed = built("constant").mix(IDS, confident, PAD)
+def test_predictions_are_shifted_by_one_and_padding_is_unchanged():
+    mixed = built("constant").mix(IDS, predict_next, PAD)
     assert_close(mixed, np.array([[2, 3, 5, 6, 1], [2, 3, PAD, PAD, PAD]]))
 
 
-def test_passes_follow_what_was_predicted():
-    mixed = built("constant", passes=4).mix(IDS, confident, PAD)
+def test_each_pass_reads_the_predictions_of_the_last():
+    mixed = built("constant", passes=4).mix(IDS, predict_next, PAD)
     assert_close(mixed, np.array([[2, 3, 4, 5, 6], [2, 3, PAD, PAD, PAD]]))
 
 
 def test_padding_is_never_predicted():
-    def of_padding(token_ids):
+    def predict_padding(token_ids):
         return keras.ops.convert_to_tensor(
             np.broadcast_to(9.0 * np.eye(SIZE)[PAD], (*token_ids.shape, SIZE)),
             "float32",
         )
 
     for choice in ("sample", "argmax"):
-        mixed = built("constant", choice=choice, seed=5).mix(IDS, of_padding, PAD)
+        mixed = built("constant", choice=choice, seed=5).mix(IDS, predict_padding, PAD)
         assert_close(array(mixed) == PAD, IDS == PAD)
 
 
-def test_draws_follow_the_probabilities():
+def test_samples_follow_the_probabilities():
     probabilities = np.array([0, 0.1, 0.2, 0.4, 0.3, 0, 0]) + 1e-9
 
     def predict(token_ids):
@@ -109,7 +109,7 @@ def test_draws_follow_the_probabilities():
         {"seed": "a"},
     ],
 )
-def test_what_is_no_option_is_refused_by_name(options):
+def test_error_names_the_invalid_option(options):
     [(name, value)] = options.items()
     with pytest.raises(ValueError, match=f"`{name}` must .*{name}={value!r}"):
         ScheduledSampling(**options)

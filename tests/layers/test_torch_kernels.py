@@ -1,4 +1,4 @@
-"""Kernels of PyTorch against the loops and formulas that they stand for."""
+"""Kernels of PyTorch, compared with the loops and formulas that they replace."""
 
 import contextlib
 
@@ -44,7 +44,7 @@ LAYERS = {
 
 
 @contextlib.contextmanager
-def by_keras(monkeypatch):
+def without_kernels(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(FastLoop, "_has_kernel", lambda self: False)
         yield
@@ -69,7 +69,7 @@ def run(layer, mask, states=None):
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 @pytest.mark.parametrize("go_backwards", [False, True])
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
-def test_outputs_states_and_gradients_are_those_of_the_loop(
+def test_outputs_states_and_gradients_equal_the_loop(
     make, go_backwards, mask, monkeypatch
 ):
     layer = built(make, go_backwards=go_backwards)
@@ -77,7 +77,7 @@ def test_outputs_states_and_gradients_are_those_of_the_loop(
     states, sequences = states_of(layer), random_array(B, T, D)
     found = run(layer, mask, states), run(layer, mask)
     slopes = recurrent_gradient(layer, sequences, states, mask, True)
-    with by_keras(monkeypatch):
+    with without_kernels(monkeypatch):
         assert_close(found, (run(layer, mask, states), run(layer, mask)))
         expected = recurrent_gradient(layer, sequences, states, mask, True)
     assert_close(slopes, expected, atol=2e-5)
@@ -86,7 +86,7 @@ def test_outputs_states_and_gradients_are_those_of_the_loop(
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16", "float64"])
 @pytest.mark.parametrize("mask", ["none", "right", "gaps"])
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
-def test_other_precisions_are_as_precise_as_the_loop(make, mask, dtype):
+def test_other_precisions_are_as_accurate_as_the_loop(make, mask, dtype):
     exact, layer = built(make), built(make, dtype=dtype)
     layer.set_weights(exact.get_weights())
     expected = run(exact, MASKS[mask], states_of(exact))
@@ -100,12 +100,12 @@ def test_other_precisions_are_as_precise_as_the_loop(make, mask, dtype):
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 9, 2, 3), (4, 1, 5, 2)])
-def test_sizes_of_one_are_sizes(name, shape, monkeypatch):
+def test_sizes_of_one_equal_the_loop(name, shape, monkeypatch):
     batch, steps, width, units = shape
     layer = {"lstm": LSTM, "gru": GRU, "rnn": SimpleRNN}[name](units, use_bias=False)
     sequences = random_array(batch, steps, width)
     found = layer(sequences)
-    with by_keras(monkeypatch):
+    with without_kernels(monkeypatch):
         assert_close(found, layer(sequences))
 
 
@@ -115,36 +115,36 @@ def test_sizes_of_one_are_sizes(name, shape, monkeypatch):
     ids=str,
 )
 @pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
-def test_every_option_is_that_of_the_loop(name, options, monkeypatch):
+def test_every_option_equals_the_loop(name, options, monkeypatch):
     for mask in MASKS.values():
         for go_backwards in (False, True):
             layer = LAYERS[name](go_backwards=go_backwards, **options)
             found = run(layer, mask)
-            with by_keras(monkeypatch):
+            with without_kernels(monkeypatch):
                 assert_close(found, run(layer, mask))
 
 
-def test_states_last_from_call_to_call(monkeypatch):
+def test_states_are_kept_between_calls(monkeypatch):
     layer = LSTM(UNITS, stateful=True)
     layer.build((B, T, D))
     found = [array(run(layer, MASKS["right"])) for _ in range(2)]
     layer.reset_state()
-    with by_keras(monkeypatch):
+    with without_kernels(monkeypatch):
         expected = [array(run(layer, MASKS["right"])) for _ in range(2)]
     assert_close(found, expected)
     assert abs(found[0] - found[1]).max() > 1e-3
 
 
-def test_both_directions_are_those_of_the_loop(monkeypatch):
+def test_both_directions_equal_the_loop(monkeypatch):
     layer = Bidirectional(LSTM(UNITS, return_sequences=True, return_state=True))
     for mask in MASKS.values():
         given = None if mask is None else ops.convert_to_tensor(mask)
         found = layer(random_array(B, T, D), mask=given)
-        with by_keras(monkeypatch):
+        with without_kernels(monkeypatch):
             assert_close(found, layer(random_array(B, T, D), mask=given))
 
 
-def test_what_stands_behind_a_mask_reaches_neither_outputs_nor_gradients():
+def test_masked_values_affect_neither_outputs_nor_gradients():
     layer = built(LAYERS["lstm"])
     clean = random_array(B, T, D)
     for name in ("right", "gaps"):
@@ -169,14 +169,14 @@ def test_what_stands_behind_a_mask_reaches_neither_outputs_nor_gradients():
     ],
     ids=str,
 )
-def test_what_the_kernels_do_not_compute_is_left_to_the_loop(options):
+def test_options_that_kernels_lack_use_the_loop(options):
     assert not LSTM(UNITS, **options)._has_kernel()
     assert not GRU(UNITS, **options)._has_kernel()
     assert not GRU(UNITS, reset_after=False)._has_kernel()
     assert LSTM(UNITS, dropout=0.5)._has_kernel()
 
 
-def test_a_cell_of_ones_own_has_no_kernel():
+def test_a_custom_cell_has_no_kernel():
     class Cell(keras.layers.LSTMCell):
         pass
 
@@ -184,7 +184,7 @@ def test_a_cell_of_ones_own_has_no_kernel():
     assert not RNN([keras.layers.LSTMCell(UNITS)])._has_kernel()
 
 
-def test_a_compiled_function_runs_the_kernel_and_not_every_step():
+def test_a_compiled_function_runs_the_kernel_outside_the_graph():
     import torch
 
     graphs = []

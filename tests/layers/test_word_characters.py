@@ -1,4 +1,4 @@
-"""Words by their characters, against loops in NumPy.
+"""Embeddings of words and their characters, compared with loops in NumPy.
 
 Axes in shape comments: B batch, S steps, C characters, D width, U units.
 """
@@ -32,7 +32,7 @@ def embedding(network="convolution", **options):
 
 
 @pytest.mark.parametrize("network", ["gru", "convolution"])
-def test_it_keeps_the_contract_of_layers(network):
+def test_word_character_embedding_keeps_the_contract_of_layers(network):
     options = {
         "vocabulary_size": WORDS,
         "num_characters": CHARACTERS,
@@ -43,13 +43,13 @@ def test_it_keeps_the_contract_of_layers(network):
         "kernel_size": 2,
         "dropout": 0.2,
     }
-    if network == "convolution":  # which is the default
+    if network == "convolution":  # the default value
         check_layer_runs(WordCharacterEmbedding, options, {"token_ids": IDS})
     else:
         check_layer(WordCharacterEmbedding, options, {"token_ids": IDS})
 
 
-def test_characters_are_read_by_a_convolution():
+def test_characters_are_encoded_by_a_convolution():
     layer = embedding(kernel_size=3)
     vectors = array(layer(IDS))
     words, letters = (array(x.embeddings) for x in (layer.words, layer.characters))
@@ -70,26 +70,26 @@ def test_characters_are_read_by_a_convolution():
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_room_for_longer_words_changes_nothing(network):
+def test_padding_of_words_and_steps_changes_nothing(network):
     layer = embedding(network)
     longer = np.pad(IDS, ((0, 0), (0, 2), (0, 3)))
     assert_close(array(layer(longer))[:, :3], array(layer(IDS)))
 
 
-def test_the_mask_is_that_of_the_words():
+def test_the_mask_marks_the_words():
     mask = array(embedding()(IDS)._keras_mask)
     assert mask.tolist() == [[True, True, False], [True, True, True]]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_an_unknown_word_is_told_by_its_characters(network):
+def test_unknown_words_differ_by_their_characters(network):
     layer = embedding(network)
     one, other = np.array([[[1, 4, 5]]]), np.array([[[1, 5, 4]]])
     assert np.abs(array(layer(one)) - array(layer(other))).max() > 1e-3
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_tagger_of_it_learns_and_is_saved(network, tmp_path):
+def test_a_tagger_with_characters_learns_and_is_saved(network, tmp_path):
     model = kseq.many_to_many(embedding(network), 3, "rnn", width=4, head="crf")
     before = [array(w) for w in model.trainable_weights]
     model.compile(keras.optimizers.SGD(0.5))
@@ -113,13 +113,13 @@ def test_a_tagger_of_it_learns_and_is_saved(network, tmp_path):
         ({"dropout": 1}, "`dropout` must be"),
     ],
 )
-def test_a_wrong_option_is_named(options, message):
+def test_error_names_the_wrong_option(options, message):
     sizes = {"vocabulary_size": 11, "num_characters": 7, "width": 8}
     with pytest.raises(ValueError, match=message):
         WordCharacterEmbedding(**{**sizes, "character_units": 5, **options})
 
 
-def test_ids_that_are_none_are_refused():
+def test_rejects_invalid_ids():
     layer = embedding()
     with pytest.raises(ValueError, match=r"must be a row of ids .*shape \(2, 3\)"):
         layer(IDS[..., 0])

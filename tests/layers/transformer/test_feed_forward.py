@@ -32,6 +32,6 @@ def test_feed_forward_equals_a_loop():
         assert_close(layer(x)[b, s], expected)
 
 
-def test_a_wrong_size_is_refused():
+def test_rejects_a_wrong_size():
     with pytest.raises(ValueError, match="`intermediate_dim` must be a positive"):
         FeedForward(0)

@@ -31,7 +31,7 @@ GROUPED = {"num_heads": HEADS, "key_dim": C, "num_key_value_heads": SHARED}
 
 @keras.saving.register_keras_serializable(package="tests")
 class DistanceBias(keras.layers.Layer):
-    """A slope of its own for the distance of each head, as in ALiBi."""
+    """Bias proportional to the distance, with a slope for each head, as in ALiBi."""
 
     def __init__(self, num_heads, **kwargs):
         super().__init__(**kwargs)
@@ -62,7 +62,7 @@ def affine(attention, name, x):
 
 
 def read(attention, query, keys, values, bias=None):
-    """One query `(D,)` reads `(S, D_k)` and `(S, D_v)`: `(output, weights (H, S))`."""
+    """Return the output and the weights `(H, S)` of one query `(D,)`."""
     q = affine(attention, "query", query).reshape(HEADS, C)
     k = affine(attention, "key", keys).reshape(len(keys), -1, C)
     v = affine(attention, "value", values).reshape(len(keys), -1, C)
@@ -81,13 +81,13 @@ def read(attention, query, keys, values, bias=None):
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("look_ahead", [False, True])
 @pytest.mark.parametrize("options", [{}, GROUPED, {"relative_bias": "distance"}])
-def test_outputs_are_the_same_where_no_weights_are_asked_for(
+def test_outputs_do_not_depend_on_returning_attention_scores(
     options, look_ahead, training
 ):
     if "relative_bias" in options:
         options = {"relative_bias": DistanceBias(HEADS)}
-    attention, dead = make(**options), length_mask(5, 0, 2, size=T)
-    masks = {"query_mask": dead, "look_ahead": look_ahead, "training": training}
+    attention, mask = make(**options), length_mask(5, 0, 2, size=T)
+    masks = {"query_mask": mask, "look_ahead": look_ahead, "training": training}
 
     def outputs(query, **more):
         read = attention(query, **masks, **more)
@@ -104,8 +104,8 @@ def test_outputs_are_the_same_where_no_weights_are_asked_for(
 
 
 def test_multi_head_attention_keeps_the_contract_of_layers():
-    dead = MASK.copy()
-    dead[1] = False
+    mask = MASK.copy()
+    mask[1] = False
     check_layer(
         MultiHeadAttention,
         {
@@ -121,7 +121,7 @@ def test_multi_head_attention_keeps_the_contract_of_layers():
             "value": VALUES,
             "key": random_array(B, S, 17),
             "query_mask": length_mask(5, 3, 1, size=T),
-            "value_mask": dead,
+            "value_mask": mask,
         },
         {"return_attention_scores": True},
     )
@@ -151,7 +151,7 @@ def test_multi_head_attention_equals_a_loop(shared, use_bias):
         assert (array(weights)[b, :, t, ~MASK[b]] == 0).all()
 
 
-def test_a_key_of_its_own_is_compared_and_the_value_summed_up():
+def test_a_separate_key_is_scored_and_the_value_is_averaged():
     attention = MultiHeadAttention(HEADS, C)
     key = random_array(B, S, 17)
     attention.build(QUERY.shape, VALUES.shape, key.shape)
@@ -178,7 +178,7 @@ def test_a_relative_bias_is_added_to_the_scores_by_distance():
         assert_close(outputs[0, t], expected)
 
 
-def test_rotary_scores_depend_on_the_distance_alone():
+def test_rotary_scores_depend_only_on_the_distance():
     attention = make(rotary=True)
     same = np.repeat(random_array(1, 1, D), T, axis=1)
     _, weights = attention(same, return_attention_scores=True)
@@ -199,7 +199,7 @@ def test_look_ahead_hides_the_future():
     assert (after[:, 3:] != before[:, 3:]).all()
 
 
-def test_look_ahead_is_the_mask_of_that_name():
+def test_look_ahead_equals_the_look_ahead_mask():
     attention = make()
     expected = attention(QUERY, attention_mask=look_ahead_mask(T))
     assert_close(attention(QUERY, look_ahead=True), expected)
@@ -207,7 +207,7 @@ def test_look_ahead_is_the_mask_of_that_name():
 
 @pytest.mark.parametrize("options", [{}, {"rotary": True, "relative_bias": 1}])
 def test_padding_of_the_value_changes_nothing(options):
-    # Positions of queries and values are counted apart, so this holds with them too.
+    # Positions of queries and values are counted separately, so this holds, too.
     if "relative_bias" in options:
         options = {**options, "relative_bias": DistanceBias(HEADS)}
     attention = make(VALUES.shape, **options)
@@ -219,7 +219,7 @@ def test_padding_of_the_value_changes_nothing(options):
 
 
 @pytest.mark.parametrize("rotary", [False, True])
-def test_padding_of_a_sequence_that_reads_itself_changes_nothing(rotary):
+def test_padding_changes_nothing_in_self_attention(rotary):
     attention = make(rotary=rotary)
 
     def apply(query, mask):
@@ -235,7 +235,7 @@ def test_a_batch_equals_its_rows():
     )
 
 
-def test_rows_with_nothing_to_read_are_finite():
+def test_fully_masked_rows_are_finite():
     attention = make(VALUES.shape)
 
     def apply(value, mask):
@@ -255,7 +255,7 @@ def test_masked_queries_give_zeros():
     assert_close(outputs[mask], array(attention(QUERY, VALUES))[mask])
 
 
-def test_keras_masks_are_read():
+def test_keras_masks_are_used():
     attention = make(VALUES.shape)
     query_mask = length_mask(5, 2, 3, size=T)
     expected = attention(QUERY, VALUES, query_mask=query_mask, value_mask=MASK)
@@ -265,12 +265,14 @@ def test_keras_masks_are_read():
     assert_close(outputs, expected)
 
 
-def test_asking_for_the_scores_drops_the_same_weights():
+def test_dropout_does_not_depend_on_returning_attention_scores():
     attention, results = make(VALUES.shape, dropout=0.4), []
-    for asked in (False, True):
+    for return_scores in (False, True):
         attention.dropout_layer.seed_generator.state.assign([3, 5])
         results.append(
-            attention(QUERY, VALUES, return_attention_scores=asked, training=True)
+            attention(
+                QUERY, VALUES, return_attention_scores=return_scores, training=True
+            )
         )
     assert_close(results[0], results[1][0], rtol=0, atol=0)
 
@@ -286,11 +288,11 @@ def test_asking_for_the_scores_drops_the_same_weights():
         ({"num_heads": 3, "dropout": 1.0}, "`dropout` must"),
     ],
 )
-def test_wrong_arguments_are_refused(options, message):
+def test_rejects_wrong_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         MultiHeadAttention(**options)
 
 
-def test_a_width_that_does_not_divide_is_refused():
+def test_rejects_a_width_not_divisible_by_num_heads():
     with pytest.raises(ValueError, match="width 11 with num_heads=3"):
         MultiHeadAttention(3)(QUERY)

@@ -1,4 +1,4 @@
-"""The weights of other libraries' Transformers give the same numbers here."""
+"""Transformer blocks, compared with other libraries for equal weights."""
 
 import numpy as np
 import pytest
@@ -24,14 +24,14 @@ def make_block(block_class, norm_first, *shapes):
 
 
 def assign(block, weights):
-    """Sets weights by the end of their path, `attention/query/kernel` and so on."""
+    """Set weights by the end of their path, `attention/query/kernel` and so on."""
     for weight in block.weights:
         name = weight.path.removeprefix(f"{block.name}/")
         weight.assign(np.reshape(weights.pop(name), weight.shape))
     assert not weights
 
 
-# KerasHub: kernels (D, H, C), parts with names of their own ---------------------------
+# KerasHub: kernels (D, H, C), and other names -----------------------------------------
 
 KERAS_HUB_NAMES = {
     "self_attention_layer_norm/": "attention_norm/",
@@ -57,7 +57,7 @@ def from_keras_hub(layer):
 
 
 @each_order
-def test_the_encoder_of_keras_hub_has_the_same_numbers(norm_first):
+def test_the_encoder_equals_keras_hub(norm_first):
     keras_hub = pytest.importorskip("keras_hub")
     theirs = keras_hub.layers.TransformerEncoder(
         INTERMEDIATE, HEADS, normalize_first=norm_first
@@ -72,7 +72,7 @@ def test_the_encoder_of_keras_hub_has_the_same_numbers(norm_first):
 
 
 @each_order
-def test_the_decoder_of_keras_hub_has_the_same_numbers(norm_first):
+def test_the_decoder_equals_keras_hub(norm_first):
     keras_hub = pytest.importorskip("keras_hub")
     theirs = keras_hub.layers.TransformerDecoder(
         INTERMEDIATE, HEADS, normalize_first=norm_first
@@ -125,7 +125,7 @@ def torch_layer(torch, name, norm_first):
 
 @pytest.mark.thorough(all_but=1)
 @each_order
-def test_the_encoder_layer_of_torch_has_the_same_numbers(norm_first):
+def test_the_encoder_equals_torch(norm_first):
     torch = pytest.importorskip("torch")
     theirs = torch_layer(torch, "TransformerEncoderLayer", norm_first)
     ours = make_block(TransformerEncoderBlock, norm_first, SEQUENCES.shape)
@@ -136,7 +136,7 @@ def test_the_encoder_layer_of_torch_has_the_same_numbers(norm_first):
 
 
 @each_order
-def test_the_decoder_layer_of_torch_has_the_same_numbers(norm_first):
+def test_the_decoder_equals_torch(norm_first):
     torch = pytest.importorskip("torch")
     theirs = torch_layer(torch, "TransformerDecoderLayer", norm_first)
     ours = make_block(

@@ -32,7 +32,7 @@ B, K, T, S, D, MEMORY_SIZE, HEADS = 2, 3, 5, 7, 12, 11, 6
 
 MASK = length_mask(6, 3, size=S)
 MASK[0, :2] = False  # left padding as well
-DEAD = MASK & np.array([[True], [False]])
+EMPTY_ROW_MASK = MASK & np.array([[True], [False]])
 INPUTS_MASK = length_mask(5, 3, size=T)
 
 SEQUENCES = random_array(B, S, D)
@@ -90,7 +90,7 @@ def test_the_encoder_keeps_the_contract_of_layers():
     check_layer(
         TransformerEncoder,
         STACK,
-        {"sequences": SEQUENCES, "mask": DEAD},
+        {"sequences": SEQUENCES, "mask": EMPTY_ROW_MASK},
         {"return_attention_scores": True},
     )
 
@@ -100,7 +100,7 @@ def test_the_encoder_block_keeps_the_contract_of_layers():
     check_layer(
         TransformerEncoderBlock,
         OPTIONS,
-        {"sequences": SEQUENCES, "mask": DEAD},
+        {"sequences": SEQUENCES, "mask": EMPTY_ROW_MASK},
         {"return_attention_scores": True},
     )
 
@@ -112,7 +112,7 @@ def test_the_decoder_with_a_prefix_keeps_the_contract_of_layers():
         {
             "inputs": INPUTS,
             "memory": MEMORY,
-            "memory_mask": DEAD,
+            "memory_mask": EMPTY_ROW_MASK,
             "inputs_mask": INPUTS_MASK,
         },
         {"return_attention_scores": True},
@@ -126,7 +126,7 @@ def test_the_decoder_with_cross_attention_keeps_the_contract_of_layers():
         {
             "inputs": INPUTS,
             "memory": MEMORY,
-            "memory_mask": DEAD,
+            "memory_mask": EMPTY_ROW_MASK,
             "inputs_mask": INPUTS_MASK,
         },
         {"return_attention_scores": True},
@@ -143,12 +143,12 @@ def test_the_decoder_block_keeps_the_contract_of_layers():
     check_layer_runs(
         TransformerDecoderBlock,
         {"num_heads": HEADS},
-        {"inputs": INPUTS, "memory": MEMORY, "memory_mask": DEAD},
+        {"inputs": INPUTS, "memory": MEMORY, "memory_mask": EMPTY_ROW_MASK},
         {"return_attention_scores": True},
     )
 
 
-# The equations, part by part ----------------------------------------------------------
+# Equations ----------------------------------------------------------------------------
 
 
 def norm(layer, x):
@@ -157,7 +157,7 @@ def norm(layer, x):
     return x * array(layer.gamma) + array(layer.beta)
 
 
-def part(layer, x, function, norm_first):
+def sublayer(layer, x, function, norm_first):
     if norm_first:
         return x + function(norm(layer, x))
     return norm(layer, x + function(x))
@@ -174,13 +174,13 @@ def test_the_encoder_equals_the_equations(norm_first):
     for b in range(B):
         x = SEQUENCES[b, MASK[b]]
         for block in encoder.blocks:
-            x = part(
+            x = sublayer(
                 block.attention_norm,
                 x,
                 lambda y, block=block: attend(block.attention, y, y, None),
                 norm_first,
             )
-            x = part(
+            x = sublayer(
                 block.feed_forward_norm,
                 x,
                 lambda y, block=block: array(block.feed_forward(y)),
@@ -198,13 +198,13 @@ def test_the_decoder_equals_the_equations(norm_first):
     for b in range(B):
         x, memory = INPUTS[b], MEMORY[b, MASK[b]]
         for block in decoder.blocks:
-            x = part(
+            x = sublayer(
                 block.attention_norm,
                 x,
                 lambda y, block=block: attend(block.attention, y, y, earlier),
                 norm_first,
             )
-            x = part(
+            x = sublayer(
                 block.memory_norm,
                 x,
                 lambda y, block=block, memory=memory: attend(
@@ -212,7 +212,7 @@ def test_the_decoder_equals_the_equations(norm_first):
                 ),
                 norm_first,
             )
-            x = part(
+            x = sublayer(
                 block.feed_forward_norm,
                 x,
                 lambda y, block=block: array(block.feed_forward(y)),
@@ -223,8 +223,8 @@ def test_the_decoder_equals_the_equations(norm_first):
 
 @pytest.mark.parametrize("is_causal", [True, False])
 @each_position
-def test_a_prefix_is_read_as_steps_before_the_first(positions, is_causal):
-    # An encoder that sees all of the prefix, and of the rest what lies behind.
+def test_a_prefix_equals_preceding_steps(positions, is_causal):
+    # The reference is an encoder that sees the prefix and all earlier steps.
     options = {"cross_attention": False, "causal_prefix": is_causal}
     decoder = make_decoder(SEQUENCES, **options, **positions)
     outputs, prefix = decoder(INPUTS, SEQUENCES, return_prefix=True)
@@ -258,13 +258,13 @@ def test_padding_of_a_causal_prefix_changes_nothing():
     check_padding_changes_nothing(read, MEMORY, MASK)
 
 
-def test_the_steps_behind_a_causal_prefix_equal_the_whole():
+def test_steps_after_a_causal_prefix_equal_the_whole_sequence():
     decoder = make_decoder(cross_attention=False, causal_prefix=True)
     inputs = random_array(B, K, T, D, seed=4)
     check_steps_equal_sequence(decoder, inputs, MEMORY, [None, MASK], None)
 
 
-def test_weights_are_those_of_every_block_and_head():
+def test_attention_scores_cover_every_block_and_head():
     _, weights = make_encoder()(SEQUENCES, mask=MASK, return_attention_scores=True)
     assert weights.shape == (B, 2, HEADS, S, S)
     assert (
@@ -313,7 +313,7 @@ def test_padding_of_the_inputs_changes_nothing(positions):
 
 
 @pytest.mark.parametrize("cross_attention", [True, False])
-def test_the_future_changes_nothing(cross_attention):
+def test_future_steps_change_nothing(cross_attention):
     decoder = make_decoder(cross_attention=cross_attention)
     changed = INPUTS.copy()
     changed[:, 3:] += random_array(B, T - 3, D)
@@ -334,7 +334,7 @@ def test_a_batch_equals_its_rows():
 
 
 @pytest.mark.parametrize("cross_attention", [True, False])
-def test_rows_with_nothing_to_read_are_finite(cross_attention):
+def test_fully_masked_rows_are_finite(cross_attention):
     encoder = make_encoder()
     check_fully_masked_rows_are_finite(
         lambda x, mask: [encoder(x, mask=mask)], SEQUENCES, MASK
@@ -357,7 +357,7 @@ def test_rows_with_nothing_to_read_are_finite(cross_attention):
     ids=["none, grouped", "rotary", "relative, grouped", "grid, grouped"],
 )
 @pytest.mark.parametrize("steps_of_block", [64, 2])
-def test_step_by_step_equals_the_whole(
+def test_single_steps_equal_the_whole_sequence(
     cross_attention, shared, positions, steps_of_block, monkeypatch
 ):
     monkeypatch.setattr(cache, "STEPS_OF_BLOCK", steps_of_block)
@@ -369,11 +369,13 @@ def test_step_by_step_equals_the_whole(
         **positions,
     )
     inputs = random_array(B, K, T, D)
-    check_steps_equal_sequence(decoder, inputs, MEMORY, [None, MASK, DEAD], None)
+    check_steps_equal_sequence(
+        decoder, inputs, MEMORY, [None, MASK, EMPTY_ROW_MASK], None
+    )
     check_reordered_steps_equal_sequence(decoder, inputs, MEMORY, MASK, None)
 
 
-def test_the_blocks_of_a_stack_turn_by_the_layer_that_it_was_given():
+def test_the_blocks_use_the_given_rotary_layer():
     decoder = make_decoder(None, cross_attention=False, width=24, rotary=True)
     grid = make_decoder(
         None, cross_attention=False, width=24, rotary=RotaryPositions(columns=T)
@@ -404,7 +406,7 @@ def test_a_rotary_layer_of_another_precision_changes_no_dtype(dtype):
         assert_close(step, whole, atol=0.1)
 
 
-def test_step_by_step_equals_the_whole_without_a_memory():
+def test_single_steps_without_a_memory_equal_the_whole_sequence():
     decoder = make_decoder(None, cross_attention=False, rotary=True)
     outputs = array(decoder(INPUTS))
     state, constants = decoder.start(np.zeros((B, 0, D), "float32"), max_length=T)
@@ -413,7 +415,7 @@ def test_step_by_step_equals_the_whole_without_a_memory():
         assert_close(step[:, 0], outputs[:, t])
 
 
-def test_half_precision_stays_half_through_steps():
+def test_steps_keep_half_precision():
     decoder = TransformerDecoder(num_heads=HEADS, dtype="mixed_bfloat16")
     decoder.build(INPUTS.shape, MEMORY.shape)
     state, constants = decoder.start(MEMORY, max_length=T)
@@ -432,19 +434,19 @@ def test_half_precision_stays_half_through_steps():
 @pytest.mark.parametrize(
     "layer_class", [TransformerEncoder, TransformerDecoderBlock, MultiHeadAttention]
 )
-def test_what_cannot_rotate_is_refused(layer_class, rotary):
+def test_rejects_an_invalid_rotary_argument(layer_class, rotary):
     with pytest.raises(ValueError, match="`rotary` must be True, False, or a layer"):
         layer_class(num_heads=2, rotary=rotary)
 
 
-def test_cross_attention_without_a_memory_is_refused():
+def test_rejects_cross_attention_without_a_memory():
     with pytest.raises(ValueError, match="needs a memory[\\s\\S]*`cross_attention=Fal"):
         TransformerDecoder(num_heads=HEADS)(INPUTS)
     with pytest.raises(ValueError, match="if, and only if, it has cross-attention"):
         TransformerDecoderBlock(num_heads=HEADS)(INPUTS)
 
 
-def test_a_search_must_say_how_long_it_may_get():
+def test_start_requires_max_length():
     decoder = make_decoder()
     with pytest.raises(ValueError, match="`max_length` must be a positive integer"):
         decoder.start(MEMORY)
@@ -464,7 +466,7 @@ def test_epsilon_must_be_positive(layer, value):
         layer(epsilon=value)
 
 
-def test_a_width_that_does_not_divide_is_refused():
+def test_rejects_a_width_not_divisible_by_num_heads():
     with pytest.raises(ValueError, match="width 12 with num_heads=8"):
         TransformerEncoder()(SEQUENCES)
 
@@ -473,28 +475,26 @@ def test_a_width_that_does_not_divide_is_refused():
     ("max_length", "lengths"),
     [(0, [0]), (1, [1]), (64, [64]), (65, [64, 1]), (1000, [125] * 8)],
 )
-def test_a_cache_is_cut_into_few_blocks_where_a_graph_can_leave_some_out(
-    max_length, lengths
-):
-    is_cut = backends.available()
-    assert cache.block_lengths(max_length) == (lengths if is_cut else [max_length])
+def test_a_cache_is_split_into_blocks_if_the_backend_can_skip_them(max_length, lengths):
+    is_split = backends.available()
+    assert cache.block_lengths(max_length) == (lengths if is_split else [max_length])
 
 
 @pytest.mark.skipif(not backends.available(), reason="a cache is one block there")
-def test_blocks_that_are_not_written_are_not_read(monkeypatch):
-    """NaN in a later block, which a product with a weight of 0 would read."""
+def test_unwritten_blocks_of_a_cache_are_not_read(monkeypatch):
+    """Later blocks hold NaN, which a product with a weight of 0 would keep."""
     monkeypatch.setattr(cache, "STEPS_OF_BLOCK", 2)
     decoder = make_decoder(cross_attention=False)
     state, constants = decoder.start(MEMORY, max_length=5)
     expected = array(decoder.step(INPUTS[:, :1], state, constants)[0])
     blocks = [
-        part
-        for path, part in keras.tree.flatten_with_path(state)
+        tensor
+        for path, tensor in keras.tree.flatten_with_path(state)
         if "values" in path and path[-1] > 0
     ]
     assert len(blocks) == 2 * len(decoder.blocks)
     nan = [id(block) for block in blocks]
     state = keras.tree.map_structure(
-        lambda part: part * np.nan if id(part) in nan else part, state
+        lambda tensor: tensor * np.nan if id(tensor) in nan else tensor, state
     )
     assert_close(decoder.step(INPUTS[:, :1], state, constants)[0], expected)
