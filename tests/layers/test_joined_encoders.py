@@ -100,7 +100,7 @@ def test_states_are_joined_at_the_top_with_mean_outputs_for_missing_ones():
         means.append(
             [row[is_real].mean(0) if any(is_real) else zeros for row, is_real in rows]
         )
-    assert [len(height) for height in states] == [2, 4]  # of the LSTM h and c
+    assert [len(height) for height in states] == [2, 4]  # h and c of the LSTM
     assert_close(states[0], own[0])
     assert_close(states[1][:2], own[1])
     assert_close(states[1][2], np.stack(means[0]))
