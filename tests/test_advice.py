@@ -60,18 +60,18 @@ ELSEWHERE = {
     "Save the model, and load and export it in a process with "
     "KERAS_BACKEND=tensorflow.": (
         "tests/builders/test_exporting.py"
-        "::test_a_model_of_another_backend_is_exported_by_tensorflow"
+        "::test_models_of_other_backends_are_exported_with_tensorflow"
     ),
     'Export it as "onnx" or "tf_saved_model", which support every model.': (
-        "tests/builders/test_exporting.py::test_a_file_writes_what_generate_writes"
+        "tests/builders/test_exporting.py::test_exported_files_match_generate"
     ),
     "Pass other options to CTranslate2 when you call it, or export as "
     '"onnx" or "tf_saved_model".': (
-        "tests/builders/test_exporting.py::test_a_file_writes_what_generate_writes"
+        "tests/builders/test_exporting.py::test_exported_files_match_generate"
     ),
     'Export the original model, with `quantization="int8"`.': (
         "tests/builders/test_ctranslate2.py"
-        "::test_a_quantized_folder_is_smaller_and_nearly_as_good"
+        "::test_a_quantized_export_is_smaller_and_nearly_as_good"
     ),
     "Wait for it, or use another.": (
         "tests/tuning/trials/test_journal.py"

@@ -21,7 +21,7 @@ def embedding():
     return TokenEmbedding(VOCABULARY, WIDTH)
 
 
-def reader(source=VOCABULARY, **options):
+def classifier(source=VOCABULARY, **options):
     options = {"encoder": "rnn", "pooling": "mean", "width": WIDTH, **options}
     return kseq.many_to_one(source, LABELS, **options)
 
@@ -32,39 +32,41 @@ def tagger(source=VOCABULARY, num_outputs=LABELS, **options):
     )
 
 
-def writer(source=VOCABULARY, target=VOCABULARY, **options):
-    parts = {"encoder": "rnn", "decoder": RecurrentDecoder("rnn", WIDTH)}
-    return kseq.encoder_decoder(source, target, width=WIDTH, **{**parts, **options})
+def translator(source=VOCABULARY, target=VOCABULARY, **options):
+    components = {"encoder": "rnn", "decoder": RecurrentDecoder("rnn", WIDTH)}
+    return kseq.encoder_decoder(
+        source, target, width=WIDTH, **{**components, **options}
+    )
 
 
-def tagger_of_tokens():
+def tied_tagger():
     words = embedding()
     return tagger(words, VOCABULARY, head=TiedHead(words))
 
 
-def writer_of_one_embedding(tie_embeddings=None):
+def translator_with_one_embedding(tie_embeddings=None):
     words = embedding()
-    return writer(words, words, tie_embeddings=tie_embeddings)
+    return translator(words, words, tie_embeddings=tie_embeddings)
 
 
-def of_one_embedding(build, *options):
-    """An ensemble of models that read with one embedding."""
+def ensemble_with_shared_embedding(build, *options):
+    """Build an ensemble of models that share one embedding."""
     words = embedding()
     return kseq.ensemble([build(words, **each) for each in options])
 
 
-# Models in which layers share weights.
+# Models whose layers share weights.
 TIED = {
-    "many_to_many, tied": (tagger_of_tokens, IDS),
-    "encoder_decoder, one embedding": (writer_of_one_embedding, PAIR),
-    "encoder_decoder, all tied": (lambda: writer_of_one_embedding("all"), PAIR),
-    "encoder_decoder, target tied": (lambda: writer(tie_embeddings="target"), PAIR),
+    "many_to_many, tied": (tied_tagger, IDS),
+    "encoder_decoder, one embedding": (translator_with_one_embedding, PAIR),
+    "encoder_decoder, all tied": (lambda: translator_with_one_embedding("all"), PAIR),
+    "encoder_decoder, target tied": (lambda: translator(tie_embeddings="target"), PAIR),
     "ensemble of taggers": (
-        lambda: kseq.ensemble([tagger_of_tokens(), tagger_of_tokens()]),
+        lambda: kseq.ensemble([tied_tagger(), tied_tagger()]),
         IDS,
     ),
-    "ensemble of writers": (
-        lambda: kseq.ensemble([writer(tie_embeddings="target"), writer()]),
+    "ensemble of translators": (
+        lambda: kseq.ensemble([translator(tie_embeddings="target"), translator()]),
         PAIR,
     ),
 }
@@ -72,48 +74,57 @@ TIED = {
 ENCODERS = [{"encoder": encoder} for encoder in ("rnn", "gru", "rnn")]
 
 
-def of_one_head():
+def ensemble_with_shared_head():
     head = keras.layers.Dense(LABELS)
-    return kseq.ensemble([reader(head=head), reader(head=head, encoder="gru")])
+    return kseq.ensemble([classifier(head=head), classifier(head=head, encoder="gru")])
 
 
-def of_one_encoder():
+def ensemble_with_shared_encoder():
     encoder = RecurrentEncoder("rnn", 4)
     return kseq.ensemble([tagger(encoder=encoder), tagger(encoder=encoder)])
 
 
-def of_one_table():
+def ensemble_with_tied_table():
     words = embedding()
     ties = ("all", "target", None)
-    return kseq.ensemble([writer(words, words, tie_embeddings=tie) for tie in ties])
+    return kseq.ensemble([translator(words, words, tie_embeddings=tie) for tie in ties])
 
 
-def of_one_model():
-    model = reader()
+def ensemble_with_repeated_model():
+    model = classifier()
     model.compile("adam", "sparse_categorical_crossentropy")
     model.optimizer.build(model.trainable_variables)
-    return kseq.ensemble([model, reader(), model])
+    return kseq.ensemble([model, classifier(), model])
 
 
-def of_crossed_embeddings():
+def ensemble_with_crossed_embeddings():
     words, others = embedding(), embedding()
-    return kseq.ensemble([writer(words, others), writer(others, words)])
+    return kseq.ensemble([translator(words, others), translator(others, words)])
 
 
-def of_one_layer_in_sequence():
+def ensemble_of_sequential_models():
     layer = keras.layers.Dense(LABELS)
     models = [keras.Sequential([keras.Input((4,)), layer]) for _ in range(2)]
     return kseq.ensemble(models)
 
 
-# Ensembles whose members have a layer in common.
+# Ensembles whose members share a layer.
 SHARING = {
-    "readers, an embedding": (lambda: of_one_embedding(reader, *ENCODERS), IDS),
-    "taggers, an embedding": (lambda: of_one_embedding(tagger, *ENCODERS), IDS),
-    "readers, a head": (of_one_head, IDS),
-    "taggers, an encoder": (of_one_encoder, IDS),
-    "writers, a tied table": (of_one_table, PAIR),
-    "writers, two embeddings": (of_crossed_embeddings, PAIR),
-    "readers, a model": (of_one_model, IDS),
-    "layers in sequence": (of_one_layer_in_sequence, np.ones((2, 4), "float32")),
+    "classifiers, one embedding": (
+        lambda: ensemble_with_shared_embedding(classifier, *ENCODERS),
+        IDS,
+    ),
+    "taggers, one embedding": (
+        lambda: ensemble_with_shared_embedding(tagger, *ENCODERS),
+        IDS,
+    ),
+    "classifiers, one head": (ensemble_with_shared_head, IDS),
+    "taggers, one encoder": (ensemble_with_shared_encoder, IDS),
+    "translators, a tied table": (ensemble_with_tied_table, PAIR),
+    "translators, two embeddings": (ensemble_with_crossed_embeddings, PAIR),
+    "classifiers, a repeated model": (ensemble_with_repeated_model, IDS),
+    "sequential models, one layer": (
+        ensemble_of_sequential_models,
+        np.ones((2, 4), "float32"),
+    ),
 }

@@ -1,4 +1,4 @@
-"""A small model of every builder, with each kind of part, for laws over all of them.
+"""Small models of every builder, with every kind of component, for shared tests.
 
 Axes in shape comments: B batch, S source steps, T target steps.
 """
@@ -25,7 +25,7 @@ TARGET = np.array([[2, 5, 6, 4], [2, 4, 0, 0], [2, 3, 0, 0]], "int32")  # B T
 TAGS = np.array([[2, 3, 4], [6, 0, 0], [5, 3, 0]], "int32")
 SERIES = random_array(3, 5, 2)
 NUMBERS = random_array(3, 4, 3, seed=1)
-NUMBERS[:, 0] = np.nan  # nothing is known before the first step
+NUMBERS[:, 0] = np.nan  # the target is unknown before the first step
 PICTURES = random_array(3, 4, 6, 1)
 
 
@@ -74,9 +74,9 @@ def copier():
 
 
 def copying_transformer():
-    parts = {"encoder": "transformer", "decoder": TransformerDecoder(2, 2)}
+    components = {"encoder": "transformer", "decoder": TransformerDecoder(2, 2)}
     return kseq.encoder_decoder(
-        13, 13, **parts, copy=True, tie_embeddings="all", width=8
+        13, 13, **components, copy=True, tie_embeddings="all", width=8
     )
 
 
@@ -103,7 +103,7 @@ def language_model():
     return kseq.one_to_many(13, decoder="transformer", width=8, tie_embeddings="target")
 
 
-def conditional_writer():
+def conditional_language_model():
     decoder = TransformerDecoder(
         2,
         2,
@@ -114,7 +114,7 @@ def conditional_writer():
     return kseq.one_to_many(TokenEmbedding(13, 8), condition=5, decoder=decoder)
 
 
-def writer_of_numbers():
+def sequence_forecaster():
     return kseq.encoder_decoder(
         source=FeatureEmbedding(2, 6),
         target=FeatureEmbedding(3, 6),
@@ -125,22 +125,22 @@ def writer_of_numbers():
     )
 
 
-def vision():
+def image_classifier():
     return kseq.vision_transformer((4, 6, 1), patch_size=2, num_outputs=3, width=8)
 
 
-def artist():
+def image_generator():
     tokenizer = kseq.image_tokenizer((4, 6, 1), (3, 4), 2, width=4, num_blocks=1)
     return kseq.text_to_image(11, tokenizer, width=8, caption_dropout=0.1)
 
 
-def artist_in_one_stream():
+def single_stream_image_generator():
     tokenizer = kseq.image_tokenizer((4, 6, 1), (3, 4), 2, width=4, num_blocks=1)
     return kseq.text_to_image(11, tokenizer, encoder=None, width=8)
 
 
 def matcher():
-    return kseq.text_image_matcher(11, vision(), width=8)
+    return kseq.text_image_matcher(11, image_classifier(), width=8)
 
 
 def ensemble():
@@ -149,8 +149,8 @@ def ensemble():
 
 CLASSES = np.array([4, 0, 2], "int32")
 PAIR = {"source": SOURCE, "target": TARGET}
-OF_A_CLASS = {"source": CLASSES, "target": TARGET}
-MODELS = {  # a function that makes the model, and what it reads
+CLASS_INPUTS = {"source": CLASSES, "target": TARGET}
+MODELS = {  # a function that builds the model, and its inputs
     "many_to_many": (tagger, SOURCE),
     "many_to_one": (classifier, SOURCE),
     "many_to_one of a series": (forecaster, SERIES),
@@ -168,17 +168,17 @@ MODELS = {  # a function that makes the model, and what it reads
         {"source": {"word": SOURCE, "numbers": SERIES}, "target": TARGET},
     ),
     "one_to_many": (language_model, {"target": TARGET}),
-    "one_to_many of a class": (
-        conditional_writer,
+    "one_to_many with a condition": (
+        conditional_language_model,
         {"source": CLASSES, "target": TARGET},
     ),
     "encoder_decoder of numbers": (
-        writer_of_numbers,
+        sequence_forecaster,
         {"source": SERIES, "target": NUMBERS, "covariates": SERIES[:, :4]},
     ),
-    "vision_transformer": (vision, PICTURES),
-    "text_to_image": (artist, PAIR),
-    "text_to_image in one stream": (artist_in_one_stream, PAIR),
+    "vision_transformer": (image_classifier, PICTURES),
+    "text_to_image": (image_generator, PAIR),
+    "text_to_image in a single stream": (single_stream_image_generator, PAIR),
     "text_image_matcher": (matcher, {"text": SOURCE, "image": PICTURES}),
     "ensemble": (ensemble, PAIR),
 }

@@ -1,4 +1,4 @@
-"""Captions: a Vision Transformer reads a picture, and a decoder writes of it."""
+"""Image captioning with a Vision Transformer as encoder and a text decoder."""
 
 import keras
 import numpy as np
@@ -9,20 +9,20 @@ from kseq.layers import PatchEmbedding, TransformerEncoder
 from kseq.training import SequenceCrossentropy, teacher_forcing
 from tests.helpers import assert_close
 
-START, END, FIRST_COLOUR, FIRST_PLACE = 2, 3, 4, 7
-COLOURS, PLACES = 3, 4
+START, END, FIRST_COLOUR, FIRST_CORNER = 2, 3, 4, 7
+COLOURS, CORNERS = 3, 4
 
 
 def coloured_squares(random, copies):
-    """Pictures `(N, 8, 8, 3)` of a square in a corner, and captions: colour, corner."""
+    """Return images (N, 8, 8, 3) with a square in a corner, and their captions."""
     pictures, captions = [], []
-    for colour, place in np.ndindex(COLOURS, PLACES):
+    for colour, corner in np.ndindex(COLOURS, CORNERS):
         for _ in range(copies):
             picture = 0.1 * random.normal(size=(8, 8, 3))
-            top, left = 4 * (place // 2), 4 * (place % 2)
+            top, left = 4 * (corner // 2), 4 * (corner % 2)
             picture[top : top + 4, left : left + 4, colour] += 1
             pictures.append(picture)
-            captions.append([START, FIRST_COLOUR + colour, FIRST_PLACE + place, END])
+            captions.append([START, FIRST_COLOUR + colour, FIRST_CORNER + corner, END])
     return np.array(pictures, "float32"), np.array(captions, "int32")
 
 
@@ -32,7 +32,7 @@ def test_a_vision_transformer_and_a_decoder_learn_to_caption(tmp_path):
     model = kseq.encoder_decoder(
         source=PatchEmbedding((8, 8, 3), patch_size=4, width=16),
         encoder=TransformerEncoder(num_layers=1, num_heads=2, activation="gelu"),
-        target=FIRST_PLACE + PLACES,
+        target=FIRST_CORNER + CORNERS,
         decoder="transformer",
         width=16,
     )
@@ -60,7 +60,7 @@ def test_emoji_are_captioned_in_korean(data_set):
     pictures, captions, *_ = kseq.datasets.load("emoji", language="ko")["train"]
     chosen = range(0, len(captions), len(captions) // 20)
     pictures = pictures[list(chosen)].astype("float32") / 127.5 - 1
-    captions = [captions[place] for place in chosen]
+    captions = [captions[index] for index in chosen]
     vocabulary = kseq.text.Vocabulary("character").adapt(captions)
     model = kseq.encoder_decoder(
         source=PatchEmbedding((32, 32, 3), patch_size=8, width=64),
@@ -78,5 +78,5 @@ def test_emoji_are_captioned_in_korean(data_set):
     encoded = vocabulary.encode(captions, start=True, end=True)
     batches = teacher_forcing(pictures, encoded, batch_size=21, length_multiple=64)
     model.fit(batches, epochs=60, verbose=0)
-    written = model.generate(pictures, max_length=40).token_ids[:, 0]
-    assert vocabulary.decode(written) == captions
+    generated = model.generate(pictures, max_length=40).token_ids[:, 0]
+    assert vocabulary.decode(generated) == captions

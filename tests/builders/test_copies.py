@@ -1,4 +1,4 @@
-"""Copies of models: clones, configs and files are what they were made from."""
+"""Copies of models: clones, models from configs, and saved files."""
 
 import keras
 import pytest
@@ -13,10 +13,10 @@ from tests.builders.sharing_models import (
     TARGET,
     TIED,
     VOCABULARY,
+    classifier,
     embedding,
-    reader,
     tagger,
-    writer,
+    translator,
 )
 from tests.helpers import array, assert_close, randomize
 
@@ -24,7 +24,7 @@ ALL = {**small_models.MODELS, **TIED, **SHARING}
 
 
 def check_copy(copy, model, inputs):
-    """A copy has the class and the weights of the model, and does the same."""
+    """Check that a copy has the class, the weights and the outputs of the model."""
     assert type(copy) is type(model)
     assert len(copy.weights) == len(model.weights)
     assert not {id(w) for w in copy.weights} & {id(w) for w in model.weights}
@@ -32,15 +32,15 @@ def check_copy(copy, model, inputs):
     assert_close(array(copy(inputs)), array(model(inputs)))
 
 
-def check_writes_the_same(copy, model, source):
-    length = getattr(model, "num_tokens", 3)  # that of a picture is fixed
+def check_generates_the_same(copy, model, source):
+    length = getattr(model, "num_tokens", 3)  # fixed for images
     result = model.generate(source, max_length=length)
     assert_close(copy.generate(source, max_length=length).log_probs, result.log_probs)
     assert_close(copy.score(source, result), result.log_probs, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_clone_is_what_it_was_cloned_from(name):
+def test_a_clone_computes_what_the_model_computes(name):
     make, inputs = ALL[name]
     model = make()
     randomize(model)
@@ -48,7 +48,7 @@ def test_a_clone_is_what_it_was_cloned_from(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_config_makes_the_same_model(name):
+def test_a_config_builds_the_same_model(name):
     make, inputs = ALL[name]
     model = make()
     randomize(model)
@@ -57,10 +57,10 @@ def test_a_config_makes_the_same_model(name):
 
 @pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize("name", ALL)
-def test_a_clone_is_saved_as_the_model_is(name, tmp_path):
+def test_a_clone_survives_saving(name, tmp_path):
     make, inputs = ALL[name]
     model = keras.models.clone_model(make())
-    for _ in range(2):  # the second time over the first file
+    for _ in range(2):  # the second time, it overwrites the file
         randomize(model)
         expected = array(model(inputs))
         model.save(tmp_path / "model.keras")
@@ -69,29 +69,33 @@ def test_a_clone_is_saved_as_the_model_is(name, tmp_path):
     assert len(model.weights) == len(make().weights)
 
 
-WRITERS = ["encoder_decoder, all tied", "one_to_many", "ensemble of writers"]
+GENERATIVE_MODELS = [
+    "encoder_decoder, all tied",
+    "one_to_many",
+    "ensemble of translators",
+]
 
 
 @pytest.mark.thorough(all_but=1)
-@pytest.mark.parametrize("name", WRITERS)
-def test_a_clone_writes(name):
+@pytest.mark.parametrize("name", GENERATIVE_MODELS)
+def test_a_clone_generates_what_the_model_generates(name):
     make, inputs = ALL[name]
     model = make()
     randomize(model)
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
-    check_writes_the_same(clone, model, inputs.get("source", 2))
+    check_generates_the_same(clone, model, inputs.get("source", 2))
 
 
-def test_a_clone_takes_the_layers_that_it_is_given():
-    model = writer(tie_embeddings="target")
+def test_a_clone_uses_the_layers_of_the_clone_function():
+    model = translator(tie_embeddings="target")
     clone = keras.models.clone_model(model, clone_function=lambda layer: layer)
     assert {id(w) for w in clone.weights} == {id(w) for w in model.weights}
-    check_writes_the_same(clone, model, IDS)
+    check_generates_the_same(clone, model, IDS)
 
 
-def test_a_compiled_model_has_a_compiled_clone():
-    model = writer(tie_embeddings="target")
+def test_the_clone_of_a_compiled_model_is_compiled():
+    model = translator(tie_embeddings="target")
     model.compile("sgd", kseq.training.SequenceCrossentropy(label_smoothing=0.1))
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
@@ -99,8 +103,8 @@ def test_a_compiled_model_has_a_compiled_clone():
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-@pytest.mark.parametrize("make", [writer, lambda: kseq.ensemble([writer()])])
-def test_a_clone_with_other_operations_is_refused(make):
+@pytest.mark.parametrize("make", [translator, lambda: kseq.ensemble([translator()])])
+def test_rejects_a_clone_with_other_operations(make):
     def twice(layer, *args, **kwargs):
         outputs = layer(*args, **kwargs)
         return 2 * outputs if layer.name in ("head", "members") else outputs
@@ -112,7 +116,7 @@ def test_a_clone_with_other_operations_is_refused(make):
 
 
 @pytest.mark.parametrize("name", SHARING)
-def test_a_shared_layer_stays_shared_in_a_file(name, tmp_path):
+def test_shared_layers_stay_shared_after_loading(name, tmp_path):
     make, inputs = SHARING[name]
     model = make()
     randomize(model)
@@ -123,12 +127,12 @@ def test_a_shared_layer_stays_shared_in_a_file(name, tmp_path):
         assert (array(one) == array(other)).all()
 
 
-def nested():
+def nested_shared_embedding():
     words = embedding()
-    return [kseq.ensemble([reader(words)]), reader(words)]
+    return [kseq.ensemble([classifier(words)]), classifier(words)]
 
 
-def tied_to_another():
+def head_tied_to_another_model():
     words = embedding()
     return [
         tagger(words, VOCABULARY),
@@ -136,8 +140,8 @@ def tied_to_another():
     ]
 
 
-@pytest.mark.parametrize("make", [nested, tied_to_another])
-def test_a_shared_part_of_a_layer_is_refused(make):
+@pytest.mark.parametrize("make", [nested_shared_embedding, head_tied_to_another_model])
+def test_rejects_a_shared_sublayer(make):
     with pytest.raises(
         ValueError, match="part of a layer. Received: .*token_embedding"
     ):

@@ -1,4 +1,4 @@
-"""Models that end with a CRF: their loss, what they predict, and their files."""
+"""Models that end with a CRF: loss, predictions and saved files."""
 
 import warnings
 
@@ -21,7 +21,7 @@ from tests.helpers import (
 SIZE, LABELS, WIDTH = 11, 3, 5
 SOURCE = np.array([[4, 5, 6, 7], [8, 2, 0, 0], [0, 9, 1, 10]], "int32")
 REAL = SOURCE != 0
-TAGS = np.array([[2, 0, 1, 1], [1, 2, 9, 9], [9, 0, 2, 2]], "int32")  # 9 is no label
+TAGS = np.array([[2, 0, 1, 1], [1, 2, 9, 9], [9, 0, 2, 2]], "int32")  # 9 is not a label
 WEIGHTS = np.array([1.0, 0.5, 3.0], "float32")
 NAMES = ["O", "B-a", "I-a"]
 
@@ -37,7 +37,7 @@ def accuracy():
 
 
 def compile_model(model, optimizer=None, **options):
-    is_slow = keras.backend.backend() == "tensorflow"  # to trace
+    is_slow = keras.backend.backend() == "tensorflow"  # tracing is slow
     optimizer = optimizer or keras.optimizers.SGD(0.0)
     model.compile(optimizer, run_eagerly=is_slow, **options)
 
@@ -51,18 +51,18 @@ def best_labels(model):
     return array(model.crf.best_scores(potentials, REAL)).argmax(axis=-1)
 
 
-def test_crf_is_short_for_the_layer():
+def test_the_name_crf_builds_a_crf_layer():
     short, long = tagger(), tagger(CRF(LABELS))
     assert isinstance(short.crf, CRF) and short.crf is short.get_layer("head")
     assert [w.shape for w in short.weights] == [w.shape for w in long.weights]
     assert kseq.many_to_many(SIZE, LABELS, width=WIDTH).crf is None
 
 
-OF_STEPS = np.array([[1, 2, 0, 1], [0.25, 0.75, 7, 7], [7, 3, 3, 3]], "float32")
+STEP_WEIGHTS = np.array([[1, 2, 0, 1], [0.25, 0.75, 7, 7], [7, 3, 3, 3]], "float32")
 
 
-@pytest.mark.parametrize("weights", [None, WEIGHTS, WEIGHTS[:, None], OF_STEPS])
-def test_the_loss_is_the_likelihood_over_the_real_steps(weights):
+@pytest.mark.parametrize("weights", [None, WEIGHTS, WEIGHTS[:, None], STEP_WEIGHTS])
+def test_the_loss_is_the_mean_negative_log_likelihood_of_real_steps(weights):
     model = tagger()
     compile_model(model)
     shares = np.ones(3) if weights is None else WEIGHTS
@@ -71,7 +71,7 @@ def test_the_loss_is_the_likelihood_over_the_real_steps(weights):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_penalties_are_added_to_the_loss():
+def test_regularization_is_added_to_the_loss():
     options = {"return_sequences": True, "kernel_regularizer": "l2"}
     encoder = keras.layers.GRU(WIDTH, **options)
     model = kseq.many_to_many(SIZE, LABELS, encoder, WIDTH, head="crf")
@@ -81,11 +81,11 @@ def test_penalties_are_added_to_the_loss():
     assert model.evaluate(SOURCE, TAGS, verbose=0) == pytest.approx(expected, rel=1e-5)
 
 
-def test_predictions_and_metrics_are_of_the_best_paths():
+def test_predictions_and_metrics_use_the_best_paths():
     model = tagger(CRF(labels=NAMES))
     model.crf.transitions.assign(3 * random_array(LABELS, LABELS))
     best = best_labels(model)
-    assert (best != array(model(SOURCE)).argmax(-1))[REAL].any(), "it would be a chance"
+    assert (best != array(model(SOURCE)).argmax(-1))[REAL].any(), "equals the argmax"
     right = (best == TAGS)[REAL].mean()
     compile_model(model, metrics=[accuracy()])
     assert model.evaluate(SOURCE, TAGS, verbose=0)[1] == pytest.approx(right)
@@ -98,8 +98,8 @@ def test_predictions_and_metrics_are_of_the_best_paths():
         assert (array(found).argmax(-1) == best)[REAL].all()
 
 
-def test_metrics_follow_the_weights():
-    """On JAX a metric knows the weights that it is given alone."""
+def test_metrics_use_the_current_weights():
+    """On JAX, a metric sees only the weights that are passed to it."""
     model = tagger()
     compile_model(model, metrics=[accuracy()])
     model.fit(SOURCE, TAGS, batch_size=3, verbose=0)
@@ -110,7 +110,7 @@ def test_metrics_follow_the_weights():
 
 
 @pytest.mark.parametrize("size", [LABELS, 9])
-def test_a_step_of_training_reaches_every_weight_and_is_saved(size, tmp_path):
+def test_one_training_step_changes_every_weight_and_survives_saving(size, tmp_path):
     model = kseq.many_to_many(SIZE, size, "rnn", WIDTH, head="crf", dropout=0.2)
     before = [array(weight) for weight in model.trainable_weights]
     compile_model(model, keras.optimizers.SGD(0.5), metrics=[accuracy()])
@@ -130,7 +130,7 @@ def test_a_step_of_training_reaches_every_weight_and_is_saved(size, tmp_path):
         assert_close(*map(np.array, pair))
 
 
-def test_copies_are_what_they_were_made_from():
+def test_clones_and_models_from_configs_predict_the_same():
     model = tagger(CRF(labels=NAMES, allowed_last=[1, 1, 0]))
     compile_model(model, "sgd", metrics=[accuracy()])
     for copy in (
@@ -144,7 +144,7 @@ def test_copies_are_what_they_were_made_from():
         assert_close(array(best), array(model.predict_on_batch(SOURCE)))
 
 
-def test_a_frozen_head_is_frozen_in_a_loaded_model(tmp_path):
+def test_a_frozen_head_stays_frozen_after_loading(tmp_path):
     model = tagger()
     model.crf.trainable = False
     model.save(tmp_path / "model.keras")
@@ -153,7 +153,7 @@ def test_a_frozen_head_is_frozen_in_a_loaded_model(tmp_path):
     assert names == {"embedding", "encoder"}
 
 
-def test_a_quantized_model_decodes_and_says_what_is_not_quantized():
+def test_a_quantized_model_decodes_and_warns_about_the_crf():
     model = tagger()
     before = array(model.predict_on_batch(SOURCE))
     with warnings.catch_warnings(record=True) as caught:
@@ -174,7 +174,7 @@ def test_half_precision_trains_and_decodes_in_float32(policy):
     assert keras.backend.standardize_dtype(found.dtype) == "float32"
 
 
-def test_layers_of_ones_own_make_such_a_model():
+def test_a_custom_functional_model_can_end_with_a_crf():
     words = keras.Input((None,), dtype="int32")
     x = keras.layers.Embedding(SIZE, WIDTH, mask_zero=True)(words)
     x = keras.layers.GRU(WIDTH, return_sequences=True)(x)
@@ -198,9 +198,11 @@ def test_without_a_mask_every_step_counts():
     assert history["accuracy"] == [pytest.approx((best == tags).mean())]
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it exports")
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow exports"
+)
 @pytest.mark.parametrize("size", [LABELS, 9])
-def test_an_exported_model_gives_the_scores_of_best_paths(size, tmp_path):
+def test_an_exported_model_returns_the_scores_of_best_paths(size, tmp_path):
     import tensorflow as tf
 
     encoder = RecurrentEncoder("gru", 32, bidirectional=True)
@@ -213,36 +215,36 @@ def test_an_exported_model_gives_the_scores_of_best_paths(size, tmp_path):
         assert_close(served.serve(source).numpy(), expected, atol=1e-4)
 
 
-def runs(rows, seed):
-    """A label is kept for some steps; what is read is it or, often, noise."""
+def noisy_runs(rows, seed):
+    """Return noisy inputs, and labels that stay the same for four steps."""
     random = np.random.default_rng(seed)
     labels = np.repeat(random.integers(0, 3, (rows, 4)), 4, axis=1)
     noise = random.integers(0, 3, labels.shape)
     return np.where(random.random(labels.shape) < 0.4, noise, labels) + 1, labels
 
 
-def test_it_learns_that_labels_go_together():
-    """Where each step is read alone, a dense head can but repeat what it reads."""
+def test_a_crf_learns_transitions_that_a_dense_head_cannot():
+    """The encoder reads each step alone, so a dense head can only repeat its input."""
     embedding = TokenEmbedding(4, 8)
-    reader = keras.layers.Dense(8)
+    encoder = keras.layers.Dense(8)
     found = {}
     for head in (None, "crf"):
-        model = kseq.many_to_many(embedding, 3, reader, head=head)
+        model = kseq.many_to_many(embedding, 3, encoder, head=head)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(
             keras.optimizers.Adam(0.05),
             None if head else loss,
             metrics=[accuracy()],
         )
-        model.fit(*runs(256, 0), epochs=6, batch_size=32, verbose=0)
-        _, found[head] = model.evaluate(*runs(256, 1), verbose=0)
+        model.fit(*noisy_runs(256, 0), epochs=6, batch_size=32, verbose=0)
+        _, found[head] = model.evaluate(*noisy_runs(256, 1), verbose=0)
     assert found["crf"] > found[None] + 0.02
 
 
-# Refusals -----------------------------------------------------------------------------
+# Errors -------------------------------------------------------------------------------
 
 
-def test_another_loss_is_refused():
+def test_rejects_another_loss():
     with pytest.raises(ValueError, match="`loss` must be None .*Received: loss='mse'"):
         tagger().compile("adam", "mse")
     model = kseq.many_to_many(SIZE, LABELS, "rnn", WIDTH)
@@ -250,7 +252,7 @@ def test_another_loss_is_refused():
     assert model.loss == "mse"
 
 
-def test_a_crf_elsewhere_than_at_the_end_is_refused():
+def test_rejects_a_crf_before_the_last_layer():
     steps = keras.Input((None, 2))
     potentials = CRF(LABELS)(steps)
     for outputs in (ops.softmax(potentials), [potentials, steps * 2]):
@@ -258,18 +260,18 @@ def test_a_crf_elsewhere_than_at_the_end_is_refused():
             ManyToMany(steps, outputs)
 
 
-def test_weights_of_another_shape_are_refused():
+def test_rejects_sample_weights_of_another_shape():
     model = tagger()
     model.compile("sgd", run_eagerly=True, jit_compile=False)
     with pytest.raises(ValueError, match=r"weight for each row.*shape \(3, 3\)"):
         model.train_on_batch(SOURCE, TAGS, sample_weight=np.ones((3, 3)))
 
 
-def test_an_unknown_head_is_refused():
+def test_rejects_an_unknown_head():
     with pytest.raises(ValueError, match="`head` must be one of \"crf\".*head='crff'"):
         tagger("crff")
 
 
-def test_an_ensemble_of_potentials_is_refused():
+def test_rejects_an_ensemble_of_crf_models():
     with pytest.raises(ValueError, match="must return logits.*ends with a CRF"):
         kseq.ensemble([tagger(), tagger()])

@@ -1,4 +1,4 @@
-"""Models that end with CTC: their loss, what they read, and their files."""
+"""Models that end with CTC: loss, generated labels and saved files."""
 
 import os
 import pathlib
@@ -41,11 +41,11 @@ ROWS = np.array([[2, 3, 1], [1, 2, 0], [0, 0, 0]], "int32")
 WEIGHTS = np.array([1.0, 0.5, 3.0], "float32")
 
 
-def reader(head="ctc", **options):
+def make_model(head="ctc", **options):
     options = {"encoder": "rnn", "width": WIDTH, **options}
     model = kseq.many_to_many(SIZE, LABELS, head=head, **options)
     randomize(model)
-    for weight in model.weights:  # so that it is sure of something, now of this
+    for weight in model.weights:  # so that its predictions are confident
         weight.assign(3 * weight)
     model.ctc.bias.assign([0.0] * LABELS)
     return model
@@ -56,7 +56,7 @@ def metrics():
 
 
 def compile_model(model, optimizer=None, **options):
-    is_slow = keras.backend.backend() == "tensorflow"  # to trace
+    is_slow = keras.backend.backend() == "tensorflow"  # tracing is slow
     optimizer = optimizer or keras.optimizers.SGD(0.0)
     model.compile(optimizer, run_eagerly=is_slow, **options)
 
@@ -69,16 +69,16 @@ def labels_of(rows):
     return [tuple(int(x) for x in row if x != 0) for row in rows]
 
 
-def test_ctc_is_short_for_the_layer():
-    short, long = reader(), reader(CTC(LABELS))
+def test_the_name_ctc_builds_a_ctc_layer():
+    short, long = make_model(), make_model(CTC(LABELS))
     assert isinstance(short, CTCModel) and short.ctc is short.get_layer("head")
     assert [w.shape for w in short.weights] == [w.shape for w in long.weights]
     assert short.output_shape == (None, None, LABELS)
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS, WEIGHTS[:, None]])
-def test_the_loss_is_the_mean_of_rows(weights):
-    model = reader()
+def test_the_loss_is_the_weighted_mean_of_row_losses(weights):
+    model = make_model()
     compile_model(model)
     shares = np.ones(3) if weights is None else WEIGHTS
     expected = (row_losses(model) * shares).sum() / shares.sum()
@@ -86,7 +86,7 @@ def test_the_loss_is_the_mean_of_rows(weights):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_penalties_are_added_to_the_loss():
+def test_regularization_is_added_to_the_loss():
     options = {"return_sequences": True, "kernel_regularizer": "l2"}
     encoder = keras.layers.GRU(WIDTH, **options)
     model = kseq.many_to_many(SIZE, LABELS, encoder, WIDTH, head="ctc")
@@ -95,11 +95,11 @@ def test_penalties_are_added_to_the_loss():
     assert model.evaluate(SOURCE, ROWS, verbose=0) == pytest.approx(expected, rel=1e-5)
 
 
-def test_metrics_are_of_the_best_paths():
-    model = reader()
+def test_metrics_use_the_best_paths():
+    model = make_model()
     best = array(model.ctc.best_path(model(SOURCE)))
     rows = best.copy()
-    rows[0, 0] = 1 + rows[0, 0] % 3  # one label of all is wrong
+    rows[0, 0] = 1 + rows[0, 0] % 3  # one wrong label
     counts = (rows != 0).sum()
     assert counts > 3 and (best[1:] != 0).any(axis=1).all()
     compile_model(model, metrics=metrics())
@@ -109,8 +109,8 @@ def test_metrics_are_of_the_best_paths():
     assert [*history["edit_distance_rate"], *history["exact_match"]] == expected
 
 
-def test_a_step_of_training_reaches_every_weight_and_is_saved(tmp_path):
-    model = reader(dropout=0.2)
+def test_one_training_step_changes_every_weight_and_survives_saving(tmp_path):
+    model = make_model(dropout=0.2)
     before = [array(weight) for weight in model.trainable_weights]
     compile_model(model, keras.optimizers.SGD(0.5), metrics=metrics())
     with recorded_calls() as called:
@@ -130,17 +130,19 @@ def test_a_step_of_training_reaches_every_weight_and_is_saved(tmp_path):
         ]
         assert_close(*map(np.array, pair))
     search = BeamSearch(3)
-    assert_same(loaded.generate(SOURCE, search), model.generate(SOURCE, search))
+    assert_same_hypotheses(
+        loaded.generate(SOURCE, search), model.generate(SOURCE, search)
+    )
 
 
-def assert_same(one, other):
+def assert_same_hypotheses(one, other):
     assert (one.token_ids == other.token_ids).all()
     assert_close(one.log_probs, other.log_probs)
 
 
 @pytest.mark.thorough
-def test_a_new_process_reads_with_the_saved_model(tmp_path):
-    model = reader()
+def test_a_new_process_generates_with_the_saved_model(tmp_path):
+    model = make_model()
     model.save(tmp_path / "model.keras")
     code = (
         "import keras, kseq, numpy as np; "
@@ -160,8 +162,8 @@ def test_a_new_process_reads_with_the_saved_model(tmp_path):
 
 
 @pytest.mark.thorough
-def test_copies_are_what_they_were_made_from():
-    model = reader()
+def test_clones_and_models_from_configs_generate_the_same():
+    model = make_model()
     compile_model(model, "sgd", metrics=metrics())
     for copy in (
         keras.models.clone_model(model),
@@ -169,13 +171,13 @@ def test_copies_are_what_they_were_made_from():
     ):
         copy.set_weights(model.get_weights())
         assert type(copy) is CTCModel and copy.ctc is not model.ctc
-        assert_same(copy.generate(SOURCE), model.generate(SOURCE))
+        assert_same_hypotheses(copy.generate(SOURCE), model.generate(SOURCE))
 
 
 @pytest.mark.thorough
-def test_half_precision_trains_and_reads_in_float32():
+def test_half_precision_trains_and_generates_in_float32():
     with dtype_policy("mixed_float16"):
-        model = reader()
+        model = make_model()
         compile_model(model, "sgd", metrics=metrics())
         model.fit(SOURCE, ROWS, verbose=0)
         found = model.generate(SOURCE, BeamSearch(2))
@@ -185,22 +187,22 @@ def test_half_precision_trains_and_reads_in_float32():
 
 
 def test_the_mask_reaches_the_logits():
-    report = kseq.mask_report(reader())
+    report = kseq.mask_report(make_model())
     assert not report.lost_at and report.rows[-1].verdict == "keeps"
 
 
-def test_an_exact_match_is_of_ids_too():
+def test_exact_match_takes_ids_and_ignores_empty_rows():
     metric = kseq.training.ExactMatch()
     found = np.array([[2, 3, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
     metric.update_state(ROWS, found)
     assert float(metric.result()) == 0.5  # an empty row does not count
 
 
-# Reading ------------------------------------------------------------------------------
+# Generation ---------------------------------------------------------------------------
 
 
-def test_the_best_path_is_read_with_its_exact_probability():
-    model = reader()
+def test_generate_returns_the_best_path_with_its_exact_log_prob():
+    model = make_model()
     found = model.generate(SOURCE)
     best = array(model.ctc.best_path(model(SOURCE)))
     assert labels_of(found.token_ids[:, 0]) == labels_of(best)
@@ -215,13 +217,13 @@ SEARCHES = {
     "beam": BeamSearch(4),
     "length penalty": BeamSearch(3, length_penalty=0.7, num_results=2),
     "sampling": Sampling(num_draws=3, seed=3),
-    "ruled": BeamSearch(4, constraints=[NoRepeatNGrams(1)]),
+    "constrained": BeamSearch(4, constraints=[NoRepeatNGrams(1)]),
 }
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_what_a_search_writes_has_the_probability_that_score_gives(name):
-    model = reader()
+def test_score_returns_the_log_probs_of_every_search(name):
+    model = make_model()
     found = model.generate(SOURCE, SEARCHES[name])
     assert_close(model.score(SOURCE, found), found.log_probs, atol=1e-4)
     exists = np.isfinite(found.log_probs)
@@ -236,8 +238,8 @@ def test_what_a_search_writes_has_the_probability_that_score_gives(name):
 
 
 @pytest.mark.thorough
-def test_loops_of_many_labels_read_as_well():
-    """From 8 labels on they are compiled, where rows may be known or not."""
+def test_compiled_loops_return_consistent_log_probs():
+    """With 8 labels or more, loops are compiled, for known and unknown batch sizes."""
     encoder = RecurrentEncoder("gru", 32, bidirectional=True)
     model = kseq.many_to_many(FeatureEmbedding(3, WIDTH), 9, encoder, head="ctc")
     randomize(model)
@@ -247,17 +249,17 @@ def test_loops_of_many_labels_read_as_well():
         assert_close(model.score(series, found), found.log_probs, atol=1e-4)
 
 
-def test_a_beam_is_at_least_as_good_as_the_best_path():
-    model = reader()
+def test_beam_search_is_at_least_as_good_as_the_best_path():
+    model = make_model()
     path, beam = model.generate(SOURCE), model.generate(SOURCE, BeamSearch(30))
     assert (beam.log_probs[:, 0] >= path.log_probs[:, 0] - 1e-5).all()
     assert np.exp(beam.log_probs).sum(axis=1).max() < 1.0001
-    ranked = np.maximum(beam.log_probs, -1e9)  # what is infinite has no difference
+    ranked = np.maximum(beam.log_probs, -1e9)  # infinities have no difference
     assert (np.diff(ranked, axis=1) < 1e-5).all()
 
 
-def test_rows_may_be_lists_of_any_length_and_batches():
-    model = reader()
+def test_sources_may_be_lists_of_any_length_or_batches():
+    model = make_model()
     lists = [[4, 5, 6, 7, 3], [8, 2, 1], [9, 1, 10], []]
     batches = [SOURCE[:2], SOURCE[2:]]
     for search in (None, BeamSearch(3)):
@@ -266,8 +268,8 @@ def test_rows_may_be_lists_of_any_length_and_batches():
         assert_close(found.log_probs[:2], whole.log_probs[:2])
         assert labels_of(found.token_ids[3]) == [()] * found.token_ids.shape[1]
         assert found.log_probs[3, 0] == 0, "no step spells no label"
-        assert_same(model.generate(iter(batches), search), whole)
-        assert_same(model.generate(SOURCE, search, batch_size=2), whole)
+        assert_same_hypotheses(model.generate(iter(batches), search), whole)
+        assert_same_hypotheses(model.generate(SOURCE, search, batch_size=2), whole)
     padded = np.array([*SOURCE, [0] * 5])
     assert_close(
         model.score(lists, [[2, 3], [1], [2], []]),
@@ -275,24 +277,26 @@ def test_rows_may_be_lists_of_any_length_and_batches():
     )
 
 
-def test_gaps_of_the_mask_are_no_steps():
-    model = reader(encoder=keras.layers.Dense(WIDTH))
+def test_masked_gaps_are_not_steps():
+    model = make_model(encoder=keras.layers.Dense(WIDTH))
     gaps = np.array([[4, 0, 5, 0, 6], [8, 0, 0, 2, 1], [0, 9, 1, 0, 10]], "int32")
     dense = [[4, 5, 6], [8, 2, 1], [9, 1, 10]]
     for search in (None, BeamSearch(3)):
-        assert_same(model.generate(gaps, search), model.generate(dense, search))
+        assert_same_hypotheses(
+            model.generate(gaps, search), model.generate(dense, search)
+        )
 
 
-def test_a_prefix_begins_the_labels():
-    model = reader()
+def test_generated_labels_begin_with_the_prefix():
+    model = make_model()
     found = model.generate(SOURCE, BeamSearch(3), prefix=[[3, 1], [2], []])
     assert found.token_ids[0, 0, :2].tolist() == [3, 1]
     assert found.token_ids[1, 0, 0] == 2
     assert_close(model.score(SOURCE, found), found.log_probs, atol=1e-4)
 
 
-def test_constraints_hold_for_labels():
-    model = reader()
+def test_constraints_apply_to_labels():
+    model = make_model()
     names = AllowedSequences([[3, 1], [2]])
     found = model.generate(SOURCE, BeamSearch(3, constraints=[names]))
     assert set(labels_of(found.token_ids[:, 0])) <= {(3, 1), (2,)}
@@ -302,15 +306,15 @@ def test_constraints_hold_for_labels():
     assert found.lengths.min() >= 2
 
 
-def test_rows_have_no_more_labels_than_asked_for():
-    model = reader()
+def test_max_length_limits_the_number_of_labels():
+    model = make_model()
     found = model.generate(SOURCE, BeamSearch(9), max_length=1)
     assert found.lengths.max() == 1
     assert_close(model.score(SOURCE, found), found.log_probs, atol=1e-4)
 
 
-def test_score_knows_several_rows_and_impossible_ones():
-    model = reader()
+def test_score_takes_several_and_impossible_hypotheses():
+    model = make_model()
     several = [[[2, 3], [1, 1, 1, 1, 1, 1]], [[1], [2]], [[], [3]]]
     found = model.score(SOURCE, several)
     assert found.shape == (3, 2) and found[0, 1] == -np.inf
@@ -318,7 +322,7 @@ def test_score_knows_several_rows_and_impossible_ones():
 
 
 def test_a_batch_equals_its_rows():
-    model = reader()
+    model = make_model()
 
     for search in (None, BeamSearch(3)):
         whole = model.generate(SOURCE, search)
@@ -328,13 +332,13 @@ def test_a_batch_equals_its_rows():
             assert_close(alone.log_probs[0], whole.log_probs[row])
 
 
-def test_it_reads_series_and_pictures():
+def test_ctc_models_take_series_and_images():
     series = random_array(2, 6, 3)
     columns = FeatureEmbedding(3, WIDTH, mask_value=9.0)
     model = kseq.many_to_many(columns, LABELS, "gru", WIDTH, head="ctc")
     found = model.generate(series, BeamSearch(2))
     padded = np.pad(series, ((0, 0), (0, 3), (0, 0)), constant_values=9.0)
-    assert_same(model.generate(padded, BeamSearch(2)), found)
+    assert_same_hypotheses(model.generate(padded, BeamSearch(2)), found)
     picture = keras.Input((4, 6, 1))
     x = keras.layers.Conv2D(WIDTH, (4, 3))(picture)
     steps = keras.layers.Reshape((4, WIDTH))(x)
@@ -345,46 +349,46 @@ def test_it_reads_series_and_pictures():
     assert_close(model.score(pictures, found), found.log_probs, atol=1e-4)
 
 
-def repeated(num_rows, seed):
-    """Each label is seen for some steps, in noise; equal ones may follow each other."""
+def unsegmented_rows(num_rows, seed):
+    """Return inputs that show each label for two steps at random places, and labels."""
     random = np.random.default_rng(seed)
     source = np.full((num_rows, 16), 1, "int32")
     rows = np.zeros((num_rows, 4), "int32")
     for i in range(num_rows):
         labels = random.integers(1, 4, random.integers(1, 5))
         rows[i, : len(labels)] = labels
-        place = 0
+        step = 0
         for label in labels:
-            place += random.integers(1, 3)
-            source[i, place : place + 2] = label + 1
-            place += 2
+            step += random.integers(1, 3)
+            source[i, step : step + 2] = label + 1
+            step += 2
     return source, rows
 
 
-def test_it_learns_to_read_what_nobody_has_cut():
+def test_ctc_learns_from_unsegmented_labels():
     keras.utils.set_random_seed(3)
     encoder = RecurrentEncoder("gru", 16, bidirectional=True)
     model = kseq.many_to_many(TokenEmbedding(5, 8), 4, encoder, head="ctc")
     model.compile(keras.optimizers.Adam(0.02), metrics=metrics())
-    model.fit(*repeated(256, 0), epochs=12, batch_size=32, verbose=0)
-    source, rows = repeated(64, 1)
+    model.fit(*unsegmented_rows(256, 0), epochs=12, batch_size=32, verbose=0)
+    source, rows = unsegmented_rows(64, 1)
     _, rate, exact = model.evaluate(source, rows, verbose=0)
     assert rate < 0.1 and exact > 0.8
-    written = kseq.training.GenerationScores(source, rows).measure(model)
-    assert written["exact_match"] == pytest.approx(exact)
-    written = kseq.training.GenerationScores(source, rows).measure(model, BeamSearch(3))
-    assert written["exact_match"] > 0.8
+    scores = kseq.training.GenerationScores(source, rows).measure(model)
+    assert scores["exact_match"] == pytest.approx(exact)
+    scores = kseq.training.GenerationScores(source, rows).measure(model, BeamSearch(3))
+    assert scores["exact_match"] > 0.8
 
 
-# Refusals -----------------------------------------------------------------------------
+# Errors -------------------------------------------------------------------------------
 
 
-def test_another_loss_is_refused():
+def test_rejects_another_loss():
     with pytest.raises(ValueError, match="ends with a CTC.* Received: loss='mse'"):
-        reader().compile("adam", "mse")
+        make_model().compile("adam", "mse")
 
 
-def test_a_ctc_elsewhere_than_at_the_end_is_refused():
+def test_rejects_ctc_before_the_last_layer():
     steps = keras.Input((None, 2))
     logits = CTC(LABELS)(steps)
     for outputs in (ops.softmax(logits), [logits, steps * 2]):
@@ -394,33 +398,33 @@ def test_a_ctc_elsewhere_than_at_the_end_is_refused():
         kseq.builders.ManyToMany(steps, logits)
 
 
-def test_weights_of_labels_are_refused():
-    model = reader()
+def test_rejects_sample_weights_of_labels():
+    model = make_model()
     compile_model(model)
     with pytest.raises(ValueError, match=r"weight for each row.*shape \(3, 3\)"):
         model.train_on_batch(SOURCE, ROWS, sample_weight=np.ones((3, 3)))
 
 
-def test_rules_need_a_search():
-    model = reader()
-    for rules in ({"prefix": [[1]] * 3}, {"constraints": [MinimumLength(2)]}):
+def test_prefixes_and_constraints_need_a_search():
+    model = make_model()
+    for options in ({"prefix": [[1]] * 3}, {"constraints": [MinimumLength(2)]}):
         with pytest.raises(ValueError, match="path does not support .*search=None"):
-            model.generate(SOURCE, **rules)
+            model.generate(SOURCE, **options)
 
 
-def test_what_ctc_has_not_is_refused():
+def test_rejects_options_that_ctc_does_not_support():
     for search in (BeamSearch(2, coverage_penalty=0.2), GreedySearch(guidance=2.0)):
         with pytest.raises(ValueError, match="no attention for a coverage penalty"):
-            reader().generate(SOURCE, search)
+            make_model().generate(SOURCE, search)
     with pytest.raises(ValueError, match="`max_length` must be a positive integer"):
-        reader().generate(SOURCE, GreedySearch(), max_length=0)
+        make_model().generate(SOURCE, GreedySearch(), max_length=0)
     with pytest.raises(ValueError, match=r"`num_beams` is an option of a search"):
-        reader().generate(SOURCE, num_beams=3)
+        make_model().generate(SOURCE, num_beams=3)
 
 
-def test_an_ensemble_and_labels_of_texts_are_refused():
+def test_rejects_ctc_in_ensembles_and_text_pipelines():
     with pytest.raises(ValueError, match="must return logits.*ends with a CTC"):
-        kseq.ensemble([reader(), reader()])
+        kseq.ensemble([make_model(), make_model()])
     words = kseq.text.Vocabulary("word").adapt(["a b c d e f g"])
     with pytest.raises(ValueError, match="ends with a CTC, whose labels belong to no"):
-        kseq.text.TextToLabels(reader(), words, list("abcd"))
+        kseq.text.TextToLabels(make_model(), words, list("abcd"))

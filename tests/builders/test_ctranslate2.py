@@ -1,4 +1,4 @@
-"""Transformers as folders of CTranslate2, which writes what `generate` writes."""
+"""The export of Transformers to CTranslate2, compared with `generate`."""
 
 import importlib.util
 import json
@@ -20,7 +20,7 @@ from tests.helpers import randomize
 SOURCE_SIZE, TARGET_SIZE, LENGTH, PAD, START, END = 17, 19, 9, 0, 2, 3
 SOURCE = [[4, 5, 6, 7, 3], [8], [9, 10, 4, 2, 2, 2, 3, 5], [16, 4]]
 PREFIX = [[4, 5], [6, 7], [7, 18]]
-HALVES = SinusoidalPositions(layout="halves", max_wavelength=50)
+HALVES_POSITIONS = SinusoidalPositions(layout="halves", max_wavelength=50)
 needs_engine = pytest.mark.skipif(
     importlib.util.find_spec("ctranslate2") is None, reason="needs ctranslate2"
 )
@@ -36,13 +36,13 @@ def model_of(
     gain=2.5,
     **options,
 ):
-    """A Transformer with random weights, of which padding is not probable."""
-    own = {"max_length": 23} if positions == "learned" else {}
+    """Build a Transformer with random weights for which padding is improbable."""
+    limit = {"max_length": 23} if positions == "learned" else {}
     sizes = {"num_layers": 2, "num_heads": 4, "intermediate_dim": 13}
     options = {**sizes, "width": inner_width, **options}
 
     def embedding(size):
-        return TokenEmbedding(size, width, positions=positions, scale=scale, **own)
+        return TokenEmbedding(size, width, positions=positions, scale=scale, **limit)
 
     if has_source:
         model = kseq.encoder_decoder(
@@ -66,35 +66,35 @@ def model_of(
     return model
 
 
-def served(path, source, prefix=None, **more):
-    """What CTranslate2 writes by the options beside the model, as token ids."""
+def run_ctranslate2(path, source, prefix=None, **more):
+    """Run CTranslate2 with the exported options; return token ids and scores."""
     import ctranslate2
 
     options = {**json.loads((path / "generation.json").read_text()), **more}
     rows = [[str(i) for i in row] for row in source]
     if prefix is None:
         results = ctranslate2.Translator(str(path)).translate_batch(rows, **options)
-        written = [result.hypotheses for result in results]
+        generated = [result.hypotheses for result in results]
     else:
         results = ctranslate2.Generator(str(path)).generate_batch(rows, **options)
-        written = [result.sequences for result in results]
-    ids = [[[int(t) for t in tokens] for tokens in row] for row in written]
+        generated = [result.sequences for result in results]
+    ids = [[[int(t) for t in tokens] for tokens in row] for row in generated]
     return ids, np.array([result.scores for result in results])
 
 
-def check_same(model, path, search):
-    """The same hypotheses in the same order, and the ranks that `generate` gives."""
+def check_same_hypotheses(model, path, search):
+    """Check that CTranslate2 gives the hypotheses and scores of `generate`."""
     model.export_generation(path, search, LENGTH, "ctranslate2")
     penalty = getattr(search, "length_penalty", 0.0)
     if model.source is None:
         skipped = len(PREFIX[0])
         result = model.generate(3, search, LENGTH + skipped, prefix=PREFIX)
-        begun = [[START, *row] for row in PREFIX]
-        ids, scores = served(path, begun, PREFIX)
+        prompts = [[START, *row] for row in PREFIX]
+        ids, scores = run_ctranslate2(path, prompts, PREFIX)
     else:
         skipped = 0
         result = model.generate(SOURCE, search, LENGTH)
-        ids, scores = served(path, SOURCE)
+        ids, scores = run_ctranslate2(path, SOURCE)
     counts = result.token_ids.shape[:2]
     expected = [
         [
@@ -129,7 +129,7 @@ MODELS = {
         "epsilon": 0.1,
     },
     "no positions": {"positions": None, "scale": False, "num_key_value_heads": 1},
-    "projected": {"positions": HALVES, "width": 6, "inner_width": 8},
+    "projected": {"positions": HALVES_POSITIONS, "width": 6, "inner_width": 8},
     "language model": {"has_source": False},
     "rotary language model": {
         "has_source": False,
@@ -158,15 +158,15 @@ SEARCHES = {
 
 @needs_engine
 @pytest.mark.parametrize("kind", MODELS)
-def test_the_folder_writes_what_generate_writes(kind, tmp_path):
+def test_ctranslate2_generates_what_generate_returns(kind, tmp_path):
     model = model_of(**MODELS[kind])
-    check_same(model, tmp_path / "written", SEARCHES["long beams"])
+    check_same_hypotheses(model, tmp_path / "written", SEARCHES["long beams"])
 
 
 @needs_engine
 @pytest.mark.parametrize("search", [name for name in SEARCHES if name != "long beams"])
-def test_every_search_ends_as_ours_does(search, tmp_path):
-    result = check_same(model_of(), tmp_path / "written", SEARCHES[search])
+def test_every_search_gives_the_hypotheses_of_generate(search, tmp_path):
+    result = check_same_hypotheses(model_of(), tmp_path / "written", SEARCHES[search])
     assert result.ended.any(), "some end before the last step"
 
 
@@ -174,7 +174,7 @@ def test_every_search_ends_as_ours_does(search, tmp_path):
 @pytest.mark.parametrize(
     "quantization", ["int8", "float16", "int16", "bfloat16", "int8_float16"]
 )
-def test_a_quantized_folder_is_smaller_and_nearly_as_good(quantization, tmp_path):
+def test_a_quantized_export_is_smaller_and_nearly_as_good(quantization, tmp_path):
     if quantization == "bfloat16":
         pytest.importorskip("torch")
     model = model_of(width=64)
@@ -184,14 +184,14 @@ def test_a_quantized_folder_is_smaller_and_nearly_as_good(quantization, tmp_path
         model.export_generation(tmp_path / name, None, LENGTH, **options)
         sizes.append((tmp_path / name / "model.bin").stat().st_size)
     assert sizes[1] < 0.75 * sizes[0]
-    ids, _ = served(tmp_path / "small", SOURCE)
+    ids, _ = run_ctranslate2(tmp_path / "small", SOURCE)
     log_probs = model.score(SOURCE, [row[0] for row in ids])
     best = model.generate(SOURCE, None, LENGTH).log_probs[:, 0]
     assert (log_probs > best - 0.4 * LENGTH).all()
 
 
 @needs_engine
-def test_source_and_target_may_share_one_table(tmp_path):
+def test_source_and_target_can_share_one_embedding(tmp_path):
     embedding = TokenEmbedding(TARGET_SIZE, 16, positions="sinusoidal", scale=True)
     options = {"num_layers": 1, "num_heads": 2}
     model = kseq.encoder_decoder(
@@ -205,27 +205,27 @@ def test_source_and_target_may_share_one_table(tmp_path):
     model.head.bias.assign(
         np.linspace(-1, 1, TARGET_SIZE) - 60 * (np.arange(TARGET_SIZE) == PAD)
     )
-    check_same(model, tmp_path / "written", GreedySearch())
+    check_same_hypotheses(model, tmp_path / "written", GreedySearch())
     table = np.array(embedding.embedding.embeddings, "float32").tobytes()
     assert (tmp_path / "written" / "model.bin").read_bytes().count(table) == 1
 
 
 @needs_engine
-def test_a_source_may_be_as_long_as_is_said(tmp_path):
+def test_source_shape_sets_the_maximum_source_length(tmp_path):
     model = model_of()
     long = [[4 + i % 13 for i in range(1030)]]
     model.export_generation(tmp_path / "short", None, LENGTH, "ctranslate2")
     with pytest.raises(RuntimeError, match="No position encodings"):
-        served(tmp_path / "short", long)
+        run_ctranslate2(tmp_path / "short", long)
     options = {"format": "ctranslate2", "source_shape": (None, 1030)}
     model.export_generation(tmp_path / "long", None, LENGTH, **options)
-    ids, _ = served(tmp_path / "long", long)
+    ids, _ = run_ctranslate2(tmp_path / "long", long)
     result = model.generate(long, None, LENGTH)
     assert ids[0][0] == result.token_ids[0, 0, : result.lengths[0, 0]].tolist()
 
 
 @needs_engine
-def test_a_pipeline_gives_its_words(tmp_path):
+def test_a_pipeline_exports_its_vocabulary(tmp_path):
     import ctranslate2
 
     words = kseq.text.Vocabulary("word").adapt(["an owl sees <s> me", "an owl"])
@@ -247,7 +247,7 @@ def test_a_pipeline_gives_its_words(tmp_path):
 
 
 @needs_engine
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_the_folder_is_replaced_completely_or_not_at_all(tmp_path, monkeypatch):
     import ctranslate2
 
     model, path = model_of(), tmp_path / "written"

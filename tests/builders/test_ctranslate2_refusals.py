@@ -1,4 +1,4 @@
-"""What CTranslate2 cannot run is refused, with the reason."""
+"""Errors for models and options that CTranslate2 does not support."""
 
 import importlib.util
 
@@ -11,11 +11,11 @@ from kseq.layers import RotaryPositions, TransformerDecoder
 from tests.builders.test_ctranslate2 import SOURCE_SIZE, TARGET_SIZE, model_of
 
 
-class OwnHead(keras.layers.Dense):
+class CustomHead(keras.layers.Dense):
     pass
 
 
-class Bias(keras.layers.Layer):
+class DistanceBias(keras.layers.Layer):
     def call(self, distance):
         distance = keras.ops.cast(distance, "float32")
         return keras.ops.repeat(keras.ops.expand_dims(distance, -1), 4, axis=-1)
@@ -48,15 +48,15 @@ def two_epsilons():
     return kseq.encoder_decoder(11, 13, "transformer", decoder, width=8)
 
 
-def own_head():
-    parts = "transformer", "transformer"
-    return kseq.encoder_decoder(11, 13, *parts, width=8, head=OwnHead(13))
+def custom_head():
+    components = "transformer", "transformer"
+    return kseq.encoder_decoder(11, 13, *components, width=8, head=CustomHead(13))
 
 
-def squashed_head():
+def head_with_activation():
     head = keras.layers.Dense(13, "tanh")
-    parts = "transformer", "transformer"
-    return kseq.encoder_decoder(11, 13, *parts, width=8, head=head)
+    components = "transformer", "transformer"
+    return kseq.encoder_decoder(11, 13, *components, width=8, head=head)
 
 
 def quantized():
@@ -78,12 +78,12 @@ def ensemble():
         (prefix_decoder, "reads it as a prefix"),
         (captioner, "`TokenEmbedding`. Received: PatchEmbedding"),
         (two_epsilons, "one `epsilon`.*has 0.1, while the encoder has 1e-05"),
-        (own_head, "a dense head or a tied one. Received: OwnHead"),
-        (squashed_head, "returns logits.*has an activation"),
+        (custom_head, "a dense head or a tied one. Received: CustomHead"),
+        (head_with_activation, "returns logits.*has an activation"),
         (quantized, 'model that is not quantized.*`quantization="int8"`'),
         (ensemble, "a model of `kseq.encoder_decoder` or `kseq.one_to_many`"),
         (
-            lambda: model_of(relative_bias=Bias()),
+            lambda: model_of(relative_bias=DistanceBias()),
             "by rotation, or added to the embedding.*bias by distance",
         ),
         (lambda: model_of(activation="elu"), 'one of.*"relu".*has activation=.elu.'),
@@ -94,7 +94,7 @@ def ensemble():
         (lambda: model_of(rotary=True), "rotates, and '.*' adds positions"),
     ],
 )
-def test_a_model_that_it_cannot_run_is_refused_with_the_reason(make, message):
+def test_rejects_models_that_ctranslate2_cannot_run(make, message):
     with pytest.raises(ValueError, match=message):
         make().export_generation("written", format="ctranslate2")
 
@@ -138,21 +138,21 @@ def test_a_model_that_it_cannot_run_is_refused_with_the_reason(make, message):
         ({"format": "onnx", "quantization": "int8"}, "`quantization` is not an"),
     ],
 )
-def test_what_it_cannot_do_is_refused(options, message):
+def test_rejects_unsupported_options(options, message):
     with pytest.raises(ValueError, match=message):
         model_of().export_generation(
             "written.onnx", **{"format": "ctranslate2", **options}
         )
 
 
-def test_an_engine_that_is_not_there_is_named(monkeypatch):
+def test_error_names_the_missing_package(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"ctranslate2.*pip install kseq\[export\]"):
         model_of().export_generation("written", format="ctranslate2")
 
 
 @pytest.mark.parametrize("quantization", ["bfloat16", "int8_bfloat16"])
-def test_bfloat16_without_pytorch_is_refused(quantization, monkeypatch, tmp_path):
+def test_rejects_bfloat16_without_pytorch(quantization, monkeypatch, tmp_path):
     found = {"ctranslate2": True, "torch": None}
     monkeypatch.setattr(importlib.util, "find_spec", found.get)
     options = {"format": "ctranslate2", "quantization": quantization}

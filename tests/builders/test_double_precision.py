@@ -1,4 +1,4 @@
-"""Every model in double precision, of which TensorFlow alone makes other integers."""
+"""Every model in double precision, where only TensorFlow changes the integer type."""
 
 import keras
 import numpy as np
@@ -58,7 +58,7 @@ def double_precision():
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_every_model_trains_and_writes(kind):
+def test_every_model_trains_and_generates(kind):
     make, inputs = MODELS[kind]
     model = make()
     assert {w.dtype for w in model.trainable_weights} <= {"float64", "float32"}
@@ -71,20 +71,20 @@ def test_every_model_trains_and_writes(kind):
     model.compile("sgd", SequenceCrossentropy(label_smoothing=0.1), metrics=metrics)
     assert np.isfinite(model.train_on_batch(inputs, inputs["target"])).all()
     source = inputs.get("source", 3)
-    length = getattr(model, "num_tokens", T)  # that of a picture is fixed
+    length = getattr(model, "num_tokens", T)  # fixed for images
     result = model.generate(source, BeamSearch(2), length)
     source = inputs.get("source")
     assert_close(model.score(source, result), result.log_probs, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", SEARCHES)
-def test_every_search_writes(kind):
+def test_every_search_generates(kind):
     make, inputs = MODELS["encoder_decoder, bahdanau"]
     result = make().generate(inputs["source"], SEARCHES[kind], T, prefix=[[5]] * 3)
     assert np.isfinite(result.log_probs[:, 0]).all()
 
 
-def test_a_stream_writes_what_generate_does():
+def test_streaming_gives_the_tokens_of_generate():
     model, source = translator(), MODELS["encoder_decoder, bahdanau"][1]["source"]
     stream = np.stack(list(model.generate_stream(source, max_length=T)), axis=-1)
     whole = model.generate(source, max_length=T).token_ids[:, 0]

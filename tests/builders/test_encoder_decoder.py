@@ -1,4 +1,4 @@
-"""The encoder-decoder: its combinations, its files, and that it learns."""
+"""The encoder-decoder: combinations of components, saved files and learning."""
 
 import json
 import os
@@ -24,7 +24,7 @@ INPUTS = {
 }
 LABELS = np.array([[5, 6, 3], [4, 3, 0], [3, 0, 0]])
 
-# Every decoder cell with every attention; the encoder is of every kind with each.
+# Every decoder cell with every attention, and both with every encoder cell.
 COMBINATIONS = [
     ("lstm", 1, True, "rnn", 2, "bahdanau"),
     ("gru", 2, False, "rnn", 1, "luong"),
@@ -39,16 +39,18 @@ COMBINATIONS = [
     ("gru", 1, False, "gru", 1, "luong, not fed"),
     ("rnn", 1, True, "gru", 2, None),
 ]
-TRAINED = [COMBINATIONS[i] for i in (0, 5, 10, 3)]  # every attention
+TRAINED = [COMBINATIONS[i] for i in (0, 5, 10, 3)]  # one for each attention
 
 
-def sentence(combination):
+def combination_name(combination):
     encoder, depth, bidirectional, decoder, decoder_depth, attention = combination
     kind = "bi" if bidirectional else ""
     return f"{depth} {kind}{encoder}, {decoder_depth} {decoder}, {attention}"
 
 
-def make(encoder, depth, bidirectional, decoder, decoder_depth, attention, dtype=None):
+def make_model(
+    encoder, depth, bidirectional, decoder, decoder_depth, attention, dtype=None
+):
     model = kseq.encoder_decoder(
         source=TokenEmbedding(SOURCE_SIZE, 5, dtype=dtype),
         encoder=RecurrentEncoder(encoder, 3, depth, bidirectional, dtype=dtype),
@@ -66,40 +68,42 @@ def make(encoder, depth, bidirectional, decoder, decoder_depth, attention, dtype
     return model
 
 
-@pytest.fixture(scope="module", params=COMBINATIONS, ids=sentence)
-def written(request):
-    """A model and what it writes."""
-    model = make(*request.param)
+@pytest.fixture(scope="module", params=COMBINATIONS, ids=combination_name)
+def generated(request):
+    """Return a model and its hypotheses."""
+    model = make_model(*request.param)
     return model, model.generate(SOURCES, SEARCH, max_length=5)
 
 
-def assert_same(result, expected):
-    """Both are a `Generation`."""
+def assert_same_hypotheses(result, expected):
+    """Check that two `Generation`s are equal."""
     np.testing.assert_array_equal(result.token_ids, expected.token_ids)
     assert_close(result.log_probs, expected.log_probs)
 
 
 @pytest.mark.thorough(all_but=3)
-def test_every_combination_scores_its_hypotheses_as_it_wrote_them(written):
-    model, result = written
+def test_score_returns_the_log_probs_of_generate_for_every_combination(generated):
+    model, result = generated
     assert result.token_ids.shape == (len(SOURCES), 3, 5)
     assert np.isfinite(result.log_probs).all()
     assert_close(model.score(SOURCES, result), result.log_probs)
 
 
 @pytest.mark.thorough(all_but=3)
-def test_every_combination_is_the_same_after_loading(written, tmp_path):
-    model, result = written
+def test_every_combination_generates_the_same_after_loading(generated, tmp_path):
+    model, result = generated
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert type(loaded) is type(model)
     assert json.dumps(loaded.get_config()) == json.dumps(model.get_config())
-    assert_same(loaded.generate(SOURCES, SEARCH, max_length=5), result)
+    assert_same_hypotheses(loaded.generate(SOURCES, SEARCH, max_length=5), result)
 
 
-@pytest.mark.parametrize("combination", TRAINED, ids=sentence)
-def test_a_step_of_training_reaches_every_weight_and_is_saved(combination, tmp_path):
-    model = make(*combination)
+@pytest.mark.parametrize("combination", TRAINED, ids=combination_name)
+def test_one_training_step_changes_every_weight_and_survives_saving(
+    combination, tmp_path
+):
+    model = make_model(*combination)
     before = [array(weight) for weight in model.trainable_weights]
     model.compile(
         keras.optimizers.SGD(1.0),
@@ -116,7 +120,7 @@ def test_a_step_of_training_reaches_every_weight_and_is_saved(combination, tmp_p
     assert_close(loaded(INPUTS), model(INPUTS))
 
 
-def test_the_ids_of_the_special_tokens_and_the_name_are_saved(tmp_path):
+def test_special_token_ids_and_names_are_saved(tmp_path):
     model = kseq.encoder_decoder(
         source=TokenEmbedding(11, 5, pad_token_id=4),
         target=TokenEmbedding(7, 5, pad_token_id=4),
@@ -133,14 +137,14 @@ def test_the_ids_of_the_special_tokens_and_the_name_are_saved(tmp_path):
     assert (loaded.name, loaded.head.name) == ("reader", "own_head")
 
 
-# Parts ------------------------------------------------------------------------------
+# Components -------------------------------------------------------------------------
 
 
 def shapes(model):
     return [tuple(weight.shape) for weight in model.weights]
 
 
-def test_names_and_numbers_are_short_for_parts():
+def test_names_and_sizes_build_layers():
     short = kseq.encoder_decoder(11, 7, encoder="lstm", decoder="rnn", width=5)
     long = kseq.encoder_decoder(
         source=TokenEmbedding(11, 5),
@@ -154,13 +158,13 @@ def test_names_and_numbers_are_short_for_parts():
     assert short.output_shape == (None, None, 7)
 
 
-def test_a_number_may_come_from_numpy_and_the_parts_default_to_gru():
+def test_sizes_may_be_numpy_integers_and_layers_default_to_gru():
     model = kseq.encoder_decoder(np.int64(11), np.int32(7), width=5)
     assert (model.encoder.cell, model.decoder.cell) == ("gru", "gru")
     assert shapes(model) == shapes(kseq.encoder_decoder(11, 7, "gru", "gru", 5))
 
 
-def test_any_keras_layer_that_keeps_the_steps_is_an_encoder():
+def test_any_keras_layer_that_keeps_the_steps_can_be_the_encoder():
     model = kseq.encoder_decoder(
         11, 7, encoder=keras.layers.LSTM(3, return_sequences=True), width=5
     )
@@ -169,7 +173,7 @@ def test_any_keras_layer_that_keeps_the_steps_is_an_encoder():
     assert_close(model.score(SOURCES, result), result.log_probs)
 
 
-def test_an_encoder_that_returns_one_vector_is_an_error():
+def test_rejects_an_encoder_that_returns_one_vector():
     encoder = keras.layers.LSTM(32, name="lstm_1")
     with pytest.raises(ValueError) as error:
         kseq.encoder_decoder(11, 7, encoder=encoder, width=5)
@@ -178,40 +182,42 @@ def test_an_encoder_that_returns_one_vector_is_an_error():
     assert "`return_sequences=True`" in str(error.value)
 
 
-@pytest.mark.parametrize("part", ["encoder", "decoder"])
-def test_an_unknown_name_is_an_error(part):
-    with pytest.raises(ValueError, match=f"`{part}` must be one of .*{part}='elman'"):
-        kseq.encoder_decoder(11, 7, width=5, **{part: "elman"})
+@pytest.mark.parametrize("component", ["encoder", "decoder"])
+def test_rejects_unknown_encoder_and_decoder_names(component):
+    with pytest.raises(
+        ValueError, match=f"`{component}` must be one of .*{component}='elman'"
+    ):
+        kseq.encoder_decoder(11, 7, width=5, **{component: "elman"})
 
 
-def test_an_unknown_attention_is_an_error():
+def test_rejects_an_unknown_attention():
     with pytest.raises(ValueError, match="`attention` must be .*attention='additive'"):
         RecurrentDecoder("gru", 5, attention="additive")
 
 
-def test_a_vocabulary_that_is_no_size_is_an_error():
+def test_rejects_an_invalid_vocabulary_size():
     with pytest.raises(ValueError, match="`vocabulary_size` must be .*size=0"):
         kseq.encoder_decoder(0, 7, width=5)
 
 
-@pytest.mark.parametrize("part", ["source", "target", "encoder", "decoder"])
+@pytest.mark.parametrize("component", ["source", "target", "encoder", "decoder"])
 @pytest.mark.parametrize("value", [True, None, 2.5])
-def test_a_part_that_is_no_layer_is_an_error(part, value):
-    parts = {"source": 11, "target": 7, part: value}
+def test_rejects_a_component_that_is_not_a_layer(component, value):
+    components = {"source": 11, "target": 7, component: value}
     with pytest.raises(ValueError, match=f"must be a layer, or the .*: {value}"):
-        kseq.encoder_decoder(**parts, width=5)
+        kseq.encoder_decoder(**components, width=5)
 
 
 @pytest.mark.parametrize("option", ["start_token_id", "end_token_id"])
 @pytest.mark.parametrize("token_id", [0, 7, -1])
-def test_the_start_and_the_end_are_tokens_of_the_target(option, token_id):
+def test_start_and_end_must_be_tokens_of_the_target(option, token_id):
     with pytest.raises(
         ValueError, match=f"`{option}` must be .*7.*{option}={token_id}"
     ):
         kseq.encoder_decoder(11, 7, "rnn", "rnn", 5, **{option: token_id})
 
 
-def test_attention_scores_of_a_model_without_attention_are_an_error():
+def test_rejects_a_request_for_attention_without_attention():
     model = kseq.encoder_decoder(11, 7, decoder=RecurrentDecoder("rnn", 5), width=5)
     with pytest.raises(ValueError, match="Attention scores need attention"):
         model.generate(SOURCES, max_length=2, return_attention_scores=True)
@@ -229,22 +235,22 @@ def test_attention_scores_of_a_model_without_attention_are_an_error():
         ("float16", "gru", "bahdanau", 0.02),
     ],
 )
-def test_half_precision_writes_with_float32_scores(
+def test_half_precision_generates_with_float32_scores(
     dtype, decoder, attention, tolerance
 ):
-    model = make("gru", 1, True, decoder, 2, attention, dtype)
+    model = make_model("gru", 1, True, decoder, 2, attention, dtype)
     assert keras.backend.standardize_dtype(model(INPUTS).dtype) == "float32"
     result = model.generate(SOURCES, SEARCH, max_length=5)
     assert result.log_probs.dtype == np.float32
     assert np.isfinite(result.log_probs).all()
     scores = model.score(SOURCES, result)
     assert_close(scores, result.log_probs, atol=tolerance, rtol=tolerance)
-    precise = make("gru", 1, True, decoder, 2, attention)
+    precise = make_model("gru", 1, True, decoder, 2, attention)
     scores = precise.score(SOURCES, result)
     assert_close(scores, result.log_probs, atol=tolerance, rtol=tolerance)
 
 
-def test_a_global_policy_of_half_precision_reaches_the_short_form():
+def test_a_global_half_precision_policy_reaches_layers_given_by_name():
     with dtype_policy("mixed_bfloat16"):
         model = kseq.encoder_decoder(11, 7, encoder="rnn", decoder="rnn", width=5)
         assert model.decoder.compute_dtype == "bfloat16"
@@ -257,8 +263,8 @@ def test_a_global_policy_of_half_precision_reaches_the_short_form():
 # Learning ---------------------------------------------------------------------------
 
 
-def reversals(rows, seed):
-    """Random sequences, and the same from the end."""
+def reversed_pairs(rows, seed):
+    """Return random sequences and their reverses."""
     random = np.random.default_rng(seed)
     sources = [random.integers(4, 12, random.integers(2, 7)) for _ in range(rows)]
     return [x.tolist() for x in sources], [x[::-1].tolist() for x in sources]
@@ -268,14 +274,14 @@ def padded(rows, length):
     return np.array([row + [0] * (length - len(row)) for row in rows])
 
 
-def share_of_exact(result, targets):
+def exact_match_rate(result, targets):
     expected = padded([[*row, 3] for row in targets], 8)
     return np.mean((result.token_ids[:, 0] == expected).all(axis=-1))
 
 
 @pytest.fixture(scope="module")
 def reverser():
-    """A model that has learned to reverse, and its share of exact ones before."""
+    """Return a model trained to reverse, and its exact match rate before training."""
     keras.utils.set_random_seed(7)
     model = kseq.encoder_decoder(
         source=12,
@@ -284,10 +290,10 @@ def reverser():
         decoder=RecurrentDecoder("gru", 32, attention="bahdanau"),
         width=32,
     )
-    held_out, expected = reversals(100, seed=1)
-    before = share_of_exact(model.generate(held_out, max_length=8), expected)
+    held_out, expected = reversed_pairs(100, seed=1)
+    before = exact_match_rate(model.generate(held_out, max_length=8), expected)
 
-    sources, targets = reversals(2048, seed=0)
+    sources, targets = reversed_pairs(2048, seed=0)
     target = padded([[2, *row, 3] for row in targets], 9)
     model.compile(
         keras.optimizers.Adam(0.01),
@@ -298,17 +304,17 @@ def reverser():
     return model, before
 
 
-def test_a_small_model_learns_to_reverse_and_writes_with_its_new_weights(reverser):
+def test_a_small_model_learns_to_reverse_and_generates_with_new_weights(reverser):
     model, before = reverser
-    sources, targets = reversals(100, seed=1)
+    sources, targets = reversed_pairs(100, seed=1)
     result = model.generate(sources, max_length=8)  # compiled before the training
     assert before < 0.1
-    assert share_of_exact(result, targets) > 0.9
+    assert exact_match_rate(result, targets) > 0.9
     assert_close(model.score(sources, result), result.log_probs)
 
 
-def test_its_attention_reads_the_source_from_the_end(reverser):
-    sources, _ = reversals(20, seed=1)
+def test_the_learned_attention_reads_the_source_backwards(reverser):
+    sources, _ = reversed_pairs(20, seed=1)
     result = reverser[0].generate(sources, max_length=8, return_attention_scores=True)
     right = [
         weights[0, : len(row)].argmax(axis=-1) == np.arange(len(row))[::-1]
@@ -317,7 +323,7 @@ def test_its_attention_reads_the_source_from_the_end(reverser):
     assert np.mean(np.concatenate(right)) > 0.9
 
 
-LOADING = """
+LOAD_AND_GENERATE = """
 import json, sys
 import kseq, keras
 
@@ -328,13 +334,13 @@ print(json.dumps([result.token_ids.tolist(), result.log_probs.tolist()]))
 """
 
 
-def test_a_new_process_loads_the_file_and_writes_the_same(reverser, tmp_path):
+def test_a_new_process_loads_the_file_and_generates_the_same(reverser, tmp_path):
     model, _ = reverser
-    sources, _ = reversals(7, seed=2)
+    sources, _ = reversed_pairs(7, seed=2)
     model.save(tmp_path / "model.keras")
     arguments = [str(tmp_path / "model.keras"), json.dumps(sources)]
     output = subprocess.run(
-        [sys.executable, "-c", LOADING, *arguments],
+        [sys.executable, "-c", LOAD_AND_GENERATE, *arguments],
         cwd=tmp_path,
         env={
             **os.environ,
@@ -351,7 +357,7 @@ def test_a_new_process_loads_the_file_and_writes_the_same(reverser, tmp_path):
     assert_close(np.array(log_probs), expected.log_probs)
 
 
-def test_a_padding_token_of_ones_own_is_filled_in_and_never_written():
+def test_a_custom_padding_id_works_in_generate_and_score():
     embeddings = [TokenEmbedding(size, 5, pad_token_id=1) for size in (11, 13)]
     model = kseq.encoder_decoder(*embeddings, width=5)
     source = [[4, 5, 0], [7]]
@@ -363,7 +369,7 @@ def test_a_padding_token_of_ones_own_is_filled_in_and_never_written():
     )
 
 
-def test_two_paddings_are_refused():
+def test_rejects_different_padding_ids():
     source = TokenEmbedding(11, 5, pad_token_id=1)
     with pytest.raises(ValueError, match="source with pad_token_id=1"):
         kseq.encoder_decoder(source, 13, width=5)

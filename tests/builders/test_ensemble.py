@@ -1,4 +1,4 @@
-"""Ensembles: means of what their members say, in training, writing and files."""
+"""Ensembles: mean probabilities in training, generation and saved files."""
 
 import functools
 
@@ -21,14 +21,14 @@ def softmax(x):
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def writers():
+def make_translators():
     sizes = {"source": SOURCE_SIZE, "target": TARGET_SIZE, "width": 8}
-    parts = [
+    components = [
         {"decoder": RecurrentDecoder("lstm", 5, attention="luong")},
         {"encoder": "transformer", "decoder": "transformer"},
         {"encoder": "lstm"},
     ]
-    models = [kseq.encoder_decoder(**{**sizes, **each}) for each in parts]
+    models = [kseq.encoder_decoder(**{**sizes, **each}) for each in components]
     for seed, model in enumerate(models):
         randomize(model, seed)
     return models
@@ -36,7 +36,7 @@ def writers():
 
 @pytest.fixture(scope="module")
 def models():
-    return writers()
+    return make_translators()
 
 
 def inputs():
@@ -46,7 +46,7 @@ def inputs():
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("build", [kseq.many_to_one, kseq.many_to_many])
-def test_readers_say_the_mean_of_their_probabilities(build, tmp_path):
+def test_classifiers_and_taggers_return_the_mean_of_probabilities(build, tmp_path):
     models = [build(SOURCE_SIZE, 3, encoder=e, width=8) for e in ("gru", "transformer")]
     for model in models:
         randomize(model)
@@ -59,16 +59,16 @@ def test_readers_say_the_mean_of_their_probabilities(build, tmp_path):
     assert_close(np.exp(loaded.predict(IDS, verbose=0))[real], expected[real])
 
 
-def test_padding_counts_in_no_metric_of_a_tagger():
+def test_metrics_of_a_tagger_ignore_padding():
     models = [kseq.many_to_many(SOURCE_SIZE, 3, width=8) for _ in range(2)]
     both = kseq.ensemble(models)
     both.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     labels = np.argmax(both.predict(IDS, verbose=0), axis=-1)
-    labels[1, 1:] = (labels[1, 1:] + 1) % 3  # wrong, where padding is
+    labels[1, 1:] = (labels[1, 1:] + 1) % 3  # wrong at the padding
     assert both.evaluate(IDS, labels, verbose=0, return_dict=True)["accuracy"] == 1
 
 
-def test_writers_read_the_mean_of_their_probabilities(models):
+def test_encoder_decoders_return_the_mean_of_probabilities(models):
     all_of_them = kseq.ensemble(models)
     expected = sum(softmax(array(model(inputs()))) for model in models) / 3
     real = inputs()["target"] != 0
@@ -86,7 +86,7 @@ def test_writers_read_the_mean_of_their_probabilities(models):
     ],
     ids=str,
 )
-def test_the_score_of_what_is_written_is_its_log_probability(models, search):
+def test_score_returns_the_log_probs_of_generate(models, search):
     both = kseq.ensemble(models[:2])
     result = both.generate(SOURCES, search, LENGTH)
     assert_close(both.score(SOURCES, result), result.log_probs, atol=1e-4)
@@ -95,7 +95,7 @@ def test_the_score_of_what_is_written_is_its_log_probability(models, search):
         assert_close(alone.log_probs[0], result.log_probs[row], atol=1e-4)
 
 
-def test_enough_beams_find_what_brute_force_finds(models):
+def test_beam_search_with_enough_beams_equals_brute_force(models):
     both = kseq.ensemble(models[:2])
     result = both.generate(SOURCES[:1], BeamSearch(7**2, num_results=1), max_length=2)
     targets = [[a, b] for a in range(1, 7) if a != 3 for b in range(1, 7)]
@@ -107,7 +107,7 @@ def test_enough_beams_find_what_brute_force_finds(models):
     assert_close(result.log_probs[0, 0], scores.max(), atol=1e-4)
 
 
-def test_an_ensemble_of_one_writes_what_its_model_writes(models):
+def test_an_ensemble_of_one_generates_what_its_model_generates(models):
     search = BeamSearch(3)
     alone = kseq.ensemble(models[:1]).generate(SOURCES, search, LENGTH)
     expected = models[0].generate(SOURCES, search, LENGTH)
@@ -119,12 +119,12 @@ def test_attention_is_the_mean_over_members_layers_and_heads(models):
     both = kseq.ensemble(models[:2])
     result = both.generate(SOURCES, max_length=LENGTH, return_attention_scores=True)
     assert result.attention.shape[:2] == (len(SOURCES), 1)
-    written = result.token_ids != 0
-    assert_close(result.attention.sum(axis=-1)[written], 1.0)
+    is_token = result.token_ids != 0
+    assert_close(result.attention.sum(axis=-1)[is_token], 1.0)
     assert (result.attention[1, ..., 1:] == 0).all()  # padding of [8]
 
 
-def test_an_ensemble_is_one_file_and_streams(models, tmp_path):
+def test_an_ensemble_is_saved_as_one_file_and_streams(models, tmp_path):
     both = kseq.ensemble(models[:2])
     both.save(tmp_path / "both.keras")
     loaded = keras.saving.load_model(tmp_path / "both.keras")
@@ -137,7 +137,7 @@ def test_an_ensemble_is_one_file_and_streams(models, tmp_path):
     assert (tokens == expected.token_ids[:, 0, : tokens.shape[1]]).all()
 
 
-def test_language_models_write_together():
+def test_language_models_generate_together():
     models = [kseq.one_to_many(TARGET_SIZE, decoder=d) for d in ("lstm", "transformer")]
     both = kseq.ensemble(models)
     result = both.generate(3, BeamSearch(2), LENGTH)
@@ -145,10 +145,10 @@ def test_language_models_write_together():
     assert_close(both.score(3, result), result.log_probs, atol=1e-4)
 
 
-def test_positions_of_any_member_limit_the_length():
+def test_learned_positions_of_any_member_limit_the_length():
     table = TokenEmbedding(TARGET_SIZE, 8, positions="learned", max_length=3)
     short = kseq.encoder_decoder(SOURCE_SIZE, table, width=8)
-    both = kseq.ensemble([writers()[0], short])
+    both = kseq.ensemble([make_translators()[0], short])
     assert both.target_length == 3
     with pytest.raises(ValueError, match="learned positions"):
         both.generate(SOURCES, max_length=4)
@@ -156,15 +156,15 @@ def test_positions_of_any_member_limit_the_length():
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("penalty", [0.1, 0.0])
-def test_models_learn_side_by_side_as_they_do_alone(penalty):
-    def one(seed, encoder):
+def test_members_learn_what_they_learn_alone(penalty):
+    def make_member(seed, encoder):
         keras.utils.set_random_seed(seed)
         decoder = RecurrentDecoder("rnn", 8)
         model = kseq.encoder_decoder(SOURCE_SIZE, TARGET_SIZE, encoder, decoder, 8)
         model.head.kernel_regularizer = keras.regularizers.L2(penalty)
         return model
 
-    def trained(model):
+    def train(model):
         loss = kseq.training.SequenceCrossentropy(label_smoothing=0.1)
         accuracy = kseq.training.TokenAccuracy(name="accuracy")
         model.compile(keras.optimizers.SGD(0.5, momentum=0.9), loss, metrics=[accuracy])
@@ -174,10 +174,10 @@ def test_models_learn_side_by_side_as_they_do_alone(penalty):
 
     kinds = list(enumerate(["rnn", "gru"]))
     alone, losses = zip(
-        *[trained(one(*kind)) for kind in kinds],
+        *[train(make_member(*kind)) for kind in kinds],
         strict=True,
     )
-    both, history = trained(kseq.ensemble([one(*kind) for kind in kinds]))
+    both, history = train(kseq.ensemble([make_member(*kind) for kind in kinds]))
     for model, expected in zip(both.models, alone, strict=True):
         assert_close(model.get_weights(), expected.get_weights())
     means = np.mean([each["loss"] for each in losses], axis=0)
@@ -193,17 +193,17 @@ def classifier(**options):
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("is_trained", [False, True])
-def test_the_metrics_of_compiled_members_are_not_those_of_the_ensemble(is_trained):
-    def compiled(model):
+def test_metrics_of_compiled_members_do_not_affect_the_ensemble(is_trained):
+    def compile_model(model):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile("sgd", loss, metrics=["accuracy"])
         return model
 
     labels = np.array([2, 0])
-    members = [compiled(classifier()) for _ in range(2)]
+    members = [compile_model(classifier()) for _ in range(2)]
     for member in members if is_trained else ():
         member.fit(IDS, labels, verbose=0)
-    both = compiled(kseq.ensemble(members))
+    both = compile_model(kseq.ensemble(members))
     found = both.evaluate(IDS, labels, verbose=0, return_dict=True)
     log_probs = both.predict(IDS, verbose=0)
     assert found["loss"] == pytest.approx(-log_probs[[0, 1], labels].mean(), rel=1e-4)
@@ -213,7 +213,7 @@ def test_the_metrics_of_compiled_members_are_not_those_of_the_ensemble(is_traine
 
 
 @pytest.mark.thorough
-def test_ensembles_of_ensembles_learn_as_their_members_do():
+def test_members_of_nested_ensembles_learn_what_they_learn_alone():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     nested = kseq.ensemble([kseq.ensemble([classifier(), classifier()]), classifier()])
     alone = classifier()
@@ -225,7 +225,7 @@ def test_ensembles_of_ensembles_learn_as_their_members_do():
         assert_close(model.get_weights(), alone.get_weights())
 
 
-def test_sequential_models_decide_together():
+def test_sequential_models_return_the_mean_of_probabilities():
     models = [
         keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]) for _ in range(2)
     ]
@@ -240,12 +240,12 @@ def two_outputs():
 
 
 @functools.cache
-def reader(num_outputs=3):
+def cached_classifier(num_outputs=3):
     return kseq.many_to_one(SOURCE_SIZE, num_outputs, width=8)
 
 
 @functools.cache
-def writer(source=SOURCE_SIZE, end=3):
+def cached_translator(source=SOURCE_SIZE, end=3):
     return kseq.encoder_decoder(source, TARGET_SIZE, width=8, end_token_id=end)
 
 
@@ -253,14 +253,26 @@ def writer(source=SOURCE_SIZE, end=3):
     ("make", "message"),
     [
         (lambda: [], "`models` must be one or more.* Received"),
-        (lambda: reader(), "a list of models. Received"),
-        (lambda: [reader(), 2], "functional models.* Received: 2"),
+        (lambda: cached_classifier(), "a list of models. Received"),
+        (lambda: [cached_classifier(), 2], "functional models.* Received: 2"),
         (lambda: [keras.Sequential([keras.layers.Dense(3)])], "functional models"),
         (lambda: [two_outputs()], "one output.* Received.*2 outputs"),
-        (lambda: [reader(), writer()], "all generate or none.* Received"),
-        (lambda: [reader(), reader(num_outputs=2)], "the same `output`.* Received"),
-        (lambda: [writer(), writer(12)], "the same `source_size`.* Received"),
-        (lambda: [writer(), writer(end=4)], "the same `end_token_id`.* Received"),
+        (
+            lambda: [cached_classifier(), cached_translator()],
+            "all generate or none.* Received",
+        ),
+        (
+            lambda: [cached_classifier(), cached_classifier(num_outputs=2)],
+            "the same `output`.* Received",
+        ),
+        (
+            lambda: [cached_translator(), cached_translator(12)],
+            "the same `source_size`.* Received",
+        ),
+        (
+            lambda: [cached_translator(), cached_translator(end=4)],
+            "the same `end_token_id`.* Received",
+        ),
         (
             lambda: [
                 kseq.vision_transformer((s, s, 1), 7, 3, width=64, num_layers=1)
@@ -268,9 +280,9 @@ def writer(source=SOURCE_SIZE, end=3):
             ],
             "the same `input`.* Received",
         ),
-        (lambda: [reader(num_outputs=1)] * 2, "keras.layers.Average"),
+        (lambda: [cached_classifier(num_outputs=1)] * 2, "keras.layers.Average"),
     ],
 )
-def test_models_that_do_not_go_together_are_refused(make, message):
+def test_rejects_incompatible_models(make, message):
     with pytest.raises(ValueError, match=message):
         kseq.ensemble(make())

@@ -1,4 +1,4 @@
-"""Laws of every builder's model."""
+"""Properties of the models of every builder."""
 
 import functools
 import warnings
@@ -27,33 +27,33 @@ def model(request):
     return make()
 
 
-def test_no_two_random_weights_begin_alike(model):
+def test_initial_weights_differ(model):
     check_initial_weights_differ(model)
 
 
 def trained(model):
-    """Tell of each weight whether it is trained."""
+    """Return for each weight of a model whether it is trainable."""
     ids = {id(weight) for weight in model.trainable_weights}
     return [id(weight) in ids for weight in model.weights]
 
 
-def test_frozen_layers_are_frozen_in_a_loaded_model(model, tmp_path):
-    parts = [layer for layer in model.layers if layer.trainable_weights]
-    for part in (parts[0], parts[-1], model):
-        part.trainable = False
+def test_frozen_layers_stay_frozen_after_loading(model, tmp_path):
+    layers = [layer for layer in model.layers if layer.trainable_weights]
+    for layer in (layers[0], layers[-1], model):
+        layer.trainable = False
         expected = trained(model)
         assert not all(expected)
         model.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")
         assert trained(loaded) == expected
-        part.trainable = True
+        layer.trainable = True
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_part_is_built_and_used(name):
+def test_every_layer_is_built_and_used(name):
     make, inputs = MODELS[name]
     model = make()
-    unbuilt = [part.name for part in model._flatten_layers() if not part.built]
+    unbuilt = [layer.name for layer in model._flatten_layers() if not layer.built]
     assert not unbuilt, f"{unbuilt} are not built"
 
     model.compile(
@@ -70,15 +70,15 @@ def test_every_part_is_built_and_used(name):
             model.tokenizer(np.zeros((1, *model.tokenizer.input.shape[1:])))
     check_every_sublayer_is_called(model, called)
     for weight, old in zip(model.trainable_weights, before, strict=True):
-        is_cancelled = weight.path.endswith("key/bias")  # by the softmax
+        is_cancelled = weight.path.endswith("key/bias")  # in the softmax
         is_changed = (array(weight) != old).any()
         assert is_cancelled or is_changed, f"no gradient reaches {weight.path}"
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="which traces")
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow traces")
 @pytest.mark.thorough(all_but=3)
 @pytest.mark.parametrize("name", MODELS)
-def test_the_first_step_of_training_is_traced_once(name):
+def test_the_first_training_step_is_traced_once(name):
     make, inputs = MODELS[name]
     model, traced = make(), []
     step = model.train_step
@@ -89,8 +89,8 @@ def test_the_first_step_of_training_is_traced_once(name):
     assert len(traced) == 1
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX alone builds so")
-def test_a_new_model_writes_without_an_eager_run_before(monkeypatch):
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX builds so")
+def test_a_new_model_generates_without_an_eager_run_first(monkeypatch):
     call, calls = GenerateLoop.call, []
 
     @functools.wraps(call)
@@ -100,33 +100,33 @@ def test_a_new_model_writes_without_an_eager_run_before(monkeypatch):
 
     monkeypatch.setattr(GenerateLoop, "call", counted)
     transformer_translator().generate(SOURCE, max_length=3)
-    assert len(calls) == 1, "it is called to be built, and then to be compiled"
+    assert len(calls) == 1, "it ran once to be built and once to be compiled"
 
 
 def own_matrices(layer):
-    """The weights with two axes or more that are of none of a layer's parts."""
-    parts = layer._flatten_layers(include_self=False)
-    of_parts = {id(weight) for part in parts for weight in part.weights}
-    own = [weight for weight in layer.weights if id(weight) not in of_parts]
+    """Return the matrices of a layer that belong to none of its sublayers."""
+    sublayers = layer._flatten_layers(include_self=False)
+    of_sublayers = {id(weight) for sublayer in sublayers for weight in sublayer.weights}
+    own = [weight for weight in layer.weights if id(weight) not in of_sublayers]
     return [weight for weight in own if len(weight.shape) > 1]
 
 
-def outputs_of(model, inputs, writes=True):
-    """The logits, and of a model that writes the scores and what it writes."""
+def outputs_of(model, inputs, generates=True):
+    """Return the logits and, for a generative model, scores and generated tokens."""
     outputs = [array(model(inputs, training=False))]
-    if isinstance(model, GenerativeModel) and writes:
+    if isinstance(model, GenerativeModel) and generates:
         source = inputs.get("source", len(inputs["target"]))
-        is_picture = hasattr(model, "num_tokens")  # of a fixed length, without an end
-        length, target = (model.num_tokens, [5, 6]) if is_picture else (3, [5, 3])
-        written = model.generate(source, max_length=length)
+        is_image = hasattr(model, "num_tokens")  # a fixed length and no end token
+        length, target = (model.num_tokens, [5, 6]) if is_image else (3, [5, 3])
+        result = model.generate(source, max_length=length)
         outputs += [model.score(source, [target] * len(inputs["target"]))]
-        outputs += [written.log_probs, written.token_ids]
+        outputs += [result.log_probs, result.token_ids]
     return outputs
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", MODELS)
-def test_a_quantized_model_works_and_is_the_same_when_loaded(name, tmp_path):
+def test_a_quantized_model_works_and_survives_saving(name, tmp_path):
     make, inputs = MODELS[name]
     model = make()
     randomize(model)
@@ -134,18 +134,18 @@ def test_a_quantized_model_works_and_is_the_same_when_loaded(name, tmp_path):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.quantize("int8")
-    said = " ".join(str(warning.message) for warning in caught)
+    text = " ".join(str(warning.message) for warning in caught)
     for layer in model._flatten_layers():
         for weight in own_matrices(layer):
             is_int8 = weight.dtype == "int8"
-            assert is_int8 or f"Layer {type(layer).__name__} does" in said, weight.path
+            assert is_int8 or f"Layer {type(layer).__name__} does" in text, weight.path
 
     quantized = outputs_of(model, inputs)
     error = np.abs(quantized[0] - logits).max() / logits.std()
     assert 0 < error < 0.1
     assert not scores or (quantized[1] != scores[0]).all()
     assert not scores or np.abs(quantized[1] - scores[0]).max() < 0.1
-    for outputs in (quantized, quantized[:1]):  # what was loaded is saved again
+    for outputs in (quantized, quantized[:1]):  # then save the loaded model
         model.save(tmp_path / "model.keras")
         model = keras.saving.load_model(tmp_path / "model.keras")
         assert_close(outputs_of(model, inputs, outputs is quantized), outputs)

@@ -1,4 +1,4 @@
-"""Every embedding, encoder, pooling and decoder with every other, in every builder."""
+"""Combinations of all embeddings, encoders, poolings and decoders in every builder."""
 
 import itertools
 
@@ -56,7 +56,7 @@ ENCODERS = {
     "conv": lambda: ConvEncoder(5, 2),
     "causal conv": lambda: ConvEncoder(6, 2, causal=True, gated=True),
 }
-READ_NOTHING_AT_FIRST = ("gru", "conv", "causal conv")
+WITHOUT_CLASS_TOKEN = ("gru", "conv", "causal conv")
 DECODERS = {
     "gru, bahdanau": lambda: RecurrentDecoder("gru", 5, attention="bahdanau"),
     "lstm, luong": lambda: RecurrentDecoder("lstm", 5, 2, attention="luong"),
@@ -69,13 +69,13 @@ pytestmark = pytest.mark.usefixtures("untraced")
 POOLINGS = ["mean", "max", "last", "class_token", "attention"]
 
 
-def portable(cases):
-    """All on TensorFlow, elsewhere every eighth."""
+def cases_of_backend(cases):
+    """Return all cases on TensorFlow, and every eighth on other backends."""
     return cases if keras.backend.backend() == "tensorflow" else cases[::8]
 
 
-def check_fits_and_survives_saving(model, inputs, labels, path):
-    """One step of training is finite, and a loaded model computes the same."""
+def check_training_and_saving(model, inputs, labels, path):
+    """Check that a training step is finite and that saving keeps the outputs."""
     model.compile(
         keras.optimizers.SGD(0.1),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -93,47 +93,47 @@ def check_fits_and_survives_saving(model, inputs, labels, path):
     return loaded
 
 
-def check_writes(model, loaded, source):
-    """What a model writes has the score that it has by the loaded model."""
+def check_generation(model, loaded, source):
+    """Check that the loaded model returns the log-probabilities of `generate`."""
     result = model.generate(source, SEARCH, max_length=T)
     assert_close(loaded.score(source, result), result.log_probs, atol=1e-4)
 
 
-ANSWERING = [
+MANY_TO_ONE = [
     (source, encoder, POOLINGS[i % len(POOLINGS)])
     for i, (source, encoder) in enumerate(itertools.product(SOURCES, ENCODERS))
 ]
 
 
-@pytest.mark.parametrize("source, encoder, pooling", portable(ANSWERING))
+@pytest.mark.parametrize("source, encoder, pooling", cases_of_backend(MANY_TO_ONE))
 def test_many_to_one(source, encoder, pooling, tmp_path):
-    if encoder in READ_NOTHING_AT_FIRST and pooling == "class_token":
+    if encoder in WITHOUT_CLASS_TOKEN and pooling == "class_token":
         pooling = "last"
     embedding, inputs = SOURCES[source]
     model = kseq.many_to_one(embedding(), OUTPUTS, ENCODERS[encoder](), pooling)
     assert model.output_shape == (None, OUTPUTS)
-    check_fits_and_survives_saving(model, inputs, np.array([0, 2, 1]), tmp_path)
+    check_training_and_saving(model, inputs, np.array([0, 2, 1]), tmp_path)
 
 
 @pytest.mark.parametrize(
-    "source, encoder", portable(list(itertools.product(SOURCES, ENCODERS)))
+    "source, encoder", cases_of_backend(list(itertools.product(SOURCES, ENCODERS)))
 )
 def test_many_to_many(source, encoder, tmp_path):
     embedding, inputs = SOURCES[source]
     model = kseq.many_to_many(embedding(), OUTPUTS, ENCODERS[encoder]())
     length = model(inputs).shape[1]
     labels = np.ones((B, length), "int32")
-    check_fits_and_survives_saving(model, inputs, labels, tmp_path)
+    check_training_and_saving(model, inputs, labels, tmp_path)
 
 
-WRITING = [
+ENCODER_DECODER = [
     (list(SOURCES)[i % len(SOURCES)], encoder, decoder)
     for i, (encoder, decoder) in enumerate(itertools.product(ENCODERS, DECODERS))
 ]
 
 
 @pytest.mark.thorough(all_but=3)
-@pytest.mark.parametrize("source, encoder, decoder", portable(WRITING))
+@pytest.mark.parametrize("source, encoder, decoder", cases_of_backend(ENCODER_DECODER))
 def test_encoder_decoder(source, encoder, decoder, tmp_path):
     embedding, inputs = SOURCES[source]
     model = kseq.encoder_decoder(
@@ -144,14 +144,14 @@ def test_encoder_decoder(source, encoder, decoder, tmp_path):
     )
     randomize(model)
     pair = {"source": inputs, "target": TARGET}
-    loaded = check_fits_and_survives_saving(model, pair, LABELS, tmp_path)
-    check_writes(model, loaded, inputs)
+    loaded = check_training_and_saving(model, pair, LABELS, tmp_path)
+    check_generation(model, loaded, inputs)
 
 
-CONDITIONED = list(itertools.product(CONDITIONS, DECODERS))
+ONE_TO_MANY = list(itertools.product(CONDITIONS, DECODERS))
 
 
-@pytest.mark.parametrize("condition, decoder", portable(CONDITIONED))
+@pytest.mark.parametrize("condition, decoder", cases_of_backend(ONE_TO_MANY))
 def test_one_to_many(condition, decoder, tmp_path):
     embedding, inputs = CONDITIONS[condition]
     model = kseq.one_to_many(
@@ -162,13 +162,13 @@ def test_one_to_many(condition, decoder, tmp_path):
     )
     randomize(model)
     pair = {"source": inputs, "target": TARGET}
-    loaded = check_fits_and_survives_saving(model, pair, LABELS, tmp_path)
-    check_writes(model, loaded, inputs)
+    loaded = check_training_and_saving(model, pair, LABELS, tmp_path)
+    check_generation(model, loaded, inputs)
 
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("decoder", WITHOUT_MEMORY)
-def test_one_to_many_from_nothing(decoder, tmp_path):
+def test_one_to_many_without_a_condition(decoder, tmp_path):
     model = kseq.one_to_many(
         TokenEmbedding(TARGET_SIZE, WIDTH),
         decoder=DECODERS[decoder](),
@@ -176,24 +176,24 @@ def test_one_to_many_from_nothing(decoder, tmp_path):
     )
     randomize(model)
     inputs = {"target": TARGET}
-    loaded = check_fits_and_survives_saving(model, inputs, LABELS, tmp_path)
+    loaded = check_training_and_saving(model, inputs, LABELS, tmp_path)
     result = model.generate(B, SEARCH, max_length=T)
     assert result.token_ids.shape == (B, 2, T)
     assert_close(loaded.score(None, result), result.log_probs, atol=1e-4)
 
 
-@pytest.mark.parametrize("pooling", portable(POOLINGS))
+@pytest.mark.parametrize("pooling", cases_of_backend(POOLINGS))
 def test_vision_transformer(pooling, tmp_path):
     model = kseq.vision_transformer(
         (4, 6, 1), 2, OUTPUTS, width=8, num_layers=1, num_heads=2, pooling=pooling
     )
     inputs = SOURCES["patches"][1]
-    check_fits_and_survives_saving(model, inputs, np.array([0, 2, 1]), tmp_path)
+    check_training_and_saving(model, inputs, np.array([0, 2, 1]), tmp_path)
 
 
 @pytest.mark.thorough(all_but=1)
-@pytest.mark.parametrize("tied", portable(["all", "target"]))
-def test_tied_embeddings_stay_one_table(tied, tmp_path):
+@pytest.mark.parametrize("tied", cases_of_backend(["all", "target"]))
+def test_tied_embeddings_stay_tied_after_loading(tied, tmp_path):
     model = kseq.encoder_decoder(
         TARGET_SIZE,
         TARGET_SIZE,
@@ -206,24 +206,24 @@ def test_tied_embeddings_stay_one_table(tied, tmp_path):
     assert len(tables) == (1 if tied == "all" else 2)
     randomize(model)
     pair = {"source": TARGET, "target": TARGET}
-    loaded = check_fits_and_survives_saving(model, pair, LABELS, tmp_path)
+    loaded = check_training_and_saving(model, pair, LABELS, tmp_path)
     assert len(loaded.weights) == len(model.weights)
-    check_writes(model, loaded, TARGET)
+    check_generation(model, loaded, TARGET)
 
 
-def test_attention_has_the_positions_of_the_source():
+def test_attention_has_a_weight_for_each_source_position():
     source, decoder = SOURCES["tokens"], DECODERS["transformer"]
     model = kseq.encoder_decoder(
         source[0](), TARGET_SIZE, TransformerEncoder(1, 2), decoder(), width=WIDTH
     )
     result = model.generate(TOKENS, SEARCH, T, return_attention_scores=True)
     assert result.attention.shape == (B, 2, 2, 2, T, S)  # beams, layers, heads
-    written = result.token_ids[0, 0] != 0
-    assert_close(result.attention[0, 0, :, :, written].sum(axis=-1), 1.0)
+    is_token = result.token_ids[0, 0] != 0
+    assert_close(result.attention[0, 0, :, :, is_token].sum(axis=-1), 1.0)
     assert (result.attention[1, ..., 2:] == 0).all()
 
 
-def test_an_encoder_that_shortens_the_source_is_read_as_in_training():
+def test_generation_equals_training_with_an_encoder_that_shortens_the_source():
     model = kseq.encoder_decoder(
         FeatureEmbedding(FEATURES, WIDTH),
         TARGET_SIZE,
@@ -237,8 +237,8 @@ def test_an_encoder_that_shortens_the_source_is_read_as_in_training():
     logits = array(model({"source": series, "target": shifted}))
     log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     ids = result.token_ids[:, 0]
-    gained = np.take_along_axis(log_probs, ids[..., None], axis=-1)[..., 0] * (ids != 0)
-    assert_close(gained.sum(axis=-1), result.log_probs[:, 0], atol=1e-4)
+    chosen = np.take_along_axis(log_probs, ids[..., None], axis=-1)[..., 0] * (ids != 0)
+    assert_close(chosen.sum(axis=-1), result.log_probs[:, 0], atol=1e-4)
 
 
 def test_series_of_different_lengths_are_padded():
@@ -260,9 +260,7 @@ def test_series_of_different_lengths_are_padded():
     ],
     ids=["a class", "a picture", "tokens", "nothing"],
 )
-def test_attention_of_a_prefix_decoder_has_the_steps_of_the_source_alone(
-    condition, source, steps
-):
+def test_attention_of_a_prefix_decoder_covers_only_the_source(condition, source, steps):
     model = kseq.one_to_many(
         TARGET_SIZE, condition(), decoder=DECODERS["prefix"](), width=WIDTH
     )
@@ -275,7 +273,7 @@ def test_attention_of_a_prefix_decoder_has_the_steps_of_the_source_alone(
 # Errors -----------------------------------------------------------------------------
 
 
-def test_embeddings_that_cannot_be_tied_are_refused():
+def test_rejects_embeddings_that_cannot_be_tied():
     embeddings = [TokenEmbedding(TARGET_SIZE, WIDTH) for _ in range(2)]
     with pytest.raises(ValueError, match="pass the same layer twice"):
         kseq.encoder_decoder(*embeddings, tie_embeddings="all")
@@ -283,12 +281,12 @@ def test_embeddings_that_cannot_be_tied_are_refused():
         kseq.encoder_decoder(7, 7, tie_embeddings="source")
 
 
-def test_an_encoder_without_a_condition_is_refused():
+def test_rejects_an_encoder_without_a_condition():
     with pytest.raises(ValueError, match="An encoder needs a condition"):
         kseq.one_to_many(TARGET_SIZE, encoder="gru")
 
 
-def test_attention_to_nothing_is_refused():
+def test_rejects_attention_without_a_memory():
     with pytest.raises(ValueError, match="with attention needs a memory"):
         kseq.one_to_many(TARGET_SIZE, decoder=DECODERS["gru, bahdanau"]())
     with pytest.raises(ValueError, match="with cross-attention needs a memory"):
@@ -296,7 +294,7 @@ def test_attention_to_nothing_is_refused():
 
 
 @pytest.mark.parametrize("source", [0, -1, 2.5, "a"])
-def test_from_nothing_a_number_of_rows_is_needed(source):
+def test_generation_without_a_condition_needs_a_number_of_rows(source):
     model = kseq.one_to_many(TARGET_SIZE, width=4)
     with pytest.raises(ValueError, match="`source` must be .*a positive integer"):
         model.generate(source)
@@ -310,21 +308,21 @@ def test_series_of_different_lengths_need_a_mask_value():
 
 
 @pytest.mark.parametrize("labels", [[], 3, [[1, 2]]])
-def test_conditions_of_another_shape_are_refused(labels):
+def test_rejects_conditions_of_another_shape(labels):
     model = kseq.one_to_many(TARGET_SIZE, 5, width=4)
     with pytest.raises(ValueError, match="`source` must have at least one row, shape"):
         model.generate(labels)
 
 
 @pytest.mark.parametrize("label", [-1, 5, 3.5])
-def test_a_class_that_there_is_not_is_refused(label):
+def test_rejects_an_unknown_class(label):
     model = kseq.one_to_many(TARGET_SIZE, 5, width=4)
     with pytest.raises(ValueError, match="`source` must hold integers from 0 to 4"):
         model.generate([label])
 
 
 @pytest.mark.parametrize(
-    "parts, message",
+    "components, message",
     [
         ({"decoder": keras.layers.GRU(4)}, "must have methods `start` and `step`"),
         ({"head": "dense"}, "A head must be a layer"),
@@ -348,12 +346,12 @@ def test_a_class_that_there_is_not_is_refused(label):
         ({"end_token_id": None}, "`end_token_id` must be a token[\\s\\S]*=None"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(parts, message):
+def test_rejects_components_that_do_not_fit(components, message):
     with pytest.raises(ValueError, match=message):
-        kseq.encoder_decoder(VOCABULARY, TARGET_SIZE, width=4, **parts)
+        kseq.encoder_decoder(VOCABULARY, TARGET_SIZE, width=4, **components)
 
 
-def test_more_tokens_than_learned_positions_are_refused():
+def test_rejects_more_tokens_than_learned_positions():
     target = TokenEmbedding(TARGET_SIZE, 4, positions="learned", max_length=T)
     model = kseq.one_to_many(target, 5, width=4)
     with pytest.raises(ValueError, match="max_length=9 with a target of max_length=4"):
@@ -376,7 +374,7 @@ def test_a_target_must_be_tokens_or_numbers():
         ({"source": None}, "`source` must be a positive integer"),
     ],
 )
-def test_wrong_options_of_generate_are_refused(options, message):
+def test_generate_rejects_invalid_options(options, message):
     model = kseq.one_to_many(TARGET_SIZE, width=4)
     with pytest.raises(ValueError, match=message):
         model.generate(**{"source": 2, **options})
@@ -394,6 +392,6 @@ def test_wrong_options_of_generate_are_refused(options, message):
     ],
     ids=lambda layer: type(layer).__name__,
 )
-def test_what_is_no_sequence_is_refused(layer):
+def test_layers_reject_inputs_that_are_not_sequences(layer):
     with pytest.raises(ValueError, match=r"must be a sequence of vectors, shape \(B"):
         layer(random_array(B, 6))

@@ -1,4 +1,4 @@
-"""Searches as files, run in a process that cannot import kseq."""
+"""Exported searches, run in a process that cannot import kseq."""
 
 import importlib.util
 import json
@@ -70,7 +70,7 @@ except ImportError:
 
 
 def run(path, *calls):
-    """What the file computes from the inputs of each call, in a new process."""
+    """Return the outputs of an exported file for each call, from a new process."""
     lists = [{name: value.tolist() for name, value in c.items()} for c in calls]
     command = [sys.executable, "-c", RUN, str(path), json.dumps(lists)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -80,7 +80,7 @@ def run(path, *calls):
 
 
 def recurrent():
-    """Wide enough that elsewhere XLA would compile its loops."""
+    """Build a model so wide that XLA would compile its loops outside of an export."""
     return kseq.encoder_decoder(
         11,
         TARGET_SIZE,
@@ -97,17 +97,25 @@ def transformer():
 MODELS = {"recurrent": recurrent, "transformer": transformer}
 
 
-def rarer(log_probs, hypotheses):
-    """A constraint of one's own, which chooses between what may be impossible."""
+def custom_constraint(log_probs, hypotheses):
+    """Scale the log-probabilities of odd tokens, some of which are impossible."""
     is_odd = keras.ops.arange(log_probs.shape[-1]) % 2 == 1
     return keras.ops.where(is_odd, 1.5 * log_probs, log_probs)
 
 
-RULES = [MinimumLength(3), NoRepeatNGrams(2), RepetitionPenalty(1.3), rarer]
-SEARCHES = {"greedy": GreedySearch(), "beams": BeamSearch(3, 0.6, constraints=RULES)}
+CONSTRAINTS = [
+    MinimumLength(3),
+    NoRepeatNGrams(2),
+    RepetitionPenalty(1.3),
+    custom_constraint,
+]
+SEARCHES = {
+    "greedy": GreedySearch(),
+    "beams": BeamSearch(3, 0.6, constraints=CONSTRAINTS),
+}
 
 
-def made(model):
+def randomized(model):
     randomize(model)
     for weight in model.weights:
         weight.assign(2.5 * weight)
@@ -124,7 +132,7 @@ def exported(model, folder, search, format, **shapes):
     return path
 
 
-def assert_same(outputs, result):
+def assert_same_generation(outputs, result):
     expected = {k: v for k, v in vars(result).items() if v is not None}
     assert outputs.keys() == expected.keys()
     for name in ("token_ids", "lengths", "ended"):
@@ -146,59 +154,61 @@ def assert_same(outputs, result):
         ("recurrent", "greedy", "litert"),
     ],
 )
-def test_a_file_writes_what_generate_writes(kind, search, format, tmp_path):
-    model, how = made(MODELS[kind]()), SEARCHES[search]
+def test_exported_files_match_generate(kind, search, format, tmp_path):
+    model, search = randomized(MODELS[kind]()), SEARCHES[search]
     shapes = {"source_shape": (4, 8)} if format == "litert" else {}
-    path = exported(model, tmp_path, how, format, **shapes)
-    result = model.generate(SOURCE, how, LENGTH)
+    path = exported(model, tmp_path, search, format, **shapes)
+    result = model.generate(SOURCE, search, LENGTH)
     assert len(np.unique(result.token_ids[:, 0], axis=0)) > 1
     few = SOURCE[:2, :5]
     if format == "litert":
         assert b"Flex" not in path.read_bytes(), "runs without TensorFlow"
-        few = SOURCE[::-1]  # else any number of rows and steps
+        few = SOURCE[::-1]  # other formats take any number of rows and steps
     outputs = run(path, {"source": SOURCE}, {"source": few})
-    assert_same(outputs[0], result)
-    assert_same(outputs[1], model.generate(few, how, LENGTH))
+    assert_same_generation(outputs[0], result)
+    assert_same_generation(outputs[1], model.generate(few, search, LENGTH))
 
 
 @pytest.mark.thorough
 @on_tensorflow
 @pytest.mark.parametrize("format", ["tf_saved_model", "onnx", "litert"])
-def test_a_language_model_goes_on_from_a_prefix(format, tmp_path):
-    model = made(kseq.one_to_many(TARGET_SIZE, decoder="lstm", width=8))
+def test_an_exported_language_model_continues_a_prefix(format, tmp_path):
+    model = randomized(kseq.one_to_many(TARGET_SIZE, decoder="lstm", width=8))
     shapes = {"prefix_shape": (3, 2)} if format == "litert" else {}
     path = exported(model, tmp_path, BeamSearch(2), format, **shapes)
     prefix = np.array([[4, 5], [6, 0], [0, 0]], "int32")
     result = model.generate(3, BeamSearch(2), LENGTH, prefix=prefix)
     assert (result.token_ids[0, :, :2] == [4, 5]).all()
-    assert_same(*run(path, {"prefix": prefix}), result)
+    assert_same_generation(*run(path, {"prefix": prefix}), result)
 
 
 @pytest.mark.thorough
 @on_tensorflow
-def test_series_are_exported_too(tmp_path):
+def test_exports_a_model_of_series(tmp_path):
     embedding = FeatureEmbedding(2, 4, mask_value=0.0)
-    model = made(kseq.encoder_decoder(embedding, TARGET_SIZE, width=8))
+    model = randomized(kseq.encoder_decoder(embedding, TARGET_SIZE, width=8))
     series = random_array(3, 5, 2) + 0.01
     series[1, 3:] = 0.0
     path = exported(model, tmp_path, None, "tf_saved_model")
     result = model.generate(series, max_length=LENGTH)
-    assert_same(*run(path, {"source": series}), result)
+    assert_same_generation(*run(path, {"source": series}), result)
 
 
 @pytest.mark.thorough
 @on_tensorflow
 @pytest.mark.parametrize("seed", [None, -3])
-def test_draws_are_those_of_the_seed(seed, tmp_path):
-    model = made(recurrent())
-    how = Sampling(2.0, top_p=0.9, num_draws=3, seed=seed)
-    path = exported(model, tmp_path, how, "tf_saved_model")
+def test_exported_sampling_follows_the_seed(seed, tmp_path):
+    model = randomized(recurrent())
+    search = Sampling(2.0, top_p=0.9, num_draws=3, seed=seed)
+    path = exported(model, tmp_path, search, "tf_saved_model")
     seeds = (5, -3)
-    own = [{"seed": np.array([s], "int32")} if seed is None else {} for s in seeds]
-    found = run(path, *({"source": SOURCE} | arguments for arguments in own))
+    arguments = [
+        {"seed": np.array([s], "int32")} if seed is None else {} for s in seeds
+    ]
+    found = run(path, *({"source": SOURCE} | each for each in arguments))
     for given, outputs in zip(seeds, found, strict=True):
         known = Sampling(2.0, top_p=0.9, num_draws=3, seed=seed or given)
-        assert_same(outputs, model.generate(SOURCE, known, LENGTH))
+        assert_same_generation(outputs, model.generate(SOURCE, known, LENGTH))
 
 
 # Errors -----------------------------------------------------------------------------
@@ -232,21 +242,21 @@ def model():
         ({"path": "a.tflite", "format": "litert"}, "needs every size"),
     ],
 )
-def test_what_cannot_be_exported_is_refused(model, options, message):
+def test_rejects_unsupported_options(model, options, message):
     with pytest.raises(ValueError, match=message):
         model.export_generation(**{"path": "writer", **options})
 
 
 @on_tensorflow
-def test_a_converter_that_is_not_there_is_named(model, monkeypatch):
+def test_error_names_the_missing_converter(model, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"tf2onnx.*pip install kseq\[export\]"):
         model.export_generation("writer.onnx", format="onnx")
 
 
-@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="which exports")
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="exports directly")
 @pytest.mark.thorough
-def test_a_model_of_another_backend_is_exported_by_tensorflow(model, tmp_path):
+def test_models_of_other_backends_are_exported_with_tensorflow(model, tmp_path):
     with pytest.raises(
         ValueError, match="Save .*process with KERAS_BACKEND=tensorflow"
     ):

@@ -1,4 +1,4 @@
-"""Models that write numbers: what `generate` writes is what the model says.
+"""Models that generate numbers: `generate` agrees with the outputs of the model.
 
 Axes in shape comments: B batch, N draws, T target steps, S source steps, F features.
 """
@@ -58,12 +58,12 @@ DECODERS = {
 
 @pytest.fixture
 def eager():
-    """Runs what is called as it is written, where compiling takes longer."""
+    """Run functions eagerly, because compiling takes longer."""
     with eagerly():
         yield
 
 
-def made(decoder="bahdanau", head="gaussian", covariates=True, **options):
+def make_model(decoder="bahdanau", head="gaussian", covariates=True, **options):
     source, target, known = FEATURES, TARGETS, COVARIATES
     model = kseq.encoder_decoder(
         source=FeatureEmbedding(source, WIDTH, **POSITIONS),
@@ -83,15 +83,15 @@ def inputs_of(before, rows=slice(None), covariates=True):
 
 
 def shifted(target):
-    """The numbers before each step; before the first nothing is known."""
+    """Return the numbers before each step, which are unknown before the first."""
     return np.concatenate([np.full_like(target[:, :1], np.nan), target[:, :-1]], axis=1)
 
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_a_step_says_what_all_steps_say(decoder, head):
-    model = made(decoder, head)
+def test_single_steps_equal_the_whole_sequence(decoder, head):
+    model = make_model(decoder, head)
     target = FUTURE.copy()
     target[1, 2, 0] = np.nan  # a gap
     whole = array(model(inputs_of(shifted(target))))
@@ -101,30 +101,30 @@ def test_a_step_says_what_all_steps_say(decoder, head):
             "target": np.stack([before, before], axis=1),
             "covariates": CALENDAR[:, t : t + 1],
         }
-        said, state = model.step(read, state, constants)
+        outputs, state = model.step(read, state, constants)
         for draw in (0, 1):
-            assert_close(array(said)[:, draw], whole[:, t], atol=1e-5)
+            assert_close(array(outputs)[:, draw], whole[:, t], atol=1e-5)
 
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_without_draws_the_means_are_fed_back(decoder, head):
-    model = made(decoder, head)
+def test_without_sampling_the_means_are_fed_back(decoder, head):
+    model = make_model(decoder, head)
     forecast = model.generate(PAST, T, covariates=CALENDAR)
     assert forecast.draws.shape == (B, 1, T, TARGETS)
-    written = np.zeros((B, 0, TARGETS), "float32")
+    generated = np.zeros((B, 0, TARGETS), "float32")
     for _ in range(T):
         unknown = np.full((B, 1, TARGETS), np.nan, "float32")
-        before = np.concatenate([unknown, written], axis=1)
-        said = model.head.mean(model(inputs_of(before)))
-        written = np.concatenate([written, array(said)[:, -1:]], axis=1)
-    assert_close(forecast.mean, written, atol=1e-4, rtol=1e-4)
+        before = np.concatenate([unknown, generated], axis=1)
+        outputs = model.head.mean(model(inputs_of(before)))
+        generated = np.concatenate([generated, array(outputs)[:, -1:]], axis=1)
+    assert_close(forecast.mean, generated, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("decoder", ["bahdanau", "transformer"])
-def test_a_seed_gives_the_same_draws_whatever_is_beside_them(decoder, monkeypatch):
-    model = made(decoder)
+def test_draws_of_a_row_depend_only_on_the_seed(decoder, monkeypatch):
+    model = make_model(decoder)
     options = {"num_steps": T, "seed": 3}
     draws = model.generate(PAST, num_draws=5, covariates=CALENDAR, **options).draws
     assert draws.shape == (B, 5, T, TARGETS)
@@ -147,35 +147,35 @@ def test_a_seed_gives_the_same_draws_whatever_is_beside_them(decoder, monkeypatc
 
 
 @pytest.mark.parametrize("head", HEADS[1:])
-def test_draws_have_the_mean_that_is_said(head):
-    model = made(head=head, covariates=False)
+def test_draws_have_the_mean_of_the_predicted_distribution(head):
+    model = make_model(head=head, covariates=False)
     forecast = model.generate(PAST, num_steps=1, num_draws=2000, seed=0)
-    said = model({"source": PAST, "target": np.full((B, 1, TARGETS), np.nan)})
-    means, deviations = array(model.head.mean(said)), forecast.draws.std(axis=1)
+    outputs = model({"source": PAST, "target": np.full((B, 1, TARGETS), np.nan)})
+    means, deviations = array(model.head.mean(outputs)), forecast.draws.std(axis=1)
     assert (abs(forecast.mean - means) < 4 * deviations / 2000**0.5).all()
 
 
 @pytest.mark.usefixtures("eager")
-def test_what_is_drawn_is_fed_back():
-    model = made(head="student_t", covariates=False)
+def test_draws_are_fed_back():
+    model = make_model(head="student_t", covariates=False)
     found = model.generate(PAST, num_steps=3, num_draws=2, seed=1).draws
     seeds, first = row_seeds(1, B), np.zeros(B, "int32")
     drawn = np.zeros((B, 2, 0, TARGETS), "float32")
     for t in range(3):
         unknown = np.full((B, 2, 1, TARGETS), np.nan, "float32")
         before = np.concatenate([unknown, drawn], axis=2)
-        even = array(uniforms(seeds, 2, t, TARGETS * 2, first))
-        even = even.reshape(B, 2, TARGETS, 2)
+        noise = array(uniforms(seeds, 2, t, TARGETS * 2, first))
+        noise = noise.reshape(B, 2, TARGETS, 2)
         paths = [model({"source": PAST, "target": before[:, k]}) for k in (0, 1)]
-        said = np.stack([array(path)[:, -1] for path in paths], axis=1)  # B N F P
-        numbers = array(model.head.draw(*map(ops.convert_to_tensor, (said, even))))
+        outputs = np.stack([array(path)[:, -1] for path in paths], axis=1)  # B N F P
+        numbers = array(model.head.draw(*map(ops.convert_to_tensor, (outputs, noise))))
         drawn = np.concatenate([drawn, numbers[:, :, None]], axis=2)
     assert_close(found, drawn, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_batch_is_written_as_its_rows_are():
-    model = made(covariates=False)
+def test_a_batch_equals_its_rows():
+    model = make_model(covariates=False)
     whole = model.generate(PAST, num_steps=T).draws
     for row in range(B):
         alone = model.generate(PAST[row : row + 1], num_steps=T).draws
@@ -183,7 +183,7 @@ def test_a_batch_is_written_as_its_rows_are():
 
 
 @pytest.mark.usefixtures("eager")
-def test_sources_of_different_lengths_are_filled_up():
+def test_sources_of_different_lengths_are_padded():
     source = FeatureEmbedding(FEATURES, WIDTH, mask_value=np.nan)
     target = FeatureEmbedding(TARGETS, WIDTH)
     model = kseq.encoder_decoder(source, target, width=6, head="gaussian")
@@ -198,7 +198,7 @@ def test_sources_of_different_lengths_are_filled_up():
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("decoder", ["lstm", "transformer"])
-def test_a_model_without_a_source_goes_on_from_a_prefix(decoder):
+def test_a_model_without_a_source_continues_a_prefix(decoder):
     target = FeatureEmbedding(TARGETS, WIDTH, **POSITIONS)
     model = kseq.one_to_many(target, decoder=decoder, width=6, head="gaussian")
     randomize(model)
@@ -206,19 +206,21 @@ def test_a_model_without_a_source_goes_on_from_a_prefix(decoder):
     assert_close(path, np.broadcast_to(path[:1], path.shape))
     prefix = FUTURE[:, :3].copy()
     forecast = model.generate(prefix=prefix, num_steps=2)
-    said = model({"target": shifted(np.concatenate([prefix, forecast.mean], axis=1))})
-    assert_close(forecast.mean, array(model.head.mean(said))[:, 3:], atol=1e-4)
-    # What is not known of a prefix is written.
+    outputs = model(
+        {"target": shifted(np.concatenate([prefix, forecast.mean], axis=1))}
+    )
+    assert_close(forecast.mean, array(model.head.mean(outputs))[:, 3:], atol=1e-4)
+    # Unknown numbers of a prefix are generated.
     prefix[:, 1, 0] = np.nan
     partly = model.generate(prefix=prefix, num_steps=2)
-    said = model({"target": shifted(prefix)})
-    prefix[:, 1, 0] = array(model.head.mean(said))[:, 1, 0]
+    outputs = model({"target": shifted(prefix)})
+    prefix[:, 1, 0] = array(model.head.mean(outputs))[:, 1, 0]
     filled = model.generate(prefix=prefix, num_steps=2)
     assert_close(partly.mean, filled.mean, atol=1e-4)
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_class_is_a_source_too():
+def test_a_class_can_be_the_source():
     target = FeatureEmbedding(TARGETS, WIDTH)
     model = kseq.one_to_many(target, condition=5, width=6, head="gaussian")
     draws = model.generate([4, 0], num_steps=T, num_draws=3, seed=1).draws
@@ -226,15 +228,15 @@ def test_a_class_is_a_source_too():
 
 
 @pytest.mark.usefixtures("eager")
-def test_words_are_a_source_too():
+def test_tokens_can_be_the_source():
     target = FeatureEmbedding(TARGETS, WIDTH)
     model = kseq.encoder_decoder(11, target, width=6)
     assert model.generate([[4, 5, 6], [7]], num_steps=T).mean.shape == (2, T, TARGETS)
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_one_step_of_training_reaches_every_weight(head):
-    model = made(head=head)
+def test_one_training_step_changes_every_weight(head):
+    model = make_model(head=head)
     eager = keras.backend.backend() == "tensorflow"  # tracing takes longer
     model.compile(keras.optimizers.SGD(0.1), ForecastLoss(head), run_eagerly=eager)
     before = [array(weight) for weight in model.trainable_weights]
@@ -250,8 +252,8 @@ def test_one_step_of_training_reaches_every_weight(head):
             assert (array(weight) != old).any(), weight.path
 
 
-def test_padding_of_targets_changes_no_loss():
-    model = made(covariates=False)
+def test_padding_of_targets_does_not_change_the_loss():
+    model = make_model(covariates=False)
     model.compile("sgd", ForecastLoss("gaussian"))
     [(inputs, labels)] = teacher_forcing(PAST, FUTURE, shuffle=False)
     expected = model.evaluate(inputs, labels, verbose=0)
@@ -275,9 +277,9 @@ np.save(sys.argv[4], forecast.draws)
 @pytest.mark.parametrize(
     "decoder", ["bahdanau", pytest.param("transformer", marks=pytest.mark.thorough)]
 )
-def test_a_new_process_writes_what_was_saved(decoder, tmp_path):
+def test_a_new_process_generates_the_same_from_a_file(decoder, tmp_path):
     head = ForecastHead("quantiles", TARGETS, quantiles=(0.1, 0.5, 0.9), name="head")
-    model = made(decoder, head)
+    model = make_model(decoder, head)
     model.compile("adam", ForecastLoss("quantiles", quantiles=(0.1, 0.5, 0.9)))
     model.save(tmp_path / "model.keras")
     paths = [str(tmp_path / name) for name in ("past.npy", "calendar.npy", "draws.npy")]
@@ -293,12 +295,12 @@ def test_a_new_process_writes_what_was_saved(decoder, tmp_path):
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("decoder", ["bahdanau", "transformer"])
-def test_half_precision_writes_nearly_the_same(decoder, policy):
-    model = made(decoder)
+def test_half_precision_generates_nearly_the_same(decoder, policy):
+    model = make_model(decoder)
     expected = model.generate(PAST, T, covariates=CALENDAR).mean
     keras.config.set_dtype_policy(policy)
     try:
-        half = made(decoder)
+        half = make_model(decoder)
     finally:
         keras.config.set_dtype_policy("float32")
     half.set_weights(model.get_weights())
@@ -309,8 +311,8 @@ def test_half_precision_writes_nearly_the_same(decoder, policy):
     assert np.isfinite(draws).all()
 
 
-def test_a_loop_is_compiled_once_for_a_shape():
-    model = made(covariates=False)
+def test_a_loop_is_compiled_once_for_each_shape():
+    model = make_model(covariates=False)
     model.generate(PAST, T, num_draws=2, seed=1)
     [loop] = model._compiled_loops.models.values()
     model.generate(PAST, T, num_draws=2, seed=2)
@@ -318,8 +320,8 @@ def test_a_loop_is_compiled_once_for_a_shape():
     assert list(model._compiled_loops.models.values()) == [loop]
 
 
-def test_a_frozen_part_stays_frozen_in_a_loaded_model(tmp_path):
-    model = made()
+def test_a_frozen_layer_stays_frozen_after_loading(tmp_path):
+    model = make_model()
     model.numbers.trainable = False
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -327,7 +329,7 @@ def test_a_frozen_part_stays_frozen_in_a_loaded_model(tmp_path):
     assert len(loaded.trainable_weights) == len(model.trainable_weights)
 
 
-def test_a_model_of_tokens_knows_no_covariates():
+def test_rejects_covariates_for_a_target_of_tokens():
     with pytest.raises(ValueError, match="`covariates` need a target of numbers"):
         kseq.encoder_decoder(11, 13, covariates=FeatureEmbedding(2, 3), width=3)
     assert kseq.encoder_decoder(11, TokenEmbedding(13, 3), width=3).end_token_id == 3

@@ -1,4 +1,4 @@
-"""`generate` and `score`: laws that hold for whatever the model has learned."""
+"""Properties of `generate` and `score` that hold for any weights of the model."""
 
 import copy
 import itertools
@@ -32,7 +32,7 @@ SEARCH = BeamSearch(3, 0.6)
 
 @pytest.fixture(scope="module")
 def model():
-    """Random weights, and with them hypotheses of many lengths."""
+    """Return a random model whose hypotheses have many lengths."""
     model = kseq.encoder_decoder(
         source=SOURCE_SIZE,
         encoder=RecurrentEncoder("gru", 3, bidirectional=True),
@@ -59,8 +59,8 @@ def padded(rows, length, side="right"):
     return np.array([x + f if side == "right" else f + x for x, f in pairs])
 
 
-def assert_same(result, expected):
-    """Both are a `Generation`."""
+def assert_same_generation(result, expected):
+    """Check that two `Generation`s are equal."""
     np.testing.assert_array_equal(result.token_ids, expected.token_ids)
     np.testing.assert_array_equal(result.lengths, expected.lengths)
     assert_close(result.log_probs, expected.log_probs)
@@ -68,7 +68,7 @@ def assert_same(result, expected):
 
 
 def test_the_hypotheses_of_these_tests_differ(beams):
-    """Else the laws below would say little."""
+    """Otherwise, the tests below would prove little."""
     assert len({row.tobytes() for row in beams.token_ids}) == len(SOURCES)
     assert len(set(beams.lengths[:, 0])) > 1
     assert all(isinstance(x, np.ndarray) for x in vars(beams).values())
@@ -83,14 +83,14 @@ CONSTRAINTS = [
 SEARCHES = {
     "greedy": GreedySearch(),
     "beams": SEARCH,
-    "draws": Sampling(2.0, num_draws=3, seed=1),
+    "sampling": Sampling(2.0, num_draws=3, seed=1),
     "constrained": GreedySearch(CONSTRAINTS),
     "constrained beams": BeamSearch(3, 0.6, constraints=CONSTRAINTS),
 }
 
 
 @pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
-def test_what_is_generated_has_the_score_it_was_given(model, search):
+def test_score_returns_the_log_probs_of_generate(model, search):
     result = model.generate(SOURCES, search, LENGTH)
     assert_close(model.score(SOURCES, result), result.log_probs)
     assert_close(model.score(SOURCES, result.token_ids), result.log_probs)
@@ -101,7 +101,7 @@ def test_what_is_generated_has_the_score_it_was_given(model, search):
 @pytest.mark.parametrize(
     "name, batch_size", list(itertools.product(SEARCHES, [128, 2]))
 )
-def test_a_prefix_is_what_each_target_begins_with(model, name, batch_size):
+def test_generated_targets_begin_with_their_prefix(model, name, batch_size):
     search = SEARCHES[name]
     prefix = [[4, 5], [], [6, 6, 6], [2, 2, 4, 4, 3], [1], [4, 2, 1, 5, 6]]
     result = model.generate(SOURCES, search, LENGTH, batch_size, prefix=prefix)
@@ -112,10 +112,10 @@ def test_a_prefix_is_what_each_target_begins_with(model, name, batch_size):
     plain = model.generate(SOURCES, search, LENGTH)
     assert_close(result.log_probs[1], plain.log_probs[1])
     same = model.generate(SOURCES, search, LENGTH, prefix=padded(prefix, 9))
-    assert_same(same, result)
+    assert_same_generation(same, result)
 
 
-def test_a_score_is_the_sum_of_what_the_model_gives_to_each_token(model):
+def test_the_score_is_the_sum_of_the_log_probs_of_tokens(model):
     targets = [[4, 3], [3], [5, 5, 6, 4, 1, 2, 6, 4, 3], [4, 4], [1, 6, 3], [6]]
     scores = model.score(SOURCES, targets)
     assert scores.shape == (len(SOURCES),)
@@ -129,7 +129,7 @@ def test_a_score_is_the_sum_of_what_the_model_gives_to_each_token(model):
     assert_close(model.score(SOURCES, targets, batch_size=2), scores)
 
 
-def test_several_hypotheses_may_come_as_lists(model):
+def test_score_takes_lists_of_several_hypotheses(model):
     targets = [[[4, 3], [3]], [[3], [5, 5, 6, 4, 1, 2, 6, 4, 3]], [[], [6, 1, 3]]]
     scores = model.score(SOURCES[:3], targets)
     assert scores.shape == (3, 2)
@@ -138,16 +138,16 @@ def test_several_hypotheses_may_come_as_lists(model):
         assert_close(scores[:, beam], alone)
 
 
-def test_one_beam_is_greedy_search(model):
+def test_one_beam_equals_greedy_search(model):
     greedy = model.generate(SOURCES, max_length=LENGTH)
-    assert_same(model.generate(SOURCES, BeamSearch(1, 0.6), LENGTH), greedy)
+    assert_same_generation(model.generate(SOURCES, BeamSearch(1, 0.6), LENGTH), greedy)
 
 
 def test_a_batch_equals_its_rows(model, beams):
     for row, source in enumerate(SOURCES):
         alone = model.generate([source], SEARCH, LENGTH, return_attention_scores=True)
         rows = {name: value[row : row + 1] for name, value in vars(beams).items()}
-        assert_same(alone, Generation(**rows))
+        assert_same_generation(alone, Generation(**rows))
         attention = rows["attention"][..., : len(source)]
         assert_close(alone.attention[..., : len(source)], attention)
 
@@ -157,21 +157,21 @@ def test_small_batches_keep_the_order(model, beams, batch_size):
     result = model.generate(
         SOURCES, SEARCH, LENGTH, batch_size, return_attention_scores=True
     )
-    assert_same(result, beams)
+    assert_same_generation(result, beams)
     assert_close(result.attention, beams.attention)
 
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_small_batches_draw_the_same(model, batch_size):
+def test_sampling_does_not_depend_on_the_batch_size(model, batch_size):
     search = Sampling(2.0, num_draws=3, seed=1)
-    drawn = model.generate(SOURCES, search, LENGTH)
-    assert_same(model.generate(SOURCES, search, LENGTH, batch_size), drawn)
+    sampled = model.generate(SOURCES, search, LENGTH)
+    assert_same_generation(model.generate(SOURCES, search, LENGTH, batch_size), sampled)
     few = model.generate(SOURCES[:2], search, LENGTH)
-    np.testing.assert_array_equal(few.token_ids, drawn.token_ids[:2])
+    np.testing.assert_array_equal(few.token_ids, sampled.token_ids[:2])
 
 
-def test_rows_of_the_same_source_draw_differently_and_calls_too(model):
+def test_equal_rows_and_repeated_calls_sample_differently(model):
     search = Sampling(2.0)
     for batch_size in (128, 4):
         results = [
@@ -187,7 +187,7 @@ def test_rows_of_the_same_source_draw_differently_and_calls_too(model):
         np.testing.assert_array_equal(first, again)
 
 
-def test_what_has_ended_has_an_end_and_what_has_not_is_of_full_length(beams):
+def test_hypotheses_end_with_an_end_token_or_have_full_length(beams):
     has_end = (beams.token_ids == 3).any(axis=-1)
     np.testing.assert_array_equal(beams.ended, has_end)
     assert (beams.lengths[~beams.ended] == LENGTH).all()
@@ -195,21 +195,21 @@ def test_what_has_ended_has_an_end_and_what_has_not_is_of_full_length(beams):
 
 
 def test_padding_on_either_side_changes_nothing(model, beams):
-    assert_same(model.generate(padded(SOURCES, 13), SEARCH, LENGTH), beams)
+    assert_same_generation(model.generate(padded(SOURCES, 13), SEARCH, LENGTH), beams)
     left = padded(SOURCES, 13, side="left")
-    assert_same(model.generate(left, SEARCH, LENGTH), beams)
+    assert_same_generation(model.generate(left, SEARCH, LENGTH), beams)
     assert_close(model.score(left, beams), beams.log_probs)
 
 
 @pytest.mark.parametrize(
     "form", [ops.convert_to_tensor, tuple, list], ids=["tensor", "tuple", "arrays"]
 )
-def test_other_forms_of_the_same_rows_give_the_same(model, beams, form):
+def test_sources_may_be_tensors_tuples_or_lists_of_arrays(model, beams, form):
     rows = form(padded(SOURCES, 10))
-    assert_same(model.generate(rows, SEARCH, LENGTH), beams)
+    assert_same_generation(model.generate(rows, SEARCH, LENGTH), beams)
 
 
-def test_an_empty_source_among_others_is_written_as_if_alone(model, beams):
+def test_an_empty_source_in_a_batch_gives_the_same_as_alone(model, beams):
     empty = SOURCES.index([])
     assert np.isfinite(beams.log_probs[empty]).all()
     assert (beams.attention[empty] == 0).all()
@@ -217,13 +217,13 @@ def test_an_empty_source_among_others_is_written_as_if_alone(model, beams):
     np.testing.assert_array_equal(alone.token_ids[0], beams.token_ids[empty])
 
 
-def test_attention_is_spread_over_the_real_source_of_each_written_token(model, beams):
+def test_attention_of_each_token_sums_to_one_over_the_real_source(model, beams):
     attention = beams.attention
     assert attention.shape == (len(SOURCES), 3, LENGTH, max(map(len, SOURCES)))
     for row, source in enumerate(SOURCES):
         assert (attention[row, ..., len(source) :] == 0).all()
-        written = np.arange(LENGTH) < beams.lengths[row][:, None]
-        assert_close(attention[row].sum(axis=-1), written * float(len(source) > 0))
+        is_token = np.arange(LENGTH) < beams.lengths[row][:, None]
+        assert_close(attention[row].sum(axis=-1), is_token * float(len(source) > 0))
     left = padded(SOURCES, 10, side="left")
     shifted = model.generate(left, SEARCH, LENGTH, return_attention_scores=True)
     for row, source in enumerate(SOURCES):
@@ -231,7 +231,7 @@ def test_attention_is_spread_over_the_real_source_of_each_written_token(model, b
         assert_close(shifted.attention[row, ..., 10 - len(source) :], real)
 
 
-def test_attention_is_only_there_where_it_was_asked_for(model):
+def test_attention_is_returned_only_on_request(model):
     assert model.generate(SOURCES, SEARCH, LENGTH).attention is None
 
 
@@ -245,23 +245,23 @@ def counted(calls, function):
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch compiles nothing")
 @pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
-def test_a_shape_is_compiled_once(model, search, monkeypatch):
+def test_each_shape_is_compiled_once(model, search, monkeypatch):
     traced = []
     monkeypatch.setattr(model, "step", counted(traced, model.step))
     model.generate([[4, 5, 6], [7], [8]], search, max_length=3)
     assert traced
     del traced[:]
     model.generate([[9], [4, 5, 6, 7, 8, 9, 10, 1], [5], [6]], search, max_length=3)
-    again = copy.deepcopy(search)  # one that is equal
+    again = copy.deepcopy(search)  # an equal search
     model.generate(padded(SOURCES[:4], 5), again, max_length=3)
     assert not traced
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch compiles nothing")
-def test_a_score_is_compiled_once(monkeypatch):
+def test_score_is_compiled_once(monkeypatch):
     model = kseq.encoder_decoder(SOURCE_SIZE, TARGET_SIZE, width=3)
-    traced, reading = [], kseq.builders.generate_loop.ScoreLoop
-    monkeypatch.setattr(reading, "call", counted(traced, reading.call))
+    traced, loop = [], kseq.builders.generate_loop.ScoreLoop
+    monkeypatch.setattr(loop, "call", counted(traced, loop.call))
     model.score([[4, 5, 6], [7], [8]], [[4, 3], [5, 6, 3], [3]])
     assert traced
     del traced[:]
@@ -272,24 +272,24 @@ def test_a_score_is_compiled_once(monkeypatch):
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="has no XLA")
-def test_xla_finds_the_same(model, beams):
+def test_xla_generates_the_same(model, beams):
     options = {"return_attention_scores": True, "jit_compile": True}
-    assert_same(model.generate(SOURCES, SEARCH, LENGTH, **options), beams)
+    assert_same_generation(model.generate(SOURCES, SEARCH, LENGTH, **options), beams)
 
 
-def test_whether_xla_compiles_is_yes_or_no(model):
+def test_jit_compile_must_be_true_or_false(model):
     with pytest.raises(ValueError, match="`jit_compile`.*Received: .*'auto'"):
         model.generate(SOURCES, jit_compile="auto")
 
 
-def test_weights_that_change_are_seen(model):
+def test_changed_weights_are_used(model):
     before = model.generate(SOURCES, SEARCH, LENGTH)
     bias = array(model.head.bias)
     model.head.bias.assign(bias + 50 * (np.arange(TARGET_SIZE) == 4))
     after = model.generate(SOURCES, SEARCH, LENGTH)
     model.head.bias.assign(bias)
     assert (after.token_ids[:, 0] == 4).all()
-    assert_same(model.generate(SOURCES, SEARCH, LENGTH), before)
+    assert_same_generation(model.generate(SOURCES, SEARCH, LENGTH), before)
 
 
 # Errors -----------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def test_weights_that_change_are_seen(model):
     [[], np.zeros((0, 4), "int32"), [4, 5], np.array([4, 5]), np.array(4), [4.5]],
 )
 @pytest.mark.parametrize("method", ["generate", "score"])
-def test_no_rows_and_a_flat_list_are_errors(model, method, rows):
+def test_rejects_empty_and_flat_sources(model, method, rows):
     with pytest.raises(ValueError, match="`source` must hold at least one row"):
         getattr(model, method)(
             rows, **({} if method == "generate" else {"target": [[4]]})
@@ -308,47 +308,47 @@ def test_no_rows_and_a_flat_list_are_errors(model, method, rows):
 
 
 @pytest.mark.parametrize("target", [[], [4, 3], np.array([4, 3])])
-def test_a_target_must_be_rows_too(model, target):
+def test_rejects_empty_and_flat_targets(model, target):
     with pytest.raises(ValueError, match="`target` must hold at least one row"):
         model.score([[4], [5]], target)
 
 
 @pytest.mark.parametrize("max_length", [0, -1, 2.5, None])
-def test_a_length_that_is_none_is_an_error(model, max_length):
+def test_rejects_an_invalid_max_length(model, max_length):
     with pytest.raises(ValueError, match="`max_length` must be a positive integer"):
         model.generate(SOURCES, max_length=max_length)
 
 
-def test_a_wrong_length_does_not_spoil_the_right_one(model):
+def test_an_invalid_max_length_does_not_affect_the_next_call(model):
     with pytest.raises(ValueError, match="`max_length` must be .*max_length=2.0"):
         model.generate(SOURCES, max_length=2.0)
     assert model.generate(SOURCES, max_length=2).token_ids.shape[-1] == 2
 
 
 @pytest.mark.parametrize("batch_size", [0, -3])
-def test_a_batch_has_a_row_at_least(model, batch_size):
+def test_rejects_a_batch_size_below_one(model, batch_size):
     with pytest.raises(ValueError, match=f"`batch_size` must be .*{batch_size}"):
         model.generate(SOURCES, max_length=LENGTH, batch_size=batch_size)
 
 
-def test_a_source_without_a_prefix_is_an_error(model):
+def test_rejects_fewer_prefixes_than_sources(model):
     with pytest.raises(ValueError, match="3 rows of source and 2 of prefix"):
         model.generate(SOURCES[:3], max_length=3, prefix=[[4], [5]])
 
 
 @pytest.mark.parametrize("targets", [[[4, 3]], np.ones((2, 3, 4), "int32")])
-def test_a_source_without_a_target_is_an_error(model, targets):
+def test_rejects_fewer_targets_than_sources(model, targets):
     with pytest.raises(ValueError, match=f"3 rows of source and {len(targets)} of"):
         model.score(SOURCES[:3], targets)
 
 
-def test_not_as_many_hypotheses_for_each_source_are_an_error(model):
+def test_rejects_different_numbers_of_hypotheses(model):
     with pytest.raises(ValueError, match=r"same number .*targets of \[2, 1\] hypoth"):
         model.score(SOURCES[:2], [[[4, 3], [3]], [[3]]])
 
 
 @pytest.mark.parametrize("wrong", [-1, SOURCE_SIZE, 4.5])
-def test_ids_that_are_none_of_the_vocabulary_are_an_error(model, wrong):
+def test_rejects_ids_outside_the_vocabulary(model, wrong):
     rows = [[], [wrong, 4], [5]]
     for source in (rows, [np.array(row) for row in rows], np.array([[wrong, 4]])):
         message = f"`source` must hold integers from 0 to 10.* source with {wrong}"
@@ -360,7 +360,7 @@ def test_ids_that_are_none_of_the_vocabulary_are_an_error(model, wrong):
 
 
 @pytest.mark.parametrize("rows", [[[4, 3, 5], [6]], [[4, 3, 0, 3], [6]]])
-def test_nothing_may_stand_behind_the_end_token(model, rows):
+def test_rejects_tokens_after_the_end_token(model, rows):
     message = "follow the end token, 3, of a {}. Received"
     with pytest.raises(ValueError, match=message.format("prefix")):
         model.generate(SOURCES[:2], prefix=rows, max_length=LENGTH)
@@ -368,12 +368,12 @@ def test_nothing_may_stand_behind_the_end_token(model, rows):
         model.score(SOURCES[:2], rows)
 
 
-def test_the_inputs_of_training_give_their_sources(model, beams):
+def test_generate_takes_the_source_of_training_inputs(model, beams):
     inputs = {"source": padded(SOURCES, 10), "target": np.ones((6, 2), "int32")}
-    assert_same(model.generate(inputs, SEARCH, LENGTH), beams)
+    assert_same_generation(model.generate(inputs, SEARCH, LENGTH), beams)
 
 
-def test_a_prefix_needs_room(model):
+def test_rejects_a_prefix_longer_than_max_length(model):
     for limit in (2, RelativeLength(0, 2)):
         with pytest.raises(ValueError, match="max_length=2 for a prefix of 3 tokens"):
             model.generate([[4], [5]], None, limit, prefix=[[4, 5, 6], [4]])
@@ -381,7 +381,7 @@ def test_a_prefix_needs_room(model):
     assert model.generate([[4], [5]], None, 2, prefix=padded).token_ids.shape[-1] == 2
 
 
-def test_rows_with_more_axes_are_an_error(model):
+def test_rejects_rows_with_too_many_axes(model):
     with pytest.raises(
         ValueError, match=r"`source` must have the shape \(None, None\)"
     ):
@@ -391,7 +391,7 @@ def test_rows_with_more_axes_are_an_error(model):
 
 
 @pytest.mark.parametrize("given", [lambda x, _: x[0, 0], lambda x, _: None])
-def test_a_constraint_that_returns_another_shape_is_named(model, given):
+def test_error_names_a_constraint_that_returns_another_shape(model, given):
     search = GreedySearch(constraints=[given])
     with pytest.raises(ValueError, match=r"of the shape \(B, K, V\).*<lambda>"):
         model.generate(SOURCES, search, LENGTH)
@@ -405,10 +405,10 @@ def test_allowed_tokens_must_be_a_mask(model, allowed):
 
 
 @pytest.mark.thorough
-def test_the_fifth_model_writes_without_a_warning_too():
-    heard = []
+def test_five_models_generate_without_a_warning():
+    messages = []
     listener = logging.Handler()
-    listener.emit = heard.append
+    listener.emit = messages.append
     logging.getLogger("tensorflow").addHandler(listener)
     try:
         for _ in range(5):
@@ -416,7 +416,7 @@ def test_the_fifth_model_writes_without_a_warning_too():
             model.generate(SOURCES[:1], max_length=2)
     finally:
         logging.getLogger("tensorflow").removeHandler(listener)
-    assert not heard
+    assert not messages
 
 
 @pytest.mark.thorough
@@ -424,7 +424,7 @@ def test_the_fifth_model_writes_without_a_warning_too():
     keras.backend.backend() != "tensorflow", reason="others build the optimizer first"
 )
 @pytest.mark.parametrize("num_models", [1, 2])
-def test_a_step_of_training_is_traced_once(num_models):
+def test_a_training_step_is_traced_once(num_models):
     models = [
         kseq.encoder_decoder(SOURCE_SIZE, TARGET_SIZE, width=5)
         for _ in range(num_models)

@@ -1,4 +1,4 @@
-"""The image tokenizer: pictures to ids and back.
+"""The image tokenizer: images to ids and back.
 
 Axes in shape comments: B batch, H height, W width, C channels, R rows, G columns.
 """
@@ -16,7 +16,7 @@ B, H, W, C = 3, 4, 8, 3
 PICTURES = np.random.default_rng(5).random((B, H, W, C), "float32")
 
 
-def make(quantizer=(3, 4), **options):
+def make_tokenizer(quantizer=(3, 4), **options):
     tokenizer = kseq.image_tokenizer(
         (H, W, C), quantizer, patch_size=2, width=6, num_blocks=1, **options
     )
@@ -24,13 +24,13 @@ def make(quantizer=(3, 4), **options):
     return tokenizer
 
 
-def vectors():
+def vector_quantizer():
     return VectorQuantizer(7, 2, decay=0.9, seed=3)
 
 
-@pytest.mark.parametrize("quantizer", [(3, 4), vectors])
-def test_decoded_ids_are_the_pictures_that_the_model_gives(quantizer):
-    tokenizer = make(quantizer() if callable(quantizer) else quantizer)
+@pytest.mark.parametrize("quantizer", [(3, 4), vector_quantizer])
+def test_decode_returns_the_images_of_the_model(quantizer):
+    tokenizer = make_tokenizer(quantizer() if callable(quantizer) else quantizer)
     outputs = tokenizer(PICTURES)
     ids = tokenizer.encode(PICTURES, batch_size=2)
     assert ids.shape == (B, 8) and tokenizer.grid == (2, 4)
@@ -41,30 +41,30 @@ def test_decoded_ids_are_the_pictures_that_the_model_gives(quantizer):
     assert_close(some[:, 1], tokenizer.decode(ids)[::-1], atol=1e-4)
 
 
-def test_no_pictures_have_no_ids():
-    tokenizer = make()
+def test_empty_batches_are_encoded_and_decoded():
+    tokenizer = make_tokenizer()
     ids = tokenizer.encode(PICTURES[:0])
     assert ids.shape == (0, 8) and ids.dtype == "int32"
     assert tokenizer.decode(ids).shape == (0, H, W, C)
     assert tokenizer.decode(np.zeros((2, 0, 8), int)).shape == (2, 0, H, W, C)
 
 
-def test_ids_stand_row_by_row():
-    tokenizer = make()
+def test_ids_are_in_row_major_order():
+    tokenizer = make_tokenizer()
     codes = array(tokenizer(PICTURES)["codes"])  # B R G D
     ids = array(tokenizer.quantizer.codes_to_ids(codes))
     assert (tokenizer.encode(PICTURES).reshape(B, 2, 4) == ids).all()
 
 
-def test_bytes_are_read_as_shares_of_255():
-    tokenizer, pictures = make(), (255 * PICTURES).astype("uint8")
+def test_uint8_images_are_divided_by_255():
+    tokenizer, pictures = make_tokenizer(), (255 * PICTURES).astype("uint8")
     ids = tokenizer.encode(pictures)
     assert (ids == tokenizer.encode(pictures / np.float32(255))).all()
 
 
 @pytest.mark.thorough(all_but=1)
-@pytest.mark.parametrize("quantizer", [(5, 5, 5), vectors])
-def test_fit_learns_pictures_and_tells_the_perplexity(quantizer):
+@pytest.mark.parametrize("quantizer", [(5, 5, 5), vector_quantizer])
+def test_fit_learns_images_and_reports_the_perplexity(quantizer):
     keras.utils.set_random_seed(0)
     quantizer = quantizer() if callable(quantizer) else quantizer
     tokenizer = kseq.image_tokenizer((H, W, C), quantizer, 2, width=16)
@@ -80,17 +80,19 @@ def test_fit_learns_pictures_and_tells_the_perplexity(quantizer):
     assert_close(results["mae"], abs(reread - PICTURES).mean(), atol=1e-4)
 
 
-def test_the_commitment_of_vectors_is_learned():
-    tokenizer = make(vectors())
+def test_the_loss_includes_the_commitment_loss():
+    tokenizer = make_tokenizer(vector_quantizer())
     tokenizer.compile("adam", "mse")
     results = tokenizer.evaluate(PICTURES, PICTURES, return_dict=True, verbose=0)
     error = np.square(array(tokenizer(PICTURES)["images"]) - PICTURES).mean()
     assert results["loss"] > error + 1e-3
 
 
-@pytest.mark.parametrize("quantizer", [(3, 4), vectors])
-def test_a_saved_tokenizer_and_a_clone_are_tokenizers(tmp_path, quantizer):
-    tokenizer = make(quantizer() if callable(quantizer) else quantizer, name="own")
+@pytest.mark.parametrize("quantizer", [(3, 4), vector_quantizer])
+def test_loaded_and_cloned_tokenizers_give_the_same_ids_and_images(tmp_path, quantizer):
+    tokenizer = make_tokenizer(
+        quantizer() if callable(quantizer) else quantizer, name="own"
+    )
     tokenizer.save(tmp_path / "tokenizer.keras")
     clone = keras.models.clone_model(tokenizer)
     clone.set_weights(tokenizer.get_weights())
@@ -101,8 +103,8 @@ def test_a_saved_tokenizer_and_a_clone_are_tokenizers(tmp_path, quantizer):
         assert_close(copy.decode(ids), tokenizer.decode(ids))
 
 
-def test_encoding_follows_the_weights():
-    tokenizer = make()
+def test_changed_weights_are_used():
+    tokenizer = make_tokenizer()
     ids = tokenizer.encode(PICTURES)
     pictures = tokenizer.decode(ids)
     randomize(tokenizer, seed=4)
@@ -110,7 +112,7 @@ def test_encoding_follows_the_weights():
     assert abs(tokenizer.decode(ids) - pictures).max() > 1e-3
 
 
-def test_ones_own_parts_take_the_place_of_kseqs():
+def test_custom_components_replace_the_defaults():
     tokenizer = kseq.image_tokenizer(
         (H, W, C),
         FiniteScalarQuantizer((4, 4)),
@@ -121,13 +123,13 @@ def test_ones_own_parts_take_the_place_of_kseqs():
     assert tokenizer.decode([[3, 15]]).shape == (1, H, W, C)
 
 
-def test_half_precision_gives_pictures_in_float32():
-    with_policy = keras.config.dtype_policy()
+def test_half_precision_returns_float32_images():
+    previous_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        tokenizer = make()
+        tokenizer = make_tokenizer()
     finally:
-        keras.config.set_dtype_policy(with_policy)
+        keras.config.set_dtype_policy(previous_policy)
     assert keras.backend.standardize_dtype(tokenizer(PICTURES)["images"].dtype) == (
         "float32"
     )
@@ -135,7 +137,7 @@ def test_half_precision_gives_pictures_in_float32():
     assert np.isfinite(tokenizer.decode(ids)).all()
 
 
-def test_perplexity_counts_over_batches():
+def test_perplexity_accumulates_over_batches():
     metric = CodePerplexity(5)
     metric.update_state(np.array([[0, 1], [1, 1]]))
     metric.update_state(np.array([[4, 4], [1, 1]]))
@@ -152,28 +154,36 @@ def test_perplexity_counts_over_batches():
         (lambda: kseq.image_tokenizer(28), r"image_shape=28.*\(28, 28, 1\)"),
         (lambda: kseq.image_tokenizer((28, 28)), "height, width, channels"),
         (lambda: kseq.image_tokenizer((None, None, 3)), r"image_shape=\(None, None"),
-        (lambda: make(5), "quantizer=5"),
+        (lambda: make_tokenizer(5), "quantizer=5"),
         (lambda: FiniteScalarQuantizer(5), "levels=5"),
         (lambda: FiniteScalarQuantizer((2.5, 3)), r"levels=\(2.5, 3\)"),
-        (lambda: make().fit(PICTURES, 255 * PICTURES), "Divide them by 255"),
+        (lambda: make_tokenizer().fit(PICTURES, 255 * PICTURES), "Divide them by 255"),
         (
-            lambda: make().fit(PICTURES, PICTURES, validation_data=(-PICTURES,) * 2),
+            lambda: make_tokenizer().fit(
+                PICTURES, PICTURES, validation_data=(-PICTURES,) * 2
+            ),
             "Divide them by 255",
         ),
         (lambda: kseq.image_tokenizer((6, 6, 3)), "multiples of `patch_size`"),
-        (lambda: make(quantizer="vq"), "quantizer='vq', without width"),
+        (lambda: make_tokenizer(quantizer="vq"), "quantizer='vq', without width"),
         (
-            lambda: make(decoder=keras.layers.Conv2DTranspose(C, 4, 4)),
+            lambda: make_tokenizer(decoder=keras.layers.Conv2DTranspose(C, 4, 4)),
             r"\(8, 16, 3\).*image_shape=\(4, 8, 3\).*same `patch_size`",
         ),
-        (lambda: make().encode(PICTURES[0]), r"\(B, 4, 8, 3\).*\(4, 8, 3\)"),
-        (lambda: make().encode(255 * PICTURES), "from 0 to 1.*divide them by 255"),
-        (lambda: make().fit(255 * PICTURES), "Divide them by 255"),
-        (lambda: make().decode([[1, 2]]), r"\(\.\.\., 8\).*shape \(1, 2\)"),
-        (lambda: make().decode([[12] * 8]), "0 to 11.*from 12 to 12"),
-        (lambda: make().decode([[0.5] * 8]), "integers from 0 to 11.*float64"),
+        (lambda: make_tokenizer().encode(PICTURES[0]), r"\(B, 4, 8, 3\).*\(4, 8, 3\)"),
+        (
+            lambda: make_tokenizer().encode(255 * PICTURES),
+            "from 0 to 1.*divide them by 255",
+        ),
+        (lambda: make_tokenizer().fit(255 * PICTURES), "Divide them by 255"),
+        (lambda: make_tokenizer().decode([[1, 2]]), r"\(\.\.\., 8\).*shape \(1, 2\)"),
+        (lambda: make_tokenizer().decode([[12] * 8]), "0 to 11.*from 12 to 12"),
+        (
+            lambda: make_tokenizer().decode([[0.5] * 8]),
+            "integers from 0 to 11.*float64",
+        ),
     ],
 )
-def test_wrong_arguments_are_refused_with_words(call, message):
+def test_rejects_invalid_arguments(call, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         call()

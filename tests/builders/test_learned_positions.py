@@ -1,4 +1,4 @@
-"""More steps than there are learned positions: one rule for every method."""
+"""Sequences with more steps than learned positions: one rule for every method."""
 
 import keras
 import numpy as np
@@ -15,14 +15,14 @@ from kseq.layers import (
 from kseq.training import SequenceCrossentropy
 from tests.helpers import array, assert_close, random_array, randomize
 
-MOST = 4
+NUM_POSITIONS = 4
 FITTING, LONG = [[5, 6, 7, 4], [5, 6]], [[5, 6, 7, 8, 4], [5, 6]]
 PICTURES = random_array(2, 4, 6, 1)
 PADDED = np.pad([[5, 6, 7, 4], [5, 6, 0, 0]], ((0, 0), (0, 7)))
 
 
 def translator(positions="learned"):
-    length = MOST if positions == "learned" else None
+    length = NUM_POSITIONS if positions == "learned" else None
 
     def embedding(size):
         return TokenEmbedding(size, 8, positions=positions, max_length=length)
@@ -35,7 +35,7 @@ def translator(positions="learned"):
     return model
 
 
-def as_arrays(source, target):
+def padded_batch(source, target):
     return {
         name: np.array([row + [0] * (5 - len(row)) for row in rows], "int32")
         for name, rows in {"source": source, "target": target}.items()
@@ -46,8 +46,10 @@ def as_arrays(source, target):
 @pytest.mark.parametrize(
     "source, target", [(LONG, FITTING), (FITTING, LONG)], ids=["source", "target"]
 )
-def test_every_method_refuses_a_long_sequence(source, target, positions):
-    model = translator("learned" if positions == "learned" else LearnedPositions(MOST))
+def test_every_method_rejects_a_long_sequence(source, target, positions):
+    model = translator(
+        "learned" if positions == "learned" else LearnedPositions(NUM_POSITIONS)
+    )
     with pytest.raises(ValueError, match="its embedding has learned positions"):
         model.score(source, target)
     if source is LONG:
@@ -56,10 +58,10 @@ def test_every_method_refuses_a_long_sequence(source, target, positions):
     else:
         with pytest.raises(ValueError, match="max_length=5 with a target of"):
             model.generate(source, max_length=5)
-    batch = as_arrays(source, target)
+    batch = padded_batch(source, target)
     with pytest.raises(ValueError, match="more steps than there are learned"):
         model(batch)
-    if keras.backend.backend() == "jax":  # which cannot raise from a compiled function
+    if keras.backend.backend() == "jax":  # cannot raise from a compiled function
         assert np.isnan(model.predict(batch, verbose=0)).any()
         assert np.isnan(model.fit(batch, batch["target"], verbose=0).history["loss"][0])
         return
@@ -68,8 +70,8 @@ def test_every_method_refuses_a_long_sequence(source, target, positions):
             method(batch, verbose=0)
 
 
-def test_a_series_of_one_length_is_refused_by_every_method():
-    series = FeatureEmbedding(2, 8, positions="learned", max_length=MOST)
+def test_every_method_rejects_a_long_series():
+    series = FeatureEmbedding(2, 8, positions="learned", max_length=NUM_POSITIONS)
     model = kseq.encoder_decoder(series, 13, "transformer", "gru", width=8)
     with pytest.raises(ValueError, match="its embedding has learned positions"):
         model.generate(random_array(2, 5, 2), max_length=2)
@@ -77,14 +79,14 @@ def test_a_series_of_one_length_is_refused_by_every_method():
         kseq.many_to_one(series, 3, "transformer", width=8)(random_array(2, 5, 2))
 
 
-def test_a_grid_is_as_long_as_it_has_places(tmp_path):
-    target = TokenEmbedding(13, 8, positions=GridPositions(2, MOST // 2))
+def test_grid_positions_limit_the_length(tmp_path):
+    target = TokenEmbedding(13, 8, positions=GridPositions(2, NUM_POSITIONS // 2))
     model = kseq.encoder_decoder(11, target, "gru", "transformer", width=8)
     with pytest.raises(ValueError, match="max_length=5 with a target of"):
         model.generate(FITTING, max_length=5)
     with pytest.raises(ValueError, match="its embedding has learned positions"):
         model.score(FITTING, LONG)
-    result = model.generate(LONG, max_length=MOST)
+    result = model.generate(LONG, max_length=NUM_POSITIONS)
     assert_close(model.score(LONG, result), result.log_probs, atol=1e-4)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -100,7 +102,7 @@ def test_a_grid_is_as_long_as_it_has_places(tmp_path):
     ],
     ids=["tokens", "features", "patches"],
 )
-def test_every_embedding_takes_positions_on_a_grid(make, inputs):
+def test_every_embedding_takes_grid_positions(make, inputs):
     embedding, positions = make(None), GridPositions(2, 3)
     on_a_grid = make(positions)
     for layer in (embedding, on_a_grid):
@@ -113,7 +115,7 @@ def test_every_embedding_takes_positions_on_a_grid(make, inputs):
     assert_close(on_a_grid(inputs), expected)
 
 
-def test_padding_is_not_counted():
+def test_padding_does_not_count_as_steps():
     model = translator()
     targets = [[5, 6, 7, 3], [5, 3]]
     padded = np.pad([[5, 6, 7, 3], [5, 3, 0, 0]], ((0, 0), (0, 9)))

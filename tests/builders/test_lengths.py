@@ -1,4 +1,4 @@
-"""Lengths relative to the source, and sources that come in batches."""
+"""Lengths relative to the source, and sources in batches."""
 
 import keras
 import numpy as np
@@ -15,14 +15,14 @@ LENGTH = RelativeLength(0.5, 2.5)
 SEARCHES = {
     "greedy": GreedySearch(),
     "beams": BeamSearch(3, 0.6),
-    "draws": Sampling(2.0, num_draws=3, seed=1),
+    "sampling": Sampling(2.0, num_draws=3, seed=1),
 }
 each_search = pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 
 
 @pytest.fixture(scope="module")
 def model():
-    """Random weights, which seldom end."""
+    """Return a random model whose hypotheses seldom end."""
     model = kseq.encoder_decoder(SOURCE_SIZE, TARGET_SIZE, "gru", "rnn", width=5)
     randomize(model)
     model.head.bias.assign(-1.5 * (np.arange(TARGET_SIZE) == 3))
@@ -35,8 +35,8 @@ def padded(rows, length, side="right"):
     return np.array([x + f if side == "right" else f + x for x, f in pairs], "int32")
 
 
-def assert_same(result, expected):
-    """Both are a `Generation`; steps that one has more are empty."""
+def assert_same_generation(result, expected):
+    """Check that two `Generation`s are equal, except for trailing padding."""
     for name in ("token_ids", "token_log_probs"):
         first, second = getattr(result, name), getattr(expected, name)
         steps = min(first.shape[-1], second.shape[-1])
@@ -48,7 +48,7 @@ def assert_same(result, expected):
 
 @pytest.mark.thorough(all_but=2)
 @each_search
-def test_every_row_is_as_long_as_its_source_allows(model, search):
+def test_the_length_of_each_row_is_limited_by_its_source(model, search):
     result = model.generate(SOURCES, search, LENGTH)
     limits = [int(0.5 * len(source) + 2.5) for source in SOURCES]
     assert (result.lengths.max(axis=1) <= limits).all()
@@ -57,47 +57,47 @@ def test_every_row_is_as_long_as_its_source_allows(model, search):
     assert cut_off.sum() > 2 and len(set(np.array(limits)[cut_off])) > 2
     assert (result.lengths.max(axis=1) == limits)[cut_off].all()
     for row, limit in enumerate(limits):
-        if not isinstance(search, Sampling):  # whose numbers go by the row
+        if not isinstance(search, Sampling):  # random numbers depend on the row
             alone = model.generate([SOURCES[row]], search, limit)
-            rows = {k: v[row : row + 1] for k, v in values(result).items()}
-            assert_same(type(result)(**rows), alone)
+            rows = {k: v[row : row + 1] for k, v in present_values(result).items()}
+            assert_same_generation(type(result)(**rows), alone)
     assert_close(model.score(SOURCES, result), result.log_probs)
 
 
-def values(result):
+def present_values(result):
     return {k: v for k, v in vars(result).items() if v is not None}
 
 
 @pytest.mark.thorough(all_but=2)
 @each_search
-def test_neither_padding_nor_batches_change_a_length(model, search):
+def test_lengths_do_not_depend_on_padding_or_batch_size(model, search):
     expected = model.generate(SOURCES, search, LENGTH)
     for side in ("left", "right"):
         rows = padded(SOURCES, 13, side)
-        assert_same(model.generate(rows, search, LENGTH), expected)
+        assert_same_generation(model.generate(rows, search, LENGTH), expected)
     for batch_size in (1, 2, 5):
         result = model.generate(SOURCES, search, LENGTH, batch_size)
-        assert_same(result, expected)
+        assert_same_generation(result, expected)
 
 
-def test_any_function_of_the_length_will_do(model):
+def test_max_length_may_be_any_function_of_the_source_length(model):
     result = model.generate(SOURCES, max_length=lambda n: 9 if n > 3 else 1)
     long = np.array([len(source) > 3 for source in SOURCES])
     assert (result.lengths[~long] == 1).all() and (result.lengths[long] > 1).all()
 
 
-def test_batches_of_other_lengths_are_put_together_again(model):
+def test_batches_of_different_lengths_are_joined(model):
     search = BeamSearch(2)
     options = {"return_attention_scores": True}
     lengths = {0: 3, 1: 20, 2: 5, 3: 2, 5: 7, 10: 17}
     result = model.generate(SOURCES, search, lengths.get, 2, **options)
     whole = model.generate(SOURCES, search, lengths.get, **options)
-    assert_same(result, whole)
+    assert_same_generation(result, whole)
     assert_close(result.attention, whole.attention)
     assert len({row.tobytes() for row in result.attention}) == len(SOURCES)
 
 
-def test_series_are_as_long_as_they_have_steps():
+def test_the_length_of_a_series_is_its_number_of_steps():
     rows = [random_array(length, 2) for length in (3, 7, 2)]
     for mask_value in (-1.0, float("nan")):
         embedding = FeatureEmbedding(2, 4, mask_value=mask_value)
@@ -113,7 +113,7 @@ def test_series_are_as_long_as_they_have_steps():
     assert result.lengths[:, 0].tolist() == [6, 6]
 
 
-def test_learned_positions_are_enough_for_what_may_be_written():
+def test_learned_positions_must_cover_the_longest_target():
     target = TokenEmbedding(TARGET_SIZE, 4, positions="learned", max_length=5)
     model = kseq.encoder_decoder(SOURCE_SIZE, target, width=4)
     model.generate([[4, 5], [6]], max_length=RelativeLength(2, 1))
@@ -122,13 +122,13 @@ def test_learned_positions_are_enough_for_what_may_be_written():
 
 
 @pytest.mark.parametrize("wrong", [0, 2.5, None, "3"])
-def test_a_function_that_gives_no_length_is_refused(model, wrong):
+def test_rejects_a_function_that_returns_an_invalid_length(model, wrong):
     message = f"`max_length` must be a positive integer.*{wrong!r}"
     with pytest.raises(ValueError, match=message):
         model.generate(SOURCES, max_length=lambda n: wrong)
 
 
-def test_a_picture_has_no_length():
+def test_rejects_a_relative_length_for_images():
     model = kseq.one_to_many(TARGET_SIZE, PatchEmbedding((4, 6, 1), 2, 4), width=4)
     with pytest.raises(ValueError, match="a function if sources have a length"):
         model.generate(random_array(2, 4, 6, 1), max_length=RelativeLength())
@@ -138,7 +138,7 @@ def test_a_picture_has_no_length():
 
 
 def batches(rows):
-    """Two rows at a time, each batch padded to its own length."""
+    """Yield two rows at a time, each batch padded to its own length."""
     for first in range(0, len(rows), 2):
         pair = rows[first : first + 2]
         yield padded(pair, max(map(len, pair)) + 1)
@@ -186,11 +186,11 @@ FORMS = [as_generator, as_lists, as_training, as_tf_data, as_ragged_tf_data, Bat
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
-def test_batches_give_what_their_rows_give(model, form):
+def test_batches_give_the_same_as_their_rows(model, form):
     search, options = BeamSearch(3, 0.6), {"return_attention_scores": True}
     expected = model.generate(SOURCES, search, 5, **options)
     result = model.generate(form(SOURCES), search, 5, **options)
-    assert_same(result, expected)
+    assert_same_generation(result, expected)
     width = expected.attention.shape[-1]
     assert_close(result.attention[..., :width], expected.attention)
     assert_close(model.score(form(SOURCES), result), result.log_probs)
@@ -199,31 +199,31 @@ def test_batches_give_what_their_rows_give(model, form):
     np.testing.assert_array_equal(tokens, whole[:, : tokens.shape[1]])
 
 
-def test_what_teacher_forcing_feeds_is_read(model):
+def test_generate_takes_the_batches_of_teacher_forcing(model):
     data = kseq.training.teacher_forcing(SOURCES[:3], [[4, 3]] * 3, batch_size=2)
     result = model.generate(data, max_length=5)
     rows = [row for i in range(len(data)) for row in data[i][0]["source"]]
-    assert_same(result, model.generate(rows, max_length=5))
+    assert_same_generation(result, model.generate(rows, max_length=5))
 
 
-def test_pictures_come_in_batches_too():
+def test_images_may_come_in_batches():
     model = kseq.one_to_many(TARGET_SIZE, PatchEmbedding((4, 6, 1), 2, 4), width=4)
     pictures = random_array(5, 4, 6, 1)
     result = model.generate(iter([pictures[:3], pictures[3:]]), max_length=4)
-    assert_same(result, model.generate(pictures, max_length=4))
+    assert_same_generation(result, model.generate(pictures, max_length=4))
 
 
 @pytest.mark.parametrize("form", [iter, as_generator])
-def test_no_batches_are_an_error(model, form):
+def test_rejects_an_empty_iterator(model, form):
     with pytest.raises(ValueError, match="`source` must hold at least one row"):
         model.generate(form([]))
 
 
-def test_batches_without_an_end_are_refused(model):
+def test_rejects_infinite_batches(model):
     with pytest.raises(ValueError, match="must be finite"):
         model.generate(as_tf_data(SOURCES).repeat())
 
 
-def test_a_batch_without_a_source_is_refused(model):
+def test_rejects_a_batch_without_a_source(model):
     with pytest.raises(ValueError, match=r"an input \"source\".*\['target', 'x'\]"):
         model.generate(iter([{"x": SOURCES, "target": SOURCES}]))

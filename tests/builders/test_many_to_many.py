@@ -1,4 +1,4 @@
-"""Many-to-many: its combinations, its files, its mask, and that it learns."""
+"""Many-to-many: encoders, saved files, masks and learning."""
 
 import keras
 import numpy as np
@@ -25,17 +25,19 @@ def keras_gru():
 ENCODERS = ["rnn", "lstm", "gru", bidirectional, keras_gru]
 
 
-def sentence(part):
-    return part if isinstance(part, str) else part.__name__
+def component_name(component):
+    return component if isinstance(component, str) else component.__name__
 
 
-def made(part):
-    return part if isinstance(part, str) else part()
+def make_component(component):
+    return component if isinstance(component, str) else component()
 
 
-@pytest.fixture(params=ENCODERS, ids=sentence)
+@pytest.fixture(params=ENCODERS, ids=component_name)
 def model(request):
-    model = kseq.many_to_many(SIZE, OUTPUTS, made(request.param), WIDTH, dropout=0.2)
+    model = kseq.many_to_many(
+        SIZE, OUTPUTS, make_component(request.param), WIDTH, dropout=0.2
+    )
     randomize(model)
     return model
 
@@ -50,7 +52,7 @@ def compile_model(model, **options):
     )
 
 
-def test_a_step_of_training_reaches_every_weight_and_is_saved(model, tmp_path):
+def test_one_training_step_changes_every_weight_and_survives_saving(model, tmp_path):
     before = [array(weight) for weight in model.trainable_weights]
     compile_model(model)
     model.fit(SOURCE, LABELS, verbose=0)
@@ -63,21 +65,21 @@ def test_a_step_of_training_reaches_every_weight_and_is_saved(model, tmp_path):
     assert_close(loaded(SOURCE), model(SOURCE))
 
 
-def test_padding_does_not_change_the_answers(model):
-    answers = compiled_on_jax(model)
-    expected = array(answers(SOURCE))
+def test_padding_does_not_change_the_outputs(model):
+    apply = compiled_on_jax(model)
+    expected = array(apply(SOURCE))
     assert expected.shape == (*SOURCE.shape, OUTPUTS)
     for left, right in ((0, 3), (2, 1)):
-        padded = array(answers(np.pad(SOURCE, ((0, 0), (left, right)))))
+        padded = array(apply(np.pad(SOURCE, ((0, 0), (left, right)))))
         assert_close(padded[:, left : left + 4][REAL], expected[REAL])
 
 
-def test_the_mask_reaches_the_answers():
+def test_the_mask_reaches_the_outputs():
     model = kseq.many_to_many(SIZE, OUTPUTS, "rnn", WIDTH, dropout=0.2)
     assert array(model(SOURCE)._keras_mask).tolist() == REAL.tolist()
 
 
-def test_loss_and_metrics_count_the_real_steps_alone():
+def test_loss_and_metrics_count_only_real_steps():
     model = kseq.many_to_many(SIZE, OUTPUTS, "rnn", WIDTH)
     randomize(model)
     logits = array(model(SOURCE))[REAL]  # N V
@@ -96,14 +98,14 @@ def test_loss_and_metrics_count_the_real_steps_alone():
         assert_close(np.array(evaluated), np.array([loss, accuracy]))
 
 
-# Parts ------------------------------------------------------------------------------
+# Components -------------------------------------------------------------------------
 
 
 def shapes(model):
     return [tuple(weight.shape) for weight in model.weights]
 
 
-def test_names_and_numbers_are_short_for_parts():
+def test_names_and_sizes_build_layers():
     short = kseq.many_to_many(np.int64(SIZE), OUTPUTS, "lstm", WIDTH)
     long = kseq.many_to_many(
         source=TokenEmbedding(SIZE, WIDTH),
@@ -115,7 +117,7 @@ def test_names_and_numbers_are_short_for_parts():
     assert short.output_shape == long.output_shape == (None, None, OUTPUTS)
 
 
-def test_the_parts_are_found_by_name():
+def test_layers_have_fixed_names():
     model = kseq.many_to_many(SIZE, OUTPUTS, width=WIDTH, name="tagger")
     names = ["source", "embedding", "encoder", "dropout", "head"]
     assert [layer.name for layer in model.layers] == names
@@ -136,14 +138,14 @@ def test_dropout_drops_the_same_features_at_every_step_and_only_in_training():
     assert_close(model(SOURCE, training=False), plain)
 
 
-def test_an_encoder_that_returns_one_vector_is_an_error():
+def test_rejects_an_encoder_that_returns_one_vector():
     encoder = keras.layers.LSTM(32, name="lstm_1")
     message = r"encoder=lstm_1, which returns \(None, 32\)"
     with pytest.raises(ValueError, match=message):
         kseq.many_to_many(SIZE, OUTPUTS, encoder)
 
 
-def test_a_head_with_another_number_of_outputs_is_an_error():
+def test_rejects_a_head_with_another_number_of_outputs():
     head = keras.layers.Dense(7, name="dense_1")
     message = r"head=dense_1, which returns \(None, None, 7\), with num_outputs=3"
     with pytest.raises(ValueError, match=message):
@@ -151,7 +153,7 @@ def test_a_head_with_another_number_of_outputs_is_an_error():
 
 
 @pytest.mark.parametrize(
-    "parts, message",
+    "components, message",
     [
         ({"source": True}, "An embedding must be a layer, or the .*: True"),
         ({"encoder": None}, "An encoder must be a layer, or the .*: None"),
@@ -162,24 +164,24 @@ def test_a_head_with_another_number_of_outputs_is_an_error():
         ({"dropout": -0.1}, "`dropout` must be .*: dropout=-0.1"),
     ],
 )
-def test_a_part_that_is_none_is_an_error(parts, message):
+def test_rejects_invalid_arguments(components, message):
     with pytest.raises(ValueError, match=message):
-        kseq.many_to_many(**{"source": SIZE, "num_outputs": OUTPUTS, **parts})
+        kseq.many_to_many(**{"source": SIZE, "num_outputs": OUTPUTS, **components})
 
 
-def test_half_precision_ends_in_float32_and_keeps_the_mask():
+def test_half_precision_returns_float32_and_keeps_the_mask():
     with dtype_policy("mixed_float16"):
-        answers = kseq.many_to_many(SIZE, OUTPUTS, "rnn", WIDTH)(SOURCE)
-    assert keras.backend.standardize_dtype(answers.dtype) == "float32"
-    assert np.isfinite(array(answers)).all()
-    assert array(answers._keras_mask).tolist() == REAL.tolist()
+        outputs = kseq.many_to_many(SIZE, OUTPUTS, "rnn", WIDTH)(SOURCE)
+    assert keras.backend.standardize_dtype(outputs.dtype) == "float32"
+    assert np.isfinite(array(outputs)).all()
+    assert array(outputs._keras_mask).tolist() == REAL.tolist()
 
 
 # Learning ---------------------------------------------------------------------------
 
 
 def differences(rows, seed):
-    """Sequences, and for each step whether its token is larger than the one before."""
+    """Return sequences and, for each step, whether its token exceeds the previous."""
     random = np.random.default_rng(seed)
     sources = random.integers(1, SIZE, (rows, 8), dtype="int32")
     sources *= np.arange(8) < random.integers(1, 9, (rows, 1))
@@ -187,7 +189,7 @@ def differences(rows, seed):
     return sources, labels.astype("int32")
 
 
-def test_a_small_model_learns_to_compare_each_token_with_the_one_before():
+def test_a_small_model_learns_to_compare_each_token_with_the_previous_one():
     model = kseq.many_to_many(SIZE, 2, width=16)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.02), loss, weighted_metrics=["accuracy"])

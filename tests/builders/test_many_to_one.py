@@ -1,4 +1,4 @@
-"""Many-to-one: its combinations, its files, its padding, and that it learns."""
+"""Many-to-one: combinations of components, saved files, padding and learning."""
 
 import keras
 import numpy as np
@@ -30,7 +30,7 @@ def keras_gru():
 
 @keras.saving.register_keras_serializable("tests")
 class SelfAttention(keras.layers.Layer):
-    """An encoder of one's own: `x + attention(x, x)`."""
+    """Custom encoder: `x + attention(x, x)`."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -44,7 +44,7 @@ class SelfAttention(keras.layers.Layer):
         return sequences + self.attention(sequences, sequences, value_mask=mask)
 
 
-# Every encoder and every pooling; a function or a class makes the part.
+# Every encoder and every pooling; functions and classes build components.
 COMBINATIONS = [
     ("rnn", "mean"),
     ("lstm", "max"),
@@ -55,23 +55,25 @@ COMBINATIONS = [
 ]
 
 
-def sentence(part):
-    return part if isinstance(part, str) else part.__name__
+def component_name(component):
+    return component if isinstance(component, str) else component.__name__
 
 
-def made(part):
-    return part if isinstance(part, str) else part()
+def make_component(component):
+    return component if isinstance(component, str) else component()
 
 
-@pytest.fixture(params=COMBINATIONS, ids=lambda pair: "-".join(map(sentence, pair)))
+@pytest.fixture(
+    params=COMBINATIONS, ids=lambda pair: "-".join(map(component_name, pair))
+)
 def model(request):
-    encoder, pooling = map(made, request.param)
+    encoder, pooling = map(make_component, request.param)
     model = kseq.many_to_one(SIZE, OUTPUTS, encoder, pooling, WIDTH, dropout=0.2)
     randomize(model)
     return model
 
 
-def test_a_step_of_training_reaches_every_weight_and_is_saved(model, tmp_path):
+def test_one_training_step_changes_every_weight_and_survives_saving(model, tmp_path):
     before = [array(weight) for weight in model.trainable_weights]
     model.compile(
         keras.optimizers.SGD(1.0),
@@ -89,23 +91,23 @@ def test_a_step_of_training_reaches_every_weight_and_is_saved(model, tmp_path):
     assert_close(loaded(SOURCE), model(SOURCE))
 
 
-def test_padding_does_not_change_the_answer(model):
-    answer = compiled_on_jax(model)
-    expected = array(answer(SOURCE))
+def test_padding_does_not_change_the_output(model):
+    apply = compiled_on_jax(model)
+    expected = array(apply(SOURCE))
     assert expected.shape == (len(SOURCE), OUTPUTS)
     for widths in ((0, 3), (2, 1)):
         padded = np.pad(SOURCE, ((0, 0), widths))
-        assert_close(answer(padded), expected)
+        assert_close(apply(padded), expected)
 
 
-# Parts ------------------------------------------------------------------------------
+# Components -------------------------------------------------------------------------
 
 
 def shapes(model):
     return [tuple(weight.shape) for weight in model.weights]
 
 
-def test_names_and_numbers_are_short_for_parts():
+def test_names_and_sizes_build_layers():
     short = kseq.many_to_one(np.int64(SIZE), OUTPUTS, "lstm", "attention", WIDTH)
     long = kseq.many_to_one(
         source=TokenEmbedding(SIZE, WIDTH),
@@ -118,7 +120,7 @@ def test_names_and_numbers_are_short_for_parts():
     assert short.output_shape == long.output_shape == (None, OUTPUTS)
 
 
-def test_the_parts_are_found_by_name():
+def test_layers_have_fixed_names():
     model = kseq.many_to_one(SIZE, OUTPUTS, width=WIDTH, name="reader")
     names = ["source", "embedding", "encoder", "pooling", "dropout", "head"]
     assert [layer.name for layer in model.layers] == names
@@ -127,16 +129,16 @@ def test_the_parts_are_found_by_name():
     assert model.get_layer("encoder").cell == "gru"
 
 
-def test_the_class_token_stands_between_embedding_and_encoder():
+def test_the_class_token_comes_between_embedding_and_encoder():
     model = kseq.many_to_one(SIZE, OUTPUTS, bidirectional(), "class_token", WIDTH)
     names = [layer.name for layer in model.layers]
     assert names[1:3] == ["embedding", "class_token"]
     assert type(model.get_layer("pooling")) is ClassTokenPooling
-    answer = array(model(SOURCE))
-    assert np.abs(answer[0] - answer[1]).max() > 1e-6
+    output = array(model(SOURCE))
+    assert np.abs(output[0] - output[1]).max() > 1e-6
 
 
-def test_dropout_drops_what_the_head_reads_and_only_in_training():
+def test_dropout_drops_inputs_of_the_head_only_in_training():
     head = keras.layers.Identity()
     model = kseq.many_to_one(
         SIZE, 101, RecurrentEncoder("rnn", 101), "mean", dropout=0.5, head=head
@@ -149,14 +151,14 @@ def test_dropout_drops_what_the_head_reads_and_only_in_training():
 
 
 @pytest.mark.parametrize("encoder", ["gru", keras_gru])
-def test_a_class_token_needs_an_encoder_that_reads_in_both_directions(encoder):
+def test_a_class_token_needs_a_bidirectional_encoder(encoder):
     with pytest.raises(
         ValueError, match="bidirectional encoder.*: encoder=(encoder|gru),"
     ):
-        kseq.many_to_one(SIZE, OUTPUTS, made(encoder), "class_token", WIDTH)
+        kseq.many_to_one(SIZE, OUTPUTS, make_component(encoder), "class_token", WIDTH)
 
 
-def test_an_encoder_that_returns_one_vector_is_an_error():
+def test_rejects_an_encoder_that_returns_one_vector():
     encoder = keras.layers.LSTM(32, name="lstm_1")
     with pytest.raises(ValueError) as error:
         kseq.many_to_one(SIZE, OUTPUTS, encoder)
@@ -165,33 +167,33 @@ def test_an_encoder_that_returns_one_vector_is_an_error():
     assert "`return_sequences=True`" in str(error.value)
 
 
-def test_an_encoder_that_returns_its_state_is_an_error():
+def test_rejects_an_encoder_that_returns_its_state():
     encoder = keras.layers.LSTM(7, return_sequences=True, return_state=True)
     with pytest.raises(ValueError, match=r"returns \[\(None, None, 7\), \(None, 7\),"):
         kseq.many_to_one(SIZE, OUTPUTS, encoder)
 
 
-def test_a_pooling_that_keeps_the_steps_is_an_error():
+def test_rejects_a_pooling_that_keeps_the_steps():
     pooling = keras.layers.Dense(7, name="dense_1")
     message = r"pooling=dense_1, which returns \(None, None, 7\).*kseq\.many_to_many"
     with pytest.raises(ValueError, match=message):
         kseq.many_to_one(SIZE, OUTPUTS, pooling=pooling)
 
 
-def test_a_head_with_another_number_of_outputs_is_an_error():
+def test_rejects_a_head_with_another_number_of_outputs():
     head = keras.layers.Dense(7, name="dense_1")
     message = r"head=dense_1, which returns \(None, 7\), with num_outputs=3"
     with pytest.raises(ValueError, match=message):
         kseq.many_to_one(SIZE, OUTPUTS, head=head)
 
 
-def test_an_embedding_without_a_symbolic_input_is_an_error():
+def test_rejects_an_embedding_without_symbolic_input():
     with pytest.raises(ValueError, match="`symbolic_input.*Received: <Embedding"):
         kseq.many_to_one(keras.layers.Embedding(SIZE, WIDTH), OUTPUTS)
 
 
 @pytest.mark.parametrize(
-    "parts, message",
+    "components, message",
     [
         ({"source": None}, "An embedding must be a layer, or the .*: None"),
         ({"encoder": 7}, "An encoder must be a layer, or the .*: 7"),
@@ -204,32 +206,32 @@ def test_an_embedding_without_a_symbolic_input_is_an_error():
         ({"dropout": 1.0}, "`dropout` must be .*: dropout=1.0"),
     ],
 )
-def test_a_part_that_is_none_is_an_error(parts, message):
+def test_rejects_invalid_arguments(components, message):
     with pytest.raises(ValueError, match=message):
-        kseq.many_to_one(**{"source": SIZE, "num_outputs": OUTPUTS, **parts})
+        kseq.many_to_one(**{"source": SIZE, "num_outputs": OUTPUTS, **components})
 
 
-def test_half_precision_ends_in_float32():
-    def answer():
+def test_half_precision_returns_float32():
+    def compute_output():
         model = kseq.many_to_one(SIZE, OUTPUTS, width=WIDTH)
         randomize(model)
         return model(SOURCE)
 
     with dtype_policy("mixed_bfloat16"):
-        half = answer()
+        half = compute_output()
     assert keras.backend.standardize_dtype(half.dtype) == "float32"
-    assert_close(half, answer(), atol=0.05, rtol=0.05)
-    assert np.abs(array(half) - array(answer())).max() > 1e-5
+    assert_close(half, compute_output(), atol=0.05, rtol=0.05)
+    assert np.abs(array(half) - array(compute_output())).max() > 1e-5
 
 
 # Learning ---------------------------------------------------------------------------
 
 
-def which_comes_first(rows, seed):
-    """Sequences with one 4 and one 5, and whether the 4 stands in front.
+def token_order_data(rows, seed):
+    """Return sequences with one 4 and one 5, and whether the 4 comes first.
 
-    Each stands beside its own reverse, which has the same tokens and the other answer:
-    who does not read the order is right half of the time.
+    The reverse of each sequence is included. It has the same tokens and the other
+    label, so a model that ignores the order is right half of the time.
     """
     random = np.random.default_rng(seed)
     sources = np.zeros((rows, 8), "int32")
@@ -248,20 +250,20 @@ def trained():
     model = kseq.many_to_one(SIZE, 2, width=16)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
-    before = model.evaluate(*which_comes_first(128, seed=1), verbose=0)[0]
-    model.fit(*which_comes_first(512, seed=0), epochs=8, batch_size=64, verbose=0)
+    before = model.evaluate(*token_order_data(128, seed=1), verbose=0)[0]
+    model.fit(*token_order_data(512, seed=0), epochs=8, batch_size=64, verbose=0)
     return model, before
 
 
 def test_a_small_model_learns_which_of_two_tokens_comes_first(trained):
     model, before = trained
-    loss, accuracy = model.evaluate(*which_comes_first(128, seed=1), verbose=0)
+    loss, accuracy = model.evaluate(*token_order_data(128, seed=1), verbose=0)
     assert before > 0.6
     assert loss < 0.05
     assert accuracy > 0.98
 
 
-def test_its_attention_is_read_as_the_docstring_shows(trained):
+def test_attention_is_returned_as_the_docstring_shows(trained):
     model, _ = trained
     source = np.array([[7, 5, 6, 4, 0, 0], [0, 6, 4, 7, 5, 8]])
     encoder = keras.Model(model.input, model.get_layer("encoder").output)
@@ -272,5 +274,5 @@ def test_its_attention_is_read_as_the_docstring_shows(trained):
     assert_close(weights.sum(axis=1), np.ones(2))
     assert (weights[source == 0] == 0).all()
     assert_close(model.get_layer("head")(pooled), model(source))
-    # Before it has met one of the two, it knows nothing.
+    # The steps before the first 4 or 5 carry no information.
     assert weights[0, 0] < 0.1 and weights[1, 1] < 0.1

@@ -1,4 +1,4 @@
-"""Where masks are made, used and lost, and that the report says what a run does."""
+"""The mask report: layers that make, keep, use or lose the mask."""
 
 import dataclasses
 
@@ -13,12 +13,12 @@ from tests.helpers import array
 
 VOCABULARY, WIDTH = 11, 6
 
-# Keras warns where a layer that knows no masks is wired; the report names it.
+# Keras warns about layers without mask support; the report names them.
 pytestmark = pytest.mark.filterwarnings("ignore:[^$]*does not support masking")
 
 
 def model_of(part, mask_zero=True):
-    """A model of an embedding and what a function makes of its output."""
+    """Build a model of an embedding and the layers that a function adds to it."""
     ids = keras.Input((None,), dtype="int32", name="ids")
     x = layers.Embedding(VOCABULARY, WIDTH, mask_zero=mask_zero, name="embedding")(ids)
     return keras.Model(ids, part(x), name="model")
@@ -56,7 +56,7 @@ KEEPING = {
     "RecurrentEncoder": lambda x: kseq.layers.RecurrentEncoder("gru", 5, name="part")(
         x
     ),
-    # Wired, its output has no mask; run, it has.
+    # Its symbolic output has no mask, but the output of a run has one.
     "a nested functional model": lambda x: nested(layers.Dense(5), name="part")(x),
     "a nested Sequential": lambda x: keras.Sequential([layers.Dense(5)], name="part")(
         x
@@ -66,24 +66,24 @@ LOSING = {
     "an operator": (lambda x: x * 2, "multiply"),
     "an operator, x on the right": (lambda x: 2 * x, "multiply"),
     "keras.ops": (lambda x: ops.tanh(x), "tanh"),
-    "steps": (lambda x: x[:, 1:], "get_item"),
+    "a slice of steps": (lambda x: x[:, 1:], "get_item"),
     "one feature of each step": (lambda x: x[:, :, 0], "get_item"),
     "Lambda": (lambda x: layers.Lambda(lambda y: y + 1, name="part")(x), "part"),
     "Reshape": (lambda x: layers.Reshape((-1, 2), name="part")(x), "part"),
     "Conv1D": (lambda x: layers.Conv1D(5, 3, padding="same", name="part")(x), "part"),
     "strided Conv1D": (lambda x: layers.Conv1D(5, 3, 2, name="part")(x), "part"),
-    "Add beside no mask": (
+    "Add with one masked input": (
         lambda x: layers.Add(name="part")([x, layers.Conv1D(WIDTH, 1, name="conv")(x)]),
         "conv part",
     ),
-    # Keras' attention takes the mask off its inputs, so the sum is of one with and one
-    # without.
+    # Keras' attention drops the mask of its inputs, so the sum is of one input with a
+    # mask and one without.
     "residual attention": (lambda x: layers.Add(name="part")([x, attend(x)]), "part"),
     "a nested model that loses it": (
         lambda x: nested(lambda y: layers.Dense(5)(y * 2), name="part")(x),
         "part",
     ),
-    # These return no steps, but could not leave out the padding.
+    # These return no steps, but do not ignore the padding.
     "a mean": (lambda x: ops.mean(x, axis=1), "mean"),
     "GlobalMaxPooling1D": (lambda x: layers.GlobalMaxPooling1D(name="part")(x), "part"),
 }
@@ -100,14 +100,14 @@ USING = {
 
 
 @pytest.mark.parametrize("case", KEEPING)
-def test_a_layer_that_hands_the_mask_on_keeps_it(case):
+def test_layers_that_pass_the_mask_on_keep_it(case):
     report = mask_report(model_of(KEEPING[case]))
     assert verdicts(report) == {"embedding": "makes", "part": "keeps"}
     assert report.lost_at == ()
 
 
 @pytest.mark.parametrize("case", LOSING)
-def test_a_layer_that_drops_the_mask_is_named(case):
+def test_reports_layers_that_lose_the_mask(case):
     part, names = LOSING[case]
     report = mask_report(model_of(part))
     assert report.lost_at == tuple(names.split())
@@ -116,38 +116,44 @@ def test_a_layer_that_drops_the_mask_is_named(case):
 
 
 @pytest.mark.parametrize("case", USING)
-def test_a_layer_that_ends_the_steps_uses_the_mask(case):
+def test_layers_that_reduce_the_steps_use_the_mask(case):
     report = mask_report(model_of(USING[case]))
     assert report.rows[-1].verdict == "uses"
     assert report.lost_at == ()
 
 
-# The others return other steps than those of the ids.
+# The excluded cases do not keep one output for each step.
 STEPS_STAY = {
     **KEEPING,
     **{
         case: part
         for case, (part, _) in LOSING.items()
         if case
-        not in ("Reshape", "strided Conv1D", "a mean", "GlobalMaxPooling1D", "steps")
+        not in (
+            "Reshape",
+            "strided Conv1D",
+            "a mean",
+            "GlobalMaxPooling1D",
+            "a slice of steps",
+        )
     },
 }
 
 
 @pytest.mark.parametrize("case", STEPS_STAY)
-def test_the_last_row_says_whether_the_loss_of_keras_leaves_out_the_padding(case):
-    """The oracle: whether labels behind the mask change what `evaluate` returns."""
+def test_the_last_row_tells_whether_the_keras_loss_ignores_padding(case):
+    """Oracle: labels at the padding change the loss of `evaluate` without a mask."""
     model = model_of(STEPS_STAY[case])
     model.compile(loss="mse")
     ids = np.array([[4, 5, 6, 7, 8, 0], [9, 3, 2, 0, 0, 0]])
     labels = np.zeros(model.compute_output_shape(ids.shape))
     before = model.evaluate(ids, labels, verbose=0)
     labels[ids == 0] = 99.0
-    leaves_out = model.evaluate(ids, labels, verbose=0) == pytest.approx(before)
-    assert leaves_out == mask_report(model).rows[-1].mask_out
+    ignores_padding = model.evaluate(ids, labels, verbose=0) == pytest.approx(before)
+    assert ignores_padding == mask_report(model).rows[-1].mask_out
 
 
-def test_after_a_loss_nothing_has_a_mask():
+def test_layers_after_a_lost_mask_have_none():
     report = mask_report(model_of(lambda x: layers.GRU(5, name="gru")(x * 2)))
     assert [dataclasses.astuple(row) for row in report.rows] == [
         ("embedding", "Embedding", False, True, "makes"),
@@ -156,7 +162,7 @@ def test_after_a_loss_nothing_has_a_mask():
     ]
 
 
-def test_a_model_without_a_mask_loses_none():
+def test_reports_that_no_layer_makes_a_mask():
     report = mask_report(model_of(lambda x: ops.tanh(x), mask_zero=False))
     assert set(verdicts(report).values()) == {"has none"}
     assert report.lost_at == ()
@@ -173,7 +179,7 @@ def test_a_layer_called_twice_has_a_row_for_each_call():
     assert report.lost_at == ("shared",)
 
 
-def test_only_the_input_with_a_mask_is_blamed():
+def test_only_layers_with_a_masked_input_lose_the_mask():
     ids = keras.Input((None,), dtype="int32", name="ids")
     features = keras.Input((None, WIDTH), name="features")
     x = layers.Embedding(VOCABULARY, WIDTH, mask_zero=True, name="embedding")(ids)
@@ -198,7 +204,7 @@ def test_only_the_input_with_a_mask_is_blamed():
         )(x, memory),
     ],
 )
-def test_who_looks_at_a_memory_uses_its_mask(look):
+def test_attention_layers_use_the_mask_of_the_memory(look):
     ids = keras.Input((None,), dtype="int32")
     queries = keras.Input((None, 5))
     memory = layers.Embedding(VOCABULARY, 5, mask_zero=True)(ids)
@@ -207,7 +213,7 @@ def test_who_looks_at_a_memory_uses_its_mask(look):
     assert report.lost_at == ()
 
 
-def test_a_mask_given_as_an_argument_came_in():
+def test_a_mask_argument_counts_as_an_input_mask():
     ids = keras.Input((None,), dtype="int32")
     x = layers.Embedding(VOCABULARY, WIDTH)(ids)
     x = layers.GRU(5, return_sequences=True, name="keeps")(x, mask=ids != 0)
@@ -217,7 +223,7 @@ def test_a_mask_given_as_an_argument_came_in():
     assert not {"not_equal", "NotEqual"} & {row.class_name for row in report.rows}
 
 
-BUILT = {
+BUILDER_MODELS = {
     "many_to_one": lambda: kseq.many_to_one(VOCABULARY, 3, width=4),
     "many_to_one, transformer": lambda: kseq.many_to_one(
         VOCABULARY, 3, encoder="transformer", pooling="class_token", width=4
@@ -232,34 +238,34 @@ BUILT = {
 }
 
 
-@pytest.mark.parametrize("case", BUILT)
-def test_the_builders_of_kseq_lose_no_mask(case):
-    report = mask_report(BUILT[case]())
+@pytest.mark.parametrize("case", BUILDER_MODELS)
+def test_builders_lose_no_mask(case):
+    report = mask_report(BUILDER_MODELS[case]())
     assert report.lost_at == ()
     assert "makes" in verdicts(report).values()
     assert str(report).endswith("The mask is lost nowhere.")
 
 
-def test_a_picture_has_no_mask_to_lose():
+def test_image_models_have_no_mask():
     model = kseq.vision_transformer((4, 6, 1), patch_size=2, num_outputs=3, width=4)
     assert set(verdicts(mask_report(model)).values()) == {"has none"}
 
 
-def test_a_built_sequential_is_reported():
+def test_reports_a_built_sequential_model():
     parts = [layers.Embedding(VOCABULARY, 5, mask_zero=True), layers.Conv1D(3, 2)]
     model = keras.Sequential([keras.Input((None,)), *parts, layers.LSTM(3)])
     report = mask_report(model)
     assert [row.verdict for row in report.rows] == ["makes", "loses", "has none"]
 
 
-def test_a_loaded_model_has_the_report_of_the_saved_one(tmp_path):
+def test_a_loaded_model_has_the_same_report(tmp_path):
     model = model_of(lambda x: layers.GRU(5)(nested(layers.Dense(5))(x) * 2))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert mask_report(loaded) == mask_report(model)
 
 
-def test_a_report_leaves_the_model_as_it_was():
+def test_the_report_does_not_change_the_model():
     ids = keras.Input(batch_shape=(1, 5), dtype="int32")
     x = layers.Embedding(VOCABULARY, WIDTH, mask_zero=True)(ids)
     gru = layers.GRU(5, stateful=True)
@@ -271,7 +277,7 @@ def test_a_report_leaves_the_model_as_it_was():
     assert model.to_json() == before[1]
 
 
-def test_the_table_is_aligned_and_ends_with_the_answer():
+def test_the_table_is_aligned_and_ends_with_a_summary():
     table = str(mask_report(model_of(lambda x: layers.Dense(5, name="head")(x * 2))))
     assert table == (
         "layer      class      mask in  mask out  the layer\n"
@@ -298,13 +304,13 @@ class Subclassed(keras.Model):
         lambda: keras.Sequential(),
     ],
 )
-def test_a_model_without_a_graph_is_refused(make):
+def test_rejects_a_model_without_a_graph(make):
     model = make()
     with pytest.raises(ValueError, match="graph of layers.*Received: model=.*build"):
         mask_report(model)
 
 
-def test_a_model_that_needs_other_inputs_says_so_and_takes_them():
+def test_a_model_with_a_fixed_length_needs_the_inputs_argument():
     three_steps = layers.Reshape((3 * WIDTH,), name="three_steps")
     model = model_of(lambda x: layers.Dense(5)(three_steps(x)))
     with pytest.raises(ValueError, match=r"(?s)\(1, 16\).*as `inputs`"):
@@ -314,7 +320,7 @@ def test_a_model_that_needs_other_inputs_says_so_and_takes_them():
         assert mask_report(model, inputs).lost_at == ("three_steps",)
 
 
-def test_inputs_that_do_not_fit_the_model_are_refused():
+def test_rejects_inputs_that_do_not_fit_the_model():
     model = model_of(lambda x: layers.Dense(5)(x))
     for inputs in ({"words": np.ones((2, 3))}, [np.ones((2, 3))] * 2):
         with pytest.raises(ValueError, match="`inputs` must .*one array.*Received"):

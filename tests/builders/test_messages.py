@@ -1,4 +1,4 @@
-"""What a model that writes says of what it cannot take, and takes of what it can."""
+"""Error messages of generative models, and unusual inputs that they accept."""
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ def model():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_whole_numbers_that_are_floats_are_told_what_they_are(model, dtype):
+def test_error_for_float_ids_names_their_dtype(model, dtype):
     floats = np.array([[4, 5], [6, 0]], dtype)
     message = f"`source` must hold integers.*of {dtype}.*FeatureEmbedding"
     with pytest.raises(ValueError, match=message):
@@ -32,7 +32,7 @@ def test_whole_numbers_that_are_floats_are_told_what_they_are(model, dtype):
     assert len(model.generate(np.asarray(floats, int), max_length=2).token_ids) == 2
 
 
-def test_padding_stands_behind_the_tokens(model):
+def test_rejects_padding_before_tokens(model):
     for rows in ([[4, 0, 5], [4]], [[0, 4], [4, 5]], np.array([[4, 5], [0, 5]])):
         message = "Padding, 0, must follow all tokens of a {}"
         with pytest.raises(ValueError, match=message.format("prefix")):
@@ -44,7 +44,7 @@ def test_padding_stands_behind_the_tokens(model):
     assert (written[:, [0, 2]] == [4, 5]).all()
 
 
-def test_constraints_come_behind_those_of_the_search(model):
+def test_constraints_are_added_after_those_of_the_search(model):
     banned, rule = BannedTokens([5]), MinimumLength(4)
     pairs = [
         (None, GreedySearch([rule])),
@@ -60,8 +60,10 @@ def test_constraints_come_behind_those_of_the_search(model):
         model.generate(SOURCES, constraints=rule)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="has them")
-def test_ragged_rows_are_rows(model):
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="needs ragged tensors"
+)
+def test_generate_and_score_take_ragged_tensors(model):
     import tensorflow as tf
 
     source, target = tf.ragged.constant(SOURCES), tf.ragged.constant(TARGETS)
@@ -78,20 +80,20 @@ def test_ragged_rows_are_rows(model):
     model({"source": source.to_tensor(), "target": target.to_tensor()})
 
 
-EMPTY = [[4, 5, 6], [], [7], [0, 0]]
-PARTS = [("gru", "gru"), ("transformer", "transformer"), ("lstm", "transformer")]
+EMPTY_SOURCES = [[4, 5, 6], [], [7], [0, 0]]
+COMPONENTS = [("gru", "gru"), ("transformer", "transformer"), ("lstm", "transformer")]
 
 
 @pytest.mark.thorough(all_but=2)
-@pytest.mark.parametrize("encoder, decoder", PARTS)
-def test_a_source_without_a_step_is_a_source_like_any_other(encoder, decoder):
+@pytest.mark.parametrize("encoder, decoder", COMPONENTS)
+def test_sources_without_a_step_are_valid(encoder, decoder):
     model = kseq.encoder_decoder(11, 7, encoder, decoder, width=64)
     search = BeamSearch(2)
-    whole = model.generate(EMPTY, search, 3, return_attention_scores=True)
+    whole = model.generate(EMPTY_SOURCES, search, 3, return_attention_scores=True)
     alone = model.generate([[]], search, 3)
     for row in (1, 3):
         np.testing.assert_array_equal(whole.token_ids[row], alone.token_ids[0])
         np.testing.assert_allclose(whole.log_probs[row], alone.log_probs[0], rtol=1e-4)
         assert not whole.attention[row].any() and np.isfinite(whole.log_probs).all()
-    scores = model.score(EMPTY, whole)
+    scores = model.score(EMPTY_SOURCES, whole)
     np.testing.assert_allclose(scores, whole.log_probs, rtol=1e-4)

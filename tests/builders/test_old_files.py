@@ -1,11 +1,11 @@
-"""Files saved by kseq before `kseq.decoding.Search` load, and write what they wrote.
+"""Models saved before `kseq.decoding.Search`, which must load and generate the same.
 
-Beside each `tests/data/NAME.keras` stands `NAME.json`, what the model wrote when it was
+For each `tests/data/NAME.keras`, `NAME.json` holds the output of the model when it was
 saved. Both were made at commit 5b30986, with Keras 3.15 on TensorFlow, by
 
     python -m tests.builders.test_old_files
 
-They are kept as they are: whoever runs this again has files of today.
+Do not run this again: it would replace the old files by files of the current version.
 """
 
 import json
@@ -44,11 +44,11 @@ def transformer():
 
 
 MODELS = {"recurrent": recurrent, "transformer": transformer}
-TO_END = {"recurrent": 2.0, "transformer": -0.8}  # some sequences end, some do not
+END_BIAS = {"recurrent": 2.0, "transformer": -0.8}  # some sequences end, some do not
 
 
-def written(model):
-    """Tokens and numbers by name, of each search."""
+def outputs_of(model):
+    """Return tokens, log-probabilities and scores by name, for each search."""
     found = {}
     for name, search in SEARCHES.items():
         result = model.generate(SOURCE, search, max_length=6)
@@ -62,10 +62,10 @@ def written(model):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_an_old_file_loads_and_writes_what_it_wrote(name):
+def test_old_files_load_and_generate_the_same(name):
     model = keras.saving.load_model(DATA / f"{name}.keras")
     expected = json.loads((DATA / f"{name}.json").read_text())
-    for search, values in written(model).items():
+    for search, values in outputs_of(model).items():
         for kind, value in values.items():
             old = expected[search][kind]
             is_exact = kind in ("token_ids", "lengths")
@@ -80,9 +80,9 @@ def save_all():
         randomize(model)
         for weight in model.weights:  # far from ties
             weight.assign(2.5 * weight)
-        model.head.bias.assign(TO_END[name] * (np.arange(13) == model.end_token_id))
+        model.head.bias.assign(END_BIAS[name] * (np.arange(13) == model.end_token_id))
         model.save(DATA / f"{name}.keras")
-        text = json.dumps(written(model), indent=1)
+        text = json.dumps(outputs_of(model), indent=1)
         (DATA / f"{name}.json").write_text(text)
 
 

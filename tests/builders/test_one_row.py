@@ -1,4 +1,4 @@
-"""One row alone, of which TensorFlow forgets that it is one behind a compiled loop."""
+"""Batches of one row, a size that TensorFlow forgets after a compiled loop."""
 
 import pytest
 
@@ -11,7 +11,7 @@ PAIRS = [("lstm", "bahdanau"), ("gru", "bahdanau"), ("gru", "luong"), ("lstm", "
 
 
 @pytest.mark.parametrize("cell, attention", PAIRS)
-def test_one_row_is_written_by_layers_that_are_compiled(cell, attention):
+def test_compiled_layers_generate_a_single_row(cell, attention):
     decoder = kseq.layers.RecurrentDecoder(cell, 64, 2, attention=attention)
     model = kseq.encoder_decoder(11, 7, "lstm", decoder, width=64)
     for search in SEARCHES:

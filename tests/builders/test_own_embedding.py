@@ -1,4 +1,4 @@
-"""An embedding of one's own says what it reads, and every builder takes it."""
+"""Custom embeddings, which describe their inputs, in the builders."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ SOURCES = [[4, 5, 6], [7]]
 
 @keras.saving.register_keras_serializable(package="own")
 class OneHotEmbedding(SequenceEmbedding):
-    """A one for the token, and one more feature for the position."""
+    """One-hot vectors of tokens, with the position as one more feature."""
 
     padding = 0
     takes_positions = True
@@ -38,8 +38,8 @@ class OneHotEmbedding(SequenceEmbedding):
             mask = self.compute_mask(token_ids)
             positions = step_positions(mask, ops.shape(token_ids)[1])
         vectors = ops.one_hot(token_ids, self.vocabulary_size)  # B S V
-        places = ops.cast(positions, vectors.dtype)[..., None]
-        return ops.concatenate([vectors, places], axis=-1)
+        positions = ops.cast(positions, vectors.dtype)[..., None]
+        return ops.concatenate([vectors, positions], axis=-1)
 
     def get_config(self):
         config = {
@@ -49,29 +49,29 @@ class OneHotEmbedding(SequenceEmbedding):
         return {**super().get_config(), **config}
 
 
-def writer(**options):
+def make_model(**options):
     source, target = OneHotEmbedding(11, **options), OneHotEmbedding(13, **options)
     model = kseq.encoder_decoder(source, target, width=5)
     randomize(model)
     return model
 
 
-def test_steps_stand_where_they_stand_in_training():
-    model = writer()
+def test_generation_uses_the_positions_of_training():
+    model = make_model()
     result = model.generate(SOURCES, kseq.decoding.BeamSearch(3), max_length=5)
     assert_close(model.score(SOURCES, result), result.log_probs)
 
 
-def test_it_is_saved(tmp_path):
-    model = writer()
+def test_a_custom_embedding_survives_saving(tmp_path):
+    model = make_model()
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     targets = [[4, 5, 3], [12, 3]]
     assert_close(loaded.score(SOURCES, targets), model.score(SOURCES, targets))
 
 
-def test_what_it_says_of_itself_is_checked():
-    model = writer(num_positions=4)
+def test_the_limits_of_a_custom_embedding_are_checked():
+    model = make_model(num_positions=4)
     with pytest.raises(ValueError, match="`source` must hold integers from 0 to 10"):
         model.generate([[4, 11]])
     with pytest.raises(ValueError, match="its embedding has learned positions"):
@@ -80,16 +80,16 @@ def test_what_it_says_of_itself_is_checked():
         model.generate(SOURCES, max_length=5)
 
 
-def test_other_builders_take_it():
+def test_other_builders_take_a_custom_embedding():
     classifier = kseq.many_to_one(OneHotEmbedding(11), 2, encoder="rnn", width=3)
     assert classifier(np.array([[4, 5, 0]])).shape == (1, 2)
 
 
-def test_a_target_needs_padding_as_well_as_ids():
+def test_rejects_a_target_embedding_without_padding():
     with pytest.raises(ValueError, match="`target` must be an embedding of tokens"):
         kseq.encoder_decoder(11, ClassEmbedding(13, 5), width=5)
 
 
-def test_one_without_a_symbolic_input_is_refused():
+def test_rejects_an_embedding_without_symbolic_input():
     with pytest.raises(NotImplementedError, match="no method `symbolic_input`"):
         kseq.many_to_one(SequenceEmbedding(), 2, width=3)

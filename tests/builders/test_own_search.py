@@ -1,4 +1,4 @@
-"""A search of one's own does in a model what a search of kseq does."""
+"""Custom searches, which work in models like the searches of kseq."""
 
 import dataclasses
 import doctest
@@ -16,7 +16,7 @@ from tests.helpers import assert_close, randomize
 
 SOURCES = [[4, 5, 6, 7, 3], [8], [9, 10, 4], [], [5, 5, 1, 5]]
 LENGTH = 6
-HOW = EpsilonGreedy(0.4, seed=5)
+SEARCH = EpsilonGreedy(0.4, seed=5)
 KINDS = {"recurrent": "gru", "transformer": "transformer"}
 
 
@@ -29,22 +29,22 @@ def model(request):
     return model
 
 
-def test_the_search_of_the_documentation_is_the_one_tested_here():
+def test_the_documented_search_is_the_tested_search():
     examples = doctest.DocTestParser().get_examples(Search.__doc__)
     assert inspect.getsource(EpsilonGreedy) in [x.source for x in examples]
 
 
-def test_without_chance_it_is_greedy_search(model):
+def test_with_epsilon_zero_it_equals_greedy_search(model):
     result = model.generate(SOURCES, EpsilonGreedy(0.0), LENGTH)
     greedy = model.generate(SOURCES, max_length=LENGTH)
     np.testing.assert_array_equal(result.token_ids, greedy.token_ids)
-    other = model.generate(SOURCES, HOW, LENGTH)
+    other = model.generate(SOURCES, SEARCH, LENGTH)
     assert (other.token_ids != greedy.token_ids).any()
 
 
 def test_a_batch_equals_its_rows(model):
-    whole = model.generate(SOURCES, HOW, LENGTH)
-    rows = model.generate(SOURCES, HOW, LENGTH, batch_size=1)
+    whole = model.generate(SOURCES, SEARCH, LENGTH)
+    rows = model.generate(SOURCES, SEARCH, LENGTH, batch_size=1)
     np.testing.assert_array_equal(whole.token_ids, rows.token_ids)
     assert_close(whole.log_probs, rows.log_probs)
     assert_close(whole.log_probs, model.score(SOURCES, whole))
@@ -66,13 +66,15 @@ def test_equal_searches_share_a_compiled_loop(model, monkeypatch):
 
 
 def test_a_stream_gives_the_tokens_of_generate(model):
-    tokens = np.stack(list(model.generate_stream(SOURCES, HOW, LENGTH)), axis=-1)
-    whole = model.generate(SOURCES, HOW, LENGTH).token_ids[:, 0]
+    tokens = np.stack(list(model.generate_stream(SOURCES, SEARCH, LENGTH)), axis=-1)
+    whole = model.generate(SOURCES, SEARCH, LENGTH).token_ids[:, 0]
     np.testing.assert_array_equal(tokens, whole[:, : tokens.shape[1]])
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="which exports")
-def test_its_export_writes_what_generate_writes(model, tmp_path):
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow exports"
+)
+def test_an_exported_custom_search_generates_the_same(model, tmp_path):
     import tensorflow as tf
 
     model.export_generation(tmp_path, EpsilonGreedy(0.4), LENGTH)
@@ -80,16 +82,16 @@ def test_its_export_writes_what_generate_writes(model, tmp_path):
     inputs = {"source": tf.constant(source), "seed": tf.constant([5])}
     writer = tf.saved_model.load(tmp_path)
     outputs = writer.serve(inputs)
-    expected = model.generate(source, HOW, LENGTH)
+    expected = model.generate(source, SEARCH, LENGTH)
     np.testing.assert_array_equal(outputs["token_ids"], expected.token_ids)
     assert_close(outputs["log_probs"], expected.log_probs)
     with pytest.raises(ValueError, match="A random search .*EpsilonGreedy"):
-        model.export_generation("a.onnx", HOW, format="onnx")
+        model.export_generation("a.onnx", SEARCH, format="onnx")
 
 
 @dataclasses.dataclass(frozen=True)
 class LeastProbable(Search):
-    """No option, not even constraints, and no stream."""
+    """Search without options, constraints or streaming."""
 
     def select(self, gains, hypotheses):
         least = ops.where(gains > -float("inf"), -gains, gains)
@@ -113,8 +115,8 @@ def test_a_search_without_options_takes_constraints(model):
 # Errors -----------------------------------------------------------------------------
 
 
-class Alike:
-    """It has what a search has, but is none."""
+class NotASearch:
+    """Object with the attributes of a search that is not a `Search`."""
 
     num_beams, can_stream = 1, True
 
@@ -122,22 +124,24 @@ class Alike:
         raise AssertionError("must not be called")
 
 
-@pytest.mark.parametrize("search", [Alike(), EpsilonGreedy, "greedy", 5, LeastProbable])
-def test_what_is_no_search_is_refused(model, search):
-    for write in (model.generate, model.generate_stream):
+@pytest.mark.parametrize(
+    "search", [NotASearch(), EpsilonGreedy, "greedy", 5, LeastProbable]
+)
+def test_rejects_a_value_that_is_not_a_search(model, search):
+    for method in (model.generate, model.generate_stream):
         with pytest.raises(ValueError, match="`search` must be a search object"):
-            write(SOURCES, search)
+            method(SOURCES, search)
 
 
-def test_a_search_that_can_change_is_refused_by_python():
+def test_python_rejects_a_mutable_search():
     with pytest.raises(TypeError, match="non-frozen dataclass from a frozen one"):
 
         @dataclasses.dataclass
-        class Changing(Search):
+        class Mutable(Search):
             pass
 
 
-def test_what_an_own_search_lacks_is_named(model):
+def test_error_names_the_missing_methods_of_a_custom_search(model):
     @dataclasses.dataclass(frozen=True)
     class Empty(Search):
         pass
@@ -146,8 +150,8 @@ def test_what_an_own_search_lacks_is_named(model):
         model.generate(SOURCES, Empty())
 
     @dataclasses.dataclass(frozen=True)
-    class Unannounced(EpsilonGreedy):
+    class UndeclaredRandom(EpsilonGreedy):
         is_random = False
 
     with pytest.raises(ValueError, match="Set `is_random = True` in a search"):
-        model.generate(SOURCES, Unannounced())
+        model.generate(SOURCES, UndeclaredRandom())

@@ -1,4 +1,4 @@
-"""Series that are filled up with NaN: models train on what is real."""
+"""Series padded with NaN: models train only on the real steps."""
 
 import keras
 import numpy as np
@@ -15,41 +15,41 @@ STEPS = np.ones((3, 5), "int32")
 CLASSES = keras.losses.SparseCategoricalCrossentropy
 
 
-def answering(pooling):
+def many_to_one_with(pooling):
     return lambda series: kseq.many_to_one(series, 3, "transformer", pooling, width=6)
 
 
-def writing(encoder, decoder):
+def encoder_decoder_with(encoder, decoder):
     return lambda series: kseq.encoder_decoder(series, 7, encoder, decoder, width=6)
 
 
 CASES = {
-    "mean": (answering("mean"), STEPS[:, 0]),
-    "max": (answering("max"), STEPS[:, 0]),
-    "class_token": (answering("class_token"), STEPS[:, 0]),
+    "mean": (many_to_one_with("mean"), STEPS[:, 0]),
+    "max": (many_to_one_with("max"), STEPS[:, 0]),
+    "class_token": (many_to_one_with("class_token"), STEPS[:, 0]),
     "steps": (lambda series: kseq.many_to_many(series, 3, "lstm", width=6), STEPS),
-    "recurrent": (writing("gru", "gru"), TARGET),
-    "transformers": (writing("transformer", "transformer"), TARGET),
-    "from a transformer": (writing("transformer", "lstm"), TARGET),
+    "recurrent": (encoder_decoder_with("gru", "gru"), TARGET),
+    "transformers": (encoder_decoder_with("transformer", "transformer"), TARGET),
+    "transformer and lstm": (encoder_decoder_with("transformer", "lstm"), TARGET),
 }
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_a_model_learns_the_same_whatever_marks_padding(kind):
+def test_training_does_not_depend_on_the_padding_value(kind):
     make, labels = CASES[kind]
     trained = []
     for value in (-1.0, np.nan):
         model = make(FeatureEmbedding(2, 6, mask_value=value))
         randomize(model)
         series = np.where(REAL[..., None], SERIES, value).astype("float32")
-        is_writer = labels is TARGET
+        is_generative = labels is TARGET
         model.compile(
             keras.optimizers.SGD(0.1),
-            SequenceCrossentropy() if is_writer else CLASSES(from_logits=True),
+            SequenceCrossentropy() if is_generative else CLASSES(from_logits=True),
             run_eagerly=keras.backend.backend() == "tensorflow",
             jit_compile=keras.backend.backend() == "jax",
         )
-        inputs = {"source": series, "target": TARGET} if is_writer else series
+        inputs = {"source": series, "target": TARGET} if is_generative else series
         trained.append([model.train_on_batch(inputs, labels)])
         trained[-1] += [array(weight) for weight in model.weights]
     assert np.isfinite(trained[1][0])

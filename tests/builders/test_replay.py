@@ -1,4 +1,4 @@
-"""On PyTorch a recorded step writes what the step itself does, for every model."""
+"""Recorded steps on PyTorch, which generate what the steps themselves do."""
 
 import keras
 import numpy as np
@@ -14,59 +14,61 @@ if keras.backend.backend() != "torch":
     pytest.skip("other backends compile their loops", allow_module_level=True)
 
 T = 6
-WRITERS = [name for name in MODELS if isinstance(MODELS[name][0](), GenerativeModel)]
+GENERATIVE_MODELS = [
+    name for name in MODELS if isinstance(MODELS[name][0](), GenerativeModel)
+]
 SEARCHES = {
     "greedy": GreedySearch(),
     "beams": BeamSearch(3, length_penalty=0.6, num_results=2),
-    "draws": Sampling(seed=3, num_draws=2),
+    "sampling": Sampling(seed=3, num_draws=2),
 }
 
 
-def written(model, source, search):
-    length = getattr(model, "num_tokens", T)  # that of a picture is fixed
+def generate(model, source, search):
+    length = getattr(model, "num_tokens", T)  # fixed for images
     return model.generate(source, search, length)
 
 
 def recordings(model):
-    """The recordings of the loops that a model has run last."""
+    """Return the recordings of the loops that a model ran last."""
     loops = model.__dict__["_compiled_loops"].models.values()
     return [e[1] for loop in loops for e in loop.recorder.entries.values()]
 
 
-def assert_same(result, expected):
+def assert_same_generation(result, expected):
     assert (result.token_ids == expected.token_ids).all()
     assert_close(result.log_probs, expected.log_probs)
 
 
 @pytest.mark.parametrize("kind", SEARCHES)
-@pytest.mark.parametrize("name", WRITERS)
-def test_a_recorded_step_writes_the_same(name, kind, monkeypatch):
+@pytest.mark.parametrize("name", GENERATIVE_MODELS)
+def test_a_recorded_step_generates_the_same(name, kind, monkeypatch):
     make, inputs = MODELS[name]
     model = make()
     randomize(model)
     source = inputs.get("source", 3)
-    expected = written(model, source, SEARCHES[kind])
+    expected = generate(model, source, SEARCHES[kind])
     monkeypatch.setattr(torch_replay, "STEPS_BEFORE", 1)
     for _ in range(2):
-        assert_same(written(model, source, SEARCHES[kind]), expected)
+        assert_same_generation(generate(model, source, SEARCHES[kind]), expected)
     [recording] = recordings(model)
     assert recording and recording.is_checked
 
 
-def test_a_recording_sees_other_sources_and_weights(monkeypatch):
+def test_a_recording_uses_new_sources_and_weights(monkeypatch):
     model = transformer_translator()
     randomize(model)
     sources = [[4, 5, 6], [7, 8, 9]], [[9, 4, 2], [5, 5, 5]]
-    expected = [written(model, source, None) for source in sources]
+    expected = [generate(model, source, None) for source in sources]
     monkeypatch.setattr(torch_replay, "STEPS_BEFORE", 0)
     for source, reference in zip(sources, expected, strict=True):
-        assert_same(written(model, source, None), reference)
+        assert_same_generation(generate(model, source, None), reference)
     kernel = next(w for w in model.weights if w.path.endswith("query/kernel"))
     kernel.assign(-2 * kernel)
-    recorded = written(model, sources[0], None)
+    recorded = generate(model, sources[0], None)
     model.__dict__.pop("_compiled_loops")
     monkeypatch.setattr(torch_replay, "STEPS_BEFORE", 99)
-    assert_same(recorded, written(model, sources[0], None))
+    assert_same_generation(recorded, generate(model, sources[0], None))
     assert not np.allclose(recorded.log_probs, expected[0].log_probs)
 
 
@@ -74,9 +76,9 @@ def test_guidance_is_recorded(monkeypatch):
     make, inputs = MODELS["text_to_image"]
     model, search = make(), GreedySearch(guidance=Guidance(2.0))
     randomize(model)
-    expected = written(model, inputs["source"], search)
+    expected = generate(model, inputs["source"], search)
     monkeypatch.setattr(torch_replay, "STEPS_BEFORE", 0)
-    assert_same(written(model, inputs["source"], search), expected)
+    assert_same_generation(generate(model, inputs["source"], search), expected)
     assert all(recordings(model))
 
 
@@ -84,8 +86,8 @@ def torch_tensors(*values):
     return [keras.ops.convert_to_tensor(value) for value in values]
 
 
-def steps(function, count=3):
-    """What a step of a recorder gives, so many times, from a state that counts."""
+def run_recorded_steps(function, count=3):
+    """Return the outputs of recorded steps, whose state counts, and the recording."""
     recorder = torch_replay.Recorder()
     step, state, outputs = recorder.steps_of(function), torch_tensors([0.0])[0], []
     for _ in range(count):
@@ -95,15 +97,15 @@ def steps(function, count=3):
     return outputs, recording
 
 
-def test_what_is_the_same_at_every_step_is_computed_once(monkeypatch):
+def test_constant_operations_are_computed_once(monkeypatch):
     monkeypatch.setattr(torch_replay, "STEPS_BEFORE", 0)
 
     def step(ids, state, constants):
         zeros = keras.ops.zeros((1,))
-        summed = zeros.add_(state)  # written into, so new at each step
+        summed = zeros.add_(state)  # changed in place, so new at each step
         return summed + keras.ops.exp(constants), state + 1
 
-    outputs, recording = steps(step)
+    outputs, recording = run_recorded_steps(step)
     assert_close(np.array(outputs)[:, 0], np.exp(3) + np.arange(3), atol=1e-4)
     names = {
         part: [str(node.target) for node in getattr(recording, part).graph.nodes]
@@ -117,18 +119,18 @@ def test_what_is_the_same_at_every_step_is_computed_once(monkeypatch):
 @pytest.mark.parametrize(
     "value", [lambda x: x.item(), lambda x: float(keras.ops.convert_to_numpy(x)[0])]
 )
-def test_a_step_that_asks_for_values_is_not_replayed(value, monkeypatch):
+def test_a_step_that_reads_tensor_values_is_not_replayed(value, monkeypatch):
     monkeypatch.setattr(torch_replay, "STEPS_BEFORE", 0)
 
     def step(ids, state, constants):
         return constants + value(state), state + 1
 
-    outputs, recording = steps(step)
+    outputs, recording = run_recorded_steps(step)
     assert outputs == [[3.0], [4.0], [5.0]]
     assert recording is False
 
 
-def test_few_recordings_are_kept(monkeypatch):
+def test_the_number_of_recordings_is_limited(monkeypatch):
     monkeypatch.setattr(torch_replay, "MOST_RECORDINGS", 2)
     recorder = torch_replay.Recorder()
     step = recorder.steps_of(lambda ids, state, constants: (ids, state))
@@ -137,6 +139,6 @@ def test_few_recordings_are_kept(monkeypatch):
     assert len(recorder.entries) == 2
 
 
-def test_compiling_is_refused_in_words():
+def test_rejects_jit_compile():
     with pytest.raises(ValueError, match="recorded and replayed.*Leave it out"):
         transformer_translator().generate([[4, 5]], max_length=2, jit_compile=True)

@@ -1,4 +1,4 @@
-"""Models of pictures of one size that read pictures of another."""
+"""Image models resized for images of another size."""
 
 import keras
 import numpy as np
@@ -39,13 +39,13 @@ def captioner(**options):
     )
 
 
-def table_of(model):
+def positions_of(model):
     [embedding] = [x for x in model.layers if isinstance(x, PatchEmbedding)]
     return embedding.positions_layer
 
 
 def bilinear(table, rows, columns):
-    """What stands where the middle of each new place lies among the old ones."""
+    """Interpolate a table of positions at the centres of the new patches."""
     resized = np.zeros((rows, columns, table.shape[-1]))
     for r, c in np.ndindex(rows, columns):
         for old_r, old_c in np.ndindex(*table.shape[:2]):
@@ -54,8 +54,8 @@ def bilinear(table, rows, columns):
                 (r, rows, old_r, table.shape[0]),
                 (c, columns, old_c, table.shape[1]),
             ):
-                place = np.clip((new + 0.5) * old_size / size - 0.5, 0, old_size - 1)
-                weight *= max(0.0, 1 - abs(place - old))
+                center = np.clip((new + 0.5) * old_size / size - 0.5, 0, old_size - 1)
+                weight *= max(0.0, 1 - abs(center - old))
             resized[r, c] += weight * table[old_r, old_c]
     return resized
 
@@ -71,14 +71,14 @@ def check_other_weights_are_equal(model, other, tables=1):
     assert changed == tables
 
 
-def test_learned_positions_are_interpolated_between_the_patches():
+def test_learned_positions_are_interpolated():
     model = kseq.vision_transformer(SMALL, PATCH, 3, width=D, num_layers=1)
     randomize(model)
     large = kseq.resize_positions(model, LARGE)
     assert large.input_shape == (None, *LARGE) and type(large) is type(model)
     check_other_weights_are_equal(model, large)
-    table = array(table_of(model).table).reshape(2, 3, D)
-    resized = array(table_of(large).table).reshape(5, 4, D)
+    table = array(positions_of(model).table).reshape(2, 3, D)
+    resized = array(positions_of(large).table).reshape(5, 4, D)
     assert_close(resized, bilinear(table, 5, 4))
     assert large(random_array(2, *LARGE)).shape == (2, 3)
 
@@ -95,19 +95,19 @@ def test_the_same_size_gives_the_same_model(positions):
 
 def test_a_constant_table_stays_constant():
     model = classifier()
-    table = table_of(model).table
+    table = positions_of(model).table
     table.assign(np.full(table.shape, 0.7))
     for shape in (LARGE, (2, 2, 1)):
-        resized = table_of(kseq.resize_positions(model, shape)).table
+        resized = positions_of(kseq.resize_positions(model, shape)).table
         assert_close(resized, np.full(resized.shape, 0.7))
 
 
-def test_positions_on_a_grid_are_interpolated_by_axis():
+def test_grid_positions_are_interpolated_along_each_axis():
     model = classifier(GridPositions(2, 3), pooling="mean")
     randomize(model)
     large = kseq.resize_positions(model, LARGE)
     check_other_weights_are_equal(model, large, tables=2)
-    old, new = table_of(model), table_of(large)
+    old, new = positions_of(model), positions_of(large)
     sums = [
         array(x.row_table)[:, None] + array(x.column_table)[None] for x in (old, new)
     ]
@@ -124,12 +124,12 @@ def test_a_frozen_embedding_stays_frozen():
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("tie_embeddings", [None, "target"])
-def test_a_captioner_of_other_pictures_writes(tie_embeddings, tmp_path):
+def test_a_resized_captioner_generates_and_survives_saving(tie_embeddings, tmp_path):
     model = captioner(tie_embeddings=tie_embeddings)
     randomize(model)
     same = kseq.resize_positions(model, SMALL)
-    written = [x.generate(PICTURES, max_length=4) for x in (model, same)]
-    assert_close(written[0].log_probs, written[1].log_probs)
+    results = [x.generate(PICTURES, max_length=4) for x in (model, same)]
+    assert_close(results[0].log_probs, results[1].log_probs)
     large = kseq.resize_positions(model, LARGE)
     check_other_weights_are_equal(model, large)
     pictures = random_array(3, *LARGE)
@@ -139,7 +139,7 @@ def test_a_captioner_of_other_pictures_writes(tie_embeddings, tmp_path):
     assert_close(loaded.score(pictures, result), result.log_probs, atol=1e-4)
 
 
-def test_pictures_may_be_changed_before_they_are_cut():
+def test_images_may_be_preprocessed_before_the_patches():
     inputs = keras.Input(SMALL)
     vectors = patches()(keras.layers.Rescaling(0.5)(inputs))
     model = keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(vectors))
@@ -157,7 +157,7 @@ def test_pictures_may_be_changed_before_they_are_cut():
         lambda: patches(),
     ],
 )
-def test_a_model_without_patches_is_refused(make):
+def test_rejects_a_model_without_patches(make):
     with pytest.raises(ValueError, match="one `PatchEmbedding` among"):
         kseq.resize_positions(make(), LARGE)
 
@@ -165,7 +165,7 @@ def test_a_model_without_patches_is_refused(make):
 @pytest.mark.parametrize(
     "positions", ["sinusoidal", None, LearnedPositions(9), GridPositions(3, 2)]
 )
-def test_positions_without_a_place_for_each_patch_are_refused(positions):
+def test_rejects_positions_without_an_entry_for_each_patch(positions):
     with pytest.raises(ValueError, match="learned positions with a place for each"):
         kseq.resize_positions(classifier(positions, pooling="mean"), LARGE)
 
@@ -178,25 +178,25 @@ def test_positions_without_a_place_for_each_patch_are_refused(positions):
         ((4, 6, 3), "as many channels as before"),
     ],
 )
-def test_pictures_that_do_not_fit_are_refused(shape, message):
+def test_rejects_an_image_shape_that_does_not_fit(shape, message):
     with pytest.raises(ValueError, match=message):
         kseq.resize_positions(classifier(), shape)
 
 
-def test_attention_that_counts_columns_is_refused():
+def test_rejects_attention_that_uses_columns():
     model = classifier(pooling="mean", rotary=RotaryPositions(columns=3), width=12)
     with pytest.raises(ValueError, match="must not use the columns"):
         kseq.resize_positions(model, LARGE)
 
 
-def test_pictures_that_are_no_input_are_refused():
+def test_rejects_images_that_are_not_an_input_of_the_model():
     inputs = keras.Input((None, None, 1))
     vectors = patches()(keras.layers.Resizing(*SMALL[:2])(inputs))
     with pytest.raises(ValueError, match="must be an input of the model"):
         kseq.resize_positions(keras.Model(inputs, vectors), LARGE)
 
 
-def test_other_weights_that_depend_on_the_size_are_refused():
+def test_rejects_other_weights_that_depend_on_the_image_size():
     inputs = keras.Input(SMALL)
     flat = keras.layers.Flatten()(patches()(inputs))
     model = keras.Model(inputs, keras.layers.Dense(2)(flat))
@@ -205,8 +205,8 @@ def test_other_weights_that_depend_on_the_size_are_refused():
 
 
 @pytest.mark.thorough
-@pytest.mark.filterwarnings("ignore")  # of what cannot be quantized
-def test_a_quantized_model_is_refused():
+@pytest.mark.filterwarnings("ignore")  # about layers that cannot be quantized
+def test_rejects_a_quantized_model():
     model = classifier(pooling="mean")
     model.quantize("int8")
     with pytest.raises(ValueError, match="Received: a quantized"):

@@ -1,4 +1,4 @@
-"""What is saved is whole, or leaves what was there."""
+"""Atomic saving: a complete new file, or the old one unchanged."""
 
 import os
 
@@ -13,13 +13,13 @@ def tokenizer():
     return kseq.image_tokenizer((4, 6, 1), (3, 4), 2, width=4, num_blocks=1)
 
 
-def deciders():
+def classifier_ensemble():
     models = [kseq.many_to_one(7, num_outputs=2, width=3) for _ in range(2)]
     return kseq.ensemble(models)
 
 
 MAKERS = {name: make for name, (make, _) in MODELS.items()}
-MAKERS |= {"image_tokenizer": tokenizer, "ensemble that decides": deciders}
+MAKERS |= {"image_tokenizer": tokenizer, "ensemble of classifiers": classifier_ensemble}
 SAVES = {
     "model.keras": lambda model, path: model.save(path),
     "model.weights.h5": lambda model, path: model.save_weights(path),
@@ -31,7 +31,7 @@ def fail(*_):
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_file_stays_whole_where_saving_fails(name, tmp_path, monkeypatch):
+def test_a_failed_save_leaves_the_old_file_unchanged(name, tmp_path, monkeypatch):
     model = MAKERS[name]()
     layer = next(part for part in model._flatten_layers(False) if part.variables)
 
@@ -41,10 +41,10 @@ def test_a_file_stays_whole_where_saving_fails(name, tmp_path, monkeypatch):
             with pytest.raises(OSError, match="No space left"):
                 save(model, path)
 
-    for place, (file, save) in enumerate(SAVES.items()):
+    for count, (file, save) in enumerate(SAVES.items()):
         path = tmp_path / file
         save_and_fail(save, path)
-        assert len(list(tmp_path.iterdir())) == place, "half a file is left"
+        assert len(list(tmp_path.iterdir())) == count, "half a file is left"
         save(model, path)
         before = path.read_bytes()
         save_and_fail(save, path)
@@ -56,7 +56,9 @@ def classifier():
     return kseq.many_to_one(7, num_outputs=2, width=3)
 
 
-def test_a_model_without_a_config_costs_no_file(tmp_path, monkeypatch):
+def test_a_model_that_cannot_be_serialized_leaves_the_old_file_unchanged(
+    tmp_path, monkeypatch
+):
     model, path = classifier(), tmp_path / "model.keras"
     model.save(path)
     before = path.read_bytes()
@@ -66,7 +68,7 @@ def test_a_model_without_a_config_costs_no_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == before
 
 
-def test_what_cannot_be_written_is_named_as_it_was_given(tmp_path, monkeypatch):
+def test_error_names_the_path_as_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError) as error:
         classifier().save("nowhere/model.keras")
@@ -75,7 +77,7 @@ def test_what_cannot_be_written_is_named_as_it_was_given(tmp_path, monkeypatch):
     )
 
 
-def test_a_link_stays_a_link(tmp_path):
+def test_saving_to_a_link_keeps_the_link(tmp_path):
     link = tmp_path / "newest.keras"
     link.symlink_to(tmp_path / "model.keras")
     for _ in range(2):
@@ -84,7 +86,7 @@ def test_a_link_stays_a_link(tmp_path):
         keras.saving.load_model(link)
 
 
-def test_a_file_that_may_not_be_overwritten_is_asked_for(tmp_path, monkeypatch):
+def test_overwrite_false_asks_before_overwriting(tmp_path, monkeypatch):
     path, asked = tmp_path / "model.keras", []
     classifier().save(path, overwrite=False)
     before = path.read_bytes()
@@ -93,7 +95,7 @@ def test_a_file_that_may_not_be_overwritten_is_asked_for(tmp_path, monkeypatch):
     assert asked and path.read_bytes() == before
 
 
-def test_a_folder_and_another_ending_are_left_to_keras(tmp_path):
+def test_keras_handles_folders_and_other_suffixes(tmp_path):
     model = classifier()
     with pytest.raises(ValueError, match="Received: filepath=.*model.pdf"):
         model.save(tmp_path / "model.pdf")

@@ -1,4 +1,4 @@
-"""Models that read their own predictions in training."""
+"""Scheduled sampling: models that read their own predictions in training."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ KINDS = {
 }
 
 
-def lively(make, **options):
+def make_model(make, **options):
     keras.utils.set_random_seed(4)
     model = make(**options)
     for weight in model.trainable_weights:
@@ -35,13 +35,13 @@ def data_of(model, target=TARGET):
 
 @pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize("kind", KINDS)
-def test_with_all_passes_it_reads_what_greedy_search_writes(kind):
+def test_with_a_pass_for_each_step_it_reads_the_greedy_tokens(kind):
     sampling = ScheduledSampling("constant", choice="argmax", passes=5)
-    model = lively(KINDS[kind], scheduled_sampling=sampling)
+    model = make_model(KINDS[kind], scheduled_sampling=sampling)
     never_ends = [kseq.decoding.BannedTokens([3])]
     source = SOURCE if model.source is not None else 2
     search = kseq.decoding.GreedySearch(never_ends)
-    written = model.generate(source, search, max_length=5).token_ids[:, 0]
+    generated = model.generate(source, search, max_length=5).token_ids[:, 0]
 
     inputs = {"target": np.full((2, 6), 5, "int32")}
     inputs["target"][:, 0] = 2
@@ -53,12 +53,12 @@ def test_with_all_passes_it_reads_what_greedy_search_writes(kind):
     mixed = sampling.mix(
         inputs["target"], lambda ids: model({**inputs, "target": ids}) + banned, 0
     )
-    assert_close(array(mixed)[:, 1:], written)
+    assert_close(array(mixed)[:, 1:], generated)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_in_training_a_model_reads_the_mixture_and_elsewhere_its_target(kind):
-    model = lively(KINDS[kind], scheduled_sampling=1.0)
+def test_the_model_reads_the_mixture_only_in_training(kind):
+    model = make_model(KINDS[kind], scheduled_sampling=1.0)
     plain = KINDS[kind]()
     for weight, trained in zip(
         plain.trainable_weights, model.trainable_weights, strict=True
@@ -73,7 +73,7 @@ def test_in_training_a_model_reads_the_mixture_and_elsewhere_its_target(kind):
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_trained_counted_saved_and_cloned(kind, tmp_path):
+def test_trains_counts_steps_and_survives_saving_and_cloning(kind, tmp_path):
     sampling = ScheduledSampling("linear", steps=4, max_rate=0.7, seed=1)
     model = KINDS[kind](scheduled_sampling=sampling)
     model.compile(keras.optimizers.Adam(0.02), SequenceCrossentropy())
@@ -95,13 +95,13 @@ def test_it_is_trained_counted_saved_and_cloned(kind, tmp_path):
     assert int(loaded.scheduled_sampling.step) == 10
 
 
-def test_none_and_zero_are_a_model_without_it():
+def test_none_and_zero_disable_scheduled_sampling():
     for value in (None, 0, 0.0):
         assert KINDS["gru"](scheduled_sampling=value).scheduled_sampling is None
 
 
-REFUSED = {
-    "what is no rate": lambda: KINDS["gru"](scheduled_sampling="linear"),
+INVALID = {
+    "a name without a rate": lambda: KINDS["gru"](scheduled_sampling="linear"),
     "too high a rate": lambda: KINDS["gru"](scheduled_sampling=1.5),
     "numbers": lambda: kseq.encoder_decoder(
         11, kseq.layers.FeatureEmbedding(1, 8), width=8, scheduled_sampling=0.5
@@ -112,7 +112,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_does_not_fit_is_refused_in_words(case):
+@pytest.mark.parametrize("case", INVALID)
+def test_rejects_invalid_arguments(case):
     with pytest.raises(ValueError, match="Received: "):
-        REFUSED[case]()
+        INVALID[case]()

@@ -1,4 +1,4 @@
-"""Compiled loops are used again only where they would be compiled alike."""
+"""Snapshots, which tell whether a compiled loop can be used again."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ def below(limit, log_probs):
 
 
 class Below:
-    """A constraint as a user writes it."""
+    """User-defined constraint."""
 
     def __init__(self, limit):
         self.limit = limit
@@ -43,7 +43,7 @@ class Nested:
         return below(self.parts["limits"][0].max(), log_probs)
 
 
-class Inside:
+class BelowClassLimit:
     limit = 4
 
     def __call__(self, log_probs, hypotheses):
@@ -78,7 +78,7 @@ def array_of_a_nested_attribute():
 
 
 def attribute_of_the_class():
-    return Inside(), lambda limit: setattr(Inside, "limit", limit)
+    return BelowClassLimit(), lambda limit: setattr(BelowClassLimit, "limit", limit)
 
 
 def closure():
@@ -140,13 +140,13 @@ CHANGES += [function_of_allowed_tokens, weights_of_a_layer]
 @pytest.fixture(scope="module")
 def model():
     model = kseq.one_to_many(7, width=3)
-    model.head.bias.assign(np.arange(7.0))  # the greatest that is allowed is written
+    model.head.bias.assign(np.arange(7.0))  # the highest allowed token is generated
     model.head.kernel.assign(0.0 * model.head.kernel)
     return model
 
 
 @pytest.mark.parametrize("make", CHANGES, ids=lambda make: make.__name__)
-def test_a_constraint_that_has_changed_is_obeyed(model, make):
+def test_a_changed_constraint_is_applied(model, make):
     rule, change = make()
     search = GreedySearch([rule])
     assert model.generate(1, search, 1).token_ids.item() == 3
@@ -159,7 +159,7 @@ def test_a_constraint_that_has_changed_is_obeyed(model, make):
 
 
 @pytest.mark.parametrize("make", CHANGES, ids=lambda make: make.__name__)
-def test_a_snapshot_tells_what_a_constraint_reads(make):
+def test_a_snapshot_depends_on_the_values_that_a_constraint_reads(make):
     rule, change = make()
     search = BeamSearch(2, constraints=[rule])
     before, same = snapshot(search), snapshot(search)
@@ -170,7 +170,7 @@ def test_a_snapshot_tells_what_a_constraint_reads(make):
     assert snapshot(search) == before
 
 
-def test_what_is_alike_shares_a_loop():
+def test_equal_objects_have_equal_snapshots():
     def rule():
         return lambda log_probs, hypotheses, limit=3: below(limit, log_probs)
 
@@ -182,7 +182,7 @@ def test_what_is_alike_shares_a_loop():
     assert snapshot(object()) != snapshot(object())
 
 
-def test_what_refers_to_itself_has_a_snapshot():
+def test_objects_that_refer_to_themselves_have_snapshots():
     rule = Below(3)
     rule.self = [rule]
     before = snapshot(rule)
@@ -195,7 +195,7 @@ def test_what_refers_to_itself_has_a_snapshot():
     assert snapshot(endless) == snapshot(endless)
 
 
-def test_a_change_of_the_model_is_obeyed(model):
+def test_a_changed_model_is_compiled_again(model):
     model = kseq.one_to_many(7, width=3)
     model.head.bias.assign(np.arange(7.0))
     assert model.generate(1, max_length=2).lengths.item() == 2
@@ -208,7 +208,7 @@ def test_a_change_of_the_model_is_obeyed(model):
     np.testing.assert_allclose(model.generate(1).log_probs[:, 0], scores, rtol=1e-5)
 
 
-def test_the_loops_that_are_kept_are_few():
+def test_the_cache_keeps_only_recently_used_loops():
     writer = types.SimpleNamespace(start_token_id=2, end_token_id=3, pad_token_id=0)
     writer.weights, cache = [], LoopCache()
 

@@ -1,4 +1,4 @@
-"""Tokens as they come: the same as `generate` returns, from every model."""
+"""Streaming, which gives the tokens of `generate` one at a time, for every model."""
 
 import keras
 import numpy as np
@@ -45,18 +45,18 @@ MODELS = {
 INPUTS = {"prefix": [4, 0, 8, 8, 1], "language model": 5}
 SEARCHES = {
     "greedy": GreedySearch(),
-    "draws": Sampling(1.5, top_p=0.95, seed=5),
+    "sampling": Sampling(1.5, top_p=0.95, seed=5),
     "constrained": GreedySearch([MinimumLength(3), NoRepeatNGrams(2)]),
 }
 
 
 @pytest.fixture(scope="module")
 def model():
-    return made("gru, bahdanau")
+    return make_model("gru, bahdanau")
 
 
-def made(kind):
-    """A model of random weights that ends now and then."""
+def make_model(kind):
+    """Build a random model whose sequences sometimes end early."""
     model = MODELS[kind]()
     randomize(model)
     for weight in model.weights:
@@ -65,58 +65,58 @@ def made(kind):
     return model
 
 
-def streamed(model, source, *arguments, **options):
-    """What comes, side by side, and padding up to the full length."""
+def stream_tokens(model, source, *arguments, **options):
+    """Return the tokens of a stream as one array."""
     tokens = list(model.generate_stream(source, *arguments, **options))
     assert all(token.dtype.kind == "i" for token in tokens)
     return np.stack(tokens, axis=-1)
 
 
-def assert_is_generated(tokens, result):
+def assert_same_tokens(tokens, result):
     whole = result.token_ids[:, 0]
     steps = tokens.shape[1]
     np.testing.assert_array_equal(tokens, whole[:, :steps])
-    assert steps == result.lengths.max(), "ends when all rows have"
+    assert steps == result.lengths.max(), "the stream ends with the longest row"
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_the_tokens_of_a_stream_are_those_of_generate(kind):
-    model, source = made(kind), INPUTS.get(kind, SOURCES)
+def test_streaming_gives_the_tokens_of_generate(kind):
+    model, source = make_model(kind), INPUTS.get(kind, SOURCES)
     lengths = set()
     for search in SEARCHES.values():
         result = model.generate(source, search, LENGTH)
-        assert_is_generated(streamed(model, source, search, LENGTH), result)
+        assert_same_tokens(stream_tokens(model, source, search, LENGTH), result)
         lengths |= set(result.lengths.ravel().tolist())
     assert len(lengths) > 1
 
 
-def test_one_row_streams_as_among_others(model):
-    tokens = streamed(model, SOURCES, max_length=LENGTH)
+def test_a_row_streams_the_same_alone_and_in_a_batch(model):
+    tokens = stream_tokens(model, SOURCES, max_length=LENGTH)
     for row, source in enumerate(SOURCES):
-        alone = streamed(model, [source], max_length=LENGTH)
+        alone = stream_tokens(model, [source], max_length=LENGTH)
         assert alone.shape[0] == 1
         np.testing.assert_array_equal(alone[0], tokens[row, : alone.shape[1]])
 
 
-def test_a_prefix_comes_first(model):
+def test_a_stream_begins_with_its_prefix(model):
     prefix = [[4, 5], [], [6, 6, 6], [2], [1]]
     for search in SEARCHES.values():
         result = model.generate(SOURCES, search, LENGTH, prefix=prefix)
-        tokens = streamed(model, SOURCES, search, LENGTH, prefix=prefix)
-        assert_is_generated(tokens, result)
+        tokens = stream_tokens(model, SOURCES, search, LENGTH, prefix=prefix)
+        assert_same_tokens(tokens, result)
         assert tokens[2, :3].tolist() == [6, 6, 6]
 
 
-def test_a_stream_is_as_long_as_its_source_allows(model):
+def test_relative_lengths_limit_a_stream(model):
     length = RelativeLength(0.5, 2)
     search = GreedySearch([BannedTokens([3])])
     result = model.generate(SOURCES, search, length)
-    tokens = streamed(model, SOURCES, search, length)
-    assert_is_generated(tokens, result)
+    tokens = stream_tokens(model, SOURCES, search, length)
+    assert_same_tokens(tokens, result)
     assert (tokens > 0).sum(axis=1).tolist() == [4, 2, 3, 2, 7]
 
 
-def test_tokens_come_one_at_a_time_and_streams_do_not_mix(model):
+def test_tokens_come_one_at_a_time_and_streams_are_independent(model):
     searches = [GreedySearch([BannedTokens([3])]), Sampling(seed=2)]
     first, second = (
         model.generate_stream(SOURCES[i:], search, LENGTH)
@@ -131,14 +131,14 @@ def test_tokens_come_one_at_a_time_and_streams_do_not_mix(model):
         np.testing.assert_array_equal(tokens, whole)
 
 
-def test_without_a_seed_keras_seeds_a_stream(model):
+def test_without_a_seed_a_stream_uses_the_seed_of_keras(model):
     rows = [[4, 5]] * 20
     keras.utils.set_random_seed(3)
     result = model.generate(rows, Sampling(2.0), LENGTH)
     keras.utils.set_random_seed(3)
-    tokens = streamed(model, rows, Sampling(2.0), LENGTH)
-    assert_is_generated(tokens, result)
-    again = streamed(model, rows, Sampling(2.0), LENGTH)
+    tokens = stream_tokens(model, rows, Sampling(2.0), LENGTH)
+    assert_same_tokens(tokens, result)
+    again = stream_tokens(model, rows, Sampling(2.0), LENGTH)
     assert tokens.shape != again.shape or (tokens != again).any()
 
 
@@ -148,16 +148,16 @@ def test_without_a_seed_keras_seeds_a_stream(model):
 )
 def test_half_precision_streams_the_same(policy, name):
     with dtype_policy(policy):
-        model = made("transformer")
+        model = make_model("transformer")
     result = model.generate(SOURCES, SEARCHES[name], LENGTH)
-    assert_is_generated(streamed(model, SOURCES, SEARCHES[name], LENGTH), result)
+    assert_same_tokens(stream_tokens(model, SOURCES, SEARCHES[name], LENGTH), result)
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="has no XLA")
 def test_xla_streams_the_same(model):
     result = model.generate(SOURCES, max_length=LENGTH)
-    tokens = streamed(model, SOURCES, max_length=LENGTH, jit_compile=True)
-    assert_is_generated(tokens, result)
+    tokens = stream_tokens(model, SOURCES, max_length=LENGTH, jit_compile=True)
+    assert_same_tokens(tokens, result)
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch compiles nothing")
@@ -170,17 +170,17 @@ def test_a_step_is_compiled_once(model, monkeypatch):
 
     monkeypatch.setattr(model, "step", counting)
     search = GreedySearch([BannedTokens([3, 4])])
-    assert streamed(model, SOURCES, search, 9).shape == (5, 9)
+    assert stream_tokens(model, SOURCES, search, 9).shape == (5, 9)
     assert len(traced) == 1
-    streamed(model, [[4] * 12, *SOURCES[1:], SOURCES[0]], search, 9)
+    stream_tokens(model, [[4] * 12, *SOURCES[1:], SOURCES[0]], search, 9)
     assert len(traced) == 1
 
 
-def test_weights_that_change_are_seen_by_the_next_stream(model):
-    streamed(model, SOURCES, max_length=3)
+def test_the_next_stream_uses_changed_weights(model):
+    stream_tokens(model, SOURCES, max_length=3)
     bias = keras.ops.convert_to_numpy(model.head.bias)
     model.head.bias.assign(bias + 50 * (np.arange(TARGET_SIZE) == 4))
-    tokens = streamed(model, SOURCES, max_length=3)
+    tokens = stream_tokens(model, SOURCES, max_length=3)
     model.head.bias.assign(bias)
     assert (tokens == 4).all()
 
@@ -188,7 +188,7 @@ def test_weights_that_change_are_seen_by_the_next_stream(model):
 @pytest.mark.parametrize(
     "search", [BeamSearch(1), BeamSearch(4), Sampling(num_draws=2)]
 )
-def test_a_search_that_takes_tokens_back_is_refused_at_once(model, search):
+def test_immediately_rejects_a_search_that_revises_tokens(model, search):
     with pytest.raises(ValueError, match="never revises tokens.*num_(beams|draws)="):
         model.generate_stream(SOURCES, search)
 
@@ -203,6 +203,6 @@ def test_a_search_that_takes_tokens_back_is_refused_at_once(model, search):
         ({"jit_compile": "auto"}, "`jit_compile`"),
     ],
 )
-def test_wrong_options_are_refused_at_once(model, options, message):
+def test_immediately_rejects_invalid_options(model, options, message):
     with pytest.raises(ValueError, match=message):
         model.generate_stream(**{"source": SOURCES, **options})

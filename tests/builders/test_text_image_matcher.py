@@ -1,4 +1,4 @@
-"""Models that tell which text belongs to which picture."""
+"""Models that match texts with images."""
 
 import keras
 import numpy as np
@@ -35,11 +35,11 @@ def test_the_logits_are_the_scaled_cosines_of_the_towers():
     assert_close(model(PAIRS), scale * expected, atol=1e-4)
 
 
-def test_the_score_of_a_text_is_the_cosine_with_its_own_pictures():
+def test_the_score_is_the_cosine_of_a_text_with_its_images():
     model = matcher()
     randomize(model)
-    own = cosines(model.text_tower(TEXTS), model.image_tower(PICTURES))
-    assert_close(model.score(TEXTS, PICTURES), np.diag(own), atol=1e-5)
+    expected = cosines(model.text_tower(TEXTS), model.image_tower(PICTURES))
+    assert_close(model.score(TEXTS, PICTURES), np.diag(expected), atol=1e-5)
     several = random_array(B, N, *SHAPE, seed=3)
     scores = model.score(TEXTS, several, batch_size=2)
     assert scores.shape == (B, N) and isinstance(scores, np.ndarray)
@@ -61,7 +61,7 @@ def test_texts_may_be_lists_and_padding_changes_nothing():
 
 
 @pytest.mark.thorough
-def test_it_learns_from_pairs_which_belong_together(tmp_path):
+def test_it_learns_to_match_pairs(tmp_path):
     random = np.random.default_rng(0)
     colours = random.integers(0, 8, 64)
     texts = np.stack([colours % 2 + 4, colours // 2 + 6], axis=1)
@@ -75,10 +75,10 @@ def test_it_learns_from_pairs_which_belong_together(tmp_path):
     )
     inputs = {"text": texts, "image": pictures}
     model.fit(inputs, y=texts, batch_size=32, epochs=40, verbose=0)
-    _, first = np.unique(colours, return_index=True)  # one of each
+    _, first = np.unique(colours, return_index=True)  # one of each colour
     one_each = np.repeat(pictures[first][None], 8, axis=0)  # 8 8 H W C
     scores = model.score(texts[first], one_each)
-    assert (scores.argmax(axis=1) == np.arange(8)).mean() > 0.6  # by chance 0.125
+    assert (scores.argmax(axis=1) == np.arange(8)).mean() > 0.6  # chance is 0.125
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert_close(loaded.score(texts[first], one_each), scores, atol=1e-5)
@@ -110,16 +110,16 @@ def test_half_precision_gives_float32_logits(policy):
     assert_close(half.score(TEXTS, PICTURES), model.score(TEXTS, PICTURES), atol=0.15)
 
 
-def test_it_chooses_among_pictures_as_hypotheses():
-    drawn = kseq.decoding.Generation(
+def test_best_of_chooses_hypotheses_by_matcher_scores():
+    sampled = kseq.decoding.Generation(
         token_ids=np.arange(B * N * 2).reshape(B, N, 2),
         log_probs=np.zeros((B, N)),
         token_log_probs=np.zeros((B, N, 2)),
         lengths=np.full((B, N), 2),
     )
     scores = matcher().score(TEXTS, random_array(B, N, *SHAPE))
-    best = kseq.decoding.best_of(drawn, scores)
-    expected = [drawn.token_ids[b, scores[b].argmax()].tolist() for b in range(B)]
+    best = kseq.decoding.best_of(sampled, scores)
+    expected = [sampled.token_ids[b, scores[b].argmax()].tolist() for b in range(B)]
     assert best.token_ids[:, 0].tolist() == expected
 
 
@@ -134,12 +134,12 @@ def two_inputs():
 @pytest.mark.parametrize(
     "make", [two_inputs, lambda: None, lambda: kseq.many_to_many(11, 5, width=4)]
 )
-def test_what_is_no_tower_is_refused(make):
+def test_rejects_a_value_that_is_not_a_tower(make):
     with pytest.raises(ValueError, match="`image` must be a functional model"):
         kseq.text_image_matcher(11, make())
 
 
-def test_towers_of_other_widths_or_one_name_are_refused():
+def test_rejects_towers_with_different_widths_or_equal_names():
     for text in (
         kseq.many_to_one(11, 4, "gru", width=4),
         kseq.many_to_one(11, 5, "gru", width=4, name="vision_transformer"),
@@ -149,12 +149,12 @@ def test_towers_of_other_widths_or_one_name_are_refused():
 
 
 @pytest.mark.parametrize("shape", [(B - 1, *SHAPE), (B, 2, N, *SHAPE), SHAPE])
-def test_other_numbers_of_pictures_are_refused(shape):
+def test_rejects_another_number_of_images(shape):
     with pytest.raises(ValueError, match="`images` must be an image for each text"):
         matcher().score(TEXTS, np.ones(shape))
 
 
-def test_a_graph_with_other_operations_is_refused():
+def test_rejects_a_graph_with_other_operations():
     def twice(layer, *args, **kwargs):
         outputs = layer(*args, **kwargs)
         return 2 * outputs if layer.name == "similarity" else outputs

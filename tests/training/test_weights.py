@@ -6,7 +6,7 @@ import pytest
 
 import kseq
 from kseq.training import SequenceCrossentropy, batches, teacher_forcing
-from tests.builders.sharing_models import VOCABULARY, reader, tagger, writer
+from tests.builders.sharing_models import VOCABULARY, classifier, tagger, translator
 from tests.helpers import array
 
 WORDS = [[4, 5, 6, 7], [8, 9], [10]]
@@ -73,7 +73,7 @@ def test_the_weighted_loss_of_a_writer_is_that_computed_by_hand(given):
             [[classes.get(i, 1.0) for i in row[1:]] for row in TARGET],
         ),
     }[given]
-    model = writer()
+    model = translator()
     data = teacher_forcing(WORDS, TARGET, **OPTIONS, **options)
     labels = [row[1:] for row in TARGET]
     weights = [w[: len(row)] for w, row in zip(weights, labels, strict=True)]
@@ -86,7 +86,7 @@ def test_the_weighted_loss_of_a_writer_is_that_computed_by_hand(given):
 
 
 def test_class_weights_of_rows_are_those_of_keras():
-    model, labels = reader(), np.array([2, 0, 1])
+    model, labels = classifier(), np.array([2, 0, 1])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("sgd", loss)
     data = batches(WORDS, labels, class_weight=CLASSES, **OPTIONS)
@@ -135,10 +135,10 @@ def test_padded_weights_are_cut_with_their_labels():
     "make",
     [
         tagger,
-        writer,
+        translator,
         lambda: kseq.one_to_many(VOCABULARY, width=4),
         lambda: kseq.ensemble([tagger()]),
-        lambda: kseq.ensemble([writer()]),
+        lambda: kseq.ensemble([translator()]),
         lambda: keras.models.clone_model(tagger()),
     ],
 )
@@ -157,7 +157,7 @@ def test_class_weight_of_fit_is_refused_where_steps_have_labels(make):
 
 @pytest.mark.parametrize(
     "make",
-    [reader, lambda: kseq.ensemble([reader()])],
+    [classifier, lambda: kseq.ensemble([classifier()])],
 )
 def test_class_weight_of_fit_counts_where_rows_have_labels(make):
     model = make()
