@@ -106,7 +106,7 @@ MANY_TO_ONE = [
 
 
 @pytest.mark.parametrize("source, encoder, pooling", cases_of_backend(MANY_TO_ONE))
-def test_many_to_one(source, encoder, pooling, tmp_path):
+def test_many_to_one_trains_and_survives_saving(source, encoder, pooling, tmp_path):
     if encoder in WITHOUT_CLASS_TOKEN and pooling == "class_token":
         pooling = "last"
     embedding, inputs = SOURCES[source]
@@ -118,7 +118,7 @@ def test_many_to_one(source, encoder, pooling, tmp_path):
 @pytest.mark.parametrize(
     "source, encoder", cases_of_backend(list(itertools.product(SOURCES, ENCODERS)))
 )
-def test_many_to_many(source, encoder, tmp_path):
+def test_many_to_many_trains_and_survives_saving(source, encoder, tmp_path):
     embedding, inputs = SOURCES[source]
     model = kseq.many_to_many(embedding(), OUTPUTS, ENCODERS[encoder]())
     length = model(inputs).shape[1]
@@ -134,7 +134,9 @@ ENCODER_DECODER = [
 
 @pytest.mark.thorough(all_but=3)
 @pytest.mark.parametrize("source, encoder, decoder", cases_of_backend(ENCODER_DECODER))
-def test_encoder_decoder(source, encoder, decoder, tmp_path):
+def test_encoder_decoder_trains_and_generates_after_loading(
+    source, encoder, decoder, tmp_path
+):
     embedding, inputs = SOURCES[source]
     model = kseq.encoder_decoder(
         source=embedding(),
@@ -152,7 +154,7 @@ ONE_TO_MANY = list(itertools.product(CONDITIONS, DECODERS))
 
 
 @pytest.mark.parametrize("condition, decoder", cases_of_backend(ONE_TO_MANY))
-def test_one_to_many(condition, decoder, tmp_path):
+def test_one_to_many_trains_and_generates_after_loading(condition, decoder, tmp_path):
     embedding, inputs = CONDITIONS[condition]
     model = kseq.one_to_many(
         TokenEmbedding(TARGET_SIZE, WIDTH, positions="sinusoidal"),
@@ -168,7 +170,7 @@ def test_one_to_many(condition, decoder, tmp_path):
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("decoder", WITHOUT_MEMORY)
-def test_one_to_many_without_a_condition(decoder, tmp_path):
+def test_one_to_many_generates_without_a_condition(decoder, tmp_path):
     model = kseq.one_to_many(
         TokenEmbedding(TARGET_SIZE, WIDTH),
         decoder=DECODERS[decoder](),
@@ -183,7 +185,7 @@ def test_one_to_many_without_a_condition(decoder, tmp_path):
 
 
 @pytest.mark.parametrize("pooling", cases_of_backend(POOLINGS))
-def test_vision_transformer(pooling, tmp_path):
+def test_vision_transformer_trains_and_survives_saving(pooling, tmp_path):
     model = kseq.vision_transformer(
         (4, 6, 1), 2, OUTPUTS, width=8, num_layers=1, num_heads=2, pooling=pooling
     )
