@@ -39,11 +39,11 @@ def pytest_collection_modifyitems(config, items):
 
     - Of a test marked `thorough(all_but=n)`, all cases after the first n.
     - Of any other test of layers, builders and decoding with n >= 4 cases, all but the
-      square root of n. The checksum of their names picks them, so that two laws of all
-      layers pick different layers. JAX and PyTorch take a third of them.
+      square root of n. A checksum of the names chooses them, so that two tests of all
+      layers keep different layers. JAX and PyTorch keep a third of them.
     - On JAX and PyTorch, two thirds of the doctests.
 
-    Both runs take the tests of hypothesis: one with few examples, one with many.
+    Tests of hypothesis are in both runs, with few and with many examples.
     """
     cases = collections.defaultdict(list)
     for item in items:
@@ -80,7 +80,7 @@ def checksum(item):
 
 
 def pytest_collection_finish(session):
-    """Saves an eighth of the time: garbage is looked for seldom, and not in modules."""
+    """Collect garbage rarely, and not in modules, which saves an eighth of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
@@ -93,7 +93,7 @@ def pytest_runtest_teardown(item, nextitem):
 
 @pytest.fixture
 def untraced():
-    """Lets TensorFlow run without tracing, where that takes most of the time."""
+    """Run functions of TensorFlow without tracing, which takes most of the time."""
     if BACKEND != "tensorflow":
         yield
         return
@@ -105,8 +105,8 @@ def untraced():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def graphs_as_they_are():
-    """Saves a fifth of what a graph costs: few of them run longer than that takes."""
+def without_graph_optimization():
+    """Skip graph optimization, which costs more time than it saves in short tests."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -115,7 +115,7 @@ def graphs_as_they_are():
 
 @pytest.fixture(autouse=True)
 def fresh_seeded_keras():
-    """Starts each test with the same seed, the default dtype and no used names."""
+    """Start each test with the same seed, the default dtype and no used names."""
     import keras
 
     # A full garbage collection after every test would cost more than most tests do.
@@ -125,21 +125,21 @@ def fresh_seeded_keras():
 
 @pytest.fixture(scope="session")
 def forked_servers():
-    """Lets searches in this process start at once, instead of importing Keras first."""
+    """Start searches in this process at once, without importing Keras first."""
     from kseq.tuning.trials.server import TrialServer
-    from tests.forking import Forking
+    from tests.forking import ForkingContext
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrialServer, "context", Forking())
+        patch.setattr(TrialServer, "context", ForkingContext())
         yield
 
 
 @pytest.fixture(scope="session")
 def data_set():
-    """Finds a real data set by name: `data_set("multi30k")` is the path of its folder.
+    """Return a function that finds the folder of a real data set by its name.
 
-    Skips the test where KSEQ_DATA_DIR is unset, so that nobody needs the data to run
-    the tests, and fails where it is set but lacks the data set.
+    It skips the test if KSEQ_DATA_DIR is unset, so that nobody needs the data to run
+    the tests, and fails if KSEQ_DATA_DIR lacks the data set.
     """
 
     def find(name):

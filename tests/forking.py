@@ -1,8 +1,8 @@
-"""Servers of trials that are forked, for tests, from a process that has Keras already.
+"""Servers of trials for tests, forked from a process that has imported Keras.
 
-A search starts a server of its own, a `TrialServer`, and that imports Keras for
-seconds. Here they come from one that has imported it, and so has run nothing. Tests
-that kill a search run it as a program, and so from nothing.
+A search starts its own `TrialServer`, which imports Keras for seconds. Here the servers
+are forked from a process that has imported Keras and done nothing else. Tests that
+kill a search run it as a program instead.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from kseq.tuning.trials import supervision, warm_server
 
 @contextlib.contextmanager
 def forked_trials():
-    """Lets the tasks of executors of this process start trials at once too."""
+    """Fork the trials that tasks of executors start in this process."""
     with mock.patch.object(supervision.subprocess, "Popen", ForkedServer):
         yield
     close_idle_servers()
@@ -29,8 +29,8 @@ def close_idle_servers():
             server.close()
 
 
-class Forking:
-    """What the server takes of a context of `multiprocessing`."""
+class ForkingContext:
+    """The part of a `multiprocessing` context that the server of trials uses."""
 
     def Pipe(self):
         return forkserver().Pipe()
@@ -50,7 +50,7 @@ def forkserver():
 
 
 class ForkedServer:
-    """What `supervise` takes of the `subprocess.Popen` of a `warm_server`."""
+    """The part of `subprocess.Popen` that `supervise` uses for a `warm_server`."""
 
     def __init__(self, command, env, **options):
         self.env, self.folder = env, None
@@ -88,7 +88,7 @@ def run_attempt(folder):
 
 
 def in_environment(environment, target, *args):
-    """Runs a function with the environment of the process that asks for it."""
+    """Run a function with the environment of the process that calls it."""
     os.environ.clear()
     os.environ.update(environment)
     target(*args)

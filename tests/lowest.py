@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def lowest(requirements):
-    """Each requirement with a lower bound, as `name==bound`."""
+    """Return each requirement with a lower bound as `name==bound`."""
     found = re.findall(r"^([\w-]+)>=([\d.]+)", requirements, re.M)
     return [f"{name}=={bound}" for name, bound in found]
 

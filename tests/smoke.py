@@ -1,4 +1,4 @@
-"""Runs the example of `docs/package.md` with the installed kseq: see `make dist`."""
+"""Smoke test of an installed kseq: the example of `docs/package.md` (`make dist`)."""
 
 import pathlib
 import re

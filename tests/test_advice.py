@@ -1,8 +1,8 @@
-"""Advice is code that works: a bad call, what its message says, and that done.
+"""Advice in error messages, and calls that follow it.
 
-A message of kseq gives advice in what stands behind "Received: ...". The advice of each
-has a row in a table of `tests/advice`, one file for each room, or a test that is named
-in `ELSEWHERE`. A row is a call that raises, the whole advice, and a call that does it.
+A message of kseq gives its advice after "Received: ...". Each advice has a row in a
+table of `tests/advice`, one file for each topic, or a test that is named in
+`ELSEWHERE`. A row is a call that raises, the whole advice, and a call that follows it.
 """
 
 import ast
@@ -19,17 +19,17 @@ from kseq.layers import RecurrentDecoder
 from tests.helpers import random_array
 
 ROOT = Path(__file__).parents[1]
-ROOMS = "builders corpora datasets decoding images layers plots text training".split()
-ROOMS += ["numbers", "tuning"]
+TOPICS = "builders corpora datasets decoding images layers plots text training".split()
+TOPICS += ["numbers", "tuning"]
 TABLES = {
-    room: importlib.import_module(f"tests.advice.{room}").ADVICE for room in ROOMS
+    topic: importlib.import_module(f"tests.advice.{topic}").ADVICE for topic in TOPICS
 }
 ROWS = {
-    f"{room}: {name}": row
-    for room, table in TABLES.items()
+    f"{topic}: {name}": row
+    for topic, table in TABLES.items()
     for name, row in table.items()
 }
-ONLY_ON = {  # where others take what is wrong here, or have nothing like it
+ONLY_ON = {  # other backends accept these calls, or lack the feature
     "layers: a ragged tensor": ["tensorflow"],
     "layers: a mask of floats in a compiled function": ["tensorflow", "jax"],
     "layers: a second gradient": ["tensorflow", "jax"],
@@ -38,24 +38,23 @@ ONLY_ON = {  # where others take what is wrong here, or have nothing like it
     "training: a second gradient of a loss": ["tensorflow", "jax"],
 }
 
-# What needs downloads, processes or packages: the advice, and the test that follows it.
+# Advice that needs downloads, processes or packages, and the test that follows it.
 ELSEWHERE = {
     'Use format="tf_saved_model".': (
         "tests/text/test_sources.py::test_an_export_takes_texts_by_name"
     ),
     "Download it from ..., or use no folder of your own: kseq then downloads it.": (
-        "tests/datasets/test_datasets.py::test_a_folder_that_lacks_the_set_is_named"
+        "tests/datasets/test_datasets.py::test_error_names_a_folder_without_the_data_set"
     ),
     "It is damaged, incomplete or another version. Delete it, and download it again.": (
-        "tests/datasets/test_datasets.py::test_a_damaged_file_in_the_cache_is_refused"
+        "tests/datasets/test_datasets.py::test_rejects_a_damaged_file_in_the_cache"
     ),
     "Nothing was kept. Try again when there is a connection, or ...": (
-        "tests/datasets/test_datasets.py"
-        "::test_a_file_in_the_place_that_a_message_names_is_read"
+        "tests/datasets/test_datasets.py::test_a_file_at_the_advised_path_is_read"
     ),
     "Set KSEQ_DATA_DIR to your own folder, and put the file into its subfolder ....": (
         "tests/datasets/test_pictures.py"
-        "::test_a_set_without_an_address_says_where_its_files_go"
+        "::test_error_says_where_files_without_an_address_go"
     ),
     "Save the model, and load and export it in a process with "
     "KERAS_BACKEND=tensorflow.": (
@@ -92,7 +91,7 @@ ELSEWHERE = {
     ),
     **{
         f"Install it{advice}": (
-            "tests/test_advice.py::test_what_is_to_be_installed_has_what_is_missing"
+            "tests/test_advice.py::test_advised_packages_contain_what_is_missing"
         )
         for advice in (
             " with `pip install kseq[export]`.",
@@ -118,7 +117,7 @@ PACKAGES = {
     "tensorboard": "tensorboard",
     "tensorflow-text": "tensorflow-text",
 }
-SLOT = "\0"  # what a message has in braces
+SLOT = "\0"  # a placeholder for an expression in braces
 
 
 @pytest.mark.usefixtures("forked_servers")
@@ -134,8 +133,7 @@ def test_the_advice_of_a_message_works(name, tmp_path, monkeypatch):
     good()
 
 
-def test_every_advice_is_followed():
-    """Each advice in the source is that of a row, or is named in `ELSEWHERE`."""
+def test_every_advice_has_a_row_or_a_test():
     followed = [*ELSEWHERE, *(advice for _, advice, _ in ROWS.values())]
     left = [
         f"{place}: {advice.replace(SLOT, '...')}"
@@ -145,14 +143,14 @@ def test_every_advice_is_followed():
     assert left == []
 
 
-def test_what_is_elsewhere_is_there():
+def test_advice_elsewhere_and_its_tests_exist():
     given = [advice for _, message in messages() if (advice := advice_of(message))]
     assert [x for x in ELSEWHERE if not any(fits(advice, x) for advice in given)] == []
     for path, _, test in (where.partition("::") for where in ELSEWHERE.values()):
         assert f"def {test}(" in (ROOT / path).read_text("utf-8")
 
 
-def test_what_is_to_be_installed_has_what_is_missing():
+def test_advised_packages_contain_what_is_missing():
     text = " ".join(message for _, message in messages())
     named = re.findall(r"pip install ([\w-]+(?:\[\w+\])?)", text)
     assert set(named) == set(PACKAGES)
@@ -167,9 +165,9 @@ def test_what_is_to_be_installed_has_what_is_missing():
 
 
 def messages():
-    """Every message that is raised, or says what it received, with its file and line.
+    """Yield every error message of kseq, with its file and line.
 
-    What stands in braces is a `SLOT`.
+    An expression in braces is replaced by `SLOT`.
     """
     for path in sorted((ROOT / "kseq").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -197,7 +195,7 @@ def text_of(node):
 
 
 def advice_of(message):
-    """The sentences behind what was received, or else behind the first; or None."""
+    """Return the sentences after "Received: ...", or else after the first; or None."""
     before, received, after = message.partition("Received")
     found = re.search(r"\. ([A-Z\d`].*)", after if received else before, re.S)
     return found and found[1]
@@ -215,17 +213,17 @@ STATE = random_array(B, U)
 @pytest.mark.parametrize(
     "states",
     [[[random_array(B, U + 1)]], [[random_array(B + 1, U)]], [[STATE, STATE]]],
-    ids=["a width", "rows", "states"],
+    ids=["other width", "other rows", "other number"],
 )
 @pytest.mark.parametrize("bridge", ["dense", "copy"])
-def test_a_built_decoder_refuses_states_of_other_sizes(bridge, states):
+def test_a_built_decoder_rejects_states_of_other_sizes(bridge, states):
     decoder = RecurrentDecoder("gru", U, bridge=bridge)
     decoder(INPUTS, MEMORY, initial_state=[[STATE]])
     with pytest.raises(ValueError, match="`initial_state` must have the sizes"):
         decoder(INPUTS, MEMORY, initial_state=states)
 
 
-def test_an_option_that_no_search_has_is_an_unknown_argument():
+def test_generate_rejects_an_unknown_argument():
     model = kseq.encoder_decoder(source=11, target=13, width=8)
     with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
         model.generate([[4, 5]], colour=3)

@@ -1,4 +1,4 @@
-"""First words of docstrings: a noun phrase or an imperative, never a question."""
+"""The rule that no docstring begins with a question word."""
 
 import ast
 from pathlib import Path
@@ -9,7 +9,7 @@ DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def questions(path):
-    """The places of docstrings that begin with a question word."""
+    """Yield the places of docstrings that begin with a question word."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         text = isinstance(node, DOCUMENTED) and ast.get_docstring(node)
         if text and text.split()[0] in QUESTIONS:
@@ -21,7 +21,7 @@ def test_no_docstring_begins_with_a_question():
     assert [line for path in sorted(paths) for line in questions(path)] == []
 
 
-def test_a_question_is_found(tmp_path):
+def test_a_docstring_with_a_question_is_found(tmp_path):
     path = tmp_path / "module.py"
     path.write_text('"""A module."""\n\ndef f():\n    """What f does."""\n')
     assert [line.partition("module.py:")[2] for line in questions(path)] == [

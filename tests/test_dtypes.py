@@ -1,4 +1,4 @@
-"""Whole numbers: int32, whatever the precision of the floats."""
+"""The dtype of integers: int32 with floats of any precision."""
 
 import ast
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import kseq
 
 
-def test_whole_numbers_have_a_dtype_of_their_own():
-    """Without one `arange` gives int64 on TensorFlow where floats are float64."""
+def test_every_arange_has_an_explicit_dtype():
+    """Without a dtype, `arange` returns int64 on TensorFlow if floats are float64."""
     for path in Path(kseq.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             is_call = isinstance(node, ast.Call)

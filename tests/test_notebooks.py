@@ -1,4 +1,4 @@
-"""What the notebooks show is run, cell after cell, and what they promise holds."""
+"""Notebooks: their code runs, and their outputs are saved."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def code_of(cells):
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
-def test_there_are_notebooks():
+def test_all_notebooks_exist():
     assert [path.stem for path in NOTEBOOKS] == [
         "draw_pictures",
         "formulas",
@@ -39,14 +39,16 @@ def test_there_are_notebooks():
     ],
     ids=lambda path: path.stem,
 )
-def test_it_runs_from_top_to_bottom_without_a_warning(path, tmp_path, monkeypatch):
+def test_a_notebook_runs_from_top_to_bottom_without_a_warning(
+    path, tmp_path, monkeypatch
+):
     lines = "\n".join(code_of(cells_of(path))).splitlines()
     program = "\n".join(line for line in lines if not line.startswith("%"))
     monkeypatch.chdir(tmp_path)
     exec(compile(program, "cells", "exec"), {"__name__": "cells"})
 
 
-def test_its_pages_show_what_the_cells_have_given(cells):
+def test_a_notebook_is_saved_with_its_outputs(cells):
     outputs = [cell["outputs"] for cell in cells if cell["cell_type"] == "code"]
     assert any(outputs), "run it before you save it"
     for output in sum(outputs, []):
@@ -54,6 +56,6 @@ def test_its_pages_show_what_the_cells_have_given(cells):
         assert output.get("name") != "stderr", "leave out what goes to the terminal"
 
 
-def test_only_text_and_pictures_are_saved(cells):
+def test_cells_are_saved_without_metadata(cells):
     for cell in cells:
         assert cell["metadata"] == {}, "leave out what an editor has added"

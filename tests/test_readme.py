@@ -1,4 +1,4 @@
-"""What README.md and the guides show is run, and the commands they name exist."""
+"""Code and commands in README.md and the guides."""
 
 import ast
 import builtins
@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 GUARD = 'if __name__ == "__main__":'
 PAGES = [*(ROOT / "docs/guides").glob("*.md"), *(ROOT / "docs/ko").glob("*.md")]
-PACKAGE = ROOT / "docs/package.md"  # what a package index shows
+PACKAGE = ROOT / "docs/package.md"  # the page of a package index
 GUIDES = sorted([ROOT / "docs/start.md", PACKAGE, *PAGES])
 
 
@@ -22,9 +22,9 @@ def blocks(markdown):
 
 
 def python_blocks(markdown):
-    """Returns the ```python blocks as one program whose line numbers are the page's.
+    """Return the ```python blocks as one program with the line numbers of the page.
 
-    A block that starts processes is none of it, for each of them would run it all.
+    Blocks that start processes are left out: each process would run the whole program.
     """
     program = re.sub(r"^.+$", "", markdown, flags=re.M).split("\n")
     for block in blocks(markdown):
@@ -36,14 +36,14 @@ def python_blocks(markdown):
 
 
 def make_targets_named(markdown):
-    """Returns the words that follow `make` in code: blocks, indented lines, inline."""
+    """Return the words that follow `make` in code: blocks, indented lines, inline."""
     form = r"^```.*?^```|^ {4}[^\n]*|`[^`\n]+`"
     code = "\n".join(re.findall(form, markdown, re.M | re.S))
     return set(re.findall(r"^\W*make ([a-z][a-z-]*)", code, re.M))
 
 
 def unbound_names(program):
-    """Returns the names that a program reads and nowhere makes or imports."""
+    """Return the names that a program reads but does not define or import."""
     bound, read = set(dir(builtins)), set()
     for node in ast.walk(ast.parse(program)):
         if isinstance(node, ast.Name):
@@ -121,26 +121,26 @@ def test_each_example_can_be_copied_alone(readme):
         assert unbound_names(block) == set(), block
 
 
-def test_a_name_that_another_block_makes_is_unbound():
+def test_a_name_of_another_block_is_unbound():
     block = "import a.b\nx = a.b(y)\n[z for z in x if len(z)]\ndef f(v):\n  f(v)\n"
     assert unbound_names(block) == {"y"}
 
 
-def test_what_a_package_index_shows_has_no_link_into_the_repository():
+def test_the_package_page_has_no_link_into_the_repository():
     assert re.findall(r"\]\((?!https://)", PACKAGE.read_text(encoding="utf-8")) == []
 
 
-def test_the_make_targets_named_exist(readme):
+def test_make_targets_in_the_readme_exist(readme):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.M))
     assert {"demo", "test"} <= make_targets_named(readme) <= targets
 
 
-def test_a_block_keeps_its_place_in_the_page():
+def test_blocks_keep_their_line_numbers():
     page = "words\n```python\nx = 1\n```\n```sh\nls\n```\n```python\ny = x\n```\n"
     assert python_blocks(page).rstrip() == "\n\nx = 1\n\n\n\n\n\ny = x"
 
 
-def test_make_targets_are_found_in_code_only():
+def test_make_targets_are_found_only_in_code():
     page = "Run `make demo`, or\n```\nmake test\n```\n    make lint\nmake sure."
     assert make_targets_named(page) == {"demo", "test", "lint"}

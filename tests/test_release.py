@@ -1,4 +1,4 @@
-"""The version is the same wherever it is written, and lowest requirements are read."""
+"""The version of a release, and the lowest versions of its requirements."""
 
 import configparser
 import re

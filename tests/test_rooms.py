@@ -1,4 +1,4 @@
-"""Who may import whom: the rooms of the project, enforced by reading the imports."""
+"""Allowed imports of each package of the project."""
 
 import ast
 import importlib.util
@@ -27,8 +27,8 @@ TRIALS = {
     "numpy",
 }
 
-# What the files of a room may import besides the standard library and their own room.
-# The longest matching path counts, and a folder that matches none is an error.
+# Imports that are allowed besides the standard library and the package itself. The
+# longest matching path counts, and a folder without a match is an error.
 MAY_IMPORT = {
     "kseq/__init__.py": {
         "kseq.builders",
@@ -68,7 +68,7 @@ MAY_IMPORT = {
         "kseq.layers.validation",
         "kseq.token_rows",
     },
-    "kseq/training/text_scores.py": set(),  # what it imports is named in a table
+    "kseq/training/text_scores.py": set(),  # its imports are named in a table
     "kseq/executors.py": set(),
     "kseq/typing.py": {"keras"},
     "kseq/token_rows.py": {"numpy"},
@@ -97,7 +97,7 @@ MAY_IMPORT = {
         "kseq.tuning",
         "pandas",
     },
-    # What runs trials knows of spaces what it needs, and nothing of results.
+    # Trials may import a few modules of spaces, and none of results.
     "kseq/tuning/trials": TRIALS,
     "kseq/tuning/trials/payload.py": {"cloudpickle", "kseq.tuning.trials.files"},
     "kseq/tuning/trials/supervision.py": set(),
@@ -152,12 +152,12 @@ MAY_IMPORT = {
     "tests": ANYTHING,
 }
 
-# Rooms where a formula is written once for TensorFlow, JAX and PyTorch.
-ONE_FOR_ALL_BACKENDS = {"kseq/layers", "kseq/decoding", "kseq/training"}
+# Packages where a formula is written once for TensorFlow, JAX and PyTorch.
+BACKEND_INDEPENDENT = {"kseq/layers", "kseq/decoding", "kseq/training"}
 
 
 def violations(root):
-    """Returns a line `path:line: what is wrong` for each import that is not allowed."""
+    """Return a line `path:line: complaint` for each import that is not allowed."""
     return [
         f"{path.relative_to(root)}:{line}: {complaint}"
         for folder in ("kseq", "recipes", "benchmarks", "tests")
@@ -167,31 +167,31 @@ def violations(root):
 
 
 def complaints(root, path):
-    room = room_of(path.relative_to(root))
-    if room is None:
-        yield 1, "is in no room: give it one in MAY_IMPORT"
+    package = package_of(path.relative_to(root))
+    if package is None:
+        yield 1, "has no entry in MAY_IMPORT: add one"
         return
-    own_room = room.removesuffix(".py").replace("/", ".")
-    allowed = MAY_IMPORT[room]
+    package_name = package.removesuffix(".py").replace("/", ".")
+    allowed = MAY_IMPORT[package]
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for line, name in [*imports(tree, path.relative_to(root)), *dotted_names(tree)]:
         if inside(name, {"keras.src"}):
             yield line, "uses keras.src, which is private to Keras"
-        if room in ONE_FOR_ALL_BACKENDS and name == "keras.backend.backend":
-            yield line, f"{room} names a backend: kseq/layers/backends.py does"
-        if room == "kseq/layers" and name in ("ops.matmul", "keras.ops.matmul"):
+        if package in BACKEND_INDEPENDENT and name == "keras.backend.backend":
+            yield line, f"{package} names a backend: kseq/layers/backends.py does"
+        if package == "kseq/layers" and name in ("ops.matmul", "keras.ops.matmul"):
             yield line, "uses Keras' matmul: that of backends.py keeps double precision"
-        if room == "recipes" and is_private(root, name):
-            yield line, f"{room} uses {name}, which is not public"
+        if package == "recipes" and is_private(root, name):
+            yield line, f"{package} uses {name}, which is not public"
     for line, name in imports(at_run_time(tree), path.relative_to(root)):
         if allowed is ANYTHING or name.split(".")[0] in sys.stdlib_module_names:
             continue
-        if not inside(name, {own_room, "kseq.typing", *allowed}):
-            yield line, f"{room} may not import {name}"
+        if not inside(name, {package_name, "kseq.typing", *allowed}):
+            yield line, f"{package} may not import {name}"
 
 
 def at_run_time(tree):
-    """Returns a module without what only type checkers read."""
+    """Return a module without the code that only type checkers read."""
     return ast.Module([node for node in tree.body if not is_for_types(node)], [])
 
 
@@ -199,12 +199,12 @@ def is_for_types(node):
     return isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
 
 
-def room_of(path):
-    """Returns the longest key of MAY_IMPORT that is the path or a folder above it."""
+def package_of(path):
+    """Return the longest key of MAY_IMPORT that is the path or a folder above it."""
     while path.parts:
-        for room in (path.as_posix(), path.with_suffix("").as_posix()):
-            if room in MAY_IMPORT:
-                return room
+        for package in (path.as_posix(), path.with_suffix("").as_posix()):
+            if package in MAY_IMPORT:
+                return package
         path = path.parent
     return None
 
@@ -214,7 +214,7 @@ def inside(name, prefixes):
 
 
 def imports(tree, path):
-    """Yields the line and the full dotted name of everything imported, at any depth."""
+    """Yield the line and the full dotted name of everything imported, at any depth."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -227,7 +227,7 @@ def imports(tree, path):
 
 
 def dotted_names(tree):
-    """Yields the line and the name of each use such as `keras.ops.matmul`."""
+    """Yield the line and the name of each use such as `keras.ops.matmul`."""
     for node in ast.walk(tree):
         parts, part = [], node
         while isinstance(part, ast.Attribute):
@@ -237,10 +237,10 @@ def dotted_names(tree):
 
 
 def is_private(root, name):
-    """Whether a name of kseq is one that its room does not offer to users.
+    """Return whether a name of kseq is private to its package.
 
-    A room offers what its `__init__.py` binds, so a module of a room is private unless
-    a function of the same name stands in front of it.
+    The names that `__init__.py` binds are public. A module is therefore private unless
+    a function has the same name.
     """
     package, *parts = name.split(".")
     if package != "kseq":
@@ -261,7 +261,7 @@ def bound_names(path):
             yield from (t.id for t in node.targets if isinstance(t, ast.Name))
 
 
-def test_every_import_stays_within_what_its_room_allows():
+def test_every_import_is_allowed_in_its_package():
     assert violations(ROOT) == []
 
 
@@ -280,7 +280,7 @@ def test_every_import_stays_within_what_its_room_allows():
         ("kseq/tuning/trials/a.py", "import kseq.tuning.results", "may not import"),
         ("kseq/plots/a.py", "from kseq import text", "may not import kseq.text"),
         ("kseq/__init__.py", "import kseq.plots", "may not import kseq.plots"),
-        ("kseq/nowhere/a.py", "", "is in no room"),
+        ("kseq/nowhere/a.py", "", "has no entry in MAY_IMPORT"),
         ("kseq/layers/a.py", "from keras.src import ops", "uses keras.src"),
         ("kseq/layers/a.py", "import keras\nkeras.src.ops", "uses keras.src"),
         ("benchmarks/a.py", "import keras.src.ops", "uses keras.src"),
@@ -295,8 +295,8 @@ def test_every_import_stays_within_what_its_room_allows():
         ("recipes/a.py", "from kseq.text.deep import Good", "is not public"),
     ],
 )
-def test_a_planted_violation_is_found(tmp_path, path, source, complaint):
-    plant(tmp_path, path, source)
+def test_a_violation_is_found(tmp_path, path, source, complaint):
+    write_package(tmp_path, path, source)
     found = violations(tmp_path)
     assert found
     assert all(line.startswith(path) and complaint in line for line in found)
@@ -318,12 +318,12 @@ def test_a_planted_violation_is_found(tmp_path, path, source, complaint):
         ("kseq/__init__.py", "if TYPE_CHECKING:\n  from kseq import plots"),
     ],
 )
-def test_an_allowed_import_is_let_through(tmp_path, path, source):
-    plant(tmp_path, path, source)
+def test_an_allowed_import_is_accepted(tmp_path, path, source):
+    write_package(tmp_path, path, source)
     assert violations(tmp_path) == []
 
 
-def test_of_tuning_only_what_runs_a_search_knows_what_runs_its_trials():
+def test_only_modules_that_run_a_search_import_the_trials():
     know = {
         path.name
         for path in (ROOT / "kseq/tuning").glob("*.py")
@@ -333,16 +333,16 @@ def test_of_tuning_only_what_runs_a_search_knows_what_runs_its_trials():
     assert know == {"__init__.py", "search.py", "results.py", "report.py"}
 
 
-def plant(root, path, source):
-    room = {"kseq/text/__init__.py": "from kseq.text.deep import Good\n"}
-    for name, text in {**room, "kseq/text/deep.py": "", path: source}.items():
+def write_package(root, path, source):
+    package = {"kseq/text/__init__.py": "from kseq.text.deep import Good\n"}
+    for name, text in {**package, "kseq/text/deep.py": "", path: source}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def modules():
-    """What each of three statements loads in a new process, beyond those before it."""
+    """Return the modules that each of three statements adds in a new process."""
     script = """
 import sys
 seen = set()
@@ -364,7 +364,7 @@ def test_importing_kseq_loads_no_package_that_keras_has_not_loaded(modules):
     assert "kseq.layers" in modules["kseq"]
 
 
-def test_importing_kseq_loads_neither_optional_rooms_nor_what_they_need(modules):
+def test_importing_kseq_loads_neither_optional_packages_nor_their_requirements(modules):
     optional = {"kseq.plots", "kseq.tuning", "kseq.datasets"}
     # Not matplotlib: where it is installed, Keras itself loads it.
     needed = {"keras_tuner", "tensorflow_text"}
@@ -382,7 +382,7 @@ assert "tensorflow" not in sys.modules
 @pytest.mark.parametrize(
     "backend", ["jax", pytest.param("torch", marks=pytest.mark.thorough)]
 )
-def test_tensorflow_is_neither_loaded_nor_heard_where_another_backend_needs_no_text(
+def test_other_backends_neither_import_tensorflow_nor_print_without_texts(
     backend,
 ):
     if importlib.util.find_spec(backend) is None:
@@ -394,7 +394,7 @@ def test_tensorflow_is_neither_loaded_nor_heard_where_another_backend_needs_no_t
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_an_optional_room_is_loaded_when_it_is_first_named(modules):
+def test_an_optional_package_is_imported_on_first_use(modules):
     assert {"kseq.plots", "kseq.datasets"} <= modules["plots"]
     assert "plots" in dir(kseq) and kseq.plots.__name__ == "kseq.plots"
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):

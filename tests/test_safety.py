@@ -1,6 +1,6 @@
-"""Crafted files: whatever a `.keras` file holds, loading it runs or reads nothing else.
+"""Crafted files, which must not run code or read other files when they are loaded.
 
-An audit hook of Python sees which files are opened, and what is run.
+An audit hook of Python records opened files and started programs.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ def hook():
 
 @pytest.fixture
 def secret(tmp_path):
-    """A file that nothing may read, under a name that nothing may mention."""
+    """Yield the path of a file that loading must neither open nor mention."""
     path = tmp_path / SECRET
     path.write_text('["secret"]')
     WATCHED[:] = ["from here"]
@@ -50,8 +50,8 @@ def words():
     return Vocabulary("character").adapt(["ab"])
 
 
-def wholes():
-    """Pipelines of every kind, with models that read what they are made of."""
+def models_with_objects():
+    """Return pipelines and models of every kind that read objects from their config."""
     size = words().size
     reader = kseq.many_to_one(size, 2, encoder="rnn", pooling="mean", width=4)
     writer = kseq.one_to_many(size, decoder="rnn", width=4)
@@ -83,8 +83,8 @@ def wholes():
     ]
 
 
-def parts():
-    """What reads layers from its config, one of each, with all that it can hold."""
+def layers_with_objects():
+    """Return a layer of each class that reads objects from its config."""
     bias = keras.layers.Embedding(9, 2)
     cell = layers.LayerNormLSTMCell(4)
     table = layers.TokenEmbedding(5, 4, positions=layers.SinusoidalPositions())
@@ -106,8 +106,8 @@ def parts():
     ]
 
 
-def nested(config, path=()):
-    """The places of the objects within a config, and of its strings."""
+def paths_within(config, path=()):
+    """Yield the paths of the objects and strings within a config."""
     if isinstance(config, dict):
         if path and "class_name" in config and "config" in config:
             yield path
@@ -118,10 +118,10 @@ def nested(config, path=()):
         if isinstance(value, str):
             yield (*path, key)
         elif isinstance(value, (dict, list, tuple)):
-            yield from nested(value, (*path, key))
+            yield from paths_within(value, (*path, key))
 
 
-def changed(config, path, value):
+def with_value(config, path, value):
     config = copy.deepcopy(config)
     inner = config
     for key in path[:-1]:
@@ -130,14 +130,14 @@ def changed(config, path, value):
     return config
 
 
-def at(config, path):
+def value_at(config, path):
     for key in path:
         config = config[key]
     return config
 
 
 def hostile(secret):
-    """Objects that would run or read something, were they made."""
+    """Return configs of objects that would run or read something if created."""
 
     def function(module, name):
         names = {"module": module, "registered_name": name}
@@ -167,9 +167,11 @@ def hostile(secret):
 
 @pytest.fixture(scope="module")
 def configs():
-    """Configs of all classes that read a config."""
+    """Return the configs of all classes that read objects."""
     serialize = keras.saving.serialize_keras_object
-    configs = [serialize(each) for each in [*parts(), *wholes()]]
+    configs = [
+        serialize(each) for each in [*layers_with_objects(), *models_with_objects()]
+    ]
     return json.loads(json.dumps(configs))  # as a file holds them, without tuples
 
 
@@ -180,7 +182,7 @@ def test_only_classes_are_registered():
     assert all(isinstance(x, type) for x in ours.values())
 
 
-def test_the_configs_hold_every_class_that_reads_objects(configs):
+def test_the_configs_contain_every_class_that_reads_objects(configs):
     reading = {
         name
         for name, kind in keras.saving.get_custom_objects().items()
@@ -194,8 +196,8 @@ def test_the_configs_hold_every_class_that_reads_objects(configs):
 def test_no_object_in_a_config_runs_or_reads_anything(configs, secret):
     seen = set()
     for config in configs:
-        for path in nested(config):
-            value = at(config, path)
+        for path in paths_within(config):
+            value = value_at(config, path)
             kind = value["class_name"] if isinstance(value, dict) else None
             if kind is None or (config["class_name"], path[-1], kind) in seen:
                 continue
@@ -204,11 +206,13 @@ def test_no_object_in_a_config_runs_or_reads_anything(configs, secret):
                 its_place = {
                     k: value[k] for k in ("name", "inbound_nodes") if k in value
                 }
-                crafted = changed(config, path, {**its_place, **each})
-                refused = pytest.raises((TypeError, ValueError))
-                if path[-1] == "dtype":  # Keras takes the name of a class for a dtype
-                    refused = contextlib.suppress(TypeError, ValueError, AttributeError)
-                with refused:
+                crafted = with_value(config, path, {**its_place, **each})
+                rejected = pytest.raises((TypeError, ValueError))
+                if path[-1] == "dtype":  # Keras takes the name of a class as a dtype
+                    rejected = contextlib.suppress(
+                        TypeError, ValueError, AttributeError
+                    )
+                with rejected:
                     keras.saving.deserialize_keras_object(crafted, safe_mode=True)
     assert len(seen) > 30
 
@@ -217,11 +221,11 @@ def test_no_object_in_a_config_runs_or_reads_anything(configs, secret):
 def test_no_string_in_a_config_is_read_as_a_path(configs, secret):
     seen = set()
     for config in configs:
-        for path in nested(config):
-            value = at(config, path)
+        for path in paths_within(config):
+            value = value_at(config, path)
             if isinstance(value, str) and (config["class_name"], path[-1]) not in seen:
                 seen.add((config["class_name"], path[-1]))
-                crafted = changed(config, path, secret)
+                crafted = with_value(config, path, secret)
                 try:  # a name may be any string
                     keras.saving.deserialize_keras_object(crafted, safe_mode=True)
                 except (TypeError, ValueError, AttributeError, KeyError):
@@ -232,8 +236,8 @@ def test_no_string_in_a_config_is_read_as_a_path(configs, secret):
 # Files --------------------------------------------------------------------------------
 
 
-def rewritten(path, entries=(), **contents):
-    """Writes a `.keras` file again, with entries added and members replaced."""
+def rewrite_archive(path, entries=(), **contents):
+    """Rewrite a `.keras` file with added entries and replaced members."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     for name in members:
@@ -249,7 +253,7 @@ def rewritten(path, entries=(), **contents):
 
 @pytest.fixture
 def saved(tmp_path):
-    """The path of a saved pipeline, in a folder of its own."""
+    """Return the path of a saved pipeline in a new folder."""
     path = tmp_path / "folder" / "writer.keras"
     path.parent.mkdir()
     writer = kseq.one_to_many(words().size, decoder="rnn", width=4)
@@ -258,12 +262,12 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize("index", range(11))
-def test_a_file_with_a_foreign_object_is_refused(saved, secret, index):
+def test_rejects_a_file_with_a_foreign_object(saved, secret, index):
     with zipfile.ZipFile(saved) as archive:
         config = json.loads(archive.read("config.json"))
     path = ("config", ["model", "vocabulary"][index % 2])
-    crafted = changed(config, path, hostile(secret)[index])
-    rewritten(saved, config=json.dumps(crafted))
+    crafted = with_value(config, path, hostile(secret)[index])
+    rewrite_archive(saved, config=json.dumps(crafted))
     with pytest.raises(ValueError, match="a file that a TextWriter was saved in"):
         TextWriter.load(saved)
 
@@ -283,44 +287,44 @@ def test_a_file_with_a_foreign_object_is_refused(saved, secret, index):
     ],
     ids=range(9),
 )
-def test_a_vocabulary_that_is_no_list_of_words_is_refused(saved, secret, vocabulary):
-    rewritten(saved, tokens=vocabulary.replace("SECRET", secret))
+def test_rejects_a_vocabulary_that_is_not_a_list_of_words(saved, secret, vocabulary):
+    rewrite_archive(saved, tokens=vocabulary.replace("SECRET", secret))
     with pytest.raises(ValueError, match="a file that a TextWriter was saved in"):
         TextWriter.load(saved)
 
 
-def test_a_file_whose_config_lacks_its_parts_is_refused(saved):
+def test_rejects_a_config_without_its_components(saved):
     with zipfile.ZipFile(saved) as archive:
         config = json.loads(archive.read("config.json"))
-    rewritten(saved, config=json.dumps({**config, "config": {"name": "writer"}}))
+    rewrite_archive(saved, config=json.dumps({**config, "config": {"name": "writer"}}))
     with pytest.raises(ValueError, match="a file that a TextWriter was saved in"):
         TextWriter.load(saved)
 
 
-def test_a_link_in_a_file_is_not_followed(saved, secret):
+def test_a_symbolic_link_in_a_file_is_not_followed(saved, secret):
     name = "assets/layers/vocabulary/tokens.json"
     with zipfile.ZipFile(saved) as archive:
         assert name in archive.namelist()
     link = zipfile.ZipInfo(name)
     link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
     with pytest.warns(UserWarning, match="Duplicate name"):
-        rewritten(saved, [(link, secret)])
+        rewrite_archive(saved, [(link, secret)])
     with pytest.raises(ValueError, match="a file that a TextWriter was saved in"):
-        TextWriter.load(saved)  # what the link says is no vocabulary
+        TextWriter.load(saved)  # the target of the link is not a vocabulary
 
 
 @pytest.mark.parametrize("name", ["../", "../../", "assets/../../../", "/"])
-def test_a_member_outside_the_file_is_not_written(saved, secret, name):
+def test_a_member_outside_the_folder_is_not_written(saved, secret, name):
     evil = f"evil-{SECRET}"
     folder = f"{saved.parent}/" if name == "/" else name
-    rewritten(saved, [(folder + evil, "evil")])
+    rewrite_archive(saved, [(folder + evil, "evil")])
     with pytest.warns(UserWarning, match="Skipping invalid path"):
         TextWriter.load(saved)
     around = [*list(saved.parents)[:3], "/", "/tmp", os.getcwd()]
     assert not [folder for folder in around if evil in os.listdir(folder)]
 
 
-def test_a_vocabulary_file_is_read_from_where_it_is_alone(tmp_path, secret):
+def test_a_vocabulary_file_cannot_read_other_files(tmp_path, secret):
     path = tmp_path / "words.json"
     words().save(path)
     content = json.loads(path.read_text())

@@ -7,7 +7,7 @@ from kseq.token_rows import SHOWN, TokenRows, smallest
 LISTS = [[5, 6, 7], [], [8], [300, 5]]
 
 
-def test_rows_read_like_a_list_of_lists():
+def test_rows_behave_like_a_list_of_lists():
     rows = TokenRows.of_lists(LISTS, "uint16")
     assert rows == LISTS and LISTS == rows and list(rows) == LISTS
     assert rows != LISTS[:3] and rows != [[5, 6, 7], [], [9], [300, 5]]
@@ -24,18 +24,18 @@ def test_rows_read_like_a_list_of_lists():
         rows[4]
 
 
-def test_many_rows_are_not_all_shown():
+def test_repr_shows_only_some_of_many_rows():
     rows = TokenRows.of_lists([[5]] * (SHOWN + 1))
     assert repr(rows) == f"[[5], [5], [5], ...] ({SHOWN + 1} rows)"
 
 
-def test_parts_are_joined_without_a_gap():
+def test_join_concatenates_rows():
     parts = [TokenRows.of_lists(rows) for rows in (LISTS[:2], [], LISTS[2:])]
     assert TokenRows.join(parts) == LISTS
     assert TokenRows.join([]) == [] and not TokenRows.join([])
 
 
-def test_an_id_takes_two_bytes_where_they_hold_it():
+def test_ids_are_stored_in_two_bytes_if_they_fit():
     assert [smallest(size) for size in (8, 65_536, 65_537)] == [
         "uint16",
         "uint16",
@@ -56,21 +56,21 @@ def test_texts_are_encoded_chunk_by_chunk_from_any_iterable(split, monkeypatch):
     assert vocabulary.decode(found)[2] == "a a b" and vocabulary.encode([]) == []
 
 
-def test_what_is_wrong_with_a_text_of_a_later_chunk_names_its_number(monkeypatch):
+def test_error_names_the_number_of_a_text_in_a_later_chunk(monkeypatch):
     monkeypatch.setattr("kseq.text.encoding.CHUNK", 2)
     vocabulary = Vocabulary("word").adapt(["a"])
     with pytest.raises(ValueError, match=r"texts\[3\]"):
         vocabulary.encode(["a", "a", "a", 5])
 
 
-def test_rows_survive_a_pickle_and_become_arrays():
+def test_rows_can_be_pickled_and_converted_to_arrays():
     import pickle
 
     rows = pickle.loads(pickle.dumps(TokenRows.of_lists([[1, 2], [3, 4]])))
     np.testing.assert_array_equal(np.asarray(rows), [[1, 2], [3, 4]])
 
 
-def test_models_take_rows_as_they_take_lists():
+def test_models_accept_rows_like_lists():
     import kseq
 
     model = kseq.encoder_decoder(311, 311, "rnn", "rnn", width=3)

@@ -1,4 +1,4 @@
-"""Every function and method of kseq is annotated, and the annotations are packaged."""
+"""Type annotations of kseq: complete, packaged and usable."""
 
 import ast
 import json
@@ -42,7 +42,7 @@ def test_every_function_is_annotated():
     assert sum(found, []) == []
 
 
-def test_what_lacks_an_annotation_is_found(tmp_path):
+def test_missing_annotations_are_found(tmp_path):
     path = tmp_path / "module.py"
     path.write_text(
         "def f(x, *, y: int) -> int:\n  def g(z): ...\n"
@@ -61,8 +61,8 @@ def test_type_checkers_see_the_annotations():
 GUIDES = "docs/guides/*.md"
 
 
-def test_an_editor_finds_no_error_in_the_code_of_the_pages(tmp_path):
-    """Pyright infers the types of Keras, and must accept what README and guides do."""
+def test_pyright_finds_no_error_in_the_code_of_the_pages(tmp_path):
+    """Pyright infers the types of Keras in the code of README and guides."""
     pytest.importorskip("basedpyright")
     for page in [ROOT / "README.md", ROOT / "docs/start.md", *ROOT.glob(GUIDES)]:
         blocks = re.findall(

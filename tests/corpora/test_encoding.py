@@ -1,4 +1,4 @@
-"""Files of text become token ids in a folder, once, whole or not at all."""
+"""Encoding of text files to token ids in a folder."""
 
 import gzip
 import os
@@ -21,25 +21,25 @@ def path(tmp_path):
     return path
 
 
-def test_lines_of_files_plain_packed_and_many(tmp_path, path):
+def test_lines_reads_plain_compressed_and_several_files(tmp_path, path):
     with gzip.open(tmp_path / "b.txt.gz", "wb") as file:
         file.write(b"\xef\xbb\xbfone\r\ntwo\x0bwords")
-    packed = ["one", "two\x0bwords"]
+    compressed = ["one", "two\x0bwords"]
     lines = Lines(tmp_path / "*.txt*")
-    assert list(lines) == list(lines) == TEXTS + packed
-    assert list(Lines([tmp_path / "b.txt.gz", str(path)])) == packed + TEXTS
+    assert list(lines) == list(lines) == TEXTS + compressed
+    assert list(Lines([tmp_path / "b.txt.gz", str(path)])) == compressed + TEXTS
 
 
-def test_what_is_no_file_or_damaged_is_named(tmp_path, path):
+def test_error_names_missing_and_damaged_files(tmp_path, path):
     with pytest.raises(ValueError, match=r"Received: 'nowhere\*'"):
         Lines("nowhere*")
-    packed = gzip.compress(path.read_bytes() * 1000)
-    (tmp_path / "c.gz").write_bytes(packed[: len(packed) // 2])
+    compressed = gzip.compress(path.read_bytes() * 1000)
+    (tmp_path / "c.gz").write_bytes(compressed[: len(compressed) // 2])
     with pytest.raises(ValueError, match=r"must be complete. Received: .*c.gz"):
         list(Lines(tmp_path / "c.gz"))
 
 
-def test_rows_in_a_folder_are_those_of_the_lines(tmp_path, path, monkeypatch):
+def test_encoded_rows_equal_those_of_the_vocabulary(tmp_path, path, monkeypatch):
     monkeypatch.setattr("kseq.corpora.encoding.CHUNK", 2)
     rows = encode_file(LETTERS, path, tmp_path / "ids", start=True, end=True)
     assert rows == LETTERS.encode(TEXTS, start=True, end=True)
@@ -50,7 +50,7 @@ def test_rows_in_a_folder_are_those_of_the_lines(tmp_path, path, monkeypatch):
     assert encode_file(LETTERS, empty, tmp_path / "none") == []
 
 
-def test_batches_of_mapped_rows_are_those_of_lists(tmp_path, path):
+def test_batches_of_memory_mapped_rows_equal_those_of_lists(tmp_path, path):
     source = encode_file(LETTERS, path, tmp_path / "source")
     target = encode_file(LETTERS, path, tmp_path / "target", start=True, end=True)
     lists = LETTERS.encode(TEXTS), LETTERS.encode(TEXTS, start=True, end=True)
@@ -62,7 +62,7 @@ def test_batches_of_mapped_rows_are_those_of_lists(tmp_path, path):
         np.testing.assert_equal(our, their)
 
 
-def test_the_same_call_encodes_nothing_again(tmp_path, path, monkeypatch):
+def test_the_same_call_does_not_encode_again(tmp_path, path, monkeypatch):
     encode_file(LETTERS, path, tmp_path / "ids")
     encode_file(LETTERS, TEXTS, tmp_path / "texts")
     monkeypatch.setattr(Vocabulary, "encode", lambda *args, **options: 1 / 0)
@@ -71,7 +71,7 @@ def test_the_same_call_encodes_nothing_again(tmp_path, path, monkeypatch):
     assert len(encode_file(again, TEXTS, tmp_path / "texts")) == 5
 
 
-def test_another_call_is_refused_unless_it_may_overwrite(tmp_path, path):
+def test_rejects_another_call_unless_it_may_overwrite(tmp_path, path):
     target = tmp_path / "ids"
     encode_file(LETTERS, path, target)
     words = Vocabulary("word").adapt(TEXTS)
@@ -91,7 +91,7 @@ def test_another_call_is_refused_unless_it_may_overwrite(tmp_path, path):
         encode_file(LETTERS, path, tmp_path / "mine", overwrite=True)
 
 
-def test_an_error_leaves_nothing_behind(tmp_path, path, monkeypatch):
+def test_an_error_leaves_no_files(tmp_path, path, monkeypatch):
     monkeypatch.setattr("kseq.corpora.encoding.CHUNK", 2)
     path.write_bytes(b"low\nlow\nlow\n\xff\n")
     with pytest.raises(ValueError, match="line 4 of"):
@@ -101,6 +101,6 @@ def test_an_error_leaves_nothing_behind(tmp_path, path, monkeypatch):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_texts_that_come_only_once_are_refused(tmp_path):
+def test_rejects_texts_that_can_be_read_only_once(tmp_path):
     with pytest.raises(ValueError, match="more than once"):
         encode_file(LETTERS, iter(TEXTS), tmp_path / "ids")

@@ -1,4 +1,4 @@
-"""Files that a pipeline writes, in one go or in spite of what is killed meanwhile."""
+"""Generation from files, in one call or after interruptions."""
 
 import concurrent.futures
 import os
@@ -24,7 +24,7 @@ OPTIONS = {"max_length": 7, "block_size": 3, "batch_size": 2, "verbose": False}
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
-    """The file of a pipeline that has learnt nothing."""
+    """Return the file of an untrained pipeline."""
     letters = Vocabulary("character").adapt(["".join(LINES)])
     keras.utils.set_random_seed(3)
     model = kseq.encoder_decoder(letters.size, letters.size, "rnn", "rnn", width=5)
@@ -35,7 +35,7 @@ def pipeline(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(pipeline):
-    """What `generate` gives, line by line."""
+    """Return the texts of `generate`, one in each line."""
     whole = TextToText.load(pipeline)
     found = whole.generate(LINES, SEARCH, max_length=7, allow_blank=True)
     texts = [" ".join(best.text.splitlines()) for best, *_ in found]
@@ -60,7 +60,7 @@ def blocks(source):
     return sorted(source.parent.glob("target.txt.blocks/[0-9]*.json"))
 
 
-def test_lines_are_those_of_generate_in_their_order(pipeline, source, expected, capsys):
+def test_lines_equal_those_of_generate_in_order(pipeline, source, expected, capsys):
     text, result = write(pipeline, source, verbose=True)
     assert text == expected
     assert (result.lines, result.bad) == (len(LINES), {})
@@ -80,7 +80,7 @@ def test_lines_are_those_of_generate_in_their_order(pipeline, source, expected, 
 
 
 class Flaky(concurrent.futures.ThreadPoolExecutor):
-    """Loses every other task, the first of them when its work is done."""
+    """An executor that loses every other task, the first one after its work."""
 
     def __init__(self, workers):
         super().__init__(workers)
@@ -104,7 +104,7 @@ def test_an_executor_may_lose_tasks(pipeline, source, expected, workers):
     assert text == expected
 
 
-def test_an_executor_that_takes_no_more_is_named_and_the_call_goes_on(
+def test_a_call_with_a_closed_executor_raises_and_can_be_continued(
     pipeline, source, expected
 ):
     with concurrent.futures.ThreadPoolExecutor() as executor:
@@ -115,9 +115,7 @@ def test_an_executor_that_takes_no_more_is_named_and_the_call_goes_on(
         assert write(pipeline, source, executor=executor)[0] == expected
 
 
-def test_a_call_that_was_stopped_goes_on_where_it_was(
-    pipeline, source, expected, monkeypatch
-):
+def test_a_stopped_call_continues_where_it_was(pipeline, source, expected, monkeypatch):
     begun, run = [], writing.run
 
     def run_two(packed):
@@ -136,7 +134,7 @@ def test_a_call_that_was_stopped_goes_on_where_it_was(
     assert len(begun) == 3 + 2
 
 
-def test_a_bad_line_is_blank_and_named(pipeline, source, expected, monkeypatch):
+def test_a_bad_line_is_blank_and_reported(pipeline, source, expected, monkeypatch):
     generate = TextToText.generate
 
     def refusing(self, texts, *args, **options):
@@ -161,14 +159,14 @@ def test_a_bad_line_is_blank_and_named(pipeline, source, expected, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["batch_size", "block_size", "workers"])
-def test_numbers_that_make_no_sense_are_named(pipeline, source, name):
+def test_rejects_invalid_numbers(pipeline, source, name):
     for wrong in (0, 2.5, True):
         with pytest.raises(ValueError, match=f"`{name}` must be .* {name}={wrong}"):
             write(pipeline, source, **{name: wrong})
     assert not source.with_name("target.txt.blocks").exists()
 
 
-def test_files_that_are_not_there_are_named(pipeline, source, tmp_path):
+def test_error_names_missing_files(pipeline, source, tmp_path):
     with pytest.raises(ValueError, match="`pipeline` must be a file. Received"):
         write(tmp_path / "no.keras", source)
     with pytest.raises(ValueError, match="`source` must be a file. Received"):
@@ -179,7 +177,7 @@ def test_files_that_are_not_there_are_named(pipeline, source, tmp_path):
 
 @pytest.mark.thorough
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
-def test_a_kill_loses_and_doubles_no_line(pipeline, source, expected):
+def test_a_kill_loses_and_repeats_no_line(pipeline, source, expected):
     process = forkserver().Process(target=write_two_blocks, args=(pipeline, source))
     process.start()
     wait_until(lambda: len(blocks(source)) == 2)
@@ -190,7 +188,7 @@ def test_a_kill_loses_and_doubles_no_line(pipeline, source, expected):
 
 
 def write_two_blocks(pipeline, source):
-    """Waits to be killed when two blocks are written."""
+    """Write two blocks, and wait to be killed."""
     update = writing.Progress.update
 
     def wait(self, number, tokens):
@@ -204,7 +202,7 @@ def write_two_blocks(pipeline, source):
 
 @pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_worker_of_dask_may_be_killed(pipeline, source, expected, tmp_path):
+def test_a_dask_worker_may_be_killed(pipeline, source, expected, tmp_path):
     pytest.importorskip("distributed")
     from tests.tuning.trials.test_dask import HAS_KERAS, Cluster
 

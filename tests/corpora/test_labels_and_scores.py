@@ -1,4 +1,4 @@
-"""Files of labels and of scores, beside what the pipelines give line by line."""
+"""Files of labels and scores, compared with the results of the pipelines."""
 
 import keras
 import pytest
@@ -23,9 +23,9 @@ def source(tmp_path):
 
 
 @pytest.fixture
-def told(tmp_path):
-    """The files of sources and of targets."""
-    paths = tmp_path / "in.txt", tmp_path / "told.txt"
+def parallel_files(tmp_path):
+    """Return the files of sources and targets."""
+    paths = tmp_path / "in.txt", tmp_path / "targets.txt"
     for path, lines in zip(paths, (LINES, TARGETS), strict=True):
         text = "".join(f"{line}\n" for line in lines)
         path.write_text(text, "utf-8", newline="\n")
@@ -33,7 +33,7 @@ def told(tmp_path):
 
 
 def saved(folder, kind):
-    """A pipeline of some kind that has learned nothing, and its file."""
+    """Return an untrained pipeline of a kind, and its file."""
     keras.utils.set_random_seed(3)
     if kind is TextToLabels:
         model = kseq.many_to_one(WORDS.size, num_outputs=3, width=4)
@@ -71,11 +71,11 @@ def test_a_tagger_gives_each_token_a_label(source, tmp_path):
     assert result.tokens == sum(map(len, found)) == 9
 
 
-def test_scores_are_those_of_the_pipeline(told, tmp_path):
+def test_scores_equal_those_of_the_pipeline(parallel_files, tmp_path):
     pipeline, path = saved(tmp_path, TextToText)
     target = tmp_path / "scores.txt"
-    result = score_file(path, *told, target, **OPTIONS)
-    assert set(result.bad) == {2}  # the source has no letter there
+    result = score_file(path, *parallel_files, target, **OPTIONS)
+    assert set(result.bad) == {2}  # its source is blank
     lines = target.read_text("utf-8").split("\n")
     assert lines[1] == lines[-1] == ""
     rows = [n for n, line in enumerate(LINES) if line]
@@ -85,16 +85,16 @@ def test_scores_are_those_of_the_pipeline(told, tmp_path):
     assert len({lines[n] for n in rows}) == len(rows)
 
 
-def test_a_writer_scores_lines_by_themselves(told, tmp_path):
+def test_a_writer_scores_lines_without_a_source(parallel_files, tmp_path):
     pipeline, path = saved(tmp_path, TextWriter)
-    score_file(path, None, told[1], tmp_path / "scores.txt", **OPTIONS)
+    score_file(path, None, parallel_files[1], tmp_path / "scores.txt", **OPTIONS)
     lines = (tmp_path / "scores.txt").read_text("utf-8").split()
     assert [float(line) for line in lines] == pytest.approx(
         list(pipeline.score(TARGETS)), abs=2e-4
     )
 
 
-def test_scores_are_those_of_generate(tmp_path):
+def test_scores_of_a_pipeline_equal_those_of_its_model(tmp_path):
     pipeline, _ = saved(tmp_path, TextToText)
     [[best]] = pipeline.generate(["hello"], max_length=5)
     ids = pipeline.target_vocabulary.encode([best.text], end=True)
@@ -114,27 +114,29 @@ def test_texts_beyond_the_window_cannot_be_scored():
         writer.score(["he", "hello"])
 
 
-def test_the_pipeline_must_be_able_to_do_it(told, tmp_path):
+def test_rejects_pipelines_and_sources_of_the_wrong_kind(parallel_files, tmp_path):
     target = tmp_path / "target.txt"
     _, writer = saved(tmp_path, TextWriter)
     with pytest.raises(ValueError, match="file of a TextToLabels to label.*TextWriter"):
-        label_file(writer, told[0], target, **OPTIONS)
+        label_file(writer, parallel_files[0], target, **OPTIONS)
     with pytest.raises(ValueError, match="None for a TextWriter.*with `source` a file"):
-        score_file(writer, *told, target, overwrite=True, **OPTIONS)
+        score_file(writer, *parallel_files, target, overwrite=True, **OPTIONS)
     _, translator = saved(tmp_path, TextToText)
     with pytest.raises(ValueError, match="`source` must be a file .*`source` None"):
-        score_file(translator, None, told[1], target, overwrite=True, **OPTIONS)
+        score_file(
+            translator, None, parallel_files[1], target, overwrite=True, **OPTIONS
+        )
     assert not target.exists()
 
 
-def test_files_must_have_as_many_lines(told, tmp_path):
+def test_rejects_files_with_different_numbers_of_lines(parallel_files, tmp_path):
     _, path = saved(tmp_path, TextToText)
-    told[1].write_text("he\n")
+    parallel_files[1].write_text("he\n")
     message = "as many lines. Received: source of 11 lines and texts of 1 lines"
     with pytest.raises(ValueError, match=message):
-        score_file(path, *told, tmp_path / "scores.txt", **OPTIONS)
+        score_file(path, *parallel_files, tmp_path / "scores.txt", **OPTIONS)
     assert {p.name for p in tmp_path.iterdir()} == {
         "in.txt",
-        "told.txt",
+        "targets.txt",
         "pipeline.keras",
     }

@@ -1,4 +1,4 @@
-"""Named data sets: whose checksum is right is read, and nothing else is kept."""
+"""Named data sets: downloads, checksums, folders and published sizes."""
 
 import gzip
 import hashlib
@@ -17,7 +17,7 @@ from kseq import datasets
 from kseq.datasets import catalogue, files
 
 GOOD = b"good well made\nbad a bore\n"
-PACKED = gzip.compress(GOOD, mtime=0)  # its date would be in the names of tests
+GZIPPED = gzip.compress(GOOD, mtime=0)  # a date would change the ids of tests
 
 
 def sha256(content):
@@ -26,7 +26,7 @@ def sha256(content):
 
 @pytest.fixture
 def server():
-    """A server on loopback: `answers` by path, and the `requests` that came."""
+    """Yield a local server with `answers` by path and a list of `requests`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -51,7 +51,7 @@ def server():
 
 @pytest.fixture
 def toy(server, tmp_path, monkeypatch):
-    """A data set of one file on the server; where it is cached."""
+    """Register a data set of one file on the server, and return its cache folder."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("KSEQ_DATA_DIR", raising=False)
@@ -67,7 +67,7 @@ def toy(server, tmp_path, monkeypatch):
     return tmp_path / "home" / "datasets" / "kseq" / "toy"
 
 
-def everything_in(folder):
+def file_names_in(folder):
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
@@ -76,30 +76,28 @@ LINES = {"train": ["good well made", "bad a bore"]}
 
 def test_a_file_is_downloaded_once(toy, server):
     assert datasets.load("toy") == LINES
-    assert everything_in(toy.parents[2]) == ["reviews.txt"]
+    assert file_names_in(toy.parents[2]) == ["reviews.txt"]
     assert datasets.load("toy") == LINES
     assert server.requests == ["/reviews.txt"]
 
 
-@pytest.mark.parametrize("packed", [GOOD[:-1], b"", PACKED[:-5]])
-def test_a_download_with_another_checksum_is_refused_and_not_kept(toy, server, packed):
-    server.answers["/reviews.txt"] = packed, len(packed)
+@pytest.mark.parametrize("content", [GOOD[:-1], b"", GZIPPED[:-5]])
+def test_rejects_a_download_with_another_checksum(toy, server, content):
+    server.answers["/reviews.txt"] = content, len(content)
     with pytest.raises(ValueError, match="must have the SHA-256") as error:
         datasets.load("toy")
     message = str(error.value)
     assert "/reviews.txt" in message and sha256(GOOD) in message
-    assert "Nothing was kept" in message and f"{len(packed):,} bytes" in message
-    assert packed[:2] == b"\x1f\x8b" or sha256(packed) in message
-    assert everything_in(toy.parents[2]) == []
+    assert "Nothing was kept" in message and f"{len(content):,} bytes" in message
+    assert content[:2] == b"\x1f\x8b" or sha256(content) in message
+    assert file_names_in(toy.parents[2]) == []
 
 
-def test_a_connection_that_breaks_leaves_nothing_and_the_next_load_begins_anew(
-    toy, server
-):
+def test_a_broken_connection_leaves_nothing_and_the_next_load_restarts(toy, server):
     server.answers["/reviews.txt"] = GOOD[:7], len(GOOD)
     with pytest.raises(OSError, match="7 of 26 bytes received"):
         datasets.load("toy")
-    assert everything_in(toy.parents[2]) == []
+    assert file_names_in(toy.parents[2]) == []
     server.answers["/reviews.txt"] = GOOD, len(GOOD)
     assert datasets.load("toy") == LINES
 
@@ -111,7 +109,7 @@ def test_an_interrupted_download_leaves_nothing(toy, monkeypatch):
     monkeypatch.setattr("keras.utils.Progbar.update", interrupt)
     with pytest.raises(KeyboardInterrupt):
         datasets.load("toy")
-    assert everything_in(toy.parents[2]) == []
+    assert file_names_in(toy.parents[2]) == []
 
 
 def test_an_interrupted_write_leaves_nothing(toy, monkeypatch):
@@ -121,24 +119,24 @@ def test_an_interrupted_write_leaves_nothing(toy, monkeypatch):
     monkeypatch.setattr("os.replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         datasets.load("toy")
-    assert everything_in(toy.parents[2]) == []
+    assert file_names_in(toy.parents[2]) == []
 
 
-def test_an_address_that_has_no_file_is_named(toy, server):
+def test_error_names_an_address_without_a_file(toy, server):
     server.answers.clear()
     with pytest.raises(OSError, match="/reviews.txt could not be downloaded.*404"):
         datasets.load("toy")
-    assert everything_in(toy.parents[2]) == []
+    assert file_names_in(toy.parents[2]) == []
 
 
-@pytest.mark.parametrize("problem", ["missing", "damaged", "not whole"])
+@pytest.mark.parametrize("problem", ["missing", "damaged", "truncated"])
 @pytest.mark.parametrize("has_folder", [True, False])
-def test_a_file_in_the_place_that_a_message_names_is_read(
+def test_a_file_at_the_advised_path_is_read(
     toy, server, tmp_path, monkeypatch, problem, has_folder
 ):
     if has_folder:
         monkeypatch.setenv("KSEQ_DATA_DIR", str(tmp_path))
-    answers = {"damaged": (b"x", 1), "not whole": (GOOD[:7], len(GOOD))}
+    answers = {"damaged": (b"x", 1), "truncated": (GOOD[:7], len(GOOD))}
     server.answers["/reviews.txt"] = answers.get(problem, (None, None))
     with pytest.raises((OSError, ValueError)) as error:
         datasets.load("toy")
@@ -150,7 +148,7 @@ def test_a_file_in_the_place_that_a_message_names_is_read(
     assert datasets.load("toy") == LINES
 
 
-def test_a_server_that_does_not_answer_is_named(toy, monkeypatch):
+def test_raises_if_the_server_does_not_answer(toy, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -160,7 +158,7 @@ def test_a_server_that_does_not_answer_is_named(toy, monkeypatch):
         datasets.load("toy")
 
 
-def test_a_damaged_file_in_the_cache_is_refused(toy, server):
+def test_rejects_a_damaged_file_in_the_cache(toy, server):
     datasets.load("toy")
     (toy / "reviews.txt").write_bytes(GOOD[:5])
     with pytest.raises(ValueError, match=r"toy/reviews.txt must .* Delete it"):
@@ -170,7 +168,7 @@ def test_a_damaged_file_in_the_cache_is_refused(toy, server):
     assert datasets.load("toy") == LINES
 
 
-def test_a_folder_stands_in_for_a_download(toy, server, tmp_path, monkeypatch):
+def test_a_folder_replaces_a_download(toy, server, tmp_path, monkeypatch):
     mine = tmp_path / "mine" / "toy"
     mine.mkdir(parents=True)
     (mine / "reviews.txt").write_bytes(GOOD)
@@ -178,13 +176,13 @@ def test_a_folder_stands_in_for_a_download(toy, server, tmp_path, monkeypatch):
     monkeypatch.setenv("KSEQ_DATA_DIR", str(mine.parent))
     assert datasets.load("toy") == LINES
     (mine / "reviews.txt").rename(mine / "reviews")
-    (mine / "reviews.txt.gz").write_bytes(PACKED)
+    (mine / "reviews.txt.gz").write_bytes(GZIPPED)
     assert datasets.load("toy", str(mine.parent)) == LINES
     assert server.requests == []
 
 
 @pytest.mark.parametrize("end, content", [("", GOOD[:-1]), (".gz", b"\x1f\x8bno")])
-def test_a_truncated_file_in_a_folder_is_named(toy, tmp_path, end, content):
+def test_error_names_a_truncated_file_in_a_folder(toy, tmp_path, end, content):
     mine = tmp_path / "toy"
     mine.mkdir()
     (mine / f"reviews.txt{end}").write_bytes(content)
@@ -192,7 +190,7 @@ def test_a_truncated_file_in_a_folder_is_named(toy, tmp_path, end, content):
         datasets.load("toy", tmp_path)
 
 
-def test_a_folder_that_lacks_the_set_is_named(toy, server, tmp_path, monkeypatch):
+def test_error_names_a_folder_without_the_data_set(toy, server, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="Received: nowhere, which is not a folder"):
         datasets.load("toy", "nowhere")
     with pytest.raises(ValueError, match="'toy' must be in .*without reviews.txt"):
@@ -209,7 +207,7 @@ def test_a_folder_that_lacks_the_set_is_named(toy, server, tmp_path, monkeypatch
     assert datasets.load("toy") == LINES
 
 
-def test_an_unordered_checksum_knows_sentences_and_not_their_order():
+def test_an_unordered_checksum_ignores_the_order_of_sentences():
     one = b"# text = a b\n1\ta\n2\tb\n\n# newdoc\n1\tc\n\n"
     other = b"1\tc\n\n# from elsewhere\n1\ta\n2\tb\n\n"
     damaged = other.replace(b"c", b"d")
@@ -218,7 +216,7 @@ def test_an_unordered_checksum_knows_sentences_and_not_their_order():
     assert files.unordered_content(b"1\ta\n\n2\tb\n\n") != first
 
 
-def test_unknown_names_and_languages_are_refused():
+def test_rejects_unknown_names_and_languages():
     with pytest.raises(ValueError, match="one of sst2, trec, .*name='sst3'"):
         datasets.load("sst3")
     with pytest.raises(ValueError, match="one of eng_us, fre, ice.*'german'"):
@@ -240,7 +238,7 @@ def test_every_file_has_an_address_and_a_checksum(name):
             assert len(checksum) == 64 and set(checksum) <= set("0123456789abcdef")
 
 
-# The real ones ------------------------------------------------------------------------
+# Real data sets -----------------------------------------------------------------------
 
 ROWS = {
     "sst2": (6_920, 872, 1_821),
@@ -262,7 +260,7 @@ def loaded(name, data_set, **options):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_real_set_has_as_many_rows_as_published(name, data_set):
+def test_real_data_sets_have_the_published_numbers_of_rows(name, data_set):
     splits = loaded(name, data_set)
     expected = dict(zip(("train", "validation", "test"), ROWS[name], strict=True))
     assert {p: len(x[0]) for p, x in splits.items()} == {
@@ -275,7 +273,7 @@ def test_a_real_set_has_as_many_rows_as_published(name, data_set):
 @pytest.mark.parametrize(
     "language, rows", {"eng_us": 33_344, "fre": 8_000, "ice": 800}.items()
 )
-def test_real_pronunciations_come_by_language(language, rows, data_set):
+def test_real_pronunciations_are_loaded_by_language(language, rows, data_set):
     splits = loaded("sigmorphon2021_g2p", data_set, language=language)
     assert [len(words) for words, _ in splits.values()] == [
         rows,
@@ -285,7 +283,7 @@ def test_real_pronunciations_come_by_language(language, rows, data_set):
     assert all(sound for _, sounds in splits.values() for sound in sounds)
 
 
-def test_real_labels_are_named_and_texts_are_whole(data_set):
+def test_real_labels_are_names_and_texts_are_complete(data_set):
     texts, labels = loaded("trec", data_set)["train"]
     assert len(set(labels)) == 6 and labels[0] == "description"
     assert any("sister\u00f0city" in text for text in texts)  # the one Latin-1 line
@@ -301,7 +299,7 @@ def test_each_real_word_has_a_label(name, data_set):
         assert all(words) and all(word for row in words for word in row)
 
 
-def test_a_real_series_follows_itself(data_set):
+def test_real_series_have_the_published_columns_and_values(data_set):
     splits = loaded("ett", data_set)
     values, columns = splits["train"]
     assert columns == ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
@@ -317,7 +315,7 @@ def test_real_shakespeare_is_split_at_nine_tenths(data_set):
     assert splits["train"].startswith("First Citizen:")
 
 
-def test_real_pairs_belong_together(data_set):
+def test_real_pairs_are_aligned(data_set):
     english, french = loaded("tatoeba_fra_eng", data_set)["train"]
     assert (english[0], french[0]) == ("Go.", "Va !")
     german, english = loaded("multi30k", data_set)["test"]
@@ -327,7 +325,7 @@ def test_real_pairs_belong_together(data_set):
     assert any("," in answer for answer in answers)
 
 
-def test_a_real_file_cut_short_is_named(data_set, tmp_path):
+def test_error_names_a_truncated_real_file(data_set, tmp_path):
     whole = (data_set("tatoeba_fra_eng") / "fra-eng.zip").read_bytes()
     (tmp_path / "tatoeba_fra_eng").mkdir()
     path = tmp_path / "tatoeba_fra_eng" / "fra-eng.zip"
@@ -338,7 +336,7 @@ def test_a_real_file_cut_short_is_named(data_set, tmp_path):
 
 
 @pytest.mark.parametrize("language", ["eng", "spa", "tur"])
-def test_real_forms_come_by_language_and_share_no_lemma(language, data_set):
+def test_real_inflections_are_loaded_by_language_and_share_no_lemma(language, data_set):
     splits = loaded("sigmorphon2023_inflection", data_set, language=language)
     rows = {part: len(forms) for part, (_, _, forms) in splits.items()}
     assert rows == {"train": 10_000, "validation": 1_000, "test": 1_000}

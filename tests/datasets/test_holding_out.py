@@ -1,4 +1,4 @@
-"""Holding out: no source in two parts, and nothing lost."""
+"""Held-out parts of pairs, which share no source."""
 
 import collections
 import random
@@ -23,7 +23,7 @@ def test_every_pair_is_in_one_part_and_no_source_in_two():
     )
 
 
-def test_the_choice_follows_from_the_seed_whatever_the_order():
+def test_the_parts_depend_on_the_seed_and_not_on_the_order():
     order = list(range(31))
     random.Random(1).shuffle(order)
     shuffled = [SOURCES[i] for i in order], [TARGETS[i] for i in order]
@@ -34,11 +34,11 @@ def test_the_choice_follows_from_the_seed_whatever_the_order():
 
 
 @pytest.mark.parametrize("number", [0, 7, 2.0, -1])
-def test_too_few_sources_are_refused(number):
+def test_rejects_invalid_numbers_of_sources(number):
     with pytest.raises(ValueError, match=f"Received: number={number} with 13"):
         hold_out(SOURCES, TARGETS, number)
 
 
-def test_pairs_without_a_half_are_refused():
+def test_rejects_unequal_numbers_of_sources_and_targets():
     with pytest.raises(ValueError, match="31 sources, 30 targets"):
         hold_out(SOURCES, TARGETS[1:], 3)

@@ -1,4 +1,4 @@
-"""What is tested is not learned."""
+"""Examples that several parts share, and their removal."""
 
 import itertools
 
@@ -7,7 +7,7 @@ import numpy as np
 from kseq.datasets import disjoint, load
 
 
-def test_what_a_later_part_has_is_left_out_of_the_earlier_ones():
+def test_examples_of_later_parts_are_removed_from_earlier_ones():
     train = ([["a"], ["b", "c"], ["d"], ["a"], ["g"]], [1, 2, 3, 4, 5])
     validation = ([["d"], ["e"], ["f"]], [6, 7, 8])
     test = ([["e"], ["g"], ["e"]], [9, 10, 11])
@@ -35,12 +35,12 @@ def test_arrays_are_compared_by_shape_and_values():
     assert labels == ["b", "c"] and series[0].shape == (1, 2)
 
 
-def test_parts_that_share_nothing_stay_as_they_are():
+def test_parts_that_share_nothing_are_unchanged():
     parts = [(["a"], ["x"], [1]), (["b"], ["x"], [1])]
     assert disjoint(*parts) == parts
 
 
-def test_real_parts_share_no_sentence_afterwards(data_set):
+def test_disjoint_real_parts_share_no_sentence(data_set):
     splits = load("atis", data_set("atis").parent)
     parts = disjoint(*splits.values())
     assert [len(words) for words, _, _ in parts] == [4_395, 497, 893]

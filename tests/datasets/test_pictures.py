@@ -1,4 +1,4 @@
-"""Emoji, and folders of pictures of one's own."""
+"""Emoji, and folders of the user's own pictures."""
 
 import collections
 import os
@@ -17,7 +17,7 @@ needs_emoji = pytest.mark.skipif(
 
 
 @needs_emoji
-def test_each_emoji_that_is_held_out_is_seen_in_all_other_tones():
+def test_each_held_out_emoji_is_seen_in_all_other_tones():
     parts = {lang: datasets.load("emoji", language=lang) for lang in ("en", "ko")}
     (train, _, bases, tones), test = parts["en"]["train"], parts["en"]["test"]
     assert train.shape == (3628, 32, 32, 3) and test[0].shape == (158, 32, 32, 3)
@@ -40,12 +40,12 @@ def test_tones_are_held_out_in_turn():
     assert base_of("270B-FE0F", "") == "270B"
 
 
-def test_an_unknown_language_is_refused():
+def test_rejects_an_unknown_language():
     with pytest.raises(ValueError, match="en, ko, fr.*'de'"):
         datasets.load("emoji", language="de")
 
 
-def test_a_set_without_an_address_says_where_its_files_go(tmp_path, monkeypatch):
+def test_error_says_where_files_without_an_address_go(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.delenv("KSEQ_DATA_DIR", raising=False)
     with pytest.raises(
@@ -78,7 +78,7 @@ def test_pictures_of_any_kind_become_squares_on_white(folder):
     assert (clear == 255).all() and (deep == 255).all() and (dot == 0).all()
 
 
-def test_letters_of_a_name_may_be_composed_or_not(tmp_path):
+def test_file_names_match_in_composed_and_decomposed_form(tmp_path):
     name = "\u1112\u1161.png"  # 하, as two letters
     Image.new("RGB", (2, 2), "red").save(tmp_path / name)
     (tmp_path / "captions.tsv").write_text("하.png\t빨강\n하.png\tred\n", "utf-8")
@@ -88,7 +88,7 @@ def test_letters_of_a_name_may_be_composed_or_not(tmp_path):
         datasets.read_pictures(tmp_path, at_least=3)
 
 
-def test_pictures_without_a_caption_are_counted(folder):
+def test_warns_of_pictures_without_a_caption(folder):
     (folder / "captions.tsv").write_text("red.png\tred\n", "utf-8")
     with pytest.warns(UserWarning, match="3 pictures of .* have no caption, such as"):
         pictures, _ = datasets.read_pictures(folder)
@@ -113,7 +113,7 @@ def grey(numbers, kind):
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_what_would_come_out_blank_is_refused(tmp_path, picture, message):
+def test_rejects_pictures_that_would_become_blank(tmp_path, picture, message):
     picture.save(tmp_path / "it.tif")
     (tmp_path / "captions.tsv").write_text("it.tif\tit\n", "utf-8")
     with pytest.raises(ValueError, match=rf"(?s)it\.tif.*{message}|{message}.*it\.tif"):
@@ -141,12 +141,12 @@ def test_floats_up_to_255_are_grey(tmp_path):
         ("red.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 9, "red.png"),
     ],
 )
-def test_what_cannot_be_read_is_named(folder, name, content, message):
+def test_error_names_unreadable_lines_and_files(folder, name, content, message):
     (folder / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"(?s){message}"):
         datasets.read_pictures(folder)
 
 
-def test_a_folder_without_captions_says_how_to_write_them(tmp_path):
+def test_error_says_how_to_write_captions(tmp_path):
     with pytest.raises(ValueError, match=r"captions\.tsv.*heart\.png TAB a red heart"):
         datasets.read_pictures(tmp_path)

@@ -1,4 +1,4 @@
-"""Files of one's own: what fits is read, and what does not is said with its line."""
+"""Readers of the user's own files, and errors that name the invalid line."""
 
 import gzip
 import pathlib
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kseq import datasets
 
-PACKED = gzip.compress(b"good well made\nbad a bore\n", mtime=0)  # dates stay out
+GZIPPED = gzip.compress(b"good well made\nbad a bore\n", mtime=0)  # without a date
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ PACKED = gzip.compress(b"good well made\nbad a bore\n", mtime=0)  # dates stay o
         (datasets.read_labelled, "a 좋다".encode("utf-16"), "must be in UTF-8.*0xff"),
         (
             datasets.read_labelled,
-            PACKED[:-9],
+            GZIPPED[:-9],
             "own.txt: Compressed file",
         ),
         (datasets.read_pairs, b"a\tb\nno tab here\n", "line 2 of .*own.txt"),
@@ -75,7 +75,7 @@ PACKED = gzip.compress(b"good well made\nbad a bore\n", mtime=0)  # dates stay o
         (datasets.read_series, b"up,1\nup," + b"1" * 200_000, "line 2 of"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(tmp_path, reader, content, complaint):
+def test_error_names_the_invalid_line_of_a_file(tmp_path, reader, content, complaint):
     path = tmp_path / "own.txt"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=complaint):
@@ -92,7 +92,7 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path, reader, content, complaint)
         (b"1,2:up\n1,2:3,4:up\n", "same number of features. Received: .* 1 and 2"),
     ],
 )
-def test_what_is_wrong_with_a_file_of_an_archive_is_said(tmp_path, content, complaint):
+def test_error_names_the_invalid_line_of_a_ts_file(tmp_path, content, complaint):
     path = tmp_path / "own.ts"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=complaint):
@@ -113,7 +113,7 @@ def test_series_of_both_formats_are_read(tmp_path):
     assert [steps.tolist() for steps in series] == [[[1.5], [2.0]], [[-3.0]]]
 
 
-def test_a_separator_is_one_and_the_same_for_a_whole_file(tmp_path):
+def test_one_separator_applies_to_the_whole_file(tmp_path):
     path = tmp_path / "own.txt"
 
     def read(reader, text):
@@ -145,7 +145,7 @@ READERS = {
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
 @pytest.mark.parametrize("end", ["\r", "\r\n"])
-def test_every_reader_takes_the_lines_of_every_system(tmp_path, reader, end):
+def test_every_reader_accepts_every_line_end(tmp_path, reader, end):
     path = tmp_path / "own.txt"
     path.write_bytes(READERS[reader].encode())
     expected = reader(path)
@@ -158,7 +158,7 @@ FILES = st.text(SEPARATORS, max_size=60).map(str.encode) | st.binary(max_size=60
 
 
 @given(FILES, st.sampled_from([".txt", ".ts", ".conllu", ".txt.gz"]))
-def test_every_reader_reads_any_file_or_says_what_is_wrong_with_it(content, ending):
+def test_every_reader_reads_a_file_or_raises_a_clear_error(content, ending):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, f"own{ending}")
         path.write_bytes(content)
@@ -180,7 +180,7 @@ CELLS = st.lists(WORDS, min_size=1).map(" ".join)
 
 
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1))
-def test_rows_that_were_written_with_tabs_come_back(rows):
+def test_rows_written_with_tabs_are_read_back(rows):
     first, second = map(list, zip(*rows, strict=True))
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "own.txt")
@@ -202,7 +202,7 @@ def test_a_first_column_without_a_name_or_a_number_is_left_out(tmp_path):
         assert names == ["a"] and values.tolist() == [[0], [1]]
 
 
-def test_columns_are_read_without_one_of_dates(tmp_path):
+def test_columns_are_read_without_the_dates(tmp_path):
     path = tmp_path / "own.csv"
     path.write_text('date,"wind, north",größer\r\n1 May,1,-2\r\n\r\n2 May,3,4e1\r\n')
     values, names = datasets.read_columns(path)
@@ -212,12 +212,12 @@ def test_columns_are_read_without_one_of_dates(tmp_path):
     assert datasets.read_columns(path)[0].tolist() == [[1, 2]]
 
 
-def test_a_missing_file_is_named():
+def test_error_names_a_missing_file():
     with pytest.raises(ValueError, match="Received: nowhere.txt"):
         datasets.read_labelled("nowhere.txt")
 
 
-def test_files_of_windows_and_packed_files_are_read(tmp_path):
+def test_reads_windows_files_and_compressed_files(tmp_path):
     path = tmp_path / "reviews.txt.gz"
     path.write_bytes(
         gzip.compress("\ufeff좋음 잘 만든\r\n나쁨 지루한\r\n".encode(), mtime=0)
@@ -228,7 +228,7 @@ def test_files_of_windows_and_packed_files_are_read(tmp_path):
     assert datasets.read_pairs(path) == (["a b"], ["c"])
 
 
-def test_words_of_conllu_are_read_without_contractions_and_unspoken_words(tmp_path):
+def test_words_of_conllu_are_read_without_contractions_and_empty_nodes(tmp_path):
     rows = ["1-2\tcannot", "1\tcan", "2\tnot", "2.1\tgo"]
     tags = {"can": "AUX", "not": "PART"}
     lines = []
@@ -258,7 +258,7 @@ def test_words_of_conllu_are_read_without_contractions_and_unspoken_words(tmp_pa
         ["1\N{NARROW NO-BREAK SPACE}000", "2\N{NARROW NO-BREAK SPACE}000"],
     ],
 )
-def test_a_first_column_that_was_meant_as_numbers_is_not_left_out(cells, tmp_path):
+def test_rejects_a_first_column_of_malformed_numbers(cells, tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("a,b\n" + "".join(f"{cell},2\n" for cell in cells), "utf-8")
     with pytest.raises(ValueError, match=f"line 2 of .*: '{re.escape(cells[0][0])}"):
@@ -272,7 +272,7 @@ def test_a_first_column_of_dates_is_left_out(cells, tmp_path):
     assert datasets.read_columns(path)[1] == ["b"]
 
 
-def test_a_line_of_a_table_is_shown_as_it_stands(tmp_path):
+def test_error_quotes_a_line_of_a_table_unchanged(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text('a,b\n"1,000",2\n', "utf-8")
     with pytest.raises(ValueError, match="""line 2 of .*: '"1,000",2'"""):
@@ -280,7 +280,7 @@ def test_a_line_of_a_table_is_shown_as_it_stands(tmp_path):
 
 
 @pytest.mark.parametrize("mark", ["\ufeff", "\ufeff\ufeff"])
-def test_files_that_were_joined_have_no_byte_order_marks(mark, tmp_path):
+def test_byte_order_marks_of_joined_files_are_removed(mark, tmp_path):
     path = tmp_path / "joined.txt"
     path.write_text(f"{mark}good\tone\n{mark}bad\ttwo \ufeff\n", "utf-8")
     assert datasets.read_labelled(path) == (["one", "two \ufeff"], ["good", "bad"])
@@ -290,7 +290,7 @@ def test_files_that_were_joined_have_no_byte_order_marks(mark, tmp_path):
 
 @pytest.mark.parametrize("kind", "columns labelled pairs series tagged text".split())
 @pytest.mark.parametrize("path", [None, 3, b"x", ["x"]])
-def test_what_is_no_path_is_refused(kind, path):
+def test_rejects_values_that_are_not_paths(kind, path):
     read = getattr(datasets, f"read_{kind}")
     with pytest.raises(ValueError, match="must be readable. Received"):
         read(path)
@@ -300,7 +300,7 @@ def test_what_is_no_path_is_refused(kind, path):
     ("name", "line", "form"),
     [("s.csv", "a;1;2", "CLASS,numbers"), ("s.ts", "1;2:a", "numbers:CLASS")],
 )
-def test_a_line_that_is_no_series_is_told_the_form(name, line, form, tmp_path):
+def test_error_shows_the_format_of_a_series(name, line, form, tmp_path):
     (tmp_path / name).write_text(line)
     with pytest.raises(ValueError, match=f"`{form}`, with commas"):
         datasets.read_series(tmp_path / name)

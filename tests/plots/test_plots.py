@@ -1,4 +1,4 @@
-"""Plots: every number and every label that goes in can be seen."""
+"""Plots: attention maps, training curves, highlighted texts and fan charts."""
 
 import itertools
 import sys
@@ -44,7 +44,7 @@ def base_font_only(monkeypatch):
     monkeypatch.setattr(figures, "installed_fonts", lambda: fonts)
 
 
-def test_a_heat_map_shows_each_weight_with_the_target_down_and_the_source_across():
+def test_a_heat_map_has_targets_as_rows_and_sources_as_columns():
     weights = random_weights(2, 3)
     ax = attention_heatmap(weights, ["a", "b", "c"], ["X", "Y"], title="abc")
     np.testing.assert_array_equal(ax.images[0].get_array(), weights)
@@ -60,7 +60,7 @@ def test_cells_are_square():
 
 
 @pytest.mark.parametrize("source", [list("xyz"), ["a long word", "b", "another one"]])
-def test_all_of_a_heat_map_lies_inside_its_figure(source, tmp_path):
+def test_a_heat_map_fits_into_its_figure(source, tmp_path):
     title = "a title that is wider than the map of three columns"
     ax = attention_heatmap(random_weights(2, 3), source, ["y", "z" * 30], title=title)
     ax.figure.savefig(tmp_path / "map.png")
@@ -69,7 +69,7 @@ def test_all_of_a_heat_map_lies_inside_its_figure(source, tmp_path):
     assert box.x1 <= whole.x1 and box.y1 <= whole.y1
 
 
-def test_a_map_without_any_attention_can_be_drawn(tmp_path):
+def test_a_map_of_zeros_can_be_drawn(tmp_path):
     ax = attention_heatmap(np.zeros((1, 1)), ["a"], ["b"])
     ax.figure.savefig(tmp_path / "map.png")
     assert ax.images[0].get_clim() == (0, 1)
@@ -83,7 +83,7 @@ def test_any_script_is_drawn_without_a_warning_of_matplotlib(tmp_path):
     assert labels(ax)[0] == ["\\n", "␣", "a␣b", "\\u2028", "◌\u0301", "\\x00"]
 
 
-def test_a_character_that_no_font_has_is_written_as_its_code_point(
+def test_a_character_without_a_font_is_shown_as_its_code_point(
     base_font_only, tmp_path
 ):
     with pytest.warns(
@@ -94,7 +94,7 @@ def test_a_character_that_no_font_has_is_written_as_its_code_point(
     assert labels(ax) == [["é", "xU+AD6D"], ["U+D55C"]]
 
 
-def test_fonts_are_added_until_every_character_is_there(monkeypatch):
+def test_fonts_are_added_until_every_character_can_be_drawn(monkeypatch):
     glyphs = {"base": "ab", "more": "abc", "none": "", "hangul": "한", "late": "한d"}
     monkeypatch.setattr(figures, "BASE_FONT", "base")
     monkeypatch.setattr(figures, "installed_fonts", lambda: {f: f for f in glyphs})
@@ -114,7 +114,7 @@ def test_hangul_is_drawn_on_every_machine(tmp_path):
     assert labels(ax) == [["좋", "다"], ["한", "글", "은"]]
 
 
-def test_dollar_signs_are_no_formula(tmp_path):
+def test_dollar_signs_are_not_formulas(tmp_path):
     ax = attention_heatmap([[1.0]], ["$\\frac$"], ["$x$"], title="$\\bad$")
     ax.figure.savefig(tmp_path / "map.png")
     assert labels(ax) == [["$x$"], ["$\\frac$"]]
@@ -126,7 +126,7 @@ def test_a_heat_map_can_be_drawn_on_given_axes():
     assert not first.images and len(second.images) == 1
 
 
-def test_no_plot_leaves_a_trace_in_pyplot():
+def test_plots_do_not_create_figures_of_pyplot():
     attention_heatmap([[1.0]], ["a"], ["b"])
     training_curve(HISTORY)
     assert pyplot.get_fignums() == []
@@ -135,12 +135,12 @@ def test_no_plot_leaves_a_trace_in_pyplot():
 @pytest.mark.parametrize(
     "shape, tokens", [((2, 3), "ab"), ((3, 2), "ab"), ((0, 2), ""), ((2,), "ab")]
 )
-def test_weights_that_do_not_fit_the_tokens_are_refused(shape, tokens):
+def test_rejects_weights_that_do_not_fit_the_tokens(shape, tokens):
     with pytest.raises(ValueError, match="`weights` must have one row for each target"):
         attention_heatmap(np.zeros(shape), ["x", "y"], list(tokens))
 
 
-def test_every_head_has_a_map_of_its_own(tmp_path):
+def test_every_head_has_its_own_map(tmp_path):
     weights = np.random.default_rng(3).random((5, 2, 3))
     figure = attention_heads(weights, list("한국어"), list("ab"), "five heads")
     panels = figure.axes
@@ -151,7 +151,7 @@ def test_every_head_has_a_map_of_its_own(tmp_path):
     figure.savefig(tmp_path / "heads.png")
 
 
-def test_one_head_needs_no_name():
+def test_a_single_head_has_no_title():
     [panel] = attention_heads(np.ones((1, 2, 1)), ["x"], ["a", "b"]).axes
     assert panel.get_title(loc="left") == ""
 
@@ -171,7 +171,7 @@ def test_each_metric_has_a_panel_with_training_and_validation():
     assert [line.get_label() for line in accuracy.lines] == ["training"]
 
 
-def test_metrics_choose_panels_and_their_order():
+def test_metrics_select_the_panels_and_their_order():
     panels = training_curve(HISTORY, metrics=["accuracy", "loss"]).axes
     assert [panel.get_title(loc="left") for panel in panels] == ["accuracy", "loss"]
     assert len(training_curve(HISTORY, metrics=["loss"]).axes) == 1
@@ -191,13 +191,13 @@ def test_a_history_may_hold_arrays():
     assert validation.get_ydata().tolist() == [2.5, 1.5]
 
 
-def test_a_history_of_keras_gives_its_own_epochs():
+def test_a_history_of_keras_sets_the_epochs():
     history = types.SimpleNamespace(history={"loss": [2.0, 1.0]}, epoch=[5, 6])
     [line] = training_curve(history).axes[0].lines
     assert line.get_xdata().tolist() == [6, 7]
 
 
-def test_rare_validation_stands_at_the_epochs_it_was_made():
+def test_rare_validation_is_plotted_at_its_epochs():
     history = {"loss": [5.0, 4.0, 3.0, 2.0, 1.0], "val_loss": [4.5, 2.5]}
     validation = training_curve(history).axes[0].lines[1]
     assert validation.get_xdata().tolist() == [2, 4]
@@ -212,12 +212,12 @@ def test_a_curve_can_be_drawn_on_a_given_figure():
 @pytest.mark.parametrize(
     "history, metrics", [({}, None), ({"loss": []}, None), (HISTORY, ["bleu"])]
 )
-def test_a_history_that_cannot_be_drawn_is_refused(history, metrics):
+def test_rejects_a_history_without_the_metrics(history, metrics):
     with pytest.raises(ValueError, match="`metrics` must name at least one metric"):
         training_curve(history, metrics)
 
 
-def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+def test_error_says_how_to_install_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     for plot in (
         lambda: training_curve(HISTORY),
@@ -228,7 +228,7 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
 
 
 def positions(figure):
-    """Where the words of a highlighted text stand, in inches from the upper left."""
+    """Return the positions of the words of a text, in inches from the upper left."""
     width, height = figure.get_size_inches()
     return [
         (x * width, (1 - y) * height)
@@ -236,7 +236,7 @@ def positions(figure):
     ]
 
 
-def test_words_are_the_darker_the_larger_their_weight():
+def test_words_with_larger_weights_are_darker():
     figure = highlighted_texts([["a", "b", "c"]], [[0.0, 0.2, 0.1]])
     *words, caption = figure.texts
     a, b, c = (sum(text.get_bbox_patch().get_facecolor()[:3]) for text in words)
@@ -245,7 +245,7 @@ def test_words_are_the_darker_the_larger_their_weight():
     assert caption.get_text() == "Darker words have a higher weight."
 
 
-def test_a_long_text_goes_on_in_the_next_line_within_the_picture():
+def test_a_long_text_is_wrapped_within_the_figure():
     words = [f"word{i}" for i in range(61)]
     figure = highlighted_texts([words, ["end"]], [range(61), [0]], ["x", ""])
     places = positions(figure)[1:-1]  # without title and caption
@@ -261,11 +261,11 @@ def test_a_long_text_goes_on_in_the_next_line_within_the_picture():
     assert all(a.x1 < b.x0 for a, b in itertools.pairwise(first))
 
 
-def test_a_text_without_any_weight_is_drawn(base_font_only):
+def test_a_text_with_zero_weights_can_be_drawn(base_font_only):
     with pytest.warns(UserWarning, match="No installed font has '한'"):
         figure = highlighted_texts([["$a$", "bc"], ["\n"]], [[0, 0], [0]], ["", "x 한"])
-    *written, _ = [text.get_text() for text in figure.texts]
-    assert written == ["$a$", "bc", "x U+D55C", "\\n"]
+    *texts, _ = [text.get_text() for text in figure.texts]
+    assert texts == ["$a$", "bc", "x U+D55C", "\\n"]
     figure.canvas.draw()
 
 
@@ -279,14 +279,14 @@ def test_a_text_without_any_weight_is_drawn(base_font_only):
         ([[1.0, 2.0]], ["a", "b"], "`titles` must be one for each text"),
     ],
 )
-def test_weights_that_do_not_fit_the_words_are_refused(weights, titles, complaint):
+def test_rejects_weights_that_do_not_fit_the_words(weights, titles, complaint):
     with pytest.raises(ValueError, match=complaint):
         highlighted_texts([["a", "b"]], weights, titles)
     with pytest.raises(ValueError, match="one number for each token"):
         highlighted_texts([], [])
 
 
-def test_a_figure_of_ones_own_becomes_legible(tmp_path):
+def test_a_custom_figure_becomes_legible(tmp_path):
     figure = Figure()
     ax = figure.subplots()
     ax.plot([1, 2])
@@ -298,7 +298,7 @@ def test_a_figure_of_ones_own_becomes_legible(tmp_path):
     assert ax.get_ylabel() == "해_$x$_\N{BLACK CHESS KING}"
 
 
-def test_a_fan_has_a_band_for_each_level_around_the_median():
+def test_a_fan_chart_has_a_band_for_each_level_around_the_median():
     draws = np.random.default_rng(0).normal(size=(50, 6))
     ax = fan_chart(draws, seen=np.arange(4), truth=np.zeros(6), levels=(0.5, 0.8))
     lines = {line.get_label(): line.get_xydata() for line in ax.lines}
@@ -314,12 +314,12 @@ def test_a_fan_has_a_band_for_each_level_around_the_median():
         np.testing.assert_allclose(np.sort(np.unique(at_two[:, 1])), ends)
 
 
-def test_the_truth_must_have_the_steps_of_the_draws():
+def test_rejects_a_truth_with_fewer_steps_than_the_draws():
     with pytest.raises(ValueError, match=r"truth of shape \(5,\), draws of shape"):
         fan_chart(np.zeros((3, 6)), truth=np.zeros(5))
 
 
-def test_wide_labels_are_turned_and_short_ones_stay():
+def test_only_wide_labels_are_rotated():
     for tokens, angle in ((["AH", "r"], 0), (["한", "글"], 0), (["먹었다", "나"], 45)):
         axes = attention_heatmap(np.full((2, 2), 0.5), tokens, ["a", "b"])
         assert {label.get_rotation() for label in axes.get_xticklabels()} == {angle}
