@@ -29,7 +29,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def tiny():
-    """Questions of three words with an answer each, in place of the real ones."""
+    """Return questions of three words with one answer each, as a small data set."""
     words = ["오늘", "내일", "너무", "정말", "피곤해", "배고파", "좋아"]
     questions = [" ".join(words) + "?" for words in itertools.permutations(words, 3)]
     answers = [f"{question.split()[0]} 쉬세요." for question in questions]
@@ -47,7 +47,7 @@ def trained(recipe, tiny, tmp_path_factory):
     return output, printed.getvalue()
 
 
-def test_it_prints_perplexity_and_answers_side_by_side(trained):
+def test_prints_perplexity_and_answers_side_by_side(trained):
     output, printed = trained
     for expected in ("perplexity", "greedy", "2 beams", "sampled", "mean nothing"):
         assert expected in printed
@@ -77,38 +77,38 @@ def test_a_second_process_answers_with_the_saved_model(trained):
     assert "Unknown to the model: X" in done.stdout
 
 
-def test_perplexity_is_that_of_a_syllable_whatever_the_tokens(recipe, capsys):
-    class Even:
-        """Gives each token the probability 1/3."""
+def test_perplexity_is_per_syllable_for_all_tokens(recipe, capsys):
+    class UniformModel:
+        """A model that gives each token the probability 1/3."""
 
         def score(self, source_ids, target_ids):
             return np.array([-math.log(3) * len(row) for row in target_ids])
 
-    answers = ["가나 다", "가"]  # 6 syllables and ends
+    answers = ["가나 다", "가"]  # 6 syllables and an end token each
     for kind, num_tokens in (("character", 6 + 1), ("word", 3 + 2)):
         words = kseq.text.Vocabulary(kind).adapt(answers)
         parts = {"source_vocabulary": words, "target_vocabulary": words}
-        chatbot = type("Chatbot", (), {"model": Even(), **parts})
+        chatbot = type("Chatbot", (), {"model": UniformModel(), **parts})
         recipe.evaluate(chatbot, {"validation": (["가"] * 2, answers)})
         expected = 3 ** (num_tokens / 7)
         assert f"{expected:.2f}" in capsys.readouterr().out
 
 
-def test_jamo_are_a_choice(recipe):
+def test_jamo_can_be_chosen(recipe):
     options = recipe.parse_arguments(["--tokens", "jamo", "--width", "8"])
     vocabulary = recipe.build(options, (["각"], ["나"])).source_vocabulary
     assert sorted(vocabulary.tokens) == sorted("\u1100\u1161\u11a8\u1102")
     assert vocabulary.decode(vocabulary.encode(["각"])) == ["각"]
 
 
-def test_sentence_pieces_are_a_choice(recipe):
+def test_sentence_pieces_can_be_chosen(recipe):
     flags = ["--tokens", "sentence_piece", "--pieces", "400", "--width", "8"]
     options = recipe.parse_arguments(flags)
     vocabulary = recipe.build(options, (["각 나"], ["나"])).source_vocabulary
     assert vocabulary.decode(vocabulary.encode(["각  다"])) == ["각  다"]
 
 
-def check_parts(parts):
+def check_splits(parts):
     train, validation, test = (set(questions) for questions, _ in parts)
     assert not train & validation and not train & test and not validation & test
     letters = set("".join([*parts[0][0], *parts[0][1]]))
@@ -116,24 +116,24 @@ def check_parts(parts):
         assert letters.issuperset("".join(answers))
 
 
-def test_no_question_is_in_two_parts(recipe, tiny, monkeypatch):
+def test_splits_share_no_question(recipe, tiny, monkeypatch):
     monkeypatch.setattr(kseq.datasets, "load", lambda *_: tiny)
-    check_parts(recipe.load_splits(recipe.parse_arguments(["--quick"])))
+    check_splits(recipe.load_splits(recipe.parse_arguments(["--quick"])))
 
 
-def test_no_real_question_is_in_two_parts(recipe, data_set):
+def test_real_splits_share_no_question(recipe, data_set):
     data = ["--data", str(data_set("korean_chatbot").parent)]
-    check_parts(recipe.load_splits(recipe.parse_arguments(data)))
+    check_splits(recipe.load_splits(recipe.parse_arguments(data)))
 
 
-def test_a_wrong_path_is_named(recipe, tmp_path):
+def test_error_names_a_wrong_path(recipe, tmp_path):
     output = tmp_path / "out"
     with pytest.raises(SystemExit, match="nowhere"):
         recipe.main(["--data", str(tmp_path / "nowhere"), "--output", str(output)])
     assert not output.exists()
 
 
-def test_a_model_that_is_missing_damaged_or_of_another_kind_is_named(recipe, tmp_path):
+def test_rejects_missing_damaged_and_foreign_models(recipe, tmp_path):
     path = tmp_path / "model.keras"
     arguments = ["--load", str(path), "--say", "안녕"]
     with pytest.raises(SystemExit, match="cannot be read"):
@@ -151,7 +151,7 @@ def test_a_model_that_is_missing_damaged_or_of_another_kind_is_named(recipe, tmp
     "arguments",
     [["--model", "grue"], ["--tokens", "words"], ["--say", "안녕"], ["--epochs", "0"]],
 )
-def test_wrong_arguments_are_refused(recipe, arguments, capsys):
+def test_rejects_invalid_arguments(recipe, arguments, capsys):
     with pytest.raises(SystemExit) as error:
         recipe.main(arguments)
     assert error.value.code == 2
@@ -160,7 +160,7 @@ def test_wrong_arguments_are_refused(recipe, arguments, capsys):
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_quick_goes_the_whole_way_on_real_data(recipe, data_set, tmp_path, capsys):
+def test_quick_runs_on_real_data(recipe, data_set, tmp_path, capsys):
     data = str(data_set("korean_chatbot").parent)
     recipe.main([*SMALL, "--data", data, "--output", str(tmp_path)])
     printed = capsys.readouterr().out

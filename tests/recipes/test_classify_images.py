@@ -34,7 +34,7 @@ def trained(recipe, tmp_path_factory):
     return output, printed.getvalue()
 
 
-def test_it_learns_to_read_digits_that_it_has_not_seen(trained):
+def test_learns_to_classify_unseen_digits(trained):
     _, printed = trained
     assert "1,281 pictures for training, 116 for validation, 400 for testing" in printed
     [row] = [line for line in printed.splitlines() if "%" in line]
@@ -42,7 +42,7 @@ def test_it_learns_to_read_digits_that_it_has_not_seen(trained):
     assert validation > 50 and test > 50  # of ten classes
 
 
-def test_it_writes_a_model_and_pictures(trained):
+def test_saves_a_model_and_plots(trained):
     names = sorted(path.name for path in trained[0].glob("[!m]*.png"))
     assert names == ["attention.png", "training.png"]
     assert {"model.keras", "mistakes.png"} <= {p.name for p in trained[0].iterdir()}
@@ -51,7 +51,7 @@ def test_it_writes_a_model_and_pictures(trained):
 
 
 @pytest.mark.thorough
-def test_a_second_process_reads_pictures_with_the_saved_model(
+def test_a_second_process_classifies_images_with_the_saved_model(
     recipe, trained, tmp_path
 ):
     *_, (images, labels) = recipe.load_splits(
@@ -74,7 +74,7 @@ def test_a_second_process_reads_pictures_with_the_saved_model(
     assert [int(row[2]) for row in rows] == answers.tolist()
 
 
-def test_no_picture_is_in_two_parts(recipe):
+def test_splits_share_no_image(recipe):
     parts = recipe.load_splits(recipe.parse_arguments(["--task", "digits"]))
     pictures = [set(image.tobytes() for image in images) for images, _ in parts]
     assert len(set.union(*pictures)) == sum(len(images) for images, _ in parts) == 1797
@@ -84,23 +84,23 @@ def test_no_picture_is_in_two_parts(recipe):
         assert set(labels) == set(range(10))
 
 
-def test_no_picture_of_mnist_is_in_two_parts(recipe, data_set):
+def test_splits_of_mnist_share_no_image(recipe, data_set):
     folder = data_set("mnist").parent
     parts = recipe.load_splits(recipe.parse_arguments(["--data", str(folder)]))
     pictures = [set(image.tobytes() for image in images) for images, _ in parts]
     assert [len(images) for images, _ in parts] == [55_000, 5_000, 10_000]
     assert len(set.union(*pictures)) == 70_000
-    for _, labels in parts:  # in the file they come class by class
+    for _, labels in parts:  # the file is sorted by class
         assert np.bincount(labels).min() > len(labels) / 10 * 0.8
 
 
-def test_what_the_class_token_read_is_found(recipe):
+def test_attention_of_the_class_token_is_returned(recipe):
     model = kseq.vision_transformer(
         (6, 6, 1), 2, 10, width=8, num_layers=2, num_heads=2
     )
     encoder = model.get_layer("encoder")
     images = np.random.default_rng(3).normal(size=(5, 6, 6, 1)).astype("float32")
-    # A key that is all zeros for every step makes attention even: a tenth each.
+    # Keys of zeros make the attention even: a tenth for each of the ten steps.
     for weight in encoder.weights:
         if "key" in weight.path:
             weight.assign(np.zeros(weight.shape))
@@ -108,7 +108,7 @@ def test_what_the_class_token_read_is_found(recipe):
     np.testing.assert_allclose(weights, np.full((5, 3, 3), 0.1), atol=1e-6)
 
 
-def test_pictures_move_by_a_pixel_at_most_and_keep_their_labels(recipe):
+def test_images_are_shifted_by_at_most_one_pixel_and_keep_their_labels(recipe):
     options = recipe.parse_arguments(["--batch-size", "4"])
     images = np.zeros((11, 5, 5, 1), "float32")
     images[np.arange(11), 2, 2] = np.arange(11)[:, None] + 1
@@ -123,7 +123,7 @@ def test_pictures_move_by_a_pixel_at_most_and_keep_their_labels(recipe):
     assert places == {(i, j) for i in (1, 2, 3) for j in (1, 2, 3)}
 
 
-def test_a_picture_that_cannot_be_read_is_named(recipe, trained, tmp_path):
+def test_error_names_an_unreadable_image(recipe, trained, tmp_path):
     load = ["--load", str(trained[0] / "model.keras")]
     with pytest.raises(SystemExit, match="nowhere.png"):
         recipe.main([*load, "--read", str(tmp_path / "nowhere.png")])
@@ -132,7 +132,7 @@ def test_a_picture_that_cannot_be_read_is_named(recipe, trained, tmp_path):
         recipe.main([*load, "--read", str(tmp_path / "no.png")])
 
 
-def test_a_missing_or_damaged_or_foreign_model_is_named(recipe, tmp_path):
+def test_rejects_missing_damaged_and_foreign_models(recipe, tmp_path):
     path = tmp_path / "model.keras"
     flags = ["--load", str(path), "--read", "a.png"]
     with pytest.raises(SystemExit, match="cannot be read"):
@@ -149,21 +149,21 @@ def test_a_missing_or_damaged_or_foreign_model_is_named(recipe, tmp_path):
     "arguments",
     [["--task", "cifar"], ["--epochs", "0"], ["--load", "a"], ["--patch", "3"]],
 )
-def test_wrong_arguments_are_refused(recipe, arguments, capsys):
+def test_rejects_invalid_arguments(recipe, arguments, capsys):
     with pytest.raises(SystemExit) as error:
         recipe.main(arguments)
     assert error.value.code == 2
     assert arguments[0] in capsys.readouterr().err
 
 
-def test_a_folder_without_the_data_is_named(recipe, tmp_path):
+def test_error_names_a_folder_without_the_data(recipe, tmp_path):
     with pytest.raises(SystemExit, match="must be in"):
         recipe.main(["--data", str(tmp_path)])
 
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_mnist_in_a_hurry(recipe, data_set, tmp_path, capsys):
+def test_quick_runs_on_mnist(recipe, data_set, tmp_path, capsys):
     folder = data_set("mnist").parent
     flags = ["--data", str(folder), "--output", str(tmp_path), *SMALL, "--quick"]
     recipe.main(flags)

@@ -33,7 +33,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A language in which one word of each text, anywhere in it, says the label."""
+    """Return files of texts in which the first or the last word sets the label."""
     folder = tmp_path_factory.mktemp("reviews")
     words = {"joy": "good", "기쁨": "good", "bore": "bad", "yawn": "bad"}
     lines = [
@@ -64,25 +64,27 @@ def trained(recipe, files, tmp_path_factory):
     return output, printed.getvalue()
 
 
-def rates(printed):
+def printed_accuracies(printed):
     [row] = [line for line in printed.splitlines() if "%" in line and "│" in line]
     return [float(cell.strip(" %")) for cell in row.split("│")[2:4]]
 
 
-def test_it_learns_which_words_say_the_label(trained):
+def test_learns_the_words_that_set_the_label(trained):
     _, printed = trained
     assert "96 texts for training, 48 for validation, 48 for testing" in printed
-    assert min(rates(printed)) > 90
+    assert min(printed_accuracies(printed)) > 90
 
 
-def test_it_writes_a_model_and_pictures(trained):
+def test_saves_a_model_and_plots(trained):
     names = sorted(path.name for path in trained[0].iterdir())
     assert names == ["model.keras", "training.png", "words.png"]
     for picture in trained[0].glob("*.png"):
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_accuracy_is_that_of_the_file_on_the_test_part(recipe, files, trained):
+def test_the_accuracy_is_that_of_the_saved_model_on_the_test_split(
+    recipe, files, trained
+):
     pipeline = recipe.load_model(trained[0] / "model.keras")
     texts, labels = kseq.datasets.read_labelled(files["test"])
     rows = dict(zip(map(str.lower, texts), labels, strict=True))
@@ -90,11 +92,11 @@ def test_the_accuracy_is_that_of_the_file_on_the_test_part(recipe, files, traine
         label.name == name
         for label, name in zip(pipeline.label(list(rows)), rows.values(), strict=True)
     ]
-    assert rates(trained[1])[1] == round(100 * sum(right) / len(right), 2)
+    assert printed_accuracies(trained[1])[1] == round(100 * sum(right) / len(right), 2)
 
 
 @pytest.mark.thorough
-def test_a_second_process_reads_texts_with_the_saved_model(trained):
+def test_a_second_process_classifies_texts_with_the_saved_model(trained):
     command = [sys.executable, RECIPE, "--load", trained[0] / "model.keras"]
     done = subprocess.run(
         [*command, "--read", "of THE  bore", "기쁨 zzz"],
@@ -113,7 +115,7 @@ def test_a_second_process_reads_texts_with_the_saved_model(trained):
     assert [row[3].strip() for row in rows] == ["of THE bore", "기쁨 zzz"]
 
 
-def test_a_model_of_another_network_is_read_with_too(recipe, tmp_path, capsys):
+def test_a_model_of_another_network_can_be_loaded(recipe, tmp_path, capsys):
     words = kseq.text.Vocabulary("word").adapt(["good bad film"])
     model = kseq.many_to_one(words.size, 2, "transformer", pooling="mean", width=8)
     pipeline = kseq.text.TextToLabels(model, words, ["negative", "positive"])
@@ -122,7 +124,7 @@ def test_a_model_of_another_network_is_read_with_too(recipe, tmp_path, capsys):
     assert "good film" in capsys.readouterr().out
 
 
-def test_a_word_is_the_redder_the_more_it_was_read(recipe, trained, monkeypatch):
+def test_words_with_more_attention_are_redder(recipe, trained, monkeypatch):
     screen = io.StringIO()
     options = {"force_terminal": True, "color_system": "truecolor", "width": 90}
     console = rich.console.Console(file=screen, **options)
@@ -134,7 +136,7 @@ def test_a_word_is_the_redder_the_more_it_was_read(recipe, trained, monkeypatch)
         for line in screen.getvalue().splitlines()
         if "48;2" in line
     ]
-    # Each text has a word that was read most, and a single word has all attention.
+    # Each text has a word with the most attention; a single word has all of it.
     assert [len(row) for row in greens] == [1, 4]
     assert [min(row) for row in greens] == [65, 65]
     model = pipeline.model
@@ -146,7 +148,7 @@ def test_a_word_is_the_redder_the_more_it_was_read(recipe, trained, monkeypatch)
     np.testing.assert_allclose(greens[1], expected, atol=1.01)
 
 
-def test_what_is_in_two_parts_is_learned_from_no_more(recipe, files, tmp_path):
+def test_training_texts_of_other_splits_are_removed(recipe, files, tmp_path):
     overlap = tmp_path / "train"
     both = [files[part].read_text("utf-8") for part in ("dev", "test", "train")]
     overlap.write_text("\n".join(both).upper(), "utf-8")
@@ -157,7 +159,7 @@ def test_what_is_in_two_parts_is_learned_from_no_more(recipe, files, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["sst2", "trec"])
-def test_no_text_of_the_data_sets_is_in_two_parts(recipe, data_set, task):
+def test_splits_of_the_data_sets_share_no_text(recipe, data_set, task):
     folder = str(data_set(task).parent)
     parts = [
         recipe.load_splits(
@@ -175,7 +177,7 @@ def test_no_text_of_the_data_sets_is_in_two_parts(recipe, data_set, task):
 
 
 @pytest.mark.thorough
-def test_quick_looks_at_all_of_it_and_a_label_that_is_only_in_the_test_is_an_error(
+def test_quick_run_counts_labels_only_in_the_test_split_as_errors(
     recipe, files, tmp_path, capsys
 ):
     odd = tmp_path / "test"
@@ -183,11 +185,11 @@ def test_quick_looks_at_all_of_it_and_a_label_that_is_only_in_the_test_is_an_err
     recipe.main([*flags({**files, "test": odd}, output=tmp_path), *SMALL, "--quick"])
     printed = capsys.readouterr().out
     assert "that no training text has: [/b], ugly" in " ".join(printed.split())
-    assert rates(printed)[1] == 0
+    assert printed_accuracies(printed)[1] == 0
     assert "Epoch 2/2" in printed and "figures mean nothing" in printed
 
 
-def test_a_label_that_is_only_watched_is_warned_of(recipe, files, tmp_path, capsys):
+def test_warns_of_labels_only_in_the_validation_split(recipe, files, tmp_path, capsys):
     odd = tmp_path / "dev"
     odd.write_text("ugly a\ngood joy", "utf-8")
     options = recipe.parse_arguments(flags({**files, "dev": odd}))
@@ -207,9 +209,7 @@ def test_a_label_that_is_only_watched_is_warned_of(recipe, files, tmp_path, caps
         (b"good joy\ngood a joy", "Received: 1 labels"),
     ],
 )
-def test_a_file_that_cannot_be_learned_from_is_named(
-    recipe, files, tmp_path, content, complaint
-):
+def test_error_names_an_invalid_file(recipe, files, tmp_path, content, complaint):
     (tmp_path / "train").write_bytes(content)
     wrong = {**files, "train": tmp_path / "train"}
     with pytest.raises(SystemExit, match=complaint):
@@ -217,14 +217,14 @@ def test_a_file_that_cannot_be_learned_from_is_named(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_file_or_folder_is_named(recipe, files, tmp_path):
+def test_error_names_a_missing_file_or_folder(recipe, files, tmp_path):
     with pytest.raises(SystemExit, match="nowhere"):
         recipe.main(flags({**files, "dev": tmp_path / "nowhere"}))
     with pytest.raises(SystemExit, match="sst2"):
         recipe.main(["--data", str(tmp_path)])
 
 
-def test_a_missing_or_damaged_or_foreign_model_is_named(recipe, tmp_path):
+def test_rejects_missing_damaged_and_foreign_models(recipe, tmp_path):
     path = tmp_path / "model.keras"
     load = ["--load", str(path), "--read", "a"]
     with pytest.raises(SystemExit, match="cannot be read"):
@@ -241,21 +241,21 @@ def test_a_missing_or_damaged_or_foreign_model_is_named(recipe, tmp_path):
     "arguments",
     [["--task", "imdb"], ["--epochs", "0"], ["--load", "a"], ["--train", "a"]],
 )
-def test_wrong_arguments_are_refused(recipe, arguments, capsys):
+def test_rejects_invalid_arguments(recipe, arguments, capsys):
     with pytest.raises(SystemExit) as error:
         recipe.main(arguments)
     assert error.value.code == 2
     assert arguments[0] in capsys.readouterr().err
 
 
-def test_a_text_without_words_cannot_be_read(recipe, capsys):
+def test_rejects_a_text_without_words(recipe, capsys):
     with pytest.raises(SystemExit):
         recipe.main(["--load", "a", "--read", "one", "  "])
     assert "at least one word" in capsys.readouterr().err
 
 
 @pytest.mark.thorough
-def test_control_c_leaves_the_best_model_and_says_where(files, tmp_path):
+def test_control_c_keeps_the_best_model_and_prints_its_folder(files, tmp_path):
     output = tmp_path / "stopped"
     process = subprocess.Popen(
         [sys.executable, RECIPE, *flags(files, output=output, epochs=9999), *SMALL],
@@ -279,7 +279,7 @@ def test_control_c_leaves_the_best_model_and_says_where(files, tmp_path):
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_the_questions_of_trec_in_a_hurry(recipe, data_set, tmp_path, capsys):
+def test_quick_runs_on_trec(recipe, data_set, tmp_path, capsys):
     data = ["--task", "trec", "--data", str(data_set("trec").parent)]
     recipe.main([*data, "--output", str(tmp_path), "--width", "16", "--quick"])
     printed = capsys.readouterr().out
@@ -287,8 +287,8 @@ def test_the_questions_of_trec_in_a_hurry(recipe, data_set, tmp_path, capsys):
     assert (tmp_path / "model.keras").exists()
 
 
-@pytest.mark.parametrize("answer, is_told", [("up", True), ("down", False)])
-def test_it_says_so_when_one_answer_for_all_is_as_good(recipe, answer, is_told):
+@pytest.mark.parametrize("answer, is_reported", [("up", True), ("down", False)])
+def test_reports_if_a_constant_answer_is_as_good(recipe, answer, is_reported):
     class Fixed:
         model = types.SimpleNamespace(count_params=lambda: 7)
 
@@ -299,10 +299,10 @@ def test_it_says_so_when_one_answer_for_all_is_as_good(recipe, answer, is_told):
     test = ["a", "b", "c"], ["up", "up", "down"]
     with recipe.console.capture() as printed:
         recipe.evaluate(Fixed(), test, test, 0.1)
-    assert ("Always answering up would be as good" in printed.get()) == is_told
+    assert ("Always answering up would be as good" in printed.get()) == is_reported
 
 
-def test_it_begins_with_vectors_of_a_file(recipe, files, tmp_path, capsys):
+def test_starts_with_vectors_of_a_file(recipe, files, tmp_path, capsys):
     path = tmp_path / "vectors.txt"
     path.write_text("joy 1 2 3\n기쁨 4 5 6\nunseen 7 8 9\n", encoding="utf-8")
     arguments = flags(files, output=tmp_path, epochs=2, vectors=path, frozen=1)
@@ -312,7 +312,7 @@ def test_it_begins_with_vectors_of_a_file(recipe, files, tmp_path, capsys):
     assert pipeline.model.get_layer("words").width == 3
 
 
-def test_vectors_that_cannot_be_read_are_named(recipe, files, tmp_path):
+def test_error_names_unreadable_vectors(recipe, files, tmp_path):
     path = tmp_path / "vectors.txt"
     path.write_text("zebra 1 2 3\n")
     for vectors, message in ((path, "none of its 8 tokens"), ("nowhere", "nowhere")):

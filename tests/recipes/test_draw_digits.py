@@ -30,7 +30,7 @@ def trained(recipe, tmp_path_factory):
     return output, printed.getvalue()
 
 
-def test_it_tells_how_many_drawn_digits_can_be_read(trained):
+def test_prints_the_share_of_readable_digits(trained):
     _, printed = trained
     assert "300 digits for training, 200 for validation, 300 for testing" in printed
     [real] = [line for line in printed.splitlines() if "real, test" in line]
@@ -41,7 +41,7 @@ def test_it_tells_how_many_drawn_digits_can_be_read(trained):
     )
 
 
-def test_it_writes_a_model_and_pictures(trained):
+def test_saves_a_model_and_plots(trained):
     names = sorted(path.name for path in trained[0].glob("*.*"))
     assert names[0] in ("drawn.png", "model.keras")
     assert {"model.keras", "sheet.png", "training.png"} <= set(names)
@@ -64,7 +64,7 @@ def test_a_second_process_draws_with_the_saved_model(trained):
     assert len(rows) == 8 and any(row.strip() for row in rows)
 
 
-def test_a_picture_has_64_levels_of_grey_and_a_seed(recipe, trained):
+def test_a_picture_has_64_pixels_and_depends_on_the_seed(recipe, trained):
     model = recipe.load_model(trained[0] / "model.keras")
     options = recipe.parse_arguments(["--seed", "5"])
     drawn = recipe.draw(model, [3, 7, 3], options)
@@ -73,7 +73,7 @@ def test_a_picture_has_64_levels_of_grey_and_a_seed(recipe, trained):
     assert (drawn[0] != drawn[2]).any()
 
 
-def test_no_picture_is_in_two_parts(recipe):
+def test_splits_share_no_picture(recipe):
     parts = recipe.load_splits(recipe.parse_arguments([]))
     pictures = [set(map(bytes, pixels)) for pixels, _ in parts]
     assert [len(p) for p in pictures] == [len(pixels) for pixels, _ in parts]
@@ -105,7 +105,7 @@ def test_digits_are_shown_as_characters(recipe, tmp_path, capsys):
     assert rows == [" " * 16 + "  " + "@" * 16] * 8
 
 
-def test_a_missing_or_damaged_or_foreign_model_is_named(recipe, tmp_path):
+def test_rejects_missing_damaged_and_foreign_models(recipe, tmp_path):
     path = tmp_path / "model.keras"
     with pytest.raises(SystemExit, match="cannot be read"):
         recipe.main(["--load", str(path)])
@@ -127,7 +127,7 @@ def test_a_missing_or_damaged_or_foreign_model_is_named(recipe, tmp_path):
         ["--top-p", "2"],
     ],
 )
-def test_wrong_arguments_are_refused(recipe, arguments, capsys):
+def test_rejects_invalid_arguments(recipe, arguments, capsys):
     with pytest.raises(SystemExit) as error:
         recipe.main(arguments)
     assert error.value.code == 2

@@ -1,4 +1,4 @@
-"""The recipe that draws pictures, on few of them."""
+"""The recipe `draw_pictures.py`, with a few small pictures."""
 
 import contextlib
 import importlib.util
@@ -28,7 +28,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Squares of three colours and eight sizes, captioned with markup among it."""
+    """Return a folder of squares in three colours and eight sizes; captions have markup."""
     folder = tmp_path_factory.mktemp("squares")
     lines = []
     for colour, pixels in COLOURS.items():
@@ -51,7 +51,7 @@ def trained(recipe, folder, tmp_path_factory):
     return output, printed.getvalue()
 
 
-def test_it_tells_what_tokens_and_drawings_are_worth(trained):
+def test_prints_scores_of_tokens_and_pictures(trained):
     _, printed = trained
     assert "22 pictures for training, 2 for testing" in printed
     assert "of 4,375 codes are used" in printed and "mean nothing" in printed
@@ -60,7 +60,7 @@ def test_it_tells_what_tokens_and_drawings_are_worth(trained):
         assert row in printed
 
 
-def test_it_writes_the_drawer_and_pictures(trained):
+def test_saves_models_and_pictures(trained):
     output, _ = trained
     names = {path.name for path in output.glob("*.*")}
     pictures = {"reconstructed.png", "sheet.png", "attention.png", "training.png"}
@@ -75,14 +75,14 @@ def test_it_writes_the_drawer_and_pictures(trained):
         assert film.n_frames == 9
 
 
-def test_a_saved_drawer_draws_captions_of_ones_own(recipe, trained):
+def test_a_saved_drawer_draws_custom_captions(recipe, trained):
     output, _ = trained
     command = ["--load", str(output / "drawer.keras"), "--output", str(output)]
     recipe.main([*command, "--captions", "red square", "[b]", "--draws", "2"])
     assert (output / "drawn.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_lines_of_the_page_of_recipes_draw(trained, tmp_path, monkeypatch):
+def test_the_code_of_the_recipes_page_draws_a_picture(trained, tmp_path, monkeypatch):
     output, _ = trained
     (tmp_path / "pictures").symlink_to(output)
     monkeypatch.chdir(tmp_path)
@@ -107,25 +107,27 @@ def test_the_lines_of_the_page_of_recipes_draw(trained, tmp_path, monkeypatch):
         ("--output=", "must be a folder. Received: nothing"),
     ],
 )
-def test_what_would_change_nothing_is_refused_at_once(recipe, capsys, command, message):
+def test_rejects_invalid_options_and_options_without_effect(
+    recipe, capsys, command, message
+):
     with pytest.raises(SystemExit):
         recipe.parse_arguments(command.split())
     assert message in capsys.readouterr().err
 
 
-def test_what_is_given_to_quick_stays(recipe):
+def test_quick_keeps_explicit_options(recipe):
     options = recipe.parse_arguments("--quick --epochs 9 --width 256".split())
     assert (options.epochs, options.width, options.layers) == (9, 256, 1)
 
 
-def test_a_drawer_that_cannot_ends_in_words(recipe, trained):
+def test_rejects_an_empty_caption(recipe, trained):
     output, _ = trained
     command = ["--load", str(output / "drawer.keras"), "--output", str(output)]
     with pytest.raises(SystemExit, match="at least one token"):
         recipe.main([*command, "--captions", ""])
 
 
-def test_a_sheet_shows_long_captions_and_equal_ones(recipe):
+def test_a_sheet_shows_long_and_equal_captions(recipe):
     pictures = np.zeros((2, 4, 4, 1))
     rows = [
         ("a very long caption " * 9, pictures),
@@ -138,13 +140,13 @@ def test_a_sheet_shows_long_captions_and_equal_ones(recipe):
     assert max(map(len, names[0].split("\n"))) <= 30 and names[1:] == ["red", "red"]
 
 
-def test_pictures_with_one_caption_are_equally_right(recipe):
+def test_pictures_with_the_same_caption_are_equally_right(recipe):
     train = {"captions": ["zero", "one"], "tones": ["", ""]}
     test = {"captions": ["one", "zero"], "tones": ["", ""]}
     assert recipe.right_shares(np.array([1, 2]), train, test) == {"same caption": 0.5}
 
 
-def test_a_picture_that_is_held_out_is_not_learned_under_another_caption(
+def test_held_out_pictures_are_not_trained_with_other_captions(
     recipe, folder, tmp_path
 ):
     own = tmp_path / "own"
@@ -159,7 +161,7 @@ def test_a_picture_that_is_held_out_is_not_learned_under_another_caption(
     assert len(test["captions"]) == 4 and not numbers[0] & numbers[1]
 
 
-def test_pictures_are_judged_by_the_nearest_real_one(recipe):
+def test_the_nearest_real_picture_and_decibels_are_computed(recipe):
     real = np.random.default_rng(0).random((7, 4, 4, 3), "float32")
     near = recipe.nearest(real[[5, 2]] + 0.01, real)
     assert near.tolist() == [5, 2]
@@ -179,7 +181,7 @@ def test_pictures_are_judged_by_the_nearest_real_one(recipe):
         ("".join(f"red8.png\t{i}\n" for i in range(20)), "pictures that differ"),
     ],
 )
-def test_a_bad_folder_ends_in_words_and_writes_nothing(
+def test_rejects_an_invalid_folder_and_writes_nothing(
     recipe, folder, tmp_path, lines, message
 ):
     own = tmp_path / "own"
@@ -192,7 +194,7 @@ def test_a_bad_folder_ends_in_words_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_tokenizer_of_an_earlier_run_is_taken_as_it_is(recipe, trained, folder):
+def test_a_tokenizer_of_an_earlier_run_can_be_loaded(recipe, trained, folder):
     output, _ = trained
     train, _ = recipe.load_data(recipe.parse_arguments(["--folder", str(folder)]))
     tokenizer = recipe.load_tokenizer(output / "tokenizer.keras", train)
@@ -200,14 +202,14 @@ def test_a_tokenizer_of_an_earlier_run_is_taken_as_it_is(recipe, trained, folder
 
 
 @pytest.mark.parametrize("file", ["drawer.keras", "sheet.png", "missing.keras"])
-def test_another_file_is_no_tokenizer(recipe, trained, folder, file):
+def test_rejects_a_file_that_is_not_a_tokenizer(recipe, trained, folder, file):
     output, _ = trained
     train, _ = recipe.load_data(recipe.parse_arguments(["--folder", str(folder)]))
     with pytest.raises(SystemExit, match="Leave out --tokenizer"):
         recipe.load_tokenizer(output / file, train)
 
 
-def test_a_tokenizer_of_other_pictures_is_refused(recipe, trained):
+def test_rejects_a_tokenizer_of_other_pictures(recipe, trained):
     output, _ = trained
     train = {"pictures": np.zeros((1, 32, 32, 1))}
     with pytest.raises(SystemExit, match=r"pictures \(32, 32, 1\)"):

@@ -1,4 +1,4 @@
-"""What all recipes have in common, so that who knows one knows the others."""
+"""Properties that all recipes share."""
 
 import argparse
 import importlib.util
@@ -15,7 +15,7 @@ from kseq.training import cli
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(ROOT.glob("recipes/*.py"))
-LEARNERS = [path for path in RECIPES if path.stem != "serve"]
+TRAINING_RECIPES = [path for path in RECIPES if path.stem != "serve"]
 
 
 def load(path):
@@ -30,15 +30,15 @@ def recipe(request):
     return load(request.param)
 
 
-@pytest.fixture(params=LEARNERS, ids=lambda path: path.stem)
-def learner(request):
-    """A recipe that learns, and writes what it has learned."""
+@pytest.fixture(params=TRAINING_RECIPES, ids=lambda path: path.stem)
+def training_recipe(request):
+    """Return a recipe that trains and saves a model."""
     return load(request.param)
 
 
 @pytest.fixture
 def parser(recipe, monkeypatch):
-    """The parser of a recipe, before it has parsed anything."""
+    """Return the argument parser of a recipe."""
     found = []
 
     def keep(parser, argv):
@@ -52,7 +52,7 @@ def parser(recipe, monkeypatch):
     return found[0]
 
 
-def test_help_shows_the_story_and_the_common_flags(recipe, capsys):
+def test_help_shows_the_summary_and_the_common_flags(recipe, capsys):
     with pytest.raises(SystemExit) as error:
         recipe.main(["--help"])
     assert error.value.code == 0
@@ -67,13 +67,13 @@ NUMBERS = (cli.count, cli.positive, cli.share)
 
 
 def commands(name):
-    """The arguments of every command of a recipe that a page or its help shows."""
+    """Yield the arguments of every command of a recipe in the pages and in its help."""
     pages = [
         ROOT / "README.md",
         *ROOT.glob("docs/**/*.md"),
         ROOT / f"recipes/{name}.py",
     ]
-    # In code within a sentence a line may end anywhere; elsewhere it ends the command.
+    # Code within a sentence may be wrapped; elsewhere the command ends with its line.
     form = rf"`python recipes/{name}\.py([^`]*)`|^ +python recipes/{name}\.py(.*)$"
     for page in pages:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
@@ -81,7 +81,7 @@ def commands(name):
             yield shlex.split("".join(pair), comments=True)
 
 
-def test_every_command_that_a_page_shows_is_understood(recipe, tmp_path, monkeypatch):
+def test_every_command_of_the_pages_is_valid(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shown = list(commands(recipe.__name__))
     assert shown
@@ -104,7 +104,7 @@ def test_help_shows_every_default(recipe, parser):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_help_needs_no_matplotlib_and_what_is_missing_is_named(
+def test_help_needs_no_optional_packages_and_errors_name_them(
     path, monkeypatch, capsys
 ):
     lacking = ("matplotlib", "kseq.plots", "sacrebleu")
@@ -125,7 +125,7 @@ def test_help_needs_no_matplotlib_and_what_is_missing_is_named(
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_control_c_ends_a_recipe_in_one_line(path, monkeypatch):
+def test_control_c_ends_a_recipe_with_one_line(path, monkeypatch):
     def interrupt(parser, argv):
         raise KeyboardInterrupt
 
@@ -134,7 +134,7 @@ def test_control_c_ends_a_recipe_in_one_line(path, monkeypatch):
         runpy.run_path(str(path), run_name="__main__")
 
 
-def test_foreign_text_is_printed_as_text(recipe):
+def test_markup_in_texts_is_printed_literally(recipe):
     foreign = ["[/a]", "[red]b[/red]", ":smile:", "[link=x]"]
     table = Table(*foreign)
     table.add_row(*foreign)
@@ -146,26 +146,26 @@ def test_foreign_text_is_printed_as_text(recipe):
         assert printed.get().count(text) == 3
 
 
-def test_an_output_that_is_a_file_is_refused_at_once(learner, tmp_path, capsys):
+def test_rejects_an_output_that_is_a_file(training_recipe, tmp_path, capsys):
     (tmp_path / "mine").write_text("mine")
     with pytest.raises(SystemExit) as error:
-        learner.main(["--output", str(tmp_path / "mine")])
+        training_recipe.main(["--output", str(tmp_path / "mine")])
     assert error.value.code == 2
     assert "mine is a file" in capsys.readouterr().err
     assert (tmp_path / "mine").read_text() == "mine"
 
 
 @pytest.mark.parametrize("output", ["/proc/new", "n" * 300])
-def test_an_output_that_cannot_be_written_is_refused_at_once(learner, output, capsys):
+def test_rejects_an_output_that_cannot_be_written(training_recipe, output, capsys):
     with pytest.raises(SystemExit) as error:
-        learner.main(["--output", output])
+        training_recipe.main(["--output", output])
     assert error.value.code == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert f"Received: {output}, but it cannot be written to" in message
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "nan", "few"])
-def test_a_number_that_is_none_is_refused_by_the_name_of_its_flag(
+def test_error_names_the_flag_of_an_invalid_number(
     recipe, number, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
@@ -186,7 +186,7 @@ def test_a_number_that_is_none_is_refused_by_the_name_of_its_flag(
 
 # Hostile files ------------------------------------------------------------------------
 
-STRANGE = [
+UNUSUAL = [
     "[/a]",
     "[red]x[/red]",
     ":smile:",
@@ -196,10 +196,10 @@ STRANGE = [
     "{0}",
     "%s",
 ]
-STRANGE += ["e\u0301", "\u202e한", "<b>"]
-ROWS = [  # labels and texts, each label with several
+UNUSUAL += ["e\u0301", "\u202e한", "<b>"]
+ROWS = [  # labels and texts, several texts for each label
     ("[/a]" if i % 2 else "$\\frac{$", f"{text}{i}")
-    for i, text in enumerate([*STRANGE, "x" * 10_000] * 3)
+    for i, text in enumerate([*UNUSUAL, "x" * 10_000] * 3)
 ]
 
 
@@ -268,34 +268,34 @@ TINY = {
     ),
 }
 FILES = {
-    "strange": lambda write, part: "\ufeff" + "\n".join(write(ROWS, part)),
-    "old lines": lambda write, part: "\r".join(write(ROWS, part)),
+    "unusual": lambda write, part: "\ufeff" + "\n".join(write(ROWS, part)),
+    "carriage returns": lambda write, part: "\r".join(write(ROWS, part)),
     "NUL": lambda write, part: "\n".join(write(ROWS, part)) + "\n\0",
-    "another encoding": lambda write, part: "\n".join(write(ROWS, part)) + "\nb\xe9",
-    "nothing": lambda write, part: "",
+    "Latin-1": lambda write, part: "\n".join(write(ROWS, part)) + "\nb\xe9",
+    "empty": lambda write, part: "",
     "one line": lambda write, part: "\n".join(write(ROWS[:1], part)),
     "two lines": lambda write, part: "\n".join(write(ROWS[:2], part)),
     "one class": lambda write, part: "\n".join(write(ROWS[::2], part)),
-    "no columns": lambda write, part: "\n".join("[/a]" for _ in ROWS),
+    "no separators": lambda write, part: "\n".join("[/a]" for _ in ROWS),
 }
-# To learn takes seconds, so that of other recipes and files is thorough.
-TRAINS = [("classify_series", "strange"), ("write_text", "strange")]
-REFUSED = ("NUL", "another encoding", "nothing", "no columns")
+# Training takes seconds, so the other cases that train are thorough.
+TRAINS = [("classify_series", "unusual"), ("write_text", "unusual")]
+REJECTED = ("NUL", "Latin-1", "empty", "no separators")
 
 
 def cases():
     for name in TINY:
         for kind in FILES:
-            is_quick = kind in REFUSED or (name, kind) in TRAINS
+            is_quick = kind in REJECTED or (name, kind) in TRAINS
             marks = [] if is_quick else [pytest.mark.thorough]
             yield pytest.param(name, kind, marks=marks, id=f"{name}-{kind}")
 
 
 def flags_for(name, kind, folder):
-    """Command line of a small training on files of a kind."""
+    """Write files of a kind, and return the arguments of a small training on them."""
     write, parts, flags = TINY[name]
     argv = [*flags.split(), "--output", str(folder / "out")]
-    encoding = "latin-1" if kind == "another encoding" else "utf-8"
+    encoding = "latin-1" if kind == "Latin-1" else "utf-8"
     for part in parts:
         file = folder / f"{part}.txt"
         file.write_bytes(FILES[kind](write, part).encode(encoding, "replace"))
@@ -304,14 +304,14 @@ def flags_for(name, kind, folder):
 
 
 class Built(Exception):
-    """Ends a recipe where it begins to build its model."""
+    """An exception that stops a recipe before it builds its model."""
 
 
 @pytest.mark.parametrize(
     "name",
     ["classify_text", "grapheme_to_phoneme", "inflect", "tag_words", "translate"],
 )
-def test_few_rows_are_learned_from_more_often(name, tmp_path, monkeypatch):
+def test_few_rows_are_trained_for_more_epochs(name, tmp_path, monkeypatch):
     [path] = [path for path in RECIPES if path.stem == name]
     recipe = load(path)
 
@@ -320,7 +320,7 @@ def test_few_rows_are_learned_from_more_often(name, tmp_path, monkeypatch):
         raise Built(options.epochs)
 
     monkeypatch.setattr(recipe, "build", build)
-    argv = flags_for(name, "strange", tmp_path)
+    argv = flags_for(name, "unusual", tmp_path)
     with pytest.raises(Built, match="^1$"):
         recipe.main(argv)
     place = argv.index("--epochs")
@@ -331,7 +331,7 @@ def test_few_rows_are_learned_from_more_often(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name, kind", list(cases()))
-def test_a_hostile_file_is_learned_from_or_refused_in_one_line(
+def test_a_hostile_file_trains_a_model_or_gives_a_one_line_error(
     name, kind, tmp_path, capsys, monkeypatch
 ):
     [path] = [path for path in RECIPES if path.stem == name]
@@ -342,8 +342,8 @@ def test_a_hostile_file_is_learned_from_or_refused_in_one_line(
         message = str(error.code)
         assert "\n" not in message and "Received" in message
         assert str(tmp_path) in message or "--" in message
-        assert kind != "strange"
+        assert kind != "unusual"
         assert not (tmp_path / "out" / "model.keras").exists()
     else:
-        assert kind not in REFUSED or (name, kind) == ("write_text", "no columns")
+        assert kind not in REJECTED or (name, kind) == ("write_text", "no separators")
         assert (tmp_path / "out" / "model.keras").exists()

@@ -24,7 +24,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def values():
-    """Two waves, of 7 and of 5 steps, one of them far from zero."""
+    """Return two waves, one of them far from zero."""
     steps = np.arange(240)
     return np.stack([np.sin(steps * 2 * np.pi / 7), 100 + 20 * np.cos(steps * 2)], 1)
 
@@ -58,12 +58,12 @@ def start(*arguments):
     )
 
 
-def figures(printed, name):
+def printed_errors(printed, name):
     line = next(line for line in printed.splitlines() if name in line)
     return [float(cell) for cell in line.split("│")[2:4]]
 
 
-def test_it_writes_a_model_and_two_pictures(trained):
+def test_saves_a_model_and_two_plots(trained):
     output, printed = trained
     names = sorted(path.name for path in output.iterdir())
     assert names == ["forecasts.png", "model.keras", "training.png"]
@@ -72,12 +72,12 @@ def test_it_writes_a_model_and_two_pictures(trained):
     assert "2 series: 144 steps for training, 48 for validation" in printed
 
 
-def test_it_learns_what_repeating_the_last_value_cannot_know(trained):
-    squared, _ = figures(trained[1], "this model")
-    assert squared < 0.5 * figures(trained[1], "repeated")[0]
+def test_learns_to_forecast_better_than_the_last_value(trained):
+    squared, _ = printed_errors(trained[1], "this model")
+    assert squared < 0.5 * printed_errors(trained[1], "repeated")[0]
 
 
-def test_the_errors_are_those_of_every_held_out_window_in_scaled_units(trained, values):
+def test_errors_are_means_over_all_test_windows_in_scaled_units(trained, values):
     train, test = values[:144], values[192:]
     scaled = (values - train.mean(0)) / train.std(0)
     squared, absolute = [], []
@@ -88,10 +88,12 @@ def test_the_errors_are_those_of_every_held_out_window_in_scaled_units(trained, 
                 squared.append(error**2)
                 absolute.append(abs(error))
     expected = np.mean(squared), np.mean(absolute)
-    np.testing.assert_allclose(figures(trained[1], "repeated"), expected, atol=1e-4)
+    np.testing.assert_allclose(
+        printed_errors(trained[1], "repeated"), expected, atol=1e-4
+    )
 
 
-def test_no_step_is_forecast_in_two_parts(recipe):
+def test_splits_forecast_no_common_step(recipe):
     options = recipe.parse_arguments(SMALL)
     parts = np.split(np.arange(90.0)[:, None], [50, 70])
     targets = []
@@ -101,7 +103,7 @@ def test_no_step_is_forecast_in_two_parts(recipe):
     assert targets == [set(range(14, 50)), set(range(50, 70)), set(range(70, 90))]
 
 
-def test_a_window_is_what_was_seen_and_what_came_next(recipe):
+def test_a_window_holds_past_steps_and_the_next_ones(recipe):
     options = recipe.parse_arguments(SMALL)
     batches = recipe.make_windows(np.arange(40.0)[:, None], options)
     [(seen, truth), *_] = batches
@@ -110,15 +112,15 @@ def test_a_window_is_what_was_seen_and_what_came_next(recipe):
     assert sum(len(truth) for _, truth in batches) == 40 - 17 + 1
 
 
-def test_the_saved_model_forecasts_measured_values(trained, values):
+def test_the_saved_model_forecasts_in_the_units_of_the_data(trained, values):
     model = keras.saving.load_model(trained[0] / "model.keras", compile=False)
     forecast = model.predict(values[None, -14:], verbose=0)
     assert forecast.shape == (1, 3, 2)
     assert abs(forecast[..., 1] - 100).max() < 40
-    # A change of level is the same change of the forecast.
+    # A shift of the series shifts the forecast by the same amount.
     moved = model.predict(values[None, -14:] + 7, verbose=0)
     np.testing.assert_allclose(moved, forecast + 7, rtol=1e-4)
-    # Each series is forecast from itself alone.
+    # Each series is forecast only from its own past.
     values = values.copy()
     values[:, 1] *= 1.3
     changed = model.predict(values[None, -14:], verbose=0)
@@ -127,7 +129,7 @@ def test_the_saved_model_forecasts_measured_values(trained, values):
 
 
 @pytest.mark.thorough
-def test_a_second_process_goes_on_where_the_file_ends(
+def test_a_second_process_forecasts_beyond_the_end_of_the_file(
     trained, series, values, tmp_path
 ):
     model = trained[0] / "model.keras"
@@ -156,7 +158,7 @@ def test_a_second_process_goes_on_where_the_file_ends(
         (b"a,b\n1,2\n3,4\n", "need .* steps for training, .* Received: "),
     ],
 )
-def test_a_bad_file_is_named_before_anything_is_done(
+def test_error_names_an_invalid_file_before_training(
     recipe, tmp_path, content, complaint
 ):
     path = tmp_path / "series.csv"
@@ -166,14 +168,12 @@ def test_a_bad_file_is_named_before_anything_is_done(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_file_is_named(recipe):
+def test_error_names_a_missing_file(recipe):
     with pytest.raises(SystemExit, match="nowhere.csv"):
         recipe.main(["--series", "nowhere.csv"])
 
 
-def test_a_model_of_another_kind_a_damaged_one_and_a_missing_one_are_refused(
-    recipe, tmp_path, series
-):
+def test_rejects_missing_damaged_and_foreign_models(recipe, tmp_path, series):
     path = tmp_path / "model.keras"
     with pytest.raises(SystemExit, match="must be a model of this recipe"):
         recipe.main(["--load", str(path), "--series", str(series)])
@@ -185,9 +185,7 @@ def test_a_model_of_another_kind_a_damaged_one_and_a_missing_one_are_refused(
         recipe.main(["--load", str(path), "--series", str(series)])
 
 
-def test_a_file_with_other_series_than_the_model_reads_is_refused(
-    recipe, trained, tmp_path
-):
+def test_rejects_a_file_with_another_number_of_series(recipe, trained, tmp_path):
     (tmp_path / "one.csv").write_text("a\n" + "1\n" * 30)
     arguments = ["--load", trained[0] / "model.keras", "--series", tmp_path / "one.csv"]
     with pytest.raises(SystemExit, match="14 steps of 2 series. Received: 30 steps of"):
@@ -195,7 +193,7 @@ def test_a_file_with_other_series_than_the_model_reads_is_refused(
 
 
 @pytest.mark.parametrize("arguments", [["--context", "15"], ["--epochs", "0"]])
-def test_wrong_arguments_are_refused(recipe, arguments, capsys):
+def test_rejects_invalid_arguments(recipe, arguments, capsys):
     with pytest.raises(SystemExit) as error:
         recipe.main([*SMALL, *arguments])
     assert error.value.code == 2
@@ -203,7 +201,7 @@ def test_wrong_arguments_are_refused(recipe, arguments, capsys):
 
 
 @pytest.mark.parametrize("encoder", ["lstm", "transformer"])
-def test_other_encoders_fit_too(recipe, encoder):
+def test_other_encoders_can_be_built(recipe, encoder):
     model = recipe.build(recipe.parse_arguments([*SMALL, "--encoder", encoder]), 2)
     assert model.output_shape == (None, 3, 2)
 
@@ -221,9 +219,7 @@ def test_control_c_ends_training_and_keeps_the_best_model(series, tmp_path):
     assert (tmp_path / "model.keras").exists()
 
 
-def test_the_literature_s_split_gives_the_literature_s_simplest_figure(
-    recipe, data_set
-):
+def test_the_published_split_gives_the_published_baseline_errors(recipe, data_set):
     folder = data_set("ett")
     options = recipe.parse_arguments(["--data", str(folder.parent)])
     names, parts = recipe.load_splits(options)
@@ -254,7 +250,7 @@ SEQ2SEQ = "--model seq2seq --horizon 4 --context 14 --patch 2 --width 11".split(
 
 
 @pytest.fixture(scope="module")
-def trained_writer(recipe, series, tmp_path_factory):
+def trained_seq2seq(recipe, series, tmp_path_factory):
     output = tmp_path_factory.mktemp("fans")
     arguments = ["--series", str(series), "--output", str(output), *SEQ2SEQ]
     more = ["--epochs", "5", "--learning-rate", "0.02", "--draws", "20"]
@@ -263,8 +259,8 @@ def trained_writer(recipe, series, tmp_path_factory):
     return output, printed.get()
 
 
-def test_seq2seq_says_how_sure_it_is(trained_writer):
-    output, printed = trained_writer
+def test_seq2seq_prints_scores_of_its_distribution(trained_seq2seq):
+    output, printed = trained_seq2seq
     names = sorted(path.name for path in output.iterdir())
     assert names == ["forecasts.png", "model.keras", "training.png"]
     rows = {}
@@ -277,8 +273,8 @@ def test_seq2seq_says_how_sure_it_is(trained_writer):
     assert rows["in the interval of 90 %"] > 50
 
 
-def test_draws_are_put_back_where_they_came_from(recipe, trained_writer, values):
-    model = keras.saving.load_model(trained_writer[0] / "model.keras")
+def test_samples_are_in_the_units_of_the_data(recipe, trained_seq2seq, values):
+    model = keras.saving.load_model(trained_seq2seq[0] / "model.keras")
     options = recipe.parse_arguments([*SEQ2SEQ, "--draws", "20"])
     seen = np.stack([values[:14], values[50:64]])  # B L C
     draws = recipe.sample_forecasts(model, seen, options)
@@ -288,7 +284,7 @@ def test_draws_are_put_back_where_they_came_from(recipe, trained_writer, values)
     np.testing.assert_allclose(moved, 3 * draws + 7, rtol=1e-3, atol=1e-2)
 
 
-def test_training_rows_are_every_stretch_in_patches(recipe):
+def test_training_rows_are_all_windows_in_patches(recipe):
     options = recipe.parse_arguments(SEQ2SEQ)
     values = np.arange(60.0).reshape(30, 2)
     past, future = recipe.training_patches(values, options)
@@ -299,8 +295,10 @@ def test_training_rows_are_every_stretch_in_patches(recipe):
 
 
 @pytest.mark.thorough
-def test_seq2seq_goes_on_where_the_file_ends(recipe, trained_writer, series, tmp_path):
-    arguments = ["--load", str(trained_writer[0] / "model.keras"), *SEQ2SEQ]
+def test_seq2seq_forecasts_beyond_the_end_of_the_file(
+    recipe, trained_seq2seq, series, tmp_path
+):
+    arguments = ["--load", str(trained_seq2seq[0] / "model.keras"), *SEQ2SEQ]
     recipe.main([*arguments, "--series", str(series), "--output", str(tmp_path)])
     head, *lines = (tmp_path / "next.csv").read_text("utf-8").splitlines()
     assert head == "sine mean,größer mean,sine 5 %,größer 5 %,sine 95 %,größer 95 %"
@@ -310,7 +308,7 @@ def test_seq2seq_goes_on_where_the_file_ends(recipe, trained_writer, series, tmp
 
 
 @pytest.mark.parametrize("encoder", ["lstm", "transformer"])
-def test_other_networks_write_too(recipe, encoder):
+def test_other_encoders_can_be_built_for_seq2seq(recipe, encoder):
     arguments = [*SEQ2SEQ, "--encoder", encoder, "--width", "12"]
     model = recipe.build_seq2seq(recipe.parse_arguments(arguments))
     assert model.output_shape == (None, None, 2, 2)

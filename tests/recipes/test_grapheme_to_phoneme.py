@@ -28,7 +28,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def lexicon(tmp_path_factory):
-    """A language with one phoneme for each letter, and one word said in two ways."""
+    """Return a lexicon of one phoneme per letter; one word has two pronunciations."""
     path = tmp_path_factory.mktemp("lexicon") / "words.tsv"
     lines = [
         f"{a}{b}{c}\t{a} [/{b}] {c}"
@@ -60,16 +60,16 @@ def trained(recipe, lexicon, tmp_path_factory):
     return output, printed.get()
 
 
-def test_it_prints_error_rates_and_pronunciations(trained):
+def test_prints_error_rates_and_pronunciations(trained):
     _, printed = trained
     assert "6 for testing" in printed  # a tenth of 60 words
     for expected in ("greedy", "beam, 2 beams", "word error rate", "best first"):
         assert expected in printed
-    assert "[/d]" in printed  # which is no markup
+    assert "[/d]" in printed  # not markup
 
 
 @pytest.mark.parametrize("spoken", ["a b", "a c"])
-def test_it_says_so_when_no_word_is_right(recipe, spoken):
+def test_reports_if_no_word_is_right(recipe, spoken):
     class Fixed:
         target_vocabulary = kseq.text.Vocabulary("word").adapt(["a b c"])
 
@@ -81,7 +81,7 @@ def test_it_says_so_when_no_word_is_right(recipe, spoken):
     assert ("Not one word is right" in printed.get()) == (spoken == "a c")
 
 
-def test_each_probability_stands_beside_its_pronunciation(recipe):
+def test_each_probability_is_printed_beside_its_pronunciation(recipe):
     class Fixed:
         def generate(self, words, search):
             best = [("a " * 50, 0.5), ("b " * 50, 0.25)]
@@ -95,7 +95,7 @@ def test_each_probability_stands_beside_its_pronunciation(recipe):
         assert [letter in line for line in lines if p in line] == [True]
 
 
-def test_two_forms_of_a_word_are_one(recipe, tmp_path):
+def test_normalization_forms_of_a_word_are_merged(recipe, tmp_path):
     lines = [f"{unicodedata.normalize(form, '가é')}\t{form}" for form in ("NFC", "NFD")]
     (tmp_path / "words.tsv").write_text("\n".join(lines), "utf-8")
     assert recipe.read_lexicon(tmp_path / "words.tsv") == {"가é": ["NFC", "NFD"]}
@@ -111,7 +111,7 @@ def test_two_forms_of_a_word_are_one(recipe, tmp_path):
         (["café"], True, "NFD"),
     ],
 )
-def test_hangul_is_read_by_its_jamo_unless_told_otherwise(recipe, words, jamo, form):
+def test_hangul_is_split_into_jamo_by_default(recipe, words, jamo, form):
     with recipe.console.capture() as printed:
         letters = recipe.letter_vocabulary(words, jamo)
     expected = set(unicodedata.normalize(form, "".join(words)))
@@ -121,13 +121,13 @@ def test_hangul_is_read_by_its_jamo_unless_told_otherwise(recipe, words, jamo, f
 
 
 @pytest.mark.parametrize("flags, jamo", [([], None), (["--jamo"], True)])
-def test_jamo_can_be_asked_for(recipe, flags, jamo):
+def test_jamo_can_be_chosen(recipe, flags, jamo):
     assert recipe.parse_arguments(flags).jamo is jamo
     assert recipe.parse_arguments([*flags, "--no-jamo"]).jamo is False
 
 
 @pytest.mark.thorough
-def test_words_of_jamo_are_learned_said_and_drawn(recipe, tmp_path):
+def test_trains_and_pronounces_words_of_jamo(recipe, tmp_path):
     path = tmp_path / "words.tsv"
     syllables = [chr(ord("가") + 29 * number) for number in range(8)]
     words = [a + b for a in syllables for b in syllables]
@@ -141,7 +141,7 @@ def test_words_of_jamo_are_learned_said_and_drawn(recipe, tmp_path):
     assert words[0] in printed.get()
 
 
-def test_it_writes_a_model_and_two_pictures(trained):
+def test_saves_a_model_and_plots(trained):
     output, _ = trained
     names = sorted(path.name for path in output.iterdir())
     has_spoken = "No picture" not in trained[1]
@@ -159,15 +159,13 @@ def test_a_second_process_pronounces_with_the_saved_model(trained):
     assert "ad가" in printed and "beé나" in printed
 
 
-def test_unseen_letters_are_named(trained, recipe, capsys):
+def test_error_names_unseen_letters(trained, recipe, capsys):
     output, _ = trained
     with pytest.raises(SystemExit, match="'xad', with .'x'"):
         recipe.main(["--output", str(output), "--say", "xad"])
 
 
-def test_a_model_of_another_kind_a_damaged_and_a_missing_one_are_refused(
-    recipe, tmp_path
-):
+def test_rejects_missing_damaged_and_foreign_models(recipe, tmp_path):
     path = tmp_path / "model.keras"
     for make in (
         lambda: None,
@@ -191,7 +189,7 @@ def test_a_model_of_another_kind_a_damaged_and_a_missing_one_are_refused(
         (b"a\tb\n", "at least 50 words"),
     ],
 )
-def test_a_bad_lexicon_is_named_before_anything_is_done(
+def test_error_names_an_invalid_lexicon_before_training(
     recipe, tmp_path, content, complaint
 ):
     path = tmp_path / "words.tsv"
@@ -200,7 +198,7 @@ def test_a_bad_lexicon_is_named_before_anything_is_done(
         recipe.main(["--lexicon", str(path), "--output", str(tmp_path / "out")])
 
 
-def test_a_missing_lexicon_is_named(recipe, tmp_path):
+def test_error_names_a_missing_lexicon(recipe, tmp_path):
     with pytest.raises(SystemExit, match="nowhere.tsv"):
         recipe.main(["--lexicon", "nowhere.tsv", "--output", str(tmp_path)])
 
@@ -214,14 +212,14 @@ def test_a_missing_lexicon_is_named(recipe, tmp_path):
         ["--train", "a"],
     ],
 )
-def test_wrong_arguments_are_refused(recipe, arguments, capsys):
+def test_rejects_invalid_arguments(recipe, arguments, capsys):
     with pytest.raises(SystemExit) as error:
         recipe.main(arguments)
     assert error.value.code == 2
     assert arguments[0] in capsys.readouterr().err
 
 
-def test_no_word_is_in_two_parts(recipe):
+def test_splits_share_no_word(recipe):
     options = recipe.parse_arguments([])
     train, dev, test = map(set, recipe.load_splits(options))
     assert not train & dev and not train & test and not dev & test
@@ -229,7 +227,7 @@ def test_no_word_is_in_two_parts(recipe):
     assert len(test) == 12_605
 
 
-def test_words_in_two_given_parts_are_named(recipe, lexicon):
+def test_error_names_words_in_two_given_splits(recipe, lexicon):
     parts = [
         arg for part in ("--train", "--dev", "--test") for arg in (part, str(lexicon))
     ]
@@ -237,12 +235,10 @@ def test_words_in_two_given_parts_are_named(recipe, lexicon):
         recipe.load_splits(recipe.parse_arguments(parts))
 
 
-def test_a_word_is_right_in_training_where_greedy_search_gets_it_right(
-    recipe, trained, lexicon
-):
+def test_the_training_metric_agrees_with_greedy_search(recipe, trained, lexicon):
     pipeline = keras.saving.load_model(trained[0] / "model.keras", compile=False)
     words = recipe.read_lexicon(lexicon)
-    del words["ad가"]  # said in two ways, which count as two here
+    del words["ad가"]  # its two pronunciations would count as two words
     data = kseq.training.teacher_forcing(*recipe.encode_pairs(words, pipeline))
     pipeline.model.compile(metrics=[kseq.training.ExactMatch(name="words_right")])
     right = pipeline.model.evaluate(data, verbose=0, return_dict=True)["words_right"]
@@ -253,7 +249,7 @@ def test_a_word_is_right_in_training_where_greedy_search_gets_it_right(
 
 
 @pytest.mark.thorough
-def test_control_c_ends_training_without_attention_too_and_keeps_the_best_epoch(
+def test_control_c_without_attention_keeps_the_best_epoch(
     recipe, lexicon, tmp_path, monkeypatch
 ):
     class PressControlC(kseq.training.StopOnInterrupt):
@@ -272,7 +268,7 @@ def test_control_c_ends_training_without_attention_too_and_keeps_the_best_epoch(
 
 
 @pytest.mark.thorough
-def test_members_decide_together(recipe, lexicon, tmp_path):
+def test_an_ensemble_is_trained_and_saved(recipe, lexicon, tmp_path):
     arguments = ["--lexicon", str(lexicon), "--output", str(tmp_path), *SMALL]
     with recipe.console.capture() as printed:
         recipe.main([*arguments, "--members", "2"])
@@ -285,11 +281,11 @@ def test_members_decide_together(recipe, lexicon, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.thorough
-def test_french_is_learned_from_real_words(recipe, data_set, tmp_path):
+def test_learns_french_from_real_words(recipe, data_set, tmp_path):
     folder, splits = data_set("sigmorphon2021_g2p"), []
     for name in ("train", "dev", "test"):
         lines = (folder / f"fre_{name}.tsv").read_text("utf-8").splitlines()
-        # Words of like length, for which few shapes are compiled.
+        # Words of similar length need few compiled shapes.
         lines = [
             line
             for line in lines
@@ -305,7 +301,7 @@ def test_french_is_learned_from_real_words(recipe, data_set, tmp_path):
     assert word_error_rate < 60
 
 
-def test_quick_takes_few_words_and_leaves_none_in_two_parts(recipe):
+def test_quick_splits_are_small_and_share_no_word(recipe):
     parts = recipe.load_splits(recipe.parse_arguments(["--quick"]))
     assert [len(part) for part in parts] == [1000, 1000, 1000]
     assert len(set().union(*parts)) == 3000

@@ -26,7 +26,7 @@ def recipe():
 
 
 def small_digits(name, folder=None):
-    """The digits of scikit-learn in place of MNIST, of its size."""
+    """Return the digits of scikit-learn in the image size of MNIST."""
     assert name == "mnist"
     data = sklearn.datasets.load_digits()
     images = np.uint8(np.kron(data.images, np.ones((3, 3))) * 255 / 16)
@@ -48,7 +48,7 @@ def trained(recipe, tmp_path_factory):
     return output, printed.getvalue()
 
 
-def test_it_tells_what_both_models_read_wrongly(trained):
+def test_prints_error_rates_of_both_models(trained):
     printed = " ".join(trained[1].split(" \n"))
     assert "128 new lines in each epoch, of 1,375 digits" in printed
     assert "60 lines of 297 other digits for testing" in printed
@@ -63,7 +63,7 @@ def test_it_tells_what_both_models_read_wrongly(trained):
     assert "mean nothing" in printed
 
 
-def test_it_writes_models_and_pictures(trained):
+def test_saves_models_and_plots(trained):
     output, _ = trained
     names = {path.name for path in output.iterdir()}
     assert {"ctc.keras", "attention.keras", "sheet.png", "alignment.png"} <= names
@@ -100,7 +100,7 @@ def small_lines(recipe, number=50):
     return recipe.compose_lines(digits, number, np.random.default_rng(3))
 
 
-def test_lines_have_their_digits_side_by_side(recipe):
+def test_lines_show_their_digits_side_by_side(recipe):
     pictures, ids = small_lines(recipe)
     assert pictures.shape == (50, 28, 192, 1) and ids.shape == (50, 8)
     assert 0 <= pictures.min() and pictures.max() == 1
@@ -113,7 +113,7 @@ def test_lines_have_their_digits_side_by_side(recipe):
     assert (again == pictures).all()
 
 
-def test_a_line_that_would_be_too_long_is_written_closer(recipe):
+def test_digits_of_a_too_long_line_are_moved_closer(recipe):
     page = np.zeros((28, 192), "float32")
     digits = [np.ones((20, 22), "float32")] * 8
     digits = [np.pad(digit, ((4, 4), (0, 0))) for digit in digits]
@@ -121,7 +121,7 @@ def test_a_line_that_would_be_too_long_is_written_closer(recipe):
     assert page.any(axis=0).sum() <= 192 and page.sum() > 8 * 20 * 15
 
 
-def test_held_out_digits_are_in_no_line_to_learn_from(recipe, monkeypatch):
+def test_digits_are_split_and_cropped(recipe, monkeypatch):
     monkeypatch.setattr(kseq.datasets, "load", small_digits)
     parts = recipe.load_digits(recipe.parse_arguments([]))
     assert [len(digits) for digits, _ in parts] == [1375, 125, 297]
@@ -130,14 +130,14 @@ def test_held_out_digits_are_in_no_line_to_learn_from(recipe, monkeypatch):
         assert all(digit[:, 0].any() and digit[:, -1].any() for digit in digits)
 
 
-def test_attention_learns_each_digit_from_those_before(recipe):
+def test_attention_is_trained_by_teacher_forcing(recipe):
     ids = np.array([[5, 6, 7, 0], [8, 9, 10, 11]])
     inputs, labels = recipe.attention_examples(np.zeros((2, 1)), ids)
     assert inputs["target"].tolist() == [[2, 5, 6, 7, 3], [2, 8, 9, 10, 11]]
     assert labels.tolist() == [[5, 6, 7, 3, 0], [8, 9, 10, 11, 3]]
 
 
-def test_a_picture_without_ink_or_of_a_long_line_is_named(recipe, tmp_path):
+def test_error_names_a_blank_a_long_and_a_missing_picture(recipe, tmp_path):
     line = np.pad(np.zeros((4, 90)), 9, constant_values=255)[..., None]
     blank = np.full((9, 9, 1), 200)
     for name, pixels, message in (
@@ -152,7 +152,7 @@ def test_a_picture_without_ink_or_of_a_long_line_is_named(recipe, tmp_path):
         recipe.load_page(tmp_path / "missing.png")
 
 
-def test_a_missing_or_damaged_or_foreign_model_is_named(recipe, tmp_path):
+def test_rejects_missing_damaged_and_foreign_models(recipe, tmp_path):
     path = tmp_path / "model.keras"
     flags = ["--load", str(path), "--read", "line.png"]
     with pytest.raises(SystemExit, match="cannot be read"):
@@ -176,7 +176,7 @@ def test_a_missing_or_damaged_or_foreign_model_is_named(recipe, tmp_path):
         ["--read", "line.png"],
     ],
 )
-def test_wrong_arguments_are_refused(recipe, arguments, capsys):
+def test_rejects_invalid_arguments(recipe, arguments, capsys):
     with pytest.raises(SystemExit) as error:
         recipe.main(arguments)
     assert error.value.code == 2

@@ -1,4 +1,4 @@
-"""The server: one that runs, real clients, and nothing that is lost."""
+"""The recipe `serve.py`: a running server and its clients."""
 
 import asyncio
 import concurrent.futures
@@ -48,7 +48,7 @@ def translator():
 
 @contextlib.contextmanager
 def running(pipeline, folder, *flags):
-    """A server in a process of its own, and its port."""
+    """Run a server in a new process, and yield the process and its port."""
     pipeline.save(folder / "model.keras")
     command = [sys.executable, RECIPE, "--load", folder / "model.keras", "--port", "0"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
@@ -72,7 +72,7 @@ def server(translator, tmp_path_factory):
 
 
 def ask(port, path, content=None, method="POST"):
-    """The status of an answer, and what it says."""
+    """Send a request, and return the status and the content of the answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     connection.request(method, path, body if method == "POST" else None)
@@ -87,7 +87,7 @@ def plain(results):
     return [[each.text for each in row] for row in results]
 
 
-def test_the_page_and_what_it_asks_for_are_there(server):
+def test_the_page_and_the_description_are_served(server):
     status, page = ask(server, "/", method="GET")
     assert status == 200 and page.startswith("<!doctype html>")
     status, about = ask(server, "/about", method="GET")
@@ -96,7 +96,7 @@ def test_the_page_and_what_it_asks_for_are_there(server):
 
 
 @pytest.mark.parametrize("search, found", [("greedy", 1), ("beam", 5)])
-def test_texts_are_written_as_without_a_server(server, translator, search, found):
+def test_generated_texts_equal_those_of_the_pipeline(server, translator, search, found):
     asked = {"texts": ["abc", "hello"], "search": search, "attention": True}
     status, answer = ask(server, "/generate", asked)
     number = None if search == "greedy" else kseq.decoding.BeamSearch(5)
@@ -113,7 +113,7 @@ def test_texts_are_written_as_without_a_server(server, translator, search, found
             assert row[0]["source_tokens"] == hypotheses[0].source_tokens
 
 
-def test_targets_are_scored(server, translator):
+def test_scores_equal_those_of_the_model(server, translator):
     asked = {"texts": ["abc", "h"], "targets": ["ab", "hh"]}
     status, answer = ask(server, "/score", asked)
     letters = translator.source_vocabulary
@@ -124,7 +124,7 @@ def test_targets_are_scored(server, translator):
 
 
 def events(port, text):
-    """The lines of a stream as they come."""
+    """Yield the lines of a stream as they arrive."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     asked = {"texts": [text], "stream": True}
     connection.request("POST", "/generate", json.dumps(asked))
@@ -143,32 +143,40 @@ def pieces(lines):
     return "".join(json.loads(line).get("text", "") for line in data)
 
 
-def test_a_stream_is_the_text(server, translator):
+def test_streamed_pieces_join_to_the_text(server, translator):
     lines = list(events(server, "abc"))
     [[best]] = translator.generate(["abc"], max_length=9)
     assert pieces(lines) == best.text
     assert lines[-3:] == ["event: end", "data: {}", ""]
 
 
-NO_UTF8 = b'{"texts": ["\xff"]}'
-BAD = {
-    "no JSON": (b"a dog", 400, "must be JSON in UTF-8"),
-    "no UTF-8": (NO_UTF8, 400, "must be JSON in UTF-8"),
-    "deep": (b"[" * 3000, 400, "must be"),
+NOT_UTF8 = b'{"texts": ["\xff"]}'
+INVALID = {
+    "not JSON": (b"a dog", 400, "must be JSON in UTF-8"),
+    "not UTF-8": (NOT_UTF8, 400, "must be JSON in UTF-8"),
+    "deeply nested": (b"[" * 3000, 400, "must be"),
     "a list": (["a"], 400, "must be an object"),
     "no texts": ({}, 400, "a list of 1 to 3 strings"),
-    "one text": ({"texts": "abc"}, 400, "a list of 1 to 3 strings"),
-    "no strings": ({"texts": ["a", None]}, 400, "a list of 1 to 3 strings"),
-    "too many": ({"texts": ["a"] * 4}, 400, "a list of 1 to 3 strings"),
-    "too long": ({"texts": ["a", "b" * 51]}, 400, "50 characters.*texts.1., of 51"),
-    "too large": ({"texts": ["a" * 9999]}, 413, "4000 bytes at most"),
-    "empty": ({"texts": ["a", ""]}, 400, r"texts\[1\], which has none"),
+    "a single string": ({"texts": "abc"}, 400, "a list of 1 to 3 strings"),
+    "not strings": ({"texts": ["a", None]}, 400, "a list of 1 to 3 strings"),
+    "too many texts": ({"texts": ["a"] * 4}, 400, "a list of 1 to 3 strings"),
+    "too long a text": (
+        {"texts": ["a", "b" * 51]},
+        400,
+        "50 characters.*texts.1., of 51",
+    ),
+    "too large a request": ({"texts": ["a" * 9999]}, 413, "4000 bytes at most"),
+    "an empty text": ({"texts": ["a", ""]}, 400, r"texts\[1\], which has none"),
     "NUL": ({"texts": ["a\0b"]}, 400, "without a NUL"),
-    "half of a pair": (b'{"texts": ["\\ud83d"]}', 400, "UTF-8 without a NUL"),
-    "another option": ({"texts": ["a"], "beams": 5}, 400, "Received: .'beams'"),
-    "another search": ({"texts": ["a"], "search": "best"}, 400, "`search` must be"),
+    "a lone surrogate": (b'{"texts": ["\\ud83d"]}', 400, "UTF-8 without a NUL"),
+    "an unknown option": ({"texts": ["a"], "beams": 5}, 400, "Received: .'beams'"),
+    "an unknown search": ({"texts": ["a"], "search": "best"}, 400, "`search` must be"),
     "a list of searches": ({"texts": ["a"], "search": []}, 400, "`search` must be"),
-    "no flag": ({"texts": ["a"], "stream": 1}, 400, "`stream` must be true or false"),
+    "a number as a flag": (
+        {"texts": ["a"], "stream": 1},
+        400,
+        "`stream` must be true or false",
+    ),
     "two streams": ({"texts": ["a", "b"], "stream": True}, 400, "One text.*2 texts"),
     "beams in a stream": (
         {"texts": ["a"], "stream": True, "search": "beam"},
@@ -178,16 +186,16 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD)
-def test_what_is_asked_wrongly_is_refused_in_words(server, kind):
-    content, status, words = BAD[kind]
-    answered, answer = ask(server, "/generate", content)
-    assert answered == status and re.search(words, answer["error"])
+@pytest.mark.parametrize("kind", INVALID)
+def test_rejects_invalid_requests_with_a_message(server, kind):
+    content, status, words = INVALID[kind]
+    found, answer = ask(server, "/generate", content)
+    assert found == status and re.search(words, answer["error"])
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_texts_are_answered_or_refused_in_words(server, kind, stream):
+def test_hostile_texts_are_answered_or_rejected_with_a_message(server, kind, stream):
     text = HOSTILE[kind]
     content = b'{"texts": ["%s"]}' % text if isinstance(text, bytes) else None
     asked = content or {"texts": [text], "stream": stream}
@@ -196,7 +204,7 @@ def test_hostile_texts_are_answered_or_refused_in_words(server, kind, stream):
     assert status == 200 or len(answer["error"]) > 20
 
 
-def test_other_paths_methods_and_scores_are_refused(server):
+def test_rejects_wrong_paths_methods_and_targets(server):
     status, answer = ask(server, "/label", {"texts": ["a"]})
     assert status == 404 and "answers /generate, /score" in answer["error"]
     assert ask(server, "/nothing", method="GET")[0] == 404
@@ -207,7 +215,7 @@ def test_other_paths_methods_and_scores_are_refused(server):
     assert "without a NUL" in ask(server, "/score", bad)[1]["error"]
 
 
-def test_64_clients_at_once_get_each_its_own_answer(server, translator):
+def test_64_clients_at_once_get_their_own_answers(server, translator):
     texts = [LETTERS[i % 8] + LETTERS[i // 8] * (1 + i % 5) for i in range(64)]
     expected = plain(translator.generate(texts, max_length=9))
     together = threading.Barrier(64)
@@ -223,8 +231,8 @@ def test_64_clients_at_once_get_each_its_own_answer(server, translator):
     assert [[each["text"] for each in row] for row in found] == expected
 
 
-def slow(port, content):
-    """A client that has sent half of its request."""
+def slow_client(port, content):
+    """Return a client that has sent half of its request, and the other half."""
     half = len(content) // 2
     client = socket.create_connection(("127.0.0.1", port), timeout=60)
     client.sendall(
@@ -234,25 +242,25 @@ def slow(port, content):
     return client, content[half:]
 
 
-def test_a_slow_client_holds_up_nobody_and_has_its_answer(server):
+def test_a_slow_client_is_answered_and_delays_no_other(server):
     content = json.dumps({"texts": ["abc"]}).encode()
-    client, rest = slow(server, content)
+    client, rest = slow_client(server, content)
     with client, client.makefile("rb") as answer:
         assert ask(server, "/generate", {"texts": ["abc"]})[0] == 200
         client.sendall(rest)
         assert answer.readline().split()[1] == b"200"
-    late, _ = slow(server, content)
+    late, _ = slow_client(server, content)
     with late, late.makefile("rb") as answer:
         assert answer.readline().split()[1] == b"408"
 
 
-def test_clients_that_go_away_leave_no_trace(server, translator):
+def test_disconnected_clients_do_not_affect_others(server, translator):
     content = json.dumps({"texts": ["abcdef"]}).encode()
     for _ in range(9):
-        client, rest = slow(server, content)
+        client, rest = slow_client(server, content)
         client.sendall(rest)
         client.close()
-        client, _ = slow(server, content)
+        client, _ = slow_client(server, content)
         client.close()
     for _ in range(5):  # of 2 streams at a time
         deadline = time.monotonic() + 30
@@ -264,7 +272,7 @@ def test_clients_that_go_away_leave_no_trace(server, translator):
     assert pieces(list(events(server, "abc"))) == best.text
 
 
-def test_what_was_asked_before_the_end_is_answered(translator, tmp_path):
+def test_pending_requests_are_answered_before_the_server_ends(translator, tmp_path):
     with running(translator, tmp_path, "--wait", "2000", "--patience", "60") as (
         process,
         port,
@@ -282,8 +290,8 @@ def test_what_was_asked_before_the_end_is_answered(translator, tmp_path):
             ask(port, "/generate", {"texts": ["abc"]})
 
 
-def answered(recipe, requests, answer, **limits):
-    """What each of some requests, which come at once, is answered."""
+def answers_of(recipe, requests, answer, **limits):
+    """Return the answers of requests that arrive at once."""
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in limits.items()]
     options = recipe.parse_arguments(["--load", "model.keras", *flags])
 
@@ -300,7 +308,7 @@ def answered(recipe, requests, answer, **limits):
     return asyncio.run(run())
 
 
-def test_a_request_that_fails_spoils_no_other_of_its_batch(recipe):
+def test_a_failed_request_does_not_affect_others_of_its_batch(recipe):
     seen = []
 
     def answer(task, rows):
@@ -309,19 +317,19 @@ def test_a_request_that_fails_spoils_no_other_of_its_batch(recipe):
             raise ValueError("bad")
         return [row.upper() for row in rows]
 
-    first, bad, last = answered(recipe, [["a", "b"], ["c", "bad"], ["d"]], answer)
+    first, bad, last = answers_of(recipe, [["a", "b"], ["c", "bad"], ["d"]], answer)
     assert (first, last) == (["A", "B"], ["D"])
     assert isinstance(bad, ValueError)
     assert seen[0] == ["a", "b", "c", "bad", "d"]
 
 
-def test_what_is_more_than_can_wait_is_refused(recipe):
-    found = answered(recipe, [["a"]] * 9, lambda task, rows: rows, waiting=3)
+def test_rejects_requests_beyond_the_waiting_limit(recipe):
+    found = answers_of(recipe, [["a"]] * 9, lambda task, rows: rows, waiting=3)
     refused = [each for each in found if isinstance(each, recipe.Busy)]
     assert len(refused) == 6 and found[:3] == [["a"]] * 3
 
 
-def test_a_model_that_fails_is_an_error_in_words(recipe, translator, monkeypatch):
+def test_a_failing_model_gives_an_error_message(recipe, translator, monkeypatch):
     def fail(*arguments):
         raise MemoryError
 
@@ -380,7 +388,7 @@ def drawer():
         (drawer, "generate", {"image"}),
     ],
 )
-def test_every_kind_of_pipeline_answers(recipe, make, task, keys):
+def test_every_kind_of_pipeline_is_served(recipe, make, task, keys):
     options = recipe.parse_arguments(["--load", "model.keras", "--max-length", "7"])
     answers = recipe.Answers(make(), options)
     content = json.dumps({"texts": ["a dog", "small"]})
@@ -392,7 +400,7 @@ def test_every_kind_of_pipeline_answers(recipe, make, task, keys):
     assert set(first) == keys
 
 
-def test_a_model_or_a_port_that_cannot_be_had_is_named(recipe, tmp_path):
+def test_error_names_a_missing_model_and_a_used_port(recipe, tmp_path):
     with pytest.raises(SystemExit, match="cannot be read"):
         recipe.main(["--load", str(tmp_path / "nothing.keras")])
     classifier().save(tmp_path / "model.keras")
@@ -402,7 +410,7 @@ def test_a_model_or_a_port_that_cannot_be_had_is_named(recipe, tmp_path):
             recipe.main(["--load", str(tmp_path / "model.keras"), "--port", port])
 
 
-def test_a_pipeline_of_several_sources_is_refused(recipe, tmp_path):
+def test_rejects_a_pipeline_of_several_sources(recipe, tmp_path):
     letters = Vocabulary("character").adapt([LETTERS])
     size = letters.size
     model = kseq.encoder_decoder({"a": size, "b": size}, size, "rnn", "rnn", width=4)

@@ -1,4 +1,4 @@
-"""The recipe that labels words: on sentences of its own, and on real ones."""
+"""The recipe `tag_words.py`, with synthetic and real sentences."""
 
 import importlib.util
 import itertools
@@ -42,7 +42,7 @@ def write(path, sentences):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Requests for flights: 30 to learn from, 15 to watch, 15 to be tested on."""
+    """Return arguments with files of 30, 15 and 15 requests for flights."""
     folder = tmp_path_factory.mktemp("sentences")
     pairs = itertools.product(itertools.permutations(CITIES, 2), DAYS)
     rows = [
@@ -62,14 +62,14 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(recipe, files, tmp_path_factory):
-    """The folder of what a training has made."""
+    """Return the output folder of a training."""
     output = tmp_path_factory.mktemp("tags")
     keras.utils.set_random_seed(7)
     recipe.main([*files, *SMALL, "--epochs", "12", "--output", str(output)])
     return output
 
 
-def test_it_learns_the_labels_of_words_that_stand_alike(trained, recipe, files):
+def test_learns_labels_that_depend_on_the_context(trained, recipe, files):
     options = recipe.parse_arguments(files)
     train, validation, test = recipe.load_splits(options)
     assert [len(part[0]) for part in (train, validation, test)] == [30, 15, 15]
@@ -83,7 +83,7 @@ def test_it_learns_the_labels_of_words_that_stand_alike(trained, recipe, files):
 
 
 @pytest.mark.parametrize("encoder", ["lstm", pytest.param("gru", marks=THOROUGH)])
-def test_it_learns_by_characters_and_by_paths(recipe, files, tmp_path, encoder):
+def test_learns_with_characters_and_a_crf(recipe, files, tmp_path, encoder):
     keras.utils.set_random_seed(7)
     options = ["--head", "crf", "--characters", "--encoder", encoder]
     recipe.main([*files, *SMALL, *options, "--epochs", "9", "--output", str(tmp_path)])
@@ -97,7 +97,7 @@ def test_it_learns_by_characters_and_by_paths(recipe, files, tmp_path, encoder):
     assert [label.name for label in labels] == ["O", "B-from", "O", "B-to"]
 
 
-def test_it_writes_a_model_and_two_pictures(trained):
+def test_saves_a_model_and_two_plots(trained):
     names = sorted(path.name for path in trained.iterdir())
     assert names == ["confusions.png", "model.keras", "training.png"]
     for picture in trained.glob("*.png"):
@@ -118,14 +118,14 @@ def test_a_second_process_labels_with_the_saved_model(trained):
         assert expected in done.stdout
 
 
-def test_scores_are_of_spans_and_of_words_never_seen(trained, recipe, capsys):
+def test_prints_scores_of_spans_and_of_new_words(trained, recipe, capsys):
     pipeline = recipe.load_model(trained / "model.keras")
     train = [["from", "rome"]], [["O", "B-from"]]
     part = [["from", "rome", "to", "oslo"]], [["O", "B-from", "O", "B-day"]]
     recipe.console.width = 100
     [found] = recipe.evaluate(pipeline, train, part, "part")
     printed = capsys.readouterr().out
-    assert found == ["O", "B-from", "O", "B-to"]  # what stands at its place
+    assert found == ["O", "B-from", "O", "B-to"]  # from its position
     for expected in ("words labelled right", "75.00%", "of 2 new words", "50.00%"):
         assert expected in printed
     assert printed.count("50.00%") == 4  # precision, recall and F1 of two spans
@@ -135,11 +135,11 @@ def test_scores_are_of_spans_and_of_words_never_seen(trained, recipe, capsys):
     "word, other",
     [("walking", "Ming"), ("1990", "90a"), ("Ford", "FORD"), ("up-to", "into")],
 )
-def test_forms_tell_capitals_digits_hyphens_and_endings_apart(recipe, word, other):
+def test_forms_distinguish_capitals_digits_hyphens_and_endings(recipe, word, other):
     assert recipe.word_forms(word) != recipe.word_forms(other)
 
 
-def test_words_alike_in_form_are_read_alike(recipe):
+def test_similar_words_have_the_same_forms(recipe):
     assert (
         recipe.word_forms("walking")
         == recipe.word_forms("talking")
@@ -156,16 +156,16 @@ def test_words_alike_in_form_are_read_alike(recipe):
     )
 
 
-def test_rare_and_new_words_are_read_by_the_longest_form_that_is_known(recipe):
+def test_rare_and_new_words_are_replaced_by_their_longest_known_form(recipe):
     rows = [["a", "walking"], ["a", "talking"], ["sung"]]
     train = rows, [["O", "B"], ["O", "B"], ["B"]]
     pipeline = recipe.build(recipe.parse_arguments(["--width", "4"]), train, train)
     assert sorted(pipeline.vocabulary.tokens) == ["< a>", "< ing>", "< ng>", "<>", "a"]
     [read] = recipe.replace_unknown(pipeline, [["a", "walking", "sung", "b", "B"]])
-    assert read == ["a", "< ing>", "< ng>", "<>", "B"]  # of the last nothing is known
+    assert read == ["a", "< ing>", "< ng>", "<>", "B"]  # no form of "B" is known
 
 
-def test_a_model_of_another_kind_or_none_is_refused(recipe, tmp_path):
+def test_rejects_missing_damaged_and_foreign_models(recipe, tmp_path):
     read = ["--read", "a"]
     with pytest.raises(SystemExit, match="nowhere.keras, which cannot be read"):
         recipe.main(["--load", "nowhere.keras", *read])
@@ -178,7 +178,7 @@ def test_a_model_of_another_kind_or_none_is_refused(recipe, tmp_path):
         recipe.main(["--load", str(path), *read])
 
 
-def test_a_sentence_without_words_is_refused(trained, recipe):
+def test_rejects_a_sentence_without_words(trained, recipe):
     with pytest.raises(SystemExit, match="needs at least one word"):
         recipe.main(["--load", str(trained / "model.keras"), "--read", "to rome", " "])
 
@@ -193,7 +193,7 @@ def test_a_sentence_without_words_is_refused(trained, recipe):
         (b"from O\nrome B-from\n", "Received: 2 labels, 0 sentences"),
     ],
 )
-def test_a_bad_file_is_named_before_anything_is_done(
+def test_error_names_an_invalid_file_before_training(
     recipe, files, tmp_path, content, complaint
 ):
     path = tmp_path / "bad.txt"
@@ -210,7 +210,7 @@ def test_a_bad_file_is_named_before_anything_is_done(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_file_and_a_missing_data_set_are_named(recipe, files, tmp_path):
+def test_error_names_a_missing_file_and_a_missing_data_set(recipe, files, tmp_path):
     with pytest.raises(SystemExit, match="nowhere.txt"):
         recipe.main([*files, "--test", "nowhere.txt"])
     with pytest.raises(SystemExit, match="'atis' must be in"):
@@ -221,14 +221,14 @@ def test_a_missing_file_and_a_missing_data_set_are_named(recipe, files, tmp_path
     "arguments",
     [["--encoder", "grru"], ["--epochs", "0"], ["--train", "a"], ["--read", "a b"]],
 )
-def test_wrong_arguments_are_refused(recipe, arguments, capsys):
+def test_rejects_invalid_arguments(recipe, arguments, capsys):
     with pytest.raises(SystemExit) as error:
         recipe.main(arguments)
     assert error.value.code == 2
     assert arguments[0] in capsys.readouterr().err
 
 
-def test_a_label_that_only_the_test_has_is_warned_of(recipe, files, tmp_path, capsys):
+def test_warns_of_labels_only_in_the_test_split(recipe, files, tmp_path, capsys):
     write(tmp_path / "test.txt", [["to O", "mars B-planet"], ["to O", "rome B-to"]])
     recipe.console.width = 200
     options = recipe.parse_arguments([*files, "--test", str(tmp_path / "test.txt")])
@@ -240,7 +240,7 @@ def test_a_label_that_only_the_test_has_is_warned_of(recipe, files, tmp_path, ca
 
 
 @pytest.mark.thorough
-def test_control_c_keeps_the_best_model_and_says_where(
+def test_control_c_keeps_the_best_model_and_prints_its_path(
     recipe, files, tmp_path, monkeypatch, capsys
 ):
     read, reads = kseq.training.TokenDropout.__getitem__, itertools.count(1)
@@ -264,7 +264,7 @@ def test_control_c_keeps_the_best_model_and_says_where(
 
 
 @pytest.mark.parametrize("task", ["atis", "ud_english_ewt"])
-def test_real_parts_share_no_sentence(recipe, data_set, task):
+def test_real_splits_share_no_sentence(recipe, data_set, task):
     data = str(data_set(task).parent)
     parts = recipe.load_splits(recipe.parse_arguments(["--task", task, "--data", data]))
     for one, other in itertools.combinations(parts, 2):
@@ -274,7 +274,7 @@ def test_real_parts_share_no_sentence(recipe, data_set, task):
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_quick_goes_the_whole_way_on_real_sentences(recipe, data_set, tmp_path, capsys):
+def test_quick_runs_on_real_sentences(recipe, data_set, tmp_path, capsys):
     data = str(data_set("ud_english_ewt").parent)
     arguments = ["--task", "ud_english_ewt", "--data", data, "--output", str(tmp_path)]
     recipe.main(["--quick", *arguments])
@@ -284,8 +284,8 @@ def test_quick_goes_the_whole_way_on_real_sentences(recipe, data_set, tmp_path, 
     assert float(right) > 40
 
 
-@pytest.mark.parametrize("answer, is_told", [("O", True), ("B", False)])
-def test_it_says_so_when_one_answer_for_all_is_as_good(recipe, answer, is_told):
+@pytest.mark.parametrize("answer, is_reported", [("O", True), ("B", False)])
+def test_reports_if_a_constant_answer_is_as_good(recipe, answer, is_reported):
     class Fixed:
         vocabulary = types.SimpleNamespace(tokens=["a", "b", "c"])
 
@@ -296,4 +296,4 @@ def test_it_says_so_when_one_answer_for_all_is_as_good(recipe, answer, is_told):
     part = [["a", "b", "c"]], [["O", "O", "B"]]
     with recipe.console.capture() as printed:
         recipe.evaluate(Fixed(), part, part, "test")
-    assert ("Always answering O would be as good" in printed.get()) == is_told
+    assert ("Always answering O would be as good" in printed.get()) == is_reported

@@ -28,7 +28,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """A language of five words in any order, translated word by word."""
+    """Return a file of sentences that are translated word by word."""
     path = tmp_path_factory.mktemp("pairs") / "pairs.tsv"
     sentences = itertools.permutations(WORDS, 3)
     lines = [f"{' '.join(s)}.\t{' '.join(WORDS[w] for w in s)}." for s in sentences]
@@ -44,7 +44,7 @@ def trained(recipe, pairs, tmp_path_factory):
     return output, printed.getvalue()
 
 
-def test_it_prints_bleu_and_translations_and_draws(trained):
+def test_prints_bleu_and_translations_and_saves_plots(trained):
     output, printed = trained
     for expected in (
         "48 pairs for training, 6 for validation, 6 for testing",
@@ -74,7 +74,7 @@ def test_a_second_process_translates_with_the_saved_model(trained):
     assert "Unknown to the model: ?" in done.stdout
 
 
-def test_sentence_pieces_are_a_choice(recipe):
+def test_sentence_pieces_can_be_chosen(recipe):
     flags = ["--split", "sentence_piece", "--pieces", "400", *SMALL[:4]]
     options = recipe.parse_arguments([*flags, "--output", "nowhere"])
     translator = recipe.build(options, ["ein hund"] * 9, ["a dog"] * 9)
@@ -83,7 +83,7 @@ def test_sentence_pieces_are_a_choice(recipe):
     assert vocabulary.decode(vocabulary.encode(["a  cat"])) == ["a  cat"]
 
 
-def test_bleu_counts_any_of_the_translations_that_a_sentence_has(recipe):
+def test_bleu_uses_all_translations_of_a_sentence(recipe):
     class Fixed:
         def generate(self, texts, search, max_length):
             return [[type("Best", (), {"text": f"{x} two three four"})] for x in texts]
@@ -97,7 +97,7 @@ def test_bleu_counts_any_of_the_translations_that_a_sentence_has(recipe):
     assert recipe.bleu(Fixed(), (["a", "b"], [right[0], wrong]), None) < 70
 
 
-def test_no_sentence_is_in_two_parts(recipe, pairs):
+def test_splits_share_no_sentence(recipe, pairs):
     parts = recipe.load_splits(recipe.parse_arguments(["--pairs", str(pairs)]))
     for column in (0, 1):
         train, validation, test = (set(part[column]) for part in parts)
@@ -105,7 +105,7 @@ def test_no_sentence_is_in_two_parts(recipe, pairs):
 
 
 @pytest.mark.parametrize("task", ["multi30k", "tatoeba_fra_eng"])
-def test_no_real_sentence_is_in_two_parts(recipe, data_set, task):
+def test_real_splits_share_no_sentence(recipe, data_set, task):
     folder = data_set(task)
     options = ["--task", task, "--data", str(folder.parent)]
     parts = recipe.load_splits(recipe.parse_arguments(options))
@@ -125,7 +125,7 @@ def test_no_real_sentence_is_in_two_parts(recipe, data_set, task):
         (b"a\tb\nc\td\n", "number"),
     ],
 )
-def test_bad_pairs_are_named_before_anything_is_done(
+def test_error_names_invalid_pairs_before_training(
     recipe, tmp_path, content, complaint
 ):
     path, output = tmp_path / "pairs.tsv", tmp_path / "out"
@@ -135,7 +135,7 @@ def test_bad_pairs_are_named_before_anything_is_done(
     assert not output.exists()
 
 
-def test_a_wrong_path_is_named(recipe, tmp_path):
+def test_error_names_a_wrong_path(recipe, tmp_path):
     output = ["--output", str(tmp_path / "out")]
     with pytest.raises(SystemExit, match="nowhere"):
         recipe.main(["--pairs", "nowhere.tsv", *output])
@@ -143,7 +143,7 @@ def test_a_wrong_path_is_named(recipe, tmp_path):
         recipe.main(["--data", str(tmp_path / "nowhere"), *output])
 
 
-def test_a_model_that_is_missing_damaged_or_of_another_kind_is_named(recipe, tmp_path):
+def test_rejects_missing_damaged_and_foreign_models(recipe, tmp_path):
     path = tmp_path / "model.keras"
     arguments = ["--load", str(path), "--translate", "ein hund"]
     with pytest.raises(SystemExit, match="cannot be read"):
@@ -167,7 +167,7 @@ def test_a_model_that_is_missing_damaged_or_of_another_kind_is_named(recipe, tmp
         ["--translate", " ", "--load", "x.keras"],
     ],
 )
-def test_wrong_arguments_are_refused(recipe, arguments, capsys):
+def test_rejects_invalid_arguments(recipe, arguments, capsys):
     with pytest.raises(SystemExit) as error:
         recipe.main(arguments)
     assert error.value.code == 2
@@ -198,7 +198,7 @@ def test_control_c_ends_training_and_keeps_the_best_epoch(pairs, tmp_path):
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_quick_goes_the_whole_way_on_real_data(recipe, data_set, tmp_path, capsys):
+def test_quick_runs_on_real_data(recipe, data_set, tmp_path, capsys):
     data = str(data_set("multi30k").parent)
     recipe.main(
         ["--quick", "--model", "gru", "--data", data, "--output", str(tmp_path)]
@@ -208,9 +208,9 @@ def test_quick_goes_the_whole_way_on_real_data(recipe, data_set, tmp_path, capsy
     assert "figures mean nothing" in printed and (tmp_path / "model.keras").exists()
 
 
-@pytest.mark.parametrize("score, is_told", [(0.3, True), (30.0, False)])
-def test_it_says_so_when_next_to_nothing_is_right(recipe, score, is_told, monkeypatch):
+@pytest.mark.parametrize("score, is_reported", [(0.3, True), (30.0, False)])
+def test_reports_if_almost_nothing_is_right(recipe, score, is_reported, monkeypatch):
     monkeypatch.setattr(recipe, "bleu", lambda *_: score)
     with recipe.console.capture() as printed:
         recipe.evaluate(None, None, None, recipe.parse_arguments([]))
-    assert ("Next to nothing is translated right" in printed.get()) == is_told
+    assert ("Next to nothing is translated right" in printed.get()) == is_reported

@@ -29,7 +29,7 @@ def import_recipe(name):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A language in which one word of each text says the label."""
+    """Return arguments with files in which one word of each text sets the label."""
     folder = tmp_path_factory.mktemp("reviews")
     lines = [
         f"{label} {' '.join([*others, word])}"
@@ -53,7 +53,7 @@ def run(*arguments):
 
 
 @pytest.mark.thorough
-def test_a_search_ends_with_a_model_and_a_report(files, tmp_path):
+def test_a_search_saves_a_model_and_a_report(files, tmp_path):
     done = run(*files, *SMALL, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout
@@ -67,7 +67,7 @@ def test_a_search_ends_with_a_model_and_a_report(files, tmp_path):
     assert model.vocabulary.tokens
 
 
-def test_the_recipe_reads_with_an_ensemble_what_it_cannot_point_at(tmp_path):
+def test_classify_text_loads_an_ensemble_without_attention_weights(tmp_path):
     words = kseq.text.Vocabulary("word").adapt(["a joy of b"])
     models = [kseq.many_to_one(words.size, 2, width=8) for _ in range(2)]
     pipeline = kseq.text.TextToLabels(kseq.ensemble(models), words, ["bad", "good"])
@@ -77,7 +77,7 @@ def test_the_recipe_reads_with_an_ensemble_what_it_cannot_point_at(tmp_path):
     assert not reader.attention_weights(loaded, ["a joy"]).any()
 
 
-def test_no_text_is_in_two_parts(recipe, data_set):
+def test_splits_share_no_text(recipe, data_set):
     folder = data_set("trec")
     options = recipe.parse_arguments(["--data", str(folder.parent)])
     train, validation, test = (set(x) for x, _ in recipe.load_splits(options))
@@ -93,7 +93,7 @@ def test_no_text_is_in_two_parts(recipe, data_set):
         (b"good a\n", "at least two labels"),
     ],
 )
-def test_a_bad_file_is_named_before_anything_is_done(
+def test_error_names_an_invalid_file_before_the_search(
     recipe, files, tmp_path, content, complaint
 ):
     (tmp_path / "train").write_bytes(content)
@@ -121,7 +121,7 @@ def test_trials_run_on_a_dask_cluster_or_on_this_host(recipe):
 
 
 @pytest.mark.parametrize("wrong", [["--trials", "0"], ["--train", "a"]])
-def test_wrong_arguments_are_refused(recipe, wrong, capsys):
+def test_rejects_invalid_arguments(recipe, wrong, capsys):
     with pytest.raises(SystemExit) as error:
         recipe.main(wrong)
     assert error.value.code == 2

@@ -22,7 +22,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A language with one phoneme for each letter."""
+    """Return arguments with files of one phoneme for each letter."""
     folder = tmp_path_factory.mktemp("words")
     lines = [f"{a}{b}{c}\t{a} {b} {c}" for a in "abc" for b in "dé" for c in "가나다"]
     rows = {"train": lines[::2], "dev": lines[1::4], "test": lines[3::4]}
@@ -32,10 +32,10 @@ def files(tmp_path_factory):
 
 
 @pytest.mark.thorough
-def test_a_search_ends_with_a_pronouncer_and_its_way_of_decoding(
+def test_a_search_saves_a_model_and_prints_its_best_decoding(
     recipe, files, tmp_path, forked_servers, capfd, monkeypatch
 ):
-    # Two ways of decoding, and not six, each of which TensorFlow traces.
+    # Two decoding settings instead of six, because TensorFlow traces each of them.
     monkeypatch.setattr(recipe, "Float", lambda *ends, step: ends[-1])
     parts = {"encoder": "gru", "decoder": "gru", "width": Choice(8, 16)}  # small ones
     few = functools.partial(recipe.spaces.encoder_decoder, **parts)
@@ -50,7 +50,7 @@ def test_a_search_ends_with_a_pronouncer_and_its_way_of_decoding(
     assert len(pipeline.generate(["ad가"])) == 1
 
 
-def test_no_word_is_in_two_parts(recipe, data_set):
+def test_splits_share_no_word(recipe, data_set):
     folder = data_set("sigmorphon2021_g2p")
     options = recipe.parse_arguments(["--data", str(folder.parent)])
     train, validation, test = (set(x) for x, _ in recipe.load_splits(options))
@@ -58,7 +58,7 @@ def test_no_word_is_in_two_parts(recipe, data_set):
     assert len(train) > 7000 and len(test) == 1000
 
 
-def test_a_bad_file_is_named_before_anything_is_done(recipe, files, tmp_path):
+def test_error_names_an_invalid_file_before_the_search(recipe, files, tmp_path):
     (tmp_path / "train").write_bytes(b"no tab here\n")
     wrong = [
         *files,

@@ -30,7 +30,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    """Seven syllables and a space, over and over."""
+    """Return a file that repeats seven syllables and a space."""
     path = tmp_path_factory.mktemp("text") / "korean.txt"
     path.write_text(LETTERS * 100, "utf-8")
     return path
@@ -59,28 +59,28 @@ def trained(recipe, text, tmp_path_factory):
     return output, printed.getvalue()
 
 
-def test_it_learns_the_text_and_writes_on_beyond_its_window(trained):
+def test_learns_the_text_and_generates_beyond_its_window(trained):
     _, printed = trained
     assert (LETTERS * 5)[2:32] in printed
 
 
-def test_it_prints_how_well_the_held_out_part_is_predicted(trained):
+def test_prints_the_loss_of_the_validation_text(trained):
     _, printed = trained
     assert "720 characters for training, 80 for validation; 8 different ones" in printed
     [row] = [line for line in printed.splitlines() if "nats per character" in line]
     loss = float(row.split(" nats")[0].split()[-1])
-    # Without knowing what came before, nobody can tell the first of 12 characters.
+    # The first of 12 characters cannot be predicted, because its context is unknown.
     assert np.log(8) / 12 * 0.9 < loss < 0.5
 
 
-def test_it_writes_one_model_and_a_picture(trained):
+def test_saves_one_model_and_a_plot(trained):
     output, _ = trained
     assert sorted(p.name for p in output.iterdir()) == ["model.keras", "training.png"]
     assert (output / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.thorough
-def test_a_second_process_writes_with_the_saved_model(trained):
+def test_a_second_process_generates_with_the_saved_model(trained):
     model = trained[0] / "model.keras"
     flags = ["--temperature", "0.1", "--length", "20", "--prompt", "사 가", "나다"]
     process = start("--load", model, *flags)
@@ -89,13 +89,13 @@ def test_a_second_process_writes_with_the_saved_model(trained):
     assert (LETTERS * 5)[6:26] in printed and (LETTERS * 5)[1:21] in printed
 
 
-def test_the_parts_are_the_text_and_share_nothing(recipe, text):
+def test_the_splits_are_the_text_and_share_nothing(recipe, text):
     train, held_out = recipe.load_texts(recipe.parse_arguments(["--text", str(text)]))
     assert train + held_out == text.read_text("utf-8")
     assert len(held_out) == 80
 
 
-def test_hangul_comes_apart_on_demand(recipe, text, tmp_path, capsys):
+def test_hangul_is_split_into_jamo_on_demand(recipe, text, tmp_path, capsys):
     flags = ["--text", str(text), "--output", str(tmp_path), "--jamo", *SHORT]
     recipe.main([*flags, "--decoder", "lstm", "--prompt", "가"])
     # Seven initial consonants, one vowel and the space.
@@ -112,7 +112,7 @@ def test_the_loss_is_the_mean_over_all_characters(recipe, capsys):
     assert f"{np.log(11):.4f} nats" in capsys.readouterr().out
 
 
-def test_characters_that_only_the_held_out_part_has_are_named(recipe, tmp_path, capsys):
+def test_warns_of_characters_only_in_the_validation_text(recipe, tmp_path, capsys):
     (tmp_path / "text.txt").write_text("ab" * 300 + "q", "utf-8")
     recipe.load_texts(
         recipe.parse_arguments(["--text", str(tmp_path / "text.txt")] + SMALL)
@@ -130,7 +130,7 @@ def test_characters_that_only_the_held_out_part_has_are_named(recipe, tmp_path, 
         (b"too short", "Received: 9 characters"),
     ],
 )
-def test_a_bad_text_is_named_before_anything_is_done(
+def test_error_names_an_invalid_text_before_training(
     recipe, tmp_path, content, complaint
 ):
     path = tmp_path / "text.txt"
@@ -141,7 +141,7 @@ def test_a_bad_text_is_named_before_anything_is_done(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_or_damaged_or_foreign_model_is_named(recipe, tmp_path):
+def test_rejects_missing_damaged_and_foreign_models(recipe, tmp_path):
     path = tmp_path / "model.keras"
     with pytest.raises(SystemExit, match="cannot be read"):
         recipe.main(["--load", str(path)])
@@ -153,7 +153,7 @@ def test_a_missing_or_damaged_or_foreign_model_is_named(recipe, tmp_path):
         recipe.main(["--load", str(path)])
 
 
-def test_a_prompt_that_cannot_be_read_is_named(recipe, trained):
+def test_error_names_an_invalid_prompt(recipe, trained):
     load = ["--load", str(trained[0] / "model.keras")]
     with pytest.raises(SystemExit, match="'가x', with 'x'"):
         recipe.main([*load, "--prompt", "가x"])
@@ -172,7 +172,7 @@ def test_a_prompt_that_cannot_be_read_is_named(recipe, trained):
         ["--top-p", "0"],
     ],
 )
-def test_wrong_arguments_are_refused(recipe, arguments, capsys):
+def test_rejects_invalid_arguments(recipe, arguments, capsys):
     with pytest.raises(SystemExit) as error:
         recipe.main(arguments)
     assert error.value.code == 2
@@ -196,14 +196,14 @@ def test_control_c_ends_training_and_keeps_the_best_model(text, tmp_path):
     )
 
 
-def test_a_folder_without_the_data_is_named(recipe, tmp_path):
+def test_error_names_a_folder_without_the_data(recipe, tmp_path):
     with pytest.raises(SystemExit, match="must be in"):
         recipe.main(["--data", str(tmp_path)])
 
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_shakespeare_in_a_hurry(recipe, data_set, tmp_path, capsys):
+def test_quick_runs_on_shakespeare(recipe, data_set, tmp_path, capsys):
     folder = data_set("tiny_shakespeare").parent
     recipe.main(["--data", str(folder), "--quick", "--output", str(tmp_path)])
     printed = capsys.readouterr().out
