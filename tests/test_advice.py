@@ -91,7 +91,7 @@ ELSEWHERE = {
     ),
     **{
         f"Install it{advice}": (
-            "tests/test_advice.py::test_advised_packages_contain_what_is_missing"
+            "tests/test_advice.py::test_advised_packages_contain_the_missing_module"
         )
         for advice in (
             " with `pip install kseq[export]`.",
@@ -150,7 +150,7 @@ def test_advice_elsewhere_and_its_tests_exist():
         assert f"def {test}(" in (ROOT / path).read_text("utf-8")
 
 
-def test_advised_packages_contain_what_is_missing():
+def test_advised_packages_contain_the_missing_module():
     text = " ".join(message for _, message in messages())
     named = re.findall(r"pip install ([\w-]+(?:\[\w+\])?)", text)
     assert set(named) == set(PACKAGES)

@@ -1,4 +1,4 @@
-"""Builders and what they build: bad calls, the advice, and calls that follow it."""
+"""Builders and what they build: bad calls, their advice, and corrected calls."""
 
 import functools
 import warnings
@@ -33,16 +33,16 @@ TEXTS_FOR_IDS = (
 UNTRAINED = {"optimizer": "sgd", "run_eagerly": True}  # tracing takes longer
 
 
-def writer(source=11, target=13, **options):
+def translator(source=11, target=13, **options):
     options = {"encoder": "rnn", "decoder": "rnn", "width": 3, **options}
     return kseq.encoder_decoder(source, target, **options)
 
 
-plain_writer = functools.cache(writer)  # what trains no weights can share it
+shared_translator = functools.cache(translator)  # shared by calls that train no weights
 
 
 def copier(source=13, target=13, **options):
-    return writer(source, target, **{"copy": True, **options})
+    return translator(source, target, **{"copy": True, **options})
 
 
 def aligned_copier(target):
@@ -63,7 +63,7 @@ def tagger(source=11, num_outputs=2, **options):
     return kseq.many_to_many(source, num_outputs, encoder="rnn", width=3, **options)
 
 
-def behind_a_crf():
+def crf_before_the_end():
     steps = keras.Input((None, 3))
     return steps, 2 * kseq.layers.CRF(2)(steps)
 
@@ -73,19 +73,19 @@ def ending_with_ctc():
     return steps, kseq.layers.CTC(2)(steps)
 
 
-def behind_a_ctc():
+def ctc_before_the_end():
     steps, logits = ending_with_ctc()
     return steps, 2 * logits
 
 
-def train_reader(sample_weight):
+def train_ctc(sample_weight):
     model = tagger(head="ctc")
     model.compile(**UNTRAINED)
     model.train_on_batch(IDS, np.array([[1, 0], [1, 0]]), sample_weight=sample_weight)
 
 
-def write(model=None, source=IDS, search=None, max_length=3, **options):
-    model = plain_writer() if model is None else model
+def generate(model=None, source=IDS, search=None, max_length=3, **options):
+    model = shared_translator() if model is None else model
     with eagerly():
         return model.generate(source, search, max_length, **options)
 
@@ -94,14 +94,14 @@ def letters():
     return kseq.text.Vocabulary("character").adapt(["abc"])
 
 
-def write_texts(texts):
-    pipeline = kseq.text.TextToText(plain_writer(), letters(), letters())
+def generate_from_texts(texts):
+    pipeline = kseq.text.TextToText(shared_translator(), letters(), letters())
     with eagerly():
         pipeline.generate(texts, max_length=3)
-    write(source=letters().encode(texts))
+    generate(source=letters().encode(texts))
 
 
-def write_freely(source, **options):
+def generate_unconditionally(source, **options):
     model = kseq.one_to_many(13, decoder="rnn", width=3)
     with eagerly():
         return model.generate(source, max_length=3, **options)
@@ -116,10 +116,10 @@ def with_positions(number):
 
 
 def clone(model=None, **options):
-    return keras.models.clone_model(model or plain_writer(), **options)
+    return keras.models.clone_model(model or shared_translator(), **options)
 
 
-def twice_at(name):
+def doubled_output(name):
     def twice(layer, *args, **kwargs):
         outputs = layer(*args, **kwargs)
         return 2 * outputs if layer.name == name else outputs
@@ -131,8 +131,8 @@ def copy(layer):
     return type(layer).from_config(layer.get_config())
 
 
-def reader_of_pictures(how="pool"):
-    """Three numbers of a picture, of all its patches or of their mean."""
+def picture_model(how="pool"):
+    """Return a model from a picture to three numbers."""
     inputs = keras.Input(SMALL)
     patches = PatchEmbedding(SMALL, 2, 3)(inputs)
     layers = {"pool": "GlobalAveragePooling1D", "flatten": "Flatten"}
@@ -140,26 +140,26 @@ def reader_of_pictures(how="pool"):
     return keras.Model(inputs, keras.layers.Dense(3)(pooled), name="pictures")
 
 
-def around(model):
+def nested_model(model):
     inputs = keras.Input(model.input_shape[1:])
     return keras.Model(inputs, 2 * model(inputs), name="twice")
 
 
 def quantized(model):
-    with warnings.catch_warnings(action="ignore"):  # of what cannot be quantized
+    with warnings.catch_warnings(action="ignore"):  # about unquantized layers
         model.quantize("int8")
     return model
 
 
 def matcher(image=None):
-    return kseq.text_image_matcher(11, image or reader_of_pictures(), width=4)
+    return kseq.text_image_matcher(11, image or picture_model(), width=4)
 
 
-def all_tied(source, target, **options):
-    return writer(source, target, tie_embeddings="all", **options)
+def tied_translator(source, target, **options):
+    return translator(source, target, tie_embeddings="all", **options)
 
 
-def covering():
+def coverage_search():
     return BeamSearch(2, coverage_penalty=0.2)
 
 
@@ -188,13 +188,13 @@ def built_sequential():
     return model
 
 
-def wired():
+def functional_model():
     inputs = keras.Input((3,))
     return keras.Model(inputs, Subclassed().dense(inputs))
 
 
 def report(inputs):
-    return kseq.mask_report(plain_writer(), inputs)
+    return kseq.mask_report(shared_translator(), inputs)
 
 
 def data_set(rows=IDS):
@@ -210,8 +210,8 @@ class Endless(keras.utils.PyDataset):
         return IDS
 
 
-def parts_of(words):
-    """A tied head, and a model that has its embedding in another place."""
+def models_with_a_shared_component(words):
+    """Return a model with an embedding, and one whose tied head holds it."""
     return [tagger(words, 11), tagger(11, 11, head=TiedHead(words))]
 
 
@@ -233,12 +233,12 @@ def target_batches(**options):
     return kseq.training.teacher_forcing([[4, 5], [6]], TARGETS, 2, **options)
 
 
-def of_series(**options):
-    return writer(FeatureEmbedding(3, 3, **options))
+def series_translator(**options):
+    return translator(FeatureEmbedding(3, 3, **options))
 
 
-def of_pictures():
-    return writer(PatchEmbedding((4, 4, 1), 2, 3))
+def captioner():
+    return translator(PatchEmbedding((4, 4, 1), 2, 3))
 
 
 PICTURES = random_array(2, 4, 4, 1)
@@ -257,7 +257,7 @@ def eager_score(target):
         kseq.one_to_many(11, decoder="rnn", width=3).score(len(target), target)
 
 
-def called(model):
+def called_model(model):
     model(SERIES)
     return model
 
@@ -273,10 +273,10 @@ ADVICE = {
             copier(decoder=TransformerDecoder(1, 1, cross_attention=True), width=4),
         ),
     ),
-    "a copy of a picture": (
+    "a copy from a picture": (
         lambda: copier(PatchEmbedding((4, 4, 1), 2, 3)),
         "Use a `TokenEmbedding`, or its vocabulary size, or leave `copy` out.",
-        lambda: (copier(TokenEmbedding(13, 3)), copier(13), of_pictures()),
+        lambda: (copier(TokenEmbedding(13, 3)), copier(13), captioner()),
     ),
     "a copy from another vocabulary": (
         lambda: copier(11),
@@ -291,21 +291,23 @@ ADVICE = {
         lambda: aligned_copier(7),
     ),
     "scheduled sampling by a name": (
-        lambda: writer(scheduled_sampling="linear"),
+        lambda: translator(scheduled_sampling="linear"),
         'For a schedule pass `kseq.layers.ScheduledSampling("linear", steps=5000)`.',
-        lambda: writer(
+        lambda: translator(
             scheduled_sampling=kseq.layers.ScheduledSampling("linear", steps=5000)
         ),
     ),
-    "a copy of a source that is dropped": (
+    "a copy with source dropout": (
         lambda: copier(source_dropout=0.1),
         "Leave one of them out.",
         lambda: (copier(), copier(copy=None, source_dropout=0.1)),
     ),
     "one encoder for several sources": (
-        lambda: writer({"lemma": 11, "tags": 7}, encoder=RecurrentEncoder("rnn", 3)),
+        lambda: translator(
+            {"lemma": 11, "tags": 7}, encoder=RecurrentEncoder("rnn", 3)
+        ),
         'Use `encoder={"lemma": ..., "tags": ...}`.',
-        lambda: writer(
+        lambda: translator(
             {"lemma": 11, "tags": 7},
             encoder={"lemma": RecurrentEncoder("rnn", 3), "tags": "rnn"},
         ),
@@ -325,38 +327,44 @@ ADVICE = {
         "Leave it out.",
         lambda: eager_score([[4, 5]]),
     ),
-    "a clone that doubles": (
-        lambda: clone(call_function=twice_at("head")),
+    "a clone with another operation": (
+        lambda: clone(call_function=doubled_output("head")),
         "Leave out `call_function`, and let `clone_function` return a layer for each "
         "layer.",
-        lambda: (clone(), write(clone(clone_function=copy))),
+        lambda: (clone(), generate(clone(clone_function=copy))),
     ),
     "all tied to two embeddings": (
-        lambda: all_tied(embedding(), embedding()),
+        lambda: tied_translator(embedding(), embedding()),
         "Leave `head` out, and pass the same layer twice.",
-        lambda: all_tied(words := embedding(), words),
+        lambda: tied_translator(words := embedding(), words),
     ),
-    "a tied head of one's own": (
-        lambda: all_tied(words := embedding(), words, head=keras.layers.Dense(11)),
+    "a custom head with tied embeddings": (
+        lambda: tied_translator(
+            words := embedding(), words, head=keras.layers.Dense(11)
+        ),
         "Leave `head` out, and pass the same layer twice.",
-        lambda: all_tied(words := embedding(), words),
+        lambda: tied_translator(words := embedding(), words),
     ),
     "more tokens than positions": (
-        lambda: write(writer(target=with_positions(3)), max_length=4),
+        lambda: generate(translator(target=with_positions(3)), max_length=4),
         "Generate less, or train with more positions.",
         lambda: (
-            write(writer(target=with_positions(3)), max_length=3),
-            write(writer(target=with_positions(4)), max_length=4),
+            generate(translator(target=with_positions(3)), max_length=3),
+            generate(translator(target=with_positions(4)), max_length=4),
         ),
     ),
     "coverage without attention": (
-        lambda: write(writer(decoder=RecurrentDecoder("rnn", 3)), search=covering()),
+        lambda: generate(
+            translator(decoder=RecurrentDecoder("rnn", 3)), search=coverage_search()
+        ),
         "Search without the penalty, or use a decoder with attention.",
         lambda: (
-            write(writer(decoder=RecurrentDecoder("rnn", 3)), search=BeamSearch(2)),
-            write(
-                writer(decoder=RecurrentDecoder("rnn", 3, attention="luong")),
-                search=covering(),
+            generate(
+                translator(decoder=RecurrentDecoder("rnn", 3)), search=BeamSearch(2)
+            ),
+            generate(
+                translator(decoder=RecurrentDecoder("rnn", 3, attention="luong")),
+                search=coverage_search(),
             ),
         ),
     ),
@@ -368,7 +376,7 @@ ADVICE = {
     "the mean of a model that is not built": (
         lambda: kseq.average([keras.Sequential([keras.layers.Dense(2)])]),
         "Call a model on a batch to build it.",
-        lambda: kseq.average([called(keras.Sequential([keras.layers.Dense(2)]))]),
+        lambda: kseq.average([called_model(keras.Sequential([keras.layers.Dense(2)]))]),
     ),
     "the mean of models of two kinds": (
         lambda: kseq.average([classifier(encoder="rnn"), classifier(encoder="gru")]),
@@ -395,7 +403,7 @@ ADVICE = {
         lambda: kseq.mask_report(Subclassed()),
         "Build a Sequential with `model.build(input_shape)`; wire the layers of a "
         "subclassed model with `keras.Input` and `keras.Model(inputs, outputs)`.",
-        lambda: kseq.mask_report(wired()),
+        lambda: kseq.mask_report(functional_model()),
     ),
     "one input of two": (
         lambda: report(IDS),
@@ -406,7 +414,7 @@ ADVICE = {
             report({"source": IDS, "target": IDS}),
         ),
     ),
-    "an encoder of nothing": (
+    "an encoder without a source": (
         lambda: kseq.one_to_many(13, encoder="rnn", width=3),
         "Leave `encoder` out.",
         lambda: kseq.one_to_many(13, width=3),
@@ -418,13 +426,13 @@ ADVICE = {
         lambda: (classifier(TokenEmbedding(11, 3)), classifier(OneHotEmbedding(11))),
     ),
     "a decoder of Keras": (
-        lambda: writer(decoder=keras.layers.GRU(3)),
+        lambda: translator(decoder=keras.layers.GRU(3)),
         "Use `kseq.layers.RecurrentDecoder`, which runs any Keras cell, or "
         "`TransformerDecoder`, or derive your own from `kseq.layers.Decoder`.",
         lambda: (
-            writer(decoder=RecurrentDecoder(keras.layers.GRUCell(3))),
-            writer(13, TokenEmbedding(13, 4), decoder=TransformerDecoder(1, 2)),
-            writer(decoder=BagDecoder(3)),
+            translator(decoder=RecurrentDecoder(keras.layers.GRUCell(3))),
+            translator(13, TokenEmbedding(13, 4), decoder=TransformerDecoder(1, 2)),
+            translator(decoder=BagDecoder(3)),
         ),
     ),
     "a bidirectional network by name": (
@@ -433,11 +441,11 @@ ADVICE = {
         lambda: classifier(encoder=RecurrentEncoder("lstm", 64, bidirectional=True)),
     ),
     "a name in capitals": (
-        lambda: writer(decoder="GRU"),
+        lambda: translator(decoder="GRU"),
         'Use `decoder="gru"`.',
-        lambda: writer(decoder="gru"),
+        lambda: translator(decoder="gru"),
     ),
-    "an encoder of one vector": (
+    "an encoder that returns one vector": (
         lambda: classifier(encoder=keras.layers.GRU(3)),
         "A recurrent layer needs `return_sequences=True`, and no `return_state`.",
         lambda: classifier(encoder=keras.layers.GRU(3, return_sequences=True)),
@@ -447,7 +455,7 @@ ADVICE = {
         "For an answer at each step use `kseq.many_to_many`.",
         tagger,
     ),
-    "a head of other answers": (
+    "a head with another number of outputs": (
         lambda: classifier(num_outputs=2, head=keras.layers.Dense(5)),
         "Use `keras.layers.Dense(2)` as its last layer.",
         lambda: classifier(
@@ -455,7 +463,7 @@ ADVICE = {
             head=keras.Sequential([keras.layers.Dense(5), keras.layers.Dense(2)]),
         ),
     ),
-    "a class token that has read nothing": (
+    "a class token of a one-directional encoder": (
         lambda: classifier(encoder="gru", pooling="class_token"),
         "Use `kseq.layers.RecurrentEncoder(..., bidirectional=True)`, or "
         'pooling="last".',
@@ -467,7 +475,7 @@ ADVICE = {
             classifier(encoder="gru", pooling="last"),
         ),
     ),
-    "a class token that few steps reach": (
+    "a class token of a convolutional encoder": (
         lambda: classifier(encoder="conv", pooling="class_token"),
         'Use pooling="attention" or "max".',
         lambda: (
@@ -480,37 +488,37 @@ ADVICE = {
         'Use `encoder="conv"`.',
         lambda: classifier(encoder="conv"),
     ),
-    "a data set without an end": (
-        lambda: write(source=data_set().batch(2).repeat()),
+    "an infinite data set": (
+        lambda: generate(source=data_set().batch(2).repeat()),
         "Use a part: `dataset.take(10)`, or for a `PyDataset` "
         "`(dataset[i] for i in range(10))`.",
-        lambda: write(source=data_set().batch(2).repeat().take(10)),
+        lambda: generate(source=data_set().batch(2).repeat().take(10)),
     ),
-    "a PyDataset without an end": (
-        lambda: write(source=Endless()),
+    "an infinite PyDataset": (
+        lambda: generate(source=Endless()),
         "Use a part: `dataset.take(10)`, or for a `PyDataset` "
         "`(dataset[i] for i in range(10))`.",
-        lambda: write(
+        lambda: generate(
             source=(dataset[i] for dataset in [Endless()] for i in range(10))
         ),
     ),
-    "rows one by one": (
-        lambda: write(source=data_set()),
+    "an unbatched data set": (
+        lambda: generate(source=data_set()),
         "Pass a single row as a list of one, `[source]`. Batch the elements of a data "
         "set with `.batch(32)` first.",
-        lambda: write(source=data_set().batch(32)),
+        lambda: generate(source=data_set().batch(32)),
     ),
-    "one row alone": (
-        lambda: write(source=[4, 5]),
+    "a single row": (
+        lambda: generate(source=[4, 5]),
         "Pass a single row as a list of one, `[source]`. Batch the elements of a data "
         "set with `.batch(32)` first.",
-        lambda: write(source=[[4, 5]]),
+        lambda: generate(source=[[4, 5]]),
     ),
     **{
         f"{kind} for ids": (
-            functools.partial(write, source=texts),
+            functools.partial(generate, source=texts),
             TEXTS_FOR_IDS,
-            functools.partial(write_texts, ["abc"]),
+            functools.partial(generate_from_texts, ["abc"]),
         )
         for kind, texts in {
             "texts": ["abc"],
@@ -521,175 +529,179 @@ ADVICE = {
         }.items()
     },
     "texts for a target": (
-        lambda: plain_writer().score([[4]], ["abc"]),
+        lambda: shared_translator().score([[4]], ["abc"]),
         TEXTS_FOR_IDS,
-        lambda: plain_writer().score([[4]], letters().encode(["abc"], end=True)),
+        lambda: shared_translator().score([[4]], letters().encode(["abc"], end=True)),
     ),
     "texts for a prefix": (
-        lambda: write(source=[[4]], prefix=["ab"]),
+        lambda: generate(source=[[4]], prefix=["ab"]),
         TEXTS_FOR_IDS,
-        lambda: write(source=[[4]], prefix=letters().encode(["ab"])),
+        lambda: generate(source=[[4]], prefix=letters().encode(["ab"])),
     ),
     **{
         f"{kind} for a number of rows": (
-            functools.partial(write_freely, source),
+            functools.partial(generate_unconditionally, source),
             "Pass the first tokens as a prefix: `generate(2, prefix=[[4, 5], [6]])`.",
-            functools.partial(write_freely, 2, prefix=[[4, 5], [6]]),
+            functools.partial(generate_unconditionally, 2, prefix=[[4, 5], [6]]),
         )
         for kind, source in {"texts": ["abc"], "ids": [[4, 5]], "an array": IDS}.items()
     },
     "ids that are floats": (
-        lambda: write(source=IDS.astype("float32")),
+        lambda: generate(source=IDS.astype("float32")),
         "Whole numbers that are floats become ids by `np.asarray(source, int)`; for a "
         "series build the model with `source=kseq.layers.FeatureEmbedding(...)`.",
         lambda: (
-            write(source=np.asarray(IDS.astype("float32"), int)),
-            write(writer(source=kseq.layers.FeatureEmbedding(3, 3)), SERIES),
+            generate(source=np.asarray(IDS.astype("float32"), int)),
+            generate(translator(source=kseq.layers.FeatureEmbedding(3, 3)), SERIES),
         ),
     ),
     "ids of another vocabulary": (
-        lambda: write(source=[[11]]),
+        lambda: generate(source=[[11]]),
         "Encode it with the vocabulary that the model was made for.",
-        lambda: write(source=[[10]]),
+        lambda: generate(source=[[10]]),
     ),
     "a source longer than its positions": (
-        lambda: write(writer(source=with_positions(2)), [[4, 5, 6]]),
+        lambda: generate(translator(source=with_positions(2)), [[4, 5, 6]]),
         "Truncate it, or train with more positions.",
         lambda: (
-            write(writer(source=with_positions(2)), [[4, 5]]),
-            write(writer(source=with_positions(3)), [[4, 5, 6]]),
+            generate(translator(source=with_positions(2)), [[4, 5]]),
+            generate(translator(source=with_positions(3)), [[4, 5, 6]]),
         ),
     ),
     "padding between tokens": (
-        lambda: write(prefix=[[4, 0, 5]] * 2),
+        lambda: generate(prefix=[[4, 0, 5]] * 2),
         "To generate tokens between given ones, use "
         "`kseq.decoding.ForcedTokens([4, None, 5])`.",
-        lambda: write(search=GreedySearch([ForcedTokens([4, None, 5])])),
+        lambda: generate(search=GreedySearch([ForcedTokens([4, None, 5])])),
     ),
-    "a part of a layer in common": (
-        lambda: kseq.ensemble(parts_of(embedding())),
+    "a shared component of a layer": (
+        lambda: kseq.ensemble(models_with_a_shared_component(embedding())),
         "Share the layer of `model.layers` that holds it, or use separate layers.",
         lambda: (
             kseq.ensemble([tagger(words := embedding(), 11), tagger(words, 11)]),
-            kseq.ensemble([tagger(11, 11), parts_of(embedding())[1]]),
+            kseq.ensemble(
+                [tagger(11, 11), models_with_a_shared_component(embedding())[1]]
+            ),
         ),
     ),
-    "weights of the classes of steps": (
+    "class weights of steps": (
         lambda: fit(tagger(), step_batches(), class_weight={1: 2.0}),
         "Pass it to `kseq.training.batches`, or to `teacher_forcing` for a model that "
         "generates, which weight each label.",
         lambda: (
             fit(tagger(), step_batches(class_weight={1: 2.0})),
-            fit(writer(), target_batches(class_weight=WEIGHTS)),
+            fit(translator(), target_batches(class_weight=WEIGHTS)),
         ),
     ),
-    "a stream of beams": (
-        lambda: plain_writer().generate_stream(IDS, BeamSearch(2)),
+    "a stream of beam search": (
+        lambda: shared_translator().generate_stream(IDS, BeamSearch(2)),
         "`generate` returns its hypotheses when all have ended.",
-        lambda: write(search=BeamSearch(2)),
+        lambda: generate(search=BeamSearch(2)),
     ),
     "series of different lengths": (
-        lambda: write(of_series(), [SERIES[0], SERIES[1][:2]]),
+        lambda: generate(series_translator(), [SERIES[0], SERIES[1][:2]]),
         "A `FeatureEmbedding` with a `mask_value` takes rows of different lengths.",
-        lambda: write(of_series(mask_value=0.0), [SERIES[0], SERIES[1][:2]]),
+        lambda: generate(series_translator(mask_value=0.0), [SERIES[0], SERIES[1][:2]]),
     ),
     "a length relative to pictures": (
-        lambda: write(of_pictures(), PICTURES, max_length=lambda length: length + 1),
+        lambda: generate(captioner(), PICTURES, max_length=lambda length: length + 1),
         "Pass a number.",
-        lambda: write(of_pictures(), PICTURES, max_length=2),
+        lambda: generate(captioner(), PICTURES, max_length=2),
     ),
     "beams without a search": (
-        lambda: write(num_beams=3),
+        lambda: generate(num_beams=3),
         "Use `search=kseq.decoding.BeamSearch(num_beams=3)`.",
-        lambda: write(search=BeamSearch(num_beams=3)),
+        lambda: generate(search=BeamSearch(num_beams=3)),
     ),
     "a temperature without a search": (
-        lambda: write(temperature=0.7),
+        lambda: generate(temperature=0.7),
         "Use `search=kseq.decoding.Sampling(temperature=0.7)`.",
-        lambda: write(search=Sampling(temperature=0.7)),
+        lambda: generate(search=Sampling(temperature=0.7)),
     ),
     "weights that depend on the size of pictures": (
-        lambda: kseq.resize_positions(reader_of_pictures("flatten"), LARGE),
+        lambda: kseq.resize_positions(picture_model("flatten"), LARGE),
         "Pool the patches before it.",
-        lambda: kseq.resize_positions(reader_of_pictures("pool"), LARGE),
+        lambda: kseq.resize_positions(picture_model("pool"), LARGE),
     ),
-    "a Vision Transformer within a model": (
-        lambda: kseq.resize_positions(around(reader_of_pictures()), LARGE),
+    "a Vision Transformer inside another model": (
+        lambda: kseq.resize_positions(nested_model(picture_model()), LARGE),
         "For a model inside another, resize the inner one, and build the outer one on "
         "it.",
-        lambda: around(kseq.resize_positions(reader_of_pictures(), LARGE)),
+        lambda: nested_model(kseq.resize_positions(picture_model(), LARGE)),
     ),
     "a quantized model of pictures": (
-        lambda: kseq.resize_positions(quantized(reader_of_pictures()), LARGE),
+        lambda: kseq.resize_positions(quantized(picture_model()), LARGE),
         "Resize it first, and quantize the result.",
-        lambda: quantized(kseq.resize_positions(reader_of_pictures(), LARGE)),
+        lambda: quantized(kseq.resize_positions(picture_model(), LARGE)),
     ),
     "guidance without source dropout": (
-        lambda: write(search=GreedySearch(guidance=2.0)),
+        lambda: generate(search=GreedySearch(guidance=2.0)),
         "Build and train it with `source_dropout=0.1`, `kseq.one_to_many` with "
         "`condition_dropout=0.1`, `kseq.text_to_image` with `caption_dropout=0.1`, or "
         "search without guidance.",
         lambda: (
-            write(writer(source_dropout=0.1), search=GreedySearch(guidance=2.0)),
-            write(
+            generate(translator(source_dropout=0.1), search=GreedySearch(guidance=2.0)),
+            generate(
                 kseq.one_to_many(13, 5, width=3, condition_dropout=0.1),
                 [1, 4],
                 GreedySearch(guidance=2.0),
             ),
             small_drawer(caption_dropout=0.1).draw([[4]], GreedySearch(guidance=2.0)),
-            write(search=GreedySearch()),
+            generate(search=GreedySearch()),
         ),
     ),
-    "a loss beside that of a CRF": (
+    "another loss for a CRF": (
         lambda: tagger(head="crf").compile("adam", "mse"),
         'Leave it out: `model.compile("adam")`.',
         lambda: tagger(head="crf").compile("adam"),
     ),
-    "a CRF within a model": (
-        lambda: kseq.builders.ManyToMany(*behind_a_crf()),
+    "a CRF before the last layer": (
+        lambda: kseq.builders.ManyToMany(*crf_before_the_end()),
         "Use a `keras.Model`, and train it with `crf.negative_log_likelihood`.",
-        lambda: keras.Model(*behind_a_crf()),
+        lambda: keras.Model(*crf_before_the_end()),
     ),
-    "a CTC within a model": (
-        lambda: kseq.builders.CTCModel(*behind_a_ctc()),
+    "CTC before the last layer": (
+        lambda: kseq.builders.CTCModel(*ctc_before_the_end()),
         "Use a `keras.Model`, and train it with `ctc.negative_log_likelihood`.",
-        lambda: keras.Model(*behind_a_ctc()),
+        lambda: keras.Model(*ctc_before_the_end()),
     ),
-    "a CTC at the end of a tagger": (
+    "CTC at the end of a tagger": (
         lambda: kseq.builders.ManyToMany(*ending_with_ctc()),
         "Build it from the same inputs and outputs: "
         "`kseq.builders.CTCModel(inputs, outputs)`.",
         lambda: kseq.builders.CTCModel(*ending_with_ctc()),
     ),
     "a weight for each label of CTC": (
-        lambda: train_reader(np.ones((2, 2))),
+        lambda: train_ctc(np.ones((2, 2))),
         "Use the mean over the labels.",
-        lambda: train_reader(np.ones((2, 2)).mean(axis=1)),
+        lambda: train_ctc(np.ones((2, 2)).mean(axis=1)),
     ),
-    "rules for the best path": (
-        lambda: write(tagger(head="ctc"), prefix=[[1], [1]]),
+    "a prefix for the best path of CTC": (
+        lambda: generate(tagger(head="ctc"), prefix=[[1], [1]]),
         "Use `search=kseq.decoding.BeamSearch(8)`.",
-        lambda: write(tagger(head="ctc"), search=BeamSearch(8), prefix=[[1], [1]]),
+        lambda: generate(tagger(head="ctc"), search=BeamSearch(8), prefix=[[1], [1]]),
     ),
-    "attention of CTC": (
-        lambda: write(tagger(head="ctc"), search=BeamSearch(2, coverage_penalty=1.0)),
+    "a coverage penalty for CTC": (
+        lambda: generate(
+            tagger(head="ctc"), search=BeamSearch(2, coverage_penalty=1.0)
+        ),
         "Leave it out.",
-        lambda: write(tagger(head="ctc"), search=BeamSearch(2)),
+        lambda: generate(tagger(head="ctc"), search=BeamSearch(2)),
     ),
-    "an ensemble of potentials": (
+    "an ensemble of CRF models": (
         lambda: kseq.ensemble([tagger(head="crf")]),
         "Build it without `head`.",
         lambda: kseq.ensemble([tagger()]),
     ),
     "towers of two widths": (
-        lambda: kseq.text_image_matcher(classifier(), reader_of_pictures()),
+        lambda: kseq.text_image_matcher(classifier(), picture_model()),
         "Build each with the same `num_outputs=` and another `name=`.",
         lambda: kseq.text_image_matcher(
-            classifier(num_outputs=3, name="words"), reader_of_pictures()
+            classifier(num_outputs=3, name="words"), picture_model()
         ),
     ),
     "a tower that gives no vectors": (
-        lambda: kseq.text_image_matcher(tagger(), reader_of_pictures()),
+        lambda: kseq.text_image_matcher(tagger(), picture_model()),
         "Use `kseq.many_to_one` or `kseq.vision_transformer` with the width E as "
         "`num_outputs=`.",
         lambda: kseq.text_image_matcher(
@@ -699,9 +711,9 @@ ADVICE = {
     ),
     "a matcher with another operation": (
         lambda: keras.models.clone_model(
-            matcher(), call_function=twice_at("similarity")
+            matcher(), call_function=doubled_output("similarity")
         ),
         "Move other operations into the towers.",
-        lambda: matcher(around(reader_of_pictures())),
+        lambda: matcher(nested_model(picture_model())),
     ),
 }

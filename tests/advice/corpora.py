@@ -1,4 +1,4 @@
-"""Files of text: bad calls, what their messages advise, and calls that do it."""
+"""Files of text: bad calls, their advice, and corrected calls."""
 
 import functools
 import pathlib
@@ -40,7 +40,7 @@ def encode_another(*args, **options):
 
 
 ADVICE = {
-    "texts that come once": (
+    "texts that can be read only once": (
         lambda: encode(iter(["Anna"])),
         "Use `Lines(paths)`, a list, or an object whose `__iter__` starts from the "
         "beginning.",

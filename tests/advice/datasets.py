@@ -1,6 +1,6 @@
-"""Files: bad calls, what their messages advise, and what follows it.
+"""Files: bad calls, their advice, and corrected calls.
 
-The files of data sets, which are downloaded, are in tests/datasets/test_datasets.py.
+Advice about downloaded files is tested in tests/datasets/test_datasets.py.
 """
 
 import subprocess
@@ -10,7 +10,7 @@ from kseq.datasets import read_text
 
 
 def read(content, encoding=None):
-    """The text of a file of these bytes, which iconv has converted if need be."""
+    """Read a file of these bytes, which iconv first converts from an encoding."""
     path = Path("my own.txt")
     path.write_bytes(content)
     if encoding:

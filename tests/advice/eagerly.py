@@ -1,4 +1,4 @@
-"""A way to run compiled functions step by step, where compiling takes longer."""
+"""Eager execution of compiled functions, for tests where compiling takes longer."""
 
 import contextlib
 
@@ -9,7 +9,7 @@ from tests.helpers import without_jit
 
 @contextlib.contextmanager
 def eagerly():
-    """Runs what is called inside as it is written, without a graph."""
+    """Run the functions called in this context eagerly."""
     if keras.backend.backend() != "tensorflow":
         with without_jit():
             yield

@@ -1,4 +1,4 @@
-"""Images and their tokens: bad calls, the advice, and calls that follow it."""
+"""Images and their tokens: bad calls, their advice, and corrected calls."""
 
 import tempfile
 from pathlib import Path
@@ -61,19 +61,19 @@ def pipeline():
     return kseq.text.TextToImage(drawer(), words)
 
 
-def built_vectors():
+def built_vector_quantizer():
     quantizer = VectorQuantizer(7, 2)
     quantizer.build((None, 2))
     return quantizer
 
 
-def loaded():
+def drawer_with_loaded_tokenizer():
     with tempfile.TemporaryDirectory() as folder:
         tokenizer().save(f"{folder}/tokenizer.keras")
         return drawer(tokenizer=keras.saving.load_model(f"{folder}/tokenizer.keras"))
 
 
-WHITE_ON_NOTHING = Image.fromarray(
+WHITE_ON_TRANSPARENT = Image.fromarray(
     np.array([[[255, 255, 255, 0], [255, 255, 255, 255]]], "uint8")
 )
 VECTORS = np.array([[0.0, 0.5]], "float32")
@@ -84,7 +84,7 @@ ADVICE = {
         "Use 2 or 4.",
         lambda: (ImageEncoder(2, 8)(PICTURES), ImageEncoder(4, 8)(PICTURES)),
     ),
-    "pictures that do not divide": (
+    "pictures that patches do not divide": (
         lambda: ImageEncoder(8, 8)(PICTURES),
         "Pad or resize the images, or use a smaller `patch_size`.",
         lambda: (
@@ -121,12 +121,12 @@ ADVICE = {
         "`encode(images)` returns such ids.",
         lambda: (model := tokenizer()).decode(model.encode(PICTURES)),
     ),
-    "pictures beyond 1": (
+    "pictures with values above 1": (
         lambda: tokenizer().encode(255 * PICTURES),
         "Resize them, or divide them by 255.",
         lambda: tokenizer().encode(255 * PICTURES / 255),
     ),
-    "bytes to learn from": (
+    "bytes as training data": (
         lambda: fit(BYTES),
         'Divide them by 255: `pictures.astype("float32") / 255`.',
         lambda: fit(BYTES.astype("float32") / 255),
@@ -141,18 +141,23 @@ ADVICE = {
         "Crop it.",
         lambda: read_one(Image.new("RGB", (99, 1)).crop((0, 0, 9, 1))),
     ),
-    "white on nothing": (
-        lambda: read_one(WHITE_ON_NOTHING),
+    "white on a transparent background": (
+        lambda: read_one(WHITE_ON_TRANSPARENT),
         "Leave it out, or give it a background of another colour.",
         lambda: read_one(
-            Image.alpha_composite(Image.new("RGBA", (2, 1), "red"), WHITE_ON_NOTHING)
+            Image.alpha_composite(
+                Image.new("RGBA", (2, 1), "red"), WHITE_ON_TRANSPARENT
+            )
         ),
     ),
     "a tokenizer by its path": (
         lambda: drawer(tokenizer="tokenizer.keras"),
         "Load one with `keras.saving.load_model(path)`, or build "
         "`kseq.image_tokenizer((32, 32, 3))` and train it first.",
-        lambda: (drawer(tokenizer=kseq.image_tokenizer((32, 32, 3))), loaded()),
+        lambda: (
+            drawer(tokenizer=kseq.image_tokenizer((32, 32, 3))),
+            drawer_with_loaded_tokenizer(),
+        ),
     ),
     "one stream with another decoder": (
         lambda: drawer(encoder=None, decoder="gru"),
@@ -174,14 +179,14 @@ ADVICE = {
         lambda: tokenizer((8, 5, 5, 5)),
     ),
     **{
-        f"{name} of no code": (
+        f"an invalid id of {name}": (
             lambda layer=layer: layer().ids_to_codes(np.array([12])),
             "`codes_to_ids(codes)` returns valid ids.",
             lambda layer=layer: (x := layer()).ids_to_codes(x.codes_to_ids(VECTORS)),
         )
         for name, layer in {
-            "digits": lambda: FiniteScalarQuantizer((3, 4)),
-            "a vector": built_vectors,
+            "a finite scalar quantizer": lambda: FiniteScalarQuantizer((3, 4)),
+            "a vector quantizer": built_vector_quantizer,
         }.items()
     },
     **{
@@ -197,7 +202,7 @@ ADVICE = {
             "pictures with NaN": np.full_like(PICTURES, np.nan),
         }.items()
     },
-    "pictures to choose from without their scores": (
+    "pictures without scores for best_of": (
         lambda: kseq.decoding.best_of(PICTURES[:, None], [[0], [0]]),
         "Pass the result of `model.generate(...)` or `model.draw(...)`.",
         lambda: (
@@ -213,14 +218,18 @@ ADVICE = {
                 [[4], [5]], prefix=x.image_tokens(PICTURES)[:, 1:2]
             ),
         )
-        for name, token in {"the start": 2, "the end": 3, "no code": 9999}.items()
+        for name, token in {
+            "the start": 2,
+            "the end": 3,
+            "an invalid code": 9999,
+        }.items()
     },
-    "a caption without a word": (
+    "an empty caption": (
         lambda: pipeline().draw(["a", ""]),
         "Leave it out",
         lambda: pipeline().draw(["a"]),
     ),
-    "a part of a picture": (
+    "a maximum length of a picture": (
         lambda: drawer().generate([[4]], max_length=1),
         "Leave it out.",
         lambda: drawer().generate([[4]]),

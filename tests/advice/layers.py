@@ -1,4 +1,4 @@
-"""Layers: bad calls, what their messages advise, and calls that do it."""
+"""Layers: bad calls, their advice, and corrected calls."""
 
 import functools
 
@@ -53,7 +53,7 @@ WORDS, OTHERS = Vocabulary("word"), Vocabulary("word")
 WORDS.adapt(["Anna works here"])
 OTHERS.adapt(["Anna works and sings here"])
 
-OF_OTHER_LENGTHS = {
+DIFFERENT_LENGTHS = {
     "lemma": np.array([[4, 5, 6]], "int32"),
     "tags": np.array([[4, 5]], "int32"),
 }
@@ -120,13 +120,13 @@ def last_states():
     return states
 
 
-def read_on(rows):
+def continue_with_states(rows):
     encoder = ConvEncoder(U, causal=True)
     _, states = encoder(MEMORY[:rows], return_state=True)
     encoder(MEMORY, initial_state=states)
 
 
-def read_codes():
+def use_codebooks():
     called, built = VectorQuantizer(5, D), VectorQuantizer(5, D)
     called(INPUTS)
     built.build((None, D))
@@ -170,7 +170,7 @@ def additive_mask_becomes_boolean(mask):
     assert (array(as_boolean_mask(mask)) == [[True, False, True]]).all()
 
 
-def copied(token_ids):
+def point_to_source(token_ids):
     weights = np.ones((B, T, S)) / S
     return PointerGenerator()(LOGITS, INPUTS, INPUTS, MEMORY, token_ids, weights)
 
@@ -179,8 +179,8 @@ def tied_head(width):
     return TiedHead(TokenEmbedding(11, width))(INPUTS)
 
 
-class OwnAttention(keras.layers.Layer):
-    """The mean of all that can be read, with the methods of `BahdanauAttention`."""
+class CustomAttention(keras.layers.Layer):
+    """An attention with even weights and the methods of `BahdanauAttention`."""
 
     def build(self, query_shape, value_shape):
         pass
@@ -193,7 +193,7 @@ class OwnAttention(keras.layers.Layer):
         return ops.matmul(weights, value), weights
 
 
-UNROLLED = (
+UNROLLED_LOOP = (
     "Build the layer with `unroll=True` and a known length, so that Keras runs its "
     "loop, or use `keras.layers.RNN(keras.layers.GRUCell(64))`. Pass such a cell to a "
     "`RecurrentEncoder` or `RecurrentDecoder`."
@@ -206,16 +206,16 @@ ADVICE = {
         lambda: PointerGenerator(kseq.text.alignment(WORDS, OTHERS)),
     ),
     "a source of other steps than its memory": (
-        lambda: copied(np.ones((B, S - 1), "int32")),
+        lambda: point_to_source(np.ones((B, S - 1), "int32")),
         "Use an encoder that keeps the number of steps.",
-        lambda: copied(np.ones((B, S), "int32")),
+        lambda: point_to_source(np.ones((B, S), "int32")),
     ),
-    "encoders that are no layers": (
+    "encoders that are not layers": (
         lambda: JoinedEncoders({"lemma": "gru"}),
         "Write for example `JoinedEncoders({'lemma': RecurrentEncoder('gru', 64)})`.",
         lambda: JoinedEncoders({"lemma": RecurrentEncoder("gru", 64)}),
     ),
-    "an embedding with a name that is none": (
+    "an embedding with an invalid name": (
         lambda: SummedEmbedding({"the word": TokenEmbedding(8_000, 64)}),
         "Write for example `SummedEmbedding({'word': TokenEmbedding(8_000, 64)})`.",
         lambda: SummedEmbedding({"word": TokenEmbedding(8_000, 64)}),
@@ -229,8 +229,8 @@ ADVICE = {
             NamedEmbeddings({"all": SummedEmbedding(two_embeddings())}),
         ),
     ),
-    "a sum of other steps": (
-        lambda: SummedEmbedding(two_embeddings())(OF_OTHER_LENGTHS),
+    "a sum of sequences of different lengths": (
+        lambda: SummedEmbedding(two_embeddings())(DIFFERENT_LENGTHS),
         'For sources of different lengths use `source={"lemma": ..., "tags": ...}`, '
         "with an encoder for each.",
         lambda: kseq.encoder_decoder(two_embeddings(), 7, "rnn", "rnn", width=3),
@@ -257,12 +257,12 @@ ADVICE = {
         "Create it with `causal=True`.",
         lambda: ConvEncoder(U, causal=True)(MEMORY, return_state=True),
     ),
-    "states of other rows": (
-        lambda: read_on(rows=1),
+    "states with another number of rows": (
+        lambda: continue_with_states(rows=1),
         "Call the encoder on the previous steps with `return_state=True`.",
-        lambda: read_on(rows=B),
+        lambda: continue_with_states(rows=B),
     ),
-    "features of another size than a code": (
+    "features with another size than a code": (
         lambda: VectorQuantizer(7, width=U)(MEMORY),
         f"Put a dense layer with {U} units before this layer.",
         lambda: VectorQuantizer(7, width=U)(keras.layers.Dense(U)(MEMORY)),
@@ -301,7 +301,7 @@ ADVICE = {
         "Embed the last tokens, integers (B, K), first.",
         lambda: step(recurrent_decoder(), TokenEmbedding(11, D)(NEWEST_IDS)),
     ),
-    "units of a score without": (
+    "units of a score that has none": (
         lambda: LuongAttention("dot", units=U),
         'Leave it out, or use score="concat".',
         lambda: (
@@ -309,12 +309,12 @@ ADVICE = {
             LuongAttention("concat", units=U)(INPUTS, MEMORY),
         ),
     ),
-    "a dot of two sizes": (
+    "a dot product of two sizes": (
         lambda: LuongAttention("dot")(INPUTS, random_array(B, S, U)),
         'Use score="general", which learns a matrix between the two.',
         lambda: LuongAttention(score="general")(INPUTS, random_array(B, S, U)),
     ),
-    "both directions of no recurrent layer": (
+    "both directions of a layer that is not recurrent": (
         lambda: Bidirectional(keras.layers.Dense(U)),
         "Pass, for example, `keras.layers.GRU(64, return_sequences=True)`.",
         lambda: Bidirectional(keras.layers.GRU(64, return_sequences=True))(INPUTS),
@@ -335,12 +335,12 @@ ADVICE = {
             decode("lstm", [[STATE]], bridge="zero", attention="luong"),
         ),
     ),
-    "a state as it is": (
+    "a state without lists": (
         lambda: decode("gru", STATE),
         "Use `initial_state=[[initial_state]]`.",
         lambda: decode("gru", [[STATE]]),
     ),
-    "the states of one layer": (
+    "states of one layer without a list": (
         lambda: decode("lstm", [STATE, STATE]),
         "Use `initial_state=[initial_state]`.",
         lambda: decode("lstm", [[STATE, STATE]]),
@@ -443,7 +443,7 @@ ADVICE = {
     ),
     "a second gradient": (
         second_gradient,
-        UNROLLED,
+        UNROLLED_LOOP,
         lambda: (
             second_gradient(unroll=True),
             second_gradient(keras.layers.RNN(keras.layers.GRUCell(37))),
@@ -451,17 +451,17 @@ ADVICE = {
     ),
     "a second gradient of an encoder": (
         lambda: second_gradient(RecurrentEncoder("gru", 37)),
-        UNROLLED,
+        UNROLLED_LOOP,
         lambda: second_gradient(RecurrentEncoder(keras.layers.GRUCell(37))),
     ),
     "a codebook that is not built": (
         lambda: VectorQuantizer(5, D, name="codes").ids_to_codes([[1, 2]]),
         f"Call it with features first, or call `build((None, {D}))`.",
-        read_codes,
+        use_codebooks,
     ),
     "a second gradient of a decoder": (
         lambda: second_gradient_of_a_decoder("gru", 64),
-        UNROLLED,
+        UNROLLED_LOOP,
         lambda: second_gradient_of_a_decoder(keras.layers.GRUCell(64)),
     ),
     "recurrent dropout beside a cell": (
@@ -476,7 +476,7 @@ ADVICE = {
         "A custom layer needs the methods `build(query_shape, value_shape)`, "
         "`project_keys` and `attend`, see `kseq.layers.BahdanauAttention`.",
         lambda: (
-            recurrent_decoder(attention=OwnAttention())(INPUTS, MEMORY),
+            recurrent_decoder(attention=CustomAttention())(INPUTS, MEMORY),
             recurrent_decoder(attention=BahdanauAttention(U))(INPUTS, MEMORY),
         ),
     ),
@@ -488,7 +488,7 @@ ADVICE = {
             decode("gru", None, bridge="zero", attention="bahdanau"),
         ),
     ),
-    "a cell that drops": (
+    "a cell with dropout": (
         lambda: RecurrentDecoder(keras.layers.GRUCell(U, dropout=0.1)),
         "Use the decoder's own `dropout`.",
         lambda: RecurrentDecoder(keras.layers.GRUCell(U), dropout=0.1)(
@@ -517,12 +517,12 @@ ADVICE = {
             )(INPUTS, training=True),
         ),
     ),
-    "the gradient of what a CRF decodes": (
+    "the gradient of the marginals of a CRF": (
         lambda: gradient(lambda x: ops.sum(crf().marginals(x)), LOGITS),
         "Train with `crf.negative_log_likelihood(labels, potentials)`.",
         lambda: gradient(lambda x: ops.sum(likelihood(TAGS % K, x)), LOGITS),
     ),
-    "what a CRF did not give": (
+    "values that are not potentials of a CRF": (
         lambda: crf().marginals(MEMORY),
         "Call the layer first: `potentials = crf(inputs)`.",
         lambda: crf().marginals(crf()(MEMORY)),
@@ -537,7 +537,7 @@ ADVICE = {
         "Mask steps without a label.",
         lambda: likelihood(TAGS, LOGITS, TAGS != 9),
     ),
-    "labels of CTC without room": (
+    "more labels than CTC has steps": (
         lambda: CTC(K).negative_log_likelihood(
             np.array([[1, 1, 1], [2, 0, 0]]), LOGITS
         ),
@@ -552,7 +552,7 @@ ADVICE = {
         "`num_labels=int(labels.max()) + 1`.",
         lambda: CTC(11).log_likelihood(TAGS + 1, random_array(B, T, 11)),
     ),
-    "what a CTC did not give": (
+    "values that are not logits of CTC": (
         lambda: CTC(K).best_path(MEMORY),
         "Call the layer first: `logits = ctc(inputs)`.",
         lambda: CTC(K).best_path(CTC(K)(MEMORY)),

@@ -1,4 +1,4 @@
-"""Plots: bad calls, what their messages advise, and calls that do it."""
+"""Plots: bad calls, their advice, and corrected calls."""
 
 from kseq.plots import attention_heads, attention_heatmap
 from tests.helpers import random_array

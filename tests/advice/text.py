@@ -1,4 +1,4 @@
-"""Texts: bad calls, what their messages advise, and calls that do it."""
+"""Texts: bad calls, their advice, and corrected calls."""
 
 import functools
 
@@ -38,11 +38,11 @@ def with_a_crf(labels):
     return TextToLabels(model, WORDS, labels)
 
 
-def reader_with_ctc():
+def ctc_model():
     return kseq.many_to_many(WORDS.size, WORDS.size, "rnn", width=3, head="ctc")
 
 
-def train_by_paths(model):
+def train_crf(model):
     model.compile("sgd", run_eagerly=True, jit_compile=False)
     model.train_on_batch(np.array([[4, 5]]), np.array([[0, 1]]))
 
@@ -78,45 +78,45 @@ def translate(texts, **options):
         return model.generate(texts, max_length=3, **options)
 
 
-class Parrot(keras.Model):
-    """A model with `generate`, but nothing that streams."""
+class WithoutStream(keras.Model):
+    """A model with `generate`, but without `generate_stream`."""
 
     end_token_id = 3
 
     def __init__(self):
         super().__init__()
-        self.speaker = translator().model
+        self.inner = translator().model
 
     def generate(self, source, *args, **options):
-        return self.speaker.generate(source, *args, **options)
+        return self.inner.generate(source, *args, **options)
 
 
-def parrot():
-    return TextToText(Parrot(), WORDS, WORDS)
+def translator_without_stream():
+    return TextToText(WithoutStream(), WORDS, WORDS)
 
 
-def parroted():
-    model = parrot()
+def generate_without_stream():
+    model = translator_without_stream()
     with eagerly():
         return model.generate(["Anna"], max_length=3)
 
 
-def draw(seed=None):
+def sample(seed=None):
     model = kseq.one_to_many(WORDS.size, decoder="rnn", width=3)
     writer = TextWriter(model, WORDS, window=4)
     with eagerly():
         return writer.generate(["Anna"], Sampling(seed=seed), max_length=7)
 
 
-def draw_after_a_seed():
+def sample_after_a_seed():
     texts = []
     for _ in range(2):
         keras.utils.set_random_seed(3)
-        texts.append(draw())
+        texts.append(sample())
     assert texts[0] == texts[1]
 
 
-def clone_by_hand():
+def clone_model_alone():
     old = translator()
     clone = keras.models.clone_model(old.model)
     new = TextToText(clone, old.source_vocabulary, old.target_vocabulary)
@@ -177,7 +177,7 @@ ADVICE = {
         "...)`.",
         lambda: inflector(),
     ),
-    "a row of several sources that is blank": (
+    "a blank row of several sources": (
         lambda: inflect({"lemma": ["Anna", ""], "tags": ["works", ""]}),
         "Leave them out, or pass `allow_blank=True` for an empty result in its place.",
         lambda: (
@@ -209,12 +209,12 @@ ADVICE = {
             kseq.encoder_decoder(9, WORDS.size, "rnn", "rnn", 3), WORDS, WORDS
         ),
     ),
-    "a language model that shall translate": (
+    "a language model as a translator": (
         lambda: TextToText(writer().model, WORDS, WORDS),
         "Use `kseq.text.TextWriter` for a language model.",
         lambda: writer(),
     ),
-    "a translator that shall write from nothing": (
+    "a translator as a language model": (
         lambda: writer(translator().model),
         "Use `kseq.text.TextToText` for a model from text to text.",
         lambda: TextToText(translator().model, WORDS, WORDS),
@@ -238,22 +238,22 @@ ADVICE = {
         "For a data set, use `texts.as_numpy_iterator()`.",
         lambda: Vocabulary("word").adapt(dataset().as_numpy_iterator()),
     ),
-    "pieces without room for letters": (
+    "fewer pieces than letters": (
         lambda: Vocabulary("word_piece", max_tokens=8).adapt(["hello world"]),
         "Letters need room: 8000 suits many.",
         lambda: Vocabulary("word_piece", max_tokens=8000).adapt(["hello world"]),
     ),
-    "a text alone": (
+    "a single text": (
         lambda: WORDS.encode("Anna works"),
         "Wrap it in a list: `[texts]`.",
         lambda: WORDS.encode(["Anna works"]),
     ),
-    "symbols for texts": (
+    "symbols in place of texts": (
         lambda: WORDS.encode([["Anna", "works"]]),
         'Join symbols: `[" ".join(x) for x in texts]`.',
         lambda: WORDS.encode([" ".join(x) for x in [["Anna", "works"]]]),
     ),
-    "texts for symbols": (
+    "texts in place of symbols": (
         lambda: SYMBOLS.encode(["Anna works"]),
         "Split the texts: `[x.split() for x in texts]`.",
         lambda: SYMBOLS.encode([x.split() for x in ["Anna works"]]),
@@ -268,7 +268,7 @@ ADVICE = {
         'Fix it: `texts[0].replace(b"\\0", b"")`.',
         lambda: WORDS.encode([b"Anna\0 works".replace(b"\0", b"")]),
     ),
-    "half a character": (
+    "a lone surrogate": (
         lambda: WORDS.encode(["Anna \ud83d"]),
         'Fix it: `texts[0].encode("utf-8", "replace").decode()`.',
         lambda: WORDS.encode(["Anna \ud83d".encode("utf-8", "replace").decode()]),
@@ -278,7 +278,7 @@ ADVICE = {
         'Fix it: `texts[0].decode("latin-1")`.',
         lambda: WORDS.encode([b"caf\xe9".decode("latin-1")]),
     ),
-    "a label that the model has not": (
+    "an unknown label": (
         lambda: tagger().label_ids(["noun"]),
         "Build the model with this label, or leave out the examples that have it.",
         lambda: (
@@ -286,7 +286,7 @@ ADVICE = {
             tagger().label_ids([]),
         ),
     ),
-    "more answers than labels": (
+    "more outputs than labels": (
         lambda: classifier(num_outputs=3),
         "Build it with num_outputs=2.",
         lambda: classifier(num_outputs=2),
@@ -306,10 +306,10 @@ ADVICE = {
         "Leave it out, or pass `allow_blank=True` for an empty result in its place.",
         lambda: (translate(["Anna"]), translate(["Anna", " "], allow_blank=True)),
     ),
-    "a stream of a model without": (
-        lambda: parrot().generate_stream(["Anna"]),
+    "a stream of a model that cannot stream": (
+        lambda: translator_without_stream().generate_stream(["Anna"]),
         "Use `generate`.",
-        parroted,
+        generate_without_stream,
     ),
     "tokens of another vocabulary": (
         lambda: WORDS.decode([[4, 11]]),
@@ -322,9 +322,9 @@ ADVICE = {
         "tokens. Clone the model alone: "
         "`TextToText(keras.models.clone_model(old.model), old.source_vocabulary, "
         "old.target_vocabulary)`.",
-        lambda: (Vocabulary("word").adapt(["a"]).encode(["a"]), clone_by_hand()),
+        lambda: (Vocabulary("word").adapt(["a"]).encode(["a"]), clone_model_alone()),
     ),
-    "pieces without a number": (
+    "word pieces without a number": (
         lambda: Vocabulary("word_piece"),
         "8000 suits many languages.",
         lambda: Vocabulary("word_piece", max_tokens=8000).adapt(["a"]).encode(["a"]),
@@ -345,22 +345,22 @@ ADVICE = {
             ),
         ),
     ),
-    "a model for words": (
+    "a model of pieces for words": (
         lambda: Vocabulary("word", model="bpe"),
         "Leave it out.",
         lambda: Vocabulary("word").adapt(["a"]).encode(["a"]),
     ),
-    "a graph of lists": (
+    "a graph of a vocabulary without a split": (
         lambda: SYMBOLS.detokenize([[4]]),
         'Train with split="word", which puts a space between symbols.',
         lambda: Vocabulary("word").adapt(["Anna works"]).detokenize([[4]]),
     ),
-    "a graph that writes more than a window": (
+    "an export of more than a window": (
         lambda: short_writer().export_generation("writer", max_length=5),
         "Export it with `max_length=4`.",
         lambda: exported(short_writer()),
     ),
-    "a model that does not decode": (
+    "a CRF in a plain model of Keras": (
         lambda: TextToLabels(ending_with_a_crf(keras.Model), WORDS, ["a", "b"]),
         "Build it from the same inputs and outputs: `kseq.builders.ManyToMany(inputs, "
         "outputs)`.",
@@ -374,34 +374,34 @@ ADVICE = {
         lambda: with_a_crf(["name", "verb"]),
     ),
     "labels of texts by CTC": (
-        lambda: TextToLabels(reader_with_ctc(), WORDS, ["a", "b"]),
+        lambda: TextToLabels(ctc_model(), WORDS, ["a", "b"]),
         "Use `kseq.text.TextToText(model, vocabulary, labels)`, where the labels are "
         "a vocabulary.",
-        lambda: TextToText(reader_with_ctc(), WORDS, WORDS),
+        lambda: TextToText(ctc_model(), WORDS, WORDS),
     ),
     "a pipeline compiled in place of its model": (
-        lambda: train_by_paths(with_a_crf(["name", "verb"])),
+        lambda: train_crf(with_a_crf(["name", "verb"])),
         "Compile and fit the inner model, `pipeline.model`.",
-        lambda: train_by_paths(with_a_crf(["name", "verb"]).model),
+        lambda: train_crf(with_a_crf(["name", "verb"]).model),
     ),
-    "words cut by chance": (
+    "sampled pieces of words": (
         lambda: WORDS.sampler(["Anna"]),
         "Use `encode`.",
         lambda: WORDS.encode(["Anna"]),
     ),
-    "vectors that are spelled otherwise": (
+    "vectors that are spelled differently": (
         lambda: read_vectors({"ANNA": [1.0, 2.0]}, WORDS),
         "If they are spelled differently there, pass `spelling`.",
         lambda: read_vectors({"ANNA": [1.0, 2.0]}, WORDS, spelling=str.upper),
     ),
-    "a score of more than a window": (
+    "a score of a text longer than the window": (
         lambda: score_in_a_window(["Anna works here works"]),
         "Split it into several.",
         lambda: score_in_a_window(["Anna works", "here works"]),
     ),
-    "a seed for more than a window": (
-        lambda: draw(seed=3),
+    "a seed for a text longer than the window": (
+        lambda: sample(seed=3),
         "Leave out the seed, and call `keras.utils.set_random_seed` before.",
-        draw_after_a_seed,
+        sample_after_a_seed,
     ),
 }

@@ -1,4 +1,4 @@
-"""Training: bad calls, what their messages advise, and calls that do it."""
+"""Training: bad calls, their advice, and corrected calls."""
 
 import keras
 import numpy as np
@@ -44,12 +44,12 @@ def train(x=X, monitor="loss", optimizer="sgd", **options):
     assert np.isfinite(best.best)
 
 
-def descent(learning_rate=1e3, **options):
+def gradient_descent(learning_rate=1e3, **options):
     return keras.optimizers.SGD(learning_rate, **options)
 
 
-def write(**metrics):
-    """Evaluates logits under weights of their tokens."""
+def evaluate_logits(**metrics):
+    """Evaluate logits with weights of their tokens."""
     model = keras.Sequential([keras.Input((3, 7)), keras.layers.Identity()])
     model.compile(loss=SequenceCrossentropy(), run_eagerly=True, **metrics)
     return model.evaluate(LOGITS, IDS, sample_weight=np.ones((2, 3)), verbose=0)
@@ -83,7 +83,7 @@ def resume_another(directory="first"):
     resume(batches(X, Y[:, 0], batch_size=2), directory=directory)
 
 
-def layouts(*axes):
+def build_layout_map(*axes):
     devices = keras.distribution.list_devices()[:1]
     shape = [1] * len(axes)
     layout_map(keras.distribution.DeviceMesh(shape, list(axes), devices))
@@ -91,12 +91,12 @@ def layouts(*axes):
 
 ADVICE = {
     "a mesh without an axis for the model": (
-        lambda: layouts("batch"),
+        lambda: build_layout_map("batch"),
         'Create the mesh with it: `keras.distribution.DeviceMesh((1, 2), ["batch", '
         '"model"])`.',
-        lambda: layouts("batch", "model"),
+        lambda: build_layout_map("batch", "model"),
     ),
-    "arrays for a training that goes on": (
+    "arrays for a training that resumes": (
         lambda: resume(X),
         "Use `kseq.training.batches`, `teacher_forcing` or `windows`.",
         resume,
@@ -106,7 +106,7 @@ ADVICE = {
         "Pass `shuffle=False` to `fit`, and `steps` to the data set.",
         lambda: resume(batches(X, Y[:, 0], steps=2, batch_size=3), shuffle=False),
     ),
-    "a callback behind the last": (
+    "a callback after the last": (
         lambda: resume(after=[keras.callbacks.TerminateOnNaN()]),
         "Move it to the end.",
         resume,
@@ -116,12 +116,12 @@ ADVICE = {
         "Use another directory for another training.",
         lambda: resume_another("second"),
     ),
-    "a row of more tokens than a batch has room for": (
+    "a row with more tokens than a batch": (
         lambda: batches([[4] * 9, [5]], [0, 1], batch_tokens=8),
         "Use `max_length` to leave out longer rows.",
         lambda: batches([[4] * 9, [5]], [0, 1], batch_tokens=8, max_length=8),
     ),
-    "scores of texts without texts": (
+    "scores of texts without a decoding function": (
         lambda: generation_scores(["bleu"]),
         "Pass a function from token ids to texts, such as a vocabulary's `decode`.",
         lambda: generation_scores(["bleu"], Vocabulary("byte").decode),
@@ -141,7 +141,7 @@ ADVICE = {
         "If your vocabulary uses this id for a token, pass another `pad_token_id`.",
         lambda: teacher_forcing(None, [[2, 0, 3]], pad_token_id=7)[0],
     ),
-    "a value that may rise or fall": (
+    "a monitored value without a mode": (
         lambda: SaveBest("best.keras", "val_score"),
         'Pass mode="max" if higher is better.',
         lambda: SaveBest("best.keras", "val_score", mode="max"),
@@ -151,21 +151,21 @@ ADVICE = {
         "Names that begin with val_ need `validation_data`.",
         lambda: train(monitor="val_loss", validation_data=(X, Y)),
     ),
-    "layers that are to be frozen": (
+    "layers that are not frozen": (
         lambda: unfreeze(is_frozen=False),
         "Set `layer.trainable = False`, and compile again.",
         lambda: unfreeze(is_frozen=True),
     ),
-    "a loss that is no number": (
-        lambda: train(LARGE, optimizer=descent()),
+    "a loss that is not finite": (
+        lambda: train(LARGE, optimizer=gradient_descent()),
         "Lower the learning rate, pass `global_clipnorm` to the optimizer, or look for "
         "NaN in the data.",
         lambda: (
-            train(LARGE, optimizer=descent(1e-15)),
-            train(LARGE, optimizer=descent(global_clipnorm=1.0)),
+            train(LARGE, optimizer=gradient_descent(1e-15)),
+            train(LARGE, optimizer=gradient_descent(global_clipnorm=1.0)),
         ),
     ),
-    "data that are no numbers": (
+    "data with NaN": (
         lambda: train(NAN),
         "Lower the learning rate, pass `global_clipnorm` to the optimizer, or look for "
         "NaN in the data.",
@@ -184,7 +184,7 @@ ADVICE = {
             keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
         ),
     ),
-    "ids without logits": (
+    "ids beyond the logits": (
         lambda: SequenceCrossentropy()(OTHER_PADDING, LOGITS),
         "Encode it with the vocabulary that the model was made for. If padding has "
         "another id, pass it: `SequenceCrossentropy(pad_token_id=...)`.",
@@ -194,12 +194,12 @@ ADVICE = {
         ),
     ),
     "weights of tokens for whole sequences": (
-        lambda: write(weighted_metrics=[ExactMatch()]),
+        lambda: evaluate_logits(weighted_metrics=[ExactMatch()]),
         "Use `TokenAccuracy` with weights of tokens; pass this metric under `metrics`, "
         "not `weighted_metrics`.",
         lambda: (
-            write(weighted_metrics=[TokenAccuracy()]),
-            write(metrics=[ExactMatch()], weighted_metrics=[]),
+            evaluate_logits(weighted_metrics=[TokenAccuracy()]),
+            evaluate_logits(metrics=[ExactMatch()], weighted_metrics=[]),
         ),
     ),
     "the weight of padding": (
@@ -217,7 +217,7 @@ ADVICE = {
         "For shorter rows of labels, as CTC uses, pass `aligned=False`.",
         lambda: batches([[4, 5, 6]], [[1, 2]], aligned=False)[0],
     ),
-    "the weight of a number": (
+    "the class weight of a number": (
         lambda: batches(SOURCE, [0.5, 1.5], class_weight={0: 2.0}),
         "Use `sample_weight`.",
         lambda: batches(SOURCE, [0.5, 1.5], sample_weight=[2.0, 1.0])[0],

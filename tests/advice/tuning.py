@@ -1,6 +1,6 @@
-"""Searches of hyperparameters: bad calls, the advice, and calls that follow it.
+"""Searches of hyperparameters: bad calls, their advice, and corrected calls.
 
-A call of `search` here trains nothing, where that does not matter.
+Calls of `search` train nothing where training does not matter.
 """
 
 import concurrent.futures
@@ -34,18 +34,18 @@ WORDS = Vocabulary("word").adapt(["Anna works"])
 
 
 class Ranked(Instant):
-    """Gives its score a name of its own."""
+    """A space whose score has a custom name."""
 
     def fit(self, hp, model, *args, **kwargs):
         return {"rank": hp.get("x") ** 2}
 
 
 class Unregistered(keras.layers.Dense):
-    """A layer that a config alone does not bring back."""
+    """A layer that cannot be restored from its config alone."""
 
 
-class OfOwnLayers(OwnLoop):
-    """Builds a model that needs its space to be loaded."""
+class WithCustomLayers(OwnLoop):
+    """A space whose model cannot be loaded without it."""
 
     def build(self, hp):
         hp.Int("units", 2, 7)
@@ -68,7 +68,7 @@ def train_one(space, **options):
     return try_one(space, (X, Y), **options)
 
 
-class Elsewhere(concurrent.futures.ThreadPoolExecutor):
+class RemoteExecutor(concurrent.futures.ThreadPoolExecutor):
     """An executor on a host with other disks."""
 
     def submit(self, task, program, names):
@@ -76,8 +76,8 @@ class Elsewhere(concurrent.futures.ThreadPoolExecutor):
         return super().submit(task, program, names)
 
 
-class Own(concurrent.futures.Executor):
-    """Another engine, of one slot."""
+class CustomExecutor(concurrent.futures.Executor):
+    """A custom executor with one slot."""
 
     def submit(self, task, *args):
         future = concurrent.futures.Future()
@@ -95,37 +95,37 @@ def search_in_a_used_directory():
     try_one(seed=5)
 
 
-def beside_a_thesis(directory="."):
+def search_beside_a_file(directory="."):
     with open("thesis.tex", "w") as file:
         file.write("long work")
     return try_one(directory=directory)
 
 
 def make_data():
-    """Data with a lock, made in the process of a trial."""
+    """Create data and a lock in the process of a trial."""
     assert threading.Lock()
     return X, Y
 
 
-def own_layers(space=None):
-    try_one(OfOwnLayers(), (X, Y))
+def load_custom_layers(space=None):
+    try_one(WithCustomLayers(), (X, Y))
     return Results.load("search", space).best_model()
 
 
-def watched(logs_of):
-    """One epoch, whose callbacks want a score of what is written."""
+def watch_epoch(logs_of):
+    """Run the end of an epoch with an objective on generated texts."""
     objective = keras_tuner.Objective("val_written_exact_match", "max")
     watch = WatchObjective([types.SimpleNamespace(objective=objective)])
     logs = {"loss": 1.0}
     for callback in logs_of:
-        callback.set_model(Writing())
+        callback.set_model(ConstantModel())
         callback.set_params({"epochs": 1})
         callback.on_epoch_end(0, logs)
     watch.on_epoch_end(0, logs)
 
 
-class Writing:
-    """A model that writes the same for all."""
+class ConstantModel:
+    """A model that generates the same for all sources."""
 
     start_token_id, end_token_id, pad_token_id = 2, 3, 0
 
@@ -166,18 +166,18 @@ def hyperband(space):
 
 
 ADVICE = {
-    "a score of what is written": (
-        lambda: watched([]),
+    "a score of generated sequences": (
+        lambda: watch_epoch([]),
         "Names that begin with val_ need `validation_data`; scores of generated "
         "sequences need `kseq.training.GenerationScores` among the callbacks.",
-        lambda: watched([scores()]),
+        lambda: watch_epoch([scores()]),
     ),
-    "a layer that is made": (
+    "a layer in place of a space": (
         lambda: classifier(encoder=RecurrentEncoder("gru", 3)),
         "Use Space(RecurrentEncoder, ...).",
         lambda: classifier(encoder=Space(RecurrentEncoder, "gru", 3)).build({}),
     ),
-    "a range the wrong way round": (
+    "a reversed range": (
         lambda: Int(9, 1),
         "Swap them.",
         lambda: Int(1, 9),
@@ -187,7 +187,7 @@ ADVICE = {
         "Pass anything else to a `Space` as it is.",
         lambda: Space(list, [1, 2]).build({}),
     ),
-    "options of one name": (
+    "options with the same name": (
         lambda: Choice(Space(RecurrentEncoder, "gru"), Space(RecurrentEncoder, "rnn")),
         "Name them by keyword: Choice(first=..., second=...).",
         lambda: Choice(
@@ -204,17 +204,17 @@ ADVICE = {
             try_one(seed=5, overwrite=True),
         ),
     ),
-    "the directory of a thesis": (
-        beside_a_thesis,
+    "a directory with other files": (
+        search_beside_a_file,
         "Nothing was changed; use another.",
-        lambda: beside_a_thesis("another"),
+        lambda: search_beside_a_file("another"),
     ),
-    "a directory in a search": (
+    "a subdirectory of a search": (
         lambda: (try_one(), Results.load("search/trials")),
         "Use the directory that was passed to `kseq.tuning.search`.",
         lambda: Results.load("search"),
     ),
-    "data that do not pickle": (
+    "data that cannot be pickled": (
         lambda: try_one(data=threading.Lock()),
         "Open files, locks and models in the process of the trial: in the space's "
         "`build` or `fit`, or in a function that makes the data.",
@@ -224,14 +224,14 @@ ADVICE = {
         lambda: try_one(executor="tcp://127.0.0.1:8786"),
         "Pass distributed.Client(address), or wrap another engine in an Executor with "
         "a method `submit`.",
-        lambda: run_on(Own()),
+        lambda: run_on(CustomExecutor()),
     ),
     "a directory that workers do not have": (
-        lambda: run_on(Elsewhere()),
+        lambda: run_on(RemoteExecutor()),
         "Use a folder on a disk that all hosts mount under the same path.",
         lambda: run_on(concurrent.futures.ThreadPoolExecutor()),
     ),
-    "a metric of one's own": (
+    "a custom metric without a direction": (
         lambda: try_one(Ranked(), objective="rank"),
         'Pass ("rank", "max") or (..., "min"); several go into one list: ["val_loss", '
         '("val_rank", "max")].',
@@ -240,7 +240,7 @@ ADVICE = {
             try_one(Ranked(), objective=("rank", "min"), directory="min"),
         ),
     ),
-    "objectives that are no list": (
+    "objectives that are not a list": (
         lambda: train_one(Measured(), objective=("val_loss", ("val_mae", "min"))),
         'several go into one list: ["val_loss", ("val_rank", "max")].',
         lambda: train_one(Measured(), objective=["val_loss", ("val_mae", "min")]),
@@ -253,7 +253,7 @@ ADVICE = {
         )
         for kind, path, example in (
             ("a folder", ".", "./report.html"),
-            ("a folder that there is not", "nowhere/page.html", "report.html"),
+            ("a missing folder", "nowhere/page.html", "report.html"),
             ("nothing", None, "report.html"),
         )
     },
@@ -262,7 +262,7 @@ ADVICE = {
         "Pass epochs=27, for example.",
         lambda: try_one(tuner="hyperband", epochs=27),
     ),
-    "two dimensions of one name": (
+    "two dimensions with the same name": (
         lambda: Space(dict, a=Int(1, 2, name="n"), b=Int(1, 2, name="n")).defaults(),
         "Rename one, or use one object in both places.",
         lambda: (
@@ -270,7 +270,7 @@ ADVICE = {
             Space(dict, a=(both := Int(1, 2, name="n")), b=both).defaults(),
         ),
     ),
-    "the model of no training": (
+    "the model of a search without training": (
         lambda: try_one().best_model(),
         "Train the model passed to `fit`, or other models from `build`, or use "
         "`best_values()`.",
@@ -279,10 +279,10 @@ ADVICE = {
             train_one(OwnLoop(), directory="trained").best_model(),
         ),
     ),
-    "a model of layers of one's own": (
-        own_layers,
+    "a model with custom layers": (
+        load_custom_layers,
         "Pass the space: `Results.load(directory, space)`.",
-        lambda: own_layers(OfOwnLayers()),
+        lambda: load_custom_layers(WithCustomLayers()),
     ),
     "an objective that is not measured": (
         lambda: train_one(Small(), objective=("val_mae", "min")),
@@ -290,17 +290,17 @@ ADVICE = {
         "`validation_data`.",
         lambda: train_one(Measured(), objective=("val_mae", "min")),
     ),
-    "a space of one model": (
+    "a space without dimensions": (
         lambda: declared(classifier()),
         "Add `Int`, `Float`, `Choice` or `Boolean`.",
         lambda: declared(classifier(dropout=kseq.tuning.Float(0.0, 0.5))),
     ),
-    "batches that are made": (
+    "batches in place of a space": (
         lambda: training(batches=kseq.training.batches(IDS, [0, 1])),
         "Use Space(kseq.training.batches, ...); pass an existing data set to `search`.",
         lambda: training(batches=Space(kseq.training.batches, batch_size=2)),
     ),
-    "epochs that are searched": (
+    "epochs as a dimension": (
         lambda: fit(training(epochs=Int(1, 2)), epochs=1),
         "Use a number in the space; `Hyperband` chooses the epochs itself.",
         lambda: (fit(training(epochs=2), epochs=1), hyperband(training(epochs=2))),

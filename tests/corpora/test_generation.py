@@ -115,7 +115,9 @@ def test_a_call_with_a_closed_executor_raises_and_can_be_continued(
         assert write(pipeline, source, executor=executor)[0] == expected
 
 
-def test_a_stopped_call_continues_where_it_was(pipeline, source, expected, monkeypatch):
+def test_a_stopped_call_continues_where_it_stopped(
+    pipeline, source, expected, monkeypatch
+):
     begun, run = [], writing.run
 
     def run_two(packed):

@@ -28,7 +28,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Return a folder of squares in three colours and eight sizes; captions have markup."""
+    """Return a folder of squares in 3 colours and 8 sizes, with markup in captions."""
     folder = tmp_path_factory.mktemp("squares")
     lines = []
     for colour, pixels in COLOURS.items():
