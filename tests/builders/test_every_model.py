@@ -31,7 +31,7 @@ def test_initial_weights_differ(model):
     check_initial_weights_differ(model)
 
 
-def trained(model):
+def trainable_flags(model):
     """Return for each weight of a model whether it is trainable."""
     ids = {id(weight) for weight in model.trainable_weights}
     return [id(weight) in ids for weight in model.weights]
@@ -41,11 +41,11 @@ def test_frozen_layers_stay_frozen_after_loading(model, tmp_path):
     layers = [layer for layer in model.layers if layer.trainable_weights]
     for layer in (layers[0], layers[-1], model):
         layer.trainable = False
-        expected = trained(model)
+        expected = trainable_flags(model)
         assert not all(expected)
         model.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")
-        assert trained(loaded) == expected
+        assert trainable_flags(loaded) == expected
         layer.trainable = True
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from kseq.layers import RecurrentEncoder
 from tests.builders.small_models import MODELS
-from tests.builders.test_every_model import trained
+from tests.builders.test_every_model import trainable_flags
 
 
 def first_sublayers(model):
@@ -20,11 +20,13 @@ def test_a_frozen_sublayer_stays_frozen_in_copies_and_files(name, tmp_path):
     model = MODELS[name][0]()
     for sublayer in first_sublayers(model):
         sublayer.trainable = False
-    expected = trained(model)
+    expected = trainable_flags(model)
     assert not all(expected)
     model.save(tmp_path / "model.keras")
-    assert trained(keras.saving.load_model(tmp_path / "model.keras")) == expected
-    assert trained(keras.models.clone_model(model)) == expected
+    assert (
+        trainable_flags(keras.saving.load_model(tmp_path / "model.keras")) == expected
+    )
+    assert trainable_flags(keras.models.clone_model(model)) == expected
 
 
 def test_config_lists_frozen_sublayers_before_and_after_the_build():
