@@ -12,17 +12,18 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 
 RUN := .venv/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check -q -q
-# The tests run side by side, one more than there are cores, since some wait for programs
-# that they run; four at most, each of up to 5 GB. What XLA has compiled stays in memory,
-# so the tests of `PORTABLE` run apart from the others.
+# One process of tests for each core, four at most. What XLA has compiled stays in memory
+# until a process ends, up to 9 GB in one that runs half of the tests, and a machine
+# without free memory crawls. So the tests run in several parts, each in new processes.
 WORKERS := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); \
-	echo $$((cores < 4 ? cores + 1 : 4)))
+	echo $$((cores < 4 ? cores : 4)))
 PYTEST := $(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile
 # XLA compiles most tests for longer than they run; this makes it half of that.
 QUICKLY := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
 	--xla_cpu_use_fusion_emitters=false
 PORTABLE := tests/layers tests/builders tests/decoding
 EXAMPLES := kseq/layers kseq/builders kseq/decoding
+OF_TEXT := tests/text tests/training tests/tuning
 # In builders nearly all is the same on every backend: these files run what is not.
 BRIEFLY := tests/layers tests/decoding $(addprefix tests/builders/test_,every_shape.py \
 	generation.py streaming.py)
@@ -51,13 +52,19 @@ demo: .venv/recipes.stamp
 	$(RUN) recipes/grapheme_to_phoneme.py --output demo --say sequence attention kseq
 
 test test-thorough: export XLA_FLAGS ?= $(QUICKLY)
+define in_parts
+	$(PYTEST) -m "$(1)" tests/builders
+	$(PYTEST) -m "$(1)" tests/layers tests/decoding
+	$(PYTEST) -m "$(1)" $(OF_TEXT)
+	$(PYTEST) -m "$(1)" $(addprefix --ignore ,$(PORTABLE) $(OF_TEXT))
+endef
+
 test: lint
-	$(PYTEST) -m "not thorough" $(PORTABLE)
-	$(PYTEST) -m "not thorough" $(addprefix --ignore ,$(PORTABLE))
+	$(call in_parts,not thorough)
 	KERAS_BACKEND=jax $(PYTEST) -m "not thorough" $(BRIEFLY) $(EXAMPLES)
 
 test-thorough: .venv/test.stamp
-	$(PYTEST) -m thorough
+	$(call in_parts,thorough)
 	KERAS_BACKEND=jax $(PYTEST) -m thorough $(PORTABLE) $(EXAMPLES)
 	KERAS_BACKEND=jax $(PYTEST) $(filter-out $(BRIEFLY),$(wildcard tests/builders/*.py))
 
