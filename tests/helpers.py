@@ -102,7 +102,7 @@ def check_initial_weights_differ(layer):
         windows = np.lib.stride_tricks.sliding_window_view(whole, len(start))
         windows = windows if len(start) == 8 else windows[:1]  # few may agree by chance
         lengths = np.linalg.norm(windows, axis=1) * np.linalg.norm(start)
-        cosines = np.abs(windows @ start) / lengths
+        cosines = np.abs(windows @ start) / np.maximum(lengths, 1e-30)
         assert cosines.max() < 0.9999, f"{one.path} is part of {other.path}"
 
 

@@ -85,15 +85,15 @@ def encoder_decoder(
             the decoder attends to all of them.
         target: Embedding of the target, or its vocabulary size. With a
             `FeatureEmbedding` the model generates numbers step by step.
-        encoder: Layer `(B, S, D) -> (B, S, U)`. `"rnn"`, `"lstm"` and `"gru"` are
-            shorthand for `RecurrentEncoder(name, width)`, `"transformer"` for
-            `TransformerEncoder(num_heads=width // 64, width=width)`, and `"conv"` for
-            `ConvEncoder(width)`. For several sources pass a name for all of them or a
-            dictionary.
+        encoder: Layer `(B, S, D) -> (B, S, U)`. `"rnn"`, `"lstm"`, `"gru"` and
+            `"mingru"` are shorthand for `RecurrentEncoder(name, width)`,
+            `"transformer"` for `TransformerEncoder(num_heads=width // 64,
+            width=width)`, and `"conv"` for `ConvEncoder(width)`. For several sources
+            pass a name for all of them or a dictionary.
         decoder: A `kseq.layers.Decoder`, such as `RecurrentDecoder` or
-            `TransformerDecoder`. `"rnn"`, `"lstm"` and `"gru"` are shorthand for a
-            `RecurrentDecoder` with Bahdanau's attention, and `"transformer"` for a
-            `TransformerDecoder`.
+            `TransformerDecoder`. `"rnn"`, `"lstm"`, `"gru"` and `"mingru"` are
+            shorthand for a `RecurrentDecoder` with Bahdanau's attention, and
+            `"transformer"` for a `TransformerDecoder`.
         width: Size of components given by name or number.
         head: Layer `(B, T, U) -> (B, T, V)`. Defaults to a dense layer with float32
             logits. For a target of numbers: `"mean"`, the default, `"gaussian"`,

@@ -49,9 +49,10 @@ def many_to_many(
         source: Embedding of the source. A vocabulary size is shorthand for
             `TokenEmbedding(size, width)`.
         num_outputs: Number of classes or of values for each step.
-        encoder: Layer `(B, S, D) -> (B, S, U)` that keeps the mask. `"rnn"`, `"lstm"`
-            and `"gru"` are shorthand for `RecurrentEncoder(name, width)`, `"conv"` for
-            `ConvEncoder(width)`, and `"transformer"` for a `TransformerEncoder`.
+        encoder: Layer `(B, S, D) -> (B, S, U)` that keeps the mask. `"rnn"`,
+            `"lstm"`, `"gru"` and `"mingru"` are shorthand for
+            `RecurrentEncoder(name, width)`, `"conv"` for `ConvEncoder(width)`, and
+            `"transformer"` for a `TransformerEncoder`.
         width: Size of components given by name or number.
         dropout: Dropout rate of the encoded features. The same features are dropped at
             every step.

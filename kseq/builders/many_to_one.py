@@ -43,9 +43,10 @@ def many_to_one(
         source: Embedding of the source. A vocabulary size is shorthand for
             `TokenEmbedding(size, width)`.
         num_outputs: Number of classes or of values. Use 1 for a regression.
-        encoder: Layer `(B, S, D) -> (B, S, U)` that keeps the mask. `"rnn"`, `"lstm"`
-            and `"gru"` are shorthand for `RecurrentEncoder(name, width)`, `"conv"` for
-            `ConvEncoder(width)`, and `"transformer"` for a `TransformerEncoder`.
+        encoder: Layer `(B, S, D) -> (B, S, U)` that keeps the mask. `"rnn"`,
+            `"lstm"`, `"gru"` and `"mingru"` are shorthand for
+            `RecurrentEncoder(name, width)`, `"conv"` for `ConvEncoder(width)`, and
+            `"transformer"` for a `TransformerEncoder`.
         pooling: Layer `(B, S, U) -> (B, U)`. `"mean"`, `"max"`, `"last"` and
             `"attention"` are shorthand for a pooling layer of `kseq.layers`.
             `"class_token"` prepends a `ClassToken` to the encoder's input and takes

@@ -80,10 +80,10 @@ def one_to_many(
             `ClassEmbedding(number, width)`.
         encoder: Encoder of the embedded condition, as for `kseq.encoder_decoder`. With
             None the decoder reads the embedded condition itself.
-        decoder: A `kseq.layers.Decoder`. `"rnn"`, `"lstm"` and `"gru"` are shorthand
-            for a `RecurrentDecoder`, with Bahdanau's attention if there is a condition.
-            `"transformer"` is shorthand for a `TransformerDecoder` that reads the
-            condition as a prefix (`cross_attention=False`).
+        decoder: A `kseq.layers.Decoder`. `"rnn"`, `"lstm"`, `"gru"` and `"mingru"` are
+            shorthand for a `RecurrentDecoder`, with Bahdanau's attention if there is a
+            condition. `"transformer"` is shorthand for a `TransformerDecoder` that
+            reads the condition as a prefix (`cross_attention=False`).
         width: Size of components given by name or number.
         head: Layer `(B, T, U) -> (B, T, V)`. Defaults to a dense layer with float32
             logits. For a target of numbers as for `kseq.encoder_decoder`.

@@ -32,7 +32,7 @@ from kseq.layers.named_parts import check_names
 from kseq.layers.validation import one_of, positive_integer
 from kseq.typing import LayerLike, Shape, Tensor, Tree
 
-NETWORKS = ("rnn", "lstm", "gru", "transformer")
+NETWORKS = ("rnn", "lstm", "gru", "mingru", "transformer")
 ENCODERS = (*NETWORKS, "conv")
 CONVOLUTIONAL = ("cnn", "tcn", "conv1d", "convolution", "convolutional", "wavenet")
 STEP_HEADS = {"crf": CRF, "ctc": CTC}
@@ -190,7 +190,7 @@ def check_network(name: str, part: str) -> None:
     lower = part.lower()
     if name == "encoder" and lower.startswith("bi"):
         cell = lower.removeprefix("bi").removeprefix("directional").strip("-_ ")
-        cell = cell if cell in NETWORKS[:3] else "lstm"
+        cell = cell if cell in NETWORKS[:-1] else "lstm"
         raise ValueError(
             "A bidirectional encoder must be passed as a layer. Received: "
             f"{name}={part!r}. Use "

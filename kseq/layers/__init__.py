@@ -43,11 +43,12 @@ from kseq.layers.recurrent.bridge import StateBridge
 from kseq.layers.recurrent.cell_variants import (
     LayerNormGRUCell,
     LayerNormLSTMCell,
+    MinGRUCell,
     PeepholeLSTMCell,
 )
 from kseq.layers.recurrent.decoder import RecurrentDecoder
 from kseq.layers.recurrent.encoder import RecurrentEncoder
-from kseq.layers.recurrent.layers import GRU, LSTM, SimpleRNN
+from kseq.layers.recurrent.layers import GRU, LSTM, MinGRU, SimpleRNN
 from kseq.layers.recurrent.rnn import RNN
 from kseq.layers.recurrent.zoneout import Zoneout
 from kseq.layers.rotary_positions import RotaryPositions
@@ -95,6 +96,8 @@ __all__ = [
     "LuongAttention",
     "MaxPooling",
     "MeanPooling",
+    "MinGRU",
+    "MinGRUCell",
     "MeanProbability",
     "MultiHeadAttention",
     "NamedEmbeddings",

@@ -53,11 +53,12 @@ def run(
     would change the cell state of an LSTM, so its gates are closed there.
 
     Args:
-        name: `"lstm"`, `"gru"` or `"rnn"`.
+        name: `"lstm"`, `"gru"`, `"rnn"` or `"mingru"`.
         sequences: `(B, T, D)`.
         states: Initial states, each `(B, U)`.
         weights: Kernel `(D, GU)`, recurrent kernel `(U, GU)`, and optionally the bias
-            of each `(GU,)`, with gates in the order of Keras.
+            of each `(GU,)`, with gates in the order of Keras. For `"mingru"` only the
+            kernel `(D, 2U)` and the bias `(2U,)`.
         mask: Boolean `(B, T)`. A masked step leaves the states, and so the output,
             unchanged.
         reverse: Whether to start with the last step. The outputs are then in that
@@ -111,6 +112,8 @@ def _run_kernel(
     weights: Sequence[Tensor],
     is_padding: Tensor | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
+    if name == "mingru":
+        return _run_min_gru(sequences, states[0], *weights)
     kernel, recurrent_kernel, *biases = weights
     if name == "gru":
         weights = [_reset_gate_first(w) for w in weights]
@@ -135,6 +138,17 @@ def _run_kernel(
         batch_first=True,
     )
     return outputs, [state[0] for state in last]
+
+
+def _run_min_gru(
+    sequences: Tensor, state: Tensor, kernel: Tensor, bias: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    dtype = torch.promote_types(sequences.dtype, torch.float32)
+    products = functional.linear(sequences, kernel.t(), bias).to(dtype)  # B T 2U
+    gates, new = products.transpose(0, 1).chunk(2, dim=-1)  # T B U
+    outputs = Interpolation.apply(gates.sigmoid(), new, state.to(dtype))
+    outputs = outputs.transpose(0, 1).to(sequences.dtype)
+    return outputs, [outputs[:, -1]]
 
 
 def _reset_gate_first(weight: Tensor) -> Tensor:
@@ -214,6 +228,32 @@ def dropout(inputs: Tensor, share: float, seed: keras.random.SeedGenerator) -> T
 
 
 if keras.backend.backend() == "torch":
+
+    class Interpolation(torch.autograd.Function):
+        """The states `h_t = h_(t-1) + z_t (g_t - h_(t-1))`, in one pass each way.
+
+        Takes `z` and `g`, each `(T, B, U)`, and the first state `(B, U)`; returns
+        `(T, B, U)`. A pass is one operation for each step.
+        """
+
+        @staticmethod
+        def forward(context: Any, z: Tensor, g: Tensor, first: Tensor) -> Tensor:
+            outputs, h = torch.empty_like(g), first
+            for output, gate, new in zip(outputs, z, g, strict=True):
+                h = torch.lerp(h, new, gate, out=output)
+            context.save_for_backward(z, g, first, outputs)
+            return outputs
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(context: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            z, g, first, outputs = context.saved_tensors
+            kept = 1 - z
+            slopes = upstream.clone()
+            for t in range(len(slopes) - 1, 0, -1):
+                slopes[t - 1].addcmul_(slopes[t], kept[t])
+            before = torch.cat([first[None], outputs[:-1]])
+            return slopes * (g - before), slopes * z, slopes[0] * kept[0]
 
     class CrossEntropy(torch.autograd.Function):
         """`cross_entropy` on PyTorch.

@@ -28,6 +28,8 @@ NETWORKS = (*WRITERS, "conv", "all")
 def recurrent_encoder(**fixed: Any) -> Space:
     """Make a space of recurrent encoders: one to three bidirectional LSTMs or GRUs.
 
+    For long sequences pass `cell=Choice("gru", "mingru")`, which trains faster.
+
     Args:
         **fixed: Further arguments of `kseq.layers.RecurrentEncoder`, which replace
             searched ones: values or dimensions.

@@ -471,6 +471,14 @@ ADVICE = {
             INPUTS, training=True
         ),
     ),
+    "recurrent dropout of a mingru": (
+        lambda: RecurrentEncoder("mingru", U, recurrent_dropout=0.1),
+        "Use `dropout` or `zoneout`.",
+        lambda: (
+            RecurrentEncoder("mingru", U, dropout=0.1)(INPUTS, training=True),
+            RecurrentEncoder("mingru", U, zoneout=0.1)(INPUTS, training=True),
+        ),
+    ),
     "an attention of Keras": (
         lambda: recurrent_decoder(attention=keras.layers.AdditiveAttention()),
         "A custom layer needs the methods `build(query_shape, value_shape)`, "

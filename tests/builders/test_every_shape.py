@@ -50,17 +50,19 @@ CONDITIONS = {
 }
 ENCODERS = {
     "gru": lambda: RecurrentEncoder("gru", 5),
+    "mingru": lambda: RecurrentEncoder("mingru", 5),
     "2 bi-lstm": lambda: RecurrentEncoder("lstm", 5, 2, bidirectional=True),
     "transformer": lambda: TransformerEncoder(2, 2),
     "rotary transformer": lambda: TransformerEncoder(1, 2, width=8, rotary=True),
     "conv": lambda: ConvEncoder(5, 2),
     "causal conv": lambda: ConvEncoder(6, 2, causal=True, gated=True),
 }
-WITHOUT_CLASS_TOKEN = ("gru", "conv", "causal conv")
+WITHOUT_CLASS_TOKEN = ("gru", "mingru", "conv", "causal conv")
 DECODERS = {
     "gru, bahdanau": lambda: RecurrentDecoder("gru", 5, attention="bahdanau"),
     "lstm, luong": lambda: RecurrentDecoder("lstm", 5, 2, attention="luong"),
     "gru, no attention": lambda: RecurrentDecoder("gru", 5),
+    "mingru, bahdanau": lambda: RecurrentDecoder("mingru", 5, attention="bahdanau"),
     "transformer": lambda: TransformerDecoder(2, 2),
     "prefix": lambda: TransformerDecoder(1, 3, cross_attention=False, rotary=True),
 }
@@ -174,7 +176,7 @@ def test_one_to_many_generates_without_a_condition(decoder, tmp_path):
     model = kseq.one_to_many(
         TokenEmbedding(TARGET_SIZE, WIDTH),
         decoder=DECODERS[decoder](),
-        tie_embeddings=None if decoder.startswith("gru") else "target",
+        tie_embeddings=None if decoder.startswith(("gru", "mingru")) else "target",
     )
     randomize(model)
     inputs = {"target": TARGET}
@@ -342,7 +344,10 @@ def test_rejects_an_unknown_class(label):
         ),
         ({"encoder": "CNN"}, "Received: encoder='CNN'. Use `encoder=\"conv\"`."),
         ({"decoder": "conv"}, '`decoder` must be .*"transformer", or.*=.conv.\\.$'),
-        ({"decoder": "foo"}, '`decoder` must be .*"gru", "transformer".*decoder=.foo'),
+        (
+            {"decoder": "foo"},
+            '`decoder` must be .*"mingru", "transformer".*decoder=.foo',
+        ),
         ({"tie_embeddings": True}, '`tie_embed.*"target", "all".*tie_embeddings=True'),
         ({"start_token_id": "<s>"}, "`start_token_id` must be a token[\\s\\S]*'<s>'"),
         ({"end_token_id": None}, "`end_token_id` must be a token[\\s\\S]*=None"),

@@ -116,6 +116,8 @@ RECURRENT = {
     "LSTM": sequence_of(layers.LSTM, 4),
     "LSTM, 32 units": sequence_of(layers.LSTM, 32),
     "GRU": sequence_of(layers.GRU, 4, go_backwards=True),
+    "MinGRU": sequence_of(layers.MinGRU, 4, memory=5),
+    "MinGRU, 32 units": sequence_of(layers.MinGRU, 32, go_backwards=True),
     "RNN": of_steps(
         lambda: layers.RNN(layers.PeepholeLSTMCell(4), return_sequences=True)
     ),

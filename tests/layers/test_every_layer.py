@@ -35,6 +35,7 @@ TESTED_ELSEWHERE = {  # reads no sequence of vectors, or is tested within anothe
     "LayerNormGRUCell",
     "LayerNormLSTMCell",
     "MeanProbability",
+    "MinGRUCell",
     "NamedEmbeddings",
     "PatchEmbedding",
     "PeepholeLSTMCell",

@@ -34,6 +34,7 @@ POOLINGS = ["MeanPooling", "MaxPooling", "LastStepPooling", "AttentionPooling"]
 LAYERS = {
     **{name: lambda name=name: getattr(layers, name)() for name in POOLINGS},
     "gru": lambda: layers.RecurrentEncoder("gru", 3, bidirectional=True),
+    "mingru": lambda: layers.RecurrentEncoder("mingru", 3, bidirectional=True),
     "transformer": lambda: layers.TransformerEncoder(1, num_heads=2),
     "conv": lambda: layers.ConvEncoder(3, 1),
 }

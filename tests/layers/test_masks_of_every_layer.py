@@ -79,7 +79,7 @@ MASKS = {  # for each layer its inputs, and its masks with their lengths
             {"sequences": SEQUENCES},
             {"mask": S},
         )
-        for name in ("SimpleRNN", "LSTM", "GRU")
+        for name in ("SimpleRNN", "LSTM", "GRU", "MinGRU")
     },
     "StateBridge": (
         lambda: layers.StateBridge([[2]]),

@@ -1,8 +1,9 @@
-"""Cells missing in Keras: LSTM and GRU with layer normalization, LSTM with peepholes.
+"""Cells missing in Keras: layer normalization, peepholes, and minGRU.
 
 Axes in shape comments: B batch, D features, U units, G gates.
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,7 +12,9 @@ from keras import ops
 
 from kseq.layers.backends import matmul
 from kseq.layers.composition import freeze_parts
-from kseq.typing import Shape, Tensor
+from kseq.layers.recurrent.formulas import MinGRUFormula
+from kseq.layers.validation import integer, positive_integer
+from kseq.typing import Config, Shape, Tensor
 
 if TYPE_CHECKING:  # each cell inherits from `Variant` and then from a cell of Keras
     KerasCell: TypeAlias = keras.layers.Layer
@@ -292,3 +295,77 @@ class PeepholeLSTMCell(Variant, keras.layers.LSTMCell):
         p_i, p_f, p_o = ops.split(ops.cast(self.peepholes, before.dtype), 3)  # 1 U
         c = sigmoid(f + p_f * before) * before + sigmoid(i + p_i * before) * tanh(g)
         return [sigmoid(o + p_o * c) * tanh(c), c]
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class MinGRUCell(keras.layers.Layer):
+    """A GRU cell whose gate and candidate depend on the input alone.
+
+    One step of `kseq.layers.MinGRU`, which explains the formula and the arguments, and
+    which is much faster over a sequence. Use the cell to write loops of your own, or as
+    `"mingru"` in `RecurrentDecoder`.
+
+    Args:
+        units: Size U of the state.
+        memory: Number of steps, at least 2, that the slowest unit remembers at first.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: `(B, D)`.
+        states: `[h]`, `(B, U)`.
+
+    Returns:
+        `(h, [h])`, `(B, U)`.
+
+    Raises:
+        ValueError: `units` is not a positive integer, or `memory` is below 2.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kseq.layers import MinGRUCell
+    >>> output, [state] = MinGRUCell(3)(np.ones((2, 5)), [np.zeros((2, 3))])
+    >>> tuple(output.shape)
+    (2, 3)
+
+    References:
+        - [Feng et al., 2024](https://arxiv.org/abs/2410.01201), 3.1
+    """
+
+    def __init__(self, units: int, memory: int = 1000, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = self.state_size = positive_integer("units", units)
+        if integer("memory", memory) < 2:
+            raise ValueError(
+                "`memory` must be at least 2 steps: a gate of one half, the fastest at "
+                f"first, keeps a state for that long. Received: memory={memory}."
+            )
+        self.memory = int(memory)
+
+    def build(self, input_shape: Shape) -> None:
+        self.kernel = self.add_weight(
+            shape=(input_shape[-1], 2 * self.units),
+            initializer="glorot_uniform",
+            name="kernel",
+        )
+        self.bias = self.add_weight(
+            shape=(2 * self.units,), initializer=self._first_bias, name="bias"
+        )
+
+    def _first_bias(self, shape: Shape, dtype: Any = None) -> Tensor:
+        """Return biases for gates from `1 / memory` to one half, and zeros."""
+        slowest = -math.log(self.memory - 1)
+        of_gates = ops.linspace(slowest, 0.0, self.units, dtype=dtype)
+        return ops.concatenate([of_gates, ops.zeros_like(of_gates)])
+
+    def call(
+        self, inputs: Tensor, states: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        [h] = states if isinstance(states, (list, tuple)) else [states]
+        products = times(ops.cast(inputs, self.compute_dtype), self.kernel)  # B 2U
+        products += ops.cast(self.bias, products.dtype)
+        [h], _ = MinGRUFormula.advance(products, products[..., :0], [h])
+        return h, [h]
+
+    def get_config(self) -> Config:
+        return {**super().get_config(), "units": self.units, "memory": self.memory}

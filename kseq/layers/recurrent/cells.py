@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from kseq.layers.initializers import reseeded
+from kseq.layers.recurrent.cell_variants import MinGRUCell
 from kseq.layers.validation import positive_integer, sequence_shape, shapes_compatible
 from kseq.typing import Config, Shape, Tensor, Tree
 
@@ -17,6 +18,7 @@ CELLS = {
     "rnn": keras.layers.SimpleRNNCell,
     "lstm": keras.layers.LSTMCell,
     "gru": keras.layers.GRUCell,
+    "mingru": MinGRUCell,
 }
 
 

@@ -56,8 +56,9 @@ class RecurrentDecoder(RecurrentDecoderStep):
     Then the memory is optional, as in a language model.
 
     Args:
-        cell: `"rnn"`, `"lstm"`, `"gru"`, or a Keras cell. The first layer uses the cell
-            itself, the others use copies.
+        cell: `"rnn"`, `"lstm"`, `"gru"`, `"mingru"`, or a Keras cell. The first layer
+            uses the cell itself, the others use copies. A `"mingru"` is no faster than
+            a GRU here, since the input of a step depends on the step before.
         units: Size U of the state and of the outputs. With a cell object, omit it or
             pass the same size.
         num_layers: Number of stacked cells; the attention belongs to the top one.
@@ -116,7 +117,7 @@ class RecurrentDecoder(RecurrentDecoderStep):
 
     def __init__(
         self,
-        cell: keras.layers.Layer | Literal["rnn", "lstm", "gru"] = "gru",
+        cell: keras.layers.Layer | Literal["rnn", "lstm", "gru", "mingru"] = "gru",
         units: int | None = None,
         num_layers: int = 1,
         attention: keras.layers.Layer | Literal["bahdanau", "luong"] | None = None,

@@ -61,7 +61,7 @@ def all_steps(
 
 def is_covered(decoder: "RecurrentDecoder", inputs: Tensor) -> bool:
     """Return True if formulas can run the loop, compiled by XLA or on PyTorch."""
-    if not isinstance(decoder.cell, str):
+    if not isinstance(decoder.cell, str) or decoder.cell not in FORMULAS:
         return False
     if decoder.feeds_output and is_quantized(decoder.readout):
         return False

@@ -1,4 +1,4 @@
-"""Recurrent encoder: a stack of SimpleRNN, LSTM or GRU layers.
+"""Recurrent encoder: a stack of SimpleRNN, LSTM, GRU or MinGRU layers.
 
 Axes in shape comments: B batch, S steps, D features, U units.
 """
@@ -18,13 +18,13 @@ from kseq.layers.recurrent.cells import (
     resolve_cell,
     serialize_cell,
 )
-from kseq.layers.recurrent.layers import GRU, LSTM, SimpleRNN
+from kseq.layers.recurrent.layers import GRU, LSTM, MinGRU, SimpleRNN
 from kseq.layers.recurrent.rnn import RNN
 from kseq.layers.recurrent.zoneout import Zoneout
 from kseq.layers.validation import one_of, positive_integer, rate, sequence_shape
 from kseq.typing import Config, Shape, Tensor
 
-LAYERS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
+LAYERS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU, "mingru": MinGRU}
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -37,9 +37,9 @@ class RecurrentEncoder(Composite):
     `t = sigmoid(W x + b)` whose bias `b` starts at -1, so that `x` dominates at first.
 
     Args:
-        cell: `"rnn"`, `"lstm"`, `"gru"`, or a Keras cell such as
-            `keras.layers.LSTMCell(64)`. The first layer uses the cell itself, the
-            others use copies.
+        cell: `"rnn"`, `"lstm"`, `"gru"`, `"mingru"` (see `MinGRU`), or a Keras cell
+            such as `keras.layers.LSTMCell(64)`. The first layer uses the cell itself,
+            the others use copies.
         units: Size U of the state. With a cell object, omit it or pass the same size.
         num_layers: Number of stacked layers.
         bidirectional: Whether each layer also reads backwards.
@@ -48,7 +48,7 @@ class RecurrentEncoder(Composite):
         dropout: Fraction of the features of each layer's input to drop in training, the
             same features at every step.
         recurrent_dropout: Fraction of the recurrent state to drop in training. For a
-            cell object, set it on the cell.
+            cell object, set it on the cell. A `"mingru"` has none.
         zoneout: Probability that a unit keeps its old state in training, or a list with
             one probability for each state, see `Zoneout`.
         residual: Whether to add each layer's input to its output, or `"highway"` for a
@@ -69,8 +69,8 @@ class RecurrentEncoder(Composite):
 
     Raises:
         ValueError: The cell, the merge mode or `residual` is unknown, a size is not
-            positive, a rate is not in [0, 1), or a mask is neither boolean nor made of
-            0 and 1.
+            positive, a rate is not in [0, 1), a `"mingru"` has recurrent dropout, or a
+            mask is neither boolean nor made of 0 and 1.
 
     Example:
 
@@ -84,6 +84,7 @@ class RecurrentEncoder(Composite):
     References:
         - [Hochreiter and Schmidhuber, 1997](https://doi.org/10.1162/neco.1997.9.8.1735)
         - [Cho et al., 2014](https://arxiv.org/abs/1406.1078), 2.3 (GRU)
+        - [Feng et al., 2024](https://arxiv.org/abs/2410.01201), 3.1 (minGRU)
         - [Ba et al., 2016](https://arxiv.org/abs/1607.06450) (normalization)
         - [Krueger et al., 2017](https://arxiv.org/abs/1606.01305), 3.2 (zoneout)
         - [Wu et al., 2016](https://arxiv.org/abs/1609.08144), 3.1 (residual)
@@ -92,7 +93,7 @@ class RecurrentEncoder(Composite):
 
     def __init__(
         self,
-        cell: keras.layers.Layer | Literal["rnn", "lstm", "gru"] = "gru",
+        cell: keras.layers.Layer | Literal["rnn", "lstm", "gru", "mingru"] = "gru",
         units: int | None = None,
         num_layers: int = 1,
         bidirectional: bool = False,
@@ -111,6 +112,12 @@ class RecurrentEncoder(Composite):
         self.merge_mode = one_of("merge_mode", merge_mode, tuple(MERGES))
         self.dropout = rate("dropout", dropout)
         self.recurrent_dropout = rate("recurrent_dropout", recurrent_dropout)
+        if self.recurrent_dropout and cell == "mingru":
+            raise ValueError(
+                'A "mingru" has no product with its state, so no recurrent dropout. '
+                f"Received: recurrent_dropout={recurrent_dropout}. Use `dropout` or "
+                "`zoneout`."
+            )
         if self.recurrent_dropout and not isinstance(cell, str):
             raise ValueError(
                 "A cell object uses its own `recurrent_dropout`. Received: "
@@ -140,9 +147,7 @@ class RecurrentEncoder(Composite):
         if self.zoneout:
             layer = Zoneout(self._make_cell(index), self.zoneout, **options)
         elif isinstance(self.cell, str):
-            layer = LAYERS[self.cell](
-                self.units, recurrent_dropout=self.recurrent_dropout, **options
-            )
+            layer = LAYERS[self.cell](self.units, **self._cell_options(), **options)
         else:
             layer = RNN(self._make_cell(index), **options)
         if not self.bidirectional:
@@ -153,11 +158,16 @@ class RecurrentEncoder(Composite):
         if isinstance(self.cell, str):
             return CELLS[self.cell](
                 self.units,
-                recurrent_dropout=self.recurrent_dropout,
+                **self._cell_options(),
                 dtype=self.dtype_policy,
                 name=f"cell_{index}",
             )
         return self.cell if index == 0 else copy_cell(self.cell, index)
+
+    def _cell_options(self) -> dict[str, Any]:
+        if self.cell == "mingru":
+            return {}
+        return {"recurrent_dropout": self.recurrent_dropout}
 
     @property
     def output_width(self) -> int:

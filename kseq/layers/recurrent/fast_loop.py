@@ -106,17 +106,14 @@ class FastLoop(KerasLayer):
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         cell = self.cell
         sequences = ops.cast(sequences, self.compute_dtype)
-        if training and cell.dropout:
+        if training and getattr(cell, "dropout", False):
             kept = ops.expand_dims(cell.get_dropout_mask(sequences[:, 0]), 1)
             sequences = sequences * ops.cast(kept, sequences.dtype)
-        weights = [cell.kernel, cell.recurrent_kernel]
-        if cell.bias is not None:
-            weights += formulas.split_bias(cell)
         outputs, states = torch_kernels.run(
             self.kernel_name,
             sequences,
             [ops.cast(state, self.compute_dtype) for state in initial_state],
-            [ops.cast(weight, self.compute_dtype) for weight in weights],
+            [ops.cast(weight, self.compute_dtype) for weight in self._kernel_weights()],
             mask,
             self.go_backwards,
         )
@@ -125,6 +122,13 @@ class FastLoop(KerasLayer):
             outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
         last = outputs[:, -1]
         return last, outputs if self.return_sequences else last[:, None], states
+
+    def _kernel_weights(self) -> list[Tensor]:
+        """Return the weights in the order of `torch_kernels.run`."""
+        weights = [self.cell.kernel, self.cell.recurrent_kernel]
+        if self.cell.bias is not None:
+            weights += formulas.split_bias(self.cell)
+        return weights
 
     def _run_by_keras(
         self,

@@ -53,7 +53,8 @@ def run(
         sequences: `(B, T, D)`.
         states: Initial states, each `(B, U)`; the first is the output.
         input_weights: Kernel `(D, GU)` and bias `(GU,)` of the inputs.
-        state_weights: Kernel `(U, GU)` and bias `(GU,)` of the output.
+        state_weights: Kernel `(U, GU)` and bias `(GU,)` of the output; `(U, 0)` and
+            `(0,)` for a formula without that product.
         mask: Boolean `(B, T)`, or None; a masked step leaves the states unchanged.
         length: Integer tensor, the number of steps to run, at most T.
         kept: Dropout masks of the inputs `(B, D)` and of the output `(B, U)`, which
@@ -160,6 +161,8 @@ def _gradients_of_weights(
     factors: Tensor, kept: DropoutMasks, upstream: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of the kernel that multiplies `(B, T, D)`, and its bias."""
+    if upstream.shape[-1] == 0:  # JAX cannot reshape it
+        return ops.zeros((factors.shape[-1], 0), upstream.dtype), upstream[0, 0]
     each = dropped(factors, [ops.expand_dims(share, 1) for share in kept])
     pairs = zip(each, split_gates(upstream, kept), strict=True)
     d_kernel = [matmul(ops.transpose(rows(x)), rows(d)) for x, d in pairs]
@@ -292,7 +295,8 @@ def _backward_loop(
     def backward(kernel, masks, kept, length, histories, saved, d_outputs, *d_last):
         batch, steps = ops.shape(d_outputs)[:2]
         transposed = [ops.transpose(k) for k in split_gates(kernel, kept)]
-        d_projected = ops.zeros((batch, steps, kernel.shape[1]), d_outputs.dtype)
+        width = formula.num_gates * kernel.shape[0]
+        d_projected = ops.zeros((batch, steps, width), d_outputs.dtype)
         begin, end = real_range(masks, length, steps, reverse)
         d_states = list(d_last)
         if masks:  # outputs are constant before the first real step and after the last

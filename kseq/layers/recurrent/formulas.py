@@ -1,4 +1,4 @@
-"""Formulas of SimpleRNN, LSTM and GRU: one step, and its gradient in closed form.
+"""Formulas of the recurrent layers: one step, and its gradient in closed form.
 
 A formula starts from the products of the inputs and of the state with their kernels, so
 it covers only the element-wise operations. Each class has the same members:
@@ -10,6 +10,7 @@ it covers only the element-wise operations. Each class has the same members:
   gradients of the states before the step, without the part through the state's product.
 - `gradient_of_product` returns the gradient of the state's product, from that of the
   inputs' product.
+- `num_gates` is the width of the inputs' product, in units.
 - `saved` lists the widths of the saved tensors, in units. The loop carries the first
   `num_carried` of them even if it saves none, see `carried_sizes`.
 
@@ -31,6 +32,7 @@ class SimpleRNNFormula:
     """`h' = tanh(x + h R)`."""
 
     num_states: int = 1
+    num_gates: int = 1
     saved: tuple[int, ...] = ()
     num_carried: int = 0
 
@@ -56,6 +58,7 @@ class LSTMFormula:
     """`i, f, g, o = x + h R; c' = f c + i g; h' = o tanh(c')`, the gates activated."""
 
     num_states: int = 2
+    num_gates: int = 4
     saved: tuple[int, ...] = (4,)
     num_carried: int = 0
     are_sigmoid = (True, True, False, True)
@@ -96,6 +99,7 @@ class GRUFormula:
     """
 
     num_states: int = 1
+    num_gates: int = 3
     saved: tuple[int, ...] = (2, 1, 1)
     num_carried: int = 1
     are_sigmoid = (True, True)
@@ -132,7 +136,45 @@ class GRUFormula:
         return ops.concatenate([d_zr, d_new * zr[..., units:]], axis=-1)
 
 
-Formula: TypeAlias = type[SimpleRNNFormula] | type[LSTMFormula] | type[GRUFormula]
+class MinGRUFormula:
+    """`h' = h + z (x_h - h)`, `z` the sigmoid of `x_z`.
+
+    The product with the state is `(B, 0)`, from a kernel `(U, 0)`. For the gradient of
+    `z`, `z (x_h - h)` is read off as `h' - h`, so `x_h` is not saved.
+    """
+
+    num_states: int = 1
+    num_gates: int = 2
+    saved: tuple[int, ...] = (1,)
+    num_carried: int = 0
+    are_sigmoid = (True,)
+
+    @staticmethod
+    def advance(
+        inputs: Tensor, product: Tensor, states: Tensors
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        [h] = states
+        x_z, new = ops.split(inputs, 2, axis=-1)
+        z = activated(x_z, MinGRUFormula.are_sigmoid)
+        return [h + z * (new - h)], [z]
+
+    @staticmethod
+    def backward(
+        gradients: Tensors, before: Tensors, after: Tensors, saved: Tensors
+    ) -> tuple[Tensor, list[Tensor]]:
+        [gradient], [h], [h_new], [z] = gradients, before, after, saved
+        d_new = gradient * z
+        d_z = (gradient - d_new) * (h_new - h)
+        return ops.concatenate([d_z, d_new], axis=-1), [gradient - d_new]
+
+    @staticmethod
+    def gradient_of_product(gradient: Tensor, saved: Tensors) -> Tensor:
+        return gradient[..., :0]
+
+
+Formula: TypeAlias = (
+    type[SimpleRNNFormula] | type[LSTMFormula] | type[GRUFormula] | type[MinGRUFormula]
+)
 
 
 def activated(gates: Tensor, are_sigmoid: Sequence[bool]) -> Tensor:

@@ -289,7 +289,7 @@ def test_a_mask_of_zeros_and_ones_equals_the_boolean_one():
 
 
 def test_rejects_an_unknown_cell():
-    message = '"rnn", "lstm", "gru", or a Keras cell. Received: cell=\'elman\''
+    message = '"gru", "mingru", or a Keras cell. Received: cell=\'elman\''
     with pytest.raises(ValueError, match=message):
         RecurrentEncoder("elman", UNITS)
 

@@ -1,4 +1,4 @@
-"""LSTM, GRU and SimpleRNN against Keras' own layers: numbers, gradients, files."""
+"""LSTM, GRU and SimpleRNN against Keras' own layers, and the laws of MinGRU too."""
 
 import re
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kseq.layers import GRU, LSTM, SimpleRNN, backends, torch_kernels
+from kseq.layers import GRU, LSTM, MinGRU, SimpleRNN, backends, torch_kernels
 from tests.helpers import (
     array,
     assert_close,
@@ -36,7 +36,8 @@ PAIRS = [
     (GRU, keras.layers.GRU),
     (SimpleRNN, keras.layers.SimpleRNN),
 ]
-LAYERS = [ours for ours, _ in PAIRS]
+KERAS_LAYERS = [ours for ours, _ in PAIRS]
+LAYERS = [*KERAS_LAYERS, MinGRU]
 
 SEQUENCES = random_array(B, T, D)
 LEFT, RIGHT = length_mask(5, 2, 3, size=T)[:, ::-1], length_mask(5, 2, 3, size=T)
@@ -425,7 +426,7 @@ def test_the_weights_of_keras_files_fit_both_ways(ours, theirs, tmp_path):
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="a gradient of a draw, on one only"
 )
-@pytest.mark.parametrize("layer_class", LAYERS)
+@pytest.mark.parametrize("layer_class", KERAS_LAYERS)
 def test_dropout_drops_the_same_features_at_every_step(layer_class):
     layer = layer_class(UNITS, dropout=0.5, return_sequences=True, seed=1)
     layer.build((None, None, D))
