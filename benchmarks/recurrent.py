@@ -8,6 +8,9 @@ The name of a case gives its cell, number of layers and width: `lstm_2x256`. A b
 error and plain gradient descent. All is in float32, with Keras' default settings except
 in cases with `_xla`.
 
+`mingru_1x128_length_1000` compares `kseq.layers.MinGRU` with GRUs and an LSTM, in
+batches of 32.
+
 Sequences are masked to different lengths, except in cases with `_unmasked`. PyTorch has
 no masks. It packs the sequences of `_padded` cases; packing the others would make it
 slower. Cells that Keras lacks, and its own `gru_cell`, run in `kseq.layers.RNN` and
@@ -24,8 +27,7 @@ import os
 import numpy as np
 import side_by_side
 
-BATCH = 64
-LAYERS = {"lstm": "LSTM", "gru": "GRU", "rnn": "SimpleRNN"}
+LAYERS = {"lstm": "LSTM", "gru": "GRU", "rnn": "SimpleRNN", "mingru": "MinGRU"}
 CELLS = {
     "layer_norm_lstm": "LayerNormLSTMCell",
     "layer_norm_gru": "LayerNormGRUCell",
@@ -47,14 +49,15 @@ class Case:
     longest: int | None = None  # real steps, if all rows have padding after them
     recurrent_dropout: float = 0.0
     xla: bool = False  # whether XLA compiles the whole step
+    rows: int = 64  # sequences in a batch
 
     def arrays(self):
         """Return sequences `(B, T, D)`, their mask `(B, T)`, and targets."""
         random = np.random.default_rng(0)
-        shape = (BATCH, self.length, self.width)
+        shape = (self.rows, self.length, self.width)
         sequences, targets = random.normal(size=(2, *shape)).astype("float32")
         longest = self.longest or self.length
-        lengths = random.integers(longest // 2, longest + 1, (BATCH, 1))
+        lengths = random.integers(longest // 2, longest + 1, (self.rows, 1))
         lengths[0] = longest
         if self.bidirectional:
             targets = np.concatenate([targets, targets], axis=-1)
@@ -68,7 +71,7 @@ class Case:
         for layer in range(self.num_layers):
             inputs = self.width * (directions if layer else 1)
             total += directions * (inputs + self.width) * gates * self.width
-        total *= 2e-9 * BATCH * (self.longest or self.length)
+        total *= 2e-9 * self.rows * (self.longest or self.length)
         return {"train_ms": 3 * total, "inference_ms": total}
 
 
@@ -99,8 +102,11 @@ def recurrent_layer(case, layers):
         cell_class = {**vars(keras.layers), **vars(kseq.layers)}[CELLS[case.cell]]
         layer = layers.RNN(cell_class(case.width), return_sequences=True)
     else:
+        options = {}
+        if case.recurrent_dropout:
+            options["recurrent_dropout"] = case.recurrent_dropout
         layer = getattr(layers, LAYERS[case.cell])(
-            case.width, return_sequences=True, recurrent_dropout=case.recurrent_dropout
+            case.width, return_sequences=True, **options
         )
     return layers.Bidirectional(layer) if case.bidirectional else layer
 
@@ -187,6 +193,18 @@ CASES = {
         if system != "torch" or (case.cell in LAYERS and not case.recurrent_dropout)
     }
     for name, case in MEASURED.items()
+}
+LONG = Case("mingru", 1, 128, 1000, masked=False, rows=32)
+CASES["mingru_1x128_length_1000"] = {
+    "kseq": functools.partial(kseq_runs, LONG),
+    "kseq_gru": functools.partial(kseq_runs, dataclasses.replace(LONG, cell="gru")),
+    "keras_gru": functools.partial(
+        keras_own_runs, dataclasses.replace(LONG, cell="gru")
+    ),
+    "keras_lstm": functools.partial(
+        keras_own_runs, dataclasses.replace(LONG, cell="lstm")
+    ),
+    "torch_gru": functools.partial(torch_runs, dataclasses.replace(LONG, cell="gru")),
 }
 
 if __name__ == "__main__":
