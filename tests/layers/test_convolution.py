@@ -30,7 +30,9 @@ ACTIVATIONS = {
     "tanh": np.tanh,
     "linear": lambda x: x,
 }
-each_end = pytest.mark.parametrize("causal", [True, False], ids=["causal", "centred"])
+each_direction = pytest.mark.parametrize(
+    "causal", [True, False], ids=["causal", "centered"]
+)
 
 
 def build(units=UNITS, num_layers=2, width=D, **options):
@@ -41,7 +43,7 @@ def build(units=UNITS, num_layers=2, width=D, **options):
 
 
 def convolve(part, steps):
-    """One convolution of a row, by its formula; beyond the ends are zeros."""
+    """Return one convolution of a row by its formula, with zeros beyond the ends."""
     kernel, bias, outputs = array(part.kernel), array(part.bias), []
     if part.scale is not None:
         kernel = kernel / np.sqrt((kernel**2).sum(axis=(0, 1))) * array(part.scale)
@@ -57,7 +59,7 @@ def convolve(part, steps):
 
 
 def run(encoder, steps, real=None):
-    """All outputs of a row, of which some steps may be masked."""
+    """Return all outputs of a row, some steps of which may be masked."""
     is_real = np.ones((len(steps), 1)) if real is None else real[:, None]
     steps = steps * is_real
     activation = ACTIVATIONS[keras.activations.serialize(encoder.activation)]
@@ -79,10 +81,10 @@ def run(encoder, steps, real=None):
     return steps
 
 
-# The contract -----------------------------------------------------------------------
+# Layer checks -----------------------------------------------------------------------
 
 
-def test_the_encoder_keeps_the_contract_of_layers():
+def test_causal_gated_encoder_passes_the_layer_checks():
     dead = MASK.copy()
     dead[1] = False
     check_layer(
@@ -105,7 +107,7 @@ def test_the_encoder_keeps_the_contract_of_layers():
 
 
 @pytest.mark.parametrize("gated", [False, True])
-def test_a_centred_residual_encoder_keeps_the_contract_of_layers(gated):
+def test_centered_residual_encoder_passes_the_layer_checks(gated):
     check_layer_runs(
         ConvEncoder,
         {"units": UNITS, "num_layers": 1, "gated": gated, "dropout": 0.1},
@@ -116,7 +118,7 @@ def test_a_centred_residual_encoder_keeps_the_contract_of_layers(gated):
 # The formula ------------------------------------------------------------------------
 
 
-@each_end
+@each_direction
 @pytest.mark.parametrize(
     "options",
     [
@@ -131,7 +133,7 @@ def test_a_centred_residual_encoder_keeps_the_contract_of_layers(gated):
     ],
     ids=lambda options: "-".join(f"{n}={v}" for n, v in options.items()) or "default",
 )
-def test_the_encoder_equals_a_loop(options, causal):
+def test_encoder_equals_a_numpy_loop(options, causal):
     encoder = build(**options, causal=causal)
     outputs = array(encoder(SEQUENCES, mask=MASK))
     for b in range(B):
@@ -139,15 +141,17 @@ def test_the_encoder_equals_a_loop(options, causal):
     assert (outputs[~MASK] == 0).all()
 
 
-def test_two_layers_deep_the_widths_agree_and_only_the_first_is_projected():
+def test_only_the_input_of_the_first_layer_is_projected():
     encoder = build(num_layers=3)
     assert tuple(encoder.projection.kernel.shape) == (D, UNITS)
     assert build(units=D, num_layers=3).projection is None
 
 
-@each_end
+@each_direction
 @pytest.mark.parametrize("kernel_size, base", [(2, 2), (3, 2), (4, 3), (1, 2)])
-def test_the_receptive_field_is_what_an_output_reads(causal, kernel_size, base):
+def test_receptive_field_equals_the_steps_that_change_an_output(
+    causal, kernel_size, base
+):
     encoder = build(kernel_size=kernel_size, dilation_base=base, causal=causal)
     field = encoder.receptive_field
     length, place = 2 * field + 3, field + 1
@@ -167,9 +171,9 @@ def test_the_receptive_field_is_what_an_output_reads(causal, kernel_size, base):
 # Masks ------------------------------------------------------------------------------
 
 
-@each_end
+@each_direction
 @pytest.mark.parametrize("gated", [False, True])
-def test_padding_changes_nothing(causal, gated):
+def test_padding_does_not_change_the_outputs(causal, gated):
     encoder = build(causal=causal, gated=gated)
 
     def apply(sequences, mask):
@@ -178,7 +182,7 @@ def test_padding_changes_nothing(causal, gated):
     check_padding_changes_nothing(apply, SEQUENCES, MASK)
 
 
-def test_padding_in_front_changes_no_state():
+def test_left_padding_does_not_change_the_states():
     encoder = build(causal=True)
     _, states = encoder(SEQUENCES, return_state=True)
     noise = np.full((B, 4, D), np.nan, "float32")
@@ -188,21 +192,21 @@ def test_padding_in_front_changes_no_state():
     assert_close(others, states)
 
 
-@each_end
-def test_a_batch_equals_its_rows(causal):
+@each_direction
+def test_batch_equals_its_rows(causal):
     encoder = build(causal=causal)
     check_batch_equals_rows(lambda x, mask: encoder(x, mask=mask), SEQUENCES, MASK)
 
 
-@each_end
-def test_a_fully_masked_row_is_zeros(causal):
+@each_direction
+def test_fully_masked_row_returns_zeros(causal):
     encoder = build(causal=causal)
     check_fully_masked_rows_are_finite(
         lambda x, mask: [encoder(x, mask=mask)], SEQUENCES, MASK, zeros=True
     )
 
 
-def test_a_masked_step_between_real_ones_keeps_its_place():
+def test_masked_step_between_real_ones_keeps_its_position():
     encoder, mask = build(), MASK.copy()
     mask[1, 5] = False
     garbage = np.where(mask[..., None], SEQUENCES, np.nan).astype("float32")
@@ -212,17 +216,17 @@ def test_a_masked_step_between_real_ones_keeps_its_place():
     assert np.abs(outputs[mask[1]] - skipped)[4:6].max() > 1e-3
 
 
-@pytest.mark.parametrize("goes_on", [False, True])
-def test_the_keras_mask_is_used_and_passed_on(goes_on):
+@pytest.mark.parametrize("has_states", [False, True])
+def test_keras_mask_is_used_and_passed_on(has_states):
     encoder = build(causal=True)
     _, states = encoder(SEQUENCES, return_state=True)
-    options = {"initial_state": states} if goes_on else {}
+    options = {"initial_state": states} if has_states else {}
     carried = encoder(with_keras_mask(SEQUENCES, MASK), **options)
     assert_close(carried, encoder(SEQUENCES, mask=MASK, **options))
     assert array(carried._keras_mask).tolist() == MASK.tolist()
 
 
-def test_a_causal_encoder_does_not_know_the_future():
+def test_causal_encoder_does_not_read_later_steps():
     encoder = build(causal=True)
     other = SEQUENCES.copy()
     other[:, 6:] = np.nan
@@ -237,7 +241,9 @@ def test_a_causal_encoder_does_not_know_the_future():
 @pytest.mark.parametrize("sizes", [(4, 9), (1,) * S, (0, 13), (2, 0, 11)], ids=str)
 @pytest.mark.parametrize("kernel_size", [3, 1])
 @pytest.mark.parametrize("has_mask", [False, True])
-def test_chunks_that_hand_on_their_states_equal_the_whole(sizes, kernel_size, has_mask):
+def test_chunks_with_passed_states_equal_the_whole_sequence(
+    sizes, kernel_size, has_mask
+):
     encoder = build(causal=True, kernel_size=kernel_size)
     mask = MASK if has_mask else None
     whole = array(encoder(SEQUENCES, mask=mask))
@@ -255,7 +261,7 @@ def test_chunks_that_hand_on_their_states_equal_the_whole(sizes, kernel_size, ha
     assert_close(states, last)
 
 
-def test_a_step_at_a_time_is_compiled_once():
+def test_compiled_single_steps_equal_the_whole_sequence():
     encoder = build(causal=True)
     step = compiled(lambda x, s: encoder(x, initial_state=s, return_state=True))
     whole = array(encoder(SEQUENCES))
@@ -265,7 +271,7 @@ def test_a_step_at_a_time_is_compiled_once():
         assert_close(array(outputs)[:, 0], whole[:, s])
 
 
-def test_states_are_inputs_of_a_functional_model():
+def test_functional_model_takes_states_as_inputs():
     encoder = build(causal=True, kernel_size=2)
     _, states = encoder(SEQUENCES, return_state=True)
     expected = encoder(SEQUENCES, initial_state=states, return_state=True)
@@ -277,13 +283,13 @@ def test_states_are_inputs_of_a_functional_model():
     assert_close(model([SEQUENCES, *flat]), expected)
 
 
-def test_only_a_causal_encoder_has_states():
+def test_rejects_states_without_causal():
     for options in ({"return_state": True}, {"initial_state": [[SEQUENCES] * 2] * 2}):
         with pytest.raises(ValueError, match="with causal=False. Create it"):
             build()(SEQUENCES, **options)
 
 
-def test_states_of_another_encoder_are_refused():
+def test_rejects_states_of_another_encoder():
     encoder = build(causal=True)
     _, states = encoder(SEQUENCES, return_state=True)
     others = (
@@ -299,12 +305,12 @@ def test_states_of_another_encoder_are_refused():
 # Dropout and errors -----------------------------------------------------------------
 
 
-def test_dropout_drops_the_same_features_at_every_step_and_only_in_training():
+def test_dropout_drops_the_same_features_at_every_step_in_training_only():
     encoder = build(units=101, num_layers=1, kernel_size=1, dropout=0.5, residual=False)
     constant = np.repeat(SEQUENCES[:, :1], S, axis=1)
     plain, dropped = array(encoder(constant)), array(encoder(constant, training=True))
     assert_close(dropped, np.repeat(dropped[:, :1], S, axis=1))
-    assert 0.6 < (dropped == 0).mean() < 0.9  # half of them, and half by the ReLU
+    assert 0.6 < (dropped == 0).mean() < 0.9  # half by dropout, then half by ReLU
     assert_close(encoder(constant, training=False), plain, rtol=0, atol=0)
 
 
@@ -318,6 +324,6 @@ def test_dropout_drops_the_same_features_at_every_step_and_only_in_training():
         ("dropout", 1.0),
     ],
 )
-def test_bad_numbers_are_refused(name, value):
+def test_rejects_bad_numbers(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must.*Received: {name}={value!r}"):
         ConvEncoder(**{"units": UNITS, name: value})

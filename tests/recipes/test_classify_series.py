@@ -31,7 +31,7 @@ def write(path, rows):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Series that rise and series that fall, of 5 or 7 steps, far from zero."""
+    """Write rising and falling series of 5 or 7 steps, far from zero."""
     folder, random = tmp_path_factory.mktemp("series"), np.random.default_rng(0)
 
     def rows(number):
@@ -54,13 +54,13 @@ def trained(recipe, files, tmp_path_factory):
     return output, printed.get()
 
 
-def test_it_tells_the_classes_apart(trained):
+def test_classes_are_distinguished(trained):
     assert "24 series for training, 0 for validation, 12 for testing" in trained[1]
     line = next(line for line in trained[1].splitlines() if "this model" in line)
     assert float(line.split("│")[2].strip(" %")) > 80
 
 
-def test_it_writes_a_model_and_two_pictures(trained):
+def test_model_and_two_pictures_are_written(trained):
     output, _ = trained
     names = sorted(path.name for path in output.iterdir())
     assert names == ["model.keras", "series.png", "training.png"]
@@ -69,7 +69,7 @@ def test_it_writes_a_model_and_two_pictures(trained):
 
 
 @pytest.mark.thorough
-def test_a_second_process_classifies_measured_series(trained, tmp_path):
+def test_saved_model_classifies_a_file_in_a_second_process(trained, tmp_path):
     rows = [("?", ["50", "51", "52", "53"]), ("?", ["98", "97", "96", "95", "94"])]
     unknown = write(tmp_path / "unknown.csv", rows)
     model = trained[0] / "model.keras"
@@ -86,25 +86,25 @@ def test_a_second_process_classifies_measured_series(trained, tmp_path):
     assert lines[1][3].strip() == "falling"
 
 
-def test_the_saved_model_gives_a_probability_for_each_class(trained):
+def test_saved_model_returns_a_probability_for_each_class(trained):
     model = keras.saving.load_model(trained[0] / "model.keras", compile=False)
     series = np.array([[[99.0], [98.0], [97.0], [96.0]]])
     found = model.predict(series, verbose=0)
     assert sorted(found) == ["falling", "rising"]
     np.testing.assert_allclose(sum(found.values()), [1.0], rtol=1e-5)
-    # What fills up a short series changes nothing.
+    # Padding changes nothing.
     longer = model.predict(
         np.pad(series, [(0, 0), (0, 3), (0, 0)], constant_values=np.nan), verbose=0
     )
     np.testing.assert_allclose(longer["rising"], found["rising"], rtol=1e-4)
 
 
-def test_control_c_leaves_the_best_model(recipe, files, tmp_path, monkeypatch):
-    class PressControlC(kseq.training.StopOnInterrupt):
+def test_ctrl_c_keeps_the_best_model(recipe, files, tmp_path, monkeypatch):
+    class PressCtrlC(kseq.training.StopOnInterrupt):
         def on_train_batch_end(self, batch, logs=None):
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(kseq.training, "StopOnInterrupt", PressControlC)
+    monkeypatch.setattr(kseq.training, "StopOnInterrupt", PressCtrlC)
     train, test = map(str, files)
     with recipe.console.capture() as printed:
         arguments = ["--train", train, "--test", test, "--output", str(tmp_path)]
@@ -114,7 +114,7 @@ def test_control_c_leaves_the_best_model(recipe, files, tmp_path, monkeypatch):
 
 
 @pytest.mark.thorough
-def test_series_to_watch_choose_the_best_epoch(recipe, files, tmp_path):
+def test_validation_series_choose_the_best_epoch(recipe, files, tmp_path):
     series = [np.full((4, 1), 99.0 + number) for number in range(6)]
     labels = ["falling", "rising"] * 3
     options = recipe.parse_arguments([*SMALL, "--output", str(tmp_path)])
@@ -130,7 +130,7 @@ def test_series_to_watch_choose_the_best_epoch(recipe, files, tmp_path):
     )
 
 
-def test_noise_and_scale_are_in_the_model(recipe):
+def test_model_adds_noise_and_normalizes(recipe):
     options = recipe.parse_arguments(["--width", "4"])
     series = [np.array([[50.0, 7], [54.0, 7]]), np.array([[46.0, 7]])]
     model, whole = recipe.build(options, series, ["a", "b"])
@@ -152,7 +152,7 @@ def test_noise_and_scale_are_in_the_model(recipe):
         ("a.ts", b"1:2:up\n2:1:down\n", r"with \[2, 1\] features"),
     ],
 )
-def test_a_bad_file_is_named_before_anything_is_done(
+def test_error_names_a_bad_file_before_training(
     recipe, tmp_path, files, name, content, complaint
 ):
     path = tmp_path / name
@@ -163,7 +163,7 @@ def test_a_bad_file_is_named_before_anything_is_done(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_series_of_the_test_is_not_learned_from(recipe, files, tmp_path):
+def test_test_series_are_not_trained_on(recipe, files, tmp_path):
     lines = files[0].read_text() + files[1].read_text().splitlines()[0] + "\n"
     train = tmp_path / "train.csv"
     train.write_text(lines)
@@ -172,7 +172,7 @@ def test_a_series_of_the_test_is_not_learned_from(recipe, files, tmp_path):
     assert len(series) == len(labels) == 24
 
 
-def test_a_class_that_only_the_test_has_is_warned_of(recipe, files, tmp_path):
+def test_warns_of_a_class_that_only_testing_has(recipe, files, tmp_path):
     test = tmp_path / "test.csv"
     test.write_text("flat,1,1,1\n")
     arguments = ["--train", str(files[0]), "--test", str(test), *SMALL]
@@ -182,9 +182,7 @@ def test_a_class_that_only_the_test_has_is_warned_of(recipe, files, tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"not a model", "sequential"])
-def test_a_missing_a_damaged_and_a_foreign_model_are_refused(
-    recipe, tmp_path, files, content
-):
+def test_rejects_a_missing_damaged_or_foreign_model(recipe, tmp_path, files, content):
     path = tmp_path / "model.keras"
     if content == "sequential":
         keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
@@ -195,7 +193,7 @@ def test_a_missing_a_damaged_and_a_foreign_model_are_refused(
 
 
 @pytest.mark.parametrize("arguments", [["--train", "a"], ["--load", "a"]])
-def test_arguments_that_go_together_are_asked_for(recipe, arguments, capsys):
+def test_error_names_a_missing_companion_argument(recipe, arguments, capsys):
     with pytest.raises(SystemExit) as error:
         recipe.main(arguments)
     assert error.value.code == 2
@@ -203,7 +201,7 @@ def test_arguments_that_go_together_are_asked_for(recipe, arguments, capsys):
 
 
 @pytest.mark.parametrize("encoder", ["lstm", "rnn", "transformer", "conv", "lstm-fcn"])
-def test_other_encoders_fit_too(recipe, encoder):
+def test_every_encoder_ignores_padding(recipe, encoder):
     options = recipe.parse_arguments(["--width", "8", "--encoder", encoder])
     model, whole = recipe.build(options, [np.ones((4, 3))], list("abcde"))
     assert model.output_shape == (None, 5) and sorted(whole.output) == list("abcde")
@@ -212,7 +210,7 @@ def test_other_encoders_fit_too(recipe, encoder):
     np.testing.assert_allclose(model(longer), model(series), rtol=1e-4, atol=1e-5)
 
 
-def test_the_nearest_neighbour_is_as_good_as_published(recipe, data_set):
+def test_nearest_neighbour_has_the_published_accuracy(recipe, data_set):
     folder = data_set("italy_power_demand")
     options = recipe.parse_arguments(["--data", str(folder.parent)])
     train, test = recipe.load_splits(options)
@@ -225,7 +223,7 @@ def test_the_nearest_neighbour_is_as_good_as_published(recipe, data_set):
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_quick_runs_on_real_data(recipe, data_set, tmp_path):
+def test_quick_run_on_real_data(recipe, data_set, tmp_path):
     folder = data_set("italy_power_demand").parent
     with recipe.console.capture() as printed:
         recipe.main(["--data", str(folder), "--quick", "--output", str(tmp_path)])
@@ -234,7 +232,7 @@ def test_quick_runs_on_real_data(recipe, data_set, tmp_path):
 
 
 @pytest.mark.parametrize("answer, is_told", [("up", True), ("down", False)])
-def test_it_says_so_when_one_answer_for_all_is_as_good(recipe, answer, is_told):
+def test_report_says_if_a_constant_answer_is_as_good(recipe, answer, is_told):
     series = [np.full((3, 1), float(i)) for i in range(3)]
     with recipe.console.capture() as printed:
         test = series, ["up", "up", "down"]

@@ -27,7 +27,7 @@ CELLS = [LayerNormLSTMCell, LayerNormGRUCell, PeepholeLSTMCell]
 SEQUENCES, MASK = random_array(B, S, D), length_mask(6, 4, 1, size=S)
 
 
-def made(cell_class, **options):
+def build_cell(cell_class, **options):
     cell = cell_class(U, **options)
     cell.build((None, D))
     randomize(cell)
@@ -39,7 +39,7 @@ def states_of(cell):
 
 
 def normalized(layer, x):
-    """Layer normalization of (B, N), from its definition."""
+    """Return the layer normalization of `(B, N)`, by its definition."""
     mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
     scaled = (x - mean) / np.sqrt(variance + layer.epsilon) * array(layer.gamma)
     return scaled + (array(layer.beta) if layer.center else 0)
@@ -74,8 +74,8 @@ def next_gru(cell, x, h):
 
 
 @pytest.mark.parametrize("cell_class", CELLS)
-def test_a_step_is_the_formula(cell_class):
-    cell, x = made(cell_class), SEQUENCES[:, 0]
+def test_step_equals_the_formula(cell_class):
+    cell, x = build_cell(cell_class), SEQUENCES[:, 0]
     states = states_of(cell)
     expected = (next_gru if len(states) == 1 else next_lstm)(cell, x, *states)
     output, after = cell(x, states)
@@ -84,7 +84,7 @@ def test_a_step_is_the_formula(cell_class):
         assert_close(state, state_expected)
 
 
-def test_without_peepholes_it_is_the_lstm_of_keras():
+def test_peephole_cell_with_zero_peepholes_equals_keras_lstm():
     cell, plain = PeepholeLSTMCell(U), keras.layers.LSTMCell(U)
     x, states = SEQUENCES[:, 0], [random_array(B, U), random_array(B, U, seed=1)]
     plain.build((None, D))
@@ -92,15 +92,15 @@ def test_without_peepholes_it_is_the_lstm_of_keras():
     cell.build((None, D))
     cell.set_weights([*plain.get_weights(), np.zeros((3, U))])
     assert_close(cell(x, states)[0], plain(x, states)[0])
-    # The gate of the output reads the new memory, the other two the old one.
+    # The output gate reads the new cell state, the other gates the old one.
     cell.set_weights([*plain.get_weights(), np.repeat([[0.0], [0.0], [1.0]], U, 1)])
     assert_close(cell(x, states)[1][1], plain(x, states)[1][1])
     assert abs(array(cell(x, states)[0]) - array(plain(x, states)[0])).max() > 1e-3
 
 
 @pytest.mark.parametrize("cell_class", [LayerNormLSTMCell, LayerNormGRUCell])
-def test_the_size_of_the_inputs_does_not_matter_where_they_are_normalized(cell_class):
-    cell = made(cell_class)
+def test_normalized_cells_ignore_the_scale_of_the_inputs(cell_class):
+    cell = build_cell(cell_class)
     states = states_of(cell)
     large = cell(SEQUENCES[:, 0] * 1000, states)[0]
     assert_close(cell(SEQUENCES[:, 0] * 100, states)[0], large, rtol=1e-3, atol=1e-3)
@@ -108,7 +108,7 @@ def test_the_size_of_the_inputs_does_not_matter_where_they_are_normalized(cell_c
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("cell_class", CELLS)
-def test_an_encoder_of_it_keeps_the_laws(cell_class):
+def test_encoder_of_the_cell_passes_the_layer_checks(cell_class):
     init_args = {"cell": lambda: cell_class(U), "num_layers": 2, "bidirectional": True}
     check_layer_runs(
         RecurrentEncoder, init_args, {"sequences": SEQUENCES, "mask": MASK}
@@ -127,7 +127,7 @@ def test_an_encoder_of_it_keeps_the_laws(cell_class):
 
 @pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize("cell_class", CELLS)
-def test_a_decoder_of_it_agrees_step_by_step(cell_class):
+def test_decoder_steps_equal_the_whole_sequence(cell_class):
     decoder = RecurrentDecoder(cell_class(U), num_layers=2, attention="bahdanau")
     memory, first = random_array(B, S, D, seed=2), states_of(cell_class(U))
     shapes = [[state.shape for state in first]] * 2
@@ -138,8 +138,8 @@ def test_a_decoder_of_it_agrees_step_by_step(cell_class):
 
 
 @pytest.mark.parametrize("cell_class", CELLS)
-def test_dropout_is_the_same_at_every_step_and_off_outside_of_training(cell_class):
-    cell = made(cell_class, dropout=0.5, recurrent_dropout=0.5, seed=0)
+def test_dropout_is_equal_at_every_step_and_in_training_only(cell_class):
+    cell = build_cell(cell_class, dropout=0.5, recurrent_dropout=0.5, seed=0)
     layer, ones = keras.layers.RNN(cell, return_sequences=True), np.ones((B, S, D))
     assert_close(layer(ones), layer(ones))
     assert abs(array(layer(ones, training=True)) - array(layer(ones))).max() > 1e-3
@@ -148,18 +148,18 @@ def test_dropout_is_the_same_at_every_step_and_off_outside_of_training(cell_clas
 
 
 @pytest.mark.parametrize("cell_class", CELLS)
-def test_it_works_without_bias(cell_class):
+def test_cells_run_without_bias(cell_class):
     cell = cell_class(U, use_bias=False)
     output, _ = cell(SEQUENCES[:, 0], states_of(cell))
     assert tuple(output.shape) == (B, U)
 
 
 @pytest.mark.parametrize("cell_class", CELLS)
-def test_what_it_has_not_is_refused(cell_class):
+def test_rejects_options_that_the_cells_lack(cell_class):
     with pytest.raises(ValueError, match="`implementation` must be 2.*Received"):
         cell_class(U, implementation=1)
 
 
-def test_a_reset_before_the_product_is_refused():
+def test_rejects_a_reset_before_the_product():
     with pytest.raises(ValueError, match="`reset_after` must be True.*Received"):
         LayerNormGRUCell(U, reset_after=False)

@@ -1,4 +1,4 @@
-"""LSTM, GRU and SimpleRNN against Keras' own layers, and the laws of MinGRU too."""
+"""LSTM, GRU and SimpleRNN compared with Keras' layers; shared checks of MinGRU."""
 
 import re
 
@@ -42,25 +42,25 @@ LAYERS = [*KERAS_LAYERS, MinGRU]
 SEQUENCES = random_array(B, T, D)
 LEFT, RIGHT = length_mask(5, 2, 3, size=T)[:, ::-1], length_mask(5, 2, 3, size=T)
 MIXED = np.array([[0, 0, 1, 0, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
-# On both sides and in the middle there are steps that no row has.
+# The first, third and last steps are masked in every row.
 SPARSE = np.array([[0, 1, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]], bool)
 
-where_it_is_compiled = pytest.mark.skipif(
+if_compiled = pytest.mark.skipif(
     not backends.available(), reason="on torch and on GPUs no loop is compiled"
 )
-where_it_is_fast = pytest.mark.skipif(
+if_fast = pytest.mark.skipif(
     not (backends.available() or torch_kernels.available()),
     reason="on GPUs the loop is Keras'",
 )
 
 
 @pytest.fixture(autouse=True)
-def small_layers_are_fast_too(monkeypatch):
+def compile_small_layers(monkeypatch):
     monkeypatch.setattr(backends, "SMALLEST_UNITS", 1)
 
 
-def both(ours, theirs, **options):
-    """A layer of kseq and one of Keras, with the same random weights."""
+def build_pair(ours, theirs, **options):
+    """Build a layer of kseq and one of Keras with equal random weights."""
     options = {"return_sequences": True, "return_state": True, **options}
     pair = ours(UNITS, **options), theirs(UNITS, **options)
     for layer in pair:
@@ -73,7 +73,7 @@ def both(ours, theirs, **options):
 
 
 def is_fast(layer):
-    """Tell whether the loop is not Keras': torch's kernels drop no states."""
+    """Return whether kseq runs the loop; torch's kernels have no recurrent dropout."""
     if torch_kernels.available():
         return layer._has_kernel() or bool(layer.cell.recurrent_dropout)
     return layer._is_covered(SEQUENCES)
@@ -84,7 +84,7 @@ def number_of_states(layer):
 
 
 def run(layer, sequences, mask=None, states=None):
-    """Outputs, zero where the mask is, and states: `[(B, T, U), (B, U), ...]`."""
+    """Return outputs, zero at masked steps, and states: `[(B, T, U), (B, U), ...]`."""
     mask = None if mask is None else ops.convert_to_tensor(mask)
     outputs, *last = layer(sequences, mask=mask, initial_state=states)
     if mask is not None and layer.return_sequences:
@@ -94,7 +94,7 @@ def run(layer, sequences, mask=None, states=None):
 
 
 @pytest.mark.thorough(all_but=4)
-@where_it_is_fast
+@if_fast
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 @pytest.mark.parametrize(
     ("go_backwards", "mask", "dropouts"),
@@ -111,11 +111,11 @@ def run(layer, sequences, mask=None, states=None):
     ],
     ids=lambda x: str(x.astype(int)) if isinstance(x, np.ndarray) else str(x),
 )
-def test_the_numbers_and_gradients_are_those_of_keras(
+def test_outputs_and_gradients_equal_those_of_keras(
     ours, theirs, go_backwards, mask, dropouts
 ):
     options = dict(zip(("dropout", "recurrent_dropout"), dropouts, strict=True))
-    fast, slow = both(ours, theirs, go_backwards=go_backwards, **options)
+    fast, slow = build_pair(ours, theirs, go_backwards=go_backwards, **options)
     assert is_fast(fast)
     states = [random_array(B, UNITS, seed=9 + i) for i in range(number_of_states(fast))]
     assert_close(run(fast, SEQUENCES, mask, states), run(slow, SEQUENCES, mask, states))
@@ -129,7 +129,7 @@ def test_the_numbers_and_gradients_are_those_of_keras(
         assert_close(found, expected, atol=2e-5)
 
 
-@where_it_is_fast
+@if_fast
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 @pytest.mark.parametrize(
     "options",
@@ -141,8 +141,8 @@ def test_the_numbers_and_gradients_are_those_of_keras(
     ],
     ids=str,
 )
-def test_every_option_of_keras_has_its_numbers(ours, theirs, options):
-    fast, slow = both(ours, theirs, **options)
+def test_options_of_keras_give_equal_outputs(ours, theirs, options):
+    fast, slow = build_pair(ours, theirs, **options)
     assert is_fast(fast)
     for mask in (None, LEFT, RIGHT, MIXED):
         mask = None if mask is None else ops.convert_to_tensor(mask)
@@ -155,23 +155,24 @@ def test_every_option_of_keras_has_its_numbers(ours, theirs, options):
     ids=str,
 )
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
-def test_what_is_not_covered_is_left_to_keras(ours, theirs, options):
-    fast, slow = both(ours, theirs, **options)
+def test_keras_runs_the_cases_without_a_fast_loop(ours, theirs, options):
+    fast, slow = build_pair(ours, theirs, **options)
     assert not is_fast(fast)
     assert_close(run(fast, SEQUENCES, LEFT), run(slow, SEQUENCES, LEFT))
 
 
-def test_a_gru_that_resets_before_the_product_is_left_to_keras():
-    fast, slow = both(GRU, keras.layers.GRU, reset_after=False)
+def test_keras_runs_a_gru_that_resets_before_the_product():
+    fast, slow = build_pair(GRU, keras.layers.GRU, reset_after=False)
     assert not is_fast(fast)
     assert_close(run(fast, SEQUENCES), run(slow, SEQUENCES))
 
 
 @pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="float64 is not there on JAX"
+    keras.backend.backend() != "tensorflow",
+    reason="float64 is tested on TensorFlow only",
 )
 @pytest.mark.parametrize("layer_class", LAYERS)
-def test_the_gradient_equals_finite_differences(layer_class):
+def test_gradient_equals_finite_differences(layer_class):
     layer = layer_class(2, return_sequences=True, dtype="float64")
     layer.build((None, None, 3))
     randomize(layer)
@@ -189,9 +190,9 @@ def test_the_gradient_equals_finite_differences(layer_class):
         np.testing.assert_allclose(slope[index], difference / 2e-6, atol=1e-7)
 
 
-@where_it_is_compiled
+@if_compiled
 @pytest.mark.parametrize("layer_class", LAYERS)
-def test_a_second_gradient_is_refused_in_words(layer_class):
+def test_second_gradient_raises(layer_class):
     layer = layer_class(UNITS)
     layer.build((None, None, D))
 
@@ -212,7 +213,7 @@ def test_a_second_gradient_is_refused_in_words(layer_class):
 
 
 @pytest.mark.parametrize("layer_class", LAYERS)
-def test_the_layers_keep_the_contract_of_layers(layer_class):
+def test_layers_pass_the_layer_checks(layer_class):
     arguments = {"units": UNITS, "return_sequences": True, "return_state": True}
     inputs = {"sequences": SEQUENCES, "mask": MIXED}
     layer = layer_class(**arguments)
@@ -228,7 +229,7 @@ def test_the_layers_keep_the_contract_of_layers(layer_class):
 
 
 @pytest.mark.parametrize("layer_class", LAYERS)
-def test_the_laws_of_masks_hold(layer_class):
+def test_padding_and_batch_do_not_change_the_outputs(layer_class):
     layer = layer_class(UNITS, return_sequences=True, return_state=True)
     layer.build((None, None, D))
     randomize(layer)
@@ -251,7 +252,7 @@ def test_the_laws_of_masks_hold(layer_class):
 @pytest.mark.parametrize("go_backwards", [False, True])
 @pytest.mark.parametrize("options", [{}, {"unroll": True}], ids=str)
 @pytest.mark.parametrize("layer_class", LAYERS)
-def test_before_the_first_real_step_the_output_is_the_first_state(
+def test_outputs_before_the_first_real_step_are_the_initial_state(
     layer_class, options, go_backwards
 ):
     options = {"go_backwards": go_backwards, **options}
@@ -285,24 +286,22 @@ def test_before_the_first_real_step_the_output_is_the_first_state(
 )
 @pytest.mark.parametrize("go_backwards", [False, True])
 @pytest.mark.parametrize("layer_class", LAYERS)
-def test_whichever_loop_runs_the_numbers_are_the_same(
-    layer_class, go_backwards, options
-):
+def test_every_loop_equals_the_cell_step_by_step(layer_class, go_backwards, options):
     options = {"return_sequences": True, "go_backwards": go_backwards, **options}
     layer = layer_class(UNITS, **options)
     layer.build((None, None, D))
     randomize(layer)
     for mask in (None, LEFT, RIGHT, MIXED, SPARSE):
-        expected = by_the_cell_alone(layer, SEQUENCES, mask)
+        expected = run_cell(layer, SEQUENCES, mask)
         mask = None if mask is None else ops.convert_to_tensor(mask)
         assert_close(layer(SEQUENCES, mask=mask), expected)
 
 
-@where_it_is_fast
+@if_fast
 @pytest.mark.parametrize("go_backwards", [False, True])
 @pytest.mark.parametrize("mask", [MIXED, SPARSE], ids=["mixed", "sparse"])
 @pytest.mark.parametrize("layer_class", LAYERS)
-def test_outputs_that_stay_at_padding_have_the_gradient_of_their_step(
+def test_gradient_of_outputs_at_masked_steps_reaches_the_step_before(
     layer_class, mask, go_backwards
 ):
     fast, slow = (
@@ -326,8 +325,8 @@ def test_outputs_that_stay_at_padding_have_the_gradient_of_their_step(
     assert_close(found, expected, atol=2e-5)
 
 
-def by_the_cell_alone(layer, sequences, mask):
-    """The outputs `(B, T, U)`, from the layer's cell alone."""
+def run_cell(layer, sequences, mask):
+    """Return the outputs `(B, T, U)` of the layer's cell, called step by step."""
     mask = np.ones(sequences.shape[:2], bool) if mask is None else mask
     states = [ops.zeros((B, UNITS))] * len(layer.state_size)
     outputs = []
@@ -340,31 +339,36 @@ def by_the_cell_alone(layer, sequences, mask):
     return ops.stack(outputs, axis=1)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="the others are right")
+@pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="only Keras on JAX orders them differently"
+)
 @pytest.mark.parametrize("return_sequences", [True, False])
-def test_cudnn_reads_backwards_in_the_order_of_every_loop(
+def test_cudnn_returns_backward_outputs_in_the_usual_order(
     return_sequences, monkeypatch
 ):
     options = {"return_sequences": return_sequences, "go_backwards": True}
-    layer, _ = both(LSTM, keras.layers.LSTM, **options)
+    layer, _ = build_pair(LSTM, keras.layers.LSTM, **options)
     expected = layer(SEQUENCES)
-    found = as_on_a_gpu(monkeypatch)
+    found = pretend_a_gpu(monkeypatch)
     assert_close(layer(SEQUENCES), expected)
     assert found == ["cuDNN"]
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="others have it")
-def test_cudnn_is_not_asked_for_half_precision(monkeypatch):
-    layer, found = LSTM(UNITS, dtype="mixed_float16"), as_on_a_gpu(monkeypatch)
+@pytest.mark.skipif(
+    keras.backend.backend() != "jax",
+    reason="cuDNN has half precision on other backends",
+)
+def test_cudnn_is_not_used_in_half_precision(monkeypatch):
+    layer, found = LSTM(UNITS, dtype="mixed_float16"), pretend_a_gpu(monkeypatch)
     layer(SEQUENCES)
     assert not found and layer.use_cudnn == "auto"
 
 
-def as_on_a_gpu(monkeypatch):
-    """Lets Keras find a GPU on JAX, and there, for cuDNN, a loop of JAX' own.
+def pretend_a_gpu(monkeypatch):
+    """Let Keras find a GPU on JAX, and replace cuDNN by JAX' reference loop.
 
     Returns:
-        A list that grows with each time it runs.
+        A list, to which each run of that loop appends.
     """
     import jax
     from jax.experimental import rnn
@@ -384,7 +388,7 @@ def as_on_a_gpu(monkeypatch):
 
 
 @pytest.mark.parametrize("layer_class", LAYERS)
-def test_chunk_by_chunk_equals_the_whole(layer_class):
+def test_chunks_with_passed_states_equal_the_whole_sequence(layer_class):
     layer = layer_class(UNITS, return_sequences=True, return_state=True)
     layer.build((None, None, D))
     randomize(layer)
@@ -402,7 +406,7 @@ def test_chunk_by_chunk_equals_the_whole(layer_class):
 
 
 @pytest.mark.parametrize("layer_class", LAYERS)
-def test_a_stateful_layer_keeps_its_states_in_half_precision(layer_class):
+def test_stateful_layer_keeps_its_states_in_half_precision(layer_class):
     layer = layer_class(UNITS, stateful=True, dtype="mixed_float16")
     last = layer(SEQUENCES)
     assert_close(layer.states[0], last)
@@ -410,7 +414,7 @@ def test_a_stateful_layer_keeps_its_states_in_half_precision(layer_class):
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
-def test_the_weights_of_keras_files_fit_both_ways(ours, theirs, tmp_path):
+def test_weight_files_are_exchanged_with_keras(ours, theirs, tmp_path):
     models = [
         keras.Sequential([keras.Input((None, D)), layer_class(UNITS, name="reader")])
         for layer_class in (ours, theirs)
@@ -424,7 +428,7 @@ def test_the_weights_of_keras_files_fit_both_ways(ours, theirs, tmp_path):
 
 
 @pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="a gradient of a draw, on one only"
+    keras.backend.backend() != "tensorflow", reason="one backend is enough"
 )
 @pytest.mark.parametrize("layer_class", KERAS_LAYERS)
 def test_dropout_drops_the_same_features_at_every_step(layer_class):
@@ -440,10 +444,10 @@ def test_dropout_drops_the_same_features_at_every_step(layer_class):
 
 
 @pytest.mark.skipif(
-    keras.backend.backend() != "jax", reason="elsewhere Keras casts what comes in"
+    keras.backend.backend() != "jax", reason="Keras casts inputs on other backends"
 )
 @pytest.mark.parametrize("layer_class", LAYERS)
-def test_half_precision_takes_arrays_that_nobody_has_cast(layer_class):
+def test_half_precision_accepts_float32_arrays(layer_class):
     import jax
 
     layer = layer_class(UNITS, dtype="mixed_bfloat16")
@@ -459,9 +463,9 @@ def test_half_precision_takes_arrays_that_nobody_has_cast(layer_class):
         assert np.isfinite(array(slope)).all() and array(slope).any()
 
 
-@where_it_is_compiled
+@if_compiled
 @pytest.mark.parametrize("go_backwards", [False, True])
-def test_an_unknown_length_is_filled_up_without_a_trace(go_backwards):
+def test_unknown_length_does_not_change_the_outputs(go_backwards):
     layer = LSTM(UNITS, return_sequences=True, go_backwards=go_backwards)
     layer.build((None, None, D))
     randomize(layer)
@@ -474,11 +478,11 @@ def test_an_unknown_length_is_filled_up_without_a_trace(go_backwards):
 
 
 @pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="only there are shapes unknown"
+    keras.backend.backend() != "tensorflow", reason="shapes are known on other backends"
 )
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("layer_class", [GRU, LSTM])
-def test_the_number_of_rows_may_be_known_of_the_inputs_alone(layer_class, training):
+def test_batch_size_of_the_states_may_be_unknown(layer_class, training):
     import tensorflow as tf
 
     layer = layer_class(UNITS, return_sequences=True)
@@ -497,13 +501,13 @@ def test_the_number_of_rows_may_be_known_of_the_inputs_alone(layer_class, traini
 
 @pytest.mark.parametrize("dtype", ["int32", "bool"])
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
-def test_numbers_that_are_no_floats_are_read_as_in_keras(ours, theirs, dtype):
-    fast, slow = both(ours, theirs)
+def test_integers_and_booleans_give_the_outputs_of_keras(ours, theirs, dtype):
+    fast, slow = build_pair(ours, theirs)
     numbers = (SEQUENCES > 0).astype(dtype)
     assert_close(fast(numbers), slow(numbers))
 
 
-def test_small_layers_are_left_to_keras_where_compiling_takes_longer(monkeypatch):
+def test_keras_runs_small_layers_on_tensorflow(monkeypatch):
     monkeypatch.setattr(backends, "SMALLEST_UNITS", UNITS + 1)
     is_fast = GRU(UNITS)._is_covered(SEQUENCES)
     assert is_fast == (keras.backend.backend() == "jax" and backends.available())
@@ -520,7 +524,7 @@ def test_small_layers_are_left_to_keras_where_compiling_takes_longer(monkeypatch
     ids=["one of two", "not a list", "width", "rows"],
 )
 @pytest.mark.parametrize("unroll", [False, True])
-def test_states_that_do_not_fit_are_refused_in_words(states, received, unroll):
+def test_error_names_the_shapes_of_the_initial_states(states, received, unroll):
     layer, shapes = LSTM(UNITS, unroll=unroll), [(B, UNITS)] * 2
     message = f"must have the shapes {shapes}. Received: the shapes {received}. A"
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -530,7 +534,7 @@ def test_states_that_do_not_fit_are_refused_in_words(states, received, unroll):
 @pytest.mark.parametrize(
     "wrong", [{"initial_state": np.zeros((B, 9))}, {"mask": np.ones((B, T + 2), bool)}]
 )
-def test_after_a_refused_call_dropout_is_drawn_anew(wrong):
+def test_dropout_is_sampled_again_after_a_rejected_call(wrong):
     layer = GRU(UNITS, dropout=0.5, recurrent_dropout=0.5)
     with pytest.raises(ValueError, match="Received"):
         layer(SEQUENCES, training=True, **wrong)
@@ -538,10 +542,10 @@ def test_after_a_refused_call_dropout_is_drawn_anew(wrong):
 
 
 @pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="others know every shape"
+    keras.backend.backend() != "tensorflow", reason="shapes are known on other backends"
 )
 @pytest.mark.parametrize("units", [UNITS, 33])
-def test_the_width_of_states_may_not_be_known(units):
+def test_width_of_the_states_may_be_unknown(units):
     import tensorflow as tf
 
     layer, state = GRU(units), random_array(B, units)
@@ -553,7 +557,7 @@ def test_the_width_of_states_may_not_be_known(units):
     assert_close(run(SEQUENCES, state), expected)
 
 
-def test_a_mask_may_be_a_nested_list():
-    layer, _ = both(LSTM, keras.layers.LSTM)
+def test_mask_may_be_a_nested_list():
+    layer, _ = build_pair(LSTM, keras.layers.LSTM)
     given = ops.convert_to_tensor(MIXED)
     assert_close(layer(SEQUENCES, mask=MIXED.tolist()), layer(SEQUENCES, mask=given))

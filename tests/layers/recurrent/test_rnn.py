@@ -1,4 +1,4 @@
-"""RNN against `keras.layers.RNN` around the same cell: numbers and gradients."""
+"""RNN compared with `keras.layers.RNN` around the same cell."""
 
 import itertools
 
@@ -36,13 +36,13 @@ MIXED = np.array([[0, 0, 1, 0, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
-    reason="elsewhere the loop is that of Keras",
+    reason="Keras runs the loop on other backends",
 )
 
 
 @keras.saving.register_keras_serializable(package="tests")
 class MinimalCell(keras.layers.Layer):
-    """A cell of a user's own: `h' = relu(W x + a R h)`."""
+    """A custom cell: `h' = relu(W x + a R h)`."""
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
@@ -82,15 +82,15 @@ CELLS = [*KERAS_CELLS, *VARIANTS, MinimalCell]
 
 
 @pytest.fixture(autouse=True)
-def small_layers_and_eager_calls_are_compiled_too(monkeypatch):
+def compile_small_layers_and_eager_calls(monkeypatch):
     monkeypatch.setattr(backends, "SMALLEST_UNITS", 1)
     monkeypatch.setattr(
         backends, "is_traced", lambda tensor: keras.backend.backend() != "torch"
     )
 
 
-def both(cell_class, cell_options=None, **options):
-    """Layers of kseq and of Keras around cells with the same random weights."""
+def build_pair(cell_class, cell_options=None, **options):
+    """Build an RNN of kseq and of Keras around cells with equal random weights."""
     options = {"return_sequences": True, "return_state": True, **options}
     pair = [
         layer_class(cell_class(UNITS, **(cell_options or {})), **options)
@@ -102,14 +102,14 @@ def both(cell_class, cell_options=None, **options):
     return pair
 
 
-def first_states(layer):
+def initial_states(layer):
     return [
         random_array(B, UNITS, seed=9 + i) for i in range(np.size(layer.state_size))
     ]
 
 
 def run(layer, mask=None, states=None):
-    """Outputs, zero where the mask is, and states: `[(B, T, U), (B, U), ...]`."""
+    """Return outputs, zero at masked steps, and states: `[(B, T, U), (B, U), ...]`."""
     mask = None if mask is None else ops.convert_to_tensor(mask)
     outputs, *last = layer(SEQUENCES, mask=mask, initial_state=states)
     if mask is not None:
@@ -124,10 +124,10 @@ def run(layer, mask=None, states=None):
     "cell_class, go_backwards, mask",
     list(itertools.product(CELLS, [False, True], [None, MIXED])),
 )
-def test_the_numbers_and_gradients_are_those_of_keras(cell_class, go_backwards, mask):
-    fast, slow = both(cell_class, go_backwards=go_backwards)
+def test_outputs_and_gradients_equal_those_of_keras(cell_class, go_backwards, mask):
+    fast, slow = build_pair(cell_class, go_backwards=go_backwards)
     assert fast._is_covered(SEQUENCES)
-    states = first_states(slow)
+    states = initial_states(slow)
     assert_close(run(fast, mask, states), run(slow, mask, states))
     found, expected = (
         recurrent_gradient(layer, SEQUENCES, states, mask, True)
@@ -138,13 +138,13 @@ def test_the_numbers_and_gradients_are_those_of_keras(cell_class, go_backwards, 
 
 @on_tensorflow
 @pytest.mark.parametrize("cell_class", [keras.layers.SimpleRNNCell, *VARIANTS])
-def test_dropout_of_the_inputs_and_the_state_is_that_of_keras(cell_class):
-    fast, slow = both(cell_class, {"dropout": 0.5, "recurrent_dropout": 0.5})
+def test_dropout_equals_that_of_keras(cell_class):
+    fast, slow = build_pair(cell_class, {"dropout": 0.5, "recurrent_dropout": 0.5})
     assert fast._is_covered(SEQUENCES)
     for layer in (fast, slow):
         set_dropout_masks(layer.cell, SEQUENCES, UNITS)
     found, expected, plain = (
-        recurrent_gradient(layer, SEQUENCES, first_states(slow), RIGHT, training)
+        recurrent_gradient(layer, SEQUENCES, initial_states(slow), RIGHT, training)
         for layer, training in ((fast, True), (slow, True), (slow, False))
     )
     assert_close(found, expected, rtol=1e-4, atol=1e-4)
@@ -162,8 +162,8 @@ def test_dropout_of_the_inputs_and_the_state_is_that_of_keras(cell_class):
     ],
     ids=str,
 )
-def test_every_option_of_keras_has_its_numbers(cell_class, options):
-    fast, slow = both(cell_class, **options)
+def test_options_of_keras_give_equal_outputs(cell_class, options):
+    fast, slow = build_pair(cell_class, **options)
     for mask in (None, RIGHT, MIXED):
         mask = None if mask is None else ops.convert_to_tensor(mask)
         assert_close(fast(SEQUENCES, mask=mask), slow(SEQUENCES, mask=mask))
@@ -179,17 +179,17 @@ def test_every_option_of_keras_has_its_numbers(cell_class, options):
     ],
     ids=str,
 )
-def test_what_is_not_covered_is_left_to_keras(cell_class, cell_options, options):
-    fast, slow = both(cell_class, cell_options, **options)
+def test_keras_runs_the_cases_without_a_fast_loop(cell_class, cell_options, options):
+    fast, slow = build_pair(cell_class, cell_options, **options)
     assert not fast._is_covered(SEQUENCES)
     assert_close(run(fast, RIGHT), run(slow, RIGHT))
 
 
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("cell_class", [keras.layers.LSTMCell, PeepholeLSTMCell])
-def test_before_the_first_real_step_the_output_is_the_first_state(cell_class, unroll):
+def test_outputs_before_the_first_real_step_are_the_initial_state(cell_class, unroll):
     layer = RNN(cell_class(UNITS), return_sequences=True, unroll=unroll)
-    states, mask = first_states(layer), ops.convert_to_tensor(MIXED)
+    states, mask = initial_states(layer), ops.convert_to_tensor(MIXED)
     outputs = array(layer(SEQUENCES, mask=mask, initial_state=states))
     is_before = np.cumsum(MIXED, axis=1) == 0
     first = np.broadcast_to(states[0][:, None], outputs.shape)
@@ -197,9 +197,9 @@ def test_before_the_first_real_step_the_output_is_the_first_state(cell_class, un
 
 
 @pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="Keras takes the first cell's state there"
+    keras.backend.backend() == "jax", reason="Keras uses the first cell's state on JAX"
 )
-def test_stacked_cells_put_out_the_first_state_of_the_last():
+def test_stacked_cells_return_the_first_state_of_the_last_cell():
     cells = [keras.layers.GRUCell(3), PeepholeLSTMCell(UNITS)]
     layer = RNN(cells)
     states = [random_array(B, 3), [random_array(B, UNITS, seed=i) for i in (1, 2)]]
@@ -207,7 +207,7 @@ def test_stacked_cells_put_out_the_first_state_of_the_last():
     assert_close(layer(SEQUENCES, mask=dead, initial_state=states), states[1][0])
 
 
-def test_a_cell_without_halves_and_a_small_one_are_left_to_keras(monkeypatch):
+def test_keras_runs_small_cells_and_cells_that_cannot_be_split(monkeypatch):
     stacked = keras.layers.StackedRNNCells(
         [keras.layers.GRUCell(UNITS), PeepholeLSTMCell(UNITS)]
     )
@@ -216,11 +216,11 @@ def test_a_cell_without_halves_and_a_small_one_are_left_to_keras(monkeypatch):
     assert not layer._is_covered(SEQUENCES)
     assert layer(SEQUENCES).shape == (B, UNITS)
     monkeypatch.setattr(backends, "SMALLEST_UNITS", UNITS + 1)
-    assert not both(PeepholeLSTMCell)[0]._is_covered(SEQUENCES)
+    assert not build_pair(PeepholeLSTMCell)[0]._is_covered(SEQUENCES)
 
 
 @on_tensorflow
-def test_eager_calls_are_left_to_keras_since_each_would_compile_anew(monkeypatch):
+def test_keras_runs_eager_calls(monkeypatch):
     monkeypatch.undo()
     layer = RNN(keras.layers.GRUCell(32))
     layer.build((None, None, D))
@@ -231,21 +231,21 @@ def test_eager_calls_are_left_to_keras_since_each_would_compile_anew(monkeypatch
 
 
 @on_tensorflow
-def test_integers_are_read_as_in_keras():
-    fast, slow = both(PeepholeLSTMCell)
+def test_integer_inputs_give_the_outputs_of_keras():
+    fast, slow = build_pair(PeepholeLSTMCell)
     integers = np.arange(B * T * D).reshape(B, T, D) % 3
     assert_close(fast(integers), slow(integers))
 
 
 @pytest.mark.parametrize("cell_class", CELLS)
-def test_it_keeps_the_laws(cell_class):
+def test_layer_checks_pass_for_every_cell(cell_class):
     init_args = {
         "cell": lambda: cell_class(UNITS),
         "return_sequences": True,
         "return_state": True,
     }
     check_layer_runs(RNN, init_args, {"sequences": SEQUENCES, "mask": MIXED})
-    layer, _ = both(cell_class)
+    layer, _ = build_pair(cell_class)
 
     def apply(sequences, mask):
         outputs, *states = layer(sequences, mask=ops.convert_to_tensor(mask))
@@ -256,8 +256,8 @@ def test_it_keeps_the_laws(cell_class):
 
 @on_tensorflow
 @pytest.mark.parametrize("go_backwards", [False, True])
-def test_an_unknown_length_is_filled_up_without_a_trace(go_backwards):
-    layer, _ = both(LayerNormGRUCell, go_backwards=go_backwards)
+def test_unknown_length_does_not_change_the_outputs(go_backwards):
+    layer, _ = build_pair(LayerNormGRUCell, go_backwards=go_backwards)
     run_model = compiled(functional_model(layer, {"sequences": SEQUENCES}))
     for length in (1, 2, 5):
         cut = SEQUENCES[:, :length]
@@ -266,9 +266,9 @@ def test_an_unknown_length_is_filled_up_without_a_trace(go_backwards):
 
 @on_tensorflow
 @pytest.mark.parametrize("cell_class", CELLS)
-def test_zoneout_is_the_same_in_both_loops(cell_class, monkeypatch):
+def test_zoneout_is_equal_in_both_loops(cell_class, monkeypatch):
     layers = []
-    for units in (1, UNITS + 1):  # that are worth compiling
+    for units in (1, UNITS + 1):  # the smallest number that is compiled
         layer = Zoneout(
             cell_class(UNITS), 0.3, return_sequences=True, return_state=True
         )
@@ -278,7 +278,7 @@ def test_zoneout_is_the_same_in_both_loops(cell_class, monkeypatch):
         layer._draw = lambda _, drawn=drawn: ops.convert_to_tensor(drawn, "float32")
         monkeypatch.setattr(backends, "SMALLEST_UNITS", units)
         assert layer._is_covered(SEQUENCES) == (units == 1)
-        states = first_states(layer)
+        states = initial_states(layer)
         layers.append(
             [
                 *run(layer, MIXED, states),
@@ -290,7 +290,7 @@ def test_zoneout_is_the_same_in_both_loops(cell_class, monkeypatch):
 
 @on_tensorflow
 @pytest.mark.parametrize("cell_class", CELLS)
-def test_the_loop_trains_under_half_precision(cell_class):
+def test_every_weight_trains_in_half_precision(cell_class):
     cell = cell_class(UNITS, dtype="mixed_float16")
     encoder = RecurrentEncoder(cell, num_layers=2, dtype="mixed_float16")
     assert isinstance(encoder.recurrent_layers[0], RNN)
