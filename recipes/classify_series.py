@@ -9,6 +9,7 @@ training and 1,029 for testing.
     python recipes/classify_series.py --load classes/model.keras --read my_days.csv
 
 `--encoder conv` reads by dilated convolutions, which find a shape anywhere in a series.
+`--encoder mingru` is a recurrent network that trains fast on hundreds of steps.
 `--encoder lstm-fcn` is an LSTM beside convolutions (Karim et al., 2018).
 
 A network soon learns few series by heart. So new noise is added to a series each time
@@ -430,7 +431,7 @@ def parse_arguments(argv):
     )
     parser.add_argument(
         "--encoder",
-        choices=["gru", "lstm", "rnn", "transformer", "conv", "lstm-fcn"],
+        choices=["gru", "lstm", "mingru", "rnn", "transformer", "conv", "lstm-fcn"],
         default="gru",
         help="network that reads the series",
     )

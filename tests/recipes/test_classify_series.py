@@ -200,7 +200,9 @@ def test_error_names_a_missing_companion_argument(recipe, arguments, capsys):
     assert arguments[0] in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("encoder", ["lstm", "rnn", "transformer", "conv", "lstm-fcn"])
+@pytest.mark.parametrize(
+    "encoder", ["lstm", "mingru", "rnn", "transformer", "conv", "lstm-fcn"]
+)
 def test_every_encoder_ignores_padding(recipe, encoder):
     options = recipe.parse_arguments(["--width", "8", "--encoder", encoder])
     model, whole = recipe.build(options, [np.ones((4, 3))], list("abcde"))
