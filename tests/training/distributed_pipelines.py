@@ -1,9 +1,10 @@
-"""Uses models on two virtual devices, and tells whether they do what one device does.
+"""Comparison of two virtual devices with one, in all uses of models but `fit`.
 
     KERAS_BACKEND=jax python tests/training/distributed_pipelines.py
 
-Three rows, which two devices cannot divide, go through whatever reads rows beside
-`fit`: pipelines of labels and of texts, tokenizers, matchers, forecasters.
+Three rows, a number that two devices do not divide, pass through pipelines of labels
+and of texts, tokenizers, matchers and forecasters. The script prints the largest
+differences.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import kseq
 from kseq.decoding import BannedTokens, Sampling
 from kseq.layers import FeatureEmbedding
 from kseq.text import TextToLabels, TextToText, TextWriter, Vocabulary
-from tests.training.distributed_training import two_cpus, two_devices
+from tests.training.distributed_training import make_two_cpus, two_devices
 
 TEXTS = ["what a joy", "what", "a bore"]
 PICTURES = np.random.default_rng(0).random((3, 8, 8, 3)).astype("float32")
@@ -25,7 +26,7 @@ PICTURES = np.random.default_rng(0).random((3, 8, 8, 3)).astype("float32")
 
 @functools.cache
 def words():
-    """The vocabulary, made when there are two devices, as TensorFlow learns it."""
+    """Return the vocabulary. It uses TensorFlow, so `make_two_cpus` comes first."""
     return Vocabulary("word").adapt(["what a joy", "what a bore"])
 
 
@@ -46,15 +47,15 @@ def texts():
     pipeline = TextToText(model, words(), words())
     rules = {"max_length": 4, "constraints": [BannedTokens([0, 1, 2, 3])]}
     pieces = list(pipeline.generate_stream(TEXTS, **rules))
-    written = [best.text for [best] in pipeline.generate(TEXTS, **rules)]
-    assert ["".join(each) for each in zip(*pieces, strict=True)] == written
-    assert all(written)
-    drawn = pipeline.generate(TEXTS, Sampling(num_draws=2, seed=1), 5)
-    scores = [x.log_prob for row in drawn for x in row]
+    generated = [best.text for [best] in pipeline.generate(TEXTS, **rules)]
+    assert ["".join(each) for each in zip(*pieces, strict=True)] == generated
+    assert all(generated)
+    sampled = pipeline.generate(TEXTS, Sampling(num_draws=2, seed=1), 5)
+    scores = [x.log_prob for row in sampled for x in row]
     return [*scores, *pipeline.score(TEXTS, TEXTS)]
 
 
-def continued():
+def continuations():
     writer = TextWriter(kseq.one_to_many(words().size, width=8), words())
     ids = words().encode(writer.generate(TEXTS, max_length=6))
     return [*writer.score(TEXTS), *(len(row) for row in ids)]
@@ -79,11 +80,11 @@ def forecasts():
     return [model.generate(PICTURES[:, 0], 4).draws]
 
 
-USES = [labels, tags, texts, continued, tokens, cosines, forecasts]
+USES = [labels, tags, texts, continuations, tokens, cosines, forecasts]
 
 
 def main():
-    two_cpus()
+    make_two_cpus()
     gaps = {}
     for use in USES:
         found = []

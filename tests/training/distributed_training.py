@@ -1,10 +1,10 @@
-"""Trains a model on one virtual device and on two; prints by how much they differ.
+"""Comparison of training on one virtual device with training on two.
 
     KERAS_BACKEND=jax python tests/training/distributed_training.py gru
     KERAS_BACKEND=jax python tests/training/distributed_training.py transformer model
 
-Two processes for each backend would not be the same program, so both trainings are in
-one, which makes its devices before anything is computed.
+The script prints the largest differences. Both trainings run in one process, because
+two processes would not be the same program. It makes its devices first of all.
 """
 
 import contextlib
@@ -30,11 +30,11 @@ from kseq.training import (
 
 BACKEND = keras.backend.backend()
 ROWS, BATCH = 21, 8  # the last batch has five rows
-KILLED_AT = 4  # of 9 steps, in the second epoch
+KILL_STEP = 4  # of 9 steps, in the second epoch
 
 
-def two_cpus():
-    """Makes two devices of the processor, before any backend has found one."""
+def make_two_cpus():
+    """Make two devices of the CPU, before a backend looks for devices."""
     if BACKEND == "jax":
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=2"
@@ -46,9 +46,9 @@ def two_cpus():
     tf.config.set_logical_device_configuration(cpu, devices)
 
 
-def two_devices(divided):
-    """The scope in which two devices have the batches, or a model, between them."""
-    if divided == "model":
+def two_devices(parallelism):
+    """Return the scope that divides batches, or a model, between two devices."""
+    if parallelism == "model":
         mesh = keras.distribution.DeviceMesh((1, 2), ["batch", "model"])
         layouts = layout_map(mesh)
         return keras.distribution.ModelParallel(layout_map=layouts).scope()
@@ -56,9 +56,9 @@ def two_devices(divided):
         return keras.distribution.DataParallel().scope()
     import tensorflow as tf
 
-    # As several strategies of one process share the counters of collective operations.
-    whole = tf.distribute.ReductionToOneDevice()
-    return tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"], whole).scope()
+    # Several strategies of one process share the counters of collective operations.
+    reduction = tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"], reduction).scope()
 
 
 def one_device():
@@ -68,51 +68,51 @@ def one_device():
     return contextlib.nullcontext()
 
 
-def rows(seed):
+def random_rows(seed):
     random = np.random.default_rng(seed)
     return [random.integers(4, 11, random.integers(2, 9)).tolist() for _ in range(ROWS)]
 
 
 def writer(kind):
-    """A compiled model that writes, and what it learns from."""
+    """Return a compiled encoder-decoder and its training data."""
     model = kseq.encoder_decoder(11, 13, encoder=kind, decoder=kind, width=8)
     model.compile(
         keras.optimizers.SGD(0.5),
         loss=SequenceCrossentropy(label_smoothing=0.1),
         metrics=[TokenAccuracy(), ExactMatch(), EditDistanceRate()],
     )
-    return model, teacher_forcing(rows(0), rows(1), batch_size=BATCH)
+    return model, teacher_forcing(random_rows(0), random_rows(1), batch_size=BATCH)
 
 
 def tagger():
-    """A compiled model that ends with a CRF, and what it learns from."""
+    """Return a compiled model that ends with a CRF, and its training data."""
     model = kseq.many_to_many(11, 9, encoder="gru", width=8, head="crf")
     model.compile(keras.optimizers.SGD(0.5), metrics=[TokenAccuracy(-1)])
-    labels = [[token_id % 9 for token_id in row] for row in rows(0)]
+    labels = [[token_id % 9 for token_id in row] for row in random_rows(0)]
     weights = [1.0 + len(row) % 3 for row in labels]
     options = {"sample_weight": weights, "batch_size": BATCH}
-    return model, kseq.training.batches(rows(0), labels, **options)
+    return model, kseq.training.batches(random_rows(0), labels, **options)
 
 
-def killed(count):
-    """A callback that ends the training as a kill would, at a step that is counted."""
-    steps = iter(range(count))
+def kill_at(step):
+    """Return a callback that interrupts training at the end of a step, like a kill."""
+    steps_before = iter(range(step))
 
-    def step(batch, logs):
-        if next(steps, None) is None:
+    def interrupt(batch, logs):
+        if next(steps_before, None) is None:
             raise KeyboardInterrupt
 
-    return keras.callbacks.LambdaCallback(on_train_batch_end=step)
+    return keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)
 
 
 def train(kind, scope, path, *callbacks):
-    """The model, its history, and what it writes, with which scores, and streams."""
+    """Return the model, its history, its outputs, their scores, and its stream."""
     with scope:
         keras.utils.set_random_seed(3)
         model, data = tagger() if kind == "crf" else writer(kind)
         data = EvenBatches(data, 2)
         best = SaveBest(path, monitor="loss")
-        # Keras' own shuffling of batches draws other numbers under a strategy.
+        # Keras shuffles batches with other random numbers under a strategy.
         options = {
             "epochs": 3,
             "verbose": 0,
@@ -121,31 +121,31 @@ def train(kind, scope, path, *callbacks):
         }
         history = model.fit(data, **options).history
         if kind == "crf":
-            scores = model.predict(np.array([rows(2)[0]] * 4), verbose=0)
+            scores = model.predict(np.array([random_rows(2)[0]] * 4), verbose=0)
             return model, history, scores.argmax(axis=-1), scores, []
-        searched = model.generate(rows(2)[:3], kseq.decoding.BeamSearch(2), 5)
-        scores = model.score(rows(2)[:3], searched)
-        streamed = list(model.generate_stream(rows(2)[:3], max_length=5))
+        searched = model.generate(random_rows(2)[:3], kseq.decoding.BeamSearch(2), 5)
+        scores = model.score(random_rows(2)[:3], searched)
+        streamed = list(model.generate_stream(random_rows(2)[:3], max_length=5))
     return model, history, searched.token_ids, scores, streamed
 
 
-def train_with_a_kill(kind, divided):
-    """What `train` gives in the second of two attempts."""
-    for count in (KILLED_AT, 1000):
-        callbacks = killed(count), Resume("attempts", seconds=0)
+def train_with_a_kill(kind, parallelism):
+    """Return the result of `train` in the second of two attempts."""
+    for step in (KILL_STEP, 1000):
+        callbacks = kill_at(step), Resume("attempts", seconds=0)
         with contextlib.suppress(KeyboardInterrupt):
-            return train(kind, two_devices(divided), "three.keras", *callbacks)
+            return train(kind, two_devices(parallelism), "three.keras", *callbacks)
 
 
-def main(kind, divided="data"):
-    two_cpus()
+def main(kind, parallelism="data"):
+    make_two_cpus()
     assert len(keras.distribution.list_devices()) == 2
     single = train(kind, one_device(), "one.keras")
-    double = train(kind, two_devices(divided), "two.keras")
-    resumed = train_with_a_kill(kind, divided)
-    if divided == "model":
+    double = train(kind, two_devices(parallelism), "two.keras")
+    resumed = train_with_a_kill(kind, parallelism)
+    if parallelism == "model":
         for model in (double[0], resumed[0]):
-            assert is_cut(model.encoder), "each device has a part of the weights"
+            assert is_sharded(model.encoder), "each device has a part of the weights"
     saved = keras.saving.load_model("two.keras")
 
     def gap(found, expected):
@@ -171,7 +171,7 @@ def main(kind, divided="data"):
     )
 
 
-def is_cut(layer):
+def is_sharded(layer):
     [kernel] = [w for w in layer.weights if w.path.endswith("0/attention/query/kernel")]
     return kernel.value.addressable_shards[0].data.shape != kernel.shape
 

@@ -1,10 +1,10 @@
-"""Trains as one of two processes on JAX, or alone; writes what it has learned.
+"""Training in one of two JAX processes, or alone; the script saves weights and losses.
 
     KERAS_BACKEND=jax python tests/training/one_of_two_processes.py out.npz 0 PORT PORT
     KERAS_BACKEND=jax python tests/training/one_of_two_processes.py out.npz 1 PORT PORT
     KERAS_BACKEND=jax python tests/training/one_of_two_processes.py alone.npz
 
-The first two wait for each other.
+The first two commands wait for each other.
 """
 
 import sys
@@ -15,18 +15,18 @@ import numpy as np
 ROWS, BATCH = 22, 8  # the last batch has six rows
 
 
-def rows(seed):
+def random_rows(seed):
     random = np.random.default_rng(seed)
     return [random.integers(4, 11, random.integers(2, 9)).tolist() for _ in range(ROWS)]
 
 
 def train(shard):
-    import kseq  # once the processes know of each other
+    import kseq  # after the processes are connected
 
     keras.utils.set_random_seed(3)
     model = kseq.encoder_decoder(11, 13, encoder="gru", decoder="lstm", width=8)
     data = kseq.training.teacher_forcing(
-        rows(0), rows(1), batch_size=BATCH, shard=shard, seed=5
+        random_rows(0), random_rows(1), batch_size=BATCH, shard=shard, seed=5
     )
     loss = kseq.training.SequenceCrossentropy(label_smoothing=0.1)
     model.compile(keras.optimizers.SGD(0.5), loss=loss)

@@ -1,4 +1,4 @@
-"""No epoch waits for the end of a pipeline that TensorFlow tunes."""
+"""Data sets in `fit`: autotuning, threads, prefetching and errors."""
 
 import contextlib
 
@@ -22,8 +22,8 @@ DATA_SETS = {
 }
 
 
-class Eater(keras.Model):
-    """Takes batches of any kind, and learns nothing."""
+class NoOpModel(keras.Model):
+    """A model that accepts batches of any kind and does not learn."""
 
     def train_step(self, data):
         return {"loss": 0.0}
@@ -31,30 +31,30 @@ class Eater(keras.Model):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's")
 @pytest.mark.parametrize("name", DATA_SETS)
-def test_tensorflow_tunes_no_pipeline(name, monkeypatch):
+def test_tensorflow_does_not_autotune_the_pipeline(name, monkeypatch):
     import tensorflow as tf
 
-    are_tuned, with_options = [], tf.data.Dataset.with_options
+    autotuned, with_options = [], tf.data.Dataset.with_options
 
-    def watched(self, options):
-        are_tuned.append(options.autotune.enabled)
+    def record_options(self, options):
+        autotuned.append(options.autotune.enabled)
         return with_options(self, options)
 
-    monkeypatch.setattr(tf.data.Dataset, "with_options", watched)
-    model = Eater()
+    monkeypatch.setattr(tf.data.Dataset, "with_options", record_options)
+    model = NoOpModel()
     model.built = True
     model.compile()
     model.fit(DATA_SETS[name](), verbose=0)
-    assert are_tuned == [False]
+    assert autotuned == [False]
 
 
-def test_the_number_of_threads_is_a_choice():
+def test_workers_sets_the_number_of_threads():
     assert DATA_SETS["batches"]().workers == 2
     assert DATA_SETS["batches"](workers=1).workers == 1
 
 
-class Watched(LengthBatches):
-    """Notes the epoch in which each batch was made."""
+class EpochRecorder(LengthBatches):
+    """Batches that record the epoch in which each was made."""
 
     def __init__(self, *args, **kwargs):
         self.seen = []
@@ -66,17 +66,17 @@ class Watched(LengthBatches):
         return ids, np.zeros(len(rows), "int32")
 
 
-def test_what_is_read_ahead_is_of_the_same_epoch():
-    data = Watched([[3, 5, 2, 7, 4, 6]], batch_size=2)
+def test_prefetched_batches_belong_to_the_same_epoch():
+    data = EpochRecorder([[3, 5, 2, 7, 4, 6]], batch_size=2)
     model = kseq.many_to_one(11, 2, width=4)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(data, epochs=3, verbose=0)
-    first = data.seen[-9]  # Keras looks at a batch or two before
+    first = data.seen[-9]  # Keras inspects one or two batches first
     assert data.seen[-9:] == [first + epoch for epoch in (0, 0, 0, 1, 1, 1, 2, 2, 2)]
 
 
-def test_an_error_in_a_batch_is_that_of_fit():
-    class Broken(Watched):
+def test_fit_raises_the_error_of_a_batch():
+    class Broken(EpochRecorder):
         def make_batch(self, rows, lengths):
             if len(self.seen) > 4:
                 raise RuntimeError("no such row")
@@ -88,24 +88,24 @@ def test_an_error_in_a_batch_is_that_of_fit():
         model.fit(Broken([[3, 5, 2, 7, 4, 6]], batch_size=2), epochs=3, verbose=0)
 
 
-def test_fit_sees_every_row_once_an_epoch_on_every_backend():
-    class Watching(keras.layers.Layer):
+def test_fit_sees_every_row_once_per_epoch_on_every_backend():
+    class MeanId(keras.layers.Layer):
         def call(self, ids):
             return keras.ops.cast(keras.ops.mean(ids, axis=1, keepdims=True), "float32")
 
-    class Seen(keras.losses.Loss):
+    class LabelRecorder(keras.losses.Loss):
         rows = []
 
         def call(self, y_true, y_pred):
-            with contextlib.suppress(Exception):  # not while JAX builds the model
+            with contextlib.suppress(Exception):  # fails while JAX builds the model
                 self.rows += keras.ops.convert_to_numpy(y_true).ravel().tolist()
             return keras.ops.mean(y_pred, axis=-1)
 
     inputs = keras.Input((None,), dtype="int32")
-    outputs = keras.layers.Dense(1)(Watching()(inputs))
+    outputs = keras.layers.Dense(1)(MeanId()(inputs))
     model = keras.Model(inputs, outputs)
-    model.compile("sgd", Seen(), metrics=["mae"], run_eagerly=True)
+    model.compile("sgd", LabelRecorder(), metrics=["mae"], run_eagerly=True)
     data = batches([[5 + i % 3] * (1 + i % 4) for i in range(200)], range(200), 4)
     model.fit(data, epochs=2, verbose=0)
-    rows = Seen.rows[-400:]
+    rows = LabelRecorder.rows[-400:]
     assert sorted(rows[:200]) == sorted(rows[200:]) == list(range(200))

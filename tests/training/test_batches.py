@@ -8,7 +8,7 @@ from tests.helpers import random_array
 
 
 def sentences(rows=53, seed=3):
-    """Ragged ids, each row told by its first, and a label for each step."""
+    """Return ragged ids, whose first id identifies the row, and labels of steps."""
     random = np.random.default_rng(seed)
     lengths = random.integers(1, 19, size=rows)
     words = [[7 + row] + [5] * int(n - 1) for row, n in enumerate(lengths)]
@@ -16,7 +16,7 @@ def sentences(rows=53, seed=3):
     return words, tags
 
 
-def test_every_row_comes_once_an_epoch_with_its_label():
+def test_every_row_comes_once_per_epoch_with_its_label():
     words, _ = sentences()
     classes = np.arange(53)
     data = batches(words, classes, batch_size=7, seed=5)
@@ -32,7 +32,7 @@ def test_every_row_comes_once_an_epoch_with_its_label():
     assert orders[0] != orders[1]
 
 
-def test_rows_of_like_length_share_a_batch():
+def test_rows_of_similar_length_share_a_batch():
     words, _ = sentences()
     shuffled = batches(words, range(53), batch_size=7, length_multiple=1)
     for inputs, _ in shuffled:
@@ -40,7 +40,7 @@ def test_rows_of_like_length_share_a_batch():
         assert lengths.max() - lengths.min() < 7
 
 
-def test_labels_of_steps_are_padded_with_the_inputs_and_0_is_a_label():
+def test_step_labels_are_padded_like_the_inputs_and_can_be_0():
     words, tags = sentences()
     data = batches(words, tags, batch_size=11, shuffle=False)
     rows = [row for inputs, labels in data for row in zip(inputs, labels, strict=True)]
@@ -50,18 +50,18 @@ def test_labels_of_steps_are_padded_with_the_inputs_and_0_is_a_label():
         assert label[: len(tag)].tolist() == tag and not label[len(tag) :].any()
 
 
-def test_padded_arrays_give_the_batches_of_their_rows():
+def test_padded_arrays_give_the_same_batches_as_lists():
     words, tags = sentences()
     padded = [
         np.array([row + [0] * (23 - len(row)) for row in rows])
         for rows in (words, tags)
     ]
-    for ours, theirs in zip(batches(words, tags), batches(*padded), strict=True):
-        for our, their in zip(ours, theirs, strict=True):
-            np.testing.assert_array_equal(our, their)
+    for batch, expected in zip(batches(words, tags), batches(*padded), strict=True):
+        for array, expected_array in zip(batch, expected, strict=True):
+            np.testing.assert_array_equal(array, expected_array)
 
 
-def test_rows_of_features_are_padded_with_what_their_embedding_masks():
+def test_feature_rows_are_padded_with_the_given_value():
     series = [random_array(steps, 3, seed=steps) for steps in (5, 2)]
     answers = [row[:, :2] for row in series]
     data = batches(
@@ -76,14 +76,14 @@ def test_rows_of_features_are_padded_with_what_their_embedding_masks():
     ("labels", "dtype"),
     [([2, 0], "int32"), ([0.5, 1.5], "float32"), ([[0.5, 1], [2, 3]], "float32")],
 )
-def test_a_label_of_each_row_comes_as_it_is(labels, dtype):
+def test_row_labels_are_unchanged(labels, dtype):
     [(_, found)] = batches([[5, 6], [7]], np.array(labels), shuffle=False)
     np.testing.assert_array_equal(found, labels)
     assert found.dtype == dtype
 
 
 @pytest.mark.parametrize(
-    ("inputs", "labels", "complaint"),
+    ("inputs", "labels", "message"),
     [
         ([], [], "`inputs` must have at least one row"),
         ([[5]], [1, 2], "1 rows of inputs, 2 of labels"),
@@ -95,18 +95,18 @@ def test_a_label_of_each_row_comes_as_it_is(labels, dtype):
         ([[5], [6]], [1, 0.5], r"labels\[1\]"),
     ],
 )
-def test_rows_that_do_not_fit_are_an_error(inputs, labels, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_rejects_invalid_rows_and_labels(inputs, labels, message):
+    with pytest.raises(ValueError, match=message):
         batches(inputs, labels)
 
 
 @pytest.mark.parametrize("name", ["batch_size", "length_multiple"])
-def test_sizes_below_one_are_an_error(name):
+def test_rejects_sizes_below_one(name):
     with pytest.raises(ValueError, match=f"`{name}`.*Received: {name}=0"):
         batches([[5]], [1], **{name: 0})
 
 
-def test_fit_and_evaluate_take_the_batches_without_a_warning():
+def test_fit_and_evaluate_accept_the_batches_without_a_warning():
     words, tags = sentences()
     model = kseq.many_to_many(61, num_outputs=3, encoder="gru", width=8)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -121,7 +121,7 @@ def test_fit_and_evaluate_take_the_batches_without_a_warning():
     )
 
 
-def test_a_function_gives_each_epoch_its_rows():
+def test_a_function_returns_the_rows_of_each_epoch():
     data = batches(lambda epoch: [[5 + epoch], [6, 7]], [0, 1], 1, shuffle=False)
     for epoch in range(3):
         assert len(data) == 2
@@ -132,17 +132,19 @@ def test_a_function_gives_each_epoch_its_rows():
     assert [labels.tolist() for _, labels in data] == [[1, 1]]
 
 
-def test_rows_of_an_epoch_come_in_the_order_of_that_epoch():
+def test_rows_from_a_function_have_the_order_of_fixed_rows():
     rows = [[i] * (1 + i % 5) for i in range(1, 53)]
-    anew, plain = (batches(x, range(52), 7) for x in (lambda epoch: rows, rows))
+    from_function, fixed = (
+        batches(x, range(52), 7) for x in (lambda epoch: rows, rows)
+    )
     for _ in range(3):
-        for ours, theirs in zip(anew, plain, strict=True):
-            np.testing.assert_array_equal(ours[0], theirs[0])
-            np.testing.assert_array_equal(ours[1], theirs[1])
-        anew.on_epoch_end(), plain.on_epoch_end()
+        for batch, expected in zip(from_function, fixed, strict=True):
+            np.testing.assert_array_equal(batch[0], expected[0])
+            np.testing.assert_array_equal(batch[1], expected[1])
+        from_function.on_epoch_end(), fixed.on_epoch_end()
 
 
-def test_an_epoch_with_other_numbers_of_rows_is_refused():
+def test_rejects_an_epoch_with_another_number_of_batches():
     data = batches(
         lambda epoch: [[5]] * (1 + epoch), lambda epoch: [0] * (1 + epoch), 1
     )
@@ -150,7 +152,7 @@ def test_an_epoch_with_other_numbers_of_rows_is_refused():
         data.on_epoch_end()
 
 
-def test_a_model_learns_from_rows_that_each_epoch_has_anew():
+def test_fit_gets_new_rows_in_each_epoch():
     seen = []
 
     def rows(epoch):
@@ -163,14 +165,14 @@ def test_a_model_learns_from_rows_that_each_epoch_has_anew():
     assert seen[:3] == [0, 1, 2]
 
 
-def test_rows_of_labels_may_have_lengths_of_their_own():
+def test_unaligned_labels_can_have_other_lengths_than_inputs():
     words, _ = sentences()
     rows = [[1 + row] * (row % 4) for row in range(53)]
-    rows[3] = np.array([4, 4, 4, 0, 0])  # padded already
+    rows[3] = np.array([4, 4, 4, 0, 0])  # padded
     data = batches(words, rows, 7, length_multiple=1, aligned=False)
     seen = {}
     for inputs, labels in data:
-        assert labels.dtype == "int32" and labels.shape[1] <= 4  # of 3
+        assert labels.dtype == "int32" and labels.shape[1] <= 4
         for source, label in zip(inputs, labels, strict=True):
             seen[int(source[0]) - 7] = [x for x in label.tolist() if x]
     assert seen == {row: [1 + row] * (row % 4) for row in range(53)}
@@ -186,7 +188,7 @@ def test_rows_of_labels_may_have_lengths_of_their_own():
     assert len(batches(lambda epoch: words, lambda epoch: rows, 7, aligned=False)) == 8
 
 
-def test_what_weighs_labels_one_by_one_is_refused_for_rows_of_their_own():
+def test_rejects_step_and_class_weights_of_unaligned_labels():
     with pytest.raises(ValueError, match="class_weight={1: 2.0} with aligned=False"):
         batches([[5, 6]], [[1]], aligned=False, class_weight={1: 2.0})
     with pytest.raises(ValueError, match=r"`sample_weight` must be .*\[0\] of shape"):

@@ -8,7 +8,7 @@ from kseq.training.cli import folder
 
 
 @pytest.mark.parametrize("path", [".", "new", "new/and/deep"])
-def test_a_folder_that_is_there_or_may_be_is_taken_and_not_made(
+def test_accepts_an_existing_or_new_folder_without_creating_it(
     path, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -17,7 +17,7 @@ def test_a_folder_that_is_there_or_may_be_is_taken_and_not_made(
 
 
 @pytest.mark.parametrize("path", ["taken", "taken/in/it"])
-def test_what_is_a_file_is_refused_before_anything_is_done(path, tmp_path, capsys):
+def test_rejects_a_file_and_a_path_inside_a_file(path, tmp_path, capsys):
     (tmp_path / "taken").write_text("mine")
     parser = argparse.ArgumentParser()
     parser.add_argument("--output", type=folder)
@@ -29,7 +29,7 @@ def test_what_is_a_file_is_refused_before_anything_is_done(path, tmp_path, capsy
     assert (tmp_path / "taken").read_text() == "mine"
 
 
-def test_where_one_may_not_write_is_refused(tmp_path, monkeypatch):
+def test_rejects_a_folder_without_write_permission(tmp_path, monkeypatch):
     def forbid(path, *_):
         raise PermissionError(13, "Permission denied", path)
 
@@ -41,7 +41,7 @@ def test_where_one_may_not_write_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["/proc/new", "/proc", "n" * 300, "link", "link/new"])
-def test_where_nothing_can_be_written_is_refused(name, tmp_path, monkeypatch):
+def test_rejects_a_folder_that_cannot_be_written(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.symlink("nowhere", "link")
     with pytest.raises(argparse.ArgumentTypeError, match=f"Received: {name}, but "):
@@ -49,7 +49,7 @@ def test_where_nothing_can_be_written_is_refused(name, tmp_path, monkeypatch):
     assert os.listdir() == ["link"]
 
 
-def test_what_was_there_stays(tmp_path, monkeypatch):
+def test_existing_folders_are_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "old").mkdir()
     assert [str(folder(path)) for path in ("old", "old/new", ".")]
@@ -68,7 +68,7 @@ def test_what_was_there_stays(tmp_path, monkeypatch):
         (cli.seed, "4294967295", 4294967295),
     ],
 )
-def test_numbers_are_taken(kind, text, value):
+def test_accepts_valid_numbers(kind, text, value):
     assert kind(text) == value and type(kind(text)) is type(value)
 
 
@@ -82,9 +82,7 @@ def test_numbers_are_taken(kind, text, value):
         (cli.seed, ["-1", "4294967296", "1.0"], "from 0 to 4294967295"),
     ],
 )
-def test_other_numbers_are_refused_by_the_name_of_their_flag(
-    kind, texts, message, capsys
-):
+def test_error_for_an_invalid_number_names_its_flag(kind, texts, message, capsys):
     parser = argparse.ArgumentParser()
     parser.add_argument("--flag", type=kind)
     for text in texts:

@@ -1,4 +1,4 @@
-"""Training on several devices is training on one."""
+"""Training on several devices or processes, compared with training on one."""
 
 import contextlib
 import json
@@ -21,12 +21,12 @@ from kseq.training import (
 )
 
 ROOT = Path(__file__).parents[2]
-CLOSE = {"weights": 1e-5, "loss": 1e-5, "scores": 1e-4}
+TOLERANCES = {"weights": 1e-5, "loss": 1e-5, "scores": 1e-4}
 
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize(
-    ("backend", "kind", "divided"),
+    ("backend", "kind", "parallelism"),
     [
         ("jax", "gru", "data"),
         ("jax", "lstm", "data"),
@@ -39,25 +39,27 @@ CLOSE = {"weights": 1e-5, "loss": 1e-5, "scores": 1e-4}
         ("tensorflow", "crf", "data"),
     ],
 )
-def test_two_devices_learn_what_one_learns(backend, kind, divided, tmp_path):
-    gaps = gaps_of("distributed_training.py", backend, tmp_path, kind, divided)
+def test_training_on_two_devices_equals_training_on_one(
+    backend, kind, parallelism, tmp_path
+):
+    gaps = run_script("distributed_training.py", backend, tmp_path, kind, parallelism)
     assert gaps.pop("moved") > 0.1, "something was learned"
     assert gaps.keys() >= {"weights", "saved", "loss", "token_accuracy", "token_ids"}
     assert gaps.keys() >= {"resumed", "resumed_loss", "streamed"}
-    too_much = {k: v for k, v in gaps.items() if v > CLOSE.get(k, 1e-6)}
+    too_much = {k: v for k, v in gaps.items() if v > TOLERANCES.get(k, 1e-6)}
     assert not too_much
 
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_two_devices_read_and_write_what_one_does(backend, tmp_path):
-    gaps = gaps_of("distributed_pipelines.py", backend, tmp_path)
+def test_two_devices_give_the_same_outputs_as_one(backend, tmp_path):
+    gaps = run_script("distributed_pipelines.py", backend, tmp_path)
     assert gaps.keys() >= {"labels", "tags", "texts", "tokens", "cosines", "forecasts"}
     assert max(gaps.values()) < 1e-5
 
 
-def gaps_of(script, backend, folder, *arguments):
-    """What a script of this folder has measured."""
+def run_script(script, backend, folder, *arguments):
+    """Run a script of this folder and return the differences that it prints."""
     pytest.importorskip(backend)
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests/training" / script), *arguments],
@@ -71,7 +73,7 @@ def gaps_of(script, backend, folder, *arguments):
 
 
 @pytest.mark.thorough
-def test_two_processes_learn_what_one_learns(tmp_path):
+def test_training_in_two_processes_equals_training_in_one(tmp_path):
     pytest.importorskip("jax")
     script = ROOT / "tests/training/one_of_two_processes.py"
     ports = [str(port) for port in free_ports(2)]
@@ -105,14 +107,14 @@ def free_ports(count):
         return [one.getsockname()[1] for one in sockets]
 
 
-def test_a_layout_needs_its_axis():
+def test_layout_map_rejects_an_unknown_axis():
     devices = keras.distribution.list_devices()[:1]
     mesh = keras.distribution.DeviceMesh((1, 1), ["batch", "model"], devices)
     with pytest.raises(ValueError, match="`axis` must be an axis of the mesh"):
         layout_map(mesh, "models")
 
 
-def test_rows_of_ids_are_filled_up_by_padding():
+def test_batches_of_ids_are_filled_with_padding():
     data = teacher_forcing(
         [[4, 5], [6], [7]], [[5, 3], [6, 6, 3], [7, 3]], shuffle=False
     )
@@ -123,25 +125,25 @@ def test_rows_of_ids_are_filled_up_by_padding():
     np.testing.assert_array_equal(inputs["source"][:3], whole["source"])
 
 
-def test_other_rows_that_are_filled_up_have_no_weight():
+def test_rows_that_fill_other_batches_have_no_weight():
     data = batches([[4, 5], [6], [7]], [1, 0, 1], sample_weight=[1, 2, 3], batch_size=2)
     filled = EvenBatches(data, 4)
     for index, (_, labels, weights) in enumerate(filled):
-        own = data[index][2]
+        expected = data[index][2]
         assert len(labels) == 4
-        np.testing.assert_array_equal(weights, [*own, *[0] * (4 - len(own))])
+        np.testing.assert_array_equal(weights, [*expected, *[0] * (4 - len(expected))])
 
 
 def nine_rows():
     return batches([[4 + i] for i in range(9)], list(range(9)), batch_size=4)
 
 
-MADE = [nine_rows, lambda: TokenDropout(nine_rows(), 0.5)]
+DATA_SETS = [nine_rows, lambda: TokenDropout(nine_rows(), 0.5)]
 
 
-@pytest.mark.parametrize("made", MADE)
-def test_an_epoch_begins_where_that_of_the_data_does(made):
-    data, filled = made(), EvenBatches(made(), 4)
+@pytest.mark.parametrize("make", DATA_SETS)
+def test_epoch_starts_at_the_position_of_the_data(make):
+    data, filled = make(), EvenBatches(make(), 4)
     for _ in range(2):
         data.on_epoch_end()
     filled.start_at(data.position(), 1)
@@ -150,9 +152,9 @@ def test_an_epoch_begins_where_that_of_the_data_does(made):
         np.testing.assert_array_equal(inputs[: len(expected)], expected)
 
 
-@pytest.mark.parametrize("made", MADE)
-def test_epochs_are_those_of_the_data(made):
-    data, filled = made(), EvenBatches(made(), 2)
+@pytest.mark.parametrize("make", DATA_SETS)
+def test_epochs_equal_those_of_the_data(make):
+    data, filled = make(), EvenBatches(make(), 2)
     for _ in range(3):
         assert filled.position() == data.position()
         for (inputs, *_), (expected, *_) in zip(filled, data, strict=True):
@@ -168,6 +170,6 @@ def test_epochs_are_those_of_the_data(made):
         (batches([[4]], [1]), 0, "`multiple` must be a positive integer"),
     ],
 )
-def test_what_is_no_data_set_or_number_is_refused(data, multiple, message):
+def test_rejects_invalid_data_and_multiples(data, multiple, message):
     with pytest.raises(ValueError, match=message):
         EvenBatches(data, multiple)

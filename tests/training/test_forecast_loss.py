@@ -1,4 +1,4 @@
-"""The loss and the metrics of numbers: against their integrals, and gaps left out."""
+"""Loss and metrics of forecasts: integrals as oracles, and missing values."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ DRAWS = random_array(B, N, T, F, seed=1)
 PARAMETERS = np.stack([random_array(B, T, F, seed=2), np.full((B, T, F), 0.7)], -1)
 
 
-def test_the_crps_of_draws_is_the_integral_of_their_distribution_function():
+def test_crps_of_draws_is_the_integral_over_their_distribution_function():
     found = array(crps(TRUTH, DRAWS))
     x = np.linspace(-8, 8, 32_001)
     for place in [(0, 0, 0), (1, 3, 1), (2, 4, 0)]:
@@ -24,18 +24,18 @@ def test_the_crps_of_draws_is_the_integral_of_their_distribution_function():
         assert found[place] == pytest.approx(np.trapezoid(errors, x), abs=2e-3)
 
 
-def test_one_draw_has_its_absolute_error():
+def test_crps_of_one_draw_is_its_absolute_error():
     assert_close(crps(TRUTH, DRAWS[:, :1]), abs(DRAWS[:, 0] - TRUTH))
 
 
-def test_the_crps_of_many_draws_comes_near_that_of_their_distribution():
+def test_crps_of_many_draws_is_close_to_that_of_their_distribution():
     draws = PARAMETERS[..., 0][:, None] + 0.7 * random_array(B, 4000, T, F, seed=3)
     closed = float(ForecastLoss("gaussian", score="crps")(TRUTH, PARAMETERS))
     assert float(CRPS()(TRUTH, draws)) == pytest.approx(closed, rel=0.03)
     assert float(CRPS("gaussian")(TRUTH, PARAMETERS)) == pytest.approx(closed, rel=1e-5)
 
 
-def test_the_loss_is_the_mean_over_what_is_known():
+def test_loss_is_the_mean_over_known_values():
     truth = TRUTH.copy()
     truth[0, 1] = truth[2, 3, 1] = np.nan
     normal = stats.norm(PARAMETERS[..., 0], PARAMETERS[..., 1])
@@ -51,7 +51,7 @@ def test_the_loss_is_the_mean_over_what_is_known():
     assert float(loss(truth * np.nan, PARAMETERS)) == 0
 
 
-def test_gaps_have_no_gradient():
+def test_missing_values_have_no_gradient():
     inputs = keras.Input((T, F))
     model = keras.Model(inputs, keras.layers.Dense(F)(inputs))
     model.compile(keras.optimizers.SGD(1.0), ForecastLoss("mean"))
@@ -60,14 +60,14 @@ def test_gaps_have_no_gradient():
     assert_close([array(weight) for weight in model.weights], before)
 
 
-def test_the_loss_of_means_is_the_squared_error():
+def test_loss_of_means_is_the_squared_or_absolute_error():
     squared = float(ForecastLoss("mean")(TRUTH, DRAWS[:, 0]))
     assert squared == pytest.approx(np.mean((TRUTH - DRAWS[:, 0]) ** 2), rel=1e-5)
     absolute = float(ForecastLoss("mean", score="crps")(TRUTH, DRAWS[:, 0]))
     assert absolute == pytest.approx(np.mean(abs(TRUTH - DRAWS[:, 0])), rel=1e-5)
 
 
-def test_coverage_is_the_share_within_the_quantiles():
+def test_coverage_is_the_share_of_values_within_the_quantiles():
     metric = IntervalCoverage(0.8)
     low, high = np.quantile(DRAWS, [0.1, 0.9], axis=1)
     truth = TRUTH.copy()
@@ -82,7 +82,7 @@ def test_coverage_is_the_share_within_the_quantiles():
     )
 
 
-def test_the_interval_of_quantiles_is_between_two_of_them():
+def test_interval_of_a_quantile_forecast_is_between_two_quantiles():
     levels = (0.1, 0.5, 0.9)
     quantiles = np.sort(random_array(B, T, F, 3, seed=5), axis=-1)
     expected = ((quantiles[..., 0] <= TRUTH) & (TRUTH <= quantiles[..., 2])).mean()
@@ -90,7 +90,7 @@ def test_the_interval_of_quantiles_is_between_two_of_them():
     assert float(metric(TRUTH, quantiles)) == pytest.approx(expected)
 
 
-def test_metrics_keep_their_sums_over_batches():
+def test_metrics_accumulate_over_batches():
     for metric in (CRPS(), IntervalCoverage()):
         whole = float(metric(TRUTH, DRAWS))
         metric.reset_state()
@@ -100,7 +100,7 @@ def test_metrics_keep_their_sums_over_batches():
 
 
 @pytest.mark.parametrize(
-    "made",
+    "measure",
     [
         ForecastLoss("quantiles", quantiles=(0.1, 0.9), name="a"),
         ForecastLoss("gaussian", score="crps"),
@@ -108,15 +108,15 @@ def test_metrics_keep_their_sums_over_batches():
         IntervalCoverage(0.7, "quantiles", quantiles=(0.1, 0.9)),
     ],
 )
-def test_losses_and_metrics_survive_their_config(made):
-    serialized = keras.saving.serialize_keras_object(made)
+def test_losses_and_metrics_survive_serialization(measure):
+    serialized = keras.saving.serialize_keras_object(measure)
     copy = keras.saving.deserialize_keras_object(serialized)
-    assert type(copy) is type(made) and copy.name == made.name
+    assert type(copy) is type(measure) and copy.name == measure.name
     for option in ("distribution", "quantiles", "score", "level"):
-        assert getattr(copy, option, None) == getattr(made, option, None)
+        assert getattr(copy, option, None) == getattr(measure, option, None)
 
 
-def test_counts_that_are_none_make_a_compiled_loss_nan():
+def test_negative_counts_make_a_compiled_loss_nan():
     inputs = keras.Input((T, F))
     outputs = keras.layers.Dense(2 * F, activation="softplus")(inputs)
     outputs = keras.layers.Reshape((T, F, 2))(outputs)
@@ -128,11 +128,11 @@ def test_counts_that_are_none_make_a_compiled_loss_nan():
     if keras.backend.backend() != "torch":
         assert np.isnan(model.train_on_batch(TRUTH, counts))
         return
-    with pytest.raises(ValueError, match="must be counts"):  # nothing is compiled
+    with pytest.raises(ValueError, match="must be counts"):  # PyTorch runs eagerly
         model.train_on_batch(TRUTH, counts)
 
 
-def test_batches_of_numbers_are_shifted_by_one_unknown_step():
+def test_numeric_targets_are_shifted_by_one_unknown_step():
     source = [TRUTH[0], TRUTH[1, :3]]
     target = [DRAWS[0, 0], DRAWS[1, 0, :4]]
     covariates = [DRAWS[0, 1, :, :1], DRAWS[1, 1, :4, :1]]

@@ -1,4 +1,4 @@
-"""Batches by tokens, by steps, for several processes, from any place of an epoch."""
+"""Batches by tokens, in short epochs, for several processes, from any position."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from kseq.training import TokenDropout, batches, teacher_forcing, windows
 
 
 def pairs(rows=211, seed=3):
-    """Ragged ids, each row told by its first, and targets that are told by it too."""
+    """Return ragged source and target ids, whose first id identifies the row."""
     random = np.random.default_rng(seed)
     source = random.integers(2, 29, size=rows)
     target = np.maximum(source + random.integers(-3, 4, size=rows), 1)
@@ -23,13 +23,13 @@ def first_ids(data):
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_a_batch_has_room_for_so_many_tokens(shuffle):
+def test_batches_have_at_most_batch_tokens_tokens(shuffle):
     data = teacher_forcing(*pairs(), batch_tokens=127, shuffle=shuffle)
     sizes, seen = [], []
     for index, (inputs, labels) in enumerate(data):
-        longer = max(inputs["source"].shape[1], labels.shape[1])
-        spare = 4 * len(labels) if index == 1 else 0  # a shape of its own for Keras
-        assert len(labels) * longer <= 127 + spare
+        longest = max(inputs["source"].shape[1], labels.shape[1])
+        slack = 4 * len(labels) if index == 1 else 0  # another shape, for Keras
+        assert len(labels) * longest <= 127 + slack
         sizes.append(len(labels))
         seen += inputs["target"][:, 0].tolist()
     assert sorted(seen) == list(range(7, 218))
@@ -37,7 +37,7 @@ def test_a_batch_has_room_for_so_many_tokens(shuffle):
     assert (seen == sorted(seen)) is not shuffle
 
 
-def test_batches_by_tokens_pad_little_and_come_in_another_order_each_epoch():
+def test_batches_by_tokens_have_little_padding_and_change_each_epoch():
     data = teacher_forcing(*pairs(5003), batch_tokens=997, length_multiple=2)
     real = padded = 0
     for inputs, labels in data:
@@ -55,23 +55,23 @@ def test_batches_by_tokens_pad_little_and_come_in_another_order_each_epoch():
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("size", [{"batch_size": 12}, {"batch_tokens": 200}])
-def test_processes_share_each_batch(size, shuffle):
+def test_shards_divide_each_batch(size, shuffle):
     whole, *parts = (
         list(teacher_forcing(*pairs(), **size, shuffle=shuffle, shard=shard))
         for shard in (None, (0, 3), (1, 3), (2, 3))
     )
     assert len({len(part) for part in parts}) == 1
     seen = []
-    for ours in zip(*parts, strict=True):
-        shapes = {tuple(inputs["source"].shape) for inputs, _ in ours}
-        assert len(shapes) == 1 and len({labels.shape for _, labels in ours}) == 1
-        seen += [row for inputs, _ in ours for row in inputs["target"][:, 0].tolist()]
+    for shards in zip(*parts, strict=True):
+        shapes = {tuple(inputs["source"].shape) for inputs, _ in shards}
+        assert len(shapes) == 1 and len({labels.shape for _, labels in shards}) == 1
+        seen += [row for inputs, _ in shards for row in inputs["target"][:, 0].tolist()]
     assert len(seen) == len(set(seen)) == 211 // 3 * 3
     if "batch_size" in size:
         assert len(whole) == len(parts[0])
 
 
-def test_a_short_epoch_goes_on_where_the_last_one_stopped():
+def test_short_epoch_continues_where_the_last_one_stopped():
     whole = teacher_forcing(*pairs(), batch_size=20)  # 11 batches
     short = teacher_forcing(*pairs(), batch_size=20, steps=4)
     expected, found = [], []
@@ -89,7 +89,7 @@ def test_a_short_epoch_goes_on_where_the_last_one_stopped():
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("size", [{"batch_size": 7}, {"batch_tokens": 50}])
-def test_longer_rows_are_left_out(size, shuffle):
+def test_rows_longer_than_max_length_are_dropped(size, shuffle):
     data = teacher_forcing(*pairs(), **size, shuffle=shuffle, max_length=9)
     kept = [
         source[0]
@@ -116,7 +116,7 @@ DATA_SETS = {
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
-def test_an_epoch_begins_at_any_batch(name):
+def test_epoch_can_start_at_any_batch(name):
     data = DATA_SETS[name]()
     for _ in range(3):
         data.on_epoch_end()
@@ -131,13 +131,13 @@ def test_an_epoch_begins_at_any_batch(name):
     assert_same(list(other), following)
 
 
-def assert_same(ours, theirs):
-    assert len(ours) == len(theirs) > 0
-    for our, their in zip(ours, theirs, strict=True):
-        np.testing.assert_equal(our, their)
+def assert_same(actual, expected):
+    assert len(actual) == len(expected) > 0
+    for batch, expected_batch in zip(actual, expected, strict=True):
+        np.testing.assert_equal(batch, expected_batch)
 
 
-def test_flat_rows_give_the_batches_of_their_lists():
+def test_token_rows_give_the_same_batches_as_lists():
     source, target = pairs()
     source[3] = []
     flat = [TokenRows.of_lists(rows, "uint16") for rows in (source, target)]
@@ -145,14 +145,14 @@ def test_flat_rows_give_the_batches_of_their_lists():
         list(teacher_forcing(*flat, 7)), list(teacher_forcing(source, target, 7))
     )
     tags = [[1 + i % 3 for i in row] for row in source]
-    ours = batches(flat[0], TokenRows.of_lists(tags), 7, class_weight={2: 0.5})
-    assert_same(list(ours), list(batches(source, tags, 7, class_weight={2: 0.5})))
+    data = batches(flat[0], TokenRows.of_lists(tags), 7, class_weight={2: 0.5})
+    assert_same(list(data), list(batches(source, tags, 7, class_weight={2: 0.5})))
     [(inputs, _)] = batches(TokenRows.of_lists([[5, 0, 6, 0, 0], [0]]), [1, 2])
     assert sorted(inputs.tolist()) == [[0, 0, 0], [5, 0, 6]]
 
 
 @pytest.mark.parametrize(
-    ("options", "complaint"),
+    ("options", "message"),
     [
         ({"batch_tokens": 5}, "must be at least 6 .*Received: batch_tokens=5"),
         ({"batch_tokens": 0}, "`batch_tokens`.*Received: batch_tokens=0"),
@@ -168,6 +168,6 @@ def test_flat_rows_give_the_batches_of_their_lists():
         ({"max_length": 1}, "Received: 0 such rows"),
     ],
 )
-def test_what_cannot_be_is_an_error(options, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_rejects_invalid_options(options, message):
+    with pytest.raises(ValueError, match=message):
         batches([[5, 6], [5] * 6], [0, 1], **options)

@@ -34,7 +34,7 @@ def y_true(random):
 
 
 def loop_loss(y_true, logits, label_smoothing=0.0, weights=None):
-    """Cross-entropy with the smoothed one-hot targets written out."""
+    """Return the cross-entropy with explicit smoothed one-hot targets."""
     total = count = 0.0
     for b in range(len(y_true)):
         for t in range(len(y_true[b])):
@@ -51,7 +51,7 @@ def loop_loss(y_true, logits, label_smoothing=0.0, weights=None):
 
 
 class Masked(keras.layers.Layer):
-    """Gives what it is given, with a mask."""
+    """A layer that returns its inputs with a mask."""
 
     def __init__(self, mask):
         super().__init__()
@@ -65,7 +65,7 @@ class Masked(keras.layers.Layer):
 
 
 def with_mask(logits, mask):
-    """Logits as a model's layers hand them over."""
+    """Return logits with a mask, as the layers of a model return them."""
     return Masked(mask)(logits)
 
 
@@ -76,14 +76,14 @@ def test_the_loss_is_the_mean_over_real_tokens(y_true, logits, label_smoothing):
     np.testing.assert_allclose(float(loss), expected, rtol=1e-6)
 
 
-def test_a_keras_mask_of_the_padding_changes_nothing(y_true, logits):
+def test_keras_mask_of_the_padding_does_not_change_the_loss(y_true, logits):
     loss = SequenceCrossentropy(0.1)
     plain = float(loss(y_true, logits))
     masked = float(loss(y_true, with_mask(logits, y_true != 0)))
     np.testing.assert_allclose(masked, plain, rtol=1e-6)
 
 
-def test_a_keras_mask_can_leave_out_further_tokens(y_true, logits):
+def test_keras_mask_can_exclude_more_tokens(y_true, logits):
     mask = np.ones((B, T), bool)
     mask[2, 1] = mask[0, 0] = False
     loss = SequenceCrossentropy(0.1)(y_true, with_mask(logits, mask))
@@ -93,7 +93,7 @@ def test_a_keras_mask_can_leave_out_further_tokens(y_true, logits):
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("shape", [(B,), (B, 1), (B, T)])
-def test_sample_weights_weigh_sequences_or_tokens(
+def test_sample_weights_apply_to_sequences_or_tokens(
     random, y_true, logits, shape, masked
 ):
     sample_weight = random.uniform(0.5, 2.0, size=shape)
@@ -104,11 +104,11 @@ def test_sample_weights_weigh_sequences_or_tokens(
     np.testing.assert_allclose(float(loss), expected, rtol=1e-6)
 
 
-def test_a_batch_of_padding_costs_nothing(logits):
+def test_loss_of_a_batch_of_padding_is_zero(logits):
     assert float(SequenceCrossentropy(0.1)(np.zeros((B, T), int), logits)) == 0
 
 
-def test_what_stands_at_padding_does_not_matter(y_true, logits):
+def test_logits_at_padding_do_not_change_the_loss(y_true, logits):
     loss = SequenceCrossentropy(0.1)
     changed = np.where((y_true == 0)[..., None], 1e4, logits)
     np.testing.assert_allclose(
@@ -117,7 +117,7 @@ def test_what_stands_at_padding_does_not_matter(y_true, logits):
 
 
 def test_nan_at_padding_reaches_neither_the_loss_nor_its_gradient(y_true, logits):
-    """Also at tokens that a Keras mask alone leaves out."""
+    """Also at tokens that only a Keras mask excludes."""
     mask = np.ones((B, T), "bool")
     mask[2, 3:] = False
     counts = mask & (y_true != 0)
@@ -143,7 +143,9 @@ def test_any_id_can_mark_padding(y_true, logits, pad_token_id):
     np.testing.assert_allclose(float(loss), expected, rtol=1e-6)
 
 
-def test_forbidden_words_cost_nothing_without_smoothing(y_true, logits):
+def test_words_of_probability_zero_do_not_change_the_loss_without_smoothing(
+    y_true, logits
+):
     y_true[y_true == 2] = 3
     logits[..., 2] = -np.inf
     loss = SequenceCrossentropy()(y_true, logits)
@@ -157,7 +159,7 @@ def test_forbidden_words_cost_nothing_without_smoothing(y_true, logits):
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 @pytest.mark.parametrize("dtype", [None, "float16", "mixed_bfloat16"])
-def test_half_precision_logits_lose_no_more_than_their_rounding(
+def test_loss_of_half_precision_logits_is_computed_in_float32(
     y_true, logits, precision, dtype
 ):
     half = ops.cast(logits, precision)
@@ -167,14 +169,14 @@ def test_half_precision_logits_lose_no_more_than_their_rounding(
     np.testing.assert_allclose(float(loss), loop_loss(y_true, rounded, 0.1), rtol=1e-6)
 
 
-def test_large_vocabularies_keep_their_ids_in_a_half_precision_loss(random):
+def test_half_precision_loss_does_not_round_large_ids(random):
     y_true = np.array([[4999, 3001]])
     logits = random.normal(size=(1, 2, 5003)).astype("float32")
     half, single = (SequenceCrossentropy(dtype=d) for d in ("float16", "float32"))
     assert float(half(y_true, logits)) == float(single(y_true, logits))
 
 
-def test_logits_beyond_the_range_of_exp_stay_finite(y_true):
+def test_loss_of_logits_beyond_the_range_of_exp_is_finite(y_true):
     logits = np.zeros((B, T, V), "float32")
     logits[..., 1] = 5000.0
     assert np.isfinite(float(SequenceCrossentropy(0.1)(y_true, logits)))
@@ -190,25 +192,23 @@ def test_the_config_survives_a_round_trip():
 
 
 @pytest.mark.parametrize("label_smoothing", [-0.1, 1.0, "a", None, float("nan")])
-def test_smoothing_outside_its_range_is_an_error(label_smoothing):
+def test_rejects_label_smoothing_outside_its_range(label_smoothing):
     with pytest.raises(ValueError, match=f"label_smoothing={label_smoothing!r}"):
         SequenceCrossentropy(label_smoothing)
 
 
 @pytest.mark.parametrize("pad_token_id", [None, 0.5, "<pad>"])
-def test_padding_that_is_no_id_is_an_error(pad_token_id):
+def test_rejects_a_pad_token_id_that_is_not_an_integer(pad_token_id):
     with pytest.raises(ValueError, match=f"pad_token_id={pad_token_id!r}"):
         SequenceCrossentropy(pad_token_id=pad_token_id)
 
 
-def test_token_ids_in_place_of_logits_are_an_error(y_true):
+def test_rejects_token_ids_instead_of_logits(y_true):
     with pytest.raises(ValueError, match=r"y_pred of shape \(3, 5\)"):
         SequenceCrossentropy()(y_true, y_true)
 
 
-def test_evaluate_reports_the_token_mean_with_and_without_a_surviving_mask(
-    y_true, random
-):
+def test_evaluate_reports_the_token_mean_with_and_without_a_keras_mask(y_true, random):
     table = random.normal(size=(V, V)).astype("float32")
     losses = []
     for mask_zero in (True, False):
@@ -220,7 +220,7 @@ def test_evaluate_reports_the_token_mean_with_and_without_a_surviving_mask(
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 5), (3, 1, 5), (3, 4, 5)])
-def test_logits_of_other_steps_or_rows_are_refused(shape):
+def test_rejects_logits_with_other_numbers_of_rows_or_steps(shape):
     y_true, logits = np.ones((3, 2), "int32"), np.zeros(shape, "float32")
     for measure in (SequenceCrossentropy(), TokenAccuracy(), ExactMatch()):
         with pytest.raises(ValueError, match=r"of shape \(3, 2\), y_pred of shape"):
@@ -228,7 +228,7 @@ def test_logits_of_other_steps_or_rows_are_refused(shape):
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -1.0, float(V), 1.5])
-def test_what_is_no_id_is_refused_or_makes_the_loss_nan(wrong, logits, y_true):
+def test_invalid_label_raises_or_makes_the_loss_nan(wrong, logits, y_true):
     labels = y_true.astype("float32")
     expected = SequenceCrossentropy()(y_true, logits)
     assert float(SequenceCrossentropy()(labels, logits)) == pytest.approx(
@@ -250,8 +250,8 @@ def test_what_is_no_id_is_refused_or_makes_the_loss_nan(wrong, logits, y_true):
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "int16", "int64"])
 @pytest.mark.parametrize("mask", [np.ones((1, 4), "bool"), np.arange(4)[None] < 3])
-def test_labels_of_any_integer_type_count_alike(dtype, mask, random):
-    """Unsigned, no id is -1: 255 is none, and masked steps cannot be moved to it."""
+def test_labels_of_all_integer_types_give_the_same_loss(dtype, mask, random):
+    """In an unsigned type -1 would be 255, which is a label here and not padding."""
     y_true = np.array([[255, 254, 3, 0]])
     logits = random.normal(size=(1, 4, 300)).astype("float32")
     loss = SequenceCrossentropy(pad_token_id=-1)

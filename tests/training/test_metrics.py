@@ -16,7 +16,7 @@ END = 3
 
 
 def loop_distance(reference, hypothesis):
-    """The table of Wagner and Fischer, cell by cell."""
+    """Return the edit distance from the table of Wagner and Fischer, cell by cell."""
     table = np.zeros((len(reference) + 1, len(hypothesis) + 1), int)
     table[:, 0] = range(len(reference) + 1)
     table[0, :] = range(len(hypothesis) + 1)
@@ -41,7 +41,7 @@ def tokens(row, end_token_id=None, pad_token_id=0):
 
 
 def sequences(seed, rows, steps, words=5):
-    """Rows of every length, from none to all steps, of few words so that many agree."""
+    """Return rows of every length up to `steps`, of few words so that many agree."""
     random = np.random.default_rng(seed)
     token_ids = random.integers(1, words, size=(rows, steps))
     lengths = np.arange(rows) % (steps + 1)
@@ -78,7 +78,7 @@ def with_mask(logits, mask):
 
 @pytest.mark.parametrize("end_token_id", [None, END])
 @pytest.mark.parametrize("steps", [(T, H), (H, T), (T, 1), (1, T)])
-def test_the_distance_equals_the_table_written_out(steps, end_token_id):
+def test_distance_equals_the_table_of_wagner_and_fischer(steps, end_token_id):
     reference = sequences(2, 97, steps[0])
     hypothesis = sequences(5, 97, steps[1])
     expected = [
@@ -90,7 +90,7 @@ def test_the_distance_equals_the_table_written_out(steps, end_token_id):
     assert numbers(distance) == expected
 
 
-def test_known_words_have_their_known_distances():
+def test_known_words_have_known_distances():
     words = [("kitten", "sitting", 3), ("sunday", "saturday", 3), ("", "ab", 2)]
     reference, hypothesis = (
         np.array([[ord(c) for c in pair[side].ljust(8, "\0")] for pair in words])
@@ -100,27 +100,27 @@ def test_known_words_have_their_known_distances():
 
 
 @pytest.mark.parametrize("pad_token_id", [0, -1])
-def test_padding_counts_nowhere_in_a_sequence(pad_token_id):
+def test_padding_anywhere_in_a_sequence_is_ignored(pad_token_id):
     reference = np.array([[0, 5, 0, 6, 7], [5, 6, 0, 0, 7]])
     hypothesis = np.array([[5, 0, 7, 0], [0, 0, 6, 7]])
     moved = [np.where(x == 0, pad_token_id, x) for x in (reference, hypothesis)]
     assert numbers(edit_distance(*moved, pad_token_id=pad_token_id)) == [1, 1]
 
 
-def test_what_follows_the_end_does_not_count():
+def test_tokens_after_the_end_are_ignored():
     reference = np.array([[5, END, 6, 7]])
     hypothesis = np.array([[5, END, 9, END, 9]])
     assert numbers(edit_distance(reference, hypothesis, end_token_id=END)) == [0]
 
 
-def test_no_steps_at_all_are_an_empty_sequence():
+def test_zero_steps_are_an_empty_sequence():
     some, none = sequences(2, B, T), np.zeros((B, 0), int)
     lengths = (some != 0).sum(1).tolist()
     assert numbers(edit_distance(some, none)) == lengths
     assert numbers(edit_distance(none, some)) == lengths
 
 
-def test_the_compiled_distance_equals_the_table_written_out():
+def test_compiled_distance_equals_the_table_of_wagner_and_fischer():
     reference, hypothesis = sequences(2, B, T), sequences(5, B, H)
     function = compiled(lambda r, h: edit_distance(r, h, end_token_id=END))
     expected = [
@@ -133,7 +133,7 @@ def test_the_compiled_distance_equals_the_table_written_out():
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow's graphs"
 )
-def test_a_graph_takes_sequences_of_any_length():
+def test_graph_accepts_sequences_of_any_length():
     import tensorflow as tf
 
     spec = tf.TensorSpec((None, None), "int32")
@@ -158,7 +158,7 @@ def test_accuracy_counts_real_tokens_over_all_batches():
     )
 
 
-def test_exact_match_counts_sequences_and_leaves_out_empty_rows():
+def test_exact_match_counts_sequences_and_ignores_empty_rows():
     y_true = np.array([[5, 6, 0], [5, 6, 7], [8, 0, 0], [0, 0, 0]])
     best = np.array([[5, 6, 9], [5, 9, 7], [8, 1, 1], [1, 1, 1]])
     metric = ExactMatch()
@@ -168,7 +168,7 @@ def test_exact_match_counts_sequences_and_leaves_out_empty_rows():
 
 
 @pytest.mark.parametrize("end_token_id", [None, END])
-def test_the_rate_is_all_distances_over_all_lengths(end_token_id):
+def test_rate_is_the_sum_of_distances_over_the_sum_of_lengths(end_token_id):
     metric = EditDistanceRate(end_token_id=end_token_id)
     distances = lengths = 0
     for steps in (T, 2):
@@ -181,16 +181,16 @@ def test_the_rate_is_all_distances_over_all_lengths(end_token_id):
     np.testing.assert_allclose(float(metric.result()), distances / lengths, rtol=1e-6)
 
 
-def test_the_rate_of_logits_counts_no_step_of_padding():
+def test_rate_of_logits_ignores_steps_of_padding():
     y_true = np.array([[5, 6, 7, END, 0], [5, 6, END, 0, 0]])
     best = np.array([[5, 7, END, 9, 9], [5, 6, END, 9, 9]])
     whole, ended = EditDistanceRate(), EditDistanceRate(end_token_id=END)
-    # Without an end: (5 7 END 9) for (5 6 7 END), three replaced or two and two.
+    # Without an end, (5 7 END 9) for (5 6 7 END): one deleted, one inserted.
     assert float(whole(y_true, one_hot(best))) == pytest.approx(2 / 7)
     assert float(ended(y_true, one_hot(best))) == pytest.approx(1 / 5)
 
 
-def test_sequences_and_tokens_can_be_weighed():
+def test_sequences_and_tokens_can_have_weights():
     y_true = np.array([[5, 6], [7, 8]])
     best = np.array([[5, 6], [7, 9]])
     rows, cells = np.array([1.0, 3.0]), np.array([[1.0, 1.0], [2.0, 4.0]])
@@ -202,7 +202,7 @@ def test_sequences_and_tokens_can_be_weighed():
 
 
 @pytest.mark.parametrize("metric", [ExactMatch(), EditDistanceRate()])
-def test_weights_of_tokens_are_an_error_for_whole_sequences(metric):
+def test_sequence_metrics_reject_weights_of_tokens(metric):
     y_true = sequences(2, B, T)
     with pytest.raises(ValueError, match=r"Received: shape \(11, 7\)"):
         metric.update_state(y_true, one_hot(y_true), np.ones((B, T)))
@@ -210,24 +210,24 @@ def test_weights_of_tokens_are_an_error_for_whole_sequences(metric):
 
 @pytest.mark.parametrize("metric_class", [TokenAccuracy, ExactMatch, EditDistanceRate])
 @pytest.mark.parametrize("value", [None, 0.5, "<pad>"])
-def test_padding_that_is_no_id_is_an_error(metric_class, value):
+def test_rejects_a_pad_token_id_that_is_not_an_integer(metric_class, value):
     with pytest.raises(ValueError, match=f"`pad_token_id` must .*token_id={value!r}"):
         metric_class(pad_token_id=value)
 
 
-def test_an_end_that_is_no_id_is_an_error():
+def test_rejects_an_end_token_id_that_is_not_an_integer():
     with pytest.raises(ValueError, match="`end_token_id` must .*end_token_id='</s>'"):
         EditDistanceRate(end_token_id="</s>")
 
 
-def test_token_ids_in_place_of_logits_are_an_error():
+def test_rejects_token_ids_instead_of_logits():
     metric = TokenAccuracy()
     with pytest.raises(ValueError, match=r"y_pred of shape \(11, 7\)"):
         metric.update_state(sequences(2, B, T), sequences(2, B, T))
 
 
 @pytest.mark.parametrize("metric_class", [TokenAccuracy, ExactMatch, EditDistanceRate])
-def test_a_keras_mask_says_what_counts_as_padding_does(metric_class):
+def test_keras_mask_has_the_same_effect_as_padding(metric_class):
     y_true, best = sequences(2, B, T), sequences(5, B, T)
     best[::2] = y_true[::2]
     never_real = np.where(y_true == 0, 1, y_true)
@@ -238,7 +238,7 @@ def test_a_keras_mask_says_what_counts_as_padding_does(metric_class):
 
 
 @pytest.mark.parametrize("metric_class", [TokenAccuracy, ExactMatch, EditDistanceRate])
-def test_nothing_seen_gives_zero_and_reset_forgets(metric_class):
+def test_result_is_zero_without_tokens_and_reset_clears_it(metric_class):
     metric = metric_class()
     y_true = sequences(2, B, T)
     metric.update_state(y_true * 0, one_hot(y_true))
@@ -250,7 +250,7 @@ def test_nothing_seen_gives_zero_and_reset_forgets(metric_class):
 
 
 @pytest.mark.parametrize("metric_class", [TokenAccuracy, ExactMatch, EditDistanceRate])
-def test_many_tokens_are_counted_in_half_precision(metric_class):
+def test_half_precision_metric_counts_many_tokens_exactly(metric_class):
     metric = metric_class(dtype="float16")
     y_true = np.ones((700, 5), "int32")
     y_true[:, 2:] = 2
@@ -262,7 +262,7 @@ def test_many_tokens_are_counted_in_half_precision(metric_class):
 
 
 @pytest.mark.parametrize("metric_class", [TokenAccuracy, ExactMatch, EditDistanceRate])
-def test_nan_at_padding_is_not_counted(metric_class):
+def test_nan_at_padding_is_ignored(metric_class):
     y_true = sequences(2, B, T)
     logits = np.where((y_true != 0)[..., None], one_hot(y_true), np.nan)
     expected = 0 if metric_class is EditDistanceRate else 1
@@ -295,7 +295,7 @@ def test_the_config_survives_a_round_trip(metric):
     assert (restored.name, restored.dtype) == (metric.name, "float16")
 
 
-def test_fit_reports_all_metrics_of_a_model_that_keeps_its_mask():
+def test_evaluate_reports_all_metrics_of_a_model_with_a_mask():
     y_true = sequences(2, B, T)
     model = keras.Sequential(
         [

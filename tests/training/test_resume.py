@@ -1,4 +1,4 @@
-"""A training that was killed ends as if it had not been, to the last bit."""
+"""Resumed training, equal to an uninterrupted one to the last bit."""
 
 import contextlib
 import itertools
@@ -33,13 +33,13 @@ def raise_killed():
     raise Killed
 
 
-class Stop(keras.callbacks.Callback):
-    """Calls a function before one of the steps."""
+class CallAtStep(keras.callbacks.Callback):
+    """A callback that calls a function before one of the steps."""
 
     def __init__(self, step, function):
         super().__init__()
         self.step, self.function = step, function
-        self.steps = itertools.count()  # no plain value, so Resume does not keep it
+        self.steps = itertools.count()  # not a plain value, so Resume does not save it
 
     def on_train_batch_begin(self, batch, logs=None):
         if next(self.steps) == self.step:
@@ -68,13 +68,13 @@ def model(seed):
 
 
 def train(directory, step=None, seed=1, function=raise_killed, epochs=3, **options):
-    """Weights, history and first callback of a training; None if it was killed."""
-    own = [
+    """Return weights, history and first callback of a training, or None if killed."""
+    callbacks = [
         keras.callbacks.EarlyStopping("loss", patience=2, restore_best_weights=True),
         keras.callbacks.ReduceLROnPlateau("accuracy", patience=0, min_delta=0.5),
         SaveBest(f"{directory}/best.keras", "loss"),
         StopOnInterrupt(verbose=0),
-        Stop(step, function),
+        CallAtStep(step, function),
         Resume(directory, **options),
     ]
     trained = model(seed)
@@ -85,80 +85,84 @@ def train(directory, step=None, seed=1, function=raise_killed, epochs=3, **optio
             epochs=epochs,
             shuffle=False,
             verbose=0,
-            callbacks=own,
+            callbacks=callbacks,
         )
     except Killed:
         return None
-    return trained.get_weights(), history.history, own[0]
+    return trained.get_weights(), history.history, callbacks[0]
 
 
-def assert_same(ours, theirs):
-    for our, their in zip(ours[0], theirs[0], strict=True):
-        np.testing.assert_array_equal(our, their)
-    assert ours[1] == theirs[1]
+def assert_same(actual, expected):
+    for weights, expected_weights in zip(actual[0], expected[0], strict=True):
+        np.testing.assert_array_equal(weights, expected_weights)
+    assert actual[1] == expected[1]
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    return train(tmp_path_factory.mktemp("whole"))
+    return train(tmp_path_factory.mktemp("uninterrupted"))
 
 
 @pytest.mark.parametrize(
     ("kills", "seconds"),
     [([1], 0), ([len(data()) + 2, 1, 2], 0), ([len(data())], 0), ([4], 300)],
-    ids=["first epoch", "again and again", "between epochs", "nothing kept"],
+    ids=["first epoch", "again and again", "between epochs", "nothing saved"],
 )
-def test_a_killed_training_ends_with_the_same_weights(
+def test_killed_training_ends_with_the_same_weights(
     kills, seconds, reference, tmp_path
 ):
     for number, kill in enumerate(kills):
-        # Another seed: all that matters comes from the file.
+        # Another seed, because everything that matters comes from the file.
         assert train(tmp_path, kill, seed=1 + number, seconds=seconds) is None
     ended = train(tmp_path, seed=7, seconds=seconds)
     assert_same(ended, reference)
     assert ended[2].best == reference[2].best
-    assert_same(train(tmp_path, seed=9), reference)  # which is there already
+    assert_same(train(tmp_path, seed=9), reference)  # already finished
 
 
-def test_an_interrupted_training_goes_on_at_that_batch(reference, tmp_path):
-    def press_control_c():
+def test_interrupted_training_resumes_at_the_same_batch(reference, tmp_path):
+    def press_ctrl_c():
         os.kill(os.getpid(), signal.SIGINT)
 
-    stopped = train(tmp_path, 2, function=press_control_c)
+    stopped = train(tmp_path, 2, function=press_ctrl_c)
     assert len(stopped[1]["loss"]) == 1
     assert_same(train(tmp_path, seed=5), reference)
 
 
-def test_the_epochs_may_become_more(tmp_path):
+def test_number_of_epochs_can_be_raised(tmp_path):
     train(tmp_path / "few", epochs=1)
     losses = train(tmp_path / "few", epochs=2)[1]["loss"]
     assert len(losses) == 2 and losses == train(tmp_path / "more", epochs=2)[1]["loss"]
 
 
-def test_an_epoch_that_goes_on_warns_of_nothing_and_has_all_its_metrics(tmp_path):
+def test_resumed_epoch_has_metrics_of_all_its_batches_and_no_warning(tmp_path):
     def fit(step):
         trained = model(3)
         seen = []
         log = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: seen.append(float(logs["loss"]))
         )
-        own = [log, Stop(step, raise_killed), Resume(tmp_path / "a", seconds=0)]
+        callbacks = [
+            log,
+            CallAtStep(step, raise_killed),
+            Resume(tmp_path / "a", seconds=0),
+        ]
         with contextlib.suppress(Killed):
-            trained.fit(data(), epochs=2, shuffle=False, verbose=0, callbacks=own)
+            trained.fit(data(), epochs=2, shuffle=False, verbose=0, callbacks=callbacks)
         return seen
 
     first, second = fit(len(data()) + 2), fit(None)
     assert len(first) + len(second) == 2 * len(data())
-    whole = model(3)
-    whole.fit(data(), epochs=2, shuffle=False, verbose=0)
-    history = whole.history.history["loss"]
+    uninterrupted = model(3)
+    uninterrupted.fit(data(), epochs=2, shuffle=False, verbose=0)
+    history = uninterrupted.history.history["loss"]
     np.testing.assert_allclose(second[-1], history[-1], rtol=1e-6)
 
 
-def test_a_directory_of_another_training_is_refused(tmp_path):
+def test_rejects_a_directory_of_another_training(tmp_path):
     def fit(trained, *others):
-        own = [*others, Resume(tmp_path)]
-        trained.fit(data(), shuffle=False, verbose=0, callbacks=own)
+        callbacks = [*others, Resume(tmp_path)]
+        trained.fit(data(), shuffle=False, verbose=0, callbacks=callbacks)
 
     fit(model(1))
     wider = keras.Sequential([keras.Input((None,)), keras.layers.Embedding(13, 3)])
@@ -180,11 +184,11 @@ print(json.dumps([[each.tolist() for each in weights], history]))
 
 
 @pytest.mark.thorough
-def test_kill_9_is_no_loss(tmp_path):
+def test_training_resumes_after_kill_9(tmp_path):
     def run(step, directory=tmp_path / "killed"):
         command = [sys.executable, "-c", SCRIPT, str(directory), str(step)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     assert run(5).returncode == run(4).returncode == -signal.SIGKILL
-    killed, whole = run(-1), run(-1, tmp_path / "whole")
-    assert json.loads(killed.stdout) == json.loads(whole.stdout)
+    killed, uninterrupted = run(-1), run(-1, tmp_path / "uninterrupted")
+    assert json.loads(killed.stdout) == json.loads(uninterrupted.stdout)

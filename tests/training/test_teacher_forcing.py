@@ -15,7 +15,7 @@ START, END = 1, 2
 
 
 def pairs(rows=101, seed=3):
-    """Ragged pairs, each told by its first source and second target token."""
+    """Return ragged pairs, identified by the first source and second target token."""
     random = np.random.default_rng(seed)
     lengths = random.integers(1, 23, size=rows)
     source = [[3 + row] + [3] * int(n - 1) for row, n in enumerate(lengths)]
@@ -28,7 +28,7 @@ def pairs(rows=101, seed=3):
 
 
 def read_back(batches):
-    """The rows of an epoch, unpadded, in the order they come."""
+    """Return the rows of an epoch, unpadded, in their order."""
     source, target = [], []
     for inputs, labels in batches:
         for s, t, y in zip(inputs["source"], inputs["target"], labels, strict=True):
@@ -39,7 +39,7 @@ def read_back(batches):
     return source, target
 
 
-def waste(batches):
+def padding_share(batches):
     cells = sum(inputs["target"].size for inputs, _ in batches)
     return 1 - sum((labels != 0).sum() for _, labels in batches) / cells
 
@@ -49,7 +49,7 @@ def padded(rows):
     return np.array([row + [0] * (width - len(row)) for row in rows])
 
 
-def test_unshuffled_batches_hold_the_rows_in_their_order():
+def test_unshuffled_batches_keep_the_order_of_rows():
     source, target = pairs()
     batches = teacher_forcing(source, target, batch_size=7, shuffle=False)
     assert read_back(batches) == (source, target)
@@ -58,7 +58,7 @@ def test_unshuffled_batches_hold_the_rows_in_their_order():
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 101, 1000])
-def test_every_row_comes_once_an_epoch_and_stays_with_its_pair(batch_size):
+def test_every_pair_comes_once_per_epoch(batch_size):
     source, target = pairs()
     batches = teacher_forcing(source, target, batch_size=batch_size)
     assert len(batches) == len(list(batches)) == -(-101 // batch_size)
@@ -69,13 +69,13 @@ def test_every_row_comes_once_an_epoch_and_stays_with_its_pair(batch_size):
         batches.on_epoch_end()
 
 
-def test_all_batches_are_full_but_one():
+def test_all_batches_but_one_are_full():
     batches = teacher_forcing(*pairs(), batch_size=7)
     sizes = sorted(len(labels) for _, labels in batches)
     assert sizes == [3] + [7] * 14
 
 
-def test_rows_of_several_pools_come_once(monkeypatch):
+def test_every_row_of_several_pools_comes_once(monkeypatch):
     monkeypatch.setattr(TeacherForcing, "batches_in_pool", 3)
     source, target = pairs()
     batches = teacher_forcing(source, target, batch_size=7)
@@ -83,7 +83,7 @@ def test_rows_of_several_pools_come_once(monkeypatch):
     assert sorted(len(labels) for _, labels in batches) == [3] + [7] * 14
 
 
-def test_each_epoch_has_its_own_order_that_the_seed_decides():
+def test_seed_determines_a_new_order_for_each_epoch():
     def epochs(seed):
         batches = teacher_forcing(*pairs(), batch_size=7, seed=seed)
         orders = []
@@ -98,12 +98,14 @@ def test_each_epoch_has_its_own_order_that_the_seed_decides():
     assert first[0] != other[0]
 
 
-def test_rows_of_like_length_share_a_batch():
+def test_rows_of_similar_length_share_a_batch():
     source, target = pairs(rows=1009)
     options = {"batch_size": 16, "length_multiple": 1}
-    sorted_waste = waste(teacher_forcing(source, target, **options))
-    plain_waste = waste(teacher_forcing(source, target, shuffle=False, **options))
-    assert sorted_waste < 0.1 < plain_waste
+    sorted_share = padding_share(teacher_forcing(source, target, **options))
+    unsorted_share = padding_share(
+        teacher_forcing(source, target, shuffle=False, **options)
+    )
+    assert sorted_share < 0.1 < unsorted_share
 
 
 def test_steps_are_rounded_up_but_not_beyond_the_longest_row():
@@ -121,7 +123,7 @@ def test_steps_are_rounded_up_but_not_beyond_the_longest_row():
     assert all(t == read for _, t, read in shapes)
 
 
-def test_padded_arrays_give_the_batches_that_their_rows_give():
+def test_padded_arrays_give_the_same_batches_as_lists():
     source, target = pairs()
     ragged = teacher_forcing(source, target, batch_size=7)
     arrays = teacher_forcing(padded(source), padded(target), batch_size=7)
@@ -142,7 +144,7 @@ def test_another_id_can_mark_padding():
     assert labels.tolist() == [[0, -1], [3, 2]]
 
 
-def test_an_array_of_features_stays_as_it_is():
+def test_feature_arrays_are_unchanged():
     features = np.random.default_rng(2).normal(size=(5, 7, 3))
     target = [[START, n, END] for n in range(3, 8)]
     batches = teacher_forcing(features, target, batch_size=2, shuffle=False)
@@ -151,7 +153,7 @@ def test_an_array_of_features_stays_as_it_is():
     assert np.array_equal(seen, features.astype("float32"))
 
 
-def test_features_of_many_lengths_are_padded_with_zeros():
+def test_features_of_different_lengths_are_padded_with_zeros():
     random = np.random.default_rng(2)
     source = [random.normal(size=(n, 3)) for n in (5, 2, 11)]
     target = [[START, n, END] for n in range(3, 6)]
@@ -165,7 +167,7 @@ def test_features_of_many_lengths_are_padded_with_zeros():
 
 
 @pytest.mark.parametrize("mask_value", [0.0, -1.0, np.nan])
-def test_features_are_padded_with_what_their_embedding_masks(mask_value):
+def test_features_are_padded_with_the_mask_value_of_their_embedding(mask_value):
     source = [random_array(n, 3) for n in (5, 2)]
     batches = teacher_forcing(
         source, [[1, 2]] * 2, shuffle=False, source_padding=mask_value
@@ -176,7 +178,7 @@ def test_features_are_padded_with_what_their_embedding_masks(mask_value):
     assert series.shape[1] > 2
 
 
-def test_a_source_of_padding_alone_keeps_a_step():
+def test_source_of_only_padding_keeps_one_step():
     batches = teacher_forcing([[0, 0], []], [[1, 2], [1, 2]])
     assert batches[0][0]["source"].tolist() == [[0], [0]]
 
@@ -200,32 +202,32 @@ def test_a_source_of_padding_alone_keeps_a_step():
         ([np.ones((2, 3)), np.ones((2, 5))], [[1, 2]] * 2, r"source\[1\] of shape"),
     ],
 )
-def test_rows_that_make_no_pairs_are_an_error(source, target, message):
+def test_rejects_rows_that_are_not_pairs(source, target, message):
     with pytest.raises(ValueError, match=message):
         teacher_forcing(source, target)
 
 
 @pytest.mark.parametrize("name", ["batch_size", "length_multiple"])
 @pytest.mark.parametrize("value", [0, -1, 2.5])
-def test_sizes_below_one_are_an_error(name, value):
+def test_rejects_sizes_below_one(name, value):
     with pytest.raises(ValueError, match=f"{name}={value!r}"):
         teacher_forcing(*pairs(), **{name: value})
 
 
 @pytest.mark.parametrize("value", [None, "a", True])
-def test_padding_of_features_that_is_no_number_is_an_error(value):
+def test_rejects_a_source_padding_that_is_not_a_number(value):
     with pytest.raises(ValueError, match=f"`source_padding` must .*padding={value!r}"):
         teacher_forcing(*pairs(), source_padding=value)
 
 
 @pytest.mark.parametrize("value", [None, 0.5, "<pad>"])
-def test_padding_that_is_no_id_is_an_error(value):
+def test_rejects_a_pad_token_id_that_is_not_an_integer(value):
     with pytest.raises(ValueError, match=f"`pad_token_id` must .*token_id={value!r}"):
         teacher_forcing(*pairs(), pad_token_id=value)
 
 
-def copier(words):
-    """Repeats the target's token and knows nothing of the source but its length."""
+def small_model(words):
+    """Return a small encoder-decoder over the mean embedding of the source."""
     source = keras.Input((None,), dtype="int32", name="source")
     target = keras.Input((None,), dtype="int32", name="target")
     embedding = keras.layers.Embedding(words, 8, mask_zero=True)
@@ -241,11 +243,11 @@ def copier(words):
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.filterwarnings("error")
-def test_fit_and_evaluate_take_the_batches_without_a_warning(workers):
-    # Many rows of one length, so that the first batches agree and later ones do not.
+def test_fit_and_evaluate_accept_the_batches_without_a_warning(workers):
+    # Many rows of one length, so that the first batches could have no other length.
     source = [[3, 4]] * 20 + [[3] * 7] * 5
     target = [[START, 3, END]] * 20 + [[START, *[3] * 7, END]] * 5
-    model = copier(5)
+    model = small_model(5)
     model.compile("adam", loss=SequenceCrossentropy(0.1), metrics=[TokenAccuracy()])
     train = teacher_forcing(source, target, batch_size=5, workers=workers)
     held_out = teacher_forcing(source, target, batch_size=5, shuffle=False)
@@ -254,8 +256,8 @@ def test_fit_and_evaluate_take_the_batches_without_a_warning(workers):
     model.evaluate(held_out, verbose=0)
 
 
-def test_the_first_two_batches_always_differ_where_lengths_vary():
-    """Keras on TensorFlow would otherwise hold their common length for the only one."""
+def test_first_two_batches_differ_in_length_if_rows_do():
+    """Otherwise Keras on TensorFlow assumes that all batches have their length."""
     source = [[3, 4]] * 20 + [[3] * 7] * 5
     target = [[START, 3, END]] * 10 + [[START, *[3] * 7, END]] * 15
     for shuffle in (False, True):
@@ -278,14 +280,14 @@ def test_the_first_two_batches_always_differ_where_lengths_vary():
     ],
     ids=["classes", "vectors", "pictures"],
 )
-def test_what_is_no_sequence_comes_as_it_is(source, dtype):
+def test_sources_that_are_not_sequences_are_unchanged(source, dtype):
     batches = teacher_forcing(source, [[1, 2]] * 3, batch_size=2, shuffle=False)
     inputs, _ = batches[0]
     np.testing.assert_array_equal(inputs["source"], source[:2])
     assert inputs["source"].dtype == dtype
 
 
-def test_without_a_source_a_batch_is_the_target_alone():
+def test_batches_without_a_source_contain_only_the_target():
     batches = teacher_forcing(None, [[1, 4, 2], [1, 2]], shuffle=False, batch_size=2)
     inputs, labels = batches[0]
     assert inputs.keys() == {"target"}
@@ -293,7 +295,7 @@ def test_without_a_source_a_batch_is_the_target_alone():
     assert labels.tolist() == [[4, 2], [2, 0]]
 
 
-def test_a_function_gives_each_epoch_its_targets():
+def test_a_function_returns_the_targets_of_each_epoch():
     weights = {"sample_weight": [2, 3], "class_weight": {6: 0.5}}
     data = teacher_forcing(
         [[5], [6]], lambda epoch: [[2, 5 + epoch, 3]] * 2, shuffle=False, **weights
@@ -305,7 +307,7 @@ def test_a_function_gives_each_epoch_its_targets():
     assert found.tolist() == [[1.0, 2.0], [1.5, 3.0]]
 
 
-def test_a_source_of_several_inputs_has_rows_by_name():
+def test_source_of_several_inputs_has_named_rows():
     source = {
         "lemma": [[5, 6, 7], [8]],
         "tags": {"pos": [[4], [5, 6]], "numbers": [np.ones((1, 2)), np.ones((2, 2))]},
@@ -325,7 +327,7 @@ def test_a_source_of_several_inputs_has_rows_by_name():
         teacher_forcing(source, target, max_length=1)
 
 
-def test_each_epoch_may_have_other_rows_of_several_inputs():
+def test_a_function_returns_the_rows_of_several_inputs_in_each_epoch():
     def source(epoch):
         return {"lemma": [[5 + epoch]], "tags": [[4]]}
 

@@ -1,4 +1,4 @@
-"""Scores of texts: those of the packages, and error rates counted by hand."""
+"""Scores of texts, compared with sacrebleu and with error rates counted by hand."""
 
 import functools
 import sys
@@ -8,7 +8,7 @@ import sacrebleu
 
 from kseq.training import text_scores
 
-WRITTEN = ["a dog runs fast .", "two men", "", "한국어"]
+HYPOTHESES = ["a dog runs fast .", "two men", "", "한국어"]
 REFERENCES = [
     ["a dog is running .", "a dog runs ."],
     ["two men walk here"],
@@ -17,8 +17,8 @@ REFERENCES = [
 ]
 
 
-def test_bleu_chrf_and_ter_are_those_of_sacrebleu_with_any_number_of_references():
-    scores = text_scores(WRITTEN, REFERENCES, ["bleu", "chrf", "ter"])
+def test_bleu_chrf_and_ter_match_sacrebleu_with_any_number_of_references():
+    scores = text_scores(HYPOTHESES, REFERENCES, ["bleu", "chrf", "ter"])
     columns = [
         [known[0] for known in REFERENCES],
         [REFERENCES[0][1], None, "b c", None],
@@ -26,11 +26,11 @@ def test_bleu_chrf_and_ter_are_those_of_sacrebleu_with_any_number_of_references(
     assert list(scores) == ["bleu", "chrf", "ter"]
     for name, score in scores.items():
         measure = getattr(sacrebleu, f"corpus_{name}")
-        assert score == measure(WRITTEN, columns).score > 0
+        assert score == measure(HYPOTHESES, columns).score > 0
 
 
 def distance(a, b):
-    """Levenshtein's, by its recursion."""
+    """Return the Levenshtein distance from its recursion."""
 
     @functools.cache
     def rest(i, j):
@@ -45,25 +45,25 @@ def distance(a, b):
     return rest(0, 0)
 
 
-@pytest.mark.parametrize("name, parts", [("wer", str.split), ("cer", str)])
-def test_error_rates_count_edits_against_the_nearest_reference(name, parts):
+@pytest.mark.parametrize("name, split", [("wer", str.split), ("cer", str)])
+def test_error_rates_count_edits_against_the_nearest_reference(name, split):
     edits = lengths = 0
-    for text, known in zip(WRITTEN, REFERENCES, strict=True):
-        rows = [parts(reference) for reference in known]
-        nearest = min((distance(row, parts(text)), len(row)) for row in rows)
+    for text, known in zip(HYPOTHESES, REFERENCES, strict=True):
+        rows = [split(reference) for reference in known]
+        nearest = min((distance(row, split(text)), len(row)) for row in rows)
         edits, lengths = edits + nearest[0], lengths + nearest[1]
-    assert text_scores(WRITTEN, REFERENCES, name) == {name: edits / lengths}
+    assert text_scores(HYPOTHESES, REFERENCES, name) == {name: edits / lengths}
 
 
-def test_white_space_is_one_space_to_error_rates():
-    written, references = ["a  b\tc\n"], [" a b c"]
-    assert text_scores(written, references, ["wer", "cer"]) == {"wer": 0, "cer": 0}
-    assert text_scores(written, references, "exact_match") == {"exact_match": 0}
+def test_error_rates_treat_white_space_as_one_space():
+    hypotheses, references = ["a  b\tc\n"], [" a b c"]
+    assert text_scores(hypotheses, references, ["wer", "cer"]) == {"wer": 0, "cer": 0}
+    assert text_scores(hypotheses, references, "exact_match") == {"exact_match": 0}
 
 
-def test_exact_matches_are_with_any_reference():
-    written = ["a dog runs .", "two men", "b c", "한국"]
-    assert text_scores(written, REFERENCES, "exact_match") == {"exact_match": 2 / 4}
+def test_exact_match_accepts_any_reference():
+    hypotheses = ["a dog runs .", "two men", "b c", "한국"]
+    assert text_scores(hypotheses, REFERENCES, "exact_match") == {"exact_match": 2 / 4}
     assert text_scores(["a", "b"], ["a", "c"], "exact_match") == {"exact_match": 1 / 2}
 
 
@@ -81,13 +81,13 @@ def test_exact_matches_are_with_any_reference():
         ((["a"], [" "], "wer"), "must have a word for the score 'wer'"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(arguments, message):
+def test_rejects_texts_that_cannot_be_scored(arguments, message):
     with pytest.raises(ValueError, match=message):
         text_scores(*arguments)
 
 
 @pytest.mark.parametrize("name, package", [("bleu", "sacrebleu"), ("wer", "jiwer")])
-def test_a_package_that_is_missing_is_named(name, package, monkeypatch):
+def test_error_names_a_missing_package(name, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf"{package}. Install it.*kseq\[metrics\]"):
         text_scores(["a"], ["a"], name)

@@ -1,4 +1,4 @@
-"""Layers that learn from some epoch on."""
+"""Layers that train only after the first epochs."""
 
 import keras
 import numpy as np
@@ -10,8 +10,8 @@ from tests.helpers import random_array
 X, Y = random_array(12, 3), random_array(12, 1, seed=1)
 
 
-class Watch(keras.callbacks.Callback):
-    """Keeps the weights of a layer after each epoch."""
+class Recorder(keras.callbacks.Callback):
+    """A callback that records a layer's kernel, the step and the learning rate."""
 
     def __init__(self, layer):
         super().__init__()
@@ -25,7 +25,7 @@ class Watch(keras.callbacks.Callback):
         self.rates.append(float(optimizer.learning_rate))
 
 
-def make(optimizer=None):
+def make_model(optimizer=None):
     keras.utils.set_random_seed(5)
     first = keras.layers.Dense(2, name="first")
     first.trainable = False
@@ -43,21 +43,21 @@ def fit(model, callbacks, epochs=4, **options):
     )
 
 
-def test_a_layer_keeps_its_weights_until_then_and_learns_after():
-    model, first = make()
-    before, watch = first.get_weights()[0], Watch(first)
-    fit(model, [Unfreeze(first, after=2), watch])
-    changed = [not np.array_equal(before, kernel) for kernel in watch.kernels]
+def test_layer_trains_only_after_the_given_epoch():
+    model, first = make_model()
+    before, recorder = first.get_weights()[0], Recorder(first)
+    fit(model, [Unfreeze(first, after=2), recorder])
+    changed = [not np.array_equal(before, kernel) for kernel in recorder.kernels]
     assert changed == [False, False, True, True]
-    assert watch.steps == [3, 6, 9, 12]
-    expected = [0.1 * (1 + np.cos(np.pi * step / 100)) / 2 for step in watch.steps]
-    np.testing.assert_allclose(watch.rates, expected, rtol=1e-5)
+    assert recorder.steps == [3, 6, 9, 12]
+    expected = [0.1 * (1 + np.cos(np.pi * step / 100)) / 2 for step in recorder.steps]
+    np.testing.assert_allclose(recorder.rates, expected, rtol=1e-5)
 
 
-def test_what_follows_is_as_if_it_was_compiled_anew():
-    model, first = make(keras.optimizers.SGD(0.1))
+def test_unfreezing_equals_compiling_again():
+    model, first = make_model(keras.optimizers.SGD(0.1))
     fit(model, [Unfreeze(first, after=2)], shuffle=False)
-    other, layer = make(keras.optimizers.SGD(0.1))
+    other, layer = make_model(keras.optimizers.SGD(0.1))
     fit(other, [], epochs=2, shuffle=False)
     layer.trainable = True
     other.compile(keras.optimizers.SGD(0.1), "mse")
@@ -66,15 +66,15 @@ def test_what_follows_is_as_if_it_was_compiled_anew():
         np.testing.assert_allclose(one, two, rtol=1e-6)
 
 
-def test_a_training_that_goes_on_behind_that_epoch_has_it_trainable_at_once():
-    model, first = make()
-    before, watch = first.get_weights()[0], Watch(first)
-    fit(model, [Unfreeze([first], after=2), watch], initial_epoch=3)
-    assert first.trainable and not np.array_equal(before, watch.kernels[0])
+def test_training_resumed_after_that_epoch_unfreezes_at_once():
+    model, first = make_model()
+    before, recorder = first.get_weights()[0], Recorder(first)
+    fit(model, [Unfreeze([first], after=2), recorder], initial_epoch=3)
+    assert first.trainable and not np.array_equal(before, recorder.kernels[0])
 
 
-def test_layers_that_are_not_frozen_or_no_layers_are_refused():
-    model, first = make()
+def test_rejects_layers_that_are_not_frozen_and_invalid_arguments():
+    model, first = make_model()
     first.trainable = True
     with pytest.raises(
         ValueError, match=r"frozen before.*\['first'\].*epoch 1, before epoch 2"

@@ -1,4 +1,4 @@
-"""Weights of rows, steps and classes: what a loss makes of them, computed by hand."""
+"""Weights of rows, steps and classes, compared with losses computed by hand."""
 
 import keras
 import numpy as np
@@ -17,19 +17,19 @@ STEPS = [[1.0, 2.0, 0.0, 0.5], [3.0, 1.5], [2.5]]
 OPTIONS = {"batch_size": 3, "shuffle": False, "length_multiple": 1}
 
 
-def by_hand(model, inputs, labels, weights):
-    """The sums, over rows and steps, of weighted losses and of weights, and a count."""
+def weighted_sums(model, inputs, labels, weights):
+    """Return the sums of weighted losses and of weights, and the number of steps."""
     costs = total = count = 0
-    for row, (ids, own) in enumerate(zip(labels, weights, strict=True)):
+    for row, (ids, row_weights) in enumerate(zip(labels, weights, strict=True)):
         logits = array(model(inputs))[row].astype("float64")
-        for step, (label, weight) in enumerate(zip(ids, own, strict=True)):
+        for step, (label, weight) in enumerate(zip(ids, row_weights, strict=True)):
             scores = logits[step]
             costs += weight * (np.log(np.exp(scores).sum()) - scores[label])
             total, count = total + weight, count + 1
     return costs, total, count
 
 
-def measured(model, loss, data):
+def evaluate_loss(model, loss, data):
     model.compile("sgd", loss)
     return model.evaluate(data, verbose=0)
 
@@ -46,7 +46,7 @@ WEIGHTS = {
 
 
 @pytest.mark.parametrize("given", WEIGHTS)
-def test_the_weighted_loss_of_a_tagger_is_that_computed_by_hand(given):
+def test_weighted_loss_of_a_tagger_matches_hand_computation(given):
     options, weight = WEIGHTS[given]
     model = tagger()
     data = batches(WORDS, TAGS, **OPTIONS, **options)
@@ -54,15 +54,17 @@ def test_the_weighted_loss_of_a_tagger_is_that_computed_by_hand(given):
         [weight(row, step, label) for step, label in enumerate(labels)]
         for row, labels in enumerate(TAGS)
     ]
-    costs, total, count = by_hand(model, data[0][0], TAGS, weights)
+    costs, total, count = weighted_sums(model, data[0][0], TAGS, weights)
     mean = SequenceCrossentropy(pad_token_id=-1)
-    assert measured(model, mean, data) == pytest.approx(costs / total, rel=1e-4)
+    assert evaluate_loss(model, mean, data) == pytest.approx(costs / total, rel=1e-4)
     keras_mean = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    assert measured(model, keras_mean, data) == pytest.approx(costs / count, rel=1e-4)
+    assert evaluate_loss(model, keras_mean, data) == pytest.approx(
+        costs / count, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("given", ["rows", "tokens", "classes"])
-def test_the_weighted_loss_of_a_writer_is_that_computed_by_hand(given):
+def test_weighted_loss_of_an_encoder_decoder_matches_hand_computation(given):
     tokens = [[9.0, 2.0, 0.5, 3.0], [9.0, 0.0, 1.0], [9.0, 4.0]]
     classes = {3: 0.25, 5: 3.0}
     options, weights = {
@@ -77,15 +79,15 @@ def test_the_weighted_loss_of_a_writer_is_that_computed_by_hand(given):
     data = teacher_forcing(WORDS, TARGET, **OPTIONS, **options)
     labels = [row[1:] for row in TARGET]
     weights = [w[: len(row)] for w, row in zip(weights, labels, strict=True)]
-    costs, total, _ = by_hand(model, data[0][0], labels, weights)
-    loss = measured(model, SequenceCrossentropy(), data)
+    costs, total, _ = weighted_sums(model, data[0][0], labels, weights)
+    loss = evaluate_loss(model, SequenceCrossentropy(), data)
     assert loss == pytest.approx(costs / total, rel=1e-4)
     inputs, padded, weights = data[0]
     again = model.evaluate(inputs, padded, sample_weight=weights, verbose=0)
     assert again == pytest.approx(loss, rel=1e-5)
 
 
-def test_class_weights_of_rows_are_those_of_keras():
+def test_class_weights_of_rows_match_keras():
     model, labels = classifier(), np.array([2, 0, 1])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("sgd", loss)
@@ -94,14 +96,14 @@ def test_class_weights_of_rows_are_those_of_keras():
     assert weights.tolist() == [0.25, 4.0, 1.0]
     start = model.get_weights()
     model.fit(data, verbose=0)
-    ours = model.get_weights()
+    actual = model.get_weights()
     model.set_weights(start)
     model.fit(inputs, labels, class_weight=CLASSES, verbose=0)
-    for one, other in zip(ours, model.get_weights(), strict=True):
+    for one, other in zip(actual, model.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_weights_follow_their_rows_in_any_order():
+def test_weights_stay_with_their_rows_in_any_order():
     labels = np.arange(8)
     for inputs, ids, weights in batches(
         [[i + 1] * (i + 1) for i in range(8)],
@@ -112,7 +114,7 @@ def test_weights_follow_their_rows_in_any_order():
         assert (weights == ids * 0.5).all() and (inputs[:, 0] == ids + 1).all()
 
 
-def test_padded_weights_are_cut_with_their_labels():
+def test_padded_weights_are_cut_like_their_labels():
     padded = np.array([[4, 5, 6], [8, 0, 0]])
     weights = np.array([[1, 2, 3], [4, 5, 6]])
     [(_, _, cut)] = batches(padded, padded, sample_weight=weights, **OPTIONS)
@@ -128,7 +130,7 @@ def test_padded_weights_are_cut_with_their_labels():
     assert cut.tolist() == [[2, 0], [5, 6]]
 
 
-# What means nothing is refused --------------------------------------------------------
+# Errors -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_padded_weights_are_cut_with_their_labels():
         lambda: keras.models.clone_model(tagger()),
     ],
 )
-def test_class_weight_of_fit_is_refused_where_steps_have_labels(make):
+def test_fit_rejects_class_weight_if_steps_have_labels(make):
     model = make()
     model.compile("sgd", "sparse_categorical_crossentropy")
     with pytest.raises(
@@ -159,7 +161,7 @@ def test_class_weight_of_fit_is_refused_where_steps_have_labels(make):
     "make",
     [classifier, lambda: kseq.ensemble([classifier()])],
 )
-def test_class_weight_of_fit_counts_where_rows_have_labels(make):
+def test_fit_accepts_class_weight_if_rows_have_labels(make):
     model = make()
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     ids = np.ones((2, 3), "int32")
@@ -188,29 +190,29 @@ def test_class_weight_of_fit_counts_where_rows_have_labels(make):
         ({"class_weight": {1: None}}, "`class_weight` must be .*None"),
     ],
 )
-def test_weights_that_weigh_nothing_are_refused(options, message):
+def test_rejects_invalid_weights(options, message):
     with pytest.raises(ValueError, match=message):
         batches(WORDS, TAGS, **options)
 
 
-def test_weights_of_steps_need_labels_of_steps():
+def test_step_weights_need_step_labels():
     with pytest.raises(ValueError, match="one per row. Received"):
         batches(WORDS, [1, 0, 1], sample_weight=STEPS)
 
 
-def test_weights_of_classes_need_classes():
+def test_class_weights_need_classes():
     with pytest.raises(ValueError, match="labels that are classes.*dtype=float32"):
         batches(WORDS, [1.5, 0.0, 1.0], class_weight={0: 2.0})
 
 
-def test_padding_has_no_weight():
+def test_rejects_a_class_weight_of_padding():
     with pytest.raises(
         ValueError, match="must not contain padding.*class_weight={0: 2.0}"
     ):
         teacher_forcing(WORDS, TARGET, class_weight={0: 2.0})
 
 
-def test_a_loss_refuses_weights_of_another_shape():
+def test_loss_rejects_weights_of_another_shape():
     for shape in [(3,), (2, 5), (2, 4, 7)]:
         with pytest.raises(ValueError, match=r"shape \(B,\), or of tokens.*Received"):
             SequenceCrossentropy()(np.ones((2, 4)), np.ones((2, 4, 7)), np.ones(shape))

@@ -1,4 +1,4 @@
-"""Windows of one long text: what a language model is trained and tested on."""
+"""Windows of one long text, to train and evaluate a language model."""
 
 import keras
 import numpy as np
@@ -10,23 +10,23 @@ from kseq.training import windows
 TEXT = np.arange(10, 47)  # 37 tokens, each once
 
 
-def test_a_window_is_predicted_from_the_start_token_on():
+def test_window_is_predicted_from_a_start_token():
     data = windows(TEXT, length=5, batch_size=7, steps=3)
     assert len(data) == 3
     for inputs, labels in (data[i] for i in range(3)):
         assert labels.shape == inputs["target"].shape == (7, 5)
         assert (inputs["target"][:, 0] == 2).all()
         assert (inputs["target"][:, 1:] == labels[:, :-1]).all()
-        assert (np.diff(labels) == 1).all()  # a piece of the text
+        assert (np.diff(labels) == 1).all()  # consecutive tokens
 
 
-def test_windows_begin_anywhere():
+def test_windows_start_at_every_position():
     data = windows(TEXT, length=5, batch_size=997, steps=1)
     _, labels = data[0]
     assert set(labels[:, 0]) == set(range(10, 47 - 4))
 
 
-def test_each_epoch_draws_anew_and_a_seed_draws_the_same():
+def test_windows_depend_on_the_epoch_and_the_seed():
     first, same, other = (windows(TEXT, 5, 7, seed=seed) for seed in (3, 3, 4))
     before = first[0][1]
     assert (same[0][1] == before).all() and (other[0][1] != before).any()
@@ -35,11 +35,11 @@ def test_each_epoch_draws_anew_and_a_seed_draws_the_same():
     assert (first[0][1] != before).any()
 
 
-def test_an_epoch_covers_the_length_of_the_text():
+def test_epoch_covers_the_length_of_the_text():
     assert len(windows(TEXT, length=5, batch_size=3)) == 3  # 37 / 15
 
 
-def test_in_order_each_token_is_predicted_once():
+def test_windows_in_order_predict_each_token_once():
     data = windows(TEXT, length=5, batch_size=3, shuffle=False)
     labels = np.concatenate([data[i][1] for i in range(len(data))])
     assert labels.shape == (8, 5)
@@ -49,7 +49,7 @@ def test_in_order_each_token_is_predicted_once():
     assert inputs["target"][-1].tolist() == [2, 45, 0, 0, 0]
 
 
-def test_a_model_scores_the_windows_as_it_is_evaluated():
+def test_loss_on_windows_matches_the_score_of_the_text():
     model = kseq.one_to_many(47, width=3)
     model.compile("sgd", loss=kseq.training.SequenceCrossentropy())
     loss = model.evaluate(windows(TEXT, 37, shuffle=False), verbose=0)
@@ -65,7 +65,7 @@ def test_a_model_learns_from_windows():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         ({"token_ids": [[5, 6]]}, "shape \\(1, 2\\)"),
         ({"token_ids": [5.0, 6.0]}, "dtype=float64"),
@@ -77,6 +77,6 @@ def test_a_model_learns_from_windows():
         ({"steps": 3, "shuffle": False}, "Leave `steps` out"),
     ],
 )
-def test_a_wrong_argument_is_refused(arguments, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_rejects_invalid_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
         windows(**{"token_ids": TEXT, "length": 3, **arguments})
