@@ -78,7 +78,7 @@ ELSEWHERE = {
     ),
     "Make the same call with a new one; it goes on from here.": (
         "tests/tuning/trials/test_executors.py"
-        "::test_a_broken_pool_ends_the_search_and_another_goes_on"
+        "::test_broken_pool_ends_the_search_and_another_resumes_it"
     ),
     "Look at the logs of the executor's workers, or at the memory of this host; the "
     "same call continues.": (

@@ -27,7 +27,7 @@ from kseq.tuning import (
 )
 from kseq.tuning.budget import WatchObjective
 from tests.forking import forked_trials
-from tests.tuning.searches import Instant, Measured, OwnLoop, Small, X, Y
+from tests.tuning.searches import CustomLoop, Instant, Measured, Small, X, Y
 
 IDS = [[4, 5], [6]]
 WORDS = Vocabulary("word").adapt(["Anna works"])
@@ -44,7 +44,7 @@ class Unregistered(keras.layers.Dense):
     """A layer that cannot be restored from its config alone."""
 
 
-class WithCustomLayers(OwnLoop):
+class WithCustomLayers(CustomLoop):
     """A space whose model cannot be loaded without it."""
 
     def build(self, hp):
@@ -276,7 +276,7 @@ ADVICE = {
         "`best_values()`.",
         lambda: (
             try_one().best_values(),
-            train_one(OwnLoop(), directory="trained").best_model(),
+            train_one(CustomLoop(), directory="trained").best_model(),
         ),
     ),
     "a model with custom layers": (

@@ -1,4 +1,4 @@
-"""A journal for tests, written by hand."""
+"""A search journal for tests."""
 
 from kseq.tuning.trials.journal import Journal
 
@@ -11,8 +11,8 @@ VALUES = [
 CURVES = [[0.9, 0.25, 0.5], [0.75], [], [0.7, 0.65]]
 
 
-def written(directory):
-    """Trials that completed, was stopped, failed, and was cut off, in this order."""
+def write_journal(directory):
+    """Write a completed, a stopped, a failed and an unfinished trial, in this order."""
     journal = Journal(directory, {"tuner": "RandomSearch"})
     for number, values in enumerate(VALUES):
         journal.append("created", str(number), values=values)

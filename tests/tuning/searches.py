@@ -1,6 +1,6 @@
-"""Tiny spaces for the tests of searches, in a module that trials can import.
+"""Small spaces for the tests of searches, in a module that trials can import.
 
-As a program it runs one search, for tests that kill it.
+Run as a program, it performs one search, for tests that kill it.
 """
 
 import os
@@ -19,7 +19,7 @@ Y = X @ RANDOM.normal(size=(5, 1)).astype("float32")
 
 
 class Small(keras_tuner.HyperModel):
-    """A network of one or two layers, whose width counts where there are two."""
+    """A network of one or two layers, whose width is active if there are two."""
 
     def build(self, hp):
         layers = [keras.layers.Input((5,)), keras.layers.Dropout(0.1)]
@@ -35,7 +35,7 @@ class Small(keras_tuner.HyperModel):
 
 
 class Measured(Small):
-    """Compiles a metric too."""
+    """The same network, compiled with a metric."""
 
     def build(self, hp):
         model = super().build(hp)
@@ -44,7 +44,7 @@ class Measured(Small):
 
 
 class Dying(Small):
-    """Kills its process in the first epochs of its second trial, once."""
+    """A network that kills its process once, in the third epoch of a trial."""
 
     def __init__(self, marker):
         super().__init__()
@@ -69,7 +69,7 @@ class KillOnce(keras.callbacks.Callback):
 
 
 class Waiting(Small):
-    """Waits in the third epoch of every trial, until it is killed or a test says go."""
+    """A network that waits in the third epoch of each trial for the file `go`."""
 
     def __init__(self, directory):
         super().__init__()
@@ -93,7 +93,7 @@ class Wait(keras.callbacks.Callback):
 
 
 class Failing(keras_tuner.HyperModel):
-    """Fails in the way that its one hyperparameter says."""
+    """A network whose one hyperparameter selects how it fails."""
 
     def build(self, hp):
         how = hp.Choice("how", ["fine", "nan", "raise", "exit", "kill", "late"])
@@ -116,7 +116,7 @@ class Failing(keras_tuner.HyperModel):
 
 
 class Phases(Small):
-    """Trains in two phases, of which the second spoils what the first has learnt."""
+    """A network that trains in two phases, of which the second makes it worse."""
 
     def __init__(self, reported="first"):
         super().__init__()
@@ -126,12 +126,12 @@ class Phases(Small):
         first = model.fit(*args, **kwargs)
         model.optimizer.learning_rate = 3.0
         second = model.fit(*args, **kwargs)
-        told = {"first": first, "second": second}
-        return told.get(self.reported, min(first.history["val_loss"]))
+        results = {"first": first, "second": second}
+        return results.get(self.reported, min(first.history["val_loss"]))
 
 
 class Folds(Small):
-    """Trains other models than the one that `build` made for it."""
+    """A network that trains a new model for each fold, not the one from `build`."""
 
     def fit(self, hp, model, x, y, **kwargs):
         scores = []
@@ -142,8 +142,8 @@ class Folds(Small):
         return sum(scores) / len(scores)
 
 
-class OwnLoop(Small):
-    """Trains with a loop of its own, and measures what no epoch reports."""
+class CustomLoop(Small):
+    """A network with a custom training loop, whose score no epoch reports."""
 
     def fit(self, hp, model, x, y, callbacks=None, **kwargs):
         for callback in callbacks:
@@ -154,7 +154,7 @@ class OwnLoop(Small):
 
 
 class OnlyInFit(keras_tuner.HyperModel):
-    """A space whose hyperparameters are in `fit` alone."""
+    """A network with hyperparameters only in `fit`."""
 
     def build(self, hp):
         model = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(1)])
@@ -169,7 +169,7 @@ class OnlyInFit(keras_tuner.HyperModel):
 
 
 class Instant(keras_tuner.HyperModel):
-    """Trains nothing: its score follows from its hyperparameter."""
+    """A network without training, whose score is computed from its hyperparameter."""
 
     def build(self, hp):
         hp.Float("x", -1, 1)
@@ -182,7 +182,7 @@ class Instant(keras_tuner.HyperModel):
 
 
 def settings(directory):
-    """The arguments of the search that is killed, and of the one that is not."""
+    """Return the arguments of a search, the same whether it is killed or not."""
     data = {"validation_data": (X, Y), "epochs": 4, "batch_size": 8}
     return {
         "max_trials": 3,

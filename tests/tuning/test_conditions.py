@@ -13,39 +13,39 @@ def points():
     ]
 
 
-def random_conditions(draw):
+def random_conditions(rng):
     return [
         {
-            choice: frozenset(draw.sample(sorted(LABELS[choice]), draw.randint(1, 2)))
-            for choice in sorted(draw.sample(sorted(LABELS), draw.randint(0, 3)))
+            choice: frozenset(rng.sample(sorted(LABELS[choice]), rng.randint(1, 2)))
+            for choice in sorted(rng.sample(sorted(LABELS), rng.randint(0, 3)))
         }
-        for _ in range(draw.randint(1, 4))
+        for _ in range(rng.randint(1, 4))
     ]
 
 
-def test_disjoint_conditions_hold_where_the_given_ones_do_and_never_twice():
-    draw = random.Random(5)
+def test_exactly_one_disjoint_condition_holds_if_a_given_one_does():
+    rng = random.Random(5)
     for _ in range(300):
-        given = random_conditions(draw)
-        parts = disjoint(given, LABELS.get)
+        given = random_conditions(rng)
+        conditions = disjoint(given, LABELS.get)
         for point in points():
-            times = sum(is_active([part], point) for part in parts)
-            assert times == is_active(given, point), (given, parts, point)
+            count = sum(is_active([condition], point) for condition in conditions)
+            assert count == is_active(given, point), (given, conditions, point)
 
 
-def test_conditions_that_differ_in_one_choice_are_one():
+def test_conditions_that_differ_in_one_choice_are_merged():
     both = disjoint([{"a": frozenset("1")}, {"a": frozenset("2")}], LABELS.get)
     assert both == [{"a": frozenset("12")}]
     every = [{"a": frozenset(label)} for label in "123"]
     assert disjoint(every, LABELS.get) == [{}]
 
 
-def test_points_are_counted_as_enumeration_counts_them():
-    draw = random.Random(7)
+def test_count_of_points_matches_their_enumeration():
+    rng = random.Random(7)
     for _ in range(200):
         entries = {x: (sorted(labels), [{}]) for x, labels in LABELS.items()}
         for name, size in (("d", 2), ("e", 3)):
-            entries[name] = size, disjoint(random_conditions(draw), LABELS.get)
+            entries[name] = size, disjoint(random_conditions(rng), LABELS.get)
         expected = 0
         for point in points():
             factors = [
@@ -59,7 +59,7 @@ def test_points_are_counted_as_enumeration_counts_them():
         assert count_points(entries) == expected
 
 
-def test_counting_many_independent_choices_takes_no_time():
+def test_counting_many_independent_choices_is_fast():
     entries = {}
     for index in range(60):
         choice = f"choice {index}"

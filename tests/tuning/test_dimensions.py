@@ -24,7 +24,7 @@ from kseq.tuning import Boolean, Choice, Fixed, Float, Int, Space
         (Choice("a", "b", None), 3),
     ],
 )
-def test_a_dimension_knows_how_many_values_it_has(dimension, size):
+def test_size_of_a_dimension_is_its_number_of_values(dimension, size):
     assert dimension.size == size
 
 
@@ -41,18 +41,18 @@ def test_a_dimension_knows_how_many_values_it_has(dimension, size):
         ((max, (1, 2)), ["max", "(1, 2)"]),
     ],
 )
-def test_options_are_called_after_what_they_are(options, labels):
+def test_labels_of_options_follow_from_the_options(options, labels):
     choice = Choice(*options)
     assert choice.labels == labels
     assert [choice.option(label) for label in labels] == list(options)
 
 
-def test_options_can_be_called_by_keyword():
+def test_keywords_are_labels_of_options():
     choice = Choice("plain", deep=Space(dict), wide=Space(dict))
     assert choice.labels == ["plain", "deep", "wide"]
 
 
-def test_the_first_value_is_the_default_unless_another_is():
+def test_first_value_is_the_default_if_none_is_given():
     assert Int(2, 5).default == 2 and Int(2, 5, default=3).default == 3
     assert (
         Choice("a", "b").default == "a" and Choice("a", "b", default="b").default == "b"
@@ -85,17 +85,17 @@ def test_the_first_value_is_the_default_unless_another_is():
         (lambda: Int(1, 2, name=""), "`name` must be a string"),
     ],
 )
-def test_bad_dimensions_are_refused(make, message):
+def test_rejects_invalid_dimensions(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
 @pytest.mark.parametrize("scale", ["linear", "log", "reverse_log"])
 @pytest.mark.parametrize("kind", [Int, Float])
-def test_what_keras_tuner_draws_is_a_value(kind, scale):
+def test_dimension_contains_the_values_that_keras_tuner_samples(kind, scale):
     dimension = kind(10, 90, step=3, scale=scale)
     form = getattr(keras_tuner.engine.hyperparameters, kind.__name__)
     hyperparameter = form("x", **dimension.config)
-    drawn = {hyperparameter.prob_to_value(p / 100) for p in range(100)}
-    assert len(drawn) == dimension.size and all(map(dimension.contains, drawn))
+    sampled = {hyperparameter.prob_to_value(p / 100) for p in range(100)}
+    assert len(sampled) == dimension.size and all(map(dimension.contains, sampled))
     assert not dimension.contains(kind(11, 11).default)

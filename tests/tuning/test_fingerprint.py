@@ -42,7 +42,7 @@ X = np.arange(12, dtype="float32").reshape(4, 3)
         (np.array(["a", "bc"], object), np.array(["a", "bd"], object)),
     ],
 )
-def test_other_data_has_another_number(one, other):
+def test_different_values_have_different_fingerprints(one, other):
     assert fingerprint(one) != fingerprint(other)
 
 
@@ -61,19 +61,19 @@ def test_other_data_has_another_number(one, other):
         (np.zeros((0, 3)), np.zeros((0, 3))),
     ],
 )
-def test_the_same_data_has_the_same_number(one, other):
+def test_equal_values_have_equal_fingerprints(one, other):
     assert fingerprint(one) == fingerprint(other)
     assert len(fingerprint(one)) == 16
 
 
-def test_the_weights_of_a_model_count_and_the_numbers_in_its_names_do_not():
-    def made(seed):
+def test_fingerprint_depends_on_weights_but_not_on_automatic_names():
+    def make_model(seed):
         keras.utils.set_random_seed(seed)
         inputs = keras.Input((2,))
         return keras.Model(inputs, keras.layers.Dense(3)(inputs))
 
-    one = made(5)
-    assert fingerprint(one) == fingerprint(made(5)) != fingerprint(made(7))
+    one = make_model(5)
+    assert fingerprint(one) == fingerprint(make_model(5)) != fingerprint(make_model(7))
     one.compile("sgd", "mse")
     before = fingerprint(one)
     one.predict(np.ones((3, 2)), verbose=0)
@@ -89,28 +89,28 @@ class Derived(Base):
     pass
 
 
-def test_what_python_notes_in_a_class_does_not_count():
+def test_attributes_that_python_adds_to_a_class_are_ignored():
     before = fingerprint(Derived(3))
     assert before != fingerprint(Derived(5))
     pickle.dumps(Base(3))
     assert "__slotnames__" in vars(Base) and fingerprint(Derived(3)) == before
 
 
-def test_what_holds_itself_ends():
+def test_list_that_contains_itself_has_a_fingerprint():
     row = [1]
     row.append(row)
     assert fingerprint(row) == fingerprint(row) != fingerprint([1, [1]])
 
 
-def made_by(code, name="user_program", **names):
-    """What a program of the user's calls `space`."""
+def make_module(code, name="user_program", **names):
+    """Return a module of this code, like the program of a user."""
     module = types.ModuleType(name)
     vars(module).update(functools=functools, keras=keras, kseq=kseq, np=np, **names)
     exec(compile(code, f"/here/{name}.py", "exec"), vars(module))
     return module
 
 
-READS = [  # a value that a function finds outside, and another
+READS = [  # code with a value @, that value, and another
     ("import types\nA = types.SimpleNamespace(n=@)\ndef space(): return A.n", "3", "4"),
     ("import argparse\nA = argparse.Namespace(n=@)\ndef space(): return A.n", "3", "4"),
     ("@functools.lru_cache\ndef a(): return @\ndef space(): return a()", "3", "4"),
@@ -158,24 +158,26 @@ READS = [read if isinstance(read, tuple) else (read, "3", "4") for read in READS
 
 @pytest.fixture
 def user_modules(monkeypatch):
-    """Modules that functions of the user import, with a number inside."""
+    """Return a function that installs modules for user code, with a number inside."""
 
     def install(number):
         code = f"N = {number}\ndef f(): return N"
-        package = made_by("", "user_package", __path__=[])
-        package.inner = made_by(code, "user_package.inner")
-        for module in (package, package.inner, made_by(code, "user_module")):
+        package = make_module("", "user_package", __path__=[])
+        package.inner = make_module(code, "user_package.inner")
+        for module in (package, package.inner, make_module(code, "user_module")):
             monkeypatch.setitem(sys.modules, module.__name__, module)
 
     return install
 
 
 @pytest.mark.parametrize(("code", "one", "other"), READS)
-def test_what_a_function_finds_outside_counts(code, one, other, user_modules):
+def test_fingerprint_depends_on_values_outside_a_function(
+    code, one, other, user_modules
+):
     numbers = []
     for value in (one, other, one):
         user_modules(value)
-        program = made_by(re.sub(r"@(?!\w)", value, code))
+        program = make_module(re.sub(r"@(?!\w)", value, code))
         numbers.append(fingerprint(program.space))
     assert numbers[0] == numbers[2] != numbers[1]
 
@@ -199,8 +201,8 @@ def test_what_a_function_finds_outside_counts(code, one, other, user_modules):
         ),
     ],
 )
-def test_that_something_was_used_does_not_count(code, use):
-    program = made_by(code)
+def test_using_an_object_does_not_change_the_fingerprint(code, use):
+    program = make_module(code)
     before = fingerprint(program.space)
     exec(use, vars(program))
     assert fingerprint(program.space) == before

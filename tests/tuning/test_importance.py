@@ -7,7 +7,7 @@ from kseq.tuning.importance import importance, importances
 RANDOM = np.random.default_rng(5)
 
 
-def test_it_is_eta_squared_of_the_kruskal_wallis_test():
+def test_importance_is_eta_squared_of_the_kruskal_wallis_test():
     values = RANDOM.choice(["a", "b", "c"], size=29).tolist()
     scores = RANDOM.normal(size=29) + [ord(value) - 97 for value in values]
     scores[3] = scores[11]  # a tie
@@ -16,7 +16,7 @@ def test_it_is_eta_squared_of_the_kruskal_wallis_test():
     assert importance(values, scores) == pytest.approx((h - 3 + 1) / (29 - 3))
 
 
-def test_numbers_are_put_into_four_groups_by_rank():
+def test_numbers_are_grouped_into_quartiles():
     values = RANDOM.normal(size=41).tolist()
     scores = [value**3 for value in values]
     quarters = np.array_split(np.arange(41), 4)
@@ -26,7 +26,7 @@ def test_numbers_are_put_into_four_groups_by_rank():
     assert importance(values, RANDOM.permutation(scores)) < 0.2
 
 
-def test_the_scale_of_the_scores_and_a_diverged_trial_do_not_matter():
+def test_score_scale_and_diverged_trials_do_not_change_importance():
     values = RANDOM.integers(0, 3, size=23).tolist()
     scores = RANDOM.normal(size=23) + values
     worst = scores.copy()
@@ -34,13 +34,13 @@ def test_the_scale_of_the_scores_and_a_diverged_trial_do_not_matter():
     assert importance(values, np.power(worst, 3)) == importance(values, scores)
 
 
-def test_few_trials_say_nothing():
+def test_importance_is_none_without_enough_trials_or_groups():
     assert importance([1, 2, 1, 2], [1, 2, 3, 4]) is None
     assert importance(["a"] * 7, list(range(7))) is None
     assert importance(list("abcdefg"), list(range(7))) is None
 
 
-def test_what_was_inactive_or_never_changed_is_judged_by_no_trial():
+def test_ignores_constant_values_and_trials_with_inactive_ones():
     rows = []
     for index in range(24):
         values = {"kind": "deep" if index % 2 else "flat", "seed": 3}

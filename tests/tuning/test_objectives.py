@@ -5,7 +5,7 @@ import keras_tuner
 import pytest
 
 from kseq.tuning import Decoding, Int, Space, objective
-from tests.training.scripted import SOURCE, TARGET, Scripted
+from tests.training.scripted import SOURCE, TARGET, ScriptedModel
 
 
 @pytest.mark.parametrize(
@@ -24,13 +24,13 @@ from tests.training.scripted import SOURCE, TARGET, Scripted
         ("val_token_accuracy", "max"),
     ],
 )
-def test_directions_that_are_known(name, direction):
+def test_known_metrics_have_a_direction(name, direction):
     found = objective(name)
     assert isinstance(found, keras_tuner.Objective)
     assert (found.name, found.direction) == (name, direction)
 
 
-def test_a_direction_can_be_told():
+def test_a_direction_can_be_given():
     assert objective("charm", "max").direction == "max"
     with pytest.raises(ValueError, match="name='charm', direction=None"):
         objective("charm")
@@ -38,12 +38,12 @@ def test_a_direction_can_be_told():
         objective("val_loss", "up")
 
 
-def cut(length):
+def search_of_length(length):
     return types.SimpleNamespace(length=length)
 
 
-class Writer(keras.Model):
-    """A Keras model that writes what it is told."""
+class ScriptedKerasModel(keras.Model):
+    """A Keras model that generates scripted token ids."""
 
     start_token_id, end_token_id, pad_token_id = 2, 3, 0
 
@@ -51,12 +51,12 @@ class Writer(keras.Model):
         super().__init__()
         self.built = True
 
-    generate = Scripted.generate
+    generate = ScriptedModel.generate
 
 
 def test_decoding_is_searched_without_training(tmp_path):
-    model = Writer()
-    space = Decoding(model, Space(cut, Int(1, 4)), SOURCE, TARGET)
+    model = ScriptedKerasModel()
+    space = Decoding(model, Space(search_of_length, Int(1, 4)), SOURCE, TARGET)
     assert list(space.hyperparameters()) == ["search/length"]
     tuner = keras_tuner.GridSearch(
         space, objective("edit_distance_rate"), directory=tmp_path
@@ -67,7 +67,7 @@ def test_decoding_is_searched_without_training(tmp_path):
         trial.hyperparameters.values["search/length"]: trial.score
         for trial in tuner.oracle.trials.values()
     }
-    # Cut to one token: [5], [7], [4], []; to two: [5 6], [7 9], [4 4], []
+    # With one token: [5], [7], [4], []; with two: [5 6], [7 9], [4 4], []
     assert scores == pytest.approx({1: 3 / 6, 2: 2 / 6, 3: 3 / 6, 4: 4 / 6})
     [best] = tuner.get_best_hyperparameters()
     assert space.best_search(best).length == 2
@@ -75,6 +75,6 @@ def test_decoding_is_searched_without_training(tmp_path):
     assert space.build(best) is model
 
 
-def test_decoding_needs_a_model_that_writes():
+def test_decoding_needs_a_model_with_generate():
     with pytest.raises(ValueError, match="a trained model with a `generate`"):
-        Decoding(keras.Sequential(), Space(cut, Int(1, 4)), SOURCE, TARGET)
+        Decoding(keras.Sequential(), Space(search_of_length, Int(1, 4)), SOURCE, TARGET)

@@ -1,4 +1,4 @@
-"""A search from code that no other process can import: a notebook, a prompt, a pipe."""
+"""Searches from code that no other process can import: notebook, prompt and pipe."""
 
 import json
 import os
@@ -19,11 +19,11 @@ for cell in sys.stdin.read().split("#" * 20):  # as a kernel runs them
 
 
 @pytest.mark.thorough(all_but=1)
-@pytest.mark.parametrize("way", ["command", "pipe", "notebook"])
-def test_a_search_needs_no_file(way, tmp_path):
+@pytest.mark.parametrize("kind", ["command", "pipe", "notebook"])
+def test_search_runs_from_code_without_a_file(kind, tmp_path):
     program = "\n".join(CODE)
-    given = {"notebook": ("#" * 20).join(CODE), "pipe": program, "command": ""}[way]
-    options = {"notebook": ["-c", KERNEL], "pipe": [], "command": ["-c", program]}[way]
+    given = {"notebook": ("#" * 20).join(CODE), "pipe": program, "command": ""}[kind]
+    options = {"notebook": ["-c", KERNEL], "pipe": [], "command": ["-c", program]}[kind]
     done = subprocess.run(
         [sys.executable, *options],
         cwd=tmp_path,

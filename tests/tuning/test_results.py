@@ -1,4 +1,4 @@
-"""What a search leaves behind and shows, from a journal that the tests write."""
+"""Results of a search, from a journal that the tests write."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -8,7 +8,7 @@ import pytest
 
 from kseq.tuning.results import Results
 from kseq.tuning.trials.journal import Journal
-from tests.tuning.journals import CURVES, VALUES, written
+from tests.tuning.journals import CURVES, VALUES, write_journal
 from tests.tuning.searches import Small
 
 LOSS = keras_tuner.Objective("val_loss", "min")
@@ -16,10 +16,10 @@ LOSS = keras_tuner.Objective("val_loss", "min")
 
 @pytest.fixture
 def results(tmp_path):
-    return Results(Small(), LOSS, written(tmp_path / "search"))
+    return Results(Small(), LOSS, write_journal(tmp_path / "search"))
 
 
-def test_the_table_says_what_became_of_each_trial(results):
+def test_table_has_the_outcome_of_each_trial(results):
     rows = results.table()
     assert [row["status"] for row in rows] == [
         "completed",
@@ -44,13 +44,13 @@ def test_the_data_frame_has_a_column_for_each_hyperparameter(results):
     assert frame.loc["2", "reason"] == "it was too <wide>"
 
 
-def test_the_best_come_first_in_print_and_numbers_are_short(results):
+def test_printed_results_list_the_best_first_with_short_numbers(results):
     lines = str(results).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["0", "1", "2", "3"]
     assert "rate=0.3" in lines[1] and "0.30000000000000004" not in lines[1]
 
 
-def test_a_report_shows_all_and_escapes_it(results, tmp_path):
+def test_report_has_all_sections_and_escapes_html(results, tmp_path):
     page = results.report(tmp_path / "report.html").read_text("utf-8")
     ElementTree.fromstring(re.search("<body>.*</body>", page, re.S)[0])
     headings = re.findall("<h2>(.*?)</h2>", page)
@@ -66,11 +66,11 @@ def test_a_report_shows_all_and_escapes_it(results, tmp_path):
     assert "it was too &lt;wide&gt;" in page and "name=&lt;b&gt;&amp;" in page
     assert (
         page.count("<title>trial ") == 4
-    )  # a line of each scored trial in two pictures
+    )  # each scored trial has a line in two charts
     assert "http" not in page, "needs no other file"
 
 
-def test_where_no_trial_has_completed_the_report_says_so(tmp_path):
+def test_report_says_that_no_trial_has_completed(tmp_path):
     journal = Journal(tmp_path / "search", {"tuner": "RandomSearch"})
     journal.append("created", "0", values=VALUES[0])
     results = Results(Small(), LOSS, journal)
@@ -80,7 +80,7 @@ def test_where_no_trial_has_completed_the_report_says_so(tmp_path):
         results.best_model()
 
 
-def test_a_data_frame_keeps_what_a_hyperparameter_is_named_like(tmp_path):
+def test_data_frame_keeps_a_column_with_the_name_of_a_hyperparameter(tmp_path):
     pytest.importorskip("pandas")
     journal = Journal(tmp_path, {"tuner": "RandomSearch"})
     journal.append("created", "0", values={"epochs": 7, "rate": 0.5})
@@ -90,18 +90,18 @@ def test_a_data_frame_keeps_what_a_hyperparameter_is_named_like(tmp_path):
     assert "values" not in frame
 
 
-def test_curves_of_a_trial_that_is_none_are_refused(results):
+def test_rejects_an_unknown_trial(results):
     with pytest.raises(ValueError, match="one of 0, 1, 2, 3. Received: trial_id='7'"):
         results.curves("7")
 
 
 @pytest.mark.parametrize("directory", [None, 3, __file__, "nowhere"])
-def test_what_is_no_directory_of_a_search_is_refused(directory):
+def test_rejects_a_directory_without_a_search(directory):
     with pytest.raises(ValueError, match="must contain a search"):
         Results.load(directory)
 
 
-def test_a_search_of_a_function_is_opened_with_it(tmp_path):
+def test_results_of_a_function_are_loaded_with_the_function(tmp_path):
     identity = {"objective": ["val_loss", "min"]}
     Journal(tmp_path, identity).close()
     results = Results.load(tmp_path, Small().build)

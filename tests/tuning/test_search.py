@@ -1,4 +1,4 @@
-"""Searches that are killed, that fail, that run side by side."""
+"""Searches that are killed, that fail, or that use several workers."""
 
 import html
 import os
@@ -19,13 +19,13 @@ from kseq.tuning.trials.errors import SearchFailed
 from kseq.tuning.trials.stopping import MedianStopping
 from kseq.tuning.trials.table import LiveTable
 from tests.tuning.searches import (
+    CustomLoop,
     Dying,
     Failing,
     Folds,
     Instant,
     Measured,
     OnlyInFit,
-    OwnLoop,
     Phases,
     Small,
     Waiting,
@@ -36,62 +36,62 @@ from tests.tuning.searches import (
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory):
-    """A search that nothing disturbed, with one worker."""
-    directory = tmp_path_factory.mktemp("straight")
+def reference(tmp_path_factory):
+    """Return the results of an uninterrupted search with one worker."""
+    directory = tmp_path_factory.mktemp("reference")
     return search(Small(), (X, Y), **settings(directory / "search"))
 
 
-def facts(results):
-    """What a kill must not change."""
+def outcome(results):
+    """Return the results that a kill must not change."""
     keys = ("trial", "status", "score", "epoch", "epochs", "values")
     rows = [{key: row[key] for key in keys} for row in results.table()]
     curves = [results.curves(row["trial"]) for row in rows]
     return rows, curves
 
 
-def test_a_search_finds_what_it_tried(straight):
-    rows, curves = facts(straight)
+def test_search_returns_its_trials_and_the_best_model(reference):
+    rows, curves = outcome(reference)
     assert [row["status"] for row in rows] == ["completed"] * 3
     assert len({row["score"] for row in rows}) == 3
     assert all(len(curve["val_loss"]) == 4 for curve in curves)
     best = min(rows, key=lambda row: row["score"])
-    assert straight.best["trial"] == best["trial"]
-    model = straight.best_model()
+    assert reference.best["trial"] == best["trial"]
+    model = reference.best_model()
     loss = model.evaluate(X, Y, verbose=0)
     assert loss == pytest.approx(best["score"], rel=1e-5)
-    page = straight.report(straight.directory / "report.html").read_text()
+    page = reference.report(reference.directory / "report.html").read_text()
     names = {"space": Small()}
     exec(html.unescape(re.search("<pre>(.*?)</pre>", page, re.S)[1]), names)
     assert names["model"].evaluate(X, Y, verbose=0) == loss
 
 
-def test_a_search_leaves_the_files_that_every_version_knows(straight):
-    root = straight.directory
+def test_search_directory_has_the_files_that_every_version_expects(reference):
+    root = reference.directory
     left = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
     of_search = {"journal.json", "search.json", "lock"}
     of_trial = ["trial.json", "output.txt"]
     of_trial += ["best.weights.h5", "build_config.json", "model.json"]
-    trials = [f"trials/{row['trial']}" for row in straight.table()]
-    left.discard("report.html")  # which another test may have asked for
+    trials = [f"trials/{row['trial']}" for row in reference.table()]
+    left.discard("report.html")  # another test may have written it
     assert left == of_search | {f"{t}/{name}" for t in trials for name in of_trial}
 
 
-def test_the_best_models_come_in_order(straight):
-    scores = sorted(row["score"] for row in straight.table())
-    models = straight.best_models(2)
+def test_best_models_are_ordered_by_score(reference):
+    scores = sorted(row["score"] for row in reference.table())
+    models = reference.best_models(2)
     losses = [model.evaluate(X, Y, verbose=0) for model in models]
     assert losses == pytest.approx(scores[:2], rel=1e-5)
-    assert len(straight.best_models(9)) == 3
+    assert len(reference.best_models(9)) == 3
     with pytest.raises(ValueError, match="`number` must be .*Received"):
-        straight.best_models(0)
+        reference.best_models(0)
 
 
-def test_a_trial_killed_in_the_middle_goes_on_where_it_was(tmp_path, straight):
+def test_killed_trial_resumes_where_it_stopped(tmp_path, reference):
     space = Dying(str(tmp_path / "killed"))
     results = search(space, (X, Y), **settings(tmp_path / "search"))
     assert (tmp_path / "killed").exists()
-    assert facts(results) == facts(straight)
+    assert outcome(results) == outcome(reference)
     assert [row["attempts"] for row in results.table()] == [2, 1, 1]
 
 
@@ -108,7 +108,7 @@ def test_score_and_weights_are_the_best_of_several_fits(tmp_path, space):
     assert loss == pytest.approx(row["score"], rel=1e-5)
 
 
-def test_the_best_model_of_folds_is_that_of_the_best_fold(tmp_path):
+def test_best_model_of_several_folds_is_from_the_best_fold(tmp_path):
     results = search(Folds(), (X, Y), **settings(tmp_path) | {"max_trials": 2})
     row = results.best
     curve = results.curves(row["trial"])["val_loss"]
@@ -119,9 +119,9 @@ def test_the_best_model_of_folds_is_that_of_the_best_fold(tmp_path):
         results.best_hyperparameters(0)
 
 
-def test_a_loop_of_ones_own_has_weights_and_no_training_has_none(tmp_path):
+def test_custom_loop_has_a_best_model_and_a_search_without_training_has_none(tmp_path):
     arguments = settings(tmp_path / "a") | {"max_trials": 1}
-    results = search(OwnLoop(), (X, Y), **arguments)
+    results = search(CustomLoop(), (X, Y), **arguments)
     loss = results.best_model().evaluate(X, Y, verbose=0)
     assert loss == pytest.approx(results.best["score"], rel=1e-5)
     arguments["directory"] = tmp_path / "b"
@@ -130,24 +130,24 @@ def test_a_loop_of_ones_own_has_weights_and_no_training_has_none(tmp_path):
         results.best_model()
 
 
-def test_hyperparameters_may_be_in_fit_alone(tmp_path):
+def test_hyperparameters_can_be_only_in_fit(tmp_path):
     arguments = settings(tmp_path) | {"epochs": 1, "workers": 2}
-    for trials in (2, 5):  # the second call goes on
+    for trials in (2, 5):  # the second call resumes the search
         results = search(OnlyInFit(), (X, Y), **arguments | {"max_trials": trials})
     rows = results.table()
     assert len({str(row["values"]) for row in rows}) == len(rows) == 5
     assert all(set(row["values"]) == {"batch_size", "long"} for row in rows)
     assert {row["epochs"] for row in rows} == {1, 3}
     with pytest.raises(ValueError, match="hyperparameter to search over"):
-        search(NoneAtAll(), (X, Y), **settings(tmp_path / "none"))
+        search(NoHyperparameters(), (X, Y), **settings(tmp_path / "none"))
 
 
-class NoneAtAll(OnlyInFit):
+class NoHyperparameters(OnlyInFit):
     def fit(self, hp, model, *args, **kwargs):
         return model.fit(*args, **kwargs)
 
 
-def test_a_curve_that_lacks_epochs_is_shown_and_compared(tmp_path):
+def test_curves_that_lack_epochs_are_compared_and_reported(tmp_path):
     sparse = {"validation_freq": 2, "stopping": MedianStopping(1, 1)}
     results = search(Small(), (X, Y), **settings(tmp_path), **sparse)
     for row in results.table():
@@ -157,8 +157,8 @@ def test_a_curve_that_lacks_epochs_is_shown_and_compared(tmp_path):
     assert "Learning curves" in results.report(tmp_path / "report.html").read_text()
 
 
-class Rated(Small):
-    """Compiles a metric that shall rise."""
+class Maximized(Small):
+    """The same network, compiled with a metric to maximize."""
 
     def build(self, hp):
         model = super().build(hp)
@@ -168,10 +168,10 @@ class Rated(Small):
 
 
 @pytest.mark.parametrize("tuner", ["random", "bayesian", "hyperband"])
-def test_several_objectives_are_added_up(tmp_path, tuner):
+def test_several_objectives_are_summed(tmp_path, tuner):
     objective, directory = ["val_loss", ("val_rank", "max")], tmp_path / "search"
     arguments = settings(directory) | {"max_trials": 2, "epochs": 2, "tuner": tuner}
-    results = search(Rated(), (X, Y), objective=objective, **arguments)
+    results = search(Maximized(), (X, Y), objective=objective, **arguments)
     for row in results.table():
         curves = results.curves(row["trial"])
         losses, ranks = curves["val_loss"], curves["val_rank"]
@@ -181,7 +181,7 @@ def test_several_objectives_are_added_up(tmp_path, tuner):
     assert len(scores) == 2 and results.best["score"] == min(scores)
     loss, rank = results.best_model().evaluate(X, Y, verbose=0)
     assert loss - rank == pytest.approx(results.best["score"], rel=1e-4)
-    again = search(Rated(), (X, Y), objective=objective, **arguments)
+    again = search(Maximized(), (X, Y), objective=objective, **arguments)
     loaded = Results.load(directory)
     for other in (again, loaded):
         assert other.table() == results.table()
@@ -189,14 +189,14 @@ def test_several_objectives_are_added_up(tmp_path, tuner):
     assert "Learning curves" in loaded.report(tmp_path / "report.html").read_text()
 
 
-def test_of_several_objectives_one_that_is_not_measured_is_named(tmp_path):
+def test_error_names_an_objective_that_is_not_measured(tmp_path):
     with pytest.raises(
         ValueError, match=r"Received: objective=\['val_loss', 'val_mae'"
     ):
         search(Small(), (X, Y), objective=["val_loss", "val_mae"], **settings(tmp_path))
 
 
-def test_several_executions_have_a_mean_and_the_best_model(tmp_path):
+def test_several_executions_have_a_mean_score_and_the_best_model(tmp_path):
     arguments = settings(tmp_path) | {"max_trials": 2, "epochs": 2}
     results = search(Small(), (X, Y), **arguments, executions_per_trial=2)
     row = results.best
@@ -209,25 +209,25 @@ def test_several_executions_have_a_mean_and_the_best_model(tmp_path):
         search(Small(), (X, Y), **arguments)
 
 
-def test_a_search_is_opened_without_its_data_and_space(straight):
-    before = {p: p.stat().st_mtime_ns for p in straight.directory.rglob("*")}
-    results = Results.load(straight.directory)
-    assert facts(results) == facts(straight) and str(results) == str(straight)
-    assert results.best_hyperparameters(2)[0] == straight.best_values()
+def test_results_are_loaded_without_data_and_space(reference):
+    before = {p: p.stat().st_mtime_ns for p in reference.directory.rglob("*")}
+    results = Results.load(reference.directory)
+    assert outcome(results) == outcome(reference) and str(results) == str(reference)
+    assert results.best_hyperparameters(2)[0] == reference.best_values()
     loss = results.best_model().evaluate(X, Y, verbose=0)
-    assert loss == pytest.approx(straight.best["score"], rel=1e-5)
-    again = Results.load(str(straight.directory), Small()).best_model()
+    assert loss == pytest.approx(reference.best["score"], rel=1e-5)
+    again = Results.load(str(reference.directory), Small()).best_model()
     assert again.evaluate(X, Y, verbose=0) == pytest.approx(loss)
-    assert {p: p.stat().st_mtime_ns for p in straight.directory.rglob("*")} == before
+    assert {p: p.stat().st_mtime_ns for p in reference.directory.rglob("*")} == before
     with pytest.raises(ValueError, match="must contain a search.*search.json"):
-        Results.load(straight.directory / "trials")
+        Results.load(reference.directory / "trials")
 
 
-def test_a_search_may_be_overwritten_and_files_of_others_not(tmp_path):
+def test_overwrite_replaces_a_search_but_no_other_files(tmp_path):
     arguments = settings(tmp_path / "a") | {"max_trials": 1}
     search(Instant(), **arguments)
     with pytest.raises(SearchFailed):
-        search(broken, **arguments, overwrite=True)
+        search(raising_builder, **arguments, overwrite=True)
     assert len(Results.load(tmp_path / "a").table()) == 1
     changes = {"seed": 5, "overwrite": True, "max_trials": 2}
     results = search(Instant(), **arguments | changes)
@@ -237,10 +237,10 @@ def test_a_search_may_be_overwritten_and_files_of_others_not(tmp_path):
         search(Instant(), **arguments | {"directory": tmp_path}, overwrite=True)
 
 
-def wait_until(fact, seconds=240):
+def wait_until(condition, seconds=240):
     deadline = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < deadline, "what was waited for did not happen"
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.05)
 
 
@@ -257,8 +257,8 @@ def children(pid):
         return [int(child) for child in file.read().split()]
 
 
-def begin_and_find_trial(tmp_path):
-    """Starts the search as a program of its own, up to the middle of a trial."""
+def start_search(tmp_path):
+    """Start the search as a program; return it and the id of a waiting trial."""
     (tmp_path / "pid").unlink(missing_ok=True)
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.tuning.searches", tmp_path / "search", tmp_path],
@@ -270,10 +270,10 @@ def begin_and_find_trial(tmp_path):
 
 
 @pytest.mark.thorough(all_but=1)
-@pytest.mark.parametrize("kill", [os.kill, os.killpg])  # the parent alone, and all
+@pytest.mark.parametrize("kill", [os.kill, os.killpg])  # the parent, or its group
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_search_that_is_killed_goes_on_where_it_was(tmp_path, straight, kill):
-    process, trial = begin_and_find_trial(tmp_path)
+def test_killed_search_resumes_where_it_stopped(tmp_path, reference, kill):
+    process, trial = start_search(tmp_path)
     family = [trial, *children(process.pid)]
     assert len(family) >= 2 and all(map(is_alive, family))
     kill(process.pid, signal.SIGKILL)
@@ -282,7 +282,7 @@ def test_a_search_that_is_killed_goes_on_where_it_was(tmp_path, straight, kill):
     assert list(tmp_path.glob("search/attempts/*/*/checkpoint-0.npz"))
     (tmp_path / "go").touch()
     results = search(Waiting(tmp_path), (X, Y), **settings(tmp_path / "search"))
-    assert facts(results) == facts(straight)
+    assert outcome(results) == outcome(reference)
 
 
 def parent_of(pid):
@@ -291,7 +291,7 @@ def parent_of(pid):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_search_goes_on_when_the_server_of_its_trials_is_killed(tmp_path, straight):
+def test_search_continues_if_the_server_of_its_trials_is_killed(tmp_path, reference):
     def kill_server():
         file = tmp_path / "pid"
         wait_until(lambda: file.exists() and file.read_text())
@@ -304,11 +304,13 @@ def test_a_search_goes_on_when_the_server_of_its_trials_is_killed(tmp_path, stra
     killer.start()
     results = search(Waiting(tmp_path), (X, Y), **settings(tmp_path / "search"))
     killer.join()
-    assert facts(results) == facts(straight)
+    assert outcome(results) == outcome(reference)
     assert [row["attempts"] for row in results.table()] == [1, 1, 1]
 
 
-def test_ctrl_c_stops_and_the_same_call_goes_on(tmp_path, straight, monkeypatch):
+def test_ctrl_c_stops_a_search_and_the_same_call_resumes_it(
+    tmp_path, reference, monkeypatch
+):
     def press_ctrl_c(self, event):
         raise KeyboardInterrupt
 
@@ -317,18 +319,18 @@ def test_ctrl_c_stops_and_the_same_call_goes_on(tmp_path, straight, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             search(Small(), (X, Y), **settings(tmp_path))
     results = search(Small(), (X, Y), **settings(tmp_path))
-    assert facts(results) == facts(straight)
+    assert outcome(results) == outcome(reference)
 
 
-def test_a_finished_search_returns_at_once_and_goes_on_to_more_trials(straight):
-    arguments = settings(straight.directory)
-    began = straight.directory.joinpath("trials").stat().st_mtime
+def test_finished_search_returns_without_more_trials(reference):
+    arguments = settings(reference.directory)
+    began = reference.directory.joinpath("trials").stat().st_mtime
     again = search(Small(), (X, Y), **arguments)
-    assert facts(again) == facts(straight)
-    assert straight.directory.joinpath("trials").stat().st_mtime == began
+    assert outcome(again) == outcome(reference)
+    assert reference.directory.joinpath("trials").stat().st_mtime == began
 
 
-def test_what_fails_is_one_trial_and_says_why(tmp_path):
+def test_each_failed_trial_has_a_reason_and_the_search_continues(tmp_path):
     results = search(
         Failing(),
         (X, Y),
@@ -354,7 +356,7 @@ def test_what_fails_is_one_trial_and_says_why(tmp_path):
     assert "MemoryError: no room for it" in page
 
 
-def resident():
+def resident_pages():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1])
 
@@ -362,7 +364,9 @@ def resident():
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_memory_of_the_parent_does_not_grow(tmp_path, monkeypatch):
     pages = []
-    monkeypatch.setattr(LiveTable, "show_end", lambda *args: pages.append(resident()))
+    monkeypatch.setattr(
+        LiveTable, "show_end", lambda *args: pages.append(resident_pages())
+    )
     search(Instant(), max_trials=16, seed=5, directory=tmp_path, verbose=False)
     assert len(pages) == 16
     assert pages[-1] <= 1.1 * pages[2]
@@ -370,7 +374,7 @@ def test_the_memory_of_the_parent_does_not_grow(tmp_path, monkeypatch):
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("tuner", ["hyperband", "bayesian"])
-def test_the_tuners_of_keras_tuner_run(tmp_path, tuner):
+def test_tuners_of_keras_tuner_run(tmp_path, tuner):
     arguments = settings(tmp_path) | {"max_trials": 5, "epochs": 3}
     if tuner == "bayesian":
         arguments["stopping"] = MedianStopping(1, 2)
@@ -390,10 +394,10 @@ def test_the_tuners_of_keras_tuner_run(tmp_path, tuner):
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("tuner", ["random", "hyperband"])
-def test_what_is_known_to_be_good_is_tried_first(tmp_path, tuner):
+def test_first_values_are_tried_first(tmp_path, tuner):
     first = [{"deep": True, "units": 5}, {"rate": 0.02}]
     arguments = settings(tmp_path) | {"tuner": tuner, "first": first, "epochs": 2}
-    for trials in (1, 3):  # the second call goes on
+    for trials in (1, 3):  # the second call resumes the search
         results = search(Small(), (X, Y), **arguments | {"max_trials": trials})
     table = results.dataframe().sort_index()
     assert table["deep"].tolist()[:2] == [True, False]
@@ -407,13 +411,13 @@ def test_what_is_known_to_be_good_is_tried_first(tmp_path, tuner):
         search(Small(), (X, Y), **arguments | {"first": first[:1]})
 
 
-class TestBadInput:
-    def test_first_values_that_do_not_count(self, tmp_path):
+class TestInvalidInput:
+    def test_rejects_first_values_that_are_inactive(self, tmp_path):
         with pytest.raises(ValueError, match="that are used: .'deep', 'rate'.*'units'"):
             search(Small(), (X, Y), **settings(tmp_path / "a"), first=[{"units": 3}])
         assert not (tmp_path / "a").exists()
 
-    def test_an_objective_that_no_metric_has(self, tmp_path):
+    def test_rejects_an_objective_without_a_metric(self, tmp_path):
         arguments = settings(tmp_path) | {"objective": ("val_mae", "min")}
         arguments["max_trials"] = 1
         with pytest.raises(ValueError, match="one of loss, val_loss. Received: .*mae"):
@@ -423,37 +427,37 @@ class TestBadInput:
         with pytest.raises(ValueError, match="another search .*space: there Measured"):
             search(Small(), (X, Y), **arguments)
 
-    def test_a_builder_that_raises(self, tmp_path):
+    def test_raises_the_error_of_a_builder(self, tmp_path):
         with pytest.raises(SearchFailed, match="(?s)KeyError: 'no such'.*Traceback"):
-            search(broken, directory=tmp_path / "new")
+            search(raising_builder, directory=tmp_path / "new")
         assert not (tmp_path / "new").exists()
 
-    def test_a_directory_of_another_search(self, straight):
-        before = (straight.directory / "journal.json").read_bytes()
+    def test_rejects_a_directory_of_another_search(self, reference):
+        before = (reference.directory / "journal.json").read_bytes()
         with pytest.raises(ValueError, match="tuner: there RandomSearch.*here Grid"):
-            search(Small(), (X, Y), **settings(straight.directory), tuner="grid")
+            search(Small(), (X, Y), **settings(reference.directory), tuner="grid")
         with pytest.raises(ValueError, match="epochs of fit: there 4, here 5"):
-            search(Small(), (X, Y), **settings(straight.directory) | {"epochs": 5})
+            search(Small(), (X, Y), **settings(reference.directory) | {"epochs": 5})
         with pytest.raises(ValueError, match="another search .data: there .*, here"):
-            search(Small(), (X, Y + 1), **settings(straight.directory))
+            search(Small(), (X, Y + 1), **settings(reference.directory))
         with pytest.raises(ValueError, match="space: there Small .*overwrite=True"):
-            search(Folds(), (X, Y), **settings(straight.directory))
+            search(Folds(), (X, Y), **settings(reference.directory))
         with pytest.raises(ValueError, match="callbacks of fit: there None, here list"):
             stop = [keras.callbacks.EarlyStopping("val_loss")]
-            search(Small(), (X, Y), **settings(straight.directory), callbacks=stop)
-        assert (straight.directory / "journal.json").read_bytes() == before
+            search(Small(), (X, Y), **settings(reference.directory), callbacks=stop)
+        assert (reference.directory / "journal.json").read_bytes() == before
 
-    def test_a_search_in_which_every_trial_fails(self, tmp_path):
+    def test_raises_if_every_trial_fails(self, tmp_path):
         with pytest.raises(SearchFailed, match="(?s)All 1 trials.*Traceback"):
             few = {"max_trials": 1, "retries": 0, "verbose": False}
             search(Small(), (X, Y[:3]), directory=tmp_path, **few)
 
-    def test_a_space_that_does_not_pickle(self, tmp_path):
+    def test_rejects_data_that_cannot_be_pickled(self, tmp_path):
         with pytest.raises(ValueError, match="must be picklable.*Received: .*lock"):
             search(Small(), threading.Lock(), directory=tmp_path)
 
     @pytest.mark.parametrize(
-        "bad, complaint",
+        "bad, message",
         [
             ({"workers": 0}, "`workers` must be an integer of 1 or more.*workers=0"),
             ({"max_trials": 2.5}, "`max_trials` must .*Received: max_trials=2.5"),
@@ -473,11 +477,11 @@ class TestBadInput:
             ({"space": 7}, "`space` must be a `keras_tuner.HyperModel`.*space=7"),
         ],
     )
-    def test_arguments_that_make_no_sense(self, tmp_path, bad, complaint):
-        with pytest.raises(ValueError, match=complaint):
+    def test_rejects_invalid_arguments(self, tmp_path, bad, message):
+        with pytest.raises(ValueError, match=message):
             search(**{"space": Small(), "directory": tmp_path, **bad})
 
 
-def broken(hp):
+def raising_builder(hp):
     hp.Int("units", 1, 9)
     raise KeyError("no such")

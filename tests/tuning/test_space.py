@@ -44,7 +44,7 @@ def nested():
 
 
 def all_points(space):
-    """Every point, by trying all combinations of values by name."""
+    """Return every point, from all combinations of values."""
     dimensions = space.hyperparameters()
     grids = [
         getattr(x, "labels", None)
@@ -53,11 +53,11 @@ def all_points(space):
     ]
     points = set()
     for combination in itertools.product(*grids):
-        tried = {}
+        values = {}
         for name, value in zip(dimensions, combination, strict=True):
-            if name in space.checked_values(tried):  # does it count so far?
-                tried[name] = value
-        points.add(tuple(tried.items()))
+            if name in space.checked_values(values):  # is it active so far?
+                values[name] = value
+        points.add(tuple(values.items()))
     return points
 
 
@@ -72,14 +72,14 @@ def test_names_follow_from_the_nesting():
     ]
 
 
-def test_lists_tuples_and_dicts_are_part_of_the_nesting():
+def test_lists_tuples_and_dicts_can_contain_dimensions():
     space = Space(record, [Int(1, 2), {"a": Int(3, 4)}], x=(5, Space(wide, Int(6, 7))))
     assert list(space.hyperparameters()) == ["args/0/0", "args/0/1/a", "x/1/units"]
     args, kwargs = space.build({"args/0/1/a": 4})
     assert args == ([1, {"a": 4}],) and kwargs == {"x": (5, ("wide", 6))}
 
 
-def test_a_point_holds_only_the_dimensions_that_count():
+def test_points_contain_only_active_dimensions():
     space = nested()
     assert space.defaults() == {
         "encoder": "deep",
@@ -87,37 +87,37 @@ def test_a_point_holds_only_the_dimensions_that_count():
         "encoder/deep/rate": "None",
         "pooling": "mean",
     }
-    draws = [space.sample(seed) for seed in range(40)]
-    for draw in draws:
-        assert ("encoder/wide/units" in draw) == (draw["encoder"] == "wide")
-        has_rate = draw.get("encoder/deep/rate") == "Float"
-        assert ("encoder/deep/rate/Float" in draw) == has_rate
-        assert space.checked_values(draw) == draw
+    samples = [space.sample(seed) for seed in range(40)]
+    for sample in samples:
+        assert ("encoder/wide/units" in sample) == (sample["encoder"] == "wide")
+        has_rate = sample.get("encoder/deep/rate") == "Float"
+        assert ("encoder/deep/rate/Float" in sample) == has_rate
+        assert space.checked_values(sample) == sample
     assert space.sample(3) == space.sample(3)
-    assert len({tuple(draw.items()) for draw in draws}) > 15
+    assert len({tuple(sample.items()) for sample in samples}) > 15
 
 
-def test_the_count_is_that_of_all_points():
+def test_count_is_the_number_of_points():
     space = nested()
     assert space.count() == len(all_points(space)) == (3 * (1 + 3) + 4) * 2
     assert Space(record, Float(0, 1)).count() == math.inf
     assert Space(record, 5).count() == 1
 
 
-def test_build_calls_everything_with_what_was_chosen():
+def test_build_calls_functions_with_the_chosen_values():
     values = {"encoder": "wide", "encoder/wide/units": 24}
     assert nested().build(values) == ((), {"encoder": ("wide", 24), "pooling": "mean"})
     values = {"encoder/deep/rate": "Float", "encoder/deep/rate/Float": 0.2}
     assert nested().build(values)[1]["encoder"] == ("deep", 1, 0.2)
 
 
-def test_an_option_reaches_the_function_as_it_was_given():
+def test_options_are_passed_to_the_function_unchanged():
     space = Space(record, Choice(True, False), Choice(0, 0.5), Choice(None, (1, 2)))
     (flag, number, pair), _ = space.build({"args/2": "(1, 2)"})
     assert flag is True and number == 0 and isinstance(number, int) and pair == (1, 2)
 
 
-def test_one_dimension_in_two_places_is_one_hyperparameter():
+def test_dimension_used_twice_is_one_hyperparameter():
     width = Choice(8, 16)
     space = Space(
         record,
@@ -130,7 +130,7 @@ def test_one_dimension_in_two_places_is_one_hyperparameter():
     assert space.build(values)[1] == {"encoder": ("wide", 16), "width": 16}
 
 
-def test_a_dimension_in_two_options_counts_in_both_and_in_no_third():
+def test_dimension_of_two_options_is_active_only_with_them():
     units = Int(8, 9)
     space = Space(
         record, encoder=Choice(Space(deep, units), Space(wide, units), plain="plain")
@@ -142,7 +142,7 @@ def test_a_dimension_in_two_options_counts_in_both_and_in_no_third():
     assert name not in space.checked_values({"encoder": "plain"})
 
 
-def test_a_dimension_under_two_choices_is_one_and_counts_under_either():
+def test_dimension_under_two_choices_is_active_under_either():
     space = Space(tiny, **two_choices())
     assert space.count() == 3 * 2 + 1
     hp = keras_tuner.HyperParameters()
@@ -159,7 +159,7 @@ def two_choices():
     return {"first": Choice(**options), "second": Choice(**options)}
 
 
-def test_one_space_in_two_places_is_called_once():
+def test_space_used_twice_is_called_once():
     table = Space(record, Int(1, 2))
     first, second = Space(record, table, table).build({})[0]
     assert first is second
@@ -173,12 +173,12 @@ def test_one_space_in_two_places_is_called_once():
     assert model.source is model.target
 
 
-def test_a_name_replaces_the_place():
+def test_given_name_replaces_the_path():
     space = Space(record, x=Space(record, y=Choice(Space(wide, Int(1, 2)), name="z")))
     assert list(space.hyperparameters()) == ["z", "z/wide/units"]
 
 
-def test_the_tree_is_printed(capsys):
+def test_describe_prints_the_tree(capsys):
     nested().describe()
     expected = """record
   encoder: deep, wide
@@ -193,16 +193,18 @@ def test_the_tree_is_printed(capsys):
     assert capsys.readouterr().out == expected
 
 
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
-def test_a_space_can_be_copied(copied):
-    check_same(copied(shared()), shared())
+@pytest.mark.parametrize("copy_space", [copy.copy, copy.deepcopy])
+def test_a_space_can_be_copied(copy_space):
+    check_same(copy_space(space_with_shared_width()), space_with_shared_width())
 
 
-def test_a_space_can_be_pickled_and_keeps_what_is_shared():
-    check_same(pickle.loads(pickle.dumps(shared())), shared())
+def test_pickled_space_keeps_shared_dimensions():
+    check_same(
+        pickle.loads(pickle.dumps(space_with_shared_width())), space_with_shared_width()
+    )
 
 
-def shared():
+def space_with_shared_width():
     width = Choice(8, 16)
     space = Space(record, Choice(Space(wide, width), Space(deep, width)), width=width)
     return space.limited(max_parameters=3)
@@ -213,13 +215,13 @@ def check_same(space, original):
     assert list(space.hyperparameters()) == list(original.hyperparameters())
     assert space.build({"width": 16}) == original.build({"width": 16})
     assert space.budget.max_parameters == 3
-    space.function = fail  # the methods that KerasTuner binds are its own
+    space.function = fail  # the bound methods of KerasTuner belong to this copy
     with pytest.raises(TypeError):
         space.build({})
 
 
 @pytest.mark.thorough
-def test_a_space_goes_to_another_process(tmp_path):
+def test_pickled_space_builds_in_another_process(tmp_path):
     space = Space(
         kseq.many_to_one, 11, num_outputs=2, width=8, encoder=Choice("gru", "lstm")
     )
@@ -233,7 +235,7 @@ def test_a_space_goes_to_another_process(tmp_path):
     assert done.stdout == "(None, 2) 2\n", done.stderr
 
 
-def test_a_partial_function_has_the_name_of_its_function():
+def test_partial_function_has_the_label_of_its_function():
     assert Space(functools.partial(wide, units=3)).label == "wide"
 
 
@@ -281,13 +283,13 @@ def test_a_partial_function_has_the_name_of_its_function():
         ),
     ],
 )
-def test_bad_spaces_and_values_are_refused(make, message, tmp_path, monkeypatch):
+def test_rejects_invalid_spaces_and_values(make, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_a_builder_that_raises_says_where_and_with_which_values():
+def test_error_of_a_function_has_a_note_with_its_values():
     space = Space(record, Space(fail, Int(8, 16)))
     with pytest.raises(TypeError, match="no 16 units") as caught:
         space.build({"args/0/units": 16})
@@ -295,7 +297,7 @@ def test_a_builder_that_raises_says_where_and_with_which_values():
     assert caught.value.__notes__ == notes
 
 
-def test_kerastuner_gets_the_same_ranges_and_scales():
+def test_keras_tuner_gets_the_same_ranges_and_scales():
     space = Space(
         record,
         a=Int(32, 256, step=2, scale="log", default=64),
@@ -312,7 +314,7 @@ def test_kerastuner_gets_the_same_ranges_and_scales():
     assert by_name["e"].values == [4, 8] and by_name["d"].value == "x"
 
 
-def test_the_example_of_the_design_builds_at_every_corner():
+def test_design_example_builds_at_every_point():
     space = Space(
         kseq.many_to_one,
         20,
@@ -365,7 +367,7 @@ def tiny(first, second):
     return keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
 
 
-def test_what_is_not_searched_has_names_too():
+def test_fixed_values_have_names():
     space = Space(
         record,
         20,

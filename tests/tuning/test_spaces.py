@@ -9,7 +9,7 @@ SMALL = {"width": 64}
 
 
 def corners(space):
-    """Values that choose each option of each choice once, all else at its default."""
+    """Yield values with each option of each choice once, and defaults otherwise."""
     yield {}
     for name, dimension in space.hyperparameters().items():
         if not isinstance(dimension, Choice):
@@ -35,13 +35,13 @@ def corners(space):
         (lambda: spaces.one_to_many(13, None, **SMALL), (None, None, 13)),
     ],
 )
-def test_ready_spaces_build_at_every_choice(make, shape):
+def test_ready_spaces_build_with_every_option(make, shape):
     space = make()
     for values in corners(space):
         assert space.build(values).output_shape == shape
 
 
-def test_whether_to_copy_may_be_searched():
+def test_copy_can_be_searched():
     options = {"encoder": "gru", "decoder": "gru", **SMALL}
     space = spaces.encoder_decoder(13, 13, copy=Choice(False, True), **options)
     assert list(space.hyperparameters()) == ["copy"]
@@ -50,7 +50,7 @@ def test_whether_to_copy_may_be_searched():
     assert copies[0] is None and copies[1] is not None
 
 
-def test_pictures_have_a_ready_space():
+def test_vision_transformer_space_builds_with_every_option():
     space = spaces.vision_transformer(
         (4, 4, 1), Choice(2, 4), 3, width=64, num_layers=1
     )
@@ -58,7 +58,7 @@ def test_pictures_have_a_ready_space():
         assert space.build(values).output_shape == (None, 3)
 
 
-def test_what_is_given_is_not_searched():
+def test_given_arguments_are_not_searched():
     space = spaces.many_to_one(
         11, 2, pooling="max", encoder="gru", dropout=Choice(0, 1)
     )
@@ -73,23 +73,23 @@ def test_what_is_given_is_not_searched():
         spaces.many_to_one(11, 2, depth=3)
 
 
-def test_convolutions_are_asked_for_alone_or_with_the_others():
+def test_network_selects_convolutions_alone_or_with_others():
     def kinds(space, name):
         return space.hyperparameters()[name].labels
 
     three = ["RecurrentEncoder", "TransformerEncoder", "ConvEncoder"]
     assert kinds(spaces.many_to_many(11, 3, "all"), "encoder") == three
     assert kinds(spaces.many_to_many(11, 3), "encoder") == three[:2]
-    writing = spaces.encoder_decoder(11, 13, "conv")
-    assert "encoder/kernel_size" in writing.hyperparameters()
+    translating = spaces.encoder_decoder(11, 13, "conv")
+    assert "encoder/kernel_size" in translating.hyperparameters()
     decoders = ["RecurrentDecoder", "TransformerDecoder"]
-    assert kinds(writing, "decoder") == decoders
+    assert kinds(translating, "decoder") == decoders
     assert kinds(spaces.encoder_decoder(11, 13, "all"), "encoder") == three
     with pytest.raises(ValueError, match='"both". Received: network=.conv'):
         spaces.one_to_many(13, 5, "conv")
 
 
-def test_parts_of_ready_spaces_are_searched_as_one_says():
+def test_components_of_ready_spaces_can_be_replaced_by_dimensions():
     encoder = Choice(
         spaces.recurrent_encoder(cell="gru", units=8, num_layers=Int(1, 2)),
         spaces.transformer_encoder(num_layers=1),
@@ -106,8 +106,9 @@ def test_parts_of_ready_spaces_are_searched_as_one_says():
         kinds = {"encoder": f"{encoder}Encoder", "decoder": f"{decoder}Decoder"}
         model = space.build(kinds)
         assert model.output_shape == (None, None, 13)
-        parts = {"encoder": model.encoder, "decoder": model.decoder}
-        assert {name: type(part).__name__ for name, part in parts.items()} == kinds
+        components = {"encoder": model.encoder, "decoder": model.decoder}
+        found = {name: type(layer).__name__ for name, layer in components.items()}
+        assert found == kinds
     names = set(space.hyperparameters())
     assert "encoder/RecurrentEncoder/units" not in names
     assert "encoder/RecurrentEncoder/num_layers" in names
@@ -117,7 +118,7 @@ def test_parts_of_ready_spaces_are_searched_as_one_says():
     assert (layer.units, layer.attention.units) == (5, 5)
 
 
-def test_a_ready_training_trains():
+def test_ready_training_space_trains():
     model = spaces.many_to_one(11, 2, encoder="gru", width=8, dropout=0.0)
     space = spaces.training(
         model,
@@ -131,21 +132,21 @@ def test_a_ready_training_trains():
     assert history.history["loss"][0] > 0
 
 
-def test_a_ready_training_of_a_writer_smooths_the_labels():
+def test_ready_training_of_an_encoder_decoder_smooths_labels():
     model = spaces.encoder_decoder(11, 13, encoder="gru", decoder="gru", width=8)
     space = spaces.training(model, 5, batches=kseq.training.teacher_forcing)
     loss = space.build({"loss/label_smoothing": 0.2}).loss
     assert loss.label_smoothing == 0.2
 
 
-def test_ready_beam_searches_decode():
+def test_ready_beam_search_space_gives_a_beam_search():
     model = kseq.one_to_many(7, condition=3, width=8)
     space = Decoding(model, spaces.beam_search(), [0, 1], [[5, 3], [4, 3]])
     search = space.best_search({"search/num_beams": 2, "search/length_penalty": 0.6})
     assert search == kseq.decoding.BeamSearch(2, 0.6)
 
 
-def test_models_that_write_numbers_are_searched_too():
+def test_heads_of_forecasters_can_be_searched():
     space = spaces.encoder_decoder(
         Space(FeatureEmbedding, 3, 8),
         Space(FeatureEmbedding, 1, 8),
@@ -159,7 +160,7 @@ def test_models_that_write_numbers_are_searched_too():
     assert "head" in space.hyperparameters()
 
 
-def test_each_of_several_sources_has_an_encoder_that_is_searched():
+def test_encoder_of_each_source_is_searched():
     space = spaces.encoder_decoder({"lemma": 11, "tags": 7}, 13, "recurrent")
     names = list(space.hyperparameters())
     assert {"encoder/lemma/units", "encoder/tags/units"} <= set(names)
@@ -168,7 +169,7 @@ def test_each_of_several_sources_has_an_encoder_that_is_searched():
     assert units == {"lemma": 32, "tags": 64}
 
 
-def test_the_embedding_of_each_source_may_be_searched():
+def test_embedding_of_each_source_can_be_searched():
     source = {
         "lemma": Space(TokenEmbedding, 11, Int(4, 8, step=4)),
         "tags": Space(TokenEmbedding, 7, 4),

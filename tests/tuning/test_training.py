@@ -16,7 +16,7 @@ LABELS = RANDOM.integers(0, 2, 11)
 
 
 def tiny(width, pooling=None, extra=None):
-    """A model that is compiled in no time."""
+    """Return a model that compiles quickly."""
     ids = keras.Input((None,), dtype="int32")
     x = keras.layers.Embedding(7, width)(ids)
     x = keras.layers.GlobalAveragePooling1D()(x)
@@ -68,8 +68,8 @@ def search(tuner, space, folder, goal="val_loss", **options):
     return tuner
 
 
-class EveryDraw(keras_tuner.Tuner):
-    """A user's own tuner."""
+class CustomTuner(keras_tuner.Tuner):
+    """A custom tuner."""
 
     def __init__(self, hypermodel, objective, max_trials, seed, **kwargs):
         oracle = keras_tuner.oracles.RandomSearchOracle(
@@ -94,7 +94,7 @@ class EveryDraw(keras_tuner.Tuner):
         (keras_tuner.RandomSearch, {"max_trials": 2}),
         (keras_tuner.Hyperband, {"max_epochs": 2}),
         (keras_tuner.GridSearch, {"max_trials": 2}),
-        (EveryDraw, {"max_trials": 2}),
+        (CustomTuner, {"max_trials": 2}),
     ],
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -106,15 +106,17 @@ def test_every_tuner_searches_a_nested_space(tuner, options, tmp_path):
     assert {trial.status for trial in trials} == {"COMPLETED"}
     for trial in trials:
         values = trial.hyperparameters.values
-        own = {k: v for k, v in values.items() if not k.startswith("tuner/")}
-        assert space.checked_values(own) == own  # no inactive one among them
-        assert ("optimizer/SGD/learning_rate" in own) == (own["optimizer"] == "SGD")
-    if tuner is not EveryDraw:
+        searched = {k: v for k, v in values.items() if not k.startswith("tuner/")}
+        assert space.checked_values(searched) == searched  # all are active
+        assert ("optimizer/SGD/learning_rate" in searched) == (
+            searched["optimizer"] == "SGD"
+        )
+    if tuner is not CustomTuner:
         [model] = found.get_best_models()
         assert model.output_shape == (None, 2)
 
 
-def test_the_tuner_builds_one_model_before_the_trials(tmp_path):
+def test_tuner_builds_one_model_before_the_trials(tmp_path):
     built = []
 
     def counted(**kwargs):
@@ -127,18 +129,18 @@ def test_the_tuner_builds_one_model_before_the_trials(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_trials(tmp_path):
-    drawn = []
+    sampled = []
     for name, seed in (("first", 5), ("again", 5), ("other", 6)):
         tuner = keras_tuner.RandomSearch(
             training(), "val_loss", max_trials=4, seed=seed, directory=tmp_path / name
         )
         tuner.oracle.verbose = 0
         trials = [tuner.oracle.create_trial(f"tuner{i}") for i in range(4)]
-        drawn.append([trial.hyperparameters.values for trial in trials])
-    assert drawn[0] == drawn[1] != drawn[2]
+        sampled.append([trial.hyperparameters.values for trial in trials])
+    assert sampled[0] == sampled[1] != sampled[2]
 
 
-def test_a_schedule_follows_batch_size_and_epochs():
+def test_schedule_depends_on_batch_size_and_epochs():
     space = training(epochs=Int(2, 3))
     values = {"optimizer": "Adam", "batch_size": 4, "epochs": 3}
     schedule = space.build(values).optimizer._learning_rate
@@ -147,10 +149,10 @@ def test_a_schedule_follows_batch_size_and_epochs():
     assert space.build(values).optimizer._learning_rate.decay_steps == 6
 
 
-def test_fit_makes_the_batches_that_were_chosen():
+def test_fit_uses_the_chosen_batch_size():
     seen = []
 
-    class Watch(keras.callbacks.Callback):
+    class RecordSteps(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             seen.append(self.params["steps"])
 
@@ -164,13 +166,13 @@ def test_fit_makes_the_batches_that_were_chosen():
             LABELS,
             validation_data=(INPUTS, LABELS),
             verbose=0,
-            callbacks=[Watch()],
+            callbacks=[RecordSteps()],
         )
         assert "val_accuracy" in history.history
     assert seen == [3, 3, 2]
 
 
-def test_without_batches_the_data_goes_to_fit_as_it_is():
+def test_data_is_passed_to_fit_unchanged_without_batches():
     space = training(batches=None, optimizer="sgd", batch_size=Choice(5, 11))
     x = np.ones((11, 3), "int32")
     values = {"batch_size": 5}
@@ -189,12 +191,12 @@ def test_callbacks_are_made_for_each_trial():
     assert len(history.epoch) == 2
 
 
-def test_epochs_that_are_searched_cannot_be_given_as_well(tmp_path):
+def test_rejects_epochs_that_are_both_searched_and_passed(tmp_path):
     with pytest.raises(ValueError, match="`epochs` must not be passed.*`Hyperband`"):
         search(keras_tuner.Hyperband, training(Int(1, 2)), tmp_path, max_epochs=2)
 
 
-def test_an_objective_that_no_metric_has_ends_the_search_at_once(tmp_path):
+def test_objective_without_a_metric_ends_the_search_at_once(tmp_path):
     with pytest.raises(ValueError, match=r"value that `fit` reports.*val_loss.*val_f1"):
         search(
             keras_tuner.RandomSearch,
@@ -205,7 +207,7 @@ def test_an_objective_that_no_metric_has_ends_the_search_at_once(tmp_path):
         )
 
 
-def test_an_objective_is_awaited_where_an_epoch_is_validated():
+def test_objective_is_required_only_in_validated_epochs():
     tuners = types.SimpleNamespace(objective=objective("val_loss"))
     watch = WatchObjective([tuners], validation_freq=2)
     watch.on_epoch_end(0, {"loss": 1.0})
@@ -233,7 +235,7 @@ def test_a_model_over_the_budget_fails_before_it_trains(limits, message):
     assert int(model.optimizer.iterations) == 0
 
 
-def test_a_search_goes_on_after_a_model_over_the_budget(tmp_path):
+def test_search_continues_after_a_model_over_the_budget(tmp_path):
     space = Training(
         Space(tiny, width=Choice(3, 2)),
         optimizer="sgd",
@@ -250,12 +252,12 @@ def test_a_search_goes_on_after_a_model_over_the_budget(tmp_path):
 
 def test_a_training_can_be_pickled():
     space = training()
-    again = pickle.loads(pickle.dumps(space))
-    assert again.defaults() == space.defaults()
-    assert str(again) == str(space)
+    restored = pickle.loads(pickle.dumps(space))
+    assert restored.defaults() == space.defaults()
+    assert str(restored) == str(space)
     values = {"model/extra": "layers", "batch_size": 8}
-    assert again.build(values).count_params() == space.build(values).count_params()
-    history = again.fit(values, again.build(values), INPUTS, LABELS, verbose=0)
+    assert restored.build(values).count_params() == space.build(values).count_params()
+    history = restored.fit(values, restored.build(values), INPUTS, LABELS, verbose=0)
     assert history.params["steps"] == 2
 
 
@@ -272,18 +274,18 @@ def test_a_training_can_be_pickled():
         ({"max_parameters": 5}, "max_parameters"),
     ],
 )
-def test_bad_options_are_refused(options, message):
+def test_rejects_invalid_options(options, message):
     with pytest.raises(ValueError, match=message):
         training(**options)
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, "1 GB", float("inf")])
-def test_a_limit_must_be_a_positive_number(limit):
+def test_rejects_a_limit_that_is_not_a_positive_number(limit):
     with pytest.raises(ValueError, match="`max_memory` must be a"):
         training().limited(max_memory=limit)
 
 
-def test_a_head_is_searched_and_one_with_a_loss_takes_none():
+def test_searched_heads_with_a_loss_are_compiled_without_another():
     heads = Choice(None, "crf", "ctc")
     model = Space(kseq.many_to_many, 7, 2, "rnn", width=3, head=heads)
     space = training(model=model, optimizer="sgd")

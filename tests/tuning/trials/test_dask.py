@@ -1,4 +1,4 @@
-"""Searches on a Dask cluster on loopback, of which a part is killed in the middle."""
+"""Searches on a local Dask cluster, one of whose processes is killed during a trial."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from kseq.tuning.search import search
 from kseq.tuning.trials.errors import SearchFailed
 from tests.forking import forked_trials, forkserver
 from tests.tuning.searches import Small, Waiting, X, Y, settings
-from tests.tuning.test_search import facts, is_alive, parent_of, wait_until
+from tests.tuning.test_search import is_alive, outcome, parent_of, wait_until
 
 distributed = pytest.importorskip("distributed")
 HAS_KERAS = "'keras' in __import__('sys').modules"
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 class Cluster:
-    """A scheduler and two workers of one thread, each a process."""
+    """A scheduler and two workers of one thread, each in a process."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -54,31 +54,31 @@ class Cluster:
             process.wait()
 
 
-def trial_in_the_middle(folder):
-    """Waits for the third epoch of a trial; returns the number of its process."""
+def wait_for_trial(folder):
+    """Wait for the third epoch of a trial, and return the id of its process."""
     file = folder / "pid"
     wait_until(lambda: file.exists() and file.read_text(), seconds=300)
     return int(file.read_text())
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    return on_two(Small(), tmp_path_factory.mktemp("undisturbed"), None)
+def reference(tmp_path_factory):
+    return search_with_two_workers(Small(), tmp_path_factory.mktemp("reference"), None)
 
 
-def on_two(space, folder, executor):
+def search_with_two_workers(space, folder, executor):
     arguments = settings(folder / "search") | {"max_trials": 2, "workers": 2}
     return search(space, (X, Y), **arguments, executor=executor)
 
 
-def table(results):
-    rows, curves = facts(results)
+def sorted_outcome(results):
+    rows, curves = outcome(results)
     order = sorted(range(len(rows)), key=lambda number: rows[number]["trial"])
     return [(rows[number], curves[number]) for number in order]
 
 
-def kill_in_the_middle(cluster, victim):
-    trial = trial_in_the_middle(cluster.folder)
+def kill_during_trial(cluster, victim):
+    trial = wait_for_trial(cluster.folder)
     if victim == "scheduler":
         cluster.scheduler.kill()
     else:
@@ -89,76 +89,74 @@ def kill_in_the_middle(cluster, victim):
         (cluster.folder / "go").touch()
 
 
-def test_two_workers_find_what_this_host_does(tmp_path, undisturbed):
+def test_two_workers_give_the_same_results_as_this_host(tmp_path, reference):
     options = {"processes": False, "protocol": "tcp", "host": "127.0.0.1"}
     options |= {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with forked_trials(), distributed.Client(**options) as client:
-        results = on_two(Small(), tmp_path, client)
-        assert table(results) == table(undisturbed)
+        results = search_with_two_workers(Small(), tmp_path, client)
+        assert sorted_outcome(results) == sorted_outcome(reference)
         assert len(client.scheduler_info()["workers"]) == 2
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("victim", ["worker", "server", "trial"])
-def test_a_kill_in_the_middle_does_not_change_the_table(tmp_path, undisturbed, victim):
+def test_kill_during_a_trial_does_not_change_the_results(tmp_path, reference, victim):
     cluster = Cluster(tmp_path)
     with cluster as client, client:
-        killer = threading.Thread(target=kill_in_the_middle, args=(cluster, victim))
+        killer = threading.Thread(target=kill_during_trial, args=(cluster, victim))
         killer.start()
-        results = on_two(Waiting(tmp_path), tmp_path, client)
+        results = search_with_two_workers(Waiting(tmp_path), tmp_path, client)
         killer.join()
         assert client.run_on_scheduler(eval, HAS_KERAS) is False
         assert not any(client.run(eval, HAS_KERAS).values())
-    assert table(results) == table(undisturbed)
+    assert sorted_outcome(results) == sorted_outcome(reference)
     attempts = sum(row["attempts"] for row in results.table())
     assert attempts == (2 if victim == "worker" else 3)
 
 
 @pytest.mark.thorough
-def test_the_same_call_goes_on_after_the_scheduler_was_killed(tmp_path, undisturbed):
+def test_same_call_resumes_after_the_scheduler_was_killed(tmp_path, reference):
     cluster = Cluster(tmp_path)
     with cluster as client, client:
-        killer = threading.Thread(
-            target=kill_in_the_middle, args=(cluster, "scheduler")
-        )
+        killer = threading.Thread(target=kill_during_trial, args=(cluster, "scheduler"))
         killer.start()
         with pytest.raises(SearchFailed, match="Make the same call with a new one"):
-            on_two(Waiting(tmp_path), tmp_path, client)
+            search_with_two_workers(Waiting(tmp_path), tmp_path, client)
         killer.join()
         trial = int((tmp_path / "pid").read_text())
         wait_until(lambda: not is_alive(trial))
     (tmp_path / "go").touch()
     with Cluster(tmp_path) as client, client:
-        results = on_two(Waiting(tmp_path), tmp_path, client)
-    assert table(results) == table(undisturbed)
+        results = search_with_two_workers(Waiting(tmp_path), tmp_path, client)
+    assert sorted_outcome(results) == sorted_outcome(reference)
 
 
 @pytest.mark.thorough
-def test_the_same_call_goes_on_after_its_process_was_killed(tmp_path, undisturbed):
+def test_same_call_resumes_after_its_process_was_killed(tmp_path, reference):
     with Cluster(tmp_path) as client, client:
         address = client.scheduler.address
-        caller = forkserver().Process(target=call, args=(tmp_path, address))
+        caller = forkserver().Process(target=run_search, args=(tmp_path, address))
         caller.start()
         try:
-            trial = trial_in_the_middle(tmp_path)
+            trial = wait_for_trial(tmp_path)
         finally:
             caller.kill()
             caller.join()
         assert is_alive(trial)
         (tmp_path / "pid").unlink()
-        killer = threading.Thread(target=let_go, args=(tmp_path, trial))
+        killer = threading.Thread(target=release_trials, args=(tmp_path, trial))
         killer.start()
-        results = on_two(Waiting(tmp_path), tmp_path, client)
+        results = search_with_two_workers(Waiting(tmp_path), tmp_path, client)
         killer.join()
-    assert table(results) == table(undisturbed)
+    assert sorted_outcome(results) == sorted_outcome(reference)
 
 
-def call(folder, address):
-    """The process that searches, until it is killed."""
-    on_two(Waiting(folder), folder, distributed.Client(address))
+def run_search(folder, address):
+    """Search in a process that a test kills."""
+    search_with_two_workers(Waiting(folder), folder, distributed.Client(address))
 
 
-def let_go(folder, stale):
-    """The trials of the call that was killed end before those of the next begin."""
+def release_trials(folder, stale):
+    """Let trials continue after the trial of the killed search has ended."""
     wait_until(lambda: not is_alive(stale))
     (folder / "go").touch()

@@ -1,4 +1,4 @@
-"""Searches whose trials are tasks of an executor, well-behaved or not."""
+"""Searches whose trials are tasks of an executor, reliable or not."""
 
 import concurrent.futures
 import multiprocessing
@@ -36,7 +36,7 @@ from kseq.tuning.trials.stopping import MedianStopping
 from kseq.tuning.trials.table import LiveTable
 from tests.forking import close_idle_servers, forked_trials
 from tests.tuning.searches import Instant, Small, Waiting, X, Y, settings
-from tests.tuning.test_search import facts, is_alive, wait_until
+from tests.tuning.test_search import is_alive, outcome, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -52,14 +52,14 @@ def forked():
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory):
-    """A search that nothing disturbed, on this host."""
-    directory = tmp_path_factory.mktemp("straight")
+def reference(tmp_path_factory):
+    """Return the results of an uninterrupted search on this host."""
+    directory = tmp_path_factory.mktemp("reference")
     return search(Small(), (X, Y), **settings(directory / "search"))
 
 
-class Forgetful(concurrent.futures.ThreadPoolExecutor):
-    """Drops its first task, returns another early, runs the next twice."""
+class UnreliableExecutor(concurrent.futures.ThreadPoolExecutor):
+    """An executor that cancels the first task, skips the next, and runs one twice."""
 
     def __init__(self):
         super().__init__(2)
@@ -83,12 +83,14 @@ class Forgetful(concurrent.futures.ThreadPoolExecutor):
         return super().submit(task, *args)
 
 
-def test_any_executor_finds_what_this_host_does(tmp_path, straight, forked):
-    with Forgetful() as executor:
+def test_unreliable_executor_gives_the_same_results_as_this_host(
+    tmp_path, reference, forked
+):
+    with UnreliableExecutor() as executor:
         results = search(
             Small(), (X, Y), **settings(tmp_path / "search"), executor=executor
         )
-    assert facts(results) == facts(straight)
+    assert outcome(results) == outcome(reference)
     assert [row["attempts"] for row in results.table()] == [1, 1, 1]
     assert len(executor.tasks) == len(set(executor.tasks)) == 5
     left = {path.name for path in (tmp_path / "search").iterdir()}
@@ -98,22 +100,22 @@ def test_any_executor_finds_what_this_host_does(tmp_path, straight, forked):
     assert loss == pytest.approx(results.best["score"], rel=1e-5)
 
 
-def test_a_hopeless_trial_is_stopped_by_a_file(tmp_path, forked):
-    class Never(MedianStopping):
+def test_hopeless_trial_is_stopped_through_a_file(tmp_path, forked):
+    class StopAfterFirst(MedianStopping):
         def is_hopeless(self, curve, others, direction):
             return len(others) > 0
 
     arguments = settings(tmp_path) | {"max_trials": 2, "epochs": 60}
     with concurrent.futures.ThreadPoolExecutor() as executor:
         results = search(
-            Small(), (X, Y), **arguments, stopping=Never(), executor=executor
+            Small(), (X, Y), **arguments, stopping=StopAfterFirst(), executor=executor
         )
     lengths = {row["status"]: row["epochs"] for row in results.table()}
     assert lengths["completed"] == 60 > lengths["stopped"]
 
 
-def test_ctrl_c_stops_the_trials_and_the_same_call_goes_on(
-    tmp_path, straight, forked, monkeypatch
+def test_ctrl_c_stops_the_trials_and_the_same_call_resumes_them(
+    tmp_path, reference, forked, monkeypatch
 ):
     def press_ctrl_c(self, running):
         if (tmp_path / "pid").exists():
@@ -129,10 +131,10 @@ def test_ctrl_c_stops_the_trials_and_the_same_call_goes_on(
         assert list(tmp_path.glob("search/trials/*/checkpoint-0.npz"))
         (tmp_path / "go").touch()
         results = search(Waiting(tmp_path), (X, Y), **arguments, executor=executor)
-    assert facts(results) == facts(straight)
+    assert outcome(results) == outcome(reference)
 
 
-def test_time_in_the_queue_is_no_time_of_the_trial(tmp_path, forked):
+def test_time_in_the_queue_is_not_time_of_the_trial(tmp_path, forked):
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
         executor.submit(time.sleep, 4)
         options = {"executor": executor, "max_trials": 1, "trial_timeout": 3}
@@ -141,7 +143,7 @@ def test_time_in_the_queue_is_no_time_of_the_trial(tmp_path, forked):
     assert results.table()[0]["seconds"] < 3
 
 
-def test_a_late_trial_is_ended(tmp_path, forked):
+def test_trial_beyond_its_timeout_is_ended(tmp_path, forked):
     arguments = settings(tmp_path / "search") | {"max_trials": 1, "trial_timeout": 9}
     with concurrent.futures.ThreadPoolExecutor() as executor:
         with pytest.raises(SearchFailed, match="more than trial_timeout=9 s"):
@@ -149,7 +151,7 @@ def test_a_late_trial_is_ended(tmp_path, forked):
     assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
-def test_a_process_that_cannot_begin_says_why(tmp_path, monkeypatch):
+def test_error_has_the_output_of_a_process_that_cannot_start(tmp_path, monkeypatch):
     program = "raise ImportError('no kseq here')"
     popen = subprocess.Popen
 
@@ -163,19 +165,19 @@ def test_a_process_that_cannot_begin_says_why(tmp_path, monkeypatch):
             search(Instant(), **arguments, executor=executor)
 
 
-def test_a_worker_keeps_a_server_that_has_keras(tmp_path, monkeypatch):
+def test_worker_reuses_a_server_with_keras(tmp_path, monkeypatch):
     started, popen = [], subprocess.Popen
 
-    def noted(command, **options):
+    def record_process(command, **options):
         started.append(popen(command, **options))
         return started[-1]
 
-    monkeypatch.setattr(supervision.subprocess, "Popen", noted)
+    monkeypatch.setattr(supervision.subprocess, "Popen", record_process)
     monkeypatch.setattr(supervision, "IDLE_SECONDS", 0.2)
     for number in range(2):
         folder = tmp_path / str(number)
         folder.mkdir()
-        attempt = attempt_at(folder)
+        attempt = make_attempt(folder)
         supervision.supervise(str(attempt.files.path), {})
         *_, last = attempt.messages()
         assert isinstance(last, Exit)
@@ -184,7 +186,7 @@ def test_a_worker_keeps_a_server_that_has_keras(tmp_path, monkeypatch):
     assert supervision.idle_servers() == []
 
 
-class Losing(concurrent.futures.Executor):
+class LosingExecutor(concurrent.futures.Executor):
     def submit(self, task, *args):
         future = concurrent.futures.Future()
         future.set_exception(MemoryError("none left"))
@@ -194,11 +196,11 @@ class Losing(concurrent.futures.Executor):
 def test_an_executor_that_loses_all_trials_ends_the_search(tmp_path):
     arguments = settings(tmp_path) | {"workers": 2}
     with pytest.raises(SearchFailed, match="Received: 11 .*MemoryError: none left"):
-        search(Instant(), **arguments, executor=Losing())
+        search(Instant(), **arguments, executor=LosingExecutor())
 
 
-class Abroad(concurrent.futures.Executor):
-    """Hands each task on as Dask's scheduler does, and runs none."""
+class RemoteExecutor(concurrent.futures.Executor):
+    """An executor that pickles tasks like the scheduler of Dask, and runs none."""
 
     def __init__(self, file):
         self.file = file
@@ -209,7 +211,7 @@ class Abroad(concurrent.futures.Executor):
 
 
 def test_a_task_imports_neither_keras_nor_kseq(tmp_path):
-    attempt_at(tmp_path).close()
+    make_attempt(tmp_path).close()
     program = (
         "import pickle, sys, time\n"
         f"task = pickle.load(open({str(tmp_path / 'task')!r}, 'rb'))\n"
@@ -223,23 +225,23 @@ def test_a_task_imports_neither_keras_nor_kseq(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    rooms = set(done.stdout.split())
-    assert "subprocess" in rooms
-    assert not rooms & {"kseq", "keras", "tensorflow", "jax", "torch", "numpy"}
+    packages = set(done.stdout.split())
+    assert "subprocess" in packages
+    assert not packages & {"kseq", "keras", "tensorflow", "jax", "torch", "numpy"}
 
 
-def attempt_at(directory):
-    """An attempt that no engine takes up, at trial 0003."""
-    engine = ExecutorEngine(Abroad(directory / "task"), None, directory)
+def make_attempt(directory):
+    """Return an attempt at trial 0003 that no engine runs."""
+    engine = ExecutorEngine(RemoteExecutor(directory / "task"), None, directory)
     return Attempt(engine, SearchDirectory(directory), Job("0003", seed=3))
 
 
-def test_an_attempt_that_is_closed_cannot_report(tmp_path, forked):
+def test_closed_attempt_cannot_report(tmp_path, forked):
     trial = SearchDirectory(tmp_path).trial("0003")
     trial.path.mkdir(parents=True)
     trial.events.touch()
     trial.checkpoint(0).write_text("two epochs")
-    attempt = attempt_at(tmp_path)
+    attempt = make_attempt(tmp_path)
     job, _ = pickle.loads(attempt.files.job.read_bytes())
     assert job.directory.checkpoint(0).read_text() == "two epochs"
     assert trial.events.exists() and not trial.checkpoints()
@@ -247,7 +249,7 @@ def test_an_attempt_that_is_closed_cannot_report(tmp_path, forked):
     stale.send(Begun())
     assert attempt.messages() == [Begun()] and attempt.messages() == []
     job.directory.checkpoint(0).write_text("three epochs")
-    later = attempt_at(tmp_path)
+    later = make_attempt(tmp_path)
     attempt.close()
     assert trial.checkpoint(0).read_text() == "three epochs"
     for report in (lambda: stale.send(Begun()), stale.recv):
@@ -260,13 +262,13 @@ def test_an_attempt_that_is_closed_cannot_report(tmp_path, forked):
         supervision.supervise(str(later.files.path), {})
     *_, failed = later.messages()
     assert isinstance(failed, Exit) and failed.code == 1
-    attempt_at(tmp_path)
+    make_attempt(tmp_path)
     close_all(SearchDirectory(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"trials", "task"}
 
 
-def test_messages_come_as_they_were_sent(tmp_path):
-    attempt = attempt_at(tmp_path)
+def test_messages_arrive_unchanged(tmp_path):
+    attempt = make_attempt(tmp_path)
     link = FileLink(attempt.files, waits=False)
     ended = Ended(0.1, 2, {"loss": [0.3, None]}, False, None, True, {"space": []})
     sent = [Begun(), Resumed([{"loss": 0.3}]), Epoch(None, {"loss": 0.1}), ended]
@@ -286,8 +288,8 @@ def test_messages_come_as_they_were_sent(tmp_path):
     assert attempt.messages() == [Exit(0)]
 
 
-def test_an_answer_is_waited_for_where_it_comes_at_once(tmp_path):
-    attempt = attempt_at(tmp_path)
+def test_only_a_waiting_link_waits_for_an_answer(tmp_path):
+    attempt = make_attempt(tmp_path)
     waiting, passing = (FileLink(attempt.files, waits) for waits in (True, False))
     assert passing.recv()
     for go_on in (True, True, False):
@@ -296,22 +298,22 @@ def test_an_answer_is_waited_for_where_it_comes_at_once(tmp_path):
     assert not passing.recv()
 
 
-def test_a_broken_pool_ends_the_search_and_another_goes_on(tmp_path, straight):
+def test_broken_pool_ends_the_search_and_another_resumes_it(tmp_path, reference):
     arguments = settings(tmp_path) | {"max_trials": 1}
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
-        broken = pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL)
-        concurrent.futures.wait([broken])
+        killed = pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL)
+        concurrent.futures.wait([killed])
         with pytest.raises(SearchFailed, match="must accept tasks.*BrokenProcessPool"):
             search(Small(), (X, Y), **arguments, executor=pool)
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
         results = search(Small(), (X, Y), **arguments, executor=pool)
-    assert facts(results)[1] == facts(straight)[1][:1]
+    assert outcome(results)[1] == outcome(reference)[1][:1]
 
 
-def test_what_is_no_executor_is_refused(tmp_path):
+def test_rejects_a_value_that_is_not_an_executor(tmp_path):
     for wrong in ("tcp://host:8786", concurrent.futures.ThreadPoolExecutor, 2):
         with pytest.raises(ValueError, match="`executor` must be None.*Received: exec"):
             search(Instant(), directory=tmp_path, executor=wrong)
     with pytest.raises(ValueError, match="`workers` must be an integer of 1 or more"):
-        search(Instant(), directory=tmp_path, executor=Losing(), workers=0)
+        search(Instant(), directory=tmp_path, executor=LosingExecutor(), workers=0)

@@ -6,7 +6,7 @@ import pytest
 from kseq.tuning.trials.files import replacing, write_json
 
 
-def test_a_file_is_whole_or_as_before(tmp_path):
+def test_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "file.json"
     write_json(path, [1, 2])
     with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""A training killed in any epoch ends as if nothing had happened."""
+"""Fits of a trial: checkpoints, resumption after a kill, weights and curves."""
 
 import json
 
@@ -35,7 +35,7 @@ def model():
 
 
 def train(directory, monkeypatch, kill_after=None, callbacks=(), x=X, y=Y, **settings):
-    """Trains, a checkpoint after every epoch, and perhaps dies after one of them."""
+    """Train with a checkpoint after each epoch, up to a kill if one is given."""
     monkeypatch.setattr(checkpoint_callback, "SHARE_OF_TIME", float("inf"))
     directory.mkdir(exist_ok=True)
     reported = []
@@ -53,11 +53,11 @@ def train(directory, monkeypatch, kill_after=None, callbacks=(), x=X, y=Y, **set
     return trained.get_weights(), history.history, reported
 
 
-def impatient():
+def early_stopping():
     return EarlyStopping("val_loss", patience=2, restore_best_weights=True)
 
 
-def plateau():
+def reduce_rate():
     return ReduceLROnPlateau("val_loss", factor=0.3, patience=1, min_delta=0.5)
 
 
@@ -65,53 +65,53 @@ def plateau():
 @pytest.mark.parametrize(
     "kill_after, callbacks, data",
     [
-        (1, (plateau,), {"batch_size": 7}),
+        (1, (reduce_rate,), {"batch_size": 7}),
         (2, (), {}),
-        (0, (impatient,), {"epochs": 40}),
-        (3, (plateau, impatient), {"epochs": 40, "batch_size": 5}),
+        (0, (early_stopping,), {"epochs": 40}),
+        (3, (reduce_rate, early_stopping), {"epochs": 40, "batch_size": 5}),
     ],
 )
-def test_a_killed_fit_ends_as_one_that_was_not(
+def test_killed_fit_ends_like_an_uninterrupted_one(
     tmp_path, monkeypatch, kill_after, callbacks, data
 ):
-    straight = train(tmp_path / "a", monkeypatch, None, callbacks, **data)
+    uninterrupted = train(tmp_path / "a", monkeypatch, None, callbacks, **data)
     with pytest.raises(Killed):
         train(tmp_path / "b", monkeypatch, kill_after, callbacks, **data)
     resumed = train(tmp_path / "b", monkeypatch, None, callbacks, **data)
-    for mine, theirs in zip(resumed[0], straight[0], strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-    assert resumed[1] == straight[1]
-    assert resumed[2] == straight[2][kill_after + 1 :]
+    for actual, expected in zip(resumed[0], uninterrupted[0], strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    assert resumed[1] == uninterrupted[1]
+    assert resumed[2] == uninterrupted[2][kill_after + 1 :]
 
 
-def test_a_data_set_of_batches_lives_through_the_epochs_before(tmp_path, monkeypatch):
+def test_resumed_fit_advances_a_data_set_to_its_epoch(tmp_path, monkeypatch):
     def data():
         return ShuffledBatches([X, Y, None], 7, seed=2)
 
-    straight = train(tmp_path / "a", monkeypatch, None, (), data(), None)
+    uninterrupted = train(tmp_path / "a", monkeypatch, None, (), data(), None)
     with pytest.raises(Killed):
         train(tmp_path / "b", monkeypatch, 2, (), data(), None)
     resumed = train(tmp_path / "b", monkeypatch, None, (), data(), None)
-    assert resumed[1] == straight[1]
+    assert resumed[1] == uninterrupted[1]
 
 
-def test_a_fit_that_had_ended_trains_no_more(tmp_path, monkeypatch):
-    once = train(tmp_path, monkeypatch, callbacks=[impatient], epochs=40)
-    again = train(tmp_path, monkeypatch, callbacks=[impatient], epochs=40)
+def test_finished_fit_does_not_train_again(tmp_path, monkeypatch):
+    once = train(tmp_path, monkeypatch, callbacks=[early_stopping], epochs=40)
+    again = train(tmp_path, monkeypatch, callbacks=[early_stopping], epochs=40)
     assert len(once[2]) < 40 and again[2] == [] and again[1] == once[1]
 
 
-def test_a_damaged_checkpoint_means_to_begin_again(tmp_path, monkeypatch):
-    straight = train(tmp_path / "a", monkeypatch)
+def test_damaged_checkpoint_restarts_the_fit(tmp_path, monkeypatch):
+    uninterrupted = train(tmp_path / "a", monkeypatch)
     with pytest.raises(Killed):
         train(tmp_path / "b", monkeypatch, 3)
     path = TrialDirectory(tmp_path / "b").checkpoint(0)
     path.write_bytes(path.read_bytes()[:900])
     resumed = train(tmp_path / "b", monkeypatch)
-    assert resumed[1] == straight[1] and resumed[2] == [0, 1, 2, 3, 4, 5]
+    assert resumed[1] == uninterrupted[1] and resumed[2] == [0, 1, 2, 3, 4, 5]
 
 
-def test_each_epoch_has_an_order_of_its_own_and_every_row_once():
+def test_each_epoch_has_every_row_once_in_another_order():
     batches = ShuffledBatches([X, Y, None], 7, seed=2)
     orders = []
     for _ in range(2):
@@ -122,7 +122,7 @@ def test_each_epoch_has_an_order_of_its_own_and_every_row_once():
     assert not np.array_equal(*orders)
 
 
-def test_the_best_weights_are_those_of_the_best_epoch(tmp_path, monkeypatch):
+def test_saved_weights_are_those_of_the_best_epoch(tmp_path, monkeypatch):
     _, history, _ = train(tmp_path, monkeypatch, epochs=9)
     fresh = model()
     with pytest.warns(UserWarning, match="Skipping variable loading for optimizer"):
@@ -131,9 +131,7 @@ def test_the_best_weights_are_those_of_the_best_epoch(tmp_path, monkeypatch):
     assert loss == pytest.approx(min(history["val_loss"]), rel=1e-5)
 
 
-def test_a_split_for_validation_takes_the_last_rows_as_keras_does(
-    tmp_path, monkeypatch
-):
+def test_validation_split_takes_the_last_rows_like_keras(tmp_path, monkeypatch):
     split = {"validation_split": 0.3, "validation_data": None, "shuffle": True}
     _, by_split, _ = train(tmp_path / "a", monkeypatch, **split)
     kept = int(23 * 0.7)
@@ -147,7 +145,7 @@ def test_a_loss_that_is_not_finite_fails_the_trial(tmp_path, monkeypatch):
         train(tmp_path, monkeypatch, y=Y * np.nan)
 
 
-def test_an_objective_that_no_metric_has_is_fatal(tmp_path):
+def test_objective_without_a_metric_is_a_fatal_error(tmp_path):
     trained = model()
     objective = keras_tuner.Objective("val_bleu", "max")
     with Fits(tmp_path, objective, 5):
@@ -155,15 +153,15 @@ def test_an_objective_that_no_metric_has_is_fatal(tmp_path):
             trained.fit(X, Y)
 
 
-def test_a_checkpoint_holds_no_pickle(tmp_path, monkeypatch):
-    train(tmp_path, monkeypatch, callbacks=[impatient, plateau])
+def test_checkpoint_contains_no_pickle(tmp_path, monkeypatch):
+    train(tmp_path, monkeypatch, callbacks=[early_stopping, reduce_rate])
     with np.load(TrialDirectory(tmp_path).checkpoint(0), allow_pickle=False) as file:
         assert all(file[name].dtype != object for name in file.files)
         assert json.loads(str(file["meta"]))["next_epoch"] == 6
 
 
 def two_phases(trained, data):
-    """Trains the head, then all with a rate that spoils what was learnt."""
+    """Train the head, then all layers with a learning rate that is too high."""
     first, *_, last = trained.layers
     first.trainable = False
     trained.compile(keras.optimizers.Adam(0.1), "mse", run_eagerly=True)
@@ -174,7 +172,7 @@ def two_phases(trained, data):
 
 
 def folds(trained, data):
-    """Trains three models, each on a part of the rows."""
+    """Train three models, each on some of the rows."""
     weights, histories = [], []
     for fold in range(3):
         one = keras.models.clone_model(trained)
@@ -184,8 +182,8 @@ def folds(trained, data):
     return weights, histories, one.fit(X, Y, epochs=1, **data)
 
 
-def phases(directory, monkeypatch, train_phases, kill_after=None):
-    """Trains in several calls of `fit`, and perhaps dies in one of them."""
+def run_phases(directory, monkeypatch, train_phases, kill_after=None):
+    """Train in several calls of `fit`, up to a kill if one is given."""
     monkeypatch.setattr(checkpoint_callback, "SHARE_OF_TIME", float("inf"))
     directory.mkdir(exist_ok=True)
     reported, trained = [], model()
@@ -210,22 +208,22 @@ def phases(directory, monkeypatch, train_phases, kill_after=None):
     "train_phases, kill_after",
     [(two_phases, 4), (folds, 5), (folds, 6), (two_phases, 2), (folds, 3), (folds, 7)],
 )
-def test_a_trial_of_several_fits_killed_in_any_ends_as_one_that_was_not(
+def test_killed_trial_of_several_fits_ends_like_an_uninterrupted_one(
     tmp_path, monkeypatch, train_phases, kill_after
 ):
-    straight, reported, _ = phases(tmp_path / "a", monkeypatch, train_phases)
+    uninterrupted, reported, _ = run_phases(tmp_path / "a", monkeypatch, train_phases)
     with pytest.raises(Killed):
-        phases(tmp_path / "b", monkeypatch, train_phases, kill_after)
-    resumed, again, fits = phases(tmp_path / "b", monkeypatch, train_phases)
-    for mine, theirs in zip(
-        keras.tree.flatten(resumed), keras.tree.flatten(straight), strict=True
+        run_phases(tmp_path / "b", monkeypatch, train_phases, kill_after)
+    resumed, again, fits = run_phases(tmp_path / "b", monkeypatch, train_phases)
+    for actual, expected in zip(
+        keras.tree.flatten(resumed), keras.tree.flatten(uninterrupted), strict=True
     ):
-        np.testing.assert_array_equal(mine, theirs)
-    assert again == reported[kill_after - 1 :]  # from the epoch in which it died
+        np.testing.assert_array_equal(actual, expected)
+    assert again == reported[kill_after - 1 :]  # from the epoch of the kill
     assert "fit" not in vars(keras.Model)
 
 
-def test_a_fit_within_a_fit_is_not_watched(tmp_path):
+def test_nested_fit_is_not_tracked(tmp_path):
     class Probe(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             model().fit(X, Y, verbose=0)
@@ -237,7 +235,7 @@ def test_a_fit_within_a_fit_is_not_watched(tmp_path):
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("freq, scored", [(2, [1, 3]), ([1, 4], [0, 3]), (3, [2])])
-def test_a_curve_may_lack_epochs(tmp_path, monkeypatch, freq, scored):
+def test_curve_can_lack_epochs(tmp_path, monkeypatch, freq, scored):
     sparse = {"validation_freq": freq, "epochs": 5}
     _, history, _ = train(tmp_path / "a", monkeypatch, **sparse)
     assert len(history["loss"]) == 5 and len(history["val_loss"]) == len(scored)
@@ -245,7 +243,7 @@ def test_a_curve_may_lack_epochs(tmp_path, monkeypatch, freq, scored):
     assert history["val_loss"] == [whole["val_loss"][epoch] for epoch in scored]
 
 
-def test_an_objective_may_come_late_from_a_callback_or_never(tmp_path):
+def test_callback_can_report_the_objective_late_but_not_never(tmp_path):
     def add(epoch, logs):
         if epoch == 2:
             logs["val_bleu"] = 7.0

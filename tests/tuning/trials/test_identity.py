@@ -1,4 +1,4 @@
-"""A search is another one if anything is changed that its trials follow from."""
+"""Identity of a search: a search is another one if its trials can differ."""
 
 import json
 import os
@@ -113,17 +113,17 @@ from tests.tuning.trials.test_identity import identities
 print(json.dumps(identities(vars(sys.modules["__main__"]))))
 """
 OTHER_CODE = [
-    ('activation="relu" if', 'activation="selu" if'),  # what build(hp) does
+    ('activation="relu" if', 'activation="selu" if'),  # the body of build(hp)
     ("return x * SCALE", "return x / SCALE"),  # a function that it calls
-    ("SCALE = 0.5", "SCALE = 0.25"),  # a value that this one names
+    ("SCALE = 0.5", "SCALE = 0.25"),  # a value that this one reads
     ('"sum", "last"}', '"sum", "first"}'),
     ('units, activation="tanh"', 'units, activation="gelu"'),  # a default
     ("[keras.layers.Input((5,)), dense", "[keras.layers.Input((7,)), dense"),  # a base
     ("Small(width=3)", "Small(width=5)"),  # an attribute of the HyperModel
-    ("@times(3.0)", "@times(2.0)"),  # what a decorator was given
+    ("@times(3.0)", "@times(2.0)"),  # the argument of a decorator
     ("return factor * function", "return factor + function"),  # the decorator
-    ("(y_true - y_pred) ** 2", "(y_true - y_pred) ** 4"),  # a loss of the user's
-    ("mean(y_true - y_pred)", "mean(y_pred - y_true)"),  # a metric of the user's
+    ("(y_true - y_pred) ** 2", "(y_true - y_pred) ** 4"),  # a custom loss
+    ("mean(y_true - y_pred)", "mean(y_pred - y_true)"),  # a custom metric
     ("Space(MeanPooling)", "Space(MaxPooling)"),
     ("Huber(delta=0.5)", "MeanSquaredError()"),
     ("Huber(delta=0.5)", "Huber(delta=0.25)"),
@@ -131,7 +131,7 @@ OTHER_CODE = [
     ("list(range(30))", "list(range(1, 31))"),
     ("x = pooling(encoder(inputs))", "x = pooling(encoder(-inputs))"),  # the builder
     ("max_parameters=900", "max_parameters=800"),
-    ("x = np.ones((7, 5))", "x = np.zeros((7, 5))"),  # data to validate with
+    ("x = np.ones((7, 5))", "x = np.zeros((7, 5))"),  # the validation data
     ("{0: 1.0, 1: 2.0}", "{0: 1.0, 1: 3.0}"),
     ("patience=2", "patience=3"),  # a callback
     ("print(epoch, 7)", "print(epoch, 8)"),  # a lambda of a callback
@@ -150,7 +150,7 @@ SAME_CODE = [
 
 
 def identities(names):
-    """The identities of the two searches that the program is about."""
+    """Return the identities of the two searches of the program."""
     oracle = make_oracle(objective="val_loss", seed=3, epochs=None, **names["oracle"])
     given = settings(names["make_data"], names["fit"])
     known = keras_tuner.HyperParameters()
@@ -160,14 +160,14 @@ def identities(names):
     ]
 
 
-def changed(old, new):
+def changed_program(old, new):
     assert PROGRAM.count(old) == 1
     program = PROGRAM.replace(old, new)
     return program + ")" if "(\n\n  print" in new else program
 
 
-def executed(program, name, path):
-    """Identities of a program, as those of a module of this name in this file."""
+def identities_of_program(program, name, path):
+    """Return the identities of a program, run as a module of this name and path."""
     module = types.ModuleType(name)
     exec(compile(program, path, "exec"), vars(module))
     return identities(vars(module))
@@ -175,27 +175,29 @@ def executed(program, name, path):
 
 @pytest.fixture(scope="module")
 def unchanged():
-    return executed(PROGRAM, "program", "/here/program.py")
+    return identities_of_program(PROGRAM, "program", "/here/program.py")
 
 
 @pytest.mark.parametrize("change", OTHER_CODE, ids=lambda change: change[1])
-def test_a_change_makes_another_search(unchanged, change):
-    there = executed(changed(*change), "program", "/here/program.py")
+def test_relevant_changes_make_another_search(unchanged, change):
+    there = identities_of_program(
+        changed_program(*change), "program", "/here/program.py"
+    )
     assert there != unchanged
 
 
 @pytest.mark.parametrize("change", SAME_CODE, ids=lambda change: change[1][:20])
-def test_what_changes_no_trial_makes_no_other_search(unchanged, change):
+def test_irrelevant_changes_make_no_other_search(unchanged, change):
     old, new = change
-    if "lambda" in new:  # what was one line is three
+    if "lambda" in new:  # one line becomes three
         old, new = old + "(epoch, 7)", new + "(epoch, 7))"
     program = PROGRAM.replace(old, new)
     assert program != PROGRAM
-    assert executed(program, "renamed", "/there/renamed.py") == unchanged
+    assert identities_of_program(program, "renamed", "/there/renamed.py") == unchanged
 
 
 @pytest.mark.thorough
-def test_a_search_is_the_same_in_another_process_and_folder(unchanged, tmp_path):
+def test_search_is_the_same_in_another_process_and_folder(unchanged, tmp_path):
     path = tmp_path / "elsewhere.py"
     path.write_text(PROGRAM + IDENTITIES)
     root = os.path.join(os.path.dirname(__file__), "..", "..", "..")
@@ -205,18 +207,22 @@ def test_a_search_is_the_same_in_another_process_and_folder(unchanged, tmp_path)
     assert json.loads(output.splitlines()[-1]) == unchanged
 
 
-def test_the_names_of_what_differs_are_told(unchanged):
-    there = executed(changed("patience=2", "patience=3"), "program", "/here")
+def test_identities_differ_in_the_names_of_the_changes(unchanged):
+    there = identities_of_program(
+        changed_program("patience=2", "patience=3"), "program", "/here"
+    )
     pairs = zip(unchanged, there, strict=True)
-    unlike = [{k for k in one if one[k] != other[k]} for one, other in pairs]
-    assert unlike == [{"callbacks of fit"}, {"callbacks of fit"}]
-    there = executed(changed("Space(MeanPooling)", "Space(MaxPooling)"), "p", "/here")
-    unlike = {k for k in unchanged[1] if unchanged[1][k] != there[1][k]}
-    assert unlike == {"space", "model/pooling of the space"}
+    different = [{k for k in one if one[k] != other[k]} for one, other in pairs]
+    assert different == [{"callbacks of fit"}, {"callbacks of fit"}]
+    there = identities_of_program(
+        changed_program("Space(MeanPooling)", "Space(MaxPooling)"), "p", "/here"
+    )
+    different = {k for k in unchanged[1] if unchanged[1][k] != there[1][k]}
+    assert different == {"space", "model/pooling of the space"}
     assert unchanged[1]["model/pooling of the space"].startswith("MeanPooling ")
 
 
-def test_numbers_of_numpy_are_held_by_json():
+def test_numpy_numbers_can_be_saved_as_json():
     given = settings(None, {"epochs": np.int64(3), "share": np.float32(0.5)})
     assert given == settings(None, {"epochs": np.int64(3), "share": np.float32(0.5)})
     json.dumps(given)

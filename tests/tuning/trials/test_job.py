@@ -3,7 +3,7 @@ import pytest
 from kseq.tuning.trials.job import Died, Exit, Failed, Job, Late
 
 
-def test_a_job_keeps_its_files_in_the_folder_of_its_attempt(tmp_path):
+def test_files_of_a_job_are_in_the_folder_of_its_attempt(tmp_path):
     job = Job("07", seed=3, epochs=(0, 3), folder=str(tmp_path))
     assert job.directory.output.parent == tmp_path and job.keeps_state
     assert not Job("07", seed=3).keeps_state
@@ -22,6 +22,6 @@ def test_an_exit_says_how_the_process_ended(code, reason):
     assert Exit(code).reason() == reason
 
 
-def test_what_is_found_out_has_the_kind_that_the_journal_keeps():
+def test_failures_have_the_kinds_of_the_journal():
     kinds = [message("no memory").kind for message in (Failed, Died, Late)]
     assert kinds == ["failed", "died", "late"]

@@ -6,20 +6,20 @@ import kseq
 from kseq.tuning.trials.layout import TrialDirectory
 
 TUNING = Path(kseq.__file__).parent / "tuning"
-NAME_OF_FILE = re.compile(r"\.(json|npz|h5|keras|txt)$")
+FILE_NAME = re.compile(r"\.(json|npz|h5|keras|txt)$")
 
 
-def test_the_name_of_a_file_is_known_in_one_place():
+def test_file_names_are_only_in_the_layout_module():
     named = {
         path.name
         for path in TUNING.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.Constant) and NAME_OF_FILE.search(str(node.value))
+        if isinstance(node, ast.Constant) and FILE_NAME.search(str(node.value))
     }
     assert named == {"layout.py"}
 
 
-def test_the_files_of_calls_are_not_those_of_the_trial(tmp_path):
+def test_files_of_calls_are_distinct_from_files_of_the_trial(tmp_path):
     files = TrialDirectory(tmp_path)
     for path in (files.weights, files.weights_of_call(1), files.weights_of_call(0)):
         path.touch()

@@ -28,7 +28,7 @@ def proposer(tuner):
 
 
 def advance(proposer, journal, trials):
-    """Lets trials run, each to its end, and notes what happened."""
+    """Run trials to their ends, and append their events to the journal."""
     for _ in range(trials):
         trial = proposer.create()
         if trial.status != "RUNNING":
@@ -43,18 +43,18 @@ def advance(proposer, journal, trials):
 
 @pytest.mark.thorough(all_but=2)
 @pytest.mark.parametrize("tuner", ["random", "bayesian", "hyperband", "grid"])
-def test_an_oracle_that_lives_through_the_journal_goes_on_as_if_never_stopped(tuner):
-    straight, stopped = [], []
-    advance(proposer(tuner), straight, 14)
+def test_replayed_oracle_continues_as_if_never_stopped(tuner):
+    uninterrupted, stopped = [], []
+    advance(proposer(tuner), uninterrupted, 14)
     advance(proposer(tuner), stopped, 9)
     again = proposer(tuner)
     again.replay(stopped)
     advance(again, stopped, 5)
-    assert stopped == straight
-    assert len(straight) >= 26
+    assert stopped == uninterrupted
+    assert len(uninterrupted) >= 26
 
 
-def test_an_oracle_writes_no_files_and_is_the_same_otherwise(tmp_path):
+def test_oracle_writes_no_files_and_is_otherwise_unchanged(tmp_path):
     kind = keras_tuner.oracles.RandomSearchOracle
     oracle = kind(objective="val_loss", seed=11)
     oracle._set_project_dir(tmp_path, "project")  # as KerasTuner does
@@ -67,7 +67,7 @@ def test_an_oracle_writes_no_files_and_is_the_same_otherwise(tmp_path):
     assert [path.name for path in tmp_path.rglob("*.json")] == ["oracle.json"]
 
 
-def test_a_trial_that_was_running_is_running_again_after_a_replay():
+def test_running_trial_is_running_again_after_a_replay():
     first = proposer("random")
     trial = first.create()
     values = dict(trial.hyperparameters.values)
@@ -77,7 +77,7 @@ def test_a_trial_that_was_running_is_running_again_after_a_replay():
     assert again.create().trial_id != trial.trial_id
 
 
-def test_a_replay_adopts_a_trial_that_the_oracle_would_not_propose():
+def test_replay_accepts_a_trial_that_the_oracle_would_not_propose():
     again = proposer("random")
     values = {"kind": "deep", "units": 4, "rate": 0.1}
     again.replay([{"event": "created", "trial": "0007", "values": values}])
@@ -85,13 +85,13 @@ def test_a_replay_adopts_a_trial_that_the_oracle_would_not_propose():
     assert again.oracle.get_best_trials()[0].hyperparameters.values == values
 
 
-def test_a_configuration_is_read_without_being_written_to():
+def test_reading_a_configuration_does_not_change_it():
     config = space().get_config()
     hyperparameters_from(config)
     assert config == space().get_config()
 
 
-def test_an_objective_and_its_direction_may_be_given_as_a_pair():
+def test_an_objective_and_its_direction_can_be_given_as_a_pair():
     objective = make_oracle("random", ("val_bleu", "max"), 3, None).objective
     assert (objective.name, objective.direction) == ("val_bleu", "max")
 
@@ -111,8 +111,8 @@ def test_the_direction_of_every_metric_of_kseq_is_known(metric, tmp_path):
     names = [metric().name, f"val_{metric().name}", f"val_written_{metric().name}"]
     for name in names:
         found = make_oracle("random", name, 3, None).objective
-        told = kseq.tuning.objective(name)
-        assert found.direction == told.direction == SaveBest("x.keras", name).mode
+        expected = kseq.tuning.objective(name)
+        assert found.direction == expected.direction == SaveBest("x.keras", name).mode
     both = make_oracle("random", ["val_loss", names[1]], 3, None).objective
     assert [part.name for part in both.objectives] == ["val_loss", names[1]]
     is_error = metric in (EditDistanceRate, CRPS)
@@ -120,7 +120,7 @@ def test_the_direction_of_every_metric_of_kseq_is_known(metric, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "tuner, objective, complaint",
+    "tuner, objective, message",
     [
         ("best", "val_loss", "'hyperband', or an Oracle.*Received: tuner='best'"),
         ("random", "val_charm", "and its direction.*Received: objective='val_charm'"),
@@ -132,6 +132,6 @@ def test_the_direction_of_every_metric_of_kseq_is_known(metric, tmp_path):
         ("hyperband", "val_loss", "needs `epochs`.*Received: epochs=None"),
     ],
 )
-def test_a_bad_argument_is_refused(tuner, objective, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_rejects_invalid_arguments(tuner, objective, message):
+    with pytest.raises(ValueError, match=message):
         make_oracle(tuner, objective, 3, None)

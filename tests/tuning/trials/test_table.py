@@ -6,7 +6,7 @@ import pytest
 
 from kseq.tuning.trials.loop import Run
 from kseq.tuning.trials.table import LiveTable
-from tests.tuning.journals import written
+from tests.tuning.journals import write_journal
 
 LOSS = keras_tuner.Objective("val_loss", "min")
 
@@ -17,8 +17,8 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_what_is_shown_says_how_each_trial_ended_and_which_is_best(stream, tmp_path):
-    journal, trial = written(tmp_path), types.SimpleNamespace(trial_id="3")
+def test_table_shows_the_outcome_of_each_trial_and_the_best(stream, tmp_path):
+    journal, trial = write_journal(tmp_path), types.SimpleNamespace(trial_id="3")
     table = LiveTable(True, LOSS, stream())
     table.show_past([], 4)
     with table:
@@ -34,8 +34,8 @@ def test_what_is_shown_says_how_each_trial_ended_and_which_is_best(stream, tmp_p
     assert ("\x1b" in table.stream.getvalue()) == (stream is Terminal)
 
 
-def test_what_is_not_verbose_is_silent(tmp_path):
-    journal = written(tmp_path)
+def test_table_is_silent_unless_verbose(tmp_path):
+    journal = write_journal(tmp_path)
     table = LiveTable(False, LOSS, io.StringIO())
     with table:
         table.show_end(journal.events[-1])
