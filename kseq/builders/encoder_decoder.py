@@ -4,7 +4,7 @@ Axes in shape comments: B batch, S source steps, T target steps, D features,
 V vocabulary.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, overload
 
 import keras
@@ -20,6 +20,7 @@ from kseq.builders.shorthands import (
     as_encoders,
 )
 from kseq.layers import FeatureEmbedding, PointerGenerator, ScheduledSampling
+from kseq.layers.pointer_generator import Alignment
 from kseq.typing import LayerLike
 
 
@@ -46,7 +47,7 @@ def encoder_decoder(  # type: ignore[overload-cannot-match]
     end_token_id: int = 3,
     source_dropout: float = 0.0,
     covariates: None = None,
-    copy: bool | Sequence[int] | PointerGenerator | None = None,
+    copy: bool | Alignment | PointerGenerator | None = None,
     scheduled_sampling: ScheduledSampling | float | None = None,
     name: str = "encoder_decoder",
 ) -> EncoderDecoder: ...
@@ -64,7 +65,7 @@ def encoder_decoder(
     end_token_id: int = 3,
     source_dropout: float = 0.0,
     covariates: FeatureEmbedding | None = None,
-    copy: bool | Sequence[int] | PointerGenerator | None = None,
+    copy: bool | Alignment | PointerGenerator | None = None,
     scheduled_sampling: ScheduledSampling | float | None = None,
     name: str = "encoder_decoder",
 ) -> Any:
@@ -111,9 +112,10 @@ def encoder_decoder(
         copy: `True` lets the model copy attended source tokens, so that it can generate
             names, numbers and other unknown words, as `kseq.text.TextToText` does.
             Source and target must share one vocabulary. For two vocabularies pass the
-            target id of each source id, `kseq.text.alignment(source, target)`. Both are
-            shorthand for a `kseq.layers.PointerGenerator`, which can also add a
-            coverage loss.
+            target id of each source id, `kseq.text.alignment(source, target)`. For
+            several sources pass either by name, `{"lemma": True}`; the others are only
+            read. All are shorthand for a `kseq.layers.PointerGenerator`, which can also
+            add a coverage loss.
         scheduled_sampling: Rate at which the decoder reads its own predictions in
             training, or a `kseq.layers.ScheduledSampling` for a rate that grows.
         name: Name of the model.
@@ -174,7 +176,7 @@ def encoder_decoder(
         "source_dropout": source_dropout,
         "name": name,
     }
-    pointer_generator = as_pointer_generator(copy)
+    pointer_generator = as_pointer_generator(copy, encoder)
     sampling = as_scheduled_sampling(scheduled_sampling, target)
     if is_of_numbers(target, tie_embeddings, covariates, pointer_generator):
         return Forecaster(covariates=covariates, **parts)

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeGuard
 import keras
 from keras import ops
 
-from kseq.builders.copying import check_copying
+from kseq.builders.copying import check_copying, steps_to_copy
 from kseq.builders.generation import GenerativeModel
 from kseq.builders.sampling import check_sampling
 from kseq.builders.shorthands import as_head, checked_answers, encode
@@ -94,7 +94,7 @@ class EncoderDecoder(GenerativeModel):
                     f"source with pad_token_id={part.padding}, target with "
                     f"pad_token_id={target.padding}."
                 )
-        check_copying(copy, source, target, decoder, source_dropout)
+        check_copying(copy, source, target, encoder, decoder, source_dropout)
         check_sampling(scheduled_sampling, copy)
         head = make_head(head, source, target, tie_embeddings)
         if tokens is None:
@@ -123,8 +123,8 @@ class EncoderDecoder(GenerativeModel):
             head, head(outputs), target.vocabulary_size, "vocabulary_size"
         )
         if copy is not None:
-            given = (outputs, embedded, memory, inputs["source"], weights)
-            logits = copy(logits, *given)
+            token_ids = steps_to_copy(source, inputs["source"], read)
+            logits = copy(logits, outputs, embedded, memory, token_ids, weights)
         super().__init__(inputs=inputs, outputs=logits, name=name, **kwargs)
         tokens.note_places((source, target, encoder, decoder, head), self.operations)
         self._find_parts()
@@ -205,14 +205,15 @@ class EncoderDecoder(GenerativeModel):
                 f"'{self.decoder.name}', which has none. Search without the penalty, "
                 "or use a decoder with attention."
             )
-        memory, mask, states = self._encode(source, without_source)
+        read, memory, mask, states = self._encode(source, without_source)
         state, constants = self.decoder.start(
             memory, mask, states, num_beams, max_length
         )
         first = ops.zeros((ops.shape(memory)[0], num_beams), "int32")  # B K
         state = {"positions": first, "decoder": state}
         if self.pointer_generator is not None:
-            copied = self.pointer_generator.start(memory, source, mask)
+            token_ids = steps_to_copy(self.source, source, read)
+            copied = self.pointer_generator.start(memory, token_ids, mask)
             constants = {"decoder": constants, "copied": copied}
         if with_coverage:  # only padding counts as covered
             shape = ops.shape(memory)[:2]
@@ -250,7 +251,7 @@ class EncoderDecoder(GenerativeModel):
         self, source: Tree, target: Tensor, return_attention_scores: bool = False
     ) -> Any:
         """Return the logits of a target, and its attention if asked for."""
-        memory, mask, states = self._encode(source)
+        read, memory, mask, states = self._encode(source)
         copies = self.pointer_generator is not None
         needs_weights = return_attention_scores or copies
         embedded = self.target(target)
@@ -265,27 +266,29 @@ class EncoderDecoder(GenerativeModel):
         outputs, weights = outputs if needs_weights else (outputs, None)
         logits = self.head(outputs)
         if self.pointer_generator is not None:
-            given = (outputs, embedded, memory, source, weights)
+            token_ids = steps_to_copy(self.source, source, read)
+            given = (outputs, embedded, memory, token_ids, weights)
             logits = self.pointer_generator(logits, *given, memory_mask=mask)
         if not return_attention_scores:
             return logits
         # A prefix decoder also attends to its own steps, which follow the memory.
         weights = weights[..., : ops.shape(memory)[1]]
         if isinstance(self.encoder, JoinedEncoders):
-            weights = self.encoder.split(weights, self.source(source))
+            weights = self.encoder.split(weights, read)
         return logits, weights
 
     def _encode(
         self, source: Tree, without_source: bool = False
-    ) -> tuple[Tensor, Tensor | None, Tree]:
+    ) -> tuple[Tree, Tensor, Tensor | None, Tree]:
+        """Return the embedded source, the memory, its mask and the final states."""
         if self.source is None:  # an empty memory of the right batch size
             shape = (ops.shape(source)[0], 0, self.target.width)
-            return ops.zeros(shape, self.compute_dtype), None, None
-        embedded = self.source(source)
+            return None, ops.zeros(shape, self.compute_dtype), None, None
+        read = self.source(source)
         if without_source:
-            embedded = self.source_dropout(embedded, without_source=True)
-        memory, states = encode(self.encoder, embedded)
-        return memory, mask_of(memory), states  # the same mask as in training
+            read = self.source_dropout(read, without_source=True)
+        memory, states = encode(self.encoder, read)
+        return read, memory, mask_of(memory), states  # the same mask as in training
 
     def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object

@@ -307,7 +307,9 @@ class WritingEnsemble(Ensemble, GenerativeModel):  # type: ignore[misc]
         copying: list[Any] = [
             getattr(model, "pointer_generator", None) for model in self.models
         ]
-        if None in copying or len({each.alignment for each in copying}) > 1:
+        if None in copying:
+            return None
+        if any(each.alignment != copying[0].alignment for each in copying):
             return None
         return copying[0]
 

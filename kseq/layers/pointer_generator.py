@@ -5,8 +5,8 @@ D features, U units, V vocabulary.
 """
 
 import numbers
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
@@ -16,9 +16,14 @@ from kseq.layers.attention import add_kernel
 from kseq.layers.backends import matmul
 from kseq.layers.layer import Layer
 from kseq.layers.masking import apply_mask, step_mask
+from kseq.layers.named_parts import check_names
 from kseq.layers.sums import precise
 from kseq.layers.validation import not_negative
-from kseq.typing import Config, Initializer, Shape, SupportsArray, Tensor
+from kseq.typing import Config, Initializer, Shape, SupportsArray, Tensor, Tree
+
+# The target id of each source id; for several sources, ids or a boolean by name.
+Ids: TypeAlias = Sequence[int] | SupportsArray
+Alignment: TypeAlias = Ids | Mapping[str, bool | Ids]
 
 # Smaller probabilities count as 0, so that logarithms and their gradients are finite.
 LEAST = 1e-30
@@ -38,6 +43,15 @@ class PointerGenerator(Layer):
     generate. The results are log probabilities, so they can be used wherever logits
     can: in losses, searches and ensembles.
 
+    The memory may join several sources, of which some are only read: a lemma is copied,
+    its tags are not. If `c` is the attention to the steps that can be copied, then
+
+        P(word) = (p_gen softmax(logits)[word] + (1 - p_gen) sum_{i: word_i = word} a_i)
+                  / (p_gen + (1 - p_gen) c)
+
+    so attention to other steps favours neither way, and without anything to copy the
+    model generates.
+
     With `coverage`, training adds a loss for repeated attention, averaged over the
     steps, so that the decoder does not repeat itself:
 
@@ -46,9 +60,12 @@ class PointerGenerator(Layer):
     Args:
         alignment: Integers: for each source token id the target id that copying it
             generates, or -1 if it is never copied. None if source and target have the
-            same ids.
+            same ids. For several sources a dictionary of all, in the order of the
+            memory: such integers, True for the ids of the target, or False for a source
+            that is only read.
         coverage: Weight of the coverage loss. See et al. use 1, and only add the loss
-            after training the model without it.
+            after training the model without it. With several sources, only steps that
+            can be copied count.
         kernel_initializer: Initializer of the three kernels.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
@@ -57,7 +74,9 @@ class PointerGenerator(Layer):
         outputs: Outputs of the decoder, `(B, T, U)`.
         inputs: Inputs of the decoder, `(B, T, D)`.
         memory: Outputs of the encoder, `(B, S, D_m)`.
-        token_ids: Integers `(B, S)`, the source. Negative ids are not copied.
+        token_ids: Integers `(B, S)`, the source. Negative ids are not copied. For
+            several sources a dictionary; for a source that is only read, any tensor
+            `(B, S, ...)` that has its steps.
         weights: Attention weights of the decoder, `(B, T, S)`, or of a Transformer,
             `(B, layers, H, T, S)`. For a Transformer, the mean over the heads of the
             last layer is used.
@@ -68,14 +87,15 @@ class PointerGenerator(Layer):
 
     Returns:
         Natural logarithms of `P`, `(B, T, V)`, computed in float32 and returned in the
-        layer's dtype, with the Keras mask of `logits`. If some attention is on steps
-        that cannot be copied, `P` sums to less than 1; losses and searches use its
-        softmax.
+        layer's dtype, with the Keras mask of `logits`. With one source, if some
+        attention is on steps that cannot be copied, `P` sums to less than 1; losses and
+        searches use its softmax.
 
     Raises:
-        ValueError: `alignment` does not consist of ids, `coverage` is not a number of
-            at least 0, the steps of memory, source and weights differ, or a mask
-            contains values other than booleans or 0 and 1.
+        ValueError: `alignment` does not consist of ids, or copies no source; `coverage`
+            is not a number of at least 0; the names of the sources, or the steps of
+            memory, source and weights differ; or a mask contains values other than
+            booleans or 0 and 1.
 
     Example:
 
@@ -95,13 +115,13 @@ class PointerGenerator(Layer):
 
     def __init__(
         self,
-        alignment: Sequence[int] | SupportsArray | None = None,
+        alignment: Alignment | None = None,
         coverage: float = 0.0,
         kernel_initializer: Initializer = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.alignment = None if alignment is None else checked_ids(alignment)
+        self.alignment = checked_alignment(alignment)
         self.coverage = not_negative("coverage", coverage)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.supports_masking = True
@@ -112,10 +132,10 @@ class PointerGenerator(Layer):
         outputs_shape: Shape,
         inputs_shape: Shape,
         memory_shape: Shape,
-        token_ids_shape: Shape,
+        token_ids_shape: Tree,
         weights_shape: Shape,
     ) -> None:
-        check_steps(memory_shape, token_ids_shape, weights_shape)
+        self._check_steps(memory_shape, token_ids_shape, weights_shape)
         self.context_kernel = add_kernel(self, "context", memory_shape[-1], 1)
         self.output_kernel = add_kernel(self, "output", outputs_shape[-1], 1)
         self.input_kernel = add_kernel(self, "input", inputs_shape[-1], 1)
@@ -135,27 +155,31 @@ class PointerGenerator(Layer):
         outputs: Tensor,
         inputs: Tensor,
         memory: Tensor,
-        token_ids: Tensor,
+        token_ids: Tree,
         weights: Tensor,
         memory_mask: Tensor | None = None,
         inputs_mask: Tensor | None = None,
         training: bool = False,
     ) -> Tensor:
-        check_steps(memory.shape, token_ids.shape, weights.shape)
+        shapes = keras.tree.map_structure(lambda x: tuple(x.shape), token_ids)
+        self._check_steps(memory.shape, shapes, weights.shape)
         inputs_mask = step_mask(inputs_mask, inputs)
         constants = self.start(memory, token_ids, memory_mask)
         if training and self.coverage:
-            self._add_coverage_loss(copy_attention(weights), inputs_mask)
+            covering = copy_attention(weights)
+            if self._has_several_sources:
+                covering = copyable(covering, constants["token_ids"])
+            self._add_coverage_loss(covering, inputs_mask)
         return self.mix(logits, outputs, inputs, weights, constants)
 
     def start(
-        self, memory: Tensor, token_ids: Tensor, memory_mask: Tensor | None = None
+        self, memory: Tensor, token_ids: Tree, memory_mask: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Compute the constants of a search, which are the same at every step.
 
         Args:
             memory: `(B, S, D_m)`.
-            token_ids: Integers `(B, S)`, the source.
+            token_ids: Integers `(B, S)`, the source, or several by name as in `call`.
             memory_mask: Boolean `(B, S)`.
 
         Returns:
@@ -168,11 +192,11 @@ class PointerGenerator(Layer):
         read = matmul(
             self._precise(memory), self._precise(self.context_kernel)
         )  # B S 1
-        token_ids = ops.cast(token_ids, "int32")
-        if self.alignment is not None:
-            aligned = ops.convert_to_tensor(self.alignment, "int32")
-            aligned = ops.take(aligned, ops.maximum(token_ids, 0), axis=0)
-            token_ids = ops.where(token_ids < 0, -1, aligned)
+        if self._has_several_sources:
+            each = [aligned(token_ids[x], ids) for x, ids in self.alignment.items()]
+            token_ids = ops.concatenate(each, axis=1)
+        else:
+            token_ids = aligned(token_ids, self.alignment)
         if memory_mask is not None:
             token_ids = ops.where(memory_mask, token_ids, -1)
         return {"read": ops.squeeze(read, -1), "token_ids": token_ids}
@@ -202,12 +226,29 @@ class PointerGenerator(Layer):
             + matmul(self._precise(inputs), self._precise(self.input_kernel))
             + self._precise(self.bias)
         )  # B T 1, equation 8
-        written = ops.log_softmax(self._precise(logits), axis=-1) + ops.log_sigmoid(
-            gate
-        )
+        log_generating, log_copying = ops.log_sigmoid(gate), ops.log_sigmoid(-gate)
+        written = ops.log_softmax(self._precise(logits), axis=-1) + log_generating
         copied = backends.sum_by_id(weights, constants["token_ids"], logits.shape[-1])
-        log_probs = log_of_sum(written, ops.log_sigmoid(-gate), copied)  # B T V
+        log_probs = log_of_sum(written, log_copying, copied)  # B T V
+        if self._has_several_sources:
+            weights = copyable(weights, constants["token_ids"])
+            share = ops.sum(weights, axis=-1, keepdims=True)  # B T 1
+            log_probs = log_probs - log_of_sum(log_generating, log_copying, share)
         return ops.cast(log_probs, self.compute_dtype)
+
+    @property
+    def _has_several_sources(self) -> bool:
+        return isinstance(self.alignment, dict)
+
+    def _check_steps(
+        self, memory_shape: Shape, token_ids_shape: Tree, weights_shape: Shape
+    ) -> None:
+        """Raise if names, or the steps of memory, source and attention, differ."""
+        if self._has_several_sources:
+            check_names("token_ids", token_ids_shape, self.alignment)
+            steps = [token_ids_shape[name][1] for name in self.alignment]
+            token_ids_shape = None, None if None in steps else sum(steps)
+        check_steps(memory_shape, token_ids_shape, weights_shape)
 
     def _precise(self, x: Tensor) -> Tensor:
         """Cast a tensor to the layer's dtype, but to float32 at least."""
@@ -230,7 +271,7 @@ class PointerGenerator(Layer):
     def get_config(self) -> Config:
         return {
             **super().get_config(),
-            "alignment": self.alignment and list(self.alignment),
+            "alignment": as_lists(self.alignment),
             "coverage": self.coverage,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
@@ -246,6 +287,30 @@ def log_of_sum(log_x: Tensor, log_factor: Tensor, share: Tensor) -> Tensor:
     return highest + ops.log(ops.exp(log_x - highest) + added)
 
 
+def aligned(token_ids: Tensor, alignment: Any) -> Tensor:
+    """Return the target ids that the steps of a source are copied as, `(B, S)`.
+
+    Args:
+        token_ids: Integers `(B, S)`; or `(B, S, ...)` if `alignment` is False.
+        alignment: A tuple of ids; None or True for equal ids; False for -1 everywhere.
+    """
+    if alignment is False:
+        while len(token_ids.shape) > 2:
+            token_ids = token_ids[..., 0]
+        return -ops.ones_like(token_ids, dtype="int32")
+    token_ids = ops.cast(token_ids, "int32")
+    if alignment is None or alignment is True:
+        return token_ids
+    ids = ops.convert_to_tensor(alignment, "int32")
+    ids = ops.take(ids, ops.maximum(token_ids, 0), axis=0)
+    return ops.where(token_ids < 0, -1, ids)
+
+
+def copyable(weights: Tensor, token_ids: Tensor) -> Tensor:
+    """Return attention `(B, T, S)` with zeros where the ids `(B, S)` are below 0."""
+    return ops.where(ops.expand_dims(token_ids >= 0, 1), weights, 0.0)
+
+
 def copy_attention(weights: Tensor) -> Tensor:
     """Return the attention weights `(B, T, S)` used for copying."""
     if len(weights.shape) == 5:
@@ -253,6 +318,32 @@ def copy_attention(weights: Tensor) -> Tensor:
     if len(weights.shape) == 4:
         weights = ops.cast(ops.mean(precise(weights), axis=1), weights.dtype)
     return weights
+
+
+def checked_alignment(alignment: Any) -> Any:
+    """Return an alignment as a tuple of ids, or as tuples and booleans by name."""
+    if alignment is None:
+        return None
+    if not isinstance(alignment, dict):
+        return checked_ids(alignment)
+    checked = {
+        name: ids if isinstance(ids, bool) else checked_ids(ids)
+        for name, ids in alignment.items()
+    }
+    if all(ids is False for ids in checked.values()):
+        raise ValueError(
+            "`alignment` must have a source to copy from. Received: "
+            f"alignment={alignment!r}. Pass True, or the target id of each source id, "
+            "for one of them."
+        )
+    return checked
+
+
+def as_lists(alignment: Any) -> Any:
+    """Return a checked alignment in the form of a config."""
+    if isinstance(alignment, dict):
+        return {name: as_lists(ids) for name, ids in alignment.items()}
+    return list(alignment) if isinstance(alignment, tuple) else alignment
 
 
 def checked_ids(alignment: Any) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from kseq.text.parts import checked
+from kseq.text.sources import as_source
 from kseq.text.token_ids import END, REPLACEMENT, UNKNOWN, text_positions
 from kseq.text.tokenizers import WHOLE
 from kseq.text.vocabulary import Vocabulary
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from kseq.text.pipeline import TextToText
 
 Words: TypeAlias = dict[int, str]  # by their positions
+SourceWords: TypeAlias = dict[str | None, Words]  # by source; None if there is one
 Copier: TypeAlias = Callable[[list[int]], str | None]
 
 
@@ -27,7 +29,8 @@ def alignment(
     """Return the target id of the same spelling for each id of a source vocabulary.
 
     A model with two vocabularies needs it to copy words:
-    `kseq.encoder_decoder(..., copy=ids)`. Tokens that the target vocabulary lacks map
+    `kseq.encoder_decoder(..., copy=ids)`, or `copy={"lemma": ids}` for one of several
+    sources. Tokens that the target vocabulary lacks map
     to its unknown token; `TextToText` replaces it by the source word.
 
     Args:
@@ -72,11 +75,12 @@ def copied_words(
 
     Args:
         pipeline: The `TextToText`.
-        texts: All texts, as passed by the user.
+        texts: All texts, as passed by the user; by name for several sources.
         numbers: The indices of the B texts that have tokens.
-        source_ids: Their token ids, B lists.
+        source_ids: Their token ids, B lists; for several sources, B dictionaries.
         token_ids: The generated tokens, `(B, N, T)`.
-        attention: `(B, N, ..., T, S)`, or None if it was not requested.
+        attention: `(B, N, ..., T, S)`, by name for several sources; or None if it was
+            not requested.
 
     Returns:
         For each of the B texts and N hypotheses, a dictionary of words by their
@@ -97,10 +101,15 @@ def copied_words(
         sources = [source_ids[b] for b in places]
         weights = attention_of(pipeline, sources, token_ids[places])
     else:
-        weights = copy_attention(attention[places])
-    for (b, words), each in zip(found.items(), weights, strict=True):
-        rows = zip(token_ids[b], each, strict=True)
-        nothing[b] = [words_at(ids, words, own) for ids, own in rows]
+        weights = {
+            name: copy_attention(each[places])
+            for name, each in by_source(attention).items()
+        }
+    for place, (b, words) in enumerate(found.items()):
+        nothing[b] = [
+            words_at(ids, words, {name: x[place, n] for name, x in weights.items()})
+            for n, ids in enumerate(token_ids[b])
+        ]
     return nothing
 
 
@@ -119,7 +128,8 @@ def copiers(
         words = lacking_words(pipeline, texts, number, row)
 
         def copy(ids):
-            [[weights]] = attention_of(pipeline, [row], np.array([[ids]]))
+            weights = attention_of(pipeline, [row], np.array([[ids]]))
+            weights = {name: each[0, 0] for name, each in weights.items()}
             return words_at(np.array(ids), words, weights)[len(ids) - 1]
 
         return copy if words else None
@@ -128,17 +138,33 @@ def copiers(
 
 
 def lacking_words(
-    pipeline: "TextToText", texts: Any, number: int, source_ids: TensorLike
-) -> Words:
+    pipeline: "TextToText", texts: Any, number: int, source_ids: Any
+) -> SourceWords:
     """Return the words of a text that the target vocabulary lacks, by position."""
-    aligned, ids = pipeline.model.pointer_generator.alignment, np.asarray(source_ids)
-    written = ids if aligned is None else np.asarray(aligned)[ids]
+    alignments, rows = pipeline.model.pointer_generator.alignment, by_source(source_ids)
+    found = {}
+    for name, vocabulary in by_source(pipeline.source_vocabulary).items():
+        alignment = alignments if name is None else alignments[name]
+        if alignment is not False:
+            own_texts = texts if name is None else texts[name]
+            found[name] = unknown_words(
+                vocabulary, own_texts, number, rows[name], alignment
+            )
+    return {name: words for name, words in found.items() if words}
+
+
+def unknown_words(
+    vocabulary: Vocabulary, texts: Any, number: int, source_ids: TensorLike, ids: Any
+) -> Words:
+    """Return the words of one source that the target vocabulary lacks, by position."""
+    has_same_ids = ids is None or ids is True
+    row = np.asarray(source_ids, "int32")
+    written = row if has_same_ids else np.asarray(ids)[row]
     places = np.flatnonzero(written == UNKNOWN).tolist()
-    vocabulary: Any = pipeline.source_vocabulary  # one, in a model that copies
     if not places:
         return {}
     if vocabulary.split in WHOLE:  # texts are not split into symbols first
-        words = vocabulary.spell(ids)
+        words = vocabulary.spell(source_ids)
     else:
         symbols = vocabulary._split(texts[number : number + 1])
         words = [symbol.decode() for symbol in symbols.values.numpy().tolist()]
@@ -147,12 +173,17 @@ def lacking_words(
 
 def attention_of(
     pipeline: "TextToText", source_ids: list[Any], token_ids: np.ndarray
-) -> np.ndarray:
-    """Return the attention to the source by which a model copies, `(B, N, T, S)`."""
+) -> dict[str | None, np.ndarray]:
+    """Return the attention by which a model copies, `(B, N, T, S)` of each source."""
     _, attention = pipeline.model.score(
-        source_ids, token_ids, return_attention_scores=True
+        as_source(source_ids), token_ids, return_attention_scores=True
     )
-    return copy_attention(attention)
+    return {name: copy_attention(x) for name, x in by_source(attention).items()}
+
+
+def by_source(values: Any) -> dict[Any, Any]:
+    """Return values of several sources by name, or those of one source as `None`."""
+    return values if isinstance(values, dict) else {None: values}
 
 
 def copy_attention(attention: np.ndarray) -> np.ndarray:
@@ -164,12 +195,23 @@ def copy_attention(attention: np.ndarray) -> np.ndarray:
     return attention[:, :, -1].mean(axis=2) if attention.ndim == 6 else attention
 
 
-def words_at(token_ids: np.ndarray, words: Words, weights: np.ndarray) -> Words:
-    """Return the word of each unknown token, by its position in a row `(T,)`."""
-    places = np.array(list(words))
+def words_at(
+    token_ids: np.ndarray,
+    words: SourceWords,
+    weights: Mapping[str | None, np.ndarray],
+) -> Words:
+    """Return the word of each unknown token, by its position in a row `(T,)`.
+
+    Args:
+        token_ids: The row.
+        words: The words to choose from, by source and position.
+        weights: The attention `(T, S)` to each source.
+    """
     steps = np.flatnonzero(token_ids == UNKNOWN).tolist()
-    best = places[weights[steps][:, places].argmax(axis=1)]
-    return {t: words[place] for t, place in zip(steps, best.tolist(), strict=True)}
+    spellings = [word for each in words.values() for word in each.values()]
+    columns = [weights[name][steps][:, list(each)] for name, each in words.items()]
+    best = np.concatenate(columns, axis=1).argmax(axis=1).tolist()
+    return {t: spellings[place] for t, place in zip(steps, best, strict=True)}
 
 
 def spelled(
@@ -182,6 +224,8 @@ def spelled(
 
 
 def readable_twice(texts: Any) -> Any:
-    """Return the texts; convert an iterator, which can be read only once, to a list."""
+    """Return the texts; convert iterators, which can be read only once, to lists."""
+    if isinstance(texts, dict):
+        return {name: readable_twice(each) for name, each in texts.items()}
     is_iterator = hasattr(texts, "__iter__") and not hasattr(texts, "__getitem__")
     return list(texts) if is_iterator else texts

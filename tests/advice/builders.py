@@ -11,6 +11,7 @@ from kseq.decoding import BeamSearch, ForcedTokens, GreedySearch, Sampling
 from kseq.layers import (
     FeatureEmbedding,
     PatchEmbedding,
+    PointerGenerator,
     RecurrentDecoder,
     RecurrentEncoder,
     TiedHead,
@@ -43,6 +44,10 @@ shared_translator = functools.cache(translator)  # shared by calls that train no
 
 def copier(source=13, target=13, **options):
     return translator(source, target, **{"copy": True, **options})
+
+
+def inflector(copy):
+    return translator({"lemma": 13, "tags": 7}, copy=copy, decoder="gru")
 
 
 def aligned_copier(target):
@@ -286,9 +291,31 @@ ADVICE = {
     ),
     "a copy by the ids of another vocabulary": (
         lambda: copier(11, copy=[0, 1]),
-        "Compute it from the vocabularies of the model: `kseq.text.alignment("
+        "Compute it from the vocabularies of the model: `copy=kseq.text.alignment("
         "source_vocabulary, target_vocabulary)`.",
         lambda: aligned_copier(7),
+    ),
+    "a copy of several sources": (
+        lambda: inflector(True),
+        "Use `copy={'lemma': True}`, or for two vocabularies the target id of each "
+        "source id in place of True.",
+        lambda: (inflector({"lemma": True}), inflector({"tags": [0] * 7})),
+    ),
+    "a copy of an unknown source": (
+        lambda: inflector({"form": True}),
+        "Use `copy={'lemma': True}`.",
+        lambda: inflector({"lemma": True}),
+    ),
+    "a copy of one source by name": (
+        lambda: copier(copy={"lemma": True}),
+        "Use `copy=True`, or pass several sources as `source={...}`.",
+        lambda: (copier(), inflector({"lemma": True})),
+    ),
+    "a pointer-generator for some of the sources": (
+        lambda: inflector(PointerGenerator({"lemma": True})),
+        "Use `PointerGenerator({'lemma': True, 'tags': False})`, or for two "
+        "vocabularies the target id of each source id in place of True.",
+        lambda: inflector(PointerGenerator({"lemma": True, "tags": False})),
     ),
     "scheduled sampling by a name": (
         lambda: translator(scheduled_sampling="linear"),

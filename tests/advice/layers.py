@@ -205,6 +205,11 @@ ADVICE = {
         "target_vocabulary)`.",
         lambda: PointerGenerator(kseq.text.alignment(WORDS, OTHERS)),
     ),
+    "an alignment that copies no source": (
+        lambda: PointerGenerator({"lemma": False}),
+        "Pass True, or the target id of each source id, for one of them.",
+        lambda: (PointerGenerator({"lemma": True}), PointerGenerator({"lemma": [0]})),
+    ),
     "a source of other steps than its memory": (
         lambda: point_to_source(np.ones((B, S - 1), "int32")),
         "Use an encoder that keeps the number of steps.",

@@ -93,6 +93,17 @@ def inflector():
     )
 
 
+def copying_inflector():
+    tags = TransformerEncoder(1, 2, width=6)
+    return kseq.encoder_decoder(
+        source={"lemma": TokenEmbedding(11, 6), "tags": 7},
+        target=13,
+        encoder={"lemma": RecurrentEncoder("gru", 5), "tags": tags},
+        copy={"lemma": [0, 1, 2, 3, 7, 6, 5, 4, 1, 1, -1]},
+        width=6,
+    )
+
+
 def reader_of_features():
     words = {"word": TokenEmbedding(11, 6), "numbers": FeatureEmbedding(2, 6)}
     source = SummedEmbedding(words)
@@ -161,6 +172,10 @@ MODELS = {  # a function that builds the model, and its inputs
     "encoder_decoder that copies, transformer": (copying_transformer, PAIR),
     "encoder_decoder of several sources": (
         inflector,
+        {"source": {"lemma": SOURCE, "tags": TAGS}, "target": TARGET},
+    ),
+    "encoder_decoder that copies from one of several sources": (
+        copying_inflector,
         {"source": {"lemma": SOURCE, "tags": TAGS}, "target": TARGET},
     ),
     "encoder_decoder of words and features": (

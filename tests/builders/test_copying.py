@@ -92,7 +92,7 @@ def simple():
 @pytest.mark.parametrize("kind", ["bahdanau", "luong, aligned", "transformer"])
 def test_a_model_gives_the_probabilities_of_its_parts(kind):
     model = made(kind)
-    memory, mask, states = model._encode(INPUTS["source"])
+    _, memory, mask, states = model._encode(INPUTS["source"])
     embedded = model.target(INPUTS["target"])
     options = {"memory_mask": mask, "initial_state": states}
     outputs, weights = model.decoder(
@@ -141,7 +141,7 @@ def test_a_gap_in_a_source_is_not_there(simple):
 
 
 def test_nothing_to_copy_leaves_the_vocabulary(simple):
-    memory, mask, states = simple._encode(np.array([[0]]))
+    _, memory, mask, states = simple._encode(np.array([[0]]))
     start = np.array([[2]])
     outputs = simple.decoder(simple.target(start), memory, mask, states)
     probabilities = np.exp(array(simple.head(outputs))[0, 0])
@@ -284,7 +284,7 @@ REFUSED = {
         lambda: kseq.encoder_decoder(
             {"lemma": SIZE, "tags": 7}, SIZE, width=6, copy=True
         ),
-        "source of token ids, one for each step. Received: .*NamedEmbeddings",
+        r"name those to copy from. Received: copy=True .*\['lemma', 'tags'\]",
     ),
     "two vocabularies": (
         lambda: kseq.encoder_decoder(SIZE, 7, width=6, copy=True),

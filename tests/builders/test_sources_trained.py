@@ -12,6 +12,7 @@ from kseq.decoding import BeamSearch
 from kseq.layers import ClassEmbedding, FeatureEmbedding
 from kseq.training import SequenceCrossentropy, teacher_forcing
 from tests.builders.small_models import reader_of_features
+from tests.builders.test_copying_sources import made as model_that_copies
 from tests.builders.test_sources import LENGTH, SOURCE, lively, model_of, padded
 from tests.helpers import assert_close, random_array
 
@@ -34,6 +35,34 @@ def test_it_learns_what_both_sources_say_together():
     few = {name: rows[:50] for name, rows in source.items()}
     written = model.generate(few, max_length=2).token_ids[:, 0, 0]
     assert (written == [row[1] for row in target[:50]]).mean() > 0.95
+
+
+def test_it_learns_to_copy_one_source_and_only_read_the_other():
+    """The target is the lemma, followed by a letter that the tag decides.
+
+    Letters above 12 are not in the target vocabulary, so they are copied as token 1.
+    """
+    random = np.random.default_rng(0)
+    lemma = random.integers(4, 16, (1500, 3)).tolist()
+    tags = random.integers(4, 6, (1500, 1)).tolist()
+    target = [
+        [2, *(1 if i > 12 else i for i in row), 12 + tag, 3]
+        for row, [tag] in zip(lemma, tags, strict=True)
+    ]
+    keras.utils.set_random_seed(0)
+    alignment = [i if i <= 12 else 1 for i in range(20)]  # rare letters are unknown
+    model = kseq.encoder_decoder(
+        {"lemma": 20, "tags": 6}, 18, width=32, copy={"lemma": alignment}
+    )
+    model.compile(
+        keras.optimizers.Adam(0.01, global_clipnorm=1.0), SequenceCrossentropy()
+    )
+    source = {"lemma": lemma, "tags": tags}
+    model.fit(teacher_forcing(source, target, 50), epochs=6, verbose=0)
+    result = model.generate(source, max_length=5)
+    generated = result.token_ids[:, 0]
+    right = [row[1:] == list(x) for row, x in zip(target, generated, strict=True)]
+    assert np.mean(right) > 0.9
 
 
 @pytest.mark.thorough
@@ -111,6 +140,23 @@ def test_an_export_takes_the_sources_by_name(tmp_path):
     np.testing.assert_array_equal(outputs["token_ids"], expected.token_ids)
     with pytest.raises(ValueError, match=r"`source_shape` must have the names"):
         model.export_generation(path, source_shape={"lemma": (1, 9)})
+
+
+@pytest.mark.thorough
+@on_tensorflow
+@pytest.mark.parametrize("kind", ["recurrent", "aligned", "transformer"])
+def test_an_export_copies_from_one_of_several_sources(kind, tmp_path):
+    import tensorflow as tf
+
+    model, search = model_that_copies(kind), BeamSearch(3, 0.6, coverage_penalty=0.2)
+    path = str(tmp_path / "inflector")
+    model.export_generation(path, search, LENGTH)
+    served = tf.saved_model.load(path)
+    source = {name: padded(rows) for name, rows in SOURCE.items()}
+    outputs = served.serve({"source": keras.tree.map_structure(tf.constant, source)})
+    expected = model.generate(SOURCE, search, LENGTH)
+    np.testing.assert_array_equal(outputs["token_ids"], expected.token_ids)
+    assert_close(outputs["log_probs"], expected.log_probs, atol=1e-4)
 
 
 def test_what_one_transformer_alone_can_be_is_refused(tmp_path):
