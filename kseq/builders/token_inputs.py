@@ -22,7 +22,7 @@ class TokenInputs(Model):
     """
 
     def __call__(self, inputs: Tree, *args: Any, **kwargs: Any) -> Any:
-        inputs = ids_of_replicas(self, inputs)
+        inputs = ids_of_replicas(self, in_order(self.input, inputs))
         check_token_ids(self, inputs)
         return super().__call__(inputs, *args, **kwargs)
 
@@ -33,8 +33,21 @@ class TokenInputs(Model):
         mask: Tree = None,
         **kwargs: Any,
     ) -> Any:
+        inputs = in_order(self.input, inputs)
         check_token_ids(self, inputs)  # on JAX, `fit` and `predict` start here
         return super().call(inputs, training=training, mask=mask, **kwargs)
+
+
+def in_order(symbols: Tree, inputs: Tree) -> Tree:
+    """Return dictionaries of inputs in the order of the model's inputs.
+
+    On PyTorch, Keras flattens nested dictionaries in their own order.
+    """
+    if not isinstance(symbols, dict) or not isinstance(inputs, dict):
+        return inputs
+    if symbols.keys() != inputs.keys():
+        return inputs  # it is reported later
+    return {name: in_order(symbol, inputs[name]) for name, symbol in symbols.items()}
 
 
 def check_token_ids(model: keras.Model, inputs: Tree) -> None:

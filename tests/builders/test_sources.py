@@ -125,6 +125,17 @@ def test_padding_of_each_source_on_either_side_changes_nothing(decoder):
             assert_close(model.score(source, target), expected, atol=1e-5)
 
 
+def test_the_order_of_named_inputs_does_not_matter():
+    model = lively(kseq.encoder_decoder({"tags": 11, "lemma": 11}, 13, width=6))
+    source = {"lemma": padded(SOURCE["lemma"]), "tags": padded(SOURCE["tags"])}
+    inputs = {"target": np.array([[2, 5], [2, 7], [2, 4], [2, 3]]), "source": source}
+    in_order = {"tags": source["tags"], "lemma": source["lemma"]}
+    expected = model({"source": in_order, "target": inputs["target"]})
+    assert_close(model(inputs), expected)
+    swapped = {"lemma": source["tags"], "tags": source["lemma"]}
+    assert abs(array(model({**inputs, "source": swapped}) - expected)).max() > 1e-3
+
+
 def test_each_source_is_read():
     model, target = model_of(), [[5, 6, 3]]
     one = {"lemma": [[4, 5]], "tags": [[2, 3]]}
