@@ -1,4 +1,4 @@
-"""Models that copy from their source: every way to use a model knows of it.
+"""Models that copy from their source: generation, scores, saving and export.
 
 Axes in shape comments: B batch, T target steps, S source steps, V vocabulary.
 """
@@ -66,12 +66,12 @@ SEARCHES = {
     "greedy": GreedySearch(),
     "beams": BeamSearch(3, 0.6, coverage_penalty=0.2),
     "constrained": BeamSearch(3, constraints=[NoRepeatNGrams(2)]),
-    "draws": Sampling(1.5, top_p=0.95, seed=5, num_draws=2),
+    "samples": Sampling(1.5, top_p=0.95, seed=5, num_draws=2),
 }
 
 
-def made(kind, **options):
-    """A model of random weights, which copies about as often as it writes."""
+def random_model(kind, **options):
+    """Return a model with random weights that copies about as often as it generates."""
     model = MODELS[kind](**options)
     randomize(model)
     for weight in model.weights:
@@ -81,17 +81,17 @@ def made(kind, **options):
 
 @pytest.fixture(scope="module", params=MODELS)
 def model(request):
-    return made(request.param)
+    return random_model(request.param)
 
 
 @pytest.fixture(scope="module")
-def simple():
-    return made("bahdanau")
+def bahdanau_model():
+    return random_model("bahdanau")
 
 
 @pytest.mark.parametrize("kind", ["bahdanau", "luong, aligned", "transformer"])
-def test_a_model_gives_the_probabilities_of_its_parts(kind):
-    model = made(kind)
+def test_a_model_returns_the_probabilities_of_its_pointer_generator(kind):
+    model = random_model(kind)
     _, memory, mask, states = model._encode(INPUTS["source"])
     embedded = model.target(INPUTS["target"])
     options = {"memory_mask": mask, "initial_state": states}
@@ -106,64 +106,68 @@ def test_a_model_gives_the_probabilities_of_its_parts(kind):
     real = INPUTS["target"] != 0
     log_probs = array(model(INPUTS))
     assert_close(log_probs[real], array(expected)[real])
-    if model.pointer_generator.alignment is None:  # else one token is never copied
+    if model.pointer_generator.alignment is None:  # otherwise one token is never copied
         assert_close(np.exp(log_probs[real]).sum(axis=-1), np.ones(real.sum()))
     assert (array(mask_of(model(INPUTS))) == real).all()
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-def test_a_score_is_what_the_search_reports(model, search):
+def test_scores_equal_the_log_probabilities_of_a_search(model, search):
     result = model.generate(SOURCES, SEARCHES[search], max_length=LENGTH)
     assert np.isfinite(result.log_probs[:, 0]).all()
     assert_close(model.score(SOURCES, result), result.log_probs, atol=1e-4)
 
 
-def test_rows_and_their_padding_do_not_matter(model):
+def test_a_batch_equals_its_rows(model):
     together = model.generate(SOURCES, SEARCHES["beams"], max_length=LENGTH)
     for row, source in enumerate(SOURCES):
         alone = model.generate([source], SEARCHES["beams"], max_length=LENGTH)
         assert_close(alone.log_probs[0], together.log_probs[row], atol=1e-4)
 
 
-def test_padding_may_stand_on_the_left(simple):
+def test_left_padding_equals_right_padding(bahdanau_model):
     sources = np.zeros((3, 8), "int32")
     for row, source in enumerate(SOURCES[:3]):
         sources[row, -len(source) :] = source
-    left = simple.generate(sources, SEARCHES["beams"], max_length=LENGTH)
-    right = simple.generate(SOURCES[:3], SEARCHES["beams"], max_length=LENGTH)
+    left = bahdanau_model.generate(sources, SEARCHES["beams"], max_length=LENGTH)
+    right = bahdanau_model.generate(SOURCES[:3], SEARCHES["beams"], max_length=LENGTH)
     np.testing.assert_array_equal(left.token_ids, right.token_ids)
     assert_close(left.log_probs, right.log_probs)
 
 
-def test_a_gap_in_a_source_is_not_there(simple):
-    whole = simple.score([[4, 5, 6]], [[5, 6, 3]])
-    assert_close(simple.score([[4, 0, 5, 0, 6, 0]], [[5, 6, 3]]), whole)
+def test_masked_gaps_in_a_source_are_not_steps(bahdanau_model):
+    whole = bahdanau_model.score([[4, 5, 6]], [[5, 6, 3]])
+    assert_close(bahdanau_model.score([[4, 0, 5, 0, 6, 0]], [[5, 6, 3]]), whole)
 
 
-def test_nothing_to_copy_leaves_the_vocabulary(simple):
-    _, memory, mask, states = simple._encode(np.array([[0]]))
+def test_an_empty_source_leaves_the_probabilities_of_the_head(bahdanau_model):
+    _, memory, mask, states = bahdanau_model._encode(np.array([[0]]))
     start = np.array([[2]])
-    outputs = simple.decoder(simple.target(start), memory, mask, states)
-    probabilities = np.exp(array(simple.head(outputs))[0, 0])
+    outputs = bahdanau_model.decoder(bahdanau_model.target(start), memory, mask, states)
+    probabilities = np.exp(array(bahdanau_model.head(outputs))[0, 0])
     expected = np.log(probabilities / probabilities.sum())
     for token_id in range(4, SIZE):
-        assert_close(simple.score([[]], [[token_id]]), expected[[token_id]])
+        assert_close(bahdanau_model.score([[]], [[token_id]]), expected[[token_id]])
 
 
-def test_a_stream_is_what_generate_writes(model):
-    for search in ("greedy", "draws"):
+def test_streams_equal_generate(model):
+    for search in ("greedy", "samples"):
         search = SEARCHES[search]
         if search.is_random:
             search = Sampling(1.5, seed=5)
         tokens = list(model.generate_stream(SOURCES, search, max_length=LENGTH))
-        written = model.generate(SOURCES, search, max_length=LENGTH).token_ids[:, 0]
+        generated = model.generate(SOURCES, search, max_length=LENGTH).token_ids[:, 0]
         tokens = np.stack(tokens, axis=-1)
-        np.testing.assert_array_equal(tokens, written[:, : tokens.shape[1]])
+        np.testing.assert_array_equal(tokens, generated[:, : tokens.shape[1]])
 
 
-def test_targets_are_scored_with_what_they_attend_to(simple):
-    result = simple.generate(SOURCES, max_length=LENGTH, return_attention_scores=True)
-    log_probs, attention = simple.score(SOURCES, result, return_attention_scores=True)
+def test_score_returns_the_attention_of_generate(bahdanau_model):
+    result = bahdanau_model.generate(
+        SOURCES, max_length=LENGTH, return_attention_scores=True
+    )
+    log_probs, attention = bahdanau_model.score(
+        SOURCES, result, return_attention_scores=True
+    )
     assert_close(log_probs, result.log_probs, atol=1e-4)
     assert_close(attention, result.attention)
 
@@ -171,10 +175,10 @@ def test_targets_are_scored_with_what_they_attend_to(simple):
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("kind", ["bahdanau", "transformer"])
-def test_half_precision_gives_what_single_gives(kind, policy):
-    model = made(kind)
+def test_half_precision_agrees_with_single_precision(kind, policy):
+    model = random_model(kind)
     with dtype_policy(policy):
-        half = made(kind)
+        half = random_model(kind)
     assert half.pointer_generator.compute_dtype == "float32"
     tolerance = 0.05 if policy == "mixed_float16" else 0.3
     expected = array(model(INPUTS))
@@ -197,7 +201,7 @@ np.save(sys.argv[2], result.log_probs)
 @pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["luong, aligned", "ensemble"])
 def test_a_saved_model_copies_in_a_new_process(kind, tmp_path):
-    model = made(kind)
+    model = random_model(kind)
     model.save(tmp_path / "model.keras")
     paths = str(tmp_path / "model.keras"), str(tmp_path / "log_probs.npy")
     done = subprocess.run(
@@ -212,8 +216,8 @@ def test_a_saved_model_copies_in_a_new_process(kind, tmp_path):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it exports")
 @pytest.mark.parametrize("format", ["tf_saved_model", "onnx", "litert"])
 @pytest.mark.parametrize("kind", ["luong, aligned", "transformer"])
-def test_a_file_copies_without_kseq(kind, format, tmp_path):
-    model, search = made(kind), SEARCHES["beams"]
+def test_an_exported_file_copies_without_kseq(kind, format, tmp_path):
+    model, search = random_model(kind), SEARCHES["beams"]
     shapes = {"source_shape": (3, 5)} if format == "litert" else {}
     path = exported(model, tmp_path, search, format, **shapes)
     source = np.array([[4, 5, 6, 7, 10], [8, 0, 0, 0, 0], [9, 10, 4, 0, 0]], "int32")
@@ -223,17 +227,19 @@ def test_a_file_copies_without_kseq(kind, format, tmp_path):
     assert_close(outputs["log_probs"], result.log_probs)
 
 
-def test_a_coverage_loss_is_a_part_of_the_loss_in_training():
+def test_coverage_loss_is_added_in_training_only():
     labels = np.array([[5, 6, 3], [4, 3, 0], [3, 0, 0]])
     totals = []
     for coverage in (0.0, 2.0):
         copy = PointerGenerator(coverage=coverage, name="pointer_generator")
-        model = made("bahdanau", copy=copy)
+        model = random_model("bahdanau", copy=copy)
         model.compile("sgd", kseq.training.SequenceCrossentropy())
         before = model.evaluate(INPUTS, labels, verbose=0)
         totals.append(model.train_on_batch(INPUTS, labels))
         assert_close(totals[0], before, atol=1e-4)
-    weights = array(made("bahdanau").read(INPUTS["source"], INPUTS["target"], True)[1])
+    weights = array(
+        random_model("bahdanau").read(INPUTS["source"], INPUTS["target"], True)[1]
+    )
     real = INPUTS["target"] != 0
     weights = weights * real[..., None]
     covered = weights.cumsum(axis=1) - weights
@@ -241,30 +247,30 @@ def test_a_coverage_loss_is_a_part_of_the_loss_in_training():
     assert_close(totals[1] - totals[0], expected, atol=1e-4)
 
 
-# When a model can copy --------------------------------------------------------------
+# Models that can copy -----------------------------------------------------------------
 
 
-def test_without_a_copy_a_model_is_as_it_was():
+def test_models_have_no_pointer_generator_by_default():
     for copy in (None, False):
         assert bahdanau(copy=copy).pointer_generator is None
 
 
 @pytest.mark.thorough
-def test_an_ensemble_copies_where_all_its_models_do_so_alike():
+def test_an_ensemble_copies_only_if_its_models_copy_alike():
     assert ensemble().pointer_generator.alignment is None
     assert kseq.ensemble([bahdanau(), bahdanau(copy=None)]).pointer_generator is None
     other = bahdanau(copy=list(range(SIZE)))
     assert kseq.ensemble([bahdanau(), other]).pointer_generator is None
 
 
-REFUSED = {
+REJECTED = {
     "no attention": (
         lambda: kseq.encoder_decoder(
             SIZE, SIZE, decoder=RecurrentDecoder("gru", 6), width=6, copy=True
         ),
         "decoder with attention to the source. Received: .*RecurrentDecoder",
     ),
-    "a prefix": (
+    "a prefix decoder": (
         lambda: kseq.encoder_decoder(
             SIZE,
             SIZE,
@@ -274,7 +280,7 @@ REFUSED = {
         ),
         "decoder with attention to the source. Received: .*TransformerDecoder",
     ),
-    "pictures": (
+    "images": (
         lambda: kseq.encoder_decoder(
             PatchEmbedding((4, 6, 1), 2, 6), SIZE, "transformer", width=6, copy=True
         ),
@@ -298,8 +304,11 @@ REFUSED = {
         lambda: luong(copy=[7] * SIZE),
         "Received: 11 ids up to 7, with 11 token ids in the source and 7",
     ),
-    "no ids": (lambda: luong(copy="words"), "`alignment` must be integers"),
-    "a source that is dropped": (
+    "words in place of ids": (
+        lambda: luong(copy="words"),
+        "`alignment` must be integers",
+    ),
+    "source dropout": (
         lambda: bahdanau(source_dropout=0.1),
         "cannot be trained without its source.* Received: .*source_dropout=0.1",
     ),
@@ -318,8 +327,8 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_copy_is_refused_in_words(case):
-    call, message = REFUSED[case]
+@pytest.mark.parametrize("case", REJECTED)
+def test_rejects_models_that_cannot_copy(case):
+    call, message = REJECTED[case]
     with pytest.raises(ValueError, match=f"(?s){message}"):
         call()

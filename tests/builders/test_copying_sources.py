@@ -71,7 +71,7 @@ SEARCHES = {
 }
 
 
-def made(kind, **options):
+def random_model(kind, **options):
     """Return a model with random weights that both copies and generates."""
     model = MODELS[kind](**options)
     randomize(model)
@@ -88,12 +88,12 @@ def made(kind, **options):
     ],
 )
 def model(request):
-    return made(request.param)
+    return random_model(request.param)
 
 
 @pytest.fixture(scope="module")
 def simple():
-    return made("recurrent")
+    return random_model("recurrent")
 
 
 def inputs_of(source=SOURCE):
@@ -105,7 +105,7 @@ def inputs_of(source=SOURCE):
 @pytest.mark.parametrize("kind", ["recurrent", "aligned", "transformer"])
 def test_the_graph_equals_one_step_at_a_time(kind):
     """`start` and `step` read the target like the graph that is trained."""
-    model, inputs = made(kind), inputs_of()
+    model, inputs = random_model(kind), inputs_of()
     source = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs["source"])
     expected = array(model(inputs))
     is_real = inputs["target"] != 0
@@ -184,9 +184,9 @@ def test_attention_is_returned_by_source(simple):
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("kind", ["recurrent", "transformer"])
 def test_half_precision_agrees_with_single_precision(kind, policy):
-    model, inputs = made(kind), inputs_of()
+    model, inputs = random_model(kind), inputs_of()
     with dtype_policy(policy):
-        half = made(kind)
+        half = random_model(kind)
     assert half.pointer_generator.compute_dtype == "float32"
     is_real = inputs["target"] != 0
     log_probs = array(half(inputs))[is_real]
@@ -199,7 +199,7 @@ def test_half_precision_agrees_with_single_precision(kind, policy):
 
 @pytest.mark.parametrize("kind", ["aligned", "ensemble"])
 def test_a_saved_model_copies(kind, tmp_path):
-    model = made(kind)
+    model = random_model(kind)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     expected = model.generate(SOURCE, max_length=LENGTH).log_probs
@@ -218,12 +218,14 @@ def test_coverage_loss_counts_only_the_copied_source():
     totals = []
     for coverage in (0.0, 2.0):
         copy = PointerGenerator({"lemma": True, "tags": False}, coverage=coverage)
-        model = made("recurrent", copy=copy)
+        model = random_model("recurrent", copy=copy)
         model.compile("sgd", SequenceCrossentropy())
         before = model.test_on_batch(inputs, labels)
         totals.append(model.train_on_batch(inputs, labels))
         assert_close(totals[0], before, atol=1e-4)
-    _, weights = made("recurrent").read(inputs["source"], inputs["target"], True)
+    _, weights = random_model("recurrent").read(
+        inputs["source"], inputs["target"], True
+    )
     is_real = inputs["target"] != 0
     weights = array(weights["lemma"]) * is_real[..., None]
     covered = weights.cumsum(axis=1) - weights

@@ -1,4 +1,4 @@
-"""Models of several sources: the laws of all models, source by source.
+"""Models of several sources: masks, generation, scores, attention and errors.
 
 Axes in shape comments: B batch, N hypotheses, S source steps, T target steps.
 """
@@ -36,7 +36,7 @@ LENGTH = 5
 SOURCE = {
     "lemma": [[4, 5, 6, 7, 2, 9, 9, 4, 3], [8, 2], [9, 1, 3], []],
     "tags": [[2, 3, 4], [6], [], []],
-}  # the last row has nothing, and the one before no tags
+}  # the last row is empty, and the one before has no tags
 DECODERS = {
     "gru, bahdanau": lambda: RecurrentDecoder("gru", 6, attention="bahdanau"),
     "lstm, luong": lambda: RecurrentDecoder("lstm", 6, 2, attention="luong"),
@@ -56,11 +56,11 @@ def model_of(encoder="gru", decoder="gru", **options):
     model = kseq.encoder_decoder(
         {"lemma": 11, "tags": 7}, 13, encoder, decoder, width=6, **options
     )
-    return lively(model)
+    return randomized(model)
 
 
-def lively(model):
-    """Random weights that make each choice depend on the source."""
+def randomized(model):
+    """Return a model with random weights that make choices depend on the source."""
     randomize(model)
     for weight in model.weights:
         weight.assign(2 * weight)
@@ -76,14 +76,14 @@ def padded(rows, left=0, right=0):
 @pytest.mark.thorough(all_but=3)
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_every_encoder_of_each_source_goes_with_every_decoder(encoder, decoder):
+def test_every_encoder_works_with_every_decoder(encoder, decoder):
     model = model_of(ENCODERS[encoder], DECODERS[decoder]())
     result = model.generate(SOURCE, BeamSearch(2), LENGTH)
     assert np.isfinite(result.log_probs).all()
     assert_close(model.score(SOURCE, result), result.log_probs, atol=1e-4)
 
 
-def test_a_name_is_short_for_an_encoder_and_an_embedding_each():
+def test_names_and_sizes_are_shorthand_for_layers_of_each_source():
     short = kseq.encoder_decoder({"lemma": 11, "tags": 7}, 13, width=6)
     long = kseq.encoder_decoder(
         source=NamedEmbeddings(
@@ -96,7 +96,10 @@ def test_a_name_is_short_for_an_encoder_and_an_embedding_each():
         },
         decoder=RecurrentDecoder("gru", 6, attention="bahdanau"),
     )
-    assert list(long.encoder.encoders) == ["lemma", "tags"]  # as the sources stand
+    assert list(long.encoder.encoders) == [
+        "lemma",
+        "tags",
+    ]  # in the order of the sources
     shapes = [tuple(weight.shape) for weight in short.weights]
     assert shapes == [tuple(weight.shape) for weight in long.weights]
     randomize(short)
@@ -105,7 +108,7 @@ def test_a_name_is_short_for_an_encoder_and_an_embedding_each():
     assert_close(long.generate(SOURCE, max_length=LENGTH).log_probs, result.log_probs)
 
 
-def test_positions_belong_to_a_transformer_alone():
+def test_only_sources_of_transformers_get_positions():
     encoder = {"lemma": "transformer", "tags": "gru"}
     embeddings = model_of(encoder).source.embeddings
     assert embeddings["lemma"].positions == "sinusoidal"
@@ -114,7 +117,7 @@ def test_positions_belong_to_a_transformer_alone():
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("decoder", ["gru", "transformer"])
-def test_padding_of_each_source_on_either_side_changes_nothing(decoder):
+def test_left_or_right_padding_of_a_source_changes_nothing(decoder):
     model = model_of({"lemma": "gru", "tags": "transformer"}, decoder)
     target = [[5, 6, 3], [7, 3], [4, 4, 3], [3]]
     expected = model.score(SOURCE, target)
@@ -126,7 +129,7 @@ def test_padding_of_each_source_on_either_side_changes_nothing(decoder):
 
 
 def test_the_order_of_named_inputs_does_not_matter():
-    model = lively(kseq.encoder_decoder({"tags": 11, "lemma": 11}, 13, width=6))
+    model = randomized(kseq.encoder_decoder({"tags": 11, "lemma": 11}, 13, width=6))
     source = {"lemma": padded(SOURCE["lemma"]), "tags": padded(SOURCE["tags"])}
     inputs = {"target": np.array([[2, 5], [2, 7], [2, 4], [2, 3]]), "source": source}
     in_order = {"tags": source["tags"], "lemma": source["lemma"]}
@@ -148,7 +151,7 @@ def test_each_source_is_read():
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("kind", [inflector, reader_of_features])
 def test_a_batch_equals_its_rows(kind):
-    model = lively(kind())
+    model = randomized(kind())
     source = SOURCE
     if kind is reader_of_features:
         words = SOURCE["lemma"][:3]
@@ -167,7 +170,7 @@ def padded_numbers(rows):
     return array
 
 
-def test_a_stream_and_draws_are_those_of_generate():
+def test_a_sampled_stream_equals_generate():
     model, search = model_of(), Sampling(seed=3)
     stream = np.stack(list(model.generate_stream(SOURCE, search, LENGTH)), axis=-1)
     whole = model.generate(SOURCE, search, LENGTH).token_ids[:, 0]
@@ -176,7 +179,7 @@ def test_a_stream_and_draws_are_those_of_generate():
 
 @pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("decoder", ["gru", "transformer"])
-def test_attention_is_told_for_each_source(decoder):
+def test_attention_is_returned_for_each_source(decoder):
     model = model_of(decoder=decoder)
     options = {"max_length": LENGTH, "return_attention_scores": True}
     result = model.generate(SOURCE, BeamSearch(2), **options)
@@ -191,41 +194,41 @@ def test_attention_is_told_for_each_source(decoder):
         for row, ids in enumerate(SOURCE[name]):
             assert (weights[row, ..., len(ids) :] == 0).all()
         sums = sums + weights.sum(axis=-1)
-    is_written = np.arange(LENGTH) < result.lengths[..., None]
-    is_written[3] = False  # where there is nothing to attend to
-    assert_close(sums, is_written.astype("float32"), atol=1e-5)
+    is_generated = np.arange(LENGTH) < result.lengths[..., None]
+    is_generated[3] = False  # there is nothing to attend to
+    assert_close(sums, is_generated.astype("float32"), atol=1e-5)
     small = model.generate(SOURCE, BeamSearch(2), batch_size=1, **options)
     for name in SOURCE:
         assert_close(small.attention[name], attention[name], atol=1e-5)
 
 
-def test_a_penalty_of_coverage_counts_all_sources():
+def test_coverage_penalty_works_with_several_sources():
     model = model_of()
     search = BeamSearch(3, coverage_penalty=0.5)
     result = model.generate(SOURCE, search, LENGTH)
     assert_close(model.score(SOURCE, result), result.log_probs, atol=1e-4)
 
 
-def test_guidance_takes_all_sources_away():
+def test_guidance_drops_all_sources_together():
     model = model_of(source_dropout=0.2)
     search = BeamSearch(2, guidance=Guidance(1.0))
     plain = model.generate(SOURCE, BeamSearch(2), LENGTH)
     assert_close(
         model.generate(SOURCE, search, LENGTH).log_probs, plain.log_probs, atol=1e-4
     )
-    kept = model.source_dropout(
+    undropped = model.source_dropout(
         model.source({name: padded(rows) for name, rows in SOURCE.items()})
     )
-    gone = model.source_dropout(kept, without_source=True)
-    assert all(not array(x).any() for x in gone.values())
+    dropped = model.source_dropout(undropped, without_source=True)
+    assert all(not array(x).any() for x in dropped.values())
     many = {name: np.ones((500, 2, 3), "float32") for name in SOURCE}
     dropped = model.source_dropout(many, training=True)
     lemma, tags = (array(dropped[name]).mean(axis=(1, 2)) for name in SOURCE)
-    np.testing.assert_array_equal(lemma, tags)  # a row loses both
+    np.testing.assert_array_equal(lemma, tags)  # a row loses both sources
     assert 0.1 < (lemma == 0).mean() < 0.3
 
 
-def test_the_length_may_be_relative_to_the_longest_source():
+def test_relative_length_refers_to_the_longest_source():
     model = model_of()
     never_ends = BannedTokens([model.end_token_id])
     lengths = RelativeLength(1.0, 2)
@@ -234,7 +237,7 @@ def test_the_length_may_be_relative_to_the_longest_source():
 
 
 @pytest.mark.thorough
-def test_an_ensemble_of_several_sources_writes():
+def test_an_ensemble_of_several_sources_generates():
     both = kseq.ensemble([model_of(), model_of("transformer", "transformer")])
     options = {"max_length": LENGTH, "return_attention_scores": True}
     result = both.generate(SOURCE, BeamSearch(2), **options)
@@ -250,8 +253,8 @@ np.save(sys.argv[2], model.generate(source, max_length=5).log_probs)
 """
 
 
-def test_a_new_process_writes_with_the_saved_model(tmp_path):
-    model = lively(inflector())
+def test_a_saved_model_generates_the_same_in_a_new_process(tmp_path):
+    model = randomized(inflector())
     model.save(tmp_path / "model.keras")
     command = [sys.executable, "-c", LOAD, tmp_path / "model.keras", tmp_path / "a.npy"]
     root = str(Path(__file__).parents[2])
@@ -262,7 +265,7 @@ def test_a_new_process_writes_with_the_saved_model(tmp_path):
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_half_precision_gives_the_scores_up_to_its_rounding(policy):
+def test_half_precision_agrees_with_single_precision(policy):
     target = [[5, 6, 3], [7, 3], [4, 4, 3], [3]]
     model = model_of()
     with dtype_policy(policy):
@@ -272,7 +275,7 @@ def test_half_precision_gives_the_scores_up_to_its_rounding(policy):
     assert_close(scores, model.score(SOURCE, target), atol=0.15, rtol=0.05)
 
 
-def test_sources_are_read_from_batches_of_training():
+def test_generate_reads_sources_from_training_batches():
     model, target = model_of(), [[2, 5, 3], [2, 3], [2, 4, 3], [2, 3]]
     expected = model.generate(SOURCE, max_length=LENGTH).log_probs
     batches = teacher_forcing(SOURCE, target, batch_size=2, shuffle=False)
@@ -281,23 +284,23 @@ def test_sources_are_read_from_batches_of_training():
     assert_close(model.generate(inputs, max_length=LENGTH).log_probs, expected)
 
 
-def test_a_source_may_be_called_source():
+def test_sources_may_be_named_source_and_target():
     model = kseq.encoder_decoder({"source": 11, "target": 7}, 13, width=6)
     rows = {"source": SOURCE["lemma"], "target": SOURCE["tags"]}
     expected = model.generate(rows, max_length=LENGTH).log_probs
-    of_training = {"source": rows, "target": [[2, 3]] * 4}
-    assert_close(model.generate(of_training, max_length=LENGTH).log_probs, expected)
+    batch = {"source": rows, "target": [[2, 3]] * 4}
+    assert_close(model.generate(batch, max_length=LENGTH).log_probs, expected)
 
 
 # Numbers and features -----------------------------------------------------------------
 
 
-def test_features_may_belong_to_one_of_several_sources():
+def test_one_of_several_sources_may_have_summed_features():
     words = SummedEmbedding(
         {"word": TokenEmbedding(11, 6), "case": TokenEmbedding(5, 6)}
     )
     model = kseq.encoder_decoder({"words": words, "tags": 7}, 13, width=6)
-    lively(model)
+    randomized(model)
     source = {
         "words": {"word": SOURCE["lemma"], "case": [[2] * 9, [3, 4], [2, 2, 3], []]},
         "tags": SOURCE["tags"],
@@ -310,7 +313,7 @@ def test_features_may_belong_to_one_of_several_sources():
         model.generate(source, max_length=LENGTH)
 
 
-def test_the_masks_are_lost_nowhere():
+def test_no_layer_loses_the_mask():
     report = kseq.mask_report(inflector())
     verdicts = {row.class_name: row.verdict for row in report.rows}
     assert verdicts["NamedEmbeddings"] == "makes"
@@ -318,7 +321,7 @@ def test_the_masks_are_lost_nowhere():
     assert not report.lost_at
 
 
-# Words for what is wrong --------------------------------------------------------------
+# Errors -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -338,7 +341,7 @@ def test_the_masks_are_lost_nowhere():
         ({"lemma": [[[4]]], "tags": [[2]]}, r'`source\["lemma"\]` must have the shape'),
     ],
 )
-def test_a_wrong_source_is_refused_in_words(source, message):
+def test_error_describes_a_wrong_source(source, message):
     with pytest.raises(ValueError, match=message):
         model_of().generate(source)
 
@@ -351,7 +354,7 @@ def test_a_wrong_source_is_refused_in_words(source, message):
         ({"lemma": [[4]], "tags": [["V"]]}, r'`source\["tags"\]` must be rows of one'),
     ],
 )
-def test_wrong_rows_of_training_are_refused_in_words(source, message):
+def test_error_describes_wrong_training_rows(source, message):
     with pytest.raises(ValueError, match=message):
         teacher_forcing(source, [[2, 5, 3]])
 
@@ -369,13 +372,13 @@ def test_wrong_rows_of_training_are_refused_in_words(source, message):
         ({"source": {"lemma": TokenEmbedding(11, 6, pad_token_id=1)}}, "same padding"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused_in_words(options, message):
+def test_error_describes_components_that_do_not_fit(options, message):
     options = {"source": {"lemma": 11, "tags": 7}, **options}
     with pytest.raises(ValueError, match=message):
         kseq.encoder_decoder(target=13, width=6, **options)
 
 
-def test_other_builders_take_one_source():
+def test_other_builders_reject_several_sources():
     for build in (kseq.many_to_one, kseq.many_to_many):
         with pytest.raises(ValueError, match="An embedding must be a layer"):
             build({"lemma": 11}, 3)

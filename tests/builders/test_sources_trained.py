@@ -12,8 +12,8 @@ from kseq.decoding import BeamSearch
 from kseq.layers import ClassEmbedding, FeatureEmbedding
 from kseq.training import SequenceCrossentropy, teacher_forcing
 from tests.builders.small_models import reader_of_features
-from tests.builders.test_copying_sources import made as model_that_copies
-from tests.builders.test_sources import LENGTH, SOURCE, lively, model_of, padded
+from tests.builders.test_copying_sources import random_model as copying_model
+from tests.builders.test_sources import LENGTH, SOURCE, model_of, padded, randomized
 from tests.helpers import assert_close, random_array
 
 on_tensorflow = pytest.mark.skipif(
@@ -21,8 +21,8 @@ on_tensorflow = pytest.mark.skipif(
 )
 
 
-def test_it_learns_what_both_sources_say_together():
-    """The target is a letter of the lemma, and the tag says which."""
+def test_a_model_learns_from_two_sources_together():
+    """The target is a letter of the lemma; the tag selects it."""
     random = np.random.default_rng(0)
     lemma = random.integers(4, 9, (400, 2)).tolist()
     tags = random.integers(2, 4, (400, 1)).tolist()
@@ -33,11 +33,11 @@ def test_it_learns_what_both_sources_say_together():
     model.compile(keras.optimizers.Adam(0.02), SequenceCrossentropy())
     model.fit(teacher_forcing(source, target, 50), epochs=12, verbose=0)
     few = {name: rows[:50] for name, rows in source.items()}
-    written = model.generate(few, max_length=2).token_ids[:, 0, 0]
-    assert (written == [row[1] for row in target[:50]]).mean() > 0.95
+    generated = model.generate(few, max_length=2).token_ids[:, 0, 0]
+    assert (generated == [row[1] for row in target[:50]]).mean() > 0.95
 
 
-def test_it_learns_to_copy_one_source_and_only_read_the_other():
+def test_a_model_learns_to_copy_one_source_and_only_read_the_other():
     """The target is the lemma, followed by a letter that the tag decides.
 
     Letters above 12 are not in the target vocabulary, so they are copied as token 1.
@@ -67,7 +67,7 @@ def test_it_learns_to_copy_one_source_and_only_read_the_other():
 
 @pytest.mark.thorough
 @on_tensorflow
-def test_it_is_trained_on_a_tensorflow_data_set():
+def test_a_model_can_be_trained_on_a_tensorflow_data_set():
     import tensorflow as tf
 
     source = {name: padded(rows) for name, rows in SOURCE.items()}
@@ -82,7 +82,7 @@ def test_it_is_trained_on_a_tensorflow_data_set():
 
 
 @pytest.mark.thorough
-def test_a_series_is_forecast_from_its_past_and_its_kind():
+def test_a_forecast_depends_on_the_past_and_on_a_class():
     model = kseq.encoder_decoder(
         source={"past": FeatureEmbedding(2, 6), "shop": ClassEmbedding(3, 6)},
         target=FeatureEmbedding(1, 6),
@@ -103,8 +103,8 @@ def test_a_series_is_forecast_from_its_past_and_its_kind():
         model.generate(source, num_steps=3)
 
 
-def test_features_stand_beside_each_token():
-    model = lively(reader_of_features())
+def test_a_model_learns_from_tokens_with_features():
+    model = randomized(reader_of_features())
     words, numbers = [[4, 5, 6], [8]], [random_array(3, 2), random_array(1, 2)]
     target = [[2, 5, 3], [2, 3]]
     data = teacher_forcing({"word": words, "numbers": numbers}, target)
@@ -118,7 +118,7 @@ def test_features_stand_beside_each_token():
     assert (other.log_probs != result.log_probs).any()
 
 
-def test_training_without_a_source_is_refused_in_words():
+def test_error_names_the_missing_source_in_training():
     model = model_of()
     model.compile("adam", SequenceCrossentropy())
     batches = teacher_forcing({"lemma": [[4, 5]]}, [[2, 5, 3]])
@@ -148,7 +148,7 @@ def test_an_export_takes_the_sources_by_name(tmp_path):
 def test_an_export_copies_from_one_of_several_sources(kind, tmp_path):
     import tensorflow as tf
 
-    model, search = model_that_copies(kind), BeamSearch(3, 0.6, coverage_penalty=0.2)
+    model, search = copying_model(kind), BeamSearch(3, 0.6, coverage_penalty=0.2)
     path = str(tmp_path / "inflector")
     model.export_generation(path, search, LENGTH)
     served = tf.saved_model.load(path)
@@ -159,7 +159,7 @@ def test_an_export_copies_from_one_of_several_sources(kind, tmp_path):
     assert_close(outputs["log_probs"], expected.log_probs, atol=1e-4)
 
 
-def test_what_one_transformer_alone_can_be_is_refused(tmp_path):
+def test_ctranslate2_export_rejects_several_sources(tmp_path):
     pytest.importorskip("ctranslate2")
     model = model_of("transformer", "transformer")
     with pytest.raises(ValueError, match="TransformerEncoder.*JoinedEncoders"):

@@ -1,4 +1,4 @@
-"""The pointer-generator against the paper's equations in loops.
+"""The pointer-generator, compared with the equations of the paper in loops.
 
 Axes in shape comments: B batch, T target steps, S source steps, D features, U units,
 V vocabulary.
@@ -34,8 +34,8 @@ def softmax(x):
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def given(mask=None):
-    """Call arguments by name; what stands behind the mask gets no attention."""
+def call_arguments(mask=None):
+    """Return call arguments by name; masked steps get no attention."""
     scores = random_array(B, T, S, seed=5)
     scores = scores if mask is None else np.where(mask[:, None], scores, -1e9)
     weights = softmax(scores) * (True if mask is None else mask[:, None])
@@ -49,7 +49,7 @@ def given(mask=None):
     }
 
 
-def made(arguments, **options):
+def random_layer(arguments, **options):
     layer = PointerGenerator(**options)
     layer(**arguments)
     randomize(layer)
@@ -57,7 +57,7 @@ def made(arguments, **options):
 
 
 def by_formula(layer, logits, outputs, inputs, memory, token_ids, weights):
-    """Equations 8 and 9 of See et al., 2017, in loops: probabilities `(B, T, V)`."""
+    """Compute equations 8 and 9 of See et al., 2017, in loops: `(B, T, V)`."""
     kernels = {weight.name: array(weight) for weight in layer.weights}
     probabilities = np.zeros(logits.shape)
     for b, t in np.ndindex(*logits.shape[:2]):
@@ -77,7 +77,7 @@ def by_formula(layer, logits, outputs, inputs, memory, token_ids, weights):
 
 
 def test_the_layer_keeps_the_contract_of_layers():
-    arguments = given() | {"token_ids": TOKEN_IDS}
+    arguments = call_arguments() | {"token_ids": TOKEN_IDS}
     masks = {"memory_mask": MEMORY_MASK, "inputs_mask": length_mask(2, 1, 0, size=T)}
     options = {
         "alignment": ALIGNMENT,
@@ -88,20 +88,20 @@ def test_the_layer_keeps_the_contract_of_layers():
 
 
 @pytest.mark.parametrize("alignment", [None, ALIGNMENT])
-def test_it_is_the_formula_of_the_paper(alignment):
-    arguments = given()
+def test_probabilities_equal_the_formula_of_the_paper(alignment):
+    arguments = call_arguments()
     if alignment is not None:
         arguments["token_ids"] = TOKEN_IDS
-    layer = made(arguments, alignment=alignment)
+    layer = random_layer(arguments, alignment=alignment)
     expected = by_formula(layer, **arguments)
     assert_close(np.exp(array(layer(**arguments))), expected)
     if alignment is None:
         assert_close(expected.sum(axis=-1), np.ones((B, T)))
 
 
-def test_of_a_transformer_the_last_layer_copies_by_the_mean_of_its_heads():
-    arguments = given()
-    layer = made(arguments)
+def test_a_transformer_copies_by_the_mean_head_of_its_last_layer():
+    arguments = call_arguments()
+    layer = random_layer(arguments)
     weights = softmax(3 * random_array(B, 3, 2, T, S))  # B layers H T S
     arguments["weights"] = weights[:, -1].mean(axis=1)
     expected = by_formula(layer, **arguments)
@@ -109,13 +109,13 @@ def test_of_a_transformer_the_last_layer_copies_by_the_mean_of_its_heads():
     assert_close(np.exp(array(layer(**arguments))), expected)
 
 
-def test_padding_is_never_copied_whatever_stands_there():
-    arguments = given(MEMORY_MASK)
-    layer = made(arguments)
+def test_padding_is_never_copied_whatever_its_values():
+    arguments = call_arguments(MEMORY_MASK)
+    layer = random_layer(arguments)
     expected = layer(**arguments, memory_mask=MEMORY_MASK)
     probabilities = np.exp(array(expected))
     assert_close(probabilities, by_formula(layer, **arguments))
-    p_gen = probabilities[2].sum(axis=-1, keepdims=True)  # there is nothing to copy
+    p_gen = probabilities[2].sum(axis=-1, keepdims=True)  # nothing can be copied
     assert_close(probabilities[2] / p_gen, softmax(arguments["logits"][2]))
     garbage = dict(arguments)
     hidden = ~MEMORY_MASK
@@ -124,21 +124,22 @@ def test_padding_is_never_copied_whatever_stands_there():
     garbage["weights"] = arguments["weights"] + 0.1 * hidden[:, None]
     garbage = {k: v.astype(arguments[k].dtype) for k, v in garbage.items()}
     copied = array(layer(**garbage, memory_mask=MEMORY_MASK))
-    # More attention to padding is more of zeros.
     assert_close(copied, expected)
 
 
-def test_the_mask_of_the_logits_goes_on():
-    arguments, mask = given(), length_mask(2, 1, 0, size=T)
+def test_outputs_have_the_mask_of_the_logits():
+    arguments, mask = call_arguments(), length_mask(2, 1, 0, size=T)
     arguments["logits"] = with_keras_mask(arguments["logits"], mask)
-    assert (array(made(given())(**arguments)._keras_mask) == mask).all()
+    assert (
+        array(random_layer(call_arguments())(**arguments)._keras_mask) == mask
+    ).all()
 
 
-# The numbers ------------------------------------------------------------------------
+# Numerics ---------------------------------------------------------------------------
 
 
 def naive(layer, logits, arguments):
-    """The formula in float32 operations of Keras."""
+    """Compute the formula in float32 operations of Keras."""
     arguments = {k: ops.convert_to_tensor(x) for k, x in arguments.items()}
     constants = layer.start(arguments["memory"], arguments["token_ids"])
     read = ops.sum(arguments["weights"] * constants["read"][:, None], axis=-1)
@@ -152,9 +153,9 @@ def naive(layer, logits, arguments):
     return ops.log(p_gen * ops.softmax(logits) + (1 - p_gen) * copied)
 
 
-def test_the_gradient_is_that_of_the_formula():
-    arguments = given()
-    layer = made(arguments)
+def test_gradients_equal_those_of_the_formula():
+    arguments = call_arguments()
+    layer = random_layer(arguments)
 
     def total(log_probs):
         return ops.sum(ops.sin(3 * log_probs))
@@ -174,11 +175,11 @@ def test_the_gradient_is_that_of_the_formula():
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 300.0, 1e4])
-def test_nothing_is_infinite_however_sure_all_are(scale):
-    arguments = given()
+def test_values_and_gradients_are_finite_at_every_scale(scale):
+    arguments = call_arguments()
     arguments["weights"] = softmax(scale * random_array(B, T, S)).astype("float32")
     arguments["logits"] *= scale
-    layer = made(arguments)
+    layer = random_layer(arguments)
     for bias in (-scale, scale):
         layer.bias.assign([bias])
         assert np.isfinite(array(layer(**arguments))).all()
@@ -191,9 +192,9 @@ def test_nothing_is_infinite_however_sure_all_are(scale):
             assert np.isfinite(gradient(loss, arguments[name])).all()
 
 
-def test_a_loss_takes_the_logarithms_for_logits():
-    arguments, labels = given(), np.array([[4, 2], [1, 0], [5, 6]])
-    layer = made(arguments)
+def test_losses_accept_the_log_probabilities_as_logits():
+    arguments, labels = call_arguments(), np.array([[4, 2], [1, 0], [5, 6]])
+    layer = random_layer(arguments)
     probabilities = by_formula(layer, **arguments)
     costs = [
         0.9 * -np.log(probabilities[b, t, labels[b, t]])
@@ -204,7 +205,7 @@ def test_a_loss_takes_the_logarithms_for_logits():
     assert_close(loss, np.mean(costs))
 
 
-def test_ids_are_added_up_on_every_engine():
+def test_sum_by_id_is_the_same_in_portable_exports():
     weights, token_ids = random_array(B, T, S), TOKEN_IDS % V - 1
     expected = np.zeros((B, T, V))
     for b, t, i in np.ndindex(B, T, S):
@@ -220,14 +221,14 @@ def test_ids_are_added_up_on_every_engine():
 
 
 @pytest.mark.parametrize("mask", [None, np.array([[1, 1, 1], [1, 0, 1], [0, 0, 0]])])
-def test_the_coverage_loss_is_that_of_the_paper(mask):
-    arguments, steps = given(), 3
+def test_coverage_loss_equals_the_formula_of_the_paper(mask):
+    arguments, steps = call_arguments(), 3
     weights = softmax(random_array(B, steps, S))
     for name in ("logits", "outputs", "inputs"):
         arguments[name] = np.repeat(arguments[name][:, :1], steps, axis=1)
     arguments["weights"] = weights.astype("float32")
     masks = {} if mask is None else {"inputs_mask": mask.astype(bool)}
-    layer = made(arguments, coverage=0.7)
+    layer = random_layer(arguments, coverage=0.7)
     losses = []
     for b in range(B):
         coverage = np.zeros(S)  # equation 10
@@ -240,20 +241,20 @@ def test_the_coverage_loss_is_that_of_the_paper(mask):
     assert_close(loss, 0.7 * np.mean(losses))
 
 
-def test_only_training_adds_a_coverage_loss_and_only_where_it_is_asked_for():
-    arguments = given()
+def test_coverage_loss_needs_training_and_a_weight():
+    arguments = call_arguments()
     for options in ({"coverage": 0.5}, {"training": True}):
         training = options.pop("training", False)
-        layer = made(arguments, **options)
+        layer = random_layer(arguments, **options)
         layer(**arguments, training=training)
         assert not layer.losses
 
 
-# What is refused --------------------------------------------------------------------
+# Errors -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("alignment", [[0, 1.5], [0, -2], [], "all", [True], 7, [[0]]])
-def test_an_alignment_is_ids(alignment):
+def test_rejects_an_alignment_that_is_not_ids(alignment):
     with pytest.raises(ValueError, match="`alignment` must be integers.* Received"):
         PointerGenerator(alignment)
 
@@ -264,14 +265,14 @@ def test_an_alignment_may_be_an_array():
 
 
 @pytest.mark.parametrize("coverage", [-1, "much", float("nan")])
-def test_a_coverage_is_a_weight(coverage):
+def test_rejects_a_coverage_that_is_not_a_weight(coverage):
     with pytest.raises(ValueError, match="`coverage` must be a number.* Received"):
         PointerGenerator(coverage=coverage)
 
 
 @pytest.mark.parametrize("name", ["memory", "token_ids", "weights"])
-def test_other_steps_are_refused(name):
-    arguments = given()
+def test_rejects_different_numbers_of_steps(name):
+    arguments = call_arguments()
     last = (..., slice(1, None))
     cut = last if name != "memory" else (slice(None), slice(1, None))
     arguments[name] = arguments[name][cut]

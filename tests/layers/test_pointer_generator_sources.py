@@ -45,7 +45,7 @@ MEMORY_MASK = np.concatenate(
 )  # the last row has nothing to copy
 
 
-def given(mask=MEMORY_MASK):
+def call_arguments(mask=MEMORY_MASK):
     """Return call arguments by name; masked steps get no attention."""
     scores = np.where(mask[:, None], random_array(B, T, S, seed=5), -1e9)
     return {
@@ -58,7 +58,7 @@ def given(mask=MEMORY_MASK):
     }
 
 
-def made(arguments, **options):
+def random_layer(arguments, **options):
     layer = PointerGenerator(**{"alignment": ALIGNMENT, **options})
     layer(**arguments)
     randomize(layer)
@@ -106,7 +106,9 @@ def test_several_sources_keep_the_contract_of_layers():
         "coverage": 0.5,
         "kernel_initializer": keras.initializers.HeNormal(),
     }
-    check_layer(PointerGenerator, options, given() | {"token_ids": token_ids} | masks)
+    check_layer(
+        PointerGenerator, options, call_arguments() | {"token_ids": token_ids} | masks
+    )
 
 
 def test_a_config_keeps_the_order_of_the_sources():
@@ -116,16 +118,16 @@ def test_a_config_keeps_the_order_of_the_sources():
 
 
 def test_probabilities_equal_the_formula_and_sum_to_one():
-    arguments = given()
-    layer = made(arguments)
+    arguments = call_arguments()
+    layer = random_layer(arguments)
     probabilities = np.exp(array(layer(**arguments, memory_mask=MEMORY_MASK)))
     assert_close(probabilities, by_formula(layer, **arguments))
     assert_close(probabilities.sum(axis=-1), np.ones((B, T)))
 
 
 def test_without_anything_to_copy_the_model_generates():
-    arguments = given()
-    layer = made(arguments)
+    arguments = call_arguments()
+    layer = random_layer(arguments)
     probabilities = np.exp(array(layer(**arguments, memory_mask=MEMORY_MASK)))
     assert_close(probabilities[2], softmax(arguments["logits"][2]))
     nothing = np.zeros_like(MEMORY_MASK)
@@ -136,9 +138,9 @@ def test_without_anything_to_copy_the_model_generates():
 
 def test_attention_to_a_source_that_is_only_read_favours_neither_way():
     """Halving the attention to all that can be copied halves the odds of copying."""
-    arguments = given(np.ones_like(MEMORY_MASK))
+    arguments = call_arguments(np.ones_like(MEMORY_MASK))
     arguments["memory"] = np.zeros_like(arguments["memory"])  # the gate stays the same
-    layer = made(arguments)
+    layer = random_layer(arguments)
     is_read = slice(LEMMA, LEMMA + NUMBERS)
     odds = []
     for attention in (0.0, 0.5):
@@ -155,8 +157,8 @@ def test_attention_to_a_source_that_is_only_read_favours_neither_way():
 
 
 def test_a_batch_equals_its_rows():
-    arguments = given()
-    layer = made(arguments)
+    arguments = call_arguments()
+    layer = random_layer(arguments)
     names = list(TOKEN_IDS)
 
     def apply(logits, outputs, inputs, memory, weights, mask, *token_ids):
@@ -169,8 +171,8 @@ def test_a_batch_equals_its_rows():
 
 
 def test_the_order_of_the_arguments_does_not_matter():
-    arguments = given()
-    layer = made(arguments)
+    arguments = call_arguments()
+    layer = random_layer(arguments)
     expected = array(layer(**arguments))
     arguments["token_ids"] = dict(reversed(TOKEN_IDS.items()))
     assert_close(layer(**arguments), expected)
@@ -178,8 +180,8 @@ def test_the_order_of_the_arguments_does_not_matter():
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 300.0, 1e4])
 def test_values_and_gradients_are_finite(scale):
-    arguments = given()
-    layer = made(arguments)
+    arguments = call_arguments()
+    layer = random_layer(arguments)
     arguments["logits"] *= scale
     for bias in (-scale, scale):
         layer.bias.assign([bias])
@@ -194,8 +196,8 @@ def test_values_and_gradients_are_finite(scale):
 
 
 def test_coverage_counts_only_steps_that_can_be_copied():
-    arguments = given()
-    layer = made(arguments, coverage=0.7)
+    arguments = call_arguments()
+    layer = random_layer(arguments, coverage=0.7)
     layer(**arguments, memory_mask=MEMORY_MASK, training=True)
     [loss] = layer.losses
     can_be_copied = MEMORY_MASK.copy()
@@ -207,14 +209,14 @@ def test_coverage_counts_only_steps_that_can_be_copied():
 
 
 def test_error_names_the_missing_source():
-    arguments = given()
+    arguments = call_arguments()
     arguments["token_ids"] = {"lemma": TOKEN_IDS["lemma"], "word": TOKEN_IDS["word"]}
     with pytest.raises(ValueError, match=r"`token_ids` must have.* without \['numb"):
         PointerGenerator(ALIGNMENT)(**arguments)
 
 
 def test_rejects_sources_with_other_steps():
-    arguments = given()
+    arguments = call_arguments()
     arguments["token_ids"] = {**TOKEN_IDS, "word": TOKEN_IDS["word"][:, 1:]}
     with pytest.raises(ValueError, match="for each source token.* Received"):
         PointerGenerator(ALIGNMENT)(**arguments)

@@ -21,8 +21,8 @@ def recipe():
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory):
-    """A language in which the plural ends with s and the genitive with n."""
+def split_flags(tmp_path_factory):
+    """Return flags with files of a language with the plural -s and the genitive -n."""
     folder = tmp_path_factory.mktemp("forms")
     lemmas = [a + b + c for c in "[mr" for a in "abk" for b in "eiéo"]
     paths = []
@@ -42,22 +42,22 @@ def parts(tmp_path_factory):
     scope="module",
     params=["lstm", pytest.param("transformer", marks=pytest.mark.thorough)],
 )
-def trained(request, recipe, parts, tmp_path_factory):
+def trained(request, recipe, split_flags, tmp_path_factory):
     output = tmp_path_factory.mktemp("output")
-    flags = [*parts, *SMALL, "--output", str(output), "--model", request.param]
+    flags = [*split_flags, *SMALL, "--output", str(output), "--model", request.param]
     with recipe.console.capture() as printed:
         recipe.main(flags)
     return output, printed.get()
 
 
-def test_it_prints_how_many_forms_are_right_and_some_of_them(trained):
+def test_training_prints_the_accuracy_and_some_forms(trained):
     _, printed = trained
     for expected in ("24 for testing", "greedy", "beam, 2 beams", "forms right"):
         assert expected in printed
     assert "N;GEN(SG;PSS(1,PL))" in printed
 
 
-def test_it_writes_a_model_and_pictures(trained):
+def test_training_saves_a_model_and_pictures(trained):
     output, printed = trained
     names = {"model.keras", "training.png"}
     if "No picture" not in printed:
@@ -73,7 +73,7 @@ def test_a_saved_model_inflects(trained, recipe):
 
 
 @pytest.mark.parametrize(
-    "asked, complaint",
+    "arguments, message",
     [
         (["xem", "N"], "lemma must consist of .*'xem', with .'x'"),
         (["bem", "V"], "tags must consist of .*'V', with .'V'"),
@@ -81,22 +81,22 @@ def test_a_saved_model_inflects(trained, recipe):
         (["", "N"], "lemma must consist of"),
     ],
 )
-def test_what_was_never_seen_is_named(trained, recipe, asked, complaint):
+def test_error_names_unseen_letters_and_tags(trained, recipe, arguments, message):
     output, _ = trained
-    with pytest.raises(SystemExit, match=complaint):
-        recipe.main(["--output", str(output), "--inflect", *asked])
+    with pytest.raises(SystemExit, match=message):
+        recipe.main(["--output", str(output), "--inflect", *arguments])
 
 
-def test_a_model_of_another_kind_and_a_missing_one_are_refused(recipe, tmp_path):
-    asked = ["--inflect", "bem", "N"]
+def test_rejects_a_missing_model_and_one_of_another_kind(recipe, tmp_path):
+    arguments = ["--inflect", "bem", "N"]
     with pytest.raises(SystemExit, match="a file that a TextToText was saved in"):
-        recipe.main(["--output", str(tmp_path), *asked])
+        recipe.main(["--output", str(tmp_path), *arguments])
     letters = kseq.text.Vocabulary("character").adapt(["ab"])
     model = kseq.encoder_decoder(letters.size, letters.size, width=4)
     path = tmp_path / "model.keras"
     kseq.text.TextToText(model, letters, letters).save(path)
     with pytest.raises(SystemExit, match="must be a model of this recipe"):
-        recipe.main(["--load", str(path), *asked])
+        recipe.main(["--load", str(path), *arguments])
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,12 @@ def test_a_model_of_another_kind_and_a_missing_one_are_refused(recipe, tmp_path)
         ("V; PST", "V PST"),
     ],
 )
-def test_features_come_one_by_one(recipe, features, tags):
+def test_features_are_split_into_single_tags(recipe, features, tags):
     assert recipe.split_features(features) == tags
 
 
-def test_a_form_in_two_parts_is_named(recipe, parts):
-    flags = [*parts[:4], "--test", parts[1]]
+def test_error_names_a_form_in_two_splits(recipe, split_flags):
+    flags = [*split_flags[:4], "--test", split_flags[1]]
     with pytest.raises(SystemExit, match="only one of --train, --dev and --test"):
         recipe.load_splits(recipe.parse_arguments(flags))
 
@@ -120,14 +120,14 @@ def test_a_form_in_two_parts_is_named(recipe, parts):
 @pytest.mark.parametrize(
     "arguments", [["--train", "a"], ["--load", "a"], ["--language", "fin"]]
 )
-def test_wrong_arguments_are_refused(recipe, arguments, capsys):
+def test_rejects_wrong_arguments(recipe, arguments, capsys):
     with pytest.raises(SystemExit) as error:
         recipe.main(arguments)
     assert error.value.code == 2
     assert arguments[0] in capsys.readouterr().err
 
 
-def test_it_says_so_when_no_form_is_right(recipe):
+def test_a_message_is_printed_if_no_form_is_right(recipe):
     class Fixed:
         def generate(self, texts, search, max_length):
             hypothesis = kseq.text.Hypothesis("x", ["x"], -1.0, {})
@@ -139,23 +139,23 @@ def test_it_says_so_when_no_form_is_right(recipe):
         assert ("Not one form is right" in printed.get()) == (form == "y")
 
 
-def test_a_form_is_right_in_training_where_greedy_search_gets_it_right(
-    recipe, trained, parts
+def test_training_metric_equals_the_accuracy_of_greedy_search(
+    recipe, trained, split_flags
 ):
     pipeline = keras.saving.load_model(trained[0] / "model.keras", compile=False)
-    lemmas, features, forms = kseq.datasets.read_inflections(parts[1])
-    part = lemmas, features, forms
-    data = kseq.training.teacher_forcing(*recipe.encode_split(part, pipeline))
+    lemmas, features, forms = kseq.datasets.read_inflections(split_flags[1])
+    split = lemmas, features, forms
+    data = kseq.training.teacher_forcing(*recipe.encode_split(split, pipeline))
     pipeline.model.compile(metrics=[kseq.training.ExactMatch(name="forms_right")])
     right = pipeline.model.evaluate(data, verbose=0, return_dict=True)["forms_right"]
     results = pipeline.generate(recipe.source_texts(lemmas, features))
-    written = [best.text for [best] in results]
-    assert right == pytest.approx(np.mean(np.array(written) == np.array(forms)))
+    generated = [best.text for [best] in results]
+    assert right == pytest.approx(np.mean(np.array(generated) == np.array(forms)))
 
 
 @pytest.mark.slow
 @pytest.mark.thorough
-def test_english_is_learned_from_real_words(recipe, data_set, tmp_path):
+def test_english_forms_are_learned_from_real_data(recipe, data_set, tmp_path):
     folder = data_set("sigmorphon2023_inflection")
     flags = ["--data", str(folder.parent), "--units", "64", "--epochs", "12"]
     with recipe.console.capture() as printed:

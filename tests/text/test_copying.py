@@ -1,4 +1,4 @@
-"""Unknown words of a source that a model has copied: they stand in the text.
+"""Unknown source words that a model copies into its texts.
 
 Axes in shape comments: B texts, N hypotheses, T target tokens, S source tokens.
 """
@@ -19,10 +19,10 @@ UNKNOWN, END = 1, 3
 
 
 class Copyist(keras.Model):
-    """Writes each token of its source, the last first, as a model that copies.
+    """A stub that copies each token of its source, in reverse order.
 
-    Of two hypotheses the second begins with the unknown token, which looks at the
-    first token and, where that is known, a little at the others.
+    The second of its two hypotheses begins with the unknown token, which attends to the
+    first source token and a little to the others.
     """
 
     def __init__(self, ids=None, attends=False, heads=(), **kwargs):
@@ -31,12 +31,12 @@ class Copyist(keras.Model):
         self.ids, self.attends, self.heads = ids, attends, heads
         self.built, self.scored = True, []
 
-    def written(self, row):
+    def copied_ids(self, row):
         row = row if self.ids is None else [self.ids[i] for i in row]
         return [*row[::-1], END]
 
     def generate(self, source_ids, search=None, max_length=40, **options):
-        rows = [self.written(row) for row in source_ids]
+        rows = [self.copied_ids(row) for row in source_ids]
         longest = max(map(len, rows))
         token_ids = np.zeros((len(rows), 2, longest), "int32")
         for b, row in enumerate(rows):
@@ -84,7 +84,7 @@ def words():
 
 @pytest.mark.parametrize("attends", [False, True])
 @pytest.mark.parametrize("heads", [(), (2, 3)])
-def test_an_unknown_word_is_the_one_that_is_attended_to(words, attends, heads):
+def test_unknown_tokens_become_the_attended_source_words(words, attends, heads):
     model = Copyist(attends=attends, heads=heads)
     results = TextToText(model, words, words).generate(TEXTS)
     assert [best.text for best, _ in results] == [
@@ -94,8 +94,8 @@ def test_an_unknown_word_is_the_one_that_is_attended_to(words, attends, heads):
         "the saw cat",
     ]
     assert results[0][0].tokens == ["Lee", "saw", "cat", "Kim", "the"]
-    # Where the token attended to has an id, an unknown one has been copied all the
-    # same; where none is unknown, none has.
+    # An unknown word is copied even if a known one gets more attention. Without any
+    # unknown word, the token stays.
     seconds = [second.text.split()[0] for _, second in results]
     assert seconds == ["Kim", "\ufffd", "Pak", "\ufffd"]
     assert results[0][0].source_tokens[1] == "\ufffd"
@@ -103,14 +103,14 @@ def test_an_unknown_word_is_the_one_that_is_attended_to(words, attends, heads):
     assert [list(map(list, rows)) for rows in model.scored] == expected
 
 
-def test_a_model_that_does_not_copy_writes_the_unknown_token(words):
+def test_a_model_without_copying_generates_the_unknown_token(words):
     model = Copyist()
     model.pointer_generator = None
     [[best, _]] = TextToText(model, words, words).generate(["Kim saw"])
     assert best.text == "saw \ufffd" and not model.scored
 
 
-def test_texts_may_be_blank_come_once_or_be_an_array(words):
+def test_texts_may_be_blank_an_iterator_or_an_array(words):
     pipeline = TextToText(Copyist(), words, words)
     results = pipeline.generate([" ", "the Kim"], allow_blank=True)
     assert [row[0].text for row in results] == ["", "Kim the"]
@@ -128,15 +128,15 @@ def test_two_vocabularies_are_aligned_by_spelling(words):
     assert ids.tolist() == [0, 1, 2, 3, UNKNOWN, UNKNOWN, 4]
     model = Copyist(ids=ids.tolist())
     [[best, _]] = TextToText(model, words, other).generate(["the Kim saw"])
-    assert best.text == "saw Kim the"  # `the` is known to one of the two alone
+    assert best.text == "saw Kim the"  # only the source vocabulary has `the`
 
 
-@pytest.mark.parametrize("one", [None, "words", 7])
-def test_what_is_no_vocabulary_is_not_aligned(words, one):
+@pytest.mark.parametrize("value", [None, "words", 7])
+def test_alignment_rejects_a_value_that_is_not_a_vocabulary(words, value):
     with pytest.raises(ValueError, match="`target_vocabulary` must be a .* Received"):
-        alignment(words, one)
+        alignment(words, value)
     with pytest.raises(ValueError, match="`source_vocabulary` must be a .* Received"):
-        alignment(one, words)
+        alignment(value, words)
     with pytest.raises(ValueError, match="must have tokens before it is used"):
         alignment(words, Vocabulary("word"))
 
@@ -150,7 +150,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("split", KINDS)
-def test_every_way_to_cut_a_text_has_its_unknown_symbols(split):
+def test_unknown_symbols_are_copied_with_every_kind_of_split(split):
     learned, text, expected = KINDS[split]
     options = {"max_tokens": 40} if split == "word_piece" else {}
     vocabulary = Vocabulary(split, **options).adapt(learned)
@@ -161,33 +161,33 @@ def test_every_way_to_cut_a_text_has_its_unknown_symbols(split):
         assert best.text == expected
 
 
-def test_what_has_no_unknown_symbol_is_as_it_was():
+def test_bytes_have_no_unknown_symbols_to_copy():
     letters = Vocabulary("byte")
     [[best, second]] = TextToText(Copyist(), letters, letters).generate(["abc"])
     assert best.text == "cba" and second.text == "\ufffdba"
 
 
-def test_a_stream_brings_the_same_words(words):
+def test_a_stream_copies_the_same_words(words):
     pipeline = TextToText(Copyist(), words, words)
     pieces = zip(*pipeline.generate_stream(TEXTS), strict=True)
     texts = [best.text for best, _ in pipeline.generate(TEXTS)]
     assert ["".join(each) for each in pieces] == texts
 
 
-def test_a_piece_waits_for_an_accent_that_is_copied():
+def test_a_stream_waits_for_a_copied_accent():
     letters = Vocabulary("character", "NFD").adapt(["ae"])
     stream = TextStream(letters, copy=lambda ids: "\N{COMBINING ACUTE ACCENT}")
     pieces = [*(stream.push([i]) for i in (4, 5, UNKNOWN)), stream.close()]
     assert "".join(pieces) == "a\N{LATIN SMALL LETTER E WITH ACUTE}"
 
 
-# A model that has learned to copy ---------------------------------------------------
+# A trained model that copies --------------------------------------------------------
 
 KNOWN, NEW = "abcdefghijklmnopqrst", "가나다라마바사"
 
 
-def drawn(number, symbols, seed, length=(2, 6)):
-    """Random texts."""
+def random_texts(number, symbols, seed, length=(2, 6)):
+    """Return random texts of some symbols."""
     random = np.random.default_rng(seed)
     lengths = random.integers(*length, number)
     return ["".join(random.choice(list(symbols), n)) for n in lengths]
@@ -199,8 +199,8 @@ KINDS_OF_MODELS = ["gru", pytest.param("transformer", marks=pytest.mark.thorough
 
 @pytest.fixture(scope="module", params=KINDS_OF_MODELS)
 def trained(request):
-    """A pipeline that has learned to write a text backwards, of other symbols."""
-    texts = drawn(3000, KNOWN, seed=0)
+    """Return a pipeline that was trained to reverse texts of known symbols."""
+    texts = random_texts(3000, KNOWN, seed=0)
     letters = Vocabulary("character", max_tokens=19).adapt(texts)
     keras.utils.set_random_seed(1)
     sizes, parts = (letters.size, letters.size), (request.param, request.param)
@@ -217,18 +217,18 @@ def trained(request):
     return TextToText(model, letters, letters)
 
 
-def test_unseen_symbols_are_written(trained):
-    texts = drawn(100, KNOWN[:12] + NEW, seed=5)
+def test_a_trained_model_copies_unseen_symbols(trained):
+    texts = random_texts(100, KNOWN[:12] + NEW, seed=5)
     assert sum(any(symbol in NEW for symbol in text) for text in texts) > 70
     for search in (None, BeamSearch(3)):
         results = trained.generate(texts, search)
-        written = [best.text for best, *_ in results]
-        right = [a == b[::-1] for a, b in zip(written, texts, strict=True)]
+        generated = [best.text for best, *_ in results]
+        right = [a == b[::-1] for a, b in zip(generated, texts, strict=True)]
         assert np.mean(right) > 0.9
 
 
-def test_streams_and_files_of_it_are_the_same(trained, tmp_path):
-    texts = drawn(20, KNOWN[:12] + NEW, seed=6)
+def test_streams_and_loaded_pipelines_copy_the_same_symbols(trained, tmp_path):
+    texts = random_texts(20, KNOWN[:12] + NEW, seed=6)
     expected = [best.text for [best] in trained.generate(texts)]
     pieces = itertools.zip_longest(*trained.generate_stream(texts), fillvalue="")
     assert ["".join(each) for each in pieces] == expected
@@ -236,7 +236,7 @@ def test_streams_and_files_of_it_are_the_same(trained, tmp_path):
     loaded = TextToText.load(tmp_path / "copies.keras")
     assert [best.text for [best] in loaded.generate(texts)] == expected
     search = Sampling(num_draws=2, seed=1)
-    for text, draws in zip(texts, trained.generate(texts, search), strict=True):
-        for draw in draws:
-            new = {symbol for symbol in draw.text if symbol in NEW}
+    for text, samples in zip(texts, trained.generate(texts, search), strict=True):
+        for sample in samples:
+            new = {symbol for symbol in sample.text if symbol in NEW}
             assert new <= set(text)

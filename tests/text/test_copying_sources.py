@@ -12,7 +12,7 @@ import pytest
 import kseq
 from kseq.decoding import BeamSearch
 from kseq.text import TextToText, Vocabulary, alignment
-from tests.text.test_copying import KNOWN, NEW, drawn
+from tests.text.test_copying import KNOWN, NEW, random_texts
 
 UNKNOWN, END = 1, 3
 
@@ -93,35 +93,35 @@ def pipeline(**options):
 @pytest.mark.parametrize("attends", [False, True])
 @pytest.mark.parametrize("heads", [(), (2, 3)])
 def test_unknown_words_are_spelled_as_in_the_attended_source(attends, heads):
-    whole = pipeline(attends=attends, heads=heads)
-    assert [best.text for [best] in whole.generate(TEXTS)] == EXPECTED
-    assert bool(whole.model.scored) == (not attends)
+    inflector = pipeline(attends=attends, heads=heads)
+    assert [best.text for [best] in inflector.generate(TEXTS)] == EXPECTED
+    assert bool(inflector.model.scored) == (not attends)
 
 
 def test_streams_spell_the_same_words():
-    whole = pipeline()
-    expected = [best.text for [best] in whole.generate(TEXTS)]
-    pieces = list(whole.generate_stream(TEXTS))
+    inflector = pipeline()
+    expected = [best.text for [best] in inflector.generate(TEXTS)]
+    pieces = list(inflector.generate_stream(TEXTS))
     assert ["".join(each) for each in zip(*pieces, strict=True)] == expected
 
 
 def test_texts_of_each_source_may_be_iterators_or_blank():
-    whole = pipeline()
-    expected = [best.text for [best] in whole.generate(TEXTS)]
+    inflector = pipeline()
+    expected = [best.text for [best] in inflector.generate(TEXTS)]
     iterators = {name: iter(texts) for name, texts in TEXTS.items()}
-    assert [best.text for [best] in whole.generate(iterators)] == expected
+    assert [best.text for [best] in inflector.generate(iterators)] == expected
     blank = {name: ["", *texts] for name, texts in TEXTS.items()}
-    results = whole.generate(blank, allow_blank=True)
+    results = inflector.generate(blank, allow_blank=True)
     assert [best.text for [best] in results] == ["", *expected]
-    pieces = list(whole.generate_stream(blank, allow_blank=True))
+    pieces = list(inflector.generate_stream(blank, allow_blank=True))
     assert ["".join(x) for x in zip(*pieces, strict=True)] == ["", *expected]
 
 
 @pytest.mark.thorough
 def test_unseen_letters_of_the_lemma_appear_in_the_form(tmp_path):
     """The form is the lemma and an ending, which depends on the tags."""
-    lemmas = drawn(2000, KNOWN, seed=0)
-    tags = drawn(2000, "PG", seed=1, length=(1, 2))
+    lemmas = random_texts(2000, KNOWN, seed=0)
+    tags = random_texts(2000, "PG", seed=1, length=(1, 2))
     endings = {"P": "a", "G": "bb"}
 
     def inflected(lemmas, tags):
@@ -147,19 +147,19 @@ def test_unseen_letters_of_the_lemma_appear_in_the_form(tmp_path):
     batches = kseq.training.teacher_forcing(source, target, 64, seed=1)
     model.fit(batches, epochs=8, verbose=0)
     sources = {"lemma": letters, "tags": features}
-    whole = TextToText(model, sources, target_letters)
+    inflector = TextToText(model, sources, target_letters)
 
     texts = {
-        "lemma": drawn(100, KNOWN[:12] + NEW, seed=5),
-        "tags": drawn(100, "PG", seed=6, length=(1, 2)),
+        "lemma": random_texts(100, KNOWN[:12] + NEW, seed=5),
+        "tags": random_texts(100, "PG", seed=6, length=(1, 2)),
     }
     for search in (None, BeamSearch(3)):
-        results = whole.generate(texts, search)
+        results = inflector.generate(texts, search)
         generated = [best.text for best, *_ in results]
         pairs = zip(generated, inflected(*texts.values()), strict=True)
         assert np.mean([a == b for a, b in pairs]) > 0.9
-    expected = [best.text for [best] in whole.generate(texts)]
-    whole.save(tmp_path / "forms.keras")
+    expected = [best.text for [best] in inflector.generate(texts)]
+    inflector.save(tmp_path / "forms.keras")
     loaded = TextToText.load(tmp_path / "forms.keras")
     assert [best.text for [best] in loaded.generate(texts)] == expected
     few = {name: each[:10] for name, each in texts.items()}

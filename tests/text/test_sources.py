@@ -1,4 +1,4 @@
-"""Pipelines of several sources: texts by name in, a text out."""
+"""Text pipelines with several sources, passed by name."""
 
 import json
 import os
@@ -38,9 +38,9 @@ def pipeline(**options):
     return TextToText(model, sources, letters)
 
 
-def test_texts_by_name_give_a_text_each():
-    whole = pipeline()
-    result = whole.generate(TEXTS, max_length=6, return_attention_scores=True)
+def test_generate_takes_texts_by_name():
+    inflector = pipeline()
+    result = inflector.generate(TEXTS, max_length=6, return_attention_scores=True)
     assert len(result) == 4
     [best] = result[0]
     assert best.source_tokens == {"lemma": list("sehen"), "tags": ["V", "PST"]}
@@ -49,45 +49,45 @@ def test_texts_by_name_give_a_text_each():
     [without_tags] = result[2]
     assert without_tags.source_tokens["tags"] == []
     source = {name: v.encode(TEXTS[name]) for name, v in vocabularies().items()}
-    expected = whole.model.generate(source, max_length=6)
+    expected = inflector.model.generate(source, max_length=6)
     log_probs = np.array([best.log_prob for [best] in result])
     assert_close(log_probs, expected.log_probs[:, 0])
 
 
-def test_a_stream_and_scores_are_those_of_generate():
-    whole = pipeline()
-    result = whole.generate(TEXTS, max_length=6)
-    pieces = list(whole.generate_stream(TEXTS, max_length=6))
+def test_streams_equal_generate_and_targets_are_scored():
+    inflector = pipeline()
+    result = inflector.generate(TEXTS, max_length=6)
+    pieces = list(inflector.generate_stream(TEXTS, max_length=6))
     assert ["".join(x) for x in zip(*pieces, strict=True)] == [b.text for [b] in result]
-    ended = whole.generate(TEXTS, BeamSearch(40), max_length=6)
+    ended = inflector.generate(TEXTS, BeamSearch(40), max_length=6)
     targets = [hypotheses[0].text for hypotheses in ended]
-    assert whole.score(TEXTS, targets).shape == (4,)
+    assert inflector.score(TEXTS, targets).shape == (4,)
 
 
-def test_a_row_without_any_token_is_blank():
-    whole = pipeline()
+def test_rows_without_tokens_are_blank():
+    inflector = pipeline()
     texts = {"lemma": ["geht", ""], "tags": ["", ""]}
     with pytest.raises(ValueError, match="in some source. Received: texts 1"):
-        whole.generate(texts)
-    written = whole.generate(texts, max_length=5, allow_blank=True)
+        inflector.generate(texts)
+    written = inflector.generate(texts, max_length=5, allow_blank=True)
     assert written[1][0].text == "" and written[1][0].log_prob == 0.0
     assert written[1][0].source_tokens == {"lemma": [], "tags": []}
-    pieces = list(whole.generate_stream(texts, max_length=5, allow_blank=True))
+    pieces = list(inflector.generate_stream(texts, max_length=5, allow_blank=True))
     assert all(second == "" for _, second in pieces)
 
 
 LOAD = """
 import json, sys, kseq
-whole = kseq.text.load(sys.argv[1])
-result = whole.generate(json.loads(sys.argv[2]), max_length=6)
+inflector = kseq.text.load(sys.argv[1])
+result = inflector.generate(json.loads(sys.argv[2]), max_length=6)
 print(json.dumps([best.log_prob for [best] in result]))
 """
 
 
 @pytest.mark.thorough
-def test_a_new_process_reads_all_vocabularies(tmp_path):
-    whole, path = pipeline(), tmp_path / "inflector.keras"
-    whole.save(path)
+def test_a_new_process_loads_all_vocabularies(tmp_path):
+    inflector, path = pipeline(), tmp_path / "inflector.keras"
+    inflector.save(path)
     done = subprocess.run(
         [sys.executable, "-c", LOAD, path, json.dumps(TEXTS)],
         capture_output=True,
@@ -95,7 +95,7 @@ def test_a_new_process_reads_all_vocabularies(tmp_path):
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert done.returncode == 0, done.stderr
-    expected = [best.log_prob for [best] in whole.generate(TEXTS, max_length=6)]
+    expected = [best.log_prob for [best] in inflector.generate(TEXTS, max_length=6)]
     assert_close(json.loads(done.stdout.splitlines()[-1]), expected)
 
 
@@ -103,20 +103,20 @@ def test_a_new_process_reads_all_vocabularies(tmp_path):
 def test_an_export_takes_texts_by_name(tmp_path):
     import tensorflow as tf
 
-    whole, path = pipeline(), str(tmp_path / "inflector")
-    whole.export_generation(path, BeamSearch(2), max_length=6)
+    inflector, path = pipeline(), str(tmp_path / "inflector")
+    inflector.export_generation(path, BeamSearch(2), max_length=6)
     served = tf.saved_model.load(path).signatures["serving_default"]
     outputs = served(**{name: tf.constant(texts) for name, texts in TEXTS.items()})
-    expected = whole.generate(TEXTS, BeamSearch(2), max_length=6)
-    got = [[text.decode() for text in row] for row in outputs["texts"].numpy()]
-    assert got == [[best.text for best in row] for row in expected]
+    expected = inflector.generate(TEXTS, BeamSearch(2), max_length=6)
+    texts = [[text.decode() for text in row] for row in outputs["texts"].numpy()]
+    assert texts == [[best.text for best in row] for row in expected]
     log_probs = np.array([[best.log_prob for best in row] for row in expected])
     assert_close(np.array(outputs["log_probs"]), log_probs, atol=1e-4)
     with pytest.raises(tf.errors.InvalidArgumentError, match="at least one token"):
         served(lemma=tf.constant([""]), tags=tf.constant([""]))
 
 
-def test_ctranslate2_is_refused(tmp_path):
+def test_ctranslate2_export_rejects_several_sources(tmp_path):
     with pytest.raises(ValueError, match="CTranslate2 takes one source.*lemma"):
         pipeline().export_generation(tmp_path / "inflector", format="ctranslate2")
 
@@ -129,22 +129,22 @@ def test_ctranslate2_is_refused(tmp_path):
         ({"lemma": ["sehen"], "tags": ["V", "N"]}, "'lemma': 1, 'tags': 2"),
     ],
 )
-def test_wrong_texts_are_refused_in_words(texts, message):
+def test_error_describes_wrong_texts(texts, message):
     with pytest.raises(ValueError, match=message):
         pipeline().generate(texts)
 
 
-def test_vocabularies_that_do_not_fit_are_refused_in_words():
-    whole, letters = pipeline(), vocabularies()["lemma"]
+def test_error_describes_vocabularies_that_do_not_fit():
+    inflector, letters = pipeline(), vocabularies()["lemma"]
     with pytest.raises(ValueError, match=r"`source_vocabulary` must be a dictionary"):
-        TextToText(whole.model, letters, letters)
+        TextToText(inflector.model, letters, letters)
     with pytest.raises(ValueError, match=r"`source_vocabulary` must have the names"):
-        TextToText(whole.model, {"lemma": letters}, letters)
+        TextToText(inflector.model, {"lemma": letters}, letters)
     with pytest.raises(ValueError, match=r'`source_vocabulary\["tags"\]` must be'):
-        TextToText(whole.model, {"lemma": letters, "tags": "V"}, letters)
+        TextToText(inflector.model, {"lemma": letters, "tags": "V"}, letters)
     large = Vocabulary("word").adapt(["a b c d e f g h i j k l m n o p"])
     with pytest.raises(ValueError, match="every token of the tags vocabulary"):
-        TextToText(whole.model, {"lemma": letters, "tags": large}, letters)
+        TextToText(inflector.model, {"lemma": letters, "tags": large}, letters)
     one = kseq.encoder_decoder(letters.size, letters.size, width=8)
     with pytest.raises(ValueError, match="as the model has one source"):
         TextToText(one, vocabularies(), letters)
