@@ -38,7 +38,7 @@ ANSWER = 10
 NUM_COPIED = 10
 DEFAULTS = {  # layers, learning rate, and the width of a layer for each task
     "conv": (None, 3e-3, {"adding": 32, "copying": 32}),  # layers by the length
-    "mingru": (3, 3e-3, {"adding": 32, "copying": 128}),
+    "mingru": (3, 4e-3, {"adding": 32, "copying": 128}),
     "gru": (1, 2e-3, {"adding": 128, "copying": 128}),
     "lstm": (1, 2e-3, {"adding": 128, "copying": 128}),
     "transformer": (2, 1e-3, {"adding": 32, "copying": 32}),
