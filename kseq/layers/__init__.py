@@ -1,5 +1,6 @@
 """Keras layers for sequences; each works alone in any Keras model."""
 
+from kseq.layers.alignment_attention import CoverageAttention, LocationAwareAttention
 from kseq.layers.attention import BahdanauAttention, LuongAttention
 from kseq.layers.caption_loss import CaptionLoss
 from kseq.layers.conditions import ClassEmbedding, VectorEmbedding
@@ -22,6 +23,7 @@ from kseq.layers.masking import (
     padding_mask,
 )
 from kseq.layers.mean_probability import MeanProbability
+from kseq.layers.monotonic_attention import MonotonicAttention
 from kseq.layers.named_embeddings import NamedEmbeddings, SummedEmbedding
 from kseq.layers.patches import PatchEmbedding
 from kseq.layers.pointer_generator import PointerGenerator
@@ -76,6 +78,7 @@ __all__ = [
     "ClassTokenPooling",
     "ConvEncoder",
     "CosineSimilarity",
+    "CoverageAttention",
     "Decoder",
     "Dropout",
     "FactorizedHead",
@@ -93,12 +96,14 @@ __all__ = [
     "LayerNormGRUCell",
     "LayerNormLSTMCell",
     "LearnedPositions",
+    "LocationAwareAttention",
     "LuongAttention",
     "MaxPooling",
     "MeanPooling",
     "MinGRU",
     "MinGRUCell",
     "MeanProbability",
+    "MonotonicAttention",
     "MultiHeadAttention",
     "NamedEmbeddings",
     "PatchEmbedding",

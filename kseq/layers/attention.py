@@ -12,12 +12,18 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from kseq.layers.attention_window import local_weights, window_centres
 from kseq.layers.backends import matmul
 from kseq.layers.initializers import initializer_of
 from kseq.layers.layer import Layer
 from kseq.layers.masking import apply_mask, masked_softmax
 from kseq.layers.sums import total
-from kseq.layers.validation import one_of, positive_integer, same_rows
+from kseq.layers.validation import (
+    one_of,
+    optional_positive_integer,
+    positive_integer,
+    same_rows,
+)
 from kseq.typing import Config, Initializer, Shape, Tensor
 
 
@@ -26,8 +32,15 @@ class DecoderAttention(Layer):
 
     A subclass defines `project_keys(key (B, S, D_k))`, which depends on the source
     alone, and `attend(query (B, T, D_q), keys, value (B, S, D_v), value_mask)`, which
-    returns the context `(B, T, D_v)` and the weights `(B, T, S)`. `call` uses both.
+    returns the context `(B, T, D_v)` and the weights `(B, T, S)`. `call` uses both. A
+    layer whose weights depend on those of earlier steps derives from
+    `kseq.layers.alignment_attention.AlignmentAttention`.
+
+    Attributes:
+        default_order: The `attention_order` of a decoder that is given none.
     """
+
+    default_order: Literal["bahdanau", "luong"] = "luong"
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -57,9 +70,10 @@ class DecoderAttention(Layer):
     def loop_key(self) -> Config | None:
         """Return a key that is equal for layers with equal configs, names aside.
 
-        None for a class from another file, whose config may be incomplete.
+        None for a class outside of kseq, whose config may be incomplete.
         """
-        return nameless_config(self) if type(self).__module__ == __name__ else None
+        is_known = type(self).__module__.startswith(f"{__package__}.")
+        return nameless_config(self) if is_known else None
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -106,6 +120,8 @@ class BahdanauAttention(DecoderAttention):
     References:
         - [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473), A.1.2
     """
+
+    default_order = "bahdanau"
 
     def __init__(
         self,
@@ -161,12 +177,22 @@ class LuongAttention(DecoderAttention):
     - `"general"`: `query . W key`.
     - `"concat"`: `v . tanh(W [query; key])`, which needs `units`.
 
+    With a `window` D, attention is local ("local-p"). It predicts a position between
+    0 and the number S of real steps, which are counted from 1,
+
+        p = S sigmoid(v_p . tanh(W_p query)),
+
+    takes the softmax of the scores from p - D to p + D only, and multiplies the weights
+    by `exp(-(s - p)^2 / (2 (D / 2)^2))`, so that their sum is below 1.
+
     Args:
         score: `"dot"`, `"general"` or `"concat"`.
         units: Width U of the hidden layer of `"concat"`; not allowed for the others.
         scaled: Whether to divide the scores by the square root of the key size, as
             scaled dot-product attention does (Vaswani et al., 2017, 3.2.1). This keeps
             the softmax from saturating when vectors are wide.
+        window: Number of steps D on either side of the predicted position, or None to
+            read the whole source. The paper uses 10.
         kernel_initializer: Initializer of the kernels.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
@@ -185,8 +211,8 @@ class LuongAttention(DecoderAttention):
         Both are zeros for an example whose values are all masked.
 
     Raises:
-        ValueError: The score is unknown, `"concat"` has no `units`, or the sizes of
-            query and key differ for `"dot"`.
+        ValueError: The score is unknown, `"concat"` has no `units`, the sizes of query
+            and key differ for `"dot"`, or `window` is not a positive integer.
 
     Example:
 
@@ -197,7 +223,7 @@ class LuongAttention(DecoderAttention):
     (2, 1, 3)
 
     References:
-        - [Luong et al., 2015](https://arxiv.org/abs/1508.04025), 3.1
+        - [Luong et al., 2015](https://arxiv.org/abs/1508.04025), 3.1, 3.2 (`window`)
     """
 
     def __init__(
@@ -205,6 +231,7 @@ class LuongAttention(DecoderAttention):
         score: Literal["dot", "general", "concat"] = "general",
         units: int | None = None,
         scaled: bool = False,
+        window: int | None = None,
         kernel_initializer: Initializer = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
@@ -219,6 +246,7 @@ class LuongAttention(DecoderAttention):
             )
         self.units = units
         self.scaled = bool(scaled)
+        self.window = optional_positive_integer("window", window)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(
@@ -241,6 +269,9 @@ class LuongAttention(DecoderAttention):
             self.key_kernel = add_kernel(self, "key", key_dim, self.units)
             self.query_kernel = add_kernel(self, "query", query_dim, self.units)
             self.score_kernel = add_kernel(self, "score", self.units, 1)
+        if self.window is not None:
+            self.window_kernel = add_kernel(self, "window", query_dim, query_dim)
+            self.position_kernel = add_kernel(self, "position", query_dim, 1)
 
     def project_keys(self, key: Tensor) -> Tensor:
         if self.score == "dot":
@@ -264,7 +295,12 @@ class LuongAttention(DecoderAttention):
             scores = times_column(hidden, score_kernel) * self.scale  # B T S
         else:  # scale before the product, which may overflow in half precision
             scores = matmul(query * self.scale, ops.swapaxes(keys, 1, 2))  # B T S
-        return weighted_sum(scores, value, value_mask)
+        if self.window is None:
+            return weighted_sum(scores, value, value_mask)
+        window_kernels = cast_like(query, self.window_kernel, self.position_kernel)
+        centres = window_centres(query, *window_kernels)  # B T 1
+        weights = local_weights(scores, centres, self.window, value_mask)
+        return matmul(ops.cast(weights, value.dtype), value), weights
 
     def get_config(self) -> Config:
         return {
@@ -272,29 +308,9 @@ class LuongAttention(DecoderAttention):
             "score": self.score,
             "units": self.units,
             "scaled": self.scaled,
+            "window": self.window,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
-
-
-def resolve_attention(
-    attention: str | keras.layers.Layer | None,
-    units: int,
-    dtype: str | keras.DTypePolicy,
-) -> keras.layers.Layer | None:
-    """Make an attention layer from its name; return layers and None unchanged."""
-    if isinstance(attention, str):
-        one_of("attention", attention, ("bahdanau", "luong"))
-        if attention == "bahdanau":
-            return BahdanauAttention(units, dtype=dtype)
-        return LuongAttention("general", dtype=dtype)
-    if attention is not None and not hasattr(attention, "project_keys"):
-        raise ValueError(
-            '`attention` must be "bahdanau", "luong", None or an attention layer of '
-            f"kseq. Received: attention={attention}. A custom layer needs the methods "
-            "`build(query_shape, value_shape)`, `project_keys` and `attend`, see "
-            "`kseq.layers.BahdanauAttention`."
-        )
-    return attention
 
 
 def nameless_config(layer: keras.layers.Layer) -> Config:

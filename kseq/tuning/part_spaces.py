@@ -95,6 +95,12 @@ def recurrent_decoder(**fixed: Any) -> Space:
 
     Returns:
         A `Space` of `kseq.layers.RecurrentDecoder`.
+
+    Example:
+
+    >>> from kseq.tuning import Choice, spaces
+    >>> kinds = Choice("bahdanau", "location", "coverage", "monotonic", "local")
+    >>> space = spaces.recurrent_decoder(attention=kinds)
     """
     size = fixed.get("units", units())
     searched = {

@@ -94,7 +94,23 @@ def transformer():
     return kseq.encoder_decoder(11, TARGET_SIZE, "transformer", "transformer", width=8)
 
 
-MODELS = {"recurrent": recurrent, "transformer": transformer}
+def aligned(attention):
+    return kseq.encoder_decoder(
+        11,
+        TARGET_SIZE,
+        RecurrentEncoder("gru", 32, bidirectional=True),
+        RecurrentDecoder("gru", 32, attention=attention),
+        width=8,
+    )
+
+
+MODELS = {
+    "recurrent": recurrent,
+    "transformer": transformer,
+    "location": lambda: aligned("location"),
+    "monotonic": lambda: aligned("monotonic"),
+    "local": lambda: aligned("local"),
+}
 
 
 def custom_constraint(log_probs, hypotheses):
@@ -152,6 +168,11 @@ def assert_same_generation(outputs, result):
         ("transformer", "beams", "onnx"),
         ("transformer", "beams", "litert"),
         ("recurrent", "greedy", "litert"),
+        ("location", "beams", "onnx"),
+        ("location", "greedy", "litert"),
+        ("monotonic", "beams", "onnx"),
+        ("monotonic", "greedy", "tf_saved_model"),
+        ("local", "beams", "onnx"),
     ],
 )
 def test_exported_files_match_generate(kind, search, format, tmp_path):

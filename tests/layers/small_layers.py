@@ -1,4 +1,4 @@
-"""A small layer of every kind that reads sequences, for laws over all of them.
+"""A small layer of every kind that reads sequences, for tests of all layers.
 
 Axes in shape comments: B batch, T query or target steps, S steps, D features.
 """
@@ -17,23 +17,28 @@ CELL = keras.layers.LSTMCell
 class Case(NamedTuple):
     """A function that makes a layer, the widths of its sequences, and their masks.
 
-    Sequences have S steps, but those named in `STEPS`; a mask is named with what it
-    belongs to.
+    Sequences have S steps, except those named in `STEPS`. `masks` has the sequence of
+    each mask. `short` names sequences that are always short, since the layer loops over
+    their steps.
     """
 
     make: object
     widths: dict
     masks: dict = {}
+    short: tuple = ()
 
     def inputs(self, length=None, seed=0):
-        """The sequences by name, of these lengths or of one other."""
-        return {
-            name: random_array(B, length or STEPS.get(name, S), width, seed=seed + i)
-            for i, (name, width) in enumerate(self.widths.items())
-        }
+        """Return the sequences by name; `length` replaces their usual lengths."""
+        arrays = {}
+        for i, (name, width) in enumerate(self.widths.items()):
+            steps = STEPS.get(name, S)
+            if length is not None and name not in self.short:
+                steps = length
+            arrays[name] = random_array(B, steps, width, seed=seed + i)
+        return arrays
 
     def real(self):
-        """The masks by name, with padding behind."""
+        """Return the masks by name, with padding on the right."""
         return {
             name: length_mask(STEPS.get(of, S) - 2, 1, size=STEPS.get(of, S))
             for name, of in self.masks.items()
@@ -51,10 +56,9 @@ def of_inputs(make):
     return Case(make, {"inputs": 6}, {"mask": "inputs"})
 
 
-def of_attention(make, masks=("query", "value")):
-    return Case(
-        make, {"query": 6, "value": 6}, {f"{name}_mask": name for name in masks}
-    )
+def of_attention(make, short=()):
+    masks = {f"{name}_mask": name for name in ("query", "value")}
+    return Case(make, {"query": 6, "value": 6}, masks, short)
 
 
 def of_decoder(make):
@@ -98,6 +102,18 @@ ATTENTIONS = {
     "BahdanauAttention": of_attention(lambda: layers.BahdanauAttention(4)),
     "LuongAttention": of_attention(lambda: layers.LuongAttention("general")),
     "LuongAttention, concat": of_attention(lambda: layers.LuongAttention("concat", 4)),
+    "LuongAttention, local": of_attention(lambda: layers.LuongAttention(window=100)),
+    "LocationAwareAttention": of_attention(
+        lambda: layers.LocationAwareAttention(4, num_filters=2, kernel_size=3),
+        short=("query",),
+    ),
+    "CoverageAttention": of_attention(
+        lambda: layers.CoverageAttention(4), short=("query",)
+    ),
+    "MonotonicAttention": of_attention(
+        lambda: layers.MonotonicAttention(4, mode="soft", score_bias=1.0),
+        short=("query",),
+    ),
     "MultiHeadAttention": of_attention(
         lambda: layers.MultiHeadAttention(2, 4, num_key_value_heads=1, rotary=True)
     ),
@@ -136,6 +152,9 @@ RECURRENT = {
     ),
     "RecurrentDecoder, luong": of_decoder(
         lambda: layers.RecurrentDecoder("lstm", 4, attention="luong")
+    ),
+    "RecurrentDecoder, location": of_decoder(
+        lambda: layers.RecurrentDecoder("gru", 4, attention="location")
     ),
     "RecurrentDecoder, no attention": of_decoder(
         lambda: layers.RecurrentDecoder("rnn", 4)

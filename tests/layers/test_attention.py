@@ -1,3 +1,8 @@
+"""Additive and multiplicative attention: formulas, laws and errors.
+
+Axes in shape comments: T query steps, S key steps.
+"""
+
 import keras
 import numpy as np
 import pytest
@@ -18,6 +23,7 @@ from tests.helpers import (
     length_mask,
     random_array,
     randomize,
+    sigmoid,
     with_keras_mask,
 )
 
@@ -35,10 +41,11 @@ BAHDANAU = (BahdanauAttention, {"units": UNITS})
 GENERAL = (LuongAttention, {"score": "general"})
 DOT = (LuongAttention, {"score": "dot"})
 CONCAT = (LuongAttention, {"score": "concat", "units": UNITS})
-MECHANISMS = [BAHDANAU, GENERAL, DOT, CONCAT]
+LOCAL = (LuongAttention, {"score": "general", "window": 2})
+MECHANISMS = [BAHDANAU, GENERAL, DOT, CONCAT, LOCAL]
 
 each_mechanism = pytest.mark.parametrize(
-    "mechanism", MECHANISMS, ids=["bahdanau", "general", "dot", "concat"]
+    "mechanism", MECHANISMS, ids=["bahdanau", "general", "dot", "concat", "local"]
 )
 
 
@@ -46,8 +53,24 @@ def key_size(mechanism):
     return QUERY if mechanism is DOT else KEY
 
 
+def expected_attention(attention, query, keys, values):
+    """Return the context `(D,)` and weights `(S,)` of one query, without padding."""
+    window = getattr(attention, "window", None)
+    if window is None:
+        return attend(attention, query, keys, values)
+    kernels = {weight.name: array(weight) for weight in attention.weights}
+    hidden = np.tanh(query @ kernels["window_kernel"])
+    centre = len(keys) * sigmoid(hidden @ kernels["position_kernel"][:, 0])
+    distances = np.arange(1, len(keys) + 1) - centre  # Luong et al., 3.2
+    is_near = abs(distances) <= window
+    weights = np.zeros(len(keys))
+    _, weights[is_near] = attend(attention, query, keys[is_near], values[is_near])
+    weights = weights * np.exp(-(distances**2) / (2 * (window / 2) ** 2))
+    return weights @ values, weights
+
+
 def make(mechanism, **options):
-    """A built attention with random weights, and arrays query, value and key."""
+    """Return an attention with random weights, and arrays query, value and key."""
     layer_class, init_args = mechanism
     attention = layer_class(**init_args, **options)
     query, key = random_array(B, T, QUERY), random_array(B, S, key_size(mechanism))
@@ -80,6 +103,7 @@ def test_luong_attention_keeps_the_contract_of_layers():
             "score": "concat",
             "units": UNITS,
             "scaled": True,
+            "window": 3,
             "kernel_initializer": random_initializer,
         },
         {"query": random_array(B, T, QUERY), "value": random_array(B, S, KEY)},
@@ -87,7 +111,7 @@ def test_luong_attention_keeps_the_contract_of_layers():
 
 
 @pytest.mark.parametrize("score", ["dot", "general"])
-def test_the_other_scores_keep_the_contract_of_layers(score):
+def test_other_scores_keep_the_contract_of_layers(score):
     dead = MASK.copy()
     dead[1] = False
     check_layer_runs(
@@ -102,7 +126,7 @@ def test_the_other_scores_keep_the_contract_of_layers(score):
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_product_with_a_column_has_the_gradient_of_any_product(place):
+def test_a_product_with_a_column_has_the_gradient_of_a_matrix_product(place):
     arrays = [random_array(B, T, S, UNITS), random_array(UNITS, 1)]
 
     def slope_of(product):
@@ -129,7 +153,7 @@ def test_attention_equals_a_loop(mechanism, scaled):
     )
     for b, t in np.ndindex(B, T):
         real = MASK[b]
-        expected_context, expected_weights = attend(
+        expected_context, expected_weights = expected_attention(
             attention, query[b, t], key[b, real], value[b, real]
         )
         assert_close(context[b, t], expected_context)
@@ -156,7 +180,7 @@ def test_returning_the_scores_does_not_change_the_context(mechanism):
 
 
 @each_mechanism
-def test_the_two_steps_of_a_decoder_equal_a_call(mechanism):
+def test_project_keys_and_attend_equal_a_call(mechanism):
     attention, query, value, key = make(mechanism)
     keys = attention.project_keys(key)
     for t in range(T):
@@ -215,7 +239,7 @@ def test_the_context_has_the_mask_of_the_query():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_wide_scores_do_not_overflow(dtype):
+def test_large_scores_do_not_overflow(dtype):
     attention = LuongAttention("dot", dtype=dtype)
     query = random_array(B, T, QUERY) * 20
     context, weights = attention(query, query, return_attention_scores=True)
@@ -223,8 +247,8 @@ def test_wide_scores_do_not_overflow(dtype):
     np.testing.assert_allclose(array(weights).sum(axis=-1), 1, atol=2e-3)
 
 
-def test_scaled_scores_fit_where_the_products_would_not():
-    query = np.full((1, 1, 64), 40.0, "float32")  # 64 * 40 * 40 is no float16
+def test_scaled_scores_do_not_overflow_where_products_would():
+    query = np.full((1, 1, 64), 40.0, "float32")  # 64 * 40 * 40 overflows float16
     value = np.stack([query[:, 0], query[:, 0] / 2], axis=1)
     attention = LuongAttention("dot", scaled=True, dtype="float16")
     _, weights = attention(query, value, return_attention_scores=True)
@@ -232,21 +256,21 @@ def test_scaled_scores_fit_where_the_products_would_not():
 
 
 @each_mechanism
-def test_a_query_without_steps_is_refused(mechanism):
+def test_rejects_a_query_without_a_step_axis(mechanism):
     attention, query, value, key = make(mechanism)
     with pytest.raises(ValueError, match="`query` must be"):
         attention(query[:, 0], value, key)
 
 
 @each_mechanism
-def test_an_additive_mask_is_refused(mechanism):
+def test_rejects_an_additive_mask(mechanism):
     attention, query, value, key = make(mechanism)
     additive = np.where(MASK, 0, -1e9).astype("float32")
     with pytest.raises(ValueError, match=r"mask with the value -1000000000\.0"):
         attention(query, value, key, value_mask=additive)
 
 
-def test_a_float_mask_is_refused_in_a_functional_model():
+def test_rejects_a_float_mask_in_a_functional_model():
     if keras.backend.backend() == "torch":
         pytest.skip("torch runs everything eagerly, so the values can be seen")
     query, value = keras.Input((None, QUERY)), keras.Input((None, KEY))
@@ -271,18 +295,34 @@ def test_units_may_be_a_numpy_integer():
         assert type(attention.get_config()["units"]) is int
 
 
-def test_units_are_of_no_use_to_the_other_scores():
+def test_rejects_units_with_other_scores_than_concat():
     with pytest.raises(ValueError, match='Received: units=5 with score="general"'):
         LuongAttention("general", units=5)
 
 
-def test_an_unknown_score_is_refused():
+def test_rejects_an_unknown_score():
     message = '"dot", "general", "concat". Received: score=\'cosine\''
     with pytest.raises(ValueError, match=message):
         LuongAttention("cosine")
 
 
-def test_the_dot_score_needs_a_query_and_keys_of_one_size():
+@pytest.mark.parametrize("window", [0, -1, 1.5, "wide"])
+def test_the_window_must_be_a_positive_integer(window):
+    with pytest.raises(ValueError, match=f"`window` must be.*window={window!r}"):
+        LuongAttention("dot", window=window)
+
+
+def test_a_window_reads_only_its_neighbourhood_of_a_long_source():
+    query, value = random_array(1, 2, QUERY), random_array(1, 500, QUERY)
+    attention = LuongAttention("dot", window=10)
+    attention.build(query.shape, value.shape)
+    attention.position_kernel.assign(np.zeros((QUERY, 1)))
+    _, weights = attention(query, value, return_attention_scores=True)
+    (places,) = np.nonzero(array(weights)[0].any(axis=0))
+    assert [places.min() + 1, places.max() + 1] == [240, 260]  # p = 500 / 2
+
+
+def test_the_dot_score_needs_a_query_and_keys_of_the_same_size():
     message = f'query size {QUERY}, key size {KEY}.*score="general"'
     with pytest.raises(ValueError, match=message):
         LuongAttention("dot")(random_array(B, T, QUERY), random_array(B, S, KEY))

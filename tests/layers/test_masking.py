@@ -208,6 +208,7 @@ SEQUENCE_LAYERS = {
 MEMORY_LAYERS = {
     "BahdanauAttention": (lambda: layers.BahdanauAttention(2), "value"),
     "LuongAttention": (lambda: layers.LuongAttention(), "value"),
+    "LocationAwareAttention": (lambda: layers.LocationAwareAttention(2), "value"),
     "MultiHeadAttention": (lambda: layers.MultiHeadAttention(2), "value"),
     "RecurrentDecoder": (lambda: layers.RecurrentDecoder("gru", 2), "memory"),
     "TransformerDecoder": (lambda: layers.TransformerDecoder(num_heads=2), "memory"),

@@ -133,6 +133,18 @@ MASKS = {  # for each layer its inputs, and its masks with their lengths
         {"query": INPUTS, "value": SEQUENCES},
         {"value_mask": S, "query_mask": T},
     ),
+    **{
+        layer_class.__name__: (
+            lambda layer_class=layer_class: layer_class(2),
+            {"query": INPUTS, "value": SEQUENCES},
+            {"value_mask": S, "query_mask": T},
+        )
+        for layer_class in (
+            layers.LocationAwareAttention,
+            layers.CoverageAttention,
+            layers.MonotonicAttention,
+        )
+    },
     "LuongAttention": (
         lambda: layers.LuongAttention("dot"),
         {"query": INPUTS, "value": SEQUENCES},

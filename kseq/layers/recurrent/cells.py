@@ -97,7 +97,19 @@ def loop_over_time(
     compile, XLA included; `ops.scan` cannot be compiled by XLA on TensorFlow. A masked
     step leaves the states unchanged, and so the output, which is the first state.
     """
-    step = LoopStep(advance, [s.shape[-1] for s in states], inputs.dtype)
+    dtype = keras.backend.standardize_dtype(inputs.dtype)
+    dtypes = [keras.backend.standardize_dtype(s.dtype) for s in states]
+    is_mixed = set(dtypes) != {dtype}
+    dtype = keras.backend.result_type(dtype, *dtypes)
+
+    # The loop casts all states to one dtype.
+    def advance_in_dtypes(step_inputs, states):
+        states = [ops.cast(s, d) for s, d in zip(states, dtypes, strict=True)]
+        output, states = advance(step_inputs, states)
+        return output, [ops.cast(s, dtype) for s in states]
+
+    run = advance_in_dtypes if is_mixed else advance
+    step = LoopStep(run, [s.shape[-1] for s in states], dtype)
     loop = keras.layers.RNN(step, return_sequences=True, dtype=inputs.dtype)
     outputs = loop.call(inputs, initial_state=states, mask=mask)
     return outputs if mask is None else start_with(states[0], outputs, mask)

@@ -10,10 +10,10 @@ from typing import Any, Literal, Self
 import keras
 from keras import ops
 
-from kseq.layers.attention import BahdanauAttention, resolve_attention
 from kseq.layers.composition import freeze_parts
 from kseq.layers.dropout import sequence_dropout
 from kseq.layers.masking import apply_mask, step_mask
+from kseq.layers.named_attention import AttentionName, resolve_attention
 from kseq.layers.recurrent.bridge import BridgeKind, StateBridge
 from kseq.layers.recurrent.cells import (
     CELLS,
@@ -62,11 +62,16 @@ class RecurrentDecoder(RecurrentDecoderStep):
         units: Size U of the state and of the outputs. With a cell object, omit it or
             pass the same size.
         num_layers: Number of stacked cells; the attention belongs to the top one.
-        attention: `"bahdanau"`, `"luong"`, an attention layer, or None.
-        attention_order: `"bahdanau"` or `"luong"`. Defaults to Bahdanau's order for
-            `BahdanauAttention` and to Luong's for any other attention.
+        attention: An attention layer; a name, which gives it `units` units; or None.
+            `"bahdanau"` and `"luong"` look at the whole source. `"location"`,
+            `"coverage"` and `"monotonic"` depend on what earlier steps have read, and
+            `"local"` reads around a predicted position: see `LocationAwareAttention`,
+            `CoverageAttention`, `MonotonicAttention`, and `LuongAttention(window=10)`.
+        attention_order: `"bahdanau"` or `"luong"`. Defaults to Luong's order for
+            `LuongAttention` and custom layers, and to Bahdanau's for the others.
         input_feeding: Whether, in Luong's order, a step also reads the previous output.
-            Without it, attention is computed for all steps at once.
+            Without it, attention is computed for all steps at once, unless it depends
+            on earlier alignments.
         bridge: Way to make the initial states from the encoder's final states:
             `"copy"`, `"dense"` or `"zero"`, see `StateBridge`.
         dropout: Fraction of the features to drop in training, the same ones at every
@@ -120,7 +125,7 @@ class RecurrentDecoder(RecurrentDecoderStep):
         cell: keras.layers.Layer | Literal["rnn", "lstm", "gru", "mingru"] = "gru",
         units: int | None = None,
         num_layers: int = 1,
-        attention: keras.layers.Layer | Literal["bahdanau", "luong"] | None = None,
+        attention: keras.layers.Layer | AttentionName | None = None,
         attention_order: Literal["bahdanau", "luong"] | None = None,
         input_feeding: bool = True,
         bridge: BridgeKind = "dense",
@@ -131,11 +136,11 @@ class RecurrentDecoder(RecurrentDecoderStep):
         self.cell, self.units = resolve_cell(cell, units)
         self.num_layers = positive_integer("num_layers", num_layers)
         self.attention = resolve_attention(attention, self.units, self.dtype_policy)
-        if attention_order is None:
-            is_bahdanau = isinstance(self.attention, BahdanauAttention)
-            attention_order = "bahdanau" if is_bahdanau else "luong"
+        default_order = getattr(self.attention, "default_order", "luong")
         self.attention_order = one_of(
-            "attention_order", attention_order, ("bahdanau", "luong")
+            "attention_order",
+            default_order if attention_order is None else attention_order,
+            ("bahdanau", "luong"),
         )
         self.input_feeding = bool(input_feeding)
         self.bridge: BridgeKind = one_of("bridge", bridge, ("copy", "dense", "zero"))
@@ -234,7 +239,17 @@ class RecurrentDecoder(RecurrentDecoderStep):
         state, constants = self.start(memory, memory_mask, initial_state)
         inputs = apply_mask(inputs, inputs_mask)
         inputs = self.dropout_layer(inputs, training=training)
-        features = all_steps(self, inputs, state, constants, inputs_mask, training)
+        if training and self.keeps_alignment:
+            constants["keys"] = self.attention.training_keys(constants["keys"])
+        features, alignments = all_steps(
+            self,
+            inputs,
+            state,
+            constants,
+            inputs_mask,
+            training,
+            with_alignments=return_attention_scores and self.keeps_alignment,
+        )
         outputs = self._outputs(inputs, features, constants)
         outputs = self.dropout_layer(outputs, training=training)  # B T U
         if not return_attention_scores:
@@ -243,7 +258,7 @@ class RecurrentDecoder(RecurrentDecoderStep):
         if self.attends_before:
             first = top_hidden_state(state)  # B 1 U
             queries = ops.concatenate([first, queries[:, :-1]], axis=1)
-        return outputs, self.attend(queries, constants)[1]
+        return outputs, self.attend(queries, constants, alignments, training)[1]
 
     def start(
         self,
@@ -271,21 +286,24 @@ class RecurrentDecoder(RecurrentDecoderStep):
         memory = apply_mask(memory, memory_mask)
         bridged = self.state_bridge(memory, initial_state, memory_mask=memory_mask)
         state = {"cells": [[s[:, None] for s in layer] for layer in bridged]}  # B 1 U
-        if self.attends_before:
+        if self.keeps_context:
             shape = (ops.shape(memory)[0], 1, memory.shape[-1])
             state["context"] = ops.zeros(shape, self.compute_dtype)  # B 1 D_m
         if self.feeds_output:
             state["output"] = ops.zeros_like(top_hidden_state(state))  # B 1 U
-        if num_beams > 1:
-            state = keras.tree.map_structure(
-                lambda s: ops.repeat(s, num_beams, axis=1), state
-            )
         constants: dict[str, Tensor] = {}
         if self.attention is not None:
             constants["memory"] = memory
             constants["keys"] = self.attention.project_keys(memory)
             if memory_mask is not None:
                 constants["mask"] = memory_mask
+        if self.keeps_alignment:
+            keys = constants["keys"]
+            state["alignment"] = self.attention.start_alignment(keys)  # B 1 S
+        if num_beams > 1:
+            state = keras.tree.map_structure(
+                lambda s: ops.repeat(s, num_beams, axis=1), state
+            )
         return state, constants
 
     def step(
@@ -312,14 +330,14 @@ class RecurrentDecoder(RecurrentDecoderStep):
         """
         self._check_attends(return_attention_scores)
         inputs = ops.convert_to_tensor(inputs, self.compute_dtype)
-        before = top_hidden_state(state)
-        check_hypotheses(inputs.shape, before.shape)
-        state = self.advance(inputs, state, constants)
+        check_hypotheses(inputs.shape, top_hidden_state(state).shape)
+        before, state = state, self.advance(inputs, state, constants)
         outputs = self._outputs(inputs, self.features(state), constants)
         if not return_attention_scores:
             return outputs, state
-        query = before if self.attends_before else top_hidden_state(state)  # B K U
-        return outputs, state, self.attend(query, constants)[1]
+        query = top_hidden_state(before if self.attends_before else state)  # B K U
+        weights = self.attend(query, constants, before.get("alignment"))[1]
+        return outputs, state, weights
 
     def get_config(self) -> Config:
         attention = keras.saving.serialize_keras_object(self.attention)

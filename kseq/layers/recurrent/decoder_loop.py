@@ -18,6 +18,7 @@ from kseq.layers.recurrent.cells import loop_over_time
 from kseq.layers.recurrent.formula_loop import project
 from kseq.layers.recurrent.step_loop import run_steps
 from kseq.layers.recurrent.steps import fill_up, first_steps
+from kseq.layers.sums import precise
 from kseq.typing import Tensor, Tree
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def all_steps(
     constants: dict[str, Tensor],
     inputs_mask: Tensor | None,
     training: bool,
-) -> Tensor:
+    with_alignments: bool = False,
+) -> tuple[Tensor, Tensor | None]:
     """Run all steps with formulas where that is faster, else in Keras' loop.
 
     Args:
@@ -47,16 +49,23 @@ def all_steps(
         constants: From `decoder.start`.
         inputs_mask: Boolean `(B, T)`, or None.
         training: Whether a gradient will be requested.
+        with_alignments: Whether to return alignments, which the state must have.
 
     Returns:
-        The decoder's features after each step, `(B, T, F)`.
+        `(features (B, T, F), alignments)`: the decoder's features after each step, and
+        the alignments before each step, `(B, T, S)`, or None.
     """
     ones = ops.ones_like(top_hidden_state(state))  # B 1 U
     between = [
         decoder.dropout_layer(ones, training=training) for _ in decoder.cells[1:]
     ]
     run = formula_steps if is_covered(decoder, inputs) else keras_steps
-    return run(decoder, inputs, state, constants, inputs_mask, between, training)
+    arguments = inputs, state, constants, inputs_mask, between, training
+    features, alignments = run(decoder, *arguments, with_alignments)
+    if alignments is not None:  # those after each step
+        first = state["alignment"]  # B 1 S
+        alignments = ops.concatenate([first, alignments[:, :-1]], axis=1)
+    return features, alignments
 
 
 def is_covered(decoder: "RecurrentDecoder", inputs: Tensor) -> bool:
@@ -77,30 +86,46 @@ def keras_steps(
     inputs_mask: Tensor | None,
     between: list[Tensor],
     training: bool,
-) -> Tensor:
+    with_alignments: bool,
+) -> tuple[Tensor, Tensor | None]:
     """Run the steps in Keras' loop, for any cell and backend."""
+
+    def output_of(state):
+        features = decoder.features(state)
+        if not with_alignments:
+            return ops.squeeze(features, 1)
+        # The loop has one output.
+        both = [precise(features), precise(state["alignment"])]
+        return ops.squeeze(ops.concatenate(both, axis=-1), 1)
+
+    def unpacked(outputs):
+        if not with_alignments:
+            return outputs, None
+        width = decoder.features(state).shape[-1]
+        features = ops.cast(outputs[..., :width], decoder.compute_dtype)
+        return features, outputs[..., width:]
 
     # `x[:, None]` and `x[:, 0]` would copy `x` in their gradients on TensorFlow.
     def advance(step_inputs, states):
         states = [ops.expand_dims(s, 1) for s in states]  # B 1 U
         step_inputs = ops.expand_dims(step_inputs, 1)  # B 1 D
         last = keras.tree.pack_sequence_as(state, states)
-        new = decoder.advance(step_inputs, last, constants, between)
+        new = decoder.advance(step_inputs, last, constants, between, training)
         new_states = [ops.squeeze(s, 1) for s in keras.tree.flatten(new)]
-        return ops.squeeze(decoder.features(new), 1), new_states
+        return output_of(new), new_states
 
     states = [ops.squeeze(s, 1) for s in keras.tree.flatten(state)]  # B U
     if inputs_mask is None:
-        return loop_over_time(advance, inputs, states)
+        return unpacked(loop_over_time(advance, inputs, states))
 
     # The first state of the loop is its output at masked steps.
     def advance_and_keep(step_inputs, states):
         features, new_states = advance(step_inputs, states[1:])
         return features, [features, *new_states]
 
-    states = [ops.squeeze(decoder.features(state), 1), *states]
+    states = [output_of(state), *states]
     mask = step_mask(inputs_mask, inputs)
-    return loop_over_time(advance_and_keep, inputs, states, mask)
+    return unpacked(loop_over_time(advance_and_keep, inputs, states, mask))
 
 
 def formula_steps(
@@ -111,7 +136,8 @@ def formula_steps(
     inputs_mask: Tensor | None,
     between: list[Tensor],
     training: bool,
-) -> Tensor:
+    with_alignments: bool,
+) -> tuple[Tensor, Tensor | None]:
     """Run the steps with the formulas of the cells; multiply the inputs before.
 
     `between` holds the dropout mask `(B, 1, U)` of each layer's output, except the
@@ -129,11 +155,22 @@ def formula_steps(
 
     def step(inputs, states, constants, multiply):
         last = keras.tree.pack_sequence_as(state, states)
-        hidden = ops.expand_dims(last["cells"][-1][0], 1)  # B 1 U
         new, seen = {"cells": []}, []
+
+        def read(hidden):
+            alignment = last.get("alignment")
+            if alignment is not None:
+                alignment = ops.expand_dims(alignment, 1)  # B 1 S
+            hidden = ops.expand_dims(hidden, 1)  # B 1 U
+            context, _, alignment = decoder.attend(
+                hidden, constants, alignment, training
+            )
+            if alignment is not None:
+                new["alignment"] = ops.squeeze(alignment, 1)
+            return ops.squeeze(context, 1)  # B D_m
+
         if decoder.attends_before:
-            context, _ = decoder.attend(hidden, constants)
-            new["context"] = ops.squeeze(context, 1)  # B D_m
+            new["context"] = read(last["cells"][-1][0])
             inputs = inputs + multiply("fed", new["context"])
         elif decoder.feeds_output:
             inputs = inputs + multiply("fed", last["output"])
@@ -147,34 +184,43 @@ def formula_steps(
             seen += gates[: formula.num_carried]
         if decoder.feeds_output:
             hidden = cell_state[0]  # B U
-            context, _ = decoder.attend(ops.expand_dims(hidden, 1), constants)
-            read = ops.concatenate([hidden, ops.squeeze(context, 1)], axis=-1)
-            new["output"] = ops.tanh(multiply("readout", read))
+            both = ops.concatenate([hidden, read(hidden)], axis=-1)
+            new["output"] = ops.tanh(multiply("readout", both))
+        elif decoder.attends_in_loop and not decoder.attends_before:
+            new["context"] = read(cell_state[0])
         return keras.tree.flatten(new) + seen
 
     fixed = {f"between_{i}": ops.squeeze(b, 1) for i, b in enumerate(between)}
     variables = []
-    if decoder.attends_before or decoder.feeds_output:
+    first = keras.tree.map_structure(lambda s: ops.squeeze(s, 1), state)  # B U
+    if decoder.attends_in_loop:
         fixed.update(fill_up_memory(constants))
-        variables = decoder.attention.variables
+        variables = decoder.attention.weights
+    if decoder.keeps_alignment:
+        alignment, _ = fill_up(first["alignment"][..., None])  # B S 1
+        first["alignment"] = ops.squeeze(alignment, -1)
     histories = run_steps(
         step,
         projected,
-        [ops.squeeze(s, 1) for s in keras.tree.flatten(state)],  # B U
+        keras.tree.flatten(first),
         fixed,
         products,
         variables,
         [] if mask is None else [mask],
         ops.cast(length, "int32"),
         training=training,
-        key=loop_key(decoder),
+        key=loop_key(decoder, training),
         gate_sizes=len(decoder.cells) * formulas.carried_sizes(formula, decoder.units),
     )
     histories = [first_steps(h, length) for h in histories]
-    return decoder.features(keras.tree.pack_sequence_as(state, histories))
+    after = keras.tree.pack_sequence_as(state, histories)
+    alignments = None
+    if with_alignments:
+        alignments = after["alignment"][..., : ops.shape(constants["memory"])[1]]
+    return decoder.features(after), alignments
 
 
-def loop_key(decoder: "RecurrentDecoder") -> str | None:
+def loop_key(decoder: "RecurrentDecoder", training: bool) -> str | None:
     """Return a key that is equal for decoders that differ only in weights and names.
 
     It is None if the attention has no `loop_key`, or a `loop_key` of None.
@@ -184,7 +230,10 @@ def loop_key(decoder: "RecurrentDecoder") -> str | None:
         key = getattr(decoder.attention, "loop_key", lambda: None)()
         if key is None:
             return None
-    return repr({**nameless_config(decoder), "attention": key})
+    config = {**nameless_config(decoder), "attention": key}
+    if decoder.keeps_alignment:  # it may compute something else in training
+        config["training"] = training
+    return repr(config)
 
 
 def products_of(decoder: "RecurrentDecoder") -> dict[str, tuple[Tensor, Tensor]]:

@@ -1,10 +1,19 @@
+import inspect
 import re
 
 import keras
 import numpy as np
 import pytest
 
-from kseq.layers import BahdanauAttention, LuongAttention, RecurrentDecoder
+from kseq.layers import (
+    BahdanauAttention,
+    CoverageAttention,
+    LocationAwareAttention,
+    LuongAttention,
+    MonotonicAttention,
+    RecurrentDecoder,
+)
+from kseq.layers.alignment_attention import AlignmentAttention
 from tests.helpers import (
     array,
     assert_close,
@@ -23,6 +32,7 @@ from tests.helpers import (
     step_cell,
     with_keras_mask,
 )
+from tests.layers import alignment_oracles
 
 B, K, T, S, D, MEMORY_SIZE, UNITS, SOURCE_UNITS = 2, 3, 5, 7, 11, 13, 17, 19
 
@@ -36,15 +46,33 @@ BAHDANAU = {"attention": "bahdanau"}
 LUONG = {"attention": "luong"}
 PARALLEL = {"attention": "luong", "input_feeding": False}
 CONTEXT_VECTOR = {"attention": None}
-EVERY_WAY = [BAHDANAU, LUONG, PARALLEL, CONTEXT_VECTOR]
+LOCATION = {"attention": lambda: LocationAwareAttention(3, 2, kernel_size=5)}
+COVERAGE = {
+    "attention": lambda: CoverageAttention(3),
+    "attention_order": "luong",
+    "input_feeding": False,
+}
+SOFT = {
+    "attention": lambda: MonotonicAttention(3, "soft"),
+    "attention_order": "luong",
+}
+HARD = {"attention": lambda: MonotonicAttention(3, score_bias=0.5)}
+EVERY_WAY = {
+    "bahdanau": BAHDANAU,
+    "luong": LUONG,
+    "no input feeding": PARALLEL,
+    "no attention": CONTEXT_VECTOR,
+    "location": LOCATION,
+    "coverage": COVERAGE,
+    "soft monotonic": SOFT,
+    "hard monotonic": HARD,
+}
 
-each_way = pytest.mark.parametrize(
-    "way", EVERY_WAY, ids=["bahdanau", "luong", "no input feeding", "no attention"]
-)
+each_way = pytest.mark.parametrize("way", EVERY_WAY.values(), ids=EVERY_WAY)
 
 
 def states_of(cell, units=SOURCE_UNITS, num_layers=1):
-    """Random final states of an encoder."""
+    """Return random final states of an encoder."""
     number = 2 if cell == "lstm" else 1
     return [
         [random_array(B, units, seed=10 * i + j) for j in range(number)]
@@ -53,6 +81,8 @@ def states_of(cell, units=SOURCE_UNITS, num_layers=1):
 
 
 def build(cell="gru", initial_state=None, **options):
+    if inspect.isfunction(options.get("attention")):
+        options["attention"] = options["attention"]()
     decoder = RecurrentDecoder(cell, UNITS, **options)
     shapes = None
     if initial_state is not None:
@@ -119,11 +149,11 @@ def test_a_decoder_without_attention_keeps_the_contract_of_layers():
     )
 
 
-# The oracle: one row, one step after the other ----------------------------------------
+# The expected outputs: loops over the steps of one row ------------------------------
 
 
 def first_states(decoder, initial_state, row):
-    """What a bridge makes of as many encoder layers as the decoder has."""
+    """Return the initial states from as many encoder layers as the decoder has."""
     given = [[state[row] for state in layer] for layer in initial_state]
     if decoder.bridge == "copy":
         return given
@@ -145,23 +175,34 @@ def step_cells(decoder, x, states):
     return new_states
 
 
-def write(decoder, inputs, memory, states):
-    """Outputs `(T, U)` and weights `(T, S)`, as the papers write their equations."""
-    outputs, all_weights = [], []
+def outputs_of(decoder, inputs, memory, states):
+    """Return outputs `(T, U)` and weights `(T, S)` by the equations of the papers."""
+    outputs, all_weights, alignment = [], [], None
     last_output = np.zeros(UNITS)
+    if isinstance(decoder.attention, AlignmentAttention):
+        alignment = alignment_oracles.start(decoder.attention, len(memory))
+
+    def read(query):
+        nonlocal alignment
+        given = (decoder.attention, query, memory, memory)
+        if alignment is None:
+            return attend(*given)
+        context, weights, alignment = alignment_oracles.read(*given, alignment)
+        return context, weights
+
     for y in inputs:
         if decoder.attention is None:  # Sutskever et al., 2
             states = step_cells(decoder, y, states)
             output, weights = states[-1][0], np.zeros(len(memory))
         elif decoder.attention_order == "bahdanau":  # Bahdanau et al., A.2.2
-            context, weights = attend(decoder.attention, states[-1][0], memory, memory)
+            context, weights = read(states[-1][0])
             states = step_cells(decoder, np.concatenate([y, context]), states)
             joint = np.concatenate([states[-1][0], context, y])
             output = dense(decoder.readout, joint)
         else:  # Luong et al., 3.1 and 3.3
             fed = np.concatenate([y, last_output]) if decoder.input_feeding else y
             states = step_cells(decoder, fed, states)
-            context, weights = attend(decoder.attention, states[-1][0], memory, memory)
+            context, weights = read(states[-1][0])
             output = dense(decoder.readout, np.concatenate([states[-1][0], context]))
         last_output = output
         outputs.append(output)
@@ -182,9 +223,16 @@ def write(decoder, inputs, memory, states):
         ("rnn", {**PARALLEL}),
         ("lstm", {**CONTEXT_VECTOR, "num_layers": 2}),
         ("gru", {**CONTEXT_VECTOR, "bridge": "copy"}),
+        ("lstm", {**LOCATION, "bridge": "copy"}),
+        ("gru", {**LOCATION, "attention_order": "luong"}),
+        ("gru", {**COVERAGE, "num_layers": 2}),
+        ("rnn", {**SOFT}),
+        ("lstm", {**HARD}),
     ],
     ids=lambda value: (
-        "-".join(map(str, value.values())) if isinstance(value, dict) else value
+        "-".join(str(x) for x in value.values() if not callable(x))
+        if isinstance(value, dict)
+        else value
     ),
 )
 def test_the_decoder_equals_a_loop(cell, options):
@@ -198,7 +246,7 @@ def test_the_decoder_equals_a_loop(cell, options):
     outputs, weights = results if attends else (results, np.zeros((B, T, S)))
     for b in range(B):
         states = first_states(decoder, initial_state, b)
-        expected, expected_weights = write(
+        expected, expected_weights = outputs_of(
             decoder, INPUTS[b], MEMORY[b, MASK[b]], states
         )
         assert_close(outputs[b], expected)
@@ -332,12 +380,61 @@ def test_a_row_without_inputs_is_finite(way):
     )
 
 
-@pytest.mark.parametrize("way", EVERY_WAY[:3], ids=["bahdanau", "luong", "parallel"])
+@each_way
 def test_returning_the_scores_does_not_change_the_outputs(way):
     decoder = build("gru", **way)
+    if decoder.attention is None:
+        pytest.skip("there are no scores")
     outputs, weights = decoder(INPUTS, MEMORY, MASK, return_attention_scores=True)
     assert_close(decoder(INPUTS, MEMORY, MASK), outputs, rtol=0, atol=0)
-    np.testing.assert_allclose(array(weights).sum(axis=-1), 1, atol=1e-6)
+    if not isinstance(decoder.attention, MonotonicAttention):
+        np.testing.assert_allclose(array(weights).sum(axis=-1), 1, atol=1e-6)
+
+
+@each_way
+def test_the_scores_of_steps_equal_those_of_a_call(way):
+    decoder = build("lstm", **way)
+    if decoder.attention is None:
+        pytest.skip("there are no scores")
+    inputs_mask = length_mask(5, 2, size=T)
+    outputs, weights = decoder(
+        INPUTS, MEMORY, MASK, inputs_mask=inputs_mask, return_attention_scores=True
+    )
+    state, constants = decoder.start(MEMORY, MASK)
+    for t in range(T):
+        step = decoder.step(
+            INPUTS[:, t : t + 1], state, constants, return_attention_scores=True
+        )
+        state = step[1]
+        for part, whole in zip(step[::2], (outputs, weights), strict=True):
+            real = inputs_mask[:, t]
+            assert_close(array(part)[real, 0], array(whole)[real, t])
+
+
+def test_monotonic_attention_is_soft_in_training():
+    decoder = build("gru", attention=MonotonicAttention(3, noise=0.0))
+    soft = build("gru", attention=MonotonicAttention(3, "soft", noise=0.0))
+    soft.set_weights(decoder.get_weights())
+    given = {"inputs": INPUTS, "memory": MEMORY, "return_attention_scores": True}
+    expected = soft(**given)
+    assert_close(list(decoder(**given, training=True)), list(expected))
+    weights = array(decoder(**given)[1])
+    assert set(np.unique(weights)) <= {0, 1}
+
+
+def test_scores_in_training_are_those_that_were_used():
+    """The contexts are the memory itself: weights times the identity matrix."""
+    decoder = RecurrentDecoder("gru", S, attention=MonotonicAttention(3, noise=2.0))
+    memory = np.tile(np.eye(S, dtype="float32"), (B, 1, 1))
+    decoder(INPUTS, memory)
+    decoder.readout.kernel.assign(
+        np.concatenate([np.zeros((S, S)), np.eye(S), np.zeros((D, S))])
+    )
+    outputs, weights = decoder(
+        INPUTS, memory, training=True, return_attention_scores=True
+    )
+    assert_close(outputs, np.tanh(array(weights)))
+    assert 0.01 < array(weights).max() < 1
 
 
 @each_way

@@ -1,5 +1,6 @@
 """The recurrent decoder's loop of formulas against the loop of Keras."""
 
+import functools
 import itertools
 from unittest import mock
 
@@ -9,7 +10,10 @@ import pytest
 from keras import ops
 
 from kseq.layers import (
+    CoverageAttention,
+    LocationAwareAttention,
     LuongAttention,
+    MonotonicAttention,
     RecurrentDecoder,
     backends,
 )
@@ -55,6 +59,26 @@ DECODERS = {
         "attention_order": "luong",
     },
     "2 gru": {"cell": "gru", "num_layers": 2},
+    "location gru": {
+        "cell": "gru",
+        "attention": lambda: LocationAwareAttention(3, 2, kernel_size=5),
+    },
+    "coverage 2 lstm, not fed": {
+        "cell": "lstm",
+        "attention": lambda: CoverageAttention(3),
+        "attention_order": "luong",
+        "input_feeding": False,
+        "num_layers": 2,
+    },
+    "soft monotonic lstm, fed": {
+        "cell": "lstm",
+        "attention": lambda: MonotonicAttention(3, "soft", score_bias=0.5),
+        "attention_order": "luong",
+    },
+    "local gru": {
+        "cell": "gru",
+        "attention": lambda: LuongAttention("general", window=3),
+    },
 }
 
 
@@ -70,11 +94,15 @@ class OwnAttention(LuongAttention):
         raise NotImplementedError
 
 
-def build(name):
+def make_decoder(name):
     options = dict(DECODERS[name])
     if callable(options.get("attention")):
         options["attention"] = options["attention"]()
-    decoder = RecurrentDecoder(units=UNITS, **options)
+    return RecurrentDecoder(units=UNITS, **options)
+
+
+def build(name):
+    decoder = make_decoder(name)
     decoder(INPUTS, MEMORY, initial_state=STATES)
     randomize(decoder)
     return decoder
@@ -226,10 +254,12 @@ def test_half_precision_is_that_of_keras(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("name", ["bahdanau 2 lstm", "luong gru"])
+@pytest.mark.parametrize(
+    "name", ["bahdanau 2 lstm", "luong gru", "location gru", "soft monotonic lstm, fed"]
+)
 def test_half_precision_trains(name, dtype):
     with dtype_policy(dtype):
-        decoder = RecurrentDecoder(units=UNITS, **DECODERS[name])
+        decoder = make_decoder(name)
         inputs, memory = keras.Input((None, D)), keras.Input((None, M))
         model = keras.Model([inputs, memory], decoder(inputs, memory))
         randomize(model)
@@ -237,6 +267,45 @@ def test_half_precision_trains(name, dtype):
     targets = random_array(B, T, UNITS)
     history = model.fit([INPUTS, MEMORY], targets, epochs=3, verbose=0).history
     assert history["loss"][2] < history["loss"][0]
+
+
+@where_loops_are_compiled
+@pytest.mark.parametrize("kind", ["location gru", "coverage 2 lstm, not fed"])
+@pytest.mark.parametrize("static", [True, False])
+def test_the_compiled_loop_returns_the_scores_of_keras(kind, static):
+    decoder = build(kind)
+
+    def run(inputs, memory, mask):
+        states = [[ops.convert_to_tensor(STATES[0][0])]]
+        return decoder(inputs, memory, mask, states, return_attention_scores=True)
+
+    expected = run(INPUTS, MEMORY, MEMORY_MASK)  # eagerly
+    if keras.backend.backend() == "jax":
+        graph = compiled(run)
+    else:
+        import tensorflow as tf
+
+        shapes = [(B, T, D), (B, S, M), (B, S)]
+        if not static:
+            shapes = [(None, None, D), (None, None, M), (None, None)]
+        dtypes = ["float32", "float32", "bool"]
+        signature = list(map(tf.TensorSpec, shapes, dtypes))
+        graph = tf.function(run, input_signature=signature)
+    assert_close(list(graph(INPUTS, MEMORY, MEMORY_MASK)), list(expected))
+
+
+@where_loops_are_compiled
+def test_monotonic_attention_is_soft_in_a_compiled_call_in_training_only():
+    decoder = RecurrentDecoder("gru", UNITS, attention=MonotonicAttention(3, noise=0.0))
+    decoder(INPUTS, MEMORY)
+    randomize(decoder)
+    results = {}
+    for training in (True, False):
+        call = functools.partial(decoder, INPUTS, MEMORY, training=training)
+        with backends.sharing():
+            results[training] = compiled(call)()
+        assert_close(results[training], call())
+    assert np.abs(array(results[True] - results[False])).max() > 1e-3
 
 
 @where_loops_are_compiled
