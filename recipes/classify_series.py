@@ -163,8 +163,11 @@ def build_classifier(options, num_features, num_classes):
     if options.encoder in ("transformer", "conv"):
         encoder = options.encoder  # built by kseq.many_to_one
     else:
+        num_layers = 1
+        if options.encoder == "mingru":
+            num_layers = 2  # the gates of a single layer do not see its state
         encoder = kseq.layers.RecurrentEncoder(
-            options.encoder, options.width, bidirectional=True
+            options.encoder, options.width, num_layers, bidirectional=True
         )
     return kseq.many_to_one(
         embedding,
