@@ -1,3 +1,5 @@
+"""Recurrent decoders: comparison with the papers' equations, laws and errors."""
+
 import inspect
 import re
 
@@ -96,7 +98,7 @@ def with_dead_row(mask):
     return mask & (np.arange(len(mask)) != 1)[:, None]
 
 
-# The contract -----------------------------------------------------------------------
+# Layer contract -----------------------------------------------------------------------
 
 
 def test_recurrent_decoder_keeps_the_contract_of_layers():
@@ -133,7 +135,7 @@ def test_a_decoder_with_input_feeding_keeps_the_contract_of_layers():
 
 
 @pytest.mark.thorough
-def test_a_decoder_in_bahdanaus_order_keeps_the_contract_of_layers():
+def test_a_decoder_in_bahdanau_order_keeps_the_contract_of_layers():
     check_layer_runs(
         RecurrentDecoder,
         {"units": UNITS, "bridge": "zero", **BAHDANAU},
@@ -254,13 +256,13 @@ def test_the_decoder_equals_a_loop(cell, options):
         assert (array(weights)[b][:, ~MASK[b]] == 0).all()
 
 
-# The laws ---------------------------------------------------------------------------
+# Laws ---------------------------------------------------------------------------------
 
 
 @each_way
 @pytest.mark.parametrize("num_beams", [1, K])
 @pytest.mark.parametrize("cell, num_layers", [("gru", 1), ("lstm", 2)])
-def test_steps_equal_the_whole(way, num_beams, cell, num_layers):
+def test_steps_equal_the_whole_sequence(way, num_beams, cell, num_layers):
     initial_state = states_of("lstm", num_layers=2)
     decoder = build(cell, initial_state, num_layers=num_layers, **way)
     inputs, masks = random_array(B, num_beams, T, D), [None, MASK, with_dead_row(MASK)]
@@ -268,19 +270,19 @@ def test_steps_equal_the_whole(way, num_beams, cell, num_layers):
 
 
 @pytest.mark.parametrize("bridge", ["copy", "dense", "zero"])
-def test_steps_equal_the_whole_over_every_bridge(bridge):
+def test_steps_equal_the_whole_sequence_with_every_bridge(bridge):
     initial_state = states_of("lstm", UNITS)
     decoder = build("lstm", initial_state, attention="bahdanau", bridge=bridge)
     inputs = random_array(B, K, T, D)
     check_steps_equal_sequence(decoder, inputs, MEMORY, [MASK], initial_state)
 
 
-def test_steps_equal_the_whole_without_states_of_the_encoder():
+def test_steps_equal_the_whole_sequence_without_encoder_states():
     decoder = build("gru", attention="luong")
     check_steps_equal_sequence(decoder, random_array(B, K, T, D), MEMORY, [MASK], None)
 
 
-def test_steps_equal_the_whole_for_a_cell_and_an_attention_of_ones_own():
+def test_steps_equal_the_whole_sequence_for_given_cell_and_attention_layers():
     decoder = RecurrentDecoder(
         keras.layers.LSTMCell(UNITS), attention=BahdanauAttention(3), num_layers=2
     )
@@ -290,14 +292,14 @@ def test_steps_equal_the_whole_for_a_cell_and_an_attention_of_ones_own():
 
 
 @each_way
-def test_reordered_hypotheses_go_on_from_what_they_have_read(way):
+def test_reordered_hypotheses_continue_from_their_own_inputs(way):
     decoder = build("lstm", **way)
     inputs = random_array(B, K, T, D)
     check_reordered_steps_equal_sequence(decoder, inputs, MEMORY, MASK, None)
 
 
 @each_way
-def test_padding_of_the_memory_changes_nothing(way):
+def test_memory_padding_does_not_change_the_outputs(way):
     initial_state = states_of("gru")
     decoder = build("gru", initial_state, **way)
     check_padding_changes_nothing(
@@ -307,7 +309,7 @@ def test_padding_of_the_memory_changes_nothing(way):
     )
 
 
-def test_padding_of_the_memory_changes_no_state_made_from_it():
+def test_memory_padding_does_not_change_initial_states_made_from_it():
     decoder = build("lstm", **BAHDANAU)
     check_padding_changes_nothing(
         lambda memory, mask: ([], [decoder(INPUTS, memory, mask)]), MEMORY, MASK
@@ -315,7 +317,7 @@ def test_padding_of_the_memory_changes_no_state_made_from_it():
 
 
 @each_way
-def test_padding_of_the_inputs_changes_nothing(way):
+def test_input_padding_does_not_change_the_outputs(way):
     decoder = build("lstm", num_layers=2, **way)
     inputs_mask = length_mask(4, 5, size=T)
     inputs_mask[0, 0] = False
@@ -331,7 +333,7 @@ def test_padding_of_the_inputs_changes_nothing(way):
     check_padding_changes_nothing(apply, INPUTS, inputs_mask)
 
 
-def test_before_the_first_real_step_stands_the_first_state():
+def test_outputs_before_the_first_real_step_are_the_initial_state():
     [[state]] = states_of("gru", UNITS)
     decoder = build("gru", [[state]], bridge="copy", **CONTEXT_VECTOR)
     late = np.arange(T) > np.array([[1], [T]])
@@ -341,7 +343,7 @@ def test_before_the_first_real_step_stands_the_first_state():
 
 
 @each_way
-def test_the_future_changes_nothing(way):
+def test_later_inputs_do_not_change_earlier_outputs(way):
     decoder = build("gru", **way)
     outputs = array(decoder(INPUTS, MEMORY))
     changed = INPUTS.copy()
@@ -359,7 +361,7 @@ def test_a_batch_equals_its_rows(way):
 
 
 @each_way
-def test_a_row_without_a_source_is_finite(way):
+def test_rows_with_a_fully_masked_memory_are_finite(way):
     decoder = build("gru", **way)
 
     def apply(memory, mask):
@@ -371,7 +373,7 @@ def test_a_row_without_a_source_is_finite(way):
 
 
 @each_way
-def test_a_row_without_inputs_is_finite(way):
+def test_rows_with_fully_masked_inputs_are_finite(way):
     decoder = build("gru", **way)
     check_fully_masked_rows_are_finite(
         lambda inputs, mask: [decoder(inputs, MEMORY, inputs_mask=mask)],
@@ -456,7 +458,7 @@ def test_keras_masks_are_used_and_passed_on(way):
 
 
 @each_way
-def test_dropout_drops_the_same_features_at_every_step_and_only_in_training(way):
+def test_dropout_drops_the_same_features_at_every_step_only_in_training(way):
     decoder = build("rnn", num_layers=2, dropout=0.5, bridge="dense", **way)
     plain = array(decoder(INPUTS, MEMORY))
     assert_close(decoder(INPUTS, MEMORY, training=False), plain, rtol=0, atol=0)
@@ -465,7 +467,7 @@ def test_dropout_drops_the_same_features_at_every_step_and_only_in_training(way)
     assert 0.2 < dropped.mean() < 0.8
 
 
-def test_dropout_thins_the_inputs():
+def test_dropout_is_applied_to_the_inputs():
     decoder = build("rnn", dropout=0.5)
     plain = array(decoder(INPUTS, MEMORY))
     outputs = array(decoder(INPUTS, MEMORY, training=True))
@@ -473,22 +475,22 @@ def test_dropout_thins_the_inputs():
     assert np.abs(outputs / 2 - plain)[kept].max() > 0.01
 
 
-def test_dropout_thins_what_a_cell_hands_to_the_next():
+def test_dropout_is_applied_between_stacked_cells():
     decoder = build("rnn", num_layers=2, dropout=0.5)
-    top = decoder.cells[1]  # says what it reads
+    top = decoder.cells[1]  # a copy of its input
     top.kernel.assign(np.eye(UNITS, dtype="float32"))
     top.recurrent_kernel.assign(np.zeros((UNITS, UNITS), "float32"))
     top.bias.assign(np.zeros(UNITS, "float32"))
     inputs, memory = random_array(53, T, D), random_array(53, S, MEMORY_SIZE)
     dropped = array(decoder(inputs, memory, training=True)) == 0
-    assert 0.65 < dropped.mean() < 0.85  # by one dropout alone: half of them
+    assert 0.65 < dropped.mean() < 0.85  # with one dropout it would be half
     assert (dropped == dropped[:, :1]).all()
 
 
 # Errors -----------------------------------------------------------------------------
 
 
-def test_a_name_makes_the_attention_and_its_order():
+def test_attention_names_set_the_layer_and_its_order():
     decoder = RecurrentDecoder("gru", UNITS, attention="bahdanau")
     assert isinstance(decoder.attention, BahdanauAttention)
     assert (decoder.attention.units, decoder.attention_order) == (UNITS, "bahdanau")
@@ -510,13 +512,13 @@ def test_a_name_makes_the_attention_and_its_order():
         ("dropout", 1),
     ],
 )
-def test_bad_numbers_and_names_are_refused(name, value):
+def test_rejects_bad_numbers_and_names(name, value):
     with pytest.raises(ValueError, match=rf"`{name}` must[\s\S]*{name}={value!r}"):
         RecurrentDecoder(**{"cell": "gru", "units": UNITS, name: value})
 
 
 @pytest.mark.parametrize("shape", [(B, D), (B + 1, K, D)])
-def test_a_step_takes_a_vector_for_each_hypothesis(shape):
+def test_a_step_needs_one_vector_per_hypothesis(shape):
     decoder = build("gru", attention="luong")
     state, constants = decoder.start(MEMORY, num_beams=K)
     message = f"is {(B, K)}. Received: inputs of shape {shape}"
@@ -524,45 +526,45 @@ def test_a_step_takes_a_vector_for_each_hypothesis(shape):
         decoder.step(random_array(*shape), state, constants)
 
 
-def test_a_layer_without_the_two_steps_is_not_an_attention():
+def test_rejects_an_attention_without_project_keys_and_attend():
     with pytest.raises(ValueError, match="`project_keys` and `attend`"):
         RecurrentDecoder("gru", UNITS, attention=keras.layers.Attention())
 
 
-def test_a_decoder_that_cannot_see_the_source_is_refused():
+def test_rejects_a_decoder_that_cannot_see_the_source():
     message = 'Received: attention=None with bridge="zero"'
     with pytest.raises(ValueError, match=message):
         RecurrentDecoder("gru", UNITS, bridge="zero")
 
 
 @pytest.mark.parametrize("option", ["dropout", "recurrent_dropout"])
-def test_a_cell_that_drops_by_itself_is_refused(option):
+def test_rejects_a_cell_with_dropout(option):
     cell = keras.layers.GRUCell(UNITS, name="leaky", **{option: 0.2})
     with pytest.raises(ValueError, match="Received: cell=leaky with dropout"):
         RecurrentDecoder(cell)
 
 
-def test_scores_need_attention():
+def test_attention_scores_need_attention():
     decoder = build("gru")
     with pytest.raises(ValueError, match="return_attention_scores=True on a decoder"):
         decoder(INPUTS, MEMORY, return_attention_scores=True)
 
 
-def test_states_that_cannot_be_copied_are_refused():
+def test_rejects_states_that_cannot_be_copied():
     decoder = RecurrentDecoder("gru", UNITS, bridge="copy")
     message = r"sizes \[\[17\]\][\s\S]*Received: states of sizes \[\[19, 19\]\]"
     with pytest.raises(ValueError, match=message):
         decoder(INPUTS, MEMORY, initial_state=states_of("lstm"))
 
 
-def test_a_dot_score_of_unequal_sizes_is_refused():
+def test_rejects_a_dot_score_of_unequal_sizes():
     decoder = RecurrentDecoder("gru", UNITS, attention=LuongAttention("dot"))
     with pytest.raises(ValueError, match=f"query size {UNITS}, key size {MEMORY_SIZE}"):
         decoder(INPUTS, MEMORY)
 
 
 @each_way
-def test_an_additive_mask_is_refused(way):
+def test_rejects_additive_masks(way):
     decoder = build("gru", **way)
     memory_mask = np.where(MASK, 0, -1e9).astype("float32")
     inputs_mask = np.full((B, T), -1e9, "float32")
@@ -575,7 +577,7 @@ def test_an_additive_mask_is_refused(way):
         decoder(INPUTS, MEMORY, inputs_mask=inputs_mask)
 
 
-def test_stacked_cells_are_refused_in_words():
+def test_error_for_stacked_cells_names_num_layers():
     cells = keras.layers.StackedRNNCells([keras.layers.GRUCell(UNITS)] * 2)
     message = "`cell` must be one cell. Received: cell=<Stack.*Pass .*`num_layers=2`"
     with pytest.raises(ValueError, match=message):

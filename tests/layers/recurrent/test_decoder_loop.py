@@ -1,4 +1,4 @@
-"""The recurrent decoder's loop of formulas against the loop of Keras."""
+"""The formula loop of recurrent decoders, compared with the Keras loop."""
 
 import functools
 import itertools
@@ -29,11 +29,11 @@ from tests.helpers import (
 )
 
 on_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="TensorFlow alone has such graphs"
+    keras.backend.backend() != "tensorflow", reason="only TensorFlow has such graphs"
 )
 
 where_loops_are_compiled = pytest.mark.skipif(
-    keras.backend.backend() == "torch", reason="nothing is compiled there"
+    keras.backend.backend() == "torch", reason="PyTorch compiles nothing"
 )
 
 B, T, S, D, M, UNITS = 3, 5, 7, 4, 11, 13
@@ -53,7 +53,7 @@ DECODERS = {
         "num_layers": 3,
         "input_feeding": False,
     },
-    "bahdanau's, luong's order": {
+    "bahdanau in luong order": {
         "cell": "lstm",
         "attention": "bahdanau",
         "attention_order": "luong",
@@ -83,12 +83,12 @@ DECODERS = {
 
 
 @pytest.fixture(autouse=True)
-def small_layers_are_compiled_too(monkeypatch):
+def compile_small_layers(monkeypatch):
     monkeypatch.setattr(backends, "SMALLEST_UNITS", 1)
 
 
-class OwnAttention(LuongAttention):
-    """An attention of one's own, which cannot be saved."""
+class CustomAttention(LuongAttention):
+    """A custom attention that cannot be saved."""
 
     def get_config(self):
         raise NotImplementedError
@@ -109,9 +109,9 @@ def build(name):
 
 
 def slopes(decoder, is_covered, masked, static):
-    """Outputs, and the gradients of all inputs and weights, compiled where it can be.
+    """Return outputs and gradients of all inputs and weights, compiled if possible.
 
-    `static` says whether a graph of TensorFlow knows the shapes.
+    `static` is True if a TensorFlow graph knows the shapes.
     """
     calls = []
 
@@ -183,7 +183,7 @@ def graph_slopes(decoder, run, static):
 @pytest.mark.parametrize(
     "name, masked", list(itertools.product(DECODERS, [False, True]))
 )
-def test_the_loop_has_the_numbers_and_gradients_of_keras(name, masked):
+def test_the_formula_loop_equals_the_keras_loop_in_outputs_and_gradients(name, masked):
     decoder = build(name)
     expected, expected_slopes = slopes(decoder, False, masked, static=True)
     for static in (True, False):
@@ -199,7 +199,7 @@ def test_the_loop_has_the_numbers_and_gradients_of_keras(name, masked):
 
 @on_tensorflow
 @pytest.mark.parametrize("name", ["bahdanau gru", "2 gru"])
-def test_the_number_of_rows_may_be_known_of_the_inputs_alone(name):
+def test_only_the_inputs_may_have_a_known_batch_size(name):
     import tensorflow as tf
 
     decoder = build(name)
@@ -215,22 +215,24 @@ def test_the_number_of_rows_may_be_known_of_the_inputs_alone(name):
 
 
 @where_loops_are_compiled
-def test_decoders_that_are_alike_are_compiled_once_and_have_their_own_weights(
+def test_equal_decoders_share_a_compiled_loop_but_not_weights(
     monkeypatch,
 ):
     made, make = [], step_loop.Loops
     monkeypatch.setattr(
         step_loop, "Loops", lambda *args: made.append(args) or make(*args)
     )
-    monkeypatch.setitem(DECODERS, "own", {"cell": "gru", "attention": OwnAttention})
-    names = ("bahdanau gru", "bahdanau gru", "own", "own")
+    monkeypatch.setitem(
+        DECODERS, "custom", {"cell": "gru", "attention": CustomAttention}
+    )
+    names = ("bahdanau gru", "bahdanau gru", "custom", "custom")
     decoders = [build(name) for name in names]
     randomize(decoders[1], seed=5)
     with backends.sharing():
         found = [
             slopes(decoder, True, masked=True, static=True) for decoder in decoders
         ]
-    assert len(made) == 3  # those of one's own may differ in what no config says
+    assert len(made) == 3  # custom ones may differ in more than their config
     for decoder, (outputs, gradients) in zip(decoders[:2], found[:2], strict=True):
         expected, expected_slopes = slopes(decoder, False, masked=True, static=True)
         assert_close(outputs, expected)
@@ -239,7 +241,7 @@ def test_decoders_that_are_alike_are_compiled_once_and_have_their_own_weights(
 
 @where_loops_are_compiled
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
-def test_half_precision_is_that_of_keras(dtype):
+def test_half_precision_outputs_equal_those_of_the_keras_loop(dtype):
     decoder = RecurrentDecoder("gru", UNITS, attention="luong", dtype=dtype)
     decoder(INPUTS, MEMORY)
     randomize(decoder)
@@ -272,7 +274,7 @@ def test_half_precision_trains(name, dtype):
 @where_loops_are_compiled
 @pytest.mark.parametrize("kind", ["location gru", "coverage 2 lstm, not fed"])
 @pytest.mark.parametrize("static", [True, False])
-def test_the_compiled_loop_returns_the_scores_of_keras(kind, static):
+def test_the_formula_loop_returns_the_scores_of_the_keras_loop(kind, static):
     decoder = build(kind)
 
     def run(inputs, memory, mask):
@@ -309,7 +311,7 @@ def test_monotonic_attention_is_soft_in_a_compiled_call_in_training_only():
 
 
 @where_loops_are_compiled
-def test_a_model_of_unknown_lengths_trains_whether_or_not_xla_compiles_it_whole():
+def test_a_model_of_unknown_lengths_trains_with_and_without_jit_compile():
     losses = []
     for jit_compile in (False, True):
         keras.utils.set_random_seed(3)
