@@ -367,7 +367,7 @@ def parse_arguments(argv):
         "--task",
         choices=["multi30k", "tatoeba_fra_eng"],
         default="multi30k",
-        help="data set: German to English (multi30k) or English to French (tatoeba)",
+        help="data set: multi30k (German to English) or tatoeba_fra_eng (to French)",
     )
     parser.add_argument(
         "--model",

@@ -61,7 +61,7 @@ ELSEWHERE = {
         "tests/builders/test_exporting.py"
         "::test_models_of_other_backends_are_exported_with_tensorflow"
     ),
-    'Export it as "onnx" or "tf_saved_model", which support every model.': (
+    'Export it as "tf_saved_model", which supports every model.': (
         "tests/builders/test_exporting.py::test_exported_files_match_generate"
     ),
     "Pass other options to CTranslate2 when you call it, or export as "

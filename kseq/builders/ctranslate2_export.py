@@ -1,18 +1,16 @@
 """Export to CTranslate2: the model, its vocabularies and the search options."""
 
-import contextlib
 import importlib.util
 import json
-import os
 import pathlib
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from kseq.builders.ctranslate2_spec import check_model, transformer_spec
 from kseq.builders.encoder_decoder_model import EncoderDecoder
 from kseq.builders.exporting import checked_shape
 from kseq.decoding import BeamSearch, GreedySearch, Search
+from kseq.layers.saving import replaced_folder
 from kseq.layers.validation import one_of
 from kseq.typing import PathLike
 
@@ -72,7 +70,7 @@ def export_to_ctranslate2(
     name_tokens(spec, model, names)
     spec.validate()
     spec.optimize(quantization)
-    with replaced_folder(path) as folder:
+    with replaced_folder(path, OPTIONS_FILE) as folder:
         spec.save(folder)
         text = json.dumps(options, indent=2) + "\n"
         pathlib.Path(folder, OPTIONS_FILE).write_text(text, encoding="utf-8")
@@ -189,32 +187,3 @@ def name_tokens(
     spec.config.decoder_start_token = target[model.start_token_id]
     spec.register_source_vocabulary(names["source"])
     spec.register_target_vocabulary(target)
-
-
-@contextlib.contextmanager
-def replaced_folder(path: PathLike) -> Iterator[str]:
-    """Yield a new folder, which then replaces the folder of an earlier export."""
-    path = pathlib.Path(os.path.realpath(path))
-    is_ours = path.is_dir() and (path / OPTIONS_FILE).exists()
-    if path.exists() and not is_ours and not is_empty_folder(path):
-        raise ValueError(
-            "`path` must be a new folder, or one of an earlier export to CTranslate2. "
-            f"Received: path={str(path)!r}, which holds other files."
-        )
-    new, old = (
-        path.with_name(f".{os.getpid()}-{s}-{path.name}") for s in ("new", "old")
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new.mkdir()
-    try:
-        yield str(new)
-        if path.exists():
-            path.rename(old)
-        new.rename(path)
-    finally:
-        for folder in (new, old):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def is_empty_folder(path: pathlib.Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())

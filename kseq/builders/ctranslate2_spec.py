@@ -138,8 +138,8 @@ def refuse(needed: str, part: Any, received: str | None = None) -> NoReturn:
     name = "None" if part is None else f"{type(part).__name__} '{part.name}'"
     told = name if received is None else f"{name}, which {received}"
     raise ValueError(
-        f'format="ctranslate2" needs {needed}. Received: {told}. Export it as "onnx" '
-        'or "tf_saved_model", which support every model.'
+        f'format="ctranslate2" needs {needed}. Received: {told}. Export it as '
+        '"tf_saved_model", which supports every model.'
     )
 
 

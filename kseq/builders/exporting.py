@@ -16,6 +16,7 @@ from kseq.decoding import Search
 from kseq.decoding.randomness import seeds_of_rows
 from kseq.layers.backends import onnx_where, portable
 from kseq.layers.named_parts import check_names
+from kseq.layers.saving import SAVED_MODEL_FILE, replaced_file, replaced_folder
 from kseq.layers.validation import one_of
 from kseq.typing import PathLike, Shape, Tensor, Tree
 
@@ -68,16 +69,27 @@ def check_export(path: PathLike, format: str, search: Search) -> None:
             'A random search requires format="tf_saved_model". Received: '
             f'format="{format}" with search={search}.'
         )
+    check_suffix(path, format)
+    if format == "onnx" and importlib.util.find_spec("tf2onnx") is None:
+        raise ImportError(
+            'format="onnx" needs tf2onnx. Install it with `pip install kseq[export]`.'
+        )
+
+
+def check_suffix(path: PathLike, format: str) -> None:
+    """Raise if a path does not end as the files of its format do."""
     suffix = SUFFIXES.get(format, "")
     if not str(path).endswith(suffix):
         raise ValueError(
             f'`path` must end with "{suffix}" in format="{format}". Received: '
             f"path={str(path)!r}."
         )
-    if format == "onnx" and importlib.util.find_spec("tf2onnx") is None:
-        raise ImportError(
-            'format="onnx" needs tf2onnx. Install it with `pip install kseq[export]`.'
-        )
+    for other, suffix in SUFFIXES.items():
+        if other != format and str(path).endswith(suffix):
+            raise ValueError(
+                f'`path` must be a folder in format="{format}". Received: '
+                f'path={str(path)!r}, which ends like a file. Use format="{other}".'
+            )
 
 
 def refuse_arguments(format: str, **arguments: Any) -> None:
@@ -160,6 +172,10 @@ def export(
             f"sources to it. Received: {shapes}."
         )
     exact = onnx_where() if format == "onnx" else contextlib.nullcontext()
-    with exact, warnings.catch_warnings():
+    if format == "tf_saved_model":
+        target = replaced_folder(path, SAVED_MODEL_FILE)
+    else:
+        target = replaced_file(str(path))
+    with target as temporary, exact, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of the converters
-        generation.export(path, format, verbose=False, input_signature=[specs])
+        generation.export(temporary, format, verbose=False, input_signature=[specs])

@@ -1,8 +1,9 @@
-"""Safe saving of models: a failed save leaves an existing file intact."""
+"""Safe writing of files and folders: a failure leaves what was there intact."""
 
 import contextlib
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import keras
 from kseq.typing import PathLike, wraps
 
 ENDINGS = (".keras", ".h5", ".hdf5")
+SAVED_MODEL_FILE = "saved_model.pb"  # which every SavedModel has
 
 
 class WholeFiles:
@@ -52,6 +54,13 @@ def replaced(filepath: PathLike, overwrite: bool = True) -> Iterator[PathLike]:
     if is_asked or not is_file:
         yield filepath
         return
+    with replaced_file(name) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def replaced_file(name: str) -> Iterator[str]:
+    """Yield a temporary path in the same folder; rename it to `name` at the end."""
     path = pathlib.Path(os.path.realpath(name))
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
@@ -63,3 +72,43 @@ def replaced(filepath: PathLike, overwrite: bool = True) -> Iterator[PathLike]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replaced_folder(name: PathLike, mark: str) -> Iterator[str]:
+    """Yield a new folder, which at the end replaces the one of an earlier export.
+
+    A path that is not on this machine is yielded unchanged.
+
+    Args:
+        name: The folder. It is new, empty, or has the file `mark`.
+        mark: Name of a file that every such export has.
+
+    Raises:
+        ValueError: The folder holds other files.
+    """
+    if "://" in str(name):
+        yield str(name)
+        return
+    path = pathlib.Path(os.path.realpath(name))
+    is_free = not path.exists() or path.is_dir() and not any(path.iterdir())
+    if not str(name) or not is_free and not (path / mark).is_file():
+        raise ValueError(
+            "`path` must be a new folder, or one of an earlier export in this format. "
+            f"Received: path={str(name)!r}, which is or holds something else."
+        )
+    new, old = (
+        path.with_name(f".{os.getpid()}-{s}-{path.name}") for s in ("new", "old")
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new.mkdir()
+    try:
+        yield str(new)
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+    finally:
+        if old.exists() and not path.exists():  # interrupted between the two
+            old.rename(path)
+        for folder in (new, old):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from kseq.layers.backends import portable
+from kseq.layers.saving import SAVED_MODEL_FILE, replaced_folder
 from kseq.text.offsets import word_offsets
 from kseq.typing import PathLike, Tensor, Tree
 
@@ -50,6 +51,7 @@ def export_from_texts(
         ValueError: The backend is not TensorFlow.
     """
     check_backend()
+    check_suffix(path)
     import tensorflow as tf
 
     vocabularies = vocabulary if isinstance(vocabulary, dict) else {name: vocabulary}
@@ -71,13 +73,14 @@ def export_from_texts(
         outputs = model({"source": source, **inputs})
         return outputs if finish is None else finish(texts, outputs)
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    tables = [table for each in vocabularies.values() for table in each.resources()]
-    for table in [*tables, *resources]:
-        archive.track(table)
-    archive.add_endpoint("serve", serve, [signature])
-    archive.write_out(path, verbose=False)
+    with replaced_folder(path, SAVED_MODEL_FILE) as folder:
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        tables = [table for each in vocabularies.values() for table in each.resources()]
+        for table in [*tables, *resources]:
+            archive.track(table)
+        archive.add_endpoint("serve", serve, [signature])
+        archive.write_out(folder, verbose=False)
 
 
 def written_texts(
@@ -187,7 +190,7 @@ def token_ids(
         return ids
     has_tokens = tf.reduce_any(first_ids(ids) != 0, axis=1)
     with require_all(has_tokens, f"`{name}` must have at least one token each."):
-        return tf.identity(ids)
+        return with_a_step(ids)
 
 
 def source_ids(
@@ -203,7 +206,16 @@ def source_ids(
     has_tokens = [tf.reduce_any(first_ids(x) != 0, axis=1) for x in ids.values()]
     message = f"`{'`, `'.join(ids)}` must have at least one token each, in some source."
     with require_all(tf.reduce_any(tf.stack(has_tokens), axis=0), message):
-        return {key: tf.identity(x) for key, x in ids.items()}
+        return {key: with_a_step(x) for key, x in ids.items()}
+
+
+def with_a_step(ids: "tf.Tensor") -> "tf.Tensor":
+    """Return the ids of no texts with one step, since a recurrent layer needs one."""
+    import tensorflow as tf
+
+    lacking = tf.maximum(1 - tf.shape(ids)[1], 0)
+    paddings = [[0, 0], [0, lacking]] + [[0, 0]] * (len(ids.shape) - 2)
+    return tf.pad(ids, paddings)
 
 
 def first_ids(ids: "tf.Tensor") -> "tf.Tensor":
@@ -223,6 +235,16 @@ def require_all(are_right: "tf.Tensor", message: str) -> AbstractContextManager[
     told = [message, "Received others at these positions, from 0:", wrong]
     check = tf.debugging.Assert(tf.reduce_all(are_right), told)
     return tf.control_dependencies([check])
+
+
+def check_suffix(path: PathLike) -> None:
+    """Raise if a path ends like a file of another format."""
+    if str(path).endswith((".onnx", ".tflite")):
+        raise ValueError(
+            "A pipeline is exported as a SavedModel, which is a folder. Received: "
+            f"path={str(path)!r}, which ends like a file. Use "
+            "`pipeline.model.export_generation` for a file from token ids to token ids."
+        )
 
 
 def check_backend() -> None:

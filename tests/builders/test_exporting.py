@@ -246,6 +246,8 @@ def model():
     [
         ({"format": "pickle"}, "`format` must be one of"),
         ({"format": "onnx"}, '`path` must end with ".onnx"'),
+        ({"path": "writer.onnx"}, 'must be a folder.*Use format="onnx"'),
+        ({"path": ""}, "`path` must be a new folder"),
         ({"format": "litert"}, '`path` must end with ".tflite"'),
         ({"format": "onnx", "search": Sampling()}, "A random search .*format=.onnx."),
         (
@@ -266,6 +268,28 @@ def model():
 def test_rejects_unsupported_options(model, options, message):
     with pytest.raises(ValueError, match=message):
         model.export_generation(**{"path": "writer", **options})
+
+
+@on_tensorflow
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_a_failed_export_leaves_an_earlier_one_unchanged(
+    model, format, tmp_path, monkeypatch
+):
+    path = tmp_path / f"writer{SUFFIXES[format]}"
+    if format == "tf_saved_model":
+        path.mkdir()
+    first = path / "saved_model.pb" if format == "tf_saved_model" else path
+    first.write_text("earlier")
+
+    def fails(self, path, *args, **options):
+        raise OSError("no room")
+
+    monkeypatch.setattr(keras.Model, "export", fails)
+    shapes = {"source_shape": (1, 3)} if format == "litert" else {}
+    with pytest.raises(OSError, match="no room"):
+        model.export_generation(path, format=format, **shapes)
+    assert first.read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @on_tensorflow

@@ -1,11 +1,13 @@
 """Atomic saving: a complete new file, or the old one unchanged."""
 
 import os
+from pathlib import Path
 
 import keras
 import pytest
 
 import kseq
+from kseq.layers.saving import replaced_folder
 from tests.builders.small_models import MODELS
 
 
@@ -101,3 +103,56 @@ def test_keras_handles_folders_and_other_suffixes(tmp_path):
         model.save(tmp_path / "model.pdf")
     model.save(tmp_path / "folder", zipped=False)
     keras.saving.load_model(tmp_path / "folder")
+
+
+# Folders ----------------------------------------------------------------------------
+
+
+def write_folder(path, text):
+    with replaced_folder(path, "mark") as folder:
+        Path(folder, "mark").write_text(text)
+
+
+def test_a_folder_replaces_one_with_its_mark(tmp_path):
+    path = tmp_path / "new" / "export"
+    for text in ("first", "second"):
+        write_folder(path, text)
+        assert (path / "mark").read_text() == text
+    assert list(path.parent.iterdir()) == [path]
+    assert list(path.iterdir()) == [path / "mark"]
+
+
+@pytest.mark.parametrize("kind", ["a file", "a folder with other files"])
+def test_rejects_a_path_that_holds_something_else(kind, tmp_path):
+    path = tmp_path / "export"
+    letter = path
+    if kind != "a file":
+        path.mkdir()
+        letter = path / "letter.txt"
+    letter.write_text("dear")
+    with pytest.raises(ValueError, match="`path` must be a new folder"):
+        write_folder(path, "first")
+    assert letter.read_text() == "dear"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_an_interrupted_replacement_keeps_the_old_folder(
+    failing, tmp_path, monkeypatch
+):
+    path = tmp_path / "export"
+    write_folder(path, "first")
+    calls = []
+
+    def rename(self, target):
+        calls.append(target)
+        if len(calls) == failing:
+            raise KeyboardInterrupt
+        os.rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises(KeyboardInterrupt):
+            write_folder(path, "second")
+    assert (path / "mark").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]

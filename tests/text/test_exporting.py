@@ -47,9 +47,9 @@ for name in ("normalize_ops", "sentencepiece_tokenizer", "fast_wordpiece_tokeniz
 def encoded(name, value):
     if name == "seed":
         return tf.constant(value)
-    if value[-1] == "caf\u00e9":
+    if value[-1:] == ["caf\u00e9"]:
         value = [text.encode("latin-1") for text in value]
-    return tf.constant(value)
+    return tf.constant(value, tf.string)
 
 def plain(value):
     value = value.numpy()
@@ -134,6 +134,7 @@ def served(tmp_path_factory):
     hostile = [{"texts": ["a", text]} for text in HOSTILE] + [{"texts": [LONG]}]
     calls["sentence pieces"] += hostile
     seeds = 1, 1, 2
+    calls["words to characters"].append({"texts": []})
     calls["symbols to pieces"] = [{"texts": ROWS, "seed": [seed]} for seed in seeds]
 
     letters = vocabulary_of("jamo")
@@ -197,6 +198,11 @@ def test_a_graph_translates_or_rejects_hostile_texts(served):
     assert "`texts` must have at least one token each" in empty
     [expected] = pipelines["sentence pieces"].generate([LONG], BEAMS, max_length=6)
     assert whole["texts"] == [[hypothesis.text for hypothesis in expected]]
+
+
+def test_a_graph_of_a_recurrent_model_accepts_a_batch_without_texts(served):
+    found = served[1]["words to characters"][-1]
+    assert found == {"texts": [], "log_probs": []}
 
 
 def test_a_graph_continues_prompts(served, tmp_path):
@@ -272,6 +278,13 @@ def test_detokenize_in_a_graph_equals_decode(split):
         assert [text.decode() for text in texts.numpy()] == vocabulary.decode(ids)
         assert vocabulary.detokenize(tf.zeros((0, 3), "int32")).shape == (0,)
         assert vocabulary.detokenize(tf.zeros((2, 0), "int32")).shape == (2,)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it exports")
+def test_rejects_a_path_that_ends_like_a_file_of_another_format(tmp_path):
+    pipeline = translator_of(vocabulary_of("byte"), vocabulary_of("byte"))
+    with pytest.raises(ValueError, match="SavedModel, which is a folder.*writer.onnx"):
+        pipeline.export_generation(tmp_path / "writer.onnx")
 
 
 def test_rejects_exports_of_vocabularies_without_a_split(tmp_path):
