@@ -43,6 +43,12 @@ ELSEWHERE = {
     'Use format="tf_saved_model".': (
         "tests/text/test_sources.py::test_an_export_takes_texts_by_name"
     ),
+    "Use `pipeline.model.export_generation` for a file from token ids to token ids.": (
+        "tests/builders/test_exporting.py::test_exported_files_match_generate"
+    ),
+    "Use `...(path)`.": (
+        "tests/text/test_exporting.py::test_a_graph_returns_the_texts_of_generate"
+    ),
     "Download it from ..., or use no folder of your own: kseq then downloads it.": (
         "tests/datasets/test_datasets.py::test_error_names_a_folder_without_the_data_set"
     ),

@@ -3,7 +3,7 @@
 import os
 import pathlib
 import zipfile
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import keras
 
@@ -31,6 +31,15 @@ class Loadable(StepLabels, WholeFiles):
                 f"{pathlib.Path(path).with_suffix('.keras').name!r}."
             )
         return super().save(filepath, overwrite, zipped, **kwargs)
+
+    def export(self, filepath: PathLike, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise an error that names the method to use, since Keras exports no texts."""
+        is_labelling = hasattr(self, "export_labels")
+        method = "export_labels" if is_labelling else "export_generation"
+        raise ValueError(
+            "A pipeline is exported with its tokenizer. Received: a call of `export` "
+            f"with filepath={str(filepath)!r}. Use `{method}(path)`."
+        )
 
     @classmethod
     def load(cls, path: PathLike) -> Self:

@@ -41,6 +41,21 @@ def test_load_recognizes_the_kind_of_a_pipeline(make, tmp_path):
     assert type(kseq.text.load(tmp_path / "whole.keras")) is type(make())
 
 
+@pytest.mark.parametrize(
+    "make, method",
+    [
+        (translator, "export_generation"),
+        (classifier, "export_labels"),
+        (writer, "export_generation"),
+    ],
+)
+def test_error_of_export_names_the_method_that_exports_texts(make, method, tmp_path):
+    pipeline = make()
+    assert hasattr(pipeline, method)
+    with pytest.raises(ValueError, match=rf"Use `{method}\(path\)`"):
+        pipeline.export(tmp_path / "graph")
+
+
 def test_rejects_a_file_that_is_not_a_pipeline(tmp_path):
     path = tmp_path / "whole.keras"
     asked = "a pipeline of `kseq.text` was saved in. Received: .*whole.keras"
