@@ -118,10 +118,17 @@ MAY_IMPORT = {
         "sentencepiece",
         "tensorflow",
     },
-    "kseq/text/labels.py": {"keras", "kseq.layers.backends", "kseq.text", "numpy"},
+    "kseq/text/labels.py": {
+        "keras",
+        "kseq.layers.backends",
+        "kseq.layers.labels_from_zero",
+        "kseq.text",
+        "numpy",
+    },
     "kseq/text/exporting.py": {
         "keras",
         "kseq.layers.backends",
+        "kseq.layers.saving",
         "kseq.text",
         "tensorflow",
     },

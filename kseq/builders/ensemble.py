@@ -15,6 +15,7 @@ from kseq.builders.generation import GenerativeModel
 from kseq.builders.sharing import check_shared, deserialize_models, serialize_models
 from kseq.builders.target_tokens import check_graph
 from kseq.layers import MeanProbability, PointerGenerator, backends
+from kseq.layers.labels_from_zero import LabelsFromZero
 from kseq.layers.saving import WholeFiles
 from kseq.layers.step_labels import StepLabels
 from kseq.typing import Config, Shape, Tensor, Tree
@@ -195,7 +196,7 @@ class Members(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Ensemble(StepLabels, WholeFiles, keras.Model):
+class Ensemble(LabelsFromZero, StepLabels, WholeFiles, keras.Model):
     """Model that `kseq.ensemble` returns for models that do not generate."""
 
     def __init__(
@@ -282,6 +283,8 @@ class Ensemble(StepLabels, WholeFiles, keras.Model):
 @keras.saving.register_keras_serializable(package="kseq")
 class WritingEnsemble(Ensemble, GenerativeModel):  # type: ignore[misc]
     """Model that `kseq.ensemble` returns for models that generate."""
+
+    labels_count_from_zero = False
 
     def __init__(self, *graph: Any, **kwargs: Any) -> None:
         super().__init__(*graph, **kwargs)

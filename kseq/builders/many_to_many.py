@@ -17,6 +17,7 @@ from kseq.builders.shorthands import (
 from kseq.builders.token_inputs import TokenInputs
 from kseq.builders.trainable import TrainableModel
 from kseq.layers import CTC
+from kseq.layers.labels_from_zero import LabelsFromZero
 from kseq.layers.saving import WholeFiles
 from kseq.layers.step_labels import StepLabels
 from kseq.layers.validation import rate
@@ -40,7 +41,9 @@ def many_to_many(
 
     The Keras mask of the source is passed on to the outputs, so the losses and metrics
     of Keras only count real steps. Labels of padding are ignored, but must be valid
-    labels. `kseq.training.TokenAccuracy(-1)` gives every step the same weight. In
+    labels. Labels count from 0, so losses and metrics of `kseq.training` need
+    `pad_token_id=-1`; `compile` warns of those that ignore label 0 by default.
+    `kseq.training.TokenAccuracy(-1)` gives every step the same weight. In
     contrast, with Keras' accuracy, weighted or not, a batch counts less the more it is
     padded. `kseq.training.batches` takes weights of sequences, steps and classes. The
     `class_weight` of `fit` would weight whole sequences and raises an error.
@@ -130,7 +133,13 @@ def many_to_many(
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ManyToMany(
-    CRFOutputs, TokenInputs, StepLabels, TrainableModel, WholeFiles, keras.Model
+    LabelsFromZero,
+    CRFOutputs,
+    TokenInputs,
+    StepLabels,
+    TrainableModel,
+    WholeFiles,
+    keras.Model,
 ):
     """Functional model that `kseq.many_to_many` returns.
 

@@ -1,18 +1,14 @@
 """Models whose last layer defines the loss, so that `compile` takes none."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
-from kseq.typing import Config, Tensor, Tree, wraps
-
-if TYPE_CHECKING:  # a mixin of models
-    from keras import Model
-else:
-    Model = object
+from kseq.layers.saving import OwnCompile
+from kseq.typing import Tensor, Tree, wraps
 
 
-class OwnLoss(Model):
+class OwnLoss(OwnCompile):
     """Mixin of functional models whose last layer may define the loss.
 
     A subclass returns this layer, or None, as `loss_head`, and computes the loss of a
@@ -43,12 +39,6 @@ class OwnLoss(Model):
                 f'loss={loss!r}. Leave it out: `model.compile("adam")`.'
             )
         super().compile(optimizer, loss, *args, **kwargs)
-
-    def compile_from_config(self, config: Config) -> None:
-        # Keras requires this of a class with its own `compile`.
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.optimizer is not None and self.built:
-            self.optimizer.build(self.trainable_variables)
 
     def compute_loss(
         self,

@@ -26,13 +26,15 @@ Results: TypeAlias = list[tuple[str, int]]  # texts, and their numbers of tokens
 
 def generated(model: Any, rows: Rows, options: dict[str, Any]) -> Results:
     """Return the best text for each line, and its number of tokens."""
-    found = model.generate([text for [text] in rows], **options)
+    vocabulary = model.source_vocabulary
+    found = model.generate([as_text(vocabulary, text) for [text] in rows], **options)
     return [(one_line(best.text), len(best.tokens)) for best, *_ in found]
 
 
 def labelled(model: Any, rows: Rows, options: dict[str, Any]) -> Results:
     """Return the label of each line, or those of its tokens, and their number."""
-    found = model.label([text for [text] in rows], allow_blank=True, **options)
+    texts = [as_text(model.vocabulary, text) for [text] in rows]
+    found = model.label(texts, allow_blank=True, **options)
     names = [
         [label.name for label in (labels if isinstance(labels, list) else [labels])]
         if labels
@@ -42,9 +44,20 @@ def labelled(model: Any, rows: Rows, options: dict[str, Any]) -> Results:
     return [(one_line(row), len(row)) for row in names]
 
 
+def as_text(vocabulary: Any, line: str) -> str | list[str]:
+    """Return a line, or its words if the vocabulary takes texts split by the user."""
+    return line.split() if getattr(vocabulary, "split", "") is None else line
+
+
 def scored(model: Any, rows: Rows, options: dict[str, Any]) -> Results:
     """Return the log-probability of each line, and 1 as its number of scores."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
+    if isinstance(model, TextWriter):
+        vocabularies = [model.vocabulary]
+    else:
+        vocabularies = [model.source_vocabulary, model.target_vocabulary]
+    columns = []
+    for vocabulary, lines in zip(vocabularies, zip(*rows, strict=True), strict=True):
+        columns.append([as_text(vocabulary, line) for line in lines])
     return [(f"{score:.4f}", 1) for score in model.score(*columns, **options)]
 
 
@@ -109,10 +122,11 @@ def write_block(
                 texts[number] = result[0]
                 tokens += result[1]
     if len(bad) == count > 1:
+        reason = bad.popitem()[1].rstrip(".")
         raise ValueError(
             "A file must have lines that the pipeline can process. Received: "
             f"{' and '.join(sources)}, with none of {count} lines from byte "
-            f"{starts[0]} on that it can, one because of {bad.popitem()[1]}."
+            f"{starts[0]} on that it can, one because of {reason}."
         )
     write_json(target, {"texts": texts, "tokens": tokens, "bad": bad})
     return tokens

@@ -27,8 +27,9 @@ def label_file(
     """Write the label of each line of a file, or of each token, in the same order.
 
     A classifier writes one label in a line; a tagger writes a label for each token,
-    with spaces between them. Blank and failed lines, blocks and interrupted calls are
-    handled as by `kseq.corpora.generate_file`.
+    with spaces between them. For a `Vocabulary(None)`, whose texts are split by the
+    user, lines are split at white space. Blank and failed lines, blocks and interrupted
+    calls are handled as by `kseq.corpora.generate_file`.
 
     Args:
         pipeline: The `.keras` file of a `kseq.text.TextToLabels`.

@@ -5,11 +5,16 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
-from kseq.typing import PathLike, wraps
+from kseq.typing import Config, PathLike, wraps
+
+if TYPE_CHECKING:  # a mixin of models
+    from keras import Model
+else:
+    Model = object
 
 ENDINGS = (".keras", ".h5", ".hdf5")
 SAVED_MODEL_FILE = "saved_model.pb"  # which every SavedModel has
@@ -39,6 +44,16 @@ class WholeFiles:
     ) -> None:
         with replaced(filepath, overwrite) as path:
             return super().save_weights(path, overwrite, **kwargs)  # type: ignore[misc]
+
+
+class OwnCompile(Model):
+    """Mixin for models with their own `compile`, which is called when one is loaded."""
+
+    def compile_from_config(self, config: Config) -> None:
+        # Keras requires this of a class with its own `compile`.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from kseq.layers.backends import predict_on_batch
+from kseq.layers.labels_from_zero import LabelsFromZero, check_label_zero
 from kseq.text.exporting import Labelling, export_from_texts, labelled
 from kseq.text.loading import Loadable
 from kseq.text.parts import checked, deserialize_parts, encode_some, serialize_parts
@@ -47,7 +48,7 @@ class Label:
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class TextToLabels(Loadable, keras.Model):
+class TextToLabels(LabelsFromZero, Loadable, keras.Model):
     """A classifier or a tagger, its vocabulary and its labels, in one `.keras` file.
 
     The output shape of the model decides:
@@ -58,6 +59,9 @@ class TextToLabels(Loadable, keras.Model):
       of `kseq.many_to_many` do.
     - Tagger with a CRF: the model ends with a `kseq.layers.CRF`. Each token gets its
       label on the best path, and the probability of that label over all paths.
+
+    Labels count from 0. A warning tells if the model was compiled with a loss or metric
+    of `kseq.training` that ignores label 0 by default.
 
     Args:
         model: A model from token ids `(B, S)` to logits, `(B, L)` or `(B, S, L)`.
@@ -75,7 +79,6 @@ class TextToLabels(Loadable, keras.Model):
         ValueError: The model does not return one logit for each label, or has fewer
             tokens than the vocabulary; `vocabulary` is not a `Vocabulary`; the labels
             are not distinct strings, or differ from those of the model's CRF.
-
     Example:
 
     A classifier:
@@ -115,6 +118,7 @@ class TextToLabels(Loadable, keras.Model):
         self.vocabulary = checked("vocabulary", vocabulary)
         self.labels = checked_labels(labels)
         self.model = checked_model(model, self.labels, vocabulary)
+        check_label_zero(model, self.labels[0])
         # Not tracked, as it shares the weights of the model.
         self.__dict__["decoding"] = decoding_of(model, self.labels)
         self.built = True

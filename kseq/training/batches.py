@@ -190,8 +190,9 @@ def _cut_to_inputs(
         raise ValueError(
             "`labels` must have one label per step of the inputs, or one per row. "
             f"Received: labels[{index}] with {len(labels[index])} labels, "
-            f"inputs[{index}] of shape {inputs[index].shape}. For shorter rows of "
-            "labels, as CTC uses, pass `aligned=False`."
+            f"inputs[{index}] of shape {inputs[index].shape}. Each token needs a "
+            "label: is a label missing, or does a word contain a space? Only rows of "
+            "labels for CTC may be shorter: pass `aligned=False`."
         )
     if isinstance(labels, FlatRows):
         return labels.cut(lengths)

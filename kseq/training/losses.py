@@ -36,8 +36,10 @@ class SequenceCrossentropy(keras.losses.Loss):
 
     Args:
         label_smoothing: The share `e`, in [0, 1).
-        pad_token_id: The id of padding in `y_true`. With an id that never occurs, such
-            as -1, only a Keras mask marks padding.
+        pad_token_id: The id of padding in `y_true`. None is 0. With an id that never
+            occurs, such as -1, only a Keras mask marks padding. Labels of a tagger
+            count from 0, so there None would ignore one of them, and `compile` warns:
+            pass -1, or 0 if label 0 is padding.
         name: Name of the loss.
         dtype: Precision of the computation. Types smaller than float32 become float32.
 
@@ -75,13 +77,16 @@ class SequenceCrossentropy(keras.losses.Loss):
     def __init__(
         self,
         label_smoothing: float = 0.0,
-        pad_token_id: int = 0,
+        pad_token_id: int | None = None,
         name: str = "sequence_crossentropy",
         dtype: str | None = None,
     ) -> None:
         super().__init__(name=name, reduction="mean_with_sample_weight", dtype=dtype)
         self.label_smoothing = rate("label_smoothing", label_smoothing)
-        self.pad_token_id = integer("pad_token_id", pad_token_id)
+        self.ignores_zero_by_default = pad_token_id is None
+        self.pad_token_id = integer(
+            "pad_token_id", 0 if pad_token_id is None else pad_token_id
+        )
 
     @property
     def dtype(self) -> str:
@@ -133,7 +138,7 @@ def check_logits(y_true: TensorLike, y_pred: TensorLike) -> None:
             "`y_true` must be token ids, shape (B, T), and `y_pred` logits, shape "
             f"(B, T, V). Received: y_true of shape {np.shape(y_true)}, y_pred of shape "
             f"{np.shape(y_pred)}. Use `EditDistanceRate` to compare two arrays of "
-            "token ids."
+            "token ids, and a loss and metrics of Keras for one answer per row."
         )
 
 

@@ -82,12 +82,15 @@ class _Rate(keras.metrics.Metric):
 
     def __init__(
         self,
-        pad_token_id: int = 0,
+        pad_token_id: int | None = None,
         name: str | None = None,
         dtype: str | None = None,
     ) -> None:
         super().__init__(name=name, dtype=dtype)
-        self.pad_token_id = integer("pad_token_id", pad_token_id)
+        self.ignores_zero_by_default = pad_token_id is None
+        self.pad_token_id = integer(
+            "pad_token_id", 0 if pad_token_id is None else pad_token_id
+        )
         # Half precision cannot count beyond 2048.
         self.sum_dtype = keras.backend.result_type(self.dtype, "float32")
         self.total = self.add_variable((), "zeros", dtype=self.sum_dtype, name="total")
@@ -111,8 +114,9 @@ class TokenAccuracy(_Rate):
     Every token has the same weight, whatever batch it is in.
 
     Args:
-        pad_token_id: The id of padding in `y_true`. With an id that never occurs, such
-            as -1, only a Keras mask marks padding.
+        pad_token_id: The id of padding in `y_true`. None is 0. With an id that never
+            occurs, such as -1, only a Keras mask marks padding. For a tagger, whose
+            labels count from 0, pass -1, or 0 if label 0 is padding.
         name: Name of the metric.
         dtype: Dtype of the sums. Types smaller than float32 become float32.
 
@@ -140,7 +144,7 @@ class TokenAccuracy(_Rate):
 
     def __init__(
         self,
-        pad_token_id: int = 0,
+        pad_token_id: int | None = None,
         name: str = "token_accuracy",
         dtype: str | None = None,
     ) -> None:
@@ -166,8 +170,9 @@ class ExactMatch(_Rate):
     token does not count.
 
     Args:
-        pad_token_id: The id of padding in `y_true`. With an id that never occurs, such
-            as -1, only a Keras mask marks padding.
+        pad_token_id: The id of padding in `y_true`. None is 0. With an id that never
+            occurs, such as -1, only a Keras mask marks padding. For a tagger, whose
+            labels count from 0, pass -1, or 0 if label 0 is padding.
         name: Name of the metric.
         dtype: Dtype of the sums. Types smaller than float32 become float32.
 
@@ -200,7 +205,7 @@ class ExactMatch(_Rate):
 
     def __init__(
         self,
-        pad_token_id: int = 0,
+        pad_token_id: int | None = None,
         name: str = "exact_match",
         dtype: str | None = None,
     ) -> None:
@@ -233,7 +238,8 @@ class EditDistanceRate(_Rate):
     step, so steps where `y_true` is padding do not count as insertions.
 
     Args:
-        pad_token_id: The id of padding in `y_true` and in a hypothesis.
+        pad_token_id: The id of padding in `y_true` and in a hypothesis. None is 0. For
+            a tagger, whose labels count from 0, pass -1, or 0 if label 0 is padding.
         end_token_id: The id that ends a sequence. The first one and everything after it
             do not count. None if only padding ends a sequence; an end token then counts
             like any other.
@@ -251,7 +257,8 @@ class EditDistanceRate(_Rate):
         Scalar from `result()`, 0 before the first reference token.
 
     Raises:
-        ValueError: A token id is not an integer, or `sample_weight` is not `(B,)`.
+        ValueError: A token id is not an integer; `y_true` is not `(B, T)`;
+            `sample_weight` is not `(B,)`.
 
     Example:
 
@@ -270,7 +277,7 @@ class EditDistanceRate(_Rate):
 
     def __init__(
         self,
-        pad_token_id: int = 0,
+        pad_token_id: int | None = None,
         end_token_id: int | None = None,
         name: str = "edit_distance_rate",
         dtype: str | None = None,
@@ -286,6 +293,12 @@ class EditDistanceRate(_Rate):
         y_pred: TensorLike,
         sample_weight: TensorLike | None = None,
     ) -> None:
+        if np.ndim(y_true) != 2:
+            raise ValueError(
+                "`y_true` must be rows of token ids, shape (B, T). Received: y_true of "
+                f"shape {np.shape(y_true)}. Use an accuracy of Keras for one answer "
+                "per row."
+            )
         reference, hypothesis = ops.cast(y_true, "int32"), y_pred
         if np.ndim(y_pred) == 3:
             best, real = _best_tokens(y_true, y_pred, self.pad_token_id)

@@ -125,7 +125,7 @@ def clone_model_alone():
 
 
 def train(pipeline, data, class_weight=None):
-    loss = kseq.training.SequenceCrossentropy()
+    loss = kseq.training.SequenceCrossentropy(pad_token_id=-1)
     pipeline.compile("sgd", loss, run_eagerly=True)
     pipeline.fit(data, class_weight=class_weight, verbose=0)
 

@@ -28,12 +28,18 @@ NAN = np.where(X == X[0, 0], np.nan, X)
 IDS = np.array([[4, 5, 3], [6, 3, 0]])
 OTHER_PADDING = np.array([[4, 5, 3], [6, 3, -1]])
 LOGITS = random_array(2, 3, 7)
+CLASSES = np.array([4, 0])
 SOURCE, TARGET = [[4, 5], [6]], [[2, 4, 3], [2, 3]]
 TEXT = np.arange(4, 11)
 
 
 def curvature(loss):
     assert np.abs(gradient_of_gradient(lambda z: loss(IDS, z), LOGITS)).max() > 0
+
+
+def classify():
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    assert np.isfinite(loss(CLASSES, LOGITS[:, 0]))
 
 
 def train(x=X, monitor="loss", optimizer="sgd", **options):
@@ -173,8 +179,14 @@ ADVICE = {
     ),
     "ids for logits": (
         lambda: SequenceCrossentropy()(IDS, IDS),
-        "Use `EditDistanceRate` to compare two arrays of token ids.",
-        lambda: EditDistanceRate()(IDS, IDS),
+        "Use `EditDistanceRate` to compare two arrays of token ids, and a loss and "
+        "metrics of Keras for one answer per row.",
+        lambda: (EditDistanceRate()(IDS, IDS), classify()),
+    ),
+    "the edit distance of a class": (
+        lambda: EditDistanceRate()(CLASSES, LOGITS[:, 0]),
+        "Use an accuracy of Keras for one answer per row.",
+        lambda: keras.metrics.SparseCategoricalAccuracy()(CLASSES, LOGITS[:, 0]),
     ),
     "a second gradient of a loss": (
         lambda: curvature(SequenceCrossentropy()),
@@ -214,8 +226,12 @@ ADVICE = {
     ),
     "a row of labels shorter than its steps": (
         lambda: batches([[4, 5, 6]], [[1, 2]]),
-        "For shorter rows of labels, as CTC uses, pass `aligned=False`.",
-        lambda: batches([[4, 5, 6]], [[1, 2]], aligned=False)[0],
+        "Each token needs a label: is a label missing, or does a word contain a space? "
+        "Only rows of labels for CTC may be shorter: pass `aligned=False`.",
+        lambda: (
+            batches([[4, 5, 6]], [[1, 2, 1]])[0],
+            batches([[4, 5, 6]], [[1, 2]], aligned=False)[0],
+        ),
     ),
     "the class weight of a number": (
         lambda: batches(SOURCE, [0.5, 1.5], class_weight={0: 2.0}),

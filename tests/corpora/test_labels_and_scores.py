@@ -4,7 +4,7 @@ import keras
 import pytest
 
 import kseq
-from kseq.corpora import label_file, score_file
+from kseq.corpora import generate_file, label_file, score_file
 from kseq.text import TextToLabels, TextToText, TextWriter, Vocabulary
 from tests.corpora.test_generation import LINES
 
@@ -69,6 +69,48 @@ def test_a_tagger_gives_each_token_a_label(source, tmp_path):
     expected = [" ".join(label.name for label in labels) for labels in found]
     assert target.read_text("utf-8").split("\n") == [*expected, ""]
     assert result.tokens == sum(map(len, found)) == 9
+
+
+def test_lines_are_split_at_white_space_for_a_vocabulary_of_split_texts(tmp_path):
+    keras.utils.set_random_seed(3)
+    words = Vocabulary(None).adapt([["New", "York", "works"]])
+    tagger = TextToLabels(
+        kseq.many_to_many(words.size, num_outputs=2, width=4), words, ["NAME", "VERB"]
+    )
+    writer = kseq.encoder_decoder(words.size, LETTERS.size, "rnn", "rnn", width=3)
+    writer = TextToText(writer, words, LETTERS)
+    (tmp_path / "source.txt").write_text("New  York\tworks\nYork\n", "utf-8")
+    (tmp_path / "texts.txt").write_text("he\no\n", "utf-8")
+    tagger.save(tmp_path / "tagger.keras")
+    writer.save(tmp_path / "writer.keras")
+    paths = [tmp_path / name for name in ("source.txt", "texts.txt", "target.txt")]
+    texts = [["New", "York", "works"], ["York"]]
+
+    label_file(tmp_path / "tagger.keras", paths[0], paths[2], **OPTIONS)
+    found = paths[2].read_text("utf-8").splitlines()
+    expected = tagger.label(texts)
+    assert found == [" ".join(label.name for label in row) for row in expected]
+
+    options = OPTIONS | {"overwrite": True}
+    score_file(tmp_path / "writer.keras", *paths, **options)
+    scores = [float(line) for line in paths[2].read_text("utf-8").splitlines()]
+    expected = writer.score(texts, ["he", "o"])
+    assert scores == pytest.approx(list(expected), abs=2e-4)
+
+    generate_file(
+        tmp_path / "writer.keras", paths[0], paths[2], max_length=3, **options
+    )
+    found = paths[2].read_text("utf-8").splitlines()
+    assert found == [best.text for [best] in writer.generate(texts, max_length=3)]
+
+
+def test_an_error_about_every_line_ends_with_one_full_stop(tmp_path):
+    _, path = saved(tmp_path, TextToText)
+    (tmp_path / "blank.txt").write_text("\n\n")
+    (tmp_path / "texts.txt").write_text("he\no\n")
+    files = [tmp_path / name for name in ("blank.txt", "texts.txt", "target.txt")]
+    with pytest.raises(ValueError, match=r"one because of ValueError: .*[^.]\.$"):
+        score_file(path, *files, **OPTIONS)
 
 
 def test_scores_equal_those_of_the_pipeline(parallel_files, tmp_path):

@@ -197,7 +197,7 @@ def test_rejects_label_smoothing_outside_its_range(label_smoothing):
         SequenceCrossentropy(label_smoothing)
 
 
-@pytest.mark.parametrize("pad_token_id", [None, 0.5, "<pad>"])
+@pytest.mark.parametrize("pad_token_id", [False, 0.5, "<pad>"])
 def test_rejects_a_pad_token_id_that_is_not_an_integer(pad_token_id):
     with pytest.raises(ValueError, match=f"pad_token_id={pad_token_id!r}"):
         SequenceCrossentropy(pad_token_id=pad_token_id)

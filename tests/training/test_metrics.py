@@ -209,7 +209,7 @@ def test_sequence_metrics_reject_weights_of_tokens(metric):
 
 
 @pytest.mark.parametrize("metric_class", [TokenAccuracy, ExactMatch, EditDistanceRate])
-@pytest.mark.parametrize("value", [None, 0.5, "<pad>"])
+@pytest.mark.parametrize("value", [False, 0.5, "<pad>"])
 def test_rejects_a_pad_token_id_that_is_not_an_integer(metric_class, value):
     with pytest.raises(ValueError, match=f"`pad_token_id` must .*token_id={value!r}"):
         metric_class(pad_token_id=value)
