@@ -10,6 +10,7 @@ import keras_tuner
 
 from kseq.layers.validation import positive_integer
 from kseq.tuning.building import as_hypermodel
+from kseq.tuning.importance import importances
 from kseq.tuning.report import write_report
 from kseq.tuning.trials.events import CREATED, ENDED, FAILED, best_event, of_kind
 from kseq.tuning.trials.files import read_json
@@ -73,8 +74,8 @@ class Results:
     def table(self) -> list[dict[str, Any]]:
         """Return a dictionary for each trial.
 
-        Its keys are `trial`, `status` (`"completed"`, `"stopped"`, `"failed"` or
-        `"unfinished"`), `score`, `epoch` (the best one, from 1), `epochs` (trained),
+        Its keys are `trial`, `score`, `status` (`"completed"`, `"stopped"`, `"failed"`
+        or `"unfinished"`), `epoch` (the best one, from 1), `epochs` (trained),
         `parameters` (of the model), `seconds`, `attempts`, `reason` (of a failure) and
         `values`: the hyperparameters that the trial used, without inactive ones.
         """
@@ -89,8 +90,8 @@ class Results:
             status = "failed" if score is None else status
         return {
             "trial": trial_id,
-            "status": status,
             "score": score,
+            "status": status,
             "epoch": None if score is None else event["epoch"] + 1,
             "epochs": len(event.get("curve", [])),
             "parameters": event.get("parameters"),
@@ -197,6 +198,19 @@ class Results:
             - [Caruana et al., 2004](https://doi.org/10.1145/1015330.1015432), 2
         """
         return [self._model(row) for row in self._best(number)]
+
+    def importance(self) -> dict[str, float | None]:
+        """Return the importance of each hyperparameter, the highest first.
+
+        It is the share of the ranking of trials that the hyperparameter alone explains,
+        from 0 to 1, among the trials that used it; see
+        `kseq.tuning.importance.importance`. It is uncertain with few trials, and None
+        with fewer than five. A hyperparameter that had one value in all trials is left
+        out.
+        """
+        scored = [row for row in self.table() if row["score"] is not None]
+        rows = [(visible(row["values"]), row["score"]) for row in scored]
+        return {name: share for name, share, _ in importances(rows)}
 
     def _best(self, number: int) -> list[dict[str, Any]]:
         number = positive_integer("number", number)

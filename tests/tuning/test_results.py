@@ -36,9 +36,32 @@ def test_table_has_the_outcome_of_each_trial(results):
     assert results.curves("0") == {"val_loss": CURVES[0]} and results.curves("3") == {}
 
 
+def test_importance_is_by_hyperparameter_from_the_highest(tmp_path):
+    journal = Journal(tmp_path, {"tuner": "RandomSearch"})
+    for number in range(6):
+        values = {
+            "seed": number % 2,
+            "deep": number < 3,
+            "size": 7,
+            "tuner/round": number,
+        }
+        journal.append("created", str(number), values=values)
+        facts = {"space": None, "epoch": 0, "stopped": False}
+        journal.append("ended", str(number), score=number / 4, **facts)
+    journal.append("created", "6", values={"deep": True})
+    journal.close()
+    found = Results(Small(), LOSS, journal).importance()
+    assert list(found) == ["deep", "seed"]
+    assert found == {"deep": pytest.approx(5 / 7), "seed": 0}
+
+
+def test_importance_is_unknown_with_few_trials(results):
+    assert results.importance() == {"deep": None, "rate": None}
+
+
 def test_the_data_frame_has_a_column_for_each_hyperparameter(results):
     frame = results.dataframe()
-    assert list(frame.index) == ["0", "1", "2", "3"]
+    assert list(frame.index) == ["0", "1", "2", "3"] and frame.columns[0] == "score"
     assert frame["rate"].tolist() == [values["rate"] for values in VALUES]
     assert frame["units"].isna().tolist() == [False, True, False, True]
     assert frame.loc["2", "reason"] == "it was too <wide>"
