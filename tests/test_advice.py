@@ -95,6 +95,9 @@ ELSEWHERE = {
     "messages are above.": (
         "tests/tuning/test_prompt.py::test_a_script_needs_a_guard_around_its_search"
     ),
+    "Move `...` to the top of the script, above `if __name__ ...`.": (
+        "tests/tuning/test_prompt.py::test_a_function_under_the_guard_is_named"
+    ),
     **{
         f"Install it{advice}": (
             "tests/test_advice.py::test_advised_packages_contain_the_missing_module"

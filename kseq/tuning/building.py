@@ -14,6 +14,9 @@ class BuildingFunction(keras_tuner.HyperModel):
         super().__init__()
         self.function = function
 
+    def __repr__(self) -> str:
+        return getattr(self.function, "__name__", repr(self.function))
+
     def build(self, hp: Any) -> Any:
         return self.function(hp)
 

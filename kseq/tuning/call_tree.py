@@ -44,6 +44,10 @@ class Call:
         function = getattr(self.function, "func", self.function)  # of a partial
         return getattr(function, "__name__", type(function).__name__)
 
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        return f"{kind}({'' if kind == self.label else f'{self.label}, '}...)"
+
 
 class Builder:
     """A builder of the nodes of a tree from values, which makes each object once."""

@@ -37,6 +37,14 @@ class Dimension:
     def contains(self, value: Any) -> bool:
         raise NotImplementedError
 
+    def _arguments(self) -> list[str]:
+        """Return the arguments of the call that makes it, as code."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        name = [] if self.name is None else [f"name={self.name!r}"]
+        return f"{type(self).__name__}({', '.join(self._arguments() + name)})"
+
     def check(self, name: str, value: Any) -> None:
         """Raise unless this dimension contains the value."""
         if not self.contains(value):
@@ -137,6 +145,12 @@ class _Numerical(Dimension):
                 f"{option}={value!r}."
             )
 
+    def _arguments(self) -> list[str]:
+        given = {"step": self.step, "scale": self.scale, "default": self._default}
+        usual = {"step": None, "scale": "linear", "default": self.min_value}
+        options = [f"{k}={v!r}" for k, v in given.items() if v != usual[k]]
+        return [f"{self.min_value!r}", f"{self.max_value!r}", *options]
+
     def __str__(self) -> str:
         text = f"{self.min_value} to {self.max_value}"
         if self.step not in (None, 1):
@@ -154,7 +168,8 @@ class Int(_Numerical):
             them. None for every integer.
         scale: "linear", "log" (8 to 16 is as likely as 16 to 32), or "reverse_log"
             (dense at the upper end).
-        default: The value that is tried first. None for the lowest.
+        default: The value where none is given, as in `first=[{}]` of a search. The
+            grid begins with it. None for the lowest.
         name: Name of the hyperparameter. None to derive it from its place.
 
     Raises:
@@ -233,7 +248,7 @@ class Boolean(Dimension):
     """True or False.
 
     Args:
-        default: The value that is tried first.
+        default: The value where none is given, as in `first=[{}]` of a search.
         name: Name of the hyperparameter. None to derive it from its place.
     """
 
@@ -249,6 +264,9 @@ class Boolean(Dimension):
 
     def contains(self, value: Any) -> bool:
         return isinstance(value, bool)
+
+    def _arguments(self) -> list[str]:
+        return ["default=True"] if self.default else []
 
     def __str__(self) -> str:
         return "True, False"
@@ -280,6 +298,9 @@ class Fixed(Dimension):
     def contains(self, value: Any) -> bool:
         return value == self.default
 
+    def _arguments(self) -> list[str]:
+        return [repr(self.default)]
+
     def __str__(self) -> str:
         return f"{self.default} (fixed)"
 
@@ -295,7 +316,8 @@ class Choice(Dimension):
 
     Args:
         *options: The options.
-        default: Label of the option that is tried first. None for the first.
+        default: Label of the option where none is given, as in `first=[{}]` of a
+            search. None for the first.
         name: Name of the hyperparameter. None to derive it from its place.
         **named_options: Options by their labels.
 
@@ -308,6 +330,8 @@ class Choice(Dimension):
     >>> from kseq.tuning import Choice, Float
     >>> Choice("mean", "max", "attention").labels
     ['mean', 'max', 'attention']
+    >>> Choice(small=8, large=16)
+    Choice(small=8, large=16)
     >>> Choice(None, Float(0.1, 0.5)).labels
     ['None', 'Float']
     """
@@ -348,6 +372,16 @@ class Choice(Dimension):
 
     def option(self, label: Any) -> Any:
         return self.options[self.labels.index(label)]
+
+    def _arguments(self) -> list[str]:
+        plain = _labels(self.options, False) == self.labels
+        pairs = list(zip(self.labels, self.options, strict=True))
+        options = [
+            repr(option) if plain or label == _label(option) else f"{label}={option!r}"
+            for label, option in pairs
+        ]
+        is_first = self._default == self.labels[0]
+        return [*options, *([] if is_first else [f"default={self._default!r}"])]
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.labels))

@@ -9,7 +9,7 @@ import numpy as np
 
 from kseq.tuning.importance import importances
 from kseq.tuning.trials.curves import any_value
-from kseq.tuning.trials.events import duration
+from kseq.tuning.trials.events import duration, trials
 from kseq.tuning.trials.files import write_text
 from kseq.tuning.trials.layout import SearchDirectory
 from kseq.typing import PathLike
@@ -118,7 +118,7 @@ def summary(results: "Results", rows: Sequence[Row], scored: Sequence[Row]) -> s
     parts = ", ".join(f"{number} {status}" for status, number in count.items())
     seconds = duration(sum(row["seconds"] or 0 for row in rows))
     return (
-        f"<p>{len(rows)} trials ({parts}) in {seconds} of trial time; "
+        f"<p>{trials(len(rows))} ({parts}) in {seconds} of trial time; "
         f"{escape(results.identity['tuner'])}, {results.objective.direction}imal "
         f"{escape(results.objective.name)}, directory "
         f"<code>{escape(str(results.directory))}</code>.</p>"
@@ -172,7 +172,7 @@ def importance_section(scored: Sequence[Row]) -> str:
         parts.append(
             f'<rect x="{left}" y="{y}" width="{length:.1f}" height="18" fill="#46a"/>'
         )
-        parts.append(text(left + length + 6, y + 14, f"{label} ({used} trials)"))
+        parts.append(text(left + length + 6, y + 14, f"{label} ({trials(used)})"))
     return section(
         "Importance of hyperparameters",
         svg(height, parts),

@@ -13,6 +13,7 @@ from kseq.tuning.results import Results
 from kseq.tuning.trials.executor_engine import ExecutorEngine
 from kseq.tuning.trials.files import read_json
 from kseq.tuning.trials.identity import settings
+from kseq.tuning.trials.journal import check_directory
 from kseq.tuning.trials.layout import SearchDirectory
 from kseq.tuning.trials.oracles import make_oracle
 from kseq.tuning.trials.outcomes import Rules
@@ -23,6 +24,7 @@ from kseq.tuning.validation import (
     as_directory,
     check_numbers,
     check_rules,
+    check_space,
     checked_first,
     require_tensorboard,
 )
@@ -64,8 +66,9 @@ def search(
     returns its results without further trials, or continues if `max_trials` is larger.
 
     A script that calls this needs `if __name__ == "__main__":` around the call, because
-    processes import the script. Put everything that creates models or tensors there
-    too: if the import runs nothing, trials are forked from it and start at once.
+    processes import the script. Functions, classes and the space stay above it. Calls
+    that create models or tensors belong under it: if the import runs nothing, trials
+    are forked from it and start at once.
 
     Args:
         space: A `keras_tuner.HyperModel`, such as a `kseq.tuning.Space`, or a function
@@ -140,7 +143,9 @@ def search(
         require_tensorboard()
     check_rules(stopping, trial_timeout=trial_timeout, timeout=timeout)
     directory = as_directory(directory)
+    check_directory(directory)
     space = as_hypermodel(space)
+    check_space(space)
     payload = space, FitArguments(data, fit_arguments)
     server = TrialServer(payload, workers)
     engine: TrialServer | ExecutorEngine = server
@@ -154,7 +159,7 @@ def search(
         engine=engine,
         settings=settings(data, fit_arguments, executions_per_trial),
         oracle=oracle,
-        first=checked_first(first, oracle),
+        first=checked_first(first, oracle, space),
         max_trials=max_trials,
         workers=workers,
         directory=directory,

@@ -106,7 +106,10 @@ class Space(Call, keras_tuner.HyperModel):
         return conditions.count_points(values)
 
     def defaults(self) -> dict[str, Any]:
-        """Return the values that are tried first: a dict by name, if active."""
+        """Return the value of each dimension where none is given: a dict by name.
+
+        The first trial of the grid, and that of `first=[{}]` of a search, has them.
+        """
         return self._values(lambda dimension, _: dimension.default)
 
     def sample(self, seed: int) -> dict[str, Any]:
@@ -160,10 +163,12 @@ class Space(Call, keras_tuner.HyperModel):
         """Add every dimension, with its conditions, before any model is built."""
         found = entries(self)
         if all(dimension.size == 1 for _, dimension, _ in found):
+            fixed = ", ".join(name for name, _, _ in found)
+            what = f"whose dimensions all have one value: {fixed}"
             raise ValueError(
                 "A space to search must have a dimension with several values. "
-                f"Received: {self.label} with {len(found)} dimensions. Add "
-                "`Int`, `Float`, `Choice` or `Boolean`."
+                f"Received: {self.label}, {what if found else 'without dimensions'}. "
+                "Add `Int`, `Float`, `Choice` or `Boolean`."
             )
         names = {dimension: name for name, dimension, _ in found}
         forms = []

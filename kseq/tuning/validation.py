@@ -7,6 +7,8 @@ from typing import Any
 
 import keras_tuner
 
+from kseq.tuning.space import Space
+
 
 def check_numbers(least: int = 1, **numbers: Any) -> None:
     for name, number in numbers.items():
@@ -17,7 +19,13 @@ def check_numbers(least: int = 1, **numbers: Any) -> None:
             )
 
 
-def checked_first(first: Any, oracle: Any) -> list[dict[str, Any]]:
+def check_space(space: Any) -> None:
+    """Check what needs no model. The processes of a search check the rest."""
+    if isinstance(space, Space):
+        space.declare_hyperparameters(keras_tuner.HyperParameters())
+
+
+def checked_first(first: Any, oracle: Any, space: Any) -> list[dict[str, Any]]:
     is_list = isinstance(first, list | tuple)
     if not is_list or not all(isinstance(values, dict) for values in first):
         raise ValueError(
@@ -27,6 +35,11 @@ def checked_first(first: Any, oracle: Any) -> list[dict[str, Any]]:
         raise ValueError(
             f"`first` must be empty for the grid, which tries all. Received: {first}."
         )
+    for number, values in enumerate(first if isinstance(space, Space) else ()):
+        try:
+            space.checked_values(values)
+        except ValueError as error:
+            raise ValueError(f"`first[{number}]`: {error}") from None
     return list(first)
 
 

@@ -209,6 +209,11 @@ ADVICE = {
         "Nothing was changed; use another.",
         lambda: search_beside_a_file("another"),
     ),
+    "a directory in a file": (
+        lambda: try_one(directory=f"{__file__}/search"),
+        "Use a path such as 'search'.",
+        lambda: try_one(directory="search"),
+    ),
     "a subdirectory of a search": (
         lambda: (try_one(), Results.load("search/trials")),
         "Use the directory that was passed to `kseq.tuning.search`.",

@@ -29,6 +29,24 @@ def test_size_of_a_dimension_is_its_number_of_values(dimension, size):
 
 
 @pytest.mark.parametrize(
+    "code",
+    [
+        "Int(4, 8)",
+        "Int(4, 8, step=2, default=6, name='n')",
+        "Float(0.001, 0.01, scale='log')",
+        "Boolean()",
+        "Boolean(default=True)",
+        "Fixed('a')",
+        "Choice(8, 16, default=16)",
+        "Choice(None, Float(0.1, 0.5))",
+        "Choice(8, large=16)",
+    ],
+)
+def test_a_dimension_is_shown_as_the_call_that_makes_it(code):
+    assert repr(eval(code)) == code
+
+
+@pytest.mark.parametrize(
     "options, labels",
     [
         (("mean", "max"), ["mean", "max"]),

@@ -62,3 +62,33 @@ def test_a_script_needs_a_guard_around_its_search(tmp_path):
     advice = 'A script that searches needs `if __name__ == "__main__":` around the call'
     assert advice in outputs[0]
     assert "searched" in outputs[1].splitlines() and advice not in outputs[1]
+
+
+GUARDED = """
+from kseq.tuning import search
+from tests.tuning.searches import Instant
+
+{above}
+if __name__ == "__main__":
+    {under}
+    search(Inner(), directory="search", max_trials=1, verbose=False)
+    print("searched")
+"""
+
+
+@pytest.mark.thorough
+def test_a_function_under_the_guard_is_named(tmp_path):
+    script, inner = tmp_path / "script.py", "class Inner(Instant): pass"
+    outputs = []
+    for above, under in (("", inner), (inner, "")):
+        script.write_text(GUARDED.format(above=above, under=under))
+        done = subprocess.run(
+            [sys.executable, script],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            text=True,
+            capture_output=True,
+        )
+        outputs.append(done.stdout + done.stderr)
+    assert "Move `Inner` to the top of the script" in outputs[0]
+    assert "searched" in outputs[1].splitlines()

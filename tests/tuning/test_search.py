@@ -10,12 +10,17 @@ import threading
 import time
 
 import keras
+import keras_tuner
 import numpy as np
 import pytest
 
+from kseq.tuning import Choice, Int, Space
 from kseq.tuning.results import Results
 from kseq.tuning.search import search
+from kseq.tuning.trials import exploration
 from kseq.tuning.trials.errors import SearchFailed
+from kseq.tuning.trials.job import Failed
+from kseq.tuning.trials.server import TrialServer
 from kseq.tuning.trials.stopping import MedianStopping
 from kseq.tuning.trials.table import LiveTable
 from tests.tuning.searches import (
@@ -428,9 +433,19 @@ class TestInvalidInput:
             search(Small(), (X, Y), **arguments)
 
     def test_raises_the_error_of_a_builder(self, tmp_path):
-        with pytest.raises(SearchFailed, match="(?s)KeyError: 'no such'.*Traceback"):
+        with pytest.raises(
+            SearchFailed,
+            match="(?s)Received: raising_builder, which .* KeyError: 'no such'.*Trace",
+        ):
             search(raising_builder, directory=tmp_path / "new")
         assert not (tmp_path / "new").exists()
+
+    def test_names_a_function_that_is_under_the_guard(self, tmp_path, monkeypatch):
+        missing = "Can't get attribute 'inner' on <module '__mp_main__' from 'a.py'>"
+        failed = Failed(f"AttributeError: {missing}")
+        monkeypatch.setattr(exploration, "ask_explorer", lambda *args: failed)
+        with pytest.raises(SearchFailed, match="(?s)`inner`, which .* Move `inner` to"):
+            search(raising_builder, directory=tmp_path / "new")
 
     def test_rejects_a_directory_of_another_search(self, reference):
         before = (reference.directory / "journal.json").read_bytes()
@@ -438,9 +453,11 @@ class TestInvalidInput:
             search(Small(), (X, Y), **settings(reference.directory), tuner="grid")
         with pytest.raises(ValueError, match="epochs of fit: there 4, here 5"):
             search(Small(), (X, Y), **settings(reference.directory) | {"epochs": 5})
-        with pytest.raises(ValueError, match="another search .data: there .*, here"):
+        with pytest.raises(ValueError, match="another search .data: changed"):
             search(Small(), (X, Y + 1), **settings(reference.directory))
-        with pytest.raises(ValueError, match="space: there Small .*overwrite=True"):
+        with pytest.raises(
+            ValueError, match="space: there Small, here Folds.*overwrite"
+        ):
             search(Folds(), (X, Y), **settings(reference.directory))
         with pytest.raises(ValueError, match="callbacks of fit: there None, here list"):
             stop = [keras.callbacks.EarlyStopping("val_loss")]
@@ -448,7 +465,7 @@ class TestInvalidInput:
         assert (reference.directory / "journal.json").read_bytes() == before
 
     def test_raises_if_every_trial_fails(self, tmp_path):
-        with pytest.raises(SearchFailed, match="(?s)All 1 trials.*Traceback"):
+        with pytest.raises(SearchFailed, match=r"(?s)All .* \(1 trial\).*Traceback"):
             few = {"max_trials": 1, "retries": 0, "verbose": False}
             search(Small(), (X, Y[:3]), directory=tmp_path, **few)
 
@@ -480,6 +497,41 @@ class TestInvalidInput:
     def test_rejects_invalid_arguments(self, tmp_path, bad, message):
         with pytest.raises(ValueError, match=message):
             search(**{"space": Small(), "directory": tmp_path, **bad})
+
+    def test_checks_a_space_and_first_before_any_process(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(TrialServer, "_open", None)
+        fixed = Space(dict, Choice(8, name="width"), Int(3, 3, name="layers"))
+        for space, first, message in (
+            (fixed, [], "dimensions all have one value: width, layers. Add `Int`"),
+            (Space(dict), [], "Received: dict, without dimensions"),
+            (
+                Space(dict, width=Choice(8, 16)),
+                [{}, {"units": 8}],
+                r"`first\[1\]`: .* dimensions: .'width'.. Received: .'units'",
+            ),
+        ):
+            with pytest.raises(ValueError, match=message):
+                search(space, directory=tmp_path / "new", first=first)
+        assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("tuner", ["random", "grid"])
+def test_an_exhausted_space_is_announced(tmp_path, capsys, tuner):
+    space = Scored(dict, Int(1, 3, name="n"))
+    arguments = {"objective": ("n", "min"), "tuner": tuner, "seed": 3}
+    search(space, directory=tmp_path, max_trials=4, **arguments)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == ("ends after 3 of 4 trials: the space has only 3 different points")
+
+
+class Scored(Space):
+    """A space without training, whose score is a hyperparameter."""
+
+    def make(self, values):
+        return Instant().build(keras_tuner.HyperParameters())
+
+    def fit(self, hp, model, *args, **kwargs):
+        return {"n": hp.get("n")}
 
 
 def raising_builder(hp):

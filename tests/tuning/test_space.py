@@ -279,7 +279,7 @@ def test_partial_function_has_the_label_of_its_function():
         ),
         (
             lambda: keras_tuner.RandomSearch(Space(record, 3, Fixed(4)), "loss"),
-            "must have a dimension with several values. Received: record with 1",
+            "with several values. Received: record, whose .*: args/1",
         ),
     ],
 )

@@ -53,6 +53,11 @@ def outcome(event: Event, name: str) -> str:
     return f"{text} in {duration(event['seconds'])}"
 
 
+def trials(number: int) -> str:
+    """Return `1 trial`, `2 trials`, ..."""
+    return f"{number} trial{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     with contextlib.suppress(OverflowError):
         minutes, seconds = divmod(round(seconds), 60)

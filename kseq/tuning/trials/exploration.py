@@ -1,5 +1,7 @@
 """Exploration: find the hyperparameters of a space by building models in a process."""
 
+import math
+import re
 import tempfile
 from typing import Any, NoReturn
 
@@ -28,6 +30,13 @@ def explored(space: Any, server: Engine, seed: int) -> Any:
         if not is_searchable(known) and not has_own_fit(space):
             refuse_space(space)
         return known
+    if name := name_under_the_guard(answer.reason):
+        raise SearchFailed(
+            "The functions and classes of a search must be at the top of a script, "
+            f"which each trial imports. Received: `{name}`, which is under `if "
+            f'__name__ == "__main__":`. Move `{name}` to the top of the script, above '
+            "`if __name__ ...`."
+        )
     details = f"\n{answer.details}" if answer.details else ""
     raise SearchFailed(
         "`space` must build a model before any trial can run. Received: "
@@ -56,6 +65,13 @@ def ask_explorer(server: Engine, seed: int) -> Explored | Failed:
                         )
 
 
+def name_under_the_guard(reason: str) -> str | None:
+    """Return the name that another process missed in the script, or None."""
+    form = r"AttributeError: .*attribute '(\w+)' on <module '__mp_main__'"
+    found = re.match(form, reason)
+    return found and found[1]
+
+
 def refuse_space(space: Any) -> NoReturn:
     raise ValueError(
         "`space` must have a hyperparameter to search over. Received: "
@@ -63,14 +79,12 @@ def refuse_space(space: Any) -> NoReturn:
     )
 
 
-def complete(values: dict[str, Any], space: Any, known: Any) -> dict[str, Any]:
+def complete(values: dict[str, Any], known: Any) -> dict[str, Any]:
     """Return values with defaults for missing ones.
 
     Raises:
         ValueError: A value has no hyperparameter, or one that is not used.
     """
-    if hasattr(space, "checked_values"):
-        space.checked_values(values)
     hp = keras_tuner.HyperParameters()
     for parameter in known.space:
         hp.merge([parameter])
@@ -82,6 +96,11 @@ def complete(values: dict[str, Any], space: Any, known: Any) -> dict[str, Any]:
             f"{list(hp.values)}. Received: {unknown}."
         )
     return dict(hp.values)
+
+
+def count_points(space: Any) -> float:
+    """Return the number of different points of a space, infinite if it is unknown."""
+    return space.count() if hasattr(space, "count") else math.inf
 
 
 def is_searchable(hyperparameters: Any) -> bool:

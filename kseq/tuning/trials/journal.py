@@ -9,6 +9,7 @@ repairs the other.
 import contextlib
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import IO, Any
 
 from kseq.tuning.trials.events import FAILED, GAVE_UP, LOST, Event, has_result, of_kind
 from kseq.tuning.trials.files import read_json, write_json
+from kseq.tuning.trials.identity import differences
 from kseq.tuning.trials.layout import SearchDirectory, TrialDirectory
 from kseq.typing import PathLike
 
@@ -39,7 +41,7 @@ class Journal:
         self.directory = Path(directory)
         self.files = SearchDirectory(directory)
         self.identity = identity
-        self._refuse_what_is_no_search()
+        check_directory(directory)
         self.files.trials.mkdir(parents=True, exist_ok=True)
         self._lock = lock(self.files)
         if overwrite:
@@ -105,21 +107,6 @@ class Journal:
             path.unlink(missing_ok=True)
         self.files.trials.mkdir(exist_ok=True)
 
-    def _refuse_what_is_no_search(self) -> None:
-        path = self.directory
-        if path.exists() and not path.is_dir():
-            raise ValueError(
-                f"`directory` must be a directory. Received: {path}, which is a file."
-            )
-        if not path.exists() or self.files.holds_search():
-            return
-        others = [name for name in os.listdir(path) if name != self.files.lock.name]
-        if others:
-            raise ValueError(
-                f"`directory` must be empty, new, or from this search. Received: "
-                f"{path}, which contains {others[0]}. Nothing was changed; use another."
-            )
-
     def _refuse_another_search(self) -> None:
         found, mine = read_identity(self.files), self.identity
         if found is None or found == mine:
@@ -128,11 +115,7 @@ class Journal:
         if not has_result(events):
             self._delete()
             return
-        unlike = [k for k in sorted({*found, *mine}) if found.get(k) != mine.get(k)]
-        what = "; ".join(
-            f"{key}: there {brief(found.get(key))}, here {brief(mine.get(key))}"
-            for key in unlike
-        )
+        what = "; ".join(differences(found, mine))
         raise ValueError(
             f"`directory` must be empty, new, or from this search. Received: "
             f"{self.directory}, which contains another search ({what}). Nothing was "
@@ -159,6 +142,36 @@ class Journal:
             if read_json(path) is None:
                 write_json(path, [e for e in events if e["trial"] == trial_id])
         return events
+
+
+def check_directory(directory: PathLike) -> None:
+    """Raise a `ValueError` unless a search can write to a directory.
+
+    It is new, empty or contains a search, and no other process is searching there.
+    """
+    path, files = Path(directory), SearchDirectory(directory)
+    if os.path.isfile(path):
+        raise ValueError(
+            f"`directory` must be a directory. Received: {path}, which is a file."
+        )
+    places = (path, *path.absolute().parents)
+    existing = next(place for place in places if os.path.exists(place))
+    try:
+        tempfile.TemporaryDirectory(prefix=".kseq-", dir=existing).cleanup()
+    except OSError as error:
+        raise ValueError(
+            "`directory` must be a folder that you can write to. Received: directory="
+            f"{str(path)!r} ({error.strerror}). Use a path such as 'search'."
+        ) from error
+    if files.lock.exists() and (locked := lock(files)):
+        locked.close()
+    if path.exists() and not files.holds_search():
+        others = [name for name in os.listdir(path) if name != files.lock.name]
+        if others:
+            raise ValueError(
+                f"`directory` must be empty, new, or from this search. Received: "
+                f"{path}, which contains {others[0]}. Nothing was changed; use another."
+            )
 
 
 class Record:
@@ -215,11 +228,6 @@ def in_order(found: Mapping[int, Event]) -> list[Event]:
             events.append({"number": len(events), "event": LOST, "trial": None})
         events.append(found[number])
     return events
-
-
-def brief(value: Any, length: int = 60) -> str:
-    text = str(value)
-    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def lock(files: SearchDirectory) -> IO[str] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kseq.tuning.trials.curves import aligned, any_value, filled
 from kseq.tuning.trials.errors import SearchFailed
-from kseq.tuning.trials.events import ENDED, FAILED, Event, of_kind
+from kseq.tuning.trials.events import ENDED, FAILED, Event, of_kind, trials
 from kseq.tuning.trials.exploration import is_searchable, refuse_space
 from kseq.tuning.trials.job import Ended, Failed, Fatal, Late
 from kseq.tuning.trials.journal import Journal
@@ -153,7 +153,7 @@ class Outcomes:
         self.failures = 0 if reason is None else self.failures + 1
         if self.failures >= self.rules.max_failures:
             raise SearchFailed(
-                f"{self.failures} trials in a row have failed (max_failures="
+                f"{trials(self.failures)} in a row failed (max_failures="
                 f"{self.rules.max_failures}), the last, {trial_id}, with: {reason}\n"
                 f"{details or ''}The same call continues after the failed trials."
             )
@@ -165,6 +165,7 @@ def check_success(events: Sequence[Event]) -> None:
     reasons = [event["reason"] for event in ended if event["reason"]]
     if reasons and len(reasons) == len(ended):
         raise SearchFailed(
-            f"All {len(ended)} trials have failed, the last with: {reasons[-1]}\n"
+            f"All trials have failed ({trials(len(ended))}), the last with: "
+            f"{reasons[-1]}\n"
             f"{ended[-1]['details'] or ''}"
         )

@@ -15,7 +15,7 @@ import keras_tuner
 from kseq.tuning.trials.attempts import Attempt, Engine, close_all
 from kseq.tuning.trials.errors import SearchFailed
 from kseq.tuning.trials.events import ENDED, of_kind
-from kseq.tuning.trials.exploration import complete, explored
+from kseq.tuning.trials.exploration import complete, count_points, explored
 from kseq.tuning.trials.identity import identity
 from kseq.tuning.trials.job import Failed, Job
 from kseq.tuning.trials.journal import Journal
@@ -54,7 +54,7 @@ class Search:
         deadline = None if limit is None else time.monotonic() + limit
         try:
             known = explored(self.space, self.server, self.oracle.seed)
-            first = [complete(values, self.space, known) for values in self.first]
+            first = [complete(values, known) for values in self.first]
             facts = identity(self.space, known, self.oracle, first, self.settings)
             journal = Journal(self.directory, facts, self.overwrite)
             with contextlib.closing(journal):
@@ -92,6 +92,8 @@ class Search:
         try:
             with table:
                 loop.run()
+                if queue.is_exhausted:
+                    table.show_exhaustion(count_points(self.space))
         finally:
             close_all(files)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import IO, Any, Self
 
-from kseq.tuning.trials.events import Event, best_event, duration, outcome
+from kseq.tuning.trials.events import Event, best_event, duration, outcome, trials
 
 Live: Any
 try:
@@ -64,12 +64,24 @@ class LiveTable:
         self.before = len(ended)
         self.max_trials = max_trials
         if ended:
-            self.say(f"continues after {len(ended)} trials; {self._best_text()}")
+            self.say(f"continues after {trials(len(ended))}; {self._best_text()}")
 
     def show_end(self, event: Event) -> None:
         self.ended.append(event)
         if self.live is None:
             self.say(self._line(event))
+
+    def show_exhaustion(self, points: float) -> None:
+        """Say why a search ends before `max_trials`.
+
+        Args:
+            points: Number of different points of its space.
+        """
+        if self.max_trials and len(self.ended) < self.max_trials:
+            why = "the tuner has nothing else to try"
+            if points <= len(self.ended):
+                why = f"the space has only {points:,} different points"
+            self.say(f"ends after {self._count()}: {why}")
 
     def say(self, text: str) -> None:
         if not self.verbose:
@@ -96,8 +108,10 @@ class LiveTable:
         return " | ".join(parts)
 
     def _count(self) -> str:
-        of = f" of {self.max_trials}" if self.max_trials else ""
-        return f"{len(self.ended)}{of} trials"
+        ended = len(self.ended)
+        if not self.max_trials:
+            return trials(ended)
+        return f"{ended} of {trials(self.max_trials)}"
 
     def _best_text(self) -> str:
         best = best_event(self.ended, self.objective)

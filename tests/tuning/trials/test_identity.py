@@ -10,7 +10,8 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from kseq.tuning.trials.identity import identity, settings
+from kseq.tuning import Choice, Int, Space
+from kseq.tuning.trials.identity import differences, identity, settings
 from kseq.tuning.trials.oracles import make_oracle
 
 PROGRAM = '''
@@ -220,6 +221,34 @@ def test_identities_differ_in_the_names_of_the_changes(unchanged):
     different = {k for k in unchanged[1] if unchanged[1][k] != there[1][k]}
     assert different == {"space", "model/pooling of the space"}
     assert unchanged[1]["model/pooling of the space"].startswith("MeanPooling ")
+
+
+def test_differences_are_told_once_and_without_fingerprints():
+    found = {
+        ("width", Choice(4, 8), Choice(4, 16)): (
+            "width has other values: there [4, 8], here [4, 16]"
+        ),
+        ("width", Int(1, 3), Int(1, 5)): ("width has other max_value: there 3, here 5"),
+        (
+            "width",
+            Int(1, 3),
+            7,
+        ): "width: only there; width of the space: there None, here 7",
+        ("width", len, max): "width of the space: there len, here max",
+    }
+    for (name, *sides), text in found.items():
+        spaces = [Space(dict, **{name: side}, other=Int(1, 2)) for side in sides]
+        assert "; ".join(differences(*map(identity_of, spaces))) == text
+    space = identity_of(spaces[0])
+    there, here = ({**space, **settings(data, {})} for data in ([3], [5]))
+    assert differences(there, here) == ["data: changed"]
+
+
+def identity_of(space):
+    known = keras_tuner.HyperParameters()
+    space.declare_hyperparameters(known)
+    oracle = make_oracle("random", "val_loss", 3, None)
+    return json.loads(json.dumps(identity(space, known, oracle, [], {})))
 
 
 def test_numpy_numbers_can_be_saved_as_json():

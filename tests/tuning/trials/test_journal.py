@@ -1,7 +1,7 @@
 import pytest
 
 from kseq.tuning.trials.files import read_json, write_json
-from kseq.tuning.trials.journal import Journal
+from kseq.tuning.trials.journal import Journal, check_directory
 
 IDENTITY = {"objective": "val_loss", "seed": 3}
 
@@ -95,10 +95,18 @@ def test_rejects_a_directory_with_other_files_and_does_not_change_it(tmp_path):
         Journal(tmp_path / "thesis.tex", IDENTITY)
 
 
+def test_rejects_a_directory_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="that you can write to.*/file/new' .Not a"):
+        check_directory(tmp_path / "file" / "new")
+    check_directory(tmp_path / "new" / "search")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_two_searches_cannot_share_a_directory_at_once(tmp_path):
     journal = Journal(tmp_path, IDENTITY)
     with pytest.raises(ValueError, match="another process is searching"):
-        Journal(tmp_path, IDENTITY)
+        check_directory(tmp_path)
     journal.close()
     reopen_journal(tmp_path)
 

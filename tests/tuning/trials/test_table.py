@@ -34,6 +34,23 @@ def test_table_shows_the_outcome_of_each_trial_and_the_best(stream, tmp_path):
     assert ("\x1b" in table.stream.getvalue()) == (stream is Terminal)
 
 
+def test_table_counts_trials_and_says_why_they_end(tmp_path):
+    ended = [e for e in write_journal(tmp_path).events if e["event"] == "ended"]
+    table = LiveTable(True, LOSS, io.StringIO())
+    table.show_past(ended[:1], 2)
+    table.show_exhaustion(points=1)
+    table.show_exhaustion(points=float("inf"))
+    table.show_past(ended[:2], 2)
+    table.show_exhaustion(points=2)
+    lines = table.stream.getvalue().splitlines()
+    assert [line.partition(";")[0] for line in lines] == [
+        "continues after 1 trial",
+        "ends after 1 of 2 trials: the space has only 1 different points",
+        "ends after 1 of 2 trials: the tuner has nothing else to try",
+        "continues after 2 trials",
+    ]
+
+
 def test_table_is_silent_unless_verbose(tmp_path):
     journal = write_journal(tmp_path)
     table = LiveTable(False, LOSS, io.StringIO())
