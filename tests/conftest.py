@@ -13,7 +13,6 @@ import pytest
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 BACKEND = os.environ["KERAS_BACKEND"]  # so that xdist need not import Keras
 PORTABLE = ("tests/layers", "tests/builders", "tests/decoding")
-SEVERAL = 4
 
 # The same inputs in every run, so that a test does not fail by chance.
 hypothesis.settings.register_profile(
@@ -69,10 +68,8 @@ def pytest_collection_modifyitems(config, items):
 
 def number_of_cases(count):
     """Return the number of cases of a test that `make test` runs."""
-    if count < SEVERAL:
-        return count
-    root = math.sqrt(count)
-    return math.ceil(root if BACKEND == "tensorflow" else root / 3)
+    root = math.isqrt(count)
+    return root if BACKEND == "tensorflow" else math.ceil(root / 3)
 
 
 def checksum(item):

@@ -69,6 +69,7 @@ def test_an_ensemble_of_a_model_with_itself_is_the_model(kind):
     assert_close(results[0].log_probs, results[1].log_probs, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_a_saved_model_generates_the_same(tmp_path):
     for kind in ("location", "monotonic"):
         model = make_model(kind, copy=True)

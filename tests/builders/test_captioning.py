@@ -26,6 +26,7 @@ def coloured_squares(random, copies):
     return np.array(pictures, "float32"), np.array(captions, "int32")
 
 
+@pytest.mark.thorough
 def test_a_vision_transformer_and_a_decoder_learn_to_caption(tmp_path):
     random = np.random.default_rng(1)
     pictures, captions = coloured_squares(random, copies=16)

@@ -57,6 +57,7 @@ def double_precision():
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.thorough(all_but=1)
 @pytest.mark.parametrize("kind", MODELS)
 def test_every_model_trains_and_generates(kind):
     make, inputs = MODELS[kind]

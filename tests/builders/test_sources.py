@@ -253,6 +253,7 @@ np.save(sys.argv[2], model.generate(source, max_length=5).log_probs)
 """
 
 
+@pytest.mark.thorough
 def test_a_saved_model_generates_the_same_in_a_new_process(tmp_path):
     model = randomized(inflector())
     model.save(tmp_path / "model.keras")

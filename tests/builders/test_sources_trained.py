@@ -37,6 +37,7 @@ def test_a_model_learns_from_two_sources_together():
     assert (generated == [row[1] for row in target[:50]]).mean() > 0.95
 
 
+@pytest.mark.thorough
 def test_a_model_learns_to_copy_one_source_and_only_read_the_other():
     """The target is the lemma, followed by a letter that the tag decides.
 

@@ -216,7 +216,10 @@ def test_attention_covers_the_caption_tokens():
             "`text_weight` must be.*at least 0",
         ),
         (lambda: kseq.text_to_image(11, make_tokenizer(), width=7), "`width`.*size 7"),
-        (lambda: make_model().generate(CAPTIONS, max_length=5), "6 tokens, always.*=5"),
+        (
+            lambda: make_model().generate(CAPTIONS, max_length=5),
+            "always has 6 tokens.*=5",
+        ),
         (lambda: make_model().image_tokens(PICTURES * 255), "from 0 to 1"),
     ],
 )
