@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 Row = dict[str, Any]  # of `Results.table`
 
 WIDTH = 960
-HALO = 'stroke="white" stroke-width="3" paint-order="stroke"'  # keeps labels legible
+HALO = (  # keeps labels legible where lines cross them
+    'stroke="white" stroke-width="6" stroke-linejoin="round" paint-order="stroke"'
+)
+BEST, WORST = np.array([38, 30, 90]), np.array([222, 100, 10])  # legible on white
+FAR = 3  # interquartile ranges beyond the quartiles, from where values are outliers
 MOST_CURVES = 60
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 960px;
@@ -33,6 +37,7 @@ td.number { text-align: right; font-variant-numeric: tabular-nums }
 pre { background: #f4f4f4; padding: 1em; overflow-x: auto; font-size: 13px }
 svg { width: 100%; height: auto; font: 11px system-ui, sans-serif }
 path { fill: none } path:hover { stroke: #d00; stroke-width: 3; opacity: 1 }
+circle:hover { fill: #d00; opacity: 1 }
 .note { color: #666; font-size: 13px }
 """
 
@@ -65,7 +70,7 @@ def write_report(results: "Results", path: PathLike) -> PathLike:
         section(
             "All trials as parallel coordinates",
             parallel_coordinates(scored, results.objective.name),
-            "Each line is a trial, from yellow (worst) to dark (best). For an inactive "
+            "Each line is a trial, from orange (worst) to dark (best). For an inactive "
             "hyperparameter, the line passes below the axis, at the dash. Hover over a "
             "line to see its trial.",
         ),
@@ -73,7 +78,8 @@ def write_report(results: "Results", path: PathLike) -> PathLike:
             "Learning curves",
             learning_curves(results, scored),
             f"{escape(results.objective.name)} after each epoch, for at most "
-            f"{MOST_CURVES} trials, the best ones.",
+            f"{MOST_CURVES} trials, the best ones. A dot is a trial of one epoch. Far "
+            "outliers are drawn at the edge.",
         ),
         failures_section(rows),
         table_section(scored + [row for row in rows if row["score"] is None]),
@@ -194,14 +200,15 @@ def parallel_coordinates(scored: Sequence[Row], objective: str) -> str:
     places: list[list[float]] = []
     parts: list[str] = []
     for x, name, column in zip(xs, [*names, objective], columns, strict=True):
-        position, ticks = axis(column)
+        position, ticks, is_log = axis(column)
         places.append([bottom - p * (bottom - top) for p in position])
         parts.append(f'<path d="M{x:.1f} {top}V{bottom}" stroke="#999"/>')
+        label = short(name, 26) + (" (log)" if is_log else "")
         turned = f'transform="rotate(-60 {x:.1f} {top - 12})"'
-        parts.append(text(x, top - 12, short(name, 26), "start", turned))
+        parts.append(text(x, top - 12, label, "start", turned))
         for p, label in ticks:
             y = bottom - p * (bottom - top)
-            parts.append(text(x + 4, y + 4, short(label, 16), "start", HALO))
+            parts.append(text(x + 5, y + 4, short(label, 16), "start", HALO))
     lines = []
     for index, row in reversed(list(enumerate(scored))):  # the best on top
         points = zip(xs, (place[index] for place in places), strict=True)
@@ -211,8 +218,10 @@ def parallel_coordinates(scored: Sequence[Row], objective: str) -> str:
     return svg(height, lines + parts)
 
 
-def axis(column: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Return the position of each value on an axis, and the ticks of the axis.
+def axis(
+    column: Sequence[Any],
+) -> tuple[list[float], list[tuple[float, str]], bool]:
+    """Return positions of values on an axis, its ticks, and whether it is logarithmic.
 
     Positions are from 0 to 1, or below 0 for a missing value.
     """
@@ -223,10 +232,11 @@ def axis(column: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
     numeric = all(
         isinstance(v, int | float) and not isinstance(v, bool) for v in present
     )
+    is_log = False
     if numeric and len(set(present)) > 1:
         low, high = min(present), max(present)
-        log = low > 0 and high / low > 50
-        scale: Any = np.log if log else float
+        is_log = low > 0 and high / low > 50
+        scale: Any = np.log if is_log else float
         ticks += [(0, show(low, 2)), (1, show(high, 2))]
 
         def place(value):
@@ -239,7 +249,8 @@ def axis(column: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
         def place(value):
             return steps[show(value)]
 
-    return [-0.12 if value is None else place(value) for value in column], ticks
+    positions = [-0.12 if value is None else place(value) for value in column]
+    return positions, ticks, is_log
 
 
 def learning_curves(results: "Results", scored: Sequence[Row]) -> str:
@@ -249,18 +260,14 @@ def learning_curves(results: "Results", scored: Sequence[Row]) -> str:
     if not pairs:
         return ""
     everything = [v for _, curve in pairs for v in curve if v is not None]
-    # A diverging trial must not flatten the others: cut at the 95th percentile.
-    low, high = float(np.min(everything)), float(np.max(everything))
-    if results.objective.direction == "min":
-        high = float(np.percentile(everything, 95))
-    else:
-        low = float(np.percentile(everything, 5))
+    low, high = limits(everything, results.objective.direction)
     span = (high - low) or 1.0
     longest = max(len(curve) for _, curve in pairs)
     left, right, top, bottom = 70, WIDTH - 20, 15, 285
+    first = left + 12  # so that the dots of epoch 1 are not on the axis
 
     def point(epoch, value):
-        x = left + (right - left) * (epoch / max(1, longest - 1))
+        x = first + (right - first) * (epoch / max(1, longest - 1))
         share = float(np.clip((value - low) / span, -0.03, 1.03))
         return f"{x:.1f} {bottom - share * (bottom - top):.1f}"
 
@@ -268,18 +275,31 @@ def learning_curves(results: "Results", scored: Sequence[Row]) -> str:
     for index, (row, curve) in reversed(list(enumerate(pairs))):
         hint = f"trial {row['trial']}: {row['score']:.5g}"
         points = [point(e, value) for e, value in enumerate(curve) if value is not None]
-        if len(points) == 1:  # a point, made visible
-            points.append(
-                f"{float(points[0].split()[0]) + 6:.1f} {points[0].split()[1]}"
-            )
-        parts.append(line("L".join(points), index / max(1, len(pairs) - 1), hint))
+        draw = dot if len(points) == 1 else line
+        parts.append(draw("L".join(points), index / max(1, len(pairs) - 1), hint))
     parts.append(f'<path d="M{left} {top}V{bottom}H{right}" stroke="#999"/>')
     for share in (0, 0.5, 1):
         y = bottom - share * (bottom - top) + 4
         parts.append(text(left - 6, y, f"{low + share * span:.4g}", "end"))
-    parts.append(text(left, bottom + 18, "epoch 1"))
+    parts.append(text(first, bottom + 18, "epoch 1"))
     parts.append(text(right, bottom + 18, f"epoch {longest}", "end"))
     return svg(310, parts)
+
+
+def limits(values: Sequence[float], direction: str) -> tuple[float, float]:
+    """Return the lowest and the highest value of an axis.
+
+    A diverging trial must not flatten the others: far outliers on the side of the worse
+    values are left out.
+    """
+    low, high = float(np.min(values)), float(np.max(values))
+    quarter, three_quarters = (float(np.percentile(values, q)) for q in (25, 75))
+    beyond = FAR * (three_quarters - quarter)
+    if beyond and direction == "min":
+        high = min(high, three_quarters + beyond)
+    elif beyond:
+        low = max(low, quarter - beyond)
+    return low, high
 
 
 def failures_section(rows: Sequence[Row]) -> str:
@@ -338,13 +358,25 @@ def text(
 
 def line(points: str, place: float, hint: str) -> str:
     """Draw a path, colored by its `place` from 0, the best, to 1."""
-    best, worst = np.array([38, 30, 90]), np.array([235, 200, 60])
-    red, green, blue = (best + (worst - best) * place**0.6).astype(int)
     width = 3 if place == 0 else 1.3
     return (
-        f'<path d="M{points}" stroke="rgb({red},{green},{blue})" '
+        f'<path d="M{points}" stroke="{color(place)}" '
         f'stroke-width="{width}" opacity="0.85"><title>{escape(hint)}</title></path>'
     )
+
+
+def dot(point: str, place: float, hint: str) -> str:
+    """Draw a dot, colored like a `line`."""
+    x, y = point.split()
+    return (
+        f'<circle cx="{x}" cy="{y}" r="{4 if place == 0 else 3}" '
+        f'fill="{color(place)}" opacity="0.85"><title>{escape(hint)}</title></circle>'
+    )
+
+
+def color(place: float) -> str:
+    red, green, blue = (BEST + (WORST - BEST) * place**0.6).astype(int)
+    return f"rgb({red},{green},{blue})"
 
 
 def svg(height: int, parts: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 import keras_tuner
 import pytest
 
+from kseq.tuning.report import axis, limits
 from kseq.tuning.results import Results
 from kseq.tuning.trials.journal import Journal
 from tests.tuning.journals import CURVES, VALUES, write_journal
@@ -91,6 +92,23 @@ def test_report_has_all_sections_and_escapes_html(results, tmp_path):
         page.count("<title>trial ") == 4
     )  # each scored trial has a line in two charts
     assert "http" not in page, "needs no other file"
+
+
+def test_report_draws_a_dot_for_a_trial_of_one_epoch(results, tmp_path):
+    page = results.report(tmp_path / "report.html").read_text("utf-8")
+    dots = re.findall("<circle.*?><title>(.*?)</title></circle>", page)
+    assert dots == ["trial 1: 0.75"]
+
+
+def test_axes_are_marked_if_logarithmic_and_leave_out_only_far_outliers():
+    assert axis([0.001, 0.01, 0.1])[0] == pytest.approx([0, 0.5, 1])
+    assert [axis([0.001, high])[2] for high in (0.01, 0.1)] == [False, True]
+    near, far = [3.0, 5.0, 7.0, 11.0, 13.0], 1000.0
+    assert limits(near, "min") == limits(near, "max") == (3, 13)
+    assert limits([*near, far], "max") == (3, far)
+    low, high = limits([*near, far], "min")
+    assert low == 3 and 13 < high < far
+    assert limits([5.0] * 9 + [7.0], "min") == (5, 7)
 
 
 def test_report_says_that_no_trial_has_completed(tmp_path):
