@@ -14,6 +14,10 @@ spaces. Rare and new words are read by their form: capitals, digits, endings. Wi
 `--characters` every word is read by its characters, in any script, and Hangul by its
 jamo. With `--head crf` the labels of a sentence are predicted jointly. If published
 splits share a sentence, it is left out of the earlier one.
+
+The forms of rare words belong to this program, not to the saved model. A program that
+loads the model with `kseq.text.load` must first call `replace_unknown` of this one, or
+it labels rare words otherwise. A model trained with `--characters` needs no such step.
 """
 
 import argparse
@@ -36,6 +40,9 @@ try:
 except ImportError as error:
     sys.exit(f"{error}. Install what the recipes need: pip install kseq[recipes]")
 
+FEW_SENTENCES = 5  # with fewer, or with long ones, blank lines may be missing
+LONG_SENTENCE = 200
+MAX_LABELS_SHOWN = 20
 MIN_TRAINING_STEPS = 1000  # few sentences are repeated until there are this many steps
 NUM_HEADS = 4  # of a Transformer
 console = Console(markup=False, emoji=False, highlight=False)
@@ -53,6 +60,7 @@ def load_splits(options):
         if options.train:
             paths = [options.train, options.dev, options.test]
             splits = [kseq.datasets.read_tagged(path) for path in paths]
+            warn_of_missing_blank_lines(paths, splits)
         else:
             data = kseq.datasets.load(options.task, options.data)
             splits = [split[:2] for split in data.values()]
@@ -69,22 +77,32 @@ def load_splits(options):
     validation_sentences, validation_labels = validation
     test_sentences, test_labels = test
 
-    known_labels = set(itertools.chain(*train_labels))
-    if len(known_labels) < 2 or not validation_sentences:
+    if not train_sentences or not validation_sentences:
         sys.exit(
-            "--train must have at least two labels, and --dev sentences that --test "
-            f"does not have. Received: {len(known_labels)} labels, "
-            f"{len(validation_sentences)} sentences for validation."
+            "--train must have sentences that --dev and --test do not have, and --dev "
+            f"some that --test does not have. Received: {len(train_sentences)} "
+            f"sentences for training, {len(validation_sentences)} for validation. "
+            "Split your sentences into three different files."
+        )
+    known_labels = set(itertools.chain(*train_labels))
+    if len(known_labels) < 2:
+        [label] = known_labels
+        word = train_sentences[0][0]
+        sys.exit(
+            "--train must have at least two different labels. Received: the label "
+            f"{label!r} for every word, as for {word!r}. The first column of a line is "
+            "the word, and the last is its label: leave out further columns."
         )
     console.print(
         f"{len(train_sentences):,} sentences for training, "
         f"{len(validation_sentences):,} for validation, {len(test_sentences):,} for "
         "testing."
     )
-    console.print(
-        f"{num_sentences - num_left} sentences were left out, for a later split has "
-        "them, too."
-    )
+    if num_left < num_sentences:
+        console.print(
+            f"{num_sentences - num_left:,} sentences were left out because a later "
+            "split also contains them."
+        )
     for name, labels in (("validation", validation_labels), ("test", test_labels)):
         new = [label for label in itertools.chain(*labels) if label not in known_labels]
         if new:
@@ -93,6 +111,19 @@ def load_splits(options):
                 f"Only it has their labels: {', '.join(sorted(set(new)))}."
             )
     return train, validation, test
+
+
+def warn_of_missing_blank_lines(paths, splits):
+    """Print a warning for each file with few or very long sentences."""
+    for path, (sentences, _) in zip(paths, splits, strict=True):
+        num_words = sum(len(sentence) for sentence in sentences)
+        mean_length = num_words / len(sentences)
+        if len(sentences) < FEW_SENTENCES or mean_length > LONG_SENTENCE:
+            console.print(
+                f"Warning: {path} has {len(sentences):,} sentences of "
+                f"{mean_length:,.0f} words on average. Are the blank lines between "
+                "sentences missing?"
+            )
 
 
 def load_model(path):
@@ -294,12 +325,15 @@ def evaluate(pipeline, train, split, name):
     if is_new.any():
         new_accuracy = is_right[is_new].mean()
         table.add_row(f"... of {is_new.sum():,} new words", f"{new_accuracy:.2%}")
-    if any(kseq.training.spans(row) for row in labels):
+    has_spans = any(kseq.training.spans(row) for row in labels)
+    if has_spans:
         scores = kseq.training.span_scores(labels, predicted)
         table.add_row("precision of spans", f"{scores.precision:.2%}")
         table.add_row("recall of spans", f"{scores.recall:.2%}")
         table.add_row("f1 of spans", f"{scores.f1:.2%}")
     console.print(table)
+    if not has_spans:
+        print_accuracy_of_labels(all_labels, is_right)
 
     [(most_common, number)] = collections.Counter(all_labels).most_common(1)
     if is_right.sum() <= number < len(all_labels):
@@ -309,6 +343,15 @@ def evaluate(pipeline, train, split, name):
             "sentences."
         )
     return predicted
+
+
+def print_accuracy_of_labels(all_labels, is_right):
+    """Print the share of right answers for the words of each common label."""
+    table = Table("label", "words", "labelled right")
+    for label, number in collections.Counter(all_labels).most_common(MAX_LABELS_SHOWN):
+        accuracy = is_right[all_labels == label].mean()
+        table.add_row(label, f"{number:,}", f"{accuracy:.2%}")
+    console.print(table)
 
 
 # Show ---------------------------------------------------------------------------------
@@ -398,6 +441,12 @@ def main(argv=None):
     console.print(f"The best model and pictures are in {options.output}/.")
     if options.quick:
         console.print("This was a --quick trial run: the figures mean nothing.")
+    if not options.characters:
+        console.print(
+            "If you load the model with kseq.text.load, first call replace_unknown of "
+            "this recipe: rare words are replaced by their forms. A model of "
+            "--characters needs no such step."
+        )
 
 
 def parse_arguments(argv):
@@ -437,7 +486,8 @@ def parse_arguments(argv):
         "--output",
         type=folder,
         default="tag_words",
-        help="folder for the model and pictures",
+        help="folder for the model and pictures; the model of an earlier run is"
+        " renamed, not continued",
     )
     parser.add_argument(
         "--load",

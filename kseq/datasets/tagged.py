@@ -1,5 +1,6 @@
 """Sentences with a label for each word, such as slots or parts of speech."""
 
+import json
 import re
 from collections.abc import Callable
 from typing import TypeAlias
@@ -30,11 +31,11 @@ EWT = (
 def read_tagged(path: PathLike) -> Sentences:
     """Read sentences with a label for each word, from lines of one word each.
 
-    The first column of a line is the word, and the last is its label. Columns are
-    separated by TABs or, in a file without TABs, by spaces. Words may contain spaces
-    only in a file with TABs. A blank line ends a sentence. If the name of the file ends
-    in `.conllu` or `.conllu.gz`, the format of Universal Dependencies, the labels are
-    the parts of speech.
+    The first column of a line is the word, and the last is its label; columns between
+    them are ignored. Columns are separated by TABs or, in a file without TABs, by
+    spaces. Words may contain spaces only in a file with TABs. A blank line ends a
+    sentence. If the name of the file ends in `.conllu` or `.conllu.gz`, the format of
+    Universal Dependencies, the labels are the parts of speech.
 
     Args:
         path: The file in UTF-8, which may be compressed with gzip.
@@ -44,7 +45,7 @@ def read_tagged(path: PathLike) -> Sentences:
 
     Raises:
         ValueError: The file cannot be read, is empty or is not in UTF-8, or a line has
-            no word, no label, or no TAB although another line has one.
+            no word, no label, or no TAB although another line has one, or is JSON.
 
     Example:
 
@@ -96,6 +97,12 @@ def sentences(
             words.append([])
             labels.append([])
             continue
+        if is_json(line):
+            raise ValueError(
+                "A line must hold one word and its label, not JSON. Received: line "
+                f"{number} of {where}: {line[:60]!r}. Write a line `word<TAB>label` "
+                "for each word, and a blank line after each sentence."
+            )
         columns = split(line)
         if columns is None:
             continue
@@ -110,6 +117,16 @@ def sentences(
         labels[-1].append(label)
     words, labels = [w for w in words if w], [row for row in labels if row]
     return not_empty(words, "words with their labels", where), labels
+
+
+def is_json(line: str) -> bool:
+    """Tell whether a line is a JSON object with entries; a word may also be `{`."""
+    if not line.startswith("{"):
+        return False
+    try:
+        return bool(json.loads(line))
+    except (ValueError, RecursionError):
+        return False
 
 
 def load_atis(

@@ -6,7 +6,7 @@ Advice about downloaded files is tested in tests/datasets/test_datasets.py.
 import subprocess
 from pathlib import Path
 
-from kseq.datasets import read_text
+from kseq.datasets import read_tagged, read_text
 
 
 def read(content, encoding=None):
@@ -21,7 +21,19 @@ def read(content, encoding=None):
     assert "good 좋다" in text or "café" in text
 
 
+def tagged(content):
+    path = Path("tags.txt")
+    path.write_text(content, "utf-8")
+    assert read_tagged(path) == ([["to", "Rome"], ["hi"]], [["O", "city"], ["O"]])
+
+
 ADVICE = {
+    "JSON in place of words with labels": (
+        lambda: tagged('{"words": ["to", "Rome"], "labels": ["O", "city"]}\n'),
+        "Write a line `word<TAB>label` for each word, and a blank line after each "
+        "sentence.",
+        lambda: tagged("to\tO\nRome\tcity\n\nhi\tO\n"),
+    ),
     "a file in Latin 1": (
         lambda: read("café".encode("latin-1")),
         "Convert it: iconv -f ITS_ENCODING -t UTF-8 'my own.txt' > 'my own.txt.utf8'.",

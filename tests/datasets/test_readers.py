@@ -34,6 +34,7 @@ GZIPPED = gzip.compress(b"good well made\nbad a bore\n", mtime=0)  # without a d
         (datasets.read_inflections, b"a\t\tb\n", "line 1 of .*own.txt"),
         (datasets.read_inflections, b"\n", "lines of `lemma TAB features TAB form`"),
         (datasets.read_tagged, b"a O\n\nb\n", "line 3 of .*own.txt: 'b'"),
+        (datasets.read_tagged, b'a O\n{"b": "O"}\n', "not JSON. Received: line 2 of"),
         (datasets.read_tagged, b"", "must hold words with their labels"),
         (datasets.read_tagged, b"caf\xe9 O\n", "0xe9 at position 3"),
         (datasets.read_series, b"up,1,2\ndown,1,x\n", "line 2 of .*own.txt: 'down,1,x"),
@@ -128,6 +129,7 @@ def test_one_separator_applies_to_the_whole_file(tmp_path):
     rows = [["New York", "12 000"], ["a"]], [["B city", "O"], ["O"]]
     assert read(tagged, "New York\tNNP\tB city\n12 000\tX\tO\n\na\tO\n") == rows
     assert read(tagged, "12\u00a0000  NUM \t\n") == ([["12\u00a0000"]], [["NUM"]])
+    assert read(tagged, "{ -LRB-\n{ }\n") == ([["{", "{"]], [["-LRB-", "}"]])
     series, labels = read(datasets.read_series, '#1,1,2\n"a, b",3,4\n')
     assert labels == ["#1", "a, b"] and series[1].tolist() == [[3], [4]]
 

@@ -189,8 +189,10 @@ def test_rejects_a_sentence_without_words(trained, recipe):
         (b"a O\nb\n", "line 2 of .*bad.txt: 'b'"),
         (b"", "must hold words"),
         (b"caf\xe9 O\n", "must be in UTF-8"),
-        (b"a O\nb O\n", "at least two labels.*Received: 1 labels"),
-        (b"from O\nrome B-from\n", "Received: 2 labels, 0 sentences"),
+        (b"a O\nb O\n", "the label 'O' for every word, as for 'a'. .*the last"),
+        (b"a\tN\tx\nb\tV\tx\n", "the label 'x' for every word.*leave out further"),
+        (b'{"words": ["a", "b"]}\n', "not JSON. Received: line 1 of .*bad.txt"),
+        (b"from O\nrome B-from\n", "1 sentences for training, 0 for validation"),
     ],
 )
 def test_error_names_an_invalid_file_before_training(
@@ -199,7 +201,7 @@ def test_error_names_an_invalid_file_before_training(
     path = tmp_path / "bad.txt"
     path.write_bytes(content)
     arguments = [*files, "--train", str(path), "--output", str(tmp_path / "out")]
-    if "0 sentences" in complaint:
+    if "0 for validation" in complaint:
         arguments += ["--dev", str(path), "--test", str(path)]
         content = path.read_text() + "\nto O\nlima B-to\n"
         train = tmp_path / "train.txt"
@@ -226,6 +228,57 @@ def test_rejects_invalid_arguments(recipe, arguments, capsys):
         recipe.main(arguments)
     assert error.value.code == 2
     assert arguments[0] in capsys.readouterr().err
+
+
+def test_warns_of_a_file_without_blank_lines(recipe, files, tmp_path, capsys):
+    rows = [[f"word{number} {'AB'[number % 2]}"] for number in range(1728)]
+    (tmp_path / "train.txt").write_text("\n".join(row for [row] in rows))
+    write(tmp_path / "long.txt", [[row for [row] in rows[:250]]] * 6)
+    recipe.console.width = 300
+    arguments = [*files, "--train", str(tmp_path / "train.txt")]
+    recipe.load_splits(
+        recipe.parse_arguments([*arguments, "--dev", str(tmp_path / "long.txt")])
+    )
+    printed = capsys.readouterr().out
+    end = "words on average. Are the blank lines between sentences missing?"
+    assert f"train.txt has 1 sentences of 1,728 {end}" in printed
+    assert f"long.txt has 6 sentences of 250 {end}" in printed
+    assert printed.count("blank lines") == 2  # --test is as it should be
+
+
+def test_tells_how_many_sentences_were_left_out_if_any(recipe, files, tmp_path, capsys):
+    recipe.console.width = 300
+    recipe.load_splits(recipe.parse_arguments(files))
+    assert "left out" not in capsys.readouterr().out
+    extra = pathlib.Path(files[5]).read_text() + "\n\nnew O\nlima B-to\n"
+    (tmp_path / "train.txt").write_text(extra)
+    arguments = [*files, "--train", str(tmp_path / "train.txt")]
+    recipe.load_splits(recipe.parse_arguments(arguments))
+    printed = capsys.readouterr().out
+    assert "15 sentences were left out because a later split also contains" in printed
+
+
+def test_without_spans_prints_the_accuracy_of_each_label(recipe):
+    class Fixed:
+        vocabulary = types.SimpleNamespace(tokens=["a", "b", "c"])
+
+        def label(self, sentences):
+            return [[types.SimpleNamespace(name=name) for name in ["N", "V", "V"]]]
+
+    part = [["a", "b", "c"]], [["N", "N", "V"]]
+    with recipe.console.capture() as printed:
+        recipe.evaluate(Fixed(), part, part, "test")
+    rows = [line.split() for line in printed.get().splitlines()]
+    cells = [[cell for cell in row if cell not in "│┃|"] for row in rows]
+    assert ["N", "2", "50.00%"] in cells and ["V", "1", "100.00%"] in cells
+
+
+def test_a_loaded_model_needs_the_forms_of_the_recipe(recipe, trained):
+    pipeline = kseq.text.load(trained / "model.keras")
+    words = ["from", "xanadu", "to", "rome"]
+    [read] = recipe.replace_unknown(pipeline, [words])
+    assert read == ["from", "<>", "to", "rome"]
+    assert "must first call `replace_unknown`" in recipe.__doc__
 
 
 def test_warns_of_labels_only_in_the_test_split(recipe, files, tmp_path, capsys):
@@ -256,7 +309,8 @@ def test_control_c_keeps_the_best_model_and_prints_its_path(
     printed = capsys.readouterr().out
     assert "Epoch 4/4" not in printed and "the figures mean nothing" in printed
     path = tmp_path / "model.keras"
-    assert f"The best model so far lies in {path}" in printed
+    assert f"The best model and pictures are in {tmp_path}/." in printed
+    assert "first call replace_unknown of this recipe" in printed
     assert "f1 of spans" in printed
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["confusions.png", "model.keras", "training.png"]
