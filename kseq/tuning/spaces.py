@@ -256,7 +256,8 @@ def training(
         model: A Space of an uncompiled model.
         num_rows: Number of training rows, which determines the learning rate schedule.
         loss: A loss, or a Space of one. None for `SequenceCrossentropy` with searched
-            label smoothing, for models that generate or tag.
+            label smoothing, for models that generate or tag. Labels of a Space of
+            `kseq.many_to_many` count from 0, so there it ignores no label.
         batches: A function that makes a data set from the data and a `batch_size`. None
             for `kseq.training.batches`; use `kseq.training.teacher_forcing` for models
             that generate.
@@ -291,11 +292,15 @@ def training(
         warmup_steps=Space(training_steps, num_rows, batch_size, epochs, warm_up),
     )
     decay = Float(1e-4, 1e-1, scale="log", default=1e-2)
+    padding = {}
+    if getattr(model, "function", None) is builders.many_to_many:
+        padding = {"pad_token_id": -1}
+    smoothing = Float(0.0, 0.2, 0.1, default=0.1)
     searched = {
         "optimizer": Space(
             keras.optimizers.AdamW, rate, weight_decay=decay, global_clipnorm=1.0
         ),
-        "loss": loss or Space(SequenceCrossentropy, Float(0.0, 0.2, 0.1, default=0.1)),
+        "loss": loss or Space(SequenceCrossentropy, smoothing, **padding),
         "batches": Space(batches or reading_batches, batch_size=batch_size),
         "epochs": epochs,
     }

@@ -131,7 +131,7 @@ def test_a_saved_model_is_loaded_without_a_second_warning(tmp_path):
 @pytest.mark.parametrize("measure", [SequenceCrossentropy, TokenAccuracy])
 def test_a_pipeline_warns_of_the_label_that_any_model_ignored(measure):
     built = hand_built()
-    model = keras.Model(built.inputs, built.outputs)
+    model = keras.Model(built.input, built.output)
     model.compile("sgd", **options(measure(), ""), run_eagerly=True)
     model.fit(IDS, np.array([[0, 0, 1], [0, 0, 2]]), verbose=0)
     with pytest.warns(UserWarning, match=rf"{measure.__name__}.*label 0, 'A'"):

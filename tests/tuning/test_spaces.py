@@ -139,6 +139,15 @@ def test_ready_training_of_an_encoder_decoder_smooths_labels():
     assert loss.label_smoothing == 0.2
 
 
+def test_ready_training_of_a_tagger_learns_label_0_and_searches_its_head():
+    model = spaces.many_to_many(11, 3, encoder="gru", width=8, head=Choice(None, "crf"))
+    space = spaces.training(model, num_rows=2)
+    assert space.build({}).loss.pad_token_id == -1
+    assert space.build({"model/head": "crf"}).loss is None
+    names = [name for name in space.hyperparameters() if name.startswith("loss")]
+    assert names == ["loss/label_smoothing"]
+
+
 def test_ready_beam_search_space_gives_a_beam_search():
     model = kseq.one_to_many(7, condition=3, width=8)
     space = Decoding(model, spaces.beam_search(), [0, 1], [[5, 3], [4, 3]])
