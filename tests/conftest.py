@@ -12,7 +12,12 @@ import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 BACKEND = os.environ["KERAS_BACKEND"]  # so that xdist need not import Keras
-PORTABLE = ("tests/layers", "tests/builders", "tests/decoding")
+OF_MANY_CASES = (
+    "tests/layers",
+    "tests/builders",
+    "tests/decoding",
+    "tests/text/test_hostile_texts.py",
+)
 
 # The same inputs in every run, so that a test does not fail by chance.
 hypothesis.settings.register_profile(
@@ -37,9 +42,10 @@ def pytest_collection_modifyitems(config, items):
     """Leave cases to `make test-thorough`, by marking them `thorough`.
 
     - Of a test marked `thorough(all_but=n)`, all cases after the first n.
-    - Of any other test of layers, builders and decoding with n >= 4 cases, all but the
-      square root of n. A checksum of the names chooses them, so that two tests of all
-      layers keep different layers. JAX and PyTorch keep a third of them.
+    - Of any other test of layers, builders and decoding, and of hostile texts, with n
+      cases, all but the square root of n. A checksum of the names chooses them, so that
+      two tests of all layers keep different layers. JAX and PyTorch keep a third of
+      them.
     - On JAX and PyTorch, two thirds of the doctests.
 
     Tests of hypothesis are in both runs, with few and with many examples.
@@ -53,7 +59,7 @@ def pytest_collection_modifyitems(config, items):
             left = group[marker.kwargs["all_but"] :]
             for item in group:
                 item.own_markers.remove(marker)
-        elif test.startswith(PORTABLE):
+        elif test.startswith(OF_MANY_CASES):
             left = sorted(group, key=checksum)[number_of_cases(len(group)) :]
         elif BACKEND != "tensorflow" and isinstance(group[0], pytest.DoctestItem):
             left = [item for item in group if checksum(item) % 3]
