@@ -1,5 +1,6 @@
 """Images and their tokens: bad calls, their advice, and corrected calls."""
 
+import functools
 import tempfile
 from pathlib import Path
 
@@ -47,15 +48,22 @@ def read_one(picture):
         datasets.read_pictures(folder)
 
 
-def drawer(**options):
+def build_drawer(**options):
     return kseq.text_to_image(11, **{"tokenizer": tokenizer(), "width": 8, **options})
 
 
+@functools.cache
+def drawer():
+    return build_drawer()
+
+
+@functools.cache
 def matcher():
     tower = kseq.vision_transformer(SHAPE, 4, 5, width=6, num_layers=1)
     return kseq.text_image_matcher(11, tower, width=8)
 
 
+@functools.cache
 def pipeline():
     words = kseq.text.Vocabulary("word").adapt(["a"])
     return kseq.text.TextToImage(drawer(), words)
@@ -70,7 +78,9 @@ def built_vector_quantizer():
 def drawer_with_loaded_tokenizer():
     with tempfile.TemporaryDirectory() as folder:
         tokenizer().save(f"{folder}/tokenizer.keras")
-        return drawer(tokenizer=keras.saving.load_model(f"{folder}/tokenizer.keras"))
+        return build_drawer(
+            tokenizer=keras.saving.load_model(f"{folder}/tokenizer.keras")
+        )
 
 
 WHITE_ON_TRANSPARENT = Image.fromarray(
@@ -151,26 +161,26 @@ ADVICE = {
         ),
     ),
     "a tokenizer by its path": (
-        lambda: drawer(tokenizer="tokenizer.keras"),
+        lambda: build_drawer(tokenizer="tokenizer.keras"),
         "Load one with `keras.saving.load_model(path)`, or build "
         "`kseq.image_tokenizer((32, 32, 3))` and train it first.",
         lambda: (
-            drawer(tokenizer=kseq.image_tokenizer((32, 32, 3))),
+            build_drawer(tokenizer=kseq.image_tokenizer((32, 32, 3))),
             drawer_with_loaded_tokenizer(),
         ),
     ),
     "one stream with another decoder": (
-        lambda: drawer(encoder=None, decoder="gru"),
+        lambda: build_drawer(encoder=None, decoder="gru"),
         "Use `encoder=None` with `TransformerDecoder(cross_attention=False, "
         "causal_prefix=True)`, or an encoder with another decoder.",
         lambda: (
-            drawer(
+            build_drawer(
                 encoder=None,
                 decoder=TransformerDecoder(
                     1, 2, cross_attention=False, causal_prefix=True
                 ),
             ),
-            drawer(encoder="gru", decoder="gru"),
+            build_drawer(encoder="gru", decoder="gru"),
         ),
     ),
     "too many codes": (
