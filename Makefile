@@ -56,7 +56,8 @@ define in_parts
 	$(PYTEST) -m "$(1)" tests/builders
 	$(PYTEST) -m "$(1)" tests/layers tests/decoding
 	$(PYTEST) -m "$(1)" $(OF_TEXT)
-	$(PYTEST) -m "$(1)" $(addprefix --ignore ,$(PORTABLE) $(OF_TEXT))
+	$(PYTEST) -m "$(1)" tests/recipes
+	$(PYTEST) -m "$(1)" $(addprefix --ignore ,$(PORTABLE) $(OF_TEXT) tests/recipes)
 endef
 
 test: lint

@@ -97,6 +97,7 @@ def layers_with_objects():
         layers.PatchEmbedding((4, 4, 1), 2, 4, positions=layers.SinusoidalPositions()),
         layers.RecurrentEncoder(cell),
         layers.Bidirectional(layers.LSTM(4, return_sequences=True)),
+        layers.MinGRU(4),
         layers.RNN(cell),
         layers.RecurrentDecoder(cell, attention=layers.LuongAttention("concat", 3)),
         layers.MultiHeadAttention(2, relative_bias=bias),
