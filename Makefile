@@ -12,12 +12,14 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 
 RUN := .venv/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check -q -q
-# One process of tests for each core, four at most. What XLA has compiled stays in memory
-# until a process ends, up to 9 GB in one that runs half of the tests, and a machine
-# without free memory crawls. So the tests run in several parts, each in new processes.
+# One process of tests for each core, four at most; one more for tests that wait for
+# programs. What XLA has compiled stays in memory until a process ends, up to 9 GB in one
+# that runs half of the tests, and a machine without free memory crawls. So the tests run
+# in several parts, each in new processes (docs/design/0056).
 WORKERS := $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); \
 	echo $$((cores < 4 ? cores : 4)))
 PYTEST := $(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile
+PYTEST_WAITING := $(PYTEST) --numprocesses $(shell echo $$(($(WORKERS) + 1)))
 # XLA compiles most tests for longer than they run; this makes it half of that.
 QUICKLY := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
 	--xla_cpu_use_fusion_emitters=false
@@ -55,7 +57,7 @@ test test-thorough: export XLA_FLAGS ?= $(QUICKLY)
 define in_parts
 	$(PYTEST) -m "$(1)" tests/builders
 	$(PYTEST) -m "$(1)" tests/layers tests/decoding
-	$(PYTEST) -m "$(1)" $(OF_TEXT)
+	$(PYTEST_WAITING) -m "$(1)" $(OF_TEXT)
 	$(PYTEST) -m "$(1)" tests/recipes
 	$(PYTEST) -m "$(1)" $(addprefix --ignore ,$(PORTABLE) $(OF_TEXT) tests/recipes)
 endef

@@ -217,9 +217,18 @@ def monotonic_weights(probabilities: Tensor, alignment: Tensor) -> Tensor:
     passes = math.ceil(math.log2(max(steps, 1))) if is_known else MOST_PASSES
     passing = delayed(1 - probabilities, 1)
     arriving = alignment
-    for i in range(passes):
+
+    def more(i, sums):
+        arriving, passing = sums
         arriving = arriving + passing * delayed(arriving, 2**i)
-        passing = passing * delayed(passing, 2**i)
+        return arriving, passing * delayed(passing, 2**i)
+
+    if not isinstance(steps, (int, type(None))):
+        # Of a symbolic length of JAX, XLA would fuse all passes into one.
+        arriving, _ = ops.fori_loop(0, passes, more, (arriving, passing))
+        return probabilities * arriving
+    for i in range(passes):
+        arriving, passing = more(i, (arriving, passing))
     return probabilities * arriving
 
 
