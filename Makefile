@@ -68,7 +68,9 @@ test: lint
 
 test-thorough: .venv/test.stamp
 	$(call in_parts,thorough)
-	KERAS_BACKEND=jax $(PYTEST) -m thorough $(PORTABLE) $(EXAMPLES)
+	KERAS_BACKEND=jax $(PYTEST) -m thorough tests/builders
+	KERAS_BACKEND=jax $(PYTEST) -m thorough tests/layers
+	KERAS_BACKEND=jax $(PYTEST) -m thorough tests/decoding $(EXAMPLES)
 	KERAS_BACKEND=jax $(PYTEST) $(filter-out $(BRIEFLY),$(wildcard tests/builders/*.py))
 
 test-torch: .venv/test.stamp .venv/torch.stamp

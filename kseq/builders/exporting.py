@@ -16,7 +16,12 @@ from kseq.decoding import Search
 from kseq.decoding.randomness import seeds_of_rows
 from kseq.layers.backends import onnx_where, portable
 from kseq.layers.named_parts import check_names
-from kseq.layers.saving import SAVED_MODEL_FILE, replaced_file, replaced_folder
+from kseq.layers.saving import (
+    SAVED_MODEL_FILE,
+    SUFFIXES,
+    replaced_file,
+    replaced_folder,
+)
 from kseq.layers.validation import one_of
 from kseq.typing import PathLike, Shape, Tensor, Tree
 
@@ -24,7 +29,6 @@ if TYPE_CHECKING:
     from kseq.builders.generation import GenerativeModel
 
 FORMATS = ("tf_saved_model", "onnx", "litert", "ctranslate2")
-SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
 
 
 class Exported(keras.Model):

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from kseq.layers.saving import OwnCompile
+from kseq.layers.own_compile import OwnCompile
 from kseq.typing import Tensor, Tree, wraps
 
 

@@ -95,8 +95,77 @@ class AlignmentAttention(DecoderAttention):
         return context, ops.cast(outputs[..., width:], value.dtype)
 
 
+class AdditiveAlignmentAttention(AlignmentAttention):
+    """The base class of such layers with an additive score and a bias.
+
+    A subclass adds a term to the score `v . tanh(W_q query + W_k key + b)`, or uses it
+    in another way.
+
+    Args:
+        units: Width U of the hidden layer.
+        kernel_initializer: Initializer of the kernels.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.units = positive_integer("units", units)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(
+        self, query_shape: Shape, value_shape: Shape, key_shape: Shape | None = None
+    ) -> None:
+        key_dim = (value_shape if key_shape is None else key_shape)[-1]
+        self.query_kernel = add_kernel(self, "query", query_shape[-1], self.units)
+        self.key_kernel = add_kernel(self, "key", key_dim, self.units)
+        self.score_kernel = add_kernel(self, "score", self.units, 1)
+        self.bias = self.add_weight(
+            shape=(self.units,), initializer="zeros", name="bias"
+        )
+
+    def project_keys(self, key: Tensor) -> Tensor:
+        [key_kernel] = cast_like(key, self.key_kernel)
+        keys = precise(matmul(key, key_kernel))  # as is the gradient of the bias
+        return ops.cast(keys + cast_like(keys, self.bias)[0], key.dtype)  # B S U
+
+    def scores(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        more: Tensor | None = None,
+        column: Tensor | None = None,
+    ) -> Tensor:
+        """Return `column . tanh(W_q query + keys + more)`, `(B, T, S)`.
+
+        Args:
+            query: `(B, T, D)`.
+            keys: `(B, S, U)`, from `project_keys`.
+            more: `(B, T, S, U)`, or None.
+            column: `(U, 1)`. Defaults to `score_kernel`.
+        """
+        column = self.score_kernel if column is None else column
+        query_kernel, column = cast_like(keys, self.query_kernel, column)
+        queries = ops.expand_dims(matmul(query, query_kernel), 2)  # B T 1 U
+        hidden = queries + ops.expand_dims(keys, 1)  # B T S U
+        if more is not None:
+            hidden = hidden + more
+        return times_column(ops.tanh(hidden), column)
+
+    def get_config(self) -> Config:
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+
 @keras.saving.register_keras_serializable(package="kseq")
-class LocationAwareAttention(AlignmentAttention):
+class LocationAwareAttention(AdditiveAlignmentAttention):
     """Additive attention that also sees where the step before has read.
 
     The weights `a` of the step before, convolved over the source, are a third term of
@@ -161,8 +230,7 @@ class LocationAwareAttention(AlignmentAttention):
         kernel_initializer: Initializer = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.units = positive_integer("units", units)
+        super().__init__(units, kernel_initializer, **kwargs)
         self.num_filters = positive_integer("num_filters", num_filters)
         self.kernel_size = positive_integer("kernel_size", kernel_size)
         if self.kernel_size % 2 == 0:
@@ -171,21 +239,17 @@ class LocationAwareAttention(AlignmentAttention):
                 f"kernel_size={kernel_size}. Use {kernel_size + 1}."
             )
         self.cumulative = bool(cumulative)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(
         self, query_shape: Shape, value_shape: Shape, key_shape: Shape | None = None
     ) -> None:
-        add_additive_weights(self, query_shape, key_shape or value_shape)
+        super().build(query_shape, value_shape, key_shape)
         self.filter_kernel = add_kernel(
             self, "filter", self.kernel_size, self.num_filters
         )
         self.location_kernel = add_kernel(
             self, "location", self.num_filters, self.units
         )
-
-    def project_keys(self, key: Tensor) -> Tensor:
-        return projected_keys(self, key)
 
     def attend(
         self,
@@ -201,7 +265,7 @@ class LocationAwareAttention(AlignmentAttention):
         # Both products are linear, so they are one, with the narrower matrix.
         kernel = matmul(filters, location_kernel)  # W U
         shifted = shifts(ops.cast(alignment, keys.dtype), self.kernel_size)  # B T S W
-        scores = additive_scores(self, query, keys, matmul(shifted, kernel))
+        scores = self.scores(query, keys, matmul(shifted, kernel))
         context, weights = weighted_sum(scores, value, value_mask)
         after = precise(weights)
         return context, weights, alignment + after if self.cumulative else after
@@ -209,16 +273,14 @@ class LocationAwareAttention(AlignmentAttention):
     def get_config(self) -> Config:
         return {
             **super().get_config(),
-            "units": self.units,
             "num_filters": self.num_filters,
             "kernel_size": self.kernel_size,
             "cumulative": self.cumulative,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class CoverageAttention(AlignmentAttention):
+class CoverageAttention(AdditiveAlignmentAttention):
     """Additive attention that also sees how much of each step has been read.
 
     The coverage `c` of a source step is the sum of its weights at all earlier steps:
@@ -265,24 +327,11 @@ class CoverageAttention(AlignmentAttention):
         - [See et al., 2017](https://arxiv.org/abs/1704.04368), 2.3, eq. 10 and 11
     """
 
-    def __init__(
-        self,
-        units: int,
-        kernel_initializer: Initializer = "glorot_uniform",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.units = positive_integer("units", units)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-
     def build(
         self, query_shape: Shape, value_shape: Shape, key_shape: Shape | None = None
     ) -> None:
-        add_additive_weights(self, query_shape, key_shape or value_shape)
+        super().build(query_shape, value_shape, key_shape)
         self.coverage_kernel = add_kernel(self, "coverage", 1, self.units)
-
-    def project_keys(self, key: Tensor) -> Tensor:
-        return projected_keys(self, key)
 
     def attend(
         self,
@@ -297,58 +346,9 @@ class CoverageAttention(AlignmentAttention):
         # The gradient of a reshape has a known shape on TensorFlow, unlike a product's.
         kernel = ops.reshape(kernel, (1, self.units))
         coverage = ops.expand_dims(ops.cast(alignment, keys.dtype), -1)  # B T S 1
-        scores = additive_scores(self, query, keys, matmul(coverage, kernel))
+        scores = self.scores(query, keys, matmul(coverage, kernel))
         context, weights = weighted_sum(scores, value, value_mask)
         return context, weights, alignment + precise(weights)
-
-    def get_config(self) -> Config:
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-        }
-
-
-def add_additive_weights(layer: Any, query_shape: Shape, key_shape: Shape) -> None:
-    """Add the weights of an additive score with a bias."""
-    layer.query_kernel = add_kernel(layer, "query", query_shape[-1], layer.units)
-    layer.key_kernel = add_kernel(layer, "key", key_shape[-1], layer.units)
-    layer.score_kernel = add_kernel(layer, "score", layer.units, 1)
-    layer.bias = layer.add_weight(
-        shape=(layer.units,), initializer="zeros", name="bias"
-    )
-
-
-def projected_keys(layer: Any, key: Tensor) -> Tensor:
-    """Return `W_k key + b`, `(B, S, U)`."""
-    [key_kernel] = cast_like(key, layer.key_kernel)
-    keys = precise(matmul(key, key_kernel))  # so is the sum that is the bias's gradient
-    return ops.cast(keys + cast_like(keys, layer.bias)[0], key.dtype)
-
-
-def additive_scores(
-    layer: Any,
-    query: Tensor,
-    keys: Tensor,
-    more: Tensor | None = None,
-    column: Tensor | None = None,
-) -> Tensor:
-    """Return `column . tanh(W_q query + keys + more)`, `(B, T, S)`.
-
-    Args:
-        layer: Layer with the weights of `add_additive_weights`.
-        query: `(B, T, D)`.
-        keys: `(B, S, U)`, from `projected_keys`.
-        more: `(B, T, S, U)`, or None.
-        column: `(U, 1)`. Defaults to the layer's `score_kernel`.
-    """
-    column = layer.score_kernel if column is None else column
-    query_kernel, column = cast_like(keys, layer.query_kernel, column)
-    queries = ops.expand_dims(matmul(query, query_kernel), 2)  # B T 1 U
-    hidden = queries + ops.expand_dims(keys, 1)  # B T S U
-    if more is not None:
-        hidden = hidden + more
-    return times_column(ops.tanh(hidden), column)
 
 
 def shifts(alignment: Tensor, size: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from kseq.layers.saving import OwnCompile
+from kseq.layers.own_compile import OwnCompile
 from kseq.typing import wraps
 
 WAYS_OUT = (

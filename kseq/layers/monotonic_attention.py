@@ -9,16 +9,11 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from kseq.layers.alignment_attention import (
-    AlignmentAttention,
-    add_additive_weights,
-    additive_scores,
-    projected_keys,
-)
+from kseq.layers.alignment_attention import AdditiveAlignmentAttention
 from kseq.layers.backends import matmul
 from kseq.layers.masking import as_boolean_mask
 from kseq.layers.sums import precise
-from kseq.layers.validation import not_negative, number, one_of, positive_integer
+from kseq.layers.validation import not_negative, number, one_of
 from kseq.typing import Config, Initializer, Shape, Tensor
 
 # Passes over a source of unknown length, each over twice as many steps as the last.
@@ -26,7 +21,7 @@ MOST_PASSES = 20
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class MonotonicAttention(AlignmentAttention):
+class MonotonicAttention(AdditiveAlignmentAttention):
     """Attention that moves through the source from left to right.
 
     At each query it inspects source steps from the last one that it read. It stops at
@@ -105,14 +100,12 @@ class MonotonicAttention(AlignmentAttention):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.units = positive_integer("units", units)
+        super().__init__(units, kernel_initializer, **kwargs)
         self.mode: Literal["soft", "hard"] | None = one_of(
             "mode", mode, ("soft", "hard", None)
         )
         self.noise = not_negative("noise", noise)
         self.score_bias = number("score_bias", score_bias)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.seed = seed
         self.seed_generator: Any = None
         if self.noise:
@@ -121,7 +114,7 @@ class MonotonicAttention(AlignmentAttention):
     def build(
         self, query_shape: Shape, value_shape: Shape, key_shape: Shape | None = None
     ) -> None:
-        add_additive_weights(self, query_shape, key_shape or value_shape)
+        super().build(query_shape, value_shape, key_shape)
         self.score_scale = self.add_weight(
             shape=(),
             initializer=keras.initializers.Constant(self.units**-0.5),
@@ -134,7 +127,7 @@ class MonotonicAttention(AlignmentAttention):
         )
 
     def project_keys(self, key: Tensor) -> Tensor:
-        keys = projected_keys(self, key)  # B S U
+        keys = super().project_keys(key)  # B S U
         if not self.noise:
             return keys
         # The last column is added to the scores: the noise in training, otherwise 0.
@@ -170,7 +163,7 @@ class MonotonicAttention(AlignmentAttention):
         column = precise(ops.convert_to_tensor(self.score_kernel))
         scale = precise(ops.convert_to_tensor(self.score_scale))
         column = column * scale / ops.sqrt(ops.sum(ops.square(column)))
-        scores = additive_scores(self, query, keys, column=column)
+        scores = self.scores(query, keys, column=column)
         offset = precise(ops.convert_to_tensor(self.score_offset))
         probabilities = ops.sigmoid(precise(scores) + offset + noise)
         mode = self.mode or ("soft" if training else "hard")
@@ -186,11 +179,9 @@ class MonotonicAttention(AlignmentAttention):
     def get_config(self) -> Config:
         return {
             **super().get_config(),
-            "units": self.units,
             "mode": self.mode,
             "noise": self.noise,
             "score_bias": self.score_bias,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "seed": self.seed,
         }
 
@@ -223,8 +214,7 @@ def monotonic_weights(probabilities: Tensor, alignment: Tensor) -> Tensor:
         arriving = arriving + passing * delayed(arriving, 2**i)
         return arriving, passing * delayed(passing, 2**i)
 
-    if not isinstance(steps, (int, type(None))):
-        # Of a symbolic length of JAX, XLA would fuse all passes into one.
+    if is_symbolic(steps):  # XLA would fuse all passes into one
         arriving, _ = ops.fori_loop(0, passes, more, (arriving, passing))
         return probabilities * arriving
     for i in range(passes):
@@ -234,9 +224,13 @@ def monotonic_weights(probabilities: Tensor, alignment: Tensor) -> Tensor:
 
 def delayed(x: Tensor, steps: int) -> Tensor:
     """Move `(B, T, S)` to the right along the last axis; fill up with zeros."""
-    if not isinstance(x.shape[-1], (int, type(None))):
-        # A symbolic length of JAX, which cannot be compared with a number.
+    if is_symbolic(x.shape[-1]):  # it cannot be compared with a number
         places = ops.arange(ops.shape(x)[-1], dtype="int32") - steps
         moved = ops.take(x, ops.maximum(places, 0), axis=-1)
         return ops.where(places >= 0, moved, ops.zeros_like(moved))
     return ops.concatenate([ops.zeros_like(x[..., :steps]), x[..., :-steps]], axis=-1)
+
+
+def is_symbolic(size: Any) -> bool:
+    """Return True for an unknown size of an array in an export of JAX."""
+    return not isinstance(size, (int, type(None)))

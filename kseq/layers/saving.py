@@ -5,19 +5,15 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
-from kseq.typing import Config, PathLike, wraps
-
-if TYPE_CHECKING:  # a mixin of models
-    from keras import Model
-else:
-    Model = object
+from kseq.typing import PathLike, wraps
 
 ENDINGS = (".keras", ".h5", ".hdf5")
 SAVED_MODEL_FILE = "saved_model.pb"  # which every SavedModel has
+SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}  # of exports that are files
 
 
 class WholeFiles:
@@ -44,16 +40,6 @@ class WholeFiles:
     ) -> None:
         with replaced(filepath, overwrite) as path:
             return super().save_weights(path, overwrite, **kwargs)  # type: ignore[misc]
-
-
-class OwnCompile(Model):
-    """Mixin for models with their own `compile`, which is called when one is loaded."""
-
-    def compile_from_config(self, config: Config) -> None:
-        # Keras requires this of a class with its own `compile`.
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.optimizer is not None and self.built:
-            self.optimizer.build(self.trainable_variables)
 
 
 @contextlib.contextmanager

@@ -30,8 +30,8 @@ def alignment(
 
     A model with two vocabularies needs it to copy words:
     `kseq.encoder_decoder(..., copy=ids)`, or `copy={"lemma": ids}` for one of several
-    sources. Tokens that the target vocabulary lacks map
-    to its unknown token; `TextToText` replaces it by the source word.
+    sources. Tokens that the target vocabulary lacks map to its unknown token;
+    `TextToText` replaces it by the source word.
 
     Args:
         source_vocabulary: The `Vocabulary` of the source.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from kseq.layers.backends import portable
-from kseq.layers.saving import SAVED_MODEL_FILE, replaced_folder
+from kseq.layers.saving import SAVED_MODEL_FILE, SUFFIXES, replaced_folder
 from kseq.text.offsets import word_offsets
 from kseq.typing import PathLike, Tensor, Tree
 
@@ -51,7 +51,7 @@ def export_from_texts(
         ValueError: The backend is not TensorFlow.
     """
     check_backend()
-    check_suffix(path)
+    check_folder(path)
     import tensorflow as tf
 
     vocabularies = vocabulary if isinstance(vocabulary, dict) else {name: vocabulary}
@@ -237,9 +237,9 @@ def require_all(are_right: "tf.Tensor", message: str) -> AbstractContextManager[
     return tf.control_dependencies([check])
 
 
-def check_suffix(path: PathLike) -> None:
+def check_folder(path: PathLike) -> None:
     """Raise if a path ends like a file of another format."""
-    if str(path).endswith((".onnx", ".tflite")):
+    if str(path).endswith(tuple(SUFFIXES.values())):
         raise ValueError(
             "A pipeline is exported as a SavedModel, which is a folder. Received: "
             f"path={str(path)!r}, which ends like a file. Use "

@@ -10,8 +10,9 @@
 """
 
 from kseq.tuning import spaces
+from kseq.tuning.choice import Choice
 from kseq.tuning.decoding import Decoding
-from kseq.tuning.dimensions import Boolean, Choice, Fixed, Float, Int
+from kseq.tuning.dimensions import Boolean, Fixed, Float, Int
 from kseq.tuning.objectives import objective
 from kseq.tuning.results import Results
 from kseq.tuning.search import search

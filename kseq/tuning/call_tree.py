@@ -10,7 +10,8 @@ from typing import Any
 
 import keras
 
-from kseq.tuning.dimensions import Choice, Dimension
+from kseq.tuning.choice import Choice
+from kseq.tuning.dimensions import Dimension
 
 MADE_ALREADY = (keras.layers.Layer, keras.optimizers.Optimizer, keras.metrics.Metric)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from kseq.training import GenerationScores
 from kseq.training.row_kinds import Rows
-from kseq.tuning.dimensions import Choice
+from kseq.tuning.choice import Choice
 from kseq.tuning.space import Space
 
 

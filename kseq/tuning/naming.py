@@ -5,8 +5,9 @@ from typing import Any
 
 from kseq.tuning import conditions
 from kseq.tuning.call_tree import Call, children
+from kseq.tuning.choice import Choice
 from kseq.tuning.conditions import Condition
-from kseq.tuning.dimensions import Choice, Dimension
+from kseq.tuning.dimensions import Dimension
 from kseq.tuning.fingerprint import described
 
 MOST_VALUES = 20  # of a list: a longer one is data

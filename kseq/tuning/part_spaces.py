@@ -15,7 +15,8 @@ from kseq.layers import (
     TransformerEncoder,
 )
 from kseq.layers.validation import one_of
-from kseq.tuning.dimensions import Choice, Dimension, Float, Int
+from kseq.tuning.choice import Choice
+from kseq.tuning.dimensions import Dimension, Float, Int
 from kseq.tuning.space import Space
 
 Network: TypeAlias = Literal["recurrent", "transformer", "both", "conv", "all"]

@@ -33,7 +33,8 @@ from kseq.decoding import BeamSearch
 from kseq.training import SequenceCrossentropy
 from kseq.training import batches as reading_batches
 from kseq.tuning import part_spaces as parts
-from kseq.tuning.dimensions import Choice, Dimension, Float, Int
+from kseq.tuning.choice import Choice
+from kseq.tuning.dimensions import Dimension, Float, Int
 from kseq.tuning.part_spaces import (
     Network,
     Writer,

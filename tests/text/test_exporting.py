@@ -280,6 +280,34 @@ def test_detokenize_in_a_graph_equals_decode(split):
         assert vocabulary.detokenize(tf.zeros((2, 0), "int32")).shape == (2,)
 
 
+def export_translator(path):
+    pipeline = translator_of(vocabulary_of("byte"), vocabulary_of("byte"))
+    pipeline.export_generation(path, max_length=2)
+
+
+def export_classifier(path):
+    model = kseq.many_to_one(vocabulary_of("byte").size, 2, "rnn", width=3)
+    TextToLabels(model, vocabulary_of("byte"), ["bad", "good"]).export_labels(path)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it exports")
+@pytest.mark.parametrize("export", [export_translator, export_classifier])
+def test_a_failed_export_leaves_an_earlier_one_unchanged(export, tmp_path, monkeypatch):
+    path = tmp_path / "graph"
+    path.mkdir()
+    (path / "saved_model.pb").write_text("earlier")
+
+    def fails(self, path, *args, **options):
+        raise OSError("no room")
+
+    monkeypatch.setattr(type(keras.export.ExportArchive()), "write_out", fails)
+    with pytest.raises(OSError, match="no room"):
+        export(path)
+    assert (path / "saved_model.pb").read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [path]
+    assert len(list(path.iterdir())) == 1
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it exports")
 def test_rejects_a_path_that_ends_like_a_file_of_another_format(tmp_path):
     pipeline = translator_of(vocabulary_of("byte"), vocabulary_of("byte"))

@@ -73,7 +73,7 @@ def run_formula(layer, sequences, mask=None, state=None):
 
 @each_direction
 @each_mask
-def test_outputs_and_states_are_the_formula(mask, go_backwards):
+def test_outputs_and_states_equal_the_formula(mask, go_backwards):
     layer = build(go_backwards=go_backwards)
     given = None if mask is None else ops.convert_to_tensor(mask)
     outputs, last = layer(SEQUENCES, mask=given, initial_state=STATE)
