@@ -8,6 +8,7 @@ Axes in shape comments: B texts, L tokens of a text. An L in parentheses is ragg
 """
 
 import functools
+import hashlib
 import io
 import re
 import threading
@@ -74,11 +75,16 @@ class SentencePieces(Ids):
 
     @functools.cached_property
     def operation(self) -> Any:
-        """The same model as a TensorFlow operation, for graphs."""
+        """The same model as a TensorFlow operation, for graphs.
+
+        In an exported graph all operations of the same name share one model, also with
+        those of other exports in the process. So the name is a digest of the model.
+        """
         import tensorflow as tf
 
+        name = f"sentencepiece_{hashlib.sha256(self.proto).hexdigest()}"
         with tf.init_scope():
-            return tensorflow_text().SentencepieceTokenizer(self.proto)
+            return tensorflow_text().SentencepieceTokenizer(self.proto, name=name)
 
     def resources(self) -> list[Any]:
         return [self.operation]

@@ -84,10 +84,16 @@ def serve(exports):
     return [[json.loads(next(lines)) for _ in calls] for _, calls in exports]
 
 
-def vocabulary_of(split, normalization=None, lowercase=False):
+def vocabulary_of(split, normalization=None, lowercase=False, *, texts=TEXTS):
     limit = {"max_tokens": 400} if "piece" in str(split) else {}
-    texts = [text.split() for text in TEXTS] if split is None else TEXTS * 3
+    texts = [text.split() for text in texts] if split is None else texts * 3
     return Vocabulary(split, normalization, lowercase, **limit).adapt(texts)
+
+
+def translator_into_another_language(source, target):
+    """Return a pipeline whose target vocabulary is learned from texts of its own."""
+    texts = [text[::-1] for text in TEXTS]
+    return translator_of(vocabulary_of(*source), vocabulary_of(*target, texts=texts))
 
 
 def translator_of(source, target):
@@ -127,7 +133,7 @@ def served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("graphs")
     pipelines, calls = {}, {}
     for name, (source, target, search) in PAIRS.items():
-        pipeline = translator_of(vocabulary_of(*source), vocabulary_of(*target))
+        pipeline = translator_into_another_language(source, target)
         pipeline.export_generation(folder / name, search, max_length=6)
         pipelines[name] = pipeline
         calls[name] = [{"texts": TEXTS}, {"texts": TEXTS[:1]}]
