@@ -353,15 +353,21 @@ def run(
         is_there = ops.reshape(places == place, (1, -1, *[1] * (len(value.shape) - 1)))
         return ops.where(is_there, ops.expand_dims(value, 1), buffer)
 
-    def body(t, carried, buffers):
-        place = length - 1 - t if reverse else t
+    def body(place, carried, buffers):
         carried, found = step(carried, [read(x, place) for x in sequences])
         pairs = zip(buffers, found, strict=True)
-        return t + 1, carried, [put(buffer, x, place) for buffer, x in pairs]
+        buffers = [put(buffer, x, place) for buffer, x in pairs]
+        return place + (-1 if reverse else 1), carried, buffers
+
+    def is_inside(place, *_):
+        return place >= 0 if reverse else place < length
 
     buffers = [
         ops.zeros((ops.shape(x)[0], steps, *x.shape[1:]), x.dtype) for x in outputs
     ]
-    first = (ops.zeros((), "int32"), list(carried), buffers)
-    _, carried, buffers = ops.while_loop(lambda t, *_: t < length, body, first)
+    # The loop carries the place. If each step computed it from the length, TensorFlow
+    # would compile the loop anew for every mask.
+    place = length - 1 if reverse else ops.zeros((), "int32")
+    first = (place, list(carried), buffers)
+    _, carried, buffers = ops.while_loop(is_inside, body, first)
     return carried, buffers
