@@ -11,6 +11,7 @@ words are English, from the shared task of SIGMORPHON 2023.
 """
 
 import argparse
+import difflib
 import itertools
 import logging
 import math
@@ -22,7 +23,16 @@ import keras
 import numpy as np
 
 import kseq
-from kseq.training.cli import Help, count, folder, positive, require, seed, share
+from kseq.training.cli import (
+    Help,
+    count,
+    folder,
+    not_negative,
+    positive,
+    require,
+    seed,
+    share,
+)
 
 try:
     from rich.console import Console
@@ -31,6 +41,8 @@ except ImportError as error:
     sys.exit(f"{error}. Install what the recipes need: pip install kseq[recipes]")
 
 MIN_TRAINING_STEPS = 1000  # few forms are repeated until there are this many steps
+KEPT_LETTERS = 3  # at the end of an invented stem, because endings depend on them
+MAX_INVENTED_LETTERS = 8
 console = Console(markup=False, emoji=False, highlight=False)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -74,6 +86,41 @@ def load_splits(options):
 def split_features(features):
     """Return features separated by spaces: `V PRS NOM 3 SG` for `V;PRS;NOM(3,SG)`."""
     return " ".join(re.findall(r"[^;(),\s]+", features))
+
+
+def invent_forms(split, number, random):
+    """Return forms of invented stems, from which a model learns to copy new stems.
+
+    The stem is the longest text that a lemma and its form share. Its beginning becomes
+    random letters, and its last letters stay. This is the data hallucination of
+    [Anastasopoulos and Neubig, 2019](https://arxiv.org/abs/1908.05838), which also
+    replaces the last letters.
+    """
+    lemmas, _, forms = split
+    all_letters = list("".join(lemmas).replace(" ", ""))
+    letters, counts = np.unique(all_letters, return_counts=True)
+    probabilities = counts / counts.sum()
+
+    stems = {}
+    for index, (lemma, form) in enumerate(zip(lemmas, forms, strict=True)):
+        matcher = difflib.SequenceMatcher(None, lemma, form, autojunk=False)
+        stem = matcher.find_longest_match()
+        if stem.a == 0 and stem.size >= KEPT_LETTERS:
+            stems[index] = stem
+    if not stems:
+        return [], [], []
+
+    invented = []
+    for index in random.choice(list(stems), number):
+        lemma, feature, form = (column[index] for column in split)
+        stem = stems[index]
+        num_letters = random.integers(1, MAX_INVENTED_LETTERS + 1)
+        beginning = "".join(random.choice(letters, num_letters, p=probabilities))
+        kept = stem.size - KEPT_LETTERS
+        new_lemma = beginning + lemma[kept:]
+        new_form = form[: stem.b] + beginning + form[stem.b + kept :]
+        invented.append((new_lemma, feature, new_form))
+    return [list(column) for column in zip(*invented, strict=True)]
 
 
 def source_texts(lemmas, features):
@@ -355,11 +402,17 @@ def main(argv=None):
         f"{len(forms):,} forms for training, {num_validation:,} for validation, "
         f"{num_test:,} for testing."
     )
+    num_invented = round(options.invented * len(forms))
+    if num_invented:
+        random = np.random.default_rng(options.seed)
+        invented = invent_forms(train, num_invented, random)
+        train = [old + new for old, new in zip(train, invented, strict=True)]
+        _, _, forms = train
     if options.batch_size is None:
         options.batch_size = min(64, max(len(forms) // 20, 8))
     if options.epochs is None:
         num_batches = math.ceil(len(forms) / options.batch_size)
-        options.epochs = max(40, math.ceil(MIN_TRAINING_STEPS / num_batches))
+        options.epochs = max(25, math.ceil(MIN_TRAINING_STEPS / num_batches))
 
     model = build(options, letters, tags)
     source_vocabularies = {"lemma": letters, "tags": tags}
@@ -456,9 +509,16 @@ def parse_arguments(argv):
         help="share of values that dropout sets to zero in training",
     )
     parser.add_argument(
+        "--invented",
+        type=not_negative,
+        default=1,
+        metavar="NUMBER",
+        help="forms of invented stems to train on, for each training form",
+    )
+    parser.add_argument(
         "--epochs",
         type=count,
-        help="passes over the training forms (default: 40, more for few forms)",
+        help="passes over the training forms (default: 25, more for few forms)",
     )
     parser.add_argument(
         "--batch-size",

@@ -65,6 +65,25 @@ def test_training_saves_a_model_and_pictures(trained):
     assert {path.name for path in output.iterdir()} == names
 
 
+def test_invented_forms_have_the_endings_of_the_training_forms(recipe):
+    lemmas = ["walk", "wander", "machen", "to", "sing"]
+    split = lemmas, list("ABCDE"), ["walks", "wanders", "gemacht", "tos", "sang"]
+    lemmas, features, forms = recipe.invent_forms(split, 60, np.random.default_rng(0))
+    assert len(set(lemmas)) > 50
+    for lemma, feature, form in zip(lemmas, features, forms, strict=True):
+        if feature == "C":
+            assert lemma.endswith("achen")
+            assert form == f"ge{lemma.removesuffix('en')}t"
+        else:
+            assert (feature, lemma[-3:]) in (("A", "alk"), ("B", "der"))
+            assert form == f"{lemma}s"
+
+
+def test_no_forms_are_invented_without_a_stem(recipe):
+    split = ["to", "go"], ["A", "B"], ["tos", "went"]
+    assert recipe.invent_forms(split, 5, np.random.default_rng(0)) == ([], [], [])
+
+
 def test_a_saved_model_inflects(trained, recipe):
     output, _ = trained
     with recipe.console.capture() as printed:
