@@ -19,6 +19,7 @@ OF_MANY_CASES = (
     "tests/decoding",
     "tests/text/test_hostile_texts.py",
 )
+OF_VERY_MANY_CASES = "tests/test_advice.py::test_the_advice_of_a_message_works"
 # Names of tests whose expected numbers come from a loop in NumPy or from a paper.
 ORACLE = re.compile(
     r"_equals?_(a_|the_|two_|plain_)?(numpy_)?"
@@ -50,10 +51,13 @@ def pytest_collection_modifyitems(config, items):
     - Of a test marked `thorough(all_but=n)`, all cases after the first n.
     - Of any other test of layers, builders and decoding, and of hostile texts, with n
       cases, all but the square root of n. A checksum of the names chooses them, so that
-      two tests of all layers keep different layers. JAX and PyTorch keep a third of
-      them. But a test that compares with an oracle, as its name says, keeps all: its
-      cases are often different classes, and quick.
-    - On JAX and PyTorch, two thirds of the doctests.
+      two tests of all layers keep different layers. But a test that compares with an
+      oracle, as its name says, keeps all: its cases are often different classes, and
+      quick.
+    - Two thirds of the rows of advice.
+    - On JAX and PyTorch, every second test, two thirds of the cases that the others
+      have left, and two thirds of the doctests. An error on one backend alone is
+      usually one of an operation, which many tests use.
 
     Tests of hypothesis are in both runs, with few and with many examples.
     """
@@ -68,10 +72,12 @@ def pytest_collection_modifyitems(config, items):
                 item.own_markers.remove(marker)
         elif test.startswith(OF_MANY_CASES) and not ORACLE.search(test):
             left = sorted(group, key=checksum)[number_of_cases(len(group)) :]
-        elif BACKEND != "tensorflow" and isinstance(group[0], pytest.DoctestItem):
+        elif test == OF_VERY_MANY_CASES or is_portable_doctest(group[0]):
             left = [item for item in group if checksum(item) % 3]
         else:
             left = []
+        if BACKEND != "tensorflow" and zlib.crc32(test.encode()) % 2:
+            left = group if test.startswith("tests/") else left
         for item in left:
             item.add_marker("thorough")
         for item in group if is_thorough(config) else ():
@@ -83,6 +89,10 @@ def number_of_cases(count):
     """Return the number of cases of a test that `make test` runs."""
     root = math.isqrt(count)
     return root if BACKEND == "tensorflow" else math.ceil(root / 3)
+
+
+def is_portable_doctest(item):
+    return BACKEND != "tensorflow" and isinstance(item, pytest.DoctestItem)
 
 
 def checksum(item):

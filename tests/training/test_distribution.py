@@ -50,7 +50,7 @@ def test_training_on_two_devices_equals_training_on_one(
     assert not too_much
 
 
-@pytest.mark.thorough(all_but=1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_two_devices_give_the_same_outputs_as_one(backend, tmp_path):
     gaps = run_script("distributed_pipelines.py", backend, tmp_path)
