@@ -92,14 +92,12 @@ def invent_forms(split, number, random):
     """Return forms of invented stems, from which a model learns to copy new stems.
 
     The stem is the longest text that a lemma and its form share. Its beginning becomes
-    random letters, and its last letters stay. This is the data hallucination of
-    [Anastasopoulos and Neubig, 2019](https://arxiv.org/abs/1908.05838), which also
-    replaces the last letters.
+    random letters, rare ones as often as others, and its last letters stay. This is the
+    data hallucination of [Anastasopoulos and Neubig,
+    2019](https://arxiv.org/abs/1908.05838), which also replaces the last letters.
     """
     lemmas, _, forms = split
-    all_letters = list("".join(lemmas).replace(" ", ""))
-    letters, counts = np.unique(all_letters, return_counts=True)
-    probabilities = counts / counts.sum()
+    letters = sorted(set("".join(lemmas)) - {" "})
 
     stems = {}
     for index, (lemma, form) in enumerate(zip(lemmas, forms, strict=True)):
@@ -115,7 +113,7 @@ def invent_forms(split, number, random):
         lemma, feature, form = (column[index] for column in split)
         stem = stems[index]
         num_letters = random.integers(1, MAX_INVENTED_LETTERS + 1)
-        beginning = "".join(random.choice(letters, num_letters, p=probabilities))
+        beginning = "".join(random.choice(letters, num_letters))
         kept = stem.size - KEPT_LETTERS
         new_lemma = beginning + lemma[kept:]
         new_form = form[: stem.b] + beginning + form[stem.b + kept :]
