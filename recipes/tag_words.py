@@ -222,6 +222,7 @@ def build(options, train, validation):
             words.num_characters,
             options.width,
             character_units=options.width // 2,
+            kernel_size=5,
             dropout=options.dropout,
         )
     else:
