@@ -29,9 +29,10 @@ def mean_of_steps(sequences: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     if sequences.shape[1] == 0:
         return ops.sum(sequences, axis=1)
-    if mask is None:
-        return ops.cast(ops.mean(precise(sequences), axis=1), sequences.dtype)
     steps = precise(sequences)
-    count = ops.sum(ops.cast(mask, steps.dtype), axis=1, keepdims=True)  # B 1
+    if mask is None:  # in a graph the number of steps may be unknown, and 0
+        count = ops.cast(ops.shape(sequences)[1], steps.dtype)
+    else:
+        count = ops.sum(ops.cast(mask, steps.dtype), axis=1, keepdims=True)  # B 1
     mean = ops.sum(steps, axis=1) / ops.maximum(count, 1.0)  # B D
     return ops.cast(mean, sequences.dtype)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras import tree
 
+import kseq
 from kseq.builders.generate_loop import GenerateLoop
 from kseq.builders.generation import GenerativeModel
 from tests.builders.small_models import MODELS, SOURCE, transformer_translator
@@ -87,6 +88,28 @@ def test_the_first_training_step_is_traced_once(name):
     rows = len(tree.flatten(inputs)[0])
     model.train_on_batch(inputs, np.zeros((rows, 1), "float32"))
     assert len(traced) == 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_predictions_do_not_depend_on_the_shapes_of_earlier_batches(name):
+    """After a second shape, TensorFlow traces a function of unknown lengths."""
+    make, inputs = MODELS[name]
+    model = make()
+    first_row = tree.map_structure(lambda x: x[:1], inputs)
+    expected = tree.map_structure(array, model(first_row))
+    model.predict(inputs, verbose=0)
+    found = model.predict(first_row, verbose=0)
+    tree.map_structure(assert_close, found, expected)
+
+
+@pytest.mark.parametrize("decoder", ["rnn", "gru", "lstm", "mingru"])
+def test_a_recurrent_language_model_trains_on_sequences_of_many_lengths(decoder):
+    model = kseq.one_to_many(9, decoder=decoder, width=4)
+    model.compile("adam", kseq.training.SequenceCrossentropy())
+    rows = [[2, 4, 5, 3], [2, 4, 5, 6, 7, 8, 4, 5, 3]] * 2
+    batches = kseq.training.teacher_forcing(None, rows, batch_size=2)
+    losses = model.fit(batches, epochs=2, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX builds so")
