@@ -36,12 +36,12 @@ NUM_SYMBOLS = 8  # token ids 1 to 8; 0 is padding
 BLANK = 9
 ANSWER = 10
 NUM_COPIED = 10
-DEFAULTS = {  # layers, learning rate, and the width of a layer for each task
-    "conv": (None, 3e-3, {"adding": 32, "copying": 32}),  # layers by the length
-    "mingru": (3, 4e-3, {"adding": 32, "copying": 128}),
-    "gru": (1, 2e-3, {"adding": 128, "copying": 128}),
-    "lstm": (1, 2e-3, {"adding": 128, "copying": 128}),
-    "transformer": (2, 1e-3, {"adding": 32, "copying": 32}),
+DEFAULTS = {  # layers; for each task the width of a layer and the learning rate
+    "conv": (None, {"adding": (10, 2e-3), "copying": (10, 5e-4)}),  # by the length
+    "mingru": (3, {"adding": (32, 4e-3), "copying": (128, 4e-3)}),
+    "gru": (1, {"adding": (128, 2e-3), "copying": (128, 2e-3)}),
+    "lstm": (1, {"adding": (128, 2e-3), "copying": (128, 2e-3)}),
+    "transformer": (2, {"adding": (32, 1e-3), "copying": (32, 1e-3)}),
 }
 
 
@@ -103,7 +103,7 @@ def build_encoder(options):
         length = options.steps + 2 * NUM_COPIED
         for num_layers in itertools.count(options.layers or 1):
             encoder = kseq.layers.ConvEncoder(
-                options.width, num_layers, kernel_size=8, dilation_base=4, causal=True
+                options.width, num_layers, kernel_size=8, causal=True
             )
             if options.layers or encoder.receptive_field >= length:
                 return encoder
@@ -221,15 +221,16 @@ def parse_arguments(argv):
         help="width of every layer (depends on --layer and --task)",
     )
     add("--layers", type=count, help="number of layers (depends on --layer)")
-    add("--learning-rate", type=positive, help="(depends on --layer)")
+    add("--learning-rate", type=positive, help="(depends on --layer and --task)")
     add("--batch-size", type=count, default=32, help="sequences in a batch")
     add("--batches", type=count, default=50, help="batches between two lines")
     add("--test-rows", type=count, default=200, help="sequences to test with")
     add("--seed", type=seed, default=0, help="seed of all randomness (%(default)s)")
     add("--quick", action="store_true", help="try it out on 20 steps for seconds")
     options = parser.parse_args(argv)
-    num_layers, learning_rate, widths = DEFAULTS[options.layer]
-    options.width = options.width or widths[options.task]
+    num_layers, sizes = DEFAULTS[options.layer]
+    width, learning_rate = sizes[options.task]
+    options.width = options.width or width
     options.layers = options.layers or num_layers
     options.learning_rate = options.learning_rate or learning_rate
     if options.quick:

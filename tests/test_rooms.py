@@ -50,7 +50,13 @@ MAY_IMPORT = {
     "kseq/layers/torch_replay.py": {"keras", "torch"},
     "kseq/layers/torch_kernels.py": {"keras", "kseq.layers.backends", "torch"},
     "kseq/decoding": {"keras"},
-    "kseq/builders": {"keras", "numpy", "kseq.layers", "kseq.decoding"},
+    "kseq/builders": {
+        "keras",
+        "numpy",
+        "kseq.decoding",
+        "kseq.few_shapes",
+        "kseq.layers",
+    },
     "kseq/builders/ctranslate2_spec.py": {
         "ctranslate2",
         "keras",
@@ -72,6 +78,7 @@ MAY_IMPORT = {
     "kseq/executors.py": set(),
     "kseq/typing.py": {"keras"},
     "kseq/token_rows.py": {"numpy"},
+    "kseq/few_shapes.py": set(),
     "kseq/corpora": {"kseq.executors", "kseq.text", "kseq.token_rows", "numpy"},
     "kseq/tuning": {
         "keras",
@@ -120,8 +127,10 @@ MAY_IMPORT = {
     },
     "kseq/text/labels.py": {
         "keras",
+        "kseq.few_shapes",
         "kseq.layers.backends",
         "kseq.layers.labels_from_zero",
+        "kseq.layers.sequence_embedding",
         "kseq.text",
         "numpy",
     },

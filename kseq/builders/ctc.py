@@ -13,7 +13,7 @@ from keras import ops
 
 from kseq.builders.generate_loop import GenerateLoop, cached_loop, run
 from kseq.builders.own_loss import GivenLoss, OwnLoss
-from kseq.builders.requests import GenerateRequest, Request, ScoreRequest, rounded_up
+from kseq.builders.requests import GenerateRequest, Request, ScoreRequest
 from kseq.builders.searches import as_search, refuse_options
 from kseq.builders.source_rows import rows_of_batches, source_rows
 from kseq.builders.token_inputs import TokenInputs
@@ -21,6 +21,7 @@ from kseq.builders.trainable import TrainableModel
 from kseq.decoding import Generation, MaximumLength, Search
 from kseq.decoding.constraints import Constraint
 from kseq.decoding.loop import check_max_length
+from kseq.few_shapes import rounded_up
 from kseq.layers import CTC, SequenceEmbedding, backends
 from kseq.layers.masking import mask_of
 from kseq.layers.saving import WholeFiles
@@ -216,7 +217,7 @@ class CTCModel(
             loop = cached_loop(
                 self, GenerateLoop, request.search, most + 1, jit_compile
             )
-        results = [run(loop, batch) for batch in request.batches(batch_size)]
+        results = [run(loop, batch, True) for batch in request.batches(batch_size)]
         return as_labels(request.outputs(results), self.end_token_id)
 
     def score(
@@ -242,7 +243,7 @@ class CTCModel(
         rows = target.token_ids if isinstance(target, Generation) else target
         request = ScoreRequest(self, source, rows)
         loop = cached_loop(self, LabelScoreLoop)
-        results = [run(loop, batch) for batch in request.batches(batch_size)]
+        results = [run(loop, batch, True) for batch in request.batches(batch_size)]
         found = request.outputs(results)["log_probs"]
         if isinstance(target, Generation):
             return np.where(np.isfinite(target.log_probs), found, -np.inf)

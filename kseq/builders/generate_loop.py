@@ -166,10 +166,17 @@ def num_rows(source: Tree) -> int | Tensor:
     return ops.shape(keras.tree.flatten(source)[0])[0]
 
 
-def run(loop: keras.Model, batch: Batch) -> dict[str, Any]:
-    """Run a loop on a `Batch`, and return its outputs by name, one row for each row."""
+def run(
+    loop: keras.Model, batch: Batch, has_compiled_parts: bool = False
+) -> dict[str, Any]:
+    """Run a loop on a `Batch`, and return its outputs by name, one row for each row.
+
+    With `has_compiled_parts` each shape is compiled even if Keras does not compile the
+    loop.
+    """
+    arrays = batch.arrays(to_power_of_two=loop.jit_compile or has_compiled_parts)
     with without_retracing_warning():
-        outputs = predict_on_batch(loop, batch.arrays(loop.jit_compile))
+        outputs = predict_on_batch(loop, arrays)
     return keras.tree.map_structure(lambda value: value[: len(batch)], outputs)
 
 

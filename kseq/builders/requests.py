@@ -32,9 +32,8 @@ from kseq.builders.source_rows import (
 from kseq.decoding import Search
 from kseq.decoding.constraints import Constraint
 from kseq.decoding.loop import check_max_length
+from kseq.few_shapes import rounded_up, rows_to_add
 from kseq.layers.validation import one_of, positive_integer
-
-LENGTH_MULTIPLE = 8
 
 
 class Request:
@@ -205,11 +204,11 @@ class Batch:
     def arrays(self, to_power_of_two: bool) -> dict[str, Any]:
         """Return arrays by name, in few different shapes, so that few loops compile.
 
-        Lengths are rounded up to a multiple of `LENGTH_MULTIPLE`, or to a power of two
-        if XLA takes seconds for each. The number of rows is rounded up to a power of
-        two, but not above `most_rows`, by repeating the last row.
+        Lengths are rounded up to a multiple of 8, or to a power of two if XLA takes
+        seconds for each. The number of rows is rounded up to a power of two, but not
+        above `most_rows`, by repeating the last row.
         """
-        more = min(1 << (len(self) - 1).bit_length(), self.most_rows) - len(self)
+        more = rows_to_add(len(self), self.most_rows)
         return {
             name: padded(
                 [*rows, *[rows[-1]] * more], self.paddings.get(name), to_power_of_two
@@ -246,12 +245,6 @@ def max_lengths(
     for length in lengths:
         check_max_length(length)
     return np.array(lengths, "int32")
-
-
-def rounded_up(length: int, to_power_of_two: bool) -> int:
-    """Round a length up, so that there are few different lengths."""
-    length = -(-max(length, 1) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-    return 1 << (length - 1).bit_length() if to_power_of_two else length
 
 
 def padded(rows: Sequence[Any], padding: Any, to_power_of_two: bool) -> Any:

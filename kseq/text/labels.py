@@ -10,8 +10,10 @@ from typing import Any, Self
 import keras
 import numpy as np
 
+from kseq.few_shapes import rounded_up, rows_to_add
 from kseq.layers.backends import predict_on_batch
 from kseq.layers.labels_from_zero import LabelsFromZero, check_label_zero
+from kseq.layers.sequence_embedding import SequenceEmbedding
 from kseq.text.exporting import Labelling, export_from_texts, labelled
 from kseq.text.loading import Loadable
 from kseq.text.parts import checked, deserialize_parts, encode_some, serialize_parts
@@ -21,7 +23,6 @@ from kseq.text.word_characters import WordCharacterVocabulary
 from kseq.typing import Config, PathLike, Texts, Tree, wraps
 
 PARTS = ("model", "vocabulary")
-LENGTH_MULTIPLE = 16  # limits the number of shapes to compile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +184,7 @@ class TextToLabels(LabelsFromZero, Loadable, keras.Model):
         for first in range(0, len(order), size):
             chosen = order[first : first + size]
             best, probabilities = self._predict(
-                [rows[i] for i in chosen], longest=len(rows[order[-1]])
+                [rows[i] for i in chosen], len(rows[order[-1]]), size
             )
             for i, numbers, row in zip(chosen, best, probabilities, strict=True):
                 results[i] = self._labels(numbers, row, len(rows[i]))
@@ -265,16 +266,27 @@ class TextToLabels(LabelsFromZero, Loadable, keras.Model):
             strings("names", names)  # raises, with a hint
         return find(list(names))
 
-    def _predict(self, rows: list[Any], longest: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return label ids, B or B S, and probabilities, B L or B S L."""
-        length = -(-len(rows[-1]) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-        columns = np.shape(rows[0][0])  # with characters, several per word
-        shape = len(rows), min(length, longest), *columns
-        ids = np.full(shape, self.vocabulary.pad_token_id)
-        for row, tokens in zip(ids, rows, strict=True):
-            row[: len(tokens)] = tokens
+    def _predict(
+        self, rows: list[Any], longest: int, most_rows: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return label ids, B or B S, and probabilities, B L or B S L.
+
+        The last row of `rows` is the longest. `longest` is the length of the longest
+        text of all batches.
+        """
         model = self.decoding or self.model
-        outputs = predict_on_batch(model, ids.astype("int32"))
+        is_compiled = bool(self.decoding or model.jit_compile)
+        length = rounded_up(len(rows[-1]), to_power_of_two=is_compiled)
+        if not any(isinstance(x, SequenceEmbedding) for x in model.layers):
+            length = min(length, longest)  # it may have no position for more padding
+        columns = np.shape(rows[0][0])  # with characters, several per word
+        count = len(rows) + rows_to_add(len(rows), most_rows)
+        ids = np.full((count, length, *columns), self.vocabulary.pad_token_id, "int32")
+        for row, tokens in zip(ids, rows, strict=False):
+            row[: len(tokens)] = tokens
+        ids[len(rows) :] = ids[len(rows) - 1]
+        outputs = predict_on_batch(model, ids)
+        outputs = keras.tree.map_structure(lambda x: x[: len(rows)], outputs)
         if self.decoding is not None:
             found = {k: keras.ops.convert_to_numpy(x) for k, x in outputs.items()}
             return found["best_scores"].argmax(axis=-1), found["marginals"]

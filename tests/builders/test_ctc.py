@@ -277,6 +277,21 @@ def test_sources_may_be_lists_of_any_length_or_batches():
     )
 
 
+def test_calls_of_any_size_compile_few_shapes(monkeypatch):
+    model, shapes = make_model(), set()
+    predict = keras.Model.predict_on_batch
+
+    def recording(loop, inputs):
+        shapes.add(inputs["source"].shape)
+        return predict(loop, inputs)
+
+    monkeypatch.setattr(keras.Model, "predict_on_batch", recording)
+    for length in range(1, 40, 3):
+        model.generate([[2] * length])
+        model.score([[2] * length], [[1]])
+    assert shapes == {(1, 8), (1, 16), (1, 32), (1, 64)}
+
+
 def test_masked_gaps_are_not_steps():
     model = make_model(encoder=keras.layers.Dense(WIDTH))
     gaps = np.array([[4, 0, 5, 0, 6], [8, 0, 0, 2, 1], [0, 9, 1, 0, 10]], "int32")

@@ -99,8 +99,33 @@ def test_batches_have_texts_of_similar_length_and_little_padding():
     reader.model.predict_on_batch = predict
     lengths = [19, 2, 1, 17, 3, 16, 7]
     reader.label(["a " * length for length in lengths], batch_size=2)
-    # Multiples of 16, up to the longest: few shapes for a compiler.
-    assert shapes == [(2, 16), (2, 16), (2, 19), (1, 19)]
+    lengths_seen = [length for _, length in shapes]
+    if reader.model.jit_compile:
+        assert lengths_seen == [8, 8, 32, 32]  # powers of two
+    else:
+        assert lengths_seen == [8, 8, 24, 24]  # multiples of 8
+    assert [rows for rows, _ in shapes] == [2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("make", [classifier, crf_tagger])
+def test_calls_of_any_size_compile_few_shapes(make, monkeypatch):
+    reader, shapes = make(), set()
+    predict = keras.Model.predict_on_batch
+
+    def recording(model, ids):
+        shapes.add(ids.shape)
+        return predict(model, ids)
+
+    monkeypatch.setattr(keras.Model, "predict_on_batch", recording)
+    for count in range(1, 10):
+        assert len(reader.label(["a b"] * count)) == count
+    assert shapes == {(1, 8), (2, 8), (4, 8), (8, 8), (16, 8)}
+    shapes.clear()
+    for length in range(1, 40, 2):
+        reader.label(["a " * length])
+    are_powers = make is crf_tagger or reader.model.jit_compile
+    expected = [8, 16, 32, 64] if are_powers else [8, 16, 24, 32, 40]
+    assert shapes == {(1, length) for length in expected}
 
 
 def test_no_texts_get_no_labels():
