@@ -29,7 +29,7 @@ class Recorder:
     """Recordings of a step, one for each structure and shape of its inputs."""
 
     def __init__(self) -> None:
-        # Structure and shapes: [number of steps run, recording].
+        # Structure and layouts: [number of steps run, recording].
         self.entries: collections.OrderedDict[Any, list[Any]]
         self.entries = collections.OrderedDict()
 
@@ -68,7 +68,9 @@ class Recorder:
         return step
 
     def entry(self, leaves: Sequence[Tensor], form: Any) -> list[Any]:
-        key = form, *((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
+        # A recording contains views, which depend on the strides of their inputs.
+        layouts = ((x.shape, x.stride(), x.dtype, x.device) for x in leaves)
+        key = form, *layouts
         entry = self.entries.setdefault(key, [0, None])
         self.entries.move_to_end(key)
         while len(self.entries) > MOST_RECORDINGS:
