@@ -3,6 +3,7 @@
 Axes in shape comments: N rows, B batch, S source steps, T target steps, D features.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -69,7 +70,8 @@ def teacher_forcing(
             - None, for a model without a source: its batches are
               `({"target": target[:, :-1]}, target[:, 1:])`
         target: Rows of token ids with start and end tokens: lists, arrays, or one
-            padded integer array `(N, T)`. Or numbers: arrays `(T, F)`, or one array
+            padded integer array `(N, T)`; a warning says that they begin with different
+            tokens. Or numbers: arrays `(T, F)`, or one array
             `(N, T, F)`, with NaN for missing numbers. Or a function of the number of an
             epoch.
         batch_size: See `batches`.
@@ -154,6 +156,7 @@ def teacher_forcing(
         covariates = checked_covariates(covariates, target, is_numbers)
     if isinstance(target, FlatRows):
         check_targets(target, pad_token_id)
+        check_start_tokens(target)
         weights = target_weights(target, sample_weight, class_weight, pad_token_id)
     else:
         check_numbers(target)
@@ -178,6 +181,7 @@ def teacher_forcing(
     )
 
 
+STARTS_SEEN = 1000  # targets whose start token is checked
 START = ((1, 0), (0, 0))  # pads a numeric target with one unknown step in front
 
 
@@ -260,6 +264,20 @@ def check_targets(target: FlatRows, pad_token_id: int) -> None:
             f"before or among them. Received: target[{padded}]="
             f"{target[padded].tolist()}. If your vocabulary uses this id for a token, "
             "pass another `pad_token_id`."
+        )
+
+
+def check_start_tokens(target: FlatRows) -> None:
+    """Warn if the first of the targets begin with different tokens."""
+    first_tokens = target.flat[target.starts[:STARTS_SEEN]]
+    different = np.flatnonzero(first_tokens != first_tokens[0])
+    if different.size:
+        warnings.warn(
+            "Every target must begin with the start token, which is never predicted. "
+            f"Received: target[0] begins with {first_tokens[0]}, target[{different[0]}]"
+            f" with {first_tokens[different[0]]}. Add the start token in front of "
+            "every target; `generate` begins with it.",
+            stacklevel=3,
         )
 
 

@@ -13,7 +13,7 @@ from kseq.tuning.trials.shuffling import ShuffledBatches
 IDS = [[5, 6, 7], [8], [9, 5, 6, 7, 8, 9], [5, 5]] * 3
 DATA_SETS = {
     "batches": lambda **options: batches(IDS, [0, 1] * 6, batch_size=5, **options),
-    "teacher_forcing": lambda **options: teacher_forcing(IDS[:2], IDS[2:4], **options),
+    "teacher_forcing": lambda **options: teacher_forcing(IDS[:2], IDS[:4:3], **options),
     "rows of each epoch": lambda: teacher_forcing(lambda epoch: IDS, IDS[:1] * 12),
     "windows": lambda **options: windows([5, 6, 7, 8, 9], 3, **options),
     "windows in order": lambda: windows([5, 6, 7, 8, 9], 3, shuffle=False),

@@ -116,7 +116,7 @@ def test_layout_map_rejects_an_unknown_axis():
 
 def test_batches_of_ids_are_filled_with_padding():
     data = teacher_forcing(
-        [[4, 5], [6], [7]], [[5, 3], [6, 6, 3], [7, 3]], shuffle=False
+        [[4, 5], [6], [7]], [[1, 3], [1, 6, 3], [1, 3]], shuffle=False
     )
     [(inputs, labels)] = EvenBatches(data, 4)
     assert labels.shape[0] == inputs["source"].shape[0] == 4

@@ -8,18 +8,18 @@ from kseq.training import TokenDropout, batches, teacher_forcing, windows
 
 
 def pairs(rows=211, seed=3):
-    """Return ragged source and target ids, whose first id identifies the row."""
+    """Return ragged source and target ids. The first of a source identifies the row."""
     random = np.random.default_rng(seed)
     source = random.integers(2, 29, size=rows)
     target = np.maximum(source + random.integers(-3, 4, size=rows), 1)
-    return [
-        [[7 + row] + [5] * int(length) for row, length in enumerate(lengths)]
-        for lengths in (source, target)
-    ]
+    return (
+        [[7 + row] + [5] * int(length) for row, length in enumerate(source)],
+        [[1] + [5] * int(length) for length in target],
+    )
 
 
 def first_ids(data):
-    return [inputs["target"][:, 0].tolist() for inputs, _ in data]
+    return [inputs["source"][:, 0].tolist() for inputs, _ in data]
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -31,7 +31,7 @@ def test_batches_have_at_most_batch_tokens_tokens(shuffle):
         slack = 4 * len(labels) if index == 1 else 0  # another shape, for Keras
         assert len(labels) * longest <= 127 + slack
         sizes.append(len(labels))
-        seen += inputs["target"][:, 0].tolist()
+        seen += inputs["source"][:, 0].tolist()
     assert sorted(seen) == list(range(7, 218))
     assert max(sizes) > min(sizes)
     assert (seen == sorted(seen)) is not shuffle
@@ -65,7 +65,7 @@ def test_shards_divide_each_batch(size, shuffle):
     for shards in zip(*parts, strict=True):
         shapes = {tuple(inputs["source"].shape) for inputs, _ in shards}
         assert len(shapes) == 1 and len({labels.shape for _, labels in shards}) == 1
-        seen += [row for inputs, _ in shards for row in inputs["target"][:, 0].tolist()]
+        seen += [row for inputs, _ in shards for row in inputs["source"][:, 0].tolist()]
     assert len(seen) == len(set(seen)) == 211 // 3 * 3
     if "batch_size" in size:
         assert len(whole) == len(parts[0])

@@ -335,3 +335,11 @@ def test_a_function_returns_the_rows_of_several_inputs_in_each_epoch():
     batches.on_epoch_end()
     inputs, _ = batches[0]
     assert inputs["source"]["lemma"].tolist() == [[6]]
+
+
+def test_warns_of_targets_that_begin_with_different_tokens():
+    target = [[1, 5, 2], [1, 2], [5, 6, 2]]
+    message = r"target\[0\] begins with 1, target\[2\] with 5\. Add the start token"
+    with pytest.warns(UserWarning, match=message) as caught:
+        teacher_forcing(None, target)
+    assert caught[0].filename == __file__
