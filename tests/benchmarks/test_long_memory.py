@@ -1,23 +1,12 @@
 """Tasks of `benchmarks/long_memory.py`: their data, their judge and a quick run."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    spec = importlib.util.spec_from_file_location(
-        "long_memory", FOLDER / "long_memory.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def benchmark(load):
+    return load("long_memory")
 
 
 def test_adding_marks_a_number_in_each_half_and_returns_the_sum(benchmark):
