@@ -57,7 +57,7 @@ def check_copying(
         target: The embedding of the target.
         encoder: The encoder, or None.
         decoder: The decoder.
-        source_dropout: Share of the sources dropped in training.
+        source_dropout: Fraction of the sources dropped in training.
     """
     if pointer_generator is None:
         return

@@ -104,8 +104,9 @@ def encoder_decoder(
             same layer or the same vocabulary size as source and target.
         start_token_id: Token id that the decoder reads first.
         end_token_id: Token id that ends a sequence.
-        source_dropout: Share of the sources dropped in training, so that the model also
-            learns to generate without a source. `kseq.decoding.Guidance` requires this.
+        source_dropout: Fraction of the sources dropped in training, so that the model
+            also learns to generate without a source. `kseq.decoding.Guidance` requires
+            this.
         covariates: `FeatureEmbedding` of values known in advance for each step of a
             target of numbers, such as hour and weekday. It is added to the input of the
             decoder.

@@ -65,7 +65,7 @@ class Forecast:
         return np.quantile(self.draws, level, axis=1)
 
     def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
-        """Return the two quantiles between which this share of the draws lies.
+        """Return the two quantiles between which this fraction of the draws lies.
 
         Args:
             level: From 0 to 1.

@@ -273,7 +273,7 @@ class ImageTokenizer(TrainableModel, WholeFiles, keras.Model):
 class CodePerplexity(keras.metrics.Metric):
     """Perplexity of codes: the number of equally frequent codes of the same entropy.
 
-    `exp(-sum p log p)`, with `p` the share of each code in all codes so far.
+    `exp(-sum p log p)`, with `p` the fraction of each code in all codes so far.
 
     Args:
         num_codes: Number of codes N.

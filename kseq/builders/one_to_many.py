@@ -91,7 +91,7 @@ def one_to_many(
             embedding.
         start_token_id: Token id that the decoder reads first.
         end_token_id: Token id that ends a sequence.
-        condition_dropout: Share of the conditions dropped in training, as
+        condition_dropout: Fraction of the conditions dropped in training, as
             `source_dropout` of `kseq.encoder_decoder`.
         covariates: As for `kseq.encoder_decoder`.
         scheduled_sampling: As for `kseq.encoder_decoder`.

@@ -86,7 +86,7 @@ def text_to_image(
         width: Size of components given by name or number.
         text_weight: Weight of the loss of caption words in a single stream, relative to
             the loss of image tokens. The paper uses 1 to 7.
-        caption_dropout: Share of the captions dropped in training.
+        caption_dropout: Fraction of the captions dropped in training.
             `kseq.decoding.Guidance` requires this.
         name: Name of the model.
 

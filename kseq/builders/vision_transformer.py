@@ -33,7 +33,7 @@ def vision_transformer(
         num_outputs: Number of classes or of values.
         width: Size D of the vectors.
         num_layers: Number of Transformer blocks.
-        num_heads: Number of attention heads. Defaults to one for 64 features.
+        num_heads: Number of attention heads. Defaults to one head per 64 features.
         pooling: `"class_token"` as in the paper, `"mean"`, or another pooling of
             `kseq.many_to_one`.
         dropout: Dropout rate of the Transformer.

@@ -15,7 +15,7 @@ ITALY = (
 
 
 def read_series(path: PathLike) -> tuple[list[np.ndarray], list[str]]:
-    """Read series with a class each from a `.ts` or a CSV file in UTF-8.
+    """Read labelled series from a `.ts` or a CSV file in UTF-8.
 
     `.ts` is the format of the UCR and UEA archives. A line is `values:CLASS`, with one
     list of values for each feature. A line of a CSV file is the class, then the values

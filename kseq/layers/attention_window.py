@@ -12,7 +12,7 @@ from kseq.typing import Tensor
 
 
 def window_centres(query: Tensor, kernel: Tensor, column: Tensor) -> Tensor:
-    """Return the centre of each query's window as a share of the source, `(B, T, 1)`.
+    """Return the centre of each query's window, a fraction of the source, `(B, T, 1)`.
 
     That is `sigmoid(tanh(query W) v)`. It is computed in at least float32, since in
     bfloat16 the centre would be off by steps in a long source.
@@ -28,7 +28,7 @@ def local_weights(
 
     Args:
         scores: `(B, T, S)`.
-        centres: `(B, T, 1)`, as shares of the real steps, in at least float32.
+        centres: `(B, T, 1)`, as fractions of the real steps, in at least float32.
         window: Number of steps D on either side of a centre; the standard deviation is
             half of it.
         mask: Boolean `(B, S)`, True where a step is real. None means all are.

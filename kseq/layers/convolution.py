@@ -54,8 +54,8 @@ class ConvEncoder(Composite):
             differ, the input is projected.
         activation: Activation of the convolutions.
         weight_normalization: Whether to normalize the kernels.
-        dropout: Share of the features of each convolution's output to drop in training,
-            the same ones at every step.
+        dropout: Fraction of the features of each convolution's output to drop in
+            training, the same ones at every step.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:

@@ -177,7 +177,7 @@ class Quantiles:
         return self._between(parameters, shares)
 
     def _between(self, parameters: Tensor, shares: Sequence[Tensor | float]) -> Tensor:
-        """Return the first quantile plus a share of each step to the next one."""
+        """Return the first quantile plus a fraction of each step to the next one."""
         value = parameters[..., 0]
         for index, share in enumerate(shares):
             step = parameters[..., index + 1] - parameters[..., index]

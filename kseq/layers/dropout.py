@@ -28,7 +28,7 @@ class Dropout(Layer):
     there, one random number decides for four values.
 
     Args:
-        dropout: Share of the values to drop.
+        dropout: Fraction of the values to drop.
         seed: Integer seed of the choices, or None.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
@@ -91,7 +91,7 @@ class SourceDropout(Layer):
     are not scaled.
 
     Args:
-        dropout: Share of the examples that lose their source.
+        dropout: Fraction of the examples that lose their source.
         seed: Integer seed of the choices, or None.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 

@@ -35,7 +35,7 @@ class TokenEmbedding(SequenceEmbedding):
         vocabulary_size: Number of token ids, padding and the other special tokens
             included.
         width: Size D of the vectors.
-        dropout: Share of each sequence's features to drop in training, the same ones
+        dropout: Fraction of each sequence's features to drop in training, the same ones
             at every step.
         pad_token_id: The id that pads short sequences.
         embeddings_initializer: Initializer of the table.
@@ -217,7 +217,7 @@ class FeatureEmbedding(SequenceEmbedding):
     Args:
         num_features: Number of features F of a step.
         width: Size D of the vectors.
-        dropout: Share of each sequence's features to drop in training, the same ones
+        dropout: Fraction of each sequence's features to drop in training, the same ones
             at every step.
         mask_value: Value of padding, which may be NaN: a step whose features all have
             it is masked. None for no padding.

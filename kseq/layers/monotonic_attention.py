@@ -24,7 +24,7 @@ MOST_PASSES = 20
 class MonotonicAttention(AdditiveAlignmentAttention):
     """Attention that moves through the source from left to right.
 
-    At each query it inspects source steps from the last one that it read. It stops at
+    For each query, it scans the source from the step that it read last, and stops at
     step s with the probability
 
         p_s = sigmoid(g v / |v| . tanh(W_q query + W_k key_s + b) + r + noise)
@@ -47,7 +47,7 @@ class MonotonicAttention(AdditiveAlignmentAttention):
         mode: `"soft"` or `"hard"`, in training or not. None means soft in training and
             hard otherwise.
         noise: Standard deviation of the noise that is added to the scores in training.
-            Each source step has one value at all target steps.
+            The noise of a source step is the same at every target step.
         score_bias: Initial value of r. The longer the sources, the lower it should be.
         kernel_initializer: Initializer of the kernels.
         seed: Integer seed of the noise, or None.

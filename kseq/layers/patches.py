@@ -34,7 +34,7 @@ class PatchEmbedding(SequenceEmbedding):
         image_shape: Shape `(H, W, C)` of the images.
         patch_size: Height and width of a patch, or one number for both.
         width: Size D of the vectors.
-        dropout: Share of the features to drop in training.
+        dropout: Fraction of the features to drop in training.
         kernel_initializer: Initializer of `W`.
         positions: Position encoding: `"learned"`, `"sinusoidal"`, None, or a layer
             `(B, P, D) -> (B, P, D)`. The layer is called with the vectors only, in the

@@ -241,10 +241,10 @@ class ClassToken(Layer):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ClassTokenPooling(Layer):
-    """First real step, the position of `ClassToken`.
+    """First real step, where `ClassToken` puts the class token.
 
-    `x_1`. Put an encoder that reads in both directions between the two. Without one,
-    the first step does not depend on the others.
+    Returns `x_1`. Put a bidirectional encoder between `ClassToken` and this layer.
+    Without one, the first step does not depend on the others.
 
     Args:
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.

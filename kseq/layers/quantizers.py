@@ -1,7 +1,7 @@
-"""Quantizers: replace vectors by discrete codes, with a straight-through gradient.
+"""Quantizers: replace vectors with discrete codes, with a straight-through gradient.
 
-Rounding has no useful gradient. Both quantizers replace a vector `x` by a code and pass
-the gradient of the code to `x` unchanged: `x + stop_gradient(code - x)`.
+Rounding has no useful gradient. Both quantizers replace a vector `x` with a code and
+pass the gradient of the code to `x` unchanged: `x + stop_gradient(code - x)`.
 
 Axes in shape comments: M vectors, N codes, D size of a code. Dots stand for any axes.
 """

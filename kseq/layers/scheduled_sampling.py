@@ -34,20 +34,21 @@ class ScheduledSampling(Layer):
 
     p is never above `max_rate`. The predictions come from a pass over the whole target,
     so training stays parallel (Mihaylova and Martins, 2019), and no gradient flows
-    through them. Further passes read what the pass before has mixed: with as many
-    passes as target steps the result is that of predicting token by token.
+    through them. Each further pass reads the mixture that the previous one produced:
+    with as many passes as target steps the result is that of predicting token by token.
 
     Pass the layer to a builder, `kseq.encoder_decoder(..., scheduled_sampling=layer)`.
     Generation, scores and validation are not affected. Each pass costs a forward pass.
 
     Args:
         schedule: `"constant"`, `"linear"`, `"exponential"` or `"inverse_sigmoid"`.
-        steps: Speed of the schedule, in training steps (batches).
-        max_rate: Highest share of predicted tokens, in (0, 1].
+        steps: Time scale of the schedule, in training steps (batches). Larger is
+            slower.
+        max_rate: Highest fraction of predicted tokens, in (0, 1].
         passes: Number of passes that predict.
         choice: `"sample"` draws a prediction from the model's probabilities, `"argmax"`
             takes the most probable token.
-        seed: Integer that decides the random numbers, or None.
+        seed: Integer seed, or None.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:

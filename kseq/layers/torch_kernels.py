@@ -200,14 +200,14 @@ def attention(
 
 
 def dropout(inputs: Tensor, share: float, seed: keras.random.SeedGenerator) -> Tensor:
-    """Drop a share of the numbers, and divide the others by `1 - share`.
+    """Drop a fraction of the numbers, and divide the others by `1 - share`.
 
     One random number of 64 bits is used for four elements, so the share is rounded to
     16 bits. On a CPU this takes a third of the time of PyTorch's own dropout.
 
     Args:
         inputs: Floats of any shape.
-        share: Share of the numbers to drop, in [0, 1).
+        share: Fraction of the numbers to drop, in [0, 1).
         seed: A `keras.random.SeedGenerator`.
 
     Returns:

@@ -42,7 +42,7 @@ class WordCharacterEmbedding(SequenceEmbedding):
         network: Network that reads the characters: `"convolution"`, or a bidirectional
             `"rnn"`, `"lstm"` or `"gru"`.
         kernel_size: Number of characters that a convolution sees at a time.
-        dropout: Share of each sequence's features to drop in training, the same ones
+        dropout: Fraction of each sequence's features to drop in training, the same ones
             at every step.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 

@@ -31,7 +31,7 @@ def alignment(
     A model with two vocabularies needs it to copy words:
     `kseq.encoder_decoder(..., copy=ids)`, or `copy={"lemma": ids}` for one of several
     sources. Tokens that the target vocabulary lacks map to its unknown token;
-    `TextToText` replaces it by the source word.
+    `TextToText` replaces it with the source word.
 
     Args:
         source_vocabulary: The `Vocabulary` of the source.

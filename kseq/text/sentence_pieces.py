@@ -228,7 +228,7 @@ def learn_sentence_pieces(
             for text in texts:
                 for part in filter(None, UNLEARNED.split(text)):
                     yield from short_lines(part)
-        except Exception as error:  # the trainer would replace it by its own
+        except Exception as error:  # the trainer would replace it with its own
             failed.append(error)
 
     try:

@@ -79,7 +79,7 @@ class Vocabulary(VocabularyFiles, keras.layers.Layer):
         model: For `"sentence_piece"`: `"unigram"`, the default, or `"bpe"`.
         byte_fallback: For `"sentence_piece"`: whether to split characters without a
             piece into bytes, so that no text is unknown; True by default.
-        character_coverage: For `"sentence_piece"`: the share of all letters that are
+        character_coverage: For `"sentence_piece"`: the fraction of all letters that are
             covered by pieces, leaving out the rarest; 0.98 to 1, 0.9995 by default.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 

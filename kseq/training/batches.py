@@ -71,7 +71,7 @@ def batches(
         padding: The number that pads features. Pass the `mask_value` of the
             `FeatureEmbedding` in the model, which may be NaN; otherwise padding counts
             as data.
-        sample_weight: Weights in the loss, at least 0: one per row, or one per step
+        sample_weight: Non-negative weights in the loss: one per row, or one per step
             where there is one label per step. Padding has weight 0.
         class_weight: Dictionary from class to weight, for labels that are classes.
             Classes that are not in it have weight 1. It is multiplied with

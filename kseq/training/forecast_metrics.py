@@ -191,14 +191,14 @@ class CRPS(_NumberMean):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class IntervalCoverage(_NumberMean):
-    """Share of the numbers that lie in their prediction interval.
+    """Fraction of the numbers that lie in their prediction interval.
 
     A well-calibrated model has a coverage near the level. A lower coverage means that
     the model is overconfident. The interval is central: it leaves out as much of the
     distribution below as above.
 
     Args:
-        level: Share of the distribution in the interval, between 0 and 1.
+        level: Fraction of the distribution in the interval, between 0 and 1.
         distribution: None for samples, or the name of the model's `head`, `"gaussian"`
             or `"quantiles"`, for its predictions of the next step from the true ones.
         quantiles: The levels of `"quantiles"`, as for the head.

@@ -23,7 +23,8 @@ class GenerationScores(keras.callbacks.Callback):
     truth. This callback generates sequences, and adds their scores to the values of the
     epoch, where later callbacks, the history and any tuner see them:
 
-    - `val_written_exact_match`: share of the sources whose target is generated exactly
+    - `val_written_exact_match`: fraction of the sources whose target is generated
+      exactly
     - `val_written_edit_distance_rate`: edit distance over tokens of the references
     - `val_written_bleu`, `val_written_chrf`, `val_written_ter`, `val_written_wer`,
       `val_written_cer`: scores of texts, from `text_scores`

@@ -109,7 +109,7 @@ class _Rate(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class TokenAccuracy(_Rate):
-    """Share of the real tokens whose logit is the highest.
+    """Fraction of the real tokens whose logit is the highest.
 
     Every token has the same weight, whatever batch it is in.
 
@@ -163,7 +163,7 @@ class TokenAccuracy(_Rate):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ExactMatch(_Rate):
-    """Share of the sequences predicted without any error.
+    """Fraction of the sequences predicted without any error.
 
     With logits, the highest logit must be right at every real token. With token ids,
     as from a model with CTC, the ids must equal the reference. A row without a real
@@ -230,7 +230,7 @@ class ExactMatch(_Rate):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class EditDistanceRate(_Rate):
-    """Sum of edit distances over sum of reference lengths.
+    """Edit distance rate: total edit distance divided by total reference length.
 
     This is the phoneme, character or word error rate, depending on what a token is. It
     exceeds 1 if hypotheses are much longer than their references. Generated ids are
@@ -248,9 +248,9 @@ class EditDistanceRate(_Rate):
 
     Call arguments:
         y_true: Integer token ids, `(B, T)`.
-        y_pred: Integer token ids of a hypothesis, `(B, H)`. Or logits, `(B, T, V)`, of
-            which the best token is used. A Keras mask on logits, True where a step
-            counts, excludes further tokens.
+        y_pred: Integer token ids of a hypothesis, `(B, H)`. Or logits, `(B, T, V)`,
+            whose argmax is used. A Keras mask on logits, True where a step counts,
+            excludes further tokens.
         sample_weight: Weights of the sequences, `(B,)`.
 
     Returns:

@@ -8,8 +8,8 @@ class SpanScores(typing.NamedTuple):
     """Precision, recall and F1 of predicted spans.
 
     Attributes:
-        precision: Share of the predicted spans that are correct.
-        recall: Share of the true spans that were found.
+        precision: Fraction of the predicted spans that are correct.
+        recall: Fraction of the true spans that were found.
         f1: Harmonic mean of precision and recall.
 
     Example:

@@ -83,9 +83,9 @@ def teacher_forcing(
         source_padding: The number that pads features. Pass the `mask_value` of the
             `FeatureEmbedding` in the model, which may be NaN; otherwise padding counts
             as data.
-        sample_weight: Weights in the loss, at least 0: one per row, or one per token of
-            the target. The weight of the first token is ignored, because that token is
-            not predicted.
+        sample_weight: Non-negative weights in the loss: one per row, or one per token
+            of the target. The weight of the first token is ignored, because that token
+            is not predicted.
         class_weight: Dictionary from token id to the weight of that token as a label.
             Tokens that are not in it have weight 1. It is multiplied with
             `sample_weight`.

@@ -33,7 +33,7 @@ def text_scores(
               insertions of words (separated by white space) or of characters, over the
               length of the references. Of several references, the nearest counts. 1 is
               100 %.
-            - `"exact_match"`: share of texts that equal one of their references.
+            - `"exact_match"`: fraction of texts that equal one of their references.
 
     Returns:
         Dictionary from the name of each score to its value.

@@ -28,7 +28,7 @@ class TokenDropout(BatchDataset):
             `kseq.training.batches` returns; or with several inputs by name, such as
             `teacher_forcing` returns. Two threads read its batches, so each batch must
             follow from its index and the epoch alone.
-        dropout: Share of the tokens to drop.
+        dropout: Fraction of the tokens to drop.
         seed: Non-negative integer. Determines the random numbers.
         unknown_token_id: The id that replaces dropped tokens. Or an array with one
             replacement for each token of the vocabulary, for example the id shared by

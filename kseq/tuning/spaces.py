@@ -248,7 +248,7 @@ def training(
 
     It uses AdamW with gradients clipped to norm 1, as Reimers and Gurevych recommend.
     The learning rate is searched on a logarithmic scale (Greff et al.), warmed up over
-    a share of the training (Vaswani et al., 5.3) and decayed along half a cosine
+    a fraction of the training (Vaswani et al., 5.3) and decayed along half a cosine
     ([Loshchilov and Hutter, 2017](https://arxiv.org/abs/1608.03983)). Batches have 16
     to 128 rows ([Masters and Luschi, 2018](https://arxiv.org/abs/1804.07612), who find
     small ones best). Label smoothing is up to .2, around the .1 of Vaswani et al., 5.4.

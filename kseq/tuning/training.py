@@ -175,7 +175,7 @@ def training_steps(
         num_rows: Number of training rows.
         batch_size: Rows in a batch. A smaller last batch counts.
         epochs: Number of epochs.
-        share: Share of the steps to return, such as .1 for a warm-up.
+        share: Fraction of the steps to return, such as .1 for a warm-up.
 
     Returns:
         A positive integer.

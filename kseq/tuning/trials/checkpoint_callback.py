@@ -26,7 +26,7 @@ from kseq.tuning.trials.seeds import derive
 if TYPE_CHECKING:
     from kseq.tuning.trials.fits import FitCall
 
-SHARE_OF_TIME = 0.05  # maximum share of the time for checkpoints
+SHARE_OF_TIME = 0.05  # maximum fraction of the time for checkpoints
 
 
 class CheckpointCallback(keras.callbacks.Callback):
