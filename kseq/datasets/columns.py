@@ -77,9 +77,9 @@ def parse(text: str, where: PathLike) -> tuple[np.ndarray, list[str]]:
         steps.append([number(cell) for cell in row[first:]])
         if None in steps[-1] or len(steps[-1]) != len(names):
             raise ValueError(
-                f"Each step must have {len(names)} numbers of at most {LARGEST:g}, "
-                f"without commas or units. Received: line {line} of {where}: "
-                f"{given[line - 1][:60]!r}."
+                f"Each row must have {len(names)} numbers, none larger than "
+                f"{LARGEST:g} in absolute value, and without commas or units. "
+                f"Received: line {line} of {where}: {given[line - 1][:60]!r}."
             )
     return np.array(steps, "float64"), names
 

@@ -175,7 +175,7 @@ class BeamSearch(Search):
                 "`num_groups` must divide `num_beams`. Received: "
                 f"num_groups={groups} with num_beams={self.num_beams}."
             )
-        what = "a number of at least 0"
+        what = "a non-negative number"
         for name in ("diversity_strength", "coverage_penalty"):
             number(name, getattr(self, name), what, lambda x: x >= 0)
         if self.guidance is not None and self.needs_coverage:

@@ -45,7 +45,7 @@ class RelativeLength:
 
     def __post_init__(self) -> None:
         for name in ("factor", "extra"):
-            what = "a number of at least 0"
+            what = "a non-negative number"
             number(name, getattr(self, name), what, lambda x: x >= 0)
         if not self.factor and not self.extra:
             raise ValueError(

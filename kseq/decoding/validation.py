@@ -136,13 +136,13 @@ def check_ends(end_token_id: Any, pad_token_id: Any) -> None:
     """Raise unless the end token and padding are different token ids."""
     if not is_token(end_token_id):
         raise ValueError(
-            "`end_token_id` must be a token id, an integer of at least 0. Received: "
+            "`end_token_id` must be a token id, a non-negative integer. Received: "
             f"end_token_id={end_token_id!r}. To always generate up to `max_length`, "
-            "ban the end: `BannedTokens([end_token_id])`."
+            "ban the end token: `BannedTokens([end_token_id])`."
         )
     if not is_token(pad_token_id):
         raise ValueError(
-            "`pad_token_id` must be a token id, an integer of at least 0. Received: "
+            "`pad_token_id` must be a token id, a non-negative integer. Received: "
             f"pad_token_id={pad_token_id!r}."
         )
     if end_token_id == pad_token_id:

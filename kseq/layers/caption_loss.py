@@ -36,7 +36,7 @@ class CaptionLoss(Composite):
 
     Raises:
         ValueError: `vocabulary_size` is not a positive integer, or `weight` is not a
-            number of at least 0.
+            non-negative number.
 
     Example:
 

@@ -309,7 +309,7 @@ def checked_labels(labels: Sequence[str]) -> list[str]:
             "number of labels as `num_labels`."
         )
     if len(set(labels)) < len(labels):
-        raise ValueError(f"`labels` must be different. Received: labels={labels!r}.")
+        raise ValueError(f"`labels` must be unique. Received: labels={labels!r}.")
     return list(labels)
 
 

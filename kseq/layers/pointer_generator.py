@@ -93,7 +93,7 @@ class PointerGenerator(Layer):
 
     Raises:
         ValueError: `alignment` does not consist of ids, or copies no source; `coverage`
-            is not a number of at least 0; the names of the sources, or the steps of
+            is not a non-negative number; the names of the sources, or the steps of
             memory, source and weights differ; or a mask contains values other than
             booleans or 0 and 1.
 

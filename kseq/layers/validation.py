@@ -29,10 +29,10 @@ def optional_positive_integer(name: str, value: Any) -> int | None:
 
 
 def count(name: str, value: Any) -> int:
-    """Return the value; raise unless it is an integer of at least 0."""
+    """Return the value; raise unless it is a non-negative integer."""
     if integer(name, value) < 0:
         raise ValueError(
-            f"`{name}` must be an integer of at least 0. Received: {name}={value!r}."
+            f"`{name}` must be a non-negative integer. Received: {name}={value!r}."
         )
     return int(value)
 
@@ -61,10 +61,10 @@ def positive_number(name: str, value: Any) -> float:
 
 
 def not_negative(name: str, value: Any) -> float:
-    """Return the value; raise unless it is a finite number of at least 0."""
+    """Return the value; raise unless it is a finite non-negative number."""
     if not 0 <= number(name, value) < math.inf:
         raise ValueError(
-            f"`{name}` must be a number of at least 0. Received: {name}={value!r}."
+            f"`{name}` must be a non-negative number. Received: {name}={value!r}."
         )
     return float(value)
 

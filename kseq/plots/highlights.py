@@ -121,7 +121,7 @@ def _checked(
     if any(not (row >= 0).all() for row in rows):
         lowest = np.concatenate(rows).min()
         raise ValueError(
-            "`weights` must be numbers of at least 0. Received: weights with a minimum "
+            "`weights` must be non-negative numbers. Received: weights with a minimum "
             f"of {lowest:g}."
         )
     return rows

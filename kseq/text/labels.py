@@ -320,7 +320,7 @@ def checked_labels(labels: Any) -> list[str]:
     is_text = all(isinstance(name, str) for name in labels)
     if not labels or not is_text or len(set(labels)) < len(labels):
         raise ValueError(
-            "`labels` must be different strings, at least one. Received: "
+            "`labels` must be unique strings, at least one. Received: "
             f"labels={shortened(labels)}."
         )
     return labels

@@ -48,7 +48,7 @@ class Ids:
         token, count = collections.Counter(tokens).most_common(1)[0]
         if count > 1:
             raise ValueError(
-                f"`tokens` must be different. Received: {token!r}, {count} times."
+                f"`tokens` must be unique. Received: {token!r}, {count} times."
             )
         self.symbols = (REPLACEMENT,) * (END + 1) + tuple(tokens)  # of every id
 

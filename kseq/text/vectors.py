@@ -196,9 +196,9 @@ def _check(
     """Raise if there are no vectors, or if a vector is invalid."""
     if not found:
         raise ValueError(
-            "The vectors must be of the language of the vocabulary. Received: none of "
-            f"its {len(tokens)} tokens, such as {spelled[0]!r}. If they are spelled "
-            "differently there, pass `spelling`."
+            "The vectors must share tokens with the vocabulary. Received: vectors for "
+            f"none of its {len(tokens)} tokens, such as {spelled[0]!r}. Check the "
+            "language of the file, or pass `spelling` if it spells tokens differently."
         )
     width = next(iter(found.values())).shape
     for place, vector in found.items():

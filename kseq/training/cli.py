@@ -110,7 +110,7 @@ def positive(text: str) -> float:
 
 
 def not_negative(text: str) -> float:
-    """Parse a number of at least 0: a guidance scale, a weight.
+    """Parse a non-negative number: a guidance scale, a weight.
 
     Args:
         text: The argument.
@@ -127,11 +127,11 @@ def not_negative(text: str) -> float:
     >>> cli.not_negative("0")
     0.0
     """
-    return _number(text, float, "a number of at least 0", lambda x: 0 <= x < math.inf)
+    return _number(text, float, "a non-negative number", lambda x: 0 <= x < math.inf)
 
 
 def share(text: str) -> float:
-    """Parse a number of at least 0 and below 1: a dropout rate.
+    """Parse a number from 0 to below 1: a dropout rate.
 
     Args:
         text: The argument.

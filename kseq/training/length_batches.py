@@ -65,7 +65,9 @@ class LengthBatches(BatchDataset):
         self.batch_size = positive_integer("batch_size", batch_size)
         self.shuffle = shuffle
         if not 0 <= integer("seed", seed):
-            raise ValueError(f"`seed` must be at least 0. Received: seed={seed}.")
+            raise ValueError(
+                f"`seed` must be a non-negative integer. Received: seed={seed}."
+            )
         self.seed = seed
         self.length_multiple = positive_integer("length_multiple", length_multiple)
         self._lengths = np.asarray(lengths, "int32")  # kinds N

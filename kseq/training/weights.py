@@ -58,7 +58,7 @@ def checked_sample_weight(
         if given.ndim > ones.ndim or not is_long_enough or not are_weights(given):
             steps = f", or {ones.size} for its steps" if ones.ndim else ""
             raise ValueError(
-                "`sample_weight` must be finite numbers of at least 0, one per row"
+                "`sample_weight` must be finite non-negative numbers, one per row"
                 f"{steps}. Received: sample_weight[{index}] of shape {given.shape}, "
                 f"{given.tolist()}."
             )
@@ -77,7 +77,7 @@ def weights_by_class(
     ):
         raise ValueError(
             "`class_weight` must be a dictionary from classes, integers, to weights, "
-            f"finite numbers of at least 0. Received: class_weight={class_weight!r}."
+            f"finite non-negative numbers. Received: class_weight={class_weight!r}."
         )
     if kind_of(labels[0]) not in ("class", "ids"):
         raise ValueError(
@@ -92,7 +92,7 @@ def weights_by_class(
 
 
 def are_weights(values: np.ndarray) -> bool:
-    """Return whether values are finite numbers of at least 0."""
+    """Return whether values are finite non-negative numbers."""
     is_number = values.dtype.kind in "iuf"
     return is_number and bool(np.isfinite(values).all() and (values >= 0).all())
 

@@ -84,7 +84,7 @@ ADVICE = {
     ),
     "an end token that does not exist": (
         lambda: run(GreedySearch(), end_token_id=-1),
-        "To always generate up to `max_length`, ban the end: "
+        "To always generate up to `max_length`, ban the end token: "
         "`BannedTokens([end_token_id])`.",
         generate_without_end,
     ),

@@ -391,7 +391,8 @@ ADVICE = {
     ),
     "vectors that are spelled differently": (
         lambda: read_vectors({"ANNA": [1.0, 2.0]}, WORDS),
-        "If they are spelled differently there, pass `spelling`.",
+        "Check the language of the file, or pass `spelling` if it spells tokens "
+        "differently.",
         lambda: read_vectors({"ANNA": [1.0, 2.0]}, WORDS, spelling=str.upper),
     ),
     "a score of a text longer than the window": (

@@ -213,7 +213,7 @@ def test_attention_covers_the_caption_tokens():
         (lambda: make_model(caption_dropout=1.5), "`caption_dropout` must be"),
         (
             lambda: make_model("one stream", text_weight=-1),
-            "`text_weight` must be.*at least 0",
+            "`text_weight` must be a non-negative number",
         ),
         (lambda: kseq.text_to_image(11, make_tokenizer(), width=7), "`width`.*size 7"),
         (

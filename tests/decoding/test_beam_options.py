@@ -200,8 +200,8 @@ def test_the_loop_stops_when_every_row_is_done(options, calls):
         ("early_stopping", "never", "True or False"),
         ("num_groups", 0, "a positive integer"),
         ("num_groups", 2.0, "a positive integer"),
-        ("diversity_strength", -1, "a number of at least 0"),
-        ("diversity_strength", "1", "a number of at least 0"),
+        ("diversity_strength", -1, "a non-negative number"),
+        ("diversity_strength", "1", "a non-negative number"),
     ],
 )
 def test_rejects_options_out_of_range(name, value, expected):

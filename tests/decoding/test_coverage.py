@@ -177,7 +177,7 @@ def test_coverage_is_ignored_without_a_coverage_penalty(search):
 
 @pytest.mark.parametrize("wrong", [-0.1, "0.2", None, float("nan"), True])
 def test_rejects_an_invalid_coverage_penalty(wrong):
-    message = "`coverage_penalty` must be a number of at least 0"
+    message = "`coverage_penalty` must be a non-negative number"
     with pytest.raises(ValueError, match=message):
         BeamSearch(4, coverage_penalty=wrong)
 

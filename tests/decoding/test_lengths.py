@@ -81,7 +81,7 @@ def test_a_relative_length_is_rounded_down_and_at_least_one(factor, extra, lengt
 @pytest.mark.parametrize("wrong", [-1, "2", None, float("inf"), True])
 @pytest.mark.parametrize("name", ["factor", "extra"])
 def test_rejects_an_invalid_relative_length(name, wrong):
-    with pytest.raises(ValueError, match=f"`{name}` must be a number of at least 0"):
+    with pytest.raises(ValueError, match=f"`{name}` must be a non-negative number"):
         RelativeLength(**{name: wrong})
 
 

@@ -140,7 +140,7 @@ def test_rejects_gradients_of_decoded_values(method):
         ({"num_labels": 3, "labels": ["a", "b"]}, "num_labels=3 and 2 labels"),
         ({"labels": "abc"}, "`labels` must be a list of strings.*'abc'"),
         ({"labels": []}, "`labels` must be a list of strings"),
-        ({"labels": ["a", "a"]}, "`labels` must be different"),
+        ({"labels": ["a", "a"]}, "`labels` must be unique"),
         ({"num_labels": 2, "allowed": [[1, 1]]}, r"`allowed` .*\(2, 2\).*\(1, 2\)"),
         ({"num_labels": 2, "allowed": [[1, 1], [1]]}, r"`allowed` must .*\(2, 2\)"),
         (

@@ -274,8 +274,8 @@ def test_a_text_with_zero_weights_can_be_drawn(base_font_only):
     [
         ([[1.0, 2.0, 3.0]], None, "one number for each token"),
         ([[1.0, 2.0], [1.0]], None, "one number for each token"),
-        ([[1.0, -2.0]], None, "numbers of at least 0"),
-        ([[1.0, float("nan")]], None, "numbers of at least 0"),
+        ([[1.0, -2.0]], None, "non-negative numbers"),
+        ([[1.0, float("nan")]], None, "non-negative numbers"),
         ([[1.0, 2.0]], ["a", "b"], "`titles` must be one for each text"),
     ],
 )

@@ -149,7 +149,7 @@ def test_a_second_process_forecasts_beyond_the_end_of_the_file(
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"a,b\n1,2\n3,x\n", "Each step must have 2 numbers .* Received: line 3 of"),
+        (b"a,b\n1,2\n3,x\n", "Each row must have 2 numbers, .* Received: line 3 of"),
         (b"a,b\n1,2\n3\n", "line 3"),
         (b"a,b\n1,2\n3,nan\n", "line 3"),
         (b"a,b\n", "line of names, then lines"),

@@ -143,7 +143,7 @@ DAMAGED = {
     "truncated": (FILES["binary"][:-9], "with 4 words where its first line says 5"),
     "truncated gzip": (FILES["gzip"][:-30], "gzip that is truncated"),
     "damaged gzip": (FILES["gzip"][:20] + b"\xff" * 99, "gzip that is"),
-    "other words": (b"zebra 1 2 3\n", "none of its 4 tokens, such as 'a'. If they are"),
+    "other words": (b"zebra 1 2 3\n", "none of its 4 tokens, such as 'a'. Check the"),
     "NaN": (b"a 1 2 nan\n", r"finite numbers, of shape \(3,\).*for 'a'"),
 }
 

@@ -173,12 +173,15 @@ def test_fit_accepts_class_weight_if_rows_have_labels(make):
     [
         ({"sample_weight": 2.0}, "`sample_weight` must .*of None rows, 3 rows"),
         ({"sample_weight": [1.0, 2.0]}, "`sample_weight` must .*of 2 rows, 3 rows"),
-        ({"sample_weight": [1, 2, -1]}, r"of at least 0.*sample_weight\[2\].* -1\."),
+        ({"sample_weight": [1, 2, -1]}, r"non-negative.*sample_weight\[2\].* -1\."),
         (
             {"sample_weight": [1, np.nan, 1]},
-            r"finite numbers.*sample_weight\[1\].* nan",
+            r"finite non-negative numbers.*sample_weight\[1\].* nan",
         ),
-        ({"sample_weight": ["a", 1, 1]}, r"finite numbers.*sample_weight\[0\]"),
+        (
+            {"sample_weight": ["a", 1, 1]},
+            r"finite non-negative numbers.*sample_weight\[0\]",
+        ),
         ({"sample_weight": [[1], [1], [1]]}, r"4 for its steps.*sample_weight\[0\]"),
         (
             {"sample_weight": np.ones((3, 4, 2))},
