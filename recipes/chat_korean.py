@@ -30,7 +30,7 @@ try:
 except ImportError as error:
     sys.exit(f"{error}. Install what the recipes need: pip install kseq[recipes]")
 
-MAX_LENGTH = 80  # largest number of tokens of an answer
+MAX_LENGTH = 80  # maximum number of tokens in an answer
 EXAMPLE_QUESTIONS = [
     "안녕",
     "오늘 너무 피곤해",
@@ -321,7 +321,7 @@ def main(argv=None):
         "minutes."
     )
     if options.quick:
-        console.print("This was a --quick trial run: the figures mean nothing.")
+        console.print("This was a --quick smoke test: its results are meaningless.")
 
 
 def parse_arguments(argv):
@@ -367,7 +367,7 @@ def parse_arguments(argv):
         "--pieces",
         type=count,
         default=8000,
-        help="largest vocabulary of word_piece and sentence_piece",
+        help="maximum vocabulary size of word_piece and sentence_piece",
     )
     parser.add_argument(
         "--width", type=count, default=256, help="width of embeddings and layers"
@@ -376,7 +376,7 @@ def parse_arguments(argv):
         "--dropout",
         type=share,
         default=0.3,
-        help="share of values that dropout sets to zero in training",
+        help="dropout rate",
     )
     parser.add_argument(
         "--epochs", type=count, default=15, help="passes over the training pairs"
@@ -390,7 +390,7 @@ def parse_arguments(argv):
         default=1e-3,
         help="highest learning rate, after the first epoch",
     )
-    parser.add_argument("--beams", type=count, default=5, help="beams of beam search")
+    parser.add_argument("--beams", type=count, default=5, help="number of beams")
     parser.add_argument(
         "--temperature",
         type=positive,
@@ -398,13 +398,13 @@ def parse_arguments(argv):
         help="temperature of sampling: lower is more cautious, higher more varied",
     )
     parser.add_argument(
-        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+        "--seed", type=seed, default=0, help="random seed (%(default)s)"
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="try everything out on a tenth of the data, a small model and 1 epoch;"
-        " the figures mean nothing",
+        help="smoke test on a tenth of the data, a small model and 1 epoch;"
+        " its results are meaningless",
     )
     options = parser.parse_args(argv)
 

@@ -318,7 +318,7 @@ def main(argv=None):
     draw_mistakes(test, test_probabilities, options.output / "mistakes.png")
     console.print(f"The best model and pictures are in {options.output}/.")
     if options.quick:
-        console.print("This was a --quick trial run: the figures mean nothing.")
+        console.print("This was a --quick smoke test: its results are meaningless.")
 
 
 def parse_arguments(argv):
@@ -384,13 +384,13 @@ def parse_arguments(argv):
         help="highest learning rate, after the warm-up",
     )
     parser.add_argument(
-        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+        "--seed", type=seed, default=0, help="random seed (%(default)s)"
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="try everything out on a tenth of the pictures for 2 epochs;"
-        " the figures mean nothing",
+        help="smoke test on a tenth of the pictures for 2 epochs;"
+        " its results are meaningless",
     )
     options = parser.parse_args(argv)
 

@@ -384,7 +384,7 @@ def main(argv=None):
     draw_classes(test, predicted, options.output / "series.png")
     console.print(f"The model and pictures are in {options.output}/.")
     if options.quick:
-        console.print("This was a --quick trial run: the figures mean nothing.")
+        console.print("This was a --quick smoke test: its results are meaningless.")
 
 
 def parse_arguments(argv):
@@ -449,7 +449,7 @@ def parse_arguments(argv):
         "--dropout",
         type=share,
         default=0.3,
-        help="share of values that dropout sets to zero in training",
+        help="dropout rate",
     )
     parser.add_argument(
         "--epochs", type=count, default=200, help="passes over the training series"
@@ -464,13 +464,12 @@ def parse_arguments(argv):
         help="learning rate at the start, from which it decays to 0",
     )
     parser.add_argument(
-        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+        "--seed", type=seed, default=0, help="random seed (%(default)s)"
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="try everything out with a small model for 2 epochs;"
-        " the figures mean nothing",
+        help="smoke test with a small model for 2 epochs; its results are meaningless",
     )
     options = parser.parse_args(argv)
 

@@ -340,7 +340,7 @@ def main(argv=None):
     figure.savefig(options.output / "training.png")
     console.print(f"The best model and pictures are in {options.output}/.")
     if options.quick:
-        console.print("This was a --quick trial run: the figures mean nothing.")
+        console.print("This was a --quick smoke test: its results are meaningless.")
 
 
 def parse_arguments(argv):
@@ -401,24 +401,25 @@ def parse_arguments(argv):
         "--width",
         type=count,
         default=128,
-        help="width of the embedding, and units of the encoder in both directions",
+        help="width of the embedding and of the encoder; each direction has half",
     )
     parser.add_argument(
         "--min-count",
         type=count,
-        help="rarer words are unknown (default: 2 for sst2, 1 for trec)",
+        help="words that occur less often become unknown"
+        " (default: 2 for sst2, 1 for trec)",
     )
     parser.add_argument(
         "--word-dropout",
         type=share,
-        help="share of training words that are made unknown"
+        help="fraction of training words that become unknown"
         " (default: 0.25 for sst2, 0.1 for trec)",
     )
     parser.add_argument(
         "--dropout",
         type=share,
         default=0.5,
-        help="share of values that dropout sets to zero in training",
+        help="dropout rate",
     )
     parser.add_argument(
         "--vectors",
@@ -430,7 +431,7 @@ def parse_arguments(argv):
         "--frozen",
         type=count,
         default=1,
-        help="first epochs, in which the word vectors of a file are not trained",
+        help="epochs during which the vectors of --vectors stay frozen",
     )
     parser.add_argument(
         "--epochs",
@@ -446,12 +447,12 @@ def parse_arguments(argv):
         help="learning rate at the start, from which it decays to 0",
     )
     parser.add_argument(
-        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+        "--seed", type=seed, default=0, help="random seed (%(default)s)"
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="try everything out on 500 texts for 2 epochs; the figures mean nothing",
+        help="smoke test on 500 texts for 2 epochs; its results are meaningless",
     )
     options = parser.parse_args(argv)
 

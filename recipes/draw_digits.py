@@ -327,7 +327,7 @@ def main(argv=None):
     figure.savefig(options.output / "training.png")
     console.print(f"The best model and pictures are in {options.output}/.")
     if options.quick:
-        console.print("This was a --quick trial run: the figures mean nothing.")
+        console.print("This was a --quick smoke test: its results are meaningless.")
 
 
 def parse_arguments(argv):
@@ -383,7 +383,7 @@ def parse_arguments(argv):
         "--dropout",
         type=share,
         default=0.2,
-        help="share of values that dropout sets to zero in training",
+        help="dropout rate",
     )
     parser.add_argument(
         "--epochs", type=count, default=30, help="passes over the training digits"
@@ -398,13 +398,13 @@ def parse_arguments(argv):
         help="highest learning rate, after the first epoch",
     )
     parser.add_argument(
-        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+        "--seed", type=seed, default=0, help="random seed (%(default)s)"
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="try everything out on 300 digits, a small model and 2 epochs;"
-        " the figures mean nothing",
+        help="smoke test on 300 digits, a small model and 2 epochs;"
+        " its results are meaningless",
     )
     options = parser.parse_args(argv)
 

@@ -9,8 +9,9 @@ several drawings.
     python recipes/draw_pictures.py --language ko --output korean
     python recipes/draw_pictures.py --load pictures/drawer.keras --captions "cat"
 
-By default the pictures are emoji with their names, in English, Korean or French. With
-`--mnist` they are handwritten digits. With `--folder` they are your own: a file
+By default the pictures are emoji with their names, in English, Korean or French. Their
+files cannot be downloaded and are read from `$KSEQ_DATA_DIR/emoji`. With `--mnist` the
+pictures are handwritten digits. With `--folder` they are your own: a file
 `captions.tsv` with lines of `file TAB caption`, and the pictures beside it.
 
     python recipes/draw_pictures.py --folder my_pictures --output mine
@@ -656,7 +657,7 @@ def main(argv=None):
     evaluate(drawer, matcher, train, test, options)
     console.print(f"The drawer is {drawer_path}, with pictures beside it.")
     if options.quick:
-        console.print("This was a --quick trial run: the figures mean nothing.")
+        console.print("This was a --quick smoke test: its results are meaningless.")
 
 
 def parse_arguments(argv):
@@ -760,20 +761,19 @@ def parse_arguments(argv):
         "--dropout",
         type=share,
         default=0.0,
-        help="share of values that dropout sets to zero in training the drawer"
-        " (%(default)s)",
+        help="dropout rate of the drawer (%(default)s)",
     )
     parser.add_argument(
         "--token-dropout",
         type=share,
         default=0.3,
-        help="share of picture tokens that are made unknown in training the drawer",
+        help="fraction of picture tokens that become unknown in training the drawer",
     )
     parser.add_argument(
         "--caption-dropout",
         type=share,
         default=0.1,
-        help="share of captions that are left out in training, for guidance",
+        help="fraction of captions that are left out in training, for guidance",
     )
     parser.add_argument(
         "--epochs",
@@ -791,13 +791,12 @@ def parse_arguments(argv):
         help="highest learning rate of stage 2, after the first epoch",
     )
     parser.add_argument(
-        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+        "--seed", type=seed, default=0, help="random seed (%(default)s)"
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="try everything out on little data with small models; the figures mean"
-        " nothing",
+        help="smoke test on little data with small models; its results are meaningless",
     )
 
     # --quick changes defaults only: options that are given stay as they are.

@@ -569,7 +569,7 @@ def main(argv=None):
         draw_forecasts(saved_model, names, shown, forecast_picture)
     console.print(f"The best model and pictures are in {options.output}/.")
     if options.quick:
-        console.print("This was a --quick trial run: the figures mean nothing.")
+        console.print("This was a --quick smoke test: its results are meaningless.")
 
 
 def parse_arguments(argv):
@@ -635,7 +635,7 @@ def parse_arguments(argv):
         "--dropout",
         type=share,
         default=0.5,
-        help="share of values that dropout sets to zero in training",
+        help="dropout rate",
     )
     parser.add_argument(
         "--epochs", type=count, default=8, help="passes over the training windows"
@@ -650,13 +650,13 @@ def parse_arguments(argv):
         help="learning rate at the start, from which it decays to 0",
     )
     parser.add_argument(
-        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+        "--seed", type=seed, default=0, help="random seed (%(default)s)"
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="try everything out on little data with a small model for 1 epoch;"
-        " the figures mean nothing",
+        help="smoke test on little data with a small model for 1 epoch;"
+        " its results are meaningless",
     )
     options = parser.parse_args(argv)
 

@@ -375,7 +375,7 @@ def main(argv=None):
         draw_attention(pipeline, long_word, options.output)
     console.print(f"The best model and pictures are in {options.output}/.")
     if options.quick:
-        console.print("This was a --quick trial run: the figures mean nothing.")
+        console.print("This was a --quick smoke test: its results are meaningless.")
 
 
 def parse_arguments(argv):
@@ -449,13 +449,13 @@ def parse_arguments(argv):
         "--members",
         type=count,
         default=1,
-        help="models that are trained together and averaged",
+        help="number of models in the ensemble",
     )
     parser.add_argument(
         "--dropout",
         type=share,
         default=0.1,
-        help="share of values that dropout sets to zero in training",
+        help="dropout rate",
     )
     parser.add_argument(
         "--epochs",
@@ -473,14 +473,14 @@ def parse_arguments(argv):
         default=5e-3,
         help="highest learning rate, after the warm-up",
     )
-    parser.add_argument("--beams", type=count, default=5, help="beams of beam search")
+    parser.add_argument("--beams", type=count, default=5, help="number of beams")
     parser.add_argument(
-        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+        "--seed", type=seed, default=0, help="random seed (%(default)s)"
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="try everything out on 1,000 words for 3 epochs; the figures mean nothing",
+        help="smoke test on 1,000 words for 3 epochs; its results are meaningless",
     )
     options = parser.parse_args(argv)
 

@@ -493,7 +493,7 @@ def main(argv=None):
     draw_sheet(test_lines, readings, options.output / "sheet.png")
     console.print(f"The best models and pictures are in {options.output}/.")
     if options.quick:
-        console.print("This was a --quick trial run: the figures mean nothing.")
+        console.print("This was a --quick smoke test: its results are meaningless.")
 
 
 def parse_arguments(argv):
@@ -541,7 +541,7 @@ def parse_arguments(argv):
         "--dropout",
         type=share,
         default=0.2,
-        help="share of values that dropout sets to zero in training",
+        help="dropout rate",
     )
     parser.add_argument(
         "--lines", type=count, default=8000, help="training lines in an epoch"
@@ -554,15 +554,15 @@ def parse_arguments(argv):
         default=3e-3,
         help="highest learning rate, after the warm-up",
     )
-    parser.add_argument("--beams", type=count, default=5, help="beams of beam search")
+    parser.add_argument("--beams", type=count, default=5, help="number of beams")
     parser.add_argument(
-        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+        "--seed", type=seed, default=0, help="random seed (%(default)s)"
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="try everything out on 128 lines with small models for 1 epoch;"
-        " the figures mean nothing",
+        help="smoke test on 128 lines with small models for 1 epoch;"
+        " its results are meaningless",
     )
     options = parser.parse_args(argv)
 

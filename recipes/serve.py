@@ -2,8 +2,8 @@
 
 It serves every file of the other recipes that reads texts: translators and chatbots,
 classifiers and taggers, language models, and models that draw. Requests that arrive
-within some milliseconds are processed as one batch. It is an example to copy, with
-`serve.html` beside it, and no framework.
+within a few milliseconds of each other are processed as one batch. It is an example to
+copy, together with `serve.html`, and uses only Starlette and uvicorn.
 
     python recipes/serve.py --load multi30k/model.keras
     curl localhost:8000/generate -d '{"texts": ["ein hund."], "search": "beam"}'
@@ -525,21 +525,21 @@ def parse_arguments(argv):
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen at; 0.0.0.0 lets other machines connect",
+        help="address to listen on; 0.0.0.0 lets other machines connect",
     )
     parser.add_argument(
         "--port",
         type=int,
         default=8000,
-        help="port to listen at; 0 for any that is free",
+        help="port to listen on; 0 for any free port",
     )
     parser.add_argument(
         "--max-length",
         type=count,
         default=80,
-        help="largest number of tokens of an answer",
+        help="maximum number of tokens in an answer",
     )
-    parser.add_argument("--beams", type=count, default=5, help="beams of beam search")
+    parser.add_argument("--beams", type=count, default=5, help="number of beams")
     parser.add_argument(
         "--temperature",
         type=positive,
@@ -557,46 +557,46 @@ def parse_arguments(argv):
     )
     parser.add_argument("--batch-size", type=count, default=64, help="texts in a batch")
     parser.add_argument(
-        "--texts", type=count, default=64, help="largest number of texts in a request"
+        "--texts", type=count, default=64, help="maximum number of texts in a request"
     )
     parser.add_argument(
         "--characters",
         type=count,
         default=2000,
-        help="largest number of characters in a text",
+        help="maximum number of characters in a text",
     )
     parser.add_argument(
         "--bytes",
         type=count,
         default=262144,
-        help="largest size of a request in bytes",
+        help="maximum size of a request in bytes",
     )
     parser.add_argument(
         "--waiting",
         type=count,
         default=256,
-        help="largest number of requests that wait",
+        help="maximum number of queued requests",
     )
     parser.add_argument(
-        "--streams", type=count, default=16, help="largest number of streams at a time"
+        "--streams", type=count, default=16, help="maximum number of streams at a time"
     )
     parser.add_argument(
         "--stream-seconds",
         type=count,
         default=300,
-        help="longest time of a stream in seconds",
+        help="maximum duration of a stream, in seconds",
     )
     parser.add_argument(
         "--connections",
         type=count,
         default=512,
-        help="largest number of connections at a time",
+        help="maximum number of connections at a time",
     )
     parser.add_argument(
         "--patience",
         type=count,
         default=30,
-        help="longest time in seconds in which a request must arrive",
+        help="seconds to wait for a request to arrive completely",
     )
     return parser.parse_args(argv)
 

@@ -17,7 +17,8 @@ splits share a sentence, it is left out of the earlier one.
 
 The forms of rare words belong to this program, not to the saved model. A program that
 loads the model with `kseq.text.load` must first call `replace_unknown` of this one, or
-it labels rare words otherwise. A model trained with `--characters` needs no such step.
+it labels rare words differently. A model trained with `--characters` needs no such
+step.
 """
 
 import argparse
@@ -441,7 +442,7 @@ def main(argv=None):
     figure.savefig(options.output / "training.png")
     console.print(f"The best model and pictures are in {options.output}/.")
     if options.quick:
-        console.print("This was a --quick trial run: the figures mean nothing.")
+        console.print("This was a --quick smoke test: its results are meaningless.")
     if not options.characters:
         console.print(
             "If you load the model with kseq.text.load, first call replace_unknown of "
@@ -513,7 +514,8 @@ def parse_arguments(argv):
         "--head",
         choices=["softmax", "crf"],
         default="softmax",
-        help="labels of a sentence are predicted each by itself, or jointly (crf)",
+        help="predict each label independently (softmax) or all labels of a sentence"
+        " jointly (crf)",
     )
     parser.add_argument(
         "--characters",
@@ -524,14 +526,14 @@ def parse_arguments(argv):
         "--word-dropout",
         type=share,
         default=0.05,
-        help="share of training words that are replaced by their form, or with"
-        " characters read by these alone",
+        help="fraction of training words shown only by their form (with --characters:"
+        " only by their characters)",
     )
     parser.add_argument(
         "--dropout",
         type=share,
         default=0.5,
-        help="share of values that dropout sets to zero in training",
+        help="dropout rate",
     )
     parser.add_argument(
         "--epochs",
@@ -548,13 +550,13 @@ def parse_arguments(argv):
         help="learning rate at the start, from which it decays to 0",
     )
     parser.add_argument(
-        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+        "--seed", type=seed, default=0, help="random seed (%(default)s)"
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="try everything out on 400 sentences, a small model and 4 epochs;"
-        " the figures mean nothing",
+        help="smoke test on 400 sentences, a small model and 4 epochs;"
+        " its results are meaningless",
     )
     options = parser.parse_args(argv)
 

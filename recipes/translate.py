@@ -29,7 +29,7 @@ try:
 except ImportError as error:
     sys.exit(f"{error}. Install what the recipes need: pip install kseq[recipes]")
 
-MAX_LENGTH = 80  # largest number of pieces of a translation
+MAX_LENGTH = 80  # maximum number of pieces in a translation
 MIN_TRAINING_STEPS = 1000  # few pairs are repeated until there are this many steps
 SETTINGS = {  # defaults of each model
     "transformer": {"layers": 3, "dropout": 0.2, "learning_rate": 1e-3},
@@ -357,7 +357,7 @@ def main(argv=None):
     draw_attention(translator, middle_sentence, options.output)
     console.print(f"The model and pictures are in {options.output}/.")
     if options.quick:
-        console.print("This was a --quick trial run: the figures mean nothing.")
+        console.print("This was a --quick smoke test: its results are meaningless.")
 
 
 def parse_arguments(argv):
@@ -406,7 +406,10 @@ def parse_arguments(argv):
         help="sentences to translate with --load",
     )
     parser.add_argument(
-        "--pieces", type=count, default=5000, help="largest vocabulary of each language"
+        "--pieces",
+        type=count,
+        default=5000,
+        help="maximum vocabulary size per language",
     )
     parser.add_argument(
         "--split",
@@ -426,8 +429,7 @@ def parse_arguments(argv):
     parser.add_argument(
         "--dropout",
         type=share,
-        help="share of values that dropout sets to zero in training"
-        " (default: 0.2 for a transformer, 0.3 for a gru)",
+        help="dropout rate (default: 0.2 for a transformer, 0.3 for a gru)",
     )
     parser.add_argument(
         "--epochs",
@@ -443,15 +445,15 @@ def parse_arguments(argv):
         help="highest learning rate, after the first epoch"
         " (default: 0.001 for a transformer, 0.002 for a gru)",
     )
-    parser.add_argument("--beams", type=count, default=5, help="beams of beam search")
+    parser.add_argument("--beams", type=count, default=5, help="number of beams")
     parser.add_argument(
-        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+        "--seed", type=seed, default=0, help="random seed (%(default)s)"
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="try everything out on 2,000 pairs, a small model and 1 epoch;"
-        " the figures mean nothing",
+        help="smoke test on 2,000 pairs, a small model and 1 epoch;"
+        " its results are meaningless",
     )
     options = parser.parse_args(argv)
 

@@ -1,10 +1,10 @@
 """Search for a better text classifier, among recurrent networks and Transformers.
 
 The search space is made of kseq's ready ones: networks of both kinds, and how they are
-trained. Every trial trains in its own process, and several run at the same time. The
-best models, averaged, are better than the best one (Caruana et al., 2004). They are
-saved in one file with words and labels, which `kseq.text.TextToLabels.load` and
-`classify_text.py --load` read.
+trained. Every trial trains in its own process, and several run at the same time. An
+ensemble of the best models is usually better than the best one alone (Caruana et al.,
+2004). It is saved in one file with words and labels, which
+`kseq.text.TextToLabels.load` and `classify_text.py --load` read.
 
     python recipes/tune_classifier.py --task trec --workers 2 --output tuned
     python recipes/tune_classifier.py --train train.txt --dev dev.txt --test test.txt
@@ -220,7 +220,7 @@ def evaluate(pipelines, validation, test):
 
 
 def main(argv=None):
-    """Search for classifiers, save the best ones averaged, and evaluate them."""
+    """Search for classifiers, save an ensemble of the best, and evaluate it."""
     options = parse_arguments(argv)
     train, validation, test = load_splits(options)
     train_texts, train_labels = train
@@ -241,13 +241,13 @@ def main(argv=None):
     print(results)
     models = results.best_models(options.average)
     best = kseq.text.TextToLabels(models[0], words, labels)
-    averaged = kseq.text.TextToLabels(kseq.ensemble(models), words, labels)
-    averaged.save(options.output / "model.keras")
+    ensemble = kseq.text.TextToLabels(kseq.ensemble(models), words, labels)
+    ensemble.save(options.output / "model.keras")
 
-    pipelines = {"best": best, f"best {len(models)}, averaged": averaged}
+    pipelines = {"best": best, f"ensemble of {len(models)}": ensemble}
     evaluate(pipelines, validation, test)
     results.report(options.output / "report.html")
-    console.print(f"The averaged model and a report are in {options.output}/.")
+    console.print(f"The ensemble and a report are in {options.output}/.")
 
 
 def parse_arguments(argv):
@@ -287,7 +287,7 @@ def parse_arguments(argv):
         "--output",
         type=folder,
         default="tuned",
-        help="folder for the trials, the averaged model and the report",
+        help="folder for the trials, the ensemble and the report",
     )
     parser.add_argument(
         "--network",
@@ -296,7 +296,7 @@ def parse_arguments(argv):
         help="kind of networks to try",
     )
     parser.add_argument(
-        "--average", type=count, default=5, help="best models that are averaged"
+        "--average", type=count, default=5, help="number of models in the ensemble"
     )
     parser.add_argument(
         "--tuner",
@@ -305,7 +305,7 @@ def parse_arguments(argv):
         help="search algorithm",
     )
     parser.add_argument(
-        "--trials", type=count, default=24, help="largest number of trials"
+        "--trials", type=count, default=24, help="maximum number of trials"
     )
     parser.add_argument(
         "--minutes",
@@ -322,7 +322,7 @@ def parse_arguments(argv):
         help="run the trials on the Dask cluster at this address (needs kseq[dask])",
     )
     parser.add_argument(
-        "--epochs", type=count, default=6, help="most epochs of a trial"
+        "--epochs", type=count, default=6, help="maximum epochs per trial"
     )
     parser.add_argument(
         "--seed", type=seed, default=0, help="seed of the search (%(default)s)"
@@ -330,7 +330,7 @@ def parse_arguments(argv):
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="try everything out: 2 trials of 1 epoch on 300 texts",
+        help="smoke test: 2 trials of 1 epoch on 300 texts",
     )
     options = parser.parse_args(argv)
 

@@ -266,7 +266,7 @@ def parse_arguments(argv):
         help="search algorithm",
     )
     parser.add_argument(
-        "--trials", type=count, default=16, help="largest number of trials"
+        "--trials", type=count, default=16, help="maximum number of trials"
     )
     parser.add_argument(
         "--minutes",
@@ -283,7 +283,7 @@ def parse_arguments(argv):
         help="run the trials on the Dask cluster at this address (needs kseq[dask])",
     )
     parser.add_argument(
-        "--epochs", type=count, default=12, help="most epochs of a trial"
+        "--epochs", type=count, default=12, help="maximum epochs per trial"
     )
     parser.add_argument(
         "--seed", type=seed, default=0, help="seed of the search (%(default)s)"
@@ -291,7 +291,7 @@ def parse_arguments(argv):
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="try everything out: 1 trial of 1 epoch on 200 words",
+        help="smoke test: 1 trial of 1 epoch on 200 words",
     )
     options = parser.parse_args(argv)
 

@@ -286,7 +286,7 @@ def main(argv=None):
     write(writer, options)
     console.print(f"The best model is in {options.output / 'model.keras'}.")
     if options.quick:
-        console.print("This was a --quick trial run: the figures mean nothing.")
+        console.print("This was a --quick smoke test: its results are meaningless.")
 
 
 def parse_arguments(argv):
@@ -361,7 +361,7 @@ def parse_arguments(argv):
         "--dropout",
         type=share,
         default=0.0,
-        help="share of values that dropout sets to zero in training (%(default)s)",
+        help="dropout rate (%(default)s)",
     )
     parser.add_argument(
         "--window", type=count, default=64, help="characters that the model reads"
@@ -380,13 +380,13 @@ def parse_arguments(argv):
         " (default: 0.001, or 0.004 for lstm and gru)",
     )
     parser.add_argument(
-        "--seed", type=seed, default=0, help="seed of all randomness (%(default)s)"
+        "--seed", type=seed, default=0, help="random seed (%(default)s)"
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="try everything out on 20,000 characters, a small model and 2 epochs;"
-        " the figures mean nothing",
+        help="smoke test on 20,000 characters, a small model and 2 epochs;"
+        " its results are meaningless",
     )
     options = parser.parse_args(argv)
 

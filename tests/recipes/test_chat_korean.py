@@ -49,7 +49,7 @@ def trained(recipe, tiny, tmp_path_factory):
 
 def test_prints_perplexity_and_answers_side_by_side(trained):
     output, printed = trained
-    for expected in ("perplexity", "greedy", "2 beams", "sampled", "mean nothing"):
+    for expected in ("perplexity", "greedy", "2 beams", "sampled", "are meaningless"):
         assert expected in printed
     assert {path.name for path in output.iterdir()} == {"model.keras", "training.png"}
 

@@ -186,7 +186,7 @@ def test_quick_run_counts_labels_only_in_the_test_split_as_errors(
     printed = capsys.readouterr().out
     assert "that no training text has: [/b], ugly" in " ".join(printed.split())
     assert printed_accuracies(printed)[1] == 0
-    assert "Epoch 2/2" in printed and "figures mean nothing" in printed
+    assert "Epoch 2/2" in printed and "results are meaningless" in printed
 
 
 def test_warns_of_labels_only_in_the_validation_split(recipe, files, tmp_path, capsys):
@@ -283,7 +283,7 @@ def test_quick_runs_on_trec(recipe, data_set, tmp_path, capsys):
     data = ["--task", "trec", "--data", str(data_set("trec").parent)]
     recipe.main([*data, "--output", str(tmp_path), "--width", "16", "--quick"])
     printed = capsys.readouterr().out
-    assert "500 texts for training" in printed and "mean nothing" in printed
+    assert "500 texts for training" in printed and "are meaningless" in printed
     assert (tmp_path / "model.keras").exists()
 
 

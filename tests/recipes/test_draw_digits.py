@@ -37,7 +37,9 @@ def test_prints_the_share_of_readable_digits(trained):
     share, copies = real.split("│")[2:4]
     assert float(share.strip(" %")) > 90 and int(copies) == 0
     assert (
-        "drawn" in printed and "nats per pixel" in printed and "mean nothing" in printed
+        "drawn" in printed
+        and "nats per pixel" in printed
+        and "are meaningless" in printed
     )
 
 

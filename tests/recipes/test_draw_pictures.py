@@ -54,7 +54,7 @@ def trained(recipe, folder, tmp_path_factory):
 def test_prints_scores_of_tokens_and_pictures(trained):
     _, printed = trained
     assert "22 pictures for training, 2 for testing" in printed
-    assert "of 4,375 codes are used" in printed and "mean nothing" in printed
+    assert "of 4,375 codes are used" in printed and "are meaningless" in printed
     rows = ["tokens of the true picture", "greedy", "greedy, guidance 2"]
     for row in [*rows, "best of 2 samples, by matcher"]:
         assert row in printed
@@ -96,7 +96,7 @@ def test_the_code_of_the_recipes_page_draws_a_picture(trained, tmp_path, monkeyp
 @pytest.mark.parametrize(
     "command, message",
     [
-        ("--guidance nan", "at least 0. Received: nan"),
+        ("--guidance nan", "non-negative number. Received: nan"),
         ("--guidance 2 --caption-dropout 0", "needs a --caption-dropout above 0"),
         ("--captions cat", "--captions needs --load"),
         ("--folder a --mnist", "not allowed with"),

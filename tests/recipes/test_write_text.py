@@ -207,5 +207,5 @@ def test_quick_runs_on_shakespeare(recipe, data_set, tmp_path, capsys):
     folder = data_set("tiny_shakespeare").parent
     recipe.main(["--data", str(folder), "--quick", "--output", str(tmp_path)])
     printed = capsys.readouterr().out
-    assert "20,000 characters for training" in printed and "mean nothing" in printed
+    assert "20,000 characters for training" in printed and "are meaningless" in printed
     assert (tmp_path / "model.keras").exists()
