@@ -164,4 +164,4 @@ CASES = {
 }
 
 if __name__ == "__main__":
-    side_by_side.main(CASES, description=__doc__.splitlines()[0])
+    side_by_side.main(CASES, description=__doc__)

@@ -44,18 +44,30 @@ def system(name):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=5_000_000)
-    parser.add_argument("--batches", type=int, help="batches to read (all of an epoch)")
-    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), metavar="NAME")
-    parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
-    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--pairs", type=int, default=5_000_000, help="pairs to write (%(default)s)")
+    add("--batches", type=int, help="batches to read (all of an epoch)")
+    add(
+        "--systems",
+        nargs="+",
+        choices=list(SYSTEMS),
+        metavar="NAME",
+        help=f"run only these systems, of: {'; '.join(SYSTEMS)}",
+    )
+    add("--json", metavar="FILE", help="also write the figures as JSON")
+    add("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         name, folder = options.worker
         if name == "pairs":
             return write_pairs(folder, options.pairs)
         return print(json.dumps(measured(name, folder, options.batches)))
+    import machine  # its NumPy must not count in the memory of a worker
+
+    machine.print_description(machine.describe())
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         # In a subprocess, because the peak of a child includes that of its parent.

@@ -13,6 +13,8 @@ import argparse
 import json
 import resource
 
+import machine
+
 HOSTS = 1, 8, 64
 TOKENS = 47.25  # of a pair of `corpus.py`, both sides (300,000 pairs)
 TEXT = 216  # bytes of a pair there
@@ -22,15 +24,32 @@ MEMORY, DISK = 64e9, 1e12  # of a host
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=1_000_000_000)
-    parser.add_argument("--weights", type=int, default=60_000_000)
-    parser.add_argument("--batch-tokens", type=int, default=25_000, help="per host")
-    parser.add_argument(
-        "--sample", type=int, default=2_000_000, help="pairs to measure"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--measured", metavar="FILE", help="JSON of corpus.py")
+    add = parser.add_argument
+    add(
+        "--pairs",
+        type=int,
+        default=1_000_000_000,
+        help="pairs of the corpus (%(default)s)",
+    )
+    add(
+        "--weights",
+        type=int,
+        default=60_000_000,
+        help="weights of the model (%(default)s)",
+    )
+    add(
+        "--batch-tokens",
+        type=int,
+        default=25_000,
+        help="tokens in a batch of each host (%(default)s)",
+    )
+    add("--sample", type=int, default=2_000_000, help="pairs to measure (%(default)s)")
+    add("--measured", metavar="FILE", help="file that `corpus.py --json` wrote")
     options = parser.parse_args()
+    machine.print_description(machine.describe())
     plan = bytes_of_plan(options.sample)
     print(f"plan of an epoch, measured: {plan:.0f} bytes per pair")
     rows = dict(needs(options, plan))

@@ -264,4 +264,4 @@ TOKENS = {case: BATCH * TARGET for case in CASES}
 TOKENS |= {"length_64": BATCH * 64, "length_256": BATCH * 256}
 
 if __name__ == "__main__":
-    side_by_side.main(CASES, description=__doc__.splitlines()[0], tokens=TOKENS)
+    side_by_side.main(CASES, description=__doc__, tokens=TOKENS)

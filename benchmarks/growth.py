@@ -29,7 +29,9 @@ TRAINING_ROWS = 8  # with 800 steps they fit into 24 GB
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("--case", choices=list(CASES), help="run only this case")
     add("--rounds", type=int, default=2, help="turns of each value (%(default)s)")

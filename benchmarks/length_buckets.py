@@ -20,6 +20,8 @@ import subprocess
 import sys
 import time
 
+import machine
+
 WAYS = {
     "default": {},
     "lengths as they are": {"length_multiple": 1},
@@ -33,16 +35,27 @@ WAYS = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--words", type=int, help="words of the dictionary (all)")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
-    parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
-    parser.add_argument("--worker", metavar="WAY", help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--words", type=int, help="words of the dictionary (all)")
+    add("--epochs", type=int, default=2, help="epochs of each variant (%(default)s)")
+    add(
+        "--ways",
+        nargs="+",
+        choices=list(WAYS),
+        default=list(WAYS),
+        metavar="NAME",
+        help=f"run only these variants, of: {'; '.join(WAYS)}",
+    )
+    add("--json", metavar="FILE", help="also write the figures as JSON")
+    add("--worker", metavar="WAY", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         print(json.dumps(epochs(options, **WAYS[options.worker])))
         return
+    machine.print_description(machine.describe())
     rows = []
     print(f"{'':<28}{'seconds of each epoch':>30}")
     for way in options.ways:

@@ -51,9 +51,17 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
-    add("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
+    add(
+        "--backends",
+        nargs="+",
+        choices=BACKENDS,
+        default=BACKENDS,
+        help="run only these backends",
+    )
     add("--rounds", type=int, default=2, help="turns of each system (%(default)s)")
     add("--json", metavar="FILE", help="also write the figures as JSON")
     options = parser.parse_args(argv)

@@ -38,18 +38,30 @@ def system(name):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lines", type=int, default=100_000)
-    parser.add_argument("--pieces", type=int, default=8000)
-    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), metavar="NAME")
-    parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
-    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--lines", type=int, default=100_000, help="lines to learn from (%(default)s)")
+    add("--pieces", type=int, default=8000, help="size of a vocabulary (%(default)s)")
+    add(
+        "--systems",
+        nargs="+",
+        choices=list(SYSTEMS),
+        metavar="NAME",
+        help=f"run only these systems, of: {'; '.join(SYSTEMS)}",
+    )
+    add("--json", metavar="FILE", help="also write the figures as JSON")
+    add("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         name, path = options.worker
         if name == "lines":
             return write_lines(path, options.lines)
         return print(json.dumps(measure(name, path, options.pieces)))
+    import machine  # its NumPy must not count in the memory of a worker
+
+    machine.print_description(machine.describe())
     rows = []
     print(f"{options.lines:,} lines, {options.pieces:,} pieces")
     print(f"{'':<24}{'learn_s':>10}{'encode_s':>10}{'peak_mb':>10}{'ids':>14}")

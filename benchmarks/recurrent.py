@@ -210,6 +210,6 @@ CASES["mingru_1x128_length_1000"] = {
 if __name__ == "__main__":
     side_by_side.main(
         CASES,
-        description=__doc__.splitlines()[0],
+        description=__doc__,
         gigaflops={name: case.gigaflops() for name, case in MEASURED.items()},
     )

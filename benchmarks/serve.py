@@ -29,13 +29,28 @@ SERVER = pathlib.Path(__file__).parents[1] / "recipes" / "serve.py"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--load", required=True, metavar="FILE")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--load", required=True, metavar="FILE", help="saved model to serve"
+    )
     parser.add_argument("--lines", metavar="FILE", help="file with one text per line")
-    parser.add_argument("--texts", type=int, default=256)
-    parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--max-length", type=int, default=80)
-    parser.add_argument("--warm", type=int, default=3, help="rounds before timing")
+    parser.add_argument(
+        "--texts", type=int, default=256, help="number of texts (%(default)s)"
+    )
+    parser.add_argument(
+        "--clients", type=int, default=64, help="clients at once (%(default)s)"
+    )
+    parser.add_argument(
+        "--max-length",
+        type=int,
+        default=80,
+        help="maximum number of tokens in an answer (%(default)s)",
+    )
+    parser.add_argument(
+        "--warm", type=int, default=3, help="rounds before timing (%(default)s)"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
     options = parser.parse_args()
     machine = {**describe(), "busy_beside": busy_beside()}

@@ -35,7 +35,9 @@ def main(cases, description=None, gigaflops=None, tokens=None):
             compare the speed with the peak of the machine.
         tokens: `{case: number}`, the tokens that a run under `tokens_per_s` generates.
     """
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("--case", choices=list(cases), help="run only this case")
     add("--systems", nargs="+", metavar="NAME", help="run only these systems")

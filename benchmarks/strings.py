@@ -50,14 +50,31 @@ print(json.dumps([[text.decode() for text in written], min(seconds)]))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--load", required=True, metavar="FILE")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--load", required=True, metavar="FILE", help="saved translator to export"
+    )
     parser.add_argument("--lines", metavar="FILE", help="file with one text per line")
-    parser.add_argument("--texts", type=int, default=1000)
-    parser.add_argument("--batch-size", type=int, default=50)
-    parser.add_argument("--beams", type=int, default=1)
-    parser.add_argument("--max-length", type=int, default=80)
-    parser.add_argument("--rounds", type=int, default=3, help="rounds; the best counts")
+    parser.add_argument(
+        "--texts", type=int, default=1000, help="number of texts (%(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=50, help="texts in a batch (%(default)s)"
+    )
+    parser.add_argument(
+        "--beams", type=int, default=1, help="number of beams (%(default)s)"
+    )
+    parser.add_argument(
+        "--max-length",
+        type=int,
+        default=80,
+        help="maximum number of tokens in an output (%(default)s)",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds; the best counts (%(default)s)"
+    )
     parser.add_argument("--fresh", action="store_true", help="use a new environment")
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
     options = parser.parse_args()

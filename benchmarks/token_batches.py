@@ -16,20 +16,32 @@ import subprocess
 import sys
 import time
 
+import machine
+
 ROWS = {"cmudict": 256, "multi30k": 128}
 WAYS = "rows", "tokens"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sets", nargs="+", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--pairs", type=int, help="training pairs (all)")
-    parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
-    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "--sets",
+        nargs="+",
+        choices=list(ROWS),
+        default=list(ROWS),
+        help="run only these data sets",
+    )
+    add("--epochs", type=int, default=5, help="epochs of each variant (%(default)s)")
+    add("--pairs", type=int, help="training pairs (all)")
+    add("--json", metavar="FILE", help="also write the figures as JSON")
+    add("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         return print(json.dumps(measured(options, *options.worker)))
+    machine.print_description(machine.describe())
     rows = []
     for name in options.sets:
         for way in WAYS:

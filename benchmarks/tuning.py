@@ -29,6 +29,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras  # noqa: E402
 import keras_tuner  # noqa: E402
+import machine  # noqa: E402
 import numpy as np  # noqa: E402
 
 import kseq  # noqa: E402
@@ -153,16 +154,25 @@ def ending(method, more):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("--case", choices=CASES, help="run only this case")
-    add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    add(
+        "--systems",
+        nargs="+",
+        choices=SYSTEMS,
+        default=list(SYSTEMS),
+        help="run only these systems",
+    )
     add("--trials", type=int, help="trials of each search, 3 or more (by case)")
     add("--json", metavar="FILE", help="also write the figures as JSON")
     add("--worker", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         return run(*options.worker)
+    machine.print_description(machine.describe())
     rows = []
     for case in [options.case] if options.case else CASES:
         columns = "".join(f"{name:>17}" for name in (*UNITS, "peak_mb", "growth_mb"))
