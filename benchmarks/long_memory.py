@@ -206,8 +206,8 @@ def parse_arguments(argv):
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
-    add("--layer", choices=list(DEFAULTS), default="mingru")
-    add("--task", choices=list(TASKS), default="adding")
+    add("--layer", choices=list(DEFAULTS), default="mingru", help="encoder")
+    add("--task", choices=list(TASKS), default="adding", help="task to learn")
     add("--steps", type=count, default=1000, help="steps to remember")
     add("--minutes", type=positive, default=30, help="time to train at most")
     add(
@@ -216,12 +216,16 @@ def parse_arguments(argv):
         help="width of every layer (depends on --layer and --task)",
     )
     add("--layers", type=count, help="number of layers (depends on --layer)")
-    add("--learning-rate", type=positive, help="(depends on --layer and --task)")
+    add(
+        "--learning-rate",
+        type=positive,
+        help="learning rate (depends on --layer and --task)",
+    )
     add("--batch-size", type=count, default=32, help="sequences in a batch")
     add("--batches", type=count, default=50, help="batches between two lines")
     add("--test-rows", type=count, default=200, help="sequences to test with")
-    add("--seed", type=seed, default=0, help="seed of all randomness (%(default)s)")
-    add("--quick", action="store_true", help="try it out on 20 steps for seconds")
+    add("--seed", type=seed, default=0, help="random seed (%(default)s)")
+    add("--quick", action="store_true", help="smoke test on 20 steps for seconds")
     options = parser.parse_args(argv)
     num_layers, sizes = DEFAULTS[options.layer]
     width, learning_rate = sizes[options.task]

@@ -83,7 +83,7 @@ def parse_arguments(argv):
     add("--rows", type=count, default=2000, help="sequences to train on")
     add("--epochs", type=count, default=4, help="epochs to train")
     add("--seed", type=seed, default=0, help="random seed (%(default)s)")
-    add("--quick", action="store_true", help="try it out on 64 sequences")
+    add("--quick", action="store_true", help="smoke test on 64 sequences")
     options = parser.parse_args(argv)
     if options.quick:
         options.rows = 64

@@ -70,10 +70,9 @@ def teacher_forcing(
             - None, for a model without a source: its batches are
               `({"target": target[:, :-1]}, target[:, 1:])`
         target: Rows of token ids with start and end tokens: lists, arrays, or one
-            padded integer array `(N, T)`; a warning says that they begin with different
-            tokens. Or numbers: arrays `(T, F)`, or one array
-            `(N, T, F)`, with NaN for missing numbers. Or a function of the number of an
-            epoch.
+            padded integer array `(N, T)`. There is a warning if they begin with
+            different tokens. Or numbers: arrays `(T, F)`, or one array `(N, T, F)`,
+            with NaN for missing numbers. Or a function of the number of an epoch.
         batch_size: See `batches`.
         shuffle: See `batches`.
         seed: See `batches`.
