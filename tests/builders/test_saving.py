@@ -156,3 +156,14 @@ def test_an_interrupted_replacement_keeps_the_old_folder(
             write_folder(path, "second")
     assert (path / "mark").read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_model_that_was_compiled_on_jax_is_loaded_on_every_backend(name, tmp_path):
+    model, path = MAKERS[name](), tmp_path / "model.keras"
+    loss = None if getattr(model, "loss_head", None) is not None else "mse"
+    model.compile("sgd", loss, jit_compile=True)  # as JAX stores it
+    model.save(path)
+    loaded = keras.saving.load_model(path)
+    assert loaded.compiled
+    assert loaded.jit_compile is (keras.backend.backend() != "torch")
