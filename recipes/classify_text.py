@@ -431,7 +431,7 @@ def parse_arguments(argv):
         "--frozen",
         type=count,
         default=1,
-        help="epochs during which the vectors of --vectors stay frozen",
+        help="epochs during which pretrained vectors stay frozen",
     )
     parser.add_argument(
         "--epochs",

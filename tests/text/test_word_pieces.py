@@ -61,7 +61,7 @@ def test_a_file_of_word_pieces_is_read(tmp_path):
     [
         (b"", "not empty"),
         (b"[PAD]\n[UNK]\n", "not empty"),
-        (b"a\nb\na\n", "different. Received: 'a', 2 times"),
+        (b"a\nb\na\n", "unique. Received: 'a', 2 times"),
         (b"a\n\xff\n", "must be UTF-8"),
     ],
     ids=["empty", "special tokens only", "repeated", "not UTF-8"],
