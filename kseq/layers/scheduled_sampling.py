@@ -68,7 +68,7 @@ class ScheduledSampling(Layer):
     ...     11, 13, width=8, scheduled_sampling=ScheduledSampling("linear", steps=5_000)
     ... )
     >>> model.compile("adam", loss=kseq.training.SequenceCrossentropy())
-    >>> data = kseq.training.teacher_forcing([[5, 6], [7, 8]], [[4, 5, 3], [6, 7, 3]])
+    >>> data = kseq.training.teacher_forcing([[5, 6], [7, 8]], [[2, 4, 3], [2, 6, 3]])
     >>> history = model.fit(data, verbose=0)
     >>> int(model.scheduled_sampling.step)
     1
