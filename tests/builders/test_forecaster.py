@@ -159,7 +159,7 @@ def test_draws_have_the_mean_of_the_predicted_distribution(head):
 def test_draws_are_fed_back():
     model = make_model(head="student_t", covariates=False)
     found = model.generate(PAST, num_steps=3, num_draws=2, seed=1).draws
-    seeds, first = row_seeds(1, B), np.zeros(B, "int32")
+    seeds, first = row_seeds(1, B), ops.zeros((B,), "int32")
     drawn = np.zeros((B, 2, 0, TARGETS), "float32")
     for t in range(3):
         unknown = np.full((B, 2, 1, TARGETS), np.nan, "float32")
