@@ -266,8 +266,7 @@ def test_an_alignment_may_be_an_array():
 
 @pytest.mark.parametrize("coverage", [-1, "much", float("nan")])
 def test_rejects_a_coverage_that_is_not_a_weight(coverage):
-    message = "`coverage` must be a non-negative number. Received"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match="`coverage` must be a .*number. Received"):
         PointerGenerator(coverage=coverage)
 
 
