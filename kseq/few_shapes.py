@@ -10,5 +10,5 @@ def rounded_up(length: int, to_power_of_two: bool) -> int:
 
 
 def rows_to_add(count: int, most: int) -> int:
-    """Return how many rows to add for a power of two, but no more than `most` rows."""
+    """Return how many rows fill `count` up to a power of two, or to `most` if less."""
     return min(1 << (count - 1).bit_length(), most) - count

@@ -526,8 +526,8 @@ def parse_arguments(argv):
         "--word-dropout",
         type=share,
         default=0.05,
-        help="fraction of training words shown only by their form, or in a model with"
-        " characters only by these",
+        help="fraction of training words that are read only by their form, or only by"
+        " their characters",
     )
     parser.add_argument(
         "--dropout",

@@ -217,7 +217,8 @@ class CTCModel(
             loop = cached_loop(
                 self, GenerateLoop, request.search, most + 1, jit_compile
             )
-        results = [run(loop, batch, True) for batch in request.batches(batch_size)]
+        batches = request.batches(batch_size)
+        results = [run(loop, batch, has_compiled_parts=True) for batch in batches]
         return as_labels(request.outputs(results), self.end_token_id)
 
     def score(
@@ -243,7 +244,8 @@ class CTCModel(
         rows = target.token_ids if isinstance(target, Generation) else target
         request = ScoreRequest(self, source, rows)
         loop = cached_loop(self, LabelScoreLoop)
-        results = [run(loop, batch, True) for batch in request.batches(batch_size)]
+        batches = request.batches(batch_size)
+        results = [run(loop, batch, has_compiled_parts=True) for batch in batches]
         found = request.outputs(results)["log_probs"]
         if isinstance(target, Generation):
             return np.where(np.isfinite(target.log_probs), found, -np.inf)

@@ -25,8 +25,8 @@ import keras
 from tests.builders.test_other_backends import MODELS, results
 folder = sys.argv[1]
 found = {}
-for name, (_, inputs) in MODELS.items():
-    model = keras.saving.load_model(f"{folder}/{list(MODELS).index(name)}.keras")
+for number, (name, (_, inputs)) in enumerate(MODELS.items()):
+    model = keras.saving.load_model(f"{folder}/{number}.keras")
     found[name] = results(model, inputs)
 with open(f"{folder}/found.pickle", "wb") as file:
     pickle.dump((keras.backend.backend(), found), file)
